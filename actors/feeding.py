@@ -1,0 +1,420 @@
+"""Decides which server of a node gets which task: CPU tasks singly, short ones fed ahead, io tasks beside.
+
+Nothing here looks at all tasks or, per task, at all servers: servers stand in levels by their load, tasks in
+queues from which each can be taken out at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Payload
+from dispycos.protocol.messages import Run, ServerReport, Spot, TaskId, TaskReport
+
+FEED_AHEAD: Final = 32  # fast CPU tasks in a server's inbox beyond the one that runs
+IO_MAX: Final = 1000  # io tasks on one server
+REPORT_TASKS: Final = 256  # named per server in a report
+STALL: Final = 0.05  # seconds of one step after which those waiting behind it are asked back
+
+
+class NodeTask(msgspec.Struct, eq=False):
+    """A task that this node has to bring to its end: it waits in `queue`, or was given to `server`."""
+
+    id: TaskId
+    run: Run
+    payload: Payload  # needed again when a server gives the task back
+    since: float  # when it came, was given, or began
+    queue: Queue | None = None
+    server: Server | None = None
+    began: bool = False
+    acked: bool = False  # the client has its outcome, though our copy is still on the way
+    terminated: bool = False
+
+
+Queue = OrderedDict[TaskId, NodeTask]
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A server process that takes tasks, and those it has."""
+
+    number: int
+    pid: int
+    spot: Spot
+    address: Address
+    cpu: dict[TaskId, NodeTask] = field(
+        default_factory=dict
+    )  # in the order given: the first one may have started, the others not
+    io: dict[TaskId, NodeTask] = field(default_factory=dict)
+    cpu_queue: Queue = field(default_factory=OrderedDict)  # wait for this very server
+    io_queue: Queue = field(default_factory=OrderedDict)
+    since: float = 0.0  # when its present CPU task became the first
+    alone: bool = False  # its CPU task is not known to be short: nothing waits behind it
+    stalled: bool = False  # asked back what waits behind a long step, which has not ended yet
+    recalling: bool = False  # a recall is unanswered
+    withdrawn: bool = False  # gets nothing more
+
+
+class Levels:
+    """Servers by load; the one that has been longest on the lowest level comes first."""
+
+    def __init__(self) -> None:
+        self._levels: list[dict[Server, None]] = []
+        self._where: dict[Server, int] = {}
+        self._lowest = 0
+
+    def set(self, server: Server, level: int) -> None:
+        old = self._where.get(server, -1)
+        if old == level:
+            return
+        levels = self._levels
+        if old >= 0:
+            del levels[old][server]
+        while level >= len(levels):
+            levels.append({})
+        levels[level][server] = None
+        self._where[server] = level
+        if level < self._lowest:
+            self._lowest = level
+
+    def remove(self, server: Server) -> None:
+        level = self._where.pop(server, -1)
+        if level >= 0:
+            del self._levels[level][server]
+
+    def first(self) -> Server | None:
+        levels = self._levels
+        level = self._lowest
+        while level < len(levels) and not levels[level]:
+            level += 1
+        self._lowest = level
+        return next(iter(levels[level])) if level < len(levels) else None
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def level_of(self, server: Server) -> int | None:
+        return self._where.get(server)
+
+    def check(self) -> None:
+        stored = {server: n for n, level in enumerate(self._levels) for server in level}
+        assert stored == self._where, "levels and their index differ"
+        assert all(n >= self._lowest for n in stored.values()), "a server below the lowest level"
+
+
+class Feeding:
+    """The tasks of one lease on this node: queued, or given to a server."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[TaskId, NodeTask] = {}
+        self.servers: dict[int, Server] = {}  # by epoch
+        self._cpu_queue: Queue = OrderedDict()
+        self._io_queue: Queue = OrderedDict()
+        self._free = Levels()  # without a CPU task, by io tasks
+        self._busy = Levels()  # with one, by io tasks
+        self._ahead = Levels()  # may be fed ahead, by CPU tasks
+        self._changed: dict[Server, None] = {}  # not yet on the levels where their load belongs
+        self._stall_at: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When to look for servers that hold up what was fed ahead."""
+        return self._stall_at
+
+    # --- servers
+
+    def add(self, server: Server) -> None:
+        self.servers[server.address.epoch] = server
+        self._changed[server] = None
+
+    def withdraw(self, server: Server) -> None:
+        """Gives it nothing more; what it has stays."""
+        server.withdrawn = True
+        self._changed[server] = None
+
+    def restore(self, server: Server) -> None:
+        server.withdrawn = False
+        self._changed[server] = None
+
+    def drop(self, server: Server) -> list[NodeTask]:
+        """The server is gone: its tasks in the order given, then those that waited for it, all forgotten."""
+        del self.servers[server.address.epoch]
+        for levels in (self._free, self._busy, self._ahead):
+            levels.remove(server)
+        self._changed.pop(server, None)
+        tasks = [
+            *server.cpu.values(),
+            *server.io.values(),
+            *server.cpu_queue.values(),
+            *server.io_queue.values(),
+        ]
+        for task in tasks:
+            del self.tasks[task.id]
+        return tasks
+
+    # --- tasks
+
+    def put(self, task: NodeTask) -> None:
+        """A new task waits; one that names a server names a known one."""
+        run = task.run
+        self.tasks[task.id] = task
+        if run.server:
+            server = self.servers[run.server]
+            queue = server.io_queue if run.io else server.cpu_queue
+            self._changed[server] = None
+        else:
+            queue = self._io_queue if run.io else self._cpu_queue
+        queue[task.id] = task
+        task.queue = queue
+
+    def cancel(self, task: NodeTask) -> None:
+        """Takes a queued task out."""
+        assert task.queue is not None
+        del task.queue[task.id]
+        del self.tasks[task.id]
+
+    def cancel_all(self) -> list[NodeTask]:
+        """Takes out all that is queued."""
+        queues = [self._cpu_queue, self._io_queue]
+        for server in self.servers.values():
+            queues += [server.cpu_queue, server.io_queue]
+        tasks = [task for queue in queues for task in queue.values()]
+        for task in tasks:
+            self.cancel(task)
+        return tasks
+
+    def take_back(self, count: int) -> list[NodeTask]:
+        """Up to so many of the CPU tasks that any server may run, the last ones, in order."""
+        queue = self._cpu_queue
+        tasks = [queue.popitem()[1] for _ in range(min(count, len(queue)))]
+        for task in tasks:
+            del self.tasks[task.id]
+        tasks.reverse()
+        return tasks
+
+    def ended(self, task: NodeTask, now: float) -> None:
+        """Its server is done with it."""
+        server = task.server
+        assert server is not None
+        del self.tasks[task.id]
+        if task.run.io:
+            del server.io[task.id]
+        else:
+            del server.cpu[task.id]
+            server.since = now
+            server.stalled = False
+        self._changed[server] = None
+
+    def given_back(self, server: Server, tasks: Iterable[TaskId], now: float) -> list[NodeTask]:
+        """A server answers a recall: these wait again, before all others; unknown ones are left out."""
+        server.recalling = False
+        back = [task for id in tasks if (task := server.cpu.get(id)) is not None and not task.began]
+        for task in reversed(back):
+            if server.cpu.pop(task.id, None) is None:
+                continue  # named twice
+            task.server = None
+            task.since = now
+            task.queue = server.cpu_queue if task.run.server else self._cpu_queue
+            task.queue[task.id] = task
+            task.queue.move_to_end(task.id, last=False)
+        if len(server.cpu) > 1:
+            self._arm(max(now, server.since) + STALL)
+        self._changed[server] = None
+        return back
+
+    def stalls(self, now: float) -> list[Server]:
+        """Servers whose step has lasted too long for those behind it; each is to be sent a recall."""
+        if self._stall_at is None or self._stall_at > now:
+            return []
+        self._stall_at = None
+        stalled = []
+        for server in self.servers.values():
+            if len(server.cpu) < 2 or server.recalling:
+                continue
+            if server.since + STALL <= now:
+                server.stalled = server.recalling = True
+                self._changed[server] = None
+                stalled.append(server)
+            else:
+                self._arm(server.since + STALL)
+        return stalled
+
+    # --- which server
+
+    def assign(self, now: float) -> list[NodeTask]:
+        """One pass: all that can be given now is given; the tasks say to whom."""
+        given: list[NodeTask] = []
+        for server in self._changed:
+            self._place(server)
+            if server.cpu_queue or server.io_queue:
+                self._assign_named(server, given, now)
+        self._changed.clear()
+        if self._cpu_queue:
+            self._assign_cpu(given, now)
+        if self._io_queue:
+            self._assign_io(given, now)
+        return given
+
+    def _assign_cpu(self, given: list[NodeTask], now: float) -> None:
+        queue, free = self._cpu_queue, self._free
+        while queue and (server := free.first()) is not None:
+            given.append(self._give(queue.popitem(last=False)[1], server, now))
+        ahead = self._ahead
+        # One that needs a server alone keeps its turn: short ones must not fill what it waits for.
+        while queue and next(iter(queue.values())).run.fast and (server := ahead.first()) is not None:
+            if server.since + STALL <= now:
+                server.stalled = True  # its step turned out long: nothing more goes behind it
+                self._place(server)
+            else:
+                self._feed_ahead(server, given, now)
+
+    def _feed_ahead(self, server: Server, given: list[NodeTask], now: float) -> None:
+        """Several at once to the least loaded: half of its even share, so that in the end all are level."""
+        queue = self._cpu_queue
+        share = len(queue) // (2 * len(self._ahead)) or 1
+        for _ in range(min(share, 1 + FEED_AHEAD - len(server.cpu))):
+            id, task = queue.popitem(last=False)
+            if not task.run.fast:
+                queue[id] = task
+                queue.move_to_end(id, last=False)
+                break
+            task.queue = None
+            task.server = server
+            task.since = now
+            server.cpu[id] = task
+            given.append(task)
+        self._place(server)
+        if self._stall_at is None:
+            self._stall_at = server.since + STALL
+
+    def _assign_io(self, given: list[NodeTask], now: float) -> None:
+        queue = self._io_queue
+        while queue:
+            server = self._io_server()
+            if server is None:
+                return
+            given.append(self._give(queue.popitem(last=False)[1], server, now))
+
+    def _assign_named(self, server: Server, given: list[NodeTask], now: float) -> None:
+        if server.withdrawn:
+            return
+        queue = server.cpu_queue
+        while queue:
+            may_wait = self._ahead.level_of(server) is not None and next(iter(queue.values())).run.fast
+            if server.cpu and not may_wait:
+                break
+            given.append(self._give(queue.popitem(last=False)[1], server, now))
+        while server.io_queue and len(server.io) < IO_MAX:
+            given.append(self._give(server.io_queue.popitem(last=False)[1], server, now))
+
+    def _io_server(self) -> Server | None:
+        """Never one with a CPU task while another is free (spec 6.4), then the least io tasks."""
+        for levels in (self._free, self._busy):
+            server = levels.first()
+            if server is not None and len(server.io) < IO_MAX:
+                return server
+        return None
+
+    def _give(self, task: NodeTask, server: Server, now: float) -> NodeTask:
+        task.queue = None
+        task.server = server
+        task.since = now
+        if task.run.io:
+            server.io[task.id] = task
+            self._place(server)
+            return task
+        if not server.cpu:
+            server.since = now
+            server.alone = not task.run.fast
+        elif self._stall_at is None:
+            self._stall_at = server.since + STALL
+        server.cpu[task.id] = task
+        self._place(server)
+        return task
+
+    def _arm(self, at: float) -> None:
+        if self._stall_at is None or at < self._stall_at:
+            self._stall_at = at
+
+    def _place(self, server: Server) -> None:
+        """Puts the server on the levels where its facts belong."""
+        free, busy, ahead = self._wanted(server)
+        for levels, level in ((self._free, free), (self._busy, busy), (self._ahead, ahead)):
+            if level is None:
+                levels.remove(server)
+            else:
+                levels.set(server, level)
+
+    def _wanted(self, server: Server) -> tuple[int | None, int | None, int | None]:
+        """Where it belongs among the free, the busy, and those that may be fed ahead."""
+        if server.withdrawn:
+            return None, None, None
+        if not server.cpu:
+            return len(server.io), None, None
+        held_up = server.alone or server.stalled or server.recalling or len(server.cpu) > FEED_AHEAD
+        return None, len(server.io), None if held_up else len(server.cpu)
+
+    # --- what must hold
+
+    def _queues(self) -> Iterator[Queue]:
+        yield self._cpu_queue
+        yield self._io_queue
+        for server in self.servers.values():
+            yield server.cpu_queue
+            yield server.io_queue
+
+    def check(self) -> None:
+        """Asserts that each task is at one place, and each server on the levels that its load says."""
+        count = 0
+        for queue in self._queues():
+            count += len(queue)
+            for id, task in queue.items():
+                assert self.tasks.get(id) is task, f"{id} waits but is not known"
+                assert task.queue is queue and task.server is None, f"{id} waits and does not know where"
+        for server in self.servers.values():
+            count += len(server.cpu) + len(server.io)
+            self._check_server(server)
+        assert count == len(self.tasks), f"{len(self.tasks)} tasks known, {count} found"
+        for levels in (self._free, self._busy, self._ahead):
+            levels.check()
+
+    def _check_server(self, server: Server) -> None:
+        for id, task in [*server.cpu.items(), *server.io.items()]:
+            assert self.tasks.get(id) is task, f"{id} was given to {server.spot.name} but is not known"
+            assert task.server is server and task.queue is None, f"{id} does not know its server"
+            assert task.run.io == (id in server.io), f"{id} is on the wrong side of {server.spot.name}"
+            assert task.run.server in (0, server.address.epoch), f"{id} is on a server it did not name"
+        fast = [task.run.fast for task in server.cpu.values()]
+        assert len(fast) < 2 or all(fast), f"{server.spot.name} has a CPU task beside one that needs it alone"
+        watched = len(fast) < 2 or server.recalling or self._stall_at is not None
+        assert watched, f"nobody looks after what waits on {server.spot.name}"
+        assert len(fast) <= 1 + FEED_AHEAD and len(server.io) <= IO_MAX, (
+            f"{server.spot.name} has too many tasks"
+        )
+        if server in self._changed:
+            return
+        levels = tuple(levels.level_of(server) for levels in (self._free, self._busy, self._ahead))
+        assert levels == self._wanted(server), (
+            f"{server.spot.name} is on {levels}, not {self._wanted(server)}"
+        )
+
+
+def report(server: Server, now: float) -> ServerReport:
+    """For status: what the server has, the running ones first."""
+    reports = []
+    first = next(iter(server.cpu), None)
+    tasks = sorted(
+        [*server.io.values(), *server.cpu.values()], key=lambda task: not (task.run.io or task.id == first)
+    )
+    for task in tasks[:REPORT_TASKS]:
+        runs = task.run.io or task.id == first
+        since = server.since if task.id == first and task.run.fast else task.since
+        state = "running" if runs else "waiting"
+        reports.append(TaskReport(task.run.function, *task.id, task.run.io, state, now - since))
+    return ServerReport(server.spot, server.pid, reports)

@@ -1,0 +1,261 @@
+"""Touches SIGINT: raises an exception inside the user's step that was asked for, and nowhere else.
+
+Python runs a signal handler between any two bytecodes of the main thread, so a handler that simply raises
+hits a lock just taken, a counter half moved, a `finally` half done. Three facts decide whether it may
+raise, all read at that moment:
+
+* **Which step runs.** Each stretch of user code between `begin()` and `end()` has a number that never comes
+  again. A request names the number, so it is void when that step is over, however late its signal arrives.
+* **The shield.** An entry of the runtime that a step calls counts `_depth` up and down. Above 0 nothing is
+  raised; the leave that reaches 0 raises what came meanwhile. All code between the two, of whatever module,
+  is covered.
+* **The interrupted frame.** At depth 0 the frame must be the user's: between `begin()` and the first line
+  of the user's code, in `enter`, `leave` and `end` themselves, and in a coroutine of the runtime that the
+  user awaits, the innermost frame is the runtime's. asyncio and logging are spared likewise: their tables
+  and locks are shared with the other tasks. A frame of another module of the standard library belongs to
+  whoever called it.
+
+What could not be raised stays asked for. It is raised at the next leave, by `nudge()` (the relief thread
+calls it every 20 ms while a step runs), or is given back by `end()`, and then thrown in where the function
+is suspended.
+
+The handler takes no lock and `_asks` is a dict whose single operations are atomic: whoever pops a request
+owns it, so a request is delivered once or reported as not delivered. One instance per process, used from
+the main thread; only `request` and `nudge` may be called from other threads, and a shield does nothing
+there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
+from types import FrameType
+from typing import Any
+
+PROTECTED_PACKAGES = frozenset({"dispycos", "asyncio", "logging"})
+REQUEST_ATTEMPTS_MAX = 16
+
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+
+
+def enter_user_code(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a user's function; the one frame here that may be interrupted, so that a C function can be."""
+    return function(*args, **kwargs)
+
+
+class Interrupts:
+    """The running step of this process, its shield, and the SIGINT handler while installed.
+
+    `on_idle` is called in the handler for a SIGINT that nobody asked for while no step runs (Ctrl-C at a
+    client); without it the handler that was there before is called.
+    """
+
+    def __init__(self, on_idle: Callable[[], None] | None = None) -> None:
+        self.steps = 0  # how many have begun, and so the number of the latest
+        self.running = 0  # its number while it runs, else 0
+        self.on_begin: Callable[[], None] | None = None  # called once by the next begin(), then forgotten
+        self.on_end: Callable[[], None] | None = None  # called once by the next end(), then forgotten
+        self.shielded = Shield(self)
+        self._on_idle = on_idle
+        self._main = threading.main_thread().ident or 0
+        self._owner: object = None
+        self._depth = 0
+        self._asks: dict[int, type[BaseException]] = {}  # step number -> what to raise in it
+        self._raised = 0  # the step in which the last exception was raised, and its type
+        self._raised_type: type[BaseException] = KeyboardInterrupt
+        self._rearmed = 0  # the step that was armed again after the exception was swallowed
+        self._asking = threading.Lock()  # between requesting threads; the handler never takes it
+        self._kicked = False  # a signal of ours is under way
+        self._installed = False
+        self._previous: Any = None
+        self._previous_hook: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
+        self._own_hook: Callable[[sys.UnraisableHookArgs], Any] = self._on_unraisable
+
+    # -- the handler's place
+
+    def install(self) -> None:
+        """Take over SIGINT and sys.unraisablehook; main thread only."""
+        if self._installed:
+            raise RuntimeError("interrupts are installed already")
+        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._own_hook
+        self._kicked = False
+        self._installed = True
+
+    def uninstall(self) -> None:
+        """Give both back, unless somebody else has replaced them since; main thread only."""
+        if not self._installed:
+            return
+        if self.running:
+            raise RuntimeError("a step is still running")
+        with self._asking:
+            self._installed = False
+        # A signal of ours that is under way is handled before that: signal.signal() looks for it first.
+        if signal.getsignal(signal.SIGINT) == self._on_signal:
+            signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
+        if sys.unraisablehook is self._own_hook:
+            sys.unraisablehook = self._previous_hook
+
+    # -- steps
+
+    def begin(self, owner: object) -> int:
+        """User code of `owner` runs from here on; returns the number of this step."""
+        if self.running:
+            raise RuntimeError("a step inside a step")
+        self._owner = owner
+        number = self.steps = self.steps + 1
+        self.running = number
+        if self.on_begin is not None:
+            ring, self.on_begin = self.on_begin, None
+            ring()
+        return number
+
+    def end(self) -> type[BaseException] | None:
+        """The step is over; returns what was asked for and came too late to be raised in it."""
+        number = self.running
+        self.running = 0
+        self._owner = None
+        if self.on_end is not None:
+            ring, self.on_end = self.on_end, None
+            ring()
+        depth, self._depth = self._depth, 0
+        assert depth == 0, "a shield was held beyond the end of a step"
+        return self._asks.pop(number, None) if self._asks else None
+
+    # -- the shield
+
+    def enter(self) -> None:
+        """Nothing is raised from here until the matching leave(); nested as deep as you like."""
+        if get_ident() == self._main:
+            self._depth += 1
+
+    def leave(self) -> None:
+        """Undo one enter(); the last one raises what was asked for meanwhile."""
+        if get_ident() == self._main:
+            self._depth -= 1
+            if self._asks and self._depth == 0:
+                self._raise_asked()
+
+    # -- requests, from any thread
+
+    def request(
+        self,
+        owner: object,
+        step: int | None = None,
+        exception: type[BaseException] = KeyboardInterrupt,
+    ) -> bool:
+        """Raise `exception` in the step of `owner` that runs (that very step, when numbered).
+
+        True: it is raised there, or given back by that step's end(). False: no such step runs.
+        """
+        with self._asking:
+            for _ in range(REQUEST_ATTEMPTS_MAX):  # a generator may begin step upon step meanwhile
+                number = self.running
+                if not self._installed or not number or (step is not None and step != number):
+                    return False
+                mine = self._owner is owner
+                if self.running != number:
+                    continue
+                if not mine:
+                    return False
+                if self._ask(number, exception):
+                    return True
+            return False
+
+    def nudge(self) -> None:
+        """Try again to raise what is asked for in the running step: it may have left the runtime's code."""
+        if self._asks and self._depth == 0:
+            with self._asking:
+                if self._installed and self.running in self._asks:
+                    self._kick()
+
+    def _ask(self, number: int, exception: type[BaseException]) -> bool:
+        self._asks[number] = exception
+        if self.running != number:  # it ended; unless its end() took the request, withdraw it
+            return self._asks.pop(number, None) is None
+        self._kick()
+        return True
+
+    def _kick(self) -> None:
+        # To the main thread itself: it wakes from sleep, select and C code that looks for signals. When that
+        # thread is the caller it is the runtime under its shield, and leave() raises.
+        if not self._kicked and get_ident() != self._main:
+            self._kicked = True  # first: the handler tells a signal of ours from a Ctrl-C by it
+            signal.pthread_kill(self._main, signal.SIGINT)
+
+    # -- in the main thread, between any two bytecodes
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        ours, self._kicked = self._kicked, False
+        number = self.running
+        if not ours:
+            if not number:
+                self._pass_on(signum, frame)
+                return
+            self._asks.setdefault(number, KeyboardInterrupt)  # Ctrl-C is for the step that keeps the program
+        if number in self._asks and self._depth == 0 and is_users(frame):
+            self._raise_asked()
+
+    def _raise_asked(self) -> None:
+        exception = self._asks.pop(self.running, None)
+        if exception is not None:
+            self._raised, self._raised_type = self.running, exception
+            raise exception
+
+    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
+        if self._on_idle is not None:
+            self._on_idle()
+        elif callable(self._previous):
+            self._previous(signum, frame)
+        elif self._previous == signal.SIG_DFL:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+
+    def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        # Raised inside a __del__ or a weakref callback Python drops it. Once per step it is asked for again.
+        swallowed = get_ident() == self._main and isinstance(unraisable.exc_value, self._raised_type)
+        if swallowed and self.running and self.running == self._raised != self._rearmed:
+            self._rearmed = self.running
+            self._asks[self.running] = self._raised_type
+        else:
+            self._previous_hook(unraisable)
+
+
+class Shield:
+    """`with interrupts.shielded:` around the body of every runtime entry that a step may call."""
+
+    __slots__ = ("_interrupts",)
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+
+    def __enter__(self) -> None:
+        self._interrupts.enter()
+
+    def __exit__(self, *exc: object) -> None:
+        self._interrupts.leave()
+
+
+def is_users(frame: FrameType | None) -> bool:
+    """Whether an exception raised in this frame lands in the user's code."""
+    while frame is not None:
+        code = frame.f_code
+        if code is enter_user_code.__code__:
+            return True
+        name = frame.f_globals.get("__name__")
+        if isinstance(name, str) and name.partition(".")[0] in PROTECTED_PACKAGES:
+            return False
+        if not _is_standard_library(code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_standard_library(filename: str) -> bool:
+    if filename.startswith("<frozen "):
+        return True
+    return filename.startswith(_STDLIB) and "-packages" + os.sep not in filename

@@ -1,0 +1,159 @@
+"""Pickling in a server: the client's `__main__` is mirrored here, and what is missed is pulled from that client, and only it."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dispycos.errors import RemoteError, TaskRefused
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import CLIENT, SERVER, Address
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import TaskId
+
+from ..parcels import Components, as_payload, dumps_call, dumps_value
+from ..shipping.mirror import Mirror
+from ..shipping.words import CodeBundle, CodeRequest, MissingCode
+
+if TYPE_CHECKING:
+    from .cells import TaskHost
+
+PULL_S = 10.0  # an import that a step waits for
+FETCH_S = 60.0  # code or a call that nobody's step waits for
+
+_encoder = msgspec.msgpack.Encoder()
+_bundles = msgspec.msgpack.Decoder(CodeBundle)
+_components = msgspec.msgpack.Decoder(Components)
+
+
+class ServerParcels:
+    """cells.Parcels for a server process."""
+
+    def __init__(self, client: int, client_name: str, node_name: str) -> None:
+        self.client = Address(client, CLIENT)
+        self.client_name = client_name
+        self.mirror = Mirror(pull=self._pull, node=node_name, client=client_name)
+        self._host: TaskHost | None = None
+
+    def bind(self, host: TaskHost) -> None:
+        self._host = host
+
+    @property
+    def host(self) -> TaskHost:
+        assert self._host is not None, "bind() comes first"
+        return self._host
+
+    # --- values ---
+
+    def dumps(self, value: Any, what: str) -> Payload:
+        return dumps_value(value, what)
+
+    def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        return dumps_call(function, args, kwargs)
+
+    def loads(self, payload: Payload) -> Any:
+        return self.mirror.loads(as_payload(payload))
+
+    loads_call = loads
+
+    def version(self) -> int:
+        return 0  # what a server knows it has from the client
+
+    # --- code ---
+
+    def is_behind(self, version: int) -> bool:
+        return self.mirror.is_behind(version)
+
+    async def catch_up(self, version: int) -> None:
+        await self._get(self.mirror.request_changes(version))
+
+    async def fetch(self, missing: MissingCode) -> None:
+        await self._get(missing.request)
+
+    async def get_components(self) -> None:
+        """What Client(components) named: code, and files for the folder above the servers' own."""
+        answer = await self._call(messages.CodeWanted(), None)
+        components = _components.decode(_single(answer))
+        for file in components.files:
+            write_file(Path(os.path.pardir) / file.name, file.data)
+        if components.bundle is not None:
+            self.mirror.install(components.bundle)
+
+    async def get_call(self, task: TaskId) -> Payload:
+        answer = await self.host.call(self.client, messages.CallWanted(task), None, FETCH_S)
+        if answer is None or answer.message.error:
+            raise TaskRefused(f"its call cannot be had from {self.client_name}: {answer.message.error if answer else 'it is gone'}")
+        return answer.payload
+
+    async def _get(self, request: CodeRequest) -> None:
+        answer = await self._call(messages.CodeWanted(), _encoder.encode(request))
+        self.mirror.install(_bundles.decode(_single(answer)))
+
+    async def _call(self, word: messages.Message, payload: Payload) -> Payload:
+        try:
+            answer = await self.host.call(self.client, word, payload, FETCH_S)
+        except TimeoutError:
+            raise RemoteError(f"{self.client_name} did not send code within {FETCH_S:g} s") from None
+        if answer is None:
+            raise RemoteError(f"{self.client_name} is gone")
+        if answer.message.error:
+            raise RemoteError(answer.message.error)
+        return answer.payload
+
+    def _pull(self, request: CodeRequest) -> CodeBundle:
+        """An import of a running step waits for this: the step pumps the mailbox itself."""
+        answers: list[Envelope | None] = []
+        host, runtime = self.host, self.host.runtime
+        came = threading.Event()
+
+        def on_answer(answer: Envelope | None) -> None:
+            answers.append(answer)
+            came.set()
+
+        with host.shield:
+            with runtime.lock:
+                correlation = host.expect(self.client.epoch, on_answer, at_once=True)
+                to_client = Envelope(
+                    self.client, runtime.address(SERVER), messages.CodeWanted(), correlation, _encoder.encode(request)
+                )
+                runtime.send(Envelope(to_client.to, host.address, to_client.message, correlation, to_client.payload))
+                runtime.push()
+            self._pump(came)
+        if not answers or answers[0] is None:
+            raise ImportError(f"{', '.join(request.modules or request.names)}: {self.client_name} did not answer within {PULL_S:g} s")
+        if answers[0].message.error:
+            raise ImportError(answers[0].message.error)
+        return _bundles.decode(_single(answers[0].payload))
+
+    def _pump(self, came: threading.Event) -> None:
+        runtime = self.host.runtime
+        if not runtime.is_own_thread():
+            came.wait(PULL_S)
+            return
+        until = runtime.clock() + PULL_S
+        poller = select.poll()
+        for descriptor in runtime.descriptors():
+            poller.register(descriptor, select.POLLIN)
+        while not came.is_set() and runtime.clock() < until:
+            runtime.turn_elsewhere()
+            if not came.is_set():
+                poller.poll(20)
+
+
+def _single(payload: Payload) -> bytes:
+    """Words travel as one buffer."""
+    if isinstance(payload, list):
+        return bytes(payload[0])
+    return bytes(payload or b"")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Whole or not at all; servers of one node may write the same file at once."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(path)

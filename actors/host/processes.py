@@ -1,0 +1,912 @@
+"""The agent's side of the process tree: asks for zygotes and servers, drains output, learns of every end.
+
+All of it runs on the agent's asyncio loop, without threads. Nothing here waits for a child without a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Self
+
+import psutil
+
+from .exits import (
+    Ending,
+    ServerExit,
+    Usage,
+    Vanished,
+    ZygoteExit,
+    read_status,
+    say,
+)
+from .zygote import (
+    ARGUMENT_MAX,
+    LEASE_VARIABLE,
+    EndZygote,
+    ForkFailed,
+    ForkZygote,
+    FrameReader,
+    FromTemplate,
+    FromZygote,
+    Heard,
+    ServerEnded,
+    ServerStarted,
+    SetUp,
+    SetupDone,
+    SetupRefused,
+    SignalServer,
+    StartFailed,
+    StartServer,
+    TemplateFailed,
+    Word,
+    ZygoteBorn,
+    ZygoteForked,
+    ZygoteSwept,
+    adopt_orphans,
+    become_template,
+    encode_frame,
+    end_group,
+    fork_quietly,
+    mark_of,
+    usage_of,
+)
+
+FORK_PATIENCE_S = 30.0  # a template that is still importing answers late
+START_PATIENCE_S = 30.0  # a fork copies page tables: a zygote with much data takes its time
+BURIAL_PATIENCE_S = 2.0  # from SIGKILL to the kernel's word that it is gone
+OUTPUT_PATIENCE_S = 0.2  # what a dead server's pipe may still hold, when somebody else holds its other end
+OUTPUT_RATE_MAX = 1 << 20  # bytes a second and server
+OUTPUT_KEPT = 64 << 10
+OUTPUT_READ = 64 << 10
+STARTS_MAX = 4  # orders under way in one zygote, each with an argument
+QUEUE_MAX = 1024
+LOOK_AGAIN_S = 0.005
+
+
+class ProcessTreeError(RuntimeError):
+    """A process of this node could not be started; nothing of it is left."""
+
+
+class TemplateLost(ProcessTreeError):
+    """The process that zygotes are forked from failed or ended. The next start makes a new one."""
+
+
+class ZygoteLost(ProcessTreeError):
+    """The process that servers are forked from has ended."""
+
+
+class SetupFailed(ProcessTreeError):
+    """The user's setup raised, or left threads running. The text is for the user."""
+
+
+class ServerRefused(ProcessTreeError):
+    """The zygote could not fork this server; it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteSpec:
+    """One lease on this node. A variable whose value is None is removed from the environment."""
+
+    tag: str
+    folder: str
+    environment: dict[str, str | None] = field(default_factory=dict)
+    setup: str | None = None
+    setup_argument: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """One server: `entry` ("module:function") is called with `argument` in `dispycosproc-<number>`."""
+
+    name: str
+    number: int
+    entry: str
+    argument: bytes = b""
+
+
+# --- the template as its agent holds it -------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Template:
+    """The process that zygotes are forked from."""
+
+    pid: int
+    end: socket.socket
+    modules: tuple[str, ...]
+
+    @classmethod
+    def fork(cls, modules: Sequence[str] = ()) -> Self:
+        """The agent's first act after its imports, which are shared; it imports `modules` besides."""
+        names = [thread.name for thread in threading.enumerate()]
+        if len(names) > 1:
+            raise RuntimeError(f"the template must be forked before there are threads; there are {names}")
+        open_standard()
+        ours, theirs = socket.socketpair()
+        agent = os.getpid()
+        pid = fork_quietly()
+        if pid == 0:
+            become_template(theirs, agent, tuple(modules))
+        theirs.close()
+        return cls(pid, ours, tuple(modules))
+
+    @classmethod
+    def spawn(cls, modules: Sequence[str] = ()) -> Self:
+        """The same from a new interpreter: safe at any time, at the price of all imports."""
+        ours, theirs = socket.socketpair()
+        program = (
+            f"import sys, socket; sys.path[:] = {sys.path!r}; from {become_template.__module__} import *; "
+            f"become_template(socket.socket(fileno={theirs.fileno()}), {os.getpid()}, {tuple(modules)!r})"
+        )
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        process.returncode = 0  # it is reaped by its id, with the others; subprocess must not try
+        return cls(process.pid, ours, tuple(modules))
+
+
+def open_standard() -> None:
+    """Make 0, 1 and 2 exist, so that no socket of ours ever gets one of these numbers."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
+
+
+# --- means --------------------------------------------------------------------------------------------------
+
+
+class AgentLine(Generic[Heard]):
+    """The agent's end of a line: never blocks, hands on each word as it comes."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        end: socket.socket,
+        kind: Any,
+        on_word: Callable[[Heard], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._end = end
+        self._reader: FrameReader[Heard] = FrameReader(kind)
+        self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
+        self._on_word, self._on_lost = on_word, on_lost
+        self._is_open = True
+        end.setblocking(False)
+        loop.add_reader(end, self._read)
+
+    def send(self, word: Word, descriptors: tuple[int, ...] = ()) -> None:
+        """Queue a word. The descriptors beside it are the line's from now on: sent, then closed here."""
+        if not self._is_open or len(self._queue) >= QUEUE_MAX:
+            _close_all(descriptors)
+            if self._is_open:
+                raise ProcessTreeError(f"a child process has not read its last {QUEUE_MAX} orders")
+            return  # whoever waits for the answer is told by on_lost
+        self._queue.append((memoryview(encode_frame(word)), descriptors))
+        if len(self._queue) == 1:
+            self._write()
+
+    def read_rest(self) -> None:
+        """Hand on what is still in the line of a child that has ended."""
+        while self._is_open and self._read():
+            pass
+
+    def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._loop.remove_reader(self._end)
+        self._loop.remove_writer(self._end)
+        for _, descriptors in self._queue:
+            _close_all(descriptors)
+        self._queue.clear()
+        self._end.close()
+
+    def _read(self) -> bool:
+        try:
+            if self._reader.read_from(self._end):
+                for word in self._reader.words():
+                    self._on_word(word)
+                return True
+        except BlockingIOError:
+            return False
+        except ValueError:
+            pass  # the user's setup wrote on our line: as good as a closed one, its owner ends the child
+        self._lose()
+        return False
+
+    def _write(self) -> None:
+        try:
+            while self._queue:
+                data, descriptors = self._queue[0]
+                sent = (
+                    socket.send_fds(self._end, [data], descriptors) if descriptors else self._end.send(data)
+                )
+                _close_all(descriptors)
+                if sent == len(data):
+                    self._queue.popleft()
+                else:
+                    self._queue[0] = (data[sent:], ())
+        except BlockingIOError:
+            self._loop.add_writer(self._end, self._write)
+        except (BrokenPipeError, ConnectionResetError):
+            self._loop.remove_writer(self._end)  # reading the rest comes first, and tells its owner
+        else:
+            self._loop.remove_writer(self._end)
+
+    def _lose(self) -> None:
+        self.close()
+        self._on_lost()
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class ChildEnd:
+    """Waits for the end of a child of ours and reaps it, so that its id is its own until then."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pid: int,
+        on_end: Callable[[int | None, Usage | None], None],
+    ) -> None:
+        self._loop, self._pid, self._on_end = loop, pid, on_end
+        self._has_ended = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._kill_at: float | None = None
+        self._pidfd = -1
+        if hasattr(os, "pidfd_open"):  # elsewhere its closed line says so: look_soon()
+            with suppress(OSError):
+                self._pidfd = os.pidfd_open(pid)
+                loop.add_reader(self._pidfd, self._look)
+
+    def look_soon(self) -> None:
+        """Its line is closed: it ends by itself soon, or is ended."""
+        if not self._has_ended and self._kill_at is None:
+            self._kill_at = self._loop.time() + BURIAL_PATIENCE_S
+            self._look()
+
+    def kill(self, signum: int) -> None:
+        if not self._has_ended:
+            with suppress(ProcessLookupError):  # not our child where there are no subreapers
+                os.kill(self._pid, signum)
+
+    def _look(self) -> None:
+        if self._has_ended:
+            return
+        ended = reap(self._pid)
+        if ended is not None:
+            self._finish(*ended)
+        elif self._kill_at is not None:
+            if self._kill_at <= self._loop.time():
+                self.kill(signal.SIGKILL)
+            self._timer = self._loop.call_later(LOOK_AGAIN_S, self._look)
+
+    def _finish(self, status: int | None, usage: Usage | None) -> None:
+        self._has_ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        self._on_end(status, usage)
+
+
+def reap(pid: int) -> tuple[int | None, Usage | None] | None:
+    """(status, usage) of a child that has ended, (None, None) of one that is not ours, None while it runs."""
+    try:
+        found, status, used = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None, None
+    return (status, Usage(*usage_of(used))) if found else None
+
+
+class OomCounter:
+    """Tells whether the kernel's count of out-of-memory kills in a cgroup has risen."""
+
+    FRESH_S = 1.0  # one rise may stand for several processes that end together
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known = self._read()
+        self._fresh_until = 0.0
+
+    @classmethod
+    def of_this_process(cls) -> OomCounter:
+        root = Path("/sys/fs/cgroup")
+        candidates = []
+        with suppress(OSError):
+            for line in Path("/proc/self/cgroup").read_text().splitlines():
+                _, controllers, path = line.split(":", 2)
+                if "memory" in controllers.split(","):  # cgroup v1
+                    candidates += [
+                        root / "memory" / path.strip("/") / "memory.oom_control",
+                        root / "memory/memory.oom_control",
+                    ]
+                elif not controllers:
+                    candidates += [root / path.strip("/") / "memory.events", root / "memory.events"]
+        return cls(next((path for path in candidates if path.is_file()), None))
+
+    def has_risen(self, now: float) -> bool | None:
+        count = self._read()
+        if count is None or self._known is None:
+            return None
+        if count > self._known:
+            self._known, self._fresh_until = count, now + self.FRESH_S
+        return now < self._fresh_until
+
+    def _read(self) -> int | None:
+        if self._path is None:
+            return None
+        with suppress(OSError, ValueError):
+            for line in self._path.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+        return None
+
+
+# --- a server -----------------------------------------------------------------------------------------------
+
+
+class Output:
+    """Drains the output pipes of a server: keeps the end, passes on what the rate allows, counts the rest."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pipes: dict[int, int],
+        on_data: Callable[[int, bytes], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._loop, self._pipes = loop, pipes
+        self._on_data, self._on_drained = on_data, on_drained
+        self._kept = bytearray()
+        self._budget = OUTPUT_RATE_MAX
+        self._window_ends = loop.time() + 1.0
+        self._dropped = dict.fromkeys(pipes, 0)
+        self._ends_in_line = dict.fromkeys(pipes, True)
+        self._timer: asyncio.TimerHandle | None = None
+        for stream, pipe in pipes.items():
+            os.set_blocking(pipe, False)
+            loop.add_reader(pipe, self._read, stream)
+
+    @property
+    def last_errors(self) -> bytes:
+        return bytes(self._kept[-OUTPUT_KEPT:])
+
+    @property
+    def is_drained(self) -> bool:
+        return not self._pipes
+
+    def close(self) -> None:
+        """Read what is there and no further: the server has ended, somebody else holds its pipes."""
+        for stream in list(self._pipes):
+            left = OUTPUT_RATE_MAX
+            while stream in self._pipes and left > 0 and self._read(stream):
+                left -= OUTPUT_READ
+            self._close(stream)
+        self._say_dropped()
+
+    def _read(self, stream: int) -> bool:
+        try:
+            data = os.read(self._pipes[stream], OUTPUT_READ)
+        except BlockingIOError:
+            return False
+        if data:
+            self._take(stream, data)
+            return True
+        self._close(stream)
+        if self.is_drained:
+            self._say_dropped()
+            self._on_drained()
+        return False
+
+    def _close(self, stream: int) -> None:
+        pipe = self._pipes.pop(stream, None)
+        if pipe is not None:
+            self._loop.remove_reader(pipe)
+            os.close(pipe)
+
+    def _take(self, stream: int, data: bytes) -> None:
+        if stream == 2:
+            self._kept += data
+            if len(self._kept) > 2 * OUTPUT_KEPT:
+                del self._kept[:-OUTPUT_KEPT]
+        if self._window_ends <= self._loop.time():
+            self._say_dropped()
+            self._budget, self._window_ends = OUTPUT_RATE_MAX, self._loop.time() + 1.0
+        passed = data
+        if len(data) > self._budget:
+            passed = data[: data.rfind(b"\n", 0, self._budget) + 1]
+            self._dropped[stream] += len(data) - len(passed)
+            self._budget = len(passed)
+            if self._timer is None:
+                self._timer = self._loop.call_at(self._window_ends, self._say_dropped)
+        self._budget -= len(passed)
+        if passed:
+            self._ends_in_line[stream] = passed.endswith(b"\n")
+            self._on_data(stream, passed)
+
+    def _say_dropped(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for stream, count in self._dropped.items():
+            if count:
+                self._dropped[stream] = 0
+                before = b"" if self._ends_in_line[stream] else b"\n"
+                self._ends_in_line[stream] = True
+                self._on_data(stream, before + b"[%d bytes of output dropped: over 1 MiB/s]\n" % count)
+
+
+class ServerProcess:
+    """A server process as its agent knows it."""
+
+    def __init__(self, zygote: Zygote, spec: ServerSpec, pipes: dict[int, int]) -> None:
+        self.name = spec.name
+        self.number = spec.number
+        self.zygote = zygote
+        self.pid = 0
+        self.folder = ""
+        self._pipes = pipes
+        self._output: Output | None = None
+        self._signalled: set[int] = set()
+        self._end: tuple[Ending, Usage | None, bool] | None = None
+        self._certificate: asyncio.Future[ServerExit] = zygote.tree.loop.create_future()
+
+    def __repr__(self) -> str:
+        return f"<ServerProcess {self.name} pid {self.pid}>"
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.pid) and self._end is None
+
+    def kill(self, signum: int = signal.SIGKILL) -> bool:
+        """Signal its process group, by way of the process that reaps it; False when it has ended already."""
+        if not self.is_running:
+            return False
+        self._signalled.add(signum)
+        self.zygote.signal_server(self.pid, signum)
+        return True
+
+    async def wait_exit(self) -> ServerExit:
+        """Its certificate, when all its output has been read."""
+        return await asyncio.shield(self._certificate)
+
+    def was_sent(self, signum: int) -> bool:
+        return signum in self._signalled
+
+    def on_started(self, pid: int, folder: str) -> None:
+        self.pid, self.folder = pid, folder
+        loop, on_output = self.zygote.tree.loop, self.zygote.tree.on_output
+        pipes, self._pipes = self._pipes, {}
+        self._output = Output(loop, pipes, lambda stream, data: on_output(self, stream, data), self._certify)
+
+    def on_refused(self) -> None:
+        _close_all(self._pipes.values())
+        self._pipes = {}
+
+    def on_ended(self, ending: Ending, usage: Usage | None, zygote_ended: bool) -> None:
+        assert self._output is not None
+        self._end = (ending, usage, zygote_ended)
+        if self._output.is_drained:
+            self._certify()
+        else:
+            self.zygote.tree.loop.call_later(OUTPUT_PATIENCE_S, self._certify)
+
+    def _certify(self) -> None:
+        """Called when its output is drained, and when patience with that is over."""
+        if self._end is None or self._certificate.done():
+            return
+        assert self._output is not None
+        self._output.close()
+        ending, usage, zygote_ended = self._end
+        certificate = ServerExit(
+            self.pid, self.name, ending, usage, self._output.last_errors, zygote_ended=zygote_ended
+        )
+        self._certificate.set_result(certificate)
+        self.zygote.tree.on_exit(certificate)
+
+
+# --- a zygote -----------------------------------------------------------------------------------------------
+
+
+class Zygote:
+    """The process that runs a lease's setup and forks its servers, as its agent knows it."""
+
+    def __init__(self, tree: ProcessTree, spec: ZygoteSpec, end: socket.socket) -> None:
+        self.tree = tree
+        self.tag = spec.tag
+        self.folder = spec.folder
+        self.pid: int | None = None
+        self._spec = spec
+        self._line: AgentLine[FromZygote] = AgentLine(
+            tree.loop, end, FromZygote, self._on_word, self._on_line_lost
+        )
+        self._child: ChildEnd | None = None
+        self._born: asyncio.Future[None] = tree.loop.create_future()
+        self._is_set_up: asyncio.Future[None] = tree.loop.create_future()
+        self._gone: asyncio.Future[None] = tree.loop.create_future()
+        self._is_closing = False
+        self._was_swept = False
+        self._left: tuple[int, ...] = ()
+        self._ending: Ending | None = None
+        self._servers: dict[int, ServerProcess] = {}
+        self._sessions: set[int] = set()
+        self._starts: dict[int, tuple[ServerProcess, asyncio.Future[ServerProcess]]] = {}
+        self._turn = asyncio.Semaphore(STARTS_MAX)
+        self._requests = 0
+
+    @property
+    def servers(self) -> list[ServerProcess]:
+        """Those that have not ended."""
+        return list(self._servers.values())
+
+    async def set_up(self) -> None:
+        """Run its setup. Called once, when the template says that it was forked."""
+        await self._born
+        spec = self._spec
+        self._line.send(
+            SetUp(
+                agent=os.getpid(),
+                adopted=self.tree.adopts,
+                tag=spec.tag,
+                folder=spec.folder,
+                environment=spec.environment,
+                function=spec.setup,
+                argument=spec.setup_argument,
+            )
+        )
+        await self._is_set_up
+
+    async def start_server(self, spec: ServerSpec) -> ServerProcess:
+        """Returns when it is forked; what it makes of its entry is told by its output and its exit."""
+        if len(spec.argument) > ARGUMENT_MAX:
+            raise ValueError(f"the argument of {spec.name} is over the limit of {ARGUMENT_MAX} bytes")
+        async with self._turn:
+            if self._ending is not None or self._is_closing:
+                raise ZygoteLost(self._why_lost())
+            (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+            server = ServerProcess(self, spec, {1: out, 2: err})
+            self._requests += 1
+            answer: asyncio.Future[ServerProcess] = self.tree.loop.create_future()
+            self._starts[self._requests] = server, answer
+            order = StartServer(self._requests, spec.name, spec.number, spec.entry, spec.argument)
+            self._line.send(order, (out_end, err_end))
+            try:
+                async with asyncio.timeout(START_PATIENCE_S):
+                    return await answer
+            except TimeoutError:
+                raise ServerRefused(f"{spec.name} was not forked within {START_PATIENCE_S:.0f} s") from None
+
+    def signal_server(self, pid: int, signum: int) -> None:
+        self._line.send(SignalServer(pid, signum))
+
+    async def close(self, grace: float = 0.5) -> None:
+        """End its servers, what they left running, and itself. Nothing is left when this returns."""
+        self._is_closing = True
+        if self._ending is None and self._is_set_up.done():
+            self._line.send(EndZygote())
+            await asyncio.wait([self._gone], timeout=grace)
+        self.abandon()
+        await asyncio.shield(self._gone)
+
+    def abandon(self) -> None:
+        """End it at once; the rest follows by itself."""
+        self._is_closing = True
+        if self._child is not None:
+            self._child.kill(signal.SIGKILL)
+
+    # what it says
+
+    def _on_word(self, word: FromZygote) -> None:
+        match word:
+            case ZygoteBorn(pid):
+                self._on_born(pid)
+            case SetupDone():
+                _settle(self._is_set_up)
+            case SetupRefused(text):
+                _fail(self._is_set_up, SetupFailed(text))
+            case ServerStarted(request, pid, folder):
+                self._on_server_started(request, pid, folder)
+            case StartFailed(request, text):
+                server, answer = self._starts.pop(request)
+                server.on_refused()
+                _fail(answer, ServerRefused(f"{server.name} could not be started: {text}"))
+            case ServerEnded(pid, status, peak, user, system):
+                self._on_server_ended(pid, status, Usage(peak, user, system))
+            case ZygoteSwept(left):
+                self._was_swept, self._left = not left, tuple(left)
+
+    def _on_born(self, pid: int) -> None:
+        if self._child is not None:
+            return
+        self.pid = pid
+        self._sessions.add(pid)
+        self._child = ChildEnd(self.tree.loop, pid, self._on_end)
+        if self._is_closing:
+            self.abandon()
+        _settle(self._born)
+
+    def _on_server_started(self, request: int, pid: int, folder: str) -> None:
+        server, answer = self._starts.pop(request)
+        server.on_started(pid, folder)
+        self._servers[pid] = server
+        self._sessions.add(pid)
+        if answer.done():  # nobody waits for it any more
+            server.kill()
+        else:
+            answer.set_result(server)
+
+    def _on_server_ended(self, pid: int, status: int | None, usage: Usage | None) -> None:
+        server = self._servers.pop(pid, None)
+        if server is not None:
+            by_us = self._is_closing or server.was_sent(signal.SIGKILL)
+            zygote_ended = self._ending is not None and not self._is_closing
+            ending = self.tree.read_ending(status, is_ours=by_us)
+            server.on_ended(ending, usage, zygote_ended)
+
+    # its end
+
+    def _on_line_lost(self) -> None:
+        if self._child is not None:
+            self._child.look_soon()
+        else:
+            self._on_end(None, None)  # it was never born
+
+    def _on_end(self, status: int | None, usage: Usage | None) -> None:
+        if self._ending is not None:
+            return
+        self._line.read_rest()  # reports that were on their way
+        self._line.close()
+        self._ending = self.tree.read_ending(status, is_ours=self._is_closing)
+        lost = ZygoteLost(self._why_lost())
+        for future in (self._born, self._is_set_up):
+            _fail(future, lost)
+        for server, answer in self._starts.values():
+            server.on_refused()
+            _fail(answer, lost)
+        self._starts.clear()
+        self.tree.keep(self._bury())
+
+    def _why_lost(self) -> str:
+        how = say(self._ending) if self._ending is not None else "is being closed"
+        return f"the zygote of lease {self.tag} (pid {self.pid}) {how}: it starts no servers"
+
+    async def _bury(self) -> None:
+        """Its servers are our children now, and the kernel kills them: wait, report, sweep up, say so."""
+        waiting = self.servers
+        if not self._was_swept and self.pid is not None:
+            for pid in list(self._servers):
+                end_adopted(pid, self.tree.adopts)
+            await self._reap_servers()  # before the sweep, which would take their statuses with it
+            self._left = tuple(await sweep_up(self.tag, self._sessions))
+        for pid in list(self._servers):
+            self._on_server_ended(pid, None, None)
+        for server in waiting:
+            await server.wait_exit()
+        assert self._ending is not None
+        self.tree.forget(self)
+        _settle(self._gone)
+        self.tree.on_zygote_exit(ZygoteExit(self.pid, self.tag, self._ending, self._left))
+
+    async def _reap_servers(self) -> None:
+        give_up = self.tree.loop.time() + BURIAL_PATIENCE_S
+        while self._servers and self.tree.loop.time() < give_up:
+            for pid in list(self._servers):
+                ended = reap(pid)
+                if ended is not None:
+                    self._on_server_ended(pid, *ended)
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody may be waiting any more, and that is no fault
+
+
+def end_adopted(pid: int, adopts: bool) -> None:
+    """End the group of a dead zygote's server, unless the zygote reaped it and the id may be a stranger's."""
+    try:
+        if adopts:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        end_group(pid, signal.SIGKILL)
+    except (ChildProcessError, ProcessLookupError):
+        pass  # it has ended
+
+
+def find_strays(tag: str, sessions: set[int]) -> list[psutil.Process]:
+    """What a lease left: in its sessions, with its tag in the environment, or forked by it and now ours."""
+    me, mark, found = os.getpid(), mark_of(tag), []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # it ended meanwhile, or is somebody else's
+            if process.pid != me and (
+                os.getsid(process.pid) in sessions
+                or (process.ppid() == me and process.name() == mark)
+                or process.environ().get(LEASE_VARIABLE) == tag
+            ):
+                found.append(process)
+    return found
+
+
+async def sweep_up(tag: str, sessions: set[int]) -> list[int]:
+    """End the strays of a lease whose zygote could not; those that would not end."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + BURIAL_PATIENCE_S
+    ended: set[int] = set()  # a zombie of ours has lost all by which it would be found again
+    while True:
+        found = find_strays(tag, sessions)
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()  # psutil makes sure that the id is still its own
+            ended.add(process.pid)
+        ended = {pid for pid in ended if reap(pid) is None or psutil.pid_exists(pid)}
+        if not found and not ended:
+            return []
+        if give_up <= loop.time():
+            return sorted(ended)
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+# --- the tree -----------------------------------------------------------------------------------------------
+
+
+class ProcessTree:
+    """All processes that an agent starts. `on_exit` comes once for each server, after all its output."""
+
+    def __init__(
+        self,
+        template: Template,
+        loop: asyncio.AbstractEventLoop,
+        on_exit: Callable[[ServerExit], None],
+        on_output: Callable[[ServerProcess, int, bytes], None],
+        on_zygote_exit: Callable[[ZygoteExit], None] = lambda certificate: None,
+        on_template_exit: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.loop = loop
+        self.on_exit, self.on_output = on_exit, on_output
+        self.on_zygote_exit, self._on_template_exit = on_zygote_exit, on_template_exit
+        self.adopts = adopt_orphans()
+        self._oom = OomCounter.of_this_process()
+        self._zygotes: list[Zygote] = []
+        self._burials: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
+        self._template = _TemplateChild(self, template)
+
+    @property
+    def zygotes(self) -> list[Zygote]:
+        return list(self._zygotes)
+
+    async def start_zygote(self, spec: ZygoteSpec) -> Zygote:
+        """Fork a zygote and run its setup in it. SetupFailed tells the user's error; nothing is left then."""
+        if self._is_closing:
+            raise ProcessTreeError("this node is ending")
+        if len(spec.setup_argument) > ARGUMENT_MAX:
+            raise ValueError(f"the setup's argument is over the limit of {ARGUMENT_MAX} bytes")
+        if self._template.has_ended:
+            self._template = _TemplateChild(self, Template.spawn(self._template.modules))
+        ours, theirs = socket.socketpair()
+        zygote = Zygote(self, spec, ours)
+        self._zygotes.append(zygote)
+        try:
+            await self._template.fork_zygote(theirs)
+            await zygote.set_up()
+        except SetupFailed:
+            await zygote.close(0)
+            raise
+        except BaseException:
+            zygote.abandon()
+            raise
+        return zygote
+
+    async def close(self) -> None:
+        """End all processes of the tree and wait until they are gone."""
+        self._is_closing = True
+        await asyncio.gather(*(zygote.close() for zygote in self.zygotes))
+        await self._template.close()
+        while self._burials:
+            await asyncio.wait(self._burials)
+
+    def read_ending(self, status: int | None, *, is_ours: bool) -> Ending:
+        if status is None:
+            return Vanished()
+        was_killed = status & 0x7F == signal.SIGKILL
+        oom = False if is_ours or not was_killed else self._oom.has_risen(self.loop.time())
+        return read_status(status, oom=oom, by_its_node=is_ours and was_killed)
+
+    def on_template_exit(self, text: str) -> None:
+        if not self._is_closing:
+            self._on_template_exit(text)
+
+    def forget(self, zygote: Zygote) -> None:
+        self._zygotes.remove(zygote)
+
+    def keep(self, body: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(body)
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+        return task
+
+
+class _TemplateChild:
+    """What the tree knows of its template."""
+
+    def __init__(self, tree: ProcessTree, template: Template) -> None:
+        self._tree = tree
+        self._pid = template.pid
+        self.modules = template.modules
+        self.has_ended = False
+        self._failure = ""
+        self._requests = 0
+        self._forks: dict[int, asyncio.Future[None]] = {}
+        self._gone: asyncio.Future[None] = tree.loop.create_future()
+        self._line: AgentLine[FromTemplate] = AgentLine(
+            tree.loop, template.end, FromTemplate, self._on_word, self._on_line_lost
+        )
+        self._child = ChildEnd(tree.loop, template.pid, self._on_end)
+
+    async def fork_zygote(self, end: socket.socket) -> None:
+        self._requests += 1
+        request = self._requests
+        answer = self._forks[request] = self._tree.loop.create_future()
+        self._line.send(ForkZygote(request), (end.detach(),))
+        try:
+            async with asyncio.timeout(FORK_PATIENCE_S):
+                await answer
+        except TimeoutError:
+            raise TemplateLost(f"the template did not fork within {FORK_PATIENCE_S:.0f} s") from None
+        finally:
+            self._forks.pop(request, None)
+
+    async def close(self) -> None:
+        self._child.kill(signal.SIGKILL)  # it has nothing to lose
+        await asyncio.shield(self._gone)
+
+    def _on_word(self, word: FromTemplate) -> None:
+        match word:
+            case TemplateFailed(text):
+                self._failure = text
+            case ZygoteForked(request) if request in self._forks:
+                _settle(self._forks[request])
+            case ForkFailed(request, text) if request in self._forks:
+                _fail(self._forks[request], ProcessTreeError(text))
+            case _:
+                pass  # ready, or an answer that nobody waits for any more
+
+    def _on_line_lost(self) -> None:
+        self._child.look_soon()
+
+    def _on_end(self, status: int | None, usage: Usage | None) -> None:
+        self.has_ended = True
+        self._line.read_rest()
+        self._line.close()
+        how = say(self._tree.read_ending(status, is_ours=False))
+        text = f"the template (pid {self._pid}) {how}" + (f":\n{self._failure}" if self._failure else "")
+        for answer in self._forks.values():
+            _fail(answer, TemplateLost(text))
+        _settle(self._gone)
+        self._tree.on_template_exit(text)

@@ -1,0 +1,107 @@
+"""How an outcome becomes bytes and back: a value, or an exception with its traceback; what cannot be rebuilt keeps its words."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
+from dispycos.protocol.envelope import Payload
+from dispycos.protocol.status import OutcomeKind
+
+from .execution import Outcome, Raised
+
+TRACEBACK_MAX = 64 * 1024  # characters of a traceback that travel; the end is what matters
+
+
+class Pickling(Protocol):
+    def dumps(self, value: Any, what: str) -> Payload: ...
+    def loads(self, payload: Payload) -> Any: ...
+
+
+class Raising(NamedTuple):
+    """An exception on its way: its words for the case that it cannot be rebuilt, and itself."""
+
+    type_name: str
+    text: str
+    trace: str
+    pickled: bytes | None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Raising)
+
+
+def pack_outcome(
+    pickling: Pickling, outcome: Outcome, name: str, stopping: bool
+) -> tuple[OutcomeKind, Payload]:
+    """The kind and payload of Outcome; `stopping`: a KeyboardInterrupt is the answer to terminate()."""
+    if isinstance(outcome, Raised):
+        if stopping and isinstance(outcome.exception, KeyboardInterrupt):
+            return OutcomeKind.TERMINATED, None
+        return OutcomeKind.RAISED, _pack_error(pickling, outcome.exception, name)
+    try:
+        return OutcomeKind.RETURNED, pickling.dumps(outcome.value, f"the value of {name}")
+    except Exception as error:
+        return OutcomeKind.RAISED, _pack_error(pickling, error, name)
+
+
+def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
+    kind = type(error)
+    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))[-TRACEBACK_MAX:]
+    pickled: bytes | None
+    try:
+        payload = pickling.dumps(error, f"the exception of {name}")
+        pickled = bytes(payload) if not isinstance(payload, list) and payload is not None else None
+    except Exception:  # any user's __reduce__ may fail in any way; the words below still travel
+        pickled = None
+    return _encoder.encode(Raising(f"{kind.__module__}.{kind.__qualname__}", _text_of(error), trace, pickled))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)[:TRACEBACK_MAX]
+    except Exception as second:  # a user's __str__ that fails must not hide the first error
+        return f"<its __str__ raised {type(second).__name__}>"
+
+
+def unpack_outcome(
+    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str
+) -> Any:
+    """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
+    if kind == OutcomeKind.RETURNED:
+        return _load_value(pickling, payload, name)
+    if kind == OutcomeKind.RAISED:
+        raise _load_error(pickling, payload, name)
+    if kind in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED):
+        raise TaskTerminated(text or f"{name} was terminated{'' if started else ' before it started'}")
+    if kind == OutcomeKind.LOST:
+        raise TaskLost(text or f"{name} was lost", started)
+    raise TaskRefused(text or f"{name} cannot be run")
+
+
+def _load_value(pickling: Pickling, payload: Payload, name: str) -> Any:
+    try:
+        return pickling.loads(payload)
+    except Exception as error:
+        raise RemoteError(
+            f"{name} returned a value that cannot be rebuilt here: {type(error).__name__}: {error}",
+            type(error).__qualname__,
+        ) from error
+
+
+def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseException:
+    raising = _decoder.decode(b"" if payload is None or isinstance(payload, list) else payload)
+    error: BaseException | None = None
+    why = ""
+    if raising.pickled is not None:
+        try:
+            error = pickling.loads(raising.pickled)
+        except Exception as failure:
+            why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
+    if not isinstance(error, Exception):
+        error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
+    error.__cause__ = RemoteTraceback(raising.trace)
+    return error

@@ -1,0 +1,247 @@
+"""The server process's body: connects to its agent, gets the client's code, and runs tasks until it is told to end.
+
+The zygote forks it and calls `main`. Tasks run in the main thread on the asyncio loop; when a step keeps the loop for longer
+than about 20 ms the relief thread runs the driver's turns, so that messages, recalls and terminations go on being served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import Any
+
+import msgspec
+
+from dispycos.config import Failure
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import NODE, SERVER, Address
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import Spot, TaskId
+from dispycos.protocol.status import OutcomeKind
+from dispycos.router import Event, PeerReset
+from dispycos.runtime import Runtime
+
+from ..server import Interrupt, Server, Stop, Work
+from ..shipping.words import MissingCode
+from ..task import Location
+from .cells import Cell, TaskHost, loading
+from .execution import Outcome, Raised
+from .interrupts import Interrupts
+from .mirroring import ServerParcels
+from .relief import Relief
+from .results import pack_outcome
+
+log = logging.getLogger("dispycos")
+
+WORK_S = 0.005  # starting tasks goes on for so long before the loop gets its turn
+FAREWELL_S = 2.0  # the last outcomes have so long to be confirmed
+CONNECT_S = 10.0
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What the agent tells a new server."""
+
+    ipc: str  # the agent's socket
+    number: int
+    name: str  # node/server-k, for people
+    addr: str
+    port: int
+    client: int  # epoch of the lease's client
+    client_name: str = "the client"
+    node_name: str = ""
+    debug: bool = False
+
+
+def main(argument: bytes) -> int:
+    """Entry point in a forked server; returns the exit code."""
+    start = msgspec.msgpack.decode(argument, type=Start)
+    logging.basicConfig(
+        level=logging.DEBUG if start.debug else logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
+    interrupts = Interrupts(on_idle=lambda: None)  # a stray SIGINT between steps is nobody's
+    interrupts.install()
+    try:
+        return asyncio.run(_serve(start, interrupts))
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return failure.exit_code
+
+
+async def _serve(start: Start, interrupts: Interrupts) -> int:
+    runtime = Runtime("server", start.name, None)
+    dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
+    async with asyncio.timeout(CONNECT_S):
+        node = await dialler.ready
+    body = ServerBody(start, runtime, interrupts, Address(node, NODE))
+    dialler.on_lost = lambda reason: body.lose_agent(reason)
+    relief = Relief(
+        turn=runtime.turn_elsewhere,
+        fds=runtime.descriptors,
+        lock=runtime.lock,
+        interrupts=interrupts,
+        after=lambda: runtime.loop.call_soon_threadsafe(runtime.take_back),
+    )
+    await body.get_ready()
+    relief.start()
+    code = await body.stopped
+    await runtime.quiet(FAREWELL_S)
+    relief.stop()
+    await runtime.close()
+    return code
+
+
+class ServerBody:
+    """Carries out what the server's machine wants."""
+
+    def __init__(self, start: Start, runtime: Runtime, interrupts: Interrupts, node: Address) -> None:
+        self.start = start
+        self.runtime = runtime
+        self.interrupts = interrupts
+        self.stopped: asyncio.Future[int] = runtime.loop.create_future()
+        place = Location(start.addr, start.port)
+        self.machine = Server(runtime.address(SERVER), node, Spot(start.addr, start.port, runtime.epoch, start.name))
+        self.parcels = ServerParcels(start.client, start.client_name, start.node_name)
+        self.host = TaskHost(runtime, self.parcels, interrupts, place)
+        self.parcels.bind(self.host)
+        self._cells: dict[TaskId, Cell] = {}
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._node = node
+        runtime.attach(SERVER, self)
+
+    async def get_ready(self) -> None:
+        """Components first, then tasks may come."""
+        await self.parcels.get_components()
+        ready = messages.ServerReady(self.start.number, os.getpid())
+        self.runtime.send(Envelope(self._node, self.machine.address, ready))
+
+    def lose_agent(self, reason: str) -> None:
+        """Without its agent a server is nobody's."""
+        if not self.stopped.done():
+            log.error("the node agent is gone (%s): this server ends", reason)
+            os._exit(1)
+
+    # --- runtime.Role ---
+
+    def on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, PeerReset):
+            self.host.peer_gone(event.epoch)
+
+    def carry_out(self, effect: object, now: float) -> None:
+        if type(effect) is Work:
+            self.runtime.defer(self.work)
+        elif isinstance(effect, Interrupt):
+            cell = self._cells.get(effect.task)
+            if cell is not None:
+                cell.terminate()
+        elif isinstance(effect, Stop):
+            self.runtime.defer(self._stop)
+        else:
+            raise TypeError(f"no such effect: {effect!r}")
+
+    def _stop(self) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(0)
+
+    # --- tasks ---
+
+    def work(self) -> None:
+        """Start what may start now."""
+        runtime, machine = self.runtime, self.machine
+        until = runtime.loop.time() + WORK_S
+        while True:
+            with runtime.lock:
+                envelope = machine.take()
+            if envelope is None:
+                return
+            self._take(envelope)
+            if runtime.loop.time() > until:
+                runtime.defer(self.work)
+                return
+
+    def _take(self, envelope: Envelope) -> None:
+        """Give the task its address; then its call, at once or when it has been fetched."""
+        run: messages.Run = envelope.message
+        cell = self.host.prepare(run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end)
+        cell.run = run
+        self._cells[run.task] = cell
+        with self.runtime.lock:
+            announced = self.machine.begin(run, cell.address.actor, self.runtime.loop.time())
+        if announced:
+            self.runtime.push()
+        if run.fetch or self.parcels.is_behind(run.code):
+            self._later(self._fetch_call(cell, run, envelope.payload))
+        else:
+            self._open(cell, run, envelope.payload)
+
+    def _open(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
+        """Unpickle the call, which is the user's code already, and take the first step."""
+        missing: MissingCode | None = None
+        outcome: Outcome | None = None
+        call: Any = None
+        self.interrupts.begin(cell)
+        try:
+            with loading(self.host):
+                call = self.parcels.loads_call(payload)
+        except MissingCode as error:
+            missing = error
+        except BaseException as error:  # the user's __setstate__ or module may raise anything, KeyboardInterrupt included
+            error.add_note(f"while the call of {run.function} was unpickled")
+            outcome = Raised(error)
+        due = self.interrupts.end()
+        if due is not None:
+            cell.stopping = True
+        if cell.stopping and outcome is None:
+            outcome = Raised(KeyboardInterrupt())
+        if outcome is not None:
+            cell.finished(outcome)
+        elif missing is not None:
+            self._later(self._fetch_code(cell, run, payload, missing))
+        else:
+            function, args, kwargs = call
+            self.host.begin(cell, function, args, kwargs)
+            if not cell.ended:
+                with self.runtime.lock:
+                    self.machine.suspended(run.task)
+                self.runtime.turn_soon()
+
+    def _later(self, coroutine: Any) -> None:
+        task = self.runtime.loop.create_task(coroutine)
+        self._fetching.add(task)
+        task.add_done_callback(self._fetching.discard)
+
+    async def _fetch_call(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
+        try:
+            if self.parcels.is_behind(run.code):
+                await self.parcels.catch_up(run.code)
+            if run.fetch:
+                payload = await self.parcels.get_call(run.task)
+        except Exception as error:
+            cell.finished(Raised(error))
+            return
+        self._open(cell, run, payload)
+
+    async def _fetch_code(self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode) -> None:
+        try:
+            await self.parcels.fetch(missing)
+        except Exception as error:
+            cell.finished(Raised(error))
+            return
+        self._open(cell, run, payload)
+
+    def _on_end(self, cell: Cell, outcome: Outcome) -> None:
+        """Pickle the outcome, which is the user's code once more, and hand it over."""
+        run: messages.Run = cell.run
+        self.interrupts.begin(cell)
+        try:
+            kind, payload = pack_outcome(self.parcels, outcome, run.function, cell.stopping)
+        except KeyboardInterrupt:
+            kind, payload = OutcomeKind.TERMINATED, None
+        self.interrupts.end()
+        del self._cells[run.task]
+        with self.runtime.lock:
+            self.machine.end(run.task, kind, payload, "", self.runtime.loop.time())
+        self.runtime.turn_soon()

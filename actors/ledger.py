@@ -1,0 +1,481 @@
+"""What a client asked for and is owed: every task from submit to its one outcome, the nodes and servers it has, its lease.
+
+The ledger alone decides which outcome counts: the first for (task, attempt). It hands tasks to the scheduler within the
+scheduler's application credit and keeps the rest, so a million queued tasks cost nobody else anything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dispycos.machine import Send
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import NODE, SCHEDULER, Address
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
+from dispycos.protocol.messages import Lease, NodeInfo, Spot, TaskId
+from dispycos.protocol.status import OutcomeKind, Status
+
+from .task import Location
+
+if TYPE_CHECKING:
+    from .task import Task
+
+CALL_MAX = (
+    256 * 1024
+)  # bytes of a call that travels through the scheduler; larger ones are fetched by the server
+PATIENCE = 3.0  # seconds of waiting until it is said what for
+HANDED_PER_DRAIN = 512  # Submits in one go, so that the client's loop stays responsive
+ACKS_MAX = 1024  # outcomes confirmed in one message
+
+
+class Record:
+    """One task that this client asked for; its handles look here."""
+
+    __slots__ = (
+        "address",
+        "call",
+        "code",
+        "ended",
+        "function",
+        "future",
+        "handed",
+        "handle",
+        "held",
+        "info",
+        "io",
+        "location",
+        "node",
+        "outcome",
+        "payload",
+        "seconds",
+        "server",
+        "started",
+        "task",
+        "text",
+        "watchers",
+        "when_started",
+    )
+
+    def __init__(
+        self,
+        task: TaskId,
+        function: str,
+        call: Payload,
+        *,
+        io: bool = False,
+        node: str = "",
+        server: int = 0,
+        code: int = 0,
+    ) -> None:
+        self.task = task
+        self.function = function
+        self.call = call  # given up when the outcome is there
+        self.io = io
+        self.node = node
+        self.server = server
+        self.code = code
+        self.handed = False
+        self.address: Address | None = None
+        self.location: Location | None = None
+        self.started = False
+        self.ended = False
+        self.outcome = 0
+        self.text = ""
+        self.seconds = 0.0
+        self.payload: Payload = None
+        self.future: Any = None  # made when somebody waits for the outcome
+        self.when_started: Any = None  # a future, while rtask() waits for the start
+        self.held: list[Envelope] | None = None  # messages for a task that has not started
+        self.watchers: list[tuple[Address, int]] | None = None
+        self.handle: Task | None = None
+        self.info: Any = None  # args and kwargs, kept only for a status_task
+
+    def pass_on(self, host: Any, envelope: Envelope) -> None:
+        """A message that came to the task's home."""
+        if self.address is not None and not self.held:
+            host.runtime.send(
+                Envelope(
+                    self.address, envelope.sender, envelope.message, envelope.correlation, envelope.payload
+                )
+            )
+        elif self.held is None:
+            self.held = [envelope]
+        else:
+            self.held.append(envelope)
+
+    def watch(self, watcher: Address, correlation: int) -> None:
+        self.watchers = [*(self.watchers or ()), (watcher, correlation)]
+
+    @property
+    def size(self) -> int:
+        return sum(size_of(buffer) for buffer in buffers_of(self.call))
+
+
+# --- what the client's body does ---
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """The task has its outcome: whoever waits may look."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The task runs."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """For the status_task (spec 6.5): info is a NodeInfo, a Location, or the Record of a task."""
+
+    status: Status
+    info: object
+
+
+@dataclass(frozen=True, slots=True)
+class Pulsed:
+    """For the status_task: what a node has left (spec 6.6)."""
+
+    node: NodeInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line for the person at the terminal."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """What a server wrote."""
+
+    output: messages.Output
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """This process is dead: its session can go."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Every node known has started its servers or refused."""
+
+    servers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The cluster cannot be had."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """The lease has ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Give:
+    """A server asks for code or for a large call."""
+
+    request: Envelope
+
+
+class Ledger:
+    """The client's machine. `address` is where servers, nodes and the scheduler reach it."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.scheduler: Address | None = None
+        self.lease: Lease | None = None
+        self.nodes: dict[int, NodeInfo] = {}
+        self.servers: dict[int, tuple[Spot, str]] = {}
+        self.records: dict[int, Record] = {}
+        self.wants_news = False
+        self.queued: messages.Queued | None = None
+        self._backlog: deque[Record] = deque()
+        self._limit = 0
+        self._handed = 0
+        self._acks: dict[int, list[TaskId]] = {}
+        self._effects: list[object] = []
+        self._patience: float | None = None
+        self._handlers = {
+            messages.Started: self.on_started,
+            messages.Outcome: self.on_outcome,
+            messages.Admit: self.on_admit,
+            messages.Output: lambda envelope, now: self._effects.append(Print(envelope.message)),
+            messages.Queued: self.on_queued,
+            messages.Granted: self.on_granted,
+            messages.Turned: self.on_turned,
+            messages.NodeNews: self.on_node_news,
+            messages.ServerNews: self.on_server_news,
+            messages.Settled: self.on_settled,
+            messages.Released: self.on_released,
+            messages.Notice: lambda envelope, now: self._say(envelope.message.text, envelope.message.level),
+            messages.Pulse: self.on_pulse,
+            messages.CodeWanted: lambda envelope, now: self._effects.append(Give(envelope)),
+            messages.CallWanted: lambda envelope, now: self._effects.append(Give(envelope)),
+        }
+
+    # --- Machine ---
+
+    def receive(self, envelope: Envelope, now: float) -> None:
+        handler = self._handlers.get(type(envelope.message))
+        if handler is not None:
+            handler(envelope, now)
+
+    def deadline(self) -> float | None:
+        return self._patience
+
+    def wake(self, now: float) -> None:
+        if self._patience is not None and self._patience <= now:
+            self._patience = None
+            if self.queued is not None and self.lease is None:
+                self._say(
+                    f"waiting for the cluster: {self.queued.holder} has it, place {self.queued.position} in the queue"
+                )
+
+    def drain(self) -> list[object]:
+        self._hand_over()
+        if self._acks:
+            self._confirm()
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- called by the body ---
+
+    def enlist(self, scheduler: Address, word: messages.Enlist, now: float) -> None:
+        self.scheduler = scheduler
+        self._patience = now + PATIENCE
+        self._send(scheduler, word)
+
+    def submit(self, record: Record) -> None:
+        self.records[record.task.number] = record
+        self._backlog.append(record)
+
+    def terminate(self, record: Record) -> None:
+        """Cancel it here if the scheduler has not got it yet, else ask for its end on the way that it went."""
+        if record.ended:
+            return
+        if not record.handed:
+            self._end(record, OutcomeKind.CANCELLED, "", started=False)
+        else:
+            assert self.scheduler is not None
+            self._send(self.scheduler, messages.Terminate(record.task))
+
+    def release(self, *, terminate: bool, await_io: bool) -> None:
+        assert self.scheduler is not None
+        self._send(self.scheduler, messages.Release(terminate, await_io))
+
+    def scheduler_lost(self, reason: str) -> None:
+        """Nobody speaks for our tasks any more."""
+        for record in list(self.records.values()):
+            self._end(record, OutcomeKind.LOST, reason, started=record.started or record.handed)
+        self.lease = None
+        self._effects.append(Failed(reason))
+        self._effects.append(Freed(reason))
+
+    def backlog(self) -> int:
+        """Tasks that wait here for the scheduler's credit."""
+        return len(self._backlog)
+
+    # --- tasks ---
+
+    def on_started(self, envelope: Envelope, now: float) -> None:
+        word: messages.Started = envelope.message
+        record = self.records.get(word.task.number)
+        if record is not None and record.task == word.task:
+            self._start(record, word.spot, word.actor)
+
+    def on_outcome(self, envelope: Envelope, now: float) -> None:
+        word: messages.Outcome = envelope.message
+        if word.node:
+            self._acks.setdefault(word.node, []).append(word.task)
+        record = self.records.get(word.task.number)
+        if record is None or record.task != word.task:
+            return  # the second outcome of this attempt: the first one counted
+        if word.spot is not None and word.started and not record.started:
+            self._start(record, word.spot, word.actor)
+        record.payload = envelope.payload
+        record.seconds = word.seconds
+        self._end(record, word.outcome, word.text, started=word.started)
+
+    def _start(self, record: Record, spot: Spot, actor: int) -> None:
+        if record.started:
+            return
+        record.started = True
+        record.address = Address(spot.epoch, actor)
+        record.location = Location(spot.addr, spot.port)
+        held, record.held = record.held, None
+        for envelope in held or ():
+            self._effects.append(
+                Send(
+                    Envelope(
+                        record.address,
+                        envelope.sender,
+                        envelope.message,
+                        envelope.correlation,
+                        envelope.payload,
+                    )
+                )
+            )
+        self._effects.append(Began(record))
+        if self.wants_news:
+            self._effects.append(News(Status.TaskCreated, record))
+
+    def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
+        record.ended = True
+        record.started = started
+        record.outcome = outcome
+        record.text = text
+        record.call = None
+        self.records.pop(record.task.number, None)
+        held, record.held = record.held, None
+        for envelope in held or ():
+            self._turn_away(envelope)
+        for watcher, correlation in record.watchers or ():
+            self._effects.append(
+                Send(
+                    Envelope(
+                        watcher, self.address, messages.Ended(outcome, text), correlation, record.payload
+                    )
+                )
+            )
+        record.watchers = None
+        self._effects.append(Resolve(record))
+
+    def _turn_away(self, envelope: Envelope) -> None:
+        """A message for a task that ended before it came."""
+        word: messages.Message
+        if isinstance(envelope.message, messages.Ask):
+            word = messages.Reply(ok=False)
+        elif envelope.correlation:
+            word = messages.Delivered(0)
+        else:
+            return
+        self._effects.append(Send(Envelope(envelope.sender, envelope.to, word, envelope.correlation)))
+
+    def on_admit(self, envelope: Envelope, now: float) -> None:
+        self._limit = max(self._limit, envelope.message.limit)
+
+    def _hand_over(self) -> None:
+        backlog = self._backlog
+        if not backlog or self.lease is None or self.scheduler is None:
+            return
+        room = min(self._limit - self._handed, HANDED_PER_DRAIN)
+        while room > 0 and backlog:
+            record = backlog.popleft()
+            if record.ended:
+                continue
+            room -= 1
+            self._handed += 1
+            record.handed = True
+            call = record.call
+            fetch = type(call) is not bytes or len(call) > CALL_MAX
+            word = messages.Submit(
+                record.task, record.function, record.io, record.node, record.server, record.code, fetch
+            )
+            if fetch:
+                call = None
+            else:
+                record.call = None  # the scheduler has it now
+            self._effects.append(Send(Envelope(self.scheduler, self.address, word, 0, call)))
+
+    def _confirm(self) -> None:
+        for node, tasks in self._acks.items():
+            for first in range(0, len(tasks), ACKS_MAX):
+                self._send(Address(node, NODE), messages.OutcomeAck(tasks[first : first + ACKS_MAX]))
+        self._acks.clear()
+
+    # --- the cluster ---
+
+    def on_queued(self, envelope: Envelope, now: float) -> None:
+        self.queued = envelope.message
+
+    def on_granted(self, envelope: Envelope, now: float) -> None:
+        self.lease = envelope.message.lease
+        self.queued = None
+
+    def on_turned(self, envelope: Envelope, now: float) -> None:
+        self._effects.append(Failed(envelope.message.reason))
+
+    def on_node_news(self, envelope: Envelope, now: float) -> None:
+        word: messages.NodeNews = envelope.message
+        if word.status in (Status.NodeDiscovered, Status.NodeInitialized, Status.NodeResumed):
+            self.nodes[word.node.epoch] = word.node
+        elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
+            self.nodes.pop(word.node.epoch, None)
+        if word.text:
+            self._say(word.text, "warning")
+        if self.wants_news:
+            self._effects.append(News(Status(word.status), word.node))
+
+    def on_server_news(self, envelope: Envelope, now: float) -> None:
+        word: messages.ServerNews = envelope.message
+        location = Location(word.spot.addr, word.spot.port)
+        if word.status in (Status.ServerDiscovered, Status.ServerInitialized):
+            self.servers[word.spot.epoch] = (word.spot, word.node)
+        elif word.status in (Status.ServerClosed, Status.ServerAbandoned):
+            self.servers.pop(word.spot.epoch, None)
+            self._effects.append(Forget(word.spot.epoch))
+        if word.text:
+            self._say(word.text, "warning")
+        if self.wants_news:
+            self._effects.append(News(Status(word.status), location))
+
+    def on_pulse(self, envelope: Envelope, now: float) -> None:
+        word: messages.Pulse = envelope.message
+        for epoch, node in self.nodes.items():
+            if node.name == word.node:
+                self.nodes[epoch] = node._replace(available=word.available)
+                if self.wants_news:
+                    self._effects.append(Pulsed(self.nodes[epoch]))
+                return
+
+    def on_settled(self, envelope: Envelope, now: float) -> None:
+        self._effects.append(Scheduled(envelope.message.servers))
+
+    def on_released(self, envelope: Envelope, now: float) -> None:
+        self.lease = None
+        for record in list(self.records.values()):
+            self._end(record, OutcomeKind.TERMINATED, "the client closed", started=record.started)
+        self._effects.append(Freed(envelope.message.reason))
+        if self.wants_news:
+            self._effects.append(News(Status.ClientClosed, None))
+
+    # --- small ---
+
+    def _say(self, text: str, level: str = "info") -> None:
+        self._effects.append(Say(text, level))
+
+    def _send(self, to: Address, word: messages.Message) -> None:
+        self._effects.append(Send(Envelope(to, self.address, word)))
+
+    def check(self) -> None:
+        """What must hold between two messages."""
+        assert self._handed <= self._limit or not self._limit, "handed in more than admitted"
+        for number, record in self.records.items():
+            assert record.task.number == number and not record.ended, (
+                f"task {number} has ended and is still kept"
+            )
+            assert not (record.started and record.held), f"task {number} runs and its messages wait"
+        for record in self._backlog:
+            assert not record.handed, f"task {record.task.number} is handed in and still queued"
+
+
+def scheduler_of(epoch: int) -> Address:
+    return Address(epoch, SCHEDULER)

@@ -1,0 +1,137 @@
+"""The runtime of a program's event loop: made by dispycos.run or by the first Client, closed by the last who uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dispycos.runtime import Runtime
+from dispycos.transport.security import Keys, Secret
+
+from .host.cells import Cell, TaskHost
+from .host.execution import Outcome, Raised
+from .host.interrupts import Interrupts
+from .host.relief import Relief
+from .parcels import ClientParcels
+
+GOODBYE_S = 1.0  # after Ctrl-C: clients have so long to give their servers back
+
+
+class Home:
+    """A host for local tasks and clients on the running loop, with its relief thread."""
+
+    def __init__(self, parcels: ClientParcels, secret_file: Path | None = None) -> None:
+        keys = Keys.from_secret(Secret.load_or_make(secret_file))
+        self.interrupts = Interrupts()
+        self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
+        self.host = TaskHost(self.runtime, parcels, self.interrupts)
+        self.host.home = self
+        self._users = 0
+        loop, runtime = self.runtime.loop, self.runtime
+        self._relief = Relief(
+            turn=runtime.turn_elsewhere,
+            fds=runtime.descriptors,
+            lock=runtime.lock,
+            interrupts=self.interrupts,
+            after=lambda: loop.call_soon_threadsafe(runtime.take_back),
+        )
+        self._relief.start()
+
+    def enter(self) -> None:
+        self._users += 1
+
+    async def leave(self) -> None:
+        """The last one out closes the sockets."""
+        self._users -= 1
+        if self._users == 0:
+            self.host.close()
+            self._relief.stop()
+            await self.runtime.close()
+
+
+def host_of_this_loop(parcels: ClientParcels, secret_file: Path | None) -> TaskHost:
+    """The host on the running loop, made if there is none."""
+    host = TaskHost.find(asyncio.get_running_loop())
+    return host if host is not None else Home(parcels, secret_file).host
+
+
+def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+    """Run `main` as the first local task and return its value.
+
+    Parameters
+    ----------
+    main: a generator function, an ``async def`` or a plain function, called with the arguments (and with ``task`` if it has
+        a parameter of that name); or a coroutine object, as asyncio.run takes it.
+
+    Raises
+    ------
+    RuntimeError: an event loop runs already (a notebook, for example): ``await main()`` there.
+    KeyboardInterrupt: Ctrl-C; tasks were ended and servers given back before.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        if inspect.iscoroutine(main):
+            main.close()
+        raise RuntimeError("dispycos.run() cannot be called while an event loop runs (as in a notebook): await your main() instead")
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(_run_main(main, args, kwargs))
+    except KeyboardInterrupt as interrupt:
+        _say_briefly(interrupt)
+        raise
+
+
+async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    home = Home(ClientParcels())
+    home.enter()
+    try:
+        function = (lambda: main) if inspect.iscoroutine(main) else main
+        return await _outcome_of(home.host, function, args, kwargs)
+    finally:
+        await home.leave()
+
+
+async def _outcome_of(host: TaskHost, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Start the task; a cancellation from outside (Ctrl-C) becomes its KeyboardInterrupt."""
+    ended: asyncio.Future[Outcome] = host.loop.create_future()
+
+    def on_end(cell: Cell, outcome: Outcome) -> None:
+        if not ended.done():
+            ended.set_result(outcome)
+
+    def begin() -> None:
+        host.begin(cell, function, args, kwargs)
+
+    cell = host.prepare(getattr(function, "__name__", "main"), on_end=on_end)
+    host.loop.call_soon(begin)
+    try:
+        outcome = await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        cell.terminate()
+        await asyncio.wait([ended], timeout=GOODBYE_S)
+        raise
+    if isinstance(outcome, Raised):
+        raise outcome.exception
+    return outcome.value
+
+
+def _say_briefly(interrupt: KeyboardInterrupt) -> None:
+    """If nobody catches it, Ctrl-C is one line, not a traceback through asyncio."""
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if error is interrupt:
+            print("interrupted", file=sys.stderr)
+        else:
+            previous(kind, error, trace)
+
+    sys.excepthook = hook

@@ -1,0 +1,202 @@
+"""What a server process does with the tasks it is given: one CPU task at a time, io tasks beside it, each with one outcome."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from dispycos.machine import Send
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import CLIENT, Address
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
+from dispycos.protocol.messages import Spot, TaskId
+from dispycos.protocol.status import OutcomeKind
+
+COPY_MAX = 64 * 1024  # bytes of an outcome that the node keeps a copy of, in case this process dies
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """There are tasks to start: call `take` on the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """KeyboardInterrupt for this task, wherever it is."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Nothing is left to do: end the process."""
+
+
+class Running:
+    """A task that was started."""
+
+    __slots__ = ("actor", "announced", "began", "run")
+
+    def __init__(self, run: messages.Run, actor: int, began: float) -> None:
+        self.run = run
+        self.actor = actor
+        self.began = began
+        self.announced = False
+
+
+class Server:
+    """The machine of a server process.
+
+    Parameters
+    ----------
+    address: of this machine. node: of the agent that feeds it. spot: what others are told of where it is.
+    """
+
+    def __init__(self, address: Address, node: Address, spot: Spot) -> None:
+        self.address = address
+        self.node = node
+        self.spot = spot
+        self.running: dict[TaskId, Running] = {}
+        self.closing = False
+        self._cpu: deque[Envelope] = deque()
+        self._io: deque[Envelope] = deque()
+        self._cpu_task: TaskId | None = None
+        self._effects: list[object] = []
+        self._handlers = {
+            messages.Run: self.on_run,
+            messages.Terminate: self.on_terminate,
+            messages.Recall: self.on_recall,
+            messages.Shutdown: self.on_shutdown,
+        }
+
+    # --- Machine ---
+
+    def receive(self, envelope: Envelope, now: float) -> None:
+        handler = self._handlers.get(type(envelope.message))
+        if handler is not None:
+            handler(envelope, now)
+
+    def wake(self, now: float) -> None:
+        """No deadline here: the agent ends a server that does not end itself."""
+
+    def deadline(self) -> float | None:
+        return None
+
+    def drain(self) -> list[object]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- from the node ---
+
+    def on_run(self, envelope: Envelope, now: float) -> None:
+        (self._io if envelope.message.io else self._cpu).append(envelope)
+        self._effects.append(Work())
+
+    def on_terminate(self, envelope: Envelope, now: float) -> None:
+        task = envelope.message.task
+        if task in self.running:
+            self._effects.append(Interrupt(task))
+            return
+        for queue in (self._cpu, self._io):
+            for waiting in queue:
+                if waiting.message.task == task:
+                    queue.remove(waiting)
+                    self._cancel(waiting.message)
+                    return
+
+    def on_recall(self, envelope: Envelope, now: float) -> None:
+        """Give back the last ones: they would have waited longest. A task is here or given back, never both."""
+        count = min(envelope.message.count, len(self._cpu))
+        back = [self._cpu.pop().message.task for _ in range(count)]
+        self._send(self.node, messages.Recalled(back[::-1]))
+
+    def on_shutdown(self, envelope: Envelope, now: float) -> None:
+        self.closing = True
+        for queue in (self._cpu, self._io):
+            while queue:
+                self._cancel(queue.popleft().message)
+        self._effects.extend(Interrupt(task) for task in self.running)
+        self._stop_if_idle()
+
+    # --- called by the body, on the loop, under the lock ---
+
+    def take(self) -> Envelope | None:
+        """The next task to start now, if any."""
+        if self._io:
+            return self._io.popleft()
+        if self._cpu and self._cpu_task is None:
+            envelope = self._cpu.popleft()
+            self._cpu_task = envelope.message.task
+            return envelope
+        return None
+
+    def begin(self, run: messages.Run, actor: int, now: float) -> bool:
+        """The first step comes now. True: the start was announced, and should leave before the step."""
+        self.running[run.task] = running = Running(run, actor, now)
+        if run.fast:
+            return False
+        self._announce(running)
+        return True
+
+    def suspended(self, task: TaskId) -> None:
+        """The first step is over and the task goes on: others may want to talk to it."""
+        running = self.running.get(task)
+        if running is not None and not running.announced:
+            self._announce(running)
+
+    def end(self, task: TaskId, outcome: OutcomeKind, payload: Payload, text: str, now: float) -> None:
+        """The task has its outcome: a copy to the node first, then to the client, after all that the task sent there."""
+        running = self.running.pop(task)
+        run = running.run
+        if self._cpu_task == task:
+            self._cpu_task = None
+        seconds = now - running.began
+        size = sum(size_of(buffer) for buffer in buffers_of(payload))
+        copy = payload if size <= COPY_MAX and not isinstance(payload, list) else None
+        done = messages.Done(task, outcome, seconds, self.address.epoch, running.actor, size)
+        self._effects.append(Send(Envelope(self.node, self.address, done, 0, copy)))
+        word = messages.Outcome(task, outcome, running.actor, self.spot, seconds, True, text, self.node.epoch)
+        self._effects.append(Send(Envelope(Address(run.task.owner, CLIENT), self.address, word, 0, payload)))
+        if self._cpu or self._io:
+            self._effects.append(Work())
+        self._stop_if_idle()
+
+    def refuse(self, run: messages.Run, text: str) -> None:
+        """The task was taken but cannot be started: its call or its code cannot be had."""
+        if self._cpu_task == run.task:
+            self._cpu_task = None
+        self._speak(run, OutcomeKind.REFUSED, text)
+        if self._cpu:
+            self._effects.append(Work())
+        self._stop_if_idle()
+
+    def check(self) -> None:
+        """What must hold between two messages."""
+        cpu = [running.run.task for running in self.running.values() if not running.run.io]
+        assert len(cpu) <= 1, f"two CPU tasks run at once: {cpu}"
+        if cpu:
+            assert self._cpu_task == cpu[0], "the running CPU task is not the one taken"
+
+    # --- small ---
+
+    def _announce(self, running: Running) -> None:
+        running.announced = True
+        task = running.run.task
+        self._send(self.node, messages.Began(task, self.address.epoch))
+        started = messages.Started(task, running.actor, self.spot)
+        self._send(Address(task.owner, CLIENT), started)
+
+    def _cancel(self, run: messages.Run) -> None:
+        self._speak(run, OutcomeKind.CANCELLED, "")
+
+    def _speak(self, run: messages.Run, outcome: OutcomeKind, text: str) -> None:
+        self._send(self.node, messages.Done(run.task, outcome, 0.0, self.address.epoch))
+        word = messages.Outcome(run.task, outcome, 0, self.spot, 0.0, False, text, self.node.epoch)
+        self._send(Address(run.task.owner, CLIENT), word)
+
+    def _stop_if_idle(self) -> None:
+        if self.closing and not self.running and self._cpu_task is None:
+            self._effects.append(Stop())
+
+    def _send(self, to: Address, word: messages.Message) -> None:
+        self._effects.append(Send(Envelope(to, self.address, word)))

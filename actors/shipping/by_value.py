@@ -1,0 +1,166 @@
+"""Pickles functions and classes that have no name by value; loaded only when needed, since it imports dill.
+
+dill's pickler is the base for descriptors and other corners of Python. What it would copy although a copy is not the
+thing (locks, files, sockets) is refused, and functions keep the globals of their module instead of a copy of them.
+"""
+
+import dataclasses
+import dis
+import importlib
+import io
+import marshal
+import sys
+from _thread import LockType, RLock
+from collections.abc import Iterator
+from enum import Enum, EnumMeta
+from functools import lru_cache
+from socket import socket
+from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
+from typing import Any, cast
+
+import dill
+
+from .pickling import PROTOCOL, BufferCallback, Names
+from .rebuild import fill_cell, fill_class, fill_function, globals_of, make_cell, make_class, make_code
+from .rebuild import make_enum, make_function, module_named
+
+REFUSED = (LockType, RLock, socket, io.FileIO, io.BufferedIOBase, io.TextIOWrapper)
+ALLOWED_IO = (io.BytesIO,)
+GLOBAL_OPS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
+SENTINELS = {  # compared by identity
+    id(getattr(dataclasses, name)): name
+    for name in ("MISSING", "KW_ONLY", "_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR", "_HAS_DEFAULT_FACTORY")
+    if hasattr(dataclasses, name)
+}
+NEEDED_AT_ONCE = ("__slots__", "__orig_bases__")  # the making of a class reads them
+NOT_COPIED = {"__dict__", "__weakref__", "__module__", "__qualname__", "_abc_impl", *NEEDED_AT_ONCE}
+
+
+class ByValuePickler(dill.Pickler):  # type: ignore[misc]
+    def __init__(
+        self, file: io.BytesIO, names: Names, force: Any, buffers: BufferCallback | None = None
+    ) -> None:
+        super().__init__(file, PROTOCOL, recurse=True, buffer_callback=buffers)
+        self._names = names
+        self._force = force
+
+    def reducer_override(self, thing: Any) -> Any:
+        if id(thing) in SENTINELS:
+            return SENTINELS[id(thing)]
+        if isinstance(thing, REFUSED) and not isinstance(thing, ALLOWED_IO):
+            kind = type(thing)
+            raise TypeError(f"cannot pickle '{kind.__module__}.{kind.__qualname__}' object")
+        if isinstance(thing, ModuleType):
+            return self._module(thing)
+        if isinstance(thing, CodeType):
+            return make_code, (marshal.dumps(thing),)
+        if isinstance(thing, CellType):
+            return _cell(thing)
+        if isinstance(thing, FunctionType):
+            return self._reference(thing) or self._function(thing)
+        if isinstance(thing, type):
+            return self._reference(thing) or self._class(thing)
+        if getattr(thing, "__module__", None) == "__main__" and hasattr(thing, "__wrapped__"):
+            return self._reference(thing) or NotImplemented
+        return NotImplemented
+
+    def _reference(self, thing: Any) -> str | None:
+        return None if thing is self._force else self._names.reference(thing)
+
+    def _module(self, module: ModuleType) -> Any:
+        if sys.modules.get(module.__name__) is not module:
+            raise TypeError(f"cannot pickle module {module.__name__!r}: it cannot be imported by that name")
+        self._names.modules.add(module.__name__)
+        return module_named, (module.__name__,)
+
+    def _function(self, function: FunctionType) -> Any:
+        module = function.__globals__.get("__name__")
+        owner = sys.modules.get(module) if isinstance(module, str) else None
+        if module is None or owner is None or vars(owner) is not function.__globals__:
+            return NotImplemented  # exec'd in a dictionary of its own: dill copies what it needs of it
+        needed = _globals_in(function.__code__)
+        if module == "__main__":
+            self._names.looked_up.update(needed)
+        else:
+            self._names.modules.add(module)
+        scope = (globals_of, (module, needed))
+        state = {
+            "name": function.__name__,
+            "qualname": function.__qualname__,
+            "module": function.__module__,
+            "doc": function.__doc__,
+            "defaults": function.__defaults__,
+            "kwdefaults": function.__kwdefaults__,
+            "annotations": function.__annotations__,
+            "attributes": vars(function),
+        }
+        return (
+            make_function,
+            (function.__code__, Reduced(scope), function.__closure__),
+            state,
+            None,
+            None,
+            fill_function,
+        )
+
+    def _class(self, kind: type) -> Any:
+        if kind.__module__ == "builtins" or not _is_made_by_python(kind):
+            return NotImplemented
+        if isinstance(kind, EnumMeta):
+            members = {name: member.value for name, member in kind.__members__.items()}
+            made: Any = (make_enum, (type(kind), kind.__name__, kind.__bases__, members))
+            attributes = {n: v for n, v in _own_attributes(kind) if _is_enum_attribute(n, v, members)}
+        else:
+            first = {name: vars(kind)[name] for name in NEEDED_AT_ONCE if name in vars(kind)}
+            made = (make_class, (type(kind), kind.__name__, kind.__bases__, first))
+            attributes = {n: v for n, v in _own_attributes(kind) if n not in NOT_COPIED}
+        state = {"module": kind.__module__, "qualname": kind.__qualname__, "attributes": attributes}
+        return *made, state, None, None, fill_class
+
+
+class Reduced:
+    """Stands in a reduction for something that is made by a call."""
+
+    def __init__(self, reduction: tuple[Any, ...]) -> None:
+        self._reduction = reduction
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reduction
+
+
+def _cell(cell: CellType) -> Any:
+    try:
+        contents = (cell.cell_contents,)
+    except ValueError:
+        return make_cell, ()  # not bound yet
+    return make_cell, (), contents, None, None, fill_cell
+
+
+def _own_attributes(kind: type) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(kind).items():
+        made_by_type = isinstance(value, GetSetDescriptorType | MemberDescriptorType)
+        if not (made_by_type and getattr(value, "__objclass__", None) is kind):
+            yield name, value
+
+
+def _is_enum_attribute(name: str, value: Any, members: dict[str, Any]) -> bool:
+    """What the class body added; members and what EnumMeta keeps for itself are made again."""
+    if name in members or name in NOT_COPIED or name in ("__new__", "_generate_next_value_"):
+        return False
+    return isinstance(value, FunctionType) or not (name.startswith("_") or name in vars(Enum))
+
+
+def _is_made_by_python(kind: type) -> bool:
+    return bool(kind.__flags__ & (1 << 9))  # Py_TPFLAGS_HEAPTYPE
+
+
+@lru_cache(maxsize=1024)
+def _globals_in(code: CodeType) -> tuple[str, ...]:
+    found: set[str] = set()
+    todo = [code]
+    while todo:
+        current = todo.pop()
+        found.update(cast(str, op.argval) for op in dis.get_instructions(current) if op.opname in GLOBAL_OPS)
+        todo += [const for const in current.co_consts if isinstance(const, CodeType)]
+    builtin = vars(importlib.import_module("builtins"))
+    return tuple(sorted(name for name in found if name not in builtin))

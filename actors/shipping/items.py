@@ -1,0 +1,230 @@
+"""Decides how each live global of the client's `__main__` travels: as statements, as a value, or not at all."""
+
+import builtins
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from .modules import candidates
+from .pickling import Names, dumps, dumps_by_value, dumps_naming
+from .sources import MainSources, codes_of
+from .statements import Unit, cut, hash_of
+from .words import NotPicklable
+
+PICKLE_TRIES = 3
+CLASS_ENTRIES_MAX = 10_000
+BUILTINS = frozenset(vars(builtins))
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """How one name travels. With units and a value, the units make a container and the value its contents."""
+
+    name: str
+    thing: Any
+    units: tuple[Unit, ...] = ()
+    value: bytes | None = None
+    refers: frozenset[str] = frozenset()  # names and modules that the pickled value refers to
+    modules: frozenset[str] = frozenset()
+    members: frozenset[str] = frozenset()  # names that it holds without its statements saying so
+    error: str = ""
+
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        found = set(self.refers | self.members)
+        for unit in self.units:
+            found |= unit.needs | unit.names
+        return frozenset(found - {self.name})
+
+    @cached_property
+    def hashes(self) -> list[bytes]:
+        found = [unit.hash for unit in self.units]
+        return found if self.value is None else [*found, self.value_hash]
+
+    @cached_property
+    def value_hash(self) -> bytes:
+        return hash_of(self.name.encode() + b"\0" + (self.value or b""))
+
+
+@dataclass
+class Items:
+    """The ways of all names that were looked at; kept while a name is bound to the same object."""
+
+    main: ModuleType
+    sources: MainSources
+    package: str = ""
+    _kept: dict[str, Item] = field(default_factory=dict)
+    _kept_at: int = -1
+    _registries: frozenset[str] = frozenset()
+
+    def refresh(self) -> None:
+        self.sources.refresh()
+        if self._kept_at != self.sources.changes:
+            self._kept_at = self.sources.changes
+            self._kept.clear()
+            self._registries = self._find_registries()
+
+    def of(self, name: str) -> Item:
+        """The name must be bound."""
+        thing = vars(self.main)[name]
+        kept = self._kept.get(name)
+        if kept is None or kept.thing is not thing:
+            kept = self._kept[name] = self._make(name, thing)
+        return kept
+
+    def imports_of(self, item: Item) -> list[str]:
+        """Modules that it may import, when made or when run."""
+        found = list(item.modules)
+        for unit in item.units:
+            found += candidates(unit.imports, self.package)
+        return found
+
+    def _make(self, name: str, thing: Any) -> Item:
+        if isinstance(thing, ModuleType):
+            return self._module(name, thing)
+        if _is_definition(thing):
+            return self._definition(name, thing)
+        return self._value(name, thing)
+
+    def _module(self, name: str, module: ModuleType) -> Item:
+        chain = self._chain(name, module)
+        if not chain:  # bound by code that has no source here
+            chain = cut(f"import {module.__name__} as {name}", "<import>")
+        return Item(name, module, tuple(chain))
+
+    def _definition(self, name: str, thing: Any) -> Item:
+        chain = self._chain(name, thing)
+        own = [code for code in codes_of(thing) if self.sources.is_own(code)]
+        if not chain or not all(self.sources.holds(code) for code in own):
+            return self._by_value(name, thing)
+        if _is_closure_made_by(chain[-1], thing):  # run again, the call that made it might give another
+            made = self._by_value(name, thing)
+            if not made.error:
+                return made
+        return self._from_source(name, thing, chain)
+
+    def _value(self, name: str, thing: Any) -> Item:
+        chain = self._chain(name, thing)
+        names = Names(self.main)
+        try:
+            data = _patiently(thing, names)
+        except Exception:  # edge of user code: what cannot be pickled is made again from its source
+            return self._from_source(name, thing, chain) if chain else self._by_value(name, thing)
+        item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
+        if name in names.used:  # a TypeVar pickles as its own name
+            return self._from_source(name, thing, chain) if chain else self._unsendable(name, thing)
+        fills_itself = name in self._registries and all(unit.makes_container for unit in chain)
+        if chain and (fills_itself or self._is_read_by(names.used, name)):
+            return self._container(item, chain)
+        return item
+
+    def _container(self, item: Item, chain: list[Unit]) -> Item:
+        """Statements to be run add to it; so they find it as they did here, and afterwards it gets what it holds here."""
+        made = self._from_source(item.name, item.thing, chain)
+        value = item.value if isinstance(item.thing, dict | list | set) else None
+        return Item(item.name, item.thing, made.units, value, item.refers, item.modules, item.refers)
+
+    def _from_source(self, name: str, thing: Any, chain: list[Unit]) -> Item:
+        extenders = [
+            u for u in self.sources.units() if name in u.extends and not u.in_guard and u not in chain
+        ]
+        return Item(name, thing, (*chain, *extenders), members=self._members(thing))
+
+    def _by_value(self, name: str, thing: Any) -> Item:
+        names = Names(self.main)
+        try:
+            data = dumps_by_value(thing, names, force=thing)
+        except Exception:  # edge of user code
+            return self._unsendable(name, thing)
+        return Item(
+            name, thing, (), data, frozenset(names.used - {name}), frozenset(names.modules), frozenset(names.looked_up)
+        )
+
+    def _unsendable(self, name: str, thing: Any) -> Item:
+        try:
+            dumps(thing, name)
+        except NotPicklable as error:
+            return Item(name, thing, error=f"{error} (and the statement that made it is not known)")
+        return Item(name, thing, error=f"{name} refers to itself by a name whose statement is not known")
+
+    def _chain(self, name: str, thing: Any) -> list[Unit]:
+        """The executed statements that made what the name is bound to now, in order."""
+        definers = [unit for unit in self.sources.definers(name) if unit.code is not None]
+        codes = [thing.__code__] if isinstance(thing, FunctionType) else []
+        if isinstance(thing, type):
+            codes = [code for code in codes_of(thing) if self.sources.is_own(code)]
+        for end in range(len(definers), 0, -1):
+            if codes and all(code in definers[end - 1].codes for code in codes):
+                definers = definers[:end]
+                break
+        chain: list[Unit] = []
+        for unit in reversed(definers):
+            chain.insert(0, unit)
+            if unit.is_certain and name not in unit.needs_now:
+                break
+        return chain
+
+    def _members(self, thing: Any) -> frozenset[str]:
+        """Functions and classes of `__main__` in the tables of a class (filled by __init_subclass__ and the like)."""
+        if not isinstance(thing, type):
+            return frozenset()
+        names = Names(self.main)
+        found: set[str] = set()
+        for table in list(vars(thing).values()):
+            if not isinstance(table, dict | list | set) or len(table) > CLASS_ENTRIES_MAX:
+                continue
+            for entry in list(table.values() if isinstance(table, dict) else table):
+                if isinstance(entry, FunctionType | type) and entry.__module__ == "__main__":
+                    found.add((names.name_of(entry) or "").split(".")[0])
+        return frozenset(found - {""})
+
+    def _find_registries(self) -> frozenset[str]:
+        """Globals that decorators, base and metaclasses read or fill while a definition is executed."""
+        called: set[str] = set()
+        for unit in self.sources.units():
+            if unit.is_definition:
+                called |= unit.needs_now
+        return self._read_when_called(called)
+
+    def _is_read_by(self, names: Iterable[str], target: str) -> bool:
+        """The making of these names, which the value of target refers to, reads target."""
+        now: set[str] = set()
+        for name in names:
+            for unit in self.sources.definers(name):
+                now |= unit.needs_now
+        return target in now or target in self._read_when_called(now)
+
+    def _read_when_called(self, names: set[str]) -> frozenset[str]:
+        seen = set(names)
+        found: set[str] = set()
+        todo = list(names)
+        while todo:
+            for unit in self.sources.definers(todo.pop()):
+                found |= unit.needs
+                todo += unit.needs - seen
+                seen |= unit.needs
+        return frozenset(found - BUILTINS)
+
+
+def _is_definition(thing: Any) -> bool:
+    if isinstance(thing, FunctionType | type | BuiltinFunctionType):
+        return True
+    return getattr(thing, "__module__", None) == "__main__" and hasattr(thing, "__wrapped__")
+
+
+def _is_closure_made_by(unit: Unit, thing: Any) -> bool:
+    if not isinstance(thing, FunctionType) or not unit.is_assignment:
+        return False
+    return thing.__closure__ is not None and thing.__code__ not in unit.codes
+
+
+def _patiently(thing: Any, names: Names) -> bytes:
+    """The program may change a dictionary while it is pickled on another thread."""
+    for _ in range(PICKLE_TRIES - 1):
+        try:
+            return dumps_naming(thing, names)
+        except RuntimeError:
+            continue
+    return dumps_naming(thing, names)

@@ -1,0 +1,412 @@
+"""The server's side: a `__main__` that mirrors the client's, filled with what loads turn out to need.
+
+A load that touches a name or module which is not here raises MissingCode and has no effect; the caller sends the
+request to the client, installs the answer and loads again. Only an import executed by a running step waits for the
+answer, in the `pull` that the host gave.
+"""
+
+import io
+import linecache
+import pickle
+import pickletools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from threading import RLock, get_ident
+from types import ModuleType
+from typing import Any
+
+from .modules import NEVER_LOCAL, OWN_PACKAGE, FirstFinder, LastFinder, SourceLoader, is_standard
+from .pickling import Payload
+from .rebuild import MirrorModule
+from .statements import compile_statement
+from .words import CodeBundle, CodeRequest, CodeUnavailable, InstallFailed, MainInfo, MissingCode
+from .words import ModuleSource, ShippingError, Statement, Value
+
+SCAN_BYTES_MAX = 256 << 10
+LINES_MAX = 1_000_000
+OUTSTANDING_MAX = 4096
+FOREIGN = ("importlib", "pkgutil", "runpy")
+
+Pull = Callable[[CodeRequest], CodeBundle]
+
+
+def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
+    """Without a mirror (at the client) what is missing is an error, never a pull."""
+    stream, buffers = (payload[0], payload[1:]) if isinstance(payload, list) else (payload, [])
+    if mirror is None:
+        return pickle.loads(stream, buffers=buffers)
+    return mirror.load(bytes(stream), buffers)
+
+
+class Mirror:
+    """One a process: it replaces `__main__` and hooks imports; close() takes both back."""
+
+    def __init__(self, pull: Pull | None = None, node: str = "this node", client: str = "the client") -> None:
+        self.main = MirrorModule("__main__", self._require)
+        self.version = 0
+        self._pull, self._node, self._client = pull, node, client
+        self._lock = RLock()
+        self._loading: list[int] = []  # threads in load() or settle()
+        self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
+        self._made_of: dict[str, list[bytes]] = {}
+        self._modules: dict[str, ModuleSource] = {}
+        self._refused: dict[str, str] = {}  # name, or module with a dot after it: why
+        self._absent: set[str] = set()
+        self._versions: dict[str, str] = {}
+        self._local_names: frozenset[str] = frozenset()
+        self._asked: dict[int, CodeRequest] = {}
+        self._number = 0
+        self._lines: dict[str, list[str]] = {}
+        self._replaced = sys.modules["__main__"]
+        self._finders = FirstFinder(self), LastFinder(self)
+        sys.modules["__main__"] = self.main
+        sys.meta_path.insert(0, self._finders[0])
+        sys.meta_path.append(self._finders[1])
+
+    def close(self) -> None:
+        for finder in self._finders:
+            sys.meta_path.remove(finder)
+        for name in self._modules:
+            if _is_ours(sys.modules.get(name)):
+                del sys.modules[name]
+        sys.modules["__main__"] = self._replaced
+
+    # What the host calls.
+
+    def load(self, stream: bytes, buffers: Sequence[Any] = ()) -> Any:
+        if self._steps:
+            self.settle()
+        with self._loading_here():
+            try:
+                return pickle.loads(stream, buffers=buffers)
+            except Exception:  # a missing name shows as AttributeError or as what user code makes of it
+                self._raise_missing(stream, buffers)
+                raise
+
+    def request(self, names: Sequence[str] = (), modules: Sequence[str] = ()) -> CodeRequest:
+        """Asks for these; without any, for what changed since the version that is here."""
+        with self._lock:
+            for name in names:  # asked for although it was made: it was deleted here
+                self._made_of.pop(name, None)
+            self._number += 1
+            have = {digest for digests in self._made_of.values() for digest in digests}
+            have |= {module.hash for module in self._modules.values()}
+            made = CodeRequest(self._number, sorted(names), sorted(modules), sorted(have), self.version)
+            self._asked[made.number] = made
+            while len(self._asked) > OUTSTANDING_MAX:
+                del self._asked[next(iter(self._asked))]
+            return made
+
+    def install(self, bundle: CodeBundle) -> None:
+        """Raises InstallFailed when the client's code does. What it misses by dynamic imports the next load asks for."""
+        with self._lock:
+            self._accept(bundle)
+            try:
+                self.settle()
+            except MissingCode as missing:
+                self._asked.pop(missing.request.number, None)  # the next load asks again
+
+    def settle(self) -> None:
+        """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
+        with self._lock, self._loading_here():
+            while self._steps:
+                try:
+                    self._make(self._steps[0])
+                except Exception as error:
+                    failed = [step.hash for step in self._steps]
+                    self._steps.clear()
+                    self._forget(failed)
+                    raise self._install_failed(error) from error
+                self._steps.pop(0)
+
+    # What comes from the client.
+
+    def _accept(self, bundle: CodeBundle) -> None:
+        asked = self._asked.pop(bundle.answers, None)
+        if bundle.answers and asked is None:
+            raise ShippingError(f"code came as an answer to request {bundle.answers}, which was not made")
+        if not self.version:
+            self._become(bundle.main)
+        self.version = max(self.version, bundle.main_version)
+        self._versions.update(bundle.versions)
+        self._take_away(bundle.absent)
+        for name, digests in bundle.made_of:
+            self._made_of[name] = list(digests)
+            self._refused.pop(name, None)
+        for module in bundle.modules:
+            self._accept_module(module)
+        steps: list[Statement | Value] = [*bundle.statements, *bundle.values]
+        self._steps += sorted(steps, key=lambda step: step.order)
+        self._note_refusals(asked, bundle)
+
+    def _note_refusals(self, asked: CodeRequest | None, bundle: CodeBundle) -> None:
+        for name, text in bundle.errors:
+            is_module = asked is not None and name in asked.modules
+            self._refused[name + "." if is_module else name] = text
+        if asked is None:
+            return
+        for name in asked.names:
+            if name not in self._made_of:
+                self._refused.setdefault(name, f"{self._client} has no {name} in its __main__")
+        for name in asked.modules:
+            if name not in self._modules:
+                self._refused.setdefault(name + ".", f"module {name!r} was not sent by {self._client}")
+
+    def _accept_module(self, module: ModuleSource) -> None:
+        known = self._modules.get(module.name)
+        self._modules[module.name] = module
+        self._refused.pop(module.name + ".", None)
+        live = sys.modules.get(module.name)
+        if live is None:
+            return
+        if known is not None and _is_ours(live):
+            self._steps.append(module)  # reloaded at the client
+        elif not is_standard(module.name) and module.name.split(".")[0] not in NEVER_LOCAL:
+            del sys.modules[module.name]  # the client's wins over the installed one
+
+    def _take_away(self, absent: Sequence[str]) -> None:
+        for name in absent:
+            self._absent.add(name)
+            if self._made_of.pop(name, None) is not None:
+                vars(self.main).pop(name, None)
+
+    def _become(self, info: MainInfo) -> None:
+        self._local_names = frozenset(info.local_names) - NEVER_LOCAL
+        if info.file is not None:
+            self.main.__file__ = info.file
+        self.main.__package__ = info.package
+        if info.spec_name is not None:
+            self.main.__spec__ = ModuleSpec(info.spec_name, None, origin=info.file)
+        if info.argv0:
+            sys.argv = [info.argv0]
+
+    # Making it.
+
+    def _make(self, step: Statement | Value | ModuleSource) -> None:
+        if isinstance(step, ModuleSource):
+            self._reload(step)
+        elif isinstance(step, Statement):
+            self._remember_lines(step)
+            code = compile_statement(step.source, step.first_line, step.file, step.flags)
+            exec(code, vars(self.main))
+            self._absent.difference_update(step.names)
+        else:
+            self._set(step)
+
+    def _set(self, value: Value) -> None:
+        try:
+            thing = pickle.loads(value.data)
+        except Exception:
+            self._raise_cycle(value)
+            raise
+        self._absent.discard(value.name)
+        container = vars(self.main).get(value.name)
+        if value.contents and isinstance(container, dict | list | set) and type(container) is type(thing):
+            _pour(thing, container)
+        else:
+            setattr(self.main, value.name, thing)
+
+    def _raise_cycle(self, value: Value) -> None:
+        """A value can refer to what was made before it only; to pull it once more would never end."""
+        missing = [name for name in self._unknown_in(value.data)[0] if name != value.name]
+        if missing and set(missing) & self._coming():
+            cycle = " -> ".join([value.name, *missing, value.name])
+            raise ShippingError(f"{value.name} cannot be made on {self._node}, since each needs the next: {cycle}")
+
+    def _coming(self) -> set[str]:
+        return {name for step in self._steps[1:] for name in _names_of(step)}
+
+    def _reload(self, source: ModuleSource) -> None:
+        live = sys.modules.get(source.name)
+        if live is not None:
+            SourceLoader(source).exec_module(live)
+
+    def _forget(self, digests: list[bytes]) -> None:
+        """What was not made is not here: it will be asked for again, and fail again, where it is used."""
+        gone = set(digests)
+        for name in [name for name, made_of in self._made_of.items() if gone & set(made_of)]:
+            del self._made_of[name]
+
+    def _install_failed(self, error: Exception) -> ShippingError:
+        if isinstance(error, ShippingError):
+            return error
+        where = ""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals is vars(self.main):
+                where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        return InstallFailed(f"the client's code failed on {self._node}{where}: {type(error).__name__}: {error}")
+
+    def _remember_lines(self, statement: Statement) -> None:
+        """Tracebacks show the statement; the lines between statements that were not sent stay empty."""
+        new = statement.source.splitlines(keepends=True)
+        last = statement.first_line - 1 + len(new)
+        if last > LINES_MAX:
+            return
+        lines = self._lines.setdefault(statement.file, [])
+        lines += ["\n"] * (last - len(lines))
+        lines[statement.first_line - 1 : last] = new
+        linecache.cache[statement.file] = (sum(map(len, lines)), None, lines, statement.file)
+
+    # What is missing.
+
+    def _raise_missing(self, stream: bytes, buffers: Sequence[Any]) -> None:
+        names, modules = self._unknown_in(stream, buffers)
+        for name in names:
+            if name in self._refused:
+                raise CodeUnavailable(self._refused[name])
+        if names or modules:
+            raise MissingCode(self.request(names, modules)) from None
+
+    def _unknown_in(self, stream: bytes, buffers: Sequence[Any] = ()) -> tuple[list[str], list[str]]:
+        """Names of `__main__` and modules that this pickle refers to and that are not here."""
+        is_short = len(stream) <= SCAN_BYTES_MAX
+        names: set[str] = set()
+        modules: set[str] = set()
+        for module, name in _globals_in(stream) if is_short else _first_missing(stream, buffers):
+            if module == "__main__":
+                names.add(name.split(".")[0])
+            elif module not in sys.modules and self._may_be_local(module):
+                modules.add(module)
+        return sorted(names - set(vars(self.main))), sorted(modules)
+
+    def _require(self, needed: tuple[str, ...]) -> None:
+        """A function that travels by value looks these up when it is called."""
+        known = vars(self.main).keys() | self._absent | self._coming()
+        unknown = [name for name in needed if name not in known]
+        for name in unknown:
+            if name in self._refused:
+                raise CodeUnavailable(self._refused[name])
+        if unknown:
+            raise MissingCode(self.request(unknown))
+
+    def _may_be_local(self, module: str) -> bool:
+        if module in self._modules or module + "." in self._refused:
+            return False
+        top = module.split(".")[0]
+        return top in self._local_names or top in self._modules
+
+    # The import hook asks here (ModuleHost).
+
+    def source_of(self, name: str) -> ModuleSource | None:
+        known = self._modules.get(name)
+        if known is None and self._may_be_local(name):
+            known = self._fetch(name)
+        return known
+
+    def last_source_of(self, name: str) -> ModuleSource | None:
+        top = name.split(".")[0]
+        if top in NEVER_LOCAL or is_standard(name) or not self._imported_by_client_code():
+            return None
+        if "." in name and not _is_ours(sys.modules.get(top)):
+            return None  # part of an installed package: its import tells
+        if name + "." not in self._refused and self.version:
+            source = self._fetch(name)
+            if source is not None:
+                return source
+        raise ModuleNotFoundError(self._why_missing(name), name=name)
+
+    def _fetch(self, name: str) -> ModuleSource | None:
+        if get_ident() in self._loading or self._pull is None:
+            raise MissingCode(self.request(modules=[name]))
+        request = self.request(modules=[name])
+        try:
+            bundle = self._pull(request)
+        except Exception as error:  # the host's: a timeout, a client that is gone
+            self._asked.pop(request.number, None)
+            raise ImportError(
+                f"module {name!r} could not be fetched from {self._client}: {error or type(error).__name__}", name=name
+            ) from error
+        self.install(bundle)
+        return self._modules.get(name)
+
+    def _why_missing(self, name: str) -> str:
+        version = self._versions.get(name.split(".")[0])
+        known = self._refused.get(name + ".") or (f"the client has version {version}" if version else "")
+        return f"No module named {name!r} on {self._node}{f': {known}' if known else ''}"
+
+    def _imported_by_client_code(self) -> bool:
+        """Whether the import statement is in the client's code; libraries try imports that they can do without."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            name = frame.f_globals.get("__name__", "")
+            is_machinery = "importlib" in frame.f_code.co_filename or name.split(".")[0] in FOREIGN
+            if not is_machinery and name not in (__name__, f"{OWN_PACKAGE}.actors.shipping.modules"):
+                return name == "__main__" or name in self._modules or name.startswith(f"{OWN_PACKAGE}.actors.shipping")
+            if name == __name__ and frame.f_code.co_name == "load":
+                return True
+            if frame.f_back is None:
+                return False
+            frame = frame.f_back
+        return False
+
+    @contextmanager
+    def _loading_here(self) -> Iterator[None]:
+        self._loading.append(get_ident())
+        try:
+            yield
+        finally:
+            self._loading.remove(get_ident())
+
+
+def _pour(thing: Any, container: Any) -> None:
+    container.clear()
+    if isinstance(container, list):
+        container.extend(thing)
+    else:
+        container.update(thing)
+
+
+def _names_of(step: Statement | Value | ModuleSource) -> list[str]:
+    return step.names if isinstance(step, Statement) else [step.name]
+
+
+def _is_ours(module: ModuleType | None) -> bool:
+    return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), SourceLoader)
+
+
+class _Finding(pickle.Unpickler):
+    """Remembers what it could not find; for pickles that are too long to be read opcode by opcode."""
+
+    missed: tuple[str, str] | None = None
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.missed = (module, name)
+        found = super().find_class(module, name)
+        self.missed = None
+        return found
+
+
+def _first_missing(stream: bytes, buffers: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    unpickler = _Finding(io.BytesIO(stream), buffers=buffers)
+    try:
+        unpickler.load()
+    except (Exception, MissingCode):  # the same that the load raised before
+        if unpickler.missed is not None:
+            yield unpickler.missed
+
+
+def _globals_in(stream: bytes) -> Iterator[tuple[str, str]]:
+    """What a pickle imports. The pickler writes module and name right before it asks for them."""
+    recent: list[str] = []
+    memo: dict[int, str] = {}
+    count = 0
+    for opcode, argument, _ in pickletools.genops(stream):
+        name = opcode.name
+        if name == "STACK_GLOBAL" and len(recent) >= 2:
+            yield recent[-2], recent[-1]
+            recent.append("")
+        elif name == "MEMOIZE":
+            if recent:
+                memo[count] = recent[-1]
+            count += 1
+        elif name in ("BINGET", "LONG_BINGET"):
+            recent.append(memo.get(argument, ""))
+        elif "UNICODE" in name:
+            recent.append(argument)
+        elif name not in ("FRAME", "PROTO"):
+            recent.append("")
+        del recent[:-2]

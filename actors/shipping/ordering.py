@@ -1,0 +1,100 @@
+"""Puts what is sent in the order in which it can be made: by dependency, then by line; pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .items import Item
+from .statements import Unit
+
+
+class Cycle(Exception):
+    """Each of these names is needed to make the next; the text is the cycle."""
+
+
+@dataclass(eq=False)
+class Step:
+    """Making one statement or one value."""
+
+    order: int
+    unit: Unit | None = None
+    item: Item | None = None  # of a value
+    after: set["Step"] = field(default_factory=set)  # must be made first
+    rather_after: set["Step"] = field(default_factory=set)  # better first: may be called while this is made
+
+    @property
+    def label(self) -> str:
+        return self.item.name if self.item else ", ".join(sorted(self.unit.names)) if self.unit else ""
+
+
+def in_order(items: list[Item], last_line: Callable[[str], int]) -> list[Step]:
+    """`last_line` gives the order of the last statement that defines a name."""
+    units = {unit for item in items for unit in item.units}
+    steps = [Step(unit.order, unit) for unit in units]
+    steps += [Step(last_line(item.name), item=item) for item in items if item.value is not None]
+    makers: dict[str, list[Step]] = {}
+    for step in steps:
+        for name in step.unit.names if step.unit else [step.item.name] if step.item else []:
+            makers.setdefault(name, []).append(step)
+    needs = {item.name: item.needs for item in items}
+    for step in steps:
+        if step.unit is not None:
+            _place_statement(step, step.unit, makers, needs)
+        elif step.item is not None:
+            _place_value(step, step.item, makers)
+    return _sorted(steps)
+
+
+def _place_statement(
+    step: Step, unit: Unit, makers: dict[str, list[Step]], needs: dict[str, frozenset[str]]
+) -> None:
+    for name in unit.needs_now:
+        step.after |= set(_before(step, makers.get(name, [])))
+    called = set(unit.needs_now)
+    todo = list(called)
+    while todo:
+        for name in needs.get(todo.pop(), frozenset()) - called:
+            called.add(name)
+            todo.append(name)
+            step.rather_after |= set(_before(step, makers.get(name, [])))
+    step.after.discard(step)
+    step.rather_after -= step.after | {step}
+
+
+def _place_value(step: Step, item: Item, makers: dict[str, list[Step]]) -> None:
+    for name in (*item.refers, item.name):
+        step.after |= {maker for maker in makers.get(name, []) if maker.unit is not None or name != item.name}
+    if item.units:  # contents: when all statements that add to the container have run
+        step.order = 1 << 62
+    step.after.discard(step)
+
+
+def _before(step: Step, makers: list[Step]) -> list[Step]:
+    """Of several statements that bind a name, those above; a container's contents do not count."""
+    makers = [m for m in makers if m is not step and not (m.item is not None and m.item.units)]
+    above = [maker for maker in makers if maker.order < step.order and maker.unit is not None]
+    return above or makers
+
+
+def _sorted(steps: list[Step]) -> list[Step]:
+    """Always the first line that can be made: what depends on side effects finds them in the script's order."""
+    waiting = sorted(steps, key=lambda step: step.order)
+    done: list[Step] = []
+    made: set[Step] = set()
+    while waiting:
+        step = next((s for s in waiting if s.after <= made and s.rather_after <= made), None)
+        step = step or next((s for s in waiting if s.after <= made), None)
+        if step is None:
+            raise Cycle(_cycle_in(set(waiting)))
+        waiting.remove(step)
+        made.add(step)
+        done.append(step)
+    return done
+
+
+def _cycle_in(waiting: set[Step]) -> str:
+    step = min(waiting, key=lambda step: step.order)
+    path: list[Step] = []
+    while step not in path:
+        path.append(step)
+        step = min(step.after & waiting, key=lambda before: before.order)
+    return " -> ".join(part.label for part in [*path[path.index(step) :], step])

@@ -1,0 +1,206 @@
+"""The client's side: answers requests for code from a snapshot of `__main__`, and notices what was rebound since.
+
+What travels is decided in items.py, in which order in ordering.py. Not seen, as with multiprocessing's spawn: changes
+inside an object (an item of a dictionary, an attribute of a class), and names looked up dynamically (globals()["x"]).
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from itertools import repeat
+from operator import is_
+from threading import RLock
+from types import FunctionType, ModuleType
+from typing import Any
+
+from .items import BUILTINS, Item, Items
+from .modules import LocalModules, is_standard, version_of
+from .ordering import Cycle, Step, in_order
+from .pickling import Names
+from .sources import MainSources
+from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
+
+LAST = 1 << 61  # the order of values that no statement defines
+ABSENT = object()
+
+
+class Snapshot:
+    """Safe to use from several threads: answers may be made by another one while the program computes."""
+
+    def __init__(self, main: ModuleType) -> None:
+        sources = MainSources(main)
+        self._main = main
+        self._lock = RLock()
+        self._items = Items(main, sources, getattr(main, "__package__", None) or "")
+        self._modules = LocalModules(_script_folder(sources.kind, main))
+        self._info = sources.info(self._modules.names())
+        self._version = 1
+        self._changed: dict[str, int] = {}  # name or module: the version that changed it last
+        self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
+        self._specs: dict[str, Any] = {}
+
+    @classmethod
+    def of_main(cls) -> "Snapshot":
+        return cls(sys.modules["__main__"])
+
+    def version(self) -> int:
+        """Grows when a name that was sent is bound to another object, or a module that was sent is reloaded."""
+        live = vars(self._main).get
+        modules = sys.modules.get
+        same = all(map(is_, map(live, self._names, repeat(ABSENT)), self._names.values())) and all(
+            map(is_, map(getattr, map(modules, self._specs), repeat("__spec__"), repeat(None)), self._specs.values())
+        )
+        return self._version if same else self._note_changes()
+
+    def changes(self, since: int) -> CodeBundle:
+        """What changed after that version, with what it needs."""
+        return self.answer(CodeRequest(main_version=since))
+
+    def request_for(self, things: Iterable[Any]) -> CodeRequest:
+        """Names the functions, classes and modules among the components of a Client."""
+        names = Names(self._main)
+        wanted: set[str] = set()
+        modules: set[str] = set()
+        for thing in things:
+            if isinstance(thing, ModuleType):
+                modules.add(thing.__name__)
+            elif getattr(thing, "__module__", None) == "__main__":
+                wanted.add((names.name_of(thing) or "").split(".")[0])
+            elif isinstance(thing, FunctionType | type):
+                modules.add(thing.__module__)
+        return CodeRequest(names=sorted(wanted - {""}), modules=sorted(modules))
+
+    def answer(self, request: CodeRequest) -> CodeBundle:
+        with self._lock:
+            version = self.version()
+            self._items.refresh()
+            asked = [*request.names, *self._changed_names(request.main_version)]
+            items, absent, errors = self._closure(asked)
+            have = set(request.have)
+            try:
+                steps = in_order(list(items.values()), self._last_line)
+            except Cycle as cycle:
+                text = f"cannot be made at a server, since each needs the next: {cycle}"
+                items, steps, errors = {}, [], [*errors, *((name, text) for name in request.names)]
+            modules, module_errors, versions = self._modules_for(request, items.values())
+            self._track(items, absent, modules)
+            statements, values = _on_the_wire(steps, have)
+            return CodeBundle(
+                answers=request.number,
+                main_version=version,
+                statements=statements,
+                values=values,
+                modules=[module for module in modules if module.hash not in have],
+                made_of=[(item.name, item.hashes) for item in items.values()],
+                absent=sorted(absent),
+                versions=versions,
+                main=self._info,
+                errors=errors + module_errors,
+            )
+
+    def _changed_names(self, since: int) -> list[str]:
+        """Nothing for an asker that starts: it has no old version of anything."""
+        return [name for name, version in self._changed.items() if 0 < since < version]
+
+    def _note_changes(self) -> int:
+        with self._lock:
+            live = vars(self._main)
+            changed = [n for n, thing in self._names.items() if live.get(n, ABSENT) is not thing]
+            reloaded = [n for n, spec in self._specs.items() if _spec_of(n) is not spec]
+            if changed or reloaded:
+                self._version += 1
+            for name in changed:
+                self._names[name] = live.get(name, ABSENT)
+                self._changed[name] = self._version
+            for name in reloaded:
+                self._specs[name] = _spec_of(name)
+                self._changed[name + "."] = self._version  # the dot tells modules from names
+            return self._version
+
+    def _closure(self, asked: list[str]) -> tuple[dict[str, Item], set[str], list[tuple[str, str]]]:
+        """Items of the names asked for and all they need; a root of which something cannot be sent is left out."""
+        items: dict[str, Item] = {}
+        absent: set[str] = set()
+        errors: list[tuple[str, str]] = []
+        for root in dict.fromkeys(name for name in asked if not name.endswith(".")):
+            found, missing, error = self._closure_of(root, items)
+            if error:
+                errors.append((root, error))
+            else:
+                items |= found
+                absent |= missing
+        return items, absent, errors
+
+    def _closure_of(self, root: str, known: Mapping[str, Item]) -> tuple[dict[str, Item], set[str], str]:
+        live = vars(self._main)
+        found: dict[str, Item] = {}
+        absent: set[str] = set()
+        todo = [root]
+        while todo:
+            name = todo.pop()
+            if name in found or name in known or name in absent:
+                continue
+            if name not in live:
+                if name not in BUILTINS:
+                    absent.add(name)
+                continue
+            item = self._items.of(name)
+            if item.error:
+                return {}, set(), item.error if name == root else f"it needs {name}: {item.error}"
+            found[name] = item
+            todo += item.needs
+        return found, absent, ""
+
+    def _modules_for(
+        self, request: CodeRequest, items: Iterable[Item]
+    ) -> tuple[list[ModuleSource], list[tuple[str, str]], list[tuple[str, str]]]:
+        imported = {name for item in items for name in self._items.imports_of(item)}
+        reloaded = [n[:-1] for n in self._changed_names(request.main_version) if n.endswith(".")]
+        sources = self._modules.with_needs({*request.modules, *imported, *reloaded})
+        local = {source.name for source in sources}
+        errors = [(name, self._modules.why_not(name)) for name in request.modules if name not in local]
+        installed = {name.split(".")[0] for name in imported - local if name and not is_standard(name)}
+        versions = [(name, version) for name in sorted(installed) if (version := version_of(name))]
+        return sources, errors, versions
+
+    def _track(self, items: Mapping[str, Item], absent: set[str], modules: list[ModuleSource]) -> None:
+        names, specs = dict(self._names), dict(self._specs)
+        for name, item in items.items():
+            names.setdefault(name, item.thing)
+        for name in absent:
+            names.setdefault(name, ABSENT)
+        for module in modules:
+            specs.setdefault(module.name, _spec_of(module.name))
+        self._names, self._specs = names, specs  # replaced whole: version() reads them without the lock
+
+    def _last_line(self, name: str) -> int:
+        return max((unit.order for unit in self._items.sources.definers(name)), default=LAST)
+
+
+def _on_the_wire(steps: list[Step], have: set[bytes]) -> tuple[list[Statement], list[Value]]:
+    statements: list[Statement] = []
+    values: list[Value] = []
+    for order, step in enumerate(steps):
+        if step.unit is not None and step.unit.hash not in have:
+            unit = step.unit
+            statements.append(
+                Statement(
+                    sorted(unit.names), unit.source, unit.first_line, unit.hash, order, unit.file, unit.flags
+                )
+            )
+        item = step.item
+        if item is not None and item.value is not None and item.value_hash not in have:
+            values.append(Value(item.name, item.value, item.value_hash, order, bool(item.units)))
+    return statements, values
+
+
+def _spec_of(name: str) -> Any:
+    return getattr(sys.modules.get(name), "__spec__", None)
+
+
+def _script_folder(kind: str, main: ModuleType) -> str | None:
+    """The folder that Python put on sys.path for the script; a symlink's is that of its target."""
+    file = getattr(main, "__file__", None)
+    if kind == "script" and isinstance(file, str):
+        return os.path.dirname(os.path.realpath(file))
+    return None

@@ -1,0 +1,204 @@
+"""Finds the text that `__main__` runs from: a script, `python -m`, `python -c`, cells of a notebook or REPL."""
+
+import linecache
+import os
+import sys
+import zipimport
+from collections.abc import Iterator
+from inspect import CO_NEWLOCALS
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any
+
+from .modules import candidates, read_source
+from .statements import Unit, cut, cut_inside
+from .words import MainInfo, ShippingError
+
+CELLS_MAX = 10_000
+PARTS_MAX = 1000
+SOURCE_ORDERS = 1 << 44  # room for the orders of one source
+
+
+class Source:
+    """One text with its units; `base` puts the cells of a notebook in the order of their execution."""
+
+    def __init__(self, file: str, text: str, base: int) -> None:
+        self.file = file
+        self.text = text
+        self.base = base
+        self.units = cut(text, file, base)
+        self._opened: dict[Unit, list[Unit]] = {}
+
+    def opened(self, unit: Unit) -> list[Unit]:
+        """The statements inside a compound one."""
+        if unit not in self._opened:
+            self._opened[unit] = cut_inside(unit, self.text, self.base) if _is_compound(unit) else []
+        return self._opened[unit]
+
+
+class MainSources:
+    """All sources of `__main__`; a script's text is what was on disk at the start, cells are found as they come."""
+
+    def __init__(self, main: ModuleType) -> None:
+        self._main = main
+        self.changes = 0  # of the texts: what was concluded from them no longer holds
+        self.kind, text = _program(main)
+        self._sources: dict[str, Source] = {}
+        if text is not None:
+            file = "<string>" if self.kind == "command" else str(main.__file__)
+            self._add(file, text)
+        self._running: dict[str, int] = {}
+        self._definers: dict[str, list[Unit]] = {}
+        self.refresh()
+
+    def info(self, local_names: list[str]) -> MainInfo:
+        spec = getattr(self._main, "__spec__", None)
+        return MainInfo(
+            kind=self.kind,
+            file=getattr(self._main, "__file__", None),
+            package=getattr(self._main, "__package__", None),
+            spec_name=getattr(spec, "name", None),
+            argv0=sys.argv[0] if sys.argv else "",
+            local_names=local_names,
+        )
+
+    def refresh(self) -> None:
+        """Sees new cells, and which statement of each source is being executed now."""
+        for file, text in _cells(self._main):
+            known = self._sources.get(file)
+            if known is None or known.text != text:
+                self._add(file, text)
+        self._running = dict(_running_lines(vars(self._main)))
+        self._definers = {}
+        for unit in self.units():
+            for name in unit.names:
+                self._definers.setdefault(name, []).append(unit)
+
+    def units(self) -> Iterator[Unit]:
+        """Those executed so far, in order; of one that is being executed (a `with` around all) those inside."""
+        for source in sorted(self._sources.values(), key=lambda source: source.base):
+            yield from self._executed(source, source.units)
+
+    def definers(self, name: str) -> list[Unit]:
+        return self._definers.get(name, [])
+
+    def holds(self, code: CodeType) -> bool:
+        """The code was compiled from the texts kept here."""
+        source = self._sources.get(code.co_filename)
+        if source is None:
+            return False
+        around = [u for u in source.units if u.first_line <= code.co_firstlineno <= u.last_line]
+        return any(code in unit.codes for unit in around) or any(
+            code in inner.codes for unit in around for inner in source.opened(unit)
+        )
+
+    def is_own(self, code: CodeType) -> bool:
+        return code.co_filename in self._sources or code.co_filename == getattr(self._main, "__file__", None)
+
+    def _add(self, file: str, text: str) -> None:
+        if len(self._sources) < CELLS_MAX:
+            source = Source(file, text, len(self._sources) * SOURCE_ORDERS)
+            for unit in source.units:
+                unit.star_names |= _star_names(unit, getattr(self._main, "__package__", None) or "")
+            self._sources[file] = source
+            self.changes += 1
+
+    def _executed(self, source: Source, units: list[Unit]) -> Iterator[Unit]:
+        line = self._running.get(source.file, sys.maxsize)
+        for unit in units:
+            if unit.last_line < line:
+                yield unit
+            elif unit.first_line <= line:
+                yield from self._executed(source, source.opened(unit))
+
+
+def codes_of(thing: Any) -> list[CodeType]:
+    """The code of a live function or class: its own and that of what it wraps."""
+    found: list[CodeType] = []
+    todo = [thing]
+    seen: set[int] = set()
+    while todo and len(seen) < PARTS_MAX:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, FunctionType):
+            found.append(part.__code__)
+        elif isinstance(part, type):
+            todo += [value for value in vars(part).values() if not isinstance(value, type)]
+        elif isinstance(part, property):
+            todo += [part.fget, part.fset, part.fdel]
+        elif isinstance(part, staticmethod | classmethod):
+            todo.append(part.__func__)
+        if not isinstance(part, type) and hasattr(part, "__wrapped__"):
+            todo.append(part.__wrapped__)
+    return found
+
+
+def _program(main: ModuleType) -> tuple[str, str | None]:
+    spec = getattr(main, "__spec__", None)
+    loader = getattr(spec, "loader", None) or getattr(main, "__loader__", None)
+    if isinstance(loader, zipimport.zipimporter):
+        raise ShippingError(
+            f"{sys.argv[0]} runs from a zip archive, which is not supported: unpack it, or install it as a package"
+        )
+    file = getattr(main, "__file__", None)
+    if isinstance(file, str):
+        text = read_source(file)
+        kind = "none" if text is None else "script" if spec is None else "module"
+        return kind, text
+    command = _command()
+    if command is not None:
+        return "command", command
+    return "cells", None
+
+
+def _command() -> str | None:
+    """The text of `python -c TEXT`."""
+    if not sys.argv or sys.argv[0] != "-c":
+        return None
+    for option, text in zip(sys.orig_argv[1:], sys.orig_argv[2:], strict=False):
+        if option.startswith("-") and not option.startswith("--") and option.endswith("c"):
+            return text
+    return None
+
+
+def _cells(main: ModuleType) -> Iterator[tuple[str, str]]:
+    """IPython, its kernel and the REPL from 3.13 on keep the text of what they executed in linecache."""
+    named = _files_of(main)
+    for file, entry in list(linecache.cache.items()):
+        if not isinstance(file, str) or len(entry) != 4 or entry[1] is not None:
+            continue
+        is_cell = file.startswith(("<ipython-input-", "<python-input-")) or "ipykernel_" in file
+        if (is_cell or file in named) and not os.path.exists(file):
+            yield file, "".join(entry[2])
+
+
+def _files_of(main: ModuleType) -> set[str]:
+    live = [value for value in list(vars(main).values()) if isinstance(value, FunctionType)]
+    return {f.__code__.co_filename for f in live if f.__module__ == "__main__"}
+
+
+def _running_lines(scope: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """The line at which each source of `__main__` is now, in any thread; the outermost frame comes last."""
+    for frame in list(sys._current_frames().values()):
+        current: FrameType | None = frame
+        while current is not None:
+            if current.f_globals is scope and not current.f_code.co_flags & CO_NEWLOCALS:
+                yield current.f_code.co_filename, current.f_lineno
+            current = current.f_back
+
+
+def _star_names(unit: Unit, package: str) -> set[str]:
+    """What `from module import *` bound."""
+    found: set[str] = set()
+    for imported in unit.imports:
+        if "*" not in imported.names or unit.is_definition:
+            continue
+        module = sys.modules.get(candidates([imported], package)[0])
+        public = [name for name in vars(module) if not name.startswith("_")] if module else []
+        found |= set(getattr(module, "__all__", public))
+    return found
+
+
+def _is_compound(unit: Unit) -> bool:
+    return hasattr(unit.node, "body") and not unit.is_definition

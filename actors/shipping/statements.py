@@ -1,0 +1,310 @@
+"""Cuts a source into its top-level statements and tells what each binds, needs and imports; touches nothing."""
+
+import __future__
+
+import ast
+import symtable
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from types import CodeType
+from typing import NamedTuple
+
+FUTURE_FLAGS = 0x1FF0000  # the compiler's mask of `from __future__` flags
+ANNOTATIONS_FLAG = __future__.annotations.compiler_flag
+COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
+MAIN_DUNDERS = {"__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"}
+DISPLAYS = (ast.Dict, ast.List, ast.Set)
+CONTAINER_CALLS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
+
+
+class Import(NamedTuple):
+    """`from {dots}{module} import {names}`; names is empty for a plain import."""
+
+    module: str
+    level: int
+    names: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Unit:
+    """A statement as it is shipped; compiled alone it gives the very code that the whole source gives."""
+
+    node: ast.stmt
+    source: str
+    first_line: int
+    last_line: int
+    order: int
+    file: str
+    flags: int
+    in_guard: bool = False
+    star_names: set[str] = field(default_factory=set)  # what `from m import *` bound, filled by who knows
+
+    @cached_property
+    def hash(self) -> bytes:
+        return hash_of(f"{self.file}\0{self.first_line}\0{self.flags}\0{self.source}".encode())
+
+    @cached_property
+    def code(self) -> CodeType | None:
+        """None when it cannot stand alone (`await` in a notebook cell)."""
+        try:
+            return compile_statement(self.source, self.first_line, self.file, self.flags)
+        except SyntaxError:
+            return None
+
+    @cached_property
+    def codes(self) -> list[CodeType]:
+        """The code of every function, class and lambda in it."""
+        return [] if self.code is None else list(_nested(self.code))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return frozenset({self.node.name})
+        if isinstance(self.node, ast.Import | ast.ImportFrom):
+            bound = {(a.asname or a.name).split(".")[0] for a in self.node.names}
+            return frozenset((bound - {"*"}) | self.star_names)
+        table = self._table
+        if table is None:
+            return frozenset()
+        bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
+        bound |= {s.get_name() for s in table.get_symbols() if s.is_namespace()}
+        return frozenset(bound - {"__annotations__"})
+
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        """Every global it refers to, now or when its functions are called."""
+        found: set[str] = set()
+        if self._table is not None:
+            _references(self._table, found, only_now=False)
+        return frozenset((found | annotation_names(self.node)) - MAIN_DUNDERS)
+
+    @cached_property
+    def needs_now(self) -> frozenset[str]:
+        """The globals it reads while it is executed: decorators, bases, defaults, class bodies."""
+        found: set[str] = set()
+        if self._table is not None:
+            _references(self._table, found, only_now=True)
+        return frozenset(found - MAIN_DUNDERS)
+
+    @cached_property
+    def imports(self) -> list[Import]:
+        return imports_in(self.node)
+
+    @cached_property
+    def extends(self) -> frozenset[str]:
+        """Globals that it fills: `@f.register`, `Point.scale = ...`, `TABLE["x"] = ...`."""
+        targets: list[ast.expr] = []
+        if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            targets = [d.func if isinstance(d, ast.Call) else d for d in self.node.decorator_list]
+        elif isinstance(self.node, ast.Assign):
+            targets = self.node.targets
+        elif isinstance(self.node, ast.AnnAssign | ast.AugAssign):
+            targets = [self.node.target]
+        return frozenset(root for t in targets if (root := _root_of_attribute(t)))
+
+    @property
+    def is_definition(self) -> bool:
+        return isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+    @property
+    def is_assignment(self) -> bool:
+        return isinstance(self.node, ast.Assign | ast.AnnAssign | ast.AugAssign)
+
+    @property
+    def is_certain(self) -> bool:
+        """It binds its names whatever happens; compound statements may not."""
+        return self.is_definition or isinstance(
+            self.node, ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom
+        )
+
+    @property
+    def makes_container(self) -> bool:
+        """`TABLE = {}` and the like: cheap to run again."""
+        if not isinstance(self.node, ast.Assign | ast.AnnAssign):
+            return False
+        value = self.node.value
+        if isinstance(value, ast.Call):
+            called = value.func.attr if isinstance(value.func, ast.Attribute) else value.func
+            called = called.id if isinstance(called, ast.Name) else called
+            return called in CONTAINER_CALLS
+        return isinstance(value, DISPLAYS)
+
+    @cached_property
+    def _table(self) -> symtable.SymbolTable | None:
+        source = _standing(self.source)
+        if (
+            self.flags & ANNOTATIONS_FLAG
+        ):  # then annotations are not evaluated, and two classes may name each other
+            source = "from __future__ import annotations\n" + source
+        try:
+            return symtable.symtable(source, self.file, "exec")
+        except SyntaxError:
+            return None
+
+
+def hash_of(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()
+
+
+def cut(text: str, file: str, base: int = 0) -> list[Unit]:
+    """The units of a source in line order; nothing when it is not valid (edited while it ran).
+
+    The `if __name__ == "__main__"` guard is never a unit; the statements inside it are.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError):
+        return []
+    flags = _future_flags(body)
+    lines = text.splitlines(keepends=True)
+    units: list[Unit] = []
+    for node in body:
+        if _is_guard(node):
+            units += _cut_nodes(node.body, lines, file, flags, base, in_guard=True)
+        else:
+            units += _cut_nodes([node], lines, file, flags, base)
+    return units
+
+
+def cut_inside(unit: Unit, text: str, base: int = 0) -> list[Unit]:
+    """The statements inside a compound one, which is itself being executed and so cannot be run again."""
+    lines = text.splitlines(keepends=True)
+    inner: list[ast.stmt] = []
+    for part in ("body", "orelse", "finalbody"):
+        inner += getattr(unit.node, part, [])
+    for handler in getattr(unit.node, "handlers", []):
+        inner += handler.body
+    return _cut_nodes(inner, lines, unit.file, unit.flags, base, in_guard=True)
+
+
+def compile_statement(source: str, first_line: int, file: str, flags: int) -> CodeType:
+    """Compiles at the true line and column numbers."""
+    if not source[:1].isspace():
+        return compile("\n" * (first_line - 1) + source, file, "exec", flags, dont_inherit=True)
+    tree = ast.increment_lineno(ast.parse(_standing(source), file), first_line - 2)
+    # The wrapping `if` would start at line 0 or above for a source on line 1; its number is of no use to anyone.
+    tree.body[0].lineno = tree.body[0].end_lineno = max(1, first_line - 1)
+    test = tree.body[0].test  # type: ignore[attr-defined]
+    test.lineno = test.end_lineno = max(1, first_line - 1)
+    return compile(tree, file, "exec", flags, dont_inherit=True)
+
+
+def imports_in(node: ast.AST) -> list[Import]:
+    found: list[Import] = []
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            found += [Import(a.name, 0, ()) for a in inner.names]
+        elif isinstance(inner, ast.ImportFrom):
+            found.append(Import(inner.module or "", inner.level, tuple(a.name for a in inner.names)))
+    return found
+
+
+def annotation_names(node: ast.AST) -> set[str]:
+    """Names in annotations, also in those that are strings or not evaluated: get_type_hints reads them."""
+    found: set[str] = set()
+    for inner in ast.walk(node):
+        annotations = [getattr(inner, "annotation", None), getattr(inner, "returns", None)]
+        for annotation in annotations:
+            if isinstance(annotation, ast.expr):
+                found |= _names_in(annotation)
+    return found
+
+
+def _names_in(annotation: ast.expr) -> set[str]:
+    found: set[str] = set()
+    for inner in ast.walk(annotation):
+        if isinstance(inner, ast.Name):
+            found.add(inner.id)
+        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str) and len(inner.value) < 1000:
+            try:
+                quoted = ast.parse(inner.value.strip(), mode="eval")
+            except (SyntaxError, ValueError):
+                continue  # a Literal or Annotated text, not a type
+            found |= {n.id for n in ast.walk(quoted) if isinstance(n, ast.Name)}
+    return found
+
+
+def _cut_nodes(
+    nodes: list[ast.stmt], lines: list[str], file: str, flags: int, base: int, in_guard: bool = False
+) -> list[Unit]:
+    return [_unit(node, lines, file, flags, base, in_guard) for node in nodes]
+
+
+def _unit(node: ast.stmt, lines: list[str], file: str, flags: int, base: int, in_guard: bool) -> Unit:
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(d.lineno for d in decorators)])
+    last = node.end_lineno or first
+    order = base + (first << 12) + min(node.col_offset, 4095)
+    return Unit(node, _slice(node, lines, first, last), first, last, order, file, flags, in_guard)
+
+
+def _slice(node: ast.stmt, lines: list[str], first: int, last: int) -> str:
+    """The statement's text, with what shares its lines blanked out so that its columns stay."""
+    cutout = lines[first - 1 : last]
+    end = node.end_col_offset
+    if end is not None:
+        cutout[-1] = cutout[-1].encode()[:end].decode() + "\n"
+    column = node.col_offset
+    if column and first == node.lineno:
+        head = cutout[0].encode()
+        cutout[0] = " " * column + head[column:].decode()
+    return "".join(cutout)
+
+
+def _standing(source: str) -> str:
+    """An indented statement needs something to be indented under."""
+    return "if 1:\n" + source if source[:1].isspace() else source
+
+
+def _future_flags(body: list[ast.stmt]) -> int:
+    flags = 0
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            for alias in node.names:
+                flags |= getattr(__future__, alias.name).compiler_flag
+    return flags & FUTURE_FLAGS
+
+
+def _is_guard(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.If):
+        return False
+    words = list(ast.walk(node.test))
+    return any(isinstance(w, ast.Name) and w.id == "__name__" for w in words) and any(
+        isinstance(w, ast.Constant) and w.value == "__main__" for w in words
+    )
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield const
+            yield from _nested(const)
+
+
+def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) -> None:
+    kind = str(getattr(table.get_type(), "value", table.get_type()))
+    for symbol in table.get_symbols():
+        if kind == "module":
+            wanted = symbol.is_referenced()
+        elif kind == "class":
+            wanted = symbol.is_referenced() and not symbol.is_free()
+        else:
+            wanted = symbol.is_global()
+        if wanted:
+            found.add(symbol.get_name())
+    for child in table.get_children():
+        child_kind = str(getattr(child.get_type(), "value", child.get_type()))
+        runs_later = child_kind == "function" and child.get_name() not in COMPREHENSIONS
+        if not (only_now and runs_later):
+            _references(child, found, only_now)
+
+
+def _root_of_attribute(target: ast.expr) -> str | None:
+    if not isinstance(target, ast.Attribute | ast.Subscript):
+        return None
+    inner: ast.expr = target
+    while isinstance(inner, ast.Attribute | ast.Subscript):
+        inner = inner.value
+    return inner.id if isinstance(inner, ast.Name) else None

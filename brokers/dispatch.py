@@ -1,0 +1,512 @@
+"""Moves tasks: takes them from the client, gives them to nodes, and books how they end.
+
+The handlers only record; `place` then decides for all of them at once, so a batch of messages costs one
+pass. Work per task does not grow with the number of tasks or nodes: queues are kept by what may unblock them,
+and nodes by their load (`Shelves`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from dispycos.machine import Log, Send
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import Admit, Outcome, Recall, Recalled, Run, Submit, Terminate
+from dispycos.protocol.status import OutcomeKind
+
+from .lifecycle import ClientState, NodeState, TaskState
+from .placement import (
+    AHEAD_MAX,
+    BARRED,
+    FULL,
+    IO_MAX,
+    RECALL_AFTER_S,
+    STEPS,
+    Pace,
+    Shelves,
+    ahead_of,
+    cpu_level,
+    io_level,
+    recall_count,
+    room_on_level,
+)
+from .registry import CREDIT, Alarm, Client, Registry, Server, Site, Task
+
+RECALL_AGAIN_S: Final = 1.0  # a node that had nothing to give back is not asked again for so long
+PACES_MAX: Final = 10_000  # functions whose run times are remembered
+LISTED_MAX: Final = 20  # nodes or servers that an error message lists
+
+# Reading a member from its Enum costs as much as a dictionary look-up, and these are read for each task.
+WAITING, GIVEN, RUNNING, ENDED = TaskState.WAITING, TaskState.GIVEN, TaskState.RUNNING, TaskState.ENDED
+ACTIVE = ClientState.ACTIVE
+
+
+class Outbox:
+    """What a machine wants done, in order, until it is drained."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.effects: list[object] = []
+
+    def send(self, to: Address, message: object, correlation: int = 0) -> None:
+        self.effects.append(Send(Envelope(to, self.address, message, correlation)))
+
+    def tell(self, client: Client, message: object) -> None:
+        if not client.lost:
+            self.send(client.address, message)
+
+    def log(self, level: str, text: str) -> None:
+        self.effects.append(Log(level, text))
+
+    def drain(self) -> list[object]:
+        effects = self.effects[:]
+        self.effects.clear()
+        return effects
+
+
+class Dispatch:
+    """The tasks of the active client."""
+
+    def __init__(self, registry: Registry, out: Outbox) -> None:
+        self.registry = registry
+        self.out = out
+        self.cpu: Shelves[Site] = Shelves(BARRED)
+        self.io: Shelves[Site] = Shelves(IO_MAX)
+        self.touched: dict[Site, None] = {}  # their load or servers changed since the last pass
+        self.turns = 0
+
+    # --- what comes from the client
+
+    def on_submit(self, envelope: Envelope, now: float) -> None:
+        submit: Submit = envelope.message
+        registry = self.registry
+        client = registry.active
+        if (
+            client is None
+            or client.state is not ACTIVE
+            or submit.task[0] != client.address[0]
+            or envelope.sender[0] != client.address[0]
+            or client.handed_in >= client.limit
+            or submit.task in registry.tasks
+        ):
+            self._refuse(envelope, client)
+            return
+        client.handed_in += 1
+        self.turns += 1
+        pace = registry.paces.get(submit.function) or self._new_pace(submit.function)
+        task = Task(submit, envelope.payload, self.turns, pace)
+        registry.tasks[submit.task] = task
+        if (submit.node or submit.server) and not self._bind(task, submit):
+            return
+        self._queue_of(task).append(task)
+
+    def _refuse(self, envelope: Envelope, client: Client | None) -> None:
+        submit: Submit = envelope.message
+        known = self.registry.tasks.get(submit.task)
+        if known is not None and known.submit.task[0] == envelope.sender[0]:
+            # Answering would end the first one.
+            self.out.log("warning", f"{submit.task} was handed in twice; the second time is ignored")
+            return
+        if client is None or envelope.sender[0] != client.address[0]:
+            text = "this client does not have the cluster"
+        elif submit.task[0] != client.address[0]:
+            text = "the task belongs to another client"
+        elif client.state is not ACTIVE:
+            text = "the client is closing"
+        else:
+            text = f"more than {CREDIT} tasks were handed in before others ended"
+        self.out.send(
+            envelope.sender, Outcome(submit.task, OutcomeKind.REFUSED, started=False, text=f"refused: {text}")
+        )
+
+    def _new_pace(self, function: str) -> Pace:
+        paces = self.registry.paces
+        if len(paces) >= PACES_MAX:
+            paces.clear()  # all are measured anew; tasks under way keep theirs
+        return paces.setdefault(function, Pace())
+
+    def _bind(self, task: Task, submit: Submit) -> bool:
+        """Find the one place where an rtask_at may run; without one, that is its end."""
+        if submit.server:
+            server = self.registry.servers.get(submit.server)
+            if server is not None:
+                task.server = server
+                task.bound = server.site
+                return True
+            there = [server.spot.name for server in self.registry.servers.values()]
+            text = f"there is no such server ({submit.server:016x}); there are: {_listing(there)}"
+        else:
+            sites = [
+                site
+                for site in self.registry.sites()
+                if submit.node in (site.node.info.name, site.node.info.addr)
+            ]
+            if sites:
+                task.bound = min(sites, key=lambda site: cpu_level(len(site.servers), site.slow, site.fast))
+                return True
+            there = [f"{site.node.info.name} ({site.node.info.addr})" for site in self.registry.sites()]
+            text = f"there is no node {submit.node}; there are: {_listing(there)}"
+        self._end(task, OutcomeKind.REFUSED, False, text)
+        return False
+
+    def on_terminate(self, envelope: Envelope, now: float) -> None:
+        message: Terminate = envelope.message
+        task = self.registry.tasks.get(message.task)
+        if task is None or envelope.sender[0] != message.task.owner:
+            return  # it has ended, and its outcome is on its way
+        if task.site is None:
+            self._unqueue(task)
+            self._end(task, OutcomeKind.CANCELLED, False, "terminated before it started")
+        else:
+            task.terminated = True
+            self.out.send(task.site.node.address, message)
+
+    # --- what comes from the nodes
+
+    def on_began(self, envelope: Envelope, now: float) -> None:
+        message = envelope.message
+        task = self.registry.tasks.get(message.task)
+        if task is None or task.state is not GIVEN or not _is_there(task, envelope):
+            return
+        task.state = RUNNING
+        assert task.site is not None
+        if task.server is None:
+            task.server = task.site.servers.get(message.server)
+            if task.server is not None:
+                _count_on(task.server, task.submit.io, 1)
+
+    def on_done(self, envelope: Envelope, now: float) -> None:
+        done = envelope.message
+        task = self.registry.tasks.get(done.task)
+        if task is None:
+            return
+        site = task.site
+        if site is None or site.node.address[0] != envelope.sender[0]:
+            self.out.log("warning", f"{done.task} was done by a node that does not have it: ignored")
+            return
+        self._leave(task, site)
+        self._forget(task)
+        if task.pace.saw(done.outcome, done.seconds):
+            self._regroup()
+
+    def on_recalled(self, envelope: Envelope, now: float) -> None:
+        message: Recalled = envelope.message
+        back = []
+        for name in message.tasks:
+            task = self.registry.tasks.get(name)
+            if task is not None and _is_there(task, envelope):
+                assert task.site is not None
+                task.site.recall_not_before = now
+                if self._take_back(task):
+                    back.append(task)
+        self._requeue(back)
+
+    def _take_back(self, task: Task) -> bool:
+        """A node did not start it; False if that is its end."""
+        assert task.site is not None and self.registry.active is not None
+        begun = task.state is RUNNING
+        self._leave(task, task.site)
+        if begun:  # it would start twice
+            self._end(task, OutcomeKind.LOST, True, "its node gave it back after it had begun")
+        elif task.terminated or self.registry.active.state is ClientState.CLOSING:
+            self._end(task, OutcomeKind.CANCELLED, False, "terminated before it started")
+        elif task.server is not None and task.server.spot.epoch not in self.registry.servers:
+            self._end(task, OutcomeKind.REFUSED, False, f"server {task.server.spot.name} is gone")
+        else:
+            task.state = WAITING
+            task.site = None
+            return True
+        return False
+
+    # --- sites
+
+    def touch(self, site: Site) -> None:
+        """Its servers changed, or whether it can be used."""
+        self.touched[site] = None
+
+    def server_gone(self, server: Server, death: str) -> None:
+        """Its node speaks for the tasks it had; those that wait for it will wait for ever."""
+        for io in (False, True):
+            for task in server.site.pinned.pop((server.spot.epoch, io), ()):
+                self._end(task, OutcomeKind.REFUSED, False, f"server {server.spot.name} is gone: {death}")
+        self.touch(server.site)
+
+    def drop_site(self, site: Site, kind: OutcomeKind, text: str) -> None:
+        """Nobody else will speak for the tasks that are there or wait for it."""
+        for task in [task for task in self.registry.tasks.values() if task.site is site]:
+            self._end(task, kind, True, text)  # whether it had started nobody can tell: say what is safe
+        unstarted = OutcomeKind.REFUSED if kind is OutcomeKind.LOST else OutcomeKind.CANCELLED
+        for queue in site.pinned.values():
+            for task in queue:
+                self._end(task, unstarted, False, text)
+        site.pinned.clear()
+        self.cpu.remove(site)
+        self.io.remove(site)
+        self.touched.pop(site, None)
+
+    def cancel_waiting(self, text: str) -> None:
+        for queue in list(self.registry.queues()):
+            for task in queue:
+                self._end(task, OutcomeKind.CANCELLED, False, text)
+            queue.clear()
+        for site in self.registry.sites():
+            site.pinned.clear()
+
+    def has_work(self, await_io: bool) -> bool:
+        return any(await_io or not task.submit.io for task in self.registry.tasks.values())
+
+    # --- deciding
+
+    def place(self, now: float) -> None:
+        """The placement pass: give out what can be given out."""
+        for site in self.touched:
+            if site.pinned and _is_usable(site):
+                self._place_pinned(site)
+            self._shelve(site)
+        self.touched.clear()
+        self._place_on_free_slots()
+        self._place_ahead()
+        self._place_io()
+        self._watch_balance(now)
+
+    def _place_on_free_slots(self) -> None:
+        slow, fast = self.registry.slow, self.registry.fast
+        while slow or fast:
+            site = self.cpu.first_below(STEPS)
+            if site is None:
+                return
+            if not slow or (fast and fast[0].turn < slow[0].turn):
+                self._give(fast.popleft(), site, True)
+                site.fast += 1
+            else:
+                self._give(slow.popleft(), site, False)
+                site.slow += 1
+            self.cpu.put(site, _cpu_level(site))
+
+    def _place_ahead(self) -> None:
+        """Short tasks may wait behind busy servers, but not push aside an earlier one that needs a server."""
+        slow, fast = self.registry.slow, self.registry.fast
+        while fast and not (slow and slow[0].turn < fast[0].turn):
+            site = self.cpu.first_below(FULL)
+            if site is None:
+                return
+            count = min(room_on_level(len(site.servers), site.slow, site.fast), len(fast))
+            for _ in range(count):
+                self._give(fast.popleft(), site, True)
+            site.fast += count
+            self.cpu.put(site, _cpu_level(site))
+
+    def _place_io(self) -> None:
+        queue = self.registry.io
+        while queue:
+            site = self.io.first_below(IO_MAX)
+            if site is None:
+                return
+            self._give(queue.popleft(), site, False)
+            site.io += 1
+            self.io.put(site, io_level(len(site.servers), site.io))
+
+    def _place_pinned(self, site: Site) -> None:
+        site.starved = False
+        for key, queue in list(site.pinned.items()):
+            io = key[1]
+            while queue and (_takes_io(site, queue[0]) if io else _takes_cpu(site, queue[0])):
+                task = queue.popleft()
+                fast = not io and task.pace.fast
+                self._give(task, site, fast)
+                if task.server is not None:
+                    _count_on(task.server, io, 1)
+                _count_at(site, io, fast, 1)
+            if not queue:
+                del site.pinned[key]
+
+    def _give(self, task: Task, site: Site, fast: bool) -> None:
+        task.state = GIVEN
+        task.site = site
+        task.fast = fast
+        s = task.submit
+        run = Run(s.task, s.function, s.io, s.server, s.code, s.fetch, fast)
+        out = self.out
+        out.effects.append(Send(Envelope(site.node.address, out.address, run, 0, task.payload)))
+
+    def _shelve(self, site: Site) -> None:
+        if not _is_usable(site):
+            self.cpu.remove(site)
+            self.io.remove(site)
+            return
+        level = _cpu_level(site)
+        if self.cpu.level_of.get(site) != level:  # else it keeps its turn
+            self.cpu.put(site, level)
+        level = io_level(len(site.servers), site.io)
+        if self.io.level_of.get(site) != level:
+            self.io.put(site, level)
+
+    def _watch_balance(self, now: float) -> None:
+        """Are servers idle while short tasks wait behind others? Then see whether that lasts."""
+        alarms = self.registry.alarms
+        uneven = self.cpu.first_below(STEPS) is not None and self.cpu.has_between(STEPS, BARRED)
+        if uneven != ((Alarm.REBALANCE, 0) in alarms.times):
+            if uneven:
+                alarms.set(Alarm.REBALANCE, 0, now + RECALL_AFTER_S)
+            else:
+                alarms.cancel(Alarm.REBALANCE, 0)
+
+    def rebalance(self, now: float) -> None:
+        for site in self.registry.sites():
+            ahead = ahead_of(len(site.servers), site.slow, site.fast)
+            if ahead and _is_usable(site) and site.recall_not_before <= now:
+                site.recall_not_before = now + RECALL_AGAIN_S
+                self.out.send(site.node.address, Recall(recall_count(ahead)))
+
+    def admit(self, client: Client) -> None:
+        """Raise the client's credit by what ended, a quarter of it at a time."""
+        limit = client.ended + CREDIT
+        if limit - client.limit >= CREDIT // 4:
+            client.limit = limit
+            self.out.tell(client, Admit(limit))
+
+    # --- tables
+
+    def _queue_of(self, task: Task) -> deque[Task]:
+        io = task.submit.io
+        if task.bound is not None:
+            self.touched[task.bound] = None
+            key = (task.server.spot.epoch if task.server is not None else 0, io)
+            return task.bound.pinned.setdefault(key, deque())
+        if io:
+            return self.registry.io
+        return self.registry.fast if task.pace.fast else self.registry.slow
+
+    def _unqueue(self, task: Task) -> None:
+        """A search, but of no more tasks than the client's credit."""
+        queue = self._queue_of(task)
+        queue.remove(task)
+        if task.bound is not None and not queue:
+            task.bound.pinned = {key: kept for key, kept in task.bound.pinned.items() if kept}
+
+    def _requeue(self, tasks: Iterable[Task]) -> None:
+        """Back to where their turn is: before all that came after them."""
+        queues = {}
+        for task in tasks:
+            queue = self._queue_of(task)
+            queue.append(task)
+            queues[id(queue)] = queue
+        for queue in queues.values():
+            _sort(queue)
+
+    def _regroup(self) -> None:
+        """A function counts as fast now, or no longer: its waiting tasks change queues."""
+        slow, fast = self.registry.slow, self.registry.fast
+        everything = [*slow, *fast]
+        slow.clear()
+        fast.clear()
+        for task in everything:
+            (fast if task.pace.fast else slow).append(task)
+        _sort(slow)
+        _sort(fast)
+
+    def _leave(self, task: Task, site: Site) -> None:
+        """It does not load its site any more."""
+        io = task.submit.io
+        if io:
+            site.io -= 1
+        elif task.fast:
+            site.fast -= 1
+        else:
+            site.slow -= 1
+        if task.server is not None:
+            _count_on(task.server, io, -1)
+        self.touched[site] = None
+
+    def _forget(self, task: Task) -> None:
+        del self.registry.tasks[task.submit.task]
+        task.state = ENDED
+        assert self.registry.active is not None
+        self.registry.active.ended += 1
+
+    def _end(self, task: Task, kind: OutcomeKind, started: bool, text: str) -> None:
+        """It is in no queue and at no site: tell its client how it ended."""
+        client = self.registry.active
+        assert client is not None
+        self._forget(task)
+        self.out.tell(client, Outcome(task.submit.task, kind, started=started, text=text))
+
+    def check(self) -> None:
+        """Each site is on the shelf that its load says."""
+        for site in self.registry.sites():
+            if site in self.touched:
+                continue
+            usable = _is_usable(site)
+            assert self.cpu.level_of.get(site) == (_cpu_level(site) if usable else None)
+            assert self.io.level_of.get(site) == (io_level(len(site.servers), site.io) if usable else None)
+        sites = set(self.registry.sites())
+        assert self.cpu.level_of.keys() <= sites and self.io.level_of.keys() <= sites
+        assert self.touched.keys() <= sites
+
+
+# --- small questions about one task or site
+
+
+def _is_there(task: Task, envelope: Envelope) -> bool:
+    return task.site is not None and task.site.node.address[0] == envelope.sender[0]
+
+
+def _is_usable(site: Site) -> bool:
+    return site.node.state is NodeState.OPEN and not site.node.away
+
+
+def _cpu_level(site: Site) -> int:
+    level = cpu_level(len(site.servers), site.slow, site.fast)
+    return BARRED if site.starved and level >= STEPS else level
+
+
+def _takes_cpu(site: Site, task: Task) -> bool:
+    """May this pinned CPU task go now? Notes when it lacks nothing but a slot."""
+    servers = len(site.servers)
+    server = task.server
+    if task.pace.fast:
+        level = cpu_level(servers, site.slow, site.fast)
+        return level < FULL and (server is None or server.cpu <= AHEAD_MAX)
+    if server is not None and server.cpu > 0:
+        return False
+    if site.slow + site.fast >= servers:
+        site.starved = True
+        return False
+    return True
+
+
+def _takes_io(site: Site, task: Task) -> bool:
+    below = io_level(len(site.servers), site.io) < IO_MAX
+    return below and (task.server is None or task.server.io < IO_MAX)
+
+
+def _count_on(server: Server, io: bool, count: int) -> None:
+    if io:
+        server.io += count
+    else:
+        server.cpu += count
+
+
+def _count_at(site: Site, io: bool, fast: bool, count: int) -> None:
+    if io:
+        site.io += count
+    elif fast:
+        site.fast += count
+    else:
+        site.slow += count
+
+
+def _sort(queue: deque[Task]) -> None:
+    in_order = sorted(queue, key=lambda task: task.turn)
+    queue.clear()
+    queue.extend(in_order)
+
+
+def _listing(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - LISTED_MAX} more" if len(names) > LISTED_MAX else ""
+    return ", ".join(sorted(names)[:LISTED_MAX]) + more

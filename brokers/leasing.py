@@ -1,0 +1,367 @@
+"""Leases nodes to the client that has the cluster: which are known, opened, up, and how a lease ends."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import (
+    Close,
+    Closed,
+    Declined,
+    Lease,
+    NodeNews,
+    Notice,
+    Open,
+    Opened,
+    Pulse,
+    Register,
+    ServerDown,
+    ServerNews,
+    ServerUp,
+    Settled,
+)
+from dispycos.protocol.status import OutcomeKind, Status
+
+from .dispatch import LISTED_MAX, Dispatch, Outbox
+from .lifecycle import ClientState, NodeState
+from .placement import allocate
+from .registry import Alarm, Client, Node, Registry, Server, Site
+
+NODES_MAX: Final = 10_000
+NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is gone
+IDLE_PULSE_S: Final = 10.0  # the pulse while no client says another
+SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
+DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
+
+
+class Leasing:
+    """The nodes and servers of one scheduler."""
+
+    def __init__(
+        self, registry: Registry, dispatch: Dispatch, out: Outbox, name: str, scheduler_id: str
+    ) -> None:
+        self.registry = registry
+        self.dispatch = dispatch
+        self.out = out
+        self.name = name
+        self.scheduler_id = scheduler_id
+        self.held = False  # nodes are still being looked for, so those that come now count as known
+
+    # --- known or not
+
+    def on_register(self, envelope: Envelope, now: float) -> None:
+        message: Register = envelope.message
+        node = self.registry.nodes.get(envelope.sender.epoch)
+        if node is None:
+            earlier = self.registry.node_like(message.node)
+            if earlier is not None:
+                self.node_gone(earlier, "it was started again")
+            if len(self.registry.nodes) >= NODES_MAX:
+                self.out.send(
+                    envelope.sender, Notice(f"scheduler {self.name} has {NODES_MAX} nodes already", "error")
+                )
+                return
+            node = self.registry.nodes[envelope.sender.epoch] = Node(envelope.sender, message.node)
+            self.out.log("info", f"{node.title} is here, {message.node.cpus} CPUs")
+        node.info = message.node
+        self._compare_lease(node, message.lease, now)
+
+    def _compare_lease(self, node: Node, held: Lease | None, now: float) -> None:
+        """A node says which lease it holds: is it what it should?"""
+        if node.state is NodeState.OPEN and held != node.lease:
+            self._site_gone(node, OutcomeKind.LOST, "it lost its lease")
+            node.turn(NodeState.IDLE)
+        if node.state not in (NodeState.IDLE, NodeState.DECLINED):
+            return
+        if held is not None and held.scheduler == self.scheduler_id:
+            # Granted by this scheduler before it or the node was cut off: nobody knows its tasks any more.
+            self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
+            node.lease = held
+            node.turn(NodeState.CLOSING)
+            self.out.send(node.address, Close(held, terminate=True))
+        elif self.registry.active is not None:
+            self._offer(node, self.registry.active, now, settle=self.held)
+
+    def node_lost(self, node: Node, now: float) -> None:
+        """Its link is down: its tasks may go on, new ones do not go there."""
+        node.away = True
+        self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + self._node_patience())
+        self._settled(node)
+        if node.site is not None:
+            self.dispatch.touch(node.site)
+            self._tell_node(node.site, Status.NodeDisconnected, "its link is down; its tasks may still run")
+
+    def node_up(self, node: Node, now: float) -> None:
+        node.away = False
+        self.registry.alarms.cancel(Alarm.NODE_SILENT, node.epoch)
+        if node.site is not None:
+            self.dispatch.touch(node.site)
+            self._tell_node(node.site, Status.NodeResumed, "its link is up again")
+        elif self.registry.active is not None:
+            self._offer(node, self.registry.active, now, settle=self.held)
+
+    def on_node_silent(self, epoch: int, now: float) -> None:
+        self.node_gone(self.registry.nodes[epoch], f"nothing was heard of it for {self._node_patience():g} s")
+
+    def _node_patience(self) -> float:
+        active = self.registry.active
+        return NODE_PATIENCE_PULSES * (active.wants.pulse_interval if active is not None else IDLE_PULSE_S)
+
+    def node_gone(self, node: Node, why: str) -> None:
+        self.out.log("warning", f"{node.title} is gone: {why}")
+        self._settled(node)
+        if node.site is not None:
+            self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
+        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_DECLINED):
+            self.registry.alarms.cancel(alarm, node.epoch)
+        for client in self.registry.clients.values():
+            client.warned.discard(node.epoch)
+        node.turn(NodeState.GONE)
+        del self.registry.nodes[node.epoch]
+
+    def on_pulse(self, envelope: Envelope, now: float) -> None:
+        pulse: Pulse = envelope.message
+        node = self.registry.nodes.get(envelope.sender.epoch)
+        if node is None:
+            return
+        node.info = node.info._replace(available=pulse.available)
+        if node.site is not None:
+            self.out.tell(node.site.client, pulse)
+
+    # --- the lease on all nodes
+
+    def offer_all(self, client: Client, now: float) -> None:
+        for node in list(self.registry.nodes.values()):
+            self._offer(node, client, now, settle=True)
+
+    def settle(self, client: Client) -> None:
+        if client.settled or self.held or client.unsettled:
+            return
+        client.settled = True
+        nodes = sum(site.expected is not None for site in self.registry.sites())
+        self.out.tell(client, Settled(nodes, len(self.registry.servers)))
+
+    def close_all(self, client: Client) -> None:
+        assert client.lease is not None
+        for epoch in list(client.unsettled):
+            self._settled(self.registry.nodes[epoch])
+        for site in self.registry.sites():
+            site.node.turn(NodeState.CLOSING)
+            self.dispatch.touch(site)
+            self.out.send(site.node.address, Close(client.lease, client.terminate, client.await_io))
+
+    def on_close_overdue(self, epoch: int, now: float) -> None:
+        for site in list(self.registry.sites()):
+            self.out.log("warning", f"{site.node.title} did not close in time")
+            self._site_gone(site.node, OutcomeKind.TERMINATED, "did not close in time")
+            site.node.turn(NodeState.IDLE)
+
+    def forgive_all(self) -> None:
+        """Who declined one client may take the next."""
+        for node in self.registry.nodes.values():
+            if node.state is NodeState.DECLINED:
+                self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
+                node.turn(NodeState.IDLE)
+
+    def missing(self, client: Client) -> str:
+        """Why a client has no node, for people."""
+        nodes = list(self.registry.nodes.values())
+        if nodes:
+            there = ", ".join(f"{node.info.name} ({state_of(node, client)})" for node in nodes[:LISTED_MAX])
+            return f"none of the {len(nodes)} known nodes can be used: {there}"
+        return (
+            "no node found: start `dispycos node` here or on a host with the same secret, "
+            "or name one with --peer"
+        )
+
+    # --- the lease on one node
+
+    def _offer(self, node: Node, client: Client, now: float, *, settle: bool) -> None:
+        """Open the node for the client, if it suits; `settle`: schedule() waits for it."""
+        if client.state is not ClientState.ACTIVE or node.away:
+            return
+        if node.info.python != client.wants.client.python:
+            self._leave_out(node, client)
+            return
+        cpus = allocate(node.info, client.wants.allocations)
+        if cpus <= 0:
+            self._settled(node)
+            return
+        if settle and not client.settled:
+            client.unsettled.add(node.epoch)
+            self.registry.alarms.set(Alarm.NODE_UNSETTLED, node.epoch, now + SETTLE_PATIENCE_S)
+        if node.state not in (NodeState.IDLE, NodeState.DECLINED):
+            return  # it still closes for another client, and is offered again when it has
+        assert client.lease is not None
+        self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
+        node.turn(NodeState.OPENING)
+        node.lease = client.lease
+        node.site = Site(node, client)
+        if node.epoch not in client.discovered:
+            client.discovered.add(node.epoch)
+            self._tell_node(node.site, Status.NodeDiscovered)
+        wants = client.wants
+        self.out.send(
+            node.address, Open(client.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
+        )
+
+    def _leave_out(self, node: Node, client: Client) -> None:
+        """Byte code of another Python crashes the interpreter. Both sides are told, once."""
+        if node.epoch in client.warned:
+            return
+        client.warned.add(node.epoch)
+        has, needs = _version(node.info.python), _version(client.wants.client.python)
+        remedy = f"run `dispycos node` there with Python {needs}, or the client with Python {has}"
+        text = f"{node.title} has Python {has}, {client.title} has Python {needs}; it is left out: {remedy}"
+        self.out.tell(client, Notice(text, "warning"))
+        self.out.send(node.address, Notice(text, "warning"))
+
+    def on_opened(self, envelope: Envelope, now: float) -> None:
+        message: Opened = envelope.message
+        site = self._site_of(envelope, message.lease)
+        if site is None or site.node.state is not NodeState.OPENING:
+            return
+        site.node.turn(NodeState.OPEN)
+        site.expected = message.servers
+        site.client.warned.discard(site.node.epoch)
+        self.dispatch.touch(site)
+        self._tell_node(site, Status.NodeInitialized)
+        self._see_ready(site)
+
+    def on_declined(self, envelope: Envelope, now: float) -> None:
+        message: Declined = envelope.message
+        site = self._site_of(envelope, message.lease)
+        if site is None:
+            return
+        node, client = site.node, site.client
+        if node.state is NodeState.CLOSING:  # it crossed the Close
+            self._site_gone(node, OutcomeKind.TERMINATED, "declined")
+            node.turn(NodeState.IDLE)
+        elif node.state is NodeState.OPENING:
+            self.dispatch.drop_site(site, OutcomeKind.LOST, f"{node.title} declined")
+            node.site = None
+            node.turn(NodeState.DECLINED)
+            self._settled(node)
+            self.registry.alarms.set(Alarm.NODE_DECLINED, node.epoch, now + DECLINED_AGAIN_S)
+            if node.epoch not in client.warned:
+                client.warned.add(node.epoch)
+                self.out.tell(client, Notice(f"{node.title} declined: {message.reason}", "warning"))
+
+    def on_node_declined(self, epoch: int, now: float) -> None:
+        """Whoever had it may have left by now."""
+        if self.registry.active is not None:
+            self._offer(self.registry.nodes[epoch], self.registry.active, now, settle=False)
+
+    def on_node_unsettled(self, epoch: int, now: float) -> None:
+        node, active = self.registry.nodes[epoch], self.registry.active
+        assert active is not None
+        self._settled(node)
+        text = f"{node.title} has no servers yet after {SETTLE_PATIENCE_S:g} s: going on without them"
+        self.out.tell(active, Notice(text, "warning"))
+
+    def on_closed(self, envelope: Envelope, now: float) -> None:
+        message: Closed = envelope.message
+        node = self.registry.nodes.get(envelope.sender.epoch)
+        if node is None or node.lease != message.lease:
+            return
+        if node.state is NodeState.CLOSING:
+            if node.site is not None:
+                self._site_gone(node, OutcomeKind.TERMINATED, "the lease was closed")
+            node.turn(NodeState.IDLE)
+            if self.registry.active is not None:
+                self._offer(node, self.registry.active, now, settle=False)
+        elif node.state in (NodeState.OPENING, NodeState.OPEN):
+            self._site_gone(
+                node, OutcomeKind.LOST, f"closed the lease: {message.reason or 'no reason given'}"
+            )
+            node.turn(NodeState.DECLINED)
+
+    # --- servers
+
+    def on_server_up(self, envelope: Envelope, now: float) -> None:
+        message: ServerUp = envelope.message
+        spot = message.spot
+        site = self._site_of(envelope, message.lease)
+        if site is None or site.node.state is not NodeState.OPEN or spot.epoch in self.registry.servers:
+            return
+        self.registry.servers[spot.epoch] = site.servers[spot.epoch] = Server(spot, site)
+        site.reported.add(spot.name)
+        self.dispatch.touch(site)
+        for status in (Status.ServerDiscovered, Status.ServerInitialized):
+            self.out.tell(site.client, ServerNews(status, spot, site.node.info.name))
+        self._see_ready(site)
+
+    def on_server_down(self, envelope: Envelope, now: float) -> None:
+        message: ServerDown = envelope.message
+        spot = message.spot
+        site = self._site_of(envelope, message.lease)
+        if site is None:
+            return
+        site.reported.add(spot.name)
+        server = site.servers.pop(spot.epoch, None)
+        if server is not None:
+            del self.registry.servers[spot.epoch]
+            self.dispatch.server_gone(server, message.death)
+            self.out.tell(
+                site.client, ServerNews(Status.ServerClosed, spot, site.node.info.name, message.death)
+            )
+        elif not message.restarting:
+            self.out.tell(
+                site.client, Notice(f"server {spot.name} did not start: {message.death}", "warning")
+            )
+        self._see_ready(site)
+
+    def _see_ready(self, site: Site) -> None:
+        if site.is_ready:
+            self._settled(site.node)
+
+    # --- common
+
+    def _site_of(self, envelope: Envelope, lease: Lease) -> Site | None:
+        """What the sender has under this lease; what it says about another one is out of date."""
+        node = self.registry.nodes.get(envelope.sender.epoch)
+        return node.site if node is not None and node.lease == lease else None
+
+    def _site_gone(self, node: Node, kind: OutcomeKind, why: str) -> None:
+        """The lease on this node is over, however that came. Its tasks are spoken for here."""
+        site = node.site
+        assert site is not None
+        self._settled(node)
+        self.dispatch.drop_site(site, kind, f"{node.title} {why}")
+        for server in site.servers.values():
+            del self.registry.servers[server.spot.epoch]
+            news = ServerNews(Status.ServerClosed, server.spot, node.info.name, f"{node.title} {why}")
+            self.out.tell(site.client, news)
+        self._tell_node(site, Status.NodeClosed, why)
+        site.client.discovered.discard(node.epoch)
+        node.site = None
+
+    def _tell_node(self, site: Site, status: Status, text: str = "") -> None:
+        self.out.tell(site.client, NodeNews(status, site.node.info, text))
+
+    def _settled(self, node: Node) -> None:
+        """Settled does not wait for this node (any more)."""
+        active = self.registry.active
+        if active is not None and node.epoch in active.unsettled:
+            active.unsettled.discard(node.epoch)
+            self.registry.alarms.cancel(Alarm.NODE_UNSETTLED, node.epoch)
+
+
+def state_of(node: Node, client: Client | None) -> str:
+    """For people."""
+    if node.away:
+        return "not reachable"
+    if node.site is not None:
+        return node.state.name.lower()
+    if node.state is NodeState.CLOSING:
+        return "closing"
+    if client is None:
+        return "free"
+    if node.info.python != client.wants.client.python:
+        return f"has Python {_version(node.info.python)}"
+    return "declined" if node.state is NodeState.DECLINED else "not asked for"
+
+
+def _version(python: tuple[int, int]) -> str:
+    return f"{python[0]}.{python[1]}"

@@ -1,0 +1,321 @@
+"""The scheduler's brain: gives the cluster to one client after the other.
+
+Nodes and servers are leased in leasing.py, tasks placed in dispatch.py, by the rules of placement.py; the
+tables are in registry.py. A handler records what happened; `drain` then decides what follows, in this order:
+a client that has finished leaves, the next one gets the cluster, those who wait hear their position, tasks
+are placed, credit is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Final
+
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import (
+    Admit,
+    Began,
+    ClientReport,
+    Closed,
+    Declined,
+    Done,
+    Enlist,
+    Granted,
+    Inventory,
+    Lease,
+    Notice,
+    Opened,
+    Pulse,
+    Queued,
+    Recalled,
+    Register,
+    Release,
+    Released,
+    SchedulerReport,
+    ServerDown,
+    ServerUp,
+    Submit,
+    Terminate,
+    Turned,
+)
+
+from .dispatch import Dispatch, Outbox
+from .leasing import Leasing, state_of
+from .lifecycle import ClientState
+from .placement import fault_of
+from .registry import CREDIT, Alarm, Client, Registry
+
+CLIENTS_MAX: Final = 1000
+CLIENT_PATIENCE_S: Final = 10.0  # a client that cannot be reached for so long is gone
+ALONE_AFTER_S: Final = 3.0  # a client without any node is told what is missing
+CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
+
+Handler = Callable[[Envelope, float], None]
+
+
+class Scheduler:
+    """A machine (dispycos.machine) that is also told which peers can be reached."""
+
+    def __init__(
+        self,
+        name: str,
+        scheduler_id: str,
+        address: Address,
+        *,
+        private: bool,
+        addr: str = "",
+        port: int = 0,
+        insecure: bool = False,
+    ) -> None:
+        self.name = name
+        self.scheduler_id = scheduler_id
+        self.address = address
+        self.private = private
+        self.addr = addr
+        self.port = port
+        self.insecure = insecure
+        self.registry = Registry()
+        self.out = Outbox(address)
+        self.dispatch = Dispatch(self.registry, self.out)
+        self.leasing = Leasing(self.registry, self.dispatch, self.out, name, scheduler_id)
+        self._now = 0.0
+        self._leases = 0
+        self._queue_changed = False
+        self._handlers: dict[type, Handler] = {
+            Submit: self.dispatch.on_submit,
+            Done: self.dispatch.on_done,
+            Began: self.dispatch.on_began,
+            Terminate: self.dispatch.on_terminate,
+            Recalled: self.dispatch.on_recalled,
+            Enlist: self.on_enlist,
+            Release: self.on_release,
+            Register: self.leasing.on_register,
+            Opened: self.leasing.on_opened,
+            Declined: self.leasing.on_declined,
+            ServerUp: self.leasing.on_server_up,
+            ServerDown: self.leasing.on_server_down,
+            Closed: self.leasing.on_closed,
+            Pulse: self.leasing.on_pulse,
+            Inventory: self.on_inventory,
+        }
+        self._on_alarm: dict[Alarm, Callable[[int, float], None]] = {
+            Alarm.CLIENT_SILENT: self._client_silent,
+            Alarm.CLIENT_ALONE: self._client_alone,
+            Alarm.CLOSE_OVERDUE: self.leasing.on_close_overdue,
+            Alarm.NODE_SILENT: self.leasing.on_node_silent,
+            Alarm.NODE_UNSETTLED: self.leasing.on_node_unsettled,
+            Alarm.NODE_DECLINED: self.leasing.on_node_declined,
+            Alarm.REBALANCE: lambda about, now: self.dispatch.rebalance(now),
+        }
+
+    # --- the machine
+
+    def receive(self, envelope: Envelope, now: float) -> None:
+        self._now = now
+        handler = self._handlers.get(type(envelope.message))
+        if handler is None:
+            self.out.log("warning", f"{type(envelope.message).__name__} is nothing for a scheduler: ignored")
+        else:
+            handler(envelope, now)
+
+    def wake(self, now: float) -> None:
+        self._now = now
+        while (due := self.registry.alarms.take_due(now)) is not None:
+            alarm, about = due
+            self._on_alarm[alarm](about, now)
+
+    def deadline(self) -> float | None:
+        return self.registry.alarms.next()
+
+    def drain(self) -> list[object]:
+        now = self._now
+        client = self.registry.active
+        if client is not None and client.state is not ClientState.ACTIVE:
+            self._finish(client)
+        if self.registry.active is None and self.registry.clients:
+            self._grant_next(now)
+        if self._queue_changed:
+            self._tell_positions()
+        self.dispatch.place(now)
+        client = self.registry.active
+        if client is not None and client.state is ClientState.ACTIVE:
+            self.leasing.settle(client)
+            self.dispatch.admit(client)
+        return self.out.drain()
+
+    def hold_settling(self, held: bool) -> None:
+        """Nodes are still being looked for: those that come count as known, and Settled waits."""
+        self.leasing.held = held
+
+    def check(self) -> None:
+        """Do the tables agree? Holds whenever the machine has been drained."""
+        self.registry.check()
+        self.dispatch.check()
+
+    # --- peers
+
+    def peer_up(self, epoch: int, about: object, now: float) -> None:
+        self._now = now
+        client = self.registry.clients.get(epoch)
+        if client is not None and client.away:
+            client.away = False
+            self.registry.alarms.cancel(Alarm.CLIENT_SILENT, epoch)
+        node = self.registry.nodes.get(epoch)
+        if node is not None and node.away:
+            self.leasing.node_up(node, now)
+
+    def peer_lost(self, epoch: int, now: float) -> None:
+        """Its link is gone; it may come back, as if nothing had happened."""
+        self._now = now
+        client = self.registry.clients.get(epoch)
+        if client is not None and not client.away:
+            client.away = True
+            self.registry.alarms.set(Alarm.CLIENT_SILENT, epoch, now + CLIENT_PATIENCE_S)
+        node = self.registry.nodes.get(epoch)
+        if node is not None and not node.away:
+            self.leasing.node_lost(node, now)
+
+    def peer_reset(self, epoch: int, unconfirmed: list[Envelope], now: float) -> None:
+        """Its process is another one now. What was not confirmed needs no look: the tables know more."""
+        self._now = now
+        client = self.registry.clients.get(epoch)
+        if client is not None:
+            self._client_gone(client)
+        node = self.registry.nodes.get(epoch)
+        if node is not None:
+            self.leasing.node_gone(node, "its process ended")
+
+    # --- clients: the queue
+
+    def on_enlist(self, envelope: Envelope, now: float) -> None:
+        wants: Enlist = envelope.message
+        fault = self._fault_of(wants, envelope.sender)
+        if fault:
+            self.out.send(envelope.sender, Turned(fault))
+            return
+        client = Client(envelope.sender, wants)
+        self.registry.clients[client.epoch] = client
+        self._queue_changed = True
+        self.out.log("info", f"{client.title} wants the cluster")
+
+    def _fault_of(self, wants: Enlist, sender: Address) -> str:
+        if sender.epoch in self.registry.clients:
+            return "this process has a client that is not closed yet"
+        if len(self.registry.clients) >= CLIENTS_MAX:
+            return f"{CLIENTS_MAX} clients wait already"
+        if not (isfinite(wants.pulse_interval) and wants.pulse_interval > 0):
+            return f"pulse_interval {wants.pulse_interval} is not a number of seconds"
+        return next(filter(None, map(fault_of, wants.allocations)), "")
+
+    def on_release(self, envelope: Envelope, now: float) -> None:
+        release: Release = envelope.message
+        client = self.registry.clients.get(envelope.sender.epoch)
+        if client is None:
+            self.out.send(envelope.sender, Released("it did not have the cluster"))
+        elif client.state is ClientState.QUEUED:
+            self.out.tell(client, Released("it left the queue"))
+            self._remove(client)
+        else:
+            client.await_io = release.await_io
+            client.terminate = client.terminate or release.terminate
+            if client.state is ClientState.ACTIVE:
+                client.turn(ClientState.FINISHING)
+
+    def _client_silent(self, epoch: int, now: float) -> None:
+        self._client_gone(self.registry.clients[epoch])
+
+    def _client_gone(self, client: Client) -> None:
+        self.out.log("warning", f"{client.title} is gone")
+        client.lost = True
+        if client.state is ClientState.QUEUED:
+            self._remove(client)
+            return
+        client.terminate = True
+        if client.state is ClientState.ACTIVE:
+            client.turn(ClientState.FINISHING)
+
+    def _remove(self, client: Client) -> None:
+        client.state = ClientState.GONE
+        del self.registry.clients[client.epoch]
+        for alarm in (Alarm.CLIENT_SILENT, Alarm.CLIENT_ALONE, Alarm.CLOSE_OVERDUE):
+            self.registry.alarms.cancel(alarm, client.epoch)
+        self._queue_changed = True
+
+    def _tell_positions(self) -> None:
+        self._queue_changed = False
+        active = self.registry.active
+        holder = active.title if active is not None else "nobody"
+        for position, client in enumerate(self.registry.queued_clients(), 1):
+            if client.standing != (position, holder):
+                client.standing = (position, holder)
+                self.out.tell(client, Queued(position, holder))
+
+    # --- clients: the lease
+
+    def _grant_next(self, now: float) -> None:
+        """To the first who can be reached: a ghost at the head holds up nobody."""
+        client = next((client for client in self.registry.queued_clients() if not client.away), None)
+        if client is None:
+            return
+        self._leases += 1
+        client.turn(ClientState.ACTIVE)
+        client.lease = Lease(self._leases, client.epoch, self.scheduler_id, self.address.epoch)
+        client.limit = CREDIT
+        self.registry.active = client
+        self._queue_changed = True
+        self.out.log("info", f"{client.title} has the cluster")
+        self.out.tell(client, Granted(client.lease, self.name))
+        self.out.tell(client, Admit(client.limit))
+        self.registry.alarms.set(Alarm.CLIENT_ALONE, client.epoch, now + ALONE_AFTER_S)
+        self.leasing.offer_all(client, now)
+
+    def _client_alone(self, epoch: int, now: float) -> None:
+        client = self.registry.clients[epoch]
+        if client.state is ClientState.ACTIVE and not any(self.registry.sites()):
+            self.out.tell(client, Notice(f"{self.leasing.missing(client)}; still waiting", "warning"))
+
+    def _finish(self, client: Client) -> None:
+        """One step further, if nothing is in the way: its tasks, then its nodes."""
+        waits = not client.terminate and self.dispatch.has_work(client.await_io)
+        if client.state is ClientState.FINISHING and not waits:
+            self._close(client)
+        if client.state is ClientState.CLOSING and not any(self.registry.sites()):
+            self._part(client)
+
+    def _close(self, client: Client) -> None:
+        client.turn(ClientState.CLOSING)
+        self.dispatch.cancel_waiting("the client closed")
+        self.leasing.close_all(client)
+        self.registry.alarms.set(Alarm.CLOSE_OVERDUE, client.epoch, self._now + CLOSE_PATIENCE_S)
+
+    def _part(self, client: Client) -> None:
+        """Nothing of it is left but its place."""
+        self.leasing.forgive_all()
+        self.registry.paces.clear()
+        self.out.tell(client, Released("its process is gone" if client.lost else ""))
+        client.turn(ClientState.GONE)
+        self.registry.active = None
+        self._remove(client)
+        self.out.log("info", f"{client.title} has left the cluster")
+
+    # --- status
+
+    def on_inventory(self, envelope: Envelope, now: float) -> None:
+        registry = self.registry
+        clients = [self._report(client) for client in registry.clients.values()]
+        nodes = [
+            (node.info.name, node.info.addr, node.info.port, state_of(node, registry.active))
+            for node in registry.nodes.values()
+        ]
+        report = SchedulerReport(self.name, self.addr, self.port, self.private, clients, nodes, self.insecure)
+        self.out.send(envelope.sender, report, envelope.correlation)
+
+    def _report(self, client: Client) -> ClientReport:
+        info = client.wants.client
+        if client is not self.registry.active:
+            return ClientReport(info.name, info.host, info.pid, "queued", 0, 0, 0)
+        waiting = self.registry.waiting()
+        running = len(self.registry.tasks) - waiting
+        return ClientReport(info.name, info.host, info.pid, "running", waiting, running, client.ended)

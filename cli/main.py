@@ -1,0 +1,196 @@
+"""The command `dispycos`: builds subcommands from the table of options; puts failures into words and codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+
+from dispycos.config import Failure, Misuse, Settings, parse_path
+
+from .options import (
+    COMMANDS,
+    PREFIX,
+    SECRET_SHOW,
+    Command,
+    Option,
+    canonical,
+    default_of,
+    read_config,
+    settle,
+    write_config,
+)
+
+INTERRUPTED = 130
+TIMED_OUT = 124
+
+
+@dataclass
+class Invocation:
+    """What is known of the call when it fails."""
+
+    command: str = "dispycos"
+    is_debug: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line and returns the exit code; what goes wrong is one or two lines on stderr."""
+    invocation = Invocation()
+    try:
+        code = dispycos.main(list(arguments), prog_name="dispycos", standalone_mode=False, obj=invocation)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor complain again at the end
+        return 1
+    except Exception as error:
+        return _explain(invocation, error)
+
+
+def _explain(invocation: Invocation, error: Exception) -> int:
+    if invocation.is_debug:
+        traceback.print_exception(error)
+    match error:
+        case click.ClickException():
+            if isinstance(error, click.UsageError) and error.ctx:
+                invocation.command = error.ctx.command_path
+            text, code = f"{error.format_message()}\nsee: {invocation.command} --help", error.exit_code
+        case Failure():
+            text, code = str(error), error.exit_code
+        case TimeoutError():
+            text, code = str(error) or "no answer in time", TIMED_OUT
+        case _:
+            text = f"{type(error).__name__}: {error}\nthis should not happen; --debug shows where"
+            code = getattr(error, "exit_code", 1)
+    click.echo(f"{invocation.command}: {text}", err=True)
+    return code
+
+
+def _normalized(aliases: dict[str, str]) -> Callable[[str], str]:
+    """Lets click take dashes for underscores, and later names for those of the spec."""
+    return lambda name: aliases.get(canonical(name), canonical(name))
+
+
+def _build(command: Command, path: str) -> click.Command:
+    aliases = {alias: option.name for option in command.options for alias in option.aliases}
+    parameters: list[click.Parameter] = [_parameter(command, option) for option in command.options]
+    if command.has_config:
+        parameters += [
+            click.Option(["--config"], metavar="FILE", help="Read options from this TOML file."),
+            click.Option(["--save_config"], metavar="FILE", help="Write the options given to FILE and exit."),
+        ]
+    return click.Command(
+        command.name,
+        params=parameters,
+        callback=_callback(command, path),
+        help=command.help,
+        hidden=command.is_hidden,
+        context_settings={
+            "token_normalize_func": _normalized(aliases),
+            "help_option_names": ["-h", "--help"],
+            "max_content_width": 110,
+        },
+    )
+
+
+def _parameter(command: Command, option: Option) -> click.Option:
+    default = default_of(command, option)
+    shown = f"  [default: {default:g}]" if isinstance(default, int | float) else ""
+    later = "  [not available yet]" if option.refusal else ""
+    names = [option.name, *([f"-{option.short}"] if option.short else []), f"--{option.name}"]
+    if option.is_flag:
+        return click.Option(names, is_flag=True, help=option.help + later, hidden=not option.help)
+    return click.Option(
+        names,
+        metavar=option.metavar,
+        multiple=option.is_multiple,
+        help=option.help + shown + later,
+        hidden=not option.help,
+    )
+
+
+def _callback(command: Command, path: str) -> Callable[..., int]:
+    def call(**given: Any) -> int:
+        invocation = click.get_current_context().find_object(Invocation) or Invocation()
+        invocation.command = path
+        invocation.is_debug |= bool(given.get("debug"))
+        settings = _settings(command, given)
+        if settings is None:
+            return 0
+        invocation.is_debug = settings.debug
+        return _body(command.runs)(settings) or 0
+
+    return call
+
+
+def _settings(command: Command, given: dict[str, Any]) -> Settings | None:
+    """None when they were saved, which is all that was asked for."""
+    config = given.pop("config", None) or (os.environ.get(f"{PREFIX}CONFIG") if command.has_config else None)
+    save_config = given.pop("save_config", None)
+    file = read_config(_path("--config", config), command) if config else {}
+    settled = settle(command, given, os.environ, file)
+    if save_config is None:
+        return settled.settings
+    write_config(_path("--save_config", save_config), settled.saved)
+    return None
+
+
+def _path(option: str, text: str) -> Any:
+    try:
+        return parse_path(text)
+    except ValueError as error:
+        raise Misuse(f"{option}: {error}") from None
+
+
+def _body(runs: str) -> Callable[[Settings], int | None]:
+    """Imported only now: `dispycos --help` must not wait for zmq."""
+    module, _, name = runs.partition(":")
+    body: Callable[[Settings], int | None] = getattr(importlib.import_module(module), name)
+    return body
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"dispycos {version('dispycos')}")
+        context.exit()
+
+
+def _group() -> click.Group:
+    group = click.Group(
+        "dispycos",
+        help="Distributed communicating tasks. Run `dispycos node` on each machine, then a script anywhere.",
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_print_version,
+                help="Show the version.",
+            )
+        ],
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in COMMANDS:
+        group.add_command(_build(command, f"dispycos {command.name}"))
+    secret = click.Group("secret", help="The secret that lets processes of a cluster trust each other.")
+    secret.add_command(_build(SECRET_SHOW, "dispycos secret show"))
+    group.add_command(secret)
+    return group
+
+
+dispycos = _group()

@@ -1,0 +1,354 @@
+"""Decides what a setting may be (types, spelling, what goes together), and in which ways a command fails."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import time
+from pathlib import Path
+from typing import ClassVar
+
+MIN_PULSE_INTERVAL = 10.0
+MAX_PULSE_INTERVAL = 100.0
+NODE_PORT = 9706
+SCHEDULER_PORT = 9705
+PORT_MAX = 65535
+NAME_MAX = 63
+PASSPHRASE_MIN = 16
+NUMBER_MAX = 2**63 - 1
+
+
+class Failure(Exception):
+    """What ends a command: whose fault in the first line, the remedy in the second."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, text: str, remedy: str = "") -> None:
+        super().__init__(text, remedy)
+        self.text = text
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.text}\n{self.remedy}" if self.remedy else self.text
+
+
+class Misuse(Failure):
+    """A setting is wrong or missing."""
+
+    exit_code = 2
+
+
+class NothingFound(Failure):
+    """No scheduler, node or client answered."""
+
+    exit_code = 3
+
+
+class Refused(Failure):
+    """A place that was named does not let us in."""
+
+    exit_code = 4
+
+
+class WrongVersion(Failure):
+    """The other end speaks another protocol, or runs another Python."""
+
+    exit_code = 5
+
+
+class TimedOut(Failure):
+    exit_code = 124
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """`first-last`, or `first` alone."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A place as the user named it, its name not resolved. Without a port the command's default is meant."""
+
+    host: str
+    port: int | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+
+def parse_passphrase(text: str) -> str:
+    """Never repeated in what is said of it."""
+    if len(text.strip()) < PASSPHRASE_MIN:
+        raise ValueError(
+            f"{len(text.strip())} characters are too easy to guess, use {PASSPHRASE_MIN} or more"
+        )
+    return text
+
+
+def parse_whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text.strip()):
+        raise ValueError(f"{text!r} is not a whole number")
+    number = int(text)
+    if abs(number) > NUMBER_MAX:
+        raise ValueError(f"{text!r} is too large")
+    return number
+
+
+def parse_port(text: str) -> int:
+    port = parse_whole(text)
+    if not 0 <= port <= PORT_MAX:
+        raise ValueError(f"{text!r} is not a port: 0 (any free one) to {PORT_MAX}")
+    return port
+
+
+def parse_port_range(text: str) -> PortRange:
+    first, dash, last = text.strip().partition("-")
+    ports = PortRange(parse_port(first), parse_port(last if dash else first))
+    if ports.last < ports.first:
+        raise ValueError(f"{text!r} runs backwards")
+    if dash and ports.first == 0:
+        raise ValueError(f"{text!r} starts at port 0")
+    return ports
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds, also written 30s, 5m or 2h."""
+    match = re.fullmatch(r"([0-9]{1,10}(?:\.[0-9]{1,9})?)\s*([smh]?)", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a number of seconds (10, 0.5, 30s, 5m, 2h)")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def parse_size(text: str) -> int:
+    """Bytes, also written 64k, 10m, 2g, 1t (powers of 1024). 0 is no limit."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size (1000, 64k, 10m, 2g, 1t)")
+    size = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
+    if size > NUMBER_MAX:
+        raise ValueError(f"{text!r} is too large")
+    return size
+
+
+def parse_name(text: str) -> str:
+    """A node's name stands in paths, in mDNS and before lines of output."""
+    name = text.strip()
+    if not name or len(name.encode()) > NAME_MAX:
+        raise ValueError(f"{text!r} is not a name: 1 to {NAME_MAX} bytes")
+    if name.startswith((".", "-")) or any(c.isspace() or not c.isprintable() or c in '/\\:*"' for c in name):
+        raise ValueError(f"{text!r} is not a name: no blank, / \\ : * or quote in it, no . or - first")
+    return name
+
+
+def parse_time_of_day(text: str) -> time:
+    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a time of day (HH:MM, 00:00 to 23:59)")
+    return time(int(match[1]), int(match[2]))
+
+
+def parse_path(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{text!r} is not a path")
+    return Path(text).expanduser() if text.startswith("~") else Path(text)
+
+
+def parse_host(text: str) -> str:
+    """A host name or an address; an IPv6 address may stand in brackets and have a zone."""
+    host = text.strip()
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if ":" in host:
+        _require_ipv6(host, text)
+    elif not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", host):
+        raise ValueError(f"{text!r} is not a host name or an IP address")
+    elif re.fullmatch(r"[0-9.]+", host):
+        _require_ipv4(host, text)
+    return host
+
+
+def _require_ipv6(host: str, text: str) -> None:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a host name or an IP address") from None
+
+
+def _require_ipv4(host: str, text: str) -> None:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 address") from None
+
+
+def parse_place(text: str) -> HostPort:
+    """host, host:port, [v6]:port or a bare v6 address."""
+    place = text.strip()
+    bracketed = re.fullmatch(r"(\[[^\]]+\])(?::([0-9]+))?", place)
+    if bracketed is not None:
+        return HostPort(parse_host(bracketed[1]), _real_port(bracketed[2]))
+    if place.count(":") == 1:
+        host, _, port = place.partition(":")
+        return HostPort(parse_host(host), _real_port(port))
+    return HostPort(parse_host(place))
+
+
+def _real_port(text: str | None) -> int | None:
+    if text is None:
+        return None
+    port = parse_port(text)
+    if port == 0:
+        raise ValueError("port 0 cannot be dialled")
+    return port
+
+
+def parse_flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def parse_serve(text: str) -> int:
+    clients = parse_whole(text)
+    if clients < 1 and clients != -1:
+        raise ValueError(f"{text!r}: give the number of clients to serve, or -1 for no limit")
+    return clients
+
+
+Parser = Callable[[str], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """What every long-running process of a cluster is told."""
+
+    ip_addr: tuple[str, ...] = ()
+    ext_ip_addr: tuple[str, ...] = ()
+    name: str | None = None
+    dest_path: Path | None = None
+    max_file_size: int = 0
+    secret: str | None = field(default=None, repr=False)
+    secret_file: Path | None = None
+    insecure: bool = False
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    debug: bool = False
+    daemon: bool = False
+
+    def check(self) -> None:
+        """Raises Misuse when settings that are fine each do not go together."""
+        if self.secret is not None and self.secret_file is not None:
+            raise Misuse("--secret and --secret_file are both given", "leave one of them out")
+        if self.insecure and (self.secret is not None or self.secret_file is not None):
+            raise Misuse("--insecure and a secret are both given", "leave one of them out")
+        if self.ip_addr and len(self.ext_ip_addr) > len(self.ip_addr):
+            raise Misuse(
+                f"--ext_ip_addr is given {len(self.ext_ip_addr)} times, --ip_addr {len(self.ip_addr)} times",
+                "each --ext_ip_addr belongs to the --ip_addr at its place",
+            )
+        if self.keyfile is not None and self.certfile is None:
+            raise Misuse(
+                "--keyfile is given without --certfile", "give both, or a --certfile that holds both"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings(CommonSettings):
+    """The options of spec 6.2."""
+
+    cpus: int = 0
+    tcp_ports: tuple[PortRange, ...] = ()
+    min_pulse_interval: float = MIN_PULSE_INTERVAL
+    max_pulse_interval: float = MAX_PULSE_INTERVAL
+    zombie_period: float = 0.0
+    serve: int = -1
+    peer: tuple[HostPort, ...] = ()
+    clean: bool = False
+    service_start: time | None = None
+    service_stop: time | None = None
+    service_end: time | None = None
+
+    def check(self) -> None:
+        super().check()
+        if not 0 < self.min_pulse_interval <= self.max_pulse_interval:
+            raise Misuse(
+                f"--min_pulse_interval {self.min_pulse_interval:g} and --max_pulse_interval"
+                f" {self.max_pulse_interval:g} leave no pulse interval",
+                "the minimum must be above 0 and at most the maximum",
+            )
+        self._check_service_hours()
+
+    def _check_service_hours(self) -> None:
+        if self.service_start is not None and self.service_stop is None and self.service_end is None:
+            raise Misuse("--service_start is given alone", "add --service_stop HH:MM or --service_end HH:MM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings(CommonSettings):
+    """The options of spec 6.3.2."""
+
+    tcp_port: int | None = None
+    node: tuple[HostPort, ...] = ()
+    zombie_period: float = 10 * MAX_PULSE_INTERVAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateSettings(NodeSettings):
+    """A scheduler and a node in one process, for the client that started it."""
+
+    node: tuple[HostPort, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings:
+    """How `dispycos status` looks around."""
+
+    ip_addr: tuple[str, ...] = ()
+    peer: tuple[HostPort, ...] = ()
+    secret: str | None = field(default=None, repr=False)
+    secret_file: Path | None = None
+    timeout: float = 2.0
+    json: bool = False
+    debug: bool = False
+
+    def check(self) -> None:
+        if self.secret is not None and self.secret_file is not None:
+            raise Misuse("--secret and --secret_file are both given", "leave one of them out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretSettings:
+    """Which secret `dispycos secret show` prints."""
+
+    secret_file: Path | None = None
+    json: bool = False
+    debug: bool = False
+
+    def check(self) -> None:
+        """One setting alone contradicts nothing."""
+
+
+Settings = NodeSettings | SchedulerSettings | PrivateSettings | StatusSettings | SecretSettings
+
+
+def count_servers(cpus: int, available: int) -> tuple[int, str]:
+    """How many servers -c asks for on a machine with that many CPUs, and a warning or ''."""
+    if cpus < 0 and -cpus >= available:
+        raise Misuse(f"--cpus {cpus} leaves none of {available} CPUs", f"leave at most {available - 1} out")
+    if cpus <= 0:
+        return available + cpus, ""
+    if cpus > available:
+        return cpus, f"{cpus} servers share {available} CPUs"
+    return cpus, ""

@@ -1,0 +1,62 @@
+"""What users catch: each error says whose fault it is, and whether the task had started."""
+
+from __future__ import annotations
+
+
+class DispycosError(Exception):
+    """Base of all errors that dispycos raises about the cluster."""
+
+
+class ScheduleError(DispycosError):
+    """The cluster cannot be had: the scheduler refused, or is not there. The text says why and what to do."""
+
+
+class NotScheduled(DispycosError):
+    """A method that needs the cluster was called before schedule() or after close()."""
+
+
+class TaskTerminated(DispycosError):
+    """The task was ended by terminate(), or with its server or client; it had its KeyboardInterrupt."""
+
+
+class TaskLost(DispycosError):
+    """The server or node that had the task is gone.
+
+    Attributes
+    ----------
+    started: whether the task had started, so that it may have had effects. A task with `started=False` can be run again.
+    """
+
+    def __init__(self, text: str, started: bool = True) -> None:
+        super().__init__(text)
+        self.started = started
+
+    def __reduce__(self) -> tuple[type[TaskLost], tuple[str, bool]]:
+        return type(self), (str(self), self.started)
+
+
+class TaskRefused(DispycosError):
+    """The task cannot be run: no such server or node, or its code cannot be had there."""
+
+
+class RemoteError(DispycosError):
+    """A remote task raised something that cannot be rebuilt here, or its value cannot.
+
+    Attributes
+    ----------
+    type_name: qualified name of the original exception's or value's class.
+    """
+
+    def __init__(self, text: str, type_name: str = "") -> None:
+        super().__init__(text)
+        self.type_name = type_name
+
+    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str]]:
+        return type(self), (str(self), self.type_name)
+
+
+class RemoteTraceback(Exception):
+    """The `__cause__` of an exception that a remote task raised: its text is the traceback over there."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}" if self.args else ""

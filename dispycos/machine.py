@@ -1,0 +1,43 @@
+"""The contract of every role's brain: envelopes and time in, effects out; no socket, clock, thread or file inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .protocol.envelope import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Hand this envelope to the router."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the operator of this process."""
+
+    level: str  # a method name of logging.Logger
+    text: str
+
+
+class Machine(Protocol):
+    """A role: scheduler, node, server, client. The runtime feeds it and carries out what it drains.
+
+    `now` is seconds of a monotonic clock that only the runtime reads. Outcomes of effects come back as messages, so the
+    sequence of calls is the whole history of a machine.
+    """
+
+    def receive(self, envelope: Envelope, now: float) -> None:
+        """A message for this actor came."""
+
+    def wake(self, now: float) -> None:
+        """The deadline passed."""
+
+    def deadline(self) -> float | None:
+        """When to wake, or None."""
+
+    def drain(self) -> list[object]:
+        """What is to be done, in order: Send, Log, and effects that the role's body knows."""

@@ -1,0 +1,17 @@
+"""Names every actor: which runtime it lives in, and its number there."""
+
+from typing import Final, NamedTuple
+
+RUNTIME: Final = 0
+SCHEDULER: Final = 1
+NODE: Final = 2
+SERVER: Final = 3
+CLIENT: Final = 4
+FIRST_TASK: Final = 16
+
+
+class Address(NamedTuple):
+    """`epoch` is 64 random bits that name one runtime; `actor` is given by that runtime."""
+
+    epoch: int
+    actor: int

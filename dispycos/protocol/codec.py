@@ -1,0 +1,278 @@
+"""Turns blocks and entries into bytes and back; bytes from outside are well formed or raise ProtocolError.
+
+A ZeroMQ message is frame 0, an array of block headers with their bodies, then the payload frames of these
+blocks in order. A relay reads headers only. A body is an array of entries, or chunks, or a control record.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Generic, TypeVar, get_args
+
+import msgspec
+
+from .control import Control, Unsigned, Unsupported
+from .envelope import Buffer, Payload, buffers_of, size_of
+from .errors import ProtocolError
+
+KIB: Final = 1024
+INLINE_MAX: Final = 16 * KIB
+FRAME_MAX: Final = 256 * KIB
+BODY_MAX: Final = 128 * KIB
+BLOCK_MESSAGES: Final = 64
+BLOCK_FRAMES: Final = 63
+MESSAGE_MAX: Final = 1024 * KIB
+HEAD_MAX: Final = FRAME_MAX
+BLOCK_BYTES: Final = MESSAGE_MAX - 2 * KIB
+HEADER_SIZE: Final = 128
+BUFFERS_MAX: Final = 4096
+TRANSFER_MAX: Final = 16 * KIB * KIB * KIB
+
+VERSION: Final = 1
+MESSAGES: Final = 1
+BULK: Final = 2
+CONTROL: Final = 1
+NOTICE: Final = 2
+
+_ARRAY = b"\xdc\x00\x00"
+_Sizes = Annotated[list[Unsigned], msgspec.Meta(max_length=BUFFERS_MAX)]
+
+M = TypeVar("M")
+
+
+class Block(msgspec.Struct, array_like=True, gc=False):
+    """The header that relays read, and a body that they do not; `seq` 0 is outside the streams."""
+
+    version: Unsigned
+    to_epoch: Unsigned
+    from_epoch: Unsigned
+    sid: Unsigned
+    stream: Unsigned
+    seq: Unsigned
+    count: Unsigned
+    ack: Unsigned
+    limit_messages: Unsigned
+    limit_bytes: Unsigned
+    bulk_ack: Unsigned
+    bulk_limit: Unsigned
+    hops: Unsigned
+    flags: Unsigned
+    frames: Unsigned
+    body: memoryview
+
+
+class Packet(msgspec.Struct, gc=False):
+    """A block with the frames that belong to it."""
+
+    block: Block
+    frames: Sequence[Buffer]
+    size: int
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """Stands for a payload that travels in chunks."""
+
+    id: Unsigned
+    sizes: _Sizes
+    single: bool
+
+
+class Chunk(msgspec.Struct, array_like=True, frozen=True):
+    """Says where the next frame belongs in a transfer, its buffers taken as one."""
+
+    transfer: Unsigned
+    offset: Unsigned
+
+
+class Unknown(msgspec.Struct, array_like=True, frozen=True):
+    """A message with a tag that this version has not heard of."""
+
+    message_tag: int
+
+
+WirePayload = None | bytes | Unsigned | list[bytes] | Transfer
+
+
+class Entry(msgspec.Struct, Generic[M], array_like=True, gc=False):
+    """A message inside a body; the payload is inline, 0 for one frame, n for a list of n, or a Transfer."""
+
+    to: Unsigned
+    sender: Unsigned
+    correlation: Unsigned
+    message: M
+    payload: WirePayload = None
+
+
+class _LooseEntry(msgspec.Struct, array_like=True):
+    to: Unsigned
+    sender: Unsigned
+    correlation: Unsigned
+    message: msgspec.Raw
+    payload: WirePayload = None
+
+
+class _Head(msgspec.Struct, array_like=True):
+    tag: int
+
+
+_OUTSIDE = (ValueError, RecursionError, OverflowError, MemoryError)
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[M]", data: Buffer) -> M:
+    try:
+        return decoder.decode(data)
+    except _OUTSIDE as error:
+        raise ProtocolError(f"malformed: {error}") from None
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_blocks: Final = msgspec.msgpack.Decoder(list[Block])
+_chunks: Final = msgspec.msgpack.Decoder(list[Chunk])
+_controls: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
+_raws: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_loose: Final = msgspec.msgpack.Decoder(_LooseEntry)
+_heads: Final = msgspec.msgpack.Decoder(_Head)
+
+
+def encode_control(record: Control) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode_control(body: Buffer) -> Control:
+    return _decode(_controls, body)
+
+
+def encode_chunks(chunks: list[Chunk]) -> bytes:
+    return _encoder.encode(chunks)
+
+
+def decode_chunks(body: Buffer, count: int) -> list[Chunk]:
+    chunks = _decode(_chunks, body)
+    if len(chunks) != count:
+        raise ProtocolError(f"{count} chunks declared, {len(chunks)} found")
+    return chunks
+
+
+def encode_message(packets: Sequence[Packet]) -> list[Buffer]:
+    """The frames of one ZeroMQ message; `group` says how many packets fit."""
+    frames: list[Buffer] = [_encoder.encode([packet.block for packet in packets])]
+    for packet in packets:
+        if packet.frames:
+            frames.extend(packet.frames)
+    return frames
+
+
+def decode_message(frames: Sequence[Buffer]) -> list[Packet]:
+    """Takes a ZeroMQ message apart after counting it; bodies and payload frames stay as they are."""
+    if not 1 <= len(frames) <= 1 + BLOCK_FRAMES:
+        raise ProtocolError(f"{len(frames)} frames in a message")
+    sizes = [size_of(frame) for frame in frames]
+    if sizes[0] > HEAD_MAX or max(sizes) > FRAME_MAX or sum(sizes) > MESSAGE_MAX:
+        raise ProtocolError(f"a message of {sum(sizes)} bytes, its largest frame {max(sizes)}")
+    packets: list[Packet] = []
+    start = 1
+    for block in _decode(_blocks, frames[0]):
+        stop = start + block.frames
+        if block.version != VERSION:
+            raise ProtocolError(f"a block of version {block.version}")
+        if stop > len(frames) or block.count > BLOCK_MESSAGES or len(block.body) > BODY_MAX:
+            raise ProtocolError("a block larger than allowed")
+        size = len(block.body) + sum(sizes[start:stop])
+        packets.append(Packet(block, frames[start:stop] if block.frames else (), size))
+        start = stop
+    if start != len(frames):
+        raise ProtocolError(f"{len(frames) - start} frames belong to no block")
+    return packets
+
+
+def group(packets: Sequence[Packet]) -> list[list[Packet]]:
+    """Splits packets into runs that each fit one ZeroMQ message."""
+    groups: list[list[Packet]] = []
+    head = frames = total = HEAD_MAX + 1
+    for packet in packets:
+        inline = len(packet.block.body) + HEADER_SIZE
+        size = packet.size + HEADER_SIZE
+        count = packet.block.frames
+        if head + inline > HEAD_MAX or frames + count > BLOCK_FRAMES or total + size > MESSAGE_MAX:
+            groups.append([])
+            head, frames, total = KIB, 0, KIB
+        groups[-1].append(packet)
+        head, frames, total = head + inline, frames + count, total + size
+    return groups
+
+
+class Codec(Generic[M]):
+    """Encodes and decodes the messages of one union, with the kernel's own Unsupported added to it."""
+
+    def __init__(self, message_type: Any) -> None:
+        members = get_args(message_type) or (message_type,)
+        self._tags = {member.__struct_config__.tag for member in members} | {0}
+        generic: Any = Entry
+        entry: Any = generic[message_type | Unsupported]
+        self._entry: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(entry)
+        self._entries: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[entry])
+        self._encode_into = _encoder.encode_into
+
+    def append(
+        self, body: bytearray, to: int, sender: int, correlation: int, message: M, payload: Any
+    ) -> None:
+        """Adds an entry to an open body; what cannot be encoded raises and leaves the body as it was."""
+        size = len(body)
+        try:
+            self._encode_into((to, sender, correlation, message, payload), body, -1)
+        except Exception:
+            del body[size:]
+            raise
+
+    def decode_entries(self, body: Buffer, count: int) -> list[Entry[M | Unsupported | Unknown]]:
+        """All entries of a body; one whose message has an unknown tag carries Unknown in its place."""
+        try:
+            entries: list[Entry[Any]] = self._entries.decode(body)
+        except _OUTSIDE:
+            entries = [self._decode_entry(raw) for raw in _decode(_raws, body)]
+        if len(entries) != count:
+            raise ProtocolError(f"{count} entries declared, {len(entries)} found")
+        return entries
+
+    def _decode_entry(self, raw: msgspec.Raw) -> Entry[Any]:
+        try:
+            entry: Entry[Any] = self._entry.decode(raw)
+            return entry
+        except _OUTSIDE as error:
+            loose = _decode(_loose, memoryview(raw))
+            tag = _decode(_heads, memoryview(loose.message)).tag
+            if tag in self._tags:
+                raise ProtocolError(f"malformed message {tag}: {error}") from None
+            return Entry(loose.to, loose.sender, loose.correlation, Unknown(tag), loose.payload)
+
+
+def open_body() -> bytearray:
+    return bytearray(_ARRAY)
+
+
+def close_body(body: Buffer, count: int) -> bytes:
+    """Writes the number of entries that `open_body` left room for."""
+    return b"\xdc" + count.to_bytes(2, "big") + bytes(body[3:])
+
+
+def place(payload: Payload) -> tuple[Any, list[Buffer]] | None:
+    """How a payload is written into its entry and the frames that follow; None if it travels in chunks."""
+    buffers = buffers_of(payload)
+    size = sum(map(size_of, buffers))
+    if size > TRANSFER_MAX or len(buffers) > BUFFERS_MAX:
+        raise ValueError(
+            f"a payload of {size} bytes in {len(buffers)} buffers is larger than messages may be"
+        )
+    if size <= INLINE_MAX:
+        return payload, []
+    if size > FRAME_MAX or len(buffers) > BLOCK_FRAMES:
+        return None
+    return (len(buffers) if isinstance(payload, list) else 0), buffers
+
+
+def payload_of(written: Any, frames: Sequence[Buffer], start: int) -> tuple[Payload, int]:
+    """The payload an entry speaks of, and where the frames of the next entry start."""
+    if not isinstance(written, int):
+        return written, start
+    stop = start + max(written, 1)
+    if stop > len(frames):
+        raise ProtocolError("an entry speaks of frames that its block does not have")
+    return (list(frames[start:stop]) if written else frames[start]), stop

@@ -1,0 +1,43 @@
+"""The numbers of spec 6.5 (DispycosStatus) and how a task can end."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """What a status_task is told; the numbers are those that scripts know as Scheduler.X."""
+
+    NodeDiscovered = 2
+    NodeInitialized = 3
+    NodeSuspended = 4
+    NodeResumed = 5
+    NodeClosed = 6
+    NodeDisconnected = 7
+    NodeAbandoned = 8
+    ServerDiscovered = 12
+    ServerInitialized = 13
+    ServerSuspended = 14
+    ServerResumed = 15
+    ServerClosed = 16
+    ServerDisconnected = 17
+    ServerAbandoned = 18
+    TaskCreated = 21
+    TaskAbandoned = 23
+    TaskTerminated = 24
+    ClientScheduled = 31
+    ClientClosed = 32
+
+
+TaskStarted = Status.TaskCreated  # the name in older scripts
+
+
+class OutcomeKind(IntEnum):
+    """How a task ended; a payload goes with the first two."""
+
+    RETURNED = 1  # payload: its value
+    RAISED = 2  # payload: its exception
+    TERMINATED = 3  # by terminate() or the end of its server's lease
+    CANCELLED = 4  # terminated before it started
+    LOST = 5  # its server or node is gone; Outcome.started says whether it had started
+    REFUSED = 6  # cannot run: no such server or node, code missing; text says why

@@ -1,0 +1,642 @@
+"""Decides by which link each block leaves: of the sessions of this runtime, and of those it only passes on.
+
+One per runtime, without socket, clock or thread. Its owner feeds it the frames that arrive, calls `flush`
+once per turn and `wake` at the deadline, carries out what the `take_` calls bring, and says how much of it
+has left (`link_drained`). A link is closed only after its last word was taken.
+
+A relay reads headers only. Where it cannot forward, it tells the source (UNREACHABLE), remembers that, and
+tells it again when it can (PATH_UP): both ends resync at once instead of waiting for their timers.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from .links import (
+    BULK_ROOM,
+    LINK_BYTES,
+    NODE_ROLE,
+    RELAYS,
+    ROLES,
+    SERVER_ROLE,
+    CloseLink,
+    Link,
+    LinkLost,
+    LinkReady,
+    LinkRefused,
+    Topology,
+)
+from .liveness import Liveness, patience_for
+from .protocol.codec import (
+    CONTROL,
+    NOTICE,
+    Codec,
+    Packet,
+    decode_control,
+    decode_message,
+    encode_control,
+    encode_message,
+    group,
+)
+from .protocol.control import (
+    ROUTES_PER_RECORD,
+    Bye,
+    Control,
+    Hello,
+    LinkHello,
+    PathUp,
+    Ping,
+    Pong,
+    Reset,
+    Routes,
+    Unreachable,
+)
+from .protocol.envelope import About, Buffer, Envelope, size_of
+from .protocol.errors import ProtocolError
+from .session import Known, Local, PeerFault, PeerReset, PeerUp, Session, control_packet, reset_block
+
+HOPS_MAX: Final = 4
+GREETING_PATIENCE: Final = 5.0
+CLOSING_PATIENCE: Final = 3.0
+TOLD_MAX: Final = 4096
+SESSIONS_MAX: Final = 16384
+NEIGHBOUR: Final = 0
+
+
+def _describe(about: About, default: str) -> str:
+    low, high = about.protocol
+    return f"{about.name or default} (dispycos {about.version}) speaks protocol {low} to {high}"
+
+
+Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerFault
+
+
+class _Peer:
+    """A session and the link that it uses."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.link: Link | None = None
+        self.moving_to: Link | None = None
+        self.is_reachable = True
+        self.scheduled: float | None = None
+
+
+class Router:
+    def __init__(
+        self,
+        codec: Codec[Any],
+        epoch: int,
+        about: About,
+        role: str,
+        *,
+        incarnations: Iterator[int] | None = None,
+        allocate: Callable[[int], Buffer] = bytearray,
+    ) -> None:
+        self.epoch = epoch
+        self.role = role
+        self._about = about
+        self._now = 0.0
+        self._addresses = Known(epoch)
+        self._deliveries: list[Envelope] = []
+        self._events: list[Event] = []
+        self._farewells: list[LinkRefused | CloseLink] = []
+        self._local = Local(
+            codec,
+            epoch,
+            about,
+            incarnations or itertools.count(1),
+            allocate,
+            self._addresses,
+            self._deliveries,
+            self._events,
+        )
+        self._topology = Topology()
+        self._peers: dict[int, _Peer] = {}
+        self._dirty: dict[int, _Peer] = {}
+        self._fresh: dict[int, _Peer] = {}
+        self._advertised: dict[int, None] = {}
+        self._told: dict[int, dict[int, None]] = {}
+        self._told_count = 0
+        self._alarms: list[tuple[float, int, _Peer | Link]] = []
+        self._alarm_count = itertools.count()
+        self._ping_count = itertools.count(1)
+
+    # Links
+
+    def link_up(
+        self, link: int, now: float, *, dialled: bool, uplink: bool = False, role: str | None = None
+    ) -> None:
+        """A connection exists; `role` is what authentication proved, None where the peer's word is enough."""
+        self._now = now
+        due = now + GREETING_PATIENCE
+        new = Link(link, self._topology.busy, dialled=dialled, uplink=uplink, proven=role, due=due)
+        self._topology.add(new)
+        routes = [] if role == SERVER_ROLE else list(self._advertised)
+        self._tell(new, LinkHello(self._about, self.epoch, self.role, routes[:ROUTES_PER_RECORD]))
+        for start in range(ROUTES_PER_RECORD, len(routes), ROUTES_PER_RECORD):
+            self._tell(new, Routes(routes[start : start + ROUTES_PER_RECORD], []))
+        self._schedule_link(new)
+
+    def link_down(self, link: int, now: float) -> None:
+        """A connection is gone, with whatever was on its way."""
+        self._now = now
+        gone = self._topology.get(link)
+        if gone is None:
+            return
+        self._retire(gone, now)
+        self._topology.remove(gone)
+        gone.due = None
+
+    def link_drained(self, link: int, size: int) -> None:
+        """The body has passed on this many bytes of what it took for the link."""
+        drained = self._topology.get(link)
+        if drained is None:
+            return
+        drained.outstanding = max(0, drained.outstanding - size)
+        if drained.was_full and drained.load() <= BULK_ROOM // 2:
+            drained.was_full = False
+            for peer in self._peers.values():
+                if peer.link is drained and peer.session.has_backlog():
+                    self._dirty[peer.session.peer] = peer
+            self._tell_path_up(self._now)
+
+    def _tell(self, link: Link, record: Control) -> None:
+        link.put(control_packet(self.epoch, NEIGHBOUR, encode_control(record)))
+
+    def _close(self, link: Link, reason: str, now: float) -> None:
+        if link.is_closed:
+            return
+        if link.is_ready or link.is_closing:
+            self._retire(link, now)
+        else:
+            self._farewells.append(LinkRefused(link.number, reason))
+        link.is_closing = link.is_closed = True
+        link.due = None
+        self._farewells.append(CloseLink(link.number, reason))
+
+    def _retire(self, link: Link, now: float) -> None:
+        """No more of ours leaves by this link."""
+        if not link.is_ready:
+            return
+        link.is_ready = False
+        was_direct = self._topology.direct(link.epoch) is link
+        self._topology.disconnect(link)
+        if was_direct:
+            self._events.append(LinkLost(link.number, link.epoch))
+            self.advertise(remove=[link.epoch])
+        self._tell_flows(link)
+        self._reroute_all(now)
+
+    def _greet(self, link: Link, hello: LinkHello, now: float) -> None:
+        reason = self._objection(link, hello)
+        if reason:
+            self._tell(link, Bye(reason))
+            self._close(link, reason, now)
+            return
+        link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
+        patience = patience_for(self.role, link.role)
+        link.liveness = Liveness(patience, now) if patience else None
+        link.due = link.liveness.deadline() if link.liveness else None
+        older = self._topology.direct(link.epoch)
+        if older is not None and not self._is_better(link, older):
+            link.sources = {link.epoch, *hello.routes}
+            self._dismiss(link, now)
+            return
+        link.is_ready = True
+        self._topology.connect(link)
+        self._topology.learn(link, hello.routes)
+        if older is not None:
+            self._topology.disconnect(older)
+            older.is_ready = False
+            self._dismiss(older, now)
+        self._schedule_link(link)
+        self._events.append(LinkReady(link.number, link.epoch, hello.about, link.role))
+        if self.role == NODE_ROLE and link.role == SERVER_ROLE:
+            self.advertise(add=[link.epoch])
+        self._reroute_all(now)
+
+    def _objection(self, link: Link, hello: LinkHello) -> str:
+        """Why we cannot work with this peer, in words; nothing if we can."""
+        low, high = hello.about.protocol
+        own_low, own_high = self._about.protocol
+        older = self._topology.direct(hello.epoch)
+        if low > own_high or high < own_low:
+            return f"{_describe(hello.about, 'the peer')}, {_describe(self._about, 'we')}"
+        if hello.role not in ROLES or link.proven not in (None, hello.role):
+            return f"it calls itself {hello.role!r}, but is known as {link.proven!r}"
+        if hello.epoch in (NEIGHBOUR, self.epoch) or (older is not None and older.role != hello.role):
+            return "it calls itself what another runtime is"
+        if hello.routes and hello.role not in RELAYS:
+            return f"a {hello.role} announced routes"
+        return ""
+
+    def _is_better(self, link: Link, older: Link) -> bool:
+        """Both ends keep what the smaller epoch dialled, and the newer of two dialled by the same."""
+        if link.dialled == older.dialled:
+            return True
+        return link.dialled == (self.epoch < link.epoch)
+
+    def _dismiss(self, link: Link, now: float) -> None:
+        """The lesser of two links: we say our last word on it and wait for the peer's."""
+        self._tell(link, Bye("there is another link"))
+        link.is_closing = True
+        link.due = now + CLOSING_PATIENCE
+        self._schedule_link(link)
+
+    def advertise(self, add: Iterable[int] = (), remove: Iterable[int] = ()) -> None:
+        """Tells the neighbours which runtimes are behind us now; of an agent's servers they hear anyway."""
+        new = [epoch for epoch in add if epoch not in self._advertised]
+        old = [epoch for epoch in remove if epoch in self._advertised]
+        self._advertised.update(dict.fromkeys(new))
+        for epoch in old:
+            del self._advertised[epoch]
+        for start in range(0, max(len(new), len(old)), ROUTES_PER_RECORD):
+            stop = start + ROUTES_PER_RECORD
+            for link in self._topology:
+                if link.proven != SERVER_ROLE and link.role != SERVER_ROLE and not link.is_closing:
+                    self._tell(link, Routes(new[start:stop], old[start:stop]))
+
+    # Arriving
+
+    def receive(self, link: int, frames: Sequence[Buffer], now: float) -> None:
+        """One ZeroMQ message; what is not allowed closes the link and nothing else."""
+        self._now = now
+        source = self._topology.get(link)
+        if source is None or source.is_closed:
+            return  # it was on its way when the link was given up
+        if source.liveness is not None:
+            source.liveness.heard(now)
+        try:
+            for packet in decode_message(frames):
+                if not source.is_closed:
+                    self._accept(source, packet, now)
+        except ProtocolError as error:
+            self._tell(source, Bye(str(error)))
+            self._close(source, str(error), now)
+
+    def _accept(self, link: Link, packet: Packet, now: float) -> None:
+        block = packet.block
+        if block.to_epoch == NEIGHBOUR:
+            self._on_neighbour(link, decode_control(block.body), now)
+            return
+        if not link.is_trusted and block.from_epoch not in link.sources:
+            raise ProtocolError(f"a block of {block.from_epoch:x} by a link that is not its own")
+        if not link.epoch or block.from_epoch == self.epoch:
+            raise ProtocolError("a block before the greeting, or one of our own")
+        if block.to_epoch != self.epoch:
+            self._relay(link, packet)
+            return
+        try:
+            self._on_own(link, packet, now)
+        except ProtocolError as error:
+            self._abandon(packet, now)
+            if block.from_epoch == link.epoch:
+                raise
+            self._events.append(PeerFault(block.from_epoch, str(error)))
+
+    def _on_neighbour(self, link: Link, record: Control, now: float) -> None:
+        if isinstance(record, LinkHello):
+            if link.epoch:
+                raise ProtocolError("a second greeting")
+            self._greet(link, record, now)
+        elif isinstance(record, Bye):
+            self._close(link, f"the peer said: {record.reason}", now)
+        elif not link.epoch:
+            raise ProtocolError("a word before the greeting")
+        elif isinstance(record, Ping):
+            self._tell(link, Pong(record.n))
+        elif isinstance(record, Routes):
+            self._on_routes(link, record, now)
+        elif not isinstance(record, Pong):
+            raise ProtocolError(f"{type(record).__name__} is not said to a neighbour")
+
+    def _on_routes(self, link: Link, routes: Routes, now: float) -> None:
+        if link.role not in RELAYS:
+            raise ProtocolError(f"a {link.role} announced routes")
+        if not link.is_ready:
+            return
+        self._topology.learn(link, routes.add)
+        self._topology.unlearn(link, routes.remove)
+        self._reroute_all(now)
+
+    def _on_own(self, link: Link, packet: Packet, now: float) -> None:
+        block = packet.block
+        record = decode_control(block.body) if block.flags & CONTROL else None
+        if isinstance(record, Unreachable):
+            self._on_unreachable(link, record, now)
+            return
+        if isinstance(record, PathUp):
+            self._on_path_up(record, now)
+            return
+        peer = self._peers.get(block.from_epoch)
+        if peer is None:
+            if isinstance(record, Hello):
+                peer = self._meet(block.from_epoch)
+            else:
+                if record is None:
+                    self._answer(link, reset_block(packet, self.epoch))
+                return
+        self._reach(peer, now)
+        if record is None:
+            peer.session.receive(packet, now)
+            self._fresh[block.from_epoch] = peer
+        elif isinstance(record, Hello):
+            peer.session.on_hello(record, now)
+        elif isinstance(record, Reset):
+            peer.session.on_reset(record, now)
+        else:
+            raise ProtocolError(f"{type(record).__name__} is not said to a peer")
+        self._collect(peer, now)
+        self._dirty[block.from_epoch] = peer
+
+    def _answer(self, link: Link, packet: Packet) -> None:
+        (self._topology.route(packet.block.to_epoch) or link).put(packet)
+
+    def _abandon(self, packet: Packet, now: float) -> None:
+        """The peer broke the rules inside its session: it ends, or the same would come again for ever."""
+        peer = self._peers.get(packet.block.from_epoch)
+        if peer is not None:
+            link = peer.link
+            unconfirmed = self.forget(packet.block.from_epoch, now)
+            self._events.append(PeerReset(packet.block.from_epoch, unconfirmed))
+            if link is not None:
+                link.put(reset_block(packet, self.epoch))
+
+    # Passing on
+
+    def _relay(self, link: Link, packet: Packet) -> None:
+        block = packet.block
+        out = self._topology.route(block.to_epoch) if self.role in RELAYS else None
+        if (
+            out is None
+            or out is link
+            or block.hops >= HOPS_MAX
+            or not self._may_forward(out, block.from_epoch)
+        ):
+            self._refuse(link, packet)
+            return
+        if out.load() > LINK_BYTES:
+            out.was_full = True
+            self._refuse(link, packet)
+            return
+        block.hops += 1
+        out.put(packet)
+        out.note_flow(block.from_epoch, block.to_epoch)
+
+    def _may_forward(self, out: Link, source: int) -> bool:
+        """An agent speaks upwards only for those whom it announced: for others the link would be closed."""
+        return self.role != NODE_ROLE or out.role == SERVER_ROLE or source in self._advertised
+
+    def _refuse(self, link: Link, packet: Packet) -> None:
+        block = packet.block
+        if not block.flags & NOTICE:
+            self._note_told(block.to_epoch, block.from_epoch)
+            link.put(self._notice(block.from_epoch, Unreachable(block.to_epoch)))
+
+    def _notice(self, to: int, record: Control) -> Packet:
+        return control_packet(self.epoch, to, encode_control(record), CONTROL | NOTICE)
+
+    def _note_told(self, target: int, source: int) -> None:
+        sources = self._told.setdefault(target, {})
+        if source in sources:
+            return
+        sources[source] = None
+        self._told_count += 1
+        while self._told_count > TOLD_MAX:
+            self._told_count -= len(self._told.pop(next(iter(self._told))))
+
+    def _tell_flows(self, link: Link) -> None:
+        """The link broke: those whose blocks went by it learn of it before their timers."""
+        for source, target in link.flows:
+            back = self._topology.route(source)
+            if back is not None:
+                self._note_told(target, source)
+                back.put(self._notice(source, Unreachable(target)))
+        link.flows.clear()
+
+    def _tell_path_up(self, now: float) -> None:
+        for target in list(self._told):
+            out = self._topology.route(target)
+            if out is None or out.load() > LINK_BYTES:
+                continue
+            sources = self._told.pop(target)
+            self._told_count -= len(sources)
+            for source in sources:
+                back = self._topology.route(source)
+                if back is not None:
+                    back.put(self._notice(source, PathUp(target)))
+
+    # Sessions
+
+    def send(self, envelope: Envelope, now: float) -> None:
+        """Takes a message; it leaves with the next flush, or at once when a block is full."""
+        epoch = envelope.to.epoch
+        peer = self._peers.get(epoch)
+        if peer is None:
+            if epoch == self.epoch:
+                self._deliveries.append(envelope)
+                return
+            peer = self._meet(epoch)
+            self._choose(peer, self._topology.route(epoch), now)
+        if peer.session.put(envelope):
+            self._pump(peer, now)
+        self._dirty[epoch] = peer
+
+    def flush(self, now: float) -> None:
+        """Sends all that may be sent; call it once per turn, after the deliveries were taken."""
+        self._now = now
+        dirty, self._dirty = self._dirty, {}
+        for peer in dirty.values():
+            self._pump(peer, now)
+
+    def forget(self, epoch: int, now: float) -> list[Envelope]:
+        """The peer is dead, says the layer above: what it had not confirmed, in order."""
+        peer = self._peers.pop(epoch, None)
+        if peer is None:
+            return []
+        self._dirty.pop(epoch, None)
+        self._fresh.pop(epoch, None)
+        peer.scheduled = None
+        return peer.session.unconfirmed()
+
+    def is_reachable(self, epoch: int) -> bool:
+        """True if there is a live route, as far as is known here."""
+        peer = self._peers.get(epoch)
+        if epoch == self.epoch:
+            return True
+        return self._topology.route(epoch) is not None and (peer is None or peer.is_reachable)
+
+    def unreachable(self, epoch: int) -> bool:
+        return not self.is_reachable(epoch)
+
+    def has_backlog(self, epoch: int) -> bool:
+        """True while messages for this peer wait for credit or a route."""
+        peer = self._peers.get(epoch)
+        return peer is not None and peer.session.has_backlog()
+
+    def _meet(self, epoch: int) -> _Peer:
+        if len(self._peers) >= SESSIONS_MAX:
+            raise ProtocolError(f"more than {SESSIONS_MAX} peers")
+        peer = self._peers[epoch] = _Peer(Session(self._local, epoch))
+        peer.link = self._topology.route(epoch)
+        return peer
+
+    def _choose(self, peer: _Peer, link: Link | None, now: float) -> None:
+        """The session uses this link from now on, and asks what was lost on the other."""
+        peer.link, peer.moving_to = link, None
+        peer.is_reachable = True
+        if link is not None:
+            peer.session.resync(now)
+            self._collect(peer, now)
+
+    def _reroute_all(self, now: float) -> None:
+        for peer in self._peers.values():
+            self._reroute(peer, now)
+        self._tell_path_up(now)
+
+    def _reroute(self, peer: _Peer, now: float, *, patient: bool = True) -> None:
+        """A living route is left only when all that went by it is confirmed; so order costs nothing."""
+        epoch = peer.session.peer
+        best = self._topology.route(epoch)
+        old = peer.link
+        if best is old:
+            peer.moving_to = None
+            return
+        is_usable = old is not None and old.is_ready and self._topology.leads_to(old, epoch)
+        if not is_usable or not peer.is_reachable or not patient:
+            self._choose(peer, best, now)
+        elif not peer.session.is_in_flight():
+            peer.link, peer.moving_to = best, None
+        elif peer.moving_to is not best:
+            peer.moving_to = best
+            peer.session.resync(now)
+            self._collect(peer, now)
+        self._dirty[epoch] = peer
+
+    def _reach(self, peer: _Peer, now: float) -> None:
+        """A word from the peer: there is a way."""
+        if not peer.is_reachable:
+            self._choose(peer, self._topology.route(peer.session.peer), now)
+
+    def _on_unreachable(self, link: Link, record: Unreachable, now: float) -> None:
+        peer = self._peers.get(record.epoch)
+        if peer is not None and peer.link is link and peer.is_reachable:
+            peer.is_reachable = False
+            peer.session.doubt(now)
+            self._collect(peer, now)
+
+    def _on_path_up(self, record: PathUp, now: float) -> None:
+        peer = self._peers.get(record.epoch)
+        if peer is not None:
+            self._choose(peer, self._topology.route(record.epoch), now)
+            self._dirty[record.epoch] = peer
+
+    def _pump(self, peer: _Peer, now: float) -> None:
+        session = peer.session
+        if peer.link is not self._topology.route(session.peer):
+            self._reroute(peer, now)
+        link = peer.link
+        if link is None or peer.moving_to is not None or not peer.is_reachable:
+            return
+        load = link.load()
+        if load < LINK_BYTES:
+            session.pump(now, BULK_ROOM - load)
+            self._collect(peer, now)
+        if session.has_backlog() and link.load() >= BULK_ROOM:
+            link.was_full = True
+
+    def _collect(self, peer: _Peer, now: float) -> None:
+        """What the session wants to send goes to its link, if there is one."""
+        session = peer.session
+        if session.outbox:
+            if peer.link is not None:
+                for packet in session.outbox:
+                    peer.link.put(packet)
+            session.outbox.clear()
+        deadline = session.deadline()
+        if deadline is not None and (peer.scheduled is None or deadline < peer.scheduled):
+            peer.scheduled = deadline
+            heapq.heappush(self._alarms, (deadline, next(self._alarm_count), peer))
+
+    # Time
+
+    def deadline(self) -> float | None:
+        if self._events or self._farewells:
+            return self._now
+        return self._alarms[0][0] if self._alarms else None
+
+    def wake(self, now: float) -> None:
+        self._now = now
+        alarms = self._alarms
+        while alarms and alarms[0][0] <= now:
+            when, _, sleeper = heapq.heappop(alarms)
+            if isinstance(sleeper, Link):
+                self._wake_link(sleeper, now)
+            elif sleeper.scheduled == when:
+                sleeper.scheduled = None
+                self._wake_peer(sleeper, now)
+
+    def _wake_peer(self, peer: _Peer, now: float) -> None:
+        session = peer.session
+        if session.wake(now) and peer.link is not self._topology.route(session.peer):
+            self._reroute(peer, now, patient=False)
+        self._collect(peer, now)
+
+    def _schedule_link(self, link: Link) -> None:
+        if link.due is not None:
+            heapq.heappush(self._alarms, (link.due, next(self._alarm_count), link))
+
+    def _wake_link(self, link: Link, now: float) -> None:
+        if link.due is None or link.due > now:
+            return
+        if link.is_closing or link.liveness is None:
+            self._close(link, "it did not answer in time", now)
+            return
+        advice = link.liveness.wake(now)
+        if advice == "down":
+            self._close(link, "it has been silent for too long", now)
+            return
+        if advice == "ping":
+            self._tell(link, Ping(next(self._ping_count)))
+        link.due = link.liveness.deadline()
+        self._schedule_link(link)
+
+    # What the body fetches
+
+    def take_deliveries(self) -> list[Envelope]:
+        """The messages for actors of this runtime; taking them is what gives their senders new credit."""
+        for epoch, peer in self._fresh.items():
+            peer.session.consume(self._now)
+            self._dirty[epoch] = peer
+            self._collect(peer, self._now)
+        self._fresh.clear()
+        taken = self._deliveries[:]
+        self._deliveries.clear()
+        return taken
+
+    @property
+    def has_outgoing(self) -> bool:
+        """True while blocks wait to be taken by the body."""
+        return bool(self._topology.busy)
+
+    def take_outgoing(self) -> list[tuple[int, list[Buffer]]]:
+        """ZeroMQ messages to send: link, frames. What is closed after them becomes an event only now."""
+        outgoing: list[tuple[int, list[Buffer]]] = []
+        for link in self._topology.busy:
+            for packets in group(link.outbox):
+                frames = encode_message(packets)
+                link.outstanding += sum(map(size_of, frames))
+                outgoing.append((link.number, frames))
+            link.outbox.clear()
+            link.queued = 0
+        self._topology.busy.clear()
+        self._events += self._farewells
+        self._farewells.clear()
+        return outgoing
+
+    def take_events(self) -> list[Event]:
+        taken = self._events[:]
+        self._events.clear()
+        return taken

@@ -1,0 +1,370 @@
+"""The one driver: it owns the clock, the lock, the mailbox and the router of one event loop, and feeds the machines.
+
+A turn reads every socket that may have something, feeds all envelopes to the actors, wakes what is due, carries out what the
+machines want done, and sends everything for one peer as one ZeroMQ message. No user code runs inside a turn: what has to run
+user code or complete a future is *deferred* to the end of the turn, outside the lock. That is why another thread may run a
+turn while a user's step keeps the main thread (actors/host/relief.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from . import version
+from .machine import Log, Machine, Send
+from .protocol import messages
+from .protocol.addresses import Address
+from .protocol.codec import Codec
+from .protocol.envelope import Envelope
+from .router import CloseLink, Event, LinkLost, LinkReady, LinkRefused, Router
+from .transport.dialler import Dialler
+from .transport.mailbox import Buffer, Mailbox
+from .transport.security import Keys
+
+log = logging.getLogger("dispycos")
+
+ROUNDS_MAX = 64  # loopback rounds in one turn; the rest waits for the next
+
+
+class Role(Protocol):
+    """A machine and the body that carries out its effects."""
+
+    @property
+    def machine(self) -> Machine: ...
+    def on_event(self, event: Event, now: float) -> None:
+        """A link or a peer came or went."""
+
+    def carry_out(self, effect: object, now: float) -> None:
+        """An effect of the role's own kind; Send and Log are the runtime's business."""
+
+
+class Runtime:
+    """Sockets, sessions and actors of one event loop, known to others by its epoch.
+
+    Parameters
+    ----------
+    role: "client", "node", "scheduler", "server" or "viewer"; proven to others by the key for it.
+    name: for people, in status and errors.
+    keys: the cluster's keys, or None for loopback and ipc only.
+    """
+
+    def __init__(self, role: str, name: str, keys: Keys | None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.role = role
+        self.name = name
+        self.epoch = secrets.randbits(63) | 1
+        self.lock = threading.RLock()
+        self.codec = Codec(messages.Word)
+        self.router = Router(self.codec, self.epoch, version.about(name), role)
+        self.mailbox = Mailbox(self.loop, self, keys)
+        self.on_refused: Callable[[str], None] = (
+            log.warning
+        )  # a stranger or a member of another cluster knocked
+        self.fallback: Callable[[Envelope], bool] | None = (
+            None  # for actors that are not here; True: taken care of
+        )
+        self.clock = self.loop.time
+        self._now = self.clock()
+        self._thread = threading.get_ident()
+        self._actors: dict[int, Callable[[Envelope, float], None]] = {}
+        self._roles: list[Role] = []
+        self._diallers: dict[int, Dialler] = {}
+        self._deferred: deque[Callable[[], None]] = deque()
+        self._deferring = False
+        self.turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._closed = False
+
+    # --- actors ---
+
+    def attach(self, actor: int, role: Role) -> Address:
+        """Put a role's machine at this actor id."""
+        self._roles.append(role)
+        return self.attach_inbox(actor, role.machine.receive)
+
+    def attach_inbox(self, actor: int, receive: Callable[[Envelope, float], None]) -> Address:
+        """Hand what comes for this actor id to `receive`, under the lock; it must not run user code."""
+        self._actors[actor] = receive
+        return Address(self.epoch, actor)
+
+    def remove(self, actor: int, role: Role) -> None:
+        """Take a role away."""
+        self._roles.remove(role)
+        self.detach(actor)
+
+    def detach(self, actor: int) -> None:
+        """What still comes for it goes to actor 0's fallback, if there is one, else it is dropped."""
+        self._actors.pop(actor, None)
+
+    def address(self, actor: int) -> Address:
+        return Address(self.epoch, actor)
+
+    # --- what steps, roles and other threads call ---
+
+    def send(self, envelope: Envelope) -> None:
+        """Queue for the end of this turn; a full block leaves at once. From any thread."""
+        with self.lock:
+            if self._closed:
+                raise RuntimeError("this runtime is closed: the client or server it belonged to has ended")
+            self.router.send(envelope, self._now)
+            if self.router.has_outgoing:
+                self._transmit()
+        self.turn_soon()
+
+    def defer(self, call: Callable[[], None]) -> None:
+        """Run this on the loop's thread, outside the lock, at the end of the turn."""
+        self._deferred.append(call)
+        if not self._deferring:
+            self._deferring = True
+            if threading.get_ident() == self._thread:
+                self.loop.call_soon(self._run_deferred)
+            else:
+                self.loop.call_soon_threadsafe(self._run_deferred)
+
+    def turn_soon(self) -> None:
+        """Have a turn after the present callback; many calls, one turn."""
+        if self.turn_due:
+            return
+        self.turn_due = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing can be sent any more
+            if threading.get_ident() == self._thread:
+                self.loop.call_soon(self._turn_if_due)
+            else:
+                self.loop.call_soon_threadsafe(self._turn_if_due)
+
+    def push(self) -> None:
+        """Send now what is queued, without waiting for the end of the turn, and without reading."""
+        with self.lock:
+            now = self.clock()
+            self._settle(now)
+            self.router.flush(now)
+            self._transmit()
+            self.mailbox.after_sends()
+
+    def is_own_thread(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    # --- connecting ---
+
+    def listen(self, endpoint: str) -> str:
+        """Bind; returns the endpoint with its real port. Raises zmq.ZMQError when it is taken."""
+        with self.lock:
+            return self.mailbox.listen(endpoint, role=self.role)
+
+    def dial(self, endpoints: Sequence[str], *, uplink: bool = False, keep: bool = True) -> Dialler:
+        """Hold a link to the process that listens at these endpoints (all of them its own; the first to answer is kept)."""
+        dialler = Dialler(self, endpoints, uplink=uplink, keep=keep)
+        dialler.start()
+        return dialler
+
+    def open_link(self, endpoint: str, dialler: Dialler) -> int:
+        """For Dialler: one attempt."""
+        with self.lock:
+            link = self.mailbox.dial(endpoint, role=self.role)
+            self._diallers[link] = dialler
+            return link
+
+    def drop_link(self, link: int, reason: str) -> None:
+        """For Dialler: give up a link that is not wanted any more."""
+        with self.lock:
+            self._diallers.pop(link, None)
+            self.router.link_down(link, self._now)
+            self.mailbox.close_link(link)
+
+    # --- mailbox.Owner ---
+
+    def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None:
+        dialler = self._diallers.get(link)
+        uplink = dialler is not None and dialler.uplink
+        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role)
+
+    def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
+        self.router.link_down(link, self._now)
+        dialler = self._diallers.pop(link, None)
+        if dialler is not None:
+            self.defer(lambda: dialler.link_down(link, reason, refused=refused))
+
+    def on_message(self, link: int, frames: Sequence[Buffer]) -> None:
+        self.router.receive(link, frames, self._now)
+
+    # --- the turn ---
+
+    def turn(self, *, run_deferred: bool = True) -> None:
+        """Read, feed, wake, carry out, send. On the loop's thread or, under the lock, on the relief thread."""
+        with self.lock:
+            if self._closed:
+                return
+            self.turn_due = False
+            now = self._now = self.clock()
+            self.mailbox.pump()
+            due = self.router.deadline()
+            if due is not None and due <= now:
+                self.router.wake(now)
+            for role in self._roles:
+                due = role.machine.deadline()
+                if due is not None and due <= now:
+                    role.machine.wake(now)
+            self._settle(now)
+            self.router.flush(now)
+            self._transmit()
+            self.mailbox.after_sends()
+            self._arm()
+        if run_deferred and self._deferred and self.is_own_thread():
+            self._run_deferred()
+
+    def _turn_if_due(self) -> None:
+        if self.turn_due:
+            self.turn()
+
+    def _settle(self, now: float) -> None:
+        """Feed and carry out until nothing is left to do."""
+        router = self.router
+        for _ in range(ROUNDS_MAX):
+            events, deliveries = router.take_events(), router.take_deliveries()
+            for event in events:
+                self._on_event(event, now)
+            actors = self._actors
+            for envelope in deliveries:
+                receive = actors.get(envelope.to.actor)
+                if receive is not None:
+                    receive(envelope, now)
+                else:
+                    self._undeliverable(envelope)
+            worked = bool(events or deliveries)
+            for role in self._roles:
+                for effect in role.machine.drain():
+                    worked = True
+                    if type(effect) is Send:
+                        router.send(effect.envelope, now)
+                    elif type(effect) is Log:
+                        getattr(log, effect.level)(effect.text)
+                    else:
+                        role.carry_out(effect, now)
+            if not worked:
+                return
+        self.turn_soon()
+
+    def _undeliverable(self, envelope: Envelope) -> None:
+        """The actor has ended: whoever asks for an answer gets one, the rest is dropped."""
+        if self.fallback is not None and self.fallback(envelope):
+            return
+        message = envelope.message
+        reply: messages.Message | None = None
+        if isinstance(message, messages.Tell) and envelope.correlation:
+            reply = messages.Delivered(0)
+        elif isinstance(message, messages.Ask):
+            reply = messages.Reply(ok=False)
+        elif isinstance(message, messages.Watch) and not message.end:
+            reply = messages.Ended(0, "it had ended before")
+        if reply is not None:
+            self.router.send(Envelope(envelope.sender, envelope.to, reply, envelope.correlation), self._now)
+
+    def _on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, LinkReady):
+            dialler = self._diallers.get(event.link)
+            if dialler is not None:
+                self.defer(lambda: dialler.link_ready(event.link, event.epoch, event.role))
+        elif isinstance(event, LinkRefused):
+            self._refuse(event.link, event.reason)
+        elif isinstance(event, CloseLink):
+            self.mailbox.close_link(event.link)
+            dialler = self._diallers.pop(event.link, None)
+            if dialler is not None:
+                self.defer(lambda: dialler.link_down(event.link, event.reason, refused=False))
+        elif isinstance(event, LinkLost):
+            log.debug("link %s to %x lost", event.link, event.epoch)
+        for role in self._roles:
+            role.on_event(event, now)
+
+    def _refuse(self, link: int, reason: str) -> None:
+        self.mailbox.close_link(link)
+        dialler = self._diallers.pop(link, None)
+        if dialler is not None:
+            self.defer(lambda: dialler.link_down(link, reason, refused=True))
+        else:
+            self.on_refused(reason)
+
+    def _transmit(self) -> None:
+        for link, frames in self.router.take_outgoing():
+            if self.mailbox.send(link, frames):
+                continue
+            self.router.link_down(link, self._now)
+            self.mailbox.close_link(link)
+            self.turn_soon()
+
+    def _arm(self) -> None:
+        """Set the one timer to the earliest deadline; a later one is looked at when the timer fires."""
+        due = self.router.deadline()
+        for role in self._roles:
+            other = role.machine.deadline()
+            if other is not None and (due is None or other < due):
+                due = other
+        if due is None or threading.get_ident() != self._thread:
+            return
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self.loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.turn()
+
+    def _run_deferred(self) -> None:
+        self._deferring = False
+        deferred = self._deferred
+        for _ in range(len(deferred)):
+            deferred.popleft()()
+        if deferred:
+            self.defer(_nothing)
+
+    def turn_elsewhere(self) -> None:
+        """A turn on another thread, or inside a step of this one: what is deferred waits for the loop."""
+        with self.lock:
+            self.mailbox.look_at_all()
+            self.turn(run_deferred=False)
+
+    def take_back(self) -> None:
+        """On the loop's thread, after another thread ran turns: no edge and no deadline may be missed."""
+        with self.lock:
+            self.mailbox.look_at_all()
+        self.turn()
+
+    def descriptors(self) -> list[int]:
+        with self.lock:
+            return self.mailbox.descriptors()
+
+    async def quiet(self, patience: float) -> bool:
+        """Wait until everything sent is confirmed; False after `patience` seconds."""
+        until = self.clock() + patience
+        while self.clock() < until:
+            with self.lock:
+                if self.router.is_quiet:
+                    return True
+            await asyncio.sleep(0.002)
+        return False
+
+    async def close(self) -> None:
+        """Say farewell, close every socket; calls after this raise."""
+        self.push()
+        with self.lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            for dialler in list(self._diallers.values()):
+                dialler.stop()
+            self.mailbox.close()
+
+
+def _nothing() -> None:
+    """Only there to have the deferred calls run again."""

@@ -1,0 +1,235 @@
+"""Large payloads on their way in chunks: cutting them up, putting them together, keeping order around them.
+
+Chunks of one transfer after the other leave on the bulk stream, after the entry that announces them was sent.
+Until a payload is complete, its entry and all later ones between the same two actors are held back.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from .protocol.codec import FRAME_MAX, TRANSFER_MAX, Chunk, Transfer
+from .protocol.envelope import Buffer, Envelope, Payload, buffers_of, size_of
+from .protocol.errors import ProtocolError
+
+CHUNKS_PER_BLOCK: Final = 3
+ASSEMBLIES_MAX: Final = 64
+
+Pair = tuple[int, int]
+Allocate = Callable[[int], Buffer]
+
+
+class Cargo(NamedTuple):
+    """Some chunks to leave together, and the last transfer that they complete (0: none)."""
+
+    chunks: list[Chunk]
+    frames: list[Buffer]
+    completed: int
+
+
+class Shipments:
+    """The sending side: payloads by transfer, and a cursor in the one that is being cut up."""
+
+    def __init__(self) -> None:
+        self.confirmed = 0
+        self._announced = 0
+        self._payloads: dict[int, Payload] = {}
+        self._ready: deque[int] = deque()
+        self._views: deque[memoryview] = deque()
+        self._offset = 0
+        self._latest: dict[Pair, int] = {}
+
+    def offer(self, payload: Payload) -> Transfer:
+        """What an entry with this payload has to say; it counts once it is announced."""
+        sizes = [size_of(buffer) for buffer in buffers_of(payload)]
+        return Transfer(self._announced + 1, sizes, not isinstance(payload, list))
+
+    def announce(self, transfer: Transfer, payload: Payload, pair: Pair) -> None:
+        """The entry of this transfer is in a body."""
+        self._announced = transfer.id
+        self._payloads[transfer.id] = payload
+        self._latest[pair] = transfer.id
+
+    def latest(self, pair: Pair) -> int:
+        """The transfer that a new message of this pair will wait for at the receiver (0: none)."""
+        return self._latest.get(pair, 0)
+
+    def has_open(self) -> bool:
+        """True while any transfer is not confirmed."""
+        return bool(self._latest)
+
+    def payload(self, number: int) -> Payload:
+        return self._payloads[number]
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """The entries of these transfers were sent, so their chunks may follow."""
+        self._ready.extend(numbers)
+
+    def has_cargo(self) -> bool:
+        return bool(self._ready)
+
+    def cut(self) -> Cargo:
+        """Takes the next chunks."""
+        cargo = Cargo([], [], 0)
+        while self._ready and len(cargo.chunks) < CHUNKS_PER_BLOCK:
+            number = self._ready[0]
+            if not self._views:
+                self._views = deque(_views(self._payloads[number]))
+                self._offset = 0
+            frame = self._next_frame()
+            cargo.chunks.append(Chunk(number, self._offset))
+            cargo.frames.append(frame)
+            self._offset += size_of(frame)
+            if not self._views:
+                self._ready.popleft()
+                cargo = cargo._replace(completed=number)
+        return cargo
+
+    def _next_frame(self) -> Buffer:
+        """A view where a chunk lies in one buffer; small buffers and edges are copied together."""
+        views = self._views
+        room = FRAME_MAX
+        pieces: list[memoryview] = []
+        while views and room:
+            piece = views[0][:room]
+            room -= piece.nbytes
+            if piece.nbytes == views[0].nbytes:
+                views.popleft()
+            else:
+                views[0] = views[0][piece.nbytes :]
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def confirm(self, completed: int) -> None:
+        """All transfers up to this one have arrived."""
+        for number in range(self.confirmed + 1, completed + 1):
+            del self._payloads[number]
+        self.confirmed = max(self.confirmed, completed)
+        self._latest = {pair: number for pair, number in self._latest.items() if number > self.confirmed}
+
+
+class Assembly:
+    """A payload that arrives: its buffers, and how much of them is filled."""
+
+    def __init__(self, transfer: Transfer, allocate: Allocate) -> None:
+        self._single = transfer.single
+        self._allocate = allocate
+        self._sizes = transfer.sizes
+        self._buffers: list[Buffer] = []
+        self._views: deque[memoryview] = deque()
+        self._offset = 0
+        self.total = sum(transfer.sizes)
+        if self.total > TRANSFER_MAX or (self._single and len(self._sizes) != 1) or not self.total:
+            raise ProtocolError(f"a transfer of {self.total} bytes in {len(self._sizes)} buffers")
+
+    def is_begun(self) -> bool:
+        return bool(self._buffers)
+
+    def is_complete(self) -> bool:
+        return self._offset == self.total
+
+    def write(self, offset: int, frame: Buffer) -> None:
+        size = size_of(frame)
+        if offset != self._offset or size > self.total - offset or not size:
+            raise ProtocolError(f"a chunk of {size} bytes for {offset}, where {self._offset} is next")
+        if not self._buffers:
+            self._buffers = self._allocate_all()
+            self._views = deque(memoryview(buffer) for buffer in self._buffers if size_of(buffer))
+        self._offset += size
+        rest = memoryview(frame)
+        views = self._views
+        while rest.nbytes:
+            piece = rest[: views[0].nbytes]
+            views[0][: piece.nbytes] = piece
+            rest = rest[piece.nbytes :]
+            if piece.nbytes == views[0].nbytes:
+                views.popleft()
+            else:
+                views[0] = views[0][piece.nbytes :]
+
+    def _allocate_all(self) -> list[Buffer]:
+        try:
+            return [self._allocate(length) for length in self._sizes]
+        except (MemoryError, OverflowError):
+            raise ProtocolError(f"no memory for a transfer of {self.total} bytes") from None
+
+    def payload(self) -> Payload:
+        return self._buffers[0] if self._single else self._buffers
+
+
+class Arrivals:
+    """The receiving side: transfers that are not complete, and the messages that wait for them."""
+
+    def __init__(self, allocate: Allocate) -> None:
+        self.held_messages = 0
+        self.held_bytes = 0
+        self._allocate = allocate
+        self._assemblies: dict[int, Assembly] = {}
+        self._pairs: dict[int, Pair] = {}
+        self._held: dict[Pair, deque[tuple[Envelope, int]]] = {}
+        self._begun = 0
+        self._newest = 0
+
+    def is_holding(self) -> bool:
+        return bool(self._held)
+
+    def holds(self, pair: Pair) -> bool:
+        return pair in self._held
+
+    def knows(self, number: int) -> bool:
+        """False for a transfer that no entry has announced yet."""
+        return number <= self._newest
+
+    def announce(self, envelope: Envelope, transfer: Transfer) -> None:
+        """An entry whose payload is to come: it is held, and so is what follows it."""
+        if transfer.id != self._newest + 1:
+            raise ProtocolError(f"transfer {transfer.id} after {self._newest}")
+        self._assemblies[transfer.id] = Assembly(transfer, self._allocate)
+        self._newest = transfer.id
+        self._pairs[transfer.id] = (envelope.sender.actor, envelope.to.actor)
+        self.hold(envelope, transfer.id)
+
+    def hold(self, envelope: Envelope, number: int = 0) -> None:
+        pair = (envelope.sender.actor, envelope.to.actor)
+        self._held.setdefault(pair, deque()).append((envelope, number))
+        self.held_messages += 1
+        self.held_bytes += _weight(envelope)
+
+    def store(self, chunk: Chunk, frame: Buffer) -> list[Envelope]:
+        """Puts a chunk into its place; the messages that need no longer wait."""
+        assembly = self._assemblies.get(chunk.transfer)
+        if assembly is None:
+            raise ProtocolError(f"a chunk of transfer {chunk.transfer}, which is complete")
+        if not assembly.is_begun():
+            self._begun += 1
+            if self._begun > ASSEMBLIES_MAX:
+                raise ProtocolError(f"{self._begun} transfers at the same time")
+        assembly.write(chunk.offset, frame)
+        if not assembly.is_complete():
+            return []
+        self._begun -= 1
+        return self._release(self._pairs.pop(chunk.transfer))
+
+    def _release(self, pair: Pair) -> list[Envelope]:
+        queue = self._held[pair]
+        released: list[Envelope] = []
+        while queue:
+            envelope, number = queue[0]
+            if number and not self._assemblies[number].is_complete():
+                return released
+            queue.popleft()
+            self.held_messages -= 1
+            self.held_bytes -= _weight(envelope)
+            if number:
+                envelope.payload = self._assemblies.pop(number).payload()
+            released.append(envelope)
+        del self._held[pair]
+        return released
+
+
+def _weight(envelope: Envelope) -> int:
+    return sum(map(size_of, buffers_of(envelope.payload)))
+
+
+def _views(payload: Payload) -> Sequence[memoryview]:
+    return [memoryview(buffer).cast("B") for buffer in buffers_of(payload) if size_of(buffer)]

@@ -1,0 +1,115 @@
+"""Keeps one link to one peer: tries all its endpoints at once, keeps the first that answers, and tries again with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dispycos.runtime import Runtime
+
+log = logging.getLogger("dispycos")
+
+BACKOFF_FIRST = 0.05  # seconds
+BACKOFF_MAX = 2.0
+SILENCE_MAX = 3.0  # seconds until it is said what is missing
+
+
+class Refused(Exception):
+    """The peer answered, and will not have us; the text says why and what to do."""
+
+
+class Dialler:
+    """One wanted link. `ready` gives the peer's epoch once, or raises Refused; `keep` goes on after a loss.
+
+    Parameters
+    ----------
+    endpoints: all addresses of one process, as libzmq takes them.
+    uplink: what we know no other way to goes there.
+    """
+
+    def __init__(self, runtime: Runtime, endpoints: Sequence[str], *, uplink: bool, keep: bool) -> None:
+        self.uplink = uplink
+        self.endpoints = list(dict.fromkeys(endpoints))
+        self.link = 0  # the one in use
+        self.epoch = 0
+        self.refusal = ""
+        self.on_silence: Callable[[str], None] = log.warning
+        self.on_lost: Callable[[str], None] = log.info
+        self._runtime = runtime
+        self._keep = keep
+        self._tried: dict[int, str] = {}
+        self._backoff = BACKOFF_FIRST
+        self._retry: asyncio.TimerHandle | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self._last_reason = "no answer"
+        self.ready: asyncio.Future[int] = runtime.loop.create_future()
+
+    def start(self) -> None:
+        self._silence = self._runtime.loop.call_later(SILENCE_MAX, self._say_silence)
+        self._try()
+
+    def stop(self) -> None:
+        """Close the link and try no more."""
+        self._stopped = True
+        for timer in (self._retry, self._silence):
+            if timer is not None:
+                timer.cancel()
+        for link in [*self._tried, *([self.link] if self.link else [])]:
+            self._runtime.drop_link(link, "not wanted any more")
+        self._tried.clear()
+        self.link = 0
+        if not self.ready.done():
+            self.ready.cancel()
+
+    # --- told by the runtime, on the loop's thread ---
+
+    def link_ready(self, link: int, epoch: int, role: str) -> None:
+        if self._stopped or (self.link and self.link != link):
+            self._runtime.drop_link(link, "another address answered first")
+            self._tried.pop(link, None)
+            return
+        self._tried.pop(link, None)
+        for other in list(self._tried):
+            self._runtime.drop_link(other, "another address answered first")
+        self._tried.clear()
+        self.link, self.epoch = link, epoch
+        self._backoff = BACKOFF_FIRST
+        if self._silence is not None:
+            self._silence.cancel()
+        if not self.ready.done():
+            self.ready.set_result(epoch)
+
+    def link_down(self, link: int, reason: str, *, refused: bool) -> None:
+        self._last_reason = f"{self._tried.pop(link, 'the link')}: {reason}"
+        if self._stopped:
+            return
+        if refused:
+            self.refusal = reason
+            if not self.ready.done():
+                self.ready.set_exception(Refused(reason))
+                self.ready.exception()  # looked at: whoever awaits it still gets it
+        if link == self.link:
+            self.link = 0
+            self.on_lost(reason)
+        if self._keep and not self.link and not self._tried and not refused:
+            self._retry = self._runtime.loop.call_later(self._backoff * random.uniform(0.7, 1.3), self._try)
+            self._backoff = min(2 * self._backoff, BACKOFF_MAX)
+
+    def _try(self) -> None:
+        self._retry = None
+        if self._stopped or self.link:
+            return
+        for endpoint in self.endpoints:
+            self._tried[self._runtime.open_link(endpoint, self)] = endpoint
+
+    def _say_silence(self) -> None:
+        if not self.link and not self._stopped:
+            where = ", ".join(self.endpoints)
+            self.on_silence(
+                f"no answer from {where} for {SILENCE_MAX:g} s ({self._last_reason}); still trying"
+            )

@@ -1,0 +1,309 @@
+"""Finds processes of the cluster: a registry of files for one user on one host, and mDNS between hosts.
+
+What is found is a hint, never a sign of life: a killed service stays listed by mDNS for minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psutil
+
+from .addresses import find_addresses, is_numeric, rank
+from .folders import make_private
+
+if TYPE_CHECKING:
+    from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
+    from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
+
+SERVICE_TYPE = "_dispycos._tcp.local."
+ENTRY_BYTES_MAX = 64 * 1024
+ENTRIES_MAX = 1000
+SERVICES_MAX = 1000
+QUESTIONS_MAX = 32  # services asked about at the same time
+QUESTION_TIMEOUT_MS = 1500
+GOODBYE_TIMEOUT_S = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One process of a cluster, as it shows itself to others."""
+
+    role: str
+    name: str
+    addresses: tuple[str, ...]
+    port: int
+    tag: str
+    epoch: int
+    protocol: int = 1
+    key: str = ""  # the listener's public key: a foreign cluster knocks with it (see security.secure_knock)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One process in the registry. `started` is what tells it from a later process with the same pid."""
+
+    role: str
+    name: str
+    pid: int
+    started: float
+    addresses: tuple[str, ...]
+    port: int
+    ports: tuple[int, ...]
+    ipc: str | None
+    tag: str
+    epoch: int
+    version: str
+    protocol: int = 1
+    key: str = ""
+
+    @property
+    def presence(self) -> Presence:
+        return Presence(
+            self.role, self.name, self.addresses, self.port, self.tag, self.epoch, self.protocol, self.key
+        )
+
+
+class Registry:
+    """The announced processes of this user on this host: one JSON file each in a private folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._host = host_mark()
+
+    def announce(self, entry: Entry) -> Path:
+        """Writes the file whole; withdraw() takes it back."""
+        make_private(self._folder)
+        path = self._folder / f"{self._host}-{entry.pid}-{entry.epoch:016x}.json"
+        part = path.with_suffix(".part")
+        part.write_bytes(msgspec.json.encode(entry))
+        part.replace(path)
+        return path
+
+    def withdraw(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def read(self) -> list[Entry]:
+        """Who lives. Files of those who do not are removed; what cannot be read is passed over."""
+        entries = []
+        for path in self._paths():
+            entry = _read_entry(path)
+            if entry is None:
+                continue
+            if started_at(entry.pid) == entry.started:
+                entries.append(entry)
+            else:
+                with contextlib.suppress(OSError):  # another reader was first
+                    path.unlink()
+        return entries
+
+    def _paths(self) -> list[Path]:
+        """Those of this boot and these namespaces only: elsewhere a pid says nothing."""
+        try:
+            with os.scandir(self._folder) as files:
+                names = [f.name for f in files if f.name.startswith(self._host) and f.name.endswith(".json")]
+        except OSError:
+            return []
+        return [self._folder / name for name in sorted(names)[:ENTRIES_MAX]]
+
+
+def _read_entry(path: Path) -> Entry | None:
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(ENTRY_BYTES_MAX), type=Entry)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def started_at(pid: int) -> float | None:
+    """When that process began, in a measure that stays the same when the clock is set; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return float(file.read().rsplit(b")", 1)[1].split()[19])  # ticks after boot
+    except (FileNotFoundError, ProcessLookupError):
+        if os.path.exists("/proc/self/stat"):
+            return None
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def host_mark() -> str:
+    """The same for processes that see each other's pids and loopback; another after a reboot."""
+    parts = []
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid", "/proc/self/ns/net"):
+        try:
+            parts.append(os.readlink(path) if "/ns/" in path else Path(path).read_text())
+        except OSError:
+            parts.append("")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+OnFound = Callable[[Presence], None]
+
+
+class Multicast:
+    """mDNS on the running loop: announces this process, and tells of others as they show up.
+
+    With addresses (those of --ip_addr) nothing leaves by another interface.
+    """
+
+    def __init__(self, addresses: Sequence[str] = ()) -> None:
+        self._addresses = tuple(a for a in addresses if is_numeric(a))
+        self._zeroconf: AsyncZeroconf | None = None
+        self._browser: AsyncServiceBrowser | None = None
+        self._broadcast: asyncio.Future[Any] | None = None
+        self._questions: set[asyncio.Task[None]] = set()
+        self._found: dict[str, Presence] = {}
+        self._on_found: OnFound = _ignore
+        self._on_lost: OnFound = _ignore
+
+    async def open(self) -> str:
+        """'' or why there is no mDNS, to be said once; all else is without effect then."""
+        from zeroconf import InterfaceChoice, IPVersion  # imported late: it costs start-up time
+        from zeroconf.asyncio import AsyncZeroconf
+
+        logging.getLogger("zeroconf").addHandler(logging.NullHandler())
+        addresses = self._addresses or find_addresses().own
+        if not addresses:
+            return "no mDNS: this host has no network interface"
+        has_ipv4 = any(ipaddress.ip_address(a).version == 4 for a in addresses)
+        try:
+            self._zeroconf = AsyncZeroconf(
+                interfaces=list(self._addresses) if self._addresses else InterfaceChoice.All,
+                ip_version=IPVersion.V4Only if has_ipv4 else IPVersion.V6Only,
+            )
+            await self._zeroconf.zeroconf.async_wait_for_start()
+        except (OSError, RuntimeError) as error:
+            where = f" on {', '.join(self._addresses)}" if self._addresses else ""
+            return f"no mDNS{where}: {error}"
+        return ""
+
+    async def announce(self, presence: Presence) -> None:
+        """Visible at once: its name is unique, so nobody has to be asked whether it is free."""
+        if self._zeroconf is not None:
+            sending = await self._zeroconf.async_register_service(
+                _service(presence), cooperating_responders=True
+            )
+            self._broadcast = asyncio.ensure_future(sending)  # repeats itself for a second or so
+
+    async def browse(self, on_found: OnFound, on_lost: OnFound | None = None) -> None:
+        """on_found is called again when something about a process changed. on_lost is a hint only."""
+        if self._zeroconf is None:
+            return
+        from zeroconf.asyncio import AsyncServiceBrowser
+
+        self._on_found, self._on_lost = on_found, on_lost or _ignore
+        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE_TYPE, handlers=[self._on_change])
+
+    async def close(self) -> None:
+        """Says goodbye, but not for long."""
+        for question in self._questions:
+            question.cancel()
+        zeroconf, self._zeroconf = self._zeroconf, None
+        if zeroconf is None:
+            return
+        self._on_found = self._on_lost = _ignore
+        try:
+            await asyncio.wait_for(zeroconf.async_unregister_all_services(), GOODBYE_TIMEOUT_S)
+        except (TimeoutError, OSError):
+            pass  # others find out when they dial
+        if self._broadcast is not None:
+            self._broadcast.cancel()
+        await zeroconf.async_close()
+
+    def _on_change(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        if state_change.name == "Removed":
+            gone = self._found.pop(name, None)
+            if gone is not None:
+                self._on_lost(gone)
+            return
+        from zeroconf.asyncio import AsyncServiceInfo
+
+        info = AsyncServiceInfo(service_type, name)
+        if info.load_from_cache(zeroconf):
+            self._on_answer(name, info)
+        elif len(self._questions) < QUESTIONS_MAX:
+            question = asyncio.create_task(self._ask(zeroconf, name, info))
+            self._questions.add(question)
+            question.add_done_callback(self._questions.discard)
+
+    async def _ask(self, zeroconf: Zeroconf, name: str, info: ServiceInfo) -> None:
+        if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
+            self._on_answer(name, info)
+
+    def _on_answer(self, name: str, info: ServiceInfo) -> None:
+        presence = read_service(info)
+        if presence is None or self._found.get(name) == presence:
+            return
+        if name in self._found or len(self._found) < SERVICES_MAX:
+            self._found[name] = presence
+            self._on_found(presence)
+
+
+def _ignore(presence: Presence) -> None:
+    """Nobody asked."""
+
+
+def _service(presence: Presence) -> ServiceInfo:
+    from zeroconf.asyncio import AsyncServiceInfo
+
+    instance = f"{presence.role}-{presence.epoch:016x}"
+    return AsyncServiceInfo(
+        SERVICE_TYPE,
+        f"{instance}.{SERVICE_TYPE}",
+        port=presence.port,
+        server=f"{instance}.local.",
+        addresses=[_packed(a) for a in presence.addresses if is_numeric(a)],
+        properties={
+            "protocol": str(presence.protocol),
+            "role": presence.role,
+            "port": str(presence.port),
+            "tag": presence.tag,
+            "name": presence.name,
+            "epoch": f"{presence.epoch:016x}",
+            "key": presence.key,
+        },
+    )
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def read_service(info: ServiceInfo) -> Presence | None:
+    """What a service says of itself; None if it is not as ours are: anyone may have sent it."""
+    said = info.decoded_properties
+    names = ("protocol", "role", "tag", "name", "epoch", "key")
+    protocol, role, tag, name, epoch, key = (said.get(n) or "" for n in names)
+    found = sorted(map(ipaddress.ip_address, info.parsed_addresses()), key=rank)
+    addresses = tuple(str(a) for a in found if not (a.version == 6 and a.is_link_local))
+    is_ours = (
+        re.fullmatch(r"[0-9]{1,4}", protocol)
+        and re.fullmatch(r"[a-z]{1,16}", role)
+        and re.fullmatch(r"[0-9a-f]{16}", tag)
+        and re.fullmatch(r"[0-9a-f]{16}", epoch)
+        and (not key or len(key) == 40)
+        and 0 < len(name) <= 63
+        and name.isprintable()
+        and info.port
+        and addresses
+    )
+    if not is_ours or info.port is None:
+        return None
+    return Presence(role, name, addresses[:16], info.port, tag, int(epoch, 16), int(protocol), key)

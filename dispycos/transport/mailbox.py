@@ -1,0 +1,330 @@
+"""All ZeroMQ sockets of one runtime: ROUTER listeners, DEALER links and their monitors, on the asyncio loop by their FDs.
+
+A *link* is a number: one dialled DEALER (one connection, one generation, never reconnected by libzmq) or one peer of a
+ROUTER. The owner is told when a link comes up, brings a message, or goes down; it decides everything else.
+
+libzmq's FD is edge-triggered: after each receive *and each send* the socket's EVENTS must be looked at again, or a message
+that came meanwhile waits for ever. `pump` reads until EAGAIN (bounded, then again next turn); `after_sends` looks again at
+each socket that was sent on. No timer is involved, so no latency either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from .security import (
+    Keys,
+    explain_handshake_failure,
+    secure_dialler,
+    secure_ipc,
+    secure_listener,
+    socket_options,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+DRAIN_MAX = 128  # messages read from one socket in one turn, so that no peer starves the others
+CLOSED_MAX = 4096  # routing ids of closed links that a listener remembers, to ignore what they still send
+
+_DOWN = {
+    zmq.EVENT_DISCONNECTED: "connection lost",
+    zmq.EVENT_CLOSED: "nobody listens there, or the connection was closed",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "handshake failed",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "handshake failed",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "handshake failed",
+}
+_HANDSHAKE_FAILURES = {
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+}
+_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECT_RETRIED
+for _event in _DOWN:
+    _WATCHED |= _event
+
+
+class Owner(Protocol):
+    """Who the mailbox reports to; every call comes from within `pump`, except the last two."""
+
+    def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None: ...
+    def on_link_down(self, link: int, reason: str, *, refused: bool) -> None: ...
+    def on_message(self, link: int, frames: Sequence[Buffer]) -> None: ...
+    def turn(self) -> None:
+        """An FD became readable: run a turn now."""
+
+    def turn_soon(self) -> None:
+        """Something may be readable: run a turn soon."""
+
+
+class _Listener:
+    """A ROUTER and the peers that have spoken to it."""
+
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str, proven: bool) -> None:
+        self.socket = socket
+        self.endpoint = endpoint
+        self.proven = proven  # CURVE: the peer's role comes from its key
+        self.links: dict[bytes, int] = {}
+        self.closed: dict[bytes, None] = {}
+
+    def close(self, routing_id: bytes) -> None:
+        self.links.pop(routing_id, None)
+        self.closed[routing_id] = None
+        if len(self.closed) > CLOSED_MAX:
+            del self.closed[next(iter(self.closed))]
+
+
+class _Dialled:
+    """A DEALER: one connection to one endpoint."""
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes], link: int, endpoint: str
+    ) -> None:
+        self.socket = socket
+        self.monitor = monitor
+        self.link = link
+        self.endpoint = endpoint
+        self.up = False
+
+
+class Mailbox:
+    """The sockets of one runtime. Not locked: the runtime holds its lock around every call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, keys: Keys | None) -> None:
+        self._loop = loop
+        self._owner = owner
+        self._keys = keys
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self.context.set(zmq.MAX_SOCKETS, 65536)
+        self._listeners: list[_Listener] = []
+        self._dialled: dict[int, _Dialled] = {}
+        self._peers: dict[int, tuple[_Listener, bytes]] = {}
+        self._next_link = 1
+        self._readers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
+        self._hot: dict[zmq.Socket[bytes], None] = {}  # sockets that may have something to read
+        self._sent: dict[zmq.Socket[bytes], None] = {}  # sockets sent on since after_sends
+        self._closing: list[zmq.Socket[bytes]] = []
+
+    # --- opening and closing ---
+
+    def listen(self, endpoint: str, *, role: str) -> str:
+        """Bind a ROUTER; returns the endpoint with the port that was really taken. Raises zmq.ZMQError."""
+        socket = self.context.socket(zmq.ROUTER)
+        socket_options(socket)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        ipc = endpoint.startswith("ipc://")
+        if ipc:
+            secure_ipc(socket)
+        else:
+            secure_listener(socket, self._keys)
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError:
+            socket.close(0)
+            raise
+        if ipc:
+            os.chmod(endpoint.removeprefix("ipc://"), 0o600)
+        listener = _Listener(
+            socket, socket.getsockopt_string(zmq.LAST_ENDPOINT), not ipc and self._keys is not None
+        )
+        self._listeners.append(listener)
+        self._watch(socket, lambda: self._read_listener(listener))
+        return listener.endpoint
+
+    def dial(self, endpoint: str, *, role: str) -> int:
+        """Start a connection; on_link_up or on_link_down follows. Numeric addresses only: libzmq resolves names by blocking."""
+        socket = self.context.socket(zmq.DEALER)
+        socket_options(socket)
+        socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        if not endpoint.startswith("ipc://"):
+            secure_dialler(socket, self._keys, role)
+        monitor = socket.get_monitor_socket(_WATCHED)
+        link = self._take_link()
+        dialled = _Dialled(socket, monitor, link, endpoint)
+        self._dialled[link] = dialled
+        self._watch(socket, lambda: self._read_dialled(dialled))
+        self._watch(monitor, lambda: self._read_monitor(dialled))
+        socket.connect(endpoint)
+        return link
+
+    def close_link(self, link: int) -> None:
+        """Forget a link; what was sent on it may still leave. No on_link_down follows."""
+        peer = self._peers.pop(link, None)
+        if peer is not None:
+            peer[0].close(peer[1])
+            return
+        dialled = self._dialled.pop(link, None)
+        if dialled is None:
+            return
+        dialled.socket.disable_monitor()
+        for socket in (dialled.monitor, dialled.socket):
+            self._unwatch(socket)
+        dialled.monitor.close(0)
+        dialled.socket.close(100)  # ms: a farewell that was just sent may leave
+
+    def close(self) -> None:
+        """Close everything; what is unsent is dropped after at most 0.1 s (sessions confirm what matters)."""
+        for link in list(self._dialled):
+            self.close_link(link)
+        for listener in self._listeners:
+            self._unwatch(listener.socket)
+            listener.socket.close(100)
+            if listener.endpoint.startswith("ipc://"):
+                path = listener.endpoint.removeprefix("ipc://")
+                if os.path.exists(path):
+                    os.unlink(path)
+        self._listeners.clear()
+        self._peers.clear()
+        self.context.destroy(linger=100)
+
+    # --- sending ---
+
+    def send(self, link: int, frames: Sequence[Buffer]) -> bool:
+        """Give one message to libzmq; False when the link is gone."""
+        dialled = self._dialled.get(link)
+        if dialled is not None:
+            socket = dialled.socket
+            if len(frames) == 1:
+                socket.send(frames[0], zmq.NOBLOCK)
+            else:
+                socket.send_multipart(frames, zmq.NOBLOCK)
+            self._sent[socket] = None
+            return True
+        peer = self._peers.get(link)
+        if peer is None:
+            return False
+        listener, routing_id = peer
+        try:
+            listener.socket.send_multipart([routing_id, *frames], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return False
+        self._sent[listener.socket] = None
+        return True
+
+    def after_sends(self) -> None:
+        """Look again at the sockets that were sent on: an edge may have been consumed by the send."""
+        if not self._sent:
+            return
+        sent, self._sent = self._sent, {}
+        for socket in sent:
+            if socket in self._readers and socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                self._hot[socket] = None
+        if self._hot:
+            self._owner.turn_soon()
+
+    # --- receiving ---
+
+    def pump(self) -> None:
+        """Read what is there, from every socket that may have something."""
+        hot, self._hot = self._hot, {}
+        for socket in hot:
+            reader = self._readers.get(socket)
+            if reader is not None:
+                reader()
+        if self._hot:
+            self._owner.turn_soon()
+
+    def look_at_all(self) -> None:
+        """Mark every socket as perhaps readable: taking over from, or giving back to, another thread must miss no edge."""
+        self._hot.update(dict.fromkeys(self._readers))
+
+    def descriptors(self) -> list[int]:
+        """The FDs that say when to pump."""
+        return [socket.getsockopt(zmq.FD) for socket in self._readers]
+
+    def _read_listener(self, listener: _Listener) -> None:
+        socket, links = listener.socket, listener.links
+        for _ in range(DRAIN_MAX):
+            try:
+                routing_id = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            link = links.get(routing_id)
+            if link is None:
+                link = self._meet(listener, routing_id)
+                if not link:
+                    continue
+            else:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+                self._owner.on_message(link, frames)
+        self._hot[socket] = None
+
+    def _meet(self, listener: _Listener, routing_id: bytes) -> int:
+        """The first message of a peer: take its role from its key, give it a link."""
+        frames = listener.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        if routing_id in listener.closed:
+            return 0
+        role = str(frames[0].get("User-Id")) if listener.proven else None
+        link = self._take_link()
+        listener.links[routing_id] = link
+        self._peers[link] = (listener, routing_id)
+        self._owner.on_link_up(link, dialled=False, role=role)
+        self._owner.on_message(link, [frame.bytes for frame in frames])
+        return link
+
+    def _read_dialled(self, dialled: _Dialled) -> None:
+        socket = dialled.socket
+        for _ in range(DRAIN_MAX):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if not dialled.up:
+                self._went_up(dialled)
+            self._owner.on_message(dialled.link, frames)
+            if dialled.link not in self._dialled:  # the owner closed it
+                return
+        self._hot[socket] = None
+
+    def _read_monitor(self, dialled: _Dialled) -> None:
+        while dialled.link in self._dialled and dialled.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            message = recv_monitor_message(dialled.monitor, zmq.NOBLOCK)
+            event, value = message["event"], message["value"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                if not dialled.up:
+                    self._went_up(dialled)
+            elif event in _DOWN or event == zmq.EVENT_CONNECT_RETRIED:
+                refused = event in _HANDSHAKE_FAILURES
+                reason = explain_handshake_failure(event, value) if refused else _DOWN.get(event, "no answer")
+                if event == zmq.EVENT_DISCONNECTED:
+                    self._read_rest(dialled)
+                self.close_link(dialled.link)
+                self._owner.on_link_down(dialled.link, reason, refused=refused)
+
+    def _read_rest(self, dialled: _Dialled) -> None:
+        """What had arrived before the connection broke is still good."""
+        self._read_dialled(dialled)
+
+    def _went_up(self, dialled: _Dialled) -> None:
+        dialled.up = True
+        self._owner.on_link_up(dialled.link, dialled=True, role=None)
+
+    # --- the loop ---
+
+    def _watch(self, socket: zmq.Socket[bytes], reader: Callable[[], None]) -> None:
+        self._readers[socket] = reader
+        self._loop.add_reader(socket.getsockopt(zmq.FD), self._on_edge, socket)
+        self._hot[socket] = None
+        self._owner.turn_soon()
+
+    def _unwatch(self, socket: zmq.Socket[bytes]) -> None:
+        if self._readers.pop(socket, None) is not None:
+            self._loop.remove_reader(socket.getsockopt(zmq.FD))
+            self._hot.pop(socket, None)
+            self._sent.pop(socket, None)
+
+    def _on_edge(self, socket: zmq.Socket[bytes]) -> None:
+        self._hot[socket] = None
+        self._owner.turn()
+
+    def _take_link(self) -> int:
+        link = self._next_link
+        self._next_link += 1
+        return link

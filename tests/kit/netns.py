@@ -1,0 +1,186 @@
+"""Hosts for tests: network namespaces on one virtual switch, made with `ip`, and always removed again.
+
+    with Hosts(2) as (a, b):
+        a.run([sys.executable, "-c", "..."])      # waits, returns the CompletedProcess
+        node = b.start([...])                     # runs on, is ended with the hosts
+
+Nothing touches the machine's own network: the switch is a bridge in a namespace of its own. Each host has a
+folder as HOME, TMPDIR and XDG_RUNTIME_DIR, since namespaces share the file system.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+COMMAND_TIMEOUT_S = 20
+_numbers = itertools.count(1)
+
+
+def why_unavailable() -> str:
+    """'' where namespaces can be made, else the reason to skip."""
+    if os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "network namespaces need the command `ip`"
+    name = f"dt{os.getpid()}probe"
+    made = subprocess.run(
+        ["ip", "netns", "add", name], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S
+    )
+    if made.returncode:
+        return f"the kernel refuses network namespaces: {made.stderr.strip()}"
+    try:
+        _ip("-n", name, "link", "add", "name", "va", "type", "veth", "peer", "name", "vb")
+        _ip("-n", name, "link", "add", "name", "br0", "type", "bridge")
+    except subprocess.CalledProcessError as error:
+        return f"the kernel refuses veth or bridge: {error.stderr.strip()}"
+    finally:
+        _ip("netns", "del", name)
+    return ""
+
+
+class Host:
+    """One namespace: `address` on the switch, interface eth0."""
+
+    def __init__(self, namespace: str, address: str, folder: Path) -> None:
+        self.namespace = namespace
+        self.address = address
+        self.folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        run = self.folder / "run"
+        run.mkdir(mode=0o700, exist_ok=True)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DISPYCOS_", "XDG_"))}
+        folder = str(self.folder)
+        return {**kept, "HOME": folder, "TMPDIR": folder, "XDG_RUNTIME_DIR": str(run), **(extra or {})}
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float = COMMAND_TIMEOUT_S,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._inside(command), capture_output=True, text=True, timeout=timeout, env=self.environment(env)
+        )
+
+    def start(self, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Both outputs are pipes; the process is ended with the host if it still runs then."""
+        process = subprocess.Popen(
+            self._inside(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(env),
+        )
+        self._started.append(process)
+        return process
+
+    def ip(self, *arguments: str) -> None:
+        """`ip ARGUMENTS` inside: see cut()."""
+        _ip("-n", self.namespace, *arguments)
+
+    def cut(self) -> None:
+        self.ip("link", "set", "eth0", "down")
+
+    def mend(self) -> None:
+        self.ip("link", "set", "eth0", "up")
+        self.ip("route", "replace", "224.0.0.0/4", "dev", "eth0")
+
+    def _inside(self, command: Sequence[str]) -> list[str]:
+        return ["ip", "netns", "exec", self.namespace, *command]
+
+    def _end_processes(self) -> None:
+        """`ip netns exec` becomes the command, so its pid is the command's; what it left ends too."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=COMMAND_TIMEOUT_S)
+        listed = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True)
+        for pid in map(int, listed.stdout.split()):
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                pass
+
+
+class Hosts:
+    """`count` hosts on a switch (a context manager; `add` makes one later)."""
+
+    def __init__(self, count: int) -> None:
+        self._prefix = f"dt{os.getpid()}n{next(_numbers)}"
+        self._count = count
+        self._namespaces: list[str] = []
+        self._hosts: list[Host] = []
+        self._folder = Path(tempfile.mkdtemp(prefix="dt"))
+
+    def __enter__(self) -> list[Host]:
+        try:
+            self._make_namespace(f"{self._prefix}sw")
+            _ip("-n", f"{self._prefix}sw", "link", "add", "name", "br0", "type", "bridge")
+            _ip("-n", f"{self._prefix}sw", "link", "set", "br0", "up")
+            for _ in range(self._count):
+                self.add()
+        except BaseException:
+            self.close()
+            raise
+        return self._hosts
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add(self) -> Host:
+        number = len(self._hosts) + 1
+        namespace, switch = f"{self._prefix}h{number}", f"{self._prefix}sw"
+        folder = self._folder / f"h{number}"
+        folder.mkdir(mode=0o700)
+        host = Host(namespace, f"10.77.0.{number}", folder)
+        self._make_namespace(namespace)
+        self._hosts.append(host)
+        _ip(
+            "-n",
+            switch,
+            "link",
+            "add",
+            "name",
+            f"p{number}",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            namespace,
+        )
+        _ip("-n", switch, "link", "set", f"p{number}", "master", "br0", "up")
+        host.ip("link", "set", "lo", "up")
+        host.ip("address", "add", f"{host.address}/24", "dev", "eth0")
+        host.mend()
+        return host
+
+    def close(self) -> None:
+        for host in self._hosts:
+            host._end_processes()
+        for namespace in self._namespaces:
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=COMMAND_TIMEOUT_S)
+        self._namespaces.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _make_namespace(self, name: str) -> None:
+        _ip("netns", "add", name)
+        self._namespaces.append(name)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)

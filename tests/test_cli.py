@@ -1,0 +1,227 @@
+"""The command as a user meets it: words, exit codes, and a quick start. Bodies are replaced by small ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dispycos.cli.main import run
+from dispycos.config import HostPort, NodeSettings, NothingFound, PortRange, SchedulerSettings, StatusSettings
+
+Body = Callable[[object], int | None]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [n for n in os.environ if n.startswith("DISPYCOS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+
+
+@pytest.fixture
+def bodies(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Body], None]:
+    def put(name: str, body: Body) -> None:
+        module = types.ModuleType(f"dispycos.cli.{name}")
+        module.__dict__["run"] = body
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return put
+
+
+@pytest.fixture
+def settings_of(bodies: Callable[[str, Body], None]) -> Callable[..., object]:
+    def given(*arguments: str) -> object:
+        seen: list[object] = []
+        bodies(arguments[0], lambda settings: seen.append(settings))
+        assert run(arguments) == 0
+        return seen[0]
+
+    return given
+
+
+def test_options_become_typed_settings(settings_of: Callable[..., object]) -> None:
+    assert settings_of("node", "-c", "-1", "--tcp_ports", "5-7", "--tcp_ports", "9", "-d") == NodeSettings(
+        cpus=-1, tcp_ports=(PortRange(5, 7), PortRange(9, 9)), debug=True
+    )
+    assert settings_of("scheduler", "-t", "0", "--node", "a:5") == SchedulerSettings(
+        tcp_port=0, node=(HostPort("a", 5),)
+    )
+    assert settings_of("status", "--json") == StatusSettings(json=True)
+
+
+@pytest.mark.parametrize("name", ["--ip_addr", "--ip-addr", "--host", "-i"])
+def test_dashes_underscores_and_later_names_mean_the_same(
+    settings_of: Callable[..., object], name: str
+) -> None:
+    assert settings_of("node", name, "127.0.0.1") == NodeSettings(ip_addr=("127.0.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("later", "spec"), [("--scheduler-port", "--tcp_port"), ("--ext_host", "--ext_ip_addr")]
+)
+def test_later_names_of_the_scheduler(settings_of: Callable[..., object], later: str, spec: str) -> None:
+    assert (
+        settings_of("scheduler", later, "55") == settings_of("scheduler", spec, "55")
+        if "port" in spec
+        else True
+    )
+
+
+def test_environment_and_file_count_and_a_file_is_written(
+    settings_of: Callable[..., object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "node.toml"
+    assert run(["node", "--cpus", "3", "--max-file-size", "1k", "--save-config", str(file)]) == 0
+    monkeypatch.setenv("DISPYCOS_CPUS", "2")
+    expected = NodeSettings(cpus=2, max_file_size=1024)
+    assert settings_of("node", "--config", str(file)) == expected
+    monkeypatch.setenv("DISPYCOS_CONFIG", str(file))
+    assert settings_of("node") == expected
+
+
+MISUSES = [
+    (["node", "--bogus"], "No such option", "dispycos node --help"),
+    (["bogus"], "No such command", "dispycos --help"),
+    (["node", "extra"], "unexpected extra argument", "dispycos node --help"),
+    (["node", "--cpus"], "requires an argument", "dispycos node --help"),
+    (["node", "-u", "51347"], "mDNS", "--peer"),
+    (["scheduler", "--ipv4_udp_multicast"], "mDNS", "--peer"),
+    (
+        ["node", "--service-start", "17:00"],
+        "--service_start is not available in this version",
+        "leave it out",
+    ),
+    (["node", "--cpus", "many"], "--cpus: 'many' is not a whole number", ""),
+    (["node", "-s", "short"], "--secret: 5 characters", ""),
+    (["node", "--secret_file", "f", "--insecure"], "both given", "leave one of them out"),
+    (["node", "--config", "/nowhere.toml"], "No such file", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint", "remedy"), MISUSES, ids=lambda x: " ".join(x) if isinstance(x, list) else ""
+)
+def test_misuse_is_exit_2_and_at_most_two_lines_with_the_remedy(
+    arguments: list[str], complaint: str, remedy: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and complaint in err and remedy in err and len(err.splitlines()) <= 2
+    assert err.startswith(f"dispycos {arguments[0]}: " if arguments[0] != "bogus" else "dispycos: ")
+
+
+def fails(error: BaseException) -> Body:
+    def body(settings: object) -> int:
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            NothingFound("nobody is here", "start a node"),
+            3,
+            "dispycos status: nobody is here\nstart a node\n",
+        ),
+        (TimeoutError(), 124, "dispycos status: no answer in time\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (
+            ZeroDivisionError("oh"),
+            1,
+            "dispycos status: ZeroDivisionError: oh\nthis should not happen; --debug shows where\n",
+        ),
+    ],
+)
+def test_failures_have_their_exit_codes_and_words(
+    bodies: Callable[[str, Body], None],
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    bodies("status", fails(error))
+    assert run(["status"]) == code
+    assert capfd.readouterr().err == said
+
+
+def test_a_traceback_is_shown_with_debug_only(
+    bodies: Callable[[str, Body], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    bodies("status", fails(NothingFound("nobody is here")))
+    assert run(["status", "--debug"]) == 3
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_the_exit_code_of_a_body_is_the_commands(bodies: Callable[[str, Body], None]) -> None:
+    bodies("status", lambda settings: 3)
+    assert run(["status"]) == 3
+
+
+def python_m(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dispycos", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def test_secret_show_makes_the_secret_once_and_prints_nothing_else(tmp_path: Path) -> None:
+    first, second = python_m("secret", "show"), python_m("secret", "show")
+    assert first.stdout == second.stdout == (tmp_path / ".config/dispycos/secret").read_text()
+    assert (first.returncode, first.stderr) == (0, "")
+
+
+def test_a_secret_that_others_can_read_is_an_error_in_two_lines(tmp_path: Path) -> None:
+    python_m("secret", "show")
+    file = tmp_path / ".config/dispycos/secret"
+    file.chmod(0o644)
+    done = python_m("secret", "show")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"dispycos secret show: the secret file {file} can be read or changed by others (mode 644)",
+        f"chmod 600 {file}",
+    ]
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import os, sys; os.close(1); sys.argv[1:] = ['secret', 'show'];"
+         "from dispycos.cli.main import main; main()"],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        process = subprocess.run(
+            [sys.executable, "-m", "dispycos", "secret", "show"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+    assert (process.returncode, process.stderr) == (1, "")
+
+
+def test_help_and_version_need_no_network_library() -> None:
+    program = (
+        "import sys; from dispycos.cli.main import run; code = run(['--help']);"
+        "print([m for m in ('zmq', 'zeroconf', 'psutil', 'msgspec', 'dill') if m in sys.modules], code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    assert all(name in done.stdout for name in ("node", "scheduler", "status", "secret"))
+    assert "private" not in done.stdout
+    assert python_m("--version").stdout.startswith("dispycos 0.")
+    assert "--ip_addr" in python_m("node", "--help").stdout

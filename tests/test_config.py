@@ -1,0 +1,149 @@
+"""What a setting may be, and which settings go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispycos import config
+from dispycos.config import (
+    Failure,
+    HostPort,
+    Misuse,
+    NodeSettings,
+    PortRange,
+    SchedulerSettings,
+    count_servers,
+)
+
+GOOD = [
+    (config.parse_whole, "-2", -2),
+    (config.parse_port, "0", 0),
+    (config.parse_port, "65535", 65535),
+    (config.parse_port_range, "9706", PortRange(9706, 9706)),
+    (config.parse_port_range, "2345-2347", PortRange(2345, 2347)),
+    (config.parse_seconds, "0.5", 0.5),
+    (config.parse_seconds, "5m", 300.0),
+    (config.parse_size, "0", 0),
+    (config.parse_size, "10m", 10 * 2**20),
+    (config.parse_size, "1.5 GiB", 3 * 2**29),
+    (config.parse_name, "host-2.lan", "host-2.lan"),
+    (config.parse_time_of_day, "7:05", time(7, 5)),
+    (config.parse_path, "/tmp/x y", Path("/tmp/x y")),
+    (config.parse_host, "[fe80::1]", "fe80::1"),
+    (config.parse_host, "fe80::1%eth0", "fe80::1%eth0"),
+    (config.parse_host, "ec2-1-2-3-4.x.amazonaws.com", "ec2-1-2-3-4.x.amazonaws.com"),
+    (config.parse_place, "host", HostPort("host")),
+    (config.parse_place, "10.0.0.1:9706", HostPort("10.0.0.1", 9706)),
+    (config.parse_place, "[::1]:9706", HostPort("::1", 9706)),
+    (config.parse_place, "::1", HostPort("::1")),
+    (config.parse_flag, "Yes", True),
+    (config.parse_flag, "0", False),
+    (config.parse_serve, "-1", -1),
+    (config.parse_passphrase, "sixteen letters!", "sixteen letters!"),
+]
+
+BAD = [
+    (config.parse_whole, ["", "x", "1.5", "1_000", "٣", "9" * 30]),
+    (config.parse_port, ["-1", "65536", "http"]),
+    (config.parse_port_range, ["5-3", "0-5", "1-", "-", "1-2-3", "1-70000"]),
+    (config.parse_seconds, ["-1", "nan", "inf", "1e9", "", "5 days"]),
+    (config.parse_size, ["-1", "10 q", "m", "999999999999999t"]),
+    (config.parse_name, ["", " ", "a/b", "..", "-x", "a b", "x" * 64, "a\n", "a:b", "*"]),
+    (config.parse_time_of_day, ["24:00", "7", "7:5", "17:60", "17:00:00"]),
+    (config.parse_path, ["", "a\0b"]),
+    (config.parse_host, ["", "a b", "300.1.1.1", "1.2.3", "::g", "http://x", "x" * 300, "[::1"]),
+    (config.parse_place, ["host:", "host:0", "host:x", ":5", "host:70000", "[::1]5", "a:1:2"]),
+    (config.parse_flag, ["maybe"]),
+    (config.parse_serve, ["0", "-2"]),
+    (config.parse_passphrase, ["", "fifteen letters"]),
+]
+
+
+@pytest.mark.parametrize(("parse", "text", "value"), GOOD)
+def test_a_value_is_read(parse: Callable[[str], object], text: str, value: object) -> None:
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(("parse", "text"), [(parse, text) for parse, texts in BAD for text in texts])
+def test_a_wrong_value_is_refused_with_a_reason(parse: Callable[[str], object], text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse(text)
+    assert str(caught.value)
+
+
+@given(st.sampled_from([parse for parse, _ in BAD]), st.text(max_size=40))
+def test_no_text_makes_a_parser_fail_otherwise(parse: Callable[[str], object], text: str) -> None:
+    try:
+        value = parse(text)
+    except ValueError:
+        return
+    if isinstance(value, PortRange | HostPort):
+        assert parse(str(value)) == value, "what is saved is read back the same"
+
+
+def test_a_bad_passphrase_is_not_repeated_in_the_message() -> None:
+    with pytest.raises(ValueError) as caught:
+        config.parse_passphrase("hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_settings_do_not_show_the_secret() -> None:
+    assert "hunter2" not in repr(NodeSettings(secret="hunter2"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NodeSettings(secret="x" * 16, secret_file=Path("f")),
+        NodeSettings(insecure=True, secret_file=Path("f")),
+        NodeSettings(min_pulse_interval=5, max_pulse_interval=4),
+        NodeSettings(min_pulse_interval=0),
+        NodeSettings(ip_addr=("10.0.0.1",), ext_ip_addr=("a", "b")),
+        NodeSettings(keyfile=Path("k")),
+        NodeSettings(service_start=time(17)),
+        SchedulerSettings(insecure=True, secret="x" * 16),
+    ],
+)
+def test_settings_that_contradict_each_other_are_misuse(settings: NodeSettings | SchedulerSettings) -> None:
+    with pytest.raises(Misuse) as caught:
+        settings.check()
+    assert caught.value.exit_code == 2 and "--" in caught.value.text and caught.value.remedy
+
+
+def test_service_hours_may_span_midnight() -> None:
+    NodeSettings(service_start=time(17), service_stop=time(7), service_end=time(8)).check()
+
+
+def test_defaults_are_those_of_the_spec() -> None:
+    node, scheduler = NodeSettings(), SchedulerSettings()
+    node.check()
+    scheduler.check()
+    assert (node.cpus, node.serve, node.min_pulse_interval, node.max_pulse_interval) == (0, -1, 10, 100)
+    assert scheduler.zombie_period == 1000
+
+
+@pytest.mark.parametrize(("cpus", "servers"), [(0, 4), (1, 1), (4, 4), (-1, 3), (-3, 1)])
+def test_cpus_counts_servers(cpus: int, servers: int) -> None:
+    assert count_servers(cpus, available=4) == (servers, "")
+
+
+def test_more_servers_than_cpus_is_allowed_with_a_warning() -> None:
+    assert count_servers(64, available=2) == (64, "64 servers share 2 CPUs")
+
+
+@pytest.mark.parametrize("cpus", [-4, -5])
+def test_leaving_no_cpu_is_misuse(cpus: int) -> None:
+    with pytest.raises(Misuse, match="leaves none of 4"):
+        count_servers(cpus, available=4)
+
+
+def test_exit_codes_tell_failures_apart() -> None:
+    kinds = (Failure, Misuse, config.NothingFound, config.Refused, config.WrongVersion, config.TimedOut)
+    assert [kind.exit_code for kind in kinds] == [1, 2, 3, 4, 5, 124]
+    assert str(Failure("what", "remedy")) == "what\nremedy"

@@ -1,0 +1,372 @@
+"""Finding each other: the registry's files, mDNS between network namespaces, this host's addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dispycos.config import Failure
+from dispycos.transport.addresses import AddressError, HostAddresses, Resolver, find_addresses, tcp_endpoint
+from dispycos.transport.discovery import Entry, Registry, host_mark, started_at
+from dispycos.transport.folders import FolderError, find_folders, make_private
+
+from .kit.netns import Hosts, why_unavailable
+
+NO_NAMESPACES = why_unavailable()
+needs_namespaces = pytest.mark.skipif(bool(NO_NAMESPACES), reason=NO_NAMESPACES or "-")
+
+
+def entry(pid: int = 0, **changes: object) -> Entry:
+    pid = pid or os.getpid()
+    plain = Entry(
+        role="node",
+        name="host-2",
+        pid=pid,
+        started=started_at(pid) or 0.0,
+        addresses=("10.0.0.1", "127.0.0.1"),
+        port=9706,
+        ports=(9706, 9707, 9708),
+        ipc="ipc:///run/x",
+        tag="0123456789abcdef",
+        epoch=2**64 - 1,
+        version="0.1.0",
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+# --- the registry ---
+
+
+def test_who_is_announced_is_read_until_withdrawn(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "run" / "registry")
+    assert registry.read() == []
+    path = registry.announce(entry())
+    assert registry.read() == [entry()]
+    assert (tmp_path / "run" / "registry").stat().st_mode & 0o777 == 0o700
+    registry.withdraw(path)
+    registry.withdraw(path)
+    assert registry.read() == [] and not list((tmp_path / "run" / "registry").iterdir())
+
+
+def test_a_process_that_is_gone_is_neither_read_nor_kept(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        path = registry.announce(entry(process.pid))
+        assert [e.pid for e in registry.read()] == [process.pid]
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+    assert registry.read() == [] and not path.exists()
+
+
+def test_a_pid_that_belongs_to_another_process_now_is_cleaned_up(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    path = registry.announce(entry(started=1.0))
+    assert registry.read() == [] and not path.exists()
+
+
+def test_files_that_are_not_ours_are_passed_over_and_left(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    tmp_path.chmod(0o700)
+    mine = registry.announce(entry())
+    broken = tmp_path / f"{host_mark()}-1-0.json"
+    for content in (
+        b"",
+        b"[]",
+        b'{"role": 5}',
+        b"\xff\xfe",
+        b"{" * 70_000,
+        mine.read_bytes().replace(b"9706", b'"x"'),
+    ):
+        broken.write_bytes(content)
+        assert registry.read() == [entry()]
+    (tmp_path / "another-container-1-0.json").write_bytes(mine.read_bytes())
+    assert registry.read() == [entry()]
+    assert broken.exists() and (tmp_path / "another-container-1-0.json").exists()
+
+
+def test_reading_the_registry_takes_less_than_two_milliseconds(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    for epoch in range(8):
+        registry.announce(entry(epoch=epoch))
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        assert len(registry.read()) == 8
+        times.append(time.perf_counter() - start)
+    print(f"registry of 8: {min(times) * 1000:.2f} ms")
+    assert min(times) < 0.002
+
+
+def test_two_processes_with_a_shared_folder_see_each_other(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from dispycos.transport.discovery import Registry;"
+        "print([e.name for e in Registry(Path(sys.argv[1])).read()])"
+    )
+    Registry(tmp_path / "r").announce(entry())
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "r")], capture_output=True, text=True
+    )
+    assert done.stdout == "['host-2']\n"
+
+
+# --- folders ---
+
+
+def test_folders_follow_xdg_and_home(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir(mode=0o700)
+    found = find_folders({"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(run)})
+    assert found.secret_file == tmp_path / ".config/dispycos/secret"
+    assert found.registry == run / "dispycos/registry"
+    assert found.notes == ()
+    assert find_folders({"HOME": "/x", "XDG_CONFIG_HOME": str(tmp_path)}).config == tmp_path / "dispycos"
+
+
+def test_a_runtime_folder_open_to_others_is_not_used(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert (
+        tmp_path
+        not in find_folders({"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}).runtime.parents
+    )
+
+
+def test_ipc_sockets_get_a_short_folder_when_the_runtime_folder_is_long(tmp_path: Path) -> None:
+    run = tmp_path / ("x" * 80)
+    run.mkdir(mode=0o700)
+    found = find_folders({"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(run)})
+    assert found.runtime == run / "dispycos"
+    assert len(str(found.sockets)) < 80
+
+
+def test_without_a_usable_home_there_is_a_fallback_and_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = find_folders({"HOME": f"{tmp_path}/file"})
+    assert found.config == found.temporary / "config"
+    assert [n for n in found.notes if f"{tmp_path}/file" in n and str(found.config) in n]
+
+
+def test_a_private_folder_is_ours_alone_or_refused(tmp_path: Path) -> None:
+    assert make_private(tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(FolderError, match="chmod 700"):
+        make_private(tmp_path / "open")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(FolderError, match="not a folder of this user"):
+        make_private(tmp_path / "link")
+    with pytest.raises(FolderError, match="cannot be made"):
+        make_private(Path("/proc/nowhere"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become a user without an entry")
+def test_a_user_without_name_or_home_has_folders_and_a_secret(tmp_path: Path) -> None:
+    program = (
+        "import os, platformdirs.unix\n"
+        "from dispycos.transport.folders import find_folders\n"
+        "from dispycos.transport.security import Secret\n"
+        "from dispycos.transport.discovery import Registry\n"
+        "os.setgid(54321); os.setuid(54321)\n"
+        "f = find_folders(); print(f.notes); print(Secret.load_or_make().source);"
+        "print(Registry(f.registry).read())"
+    )
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o711)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"TMPDIR": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[1:] == [f"{tmp_path}/dispycos-54321/config/secret", "[]"], done.stderr
+
+
+# --- addresses ---
+
+
+def test_this_host_has_loopback_last_and_announces_everything() -> None:
+    found = find_addresses()
+    assert "127.0.0.1" in found.own and found.to_bind == ("*",)
+    assert found.is_loopback_only or not [a for a in found.announced if a.startswith("127.")]
+    assert found.main == found.own[0]
+
+
+def test_ip_addr_restricts_what_is_bound_and_announced() -> None:
+    found = find_addresses(["127.0.0.1"])
+    assert (found.own, found.to_bind, found.announced) == (("127.0.0.1",),) * 3
+    assert found.is_loopback_only
+    assert find_addresses(["127.0.0.2"]).main == "127.0.0.2"
+
+
+def test_an_external_address_is_announced_first_and_never_bound() -> None:
+    found = find_addresses(["127.0.0.1"], ["ec2.example.com"])
+    assert found.announced == ("ec2.example.com",)
+    assert (found.main, found.to_bind) == ("ec2.example.com", ("127.0.0.1",))
+
+
+def test_an_address_of_another_host_is_refused_and_those_of_this_one_are_named() -> None:
+    with pytest.raises(AddressError, match=r"203\.0\.113\.9 is not an address of this host") as caught:
+        find_addresses(["203.0.113.9"])
+    assert "127.0.0.1" in caught.value.remedy and isinstance(caught.value, Failure)
+
+
+def test_the_address_that_a_peer_sees_is_the_one_in_its_network() -> None:
+    from ipaddress import ip_interface
+
+    found = HostAddresses(
+        (ip_interface("10.0.0.5/24"), ip_interface("172.17.0.1/16"), ip_interface("127.0.0.1/8"))
+    )
+    assert found.facing("172.17.4.4") == "172.17.0.1"
+    assert found.facing("::ffff:10.0.0.9") == "10.0.0.5"
+    assert found.facing("8.8.8.8") == found.facing("no address") == "10.0.0.5"
+    assert replace(found, external=("x.example",)).facing("172.17.4.4") == "x.example"
+
+
+def test_endpoints_have_brackets_where_libzmq_wants_them() -> None:
+    assert tcp_endpoint("10.0.0.1", 5) == "tcp://10.0.0.1:5"
+    assert tcp_endpoint("::1", "*") == "tcp://[::1]:*"
+
+
+def test_names_become_numbers_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*arguments: object, **named: object) -> list[object]:
+        time.sleep(0.5)
+        return []
+
+    async def main() -> None:
+        resolver = Resolver(lookups_max=1)
+        assert await resolver.resolve("10.1.2.3") == ("10.1.2.3",)
+        assert {"127.0.0.1", "::1"} & set(await resolver.resolve("localhost"))
+        with pytest.raises(AddressError, match="is not known"):
+            await resolver.resolve("host.invalid")
+        monkeypatch.setattr("socket.getaddrinfo", hang)
+        with pytest.raises(AddressError, match="no name server"):
+            await resolver.resolve("slow.invalid", timeout_s=0.05)
+        with pytest.raises(AddressError, match="too many"):
+            await resolver.resolve("other.invalid")
+
+    start = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - start < 5
+
+
+# --- mDNS ---
+
+ANNOUNCE = """
+import asyncio, sys, time
+from dispycos.transport.addresses import find_addresses
+from dispycos.transport.discovery import Multicast, Presence
+async def main(only):
+    multicast = Multicast(only)
+    print("open", repr(await multicast.open()), flush=True)
+    own = find_addresses(only).announced
+    await multicast.announce(Presence("node", "host.b-2", own, 9706, "ab" * 8, 2**63, 1, "k" * 40))
+    print("announced", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    await multicast.close()
+asyncio.run(main(sys.argv[1:]))
+"""
+BROWSE = """
+import asyncio, sys, time
+from dispycos.transport.discovery import Multicast
+async def main(patience, only):
+    multicast, start, seen = Multicast(only), time.monotonic(), asyncio.Event()
+    note = await multicast.open()
+    if note: print("note", note)
+    def found(p):
+        print(f"found {time.monotonic() - start:.2f}", p, flush=True); seen.set()
+    await multicast.browse(found, lambda p: print("lost", p.name, flush=True))
+    try:
+        await asyncio.wait_for(seen.wait(), patience)
+        if patience > 10: await asyncio.sleep(3600)
+    except TimeoutError:
+        print("nobody")
+    start = time.monotonic(); await multicast.close(); print(f"closed {time.monotonic() - start:.2f}")
+asyncio.run(main(float(sys.argv[1]), sys.argv[2:]))
+"""
+
+
+def python(program: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", program, *arguments]
+
+
+def wait_line(process: subprocess.Popen[str], wanted: str) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(wanted):
+            return line
+    raise AssertionError(f"no {wanted!r} before the end: {process.stderr.read() if process.stderr else ''}")
+
+
+@needs_namespaces
+@pytest.mark.timeout(40)
+def test_another_host_is_found_in_under_two_seconds_whoever_starts_first() -> None:
+    with Hosts(2) as (a, b):
+        waiting = a.start(python(BROWSE, "20"))
+        announcer = b.start(python(ANNOUNCE))
+        wait_line(announcer, "announced")
+        start = time.monotonic()
+        told = wait_line(waiting, "found")
+        assert time.monotonic() - start < 2
+        late = a.run(python(BROWSE, "5")).stdout
+        print("waiting:", told, "late:", late)
+        assert f"name='host.b-2', addresses=('{b.address}',), port=9706" in told
+        assert f"tag='{'ab' * 8}', epoch={2**63}, protocol=1, key='{'k' * 40}'" in told
+        assert float(late.split()[1]) < 2
+        assert float(late.split()[-1]) < 1, "a goodbye must not hold up the end"
+        announcer.terminate()
+
+
+@needs_namespaces
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("only", [["127.0.0.1"], []])
+def test_restricted_to_loopback_nothing_leaves_by_another_interface(only: list[str]) -> None:
+    with Hosts(2) as (a, b):
+        sniffer = a.start(python(SNIFF, "2"))
+        wait_line(sniffer, "listening")
+        announcer = b.start(python(ANNOUNCE, *only))
+        assert wait_line(announcer, "open") == "open ''\n"
+        wait_line(announcer, "announced")
+        assert "found" in b.run(python(BROWSE, "5", *only)).stdout
+        heard = int(wait_line(sniffer, f"from {b.address}").split()[-1])
+        assert (heard == 0) == bool(only)
+
+
+SNIFF = """
+import socket, struct, sys, time
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+raw.bind(("eth0", 0x0800)); raw.settimeout(0.2)
+ask = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+name = b"\\x09_dispycos\\x04_tcp\\x05local\\0"
+query = struct.pack(">6H", 0, 0, 1, 0, 0, 0) + name + struct.pack(">2H", 12, 0x8001)
+print("listening", flush=True)
+end, heard = time.monotonic() + float(sys.argv[1]), 0
+while time.monotonic() < end:
+    for to in ("10.77.0.2", "224.0.0.251"):
+        ask.sendto(query, (to, 5353))
+    try:
+        packet = raw.recv(2048)
+    except TimeoutError:
+        continue
+    heard += packet[12:16] == bytes([10, 77, 0, 2]) and packet[9] == 17
+print("from 10.77.0.2:", heard)
+"""
+
+
+@needs_namespaces
+@pytest.mark.timeout(40)
+def test_a_host_without_interfaces_says_so_once_and_goes_on() -> None:
+    with Hosts(1) as (a,):
+        a.cut()
+        a.ip("link", "set", "lo", "down")
+        done = a.run(python(BROWSE, "0.3"))
+        assert done.stdout.splitlines()[-2] == "nobody", done.stderr
+        assert done.stderr == ""
+        print(done.stdout)

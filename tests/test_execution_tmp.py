@@ -1,0 +1,760 @@
+"""That a user's function of any kind is stepped to exactly one outcome, and interrupted where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import random
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from dispycos.actors.host.execution import IMMEDIATE_STEPS_MAX, Execution, Outcome, Raised, Returned
+from dispycos.actors.host.interrupts import Interrupts
+
+pytestmark = pytest.mark.timeout(30)
+
+owner_now: contextvars.ContextVar[object] = contextvars.ContextVar("owner_now", default=None)
+
+
+class Stage:
+    """A loop's side of executions: starts them and collects outcomes and complaints of the loop."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
+        self.complaints: list[dict[str, Any]] = []
+
+    def play(self, scene: Callable[[Stage], Awaitable[Any]]) -> Any:
+        async def main() -> Any:
+            self.loop = asyncio.get_running_loop()
+            self.loop.set_exception_handler(lambda _, complaint: self.complaints.append(complaint))
+            result = await asyncio.wait_for(scene(self), 20)
+            gc.collect()
+            await asyncio.sleep(0)
+            return result
+
+        return asyncio.run(main())
+
+    def prepare(
+        self, function: Callable[..., Any], *args: Any, owner: object = "owner", **kwargs: Any
+    ) -> tuple[Execution, asyncio.Future[Outcome]]:
+        done: asyncio.Future[Outcome] = self.loop.create_future()
+        context = contextvars.copy_context()
+        context.run(owner_now.set, owner)
+        execution = Execution(
+            function,
+            args,
+            kwargs,
+            owner=owner,
+            loop=self.loop,
+            interrupts=self.interrupts,
+            context=context,
+            on_done=done.set_result,
+        )
+        return execution, done
+
+    async def start(
+        self, function: Callable[..., Any], *args: Any, owner: object = "owner", **kwargs: Any
+    ) -> tuple[Execution, asyncio.Future[Outcome]]:
+        """From a callback of the loop, as the driver does; returns when the first step is over."""
+        execution, done = self.prepare(function, *args, owner=owner, **kwargs)
+        started = self.loop.create_future()
+        self.loop.call_soon(lambda: (execution.start(), started.set_result(None)))
+        await started
+        return execution, done
+
+    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
+        _, done = await self.start(function, *args, **kwargs)
+        return await done
+
+    def run_one(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
+        outcome: Outcome = self.play(lambda stage: stage.run(function, *args, **kwargs))
+        return outcome
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    interrupts = Interrupts()
+    made = Stage(interrupts)
+    interrupts.install()
+    try:
+        yield made
+    finally:
+        interrupts.uninstall()
+    assert made.complaints == []
+    assert interrupts._asks == {}
+
+
+def in_thread_soon(body: Callable[[], object], delay: float = 0.05) -> None:
+    timer = threading.Timer(delay, body)
+    timer.daemon = True
+    timer.start()
+
+
+def error_of(outcome: Outcome) -> BaseException:
+    assert isinstance(outcome, Raised)
+    return outcome.error
+
+
+# --- the three kinds
+
+
+def test_a_plain_function_a_generator_and_a_coroutine_return_their_values(stage: Stage) -> None:
+    def plain(x: int, *, y: int) -> int:
+        return x + y
+
+    def generator(x: int, *, y: int) -> Generator[Any, Any, int]:
+        return (yield x) + y
+
+    async def coroutine(x: int, *, y: int) -> int:
+        await asyncio.sleep(0)
+        return x + y
+
+    for function in (plain, generator, coroutine):
+        assert stage.run_one(function, 1, y=2) == Returned(3)
+
+
+@pytest.mark.parametrize(
+    "kind", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit]
+)
+def test_what_a_function_raises_is_its_outcome_and_the_loop_goes_on(
+    stage: Stage, kind: type[BaseException]
+) -> None:
+    def plain() -> None:
+        raise kind("mine")
+
+    def generator() -> Generator[Any, Any, None]:
+        yield
+        raise kind("mine")
+
+    async def coroutine() -> None:
+        raise kind("mine")
+
+    async def late_coroutine() -> None:
+        await asyncio.sleep(0)
+        raise kind("mine")
+
+    for function in (plain, generator, coroutine, late_coroutine):
+        error = error_of(stage.run_one(function))
+        assert type(error) is kind
+        assert error.args == ("mine",)
+        assert error.__traceback__ is not None
+        assert error.__traceback__.tb_frame.f_code.co_name == function.__name__
+
+
+def test_a_plain_function_that_raises_stop_iteration_has_raised_it(stage: Stage) -> None:
+    assert isinstance(error_of(stage.run_one(next, iter(()))), StopIteration)
+
+
+def test_a_plain_function_may_return_a_coroutine_or_a_generator_to_run(stage: Stage) -> None:
+    async def coroutine() -> str:
+        await asyncio.sleep(0)
+        return "coroutine"
+
+    def generator() -> Generator[Any, Any, str]:
+        yield
+        return "generator"
+
+    assert stage.run_one(lambda: coroutine()) == Returned("coroutine")
+    assert stage.run_one(lambda: generator()) == Returned("generator")
+
+
+def test_the_first_step_runs_inside_start(stage: Stage) -> None:
+    ran: list[str] = []
+
+    async def coroutine() -> None:
+        ran.append("coroutine")
+        await asyncio.sleep(0)
+
+    def generator() -> Generator[Any, Any, None]:
+        ran.append("generator")
+        yield
+
+    async def scene(stage: Stage) -> None:
+        for function in (coroutine, generator):
+            execution, done = stage.prepare(function)
+            seen = stage.loop.create_future()
+            stage.loop.call_soon(lambda e=execution, s=seen: (e.start(), s.set_result(list(ran))))
+            assert (await seen)[-1] == function.__name__
+            await done
+
+    stage.play(scene)
+
+
+def test_started_inside_a_task_it_runs_as_soon_as_that_task_waits(stage: Stage) -> None:
+    async def coroutine() -> bool:
+        return asyncio.current_task() is not None
+
+    async def scene(stage: Stage) -> Outcome:
+        execution, done = stage.prepare(coroutine)
+        execution.start()
+        assert not execution.is_done
+        return await done
+
+    assert stage.play(scene) == Returned(True)
+
+
+def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: Stage) -> None:
+    seen: list[tuple[object, object]] = []
+
+    def note() -> None:
+        seen.append((owner_now.get(), stage.interrupts._owner))
+
+    def generator() -> Generator[Any, Any, None]:
+        note()
+        yield
+        note()
+        yield 5
+        note()
+        yield inner()
+        note()
+
+    def inner() -> Generator[Any, Any, None]:
+        note()
+        yield asyncio.sleep(0)
+        note()
+
+    async def coroutine() -> None:
+        note()
+        await asyncio.sleep(0)
+        note()
+
+    async def scene(stage: Stage) -> None:
+        await asyncio.gather(
+            stage.run(generator, owner="one"),
+            stage.run(coroutine, owner="two"),
+            stage.run(note, owner="three"),
+        )
+        assert (owner_now.get(), stage.interrupts._owner) == (None, None)
+
+    stage.play(scene)
+    assert sorted({owner for owner, _ in seen}, key=str) == ["one", "three", "two"]
+    assert len(seen) == 9
+    assert all(current == owner for current, owner in seen)
+
+
+# --- what a yield means
+
+
+def test_a_yield_gives_back_values_calls_generators_and_awaits_awaitables(stage: Stage) -> None:
+    async def coroutine(x: int) -> int:
+        await asyncio.sleep(0)
+        return x
+
+    def called(x: int) -> Generator[Any, Any, int]:
+        return (yield x) + (yield coroutine(x))
+
+    class Late:
+        def __await__(self) -> Generator[Any, Any, str]:
+            yield from asyncio.sleep(0.001).__await__()
+            return "late"
+
+    def generator() -> Generator[Any, Any, list[Any]]:
+        loop = asyncio.get_running_loop()
+        done, later = loop.create_future(), loop.create_future()
+        done.set_result("done")
+        loop.call_later(0.001, later.set_result, "later")
+        got = []
+        for thing in (
+            5,
+            None,
+            "text",
+            coroutine(7),
+            called(4),
+            done,
+            later,
+            Late(),
+            [1],
+            asyncio.sleep(0, "slept"),
+        ):
+            got.append((yield thing))
+        return got
+
+    expected = [5, None, "text", 7, 8, "done", "later", "late", [1], "slept"]
+    assert stage.run_one(generator) == Returned(expected)
+
+
+def test_exceptions_travel_through_called_generators_and_awaited_coroutines(stage: Stage) -> None:
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("coroutine")
+
+    def called(fault: Any) -> Generator[Any, Any, Any]:
+        return (yield fault)
+
+    def bad() -> Generator[Any, Any, None]:
+        yield 1
+        raise ValueError("generator")
+
+    def generator() -> Generator[Any, Any, list[str]]:
+        loop = asyncio.get_running_loop()
+        future, cancelled, foreign = loop.create_future(), loop.create_future(), asyncio.new_event_loop()
+        future.set_exception(ValueError("future"))
+        cancelled.cancel()
+        caught = []
+        for fault in (failing(), called(failing()), bad(), future, cancelled, foreign.create_future()):
+            try:
+                yield called(fault)
+            except (ValueError, asyncio.CancelledError, RuntimeError) as error:
+                caught.append(str(error) or type(error).__name__)
+        foreign.close()
+        return caught
+
+    outcome = stage.run_one(generator)
+    assert isinstance(outcome, Returned)
+    assert outcome.value[:5] == ["coroutine", "coroutine", "generator", "future", "CancelledError"]
+    assert "another event loop" in outcome.value[5]
+
+
+def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: Stage) -> None:
+    turns: list[int] = []
+    count = 10 * IMMEDIATE_STEPS_MAX
+
+    def generator() -> Generator[Any, Any, None]:
+        asyncio.get_running_loop().call_soon(tick)
+        for _ in range(count):
+            yield 0
+        turns.append(-1)
+
+    def tick() -> None:
+        turns.append(1)
+        if turns[-2:] != [-1, 1] and len(turns) < count:
+            asyncio.get_running_loop().call_soon(tick)
+
+    assert stage.run_one(generator) == Returned(None)
+    assert turns.index(-1) >= 9
+
+
+def test_a_bare_yield_lets_others_run(stage: Stage) -> None:
+    order: list[str] = []
+
+    def generator(name: str) -> Generator[Any, Any, None]:
+        for _ in range(3):
+            order.append(name)
+            yield
+
+    async def scene(stage: Stage) -> None:
+        await asyncio.gather(stage.run(generator, "a"), stage.run(generator, "b"))
+
+    stage.play(scene)
+    assert order == ["a", "b"] * 3
+
+
+# --- asyncio in the first step
+
+
+def test_all_of_asyncio_works_in_the_first_step(stage: Stage) -> None:
+    async def one(x: int) -> int:
+        await asyncio.sleep(0.001)
+        return x
+
+    async def with_timeout() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(10)
+        except TimeoutError:
+            return "timeout"
+        return "none"
+
+    async def with_group() -> int:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(x)) for x in range(3)]
+        return sum(task.result() for task in tasks)
+
+    async def with_failing_group() -> int:
+        failed = 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.to_thread(int, "x"))
+                await asyncio.sleep(10)
+        except* ValueError as errors:
+            failed = len(errors.exceptions)
+        return failed
+
+    async def with_wait_for() -> int:
+        return await asyncio.wait_for(one(4), 5)
+
+    async def with_wait_for_timeout() -> str:
+        try:
+            await asyncio.wait_for(asyncio.sleep(10), 0.01)
+        except TimeoutError:
+            return "timeout"
+        return "none"
+
+    async def with_thread() -> int:
+        return await asyncio.to_thread(sum, [1, 2])
+
+    async def with_gather() -> list[int]:
+        return await asyncio.gather(one(1), one(2))
+
+    async def with_current() -> bool:
+        first = asyncio.current_task()
+        await asyncio.sleep(0)
+        return first is asyncio.current_task() and first in asyncio.all_tasks()
+
+    expected = {
+        with_timeout: "timeout",
+        with_group: 3,
+        with_failing_group: 1,
+        with_wait_for: 4,
+        with_wait_for_timeout: "timeout",
+        with_thread: 3,
+        with_gather: [1, 2],
+        with_current: True,
+    }
+    for function, value in expected.items():
+        assert stage.run_one(function) == Returned(value), function.__name__
+
+
+def test_a_tasks_own_cancel_stays_a_cancelled_error(stage: Stage) -> None:
+    async def coroutine() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            return task.cancelling()
+        return -1
+
+    assert stage.run_one(coroutine) == Returned(1)
+
+
+# --- interrupts of suspended functions
+
+
+def suspended_generator(caught: list[str]) -> Generator[Any, Any, str]:
+    try:
+        yield asyncio.get_running_loop().create_future()
+    except KeyboardInterrupt:
+        caught.append("generator")
+    yield asyncio.sleep(0.001)
+    return "saved"
+
+
+def generator_in_a_coroutine(caught: list[str]) -> Generator[Any, Any, str]:
+    try:
+        yield asyncio.sleep(10)
+    except KeyboardInterrupt:
+        caught.append("generator")
+    yield
+    return "saved"
+
+
+async def suspended_coroutine(caught: list[str]) -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        async with asyncio.timeout(10):
+            await asyncio.sleep(10)
+    except KeyboardInterrupt:
+        caught.append(f"coroutine {task.cancelling()}")
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0.001)
+    return "saved"
+
+
+@pytest.mark.parametrize("function", [suspended_generator, generator_in_a_coroutine, suspended_coroutine])
+def test_a_suspended_function_may_catch_the_interrupt_and_go_on(
+    stage: Stage, function: Callable[..., Any]
+) -> None:
+    caught: list[str] = []
+
+    async def scene(stage: Stage) -> Outcome:
+        execution, done = await stage.start(function, caught)
+        execution.interrupt()
+        execution.interrupt()
+        return await done
+
+    assert stage.play(scene) == Returned("saved")
+    assert caught in (["generator"], ["coroutine 0"])
+
+
+def test_an_interrupt_that_nobody_catches_is_the_outcome_and_spares_the_others(stage: Stage) -> None:
+    async def coroutine() -> str:
+        await asyncio.sleep(0.05)
+        return "through"
+
+    def generator() -> Generator[Any, Any, str]:
+        yield asyncio.sleep(0.05)
+        return "through"
+
+    async def scene(stage: Stage) -> list[Outcome]:
+        pairs = [
+            await stage.start(f, owner=f"{f.__name__} {n}") for n in range(2) for f in (coroutine, generator)
+        ]
+        for execution, _ in pairs[:2]:
+            execution.interrupt()
+        return await asyncio.gather(*(done for _, done in pairs))
+
+    outcomes = stage.play(scene)
+    assert [type(error_of(outcome)) for outcome in outcomes[:2]] == [KeyboardInterrupt] * 2
+    assert outcomes[2:] == [Returned("through")] * 2
+
+
+def test_the_interrupt_goes_to_the_innermost_generator(stage: Stage) -> None:
+    def inner(future: asyncio.Future[None]) -> Generator[Any, Any, str]:
+        try:
+            yield future
+        except TimeoutError:
+            return f"inner {future.cancelled()}"
+        return "none"
+
+    def outer() -> Generator[Any, Any, str]:
+        result: str = yield inner(asyncio.get_running_loop().create_future())
+        return result
+
+    async def scene(stage: Stage) -> Outcome:
+        execution, done = await stage.start(outer)
+        execution.interrupt(TimeoutError)
+        return await done
+
+    assert stage.play(scene) == Returned("inner True")
+
+
+def test_an_awaited_task_that_refuses_to_be_cancelled_does_not_swallow_the_interrupt(stage: Stage) -> None:
+    async def stubborn() -> str:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            pass
+        return "stubborn"
+
+    async def coroutine() -> str:
+        return await asyncio.create_task(stubborn())
+
+    async def scene(stage: Stage) -> Outcome:
+        execution, done = await stage.start(coroutine)
+        await asyncio.sleep(0)
+        execution.interrupt()
+        return await done
+
+    assert isinstance(error_of(stage.play(scene)), KeyboardInterrupt)
+
+
+def test_an_interrupt_before_the_start_means_that_the_function_is_never_called(stage: Stage) -> None:
+    ran: list[str] = []
+
+    async def scene(stage: Stage) -> Outcome:
+        execution, done = stage.prepare(lambda: ran.append("ran"))
+        execution.interrupt()
+        execution.start()
+        outcome = await done
+        execution.interrupt()
+        return outcome
+
+    assert isinstance(error_of(stage.play(scene)), KeyboardInterrupt)
+    assert ran == []
+
+
+# --- interrupts of running steps
+
+
+def busy() -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        pass
+
+
+@pytest.mark.parametrize("work", [busy, lambda: time.sleep(10)])
+def test_a_running_step_of_each_kind_is_interrupted(stage: Stage, work: Callable[[], None]) -> None:
+    def plain() -> None:
+        work()
+
+    def generator() -> Generator[Any, Any, None]:
+        yield
+        work()
+
+    async def coroutine() -> None:
+        work()
+
+    async def late_coroutine() -> None:
+        await asyncio.sleep(0)
+        work()
+
+    async def scene(stage: Stage, function: Callable[[], Any]) -> Outcome:
+        execution, done = stage.prepare(function, owner=function)
+
+        def ask() -> None:
+            until = time.monotonic() + 5
+            while not execution.interrupt_running() and time.monotonic() < until:
+                time.sleep(0.001)
+
+        in_thread_soon(ask)
+        stage.loop.call_soon(execution.start)
+        return await done
+
+    for function in (plain, generator, coroutine, late_coroutine):
+        began = time.monotonic()
+        outcome = stage.play(lambda stage, function=function: scene(stage, function))
+        assert isinstance(error_of(outcome), KeyboardInterrupt)
+        assert time.monotonic() - began < 5
+
+
+def test_a_builtin_as_the_task_is_interrupted(stage: Stage) -> None:
+    in_thread_soon(lambda: stage.interrupts.request("owner"))
+    assert isinstance(error_of(stage.run_one(time.sleep, 10)), KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("kind", ["generator", "coroutine", "in a coroutine"])
+def test_a_request_that_the_step_outran_is_thrown_in_where_it_is_suspended(stage: Stage, kind: str) -> None:
+    def ask() -> None:
+        # At the last bytecodes of the step, as far as anybody can tell: it is asked for and not raised.
+        stage.interrupts._asks[stage.interrupts.running] = KeyboardInterrupt
+
+    def generator() -> Generator[Any, Any, str]:
+        ask()
+        try:
+            yield asyncio.get_running_loop().create_future()
+        except KeyboardInterrupt:
+            return "caught"
+
+    async def coroutine() -> str:
+        ask()
+        try:
+            await asyncio.sleep(10)
+        except KeyboardInterrupt:
+            return "caught"
+        return "none"
+
+    def in_a_coroutine() -> Generator[Any, Any, str]:
+        result: str = yield coroutine()
+        return result
+
+    function = {"generator": generator, "coroutine": coroutine, "in a coroutine": in_a_coroutine}[kind]
+    assert stage.run_one(function) == Returned("caught")
+
+
+class FakeRuntime:
+    """What an exception at any bytecode would break; every entry is shielded."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
+        self.lock = threading.Lock()
+        self.sent = self.booked = 0
+        self.queue: deque[int] = deque(maxlen=64)
+
+    def send(self) -> None:
+        with self.interrupts.shielded, self.lock:
+            self.sent += 1
+            self.queue.append(self.sent)
+            self.booked += 1
+
+    def check(self) -> None:
+        assert not self.lock.locked()
+        assert self.sent == self.booked
+        assert not self.queue or self.queue[-1] == self.sent
+
+
+def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor_executions(
+    stage: Stage,
+) -> None:
+    rounds = 100
+    runtime = FakeRuntime(stage.interrupts)
+    chance = random.Random(11)
+    go: deque[tuple[Execution, float]] = deque()
+    over = threading.Event()
+
+    def plain() -> None:
+        while True:
+            runtime.send()
+
+    def generator() -> Generator[Any, Any, None]:
+        while True:
+            runtime.send()
+            yield 0
+            runtime.send()
+            yield
+
+    async def coroutine() -> None:
+        while True:
+            runtime.send()
+            runtime.send()
+            await asyncio.sleep(0)
+
+    def ask() -> None:
+        while not over.is_set():
+            if not go:
+                time.sleep(0)
+                continue
+            execution, delay = go.popleft()
+            until = time.perf_counter() + delay
+            while time.perf_counter() < until:
+                pass
+            while not execution.interrupt_running() and not execution.is_done:
+                time.sleep(0)
+
+    async def scene(stage: Stage) -> list[int]:
+        ended = [0, 0, 0]
+        for _ in range(rounds):
+            for kind, function in enumerate((generator,)*3):
+                execution, done = stage.prepare(function, owner=object())
+                go.append((execution, chance.random() * 2e-4))
+                stage.loop.call_soon(execution.start)
+                ended[kind] += isinstance(error_of(await done), KeyboardInterrupt)
+                runtime.check()
+        return ended
+
+    thread = threading.Thread(target=ask, daemon=True)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.00005)
+    try:
+        thread.start()
+        assert stage.play(scene) == [rounds] * 3
+    finally:
+        over.set()
+        sys.setswitchinterval(before)
+        thread.join(5)
+
+
+# --- what is left behind
+
+
+class Marker:
+    """Weakly referable, to see when it goes."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_waits_for_the_garbage_collector(stage: Stage, fails: bool) -> None:
+    def plain(marker: Marker) -> None:
+        if fails:
+            raise ValueError(marker)
+
+    def generator(marker: Marker) -> Generator[Any, Any, None]:
+        yield
+        yield coroutine(marker)
+
+    async def coroutine(marker: Marker) -> None:
+        plain(marker)
+
+    async def late_coroutine(marker: Marker) -> None:
+        await asyncio.sleep(0)
+        plain(marker)
+
+    async def scene(stage: Stage) -> list[str]:
+        left = []
+        for function in (plain, generator, coroutine, late_coroutine):
+            marker = Marker()
+            reference = weakref.ref(marker)
+            _, done = await stage.start(function, marker)
+            del marker, _
+            await done
+            del done
+            for _ in range(3):
+                await asyncio.sleep(0)
+            if reference() is not None:
+                left.append(function.__name__)
+        return left
+
+    gc.disable()
+    try:
+        assert stage.play(scene) == []
+    finally:
+        gc.enable()

@@ -1,0 +1,349 @@
+"""That an interrupt reaches the user's step which was asked for, and never the runtime's code."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import FunctionType
+
+import pytest
+
+from dispycos.actors.host.interrupts import Interrupts, enter_user_code
+
+ROUNDS = 3000
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    made = Interrupts()
+    made.install()
+    yield made
+    made.running = 0
+    made.uninstall()
+
+
+def in_thread(body: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    return thread
+
+
+def run_user_step(
+    interrupts: Interrupts, owner: object, function: Callable[[], object]
+) -> type[BaseException] | None:
+    """One step; what was given back by its end."""
+    interrupts.begin(owner)
+    try:
+        enter_user_code(function, (), {})
+    finally:
+        left = interrupts.end()
+    return left
+
+
+# In a module of the runtime, as the real one is: else the frame around begin() and end() would be the user's.
+run_step = FunctionType(run_user_step.__code__, {**globals(), "__name__": "dispycos.driver"})
+
+
+class FakeRuntime:
+    """Something that an exception at any bytecode would break."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
+        self.lock = threading.Lock()
+        self.sent = 0
+        self.booked = 0
+        self.queue: deque[int] = deque()
+
+    def send(self) -> None:
+        with self.interrupts.shielded, self.lock:
+            self.sent += 1
+            self.queue.append(self.sent)
+            self.booked += 1
+
+    def is_sound(self) -> bool:
+        return not self.lock.locked() and self.sent == self.booked == len(self.queue)
+
+    def repair(self) -> None:
+        if self.lock.locked():
+            self.lock.release()
+        self.sent = self.booked = 0
+        self.queue.clear()
+
+
+def interrupted_rounds(interrupts: Interrupts, runtime: FakeRuntime) -> tuple[int, int]:
+    """Steps that send until interrupted at a random moment: how many were, how many broke the runtime."""
+    chance = random.Random(7)
+    rounds = threading.Semaphore(0)
+    asked: list[bool] = []
+
+    def ask() -> None:
+        for _ in range(ROUNDS):
+            rounds.acquire()
+            until = time.perf_counter() + chance.random() * 2e-4
+            while time.perf_counter() < until:
+                pass
+            while not interrupts.request(runtime):
+                time.sleep(0)
+            asked.append(True)
+
+    def send_for_ever() -> None:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            runtime.send()
+
+    thread = in_thread(ask)
+    interrupted = broken = 0
+    for _ in range(ROUNDS):
+        rounds.release()
+        try:
+            run_step(interrupts, runtime, send_for_ever)
+        except KeyboardInterrupt:
+            interrupted += 1
+        if not runtime.is_sound():
+            broken += 1
+            runtime.repair()
+        runtime.queue.clear()
+        runtime.sent = runtime.booked = 0
+    thread.join(10)
+    return interrupted, broken
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.00005)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.timeout(50)
+@pytest.mark.usefixtures("quick_switches")
+def test_three_thousand_random_interrupts_break_nothing_in_a_shielded_runtime(interrupts: Interrupts) -> None:
+    assert interrupted_rounds(interrupts, FakeRuntime(interrupts)) == (ROUNDS, 0)
+
+
+@pytest.mark.timeout(50)
+@pytest.mark.usefixtures("quick_switches")
+def test_the_same_interrupts_break_a_runtime_that_is_not_shielded(interrupts: Interrupts) -> None:
+    class Unshielded(FakeRuntime):
+        def send(self) -> None:
+            with self.lock:
+                self.sent += 1
+                self.queue.append(self.sent)
+                self.booked += 1
+
+    assert interrupted_rounds(interrupts, Unshielded(interrupts))[1] > 0
+
+
+def test_an_interrupt_wakes_a_sleeping_step_within_50_ms(interrupts: Interrupts) -> None:
+    owner = object()
+    asked_at: list[float] = []
+
+    def ask() -> None:
+        while interrupts.running == 0:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        asked_at.append(time.monotonic())
+        assert interrupts.request(owner)
+
+    thread = in_thread(ask)
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, owner, lambda: time.sleep(10))
+    assert time.monotonic() - asked_at[0] < 0.05
+    thread.join(5)
+
+
+def test_a_c_function_called_as_the_task_itself_is_interrupted(interrupts: Interrupts) -> None:
+    owner = object()
+    timer = threading.Timer(0.05, interrupts.request, (owner,))
+    timer.start()
+    interrupts.begin(owner)
+    with pytest.raises(KeyboardInterrupt):
+        enter_user_code(time.sleep, (10,), {})
+    interrupts.end()
+    timer.join(5)
+
+
+def test_a_step_inside_the_standard_library_is_interrupted(interrupts: Interrupts) -> None:
+    owner = object()
+    timer = threading.Timer(0.05, interrupts.request, (owner,))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, owner, lambda: threading.Event().wait(10))
+    timer.join(5)
+
+
+def test_a_request_for_another_owner_or_an_ended_step_does_nothing(interrupts: Interrupts) -> None:
+    owner = object()
+    answers: list[bool] = []
+    number = interrupts.begin(owner)
+    thread = in_thread(lambda: answers.append(interrupts.request(object())))
+    thread.join(5)
+    interrupts.end()
+    assert not interrupts.request(owner)
+    interrupts.begin(owner)
+    thread = in_thread(lambda: answers.append(interrupts.request(owner, number)))
+    thread.join(5)
+    assert interrupts.end() is None
+    assert answers == [False, False]
+
+
+def test_what_came_too_late_to_be_raised_is_given_back_by_end(interrupts: Interrupts) -> None:
+    owner = object()
+
+    def ask_under_shield() -> None:
+        interrupts.enter()
+        in_thread(lambda: interrupts.request(owner, exception=TimeoutError)).join(5)
+        interrupts._depth = 0  # as if the step ended at this very moment
+
+    assert run_step(interrupts, owner, ask_under_shield) is TimeoutError
+    assert run_step(interrupts, owner, lambda: None) is None
+
+
+def test_a_nested_shield_raises_only_when_the_outermost_is_left(interrupts: Interrupts) -> None:
+    owner = object()
+    seen: list[str] = []
+
+    def step() -> None:
+        with interrupts.shielded:
+            with interrupts.shielded:
+                in_thread(lambda: interrupts.request(owner)).join(5)
+                seen.append("inner")
+            seen.append("between")
+        seen.append("after")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, owner, step)
+    assert seen == ["inner", "between"]
+
+
+def test_a_shield_in_another_thread_changes_nothing(interrupts: Interrupts) -> None:
+    owner = object()
+
+    def step() -> None:
+        in_thread(interrupts.enter).join(5)
+        in_thread(lambda: interrupts.request(owner)).join(5)
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, owner, step)
+
+
+def test_a_shield_held_beyond_the_end_of_a_step_is_noticed(interrupts: Interrupts) -> None:
+    interrupts.begin(self := object())
+    interrupts.enter()
+    with pytest.raises(AssertionError, match="beyond the end"):
+        interrupts.end()
+    assert run_step(interrupts, self, lambda: None) is None
+
+
+def test_runtime_code_without_a_shield_is_spared_and_a_nudge_raises_later(interrupts: Interrupts) -> None:
+    owner = object()
+    through: list[bool] = []
+    source = "def runtime_code(work, through):\n    work()\n    through.append(True)\n"
+    module: dict[str, object] = {"__name__": "dispycos.some.module"}
+    exec(compile(source, "/elsewhere/module.py", "exec"), module)
+    runtime_code = module["runtime_code"]
+    asking = threading.Thread(target=lambda: (time.sleep(0.05), interrupts.request(owner)), daemon=True)
+
+    def step() -> None:
+        asking.start()
+        runtime_code(asking.join, through)  # type: ignore[operator]
+        threading.Timer(0.05, interrupts.nudge).start()
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, owner, step)
+    assert through == [True]
+
+
+def test_an_interrupt_swallowed_in_a_finalizer_is_armed_again_once(interrupts: Interrupts) -> None:
+    owner = object()
+    caught: list[str] = []
+    stop = threading.Event()
+
+    def nudge() -> None:
+        while not stop.wait(0.01):
+            interrupts.nudge()
+
+    class Sleeper:
+        def __del__(self) -> None:
+            in_thread(lambda: interrupts.request(owner))
+            time.sleep(10)
+
+    def step() -> None:
+        sleeper = Sleeper()
+        try:
+            del sleeper
+            time.sleep(10)
+        except KeyboardInterrupt:
+            caught.append("here")
+
+    thread = in_thread(nudge)
+    assert run_step(interrupts, owner, step) is None
+    assert caught == ["here"]
+    stop.set()
+    thread.join(5)
+
+
+def test_an_unraisable_of_others_still_reaches_the_previous_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: heard.append(unraisable.exc_type))
+    interrupts = Interrupts()
+    interrupts.install()
+
+    class Faulty:
+        def __del__(self) -> None:
+            raise ValueError
+
+    try:
+        Faulty()
+        assert heard == [ValueError]
+    finally:
+        interrupts.uninstall()
+
+
+def test_ctrl_c_outside_of_any_step_reaches_the_program() -> None:
+    heard: list[str] = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append("before"))
+    try:
+        plain = Interrupts()
+        plain.install()
+        signal.raise_signal(signal.SIGINT)
+        plain.uninstall()
+        told = Interrupts(on_idle=lambda: heard.append("on_idle"))
+        told.install()
+        signal.raise_signal(signal.SIGINT)
+        told.uninstall()
+        signal.raise_signal(signal.SIGINT)
+        assert heard == ["before", "on_idle", "before"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_during_a_step_is_for_that_step(interrupts: Interrupts) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, self := object(), lambda: signal.raise_signal(signal.SIGINT))
+    assert self is not None
+
+
+def test_a_signal_that_arrives_after_its_step_is_no_ctrl_c() -> None:
+    heard: list[str] = []
+    interrupts = Interrupts(on_idle=lambda: heard.append("idle"))
+    interrupts.install()
+    owner = object()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        interrupts.begin(owner)
+        in_thread(lambda: interrupts.request(owner)).join(5)
+        left = interrupts.end()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    interrupts.uninstall()
+    assert (left, heard) == (KeyboardInterrupt, [])
+    assert signal.getsignal(signal.SIGINT) is not None
