@@ -214,10 +214,13 @@ class Feeding:
     def given_back(self, server: Server, tasks: Iterable[TaskId], now: float) -> list[NodeTask]:
         """A server answers a recall: these wait again, before all others; unknown ones are left out."""
         server.recalling = False
-        back = [task for id in tasks if (task := server.cpu.get(id)) is not None and not task.began]
+        back: list[NodeTask] = []
+        for id in tasks:
+            task = server.cpu.get(id)
+            if task is not None and not task.began:
+                del server.cpu[id]
+                back.append(task)
         for task in reversed(back):
-            if server.cpu.pop(task.id, None) is None:
-                continue  # named twice
             task.server = None
             task.since = now
             task.queue = server.cpu_queue if task.run.server else self._cpu_queue

@@ -120,7 +120,7 @@ async def _outcome_of(host: TaskHost, function: Callable[..., Any], args: tuple[
         await asyncio.wait([ended], timeout=GOODBYE_S)
         raise
     if isinstance(outcome, Raised):
-        raise outcome.exception
+        raise outcome.error
     return outcome.value
 
 

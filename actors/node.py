@@ -1,7 +1,7 @@
 """The node agent's brain: grants its one lease, has servers started, feeds them, and speaks for dead ones.
 
 The way of a task is short on purpose, for it is the hot path: `_on_run` puts it into the short queue, `drain`
-gives it to a server, `_on_done` keeps a copy of its outcome and passes the fact on. Then come the rare things:
+gives it to a server, `_on_done` keeps a copy of its outcome and passes the fact on. Rare things come after:
 leases, deaths, closing. The body calls the methods named after what happened in the world: peer_lost ...
 """
 
@@ -421,7 +421,8 @@ class Node:
                 self._effects.append(KillServer(place.number))
             else:
                 place.condemned = None
-                tenancy.feeding.restore(server)
+                if tenancy.closing is None:
+                    tenancy.feeding.restore(server)
 
     # --- the lease
 
@@ -620,6 +621,8 @@ class Node:
     def _bury(self, tenancy: Tenancy, place: Place, death: str, now: float) -> None:
         """Speaks for all that a dead server had, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
+        if server is not None:
+            place.gone_pid = server.pid
         if place.condemned is not None:
             death = f"{death}: {place.condemned.run.function} did not end within 5 s of its KeyboardInterrupt"
         back = [] if server is None else self._speak_for(tenancy, server, place.condemned, death, now)
@@ -743,7 +746,33 @@ class Node:
             if epoch in self._schedulers:
                 self._register(epoch)
 
+    def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
+        """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
+        self._now = now
+        if self.tenancy is not None:
+            self._close(self.tenancy, reason, now)
+            if self.tenancy is not None and self.tenancy.closing is not None:
+                self.tenancy.closing.kill_at = min(self.tenancy.closing.kill_at, now + kill_after)
+
     # --- what is told
+
+    @property
+    def served(self) -> int:
+        """Leases that have ended."""
+        return self._served
+
+    def say_status(self) -> str:
+        """For the operator: what each server does (spec 6.2, "status")."""
+        tenancy = self.tenancy
+        if tenancy is None:
+            return f"free; {self._served} clients served"
+        lines = [f"used by {tenancy.holder}; {self._served} clients served"]
+        for place in tenancy.places:
+            count = len(place.server.cpu) + len(place.server.io) if place.server is not None else 0
+            lines.append(
+                f"  {place.name}: {count} tasks" if place.server is not None else f"  {place.name}: not up"
+            )
+        return "\n".join(lines)
 
     def availability(self, available: Availability, now: float) -> None:
         self._now = now
@@ -776,8 +805,8 @@ class Node:
         if tenancy is not None:
             client = tenancy.client.name
             servers = [report(place.server, now) for place in tenancy.places if place.server is not None]
-        report = NodeReport(self._described(), client, servers, self._served, self._insecure)
-        self._effects.append(Send(Envelope(envelope.sender, self.address, report, envelope.correlation)))
+        answer = NodeReport(self._described(), client, servers, self._served, self._insecure)
+        self._effects.append(Send(Envelope(envelope.sender, self.address, answer, envelope.correlation)))
 
     def _send(self, to: Address, message: Message) -> None:
         self._effects.append(Send(Envelope(to, self.address, message)))

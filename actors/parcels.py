@@ -73,8 +73,7 @@ class ClientParcels:
 
     def __init__(self, components: Iterable[Any] = ()) -> None:
         self.snapshot = Snapshot.of_main()
-        self._names: list[str] = []
-        self._modules: list[str] = []
+        self._code: list[Any] = []
         self._files: list[Path] = []
         if isinstance(components, str | os.PathLike) or not isinstance(components, Iterable):
             components = [components]
@@ -87,13 +86,8 @@ class ClientParcels:
             if not path.is_file():
                 raise FileNotFoundError(f"components[{number}]: no such file: {path} (in {Path.cwd()})")
             self._files.append(path)
-        elif isinstance(component, ModuleType):
-            self._modules.append(component.__name__)
-        elif inspect.isroutine(component) or inspect.isclass(component):
-            if component.__module__ == "__main__":
-                self._names.append(component.__qualname__.partition(".")[0])
-            else:
-                self._modules.append(component.__module__)
+        elif isinstance(component, ModuleType) or inspect.isroutine(component) or inspect.isclass(component):
+            self._code.append(component)
         else:
             raise TypeError(
                 f"components[{number}] must be a function, a class, a module or the path of a file, not {type(component).__name__}"
@@ -135,6 +129,6 @@ class ClientParcels:
 
     def components(self) -> Components:
         bundle = None
-        if self._names or self._modules:
-            bundle = self.snapshot.answer(CodeRequest(names=self._names, modules=self._modules))
+        if self._code:
+            bundle = self.snapshot.answer(self.snapshot.request_for(self._code))
         return Components(bundle, [FileComponent(path.name, path.read_bytes()) for path in self._files])

@@ -31,7 +31,7 @@ from .placement import (
     cpu_level,
     io_level,
     recall_count,
-    room_on_level,
+    room_ahead,
 )
 from .registry import CREDIT, Alarm, Client, Registry, Server, Site, Task
 
@@ -293,7 +293,8 @@ class Dispatch:
             site = self.cpu.first_below(FULL)
             if site is None:
                 return
-            count = min(room_on_level(len(site.servers), site.slow, site.fast), len(fast))
+            room = room_ahead(len(site.servers), site.slow, site.fast, len(self.cpu.level_of) == 1)
+            count = min(room, len(fast))
             for _ in range(count):
                 self._give(fast.popleft(), site, True)
             site.fast += count

@@ -32,6 +32,7 @@ NODES_MAX: Final = 10_000
 NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is gone
 IDLE_PULSE_S: Final = 10.0  # the pulse while no client says another
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
+FORGET_AFTER_S: Final = 3600.0  # a node that was given up may come back within this time
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
 
 
@@ -94,7 +95,8 @@ class Leasing:
 
     def node_up(self, node: Node, now: float) -> None:
         node.away = False
-        self.registry.alarms.cancel(Alarm.NODE_SILENT, node.epoch)
+        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN):
+            self.registry.alarms.cancel(alarm, node.epoch)
         if node.site is not None:
             self.dispatch.touch(node.site)
             self._tell_node(node.site, Status.NodeResumed, "its link is up again")
@@ -102,7 +104,18 @@ class Leasing:
             self._offer(node, self.registry.active, now, settle=self.held)
 
     def on_node_silent(self, epoch: int, now: float) -> None:
-        self.node_gone(self.registry.nodes[epoch], f"nothing was heard of it for {self._node_patience():g} s")
+        """Given up, but not forgotten: it may live behind a broken link, and has to close when that heals."""
+        node = self.registry.nodes[epoch]
+        self.registry.alarms.set(Alarm.NODE_FORGOTTEN, epoch, now + FORGET_AFTER_S)
+        if node.site is not None:
+            self._site_gone(node, OutcomeKind.LOST, f"was silent for {self._node_patience():g} s")
+            assert node.lease is not None
+            if node.state is not NodeState.CLOSING:
+                node.turn(NodeState.CLOSING)
+                self.out.send(node.address, Close(node.lease, terminate=True))
+
+    def on_node_forgotten(self, epoch: int, now: float) -> None:
+        self.node_gone(self.registry.nodes[epoch], "it was silent for too long")
 
     def _node_patience(self) -> float:
         active = self.registry.active
@@ -113,7 +126,7 @@ class Leasing:
         self._settled(node)
         if node.site is not None:
             self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_DECLINED):
+        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN, Alarm.NODE_DECLINED):
             self.registry.alarms.cancel(alarm, node.epoch)
         for client in self.registry.clients.values():
             client.warned.discard(node.epoch)
@@ -179,8 +192,8 @@ class Leasing:
 
     def _offer(self, node: Node, client: Client, now: float, *, settle: bool) -> None:
         """Open the node for the client, if it suits; `settle`: schedule() waits for it."""
-        if client.state is not ClientState.ACTIVE or node.away:
-            return
+        if client.state is ClientState.CLOSING or node.away:
+            return  # one that finishes still needs nodes for its waiting tasks
         if node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return

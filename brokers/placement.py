@@ -91,10 +91,13 @@ def cpu_level(servers: int, slow: int, fast: int) -> int:
     return min(FULL, STEPS + (fast - takers) // takers)
 
 
-def room_on_level(servers: int, slow: int, fast: int) -> int:
-    """How many short tasks bring such a node (all servers busy) to its next level."""
+def room_ahead(servers: int, slow: int, fast: int, alone: bool) -> int:
+    """How many short tasks such a node (all servers busy) takes in a row.
+
+    As many as bring it to its next level, so that all stay even; to its limit, if there is no other node.
+    """
     takers = servers - slow
-    return takers - fast % takers
+    return takers * (1 + AHEAD_MAX) - fast if alone else takers - fast % takers
 
 
 def ahead_of(servers: int, slow: int, fast: int) -> int:

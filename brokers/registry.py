@@ -33,7 +33,8 @@ class Client:
     away: bool = False
     lease: Lease | None = None
     standing: tuple[int, str] | None = None  # what it was told last: its position, and who has the cluster
-    lost: bool = False  # it will not be back, so nothing is said to it any more
+    lost: bool = False  # its process is gone: nothing is said to it any more
+    parting: str = ""  # why it lost the cluster, if it did not ask to leave
     discovered: set[int] = field(default_factory=set)  # epochs of the nodes that it was told of
     warned: set[int] = field(default_factory=set)  # epochs of the nodes that it was told it does not get
     unsettled: set[int] = field(default_factory=set)  # epochs of the nodes that Settled waits for
@@ -133,6 +134,7 @@ class Alarm(Enum):
     CLIENT_ALONE = auto()
     CLOSE_OVERDUE = auto()
     NODE_SILENT = auto()
+    NODE_FORGOTTEN = auto()
     NODE_UNSETTLED = auto()
     NODE_DECLINED = auto()
     REBALANCE = auto()

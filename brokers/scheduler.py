@@ -105,6 +105,7 @@ class Scheduler:
             Alarm.CLIENT_ALONE: self._client_alone,
             Alarm.CLOSE_OVERDUE: self.leasing.on_close_overdue,
             Alarm.NODE_SILENT: self.leasing.on_node_silent,
+            Alarm.NODE_FORGOTTEN: self.leasing.on_node_forgotten,
             Alarm.NODE_UNSETTLED: self.leasing.on_node_unsettled,
             Alarm.NODE_DECLINED: self.leasing.on_node_declined,
             Alarm.REBALANCE: lambda about, now: self.dispatch.rebalance(now),
@@ -182,7 +183,8 @@ class Scheduler:
         self._now = now
         client = self.registry.clients.get(epoch)
         if client is not None:
-            self._client_gone(client)
+            client.lost = True
+            self._client_gone(client, "its process ended")
         node = self.registry.nodes.get(epoch)
         if node is not None:
             self.leasing.node_gone(node, "its process ended")
@@ -224,15 +226,17 @@ class Scheduler:
                 client.turn(ClientState.FINISHING)
 
     def _client_silent(self, epoch: int, now: float) -> None:
-        self._client_gone(self.registry.clients[epoch])
+        """It is told all the same: should its link heal, it learns what became of it."""
+        self._client_gone(self.registry.clients[epoch], f"nothing was heard of it for {CLIENT_PATIENCE_S:g} s")
 
-    def _client_gone(self, client: Client) -> None:
-        self.out.log("warning", f"{client.title} is gone")
-        client.lost = True
+    def _client_gone(self, client: Client, why: str) -> None:
+        self.out.log("warning", f"{client.title} is gone: {why}")
         if client.state is ClientState.QUEUED:
+            self.out.tell(client, Released(why))
             self._remove(client)
             return
         client.terminate = True
+        client.parting = why
         if client.state is ClientState.ACTIVE:
             client.turn(ClientState.FINISHING)
 
@@ -294,7 +298,7 @@ class Scheduler:
         """Nothing of it is left but its place."""
         self.leasing.forgive_all()
         self.registry.paces.clear()
-        self.out.tell(client, Released("its process is gone" if client.lost else ""))
+        self.out.tell(client, Released(client.parting))
         client.turn(ClientState.GONE)
         self.registry.active = None
         self._remove(client)

@@ -1,4 +1,4 @@
-"""The command `dispycos`: builds subcommands from the table of options; puts failures into words and codes."""
+"""The command `dispycos`: subcommands from the table of options; failures put into words and exit codes."""
 
 from __future__ import annotations
 
@@ -47,9 +47,12 @@ def run(arguments: Sequence[str]) -> int:
     """Runs a command line and returns the exit code; what goes wrong is one or two lines on stderr."""
     invocation = Invocation()
     try:
-        code = dispycos.main(list(arguments), prog_name="dispycos", standalone_mode=False, obj=invocation)
+        with dispycos.make_context("dispycos", list(arguments), obj=invocation) as context:
+            code = dispycos.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as end:  # --help and --version
+        return end.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -64,8 +67,6 @@ def _explain(invocation: Invocation, error: Exception) -> int:
         traceback.print_exception(error)
     match error:
         case click.ClickException():
-            if isinstance(error, click.UsageError) and error.ctx:
-                invocation.command = error.ctx.command_path
             text, code = f"{error.format_message()}\nsee: {invocation.command} --help", error.exit_code
         case Failure():
             text, code = str(error), error.exit_code
@@ -83,7 +84,23 @@ def _normalized(aliases: dict[str, str]) -> Callable[[str], str]:
     return lambda name: aliases.get(canonical(name), canonical(name))
 
 
-def _build(command: Command, path: str) -> click.Command:
+class _Named(click.Command):
+    """Notes its name before its options are read: what is wrong with them is said in its name."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        invocation = parent.find_object(Invocation) if parent is not None else None
+        if parent is not None and invocation is not None:
+            invocation.command = f"{parent.command_path} {info_name}"
+        return super().make_context(info_name, args, parent, **extra)
+
+
+class _NamedGroup(_Named, click.Group):
+    """Named like a command."""
+
+
+def _build(command: Command) -> click.Command:
     aliases = {alias: option.name for option in command.options for alias in option.aliases}
     parameters: list[click.Parameter] = [_parameter(command, option) for option in command.options]
     if command.has_config:
@@ -91,10 +108,10 @@ def _build(command: Command, path: str) -> click.Command:
             click.Option(["--config"], metavar="FILE", help="Read options from this TOML file."),
             click.Option(["--save_config"], metavar="FILE", help="Write the options given to FILE and exit."),
         ]
-    return click.Command(
+    return _Named(
         command.name,
         params=parameters,
-        callback=_callback(command, path),
+        callback=_callback(command),
         help=command.help,
         hidden=command.is_hidden,
         context_settings={
@@ -121,10 +138,9 @@ def _parameter(command: Command, option: Option) -> click.Option:
     )
 
 
-def _callback(command: Command, path: str) -> Callable[..., int]:
+def _callback(command: Command) -> Callable[..., int]:
     def call(**given: Any) -> int:
         invocation = click.get_current_context().find_object(Invocation) or Invocation()
-        invocation.command = path
         invocation.is_debug |= bool(given.get("debug"))
         settings = _settings(command, given)
         if settings is None:
@@ -186,9 +202,9 @@ def _group() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in COMMANDS:
-        group.add_command(_build(command, f"dispycos {command.name}"))
-    secret = click.Group("secret", help="The secret that lets processes of a cluster trust each other.")
-    secret.add_command(_build(SECRET_SHOW, "dispycos secret show"))
+        group.add_command(_build(command))
+    secret = _NamedGroup("secret", help="The secret that lets processes of a cluster trust each other.")
+    secret.add_command(_build(SECRET_SHOW))
     group.add_command(secret)
     return group
 

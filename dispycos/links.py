@@ -16,7 +16,8 @@ NODE_ROLE: Final = "node"
 SCHEDULER_ROLE: Final = "scheduler"
 SERVER_ROLE: Final = "server"
 CLIENT_ROLE: Final = "client"
-ROLES: Final = frozenset((NODE_ROLE, SCHEDULER_ROLE, SERVER_ROLE, CLIENT_ROLE))
+VIEWER_ROLE: Final = "viewer"
+ROLES: Final = frozenset((NODE_ROLE, SCHEDULER_ROLE, SERVER_ROLE, CLIENT_ROLE, VIEWER_ROLE))
 RELAYS: Final = frozenset((NODE_ROLE, SCHEDULER_ROLE))
 
 

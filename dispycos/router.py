@@ -211,6 +211,7 @@ class Router:
             self._topology.disconnect(older)
             older.is_ready = False
             self._dismiss(older, now)
+            self._tell_flows(older)
         self._schedule_link(link)
         self._events.append(LinkReady(link.number, link.epoch, hello.about, link.role))
         if self.role == NODE_ROLE and link.role == SERVER_ROLE:
@@ -471,10 +472,27 @@ class Router:
     def unreachable(self, epoch: int) -> bool:
         return not self.is_reachable(epoch)
 
+    def is_linked(self, epoch: int) -> bool:
+        """True while there is a direct link to this runtime."""
+        return self._topology.direct(epoch) is not None
+
+    @property
+    def is_quiet(self) -> bool:
+        """True when everything sent to anybody who can be reached is confirmed."""
+        return not any(peer.is_reachable and peer.link is not None and peer.session.is_busy() for peer in self._peers.values())
+
     def has_backlog(self, epoch: int) -> bool:
         """True while messages for this peer wait for credit or a route."""
         peer = self._peers.get(epoch)
         return peer is not None and peer.session.has_backlog()
+
+    def busy_peers(self) -> list[int]:
+        """Those with whom something is unconfirmed, unsent or unanswered."""
+        return [epoch for epoch, peer in self._peers.items() if peer.session.is_busy()]
+
+    def neighbours(self) -> list[int]:
+        """Those to whom a direct link is ready."""
+        return [link.epoch for link in self._topology if link.is_ready]
 
     def _meet(self, epoch: int) -> _Peer:
         if len(self._peers) >= SESSIONS_MAX:
@@ -618,8 +636,8 @@ class Router:
 
     @property
     def has_outgoing(self) -> bool:
-        """True while blocks wait to be taken by the body."""
-        return bool(self._topology.busy)
+        """True while there is a reason to call `take_outgoing`."""
+        return bool(self._topology.busy or self._farewells)
 
     def take_outgoing(self) -> list[tuple[int, list[Buffer]]]:
         """ZeroMQ messages to send: link, frames. What is closed after them becomes an event only now."""

@@ -26,7 +26,7 @@ from .protocol.envelope import Envelope
 from .router import CloseLink, Event, LinkLost, LinkReady, LinkRefused, Router
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox
-from .transport.security import Keys
+from .transport.security import SECRET_REMEDY, Keys
 
 log = logging.getLogger("dispycos")
 
@@ -149,6 +149,10 @@ class Runtime:
             self._transmit()
             self.mailbox.after_sends()
 
+    def is_linked(self, epoch: int) -> bool:
+        """Whether there is a direct link to this runtime, whoever dialled it."""
+        return self.router.is_linked(epoch)
+
     def is_own_thread(self) -> bool:
         return threading.get_ident() == self._thread
 
@@ -159,16 +163,18 @@ class Runtime:
         with self.lock:
             return self.mailbox.listen(endpoint, role=self.role)
 
-    def dial(self, endpoints: Sequence[str], *, uplink: bool = False, keep: bool = True) -> Dialler:
+    def dial(
+        self, endpoints: Sequence[str], *, uplink: bool = False, keep: bool = True, foreign_key: bytes | None = None
+    ) -> Dialler:
         """Hold a link to the process that listens at these endpoints (all of them its own; the first to answer is kept)."""
-        dialler = Dialler(self, endpoints, uplink=uplink, keep=keep)
+        dialler = Dialler(self, endpoints, uplink=uplink, keep=keep, foreign_key=foreign_key)
         dialler.start()
         return dialler
 
     def open_link(self, endpoint: str, dialler: Dialler) -> int:
         """For Dialler: one attempt."""
         with self.lock:
-            link = self.mailbox.dial(endpoint, role=self.role)
+            link = self.mailbox.dial(endpoint, role=self.role, foreign_key=dialler.foreign_key)
             self._diallers[link] = dialler
             return link
 
@@ -194,6 +200,9 @@ class Runtime:
 
     def on_message(self, link: int, frames: Sequence[Buffer]) -> None:
         self.router.receive(link, frames, self._now)
+
+    def on_stranger(self, address: str, reason: str) -> None:
+        self.on_refused(f"refused {address}: {reason}; {SECRET_REMEDY}")
 
     # --- the turn ---
 

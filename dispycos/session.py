@@ -224,6 +224,9 @@ class Session:
     def is_in_flight(self) -> bool:
         return bool(self._out.flight or self._bulk.flight)
 
+    def is_busy(self) -> bool:
+        return self._asked or self.is_in_flight() or self.has_backlog()
+
     def pump(self, now: float, bulk_room: int) -> None:
         """Sends what credit allows, messages first; then the ack, if nothing carried it."""
         if self.sid:

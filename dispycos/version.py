@@ -8,9 +8,10 @@ import sys
 from functools import cache
 from importlib import metadata
 
+from .protocol.control import PROTOCOL
 from .protocol.envelope import About
 
-PROTOCOL = (1, 1)  # the oldest and the newest wire format spoken here
+FRAME_MAX = 256 * 1024 + 4 * 1024
 
 
 @cache
@@ -20,3 +21,16 @@ def release() -> str:
         return metadata.version("dispycos")
     except metadata.PackageNotFoundError:
         return "0+checkout"
+
+
+def about(name: str) -> About:
+    """What a runtime of this build tells of itself."""
+    return About(
+        protocol=PROTOCOL,
+        version=release(),
+        python=(sys.version_info[0], sys.version_info[1]),
+        pickle=pickle.HIGHEST_PROTOCOL,
+        platform=platform.platform(),
+        max_frame=FRAME_MAX,
+        name=name,
+    )

@@ -89,6 +89,7 @@ def test_environment_and_file_count_and_a_file_is_written(
 MISUSES = [
     (["node", "--bogus"], "No such option", "dispycos node --help"),
     (["bogus"], "No such command", "dispycos --help"),
+    (["secret", "bogus"], "No such command", "--help"),
     (["node", "extra"], "unexpected extra argument", "dispycos node --help"),
     (["node", "--cpus"], "requires an argument", "dispycos node --help"),
     (["node", "-u", "51347"], "mDNS", "--peer"),

@@ -54,7 +54,7 @@ BAD = [
     (config.parse_port_range, ["5-3", "0-5", "1-", "-", "1-2-3", "1-70000"]),
     (config.parse_seconds, ["-1", "nan", "inf", "1e9", "", "5 days"]),
     (config.parse_size, ["-1", "10 q", "m", "999999999999999t"]),
-    (config.parse_name, ["", " ", "a/b", "..", "-x", "a b", "x" * 64, "a\n", "a:b", "*"]),
+    (config.parse_name, ["", " ", "a/b", "..", "-x", "a b", "x" * 64, "a\nb", "a:b", "*"]),
     (config.parse_time_of_day, ["24:00", "7", "7:5", "17:60", "17:00:00"]),
     (config.parse_path, ["", "a\0b"]),
     (config.parse_host, ["", "a b", "300.1.1.1", "1.2.3", "::g", "http://x", "x" * 300, "[::1"]),

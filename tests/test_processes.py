@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import random
 import signal
@@ -86,8 +87,7 @@ def tell_place(argument: bytes) -> None:
 
 
 def tell_random(argument: bytes) -> None:
-    numpy = pytest.importorskip("numpy")
-    print(random.random(), numpy.random.random())
+    print(random.random(), importlib.import_module("numpy.random").random())
 
 
 def tell_length(argument: bytes) -> None:
@@ -129,7 +129,7 @@ def start_child_in_group(argument: bytes) -> None:
 
 def import_numpy(argument: bytes) -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    pytest.importorskip("numpy")
+    importlib.import_module("numpy.random")  # numpy alone would import it in each server
 
 
 def leave_thread(argument: bytes) -> None:
@@ -305,6 +305,8 @@ def test_a_server_runs_in_its_folder_with_its_environment_in_a_session_of_its_ow
 
 
 def test_servers_draw_different_random_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+
     async def scenario(agent: Agent) -> None:
         zygote = await agent.zygote(setup=f"{HERE}:import_numpy")
         for number in (1, 2):
@@ -471,6 +473,25 @@ def test_a_template_that_cannot_import_says_why(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_an_agent_whose_callback_raises_loses_no_process(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        complaints: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: complaints.append(str(context["exception"]))
+        )
+
+        def refuse(certificate: ServerExit) -> None:
+            raise ValueError("not now")
+
+        agent.tree._on_exit = refuse
+        zygote = await agent.zygote()
+        for code in (b"1", b"2"):
+            assert (await agent.run(zygote, exit_with, code)).code == int(code)
+        await wait_until(lambda: complaints == ["not now", "not now"])
+
+    with_agent(tmp_path, scenario)
+
+
 # --- the setup ----------------------------------------------------------------------------------------------
 
 
@@ -515,6 +536,26 @@ def test_a_setup_that_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None
         await wait_until(lambda: not exists(int(note.read_text())))
 
     with_agent(tmp_path, scenario)
+
+
+def test_an_agent_ends_at_once_while_its_template_still_imports(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(600)")
+        sys.path.insert(0, str(tmp_path))
+        try:
+            template = Template.spawn(["slow_to_import"])
+        finally:
+            sys.path.remove(str(tmp_path))
+        loop = asyncio.get_running_loop()
+        tree = ProcessTree(template, loop, lambda ended: None, lambda server, stream, data: None)
+        waiting = asyncio.create_task(tree.start_zygote(ZygoteSpec("lease", str(tmp_path))))
+        await asyncio.sleep(0)
+        await within(tree.close())
+        with pytest.raises(TemplateLost):
+            await waiting
+        assert not exists(template.pid)
+
+    asyncio.run(scenario())
 
 
 def test_an_agent_that_ends_starts_nothing_more(tmp_path: Path) -> None:
@@ -632,6 +673,7 @@ class Program:
         assert self.process.stdout is not None
         self.family = [psutil.Process(int(pid)) for pid in self.process.stdout.readline().split()]
         assert len(self.family) == 5
+        self.zygote = self.family[1]
         try:
             self.daemon = self._wait_for_daemon()
         except BaseException:
@@ -658,18 +700,32 @@ class Program:
         self.process.stdout.close()
 
 
+def still_alive(family: list[psutil.Process]) -> list[psutil.Process]:
+    _, alive = psutil.wait_procs(family, timeout=5)
+    return [process for process in alive if is_alive(process.pid)]
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_an_agent_that_is_killed_leaves_nobody_behind(tmp_path: Path, frozen: bool) -> None:
-    """Also when its servers are stopped and so could not end themselves."""
+    """Also when template and servers are stopped, and so could not end themselves."""
     program = Program(tmp_path)
     try:
-        family = [*program.family, program.daemon]
-        if frozen:
-            for process in program.family[2:]:
+        for process in program.family if frozen else []:
+            if process != program.zygote:
                 process.suspend()
         program.process.kill()
-        _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
-        assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+        assert still_alive([*program.family, program.daemon]) == []
+    finally:
+        program.end()
+
+
+def test_servers_end_although_agent_and_zygote_are_killed_together(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    try:
+        program.process.send_signal(signal.SIGSTOP)  # so that it does not end them itself
+        program.zygote.kill()
+        program.process.kill()
+        assert still_alive(program.family) == []
     finally:
         program.end()
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dispycos.errors import DispycosError, TaskLost, TaskTerminated
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import TASKS, Address
+from dispycos.protocol.addresses import FIRST_TASK, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
 from dispycos.runtime import Runtime
@@ -229,7 +229,7 @@ class TaskHost:
         self.records: Records | None = None
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
         self.cells: dict[int, Cell] = {}
-        self._numbers = TASKS
+        self._numbers = FIRST_TASK
         self._correlations = 0
         self._calls: dict[
             int, tuple[int, Callable[[Envelope | None], None]]
@@ -630,7 +630,7 @@ def current_cell() -> Cell | None:
 def settle(future: asyncio.Future[Any], outcome: Outcome) -> None:
     """Complete a local task's future. A KeyboardInterrupt becomes TaskTerminated: as itself it would end the loop."""
     if isinstance(outcome, Raised):
-        error = outcome.exception
+        error = outcome.error
         if isinstance(error, KeyboardInterrupt):
             error = TaskTerminated("the task was terminated")
         elif isinstance(error, StopIteration | asyncio.CancelledError) or not isinstance(error, Exception):

@@ -8,7 +8,7 @@ steps, lets no KeyboardInterrupt or SystemExit out (either would end the loop an
 of the process), and turns our own cancel() of that Task into the exception that was asked for, while a
 cancel() of the user's stays a CancelledError.
 
-Everything here is called on the loop, in the main thread; only `interrupt_running` may be called from any
+Everything here is called on the loop, in the main thread; only the interrupts may be called from any
 thread.
 """
 
@@ -30,6 +30,7 @@ from .interrupts import Interrupts, enter_user_code
 
 IMMEDIATE_STEPS_MAX = 64  # resumptions of a generator in one turn of the loop ...
 IMMEDIATE_S = 0.005  # ... and for how long it may go on with them
+INTERRUPT_ATTEMPTS_MAX = 16
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -45,6 +46,7 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 Outcome = Returned | Raised
+Asked = list[type[BaseException]]
 
 
 class Execution:
@@ -52,6 +54,7 @@ class Execution:
 
     __slots__ = (
         "_args",
+        "_asked",
         "_context",
         "_due",
         "_error",
@@ -87,6 +90,7 @@ class Execution:
         self._interrupts = interrupts
         self._context = context
         self._on_done: Callable[[Outcome], None] | None = on_done
+        self._asked: Asked = []  # by interrupt() in any thread; the next step takes it, or _wake
         self._due: type[BaseException] | None = None  # to be thrown in at the next resumption
         self._generators: list[Generator[Any, Any, Any]] = []  # the called ones above their callers
         self._value: Any = None  # what goes into the innermost generator next ...
@@ -106,8 +110,26 @@ class Execution:
             self._loop.call_soon(self._call)
 
     def interrupt(self, exception: type[BaseException] = KeyboardInterrupt) -> None:
-        """Raise `exception` in the running step, else where the function is suspended, soon."""
-        if self._on_done is None or self.interrupt_running(exception) or self._due is not None:
+        """From any thread: raise `exception` in the running step, else where the function is suspended, soon."""
+        if self._on_done is None or self._asked or self._due is not None:
+            return
+        # First asked, then looked: a step that begins between the two looks after it has begun, so one of the two
+        # sees the other, and pop() decides which. Without that a long step could begin before _wake has its turn.
+        for _ in range(INTERRUPT_ATTEMPTS_MAX):
+            self._asked.append(exception)
+            if not self._interrupts.is_running(self._owner):
+                break
+            if take(self._asked) is None or self.interrupt_running(exception):
+                return
+        else:
+            self._asked.append(exception)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        """Throw in what was asked for and not taken by a step."""
+        exception = take(self._asked)
+        if exception is None or self._on_done is None:
             return
         if self._stepper is not None:
             self._stepper.interrupt(exception)
@@ -120,7 +142,7 @@ class Execution:
             self._loop.call_soon(self._advance)
 
     def interrupt_running(self, exception: type[BaseException] = KeyboardInterrupt) -> bool:
-        """From any thread: raise it in the running step. False when none runs: interrupt() on the loop."""
+        """From any thread: raise it in the running step; False, and nothing done, when none runs."""
         return self._interrupts.request(self._owner, exception=exception)
 
     # -- the first step
@@ -128,10 +150,13 @@ class Execution:
     def _call(self) -> None:
         function, args, kwargs = self._function, self._args, self._kwargs
         self._function, self._args, self._kwargs = None, (), {}
-        if self._due is not None or function is None:
-            self._finish(Raised((self._due or KeyboardInterrupt)()))
-            return
+        assert function is not None
         self._interrupts.begin(self._owner)
+        due = self._due or take(self._asked)
+        if due is not None:
+            self._interrupts.end()
+            self._finish(Raised(due()))
+            return
         try:
             result = self._context.run(enter_user_code, function, args, kwargs)
         except BaseException as error:  # the edge of user code
@@ -170,10 +195,11 @@ class Execution:
     def _step(self) -> bool:
         """One resumption; whether the next can follow at once."""
         value, error, self._value, self._error = self._value, self._error, None, None
-        if self._due is not None:
-            error, self._due = self._due(), None
         generator = self._generators[-1]
         self._interrupts.begin(self._owner)
+        due, self._due = self._due or take(self._asked), None
+        if due is not None:
+            error = due()
         try:
             if error is None:
                 yielded = self._context.run(generator.send, value)
@@ -247,17 +273,16 @@ class Execution:
     def _await(self, awaitable: Awaitable[Any], on_done: Callable[[Outcome], None]) -> bool:
         """Run it in a Task; whether it was done in its first step, which only a yield may go on from."""
         coroutine = awaitable if isinstance(awaitable, Coroutine) else _awaiting(awaitable)
-        stepper = Stepper(coroutine, self._owner, self._loop, self._interrupts, on_done)
+        stepper = Stepper(coroutine, self._owner, self._loop, self._interrupts, self._asked, on_done)
         due, self._due = self._due, None
         self._stepper = stepper
-        outcome = stepper.start(self._context, due)
-        if outcome is None:
+        if not stepper.start(self._context, due):
             return False
         self._stepper = None
         if self._generators:
-            self._resume_with(outcome)
+            self._resume_with(stepper.take_outcome())
             return True
-        on_done(outcome)
+        on_done(stepper.take_outcome())
         return False
 
 
@@ -265,9 +290,11 @@ class Stepper(Coroutine[Any, Any, Any]):
     """What the asyncio.Task of a user's coroutine runs; Execution makes it."""
 
     __slots__ = (
+        "_asked",
         "_coroutine",
         "_due",
         "_interrupts",
+        "_is_cancelling",
         "_is_started",
         "_loop",
         "_on_done",
@@ -282,8 +309,10 @@ class Stepper(Coroutine[Any, Any, Any]):
         owner: object,
         loop: AbstractEventLoop,
         interrupts: Interrupts,
+        asked: Asked,
         on_done: Callable[[Outcome], None],
     ) -> None:
+        self._asked = asked
         self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self._owner = owner
         self._loop = loop
@@ -293,15 +322,22 @@ class Stepper(Coroutine[Any, Any, Any]):
         self._task: asyncio.Task[Any] | None = None
         self._outcome: Outcome | None = None
         self._is_started = False
+        self._is_cancelling = False  # by us, so that what is due is thrown in
 
-    def start(self, context: Context, due: type[BaseException] | None = None) -> Outcome | None:
-        """Run the first step, or throw in what is due; the outcome if that was all (else `on_done`)."""
+    def start(self, context: Context, due: type[BaseException] | None = None) -> bool:
+        """Run the first step, or throw in what is due; whether that was all (if not, `on_done` will hear)."""
         self._due = due
         task = start_task(self, self._loop, context)
         self._is_started = True
+        if self._outcome is not None:
+            return True
+        self._task = task
+        return False
+
+    def take_outcome(self) -> Outcome:
+        """Of a first step that was all."""
         outcome, self._outcome = self._outcome, None
-        if outcome is None:
-            self._task = task
+        assert outcome is not None
         return outcome
 
     def interrupt(self, exception: type[BaseException]) -> None:
@@ -313,17 +349,12 @@ class Stepper(Coroutine[Any, Any, Any]):
     # -- called by the asyncio.Task
 
     def send(self, value: Any) -> Any:
-        if self._due is not None:
-            return self._throw_due()
         assert self._coroutine is not None
         return self._step(self._coroutine.send, value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
-        error = val if isinstance(val, BaseException) else typ
-        if self._due is not None and isinstance(error, CancelledError):
-            return self._throw_due()
         assert self._coroutine is not None
-        return self._step(self._coroutine.throw, error)
+        return self._step(self._coroutine.throw, typ if val is None else val)
 
     def close(self) -> None:
         if self._coroutine is not None:
@@ -336,6 +367,8 @@ class Stepper(Coroutine[Any, Any, Any]):
 
     def _step(self, resume: Callable[[Any], Any], argument: Any) -> Any:
         self._interrupts.begin(self._owner)
+        if self._due is not None or self._asked:
+            resume, argument = self._interruption() or (resume, argument)
         try:
             yielded = resume(argument)
         except StopIteration as stop:
@@ -356,21 +389,23 @@ class Stepper(Coroutine[Any, Any, Any]):
         finally:
             del outcome
 
-    def _throw_due(self) -> Any:
-        assert self._due is not None and self._coroutine is not None
-        error, self._due = self._due(), None
-        task = asyncio.current_task(self._loop)
-        if task is not None and task.cancelling():
-            task.uncancel()  # it was ours: asyncio.timeout and TaskGroup must not take it for the user's
-        try:
-            return self._step(self._coroutine.throw, error)
-        finally:
-            del error
+    def _interruption(self) -> tuple[Callable[[Any], Any], BaseException] | None:
+        """What is done instead of resuming, when an exception is due."""
+        assert self._coroutine is not None
+        due, self._due = self._due or take(self._asked), None
+        if self._is_cancelling:
+            self._is_cancelling = False
+            self._running_task().uncancel()  # asyncio.timeout and TaskGroup must not take it for the user's
+        return None if due is None else (self._coroutine.throw, due())
 
     def _cancel(self) -> None:
+        self._is_cancelling = True
+        self._running_task().cancel()
+
+    def _running_task(self) -> asyncio.Task[Any]:
         task = self._task or asyncio.current_task(self._loop)
         assert task is not None
-        task.cancel()
+        return task
 
     def _end(self, outcome: Outcome) -> Any:
         """Tell the outcome and end the Task: with the value, cancelled, or (whoever awaits it) with None."""
@@ -419,6 +454,14 @@ def raised(error: BaseException) -> Raised:
     while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
         traceback = traceback.tb_next
     return Raised(error.with_traceback(traceback))
+
+
+def take(asked: Asked) -> type[BaseException] | None:
+    """At most one taker gets it, in whatever threads they are."""
+    try:
+        return asked.pop() if asked else None
+    except IndexError:
+        return None
 
 
 def outcome_of(future: Future[Any]) -> Outcome:

@@ -142,6 +142,9 @@ class Interrupts:
 
     # -- requests, from any thread
 
+    def is_running(self, owner: object) -> bool:
+        return self.running != 0 and self._owner is owner
+
     def request(
         self,
         owner: object,

@@ -17,7 +17,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
 
 from ..parcels import Components, as_payload, dumps_call, dumps_value
-from ..shipping.mirror import Mirror
+from ..shipping.mirror import Mirror, loads
 from ..shipping.words import CodeBundle, CodeRequest, MissingCode
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ServerParcels:
         return dumps_call(function, args, kwargs)
 
     def loads(self, payload: Payload) -> Any:
-        return self.mirror.loads(as_payload(payload))
+        return loads(as_payload(payload), self.mirror)
 
     loads_call = loads
 
@@ -67,10 +67,10 @@ class ServerParcels:
     # --- code ---
 
     def is_behind(self, version: int) -> bool:
-        return self.mirror.is_behind(version)
+        return 0 < self.mirror.version < version
 
     async def catch_up(self, version: int) -> None:
-        await self._get(self.mirror.request_changes(version))
+        await self._get(self.mirror.request())
 
     async def fetch(self, missing: MissingCode) -> None:
         await self._get(missing.request)

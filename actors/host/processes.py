@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Self
 
+import msgspec
 import psutil
 
 from .exits import (
@@ -218,17 +219,20 @@ class AgentLine(Generic[Heard]):
         self._end.close()
 
     def _read(self) -> bool:
+        words: list[Heard] = []
         try:
-            if self._reader.read_from(self._end):
-                for word in self._reader.words():
-                    self._on_word(word)
-                return True
+            goes_on = self._reader.read_from(self._end)
+            words += self._reader.words()
         except BlockingIOError:
             return False
-        except ValueError:
-            pass  # the user's setup wrote on our line: as good as a closed one, its owner ends the child
-        self._lose()
-        return False
+        except (ValueError, msgspec.MsgspecError):
+            goes_on = False  # the user's setup wrote on our line: its owner ends the child, as after a close
+        for word in words:
+            self._on_word(word)
+        if not goes_on:
+            self.close()
+            self._on_lost()
+        return goes_on
 
     def _write(self) -> None:
         try:
@@ -248,10 +252,6 @@ class AgentLine(Generic[Heard]):
             self._loop.remove_writer(self._end)  # reading the rest comes first, and tells its owner
         else:
             self._loop.remove_writer(self._end)
-
-    def _lose(self) -> None:
-        self.close()
-        self._on_lost()
 
 
 def _close_all(descriptors: Iterable[int]) -> None:
@@ -496,9 +496,11 @@ class ServerProcess:
 
     def on_started(self, pid: int, folder: str) -> None:
         self.pid, self.folder = pid, folder
-        loop, on_output = self.zygote.tree.loop, self.zygote.tree.on_output
+        tree = self.zygote.tree
         pipes, self._pipes = self._pipes, {}
-        self._output = Output(loop, pipes, lambda stream, data: on_output(self, stream, data), self._certify)
+        self._output = Output(
+            tree.loop, pipes, lambda stream, data: tree.tell_output(self, stream, data), self._certify
+        )
 
     def on_refused(self) -> None:
         _close_all(self._pipes.values())
@@ -522,8 +524,8 @@ class ServerProcess:
         certificate = ServerExit(
             self.pid, self.name, ending, usage, self._output.last_errors, zygote_ended=zygote_ended
         )
+        self.zygote.tree.tell_exit(certificate)
         self._certificate.set_result(certificate)
-        self.zygote.tree.on_exit(certificate)
 
 
 # --- a zygote -----------------------------------------------------------------------------------------------
@@ -584,18 +586,29 @@ class Zygote:
         async with self._turn:
             if self._ending is not None or self._is_closing:
                 raise ZygoteLost(self._why_lost())
-            (out, out_end), (err, err_end) = os.pipe(), os.pipe()
-            server = ServerProcess(self, spec, {1: out, 2: err})
-            self._requests += 1
-            answer: asyncio.Future[ServerProcess] = self.tree.loop.create_future()
-            self._starts[self._requests] = server, answer
-            order = StartServer(self._requests, spec.name, spec.number, spec.entry, spec.argument)
-            self._line.send(order, (out_end, err_end))
+            answer = self._order(spec)
             try:
                 async with asyncio.timeout(START_PATIENCE_S):
                     return await answer
             except TimeoutError:
                 raise ServerRefused(f"{spec.name} was not forked within {START_PATIENCE_S:.0f} s") from None
+
+    def _order(self, spec: ServerSpec) -> asyncio.Future[ServerProcess]:
+        (out, out_end), (err, err_end) = make_pipes()
+        self._requests += 1
+        server = ServerProcess(self, spec, {1: out, 2: err})
+        answer: asyncio.Future[ServerProcess] = self.tree.loop.create_future()
+        self._starts[self._requests] = server, answer
+        try:
+            self._line.send(
+                StartServer(self._requests, spec.name, spec.number, spec.entry, spec.argument),
+                (out_end, err_end),
+            )
+        except ProcessTreeError:
+            del self._starts[self._requests]
+            server.on_refused()
+            raise
+        return answer
 
     def signal_server(self, pid: int, signum: int) -> None:
         self._line.send(SignalServer(pid, signum))
@@ -706,7 +719,7 @@ class Zygote:
         assert self._ending is not None
         self.tree.forget(self)
         _settle(self._gone)
-        self.tree.on_zygote_exit(ZygoteExit(self.pid, self.tag, self._ending, self._left))
+        self.tree.tell_zygote_exit(ZygoteExit(self.pid, self.tag, self._ending, self._left))
 
     async def _reap_servers(self) -> None:
         give_up = self.tree.loop.time() + BURIAL_PATIENCE_S
@@ -716,6 +729,18 @@ class Zygote:
                 if ended is not None:
                     self._on_server_ended(pid, *ended)
             await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    try:
+        first = os.pipe()
+        try:
+            return first, os.pipe()
+        except OSError:
+            _close_all(first)
+            raise
+    except OSError as error:
+        raise ServerRefused(f"no pipes for another server: {error.strerror}") from error
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -788,8 +813,8 @@ class ProcessTree:
         on_template_exit: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.loop = loop
-        self.on_exit, self.on_output = on_exit, on_output
-        self.on_zygote_exit, self._on_template_exit = on_zygote_exit, on_template_exit
+        self._on_exit, self._on_output = on_exit, on_output
+        self._on_zygote_exit, self._on_template_exit = on_zygote_exit, on_template_exit
         self.adopts = adopt_orphans()
         self._oom = OomCounter.of_this_process()
         self._zygotes: list[Zygote] = []
@@ -826,8 +851,8 @@ class ProcessTree:
     async def close(self) -> None:
         """End all processes of the tree and wait until they are gone."""
         self._is_closing = True
-        await asyncio.gather(*(zygote.close() for zygote in self.zygotes))
-        await self._template.close()
+        # Together: a zygote that is not forked yet is lost only with the template.
+        await asyncio.gather(self._template.close(), *(zygote.close() for zygote in self.zygotes))
         while self._burials:
             await asyncio.wait(self._burials)
 
@@ -838,9 +863,20 @@ class ProcessTree:
         oom = False if is_ours or not was_killed else self._oom.has_risen(self.loop.time())
         return read_status(status, oom=oom, by_its_node=is_ours and was_killed)
 
-    def on_template_exit(self, text: str) -> None:
+    # The agent is told in a turn of its own, in this order: what it raises then is not raised in here.
+
+    def tell_output(self, server: ServerProcess, stream: int, data: bytes) -> None:
+        self.loop.call_soon(self._on_output, server, stream, data)
+
+    def tell_exit(self, certificate: ServerExit) -> None:
+        self.loop.call_soon(self._on_exit, certificate)
+
+    def tell_zygote_exit(self, certificate: ZygoteExit) -> None:
+        self.loop.call_soon(self._on_zygote_exit, certificate)
+
+    def tell_template_exit(self, text: str) -> None:
         if not self._is_closing:
-            self._on_template_exit(text)
+            self.loop.call_soon(self._on_template_exit, text)
 
     def forget(self, zygote: Zygote) -> None:
         self._zygotes.remove(zygote)
@@ -909,4 +945,4 @@ class _TemplateChild:
         for answer in self._forks.values():
             _fail(answer, TemplateLost(text))
         _settle(self._gone)
-        self._tree.on_template_exit(text)
+        self._tree.tell_template_exit(text)

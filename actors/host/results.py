@@ -39,9 +39,9 @@ def pack_outcome(
 ) -> tuple[OutcomeKind, Payload]:
     """The kind and payload of Outcome; `stopping`: a KeyboardInterrupt is the answer to terminate()."""
     if isinstance(outcome, Raised):
-        if stopping and isinstance(outcome.exception, KeyboardInterrupt):
+        if stopping and isinstance(outcome.error, KeyboardInterrupt):
             return OutcomeKind.TERMINATED, None
-        return OutcomeKind.RAISED, _pack_error(pickling, outcome.exception, name)
+        return OutcomeKind.RAISED, _pack_error(pickling, outcome.error, name)
     try:
         return OutcomeKind.RETURNED, pickling.dumps(outcome.value, f"the value of {name}")
     except Exception as error:

@@ -252,9 +252,9 @@ def set_mark(mark: str) -> bool:
 
 
 def end_with(parent: int, signum: int) -> None:
-    """Get `signum` when `parent` ends, and end now when it already has."""
+    """Get `signum` when `parent` ends, and now when it already has."""
     if _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signum)) and os.getppid() != parent:
-        os._exit(1)
+        os.kill(os.getpid(), signum)
 
 
 def peek_ended_child() -> int | None:

@@ -1,7 +1,7 @@
-"""Pickles functions and classes that have no name by value; loaded only when needed, since it imports dill.
+"""Pickles functions and classes that have no name by value; imported only when needed, since it imports dill.
 
-dill's pickler is the base for descriptors and other corners of Python. What it would copy although a copy is not the
-thing (locks, files, sockets) is refused, and functions keep the globals of their module instead of a copy of them.
+dill's pickler is the base for descriptors and other corners of Python. What it would copy although a copy is
+not the thing (locks, files, sockets) is refused, and functions keep the globals of their module, not a copy.
 """
 
 import dataclasses
@@ -21,8 +21,18 @@ from typing import Any, cast
 import dill
 
 from .pickling import PROTOCOL, BufferCallback, Names
-from .rebuild import fill_cell, fill_class, fill_function, globals_of, make_cell, make_class, make_code
-from .rebuild import make_enum, make_function, module_named
+from .rebuild import (
+    fill_cell,
+    fill_class,
+    fill_function,
+    globals_of,
+    make_cell,
+    make_class,
+    make_code,
+    make_enum,
+    make_function,
+    module_named,
+)
 
 REFUSED = (LockType, RLock, socket, io.FileIO, io.BufferedIOBase, io.TextIOWrapper)
 ALLOWED_IO = (io.BytesIO,)
@@ -65,7 +75,12 @@ class ByValuePickler(dill.Pickler):  # type: ignore[misc]
         return NotImplemented
 
     def _reference(self, thing: Any) -> str | None:
-        return None if thing is self._force else self._names.reference(thing)
+        """None for what is forced, and for the methods of a forced class."""
+        if self._force is not None and thing.__module__ == "__main__":
+            name = self._names.name_of(thing)
+            if name is not None and vars(self._names.main).get(name.split(".")[0]) is self._force:
+                return None
+        return self._names.reference(thing)
 
     def _module(self, module: ModuleType) -> Any:
         if sys.modules.get(module.__name__) is not module:
@@ -107,7 +122,9 @@ class ByValuePickler(dill.Pickler):  # type: ignore[misc]
         if kind.__module__ == "builtins" or not _is_made_by_python(kind):
             return NotImplemented
         if isinstance(kind, EnumMeta):
-            members = {name: member.value for name, member in kind.__members__.items()}
+            members = {
+                name: vars(member)["_value_"] for name, member in dict[str, Any](kind.__members__).items()
+            }
             made: Any = (make_enum, (type(kind), kind.__name__, kind.__bases__, members))
             attributes = {n: v for n, v in _own_attributes(kind) if _is_enum_attribute(n, v, members)}
         else:

@@ -1,4 +1,4 @@
-"""Decides how each live global of the client's `__main__` travels: as statements, as a value, or not at all."""
+"""Decides how each global of the client's `__main__` travels: as statements, as a value, or not at all."""
 
 import builtins
 from collections.abc import Iterable
@@ -99,7 +99,7 @@ class Items:
         own = [code for code in codes_of(thing) if self.sources.is_own(code)]
         if not chain or not all(self.sources.holds(code) for code in own):
             return self._by_value(name, thing)
-        if _is_closure_made_by(chain[-1], thing):  # run again, the call that made it might give another
+        if self._is_closure_made_by(chain[-1], thing):  # run again, the call that made it might give another
             made = self._by_value(name, thing)
             if not made.error:
                 return made
@@ -121,7 +121,7 @@ class Items:
         return item
 
     def _container(self, item: Item, chain: list[Unit]) -> Item:
-        """Statements to be run add to it; so they find it as they did here, and afterwards it gets what it holds here."""
+        """Statements to be run fill it: they find it as they did here, then it gets what it holds here."""
         made = self._from_source(item.name, item.thing, chain)
         value = item.value if isinstance(item.thing, dict | list | set) else None
         return Item(item.name, item.thing, made.units, value, item.refers, item.modules, item.refers)
@@ -139,7 +139,13 @@ class Items:
         except Exception:  # edge of user code
             return self._unsendable(name, thing)
         return Item(
-            name, thing, (), data, frozenset(names.used - {name}), frozenset(names.modules), frozenset(names.looked_up)
+            name,
+            thing,
+            (),
+            data,
+            frozenset(names.used - {name}),
+            frozenset(names.modules),
+            frozenset(names.looked_up),
         )
 
     def _unsendable(self, name: str, thing: Any) -> Item:
@@ -156,7 +162,7 @@ class Items:
         if isinstance(thing, type):
             codes = [code for code in codes_of(thing) if self.sources.is_own(code)]
         for end in range(len(definers), 0, -1):
-            if codes and all(code in definers[end - 1].codes for code in codes):
+            if codes and all(code in self.sources.codes_in(definers[end - 1]) for code in codes):
                 definers = definers[:end]
                 break
         chain: list[Unit] = []
@@ -166,8 +172,13 @@ class Items:
                 break
         return chain
 
+    def _is_closure_made_by(self, unit: Unit, thing: Any) -> bool:
+        if not isinstance(thing, FunctionType) or not unit.is_assignment:
+            return False
+        return thing.__closure__ is not None and thing.__code__ not in self.sources.codes_in(unit)
+
     def _members(self, thing: Any) -> frozenset[str]:
-        """Functions and classes of `__main__` in the tables of a class (filled by __init_subclass__ and the like)."""
+        """Functions and classes of `__main__` in tables of a class, which __init_subclass__ may fill."""
         if not isinstance(thing, type):
             return frozenset()
         names = Names(self.main)
@@ -212,12 +223,6 @@ def _is_definition(thing: Any) -> bool:
     if isinstance(thing, FunctionType | type | BuiltinFunctionType):
         return True
     return getattr(thing, "__module__", None) == "__main__" and hasattr(thing, "__wrapped__")
-
-
-def _is_closure_made_by(unit: Unit, thing: Any) -> bool:
-    if not isinstance(thing, FunctionType) or not unit.is_assignment:
-        return False
-    return thing.__closure__ is not None and thing.__code__ not in unit.codes
 
 
 def _patiently(thing: Any, names: Names) -> bytes:

@@ -1,7 +1,7 @@
 """The server's side: a `__main__` that mirrors the client's, filled with what loads turn out to need.
 
-A load that touches a name or module which is not here raises MissingCode and has no effect; the caller sends the
-request to the client, installs the answer and loads again. Only an import executed by a running step waits for the
+A load that touches a name or module which is not here raises MissingCode; the caller sends the request to
+the client, installs the answer and loads again. Only an import executed by a running step waits for the
 answer, in the `pull` that the host gave.
 """
 
@@ -15,14 +15,24 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from threading import RLock, get_ident
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from .modules import NEVER_LOCAL, OWN_PACKAGE, FirstFinder, LastFinder, SourceLoader, is_standard
 from .pickling import Payload
 from .rebuild import MirrorModule
 from .statements import compile_statement
-from .words import CodeBundle, CodeRequest, CodeUnavailable, InstallFailed, MainInfo, MissingCode
-from .words import ModuleSource, ShippingError, Statement, Value
+from .words import (
+    CodeBundle,
+    CodeRequest,
+    CodeUnavailable,
+    InstallFailed,
+    MainInfo,
+    MissingCode,
+    ModuleSource,
+    ShippingError,
+    Statement,
+    Value,
+)
 
 SCAN_BYTES_MAX = 256 << 10
 LINES_MAX = 1_000_000
@@ -100,7 +110,7 @@ class Mirror:
             return made
 
     def install(self, bundle: CodeBundle) -> None:
-        """Raises InstallFailed when the client's code does. What it misses by dynamic imports the next load asks for."""
+        """Raises InstallFailed when the client's code does; what its imports miss, the next load asks for."""
         with self._lock:
             self._accept(bundle)
             try:
@@ -137,8 +147,9 @@ class Mirror:
             self._refused.pop(name, None)
         for module in bundle.modules:
             self._accept_module(module)
-        steps: list[Statement | Value] = [*bundle.statements, *bundle.values]
-        self._steps += sorted(steps, key=lambda step: step.order)
+        made: list[Statement | Value] = [*bundle.statements, *bundle.values]
+        made.sort(key=lambda step: step.order)
+        self._steps += made
         self._note_refusals(asked, bundle)
 
     def _note_refusals(self, asked: CodeRequest | None, bundle: CodeBundle) -> None:
@@ -213,7 +224,9 @@ class Mirror:
         missing = [name for name in self._unknown_in(value.data)[0] if name != value.name]
         if missing and set(missing) & self._coming():
             cycle = " -> ".join([value.name, *missing, value.name])
-            raise ShippingError(f"{value.name} cannot be made on {self._node}, since each needs the next: {cycle}")
+            raise ShippingError(
+                f"{value.name} cannot be made on {self._node}, since each needs the next: {cycle}"
+            )
 
     def _coming(self) -> set[str]:
         return {name for step in self._steps[1:] for name in _names_of(step)}
@@ -238,7 +251,9 @@ class Mirror:
             if trace.tb_frame.f_globals is vars(self.main):
                 where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
             trace = trace.tb_next
-        return InstallFailed(f"the client's code failed on {self._node}{where}: {type(error).__name__}: {error}")
+        return InstallFailed(
+            f"the client's code failed on {self._node}{where}: {type(error).__name__}: {error}"
+        )
 
     def _remember_lines(self, statement: Statement) -> None:
         """Tracebacks show the statement; the lines between statements that were not sent stay empty."""
@@ -318,7 +333,8 @@ class Mirror:
         except Exception as error:  # the host's: a timeout, a client that is gone
             self._asked.pop(request.number, None)
             raise ImportError(
-                f"module {name!r} could not be fetched from {self._client}: {error or type(error).__name__}", name=name
+                f"module {name!r} could not be fetched from {self._client}: {error or type(error).__name__}",
+                name=name,
             ) from error
         self.install(bundle)
         return self._modules.get(name)
@@ -329,13 +345,17 @@ class Mirror:
         return f"No module named {name!r} on {self._node}{f': {known}' if known else ''}"
 
     def _imported_by_client_code(self) -> bool:
-        """Whether the import statement is in the client's code; libraries try imports that they can do without."""
+        """Whether the client's code imports; libraries try imports that they can do without."""
         frame = sys._getframe(1)
         while frame is not None:
             name = frame.f_globals.get("__name__", "")
             is_machinery = "importlib" in frame.f_code.co_filename or name.split(".")[0] in FOREIGN
             if not is_machinery and name not in (__name__, f"{OWN_PACKAGE}.actors.shipping.modules"):
-                return name == "__main__" or name in self._modules or name.startswith(f"{OWN_PACKAGE}.actors.shipping")
+                return (
+                    name == "__main__"
+                    or name in self._modules
+                    or name.startswith(f"{OWN_PACKAGE}.actors.shipping")
+                )
             if name == __name__ and frame.f_code.co_name == "load":
                 return True
             if frame.f_back is None:
@@ -404,9 +424,9 @@ def _globals_in(stream: bytes) -> Iterator[tuple[str, str]]:
                 memo[count] = recent[-1]
             count += 1
         elif name in ("BINGET", "LONG_BINGET"):
-            recent.append(memo.get(argument, ""))
+            recent.append(memo.get(cast(int, argument), ""))
         elif "UNICODE" in name:
-            recent.append(argument)
+            recent.append(cast(str, argument))
         elif name not in ("FRAME", "PROTO"):
             recent.append("")
         del recent[:-2]

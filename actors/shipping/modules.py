@@ -1,4 +1,4 @@
-"""Finds the client's local modules and reads their text; at the server, imports them from what the client sent."""
+"""Finds the client's local modules and reads their text; imports them at the server from that text."""
 
 import linecache
 import os
@@ -28,8 +28,8 @@ NEVER_LOCAL = {OWN_PACKAGE, "__main__", "__mp_main__"}
 class LocalModules:
     """The client's side. Local: under the script's folder, cwd or PYTHONPATH, not installed.
 
-    The text of a loaded module is what was read first, at the snapshot or when first asked, until it is reloaded:
-    nearer to the client's live code than the disk. The text of a module that is not loaded is the file's, each time.
+    The text of a loaded module is what was read first, at the snapshot or when first asked, until it is
+    reloaded: nearer to the client's live code than the disk. Of one that is not loaded it is the file's.
     """
 
     def __init__(self, script_folder: str | None) -> None:
@@ -275,7 +275,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def _module_name(entry: os.DirEntry[str]) -> str | None:
     stem, suffix = os.path.splitext(entry.name)
-    if suffix == ".py" and stem.isidentifier():
+    if suffix == ".py" and stem.isidentifier() and stem != "__init__":
         return stem
     is_package = entry.name.isidentifier() and os.path.exists(os.path.join(entry.path, "__init__.py"))
     return entry.name if is_package else None

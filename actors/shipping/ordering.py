@@ -35,12 +35,13 @@ def in_order(items: list[Item], last_line: Callable[[str], int]) -> list[Step]:
     for step in steps:
         for name in step.unit.names if step.unit else [step.item.name] if step.item else []:
             makers.setdefault(name, []).append(step)
-    needs = {item.name: item.needs for item in items}
+    needs = {item.name: frozenset(name for unit in item.units for name in unit.needs) for item in items}
+    statements = {step for step in steps if step.unit is not None}
     for step in steps:
         if step.unit is not None:
             _place_statement(step, step.unit, makers, needs)
         elif step.item is not None:
-            _place_value(step, step.item, makers)
+            _place_value(step, step.item, makers, statements)
     return _sorted(steps)
 
 
@@ -48,35 +49,37 @@ def _place_statement(
     step: Step, unit: Unit, makers: dict[str, list[Step]], needs: dict[str, frozenset[str]]
 ) -> None:
     for name in unit.needs_now:
-        step.after |= set(_before(step, makers.get(name, [])))
+        found = _makers_for(step, makers.get(name, []))
+        above = [maker for maker in found if maker.unit is not None and maker.order < step.order]
+        step.after |= set(above or found)
     called = set(unit.needs_now)
     todo = list(called)
     while todo:
         for name in needs.get(todo.pop(), frozenset()) - called:
             called.add(name)
             todo.append(name)
-            step.rather_after |= set(_before(step, makers.get(name, [])))
-    step.after.discard(step)
-    step.rather_after -= step.after | {step}
+            found = _makers_for(step, makers.get(name, []))
+            # Statements above come first anyway, and those below were not needed when the script ran.
+            step.rather_after |= {maker for maker in found if maker.unit is None or maker.order < step.order}
+    step.rather_after -= step.after
 
 
-def _place_value(step: Step, item: Item, makers: dict[str, list[Step]]) -> None:
-    for name in (*item.refers, item.name):
-        step.after |= {maker for maker in makers.get(name, []) if maker.unit is not None or name != item.name}
+def _place_value(step: Step, item: Item, makers: dict[str, list[Step]], statements: set[Step]) -> None:
     if item.units:  # contents: when all statements that add to the container have run
-        step.order = 1 << 62
+        step.after |= statements
+    for name in item.refers:
+        step.after |= set(makers.get(name, []))
+    step.after |= {maker for maker in makers.get(item.name, []) if maker.unit is not None}
     step.after.discard(step)
 
 
-def _before(step: Step, makers: list[Step]) -> list[Step]:
-    """Of several statements that bind a name, those above; a container's contents do not count."""
-    makers = [m for m in makers if m is not step and not (m.item is not None and m.item.units)]
-    above = [maker for maker in makers if maker.order < step.order and maker.unit is not None]
-    return above or makers
+def _makers_for(step: Step, makers: list[Step]) -> list[Step]:
+    """Without the contents of containers, which nothing waits for."""
+    return [m for m in makers if m is not step and not (m.item is not None and m.item.units)]
 
 
 def _sorted(steps: list[Step]) -> list[Step]:
-    """Always the first line that can be made: what depends on side effects finds them in the script's order."""
+    """Always the first line that can be made: what depends on side effects finds the script's order."""
     waiting = sorted(steps, key=lambda step: step.order)
     done: list[Step] = []
     made: set[Step] = set()

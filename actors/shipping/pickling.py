@@ -1,7 +1,7 @@
 """Turns values into payloads and back; says which part of a value cannot be pickled.
 
-Three ways, each tried when the one before fails: plain C pickle (2 us); C pickle that finds names for lambdas and
-other things bound to globals; by value (by_value.py: dill), in which whatever has a name still goes by reference.
+Three ways, each tried when the one before fails: plain C pickle (2 us); C pickle that finds names for lambdas
+and other things bound to globals; by value (by_value.py: dill), where what has a name goes by reference.
 """
 
 import copyreg

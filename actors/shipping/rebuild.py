@@ -73,7 +73,8 @@ def make_enum(metaclass: EnumMeta, name: str, bases: tuple[type, ...], members: 
     namespace = metaclass.__prepare__(name, bases)
     for member, value in members.items():
         namespace[member] = value
-    made = metaclass.__new__(metaclass, name, bases, namespace)  # type: ignore[arg-type]
+    make: Any = metaclass.__new__
+    made = make(metaclass, name, bases, namespace)
     assert isinstance(made, type)
     return made
 

@@ -1,7 +1,8 @@
-"""The client's side: answers requests for code from a snapshot of `__main__`, and notices what was rebound since.
+"""The client's side: answers requests for code from a snapshot of `__main__`, and notices what was rebound.
 
-What travels is decided in items.py, in which order in ordering.py. Not seen, as with multiprocessing's spawn: changes
-inside an object (an item of a dictionary, an attribute of a class), and names looked up dynamically (globals()["x"]).
+What travels is decided in items.py, in which order in ordering.py. Not seen, as with multiprocessing's spawn:
+changes inside an object (an item of a dictionary, an attribute of a class), and names that are looked up
+dynamically (globals()["x"]).
 """
 
 import os
@@ -44,11 +45,15 @@ class Snapshot:
         return cls(sys.modules["__main__"])
 
     def version(self) -> int:
-        """Grows when a name that was sent is bound to another object, or a module that was sent is reloaded."""
+        """Grows when a name that was sent is bound to another object, or a module that was sent reloaded."""
         live = vars(self._main).get
         modules = sys.modules.get
         same = all(map(is_, map(live, self._names, repeat(ABSENT)), self._names.values())) and all(
-            map(is_, map(getattr, map(modules, self._specs), repeat("__spec__"), repeat(None)), self._specs.values())
+            map(
+                is_,
+                map(getattr, map(modules, self._specs), repeat("__spec__"), repeat(None)),
+                self._specs.values(),
+            )
         )
         return self._version if same else self._note_changes()
 
@@ -118,7 +123,7 @@ class Snapshot:
             return self._version
 
     def _closure(self, asked: list[str]) -> tuple[dict[str, Item], set[str], list[tuple[str, str]]]:
-        """Items of the names asked for and all they need; a root of which something cannot be sent is left out."""
+        """Items of the names asked for and all they need; without roots that need what cannot be sent."""
         items: dict[str, Item] = {}
         absent: set[str] = set()
         errors: list[tuple[str, str]] = []

@@ -1,16 +1,17 @@
-"""Finds the text that `__main__` runs from: a script, `python -m`, `python -c`, cells of a notebook or REPL."""
+"""Finds the text that `__main__` runs from: a script, `python -m`, `python -c`, cells of a notebook."""
 
 import linecache
 import os
 import sys
 import zipimport
 from collections.abc import Iterator
+from functools import cached_property
 from inspect import CO_NEWLOCALS
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from .modules import candidates, read_source
-from .statements import Unit, cut, cut_inside
+from .statements import Unit, compile_whole, cut, cut_inside
 from .words import MainInfo, ShippingError
 
 CELLS_MAX = 10_000
@@ -28,6 +29,10 @@ class Source:
         self.units = cut(text, file, base)
         self._opened: dict[Unit, list[Unit]] = {}
 
+    @cached_property
+    def codes(self) -> list[CodeType]:
+        return compile_whole(self.text, self.file)
+
     def opened(self, unit: Unit) -> list[Unit]:
         """The statements inside a compound one."""
         if unit not in self._opened:
@@ -36,7 +41,7 @@ class Source:
 
 
 class MainSources:
-    """All sources of `__main__`; a script's text is what was on disk at the start, cells are found as they come."""
+    """All sources of `__main__`: a script's text as it was on disk at the start, cells as they come."""
 
     def __init__(self, main: ModuleType) -> None:
         self._main = main
@@ -74,7 +79,7 @@ class MainSources:
                 self._definers.setdefault(name, []).append(unit)
 
     def units(self) -> Iterator[Unit]:
-        """Those executed so far, in order; of one that is being executed (a `with` around all) those inside."""
+        """Those executed so far, in order; of one being executed (a `with` around all), what is inside."""
         for source in sorted(self._sources.values(), key=lambda source: source.base):
             yield from self._executed(source, source.units)
 
@@ -86,10 +91,13 @@ class MainSources:
         source = self._sources.get(code.co_filename)
         if source is None:
             return False
-        around = [u for u in source.units if u.first_line <= code.co_firstlineno <= u.last_line]
-        return any(code in unit.codes for unit in around) or any(
-            code in inner.codes for unit in around for inner in source.opened(unit)
-        )
+        return code in source.codes
+
+    def codes_in(self, unit: Unit) -> list[CodeType]:
+        """The code of every function, class and lambda in the statement."""
+        source = self._sources.get(unit.file)
+        codes = source.codes if source is not None else []
+        return [code for code in codes if unit.first_line <= code.co_firstlineno <= unit.last_line]
 
     def is_own(self, code: CodeType) -> bool:
         return code.co_filename in self._sources or code.co_filename == getattr(self._main, "__file__", None)
@@ -139,7 +147,7 @@ def _program(main: ModuleType) -> tuple[str, str | None]:
     loader = getattr(spec, "loader", None) or getattr(main, "__loader__", None)
     if isinstance(loader, zipimport.zipimporter):
         raise ShippingError(
-            f"{sys.argv[0]} runs from a zip archive, which is not supported: unpack it, or install it as a package"
+            f"{sys.argv[0]} runs from a zip archive, which is not supported: unpack it, or install it"
         )
     file = getattr(main, "__file__", None)
     if isinstance(file, str):

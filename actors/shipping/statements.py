@@ -1,4 +1,4 @@
-"""Cuts a source into its top-level statements and tells what each binds, needs and imports; touches nothing."""
+"""Cuts a source into its top-level statements and tells what each binds, needs and imports; pure."""
 
 import __future__
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 FUTURE_FLAGS = 0x1FF0000  # the compiler's mask of `from __future__` flags
 ANNOTATIONS_FLAG = __future__.annotations.compiler_flag
@@ -29,7 +29,7 @@ class Import(NamedTuple):
 
 @dataclass(eq=False)
 class Unit:
-    """A statement as it is shipped; compiled alone it gives the very code that the whole source gives."""
+    """A statement as it is shipped."""
 
     node: ast.stmt
     source: str
@@ -52,11 +52,6 @@ class Unit:
             return compile_statement(self.source, self.first_line, self.file, self.flags)
         except SyntaxError:
             return None
-
-    @cached_property
-    def codes(self) -> list[CodeType]:
-        """The code of every function, class and lambda in it."""
-        return [] if self.code is None else list(_nested(self.code))
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -161,7 +156,7 @@ def cut(text: str, file: str, base: int = 0) -> list[Unit]:
     lines = text.splitlines(keepends=True)
     units: list[Unit] = []
     for node in body:
-        if _is_guard(node):
+        if isinstance(node, ast.If) and _is_guard(node):
             units += _cut_nodes(node.body, lines, file, flags, base, in_guard=True)
         else:
             units += _cut_nodes([node], lines, file, flags, base)
@@ -182,13 +177,26 @@ def cut_inside(unit: Unit, text: str, base: int = 0) -> list[Unit]:
 def compile_statement(source: str, first_line: int, file: str, flags: int) -> CodeType:
     """Compiles at the true line and column numbers."""
     if not source[:1].isspace():
-        return compile("\n" * (first_line - 1) + source, file, "exec", flags, dont_inherit=True)
-    tree = ast.increment_lineno(ast.parse(_standing(source), file), first_line - 2)
-    # The wrapping `if` would start at line 0 or above for a source on line 1; its number is of no use to anyone.
-    tree.body[0].lineno = tree.body[0].end_lineno = max(1, first_line - 1)
-    test = tree.body[0].test  # type: ignore[attr-defined]
-    test.lineno = test.end_lineno = max(1, first_line - 1)
-    return compile(tree, file, "exec", flags, dont_inherit=True)
+        made: Any = compile("\n" * (first_line - 1) + source, file, "exec", flags, dont_inherit=True)
+        return cast(CodeType, made)
+    body = cast(ast.If, ast.parse(_standing(source), file).body[0]).body
+    module = ast.Module([ast.increment_lineno(node, first_line - 2) for node in body], [])
+    made = compile(module, file, "exec", flags, dont_inherit=True)
+    return cast(CodeType, made)
+
+
+def compile_whole(text: str, file: str) -> list[CodeType]:
+    """The code of every function, class and lambda of a source.
+
+    Compiled alone, a statement need not give the same: calls on imported modules are compiled otherwise.
+    """
+    for flags in (0, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
+        try:
+            made: Any = compile(text, file, "exec", flags, dont_inherit=True)
+        except (SyntaxError, ValueError):
+            continue
+        return list(_nested(cast(CodeType, made)))
+    return []
 
 
 def imports_in(node: ast.AST) -> list[Import]:
@@ -245,7 +253,9 @@ def _slice(node: ast.stmt, lines: list[str], first: int, last: int) -> str:
     cutout = lines[first - 1 : last]
     end = node.end_col_offset
     if end is not None:
-        cutout[-1] = cutout[-1].encode()[:end].decode() + "\n"
+        last_line = cutout[-1].encode()
+        if not last_line[end:].lstrip().startswith(b"#"):
+            cutout[-1] = last_line[:end].decode() + "\n"
     column = node.col_offset
     if column and first == node.lineno:
         head = cutout[0].encode()
@@ -267,9 +277,7 @@ def _future_flags(body: list[ast.stmt]) -> int:
     return flags & FUTURE_FLAGS
 
 
-def _is_guard(node: ast.stmt) -> bool:
-    if not isinstance(node, ast.If):
-        return False
+def _is_guard(node: ast.If) -> bool:
     words = list(ast.walk(node.test))
     return any(isinstance(w, ast.Name) and w.id == "__name__" for w in words) and any(
         isinstance(w, ast.Constant) and w.value == "__main__" for w in words

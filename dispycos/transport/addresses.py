@@ -186,16 +186,13 @@ class Resolver:
 
     def _look_up(self, host: str, loop: asyncio.AbstractEventLoop, answer: Answer) -> None:
         try:
-            result = _getaddrinfo(host)
+            outcome = partial(_succeed, answer, _getaddrinfo(host))
         except OSError as error:
-            failure = AddressError(
-                f"{host} is not known: {error.strerror}", "check the name, or give an address"
-            )
-            _tell(loop, partial(_fail, answer, failure))
-        else:
-            _tell(loop, partial(_succeed, answer, result))
+            reason = f"{host} is not known: {error.strerror}"
+            outcome = partial(_fail, answer, AddressError(reason, "check the name, or give an address"))
         finally:
             self._free.release()
+        _tell(loop, outcome)
 
 
 def _getaddrinfo(host: str) -> tuple[str, ...]:
@@ -218,5 +215,5 @@ def _fail(answer: Answer, failure: AddressError) -> None:
 def _tell(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
     try:
         loop.call_soon_threadsafe(action)
-    except RuntimeError:  # the loop was closed while the name server thought
-        return
+    except RuntimeError:
+        return  # the loop was closed while the name server thought

@@ -31,8 +31,11 @@ class Dialler:
     uplink: what we know no other way to goes there.
     """
 
-    def __init__(self, runtime: Runtime, endpoints: Sequence[str], *, uplink: bool, keep: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, endpoints: Sequence[str], *, uplink: bool, keep: bool, foreign_key: bytes | None = None
+    ) -> None:
         self.uplink = uplink
+        self.foreign_key = foreign_key  # of a listener that will refuse us, and shall say so
         self.endpoints = list(dict.fromkeys(endpoints))
         self.link = 0  # the one in use
         self.epoch = 0
@@ -103,6 +106,9 @@ class Dialler:
     def _try(self) -> None:
         self._retry = None
         if self._stopped or self.link:
+            return
+        if self.epoch and self._runtime.is_linked(self.epoch):  # it dialled us
+            self._retry = self._runtime.loop.call_later(BACKOFF_MAX, self._try)
             return
         for endpoint in self.endpoints:
             self._tried[self._runtime.open_link(endpoint, self)] = endpoint

@@ -20,9 +20,12 @@ from zmq.utils.monitor import recv_monitor_message
 
 from .security import (
     Keys,
+    RefusalWatch,
+    Zap,
     explain_handshake_failure,
     secure_dialler,
     secure_ipc,
+    secure_knock,
     secure_listener,
     socket_options,
 )
@@ -50,11 +53,14 @@ for _event in _DOWN:
 
 
 class Owner(Protocol):
-    """Who the mailbox reports to; every call comes from within `pump`, except the last two."""
+    """Who the mailbox reports to; every call comes from within `pump`, except the last three."""
 
     def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None: ...
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None: ...
     def on_message(self, link: int, frames: Sequence[Buffer]) -> None: ...
+    def on_stranger(self, address: str, reason: str) -> None:
+        """Somebody was turned away before a link came about."""
+
     def turn(self) -> None:
         """An FD became readable: run a turn now."""
 
@@ -69,6 +75,7 @@ class _Listener:
         self.socket = socket
         self.endpoint = endpoint
         self.proven = proven  # CURVE: the peer's role comes from its key
+        self.watch: RefusalWatch | None = None
         self.links: dict[bytes, int] = {}
         self.closed: dict[bytes, None] = {}
 
@@ -108,23 +115,27 @@ class Mailbox:
         self._readers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
         self._hot: dict[zmq.Socket[bytes], None] = {}  # sockets that may have something to read
         self._sent: dict[zmq.Socket[bytes], None] = {}  # sockets sent on since after_sends
-        self._closing: list[zmq.Socket[bytes]] = []
+        self._zap: Zap | None = None
 
     # --- opening and closing ---
 
     def listen(self, endpoint: str, *, role: str) -> str:
         """Bind a ROUTER; returns the endpoint with the port that was really taken. Raises zmq.ZMQError."""
+        if self._zap is None:
+            self._zap = Zap(self.context, self._keys, self._owner.on_stranger)
         socket = self.context.socket(zmq.ROUTER)
         socket_options(socket)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         ipc = endpoint.startswith("ipc://")
         if ipc:
             secure_ipc(socket)
         else:
             secure_listener(socket, self._keys)
+        watch = None if ipc else RefusalWatch(socket, self._owner.on_stranger)
         try:
             socket.bind(endpoint)
         except zmq.ZMQError:
+            if watch is not None:
+                watch.close()
             socket.close(0)
             raise
         if ipc:
@@ -132,16 +143,21 @@ class Mailbox:
         listener = _Listener(
             socket, socket.getsockopt_string(zmq.LAST_ENDPOINT), not ipc and self._keys is not None
         )
+        listener.watch = watch
         self._listeners.append(listener)
         self._watch(socket, lambda: self._read_listener(listener))
         return listener.endpoint
 
-    def dial(self, endpoint: str, *, role: str) -> int:
-        """Start a connection; on_link_up or on_link_down follows. Numeric addresses only: libzmq resolves names by blocking."""
+    def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None = None) -> int:
+        """Start a connection; on_link_up or on_link_down follows. Numeric addresses only: libzmq resolves names by blocking.
+
+        With the key of a foreign cluster's listener it is a knock: both ends hear that it is refused.
+        """
         socket = self.context.socket(zmq.DEALER)
         socket_options(socket)
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)
-        if not endpoint.startswith("ipc://"):
+        if foreign_key is not None:
+            secure_knock(socket, foreign_key)
+        elif not endpoint.startswith("ipc://"):
             secure_dialler(socket, self._keys, role)
         monitor = socket.get_monitor_socket(_WATCHED)
         link = self._take_link()
@@ -173,6 +189,8 @@ class Mailbox:
             self.close_link(link)
         for listener in self._listeners:
             self._unwatch(listener.socket)
+            if listener.watch is not None:
+                listener.watch.close()
             listener.socket.close(100)
             if listener.endpoint.startswith("ipc://"):
                 path = listener.endpoint.removeprefix("ipc://")
@@ -180,6 +198,8 @@ class Mailbox:
                     os.unlink(path)
         self._listeners.clear()
         self._peers.clear()
+        if self._zap is not None:
+            self._zap.close()
         self.context.destroy(linger=100)
 
     # --- sending ---

@@ -6,7 +6,7 @@ with another secret expects another listener key: the listener cannot open its f
 (HANDSHAKE_FAILED_PROTOCOL there) and closes the connection (HANDSHAKE_FAILED_NO_DETAIL at the dialler). A key
 that is not one of ours, under the right listener key, is refused by ZAP (HANDSHAKE_FAILED_AUTH at both ends),
 which is told the address. The first kind is over before anyone can be sure to have asked whence it came;
-so one who meets a foreign cluster by discovery knocks with the listener key announced there, for ZAP to refuse.
+so one who meets a foreign cluster by discovery knocks with the listener key announced there, to be refused.
 """
 
 from __future__ import annotations

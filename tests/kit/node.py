@@ -1,4 +1,4 @@
-"""A node agent's world without processes: driven by hand, or by a seed, with servers that die, stall and sulk."""
+"""A node agent's world without processes: driven by hand, or by a seed, with servers that die and stall."""
 
 from __future__ import annotations
 
@@ -129,6 +129,9 @@ def done(run: Run, number: int, size: int = 0, outcome: int = OutcomeKind.RETURN
 # --- stories ------------------------------------------------------------------------------------------------
 
 
+ENDLESS = 10_000.0  # seconds
+
+
 @dataclass
 class Plan:
     """What a seed makes of a task."""
@@ -252,7 +255,9 @@ class FakeServer:
         self.story.judge.on_started(run.task)
         if not run.fast:
             self.send(Began(run.task, self.address.epoch))
-        self.story.later(self.story.plans[run.task].seconds, lambda: self.finish(run, OutcomeKind.RETURNED))
+        seconds = self.story.plans[run.task].seconds
+        if seconds < ENDLESS:
+            self.story.later(seconds, lambda: self.finish(run, OutcomeKind.RETURNED))
 
     def finish(self, run: Run, kind: OutcomeKind) -> None:
         if not self.alive or run.task not in self.running:
@@ -301,7 +306,7 @@ class FakeServer:
 
 
 class Story:
-    """One node under a scheduler, a client and servers, all moved by a seed; `play` raises at the first violation."""
+    """A node under a scheduler, a client and servers, all moved by a seed; the first violation raises."""
 
     LATENCIES = (0.0, 0.0005, 0.002)
     STEPS_MAX = 20_000
@@ -327,6 +332,7 @@ class Story:
         self.epochs: list[int] = []  # all that were ever ready
         self.closed = self.closing = self.zygote_closed = self.client_gone = False
         self.zygote = 0
+        self.luck = 0.15 if self.random.random() < 0.05 else 1.0  # too little of it: no server gets ready
         self.unacked: list[TaskId] = []
         self.plans = {
             plan.id: plan for plan in (self.make_plan(n) for n in range(1, self.random.randint(8, 40)))
@@ -339,6 +345,8 @@ class Story:
         seconds = self.random.choice((0.001, 0.002, 0.004)) if fast else self.random.choice((0.01, 0.1, 1.0))
         if fast and chance() < 0.06:
             seconds = 0.3
+        if not fast and chance() < 0.04:
+            seconds = ENDLESS
         deadly = self.random.choice(("before", "after")) if chance() < 0.08 else ""
         sizes = (0, 40, 40, 200, 100_000)
         size = self.random.choice(sizes)
@@ -372,7 +380,7 @@ class Story:
             if self.closed and at is None:
                 break
             if deadline is not None and (at is None or deadline <= at):
-                assert deadline >= self.now - 1.0, "the node wants to wake again and again"
+                assert deadline >= self.now - 1.0, f"the node wants to wake at {deadline}, which is long past"
                 self.now = max(self.now, deadline)
                 self.node.wake(self.now)
                 self.carry_out()
@@ -381,7 +389,8 @@ class Story:
                 self.now, _, what = heapq.heappop(self.events)
                 what()
                 # Sometimes more comes before the node's turn ends.
-                if self.random.random() < 0.8 or not self.events:
+                soon = bool(self.events) and self.events[0][0] < self.now + 0.001
+                if not soon or self.random.random() < 0.7:
                     self.carry_out()
             self.node.check()
             assert self.now < 300, f"not at its end after 300 s; still open: {self.judge.given}"
@@ -458,7 +467,7 @@ class Story:
         assert old is None or not old.alive, f"server {number} was started twice"
         server = FakeServer(self, number, next(self.pids))
         self.places[number] = server
-        chance = self.random.random()
+        chance = self.random.random() * self.luck
         if chance < 0.05:
             server.alive = False
             self.later(0.001, lambda: self.node.server_failed_to_start(number, "cannot fork", self.now))
@@ -517,7 +526,7 @@ class Story:
         self.later(1.5, self.close_when_done)
 
     def give(self, id: TaskId) -> None:
-        if self.closing:
+        if self.closing or len(self.given_up) == self.servers:
             return
         plan = self.plans[id]
         server = self.random.choice([0, *self.up]) if plan.named else 0
@@ -542,7 +551,7 @@ class Story:
             if not said.restarting and not said.expected:
                 self.given_up.add(said.spot.name)
                 if len(self.given_up) == self.servers:
-                    self.close()
+                    self.later(1.0, self.close_if_hopeless)
         elif isinstance(said, Closed):
             assert not self.closed, "Closed twice"
             assert self.zygote_closed, "Closed before the zygote"
@@ -561,6 +570,7 @@ class Story:
 
     def lose_client(self) -> None:
         if not self.closed and not self.closing:
+            self.carry_out()
             self.closing = self.client_gone = True
             self.node.peer_reset(CLIENT_EPOCH, [], self.now)
 
@@ -569,12 +579,12 @@ class Story:
         tenancy = self.node.tenancy
         if self.closing or self.closed:
             return
-        if (
-            len(self.judge.ended) < len(self.plans)
-            or self.unacked
-            or self.judge.heard != self.judge.ended.keys()
-        ):
-            assert self.now < 200, f"never done: {self.plans.keys() - self.judge.ended.keys()}"
+        left = self.plans.keys() - self.judge.ended.keys()
+        if any(self.plans[id].seconds == ENDLESS for id in left) and self.now > 20:
+            self.close()
+            return
+        if left or self.unacked or self.judge.heard != self.judge.ended.keys():
+            assert self.now < 200, f"never done: {left}"
             self.later(0.5, self.close_when_done)
             return
         if max(self.arrived.values()) >= self.now:
@@ -584,6 +594,11 @@ class Story:
         assert not tenancy.feeding.tasks, "tasks are left though all have ended"
         assert len(tenancy.outcomes) == 0, "outcomes are kept though all were confirmed"
         self.close()
+
+    def close_if_hopeless(self) -> None:
+        if not self.closing and len(self.given_up) == self.servers:
+            assert not self.judge.given, f"{self.judge.given} wait for servers that will never come"
+            self.close()
 
     def close(self) -> None:
         if not self.closing:

@@ -1,4 +1,4 @@
-"""A server process for the tests of code shipping: a Mirror behind a pipe, without the rest of the runtime."""
+"""A server process for the tests of code shipping: a Mirror behind a pipe, without the runtime."""
 
 import os
 import sys

@@ -1,0 +1,210 @@
+"""The node agent's body: starts, kills and hears of processes for its machine, and passes their output on."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import logging
+import os
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dispycos.protocol.addresses import NODE
+from dispycos.protocol.messages import Lease, NodeInfo
+from dispycos.router import Event, LinkLost, LinkReady, PeerReset
+from dispycos.runtime import Runtime
+from dispycos.transport.folders import make_private
+
+from ..node import CloseZygote, ForgetPeer, KillServer, Node, StartServer, StartZygote
+from .exits import ServerExit, ZygoteExit, say
+from .processes import ProcessTree, ProcessTreeError, ServerProcess, ServerSpec, Template, Zygote, ZygoteSpec
+from .resources import ONE_THREAD, availability
+from .run_server import Start
+
+log = logging.getLogger("dispycos")
+
+ENTRY = "dispycos.actors.host.run_server:main"
+PRELOAD = ("dispycos.actors.host.run_server",)
+LOOK_S = 5.0  # how often the machine's load is looked at
+LAST_LINES = 3
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class NodeBody:
+    """runtime.Role of a node agent.
+
+    Parameters
+    ----------
+    ipc: path of the agent's socket, where its servers connect. folder: where leases have theirs.
+    """
+
+    def __init__(self, runtime: Runtime, machine: Node, template: Template, ipc: str, folder: Path, *, debug: bool) -> None:
+        self.runtime = runtime
+        self.machine = machine
+        self.folder = folder
+        self._ipc = ipc
+        self._debug = debug
+        self._tree = ProcessTree(
+            template, runtime.loop, self._on_exit, self._on_output, self._on_zygote_exit, self._on_template_exit
+        )
+        self._zygote: Zygote | None = None
+        self._servers: dict[int, ServerProcess] = {}
+        self._lines: dict[tuple[int, int], Lines] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._look: asyncio.TimerHandle | None = None
+        runtime.attach(NODE, self)
+        self._look_around()
+
+    # --- runtime.Role ---
+
+    def on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, LinkReady):
+            if event.role == "scheduler":
+                self.machine.add_scheduler(event.epoch, now)
+            self.machine.peer_up(event.epoch, event.about, now)
+        elif isinstance(event, LinkLost):
+            self.machine.peer_lost(event.epoch, now)
+        elif isinstance(event, PeerReset):
+            self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+
+    def carry_out(self, effect: object, now: float) -> None:
+        if isinstance(effect, StartServer):
+            self._go(self._start_server(effect))
+        elif isinstance(effect, KillServer):
+            server = self._servers.get(effect.number)
+            if server is not None:
+                server.kill()
+        elif isinstance(effect, StartZygote):
+            self._go(self._start_zygote(effect.lease))
+        elif isinstance(effect, CloseZygote):
+            self._go(self._close_zygote(effect.lease))
+        elif isinstance(effect, ForgetPeer):
+            self.runtime.router.forget(effect.epoch, now)
+        else:
+            raise TypeError(f"no such effect: {effect!r}")
+
+    def _go(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self.runtime.loop.create_task(coroutine)
+        self._under_way.add(task)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("the node agent failed: %r", task.exception(), exc_info=task.exception())
+
+    # --- processes ---
+
+    def _lease_folder(self, lease: Lease) -> Path:
+        return self.folder / f"lease-{lease.client:016x}-{lease.number}"
+
+    async def _start_zygote(self, lease: Lease) -> None:
+        folder = make_private(self._lease_folder(lease))
+        environment: dict[str, str | None] = {"DISPYCOS_SECRET": None, "DISPYCOS_SECRET_FILE": None}
+        environment.update({name: "1" for name in ONE_THREAD if name not in os.environ})
+        spec = ZygoteSpec(f"{lease.client:016x}-{lease.number}", str(folder), environment)
+        try:
+            self._zygote = await self._tree.start_zygote(spec)
+        except (ProcessTreeError, OSError) as error:
+            self.machine.zygote_failed(str(error), self.runtime.clock())
+        else:
+            self.machine.zygote_ready(self.runtime.clock())
+        self.runtime.turn_soon()
+
+    async def _start_server(self, order: StartServer) -> None:
+        info = self.machine.info
+        client = self.machine.tenancy.client.name if self.machine.tenancy is not None else "the client"
+        start = Start(self._ipc, order.number, order.name, info.addr, order.port, order.client, client, info.name, self._debug)
+        spec = ServerSpec(order.name, order.number, ENTRY, _encoder.encode(start))
+        try:
+            if self._zygote is None:
+                raise ProcessTreeError("its zygote has ended")
+            self._servers[order.number] = await self._zygote.start_server(spec)
+        except (ProcessTreeError, OSError) as error:
+            self.machine.server_failed_to_start(order.number, str(error), self.runtime.clock())
+            self.runtime.turn_soon()
+
+    async def _close_zygote(self, lease: Lease) -> None:
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            await zygote.close()
+        await asyncio.to_thread(shutil.rmtree, self._lease_folder(lease), ignore_errors=True)
+
+    def _on_exit(self, certificate: ServerExit) -> None:
+        """First all that it had sent, then its death."""
+        number = next((n for n, server in self._servers.items() if server.pid == certificate.pid), 0)
+        for stream in (1, 2):
+            lines = self._lines.pop((number, stream), None)
+            if lines is not None:
+                self._pass_on(number, stream, lines.rest())
+        self._servers.pop(number, None)
+        self.runtime.take_back()
+        self.machine.server_exited(
+            number, certificate.pid, say(certificate.ending), certificate.oom, self.runtime.clock()
+        )
+        self.runtime.turn_soon()
+
+    def _on_zygote_exit(self, certificate: ZygoteExit) -> None:
+        if certificate.left:
+            log.warning("%s", certificate)
+        if self._zygote is not None and self._zygote.tag == certificate.tag:
+            self._zygote = None
+            self.machine.zygote_failed(str(certificate), self.runtime.clock())
+            self.runtime.turn_soon()
+
+    def _on_template_exit(self, text: str) -> None:
+        log.warning("%s; the next lease starts another", text)
+
+    def _on_output(self, server: ServerProcess, stream: int, data: bytes) -> None:
+        lines = self._lines.setdefault((server.number, stream), Lines())
+        self._pass_on(server.number, stream, lines.take(data))
+
+    def _pass_on(self, number: int, stream: int, text: str) -> None:
+        if text:
+            self.machine.output(number, stream, text, self.runtime.clock())
+            self.runtime.turn_soon()
+
+    # --- time ---
+
+    def _look_around(self) -> None:
+        self.machine.availability(availability(self.folder), self.runtime.clock())
+        self._look = self.runtime.loop.call_later(LOOK_S, self._look_around)
+
+    async def close(self) -> None:
+        """End every process of this node."""
+        if self._look is not None:
+            self._look.cancel()
+        for task in list(self._under_way):
+            task.cancel()
+        await self._tree.close()
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+
+class Lines:
+    """Bytes of a stream as whole lines of text: a print from a server is not torn."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+
+    def take(self, data: bytes) -> str:
+        text = self._held + self._decoder.decode(data)
+        whole, newline, self._held = text.rpartition("\n")
+        return whole + newline
+
+    def rest(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+
+def describe(name: str, addr: str, port: int, cpus: int, epoch: int) -> NodeInfo:
+    """What others are told of this node."""
+    import platform
+    import sys
+
+    return NodeInfo(name, addr, port, cpus, platform.platform(), (sys.version_info[0], sys.version_info[1]), epoch)

@@ -1,0 +1,148 @@
+"""`dispycos node`: the agent of one machine, put together and run until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+from dispycos.actors.host.processes import Template
+from dispycos.actors.host.resources import cpu_count
+from dispycos.actors.host.run_node import PRELOAD, NodeBody, describe
+from dispycos.actors.node import Node
+from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
+from dispycos.protocol.addresses import NODE, Address
+from dispycos.transport.discovery import Registry
+from dispycos.transport.folders import find_folders, make_private, temporary_folder
+from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
+
+from .process import Process, is_free, load_keys, set_up_logging, wants_console
+
+log = logging.getLogger("dispycos")
+
+STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
+
+
+def run(settings: NodeSettings) -> int:
+    """Exit code 0 after an orderly end."""
+    template = Template.fork(PRELOAD)  # before any thread, secret and ZeroMQ context
+    set_up_logging(debug=settings.debug)
+    return asyncio.run(_run(settings, template))
+
+
+async def _run(settings: NodeSettings, template: Template) -> int:
+    servers, warning = count_servers(settings.cpus, cpu_count())
+    if warning:
+        log.warning("%s", warning)
+    name = settings.name or free_name(socket.gethostname())
+    keys = load_keys(settings)
+    process = Process("node", name, settings, keys)
+    async with process:
+        plan = settle_ports(process, plan_ports(settings.tcp_ports, servers))
+        process.port = process.listen_tcp(plan.ports[0])
+        process.ports = real_ports(process.port, plan)
+        body = make_body(process, settings, template, servers)
+        try:
+            process.on_presence = lambda found: process.reach_later(found) if found.role == "scheduler" else None
+            process.reach_named(settings.peer, SCHEDULER_PORT, "--peer")
+            await process.announce(multicast=False)
+            where = "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
+            log.info("node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where)
+            process.keep(_be_found(process))
+            if wants_console(daemon=settings.daemon):
+                process.read_console(partial(console, process, body))
+            if settings.serve > 0:
+                process.keep(_serve(process, body, settings.serve))
+            await process.stopping.wait()
+        finally:
+            await stop(process, body)
+    log.info("node %s has ended", name)
+    return 0
+
+
+def free_name(host: str) -> str:
+    """The host's name, or host-2 ... when a node of that name runs here (DECISIONS: a second node on one host)."""
+    taken = {entry.name for entry in Registry(find_folders().registry).read()}
+    name, number = host, 1
+    while name in taken:
+        number += 1
+        name = f"{host}-{number}"
+    return name
+
+
+def settle_ports(process: Process, plan: PortPlan) -> PortPlan:
+    """Ports that were given and are taken are an error; default ones move to the next free block."""
+    address = process.addresses.to_bind[0]
+    return choose_ports(plan, lambda port: is_free(address, port))
+
+
+def real_ports(first: int, plan: PortPlan) -> tuple[int, ...]:
+    """Each server has an entry of its own, unique even where nothing listens; with port 0 those beyond the node's."""
+    if plan.ports[0]:
+        return plan.ports[1:]
+    return tuple(range(first + 1, first + len(plan.ports)))
+
+
+def make_body(
+    process: Process, settings: NodeSettings, template: Template, servers: int, *, name: str = ""
+) -> NodeBody:
+    """The node's machine and body on this process's runtime."""
+    epoch = process.runtime.epoch
+    info = describe(name or process.name, process.addresses.main, process.port, servers, epoch)
+    machine = Node(
+        info,
+        Address(epoch, NODE),
+        list(process.ports),
+        min_pulse_interval=settings.min_pulse_interval,
+        max_pulse_interval=settings.max_pulse_interval,
+        insecure=process.keys is None,
+    )
+    folder = make_private(lease_parent(settings.dest_path) / f"{process.name}-{os.getpid()}")
+    ipc = process.ipc or process.listen_ipc()
+    return NodeBody(process.runtime, machine, template, ipc, folder, debug=settings.debug)
+
+
+def lease_parent(dest_path: Path | None) -> Path:
+    """DECISIONS: dest_path, by default a folder of the user under the temporary directory."""
+    return dest_path if dest_path is not None else make_private(temporary_folder()) / "nodes"
+
+
+async def _be_found(process: Process) -> None:
+    await process.browse()
+    await process.announce(multicast=True)
+
+
+async def _serve(process: Process, body: NodeBody, clients: int) -> None:
+    """End after so many clients."""
+    while body.machine.served < clients:
+        await asyncio.sleep(0.05)
+    process.stopping.set()
+
+
+def console(process: Process, body: NodeBody, line: str) -> str | None:
+    """A command typed at the node (spec 6.2)."""
+    if line in ("", "status"):
+        return body.machine.say_status()
+    if line in ("quit", "exit", "terminate"):
+        process.stopping.set()
+        return None
+    if line == "close":
+        body.machine.end_lease("its operator closed it", process.runtime.clock())
+        process.runtime.turn_soon()
+        return None
+    return f"unknown command {line!r}: status, close, quit, exit, terminate"
+
+
+async def stop(process: Process, body: NodeBody) -> None:
+    """Tasks get their KeyboardInterrupt and a moment; clients hear it; then every process of ours ends."""
+    runtime = process.runtime
+    with runtime.lock:
+        body.machine.end_lease("its node was stopped", runtime.clock(), kill_after=STOP_S)
+    runtime.turn_soon()
+    until = runtime.clock() + STOP_S + 0.2
+    while body.machine.tenancy is not None and runtime.clock() < until:
+        await asyncio.sleep(0.005)
+    await body.close()

@@ -1,0 +1,286 @@
+"""What every long-running process of a cluster has: keys, sockets, its entry in the registry, mDNS, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+
+import zmq
+
+from dispycos.config import CommonSettings, Failure, HostPort
+from dispycos.runtime import Runtime
+from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
+from dispycos.transport.dialler import Dialler, Refused
+from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, started_at
+from dispycos.transport.folders import Folders, find_folders, make_private
+from dispycos.transport.security import Keys, Secret, SecretError, forget_in_environment, hide_in_process_list
+from dispycos.version import release
+
+log = logging.getLogger("dispycos")
+
+KNOCK_S = 3.0
+OTHER_DIALS_S = 1.5  # a found peer has so long to dial us before we dial it
+GOODBYE_S = 0.3
+
+
+class PortTaken(Failure):
+    """Somebody else listens there."""
+
+
+def set_up_logging(*, debug: bool) -> None:
+    """To standard error; time only where a person would miss it."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s" if debug else "dispycos: %(message)s",
+        stream=sys.stderr,
+    )
+    for name in ("asyncio", "zeroconf"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def load_keys(settings: CommonSettings) -> Keys | None:
+    """The cluster's keys; None with --insecure. Takes the passphrase out of sight."""
+    if settings.insecure:
+        log.warning("INSECURE: whoever reaches this process's ports can run code here as %s", _user())
+        return None
+    try:
+        secret = Secret.load_or_make(settings.secret_file, settings.secret)
+    except SecretError:
+        raise
+    finally:
+        forget_in_environment(os.environ)
+    if settings.secret is not None and not hide_in_process_list(settings.secret):
+        log.warning("the passphrase of --secret can be seen in the list of processes; a secret file cannot")
+    return Keys.from_secret(secret)
+
+
+def _user() -> str:
+    return os.environ.get("USER") or f"user {os.getuid()}"
+
+
+def is_free(address: str, port: int) -> bool:
+    """Whether nobody listens at this port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    host = "" if address == "*" else address
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
+
+
+class Process:
+    """A process of the cluster, from its first socket to its last word.
+
+    Use as ``async with Process(...) as process``; then listen, announce, find others, and wait for the end.
+    """
+
+    def __init__(self, role: str, name: str, settings: CommonSettings, keys: Keys | None, *, private: bool = False) -> None:
+        self.role = role
+        self.name = name
+        self.keys = keys
+        self.private = private
+        self.folders: Folders = find_folders()
+        self.runtime = Runtime(role, name, keys)
+        self.addresses: HostAddresses = find_addresses(settings.ip_addr, settings.ext_ip_addr)
+        if keys is None and not settings.insecure:
+            self.addresses = loopback_only()
+        self.port = 0
+        self.ports: tuple[int, ...] = ()
+        self.ipc = ""
+        self.stopping = asyncio.Event()
+        self.on_presence: Callable[[Presence], None] = lambda presence: None
+        self.notice: Callable[[str, str], None] = lambda text, level: getattr(log, level)(text)
+        self.runtime.on_refused = lambda text: self.notice(text, "warning")
+        self._registry = Registry(self.folders.registry)
+        self._entry: Path | None = None
+        self._multicast: Multicast | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._known: set[tuple[tuple[str, ...], int]] = set()
+        self._knocked: set[int] = set()
+        self.diallers: list[Dialler] = []
+
+    async def __aenter__(self) -> Process:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                loop.add_signal_handler(number, self.stopping.set)
+        for note in self.folders.notes:
+            log.info("%s", note)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._entry is not None:
+            self._registry.withdraw(self._entry)
+        for task in self._tasks:
+            task.cancel()
+        if self._multicast is not None:
+            await self._multicast.close()
+        await self.runtime.quiet(GOODBYE_S)
+        for dialler in self.diallers:
+            dialler.stop()
+        await self.runtime.close()
+
+    # --- being reached ---
+
+    def listen_ipc(self) -> str:
+        """A socket for processes of this host and user; returns its path."""
+        folder = make_private(self.folders.sockets)
+        self.ipc = str(folder / f"{self.role[0]}{os.getpid()}-{self.runtime.epoch & 0xFFFFFFFF:08x}.sock")
+        self.runtime.listen(f"ipc://{self.ipc}")
+        return self.ipc
+
+    def listen_tcp(self, port: int) -> int:
+        """All addresses, or those of --ip_addr, at this port; returns the real one. Raises PortTaken."""
+        for address in self.addresses.to_bind:
+            try:
+                endpoint = self.runtime.listen(tcp_endpoint(address, port))
+            except zmq.ZMQError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise PortTaken(f"port {port} is in use by another process", "end that process, or give another port") from None
+                raise Failure(f"cannot listen at {tcp_endpoint(address, port)}: {error.strerror}") from None
+            port = int(endpoint.rpartition(":")[2])
+        self.port = port
+        return port
+
+    async def announce(self, *, multicast: bool) -> None:
+        """Into the registry; and by mDNS, unless private."""
+        key = self.keys.listener.public.decode() if self.keys is not None else ""
+        tag = self.keys.tag if self.keys is not None else "insecure"
+        entry = Entry(
+            self.role if not self.private else f"private-{self.role}",
+            self.name,
+            os.getpid(),
+            started_at(os.getpid()) or 0.0,
+            self.addresses.announced,
+            self.port,
+            self.ports,
+            self.ipc or None,
+            tag,
+            self.runtime.epoch,
+            release(),
+            key=key,
+        )
+        self._entry = self._registry.announce(entry)
+        if multicast and self._multicast is not None:
+            await self._multicast.announce(entry.presence)
+
+    # --- finding others ---
+
+    async def browse(self) -> None:
+        """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
+        for entry in self._registry.read():
+            if entry.pid != os.getpid() and not entry.role.startswith("private"):
+                self._found(entry.presence)
+        self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
+        trouble = await self._multicast.open()
+        if trouble:
+            log.info("%s; only this host's registry, --peer and --node find others", trouble)
+        await self._multicast.browse(self._found)
+
+    def _found(self, presence: Presence) -> None:
+        if presence.epoch == self.runtime.epoch:
+            return
+        if self.keys is not None and presence.tag == self.keys.tag or (self.keys is None and presence.tag == "insecure"):
+            self.on_presence(presence)
+        elif presence.key and presence.epoch not in self._knocked and self.keys is not None:
+            self._knocked.add(presence.epoch)
+            self.keep(self._knock(presence))
+
+    async def _knock(self, presence: Presence) -> None:
+        """It has another secret: both ends shall hear that once, in words."""
+        endpoints = [tcp_endpoint(address, presence.port) for address in presence.addresses]
+        knock = self.runtime.dial(endpoints, keep=False, foreign_key=presence.key.encode())
+        knock.on_silence = lambda text: None
+        try:
+            async with asyncio.timeout(KNOCK_S):
+                await asyncio.shield(knock.ready)
+        except Refused:
+            self.notice(
+                f"{presence.role} {presence.name} at {presence.addresses[0]}:{presence.port} has another secret than this"
+                f" {self.role}, so it is not used; to use it copy the secret file from one host to the other"
+                " (`dispycos secret show` prints it)",
+                "warning",
+            )
+        except TimeoutError:
+            log.debug("%s %s does not answer", presence.role, presence.name)
+        finally:
+            knock.stop()
+
+    def reach(self, presence: Presence) -> None:
+        """Hold a link to a process that was found; it may be faster and dial us."""
+        place = (presence.addresses, presence.port)
+        if place in self._known or self.runtime.is_linked(presence.epoch):
+            return
+        self._known.add(place)
+        endpoints = [tcp_endpoint(address, presence.port) for address in presence.addresses]
+        self.diallers.append(self.runtime.dial(endpoints))
+        self.diallers[-1].on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
+
+    def reach_later(self, presence: Presence) -> None:
+        """As reach, unless it dials us first."""
+        self.runtime.loop.call_later(OTHER_DIALS_S, self.reach, presence)
+
+    def reach_named(self, places: Iterable[HostPort], port: int, option: str) -> None:
+        """Hold links to places that the user named."""
+        for place in places:
+            self.keep(self._reach_named(place, port, option))
+
+    async def _reach_named(self, place: HostPort, port: int, option: str) -> None:
+        try:
+            addresses = await Resolver().resolve(place.host)
+        except Failure as failure:
+            self.notice(f"{option} {place}: {failure}", "error")
+            return
+        dialler = self.runtime.dial([tcp_endpoint(address, place.port or port) for address in addresses])
+        dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
+        self.diallers.append(dialler)
+        try:
+            await asyncio.shield(dialler.ready)
+        except Refused as refusal:
+            self.notice(f"{option} {place}: {refusal}; copy the secret file from one host to the other", "error")
+
+    # --- the end ---
+
+    def keep(self, coroutine: object) -> None:
+        """Run it beside; it is cancelled at the end."""
+        task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def read_console(self, commands: Callable[[str], str | None]) -> None:
+        """Commands from the terminal, a line each; answers go to standard output. Not with --daemon."""
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            for line in sys.stdin:
+                loop.call_soon_threadsafe(answer, line.strip())
+
+        def answer(line: str) -> None:
+            text = commands(line)
+            if text:
+                print(text, flush=True)
+
+        threading.Thread(target=read, name="dispycos-console", daemon=True).start()
+
+
+def wants_console(*, daemon: bool) -> bool:
+    """A node or scheduler without a terminal behaves as with --daemon."""
+    return not daemon and sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()

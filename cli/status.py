@@ -1,0 +1,203 @@
+"""`dispycos status`: asks every scheduler and node that can be found what it has, and shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from typing import Any
+
+import click
+
+from dispycos.config import NODE_PORT, CommonSettings, NothingFound, Refused, StatusSettings
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import NODE, SCHEDULER, Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import NodeReport, SchedulerReport
+from dispycos.runtime import Runtime
+from dispycos.transport.addresses import Resolver, find_addresses, tcp_endpoint
+from dispycos.transport.dialler import Refused as LinkRefused
+from dispycos.transport.discovery import Multicast, Registry
+from dispycos.transport.folders import find_folders
+
+from .process import load_keys, set_up_logging
+
+LOOK_S = 0.4  # mDNS answers within this where there is anybody
+ASKER = 20  # our actor
+
+
+def run(settings: StatusSettings) -> int:
+    """Exit code 0 when anything was found, 3 when nothing was."""
+    set_up_logging(debug=settings.debug)
+    logging.getLogger("dispycos").setLevel(logging.DEBUG if settings.debug else logging.ERROR)
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: StatusSettings) -> int:
+    keys = load_keys(CommonSettings(secret=settings.secret, secret_file=settings.secret_file))
+    view = View(Runtime("viewer", "status", keys), keys.tag if keys is not None else "", settings)
+    try:
+        await view.look()
+    finally:
+        await view.runtime.close()
+    if not view.schedulers and not view.nodes:
+        foreign = f"; {view.foreign} process{'es' * (view.foreign > 1)} of another cluster (another secret)" if view.foreign else ""
+        if view.refused:
+            raise Refused(f"{view.refused}{foreign}", "copy the secret file from one host to the other")
+        raise NothingFound(f"no scheduler, node or client was found{foreign}", "start one: dispycos node; or name one: --peer HOST")
+    print(json.dumps(view.as_object(), indent=2) if settings.json else view.as_text())
+    return 0
+
+
+class View:
+    """The answers, and how to get them."""
+
+    def __init__(self, runtime: Runtime, tag: str, settings: StatusSettings) -> None:
+        self.runtime = runtime
+        self.schedulers: dict[int, SchedulerReport] = {}
+        self.nodes: dict[int, NodeReport] = {}
+        self.foreign = 0
+        self.refused = ""
+        self._tag = tag
+        self._settings = settings
+        self._asked: dict[int, asyncio.Future[None]] = {}
+        self._visits: set[asyncio.Task[None]] = set()
+        self._seen: set[int] = set()
+        runtime.attach_inbox(ASKER, self._on_answer)
+
+    async def look(self) -> None:
+        """The registry, what was named, and mDNS; every process found is asked once."""
+        for entry in Registry(find_folders().registry).read():
+            endpoints = [f"ipc://{entry.ipc}"] if entry.ipc else [tcp_endpoint(a, entry.port) for a in entry.addresses]
+            self._found(entry.epoch, entry.tag, endpoints)
+        for place in self._settings.peer:
+            addresses = await Resolver().resolve(place.host)
+            self._visit([tcp_endpoint(address, place.port or NODE_PORT) for address in addresses])
+        addresses = find_addresses(self._settings.ip_addr)
+        multicast = Multicast(addresses.own if addresses.is_restricted else ())
+        await multicast.open()
+        try:
+            await multicast.browse(
+                lambda found: self._found(found.epoch, found.tag, [tcp_endpoint(a, found.port) for a in found.addresses])
+            )
+            await asyncio.sleep(LOOK_S)
+            if self._visits:
+                await asyncio.wait(self._visits, timeout=self._settings.timeout)
+        finally:
+            await multicast.close()
+
+    def _found(self, epoch: int, tag: str, endpoints: list[str]) -> None:
+        if epoch in self._seen:
+            return
+        self._seen.add(epoch)
+        if tag != self._tag:
+            self.foreign += 1
+        else:
+            self._visit(endpoints)
+
+    def _visit(self, endpoints: list[str]) -> None:
+        visit = asyncio.ensure_future(self._ask(endpoints))
+        self._visits.add(visit)
+
+    async def _ask(self, endpoints: list[str]) -> None:
+        dialler = self.runtime.dial(endpoints, uplink=False, keep=False)
+        dialler.on_silence = lambda text: None
+        try:
+            epoch = await dialler.ready
+        except LinkRefused as refusal:
+            self.refused = f"{endpoints[0]}: {refusal}"
+            return
+        except asyncio.CancelledError:
+            return
+        answers = []
+        for actor in (SCHEDULER, NODE):
+            correlation = len(self._asked) + 1
+            self._asked[correlation] = self.runtime.loop.create_future()
+            answers.append(self._asked[correlation])
+            self.runtime.send(Envelope(Address(epoch, actor), self.runtime.address(ASKER), messages.Inventory(), correlation))
+        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=self._settings.timeout)
+        await asyncio.wait(answers, timeout=0.1)  # a private process answers twice
+
+    def _on_answer(self, envelope: Envelope, now: float) -> None:
+        if isinstance(envelope.message, SchedulerReport):
+            self.schedulers[envelope.sender.epoch] = envelope.message
+        elif isinstance(envelope.message, NodeReport):
+            self.nodes[envelope.sender.epoch] = envelope.message
+        future = self._asked.get(envelope.correlation)
+        if future is not None:
+            self.runtime.defer(lambda: future.done() or future.set_result(None))  # type: ignore[func-returns-value]
+
+    # --- showing ---
+
+    def as_object(self) -> dict[str, Any]:
+        """DESIGN section 12: {schedulers, clients, nodes: [{name, location, servers: [{location, tasks}]}]}."""
+        return {
+            "schedulers": [_scheduler(report) for report in self.schedulers.values()],
+            "clients": [_client(client) for report in self.schedulers.values() for client in report.clients],
+            "nodes": [_node(report) for report in sorted(self.nodes.values(), key=lambda report: report.node.name)],
+        }
+
+    def as_text(self) -> str:
+        lines = []
+        for scheduler in self.schedulers.values():
+            kind = "private scheduler" if scheduler.private else "scheduler"
+            place = "" if scheduler.private else f" at {scheduler.addr}:{scheduler.port}"
+            lines.append(f"{kind} {scheduler.name}{place}{_insecure(scheduler.insecure)}")
+            for client in scheduler.clients:
+                counts = f"{client.running} running, {client.queued} queued, {client.done} done"
+                lines.append(f"  client {client.name} ({client.host}, pid {client.pid}) {client.state}: {counts}")
+        for report in sorted(self.nodes.values(), key=lambda report: report.node.name):
+            node = report.node
+            use = f"used by {report.client}" if report.client else "free"
+            lines.append(f"node {node.name} at {node.addr}:{node.port}, {node.cpus} CPUs, {use}{_insecure(report.insecure)}")
+            for server in report.servers:
+                tasks = ", ".join(f"{task.function} {task.state} {task.since:.1f} s" for task in server.tasks) or "idle"
+                lines.append(f"  {server.spot.name} at {server.spot.addr}:{server.spot.port} (pid {server.pid}): {tasks}")
+        return click.unstyle("\n".join(lines)) if not sys.stdout.isatty() else "\n".join(lines)
+
+
+def _insecure(insecure: bool) -> str:
+    return " INSECURE" if insecure else ""
+
+
+def _scheduler(report: SchedulerReport) -> dict[str, Any]:
+    nodes = [{"name": name, "location": f"{addr}:{port}", "state": state} for name, addr, port, state in report.nodes]
+    return {
+        "name": report.name,
+        "location": f"{report.addr}:{report.port}",
+        "private": report.private,
+        "insecure": report.insecure,
+        "nodes": nodes,
+    }
+
+
+def _client(report: messages.ClientReport) -> dict[str, Any]:
+    return report._asdict()
+
+
+def _node(report: NodeReport) -> dict[str, Any]:
+    node = report.node
+    return {
+        "name": node.name,
+        "location": f"{node.addr}:{node.port}",
+        "cpus": node.cpus,
+        "platform": node.platform,
+        "python": ".".join(map(str, node.python)),
+        "available": node.available._asdict() if node.available is not None else None,
+        "client": report.client or None,
+        "served": report.served,
+        "insecure": report.insecure,
+        "servers": [
+            {
+                "location": f"{server.spot.addr}:{server.spot.port}",
+                "name": server.spot.name,
+                "pid": server.pid,
+                "tasks": [
+                    {"function": task.function, "id": f"{task.owner:x}.{task.number}", "io": task.io, "state": task.state, "since": task.since}
+                    for task in server.tasks
+                ],
+            }
+            for server in report.servers
+        ],
+    }

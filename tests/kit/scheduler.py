@@ -1,0 +1,694 @@
+"""A scheduler alone with peers that behave: clients, nodes and links made of plain lists, moved by a seed; and a judge.
+
+`World.run()` makes one story of random events. Every message is carried in order per link, a link that is down keeps what
+it was given (as a session does), and the judge looks at everything that the scheduler sends.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispycos.brokers.lifecycle import TASK, ClientState, NodeState, TaskState
+from dispycos.brokers.scheduler import Scheduler
+from dispycos.machine import Send
+from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import (
+    Admit,
+    Allocation,
+    Began,
+    ClientInfo,
+    Close,
+    Closed,
+    Declined,
+    Done,
+    Enlist,
+    Granted,
+    Lease,
+    NodeInfo,
+    NodeNews,
+    Open,
+    Opened,
+    Outcome,
+    Queued,
+    Recall,
+    Recalled,
+    Register,
+    Release,
+    Released,
+    Run,
+    ServerDown,
+    ServerNews,
+    ServerUp,
+    Settled,
+    Spot,
+    Submit,
+    TaskId,
+    Terminate,
+)
+from dispycos.protocol.status import OutcomeKind, Status
+
+PYTHON = (3, 11)
+HOME = Address(1, SCHEDULER)
+SHORT_S, LONG_S = 0.001, 0.5
+
+
+def client_info(name: str = "script.py") -> ClientInfo:
+    return ClientInfo(name, "here", 77, PYTHON)
+
+
+def node_info(name: str, epoch: int, cpus: int = 2, **changes: Any) -> NodeInfo:
+    info = NodeInfo(name, f"10.0.0.{len(name)}", 9706, cpus, "Linux-x86_64", PYTHON, epoch)
+    return info._replace(**changes)
+
+
+def enlist(*allocations: Allocation, pulse: float = 2.0, **changes: Any) -> Enlist:
+    return Enlist(client_info(), list(allocations), pulse, **changes)
+
+
+class Desk:
+    """A scheduler and the envelopes it sent, for tests that tell it one thing after the other."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.scheduler = Scheduler("head", "id-1", HOME, private=False, **changes)
+        self.now = 100.0
+        self.logs: list[object] = []
+
+    def tell(self, sender: Address, *messages: Any, payload: bytes | None = None) -> list[Envelope]:
+        for message in messages:
+            self.scheduler.receive(Envelope(HOME, sender, message, 0, payload), self.now)
+        return self.drain()
+
+    def drain(self) -> list[Envelope]:
+        effects = self.scheduler.drain()
+        self.scheduler.check()
+        self.logs += [effect for effect in effects if not isinstance(effect, Send)]
+        return [effect.envelope for effect in effects if isinstance(effect, Send)]
+
+    def wait(self, seconds: float) -> list[Envelope]:
+        """Let time pass, waking the scheduler whenever it asked for it."""
+        end, sent = self.now + seconds, []
+        while (due := self.scheduler.deadline()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.scheduler.wake(self.now)
+            sent += self.drain()
+        self.now = end
+        return sent
+
+    # --- what most tests begin with
+
+    def client(self, epoch: int = 50, wants: Enlist | None = None) -> tuple[Address, Lease]:
+        address = Address(epoch, CLIENT)
+        sent = self.tell(address, wants or enlist())
+        granted = next(envelope.message for envelope in sent if isinstance(envelope.message, Granted))
+        return address, granted.lease
+
+    def node(self, name: str, epoch: int, lease: Lease | None = None, servers: int = 2) -> Address:
+        """Register a node; with a lease, open it and bring its servers up, as epochs epoch * 100 + 1, ..."""
+        address = Address(epoch, NODE)
+        self.tell(address, Register(node_info(name, epoch, servers, addr=f"10.0.0.{epoch}")))
+        if lease is not None:
+            self.tell(address, Opened(lease, servers))
+            for number in range(1, servers + 1):
+                self.tell(address, ServerUp(lease, spot(name, epoch * 100 + number, number), 1))
+        return address
+
+
+def spot(node: str, epoch: int, number: int) -> Spot:
+    return Spot("10.0.0.1", 9706 + number, epoch, f"{node}/server-{number}")
+
+
+# --- a whole world
+
+
+@dataclass(eq=False)
+class Peer:
+    """A process with a link to the scheduler."""
+
+    address: Address
+    up: bool = True
+    alive: bool = True
+    inbox: deque[Envelope] = field(default_factory=deque)  # on the way from the scheduler
+    outbox: deque[Envelope] = field(default_factory=deque)  # on the way to it
+
+    def say(self, message: Any) -> None:
+        self.outbox.append(Envelope(HOME, self.address, message, 0, None))
+
+
+@dataclass(eq=False)
+class FakeClient(Peer):
+    wants: Enlist = field(default_factory=enlist)
+    lease: Lease | None = None
+    limit: int = 0
+    numbers: int = 0
+    handed_in: int = 0
+    open_tasks: dict[TaskId, Submit] = field(default_factory=dict)
+    servers: list[int] = field(default_factory=list)
+    settled: int = 0
+    released: bool = False
+    releasing: bool = False
+
+    def receive(self, message: Any, dice: random.Random) -> None:
+        match message:
+            case Granted(lease=lease):
+                assert self.lease is None, "granted twice"
+                self.lease = lease
+            case Admit(limit=limit):
+                assert limit > self.limit
+                self.limit = limit
+            case Outcome(task=task, outcome=OutcomeKind.LOST) if dice.random() < 0.5:
+                submit = self.open_tasks.get(task)
+                if submit is not None and self.may_submit:
+                    self.submit(submit, task._replace(attempt=task.attempt + 1))
+            case ServerNews(status=Status.ServerInitialized, spot=where):
+                self.servers.append(where.epoch)
+            case Settled():
+                self.settled += 1
+            case Released():
+                self.released = True
+
+    @property
+    def may_submit(self) -> bool:
+        return self.lease is not None and not self.releasing and self.handed_in < self.limit
+
+    def submit(self, like: Submit, task: TaskId | None = None) -> None:
+        if task is None:
+            self.numbers += 1
+            task = TaskId(self.address.epoch, self.numbers)
+        submit = Submit(task, like.function, like.io, like.node, like.server)
+        self.open_tasks[task] = submit
+        self.handed_in += 1
+        self.say(submit)
+
+    def release(self, terminate: bool, await_io: bool) -> None:
+        self.releasing = True
+        self.say(Release(terminate, await_io))
+
+
+@dataclass(eq=False)
+class Held:
+    """A task as a node has it."""
+
+    run: Run
+    server: int = 0
+    begun: bool = False
+
+
+@dataclass(eq=False)
+class FakeNode(Peer):
+    name: str = ""
+    cpus: int = 2
+    lease: Lease | None = None
+    closing: bool = False
+    mute: bool = False
+    starting: list[int] = field(default_factory=list)
+    servers: dict[int, int] = field(default_factory=dict)  # epoch -> number
+    tasks: dict[TaskId, Held] = field(default_factory=dict)
+    epochs: int = 0
+
+    def info(self) -> NodeInfo:
+        return node_info(self.name, self.address.epoch, self.cpus, addr=f"10.0.1.{self.name[-1]}")
+
+    def register(self) -> None:
+        self.say(Register(self.info(), self.lease))
+
+    def receive(self, message: Any, dice: random.Random) -> None:
+        match message:
+            case Open(lease=lease, cpus=cpus):
+                if self.lease is not None or dice.random() < 0.1:
+                    self.say(Declined(lease, "held by somebody for 7 s"))
+                    return
+                assert 0 < cpus <= self.cpus
+                self.lease, self.closing = lease, False
+                self.starting = list(range(1, cpus + 1))
+                self.say(Opened(lease, cpus))
+            case Run():
+                assert message.task not in self.tasks, "two Runs of one attempt"
+                if message.server and message.server not in self.servers:
+                    self.say(Recalled([message.task]))  # that server has died meanwhile
+                else:
+                    self.tasks[message.task] = Held(message)
+            case Terminate(task=task):
+                held = self.tasks.get(task)
+                if held is not None:
+                    self.end(held, OutcomeKind.TERMINATED if held.begun else OutcomeKind.CANCELLED)
+            case Recall(count=count):
+                waiting = [held for held in self.tasks.values() if not held.begun][-count:]
+                for held in waiting:
+                    del self.tasks[held.run.task]
+                self.say(Recalled([held.run.task for held in waiting]))
+            case Close(lease=lease):
+                if lease == self.lease:
+                    self.closing = True
+                else:
+                    self.say(Closed(lease))
+
+    def end(self, held: Held, kind: OutcomeKind, seconds: float | None = None) -> None:
+        if seconds is None:
+            seconds = LONG_S if held.run.function == "long" else SHORT_S
+        del self.tasks[held.run.task]
+        self.say(Done(held.run.task, kind, seconds, held.server))
+
+    def act(self, dice: random.Random) -> None:
+        """One thing that a node does by itself."""
+        if self.mute or self.lease is None:
+            return
+        if self.closing:
+            self.close()
+        elif self.starting and dice.random() < 0.7:
+            self.start_server(dice)
+        elif self.servers and dice.random() < 0.06:
+            self.lose_server(dice)
+        else:
+            self.work(dice)
+
+    def start_server(self, dice: random.Random) -> None:
+        assert self.lease is not None
+        number = self.starting.pop(0)
+        self.epochs += 1
+        place = Spot("10", number, self.address.epoch * 1000 + self.epochs, f"{self.name}/server-{number}")
+        if dice.random() < 0.08:
+            self.say(ServerDown(self.lease, place, "exit code 1"))
+            return
+        self.servers[place.epoch] = number
+        self.say(ServerUp(self.lease, place, 1))
+
+    def lose_server(self, dice: random.Random) -> None:
+        assert self.lease is not None
+        epoch = dice.choice(list(self.servers))
+        number = self.servers.pop(epoch)
+        for held in [held for held in self.tasks.values() if held.begun and held.server == epoch]:
+            self.end(held, OutcomeKind.LOST)
+        back = [held for held in self.tasks.values() if not held.begun and held.run.server == epoch]
+        for held in back:
+            del self.tasks[held.run.task]
+        if back:
+            self.say(Recalled([held.run.task for held in back]))
+        restarting = dice.random() < 0.8
+        if restarting:
+            self.starting.append(number)
+        place = Spot("10", number, epoch, f"{self.name}/server-{number}")
+        self.say(ServerDown(self.lease, place, "killed by SIGKILL (9)", restarting=restarting))
+
+    def work(self, dice: random.Random) -> None:
+        """Begin what can begin; end something."""
+        busy = {held.server for held in self.tasks.values() if held.begun and not held.run.io}
+        for held in self.tasks.values():
+            run = held.run
+            if held.begun or not self.servers or (run.server and run.server not in self.servers):
+                continue
+            free = [epoch for epoch in self.servers if run.io or epoch not in busy]
+            if run.server:
+                free = [epoch for epoch in free if epoch == run.server]
+            if free:
+                held.server, held.begun = dice.choice(free), True
+                if not run.io:
+                    busy.add(held.server)
+                if not run.fast:
+                    self.say(Began(run.task, held.server))
+        begun = [held for held in self.tasks.values() if held.begun]
+        for held in dice.sample(begun, min(len(begun), dice.randrange(4))):
+            self.end(held, dice.choice((OutcomeKind.RETURNED, OutcomeKind.RETURNED, OutcomeKind.RAISED)))
+
+    def close(self) -> None:
+        assert self.lease is not None
+        for held in list(self.tasks.values()):
+            self.end(held, OutcomeKind.TERMINATED if held.begun else OutcomeKind.CANCELLED)
+        for epoch, number in self.servers.items():
+            place = Spot("10", number, epoch, f"{self.name}/server-{number}")
+            self.say(ServerDown(self.lease, place, "closed", expected=True))
+        self.servers, self.starting = {}, []
+        self.say(Closed(self.lease))
+        self.lease, self.closing = None, False
+
+
+class Judge:
+    """Looks at all that goes in and comes out, and knows what may not be."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.submitted: dict[TaskId, Submit] = {}
+        self.ended: Counter[TaskId] = Counter()
+        self.owner: dict[TaskId, int] = {}  # the node that has it, as far as the scheduler can know
+        self.runs: dict[TaskId, Run] = {}
+        self.servers: dict[int, set[int]] = {}  # by node
+        self.away: set[int] = set()
+        self.released: set[int] = set()
+        self.states: dict[TaskId, TaskState] = {}
+        self.short: Counter[str] = Counter()  # runs seen of a function, 0 again after a long one
+
+    def goes_in(self, envelope: Envelope) -> None:
+        message, sender = envelope.message, envelope.sender.epoch
+        match message:
+            case Enlist():
+                self.released.discard(sender)
+            case Submit(task=task):
+                self.submitted[task] = message
+            case Done(task=task) if self.owner.get(task) == sender:
+                self.ended[task] += 1
+                self.time(message)
+                self.disown(task)
+            case Recalled(tasks=tasks):
+                for task in tasks:
+                    if self.owner.get(task) == sender:
+                        self.disown(task)
+            case ServerUp(lease=lease) if self.holds(sender, lease):
+                self.servers.setdefault(sender, set()).add(message.spot.epoch)
+            case ServerDown():
+                self.servers.get(sender, set()).discard(message.spot.epoch)
+            case Closed(lease=lease) if self.holds(sender, lease):
+                self.node_ended(sender)
+
+    def time(self, done: Done) -> None:
+        name = self.submitted[done.task].function
+        if done.outcome <= OutcomeKind.RAISED and done.seconds < 0.005:
+            self.short[name] += 1
+        elif done.outcome != OutcomeKind.CANCELLED:
+            self.short[name] = 0
+
+    def holds(self, node: int, lease: Lease) -> bool:
+        known = self.scheduler.registry.nodes.get(node)
+        return known is not None and known.lease == lease and known.site is not None
+
+    def disown(self, task: TaskId) -> None:
+        self.owner.pop(task, None)
+        self.runs.pop(task, None)
+
+    def node_ended(self, node: int) -> None:
+        """What it had is nobody's; the scheduler has to speak for it."""
+        self.servers.pop(node, None)
+        for task in [task for task, owner in self.owner.items() if owner == node]:
+            self.disown(task)
+
+    def comes_out(self, envelope: Envelope) -> None:
+        message, to = envelope.message, envelope.to.epoch
+        assert to not in self.released or isinstance(message, Outcome | Released | Queued), message
+        match message:
+            case Run():
+                self.judge_run(message, to)
+            case Outcome(task=task):
+                self.ended[task] += 1
+                assert self.ended[task] == 1, f"{task} ended twice"
+                assert task in self.submitted
+                self.disown(task)
+            case NodeNews(status=Status.NodeClosed, node=info):
+                self.node_ended(info.epoch)
+            case Released():
+                self.released.add(to)
+                left = [task for task in self.submitted if task.owner == to and not self.ended[task]]
+                assert not left, f"released, but {left} have not ended"
+
+    def judge_run(self, run: Run, node: int) -> None:
+        submit = self.submitted[run.task]
+        assert not self.ended[run.task], f"{run.task} runs after its end"
+        assert run.task not in self.owner, f"{run.task} has two owners"
+        assert node not in self.away, "a task for a node that cannot be reached"
+        servers = self.servers.get(node, set())
+        assert servers, "a task for a node without servers"
+        there = [other for task, other in self.runs.items() if self.owner[task] == node]
+        if submit.io:
+            assert not run.fast
+        elif run.fast:
+            assert self.short[submit.function] > 0, "a function that is not short was fed ahead"
+        else:
+            assert sum(not other.io for other in there) < len(servers), "no free slot"
+        if submit.server:
+            assert submit.server in servers, "not where it was to run"
+        if submit.node:
+            assert submit.node.startswith("node"), "nobody is called that"
+            info = self.scheduler.registry.nodes[node].info
+            assert submit.node in (info.name, info.addr), "not where it was to run"
+        self.owner[run.task], self.runs[run.task] = node, run
+
+    def look(self) -> None:
+        """After each drain."""
+        scheduler = self.scheduler
+        scheduler.check()
+        registry = scheduler.registry
+        for position, client in enumerate(registry.queued_clients(), 1):
+            holder = registry.active.title if registry.active is not None else "nobody"
+            assert client.standing == (position, holder), "a client does not know its position"
+        if registry.active is None:
+            assert all(client.away for client in registry.clients.values()), "nobody has the cluster"
+        for key, task in registry.tasks.items():
+            before = self.states.get(key, TaskState.WAITING)
+            assert task.state in _after(before), f"{before} led to {task.state}"
+            self.states[key] = task.state
+        self.look_for_idleness()
+
+    def look_for_idleness(self) -> None:
+        """A free slot and a task that could take it do not exist side by side."""
+        registry = self.scheduler.registry
+        active = registry.active
+        if active is None or active.state is ClientState.CLOSING:
+            return
+        for site in registry.sites():
+            if site.node.away or site.node.state.name != "OPEN" or not site.servers:
+                continue
+            assert not registry.io, "an io task waits beside a server"
+            if site.slow + site.fast < len(site.servers):
+                assert not registry.slow and not registry.fast, "a task waits beside a free slot"
+
+
+def _after(state: TaskState) -> set[TaskState]:
+    """What a batch of events may lead to."""
+    reached, edge = {state}, {state}
+    while edge:
+        edge = {then for now in edge for then in TASK[now]} - reached
+        reached |= edge
+    return reached
+
+
+class World:
+    """One story: a scheduler, some nodes and clients, and what a seed does to them."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.now = 0.0
+        self.scheduler = Scheduler("head", "id-1", HOME, private=False)
+        self.judge = Judge(self.scheduler)
+        self.clients: dict[int, FakeClient] = {}
+        self.nodes: dict[int, FakeNode] = {}
+        self.epochs = 1
+        self.events: list[str] = []
+        for number in range(self.dice.randint(1, 3)):
+            self.add_node(f"node{number}")
+        self.add_client()
+
+    # --- the world
+
+    def new_epoch(self) -> int:
+        self.epochs += 1
+        return self.epochs
+
+    def add_node(self, name: str) -> FakeNode:
+        node = FakeNode(Address(self.new_epoch(), NODE), name=name, cpus=self.dice.randint(1, 3))
+        self.nodes[node.address.epoch] = node
+        node.register()
+        return node
+
+    def add_client(self) -> None:
+        allocations = self.dice.choice(([], [], [], [Allocation("*", cpus=1)], [Allocation("node0")]))
+        client = FakeClient(Address(self.new_epoch(), CLIENT), wants=enlist(*allocations))
+        self.clients[client.address.epoch] = client
+        client.say(client.wants)
+
+    def peers(self) -> list[FakeClient | FakeNode]:
+        return [peer for peer in (*self.clients.values(), *self.nodes.values()) if peer.alive]
+
+    def drain(self) -> None:
+        for effect in self.scheduler.drain():
+            if isinstance(effect, Send):
+                self.judge.comes_out(effect.envelope)
+                epoch = effect.envelope.to.epoch
+                peer: Peer | None = self.clients.get(epoch) or self.nodes.get(epoch)
+                if peer is not None and peer.alive:
+                    peer.inbox.append(effect.envelope)
+        self.judge.look()
+
+    def carry_in(self, peer: FakeClient | FakeNode, count: int) -> None:
+        for _ in range(min(count, len(peer.outbox))):
+            envelope = peer.outbox.popleft()
+            self.judge.goes_in(envelope)
+            self.scheduler.receive(envelope, self.now)
+        self.drain()
+
+    def carry_out(self, peer: FakeClient | FakeNode, count: int) -> None:
+        if isinstance(peer, FakeNode) and peer.mute:
+            return
+        for _ in range(min(count, len(peer.inbox))):
+            peer.receive(peer.inbox.popleft().message, self.dice)
+
+    def pass_time(self, seconds: float) -> None:
+        end = self.now + seconds
+        for _ in range(10_000):
+            due = self.scheduler.deadline()
+            if due is None or due > end:
+                break
+            self.now = max(self.now, due)
+            self.scheduler.wake(self.now)
+            self.drain()
+        else:
+            raise AssertionError("the scheduler wakes for ever")
+        self.now = end
+
+    # --- what happens to peers
+
+    def cut(self, peer: FakeClient | FakeNode) -> None:
+        peer.up = False
+        self.judge.away.add(peer.address.epoch)
+        self.scheduler.peer_lost(peer.address.epoch, self.now)
+        self.drain()
+
+    def mend(self, peer: FakeClient | FakeNode) -> None:
+        epoch = peer.address.epoch
+        peer.up = True
+        self.judge.away.discard(epoch)
+        self.scheduler.peer_up(epoch, None, self.now)
+        self.drain()
+        known = self.scheduler.registry
+        if isinstance(peer, FakeNode) and epoch not in known.nodes:
+            peer.inbox.clear()
+            peer.outbox.clear()  # given up by the other side: the session began anew
+            peer.register()
+
+    @staticmethod
+    def has_said(peer: Peer, word: type) -> bool:
+        return any(isinstance(envelope.message, word) for envelope in peer.outbox)
+
+    def kill(self, peer: FakeClient | FakeNode) -> None:
+        """The process ends; whether the scheduler hears of it at once, later, or from its successor, differs."""
+        peer.alive = False
+        epoch = peer.address.epoch
+        how = self.dice.randrange(3)
+        if how == 0:
+            self.scheduler.peer_reset(epoch, list(peer.inbox), self.now)
+            self.drain()
+        elif peer.up:
+            self.cut(peer)
+        if isinstance(peer, FakeNode) and (how == 2 or self.dice.random() < 0.7):
+            self.add_node(peer.name)
+
+    # --- a story
+
+    def run(self, events: int) -> None:
+        for _ in range(events):
+            self.one_event()
+        self.finish()
+
+    def one_event(self) -> None:
+        dice = self.dice
+        peer = dice.choice(self.peers() or [self.add_node("node0")])
+        chance = dice.random()
+        if chance < 0.30 and peer.up:
+            self.carry_in(peer, dice.randint(1, 8))
+        elif chance < 0.55 and peer.up:
+            self.carry_out(peer, dice.randint(1, 8))
+        elif chance < 0.90:
+            if isinstance(peer, FakeClient):
+                self.client_acts(peer)
+            else:
+                peer.act(dice)
+        elif chance < 0.95:
+            self.pass_time(dice.choice((0.01, 0.06, 1.0, 4.0, 12.0)))
+        else:
+            self.disturb(peer)
+
+    def disturb(self, peer: FakeClient | FakeNode) -> None:
+        dice = self.dice
+        chance = dice.random()
+        if not peer.up:
+            self.mend(peer)
+        elif chance < 0.4:
+            self.cut(peer)
+        elif chance < 0.6:
+            self.kill(peer)
+        elif chance < 0.75 and len(self.clients) < 5:
+            self.add_client()
+        elif isinstance(peer, FakeNode):
+            if chance < 0.85:
+                peer.mute = not peer.mute
+            elif chance < 0.92 and peer.lease is not None:
+                peer.close()
+            else:
+                peer.register()
+
+    def client_acts(self, client: FakeClient) -> None:
+        dice = self.dice
+        chance = dice.random()
+        if client.lease is None or client.releasing:
+            if chance < 0.05 and not client.releasing:
+                client.release(False, False)
+        elif chance < 0.75:
+            for _ in range(min(dice.choice((1, 1, 3, 12)), client.limit - client.handed_in)):
+                client.submit(self.any_task(client))
+        elif chance < 0.92 and client.open_tasks:
+            client.say(Terminate(dice.choice(list(client.open_tasks))))
+        elif chance > 0.96:
+            client.release(dice.random() < 0.4, dice.random() < 0.5)
+
+    def any_task(self, client: FakeClient) -> Submit:
+        dice = self.dice
+        chance = dice.random()
+        function = dice.choice(("short", "short", "long"))
+        io = dice.random() < 0.2
+        node, server = "", 0
+        if chance < 0.12:
+            node = dice.choice(("node0", "node1", "nobody"))
+        elif chance < 0.24:
+            server = dice.choice([*client.servers, 12345])
+        return Submit(TaskId(0, 0), function, io, node, server)
+
+    # --- its end
+
+    def finish(self) -> None:
+        """Nothing more goes wrong, all close: now everything has to come to an end."""
+        for _ in range(400):
+            for peer in self.peers():
+                if not peer.up:
+                    self.mend(peer)
+                if isinstance(peer, FakeNode):
+                    peer.mute = False
+                elif peer.lease is not None and not peer.releasing:
+                    peer.release(False, True)
+                self.carry_out(peer, 1000)
+                if isinstance(peer, FakeNode):
+                    peer.act(self.dice)
+                    self.revive(peer)
+            if not any(isinstance(peer, FakeNode) and peer.name == "node0" for peer in self.peers()):
+                self.add_node("node0")
+            for peer in self.peers():
+                self.carry_in(peer, 1000)
+            self.pass_time(0.5)
+            if not self.scheduler.registry.clients and not any(
+                self.has_said(peer, Enlist) for peer in self.peers()
+            ):
+                break
+        for peer in self.peers():
+            self.carry_out(peer, 10_000)
+        self.judge_the_end()
+
+    def revive(self, node: FakeNode) -> None:
+        """Without any server tasks would wait for ever, and that is right: so somebody sees to the node."""
+        known = self.scheduler.registry.nodes.get(node.address.epoch)
+        if known is not None and known.state is NodeState.DECLINED and not self.has_said(node, Register):
+            node.register()
+        if node.lease is not None and not node.servers and not node.starting and not node.closing:
+            if not self.has_said(node, ServerUp):
+                node.starting = [1]
+
+    def judge_the_end(self) -> None:
+        registry = self.scheduler.registry
+        assert not registry.clients, f"{len(registry.clients)} clients did not come to an end"
+        assert not registry.tasks and not registry.servers and registry.active is None
+        for client in self.clients.values():
+            if client.alive:
+                assert client.released, f"client {client.address.epoch} was not released"
+                assert client.settled <= 1
+        alive = {client.address.epoch for client in self.clients.values() if client.alive}
+        for task, submit in self.judge.submitted.items():
+            if task.owner in alive:
+                assert self.judge.ended[task] == 1, f"{submit} ended {self.judge.ended[task]} times"

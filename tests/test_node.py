@@ -1,0 +1,607 @@
+"""The node grants one lease, starts servers, lets tasks through, and speaks for servers that died."""
+
+from __future__ import annotations
+
+import pytest
+
+from dispycos.actors.node import (
+    KILL_AFTER,
+    KILL_NOTICE,
+    LEASE_GRACE,
+    QUEUE_MAX,
+    CloseZygote,
+    ForgetPeer,
+    KillServer,
+    StartServer,
+    StartZygote,
+)
+from dispycos.protocol.addresses import SCHEDULER, Address
+from dispycos.protocol.control import About
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import (
+    Availability,
+    Began,
+    Close,
+    Closed,
+    Declined,
+    Done,
+    Inventory,
+    NodeReport,
+    Notice,
+    Open,
+    Opened,
+    Outcome,
+    OutcomeAck,
+    Output,
+    Pulse,
+    Recall,
+    Recalled,
+    Register,
+    Run,
+    ServerDown,
+    ServerReady,
+    ServerReport,
+    ServerUp,
+    Shutdown,
+    Spot,
+    TaskId,
+    TaskReport,
+    Terminate,
+)
+from dispycos.protocol.status import OutcomeKind
+from tests.kit.node import (
+    CLIENT_EPOCH,
+    INFO,
+    LEASE,
+    SCHEDULER_EPOCH,
+    THE_CLIENT,
+    THE_NODE,
+    THE_SCHEDULER,
+    Hand,
+    done,
+    server_address,
+)
+
+SIGKILL = "killed by SIGKILL (9)"
+ABOUT = About((1, 1), "0.1", (3, 11), 5, "Linux", 262144)
+OTHER_SCHEDULER = Address(55, SCHEDULER)
+OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_epoch=55)
+FREE = Availability(12.5, 1 << 30, 1 << 40, 0)
+
+
+def spot(number: int, life: int = 1) -> Spot:
+    epoch = server_address(number, life).epoch if life else 0
+    return Spot("10.0.0.5", 9700 + number, epoch, f"box/server-{number}")
+
+
+def start(number: int) -> StartServer:
+    return StartServer(number, f"box/server-{number}", 9700 + number, LEASE, CLIENT_EPOCH)
+
+
+def exit_of(hand: Hand, number: int, death: str = SIGKILL, life: int = 1, oom: bool = False) -> list[object]:
+    return hand.call("server_exited", number, 10 * life + number, death, oom)
+
+
+# --- the lease
+
+
+def test_a_lease_starts_the_zygote_then_its_servers_and_each_reports_when_it_is_ready() -> None:
+    hand = Hand(2)
+    assert hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 2, 50.0)) == [
+        StartZygote(LEASE),
+        ("scheduler", Opened(LEASE, 2)),
+    ]
+    assert hand.call("zygote_ready") == [start(1), start(2)]
+    assert hand.ready(2) == [("scheduler", ServerUp(LEASE, spot(2), 12))]
+    assert hand.ready(1) == [("scheduler", ServerUp(LEASE, spot(1), 11))]
+
+
+def test_a_node_gives_no_more_servers_than_it_has_ports_for() -> None:
+    hand = Hand(2)
+    assert ("scheduler", Opened(LEASE, 2)) in hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 64, 50.0))
+    assert hand.call("zygote_ready") == [start(1), start(2)]
+
+
+def test_another_client_is_declined_with_holder_and_age_and_told_when_the_node_is_free() -> None:
+    hand = Hand(1).open()
+    hand.call("add_scheduler", 55)
+    hand.now = 30.0
+    reason = "held by script.py (host, pid 4242) for 30 s"
+    assert hand.hear(OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0)) == [
+        (OTHER_SCHEDULER, Declined(OTHER_LEASE, reason))
+    ]
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    told = exit_of(hand, 1, "exited with code 0")
+    assert told[-1] == (OTHER_SCHEDULER, Register(hand.node.info, None))
+    assert hand.hear(OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0))[0] == StartZygote(OTHER_LEASE)
+
+
+def test_a_client_of_another_python_is_declined_naming_both_versions() -> None:
+    hand = Hand(1)
+    client = INFO._replace(python=(3, 12))
+    reason = "the client runs Python 3.12, this node 3.11: both need the same"
+    assert hand.hear(THE_SCHEDULER, Open(LEASE, client, 1, 50.0)) == [("scheduler", Declined(LEASE, reason))]
+
+
+def test_no_servers_cannot_be_leased() -> None:
+    reason = "0 servers asked for, 1 ports to give"
+    assert Hand(1).hear(THE_SCHEDULER, Open(LEASE, INFO, 0, 50.0)) == [("scheduler", Declined(LEASE, reason))]
+
+
+def test_a_scheduler_is_told_of_the_node_once_and_of_its_lease() -> None:
+    hand = Hand(1)
+    assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, None))]
+    assert hand.call("add_scheduler", 55) == []
+    hand.open()
+    hand.call("peer_reset", 55, [])
+    assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, LEASE))]
+
+
+def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
+    hand = Hand(2).open()
+    [run] = hand.runs(1)
+    hand.hear(THE_SCHEDULER, run)
+    assert hand.call("peer_reset", SCHEDULER_EPOCH, []) == []
+    successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
+    assert hand.hear(server_address(1), Began(run.task)) == [], "there is nobody to tell"
+    assert hand.hear(successor, Open(lease, INFO, 2, 50.0)) == [
+        (successor, Opened(lease, 2)),
+        (successor, ServerUp(lease, spot(1), 11)),
+        (successor, ServerUp(lease, spot(2), 12)),
+    ]
+    assert hand.hear(THE_SCHEDULER, hand.run()) == [], "the old one is fenced"
+    assert hand.hear(server_address(1), done(run, 1)) == [(successor, done(run, 1))]
+    assert hand.wake_at(LEASE_GRACE - 1) != [KillServer(1)]
+    assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
+
+
+@pytest.mark.parametrize(("epoch", "who"), [(CLIENT_EPOCH, "client"), (SCHEDULER_EPOCH, "scheduler")])
+def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int, who: str) -> None:
+    hand = Hand(1).open()
+    hand.call("peer_lost", epoch)
+    hand.call("peer_up", epoch, ABOUT)
+    hand.now = 10.0
+    hand.call("peer_lost", epoch)
+    hand.call("peer_lost", 12345)
+    assert hand.wake_at(9.9 + LEASE_GRACE) == []
+    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER))]
+    reason = f"its {who} was silent for 60 s"
+    assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
+
+
+def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, *hand.runs(2))
+    told = hand.call("peer_reset", CLIENT_EPOCH, [])
+    cancelled = Done(TaskId(7, 2), OutcomeKind.CANCELLED, 0.0)
+    assert told == [("scheduler", cancelled), (1, Shutdown(KILL_AFTER))]
+    assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
+
+
+# --- the way of a task
+
+
+def test_a_task_goes_to_a_server_its_outcome_is_kept_and_the_fact_goes_on_without_payload() -> None:
+    hand = Hand(1).open()
+    run = hand.run()
+    address = server_address(1)
+    assert hand.hear(THE_SCHEDULER, run, payload=b"call") == [(1, run, b"call")]
+    assert hand.hear(address, Began(run.task)) == [("scheduler", Began(run.task, address.epoch))]
+    assert hand.hear(address, done(run, 1, 5), payload=b"value") == [("scheduler", done(run, 1, 5))]
+    assert hand.hear(THE_CLIENT, OutcomeAck([run.task])) == []
+    assert exit_of(hand, 1) == [
+        ("scheduler", ServerDown(LEASE, spot(1), SIGKILL, False, True)),
+        ForgetPeer(address.epoch),
+        start(1),
+    ]
+
+
+def test_done_names_the_server_even_if_the_server_did_not() -> None:
+    hand = Hand(1).open()
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    said = Done(run.task, OutcomeKind.RETURNED, 0.5, 0, 20)
+    assert hand.hear(server_address(1), said) == [("scheduler", done(run, 1))]
+
+
+def test_a_server_cannot_speak_of_a_task_that_another_has() -> None:
+    hand = Hand(2).open()
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    assert hand.hear(server_address(2), done(run, 2), Began(run.task)) == []
+    assert len(hand.logs) == 2
+    assert hand.hear(server_address(1), done(run, 1)) == [("scheduler", done(run, 1))]
+
+
+def test_the_same_task_twice_runs_once() -> None:
+    hand = Hand(2).open()
+    run = hand.run()
+    assert hand.hear(THE_SCHEDULER, run, run) == [(1, run)]
+
+
+def test_tasks_that_no_server_may_run_go_back_to_the_scheduler() -> None:
+    hand = Hand(1)
+    run = hand.run()
+    assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))], "without a lease"
+    hand.open()
+    named = hand.run(server=4711)
+    assert hand.hear(THE_SCHEDULER, named) == [("scheduler", Recalled([named.task]))], "unknown server"
+
+
+def test_the_queue_has_a_bound() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.tell(THE_SCHEDULER, *hand.runs(QUEUE_MAX))
+    over = hand.run()
+    assert hand.hear(THE_SCHEDULER, over) == [("scheduler", Recalled([over.task]))]
+
+
+def test_a_client_that_confirms_nothing_is_given_nothing_more() -> None:
+    hand = Hand(1, kept_count=1).open()
+    first, second = hand.runs(2)
+    hand.hear(THE_SCHEDULER, first, second)
+    assert hand.hear(server_address(1), done(first, 1)) == [("scheduler", done(first, 1))]
+    assert hand.hear(Address(8, 4), OutcomeAck([first.task])) == [], "not by anybody"
+    assert hand.hear(THE_CLIENT, OutcomeAck([first.task])) == [(1, second)]
+
+
+def test_the_scheduler_gets_waiting_tasks_back_and_always_an_answer() -> None:
+    hand = Hand(1).open()
+    _, second, third = runs = hand.runs(3)
+    hand.hear(THE_SCHEDULER, *runs)
+    assert hand.hear(OTHER_SCHEDULER, Recall(5)) == []
+    assert hand.hear(THE_SCHEDULER, Recall(5)) == [("scheduler", Recalled([second.task, third.task]))]
+    assert hand.hear(THE_SCHEDULER, Recall(5)) == [("scheduler", Recalled([]))]
+
+
+def test_a_server_stuck_in_a_step_is_asked_for_what_waits_behind_it() -> None:
+    hand = Hand(2).open()
+    one, two, three, four = runs = hand.runs(4, fast=True)
+    hand.hear(THE_SCHEDULER, *runs)
+    hand.now = 0.01
+    hand.hear(server_address(2), done(two, 2), done(four, 2))
+    assert hand.node.deadline() == 0.05
+    assert hand.wake_at(0.05) == [(1, Recall(1))]
+    assert hand.hear(server_address(1), Recalled([three.task])) == [(2, three)]
+    assert hand.hear(server_address(1), done(one, 1)) == [("scheduler", done(one, 1))]
+
+
+# --- terminate
+
+
+def test_a_waiting_task_is_cancelled_by_the_node() -> None:
+    hand = Hand(1).open()
+    _, waiting = runs = hand.runs(2)
+    hand.hear(THE_SCHEDULER, *runs)
+    assert hand.hear(THE_SCHEDULER, Terminate(waiting.task)) == [
+        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False)),
+        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
+    ]
+    assert hand.hear(THE_SCHEDULER, Terminate(waiting.task)) == []
+
+
+def test_a_running_task_is_interrupted_once_and_its_end_is_its_own_word() -> None:
+    hand = Hand(1).open()
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    assert hand.hear(OTHER_SCHEDULER, Terminate(run.task)) == []
+    assert hand.hear(THE_CLIENT, Terminate(run.task)) == [(1, Terminate(run.task))]
+    assert hand.hear(THE_SCHEDULER, Terminate(run.task)) == []
+    ended = done(run, 1, outcome=OutcomeKind.TERMINATED)
+    assert hand.hear(server_address(1), ended) == [("scheduler", ended)]
+    assert hand.wake_at(KILL_AFTER) == []
+
+
+def test_a_task_that_ignores_its_interrupt_costs_its_server_and_the_others_there_are_warned_first() -> None:
+    hand = Hand(1).open()
+    deaf, beside = hand.run(), hand.run(io=True)
+    hand.hear(THE_SCHEDULER, deaf, beside)
+    hand.hear(server_address(1), Began(deaf.task), Began(beside.task))
+    hand.hear(THE_SCHEDULER, Terminate(deaf.task))
+    assert hand.wake_at(KILL_AFTER - 0.1) == []
+    assert hand.wake_at(KILL_AFTER) == [(1, Terminate(beside.task))]
+    assert hand.hear(THE_SCHEDULER, hand.run(io=True)) == [], "it is fed no more"
+    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [KillServer(1)]
+    death = f"{SIGKILL}: compute did not end within 5 s of its KeyboardInterrupt"
+    sentence = f"server box/server-1 was {death}"
+    seconds = KILL_AFTER + KILL_NOTICE
+    epoch = server_address(1).epoch
+    assert exit_of(hand, 1) == [
+        (
+            "client",
+            Outcome(deaf.task, OutcomeKind.TERMINATED, spot=spot(1), seconds=seconds, text=sentence),
+        ),
+        ("scheduler", Done(deaf.task, OutcomeKind.TERMINATED, seconds, epoch)),
+        (
+            "client",
+            Outcome(
+                beside.task,
+                OutcomeKind.LOST,
+                spot=spot(1),
+                seconds=seconds,
+                text=f"{sentence} while it ran compute",
+            ),
+        ),
+        ("scheduler", Done(beside.task, OutcomeKind.LOST, seconds, epoch)),
+        ("scheduler", ServerDown(LEASE, spot(1), death, False, True)),
+        ForgetPeer(epoch),
+        start(1),
+    ]
+
+
+def test_a_task_that_ends_in_the_last_moment_saves_its_server() -> None:
+    hand = Hand(1).open()
+    run, later = hand.runs(2)
+    hand.hear(THE_SCHEDULER, run, later)
+    hand.hear(THE_SCHEDULER, Terminate(run.task))
+    assert hand.wake_at(KILL_AFTER) == []
+    assert hand.hear(server_address(1), done(run, 1)) == [("scheduler", done(run, 1))]
+    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [(1, later)]
+
+
+def test_a_server_is_not_killed_for_a_task_that_waits_in_it() -> None:
+    hand = Hand(1).open()
+    _, waiting = runs = hand.runs(2, fast=True)
+    hand.hear(THE_SCHEDULER, *runs)
+    hand.hear(THE_SCHEDULER, Terminate(waiting.task))
+    hand.wake_at(KILL_AFTER)
+    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == []
+    assert hand.hear(server_address(1), Recalled([waiting.task])) == [
+        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False)),
+        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
+    ]
+
+
+# --- death
+
+
+def test_the_node_speaks_for_a_dead_server_and_starts_the_next() -> None:
+    hand = Hand(1).open()
+    finished, running, behind = runs = hand.runs(3, fast=True)
+    hand.hear(THE_SCHEDULER, *runs)
+    hand.hear(server_address(1), done(finished, 1, 5), payload=b"value")
+    hand.now = 2.0
+    epoch = server_address(1).epoch
+    text = f"server box/server-1 was {SIGKILL}, out of memory; compute may have started"
+    assert exit_of(hand, 1, oom=True) == [
+        ("client", Outcome(finished.task, OutcomeKind.RETURNED, 20, spot(1), 0.5), b"value"),
+        ("client", Outcome(running.task, OutcomeKind.LOST, spot=spot(1), seconds=2.0, text=text)),
+        ("scheduler", Done(running.task, OutcomeKind.LOST, 2.0, epoch)),
+        ("scheduler", ServerDown(LEASE, spot(1), f"{SIGKILL}, out of memory", False, True)),
+        ("scheduler", Recalled([behind.task])),
+        ForgetPeer(epoch),
+        start(1),
+    ]
+    assert hand.ready(1, life=2) == [("scheduler", ServerUp(LEASE, spot(1, life=2), 21))]
+    assert hand.hear(THE_SCHEDULER, behind) == [(1, behind)]
+
+
+def test_a_dead_server_takes_only_its_own_tasks_with_it() -> None:
+    hand = Hand(2).open()
+    _, other = runs = hand.runs(2)
+    hand.hear(THE_SCHEDULER, *runs)
+    told = exit_of(hand, 1, "exited with code 3")
+    assert not any(other.task in str(effect) for effect in map(str, told) if isinstance(effect, tuple))
+    assert hand.hear(server_address(2), done(other, 2)) == [("scheduler", done(other, 2))]
+
+
+def test_an_outcome_that_the_client_has_is_not_spoken_again() -> None:
+    hand = Hand(1).open()
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    hand.hear(THE_CLIENT, OutcomeAck([run.task]))
+    epoch = server_address(1).epoch
+    assert exit_of(hand, 1)[0] == ("scheduler", Done(run.task, OutcomeKind.LOST, 0.0, epoch))
+
+
+def test_a_copy_that_comes_after_its_confirmation_is_not_kept() -> None:
+    hand = Hand(1).open()
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    hand.hear(THE_CLIENT, OutcomeAck([run.task]))
+    hand.hear(server_address(1), done(run, 1, 5), payload=b"value")
+    assert hand.node.tenancy is not None and len(hand.node.tenancy.outcomes) == 0
+
+
+def test_an_exit_of_an_earlier_process_is_not_taken_for_the_present_one() -> None:
+    hand = Hand(1).open()
+    exit_of(hand, 1)
+    assert exit_of(hand, 1) == [], "told twice"
+    hand.ready(1, life=2)
+    assert exit_of(hand, 1) == [], "told late"
+    assert len(exit_of(hand, 1, life=2)) == 3
+    assert hand.call("server_exited", 9, 9, SIGKILL, False) == []
+
+
+def test_a_second_process_cannot_take_the_place_of_a_server() -> None:
+    hand = Hand(1).open()
+    assert hand.hear(Address(31337, 3), ServerReady(1, 666)) == []
+    assert hand.hear(Address(31337, 3), ServerReady(2, 666)) == []
+    assert hand.hear(Address(31337, 3), Recalled([])) == []
+    assert len(hand.logs) == 3
+
+
+def test_a_server_without_its_session_is_ended() -> None:
+    hand = Hand(1).open()
+    envelope = Envelope(server_address(1), THE_NODE, Recall(1))
+    assert hand.call("peer_reset", server_address(1).epoch, [envelope]) == [KillServer(1)]
+
+
+def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    for pid in range(100, 105):
+        hand.now += 1.0
+        assert hand.call("server_exited", 1, pid, "exited with code 1", False)[-1] == start(1)
+    hand.call("output", 1, 2, "Traceback ...\nImportError: no module named 'numpie'\n")
+    down = ServerDown(LEASE, spot(1, life=0), "exited with code 1")
+    text = (
+        "node box does not try again to start what always fails: server box/server-1 exited with code 1\n"
+        "    Traceback ...\n    ImportError: no module named 'numpie'"
+    )
+    assert hand.call("server_exited", 1, 105, "exited with code 1", False) == [
+        ("client", Notice(text, "error")),
+        ("scheduler", down),
+        ("scheduler", Recalled([run.task])),
+    ]
+    assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))]
+
+
+def test_servers_that_take_long_to_fail_are_not_started_for_ever_either() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    for started in range(1, 100):
+        hand.now += 60.0
+        if start(1) not in hand.call("server_failed_to_start", 1, "cannot fork"):
+            assert started == 21
+            return
+    pytest.fail("it is still started")
+
+
+def test_a_zygote_that_dies_takes_its_servers_and_comes_back_with_them() -> None:
+    hand = Hand(1).open()
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    told = hand.call("zygote_failed", "killed by SIGSEGV (11)")
+    assert told[0] == KillServer(1)
+    death = "lost its parent process: killed by SIGSEGV (11)"
+    assert told[-3:] == [
+        ("scheduler", ServerDown(LEASE, spot(1), death, False, True)),
+        ForgetPeer(server_address(1).epoch),
+        StartZygote(LEASE),
+    ]
+    assert hand.call("zygote_ready") == [start(1)]
+    assert hand.call("zygote_ready") == []
+
+
+def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    for _ in range(5):
+        assert hand.call("zygote_failed", "node_setup raised") == [StartZygote(LEASE)]
+    assert hand.call("output", 0, 2, "ValueError: 17\n") == [
+        ("client", Output("box/setup", 2, "ValueError: 17\n"))
+    ]
+    text = "node box does not try again to start what always fails: node_setup raised\n    ValueError: 17"
+    assert hand.call("zygote_failed", "node_setup raised") == [
+        ("client", Notice(text, "error")),
+        ("scheduler", ServerDown(LEASE, spot(1, life=0), "node_setup raised")),
+    ]
+    run = hand.run()
+    assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))]
+
+
+# --- closing
+
+
+def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None:
+    hand = Hand(2).open()
+    one, two, waiting = runs = hand.runs(3)
+    hand.hear(THE_SCHEDULER, *runs)
+    assert hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True)) == [
+        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False)),
+        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
+        (1, Shutdown(KILL_AFTER)),
+        (2, Shutdown(KILL_AFTER)),
+    ]
+    assert hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True)) == []
+    late = hand.run()
+    assert hand.hear(THE_SCHEDULER, late) == [("scheduler", Recalled([late.task]))]
+    ended = done(one, 1, outcome=OutcomeKind.TERMINATED)
+    assert hand.hear(server_address(1), ended) == [("scheduler", ended)]
+    hand.hear(THE_CLIENT, OutcomeAck([one.task]))
+    assert exit_of(hand, 1, "exited with code 0") == [
+        ("scheduler", ServerDown(LEASE, spot(1), "exited with code 0", True, False)),
+        ForgetPeer(server_address(1).epoch),
+    ]
+    assert hand.wake_at(KILL_AFTER) == [KillServer(2)]
+    assert hand.wake_at(2 * KILL_AFTER) == [KillServer(2)]
+    seconds, epoch = 2 * KILL_AFTER, server_address(2).epoch
+    text = f"server box/server-2 was {SIGKILL}"
+    assert exit_of(hand, 2) == [
+        ("client", Outcome(two.task, OutcomeKind.TERMINATED, spot=spot(2), seconds=seconds, text=text)),
+        ("scheduler", Done(two.task, OutcomeKind.TERMINATED, seconds, epoch)),
+        ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, True, False)),
+        ForgetPeer(epoch),
+        CloseZygote(LEASE),
+        ("scheduler", Closed(LEASE)),
+    ]
+    assert hand.node.deadline() is None
+    assert hand.wake_at(99.0) == []
+
+
+def test_close_before_any_server_was_started_is_done_at_once() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
+    assert hand.call("zygote_ready") == []
+    assert hand.call("zygote_failed", "late") == []
+
+
+def test_a_server_that_gets_ready_while_its_lease_closes_is_sent_home() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [KillServer(1)]
+    assert hand.ready(1) == [(1, Shutdown(KILL_AFTER))]
+    assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE))
+
+
+def test_a_lease_that_is_closing_is_not_taken_over() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    reason = "still being closed for script.py (host, pid 4242) for 0 s"
+    assert hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0)) == [("scheduler", Declined(LEASE, reason))]
+
+
+def test_close_of_a_lease_that_is_not_held_is_answered() -> None:
+    hand = Hand(1).open()
+    assert hand.hear(OTHER_SCHEDULER, Close(OTHER_LEASE)) == [
+        (OTHER_SCHEDULER, Closed(OTHER_LEASE, "this node does not hold it"))
+    ]
+
+
+# --- what is told
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1.0, 10.0), (50.0, 50.0), (5000.0, 100.0)])
+def test_pulses_come_at_the_interval_within_its_limits(asked: float, given: float) -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, asked))
+    assert hand.node.deadline() == given
+    assert hand.wake_at(given) == [], "nothing is known yet"
+    hand.call("availability", FREE)
+    pulse = ("scheduler", Pulse("box", FREE, ("10.0.0.5", 9700)))
+    assert hand.wake_at(2 * given) == [pulse]
+    assert hand.wake_at(2 * given + 1) == []
+
+
+def test_output_goes_to_the_client_with_the_name_of_its_server() -> None:
+    hand = Hand(1)
+    assert hand.call("output", 1, 1, "nobody listens\n") == []
+    hand.open()
+    assert hand.call("output", 1, 1, "hello\n") == [("client", Output("box/server-1", 1, "hello\n"))]
+    assert hand.call("output", 2, 1, "no such server\n") == []
+
+
+def test_a_report_tells_of_servers_and_their_tasks() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, hand.run())
+    hand.now = 3.0
+    asker = Address(4711, 0)
+    hand.node.receive(Envelope(THE_NODE, asker, Inventory(), 42), hand.now)
+    [effect] = hand.node.drain()
+    task = TaskReport("compute", 7, 1, 1, False, "running", 3.0)
+    report = NodeReport(hand.node.info, "script.py", [ServerReport(spot(1), 11, [task])])
+    assert effect.envelope == Envelope(asker, THE_NODE, report, 42)  # type: ignore[attr-defined]
+
+
+def test_notices_and_strange_words_are_for_the_log() -> None:
+    hand = Hand(1)
+    assert hand.hear(THE_SCHEDULER, Notice("the client runs Python 3.12", "warning"), Run) == []  # type: ignore[arg-type]
+    assert hand.logs[0] == "the client runs Python 3.12"
+    assert "is nothing for a node" in hand.logs[1]
