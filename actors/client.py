@@ -17,13 +17,15 @@ from typing import Any
 from dispycos.brokers.local import PrivateProcess, Scheduler
 from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL, SCHEDULER_PORT, parse_place
 from dispycos.errors import DispycosError, NotScheduled, ScheduleError, TaskRefused
+from dispycos.links import LinkLost
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import ClientInfo, TaskId
 from dispycos.protocol.status import OutcomeKind
-from dispycos.router import Event, LinkLost, PeerReset
+from dispycos.router import Event
 from dispycos.runtime import Runtime
+from dispycos.session import PeerReset
 from dispycos.transport.addresses import Resolver, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Entry, Registry

@@ -278,9 +278,9 @@ class Feeding:
                 self._feed_ahead(server, given, now)
 
     def _feed_ahead(self, server: Server, given: list[NodeTask], now: float) -> None:
-        """Several at once to the least loaded: half of its even share, so that in the end all are level."""
+        """The least loaded gets an even share at once: never more than it should have in the end."""
         queue = self._cpu_queue
-        share = len(queue) // (2 * len(self._ahead)) or 1
+        share = len(queue) // len(self._ahead) or 1
         for _ in range(min(share, 1 + FEED_AHEAD - len(server.cpu))):
             id, task = queue.popitem(last=False)
             if not task.run.fast:

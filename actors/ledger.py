@@ -7,6 +7,7 @@ scheduler's application credit and keeps the rest, so a million queued tasks cos
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +214,8 @@ class Ledger:
         self._acks: dict[int, list[TaskId]] = {}
         self._effects: list[object] = []
         self._patience: float | None = None
-        self._handlers = {
+        self._releasing = False
+        self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Started: self.on_started,
             messages.Outcome: self.on_outcome,
             messages.Admit: self.on_admit,
@@ -279,6 +281,7 @@ class Ledger:
 
     def release(self, *, terminate: bool, await_io: bool) -> None:
         assert self.scheduler is not None
+        self._releasing = True
         self._send(self.scheduler, messages.Release(terminate, await_io))
 
     def scheduler_lost(self, reason: str) -> None:
@@ -419,8 +422,8 @@ class Ledger:
             self.nodes[word.node.epoch] = word.node
         elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
             self.nodes.pop(word.node.epoch, None)
-        if word.text:
-            self._say(word.text, "warning")
+        if word.text and not self._releasing:
+            self._say(f"node {word.node.name}: {word.text}", "warning")
         if self.wants_news:
             self._effects.append(News(Status(word.status), word.node))
 
@@ -432,8 +435,8 @@ class Ledger:
         elif word.status in (Status.ServerClosed, Status.ServerAbandoned):
             self.servers.pop(word.spot.epoch, None)
             self._effects.append(Forget(word.spot.epoch))
-        if word.text:
-            self._say(word.text, "warning")
+        if word.text and not self._releasing:
+            self._say(f"server {word.spot.name} {word.text}", "warning")
         if self.wants_news:
             self._effects.append(News(Status(word.status), location))
 

@@ -33,13 +33,13 @@ class Home:
         self.host = TaskHost(self.runtime, parcels, self.interrupts)
         self.host.home = self
         self._users = 0
-        loop, runtime = self.runtime.loop, self.runtime
+        runtime = self.runtime
         self._relief = Relief(
             turn=runtime.turn_elsewhere,
             fds=runtime.descriptors,
             lock=runtime.lock,
             interrupts=self.interrupts,
-            after=lambda: loop.call_soon_threadsafe(runtime.take_back),
+            after=runtime.hand_back,
         )
         self._relief.start()
 

@@ -16,8 +16,7 @@ from msgspec.structs import replace
 
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
-from dispycos.protocol.control import About
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.envelope import About, Envelope, Payload
 from dispycos.protocol.messages import (
     Availability,
     Began,
@@ -63,6 +62,7 @@ LINE_MAX: Final = 1000
 RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
 RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
 RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
+RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 
 
 # --- what the body carries out ------------------------------------------------------------------------------
@@ -119,6 +119,8 @@ class Place:
     port: int
     alive: bool = False  # a process was asked for and has not exited
     server: Server | None = None  # it said ServerReady
+    refused: int = 0  # how often in a row no process came up
+    retrying: bool = False  # to be started again at its time in Tenancy.retries
     gone_pid: int = 0  # the process before it, whose exit may be told late
     condemned: NodeTask | None = None  # on whose account it will be killed
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
@@ -161,6 +163,8 @@ class Tenancy:
     feeding: Feeding = field(default_factory=Feeding)
     zygote_ready: bool = False
     restarts: Restarts = field(default_factory=Restarts)
+    zygote_restarts: Restarts = field(default_factory=Restarts)
+    retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
     stranded: bool = False  # no server is left, and none will come
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
@@ -246,6 +250,7 @@ class Node:
             self._send(server.address, Recall(len(server.cpu) - 1))
         self._escalate(tenancy, now)
         self._kill_condemned(tenancy, now)
+        self._retry(tenancy, now)
         if tenancy.pulse_at <= now:
             self._pulse(tenancy, now)
         for epoch, until in list(tenancy.silent.items()):
@@ -267,6 +272,8 @@ class Node:
             due.append(tenancy.terminating[0][0])
         if tenancy.condemned:
             due.append(tenancy.condemned[0][0])
+        if tenancy.retries:
+            due.append(tenancy.retries[0][0])
         if tenancy.closing is not None:
             due.append(tenancy.closing.kill_at)
         return min(due)
@@ -539,23 +546,28 @@ class Node:
         tenancy = self.tenancy
         if tenancy is not None and tenancy.closing is None and not tenancy.zygote_ready:
             tenancy.zygote_ready = True
+            tenancy.zygote_restarts.in_row = 0
             tenancy.stranded = False
             for place in tenancy.places:
                 self._start(tenancy, place)
 
     def zygote_failed(self, text: str, now: float) -> None:
-        """The zygote ended and its servers with it: they exit unreported, all they sent was read."""
+        """The zygote ended and its servers with it, all they sent was read; their exits may be told before."""
         self._now = now
         tenancy = self.tenancy
         if tenancy is None:
             return
         tenancy.zygote_ready = False
+        tenancy.restarts = Restarts()  # what failed without a zygote was not the servers' fault
+        tenancy.retries.clear()
+        for place in tenancy.places:
+            place.refused, place.retrying = 0, False
         for place in [place for place in tenancy.places if place.alive]:
             self._effects.append(KillServer(place.number))
             self._bury(tenancy, place, f"lost its parent process: {text}", now)
         if self.tenancy is not tenancy or tenancy.closing is not None:
             return
-        if not tenancy.restarts.too_many(now):
+        if not tenancy.zygote_restarts.too_many(now):
             self._effects.append(StartZygote(tenancy.lease))
             return
         self._tell_of_failures(tenancy, text, tenancy.setup_lines)
@@ -581,7 +593,7 @@ class Node:
         epoch = envelope.sender.epoch
         server = Server(place.number, ready.pid, self._spot(place, epoch), Address(epoch, SERVER))
         place.server = server
-        tenancy.restarts.in_row = 0
+        tenancy.restarts.in_row = place.refused = 0
         tenancy.feeding.add(server)
         if tenancy.closing is None:
             self._to_scheduler(ServerUp(tenancy.lease, server.spot, ready.pid))
@@ -612,13 +624,20 @@ class Node:
         self._bury(self.tenancy, place, f"{death}, out of memory" if oom else death, now)
 
     def server_failed_to_start(self, number: int, text: str, now: float) -> None:
-        """There is no process: fork or exec failed."""
+        """There is no process: fork failed, or the zygote is gone."""
         self._now = now
         place = self._alive(number, -1)
         if place is not None and self.tenancy is not None:
-            self._bury(self.tenancy, place, f"did not start: {text}", now)
+            self._bury(self.tenancy, place, f"did not start: {text}", now, unborn=True)
 
-    def _bury(self, tenancy: Tenancy, place: Place, death: str, now: float) -> None:
+    def _retry(self, tenancy: Tenancy, now: float) -> None:
+        while tenancy.retries and tenancy.retries[0][0] <= now:
+            _, place = tenancy.retries.popleft()
+            place.retrying = False
+            if tenancy.closing is None:
+                self._start(tenancy, place)
+
+    def _bury(self, tenancy: Tenancy, place: Place, death: str, now: float, *, unborn: bool = False) -> None:
         """Speaks for all that a dead server had, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
         if server is not None:
@@ -627,7 +646,7 @@ class Node:
             death = f"{death}: {place.condemned.run.function} did not end within 5 s of its KeyboardInterrupt"
         back = [] if server is None else self._speak_for(tenancy, server, place.condemned, death, now)
         place.condemned = None
-        again = self._may_restart(tenancy, place, server, death, now)
+        again = self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
         closing = tenancy.closing is not None
         self._to_scheduler(ServerDown(tenancy.lease, spot, death, closing, again))
@@ -636,20 +655,29 @@ class Node:
         if server is not None:
             self._effects.append(ForgetPeer(server.address.epoch))
         if again and tenancy.zygote_ready:
-            self._start(tenancy, place)
+            if unborn:
+                place.retrying = True
+                tenancy.retries.append((now + RETRY_AFTER, place))
+            else:
+                self._start(tenancy, place)
         elif not again:
             self._hand_back_queue(tenancy)
         if closing:
             self._finish_if_empty(tenancy)
 
     def _may_restart(
-        self, tenancy: Tenancy, place: Place, server: Server | None, death: str, now: float
+        self, tenancy: Tenancy, place: Place, server: Server | None, unborn: bool, death: str, now: float
     ) -> bool:
         if tenancy.closing is not None:
             return False
         if server is not None or not tenancy.zygote_ready:
             return True
-        if not tenancy.restarts.too_many(now):
+        if unborn:
+            place.refused += 1
+            hopeless = place.refused > RESTARTS_MAX
+        else:
+            hopeless = tenancy.restarts.too_many(now)
+        if not hopeless:
             return True
         self._tell_of_failures(tenancy, f"server {place.name} {death}", place.lines)
         return False
@@ -665,7 +693,7 @@ class Node:
 
     def _hand_back_queue(self, tenancy: Tenancy) -> None:
         """Without any server, and none to come, what waits here would wait for ever."""
-        if tenancy.closing is None and not any(place.alive for place in tenancy.places):
+        if tenancy.closing is None and not any(place.alive or place.retrying for place in tenancy.places):
             tenancy.stranded = True
             tasks = tenancy.feeding.cancel_all()
             if tasks:
@@ -837,6 +865,7 @@ class Node:
         }
         assert ready == tenancy.feeding.servers, "the servers that are fed are not those that are ready"
         for place in tenancy.places:
+            assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
             assert place.alive or place.server is None, f"{place.name} is dead and has a server"
             doomed = place.condemned is not None or tenancy.closing is not None
             assert place.server is None or not doomed or place.server.withdrawn, (

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from dispycos.errors import RemoteError
-from dispycos.protocol.envelope import Payload
+from dispycos.protocol.envelope import Buffer, Payload
 
 from .shipping import pickling
 from .shipping.snapshot import Snapshot
@@ -47,9 +47,12 @@ def dumps_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 def _plain(payload: pickling.Payload) -> Payload:
     """Out-of-band buffers as the mailbox takes them."""
-    if type(payload) is bytes:
+    if isinstance(payload, bytes):
         return payload
-    return [part.raw() if isinstance(part, pickle.PickleBuffer) else part for part in payload]  # type: ignore[union-attr]
+    buffers: list[Buffer] = []
+    for part in payload:
+        buffers.append(part.raw() if isinstance(part, pickle.PickleBuffer) else part)
+    return buffers
 
 
 def as_payload(payload: Payload) -> Any:

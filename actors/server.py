@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dispycos.machine import Send
@@ -62,7 +63,7 @@ class Server:
         self._io: deque[Envelope] = deque()
         self._cpu_task: TaskId | None = None
         self._effects: list[object] = []
-        self._handlers = {
+        self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Run: self.on_run,
             messages.Terminate: self.on_terminate,
             messages.Recall: self.on_recall,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dispycos.router import Event, LinkLost, LinkReady, PeerReset
+from dispycos.links import LinkLost, LinkReady
+from dispycos.router import Event
 from dispycos.runtime import Runtime
+from dispycos.session import PeerReset
 
 from .scheduler import Scheduler
 

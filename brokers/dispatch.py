@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from dispycos.machine import Log, Send
@@ -263,11 +264,15 @@ class Dispatch:
     def place(self, now: float) -> None:
         """The placement pass: give out what can be given out."""
         for site in self.touched:
-            if site.pinned and _is_usable(site):
-                self._place_pinned(site)
             self._shelve(site)
-        self.touched.clear()
         self._place_on_free_slots()
+        for site in self.touched:
+            if site.pinned or site.starved:
+                site.starved = False
+                if _is_usable(site):
+                    self._place_pinned(site, inf)
+                self._shelve(site)
+        self.touched.clear()
         self._place_ahead()
         self._place_io()
         self._watch_balance(now)
@@ -278,7 +283,11 @@ class Dispatch:
             site = self.cpu.first_below(STEPS)
             if site is None:
                 return
-            if not slow or (fast and fast[0].turn < slow[0].turn):
+            takes_fast = not slow or (fast and fast[0].turn < slow[0].turn)
+            if site.pinned and self._place_pinned(site, (fast if takes_fast else slow)[0].turn):
+                self._shelve(site)  # earlier ones, that can run nowhere else
+                continue
+            if takes_fast:
                 self._give(fast.popleft(), site, True)
                 site.fast += 1
             else:
@@ -310,11 +319,14 @@ class Dispatch:
             site.io += 1
             self.io.put(site, io_level(len(site.servers), site.io))
 
-    def _place_pinned(self, site: Site) -> None:
-        site.starved = False
+    def _place_pinned(self, site: Site, before: float) -> bool:
+        """What was handed in before this turn and may only run at this site; True if there was any."""
+        placed = False
         for key, queue in list(site.pinned.items()):
             io = key[1]
-            while queue and (_takes_io(site, queue[0]) if io else _takes_cpu(site, queue[0])):
+            takes = _takes_io if io else _takes_cpu
+            while queue and queue[0].turn < before and takes(site, queue[0]):
+                placed = True
                 task = queue.popleft()
                 fast = not io and task.pace.fast
                 self._give(task, site, fast)
@@ -323,6 +335,7 @@ class Dispatch:
                 _count_at(site, io, fast, 1)
             if not queue:
                 del site.pinned[key]
+        return placed
 
     def _give(self, task: Task, site: Site, fast: bool) -> None:
         task.state = GIVEN

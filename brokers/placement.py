@@ -180,4 +180,4 @@ class Shelves(Generic[Item]):
 
     def has_between(self, low: int, high: int) -> bool:
         """Is anything on one of the levels low <= level < high?"""
-        return bool((self._occupied >> low) & ((1 << (high - low)) - 1))
+        return bool((self._occupied >> low) & ((1 << max(0, high - low)) - 1))

@@ -227,7 +227,9 @@ class Scheduler:
 
     def _client_silent(self, epoch: int, now: float) -> None:
         """It is told all the same: should its link heal, it learns what became of it."""
-        self._client_gone(self.registry.clients[epoch], f"nothing was heard of it for {CLIENT_PATIENCE_S:g} s")
+        self._client_gone(
+            self.registry.clients[epoch], f"nothing was heard of it for {CLIENT_PATIENCE_S:g} s"
+        )
 
     def _client_gone(self, client: Client, why: str) -> None:
         self.out.log("warning", f"{client.title} is gone: {why}")

@@ -76,7 +76,8 @@ def free_name(host: str) -> str:
 def settle_ports(process: Process, plan: PortPlan) -> PortPlan:
     """Ports that were given and are taken are an error; default ones move to the next free block."""
     address = process.addresses.to_bind[0]
-    return choose_ports(plan, lambda port: is_free(address, port))
+    taken = {port for entry in Registry(process.folders.registry).read() for port in (entry.port, *entry.ports)}
+    return choose_ports(plan, lambda port: port not in taken and is_free(address, port))
 
 
 def real_ports(first: int, plan: PortPlan) -> tuple[int, ...]:

@@ -104,6 +104,7 @@ class Process:
         self.ports: tuple[int, ...] = ()
         self.ipc = ""
         self.stopping = asyncio.Event()
+        self.failure: BaseException | None = None  # of something that ran beside
         self.on_presence: Callable[[Presence], None] = lambda presence: None
         self.notice: Callable[[str, str], None] = lambda text, level: getattr(log, level)(text)
         self.runtime.on_refused = lambda text: self.notice(text, "warning")
@@ -137,6 +138,8 @@ class Process:
         for dialler in self.diallers:
             dialler.stop()
         await self.runtime.close()
+        if self.failure is not None and error is None:
+            raise self.failure
 
     # --- being reached ---
 
@@ -263,7 +266,14 @@ class Process:
         """Run it beside; it is cancelled at the end."""
         task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """What runs beside must not fail unheard: the process ends with the error."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and self.failure is None:
+            self.failure = task.exception()
+            self.stopping.set()
 
     def read_console(self, commands: Callable[[str], str | None]) -> None:
         """Commands from the terminal, a line each; answers go to standard output. Not with --daemon."""

@@ -74,8 +74,8 @@ class View:
         for place in self._settings.peer:
             addresses = await Resolver().resolve(place.host)
             self._visit([tcp_endpoint(address, place.port or NODE_PORT) for address in addresses])
-        addresses = find_addresses(self._settings.ip_addr)
-        multicast = Multicast(addresses.own if addresses.is_restricted else ())
+        own = find_addresses(self._settings.ip_addr)
+        multicast = Multicast(own.own if own.is_restricted else ())
         await multicast.open()
         try:
             await multicast.browse(
@@ -125,8 +125,8 @@ class View:
         elif isinstance(envelope.message, NodeReport):
             self.nodes[envelope.sender.epoch] = envelope.message
         future = self._asked.get(envelope.correlation)
-        if future is not None:
-            self.runtime.defer(lambda: future.done() or future.set_result(None))  # type: ignore[func-returns-value]
+        if future is not None and not future.done():
+            future.set_result(None)
 
     # --- showing ---
 

@@ -105,6 +105,7 @@ class Topology:
         self._direct: dict[int, Link] = {}
         self._behind: dict[int, list[Link]] = {}
         self._uplinks: list[Link] = []
+        self.preferred = 0  # the epoch at the end of the uplink to use, where there are several
         self.busy: list[Link] = []
 
     def __iter__(self) -> Iterator[Link]:
@@ -126,8 +127,10 @@ class Topology:
         link = self._direct.get(epoch)
         if link is not None:
             return link
-        links = self._behind.get(epoch) or self._uplinks
-        return links[0] if links else None
+        links = self._behind.get(epoch)
+        if links:
+            return links[0]
+        return self._direct.get(self.preferred) or (self._uplinks[0] if self._uplinks else None)
 
     def leads_to(self, link: Link, epoch: int) -> bool:
         """True while a session may stay on this link, though a better one may exist."""

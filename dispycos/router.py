@@ -19,6 +19,7 @@ from .links import (
     NODE_ROLE,
     RELAYS,
     ROLES,
+    SCHEDULER_ROLE,
     SERVER_ROLE,
     CloseLink,
     Link,
@@ -196,6 +197,7 @@ class Router:
             self._close(link, reason, now)
             return
         link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
+        link.uplink |= self.role == NODE_ROLE and link.role == SCHEDULER_ROLE
         patience = patience_for(self.role, link.role)
         link.liveness = Liveness(patience, now) if patience else None
         link.due = link.liveness.deadline() if link.liveness else None
@@ -245,6 +247,11 @@ class Router:
         link.is_closing = True
         link.due = now + CLOSING_PATIENCE
         self._schedule_link(link)
+
+    def prefer(self, epoch: int) -> None:
+        """Of several uplinks use the one to this runtime: a node reaches its client by the lease's scheduler."""
+        self._topology.preferred = epoch
+        self._reroute_all(self._now)
 
     def advertise(self, add: Iterable[int] = (), remove: Iterable[int] = ()) -> None:
         """Tells the neighbours which runtimes are behind us now; of an agent's servers they hear anyway."""

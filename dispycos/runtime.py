@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from . import version
@@ -23,7 +24,8 @@ from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope
-from .router import CloseLink, Event, LinkLost, LinkReady, LinkRefused, Router
+from .links import CloseLink, LinkLost, LinkReady, LinkRefused
+from .router import Event, Router
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox
 from .transport.security import SECRET_REMEDY, Keys
@@ -61,7 +63,7 @@ class Runtime:
         self.name = name
         self.epoch = secrets.randbits(63) | 1
         self.lock = threading.RLock()
-        self.codec = Codec(messages.Word)
+        self.codec: Codec[messages.Message] = Codec(messages.Word)
         self.router = Router(self.codec, self.epoch, version.about(name), role)
         self.mailbox = Mailbox(self.loop, self, keys)
         self.on_refused: Callable[[str], None] = (
@@ -278,16 +280,16 @@ class Runtime:
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
-            dialler = self._diallers.get(event.link)
-            if dialler is not None:
-                self.defer(lambda: dialler.link_ready(event.link, event.epoch, event.role))
+            ready = self._diallers.get(event.link)
+            if ready is not None:
+                self.defer(partial(ready.link_ready, event.link, event.epoch))
         elif isinstance(event, LinkRefused):
             self._refuse(event.link, event.reason)
         elif isinstance(event, CloseLink):
             self.mailbox.close_link(event.link)
             dialler = self._diallers.pop(event.link, None)
             if dialler is not None:
-                self.defer(lambda: dialler.link_down(event.link, event.reason, refused=False))
+                self.defer(partial(dialler.link_down, event.link, event.reason, refused=False))
         elif isinstance(event, LinkLost):
             log.debug("link %s to %x lost", event.link, event.epoch)
         for role in self._roles:
@@ -342,6 +344,11 @@ class Runtime:
         with self.lock:
             self.mailbox.look_at_all()
             self.turn(run_deferred=False)
+
+    def hand_back(self) -> None:
+        """From another thread that ran turns: the loop goes on."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self.loop.call_soon_threadsafe(self.take_back)
 
     def take_back(self) -> None:
         """On the loop's thread, after another thread ran turns: no edge and no deadline may be missed."""

@@ -6,16 +6,21 @@ import asyncio
 import contextvars
 import gc
 import random
+import signal
 import sys
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from dispycos.actors.host import execution as execution_module
+from dispycos.actors.host import interrupts as interrupts_module
 from dispycos.actors.host.execution import IMMEDIATE_STEPS_MAX, Execution, Outcome, Raised, Returned
 from dispycos.actors.host.interrupts import Interrupts
 
@@ -65,8 +70,13 @@ class Stage:
     ) -> tuple[Execution, asyncio.Future[Outcome]]:
         """From a callback of the loop, as the driver does; returns when the first step is over."""
         execution, done = self.prepare(function, *args, owner=owner, **kwargs)
-        started = self.loop.create_future()
-        self.loop.call_soon(lambda: (execution.start(), started.set_result(None)))
+        started: asyncio.Future[None] = self.loop.create_future()
+
+        def start() -> None:
+            execution.start()
+            started.set_result(None)
+
+        self.loop.call_soon(start)
         await started
         return execution, done
 
@@ -110,7 +120,7 @@ def test_a_plain_function_a_generator_and_a_coroutine_return_their_values(stage:
     def plain(x: int, *, y: int) -> int:
         return x + y
 
-    def generator(x: int, *, y: int) -> Generator[Any, Any, int]:
+    def generator(x: int, *, y: int) -> Generator[Any, Any, Any]:
         return (yield x) + y
 
     async def coroutine(x: int, *, y: int) -> int:
@@ -180,9 +190,10 @@ def test_the_first_step_runs_inside_start(stage: Stage) -> None:
     async def scene(stage: Stage) -> None:
         for function in (coroutine, generator):
             execution, done = stage.prepare(function)
-            seen = stage.loop.create_future()
-            stage.loop.call_soon(lambda e=execution, s=seen: (e.start(), s.set_result(list(ran))))
-            assert (await seen)[-1] == function.__name__
+            stage.loop.call_soon(execution.start)
+            stage.loop.call_soon(ran.append, "after start")
+            await asyncio.sleep(0)
+            assert ran[-2:] == [function.__name__, "after start"]
             await done
 
     stage.play(scene)
@@ -248,7 +259,7 @@ def test_a_yield_gives_back_values_calls_generators_and_awaits_awaitables(stage:
         await asyncio.sleep(0)
         return x
 
-    def called(x: int) -> Generator[Any, Any, int]:
+    def called(x: int) -> Generator[Any, Any, Any]:
         return (yield x) + (yield coroutine(x))
 
     class Late:
@@ -392,7 +403,7 @@ def test_all_of_asyncio_works_in_the_first_step(stage: Stage) -> None:
         return await asyncio.to_thread(sum, [1, 2])
 
     async def with_gather() -> list[int]:
-        return await asyncio.gather(one(1), one(2))
+        return list(await asyncio.gather(one(1), one(2)))
 
     async def with_current() -> bool:
         first = asyncio.current_task()
@@ -593,7 +604,7 @@ def test_a_running_step_of_each_kind_is_interrupted(stage: Stage, work: Callable
 
     for function in (plain, generator, coroutine, late_coroutine):
         began = time.monotonic()
-        outcome = stage.play(lambda stage, function=function: scene(stage, function))
+        outcome = stage.play(partial(scene, function=function))
         assert isinstance(error_of(outcome), KeyboardInterrupt)
         assert time.monotonic() - began < 5
 
@@ -615,6 +626,7 @@ def test_a_request_that_the_step_outran_is_thrown_in_where_it_is_suspended(stage
             yield asyncio.get_running_loop().create_future()
         except KeyboardInterrupt:
             return "caught"
+        return "none"
 
     async def coroutine() -> str:
         ask()
@@ -630,6 +642,61 @@ def test_a_request_that_the_step_outran_is_thrown_in_where_it_is_suspended(stage
 
     function = {"generator": generator, "coroutine": coroutine, "in a coroutine": in_a_coroutine}[kind]
     assert stage.run_one(function) == Returned("caught")
+
+
+def test_an_interrupt_overtakes_a_long_step_that_is_about_to_begin(stage: Stage) -> None:
+    def generator() -> Generator[Any, Any, None]:
+        yield
+        time.sleep(10)
+
+    async def coroutine() -> None:
+        await asyncio.sleep(0)
+        time.sleep(10)
+
+    async def scene(stage: Stage, function: Callable[[], Any]) -> Outcome:
+        execution, done = stage.prepare(function)
+        stage.loop.call_soon(execution.start)
+        stage.loop.call_soon(execution.interrupt)
+        return await done
+
+    for function in (generator, coroutine):
+        began = time.monotonic()
+        assert isinstance(error_of(stage.play(partial(scene, function=function))), KeyboardInterrupt)
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("kind", ["group", "wait_for"])
+def test_an_interrupt_leaves_no_child_of_a_task_group_or_wait_for_running(stage: Stage, kind: str) -> None:
+    children: list[asyncio.Task[Any] | None] = []
+
+    async def child() -> None:
+        children.append(asyncio.current_task())
+        await asyncio.sleep(10)
+
+    async def in_group() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+    async def in_wait_for() -> None:
+        await asyncio.wait_for(child(), 10)
+
+    async def coroutine() -> str:
+        try:
+            await (in_group() if kind == "group" else in_wait_for())
+        except KeyboardInterrupt:
+            return "caught"
+        return "none"
+
+    async def scene(stage: Stage) -> Outcome:
+        execution, done = await stage.start(coroutine)
+        await asyncio.sleep(0)
+        execution.interrupt()
+        outcome = await done
+        await asyncio.sleep(0)
+        assert [task is not None and task.done() for task in children] == [True]
+        return outcome
+
+    assert stage.play(scene) == Returned("caught")
 
 
 class FakeRuntime:
@@ -714,6 +781,96 @@ def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor
         over.set()
         sys.setswitchinterval(before)
         thread.join(5)
+
+
+class OpcodeSignal:
+    """A trace function that sends one signal, with a request, at the n-th bytecode of the runtime or FakeRuntime."""
+
+    def __init__(self, interrupts: Interrupts, position: int) -> None:
+        self.interrupts = interrupts
+        self.position = position
+        self.count = 0
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        runtime = frame.f_globals.get("__name__") in (execution_module.__name__, interrupts_module.__name__)
+        if not runtime and frame.f_code is not FakeRuntime.send.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.count += 1
+            if self.count == self.position:
+                self.strike(frame)
+        return self
+
+    def strike(self, frame: FrameType) -> None:
+        interrupts = self.interrupts
+        sys.settrace(None)
+        interrupts._kicked = True  # the signal is ours: outside of a step it is void
+        if interrupts.running:
+            interrupts._asks[interrupts.running] = KeyboardInterrupt
+        interrupts._on_signal(signal.SIGINT, frame)
+
+
+@pytest.mark.parametrize("kind", ["plain", "generator", "coroutine", "raising"])
+def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
+    stage: Stage, kind: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    runtime = FakeRuntime(stage.interrupts)
+
+    def plain() -> None:
+        runtime.send()
+
+    def generator() -> Generator[Any, Any, None]:
+        runtime.send()
+        yield 1
+        yield coroutine()
+
+    async def coroutine() -> None:
+        runtime.send()
+        await asyncio.sleep(0)
+        runtime.send()
+
+    async def raising() -> None:
+        await asyncio.sleep(0)
+        raise ValueError
+
+    async def run_with(signal_at: OpcodeSignal, function: Callable[[], Any]) -> Outcome:
+        execution, done = stage.prepare(function)
+
+        def start() -> None:
+            sys.settrace(signal_at)  # for the rest of this play; the loop's own frames are not looked at
+            execution.start()
+
+        stage.loop.call_soon(start)
+        try:
+            return await asyncio.wait_for(done, 5)
+        finally:
+            sys.settrace(None)
+
+    async def scene(stage: Stage) -> tuple[int, int]:
+        function: Callable[[], Any] = {
+            "plain": plain,
+            "generator": generator,
+            "coroutine": coroutine,
+            "raising": raising,
+        }[kind]
+        interrupted = 0
+        for position in range(1, 20_000):
+            signal_at = OpcodeSignal(stage.interrupts, position)
+            outcome = await run_with(signal_at, function)
+            runtime.check()
+            assert (stage.interrupts.running, stage.interrupts._asks) == (0, {}), position
+            if isinstance(outcome, Raised):
+                assert isinstance(outcome.error, KeyboardInterrupt | ValueError), (position, outcome)
+                interrupted += isinstance(outcome.error, KeyboardInterrupt)
+            if signal_at.count < position:
+                return position, interrupted
+        raise AssertionError("an execution has more bytecodes than that?")
+
+    positions, interrupted = stage.play(scene)
+    assert [str(warning.message) for warning in recwarn] == []
+    assert positions > 100
+    assert interrupted > positions // 20
 
 
 # --- what is left behind

@@ -249,7 +249,7 @@ def test_runtime_code_without_a_shield_is_spared_and_a_nudge_raises_later(interr
     module: dict[str, object] = {"__name__": "dispycos.some.module"}
     exec(compile(source, "/elsewhere/module.py", "exec"), module)
     runtime_code = module["runtime_code"]
-    asking = threading.Thread(target=lambda: (time.sleep(0.05), interrupts.request(owner)), daemon=True)
+    asking = threading.Timer(0.05, interrupts.request, (owner,))
 
     def step() -> None:
         asking.start()

@@ -9,6 +9,7 @@ from dispycos.actors.node import (
     KILL_NOTICE,
     LEASE_GRACE,
     QUEUE_MAX,
+    RETRY_AFTER,
     CloseZygote,
     ForgetPeer,
     KillServer,
@@ -16,8 +17,7 @@ from dispycos.actors.node import (
     StartZygote,
 )
 from dispycos.protocol.addresses import SCHEDULER, Address
-from dispycos.protocol.control import About
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import About, Envelope
 from dispycos.protocol.messages import (
     Availability,
     Began,
@@ -381,7 +381,8 @@ def test_a_dead_server_takes_only_its_own_tasks_with_it() -> None:
     _, other = runs = hand.runs(2)
     hand.hear(THE_SCHEDULER, *runs)
     told = exit_of(hand, 1, "exited with code 3")
-    assert not any(other.task in str(effect) for effect in map(str, told) if isinstance(effect, tuple))
+    assert "server box/server-1 exited with code 3; compute may have started" in str(told)
+    assert str(other.task) not in str(told)
     assert hand.hear(server_address(2), done(other, 2)) == [("scheduler", done(other, 2))]
 
 
@@ -456,10 +457,47 @@ def test_servers_that_take_long_to_fail_are_not_started_for_ever_either() -> Non
     hand.call("zygote_ready")
     for started in range(1, 100):
         hand.now += 60.0
-        if start(1) not in hand.call("server_failed_to_start", 1, "cannot fork"):
+        if start(1) not in hand.call("server_exited", 1, 100 + started, "exited with code 1", False):
             assert started == 21
             return
     pytest.fail("it is still started")
+
+
+def test_a_server_without_a_process_is_tried_again_after_a_while_and_not_for_ever() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    for _ in range(5):
+        death = "did not start: cannot fork"
+        down = ("scheduler", ServerDown(LEASE, spot(1, life=0), death, False, True))
+        assert hand.call("server_failed_to_start", 1, "cannot fork") == [down]
+        assert hand.node.deadline() == hand.now + RETRY_AFTER
+        assert hand.wake_at(hand.now + RETRY_AFTER) == [start(1)]
+    told = hand.call("server_failed_to_start", 1, "cannot fork")
+    assert told[-1] == ("scheduler", Recalled([run.task]))
+
+
+def test_exits_told_before_the_end_of_their_zygote_do_not_use_up_the_restarts() -> None:
+    hand = Hand(8).open()
+    for number in range(1, 9):
+        assert exit_of(hand, number)[-1] == start(number)
+        hand.call("server_failed_to_start", number, "its zygote has ended")
+    assert hand.wake_at(RETRY_AFTER) == [start(number) for number in range(1, 9)]
+    hand.call("server_failed_to_start", 1, "its zygote has ended")
+    assert hand.call("zygote_failed", SIGKILL)[-1] == StartZygote(LEASE)
+    assert hand.call("zygote_ready") == [start(number) for number in range(1, 9)]
+    assert hand.wake_at(2 * RETRY_AFTER) == []
+
+
+def test_a_server_is_not_tried_again_once_its_lease_closes() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    hand.call("server_failed_to_start", 1, "cannot fork")
+    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
+    assert hand.wake_at(RETRY_AFTER) == []
 
 
 def test_a_zygote_that_dies_takes_its_servers_and_comes_back_with_them() -> None:

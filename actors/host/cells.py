@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dispycos.errors import DispycosError, TaskLost, TaskTerminated
 from dispycos.protocol import messages
@@ -59,6 +59,14 @@ class Records(Protocol):
 
     def record(self, number: int) -> Record | None: ...
     def terminate(self, record: Record) -> None: ...
+
+
+class Call(NamedTuple):
+    """Something that was asked and waits for its answer; None is the answer of a runtime that is gone."""
+
+    epoch: int
+    then: Callable[[Envelope | None], None]
+    at_once: bool  # under the lock, perhaps on the relief thread; else on the loop
 
 
 class Cell:
@@ -161,7 +169,8 @@ class Cell:
         with self.host.shield:
             if self.inbox:
                 return True
-            self.waiter = waiter = loop.create_future()
+            waiter: asyncio.Future[bool] = loop.create_future()
+            self.waiter = waiter
             if deadline is not None:
                 timer = loop.call_at(deadline, _give_up, waiter)
         try:
@@ -187,12 +196,7 @@ class Cell:
     def terminate(self) -> None:
         """KeyboardInterrupt at its next chance; from any thread."""
         self.stopping = True
-        execution = self.execution
-        if execution is not None and not execution.interrupt_step():
-            self.host.runtime.defer(self._interrupt_suspended)
-
-    def _interrupt_suspended(self) -> None:
-        if not self.ended and self.execution is not None:
+        if self.execution is not None:
             self.execution.interrupt()
 
     def finished(self, outcome: Outcome) -> None:
@@ -231,9 +235,7 @@ class TaskHost:
         self.cells: dict[int, Cell] = {}
         self._numbers = FIRST_TASK
         self._correlations = 0
-        self._calls: dict[
-            int, tuple[int, Callable[[Envelope | None], None]]
-        ] = {}  # by correlation: to which epoch, what then
+        self._calls: dict[int, Call] = {}  # by correlation
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
         self.address = runtime.attach_inbox(HOST_ACTOR, lambda envelope, now: self.on_reply(envelope))
         runtime.fallback = self.forward
@@ -369,7 +371,7 @@ class TaskHost:
             answer = await self.call(self.reach(target), word, payload, timeout)
         except TimeoutError:
             return 0
-        return answer.message.code if answer is not None else 0
+        return int(answer.message.code) if answer is not None else 0
 
     async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
         payload = self.parcels.dumps(message, f"the request to {target.name}")
@@ -396,7 +398,7 @@ class TaskHost:
     def expect(self, epoch: int, then: Callable[[Envelope | None], None], *, at_once: bool = False) -> int:
         """A new correlation; `then` gets the answer, or None when that runtime is gone: on the loop, or at once under the lock."""
         self._correlations += 1
-        self._calls[self._correlations] = (epoch, then, at_once)
+        self._calls[self._correlations] = Call(epoch, then, at_once)
         return self._correlations
 
     def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None:
@@ -408,16 +410,15 @@ class TaskHost:
         if call is not None:
             self._give(call, envelope)
 
-    def _give(self, call: tuple[int, Callable[[Envelope | None], None], bool], answer: Envelope | None) -> None:
-        _, then, at_once = call
-        if at_once:
-            then(answer)
+    def _give(self, call: Call, answer: Envelope | None) -> None:
+        if call.at_once:
+            call.then(answer)
         else:
-            self.runtime.defer(lambda: then(answer))
+            self.runtime.defer(lambda: call.then(answer))
 
     def peer_gone(self, epoch: int) -> None:
         """That process is dead: whoever waits for an answer from it waits no more."""
-        for correlation in [number for number, call in self._calls.items() if call[0] == epoch]:
+        for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:
             self._give(self._calls.pop(correlation), None)
 
     # --- where a task is ---
@@ -468,10 +469,12 @@ class TaskHost:
             return True
         if envelope.correlation and envelope.sender.epoch != self.runtime.epoch:
             asker = envelope
-            correlation = self.expect(
-                0,
-                lambda answer: answer and self.answer(asker, answer.message, answer.payload),  # type: ignore[func-returns-value]
-            )
+
+            def pass_back(answer: Envelope | None) -> None:
+                if answer is not None:
+                    self.answer(asker, answer.message, answer.payload)
+
+            correlation = self.expect(0, pass_back)
             envelope = Envelope(envelope.to, self.address, envelope.message, correlation, envelope.payload)
         record.pass_on(self, envelope)
         return True

@@ -110,11 +110,11 @@ class Execution:
             self._loop.call_soon(self._call)
 
     def interrupt(self, exception: type[BaseException] = KeyboardInterrupt) -> None:
-        """From any thread: raise `exception` in the running step, else where the function is suspended, soon."""
+        """From any thread: raise it in the running step, else soon where the function is suspended."""
         if self._on_done is None or self._asked or self._due is not None:
             return
-        # First asked, then looked: a step that begins between the two looks after it has begun, so one of the two
-        # sees the other, and pop() decides which. Without that a long step could begin before _wake has its turn.
+        # First asked, then looked: a step that begins between the two looks after it has begun, so at least one
+        # sees the other, and pop() decides. Without that a long step could begin before _wake has its turn.
         for _ in range(INTERRUPT_ATTEMPTS_MAX):
             self._asked.append(exception)
             if not self._interrupts.is_running(self._owner):
@@ -214,7 +214,11 @@ class Execution:
         finally:
             error = None  # an exception in a local of a frame that it names would wait for the gc
         self._due = self._interrupts.end()
-        return self._due is not None or self._take(yielded)
+        if self._due is None:
+            return self._take(yielded)
+        if isinstance(yielded, Coroutine):
+            yielded.close()  # nobody will await it
+        return True
 
     def _return(self, outcome: Outcome) -> bool:
         """The innermost generator ended: its caller goes on with what it returned or raised."""
@@ -396,7 +400,11 @@ class Stepper(Coroutine[Any, Any, Any]):
         if self._is_cancelling:
             self._is_cancelling = False
             self._running_task().uncancel()  # asyncio.timeout and TaskGroup must not take it for the user's
-        return None if due is None else (self._coroutine.throw, due())
+        if due is None:
+            return None
+        for child in children_of(self._coroutine):
+            child.cancel()
+        return self._coroutine.throw, due()
 
     def _cancel(self) -> None:
         self._is_cancelling = True
@@ -454,6 +462,23 @@ def raised(error: BaseException) -> Raised:
     while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
         traceback = traceback.tb_next
     return Raised(error.with_traceback(traceback))
+
+
+def children_of(coroutine: Any) -> Sequence[Future[Any]]:
+    """The tasks that asyncio waits for at the point where this coroutine is suspended.
+
+    The end of a TaskGroup, and wait_for() of Python 3.11, end them for a CancelledError, but leave them running for
+    any other exception that is thrown in there.
+    """
+    while hasattr(getattr(coroutine, "cr_await", None), "cr_await"):
+        coroutine = coroutine.cr_await
+    frame = getattr(coroutine, "cr_frame", None)
+    if frame is None or frame.f_globals.get("__name__") not in ("asyncio.taskgroups", "asyncio.tasks"):
+        return ()
+    group, awaited = frame.f_locals.get("self"), frame.f_locals.get("fut")
+    if isinstance(group, asyncio.TaskGroup):
+        return tuple(getattr(group, "_tasks", ()))
+    return (awaited,) if isinstance(awaited, Future) else ()
 
 
 def take(asked: Asked) -> type[BaseException] | None:

@@ -33,7 +33,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 PROTECTED_PACKAGES = frozenset({"dispycos", "asyncio", "logging"})
@@ -130,15 +130,11 @@ class Interrupts:
 
     def enter(self) -> None:
         """Nothing is raised from here until the matching leave(); nested as deep as you like."""
-        if get_ident() == self._main:
-            self._depth += 1
+        self.shielded.__enter__()
 
     def leave(self) -> None:
         """Undo one enter(); the last one raises what was asked for meanwhile."""
-        if get_ident() == self._main:
-            self._depth -= 1
-            if self._asks and self._depth == 0:
-                self._raise_asked()
+        self.shielded.__exit__()
 
     # -- requests, from any thread
 
@@ -237,14 +233,24 @@ class Shield:
         self._interrupts = interrupts
 
     def __enter__(self) -> None:
-        self._interrupts.enter()
+        interrupts = self._interrupts
+        if get_ident() == interrupts._main:
+            interrupts._depth += 1
 
     def __exit__(self, *exc: object) -> None:
-        self._interrupts.leave()
+        interrupts = self._interrupts
+        if get_ident() == interrupts._main:
+            interrupts._depth -= 1
+            if interrupts._asks and interrupts._depth == 0:
+                interrupts._raise_asked()
 
 
 def is_users(frame: FrameType | None) -> bool:
     """Whether an exception raised in this frame lands in the user's code."""
+    if frame is not None and frame.f_code is enter_user_code.__code__:
+        # A C function, which has no frame. A Python function is about to begin or has returned: what it returned,
+        # a coroutine perhaps, must not be lost.
+        return not isinstance(frame.f_locals["function"], FunctionType)
     while frame is not None:
         code = frame.f_code
         if code is enter_user_code.__code__:

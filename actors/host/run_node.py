@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
+from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.addresses import NODE
 from dispycos.protocol.messages import Lease, NodeInfo
-from dispycos.router import Event, LinkLost, LinkReady, PeerReset
+from dispycos.router import Event
 from dispycos.runtime import Runtime
+from dispycos.session import PeerReset
 from dispycos.transport.folders import make_private
 
 from ..node import CloseZygote, ForgetPeer, KillServer, Node, StartServer, StartZygote
@@ -80,6 +82,7 @@ class NodeBody:
             if server is not None:
                 server.kill()
         elif isinstance(effect, StartZygote):
+            self.runtime.router.prefer(effect.lease.scheduler_epoch)
             self._go(self._start_zygote(effect.lease))
         elif isinstance(effect, CloseZygote):
             self._go(self._close_zygote(effect.lease))
@@ -145,7 +148,7 @@ class NodeBody:
         self._servers.pop(number, None)
         self.runtime.take_back()
         self.machine.server_exited(
-            number, certificate.pid, say(certificate.ending), certificate.oom, self.runtime.clock()
+            number, certificate.pid, say(certificate.ending), bool(certificate.oom), self.runtime.clock()
         )
         self.runtime.turn_soon()
 

@@ -20,8 +20,9 @@ from dispycos.protocol.addresses import NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
-from dispycos.router import Event, PeerReset
+from dispycos.router import Event
 from dispycos.runtime import Runtime
+from dispycos.session import PeerReset
 
 from ..server import Interrupt, Server, Stop, Work
 from ..shipping.words import MissingCode
@@ -83,7 +84,7 @@ async def _serve(start: Start, interrupts: Interrupts) -> int:
         fds=runtime.descriptors,
         lock=runtime.lock,
         interrupts=interrupts,
-        after=lambda: runtime.loop.call_soon_threadsafe(runtime.take_back),
+        after=runtime.hand_back,
     )
     await body.get_ready()
     relief.start()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from threading import RLock, get_ident
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, cast
 
 from .modules import NEVER_LOCAL, OWN_PACKAGE, FirstFinder, LastFinder, SourceLoader, is_standard
@@ -44,22 +44,23 @@ Pull = Callable[[CodeRequest], CodeBundle]
 
 def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
     """Without a mirror (at the client) what is missing is an error, never a pull."""
-    stream, buffers = (payload[0], payload[1:]) if isinstance(payload, list) else (payload, [])
-    if mirror is None:
-        return pickle.loads(stream, buffers=buffers)
-    return mirror.load(bytes(stream), buffers)
+    if isinstance(payload, list):
+        stream, buffers = bytes(payload[0]), payload[1:]
+        return pickle.loads(stream, buffers=buffers) if mirror is None else mirror.load(stream, buffers)
+    return pickle.loads(payload) if mirror is None else mirror.load(payload)
 
 
 class Mirror:
     """One a process: it replaces `__main__` and hooks imports; close() takes both back."""
 
     def __init__(self, pull: Pull | None = None, node: str = "this node", client: str = "the client") -> None:
-        self.main = MirrorModule("__main__", self._require)
+        self.main = MirrorModule("__main__", self._require, self._attribute)
         self.version = 0
         self._pull, self._node, self._client = pull, node, client
         self._lock = RLock()
         self._loading: list[int] = []  # threads in load() or settle()
         self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
+        self._expected: set[str] = set()  # the names that these steps make
         self._made_of: dict[str, list[bytes]] = {}
         self._modules: dict[str, ModuleSource] = {}
         self._refused: dict[str, str] = {}  # name, or module with a dot after it: why
@@ -88,18 +89,20 @@ class Mirror:
     def load(self, stream: bytes, buffers: Sequence[Any] = ()) -> Any:
         if self._steps:
             self.settle()
-        with self._loading_here():
-            try:
-                return pickle.loads(stream, buffers=buffers)
-            except Exception:  # a missing name shows as AttributeError or as what user code makes of it
-                self._raise_missing(stream, buffers)
-                raise
+        self._loading.append(get_ident())
+        try:
+            return pickle.loads(stream, buffers=buffers)
+        except Exception:  # a missing name shows as AttributeError or as what user code makes of it
+            self._raise_missing(stream, buffers)
+            raise
+        finally:
+            self._loading.remove(get_ident())
 
     def request(self, names: Sequence[str] = (), modules: Sequence[str] = ()) -> CodeRequest:
         """Asks for these; without any, for what changed since the version that is here."""
         with self._lock:
             for name in names:  # asked for although it was made: it was deleted here
-                self._made_of.pop(name, None)
+                self._forget(self._made_of.pop(name, []))
             self._number += 1
             have = {digest for digests in self._made_of.values() for digest in digests}
             have |= {module.hash for module in self._modules.values()}
@@ -127,9 +130,11 @@ class Mirror:
                 except Exception as error:
                     failed = [step.hash for step in self._steps]
                     self._steps.clear()
+                    self._expected.clear()
                     self._forget(failed)
                     raise self._install_failed(error) from error
                 self._steps.pop(0)
+            self._note_unmade()
 
     # What comes from the client.
 
@@ -139,18 +144,30 @@ class Mirror:
             raise ShippingError(f"code came as an answer to request {bundle.answers}, which was not made")
         if not self.version:
             self._become(bundle.main)
-        self.version = max(self.version, bundle.main_version)
+        if self.version == 0 or 0 < bundle.since <= self.version:
+            self.version = max(self.version, bundle.main_version)
         self._versions.update(bundle.versions)
         self._take_away(bundle.absent)
+        here = {digest for digests in self._made_of.values() for digest in digests}
         for name, digests in bundle.made_of:
             self._made_of[name] = list(digests)
             self._refused.pop(name, None)
+            self._expected.add(name)
         for module in bundle.modules:
             self._accept_module(module)
         made: list[Statement | Value] = [*bundle.statements, *bundle.values]
         made.sort(key=lambda step: step.order)
-        self._steps += made
+        self._steps += [step for step in made if step.hash not in here]  # two answers may bring the same
         self._note_refusals(asked, bundle)
+
+    def _note_unmade(self) -> None:
+        """An `if` or `try` may take another way here than at the client; to ask again would never end."""
+        for name in self._expected - set(vars(self.main)):
+            self._made_of.pop(name, None)
+            self._refused[name] = (
+                f"the statement that defines {name} at {self._client} did not on {self._node}"
+            )
+        self._expected.clear()
 
     def _note_refusals(self, asked: CodeRequest | None, bundle: CodeBundle) -> None:
         for name, text in bundle.errors:
@@ -295,8 +312,20 @@ class Mirror:
         for name in unknown:
             if name in self._refused:
                 raise CodeUnavailable(self._refused[name])
-        if unknown:
+        if not unknown:
+            return
+        if get_ident() in self._loading or self._pull is None:
             raise MissingCode(self.request(unknown))
+        self.install(self._pull(self.request(unknown)))
+
+    def _attribute(self, name: str) -> None:
+        """A step unpickles by itself, or does `from __main__ import name`: it waits, as for an import."""
+        known = name in self._refused or name in self._absent or name in self._coming()
+        is_step = self._pull is not None and get_ident() not in self._loading
+        if known or not is_step or not self.version or name.startswith("__"):
+            return
+        assert self._pull is not None
+        self.install(self._pull(self.request([name])))
 
     def _may_be_local(self, module: str) -> bool:
         if module in self._modules or module + "." in self._refused:
@@ -325,8 +354,10 @@ class Mirror:
         raise ModuleNotFoundError(self._why_missing(name), name=name)
 
     def _fetch(self, name: str) -> ModuleSource | None:
-        if get_ident() in self._loading or self._pull is None:
+        if get_ident() in self._loading:
             raise MissingCode(self.request(modules=[name]))
+        if self._pull is None:
+            raise ImportError(f"module {name!r} is at {self._client}, which cannot be asked here", name=name)
         request = self.request(modules=[name])
         try:
             bundle = self._pull(request)
@@ -346,19 +377,15 @@ class Mirror:
 
     def _imported_by_client_code(self) -> bool:
         """Whether the client's code imports; libraries try imports that they can do without."""
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(2)
         while frame is not None:
-            name = frame.f_globals.get("__name__", "")
-            is_machinery = "importlib" in frame.f_code.co_filename or name.split(".")[0] in FOREIGN
-            if not is_machinery and name not in (__name__, f"{OWN_PACKAGE}.actors.shipping.modules"):
-                return (
-                    name == "__main__"
-                    or name in self._modules
-                    or name.startswith(f"{OWN_PACKAGE}.actors.shipping")
-                )
-            if name == __name__ and frame.f_code.co_name == "load":
+            name = frame.f_globals.get("__name__") or ""
+            if name == __name__ and frame.f_code.co_name in ("load", "_set"):
+                return True  # a pickle imports
+            if name == "__main__" or name in self._modules:
                 return True
-            if frame.f_back is None:
+            is_machinery = "importlib" in frame.f_code.co_filename or name.split(".")[0] in FOREIGN
+            if not is_machinery and not name.startswith(f"{OWN_PACKAGE}.actors.shipping."):
                 return False
             frame = frame.f_back
         return False

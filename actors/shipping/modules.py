@@ -65,7 +65,8 @@ class LocalModules:
             kept = self._kept.get(name)
             if kept is not None and kept[0] is spec:
                 return kept[1]
-            source = self._read(spec)
+            loader = spec.loader
+            source = loader.source if isinstance(loader, SourceLoader) else self._read(spec)
             if source is not None and module is not None:
                 self._kept[name] = (spec, source)
             return source
@@ -117,8 +118,10 @@ class LocalModules:
         return ModuleSource(spec.name, spec.origin, package, text, digest)
 
     def _is_local(self, path: str) -> bool:
+        if _is_under(path, self._installed) or _is_in_packages(path):
+            return False  # most are, and then the file system need not be asked
         real = os.path.realpath(path)
-        if {"site-packages", "dist-packages"} & set(real.split(os.sep)):
+        if _is_in_packages(real):
             return False
         return _is_under(real, self._roots) and not _is_under(real, self._installed)
 
@@ -263,6 +266,10 @@ def _installed_roots() -> list[str]:
 
 def _is_under(path: str, roots: Iterable[str]) -> bool:
     return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _is_in_packages(path: str) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.split(os.sep))
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -27,23 +27,27 @@ BufferCallback: TypeAlias = Callable[[pickle.PickleBuffer], bool]
 
 def dumps(value: Any, what: str = "the value") -> Payload:
     """Raises NotPicklable naming the culprit; `what` is the value's name in that text."""
-    large = LargeBuffers()
-    try:
-        return large.payload(pickle.dumps(value, PROTOCOL, buffer_callback=large))
-    except (
-        Exception
-    ):  # user code (__reduce__, __getstate__) may raise anything; the slow way says what it was
-        return _dumps_slowly(value, lambda error: _explain(value, what, error))
+    return _dumps(value, lambda error: _explain(value, what, error))
 
 
 def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     """The payload of (function, args, kwargs); an error names the argument."""
-    call = (function, args, kwargs)
-    large = LargeBuffers()
+    return _dumps((function, args, kwargs), lambda error: _explain_call(function, args, kwargs, error))
+
+
+def _dumps(value: Any, explain: Callable[[Exception], NotPicklable]) -> Payload:
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        return large.payload(pickle.dumps(call, PROTOCOL, buffer_callback=large))
-    except Exception:  # as above
-        return _dumps_slowly(call, lambda error: _explain_call(function, args, kwargs, error))
+        stream = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
+        return stream if not buffers else _with_large_buffers(value)
+    except Exception:  # user code (__reduce__, __getstate__) raises what it likes; the slow way tells
+        return _dumps_slowly(value, explain)
+
+
+def _with_large_buffers(value: Any) -> Payload:
+    """Pickled again, with small buffers in the stream; nothing was copied the first time."""
+    large = LargeBuffers()
+    return large.payload(pickle.dumps(value, PROTOCOL, buffer_callback=large))
 
 
 class LargeBuffers(list[pickle.PickleBuffer]):

@@ -3,7 +3,6 @@
 import importlib
 import marshal
 import sys
-import types
 from collections.abc import Callable
 from enum import EnumMeta
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -11,11 +10,20 @@ from typing import Any
 
 
 class MirrorModule(ModuleType):
-    """The `__main__` of a server: tells its mirror which names a function that arrives will look up."""
+    """The `__main__` of a server: tells its mirror what is looked up."""
 
-    def __init__(self, name: str, require: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(
+        self, name: str, require: Callable[[tuple[str, ...]], None], look_up: Callable[[str], None]
+    ) -> None:
         super().__init__(name)
-        types.ModuleType.__setattr__(self, "__dispycos_require__", require)
+        vars(self)["__dispycos_require__"] = require
+        vars(self)["__dispycos_look_up__"] = look_up
+
+    def __getattr__(self, name: str) -> Any:
+        vars(self)["__dispycos_look_up__"](name)
+        if name in vars(self):
+            return vars(self)[name]
+        raise AttributeError(f"module '__main__' has no attribute {name!r}", name=name, obj=self)
 
 
 def globals_of(module: str, needed: tuple[str, ...]) -> dict[str, Any]:

@@ -46,15 +46,9 @@ class Snapshot:
 
     def version(self) -> int:
         """Grows when a name that was sent is bound to another object, or a module that was sent reloaded."""
-        live = vars(self._main).get
-        modules = sys.modules.get
-        same = all(map(is_, map(live, self._names, repeat(ABSENT)), self._names.values())) and all(
-            map(
-                is_,
-                map(getattr, map(modules, self._specs), repeat("__spec__"), repeat(None)),
-                self._specs.values(),
-            )
-        )
+        names = self._names
+        live = map(vars(self._main).get, names, repeat(ABSENT))
+        same = all(map(is_, live, names.values())) and (not self._specs or self._same_modules(self._specs))
         return self._version if same else self._note_changes()
 
     def changes(self, since: int) -> CodeBundle:
@@ -93,6 +87,7 @@ class Snapshot:
             return CodeBundle(
                 answers=request.number,
                 main_version=version,
+                since=request.main_version,
                 statements=statements,
                 values=values,
                 modules=[module for module in modules if module.hash not in have],
@@ -102,6 +97,11 @@ class Snapshot:
                 main=self._info,
                 errors=errors + module_errors,
             )
+
+    def _same_modules(self, specs: dict[str, Any]) -> bool:
+        """A reload gives a module another spec."""
+        live = map(getattr, map(sys.modules.get, specs), repeat("__spec__"), repeat(None))
+        return all(map(is_, live, specs.values()))
 
     def _changed_names(self, since: int) -> list[str]:
         """Nothing for an asker that starts: it has no old version of anything."""

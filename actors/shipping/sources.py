@@ -11,6 +11,7 @@ from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from .modules import candidates, read_source
+from .rebuild import MirrorModule
 from .statements import Unit, compile_whole, cut, cut_inside
 from .words import MainInfo, ShippingError
 
@@ -91,7 +92,10 @@ class MainSources:
         source = self._sources.get(code.co_filename)
         if source is None:
             return False
-        return code in source.codes
+        if code in source.codes:
+            return True
+        around = [u for u in source.units if u.first_line <= code.co_firstlineno <= u.last_line]
+        return any(code in unit.codes for unit in around)  # at a server, statements were compiled alone
 
     def codes_in(self, unit: Unit) -> list[CodeType]:
         """The code of every function, class and lambda in the statement."""
@@ -151,7 +155,8 @@ def _program(main: ModuleType) -> tuple[str, str | None]:
         )
     file = getattr(main, "__file__", None)
     if isinstance(file, str):
-        text = read_source(file)
+        # A server may be a client too: then what it got of its client's script is what it runs.
+        text = "".join(linecache.getlines(file)) if isinstance(main, MirrorModule) else read_source(file)
         kind = "none" if text is None else "script" if spec is None else "module"
         return kind, text
     command = _command()

@@ -54,18 +54,18 @@ class Unit:
             return None
 
     @cached_property
+    def codes(self) -> list[CodeType]:
+        """Of the functions, classes and lambdas in it, as they come when it is compiled alone."""
+        return [] if self.code is None else list(_nested(self.code))
+
+    @cached_property
     def names(self) -> frozenset[str]:
         if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             return frozenset({self.node.name})
         if isinstance(self.node, ast.Import | ast.ImportFrom):
             bound = {(a.asname or a.name).split(".")[0] for a in self.node.names}
             return frozenset((bound - {"*"}) | self.star_names)
-        table = self._table
-        if table is None:
-            return frozenset()
-        bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
-        bound |= {s.get_name() for s in table.get_symbols() if s.is_namespace()}
-        return frozenset(bound - {"__annotations__"})
+        return frozenset(bound_names(self.node))
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -209,6 +209,35 @@ def imports_in(node: ast.AST) -> list[Import]:
     return found
 
 
+def bound_names(node: ast.AST) -> set[str]:
+    """The names that a statement binds in its own scope."""
+    found: set[str] = set()
+    for inner in _own_nodes(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            found.add(inner.id)
+        elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(inner.name)
+        elif isinstance(inner, ast.Import | ast.ImportFrom):
+            found |= {(a.asname or a.name).split(".")[0] for a in inner.names} - {"*"}
+        elif isinstance(inner, ast.MatchAs | ast.MatchStar) and inner.name:
+            found.add(inner.name)
+        elif isinstance(inner, ast.MatchMapping) and inner.rest:
+            found.add(inner.rest)
+    return found
+
+
+def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those in scopes of their own; what `:=` binds in a comprehension is bound around it."""
+    yield node
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+        return
+    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        yield from (n.target for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _own_nodes(child)
+
+
 def annotation_names(node: ast.AST) -> set[str]:
     """Names in annotations, also in those that are strings or not evaluated: get_type_hints reads them."""
     found: set[str] = set()
@@ -295,7 +324,7 @@ def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) ->
     kind = str(getattr(table.get_type(), "value", table.get_type()))
     for symbol in table.get_symbols():
         if kind == "module":
-            wanted = symbol.is_referenced()
+            wanted = symbol.is_referenced() and not _is_of_comprehension(symbol, table)
         elif kind == "class":
             wanted = symbol.is_referenced() and not symbol.is_free()
         else:
@@ -307,6 +336,15 @@ def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) ->
         runs_later = child_kind == "function" and child.get_name() not in COMPREHENSIONS
         if not (only_now and runs_later):
             _references(child, found, only_now)
+
+
+def _is_of_comprehension(symbol: symtable.Symbol, table: symtable.SymbolTable) -> bool:
+    """From 3.12 on a comprehension's variables show in the scope around it."""
+    inner = [c for c in table.get_children() if c.get_name() in COMPREHENSIONS]
+    return any(
+        symbol.get_name() in child.get_identifiers() and child.lookup(symbol.get_name()).is_assigned()
+        for child in inner
+    )
 
 
 def _root_of_attribute(target: ast.expr) -> str | None:

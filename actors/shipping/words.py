@@ -63,6 +63,7 @@ class CodeBundle(Struct, array_like=True, frozen=True):
 
     answers: int = 0  # number of the request; 0 when sent unasked
     main_version: int = 0
+    since: int = 0  # all that changed after this version is in it; 0: nothing that changed
     statements: list[Statement] = []
     values: list[Value] = []
     modules: list[ModuleSource] = []

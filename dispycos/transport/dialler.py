@@ -71,7 +71,7 @@ class Dialler:
 
     # --- told by the runtime, on the loop's thread ---
 
-    def link_ready(self, link: int, epoch: int, role: str) -> None:
+    def link_ready(self, link: int, epoch: int) -> None:
         if self._stopped or (self.link and self.link != link):
             self._runtime.drop_link(link, "another address answered first")
             self._tried.pop(link, None)

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import psutil
@@ -153,6 +153,7 @@ def host_mark() -> str:
 
 
 OnFound = Callable[[Presence], None]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Multicast:
@@ -182,14 +183,17 @@ class Multicast:
             return "no mDNS: this host has no network interface"
         has_ipv4 = any(ipaddress.ip_address(a).version == 4 for a in addresses)
         try:
-            self._zeroconf = AsyncZeroconf(
+            zeroconf = AsyncZeroconf(
                 interfaces=list(self._addresses) if self._addresses else InterfaceChoice.All,
                 ip_version=IPVersion.V4Only if has_ipv4 else IPVersion.V6Only,
             )
-            await self._zeroconf.zeroconf.async_wait_for_start()
+            await zeroconf.zeroconf.async_wait_for_start()
         except (OSError, RuntimeError) as error:
             where = f" on {', '.join(self._addresses)}" if self._addresses else ""
             return f"no mDNS{where}: {error}"
+        if self._addresses:
+            _hear_only(zeroconf, [i.network for i in find_addresses(self._addresses).interfaces])
+        self._zeroconf = zeroconf
         return ""
 
     async def announce(self, presence: Presence) -> None:
@@ -254,6 +258,32 @@ class Multicast:
         if name in self._found or len(self._found) < SERVICES_MAX:
             self._found[name] = presence
             self._on_found(presence)
+
+
+class _OnlyFrom(asyncio.DatagramProtocol):
+    """Passes on what comes from these networks."""
+
+    def __init__(self, networks: Sequence[Network], inner: asyncio.DatagramProtocol) -> None:
+        self._networks = networks
+        self._inner = inner
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        sender = ipaddress.ip_address(addr[0])
+        if any(sender in network for network in self._networks):
+            self._inner.datagram_received(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        self._inner.error_received(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inner.connection_lost(exc)
+
+
+def _hear_only(zeroconf: AsyncZeroconf, networks: Sequence[Network]) -> None:
+    """zeroconf restricts what it sends first, but listens on all interfaces, and answers whoever asks there."""
+    for reader in zeroconf.zeroconf.engine.readers:
+        inner = cast(asyncio.DatagramProtocol, reader.transport.get_protocol())
+        reader.transport.set_protocol(_OnlyFrom(networks, inner))
 
 
 def _ignore(presence: Presence) -> None:

@@ -209,10 +209,13 @@ class Mailbox:
         dialled = self._dialled.get(link)
         if dialled is not None:
             socket = dialled.socket
-            if len(frames) == 1:
-                socket.send(frames[0], zmq.NOBLOCK)
-            else:
-                socket.send_multipart(frames, zmq.NOBLOCK)
+            try:
+                if len(frames) == 1:
+                    socket.send(frames[0], zmq.NOBLOCK)
+                else:
+                    socket.send_multipart(frames, zmq.NOBLOCK)
+            except zmq.Again:  # its connection is gone, the monitor's word is on the way
+                return False
             self._sent[socket] = None
             return True
         peer = self._peers.get(link)
@@ -234,7 +237,7 @@ class Mailbox:
             return
         sent, self._sent = self._sent, {}
         for socket in sent:
-            if socket in self._readers and socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if socket in self._readers and events_of(socket) & zmq.POLLIN:
                 self._hot[socket] = None
         if self._hot:
             self._owner.turn_soon()
@@ -257,7 +260,7 @@ class Mailbox:
 
     def descriptors(self) -> list[int]:
         """The FDs that say when to pump."""
-        return [socket.getsockopt(zmq.FD) for socket in self._readers]
+        return [descriptor_of(socket) for socket in self._readers]
 
     def _read_listener(self, listener: _Listener) -> None:
         socket, links = listener.socket, listener.links
@@ -304,9 +307,9 @@ class Mailbox:
         self._hot[socket] = None
 
     def _read_monitor(self, dialled: _Dialled) -> None:
-        while dialled.link in self._dialled and dialled.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while dialled.link in self._dialled and events_of(dialled.monitor) & zmq.POLLIN:
             message = recv_monitor_message(dialled.monitor, zmq.NOBLOCK)
-            event, value = message["event"], message["value"]
+            event, value = zmq.Event(message["event"]), int(message["value"])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 if not dialled.up:
                     self._went_up(dialled)
@@ -330,13 +333,13 @@ class Mailbox:
 
     def _watch(self, socket: zmq.Socket[bytes], reader: Callable[[], None]) -> None:
         self._readers[socket] = reader
-        self._loop.add_reader(socket.getsockopt(zmq.FD), self._on_edge, socket)
+        self._loop.add_reader(descriptor_of(socket), self._on_edge, socket)
         self._hot[socket] = None
         self._owner.turn_soon()
 
     def _unwatch(self, socket: zmq.Socket[bytes]) -> None:
         if self._readers.pop(socket, None) is not None:
-            self._loop.remove_reader(socket.getsockopt(zmq.FD))
+            self._loop.remove_reader(descriptor_of(socket))
             self._hot.pop(socket, None)
             self._sent.pop(socket, None)
 
@@ -348,3 +351,13 @@ class Mailbox:
         link = self._next_link
         self._next_link += 1
         return link
+
+
+def events_of(socket: zmq.Socket[bytes]) -> int:
+    """What may be done with the socket now; asking also makes libzmq do what is pending."""
+    return int(socket.getsockopt(zmq.EVENTS))
+
+
+def descriptor_of(socket: zmq.Socket[bytes]) -> int:
+    """The FD that becomes readable, edge-triggered, when EVENTS may have changed."""
+    return int(socket.getsockopt(zmq.FD))

@@ -28,6 +28,7 @@ class Question(msgspec.Struct, array_like=True, tag=2, frozen=True):
 
 CODEC: Codec[Any] = Codec(Note | Question)
 NOTICE_MAX = 4.0
+BANDWIDTH = 1e7
 
 
 def about(name: str) -> About:
@@ -108,17 +109,30 @@ class Wire:
         copies = [bytes(frame) for frame in frames]
         size = sum(map(len, copies))
         target = self.other(source)
-        arrival = world.now + self.delay * (0.5 + world.dice.random()) + size / 2e8
+        arrival = world.now + self.delay * (0.5 + world.dice.random()) + size / BANDWIDTH
         self._last[target] = arrival = max(self._last[target], arrival)
         world.after(arrival - world.now, lambda: self._arrive(source, target, copies, size))
 
     def _arrive(self, source: "Host", target: "Host", frames: list[bytes], size: int) -> None:
         if self.is_open_at(source):
             source.when_awake(lambda: source.drained(self, size))
-        if self.is_deaf or (self.is_cut and self.world.dice.random() < 0.7):
+        if self.is_deaf or (self.is_cut and self.world.dice.random() < 0.5):
             return
-        if self.is_open_at(target):
+        if self.is_cut:
+            self._arrive_late(target, frames)
+        elif self.is_open_at(target):
             target.when_awake(lambda: target.arrived(self, frames))
+
+    def _arrive_late(self, target: "Host", frames: list[bytes]) -> None:
+        """The connection is broken, but its other end was not told yet and still reads."""
+
+        def arrive() -> None:
+            if self.is_open_at(target):
+                target.when_awake(lambda: target.arrived(self, frames))
+
+        arrival = self.world.now + self.world.dice.random()
+        self._last[target] = arrival = max(self._last[target], arrival)
+        self.world.after(arrival - self.world.now, arrive)
 
     def cut(self, slow: bool) -> None:
         """Breaks; each end hears of it in its own time."""
@@ -221,7 +235,7 @@ class Host:
 
     def neighbours(self) -> set[int]:
         """The runtimes with which a direct link is ready."""
-        return {epoch for epoch in self.router.neighbours()}
+        return set(self.router.neighbours())
 
     def wants(self, other: "Host") -> bool:
         return other is self.uplink_to or self.lanes.get(other.name, False)

@@ -6,6 +6,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -332,6 +333,7 @@ class Story:
         self.epochs: list[int] = []  # all that were ever ready
         self.closed = self.closing = self.zygote_closed = self.client_gone = False
         self.zygote = 0
+        self.zygote_lost = False  # it has ended, but that is told only after its servers' ends
         self.luck = 0.15 if self.random.random() < 0.05 else 1.0  # too little of it: no server gets ready
         self.unacked: list[TaskId] = []
         self.plans = {
@@ -425,7 +427,7 @@ class Story:
             elif isinstance(effect, KillServer):
                 server = self.places.get(effect.number)
                 if server is not None:
-                    self.later(0.001, lambda server=server: server.die("killed by SIGKILL (9)"))  # type: ignore[misc]
+                    self.later(0.001, partial(server.die, "killed by SIGKILL (9)"))
             elif isinstance(effect, CloseZygote):
                 assert all(not server.alive for server in self.places.values()), (
                     "the zygote was closed too early"
@@ -452,14 +454,20 @@ class Story:
         if self.zygote != zygote or self.zygote_closed:
             return
         self.zygote += 1  # nothing more from this one
+        self.zygote_lost = True
         last = self.now
+        told = self.random.random() < 0.7
         for server in self.places.values():
-            server.die("", tell=False)
+            server.die("killed by SIGKILL (9)", tell=told)
             last = max(last, self.arrived.get((server.address, THE_NODE), 0.0))
-        self.later(last - self.now, lambda: self.zygote_is_gone())
+        patience = self.random.choice((0.0, 0.3, 1.5)) if told else 0.0
+        self.later(last - self.now + patience, self.zygote_is_gone)
 
     def zygote_is_gone(self) -> None:
+        self.zygote_lost = False
         if not self.zygote_closed:
+            for server in self.places.values():
+                server.alive = False
             self.node.zygote_failed("killed by SIGKILL (9)", self.now)
 
     def start_server(self, number: int) -> None:
@@ -468,7 +476,7 @@ class Story:
         server = FakeServer(self, number, next(self.pids))
         self.places[number] = server
         chance = self.random.random() * self.luck
-        if chance < 0.05:
+        if chance < 0.05 or self.zygote_lost:
             server.alive = False
             self.later(0.001, lambda: self.node.server_failed_to_start(number, "cannot fork", self.now))
         elif chance < 0.15:
@@ -512,11 +520,9 @@ class Story:
     def open(self) -> None:
         self.to_node(THE_SCHEDULER, Open(LEASE, INFO, 3, 50.0))
         for id in self.plans:
-            self.later(0.02 + self.random.choice((0.0, 0.01, 0.3)), lambda id=id: self.give(id))  # type: ignore[misc]
+            self.later(0.02 + self.random.choice((0.0, 0.01, 0.3)), partial(self.give, id))
             if self.random.random() < 0.12:
-                self.later(
-                    0.02 + self.random.random(), lambda id=id: self.to_node(THE_SCHEDULER, Terminate(id))
-                )  # type: ignore[misc]
+                self.later(0.02 + self.random.random(), partial(self.to_node, THE_SCHEDULER, Terminate(id)))
         for _ in range(self.random.randint(0, 3)):
             self.later(self.random.random() / 2, lambda: self.to_node(THE_SCHEDULER, Recall(3)))
         if self.random.random() < 0.15:
@@ -539,7 +545,7 @@ class Story:
         elif isinstance(said, Recalled):
             for id in said.tasks:
                 self.judge.on_recalled(id)
-                self.later(0.05, lambda id=id: self.give(id))  # type: ignore[misc]
+                self.later(0.05, partial(self.give, id))
         elif isinstance(said, ServerUp):
             self.up[said.spot.epoch] = said.pid
             self.given_up.discard(said.spot.name)

@@ -78,7 +78,7 @@ class Schedule:
         dice = self.dice
         source, target = dice.sample(self.leaves if dice.random() < 0.8 else self.hosts, 2)
         if source.is_alive and target.life and source.paused_until <= self.world.now:
-            size = dice.choice(BULKY) if dice.random() < 0.15 else -1
+            size = dice.choice(BULKY) if dice.random() < 0.3 else -1
             for _ in range(dice.choice((1, 3, 10, 90))):
                 to = Address(target.router.epoch, 16 + dice.randrange(2))
                 source.send(to, 16 + dice.randrange(2), dice.choice(SIZES) if size < 0 else size)

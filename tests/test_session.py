@@ -1,0 +1,472 @@
+"""The session: two ends, and between them a network that reorders, doubles, delays and loses as it likes."""
+
+import itertools
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.codec import CONTROL, Codec, Packet, decode_control, decode_message, encode_message
+from dispycos.protocol.control import Hello, Reset, Unsupported
+from dispycos.protocol.envelope import About, Envelope
+from dispycos.protocol.errors import ProtocolError
+from dispycos.session import ACK_DELAY, Known, Local, PeerReset, PeerUp, Session, reset_block
+from dispycos.stream import WINDOW_MESSAGES
+
+ROOM = 2**21
+
+
+class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    n: int
+    text: str = ""
+
+
+class Later(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    n: int
+
+
+ABOUT = About((1, 1), "0.1", (3, 11), 5, "linux", 262144)
+
+
+class End:
+    """One runtime that talks to one other."""
+
+    def __init__(self, epoch: int, peer: int, union: Any = Note) -> None:
+        self.epoch, self.peer = epoch, peer
+        self.deliveries: list[Envelope] = []
+        self.events: list[Any] = []
+        codec: Codec[Any] = Codec(union)
+        self._local = Local(
+            codec,
+            epoch,
+            ABOUT,
+            itertools.count(1),
+            bytearray,
+            Known(epoch),
+            self.deliveries,
+            self.events,
+        )
+        self.session: Session | None = None
+
+    def open(self) -> Session:
+        if self.session is None:
+            self.session = Session(self._local, self.peer)
+        return self.session
+
+    def send(self, n: int, payload: Any = None, actor: int = 16) -> None:
+        to = Address(self.peer, 16)
+        self.open().put(Envelope(to, Address(self.epoch, actor), Note(n), 0, payload))
+
+    def take(self, now: float, room: int = ROOM) -> list[Packet]:
+        """What leaves now."""
+        if self.session is None:
+            return []
+        self.session.consume(now)
+        self.session.pump(now, room)
+        packets = self.session.outbox[:]
+        self.session.outbox.clear()
+        return packets
+
+    def receive(self, packet: Packet, now: float) -> list[Packet]:
+        """Takes a block through the codec, as a router would; answers that need no session."""
+        (arrived,) = decode_message([bytes(frame) for frame in encode_message([packet])])
+        record = decode_control(arrived.block.body) if arrived.block.flags & CONTROL else None
+        if self.session is None:
+            if not isinstance(record, Hello):
+                return [reset_block(arrived, self.epoch)] if record is None else []
+            self.open()
+        session = self.open()
+        if record is None:
+            session.receive(arrived, now)
+        elif isinstance(record, Hello):
+            session.on_hello(record, now)
+        elif isinstance(record, Reset):
+            session.on_reset(record, now)
+        return []
+
+    def got(self) -> list[int]:
+        return [envelope.message.n for envelope in self.deliveries]
+
+
+def pair() -> tuple[End, End]:
+    return End(5, 7), End(7, 5)
+
+
+def talk(one: End, other: End, now: float = 0.0) -> None:
+    """Lets both say all they have to say, over a network without faults."""
+    for _ in range(100):
+        packets = [(other, packet) for packet in one.take(now)] + [
+            (one, packet) for packet in other.take(now)
+        ]
+        if not packets:
+            return
+        for end, packet in packets:
+            end.receive(packet, now)
+    raise AssertionError("they never stop talking")
+
+
+def greeted() -> tuple[End, End]:
+    one, other = pair()
+    one.open().resync(0.0)
+    talk(one, other)
+    return one, other
+
+
+def test_the_first_messages_wait_for_the_greeting_only() -> None:
+    one, other = pair()
+    one.send(1)
+    one.open().resync(0.0)
+    talk(one, other)
+    assert other.got() == [1]
+    assert one.events == [PeerUp(7, ABOUT)]
+    assert other.events == [PeerUp(5, ABOUT)]
+
+
+def test_both_ends_may_begin_at_once() -> None:
+    one, other = pair()
+    for end, n in ((one, 1), (other, 2)):
+        end.send(n)
+        end.open().resync(0.0)
+    talk(one, other)
+    assert (one.got(), other.got()) == ([2], [1])
+
+
+def test_a_block_that_comes_twice_is_delivered_once() -> None:
+    one, other = greeted()
+    one.send(1)
+    (block,) = one.take(0.0)
+    other.receive(block, 0.0)
+    other.receive(block, 0.0)
+    assert other.got() == [1]
+    assert (
+        len(other.take(0.0)) == 1
+    )  # a copy is answered at once: the sender may not know that it has arrived
+
+
+def test_blocks_that_overtake_each_other_are_put_in_order() -> None:
+    one, other = greeted()
+    blocks = []
+    for n in range(3):
+        one.send(n)
+        blocks += one.take(0.0)
+    for block in reversed(blocks):
+        other.receive(block, 0.0)
+    assert other.got() == [0, 1, 2]
+
+
+def test_an_ack_rides_on_data_or_follows_after_its_delay() -> None:
+    one, other = greeted()
+    one.send(1)
+    (block,) = one.take(0.0)
+    other.receive(block, 0.0)
+    session = other.open()
+    assert other.take(0.0) == []
+    assert session.deadline() == ACK_DELAY
+    session.wake(ACK_DELAY)
+    (ack,) = other.take(ACK_DELAY)
+    assert (ack.block.seq, ack.block.ack, ack.block.limit_messages) == (0, 1, 1 + WINDOW_MESSAGES)
+    one.receive(ack, ACK_DELAY)
+    assert not one.open().is_busy()
+    assert one.open().deadline() is None
+
+
+def test_what_was_lost_is_sent_again_after_a_question_and_nothing_else_is() -> None:
+    one, other = greeted()
+    one.send(1)
+    one.take(0.0)  # lost
+    session = one.open()
+    due = session.deadline()
+    assert due is not None
+    assert session.wake(due)
+    (question,) = one.take(due)
+    one.send(2)
+    (second,) = one.take(due)
+    other.receive(second, due)
+    other.receive(question, due)
+    (answer,) = [packet for packet in other.take(due) if packet.block.flags & CONTROL]
+    one.receive(answer, due)
+    again = one.take(due)
+    assert [packet.block.seq for packet in again] == [1]
+    other.receive(again[0], due)
+    assert other.got() == [1, 2]
+
+
+def test_the_timer_backs_off_to_ten_seconds() -> None:
+    one, _ = greeted()
+    one.send(1)
+    one.take(0.0)
+    session = one.open()
+    pauses, now = [], 0.0
+    for _ in range(9):
+        due = session.deadline()
+        assert due is not None
+        pauses.append(due - now)
+        now = due
+        session.wake(now)
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10])
+
+
+def test_credit_stops_the_sender_until_the_messages_are_taken() -> None:
+    one, other = greeted()
+    for n in range(3000):
+        one.send(n)
+    for packet in one.take(0.0):
+        other.receive(packet, 0.0)
+    assert other.got() == list(range(1024))
+    talk(one, other)
+    talk(one, other, 1.0)
+    other.open().wake(1.0)
+    for _ in range(20):
+        for end in (one, other):
+            due = end.open().deadline()
+            end.open().wake(due if due is not None else 0.0)
+        talk(one, other, 2.0)
+    assert other.got() == list(range(3000))
+
+
+def test_more_than_was_granted_is_a_protocol_error() -> None:
+    one, other = greeted()
+    for n in range(64):
+        one.send(n)
+    (block,) = one.take(0.0)
+    for seq in range(2, 18):
+        block.block.seq = seq
+        other.receive(block, 0.0)
+    block.block.seq = 18
+    with pytest.raises(ProtocolError, match="more than was granted"):
+        other.receive(block, 0.0)
+
+
+def test_an_ack_for_what_was_never_sent_is_a_protocol_error() -> None:
+    one, other = greeted()
+    one.send(1)
+    (block,) = one.take(0.0)
+    block.block.ack = 9
+    with pytest.raises(ProtocolError, match="confirmed"):
+        other.receive(block, 0.0)
+
+
+def test_a_peer_that_forgot_us_hands_back_what_it_had_not_confirmed() -> None:
+    one, other = greeted()
+    one.send(1)
+    talk(one, other)
+    other.open().wake(ACK_DELAY)
+    talk(one, other)
+    other.session = None
+    one.send(2, b"x" * 40)
+    (block,) = one.take(1.0)
+    (reset,) = other.receive(block, 1.0)
+    one.receive(reset, 1.0)
+    assert one.events[-1] == PeerReset(7, [Envelope(Address(7, 16), Address(5, 16), Note(2), 0, b"x" * 40)])
+    one.send(3)
+    talk(one, other, 1.0)
+    assert other.got() == [1, 3]
+
+
+def test_a_reset_of_an_older_session_is_ignored() -> None:
+    one, other = greeted()
+    one.send(1)
+    one.receive(Packet(reset_block(one.take(0.0)[0], 7).block, (), 0), 0.0)
+    talk(one, other)
+    count = len(one.events)
+    one.open().on_reset(Reset(1 << 32 | 1), 0.0)
+    assert len(one.events) == count
+
+
+def test_a_hello_that_takes_us_for_another_is_always_answered() -> None:
+    one, _ = greeted()
+    session = one.open()
+    (hello,) = [Hello(1, 99, session_limits(), ABOUT)]
+    session.on_hello(hello, 0.0)
+    (answer,) = one.take(0.0)
+    record = decode_control(answer.block.body)
+    assert isinstance(record, Hello)
+    assert record.known == 1
+
+
+def session_limits() -> Any:
+    from dispycos.protocol.control import Limits
+
+    return Limits(0, 1024, 2**23, 0, 2**23)
+
+
+def test_a_large_payload_holds_back_its_own_pair_and_nobody_else() -> None:
+    one, other = greeted()
+    large = [bytes([3]) * 300_000, bytes([4]) * 5]
+    one.send(1, large, actor=16)
+    one.send(2, actor=16)
+    one.send(3, actor=17)
+    messages = one.take(0.0, room=0)
+    for packet in messages:
+        other.receive(packet, 0.0)
+    assert other.got() == [3]
+    talk(one, other)
+    assert other.got() == [3, 1, 2]
+    assert other.deliveries[1].payload == large
+
+
+def test_chunks_that_come_before_their_message_wait_for_it() -> None:
+    one, other = greeted()
+    one.send(1, bytes(300_000))
+    message, chunks = one.take(0.0)
+    other.receive(chunks, 0.0)
+    assert other.got() == []
+    other.receive(message, 0.0)
+    assert other.got() == [1]
+
+
+def test_chunks_are_views_of_the_senders_buffer() -> None:
+    one, _ = greeted()
+    payload = bytes(2**20)
+    one.send(1, payload)
+    frames = [frame for packet in one.take(0.0) for frame in packet.frames]
+    assert all(isinstance(frame, memoryview) and frame.obj is payload for frame in frames)
+
+
+def test_messages_that_wait_for_a_payload_are_unconfirmed_though_acked() -> None:
+    one, other = greeted()
+    large = bytes(300_000)
+    one.send(1)
+    one.send(2, large)
+    one.send(3)
+    for packet in one.take(0.0, room=0):
+        other.receive(packet, 0.0)
+    other.open().wake(ACK_DELAY)
+    for packet in other.take(ACK_DELAY):
+        one.receive(packet, ACK_DELAY)
+    unconfirmed = one.open().unconfirmed()
+    assert [envelope.message.n for envelope in unconfirmed] == [2, 3]
+    assert unconfirmed[0].payload is large
+
+
+def test_a_word_that_the_peer_does_not_know_is_answered_and_the_others_arrive() -> None:
+    one, other = End(5, 7, Note | Later), End(7, 5)
+    one.open().resync(0.0)
+    talk(one, other)
+    one.send(1)
+    one.open().put(Envelope(Address(7, 16), Address(5, 18), Later(1), 44, b"x"))
+    one.send(2)
+    talk(one, other)
+    assert other.got() == [1, 2]
+    assert one.deliveries == [Envelope(Address(5, 18), Address(7, 16), Unsupported(2), 44)]
+
+
+def test_a_message_too_large_for_a_block_is_the_callers_mistake() -> None:
+    one, other = greeted()
+    one.send(1)
+    with pytest.raises(ValueError, match="belongs into the payload"):
+        one.open().put(Envelope(Address(7, 16), Address(5, 16), Note(2, "x" * 200_000)))
+    one.send(3)
+    talk(one, other)
+    assert other.got() == [1, 3]
+
+
+class Conversation(RuleBasedStateMachine):
+    """Two ends; every block may be lost, doubled, delayed or overtaken; ends forget each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.ends = pair()
+        self.air: tuple[list[Packet], list[Packet]] = ([], [])  # on its way to ends[0], ends[1]
+        self.sent: tuple[list[int], list[int]] = ([], [])
+        self.handed: tuple[set[int], set[int]] = (set(), set())
+        self.count = 0
+
+    def collect(self) -> None:
+        for index, end in enumerate(self.ends):
+            self.air[1 - index].extend(end.take(self.now))
+            for event in end.events:
+                if isinstance(event, PeerReset):
+                    self.handed[index].update(envelope.message.n for envelope in event.unconfirmed)
+            end.events.clear()
+
+    @rule(
+        index=st.integers(0, 1), size=st.sampled_from([0, 0, 40, 20_000, 300_000]), burst=st.integers(1, 70)
+    )
+    def send(self, index: int, size: int, burst: int) -> None:
+        fresh = self.ends[index].session is None
+        for n in range(burst):
+            self.count += 1
+            self.sent[index].append(self.count)
+            self.ends[index].send(self.count, bytes(size) if size and not n else None)
+        if fresh:
+            self.ends[index].open().resync(self.now)
+        self.collect()
+
+    @precondition(lambda self: any(self.air))
+    @rule(data=st.data(), index=st.integers(0, 1), copy=st.booleans())
+    def arrive(self, data: st.DataObject, index: int, copy: bool) -> None:
+        air = self.air[index]
+        if air:
+            position = data.draw(st.integers(0, len(air) - 1))
+            packet = air[position] if copy else air.pop(position)
+            self.air[1 - index].extend(self.ends[index].receive(packet, self.now))
+            self.collect()
+
+    @rule(index=st.integers(0, 1))
+    def arrive_all(self, index: int) -> None:
+        for packet in self.air[index][:]:
+            self.air[index].remove(packet)
+            self.air[1 - index].extend(self.ends[index].receive(packet, self.now))
+        self.collect()
+
+    @precondition(lambda self: any(self.air))
+    @rule(data=st.data(), index=st.integers(0, 1))
+    def lose(self, data: st.DataObject, index: int) -> None:
+        if self.air[index]:
+            self.air[index].pop(data.draw(st.integers(0, len(self.air[index]) - 1)))
+
+    @rule(seconds=st.sampled_from([0.01, 0.03, 0.3, 3.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for end in self.ends:
+            if end.session is not None:
+                end.session.wake(self.now)
+        self.collect()
+
+    @rule(index=st.integers(0, 1))
+    def forget(self, index: int) -> None:
+        end = self.ends[index]
+        if end.session is not None:
+            self.handed[index].update(envelope.message.n for envelope in end.session.unconfirmed())
+            end.session = None
+
+    @rule(index=st.integers(0, 1))
+    def path_up(self, index: int) -> None:
+        if self.ends[index].session is not None:
+            self.ends[index].open().resync(self.now)
+            self.collect()
+
+    @invariant()
+    def order_holds(self) -> None:
+        for end in self.ends:
+            assert end.got() == sorted(set(end.got()))
+
+    def teardown(self) -> None:
+        """With a network that works again, all arrives or was handed back, and both fall silent."""
+        for _ in range(40):
+            for _ in range(20):
+                if not any(self.air):
+                    break
+                for index in (0, 1):
+                    self.arrive_all(index)
+            self.wait(0.3)
+        for index in (0, 1):
+            missing = set(self.sent[index]) - set(self.ends[1 - index].got()) - self.handed[index]
+            assert not missing, sorted(missing)[:9]
+            session = self.ends[index].session
+            assert session is None or not session.is_busy()
+
+
+Conversation.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestConversation = Conversation.TestCase

@@ -1,0 +1,172 @@
+"""Payloads: by reference, by name and by value, large buffers, and errors that name the culprit."""
+
+import abc
+import dataclasses
+import enum
+import io
+import pickle
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pytest
+
+from dispycos.actors.shipping.mirror import loads
+from dispycos.actors.shipping.pickling import OUT_OF_BAND_MIN, dumps, dumps_call
+from dispycos.actors.shipping.words import NotPicklable
+from tests.kit.shipping_mains import main_of
+
+T = TypeVar("T")
+
+
+class Job:
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+class Slotted:
+    __slots__ = ("lock",)
+
+
+def compute(n: int, lock: object = None) -> None: ...
+
+
+def test_what_has_a_name_is_plain_pickle() -> None:
+    assert dumps((compute, Job, 1)) == pickle.dumps((compute, Job, 1), 5)
+
+
+def test_large_buffers_are_frames_of_their_own_and_small_ones_are_not() -> None:
+    large, small = bytearray(OUT_OF_BAND_MIN), bytearray(10)
+    payload = dumps([pickle.PickleBuffer(large), pickle.PickleBuffer(small)])
+    assert isinstance(payload, list) and len(payload) == 2
+    first, second = loads(payload)
+    assert memoryview(first).obj is large and second == small
+    assert isinstance(dumps(pickle.PickleBuffer(small)), bytes)
+
+
+def test_a_function_bound_to_another_name_goes_by_that_name(tmp_path: Path) -> None:
+    text = (
+        "square = lambda n: n * n\ndef make():\n    def inner(): return 1\n    return inner\nmade = make()\n"
+    )
+    with main_of(tmp_path, text) as (main, _):
+        payload = dumps((main.square, main.made))
+        assert isinstance(payload, bytes) and len(payload) < 80
+        assert loads(payload) == (main.square, main.made)
+
+
+def local_things(n: int) -> Any:
+    class Base:
+        __slots__ = ("a", "b")
+
+        def __init__(self) -> None:
+            self.a = n
+
+    @dataclasses.dataclass
+    class Data(Base):
+        x: int
+        y: list[int] = dataclasses.field(default_factory=list)
+
+        def around(self) -> Any:
+            return type(self), super().__init__, Base
+
+    class Color(enum.Enum):
+        RED = 1
+        CRIMSON = 1  # noqa: PIE796
+        BLUE = 2
+
+        def low(self) -> str:
+            return self.name.lower()
+
+    class Abstract(abc.ABC):
+        @abc.abstractmethod
+        def z(self) -> str: ...
+
+    class Concrete(Abstract, Generic[T]):
+        k = property(lambda self: n)
+
+        @staticmethod
+        def static() -> int:
+            return n
+
+        @classmethod
+        def itself(cls) -> type:
+            return cls
+
+        def z(self) -> str:
+            return "z"
+
+    def factorial(k: int) -> int:
+        return 1 if k < 2 else k * factorial(k - 1)
+
+    return Data, Color, Abstract, Concrete, factorial, Data(3), Color.BLUE, Concrete()
+
+
+def test_closures_and_classes_nested_in_functions_travel_by_value() -> None:
+    made = loads(dumps(local_things(5)))
+    kinds, factorial, data, blue, concrete = made[:4], made[4], made[5], made[6], made[7]
+    assert type(data) is kinds[0] and data.around()[0] is kinds[0] and data == kinds[0](3)
+    assert dataclasses.fields(data)[0].default is dataclasses.MISSING
+    assert blue is kinds[1].BLUE and blue.low() == "blue" and kinds[1].CRIMSON is kinds[1].RED
+    assert isinstance(concrete, kinds[2]) and (concrete.k, concrete.static(), concrete.z()) == (5, 5, "z")
+    assert concrete.itself() is kinds[3] and factorial(5) == 120
+    with pytest.raises(TypeError, match="abstract"):
+        kinds[2]()
+
+
+def test_a_function_by_value_keeps_the_globals_of_its_module() -> None:
+    def reads() -> type:
+        return Job
+
+    made = loads(dumps(reads))
+    assert made is not reads and made() is Job and made.__globals__ is globals()
+
+
+def culprit(*args: Any, **kwargs: Any) -> str:
+    with pytest.raises(NotPicklable) as caught:
+        dumps_call(compute, args, kwargs)
+    return str(caught.value)
+
+
+def test_the_culprit_is_named() -> None:
+    lock = threading.Lock()
+    assert culprit(1, lock) == "argument 2 ('lock') of compute: cannot pickle '_thread.lock' object"
+    assert (
+        culprit(1, Job(lock=lock))
+        == "argument 2 ('lock') of compute: cannot pickle '_thread.lock' object: attribute 'lock' of Job"
+    )
+    deep = culprit([1, {"a": Job(b=(0, lock))}])
+    assert deep.startswith(
+        "argument 1 ('n') of compute: cannot pickle '_thread.lock' object: item 1 of tuple, "
+    )
+    assert deep.endswith("attribute 'b' of Job, item 'a' of dict, item 1 of list")
+    assert "argument 'lock' of compute" in culprit(1, lock=(n for n in ()))
+    slotted = Slotted()
+    slotted.lock = lock
+    assert "attribute 'lock' of Slotted" in culprit(slotted)
+    assert "variable 'lock' of " in culprit(lambda: lock)
+    assert "item 0 of list" in culprit([sys._getframe()])
+
+
+def test_what_a_copy_would_not_be_is_refused() -> None:
+    with socket.socket() as plug, open(__file__) as text, open(__file__, "rb") as binary:
+        for thing in (plug, text, binary, threading.RLock(), threading.Event(), threading.Thread()):
+            with pytest.raises(NotPicklable, match="the value: cannot pickle"):
+                dumps([thing, lambda: 0])
+    assert loads(dumps((io.BytesIO(b"x"), lambda: 0)))[0].read() == b"x"
+
+
+def test_endless_nesting_and_errors_of_user_code_are_said() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(NotPicklable, match="nested too deeply"):
+        dumps(nested)
+
+    class Broken:
+        def __reduce__(self) -> Any:
+            raise OSError("broken reduce")
+
+    with pytest.raises(NotPicklable, match="broken reduce: item 1 of list"):
+        dumps([0, Broken()])
