@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,8 @@ class Home:
             after=runtime.hand_back,
         )
         self._relief.start()
+        if threading.current_thread() is threading.main_thread():
+            self.interrupts.install()
 
     def enter(self) -> None:
         self._users += 1
@@ -52,6 +55,7 @@ class Home:
         if self._users == 0:
             self.host.close()
             self._relief.stop()
+            self.interrupts.uninstall()
             await self.runtime.close()
 
 

@@ -8,7 +8,7 @@ leases, deaths, closing. The body calls the methods named after what happened in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -183,6 +183,17 @@ class Tenancy:
     @property
     def holder(self) -> str:
         return f"{self.client.name} ({self.client.host}, pid {self.client.pid})"
+
+
+def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
+    """Those of a dead server's CPU tasks that had begun: it runs them one by one, in the order given.
+
+    Several may have: short ones end without a word of their own, and the words of the last few die with the process.
+    """
+    given = list(server.cpu)
+    if reached is None:
+        return given[:1]
+    return given[: given.index(reached) + 1] if reached in server.cpu else ()
 
 
 class Node:
@@ -613,15 +624,20 @@ class Node:
         known = place.server is None or place.server.pid == pid
         return place if place.alive and known and pid != place.gone_pid else None
 
-    def server_exited(self, number: int, pid: int, death: str, oom: bool, now: float) -> None:
-        """A server's process ended, all it sent was received; `death` is like "killed by SIGKILL (9)"."""
+    def server_exited(
+        self, number: int, pid: int, death: str, oom: bool, now: float, reached: TaskId | None = None
+    ) -> None:
+        """A server's process ended, all it sent was received; `death` is like "killed by SIGKILL (9)".
+
+        `reached` is the last CPU task that it began, by its own mark; None: not known, so the first of those given.
+        """
         self._now = now
         place = self._alive(number, pid)
         if place is None or self.tenancy is None:
             self._log("info", f"process {pid}, once server {number}, {death}")
             return
         place.gone_pid = pid
-        self._bury(self.tenancy, place, f"{death}, out of memory" if oom else death, now)
+        self._bury(self.tenancy, place, f"{death}, out of memory" if oom else death, now, reached=reached)
 
     def server_failed_to_start(self, number: int, text: str, now: float) -> None:
         """There is no process: fork failed, or the zygote is gone."""
@@ -637,14 +653,25 @@ class Node:
             if tenancy.closing is None:
                 self._start(tenancy, place)
 
-    def _bury(self, tenancy: Tenancy, place: Place, death: str, now: float, *, unborn: bool = False) -> None:
+    def _bury(
+        self,
+        tenancy: Tenancy,
+        place: Place,
+        death: str,
+        now: float,
+        *,
+        unborn: bool = False,
+        reached: TaskId | None = None,
+    ) -> None:
         """Speaks for all that a dead server had, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
         if server is not None:
             place.gone_pid = server.pid
         if place.condemned is not None:
             death = f"{death}: {place.condemned.run.function} did not end within 5 s of its KeyboardInterrupt"
-        back = [] if server is None else self._speak_for(tenancy, server, place.condemned, death, now)
+        back = []
+        if server is not None:
+            back = self._speak_for(tenancy, server, place.condemned, death, now, begun_by(server, reached))
         place.condemned = None
         again = self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
@@ -702,7 +729,13 @@ class Node:
     # --- speaking for the dead
 
     def _speak_for(
-        self, tenancy: Tenancy, server: Server, cause: NodeTask | None, death: str, now: float
+        self,
+        tenancy: Tenancy,
+        server: Server,
+        cause: NodeTask | None,
+        death: str,
+        now: float,
+        begun: Container[TaskId],
     ) -> list[TaskId]:
         """Says the outcome of each task that the server had or had ended; the rest goes back, not started."""
         sentence = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
@@ -711,9 +744,8 @@ class Node:
             self._to_client(tenancy, outcome, payload)
         closing = tenancy.closing is not None
         back: list[TaskId] = []
-        first = next(iter(server.cpu), None)
         for task in tenancy.feeding.drop(server):
-            started = task.server is server and (task.run.io or task.id == first)
+            started = task.server is server and (task.run.io or task.began or task.id in begun)
             word = verdict(task, started, closing or task is cause, server.spot, sentence, now)
             if word is None:
                 back.append(task.id)

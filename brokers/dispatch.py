@@ -302,7 +302,8 @@ class Dispatch:
             site = self.cpu.first_below(FULL)
             if site is None:
                 return
-            room = room_ahead(len(site.servers), site.slow, site.fast, len(self.cpu.level_of) == 1)
+            alone = not slow and len(self.cpu.level_of) == 1
+            room = room_ahead(len(site.servers), site.slow, site.fast, alone)
             count = min(room, len(fast))
             for _ in range(count):
                 self._give(fast.popleft(), site, True)

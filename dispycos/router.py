@@ -3,9 +3,6 @@
 One per runtime, without socket, clock or thread. Its owner feeds it the frames that arrive, calls `flush`
 once per turn and `wake` at the deadline, carries out what the `take_` calls bring, and says how much of it
 has left (`link_drained`). A link is closed only after its last word was taken.
-
-A relay reads headers only. Where it cannot forward, it tells the source (UNREACHABLE), remembers that, and
-tells it again when it can (PATH_UP): both ends resync at once instead of waiting for their timers.
 """
 
 import heapq
@@ -31,7 +28,6 @@ from .links import (
 from .liveness import Liveness, patience_for
 from .protocol.codec import (
     CONTROL,
-    NOTICE,
     Codec,
     Packet,
     decode_control,
@@ -55,12 +51,11 @@ from .protocol.control import (
 )
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
+from .relay import Relay
 from .session import Known, Local, PeerFault, PeerReset, PeerUp, Session, control_packet, reset_block
 
-HOPS_MAX: Final = 4
 GREETING_PATIENCE: Final = 5.0
 CLOSING_PATIENCE: Final = 3.0
-TOLD_MAX: Final = 4096
 SESSIONS_MAX: Final = 16384
 NEIGHBOUR: Final = 0
 
@@ -118,8 +113,7 @@ class Router:
         self._dirty: dict[int, _Peer] = {}
         self._fresh: dict[int, _Peer] = {}
         self._advertised: dict[int, None] = {}
-        self._told: dict[int, dict[int, None]] = {}
-        self._told_count = 0
+        self._relay = Relay(self._topology, epoch, role, self._advertised)
         self._alarms: list[tuple[float, int, _Peer | Link]] = []
         self._alarm_count = itertools.count()
         self._ping_count = itertools.count(1)
@@ -161,7 +155,7 @@ class Router:
             for peer in self._peers.values():
                 if peer.link is drained and peer.session.has_backlog():
                     self._dirty[peer.session.peer] = peer
-            self._tell_path_up(self._now)
+            self._relay.tell_path_up()
 
     def _tell(self, link: Link, record: Control) -> None:
         link.put(control_packet(self.epoch, NEIGHBOUR, encode_control(record)))
@@ -187,7 +181,7 @@ class Router:
         if was_direct:
             self._events.append(LinkLost(link.number, link.epoch))
             self.advertise(remove=[link.epoch])
-        self._tell_flows(link)
+        self._relay.tell_flows(link)
         self._reroute_all(now)
 
     def _greet(self, link: Link, hello: LinkHello, now: float) -> None:
@@ -213,7 +207,7 @@ class Router:
             self._topology.disconnect(older)
             older.is_ready = False
             self._dismiss(older, now)
-            self._tell_flows(older)
+            self._relay.tell_flows(older)
         self._schedule_link(link)
         self._events.append(LinkReady(link.number, link.epoch, hello.about, link.role))
         if self.role == NODE_ROLE and link.role == SERVER_ROLE:
@@ -294,7 +288,7 @@ class Router:
         if not link.epoch or block.from_epoch == self.epoch:
             raise ProtocolError("a block before the greeting, or one of our own")
         if block.to_epoch != self.epoch:
-            self._relay(link, packet)
+            self._relay.forward(link, packet)
             return
         try:
             self._on_own(link, packet, now)
@@ -372,70 +366,6 @@ class Router:
             if link is not None:
                 link.put(reset_block(packet, self.epoch))
 
-    # Passing on
-
-    def _relay(self, link: Link, packet: Packet) -> None:
-        block = packet.block
-        out = self._topology.route(block.to_epoch) if self.role in RELAYS else None
-        if (
-            out is None
-            or out is link
-            or block.hops >= HOPS_MAX
-            or not self._may_forward(out, block.from_epoch)
-        ):
-            self._refuse(link, packet)
-            return
-        if out.load() > LINK_BYTES:
-            out.was_full = True
-            self._refuse(link, packet)
-            return
-        block.hops += 1
-        out.put(packet)
-        out.note_flow(block.from_epoch, block.to_epoch)
-
-    def _may_forward(self, out: Link, source: int) -> bool:
-        """An agent speaks upwards only for those whom it announced: for others the link would be closed."""
-        return self.role != NODE_ROLE or out.role == SERVER_ROLE or source in self._advertised
-
-    def _refuse(self, link: Link, packet: Packet) -> None:
-        block = packet.block
-        if not block.flags & NOTICE:
-            self._note_told(block.to_epoch, block.from_epoch)
-            link.put(self._notice(block.from_epoch, Unreachable(block.to_epoch)))
-
-    def _notice(self, to: int, record: Control) -> Packet:
-        return control_packet(self.epoch, to, encode_control(record), CONTROL | NOTICE)
-
-    def _note_told(self, target: int, source: int) -> None:
-        sources = self._told.setdefault(target, {})
-        if source in sources:
-            return
-        sources[source] = None
-        self._told_count += 1
-        while self._told_count > TOLD_MAX:
-            self._told_count -= len(self._told.pop(next(iter(self._told))))
-
-    def _tell_flows(self, link: Link) -> None:
-        """The link broke: those whose blocks went by it learn of it before their timers."""
-        for source, target in link.flows:
-            back = self._topology.route(source)
-            if back is not None:
-                self._note_told(target, source)
-                back.put(self._notice(source, Unreachable(target)))
-        link.flows.clear()
-
-    def _tell_path_up(self, now: float) -> None:
-        for target in list(self._told):
-            out = self._topology.route(target)
-            if out is None or out.load() > LINK_BYTES:
-                continue
-            sources = self._told.pop(target)
-            self._told_count -= len(sources)
-            for source in sources:
-                back = self._topology.route(source)
-                if back is not None:
-                    back.put(self._notice(source, PathUp(target)))
-
     # Sessions
 
     def send(self, envelope: Envelope, now: float) -> None:
@@ -486,7 +416,10 @@ class Router:
     @property
     def is_quiet(self) -> bool:
         """True when everything sent to anybody who can be reached is confirmed."""
-        return not any(peer.is_reachable and peer.link is not None and peer.session.is_busy() for peer in self._peers.values())
+        return not any(
+            peer.is_reachable and peer.link is not None and peer.session.is_busy()
+            for peer in self._peers.values()
+        )
 
     def has_backlog(self, epoch: int) -> bool:
         """True while messages for this peer wait for credit or a route."""
@@ -519,7 +452,7 @@ class Router:
     def _reroute_all(self, now: float) -> None:
         for peer in self._peers.values():
             self._reroute(peer, now)
-        self._tell_path_up(now)
+        self._relay.tell_path_up()
 
     def _reroute(self, peer: _Peer, now: float, *, patient: bool = True) -> None:
         """A living route is left only when all that went by it is confirmed; so order costs nothing."""

@@ -37,7 +37,7 @@ class Shipments:
         self._ready: deque[int] = deque()
         self._views: deque[memoryview] = deque()
         self._offset = 0
-        self._latest: dict[Pair, int] = {}
+        self.open_pairs: dict[Pair, int] = {}
 
     def offer(self, payload: Payload) -> Transfer:
         """What an entry with this payload has to say; it counts once it is announced."""
@@ -48,15 +48,11 @@ class Shipments:
         """The entry of this transfer is in a body."""
         self._announced = transfer.id
         self._payloads[transfer.id] = payload
-        self._latest[pair] = transfer.id
+        self.open_pairs[pair] = transfer.id
 
     def latest(self, pair: Pair) -> int:
         """The transfer that a new message of this pair will wait for at the receiver (0: none)."""
-        return self._latest.get(pair, 0)
-
-    def has_open(self) -> bool:
-        """True while any transfer is not confirmed."""
-        return bool(self._latest)
+        return self.open_pairs.get(pair, 0)
 
     def payload(self, number: int) -> Payload:
         return self._payloads[number]
@@ -105,7 +101,9 @@ class Shipments:
         for number in range(self.confirmed + 1, completed + 1):
             del self._payloads[number]
         self.confirmed = max(self.confirmed, completed)
-        self._latest = {pair: number for pair, number in self._latest.items() if number > self.confirmed}
+        self.open_pairs = {
+            pair: number for pair, number in self.open_pairs.items() if number > self.confirmed
+        }
 
 
 class Assembly:

@@ -21,7 +21,7 @@ def only(text: str) -> Unit:
         ("total += step", "total", "step", "step"),
         ("square = lambda n: n * FACTOR", "square", "FACTOR", ""),
         ("rows = [g(i) for i in source]", "rows", "g source", "g source"),
-        ("rows = {(last := i): [j for j in i] for i in source}", "rows last", "source", "source"),
+        ("rows = {i: [j for j in i] for i in source}", "rows", "source", "source"),
         ("match a:\n    case {'k': b, **c}: d = [*e]", "b c d", "a e", "a e"),
         ("@deco(size)\ndef f(a=default):\n    return g(a)", "f", "deco size default g", "deco size default"),
         ("async def f():\n    global n\n    n = await g()", "f", "n g", ""),
@@ -40,6 +40,14 @@ def test_what_a_statement_binds_and_needs(text: str, names: str, needs: str, now
     assert unit.names == set(names.split())
     assert unit.needs == set(needs.split())
     assert unit.needs_now == set(now.split())
+
+
+def test_a_walrus_in_a_comprehension_binds_around_it() -> None:
+    assert only("rows = [last := i for i in source]").names == {"rows", "last"}
+
+
+def test_a_comprehensions_variable_may_also_be_a_global_that_is_needed() -> None:
+    assert only("rows = [i for i in a], [b + i for b in c]").needs >= {"i", "a", "c"}
 
 
 def test_unevaluated_annotations_are_needed_later_only() -> None:

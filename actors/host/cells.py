@@ -196,8 +196,10 @@ class Cell:
     def terminate(self) -> None:
         """KeyboardInterrupt at its next chance; from any thread."""
         self.stopping = True
-        if self.execution is not None:
+        if self.execution is not None and not self.execution.is_done:
             self.execution.interrupt()
+        else:  # its call is being unpickled, or its outcome pickled
+            self.host.interrupts.request(self)
 
     def finished(self, outcome: Outcome) -> None:
         """Told by the execution, once, on the loop."""

@@ -24,6 +24,7 @@ from dispycos.transport.folders import make_private
 from ..node import CloseZygote, ForgetPeer, KillServer, Node, StartServer, StartZygote
 from .exits import ServerExit, ZygoteExit, say
 from .processes import ProcessTree, ProcessTreeError, ServerProcess, ServerSpec, Template, Zygote, ZygoteSpec
+from .progress import last_begun
 from .resources import ONE_THREAD, availability
 from .run_server import Start
 
@@ -56,6 +57,7 @@ class NodeBody:
         )
         self._zygote: Zygote | None = None
         self._servers: dict[int, ServerProcess] = {}
+        self._numbers: dict[str, int] = {}  # by server name: one may die before its start was answered
         self._lines: dict[tuple[int, int], Lines] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._look: asyncio.TimerHandle | None = None
@@ -123,6 +125,7 @@ class NodeBody:
         info = self.machine.info
         client = self.machine.tenancy.client.name if self.machine.tenancy is not None else "the client"
         start = Start(self._ipc, order.number, order.name, info.addr, order.port, order.client, client, info.name, self._debug)
+        self._numbers[order.name] = order.number
         spec = ServerSpec(order.name, order.number, ENTRY, _encoder.encode(start))
         try:
             if self._zygote is None:
@@ -140,15 +143,16 @@ class NodeBody:
 
     def _on_exit(self, certificate: ServerExit) -> None:
         """First all that it had sent, then its death."""
-        number = next((n for n, server in self._servers.items() if server.pid == certificate.pid), 0)
+        number = self._numbers.get(certificate.name, 0)
+        server = self._servers.pop(number, None)
         for stream in (1, 2):
             lines = self._lines.pop((number, stream), None)
             if lines is not None:
                 self._pass_on(number, stream, lines.rest())
-        self._servers.pop(number, None)
         self.runtime.take_back()
+        reached = last_begun(Path(server.folder)) if server is not None else None
         self.machine.server_exited(
-            number, certificate.pid, say(certificate.ending), bool(certificate.oom), self.runtime.clock()
+            number, certificate.pid, say(certificate.ending), bool(certificate.oom), self.runtime.clock(), reached
         )
         self.runtime.turn_soon()
 

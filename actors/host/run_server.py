@@ -10,11 +10,13 @@ import asyncio
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dispycos.config import Failure
+from dispycos.errors import RemoteError
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -31,6 +33,7 @@ from .cells import Cell, TaskHost, loading
 from .execution import Outcome, Raised
 from .interrupts import Interrupts
 from .mirroring import ServerParcels
+from .progress import Progress
 from .relief import Relief
 from .results import pack_outcome
 
@@ -109,6 +112,7 @@ class ServerBody:
         self.host = TaskHost(runtime, self.parcels, interrupts, place)
         self.parcels.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}
+        self._progress = Progress(Path.cwd())
         self._fetching: set[asyncio.Task[None]] = set()
         self._node = node
         runtime.attach(SERVER, self)
@@ -169,6 +173,8 @@ class ServerBody:
         cell = self.host.prepare(run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end)
         cell.run = run
         self._cells[run.task] = cell
+        if not run.io:
+            self._progress.begin(run.task)
         with self.runtime.lock:
             announced = self.machine.begin(run, cell.address.actor, self.runtime.loop.time())
         if announced:
@@ -223,7 +229,7 @@ class ServerBody:
         except Exception as error:
             cell.finished(Raised(error))
             return
-        self._open(cell, run, payload)
+        self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
 
     async def _fetch_code(self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode) -> None:
         try:
@@ -231,18 +237,26 @@ class ServerBody:
         except Exception as error:
             cell.finished(Raised(error))
             return
-        self._open(cell, run, payload)
+        self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
 
     def _on_end(self, cell: Cell, outcome: Outcome) -> None:
         """Pickle the outcome, which is the user's code once more, and hand it over."""
         run: messages.Run = cell.run
-        self.interrupts.begin(cell)
-        try:
-            kind, payload = pack_outcome(self.parcels, outcome, run.function, cell.stopping)
-        except KeyboardInterrupt:
-            kind, payload = OutcomeKind.TERMINATED, None
-        self.interrupts.end()
+        kind, payload = self._pack(cell, outcome)
         del self._cells[run.task]
         with self.runtime.lock:
             self.machine.end(run.task, kind, payload, "", self.runtime.loop.time())
         self.runtime.turn_soon()
+
+    def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
+        name = cell.run.function
+        self.interrupts.begin(cell)
+        try:
+            return pack_outcome(self.parcels, outcome, name, cell.stopping)
+        except KeyboardInterrupt:
+            return OutcomeKind.TERMINATED, None
+        except BaseException as error:  # a SystemExit of the user's __reduce__, for one
+            failure = RemoteError(f"the value of {name} cannot be pickled: {error!r}", type(error).__qualname__)
+            return pack_outcome(self.parcels, Raised(failure), name, cell.stopping)
+        finally:
+            self.interrupts.end()

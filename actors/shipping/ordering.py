@@ -28,7 +28,7 @@ class Step:
 
 def in_order(items: list[Item], last_line: Callable[[str], int]) -> list[Step]:
     """`last_line` gives the order of the last statement that defines a name."""
-    units = {unit for item in items for unit in item.units}
+    units = dict.fromkeys(unit for item in items for unit in item.units)
     steps = [Step(unit.order, unit) for unit in units]
     steps += [Step(last_line(item.name), item=item) for item in items if item.value is not None]
     makers: dict[str, list[Step]] = {}

@@ -73,6 +73,7 @@ class Unit:
         found: set[str] = set()
         if self._table is not None:
             _references(self._table, found, only_now=False)
+        found -= self._comprehension_names
         return frozenset((found | annotation_names(self.node)) - MAIN_DUNDERS)
 
     @cached_property
@@ -81,7 +82,7 @@ class Unit:
         found: set[str] = set()
         if self._table is not None:
             _references(self._table, found, only_now=True)
-        return frozenset(found - MAIN_DUNDERS)
+        return frozenset(found - self._comprehension_names - MAIN_DUNDERS)
 
     @cached_property
     def imports(self) -> list[Import]:
@@ -125,6 +126,15 @@ class Unit:
             called = called.id if isinstance(called, ast.Name) else called
             return called in CONTAINER_CALLS
         return isinstance(value, DISPLAYS)
+
+    @cached_property
+    def _comprehension_names(self) -> set[str]:
+        """From 3.12 on the symbol table shows a comprehension's variables in the scope around it."""
+        if self.is_definition:  # they show in scopes inside it only
+            return set()
+        comprehensions = [n for n in ast.walk(self.node) if isinstance(n, ast.comprehension)]
+        targets = {name for part in comprehensions for name in bound_names(part.target)}
+        return targets - loaded_names(self.node) if targets else set()
 
     @cached_property
     def _table(self) -> symtable.SymbolTable | None:
@@ -226,6 +236,20 @@ def bound_names(node: ast.AST) -> set[str]:
     return found
 
 
+def loaded_names(node: ast.AST, bound: frozenset[str] = frozenset()) -> set[str]:
+    """The names read in a statement, save those that a comprehension or a function around binds."""
+    if isinstance(node, ast.Name):
+        return {node.id} - bound if isinstance(node.ctx, ast.Load) else set()
+    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        bound |= {name for part in node.generators for name in bound_names(part.target)}
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        bound |= {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
+    found: set[str] = set()
+    for child in ast.iter_child_nodes(node):
+        found |= loaded_names(child, bound)
+    return found
+
+
 def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those in scopes of their own; what `:=` binds in a comprehension is bound around it."""
     yield node
@@ -324,7 +348,7 @@ def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) ->
     kind = str(getattr(table.get_type(), "value", table.get_type()))
     for symbol in table.get_symbols():
         if kind == "module":
-            wanted = symbol.is_referenced() and not _is_of_comprehension(symbol, table)
+            wanted = symbol.is_referenced()
         elif kind == "class":
             wanted = symbol.is_referenced() and not symbol.is_free()
         else:
@@ -336,15 +360,6 @@ def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) ->
         runs_later = child_kind == "function" and child.get_name() not in COMPREHENSIONS
         if not (only_now and runs_later):
             _references(child, found, only_now)
-
-
-def _is_of_comprehension(symbol: symtable.Symbol, table: symtable.SymbolTable) -> bool:
-    """From 3.12 on a comprehension's variables show in the scope around it."""
-    inner = [c for c in table.get_children() if c.get_name() in COMPREHENSIONS]
-    return any(
-        symbol.get_name() in child.get_identifiers() and child.lookup(symbol.get_name()).is_assigned()
-        for child in inner
-    )
 
 
 def _root_of_attribute(target: ast.expr) -> str | None:
