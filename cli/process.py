@@ -218,7 +218,7 @@ class Process:
         except Refused:
             self.notice(
                 f"{presence.role} {presence.name} at {presence.addresses[0]}:{presence.port} has another secret than this"
-                f" {self.role}, so it is not used; to use it copy the secret file from one host to the other"
+                f" {'program' if self.private else self.role}, so it is not used; to use it copy the secret file from one host to the other"
                 " (`dispycos secret show` prints it)",
                 "warning",
             )

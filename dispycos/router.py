@@ -414,6 +414,11 @@ class Router:
         return self._topology.direct(epoch) is not None
 
     @property
+    def is_dirty(self) -> bool:
+        """True while a flush may have something to send."""
+        return bool(self._dirty)
+
+    @property
     def is_quiet(self) -> bool:
         """True when everything sent to anybody who can be reached is confirmed."""
         return not any(

@@ -23,7 +23,7 @@ from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
-from .protocol.envelope import Envelope
+from .protocol.envelope import Envelope, size_of
 from .links import CloseLink, LinkLost, LinkReady, LinkRefused
 from .router import Event, Router
 from .transport.dialler import Dialler
@@ -304,12 +304,20 @@ class Runtime:
             self.on_refused(reason)
 
     def _transmit(self) -> None:
-        for link, frames in self.router.take_outgoing():
-            if self.mailbox.send(link, frames):
-                continue
-            self.router.link_down(link, self._now)
-            self.mailbox.close_link(link)
-            self.turn_soon()
+        """Give libzmq what is cut; credit bounds it, since libzmq tells nobody what has left."""
+        router = self.router
+        for _ in range(ROUNDS_MAX):
+            for link, frames in router.take_outgoing():
+                if self.mailbox.send(link, frames):
+                    router.link_drained(link, sum(map(size_of, frames)))
+                else:
+                    router.link_down(link, self._now)
+                    self.mailbox.close_link(link)
+                    self.turn_soon()
+            if not router.is_dirty:
+                return
+            router.flush(self._now)
+        self.turn_soon()
 
     def _arm(self) -> None:
         """Set the one timer to the earliest deadline; a later one is looked at when the timer fires."""

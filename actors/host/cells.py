@@ -283,9 +283,11 @@ class TaskHost:
         home: Address | None = None,
         on_end: Callable[[Cell, Outcome], None] | None = None,
     ) -> Cell:
-        """Start a task here; its first step is taken before this returns."""
+        """Start a task here; its first step comes when the caller's is over."""
+        if not callable(function):
+            raise TypeError(f"a task needs a function, not {type(function).__name__}")
         cell = self.prepare(name_of(function), handle=handle, home=home, on_end=on_end)
-        self.begin(cell, function, args, kwargs)
+        self.loop.call_soon(self.begin, cell, function, args, kwargs)
         return cell
 
     def prepare(
@@ -310,9 +312,10 @@ class TaskHost:
     def begin(
         self, cell: Cell, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Take the first step."""
-        if not callable(function):
-            raise TypeError(f"a task needs a function, not {type(function).__name__}")
+        """Take the first step now; not to be called inside a step."""
+        if cell.stopping:
+            cell.finished(Raised(KeyboardInterrupt()))
+            return
         if takes_task(function):
             kwargs = {**kwargs, "task": cell.handle}
         context = contextvars.copy_context()

@@ -1,0 +1,370 @@
+"""Servers that die, tasks that fail, values that cannot travel: who hears what, and that all others go on."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+from scenarios import play, raises, until
+
+import dispycos
+from dispycos import NotPicklable, RemoteError, TaskLost
+
+
+async def pid_then_wait(*, task):
+    return os.getpid(), await task.receive()
+
+
+async def tell_pid(teller, *, task):
+    teller.send(os.getpid())
+    return await task.receive()
+
+
+def tell_pid_and_compute(teller):
+    teller.send(os.getpid())
+    time.sleep(30)
+
+
+def exit_hard(code):
+    os._exit(code)
+
+
+def segfault():
+    ctypes.string_at(0)
+
+
+def abort():
+    os.abort()
+
+
+def leave(value):
+    sys.exit(value)
+
+
+def inner(n):
+    return 1 // n
+
+
+def outer():
+    return inner(0)
+
+
+def returns_a_lock():
+    return threading.Lock()
+
+
+def returns_a_lock_inside():
+    return {"deep": [1, threading.Lock()]}
+
+
+def rebuild_only_there(pid):
+    if os.getpid() != pid:
+        raise RuntimeError("this process will not have it")
+    return OnlyThere()
+
+
+class OnlyThere:
+    def __reduce__(self):
+        return rebuild_only_there, (os.getpid(),)
+
+
+def returns_what_cannot_be_rebuilt():
+    return OnlyThere()
+
+
+class TwoArguments(Exception):
+    """As many people's: its pickle calls TwoArguments("both") and fails."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def raises_what_cannot_be_rebuilt():
+    raise TwoArguments("this", "that")
+
+
+class HoldsALock(Exception):
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+def raises_what_cannot_be_pickled():
+    raise HoldsALock("with a lock")
+
+
+class OddWords(Exception):
+    def __str__(self):
+        raise TypeError("no words")
+
+
+def raises_without_words():
+    raise OddWords
+
+
+def raises_base_exception():
+    raise GeneratorExit("of all things")
+
+
+def exhausts_the_stack():
+    return exhausts_the_stack()
+
+
+def raises_a_group():
+    raise ExceptionGroup("several", [ValueError("one"), TypeError("two")])
+
+
+def with_a_note():
+    error = ValueError("noted")
+    error.add_note("the note")
+    raise error
+
+
+def own_pid():
+    return os.getpid()
+
+
+async def test_a_killed_server_is_task_lost_naming_the_signal_and_others_go_on(client, task):
+    victim = await client.rtask(tell_pid_and_compute, task)
+    pid = await task.receive(timeout=5)
+    others = [await client.rtask(tell_pid, task) for _ in range(3)]
+    other_pids = {await task.receive(timeout=5) for _ in others}
+    assert pid not in other_pids and len(other_pids) == 3
+    start = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    with raises(TaskLost, "SIGKILL", "tell_pid_and_compute") as caught:
+        await victim
+    assert time.monotonic() - start < 1
+    assert caught.error.started
+    next_pid = await asyncio.wait_for(client.submit(own_pid), 3)
+    assert next_pid not in (pid, *other_pids)
+    for other in others:
+        other.send("untouched")
+    assert [await other for other in others] == ["untouched"] * 3
+
+
+async def test_all_tasks_of_a_killed_server_are_lost_and_its_monitors_hear(client, task):
+    server = (await client.servers())[0]
+    victims = [await client.io_rtask_at(server, tell_pid, task) for _ in range(3)]
+    pids = {await task.receive(timeout=5) for _ in victims}
+    assert len(pids) == 1
+    await victims[0].monitor()
+    os.kill(pids.pop(), signal.SIGKILL)
+    outcomes = await asyncio.gather(*victims, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [TaskLost] * 3
+    status = await task.receive(timeout=5)
+    assert status.info == victims[0] and status.type is TaskLost and "SIGKILL" in str(status.value)
+
+
+async def test_a_handle_of_a_lost_task_delivers_nothing(client, task):
+    victim = await client.rtask(tell_pid, task)
+    asking = asyncio.ensure_future(victim.ask("?", timeout=5))
+    await asyncio.sleep(0)
+    os.kill(await task.receive(timeout=5), signal.SIGKILL)
+    with raises(TaskLost):
+        await victim
+    with raises(TaskLost):
+        await asking
+    assert await victim.deliver("late", timeout=2) == 0
+    victim.send("late")
+
+
+async def await_monitor(other, teller, *, task):
+    await other.monitor()
+    teller.send("watching")
+    status = await task.receive(timeout=5)
+    return status.info == other, status.type.__name__, str(status.value)
+
+
+async def ask_for_ever(other, teller):
+    teller.send("asking")
+    try:
+        await other.ask("?")
+    except TaskLost as error:
+        return str(error)
+
+
+async def test_tasks_on_other_servers_hear_of_a_death(client, task):
+    victim = await client.rtask(tell_pid, task)
+    pid = await task.receive(timeout=5)
+    place = next(s for s in await client.servers() if s != victim.location)
+    watcher = await client.io_rtask_at(place, await_monitor, victim, task)
+    assert await task.receive(timeout=5) == "watching"
+    os.kill(pid, signal.SIGKILL)
+    same, kind, text = await watcher
+    assert same and kind == "TaskLost" and text
+    victim = await client.rtask(ignore_all, task)
+    pid = await task.receive(timeout=5)
+    place = next(s for s in await client.servers() if s != victim.location)
+    asker = await client.io_rtask_at(place, ask_for_ever, victim, task)
+    assert await task.receive(timeout=5) == "asking"
+    os.kill(pid, signal.SIGKILL)
+    assert await asyncio.wait_for(asyncio.shield(asker), 5)
+
+
+async def ignore_all(teller, *, task):
+    teller.send(os.getpid())
+    while True:
+        await task.receive()
+
+
+async def test_exits_and_crashes_are_named(client, task):
+    for function, words in (
+        ((exit_hard, 3), "code 3"),
+        ((exit_hard, 0), "code 0"),
+        ((segfault,), "SIGSEGV"),
+        ((abort,), "SIGABRT"),
+    ):
+        handle = client.submit(*function)
+        with raises(TaskLost, words, function[0].__name__):
+            await asyncio.wait_for(asyncio.shield(handle), 5)
+        assert await asyncio.wait_for(asyncio.shield(client.submit(int, 5)), 3) == 5
+
+
+async def test_queued_tasks_survive_the_death_of_the_server_before_them(client, task):
+    handles = [client.submit(own_pid if n % 10 else exit_hard, *(() if n % 10 else (1,))) for n in range(30)]
+    outcomes = await asyncio.gather(*handles, return_exceptions=True)
+    assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, TaskLost)] == [0, 10, 20], outcomes
+
+
+async def server_lives_on(client, function, *args, **expected):
+    """Run it at one server and give its exception; the same process answers afterwards."""
+    server = (await client.servers())[0]
+    before = await (await client.rtask_at(server, own_pid))
+    try:
+        await (await client.rtask_at(server, function, *args))
+    except BaseException as error:
+        caught = error
+    else:
+        raise AssertionError(f"{function.__name__} raised nothing")
+    assert await (await client.rtask_at(server, own_pid)) == before
+    return caught
+
+
+async def test_an_exception_has_the_remote_traceback_as_its_cause(client, task):
+    error = await server_lives_on(client, outer)
+    assert type(error) is ZeroDivisionError
+    text = str(error.__cause__)
+    assert "in outer" in text and "in inner" in text and "return 1 // n" in text and "deaths.py" in text
+
+
+async def test_sys_exit_is_an_exception_and_the_server_lives_on(client, task):
+    for value in (3, "words", None):
+        error = await server_lives_on(client, leave, value)
+        assert isinstance(error, RemoteError) and "SystemExit" in str(error), repr(error)
+
+
+async def test_a_value_that_cannot_be_pickled_names_the_culprit(client, task):
+    for function in (returns_a_lock, returns_a_lock_inside):
+        error = await server_lives_on(client, function)
+        assert isinstance(error, NotPicklable | RemoteError), repr(error)
+        assert "lock" in str(error) and function.__name__ in str(error), error
+
+
+async def test_a_value_that_cannot_be_rebuilt_here_is_a_remote_error(client, task):
+    error = await server_lives_on(client, returns_what_cannot_be_rebuilt)
+    assert isinstance(error, RemoteError) and "this process will not have it" in str(error)
+
+
+async def test_an_exception_that_cannot_be_rebuilt_keeps_name_text_and_traceback(client, task):
+    error = await server_lives_on(client, raises_what_cannot_be_rebuilt)
+    assert isinstance(error, RemoteError) and "TwoArguments" in error.type_name
+    assert "this and that" in str(error) and "raises_what_cannot_be_rebuilt" in str(error.__cause__)
+
+
+async def test_an_exception_that_cannot_be_pickled_keeps_name_text_and_traceback(client, task):
+    error = await server_lives_on(client, raises_what_cannot_be_pickled)
+    assert isinstance(error, RemoteError) and "HoldsALock" in error.type_name
+    assert "with a lock" in str(error) and "raises_what_cannot_be_pickled" in str(error.__cause__)
+
+
+async def test_odd_exceptions_arrive_somehow_and_harm_nobody(client, task):
+    error = await server_lives_on(client, raises_without_words)
+    assert "OddWords" in type(error).__name__ or "OddWords" in str(error)
+    error = await server_lives_on(client, raises_base_exception)
+    assert isinstance(error, RemoteError) and "GeneratorExit" in str(error)
+    assert type(await server_lives_on(client, exhausts_the_stack)) is RecursionError
+    group = await server_lives_on(client, raises_a_group)
+    assert [type(e) for e in group.exceptions] == [ValueError, TypeError]
+    assert (await server_lives_on(client, with_a_note)).__notes__ == ["the note"]
+
+
+async def test_an_argument_that_cannot_be_pickled_is_named_here(client, task):
+    with raises(NotPicklable, "lock"):
+        client.submit(own_pid, threading.Lock())
+    with raises(NotPicklable, "word", "lock"):
+        client.submit(own_pid, word={"deep": threading.Lock()})
+    rtask = await client.rtask(pid_then_wait)
+    with raises(NotPicklable, "lock"):
+        rtask.send(threading.Lock())
+    rtask.send("fine")
+    assert (await rtask)[1] == "fine"
+
+
+async def test_a_function_that_cannot_be_pickled_is_named_here(client, task):
+    lock = threading.Lock()
+
+    def closes_over_a_lock():
+        return lock.acquire()
+
+    with raises(NotPicklable, "closes_over_a_lock", "lock"):
+        client.submit(closes_over_a_lock)
+    assert await client.submit(int, 5) == 5
+
+
+class FailsToLoad:
+    def __reduce__(self):
+        return fails_on_a_server, (os.getpid(),)
+
+
+def fails_on_a_server(pid):
+    if os.getpid() != pid:
+        raise ValueError("not on a server")
+
+
+async def test_an_argument_that_cannot_be_rebuilt_there_fails_its_task_only(client, task):
+    error = await server_lives_on(client, own_pid_of, FailsToLoad())
+    assert "not on a server" in str(error), repr(error)
+
+
+def own_pid_of(thing):
+    return os.getpid()
+
+
+async def test_a_message_that_cannot_be_rebuilt_there_is_raised_by_receive(client, task):
+    rtask = await client.rtask(receive_twice)
+    rtask.send(FailsToLoad())
+    rtask.send("second")
+    first, second = await rtask
+    assert "not on a server" in first and second == "second"
+
+
+async def receive_twice(*, task):
+    try:
+        first = await task.receive()
+    except Exception as error:
+        first = str(error)
+    return first, await task.receive()
+
+
+async def test_the_cluster_is_whole_after_all_this(client, task):
+    await until(lambda: whole(client), what="all servers are replaced")
+    assert len(set(await asyncio.gather(*[client.submit(slow_pid) for _ in range(8)]))) == 4
+    assert await client.tasks() == []
+
+
+async def whole(client):
+    return len(await client.servers()) == 4
+
+
+def slow_pid():
+    time.sleep(0.1)
+    return os.getpid()
+
+
+if __name__ == "__main__":
+    assert dispycos.RemoteError is RemoteError
+    play(globals())

@@ -1,0 +1,287 @@
+"""What a task may do with asyncio, from its first step on; and that one whose library fails harms no other."""
+
+import asyncio
+import threading
+import time
+
+from scenarios import play, raises, until
+
+
+async def first_step_timeout(*, task):
+    try:
+        async with asyncio.timeout(0.05):
+            await asyncio.sleep(10)
+    except TimeoutError:
+        return "timed out"
+
+
+async def first_step_task_group():
+    async with asyncio.TaskGroup() as group:
+        parts = [group.create_task(asyncio.sleep(0.01, n)) for n in range(3)]
+    return [part.result() for part in parts]
+
+
+async def failing_group():
+    async def fail():
+        raise ValueError("in the group")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            group.create_task(asyncio.sleep(10))
+    except* ValueError as errors:
+        return [str(error) for error in errors.exceptions]
+
+
+async def first_step_wait_for():
+    try:
+        await asyncio.wait_for(asyncio.sleep(10), 0.05)
+    except TimeoutError:
+        return await asyncio.wait_for(asyncio.sleep(0, "fine"), 5)
+
+
+async def first_step_to_thread():
+    return await asyncio.to_thread(threading.current_thread) is not threading.main_thread()
+
+
+async def first_step_gather():
+    return await asyncio.gather(*[asyncio.sleep(0, n) for n in range(3)])
+
+
+async def first_step_current_task():
+    first = asyncio.current_task()
+    await asyncio.sleep(0)
+    return first is not None and first is asyncio.current_task()
+
+
+async def where_it_runs():
+    return threading.current_thread() is threading.main_thread()
+
+
+async def stream_there_and_back():
+    async def on_connect(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(on_connect, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"line\n")
+        line = await reader.readline()
+        writer.close()
+    return line
+
+
+async def child_process():
+    process = await asyncio.create_subprocess_exec("echo", "child", stdout=asyncio.subprocess.PIPE)
+    return (await process.communicate())[0]
+
+
+async def locks_and_queues():
+    queue, lock, event = asyncio.Queue(), asyncio.Lock(), asyncio.Event()
+
+    async def put():
+        async with lock:
+            await queue.put(1)
+            event.set()
+
+    putting = asyncio.create_task(put())
+    await event.wait()
+    await putting
+    return await queue.get()
+
+
+async def receive_under_timeout(*, task):
+    try:
+        async with asyncio.timeout(0.05):
+            await task.receive()
+    except TimeoutError:
+        return await task.receive()
+
+
+async def receive_beside_work(*, task):
+    """The mailbox is waited for in one child task while another works."""
+    work = asyncio.create_task(asyncio.sleep(0.05, "worked"))
+    message = await task.receive()
+    return message, await work
+
+
+async def leave_a_failing_task_behind():
+    async def fail():
+        raise RuntimeError("nobody awaits this")
+
+    asyncio.get_running_loop().create_task(fail())
+    await asyncio.sleep(0.01)
+    return "left"
+
+
+async def leave_a_failing_callback_behind():
+    def fail():
+        raise RuntimeError("in a callback")
+
+    asyncio.get_running_loop().call_soon(fail)
+    await asyncio.sleep(0.01)
+    return "left"
+
+
+async def cancel_oneself():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(10)
+
+
+async def raise_keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+async def keep_alive(*, task):
+    return await task.receive()
+
+
+def generator_of_awaitables(*, task):
+    values = yield asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2))
+    inner = yield sub_generator(values)
+    try:
+        yield failing_awaitable()
+    except ValueError as error:
+        return inner, str(error)
+
+
+def sub_generator(values):
+    total = 0
+    for value in values:
+        total += yield asyncio.sleep(0, value)
+    return total
+
+
+async def failing_awaitable():
+    raise ValueError("thrown in")
+
+
+def deep_generator(depth):
+    if depth == 0:
+        return 0
+    below = yield deep_generator(depth - 1)
+    return below + 1
+
+
+EXPECTED = {
+    first_step_timeout: "timed out",
+    first_step_task_group: [0, 1, 2],
+    failing_group: ["in the group"],
+    first_step_wait_for: "fine",
+    first_step_to_thread: True,
+    first_step_gather: [0, 1, 2],
+    first_step_current_task: True,
+    where_it_runs: True,
+    stream_there_and_back: b"line\n",
+    child_process: b"child\n",
+    locks_and_queues: 1,
+    generator_of_awaitables: (3, "thrown in"),
+}
+
+
+async def test_asyncio_works_from_the_first_step_on(client, task):
+    for function, expected in EXPECTED.items():
+        assert await client.submit(function) == expected, function.__name__
+
+
+async def test_asyncio_works_in_io_rtasks_that_share_a_server(client, task):
+    server = (await client.servers())[0]
+    handles = [(await client.io_rtask_at(server, f), expected) for f, expected in EXPECTED.items()]
+    for handle, expected in handles:
+        assert await handle == expected, handle
+
+
+async def test_a_receive_that_is_cancelled_loses_no_message(client, task):
+    rtask = await client.rtask(receive_under_timeout)
+    await asyncio.sleep(0.1)
+    rtask.send("kept")
+    assert await rtask == "kept"
+
+
+async def test_child_tasks_run_while_the_task_receives(client, task):
+    rtask = await client.rtask(receive_beside_work)
+    rtask.send("word")
+    assert await rtask == ("word", "worked")
+
+
+async def test_what_a_task_leaves_behind_harms_no_other(client, task):
+    server = (await client.servers())[0]
+    other = await client.io_rtask_at(server, keep_alive)
+    for function in (leave_a_failing_task_behind, leave_a_failing_callback_behind):
+        assert await (await client.io_rtask_at(server, function)) == "left"
+    other.send("alive")
+    assert await other == "alive"
+
+
+async def test_a_task_that_cancels_itself_or_raises_keyboard_interrupt_harms_no_other(client, task):
+    server = (await client.servers())[0]
+    other = await client.io_rtask_at(server, keep_alive)
+    for function in (cancel_oneself, raise_keyboard_interrupt):
+        rtask = await client.io_rtask_at(server, function)
+        with raises(Exception):
+            await rtask
+    other.send("alive")
+    assert await other == "alive"
+
+
+async def test_a_generator_calls_generators_as_deep_as_it_likes(client, task):
+    assert await client.submit(deep_generator, 300) == 300
+
+
+def sleep_hard(seconds):
+    time.sleep(seconds)
+
+
+async def count_turns(*, task):
+    for turns in range(1000):
+        await task.sleep(0.01)
+        if await task.receive(timeout=0, alarm_value="go on") == "end":
+            return turns
+
+
+async def test_messages_to_a_server_that_computes_are_taken_in(client, task):
+    busy = await client.rtask(sleep_hard, 0.5)
+    start = time.monotonic()
+    assert await busy.deliver("in the mailbox", timeout=5) == 1
+    assert time.monotonic() - start < 0.4
+    await busy
+
+
+async def ask_while_computing(other, *, task):
+    other.send((task, "before"))
+    time.sleep(0.3)
+    return await task.receive(timeout=0, alarm_value="nothing came")
+
+
+async def answer(*, task):
+    sender, word = await task.receive()
+    sender.send(word)
+
+
+async def test_what_a_step_sends_leaves_while_it_computes(client, task):
+    answering = await client.rtask(answer)
+    assert await client.submit(ask_while_computing, answering) == "before"
+
+
+async def test_a_client_that_computes_does_not_hold_up_its_tasks(client, task):
+    chained = client.submit(int, 1)
+    queued = [client.submit(sleep_hard, 0.1) for _ in range(8)]
+    time.sleep(0.5)  # this blocks the client's loop
+    start = time.monotonic()
+    await asyncio.gather(chained, *queued)
+    assert time.monotonic() - start < 0.5
+
+
+async def test_two_loops_of_turns_share_a_server(client, task):
+    server = (await client.servers())[0]
+    first, second = [await client.io_rtask_at(server, count_turns) for _ in range(2)]
+    await asyncio.sleep(0.2)
+    first.send("end")
+    second.send("end")
+    assert min(await first, await second) > 3
+    await until(lambda: first.done() and second.done())
+
+
+if __name__ == "__main__":
+    play(globals())

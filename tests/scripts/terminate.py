@@ -1,0 +1,255 @@
+"""Ending tasks: suspended, running, queued, unwilling; and what the others notice of it."""
+
+import asyncio
+import os
+import time
+
+from scenarios import play, raises, until
+
+from dispycos import MonitorStatus, TaskLost, TaskTerminated
+
+
+async def suspended(*, task):
+    await task.receive()
+
+
+def suspended_generator(*, task):
+    yield task.receive()
+
+
+async def asleep(*, task):
+    await task.sleep(60)
+
+
+async def plain_asyncio_sleep():
+    await asyncio.sleep(60)
+
+
+def time_sleep(teller):
+    teller.send("runs")
+    time.sleep(60)
+
+
+def python_loop(teller):
+    teller.send("runs")
+    while True:
+        pass
+
+
+def c_code_that_checks_signals(teller):
+    """A long C call that looks for signals now and then, as most that wait do."""
+    import re
+
+    teller.send("runs")
+    re.match("(a+)+$", "a" * 60 + "b")
+
+
+async def echo_until_end(*, task):
+    count = 0
+    while await task.receive() != "end":
+        count += 1
+    return count, os.getpid()
+
+
+async def catches(*, task):
+    try:
+        await task.receive()
+    except KeyboardInterrupt:
+        await task.sleep(0.05)
+        return "tidied up"
+
+
+def catches_running(teller, *, task):
+    try:
+        teller.send("runs")
+        time.sleep(60)
+    except KeyboardInterrupt:
+        yield task.sleep(0.05)
+        return "tidied up too"
+
+
+async def says_goodbye(teller, *, task):
+    try:
+        await task.receive()
+    except KeyboardInterrupt:
+        teller.send("goodbye")
+        raise
+
+
+async def cleans_in_finally(teller, *, task):
+    try:
+        await task.receive()
+    finally:
+        teller.send("finally")
+
+
+async def in_a_task_group(teller):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60))
+        teller.send("runs")
+
+
+def ignores(teller):
+    teller.send("runs")
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            time.sleep(1)
+        except KeyboardInterrupt:
+            pass
+
+
+async def raises_another(*, task):
+    try:
+        await task.receive()
+    except KeyboardInterrupt:
+        raise ValueError("on the way out") from None
+
+
+async def ended(handle, within):
+    """It is terminated within so many seconds."""
+    start = time.monotonic()
+    handle.terminate()
+    with raises(TaskTerminated):
+        await handle
+    took = time.monotonic() - start
+    assert took < within, took
+
+
+async def test_suspended_tasks_end_at_once(client, task):
+    for function in (suspended, suspended_generator, asleep, plain_asyncio_sleep):
+        await ended(await client.rtask(function), 1)
+
+
+async def test_running_steps_end_at_once(client, task):
+    for function in (time_sleep, python_loop, c_code_that_checks_signals):
+        handle = await client.rtask(function, task)
+        assert await task.receive(timeout=5) == "runs"
+        await ended(handle, 1.5)
+
+
+async def test_a_task_in_a_task_group_ends(client, task):
+    handle = await client.rtask(in_a_task_group, task)
+    assert await task.receive(timeout=5) == "runs"
+    handle.terminate()
+    with raises(Exception):
+        await handle
+
+
+async def test_a_queued_task_is_dropped_and_never_starts(client, task):
+    blockers = [await client.rtask(suspended) for _ in range(4)]
+    queued = client.submit(time_sleep, task)
+    queued.terminate()
+    with raises(TaskTerminated, "before it started"):
+        await queued
+    for blocker in blockers:
+        await ended(blocker, 1)
+    assert await task.receive(timeout=0.1) is None
+
+
+async def test_one_of_four_io_rtasks_ends_and_three_live_on(client, task):
+    server = (await client.servers())[0]
+    handles = [await client.io_rtask_at(server, echo_until_end) for _ in range(4)]
+    await ended(handles[1], 1)
+    others = handles[:1] + handles[2:]
+    for handle in others:
+        handle.send("x")
+        handle.send("end")
+    found = [await handle for handle in others]
+    assert [count for count, _ in found] == [1, 1, 1] and len({pid for _, pid in found}) == 1
+
+
+async def test_one_that_computes_ends_and_three_beside_it_live_on(client, task):
+    server = (await client.servers())[0]
+    others = [await client.io_rtask_at(server, echo_until_end) for _ in range(3)]
+    handle = await client.io_rtask_at(server, python_loop, task)
+    assert await task.receive(timeout=5) == "runs"
+    for other in others:
+        other.send("x")
+    await ended(handle, 1.5)
+    for other in others:
+        other.send("end")
+    assert [(await other)[0] for other in others] == [1, 1, 1]
+
+
+async def test_a_task_that_catches_it_may_return_a_value(client, task):
+    handle = await client.rtask(catches)
+    handle.terminate()
+    assert await handle == "tidied up"
+    handle = await client.rtask(catches_running, task)
+    assert await task.receive(timeout=5) == "runs"
+    handle.terminate()
+    assert await handle == "tidied up too"
+
+
+async def test_a_task_that_is_ended_may_still_send(client, task):
+    for function, word in ((says_goodbye, "goodbye"), (cleans_in_finally, "finally")):
+        handle = await client.rtask(function, task)
+        await asyncio.sleep(0.05)
+        await ended(handle, 1)
+        assert await task.receive(timeout=5) == word
+
+
+async def test_an_exception_on_the_way_out_is_the_outcome(client, task):
+    handle = await client.rtask(raises_another)
+    handle.terminate()
+    with raises(ValueError, "on the way out"):
+        await handle
+
+
+async def test_terminate_twice_and_after_the_end_is_no_harm(client, task):
+    handle = await client.rtask(suspended)
+    handle.terminate()
+    await ended(handle, 1)
+    handle.terminate()
+    assert await client.submit(int, 5) == 5
+
+
+async def terminates(other):
+    other.terminate()
+
+
+async def test_a_task_terminates_another_by_its_handle(client, task):
+    other = await client.rtask(suspended)
+    await client.submit(terminates, other)
+    with raises(TaskTerminated):
+        await asyncio.wait_for(asyncio.shield(other), 3)
+
+
+async def test_many_are_ended_at_once(client, task):
+    handles = [client.submit(suspended) for _ in range(100)]
+    for handle in handles:
+        handle.terminate()
+    outcomes = await asyncio.gather(*handles, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {TaskTerminated}
+    assert await client.submit(int, 5) == 5
+
+
+async def test_one_that_ignores_it_is_killed_after_5_s_and_those_beside_it_hear(client, task):
+    server = (await client.servers())[0]
+    beside = await client.io_rtask_at(server, suspended)
+    elsewhere = await client.io_rtask_at((await client.servers())[1], echo_until_end)
+    await beside.monitor()
+    handle = await client.rtask_at(server, ignores, task)
+    assert await task.receive(timeout=5) == "runs"
+    start = time.monotonic()
+    handle.terminate()
+    with raises(TaskTerminated, "did not end within 5 s"):
+        await handle
+    assert 4.5 < time.monotonic() - start < 7, time.monotonic() - start
+    with raises((TaskLost, TaskTerminated)):
+        await beside
+    status = await task.receive(timeout=5)
+    assert isinstance(status, MonitorStatus) and status.info == beside
+    elsewhere.send("end")
+    assert (await elsewhere)[0] == 0
+    await until(lambda: four_servers(client), what="the killed server is replaced")
+    assert await client.submit(int, 5) == 5
+
+
+async def four_servers(client):
+    return len(await client.servers()) == 4
+
+
+if __name__ == "__main__":
+    play(globals())
