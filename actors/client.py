@@ -560,7 +560,7 @@ class Seat:
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
-            self.host.peer_gone(event.epoch)
+            self.host.peer_gone(event.epoch, event.unconfirmed)
             if self.ledger.scheduler is not None and event.epoch == self.ledger.scheduler.epoch:
                 self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
         elif (
@@ -595,8 +595,7 @@ class Seat:
         elif isinstance(effect, Say):
             self.runtime.defer(lambda: self.say(effect.text, effect.level))
         elif isinstance(effect, Forget):
-            self.runtime.router.forget(effect.epoch, now)
-            self.host.peer_gone(effect.epoch)
+            self.host.peer_gone(effect.epoch, self.runtime.router.forget(effect.epoch, now))
         elif isinstance(effect, News | Pulsed):
             self.runtime.defer(lambda: self._tell_status(effect))
         elif isinstance(effect, Scheduled):

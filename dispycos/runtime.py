@@ -32,6 +32,8 @@ from .transport.security import SECRET_REMEDY, Keys
 
 log = logging.getLogger("dispycos")
 
+FORGET_S = 60.0  # a client or viewer whose link was lost so long ago will not resume its session ...
+FORGET_NODE_S = 1000.0  # ... a node may
 ROUNDS_MAX = 64  # loopback rounds in one turn; the rest waits for the next
 
 
@@ -78,6 +80,7 @@ class Runtime:
         self._actors: dict[int, Callable[[Envelope, float], None]] = {}
         self._roles: list[Role] = []
         self._diallers: dict[int, Dialler] = {}
+        self._neighbours: dict[int, str] = {}  # their roles
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferring = False
         self.turn_due = False
@@ -150,6 +153,15 @@ class Runtime:
             self.router.flush(now)
             self._transmit()
             self.mailbox.after_sends()
+
+    def forget_later(self, epoch: int, seconds: float) -> None:
+        """If that process is not linked then, its session goes: for long-lived ones, which many others visit."""
+        self.loop.call_later(seconds, self._forget, epoch)
+
+    def _forget(self, epoch: int) -> None:
+        with self.lock:
+            if not self._closed and not self.router.is_linked(epoch):
+                self.router.forget(epoch, self._now)
 
     def is_linked(self, epoch: int) -> bool:
         """Whether there is a direct link to this runtime, whoever dialled it."""
@@ -280,18 +292,21 @@ class Runtime:
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
+            self._neighbours[event.epoch] = event.role
             ready = self._diallers.get(event.link)
             if ready is not None:
                 self.defer(partial(ready.link_ready, event.link, event.epoch))
         elif isinstance(event, LinkRefused):
             self._refuse(event.link, event.reason)
         elif isinstance(event, CloseLink):
+            self.router.link_down(event.link, now)
             self.mailbox.close_link(event.link)
             dialler = self._diallers.pop(event.link, None)
             if dialler is not None:
                 self.defer(partial(dialler.link_down, event.link, event.reason, refused=False))
         elif isinstance(event, LinkLost):
-            log.debug("link %s to %x lost", event.link, event.epoch)
+            is_node = self._neighbours.pop(event.epoch, "") == "node"
+            self.defer(partial(self.forget_later, event.epoch, FORGET_NODE_S if is_node else FORGET_S))
         for role in self._roles:
             role.on_event(event, now)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -32,6 +33,8 @@ from .results import pack_outcome, unpack_outcome
 
 if TYPE_CHECKING:
     from ..ledger import Record
+
+log = logging.getLogger("dispycos")
 
 HOST_ACTOR = 5  # replies to calls made outside of any task come here
 
@@ -421,8 +424,11 @@ class TaskHost:
         else:
             self.runtime.defer(lambda: call.then(answer))
 
-    def peer_gone(self, epoch: int) -> None:
-        """That process is dead: whoever waits for an answer from it waits no more."""
+    def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None:
+        """That process is dead: whoever waits for an answer from it waits no more, and what it had not confirmed is told."""
+        lost = sum(isinstance(entry.message, messages.Tell) and not entry.correlation for entry in unconfirmed)
+        if lost:
+            log.warning("%d messages to tasks of a server that died were not confirmed by it", lost)
         for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:
             self._give(self._calls.pop(correlation), None)
 

@@ -17,7 +17,7 @@ from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.addresses import NODE
 from dispycos.protocol.messages import Lease, NodeInfo
 from dispycos.router import Event
-from dispycos.runtime import Runtime
+from dispycos.runtime import FORGET_S, Runtime
 from dispycos.session import PeerReset
 from dispycos.transport.folders import make_private
 
@@ -136,6 +136,7 @@ class NodeBody:
             self.runtime.turn_soon()
 
     async def _close_zygote(self, lease: Lease) -> None:
+        self.runtime.forget_later(lease.client, FORGET_S)
         zygote, self._zygote = self._zygote, None
         if zygote is not None:
             await zygote.close()

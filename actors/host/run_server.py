@@ -133,7 +133,7 @@ class ServerBody:
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
-            self.host.peer_gone(event.epoch)
+            self.host.peer_gone(event.epoch, event.unconfirmed)
 
     def carry_out(self, effect: object, now: float) -> None:
         if type(effect) is Work:
