@@ -209,12 +209,14 @@ class Ledger:
         self.wants_news = False
         self.queued: messages.Queued | None = None
         self._backlog: deque[Record] = deque()
+        self._waiting = 0  # those in the backlog that have not ended
         self._limit = 0
         self._handed = 0
         self._acks: dict[int, list[TaskId]] = {}
         self._effects: list[object] = []
         self._patience: float | None = None
         self._releasing = False
+        self._release: messages.Release | None = None  # to be sent when all tasks are handed in
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Started: self.on_started,
             messages.Outcome: self.on_outcome,
@@ -253,6 +255,8 @@ class Ledger:
 
     def drain(self) -> list[object]:
         self._hand_over()
+        if self._release is not None and not self._waiting:
+            self._send_release()
         if self._acks:
             self._confirm()
         effects, self._effects = self._effects, []
@@ -268,6 +272,7 @@ class Ledger:
     def submit(self, record: Record) -> None:
         self.records[record.task.number] = record
         self._backlog.append(record)
+        self._waiting += 1
 
     def terminate(self, record: Record) -> None:
         """Cancel it here if the scheduler has not got it yet, else ask for its end on the way that it went."""
@@ -280,21 +285,33 @@ class Ledger:
             self._send(self.scheduler, messages.Terminate(record.task))
 
     def release(self, *, terminate: bool, await_io: bool) -> None:
-        assert self.scheduler is not None
+        """Give the cluster back: after all that was submitted, or, to terminate, without what was not handed in."""
         self._releasing = True
-        self._send(self.scheduler, messages.Release(terminate, await_io))
+        self._release = messages.Release(terminate, await_io)
+        if terminate:
+            for record in list(self._backlog):
+                self.terminate(record)
+        if terminate or self.lease is None or not self._waiting:
+            self._send_release()
+
+    def _send_release(self) -> None:
+        assert self.scheduler is not None and self._release is not None
+        self._send(self.scheduler, self._release)
+        self._release = None
 
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
         for record in list(self.records.values()):
             self._end(record, OutcomeKind.LOST, reason, started=record.started or record.handed)
         self.lease = None
+        self._release = None
+        self._backlog.clear()
         self._effects.append(Failed(reason))
         self._effects.append(Freed(reason))
 
     def backlog(self) -> int:
         """Tasks that wait here for the scheduler's credit."""
-        return len(self._backlog)
+        return self._waiting
 
     # --- tasks ---
 
@@ -341,6 +358,8 @@ class Ledger:
             self._effects.append(News(Status.TaskCreated, record))
 
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
+        if not record.handed:
+            self._waiting -= 1
         record.ended = True
         record.started = started
         record.outcome = outcome
@@ -386,6 +405,7 @@ class Ledger:
                 continue
             room -= 1
             self._handed += 1
+            self._waiting -= 1
             record.handed = True
             call = record.call
             fetch = type(call) is not bytes or len(call) > CALL_MAX

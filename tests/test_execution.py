@@ -24,7 +24,7 @@ from dispycos.actors.host import interrupts as interrupts_module
 from dispycos.actors.host.execution import IMMEDIATE_STEPS_MAX, Execution, Outcome, Raised, Returned
 from dispycos.actors.host.interrupts import Interrupts
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 owner_now: contextvars.ContextVar[object] = contextvars.ContextVar("owner_now", default=None)
 
@@ -40,7 +40,7 @@ class Stage:
         async def main() -> Any:
             self.loop = asyncio.get_running_loop()
             self.loop.set_exception_handler(lambda _, complaint: self.complaints.append(complaint))
-            result = await asyncio.wait_for(scene(self), 20)
+            result = await asyncio.wait_for(scene(self), 100)
             gc.collect()
             await asyncio.sleep(0)
             return result

@@ -160,10 +160,11 @@ async def test_all_tasks_of_a_killed_server_are_lost_and_its_monitors_hear(clien
 
 
 async def test_a_handle_of_a_lost_task_delivers_nothing(client, task):
-    victim = await client.rtask(tell_pid, task)
+    victim = await client.rtask(ignore_all, task)
+    pid = await task.receive(timeout=5)
     asking = asyncio.ensure_future(victim.ask("?", timeout=5))
     await asyncio.sleep(0)
-    os.kill(await task.receive(timeout=5), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     with raises(TaskLost):
         await victim
     with raises(TaskLost):
@@ -188,6 +189,7 @@ async def ask_for_ever(other, teller):
 
 
 async def test_tasks_on_other_servers_hear_of_a_death(client, task):
+    await until(lambda: whole(client), what="dead servers are replaced")
     victim = await client.rtask(tell_pid, task)
     pid = await task.receive(timeout=5)
     place = next(s for s in await client.servers() if s != victim.location)
@@ -196,6 +198,7 @@ async def test_tasks_on_other_servers_hear_of_a_death(client, task):
     os.kill(pid, signal.SIGKILL)
     same, kind, text = await watcher
     assert same and kind == "TaskLost" and text
+    await until(lambda: whole(client), what="the dead server is replaced")
     victim = await client.rtask(ignore_all, task)
     pid = await task.receive(timeout=5)
     place = next(s for s in await client.servers() if s != victim.location)
@@ -232,6 +235,7 @@ async def test_queued_tasks_survive_the_death_of_the_server_before_them(client, 
 
 async def server_lives_on(client, function, *args, **expected):
     """Run it at one server and give its exception; the same process answers afterwards."""
+    await until(lambda: whole(client), what="dead servers are replaced")
     server = (await client.servers())[0]
     before = await (await client.rtask_at(server, own_pid))
     try:

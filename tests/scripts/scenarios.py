@@ -32,8 +32,18 @@ async def _main(scenarios, components, options, *, task):
                     print(f"| {line}", flush=True)
             else:
                 print(f"passed {name} {time.monotonic() - start:.2f}", flush=True)
-            while await task.receive(timeout=0, alarm_value=NOTHING) is not NOTHING:
-                pass  # what a failed scenario did not take
+            await _tidy_up(client, task)
+
+
+async def _tidy_up(client, task):
+    """What a failed scenario left running or did not take must not harm the next one."""
+    left = await client.tasks()
+    for handle in left:
+        handle.terminate()
+    if left:
+        await asyncio.wait(left, timeout=7)
+    while await task.receive(timeout=0, alarm_value=NOTHING) is not NOTHING:
+        pass
 
 
 NOTHING = object()

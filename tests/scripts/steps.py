@@ -29,7 +29,7 @@ async def failing_group():
         async with asyncio.TaskGroup() as group:
             group.create_task(fail())
             group.create_task(asyncio.sleep(10))
-    except* ValueError as errors:
+    except ExceptionGroup as errors:
         return [str(error) for error in errors.exceptions]
 
 

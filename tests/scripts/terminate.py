@@ -41,6 +41,7 @@ def c_code_that_checks_signals(teller):
     import re
 
     teller.send("runs")
+    time.sleep(0.05)  # it holds the GIL, so that what was just sent would stay
     re.match("(a+)+$", "a" * 60 + "b")
 
 
@@ -51,8 +52,10 @@ async def echo_until_end(*, task):
     return count, os.getpid()
 
 
-async def catches(*, task):
+async def catches(teller=None, *, task):
     try:
+        if teller:
+            teller.send("runs")
         await task.receive()
     except KeyboardInterrupt:
         await task.sleep(0.05)
@@ -99,8 +102,9 @@ def ignores(teller):
             pass
 
 
-async def raises_another(*, task):
+async def raises_another(teller, *, task):
     try:
+        teller.send("runs")
         await task.receive()
     except KeyboardInterrupt:
         raise ValueError("on the way out") from None
@@ -173,13 +177,28 @@ async def test_one_that_computes_ends_and_three_beside_it_live_on(client, task):
 
 
 async def test_a_task_that_catches_it_may_return_a_value(client, task):
-    handle = await client.rtask(catches)
+    handle = await client.rtask(catches, task)
+    assert await task.receive(timeout=5) == "runs"
     handle.terminate()
     assert await handle == "tidied up"
     handle = await client.rtask(catches_running, task)
     assert await task.receive(timeout=5) == "runs"
     handle.terminate()
     assert await handle == "tidied up too"
+
+
+async def catches_without_a_word(*, task):
+    try:
+        await task.receive()
+    except KeyboardInterrupt:
+        return "tidied up"
+
+
+async def test_rtask_returns_when_the_task_is_in_its_body(client, task):
+    """Its code had to be fetched first; so what ends it then reaches its body."""
+    handle = await client.rtask(catches_without_a_word)
+    handle.terminate()
+    assert await handle == "tidied up"
 
 
 async def test_a_task_that_is_ended_may_still_send(client, task):
@@ -191,7 +210,8 @@ async def test_a_task_that_is_ended_may_still_send(client, task):
 
 
 async def test_an_exception_on_the_way_out_is_the_outcome(client, task):
-    handle = await client.rtask(raises_another)
+    handle = await client.rtask(raises_another, task)
+    assert await task.receive(timeout=5) == "runs"
     handle.terminate()
     with raises(ValueError, "on the way out"):
         await handle

@@ -1,0 +1,67 @@
+"""What users import from dispycos: every name is there, is what its module has, and costs nothing until it is used."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import dispycos
+
+
+@pytest.mark.parametrize("name", dispycos.__all__)
+def test_every_name_resolves_to_what_its_module_has(name: str) -> None:
+    module, _, attribute = dispycos._PLACES[name].partition(":")
+    value = getattr(dispycos, name)
+    assert value is getattr(import_module(f"dispycos.{module}"), attribute or name)
+    assert getattr(dispycos, name) is value
+
+
+def test_type_checkers_see_the_same_names_at_the_same_places() -> None:
+    tree = ast.parse(Path(dispycos.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname: (str(node.module).removeprefix("dispycos."), alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    looked_up = {
+        name: (place.partition(":")[0], place.partition(":")[2] or name)
+        for name, place in dispycos._PLACES.items()
+    }
+    assert seen == looked_up
+
+
+def test_an_unknown_name_is_an_attribute_error_that_says_so() -> None:
+    with pytest.raises(AttributeError, match="module 'dispycos' has no attribute 'Clinet'"):
+        dispycos.Clinet  # noqa: B018
+
+
+def test_an_unknown_name_cannot_be_imported() -> None:
+    with pytest.raises(ImportError, match="Clinet"):
+        exec("from dispycos import Clinet")
+
+
+def test_dir_lists_what_users_import() -> None:
+    assert set(dir(dispycos)) == set(dispycos.__all__)
+
+
+def test_a_star_import_gives_all_names() -> None:
+    names: dict[str, object] = {}
+    exec("from dispycos import *", names)
+    assert set(dispycos.__all__) <= names.keys()
+
+
+def test_the_import_alone_loads_no_role_and_no_library() -> None:
+    """`import dispycos` in a program that may not use it yet costs nothing."""
+    program = "import dispycos, sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert not [name for name in loaded if name.startswith("dispycos.")]
+    assert not loaded & {"zmq", "asyncio", "zeroconf", "dill", "psutil", "click"}
