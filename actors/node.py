@@ -25,6 +25,7 @@ from dispycos.protocol.messages import (
     Closed,
     Declined,
     Done,
+    Gone,
     Inventory,
     Lease,
     Message,
@@ -240,6 +241,7 @@ class Node:
             ServerReady: self._on_server_ready,
             Inventory: self._on_inventory,
             Notice: self._on_notice,
+            Gone: self._on_gone,
         }
 
     # --- machine
@@ -855,6 +857,12 @@ class Node:
             name, lines = tenancy.places[number - 1].name, tenancy.places[number - 1].lines
         lines.extend(line[:LINE_MAX] for line in text.splitlines()[-LINES_KEPT:])
         self._to_client(tenancy, Output(name, stream, text))
+
+    def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
+        """Our servers may wait for an answer of the dead."""
+        if self.tenancy is not None and envelope.sender == self.tenancy.scheduler:
+            for server in self.tenancy.feeding.servers.values():
+                self._send(server.address, gone)
 
     def _on_notice(self, envelope: Envelope, notice: Notice, now: float) -> None:
         self._log(notice.level if notice.level in ("info", "warning", "error") else "info", notice.text)

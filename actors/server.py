@@ -29,6 +29,13 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """These processes are dead: nobody waits for them any more."""
+
+    epochs: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Nothing is left to do: end the process."""
 
@@ -62,12 +69,14 @@ class Server:
         self._cpu: deque[Envelope] = deque()
         self._io: deque[Envelope] = deque()
         self._cpu_task: TaskId | None = None
+        self._taken: dict[TaskId, bool] = {}  # given to the body, not begun; True: to be interrupted then
         self._effects: list[object] = []
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Run: self.on_run,
             messages.Terminate: self.on_terminate,
             messages.Recall: self.on_recall,
             messages.Shutdown: self.on_shutdown,
+            messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
         }
 
     # --- Machine ---
@@ -98,6 +107,9 @@ class Server:
         if task in self.running:
             self._effects.append(Interrupt(task))
             return
+        if task in self._taken:
+            self._taken[task] = True
+            return
         for queue in (self._cpu, self._io):
             for waiting in queue:
                 if waiting.message.task == task:
@@ -116,6 +128,7 @@ class Server:
         for queue in (self._cpu, self._io):
             while queue:
                 self._cancel(queue.popleft().message)
+        self._taken = dict.fromkeys(self._taken, True)
         self._effects.extend(Interrupt(task) for task in self.running)
         self._stop_if_idle()
 
@@ -124,17 +137,26 @@ class Server:
     def take(self) -> Envelope | None:
         """The next task to start now, if any."""
         if self._io:
-            return self._io.popleft()
-        if self._cpu and self._cpu_task is None:
+            envelope = self._io.popleft()
+        elif self._cpu and self._cpu_task is None:
             envelope = self._cpu.popleft()
             self._cpu_task = envelope.message.task
-            return envelope
-        return None
+        else:
+            return None
+        self._taken[envelope.message.task] = False
+        return envelope
 
-    def begin(self, run: messages.Run, actor: int, now: float) -> bool:
-        """The first step comes now. True: the start was announced, and should leave before the step."""
-        self.running[run.task] = running = Running(run, actor, now)
-        if run.fast:
+    def begin(self, run: messages.Run, actor: int, now: float) -> None:
+        """It has its address; its call is opened next."""
+        self.running[run.task] = Running(run, actor, now)
+        if self._taken.pop(run.task):
+            self._effects.append(Interrupt(run.task))
+
+    def enter(self, task: TaskId, now: float) -> bool:
+        """Its call is open, the first step comes now. True: the start was announced, and should leave before the step."""
+        running = self.running[task]
+        running.began = now
+        if running.run.fast:
             return False
         self._announce(running)
         return True
@@ -164,6 +186,7 @@ class Server:
 
     def refuse(self, run: messages.Run, text: str) -> None:
         """The task was taken but cannot be started: its call or its code cannot be had."""
+        self._taken.pop(run.task, None)
         if self._cpu_task == run.task:
             self._cpu_task = None
         self._speak(run, OutcomeKind.REFUSED, text)
@@ -196,7 +219,7 @@ class Server:
         self._send(Address(run.task.owner, CLIENT), word)
 
     def _stop_if_idle(self) -> None:
-        if self.closing and not self.running and self._cpu_task is None:
+        if self.closing and not self.running and not self._taken:
             self._effects.append(Stop())
 
     def _send(self, to: Address, word: messages.Message) -> None:

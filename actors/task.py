@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dispycos.errors import TaskTerminated
 from dispycos.protocol.addresses import Address
 
 if TYPE_CHECKING:
-    from .ledger import Record
     from .host.cells import Cell, TaskHost
+    from .ledger import Record
 
 
 class Location(NamedTuple):
@@ -48,8 +49,10 @@ class Task:
 
     __slots__ = (
         "__weakref__",
+        "_afar",
         "_asyncio_future_blocking",
         "_callbacks",
+        "_cancelled",
         "_direct",
         "_host",
         "_place",
@@ -77,6 +80,8 @@ class Task:
     ) -> Task:
         self._asyncio_future_blocking = False
         self._callbacks: list[tuple[Any, Any]] | None = None
+        self._cancelled = False  # cancel() was called, so a termination is a cancellation
+        self._afar: asyncio.Future[Any] | None = None  # waits for a task that somebody else asked for
         self._host = host
         self.home = home
         self.name = name
@@ -164,9 +169,9 @@ class Task:
         return self._host.value_of(self)
 
     async def finish(self, timeout: float | None = None) -> Any:
-        """The task's value. Raises TimeoutError after `timeout` seconds."""
+        """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
         async with asyncio.timeout(timeout):
-            return await self._host.value_of(self)
+            return await asyncio.shield(self._host.future_of(self))
 
     # --- what is known of it ---
 
@@ -177,7 +182,9 @@ class Task:
 
     def is_alive(self) -> bool:
         """False when it is known here that it has ended."""
-        return self._state is None or not self._state.ended
+        if self._state is None:
+            return self._afar is None or not self._afar.done()
+        return not self._state.ended
 
     # --- as a future, so that gather, wait, wait_for, as_completed and shield take handles ---
 
@@ -197,20 +204,30 @@ class Task:
 
     def result(self) -> Any:
         """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended."""
+        self._raise_if_cancelled()
         return self._host.future_of(self).result()
 
     def exception(self) -> BaseException | None:
+        self._raise_if_cancelled()
         return self._host.future_of(self).exception()
 
     def cancel(self, msg: Any = None) -> bool:
-        """terminate(), as asyncio says it: wait_for ends a task that takes too long."""
+        """terminate(), as asyncio says it: wait_for, and a cancelled `await handle`, end the task, as with asyncio's own."""
         if self.done():
             return False
+        self._cancelled = True
         self.terminate()
         return True
 
     def cancelled(self) -> bool:
-        return False
+        """True when cancel() ended it."""
+        if not self._cancelled or not self.done():
+            return False
+        return isinstance(self._host.future_of(self).exception(), TaskTerminated)
+
+    def _raise_if_cancelled(self) -> None:
+        if self.cancelled():
+            raise asyncio.CancelledError
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._host.loop

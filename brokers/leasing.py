@@ -9,6 +9,7 @@ from dispycos.protocol.messages import (
     Close,
     Closed,
     Declined,
+    Gone,
     Lease,
     NodeNews,
     Notice,
@@ -319,6 +320,7 @@ class Leasing:
             self.out.tell(
                 site.client, ServerNews(Status.ServerClosed, spot, site.node.info.name, message.death)
             )
+            self._tell_servers([spot.epoch])
         elif not message.restarting:
             self.out.tell(
                 site.client, Notice(f"server {spot.name} did not start: {message.death}", "warning")
@@ -346,9 +348,16 @@ class Leasing:
             del self.registry.servers[server.spot.epoch]
             news = ServerNews(Status.ServerClosed, server.spot, node.info.name, f"{node.title} {why}")
             self.out.tell(site.client, news)
+        dead, node.site = list(site.servers), None
+        self._tell_servers(dead)
         self._tell_node(site, Status.NodeClosed, why)
         site.client.discovered.discard(node.epoch)
-        node.site = None
+
+    def _tell_servers(self, dead: list[int]) -> None:
+        """The other servers of the lease may wait for an answer of these."""
+        for site in self.registry.sites():
+            if dead and site.servers:
+                self.out.send(site.node.address, Gone(dead))
 
     def _tell_node(self, site: Site, status: Status, text: str = "") -> None:
         self.out.tell(site.client, NodeNews(status, site.node.info, text))

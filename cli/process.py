@@ -201,7 +201,7 @@ class Process:
     def _found(self, presence: Presence) -> None:
         if presence.epoch == self.runtime.epoch:
             return
-        if self.keys is not None and presence.tag == self.keys.tag or (self.keys is None and presence.tag == "insecure"):
+        if (self.keys is not None and presence.tag == self.keys.tag) or (self.keys is None and presence.tag == "insecure"):
             self.on_presence(presence)
         elif presence.key and presence.epoch not in self._knocked and self.keys is not None:
             self._knocked.add(presence.epoch)

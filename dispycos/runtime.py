@@ -19,12 +19,12 @@ from functools import partial
 from typing import Protocol
 
 from . import version
+from .links import CloseLink, LinkLost, LinkReady, LinkRefused
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope, size_of
-from .links import CloseLink, LinkLost, LinkReady, LinkRefused
 from .router import Event, Router
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox

@@ -233,3 +233,17 @@ def test_our_own_errors_survive_a_second_way(error: Exception) -> None:
         there_and_back(caught(error))
     assert str(info.value) == str(error)
     assert vars(info.value) == vars(error)
+
+
+class Quitter:
+    """Its pickling ends the process, if it is let."""
+
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize("outcome", [Returned(Quitter()), Raised(ValueError(Quitter()))], ids=["value", "error"])
+def test_pickling_that_exits_ends_its_task_only(outcome: Any) -> None:
+    """The server's loop calls this for the task: what leaves it would end every task there."""
+    with pytest.raises(RemoteError):
+        there_and_back(outcome)

@@ -22,7 +22,6 @@ from dispycos.errors import DispycosError, TaskLost, TaskTerminated
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.status import OutcomeKind
 from dispycos.runtime import Runtime
 
 from ..shipping.words import MissingCode
@@ -373,6 +372,8 @@ class TaskHost:
         self.post(Envelope(self.reach(target), self.me(), messages.Tell(self.parcels.version()), 0, payload))
 
     async def deliver(self, target: Task, message: Any, timeout: float | None) -> int:
+        if not target.is_alive():
+            return 0
         payload = self.parcels.dumps(message, f"the message to {target.name}")
         word = messages.Tell(self.parcels.version())
         try:
@@ -382,6 +383,8 @@ class TaskHost:
         return int(answer.message.code) if answer is not None else 0
 
     async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
+        if not target.is_alive():
+            raise TaskLost(f"{target.name} ended without a reply")
         payload = self.parcels.dumps(message, f"the request to {target.name}")
         answer = await self.call(self.reach(target), messages.Ask(self.parcels.version()), payload, timeout)
         if answer is None or not answer.message.ok:
@@ -496,10 +499,24 @@ class TaskHost:
         cell = by._state if by is not None else _current.get()
         if not isinstance(cell, Cell) or cell.host is not self:
             raise TypeError("monitor(by) needs a task of this process; call it in a task or name one")
+        state = target._state
         with self.shield:
             self._correlations += 1
             self._watched[self._correlations] = target
-            self.runtime.send(Envelope(target.home, cell.address, messages.Watch(), self._correlations))
+            word: messages.Message = messages.Watch()
+            to, sender, payload = target.home, cell.address, None
+            if state is not None and state.ended:  # nobody else would know any more
+                to, sender = cell.address, target.home
+                word, payload = self._ended(state)
+            self.runtime.send(Envelope(to, sender, word, self._correlations, payload))
+
+    def _ended(self, state: Cell | Record) -> tuple[messages.Ended, Payload]:
+        """What a watcher is told of a task that has ended."""
+        if not isinstance(state, Cell):
+            return messages.Ended(state.outcome, state.text), state.payload
+        assert state.outcome is not None
+        kind, payload = pack_outcome(self.parcels, state.outcome, state.name, state.stopping)
+        return messages.Ended(kind), payload
 
     def terminate(self, target: Task) -> None:
         with self.shield:
@@ -516,9 +533,10 @@ class TaskHost:
         """The future behind a handle, made when first wanted."""
         state = target._state
         if state is None:
-            raise RuntimeError(
-                f"only the client that asked for {target.name} can wait for it; others monitor() it"
-            )
+            if target._afar is None:
+                target._afar = asyncio.ensure_future(self._value_from_afar(target))
+                target._afar.add_done_callback(_look_at)
+            return target._afar
         if state.future is None:
             state.future = self.loop.create_future()
             if state.ended:
@@ -530,10 +548,14 @@ class TaskHost:
         return state.future
 
     async def value_of(self, target: Task) -> Any:
-        state = target._state
-        if state is None:
-            return await self._value_from_afar(target)
-        return await asyncio.shield(self.future_of(target))
+        """What `await handle` does; when the waiting is cancelled the task is, as with asyncio's own."""
+        future = self.future_of(target)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not future.done():
+                target.cancel()
+            raise
 
     async def _value_from_afar(self, target: Task) -> Any:
         """The value of a task that somebody else asked for: watch it."""
@@ -673,3 +695,9 @@ def takes_task(function: Callable[..., Any]) -> bool:
         return "task" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # a builtin without a signature
         return False
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """An exception that nobody awaits is no news."""
+    if not future.cancelled():
+        future.exception()

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
-from dispycos.protocol.envelope import Payload
+from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 
+from ..shipping.words import MissingCode
 from .execution import Outcome, Raised
 
 TRACEBACK_MAX = 64 * 1024  # characters of a traceback that travel; the end is what matters
@@ -27,7 +28,7 @@ class Raising(NamedTuple):
     type_name: str
     text: str
     trace: str
-    pickled: bytes | None
+    pickled: list[bytes] | None  # the stream, and buffers outside of it
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -44,25 +45,36 @@ def pack_outcome(
         return OutcomeKind.RAISED, _pack_error(pickling, outcome.error, name)
     try:
         return OutcomeKind.RETURNED, pickling.dumps(outcome.value, f"the value of {name}")
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's __reduce__ may raise anything, SystemExit included
         return OutcomeKind.RAISED, _pack_error(pickling, error, name)
 
 
 def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
     kind = type(error)
     trace = "".join(traceback.format_exception(kind, error, error.__traceback__))[-TRACEBACK_MAX:]
-    pickled: bytes | None
+    pickled: list[bytes] | None
     try:
         payload = pickling.dumps(error, f"the exception of {name}")
-        pickled = bytes(payload) if not isinstance(payload, list) and payload is not None else None
-    except Exception:  # any user's __reduce__ may fail in any way; the words below still travel
+        pickled = [bytes(buffer) for buffer in buffers_of(payload)]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # any user's __reduce__ may fail in any way; the words below still travel
         pickled = None
-    return _encoder.encode(Raising(f"{kind.__module__}.{kind.__qualname__}", _text_of(error), trace, pickled))
+    return _encoder.encode(
+        Raising(_sendable(f"{kind.__module__}.{kind.__qualname__}"), _text_of(error), _sendable(trace), pickled)
+    )
+
+
+def _sendable(text: str) -> str:
+    """File names that are not UTF-8 come as lone surrogates, which cannot travel as they are."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text_of(error: BaseException) -> str:
     try:
-        return str(error)[:TRACEBACK_MAX]
+        return _sendable(str(error)[:TRACEBACK_MAX])
     except Exception as second:  # a user's __str__ that fails must not hide the first error
         return f"<its __str__ raised {type(second).__name__}>"
 
@@ -85,7 +97,9 @@ def unpack_outcome(
 def _load_value(pickling: Pickling, payload: Payload, name: str) -> Any:
     try:
         return pickling.loads(payload)
-    except Exception as error:
+    except (MissingCode, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # the user's __setstate__ may raise anything, SystemExit included
         raise RemoteError(
             f"{name} returned a value that cannot be rebuilt here: {type(error).__name__}: {error}",
             type(error).__qualname__,
@@ -98,7 +112,8 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
     why = ""
     if raising.pickled is not None:
         try:
-            error = pickling.loads(raising.pickled)
+            buffers: list[Buffer] = [*raising.pickled]
+            error = pickling.loads(buffers if len(buffers) > 1 else buffers[0])
         except Exception as failure:
             why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
     if not isinstance(error, Exception):

@@ -33,7 +33,7 @@ log = logging.getLogger("dispycos")
 ENTRY = "dispycos.actors.host.run_server:main"
 PRELOAD = ("dispycos.actors.host.run_server",)
 LOOK_S = 5.0  # how often the machine's load is looked at
-LAST_LINES = 3
+LINE_MAX = 64 * 1024  # characters without a newline that are held back
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -203,10 +203,12 @@ class Lines:
     def take(self, data: bytes) -> str:
         text = self._held + self._decoder.decode(data)
         whole, newline, self._held = text.rpartition("\n")
+        if len(self._held) > LINE_MAX:
+            whole, newline, self._held = text, "", ""
         return whole + newline
 
     def rest(self) -> str:
-        held, self._held = self._held, ""
+        held, self._held = self._held + self._decoder.decode(b"", final=True), ""
         return held
 
 

@@ -26,7 +26,7 @@ from dispycos.router import Event
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
-from ..server import Interrupt, Server, Stop, Work
+from ..server import Forget, Interrupt, Server, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
 from .cells import Cell, TaskHost, loading
@@ -142,6 +142,9 @@ class ServerBody:
             cell = self._cells.get(effect.task)
             if cell is not None:
                 cell.terminate()
+        elif isinstance(effect, Forget):
+            for epoch in effect.epochs:
+                self.host.peer_gone(epoch, self.runtime.router.forget(epoch, now))
         elif isinstance(effect, Stop):
             self.runtime.defer(self._stop)
         else:
@@ -176,9 +179,8 @@ class ServerBody:
         if not run.io:
             self._progress.begin(run.task)
         with self.runtime.lock:
-            announced = self.machine.begin(run, cell.address.actor, self.runtime.loop.time())
-        if announced:
-            self.runtime.push()
+            self.machine.begin(run, cell.address.actor, self.runtime.loop.time())
+        self.runtime.turn_soon()
         if run.fetch or self.parcels.is_behind(run.code):
             self._later(self._fetch_call(cell, run, envelope.payload))
         else:
@@ -209,6 +211,10 @@ class ServerBody:
             self._later(self._fetch_code(cell, run, payload, missing))
         else:
             function, args, kwargs = call
+            with self.runtime.lock:
+                announced = self.machine.enter(run.task, self.runtime.loop.time())
+            if announced:
+                self.runtime.push()
             self.host.begin(cell, function, args, kwargs)
             if not cell.ended:
                 with self.runtime.lock:

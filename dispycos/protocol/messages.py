@@ -13,7 +13,7 @@ import msgspec
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
-    """Base of all words; `tag` numbers are grouped by who speaks: 1x client, 2x scheduler, 3x node, 4x tasks, 5x code, 6x status."""
+    """Base of all words; `tag` numbers are grouped by who speaks."""
 
 
 class TaskId(NamedTuple):
@@ -308,6 +308,12 @@ class ServerReady(Message, frozen=True, tag=74):
     pid: int
 
 
+class Gone(Message, frozen=True, tag=76):
+    """Scheduler -> node -> server: these runtimes of the lease are dead."""
+
+    epochs: list[int]
+
+
 class Shutdown(Message, frozen=True, tag=75):
     """Node -> server: end; tasks still there get their KeyboardInterrupt first."""
 
@@ -489,6 +495,7 @@ Word = (
     | Close
     | Closed
     | ServerReady
+    | Gone
     | Shutdown
     | Started
     | Outcome

@@ -33,7 +33,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 LINE_S = 15.0  # a line that is waited for comes within this, on a busy machine too
 LEFT_S = 2.0  # a process that outlives its program by this is left behind
-FOREIGN = "has another secret than this"  # loopback is shared: said of a stranger's processes, beside any test
+FOREIGN = "has another secret"  # loopback is shared: said of a stranger's processes, beside any test
 
 
 class Line(NamedTuple):
@@ -185,6 +185,7 @@ class User:
         self.folder = home if home is not None else Path(tempfile.mkdtemp(prefix="dc-"))
         self.variables = variables
         self.programs: list[Program] = []
+        self.nodes: list[Program] = []
 
     def __enter__(self) -> User:
         return self

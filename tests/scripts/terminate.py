@@ -196,9 +196,10 @@ async def catches_without_a_word(*, task):
 
 async def test_rtask_returns_when_the_task_is_in_its_body(client, task):
     """Its code had to be fetched first; so what ends it then reaches its body."""
-    handle = await client.rtask(catches_without_a_word)
-    handle.terminate()
-    assert await handle == "tidied up"
+    for server in await client.servers():
+        handle = await client.rtask_at(server, catches_without_a_word)
+        handle.terminate()
+        assert await handle == "tidied up"
 
 
 async def test_a_task_that_is_ended_may_still_send(client, task):

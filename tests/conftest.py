@@ -1,0 +1,78 @@
+"""Fixtures for tests that start programs: a person with a home of their own, and a cluster of two nodes that tests share."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.programs import Program, User
+
+SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPT_S = 60.0  # a script of scenarios may take so long
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    """A person at this machine, with nothing started."""
+    with User() as person:
+        yield person
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[User]:
+    """A person who started `dispycos node` in two terminals: a and b, of two CPUs each."""
+    with User() as person:
+        person.nodes = [person.node("a"), person.node("b")]
+        yield person
+
+
+class Report:
+    """What a script of scenarios said of each of them."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.outcomes: dict[str, str] = {}
+        self.details: dict[str, list[str]] = {}
+        try:
+            self.code: int | None = program.wait(SCRIPT_S)
+        except AssertionError:
+            self.code = None
+        name = ""
+        for line in program.out.splitlines():
+            word, _, rest = line.partition(" ")
+            if word in ("passed", "FAILED"):
+                name = rest.split()[0]
+                self.outcomes[name] = word
+                self.details[name] = []
+            elif word == "|" and name:
+                self.details[name].append(rest)
+
+    def check(self, scenario: str) -> None:
+        outcome = self.outcomes.get(scenario)
+        if outcome is None:
+            pytest.fail(f"{scenario} was not reached, exit code {self.code}; {self.program.told()}", pytrace=False)
+        if outcome != "passed":
+            pytest.fail("\n".join(self.details[scenario]), pytrace=False)
+
+
+def scenarios_of(script: str) -> list[str]:
+    """The names of its `test_...` functions, without running it."""
+    tree = ast.parse((SCRIPTS / script).read_text())
+    found = [node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)]
+    return [name for name in found if name.startswith("test_")]
+
+
+@pytest.fixture(scope="session")
+def reports(cluster: User) -> dict[str, Report]:
+    """By script; see report_of."""
+    return {}
+
+
+def report_of(script: str, cluster: User, reports: dict[str, Report]) -> Report:
+    """Plays the script when the first of its scenarios is asked for."""
+    if script not in reports:
+        reports[script] = Report(cluster.python(str(SCRIPTS / script)))
+    return reports[script]

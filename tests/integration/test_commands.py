@@ -1,0 +1,341 @@
+"""The commands as a person at terminals uses them: start, look, share, end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.kit.programs import Program, User, is_running, port_of, wait_until
+
+pytestmark = pytest.mark.timeout(60)
+
+LONG = """
+    import os, sys, time
+    import dispycos
+
+    def compute(seconds):
+        time.sleep(seconds)
+        return os.getpid()
+
+    async def main():
+        async with dispycos.Client([compute]) as client:
+            handles = [await client.rtask(compute, float(sys.argv[1]))]
+            print("runs on", *sorted({server.port for server in await client.servers()}), flush=True)
+            for handle in handles:
+                await handle
+        print("done", flush=True)
+
+    dispycos.run(main)
+"""
+
+
+def status_of(user: User) -> dict[str, Any]:
+    found = json.loads(user.command("status", "--json").succeed())
+    assert isinstance(found, dict)
+    return found
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------------------
+
+
+def check_ctrl_c(program: Program, codes: tuple[int, ...]) -> None:
+    """It ends within about a second, says two lines at most, and leaves no process."""
+    family = program.family()
+    before = len(program.lines)
+    start = time.monotonic()
+    program.interrupt()
+    code = program.wait(5)
+    took = time.monotonic() - start
+    said = [line.text for line in program.lines[before:] if "another secret" not in line.text]
+    wait_until(lambda: not any(map(is_running, family)), 1, f"its processes end: {family}")
+    assert code in codes and len(said) <= 2 and took < 2.0, (code, took, said)
+
+
+def test_ctrl_c_ends_a_node(user: User) -> None:
+    check_ctrl_c(user.node("n"), (0, 130))
+
+
+def test_ctrl_c_ends_a_scheduler(user: User) -> None:
+    check_ctrl_c(user.scheduler(), (0, 130))
+
+
+def test_ctrl_c_ends_a_script_and_its_private_cluster(user: User) -> None:
+    program = user.script("long.py", LONG, "30")
+    program.wait_line("runs on")
+    assert len(program.family()) >= 4  # client, private process, template, zygote, servers
+    check_ctrl_c(program, (130, -signal.SIGINT))
+    assert user.processes() == []
+
+
+def test_ctrl_c_ends_a_script_that_uses_nodes_and_they_are_free_again(cluster: User) -> None:
+    program = cluster.script("long.py", LONG, "30")
+    program.wait_line("runs on")
+    check_ctrl_c(program, (130, -signal.SIGINT))
+    wait_until(lambda: all(not node["client"] for node in status_of(cluster)["nodes"]), 5, "nodes are free")
+    assert cluster.script("long.py", LONG, "0").succeed().endswith("done\n")
+
+
+def test_ctrl_c_ends_a_script_that_is_just_starting(user: User) -> None:
+    program = user.script("long.py", LONG, "30")
+    wait_until(lambda: len(program.family()) > 1, 10, "its private process starts")
+    check_ctrl_c(program, (130, -signal.SIGINT))
+
+
+def test_ctrl_c_ends_a_node_while_a_task_runs_and_the_client_hears(user: User) -> None:
+    node = user.node("n")
+    script = user.script("long.py", LONG, "30")
+    script.wait_line("runs on")
+    check_ctrl_c(node, (0, 130))
+    assert script.wait(5) == 1
+    assert "Task" in script.err.splitlines()[-1] and "node" in script.err.splitlines()[-1], script.told()
+
+
+def test_sigterm_ends_a_node_as_ctrl_c_does(user: User) -> None:
+    node = user.node("n")
+    family = node.family()
+    os.kill(node.pid, signal.SIGTERM)
+    assert node.wait(3) == 0
+    wait_until(lambda: not any(map(is_running, family)), 1, "its processes end")
+
+
+# --- status, secret -----------------------------------------------------------------------------------------
+
+
+def test_status_without_anything_is_exit_3_and_says_what_to_do(user: User) -> None:
+    status = user.command("status")
+    assert status.wait() == 3
+    assert status.out == "" and len(status.err.splitlines()) <= 2 and "dispycos node" in status.err
+
+
+def test_status_shows_nodes_servers_and_what_runs(cluster: User) -> None:
+    program = cluster.script("long.py", LONG, "3")
+    program.wait_line("runs on")
+    found = status_of(cluster)
+    assert [node["name"] for node in found["nodes"]] == ["a", "b"]
+    assert all(node["location"].startswith("127.0.0.1:") and node["cpus"] == 2 for node in found["nodes"])
+    servers = [server for node in found["nodes"] for server in node["servers"]]
+    assert len(servers) == len({server["location"] for server in servers}) == 4
+    assert [task["function"] for server in servers for task in server["tasks"]] == ["compute"]
+    assert [client["name"] for client in found["clients"]] == ["long.py"]
+    assert [scheduler["private"] for scheduler in found["schedulers"]] == [True]
+    text = cluster.command("status").succeed()
+    assert "node a at 127.0.0.1:" in text and "compute running" in text and "long.py" in text and "idle" in text
+    program.succeed()
+    wait_until(lambda: not status_of(cluster)["clients"], 3, "the client is gone")
+
+
+def test_status_sees_a_private_cluster(user: User) -> None:
+    program = user.script("long.py", LONG, "5")
+    program.wait_line("runs on")
+    found = status_of(user)
+    assert [scheduler["private"] for scheduler in found["schedulers"]] == [True]
+    assert [client["name"] for client in found["clients"]] == ["long.py"]
+    assert [t["function"] for n in found["nodes"] for s in n["servers"] for t in s["tasks"]] == ["compute"]
+
+
+def test_secret_show_prints_the_secret_and_only_that(user: User) -> None:
+    shown = user.command("secret", "show").succeed()
+    assert shown.strip() == user.secret_file.read_text().strip() and len(shown.split()) == 1
+    assert user.secret_file.stat().st_mode & 0o777 == 0o600
+    assert user.command("secret", "show").succeed() == shown
+
+
+# --- sharing ------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_scheduler_gives_its_nodes_to_one_client_after_the_other(user: User) -> None:
+    user.scheduler()
+    user.node("n", cpus=1)
+    first = user.script("long.py", LONG, "4")
+    first.wait_line("runs on")
+    second = user.script("second.py", LONG, "0")
+    wait_until(lambda: len(status_of(user)["clients"]) == 2, 5, "the second is in the queue")
+    third = user.script("third.py", LONG, "0")
+    wait_until(lambda: len(status_of(user)["clients"]) == 3, 5, "the third is in the queue")
+    waits = second.wait_line(r"wait|queue", 6)
+    assert waits.stream == "err" and "long.py" in waits.text, second.told()
+    assert 2.0 < waits.at - second.started < 6
+    assert not second.out and first.is_alive()
+    for program in (first, second, third):
+        program.succeed()
+    assert first.lines[-1].at <= second.wait_line("runs on").at
+    assert second.wait_line("done").at <= third.wait_line("runs on").at + 0.5
+
+
+def test_a_killed_first_client_frees_the_cluster_for_the_second(user: User) -> None:
+    user.scheduler()
+    user.node("n", cpus=1)
+    first = user.script("long.py", LONG, "60")
+    first.wait_line("runs on")
+    second = user.script("second.py", LONG, "0")
+    wait_until(lambda: len(status_of(user)["clients"]) == 2, 5, "the second is in the queue")
+    first.kill()
+    start = time.monotonic()
+    second.wait_line("runs on", 16)
+    print(f"the next client got the cluster {time.monotonic() - start:.1f} s after the kill")
+    second.succeed()
+
+
+def test_a_client_that_gives_up_waiting_leaves_no_ghost_in_the_queue(user: User) -> None:
+    user.scheduler()
+    user.node("n", cpus=1)
+    first = user.script("long.py", LONG, "2")
+    first.wait_line("runs on")
+    impatient = user.script(
+        "impatient.py",
+        """
+        import dispycos
+
+        async def main():
+            try:
+                await dispycos.Client().schedule(timeout=0.5)
+            except TimeoutError:
+                print("gave up")
+
+        dispycos.run(main)
+        """,
+    )
+    assert impatient.succeed() == "gave up\n"
+    assert len(status_of(user)["clients"]) == 1
+    second = user.script("second.py", LONG, "0")
+    first.succeed()
+    second.succeed()
+
+
+def test_nodes_that_appear_later_join_a_running_client(user: User) -> None:
+    user.node("first", cpus=1)
+    program = user.script(
+        "joins.py",
+        """
+        import asyncio, dispycos
+
+        async def main():
+            async with dispycos.Client() as client:
+                print(len(await client.servers()), flush=True)
+                async with asyncio.timeout(10):
+                    while len(await client.servers()) < 3:
+                        await asyncio.sleep(0.01)
+                print(await (await client.rtask_at("second", int, 5)))
+
+        dispycos.run(main)
+        """,
+    )
+    program.wait_line("^1$")
+    user.node("second", cpus=2)
+    assert program.succeed() == "1\n5\n"
+
+
+def test_a_client_waits_at_a_scheduler_without_nodes_and_is_told_what_is_missing(user: User) -> None:
+    user.scheduler()
+    program = user.script("long.py", LONG, "0")
+    line = program.wait_line("dispycos node", 8)
+    assert line.stream == "err"
+    user.node("n", cpus=1)
+    program.wait_line("runs on", 5)
+    program.succeed()
+
+
+def test_a_node_finds_a_scheduler_named_by_peer_and_a_scheduler_a_node_named_by_node(user: User) -> None:
+    """Without the registry: each has a home of its own, and the secret copied."""
+    scheduler = user.scheduler()
+    with User() as other:
+        other.secret_file.parent.mkdir(parents=True)
+        other.secret_file.write_text(user.secret_file.read_text())
+        other.secret_file.chmod(0o600)
+        other.node("far", "--peer", f"127.0.0.1:{port_of(scheduler)}", cpus=1)
+        wait_until(
+            lambda: "far" in [n["name"] for s in status_of(user)["schedulers"] for n in s["nodes"]], 5, "it is there"
+        )
+        user.script("long.py", LONG, "0").succeed()
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+def test_cpus_is_the_number_of_servers(user: User) -> None:
+    node = user.node("one", cpus=1)
+    assert "1 server," in node.lines[0].text
+    assert len(user.script("long.py", LONG, "0").wait_line("runs on").text.split()) == 3
+
+
+NODES = """
+    import sys, dispycos
+
+    async def main():
+        async with dispycos.Client(nodes=eval(sys.argv[1])) as client:
+            names = {await (await client.rtask_at(s, named)) for s in await client.servers()}
+            print(len(await client.servers()), *sorted(names))
+
+    def named():
+        import os
+        return os.path.basename(os.path.dirname(os.getcwd()))
+
+    dispycos.run(main)
+"""
+
+
+def test_nodes_restricts_a_client_to_those(cluster: User) -> None:
+    for text, servers in (
+        ("['a']", 2),
+        ("[dispycos.DispycosNodeAllocate('b', cpus=1)]", 1),
+        ("[dispycos.DispycosNodeAllocate('a', cpus=0), dispycos.DispycosNodeAllocate('*')]", 2),
+        ("'127.0.0.1'", 4),
+    ):
+        program = cluster.script("nodes.py", NODES, text)
+        assert program.succeed().split()[0] == str(servers), (text, program.told())
+
+
+def test_a_second_node_of_a_host_gets_a_name_and_ports_of_its_own(user: User) -> None:
+    first = user.command("node", "--cpus", "1", "--daemon", "--tcp_ports", "0")
+    first.wait_line("port")
+    second = user.command("node", "--cpus", "1", "--daemon", "--tcp_ports", "0")
+    second.wait_line("port")
+    names = [node["name"] for node in status_of(user)["nodes"]]
+    assert len(set(names)) == 2 and names[1] == f"{names[0]}-2"
+
+
+def test_serve_1_ends_a_node_after_one_client(user: User) -> None:
+    node = user.node("once", "--serve", "1", cpus=1)
+    user.script("long.py", LONG, "0").succeed()
+    assert node.wait(5) == 0
+
+
+# --- kill -9 ------------------------------------------------------------------------------------------------
+
+
+def test_kill_9_of_a_client_leaves_none_of_its_private_processes(user: User) -> None:
+    program = user.script("long.py", LONG, "30")
+    program.wait_line("runs on")
+    assert len(user.processes()) >= 4
+    program.kill()
+    took = wait_until(lambda: not user.processes(), 2, "all private processes end")
+    print(f"all gone {took:.2f} s after the kill")
+
+
+def test_kill_9_of_a_node_is_heard_at_its_client(user: User) -> None:
+    node = user.node("dies", cpus=1)
+    script = user.script("long.py", LONG, "60")
+    script.wait_line("runs on")
+    servers = [process for process in user.processes() if process.pid not in (node.pid, script.pid)]
+    node.kill()
+    start = time.monotonic()
+    assert script.wait(20) == 1
+    print(f"the client heard after {time.monotonic() - start:.1f} s")
+    assert "TaskLost" in script.err and "dies" in script.err, script.told()
+    wait_until(lambda: not any(map(is_running, servers)), 2, "the node's servers end with it")
+
+
+def test_kill_9_of_a_private_process_is_heard_at_its_client(user: User) -> None:
+    script = user.script("long.py", LONG, "60")
+    script.wait_line("runs on")
+    private = next(p for p in psutil.Process(script.pid).children() if "private" in p.cmdline())
+    private.kill()
+    assert script.wait(10) == 1
+    assert "private scheduler" in script.err, script.told()
+    wait_until(lambda: not user.processes(), 2, "its servers end with it")

@@ -1,0 +1,448 @@
+"""Real sockets on loopback: links come up, bring messages in order, go down with a reason, and no edge is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import zmq
+
+from dispycos.transport.mailbox import CLOSED_MAX, DRAIN_MAX, Buffer, Mailbox, _Listener, events_of
+from dispycos.transport.security import Keys, Secret
+
+pytestmark = pytest.mark.timeout(30)
+
+OURS = Keys.from_secret(Secret(b"o" * 32, "test"))
+THEIRS = Keys.from_secret(Secret(b"t" * 32, "test"))
+ANY_PORT = "tcp://127.0.0.1:*"
+WAIT_S = 5.0
+
+
+class Up(NamedTuple):
+    link: int
+    dialled: bool
+    role: str | None
+
+
+class Down(NamedTuple):
+    link: int
+    reason: str
+    refused: bool
+
+
+class Owner:
+    """Writes down what the mailbox tells, and pumps when it says so."""
+
+    def __init__(self, keys: Keys | None) -> None:
+        self.mailbox = Mailbox(asyncio.get_running_loop(), self, keys)
+        self.ups: list[Up] = []
+        self.downs: list[Down] = []
+        self.messages: list[tuple[int, list[bytes]]] = []
+        self.strangers: list[tuple[str, str]] = []
+        self.changed = asyncio.Event()
+        self.on_each: Callable[[int, list[bytes]], None] = lambda link, frames: None
+        self.pumps = 0
+        self._soon = False
+
+    def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None:
+        self.ups.append(Up(link, dialled, role))
+        self.changed.set()
+
+    def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
+        self.downs.append(Down(link, reason, refused))
+        self.changed.set()
+
+    def on_message(self, link: int, frames: Sequence[Buffer]) -> None:
+        received = [bytes(frame) for frame in frames]
+        self.messages.append((link, received))
+        self.changed.set()
+        self.on_each(link, received)
+
+    def on_stranger(self, address: str, reason: str) -> None:
+        self.strangers.append((address, reason))
+        self.changed.set()
+
+    def turn(self) -> None:
+        self._soon = False
+        self.pumps += 1
+        self.mailbox.pump()
+        self.mailbox.after_sends()
+
+    def turn_soon(self) -> None:
+        if not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(lambda: self._soon and self.turn())
+
+    def send(self, link: int, *frames: bytes) -> bool:
+        sent = self.mailbox.send(link, frames)
+        self.turn_soon()
+        return sent
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+def play(scene: Callable[..., Awaitable[None]], *keys: Keys | None) -> None:
+    """Runs the scene with an owner for each of the keys, closed at its end."""
+
+    async def main() -> None:
+        owners = [Owner(key) for key in keys]
+        try:
+            async with asyncio.timeout(20):
+                await scene(*owners)
+        finally:
+            for owner in owners:
+                owner.mailbox.close()
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def linked(here: Owner, there: Owner, endpoint: str = ANY_PORT) -> AsyncIterator[tuple[int, int]]:
+    """`here` dials `there`; gives the link's number at both, after one message."""
+    endpoint = there.mailbox.listen(endpoint, role="node")
+    link = here.mailbox.dial(endpoint, role="client")
+    await here.until(lambda: here.ups)
+    here.send(link, b"hello")
+    await there.until(lambda: there.messages)
+    yield link, there.ups[0].link
+
+
+# --- up, there and back, down ---
+
+
+def test_a_dialled_link_comes_up_before_anything_is_said() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT, role="node"), role="client")
+        await here.until(lambda: here.ups)
+        assert here.ups == [Up(link, True, None)]
+        assert there.ups == []  # a ROUTER hears of a peer with its first message
+
+    play(scene, OURS, OURS)
+
+
+def test_messages_go_both_ways_frame_by_frame() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, back):
+            here.send(link, b"one", b"", b"three" * 1000)
+            await there.until(lambda: len(there.messages) == 2)
+            assert there.messages[1] == (back, [b"one", b"", b"three" * 1000])
+            there.send(back, b"answer")
+            there.send(back, b"a", b"b")
+            await here.until(lambda: len(here.messages) == 2)
+            assert here.messages == [(link, [b"answer"]), (link, [b"a", b"b"])]
+
+    play(scene, OURS, OURS)
+
+
+@pytest.mark.parametrize("role", ["client", "node", "scheduler", "viewer"])
+def test_a_peers_role_comes_from_its_key(role: str) -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT, role="scheduler"), role=role)
+        here.send(link, b"hello")
+        await there.until(lambda: there.messages)
+        assert [(up.dialled, up.role) for up in there.ups] == [(False, role)]
+
+    play(scene, OURS, OURS)
+
+
+def test_processes_of_this_host_meet_by_a_file_that_is_theirs_alone(tmp_path: Path) -> None:
+    path = tmp_path / "n.sock"
+
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there, f"ipc://{path}"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert there.ups[0].role is None  # who it is, it says itself: the user is the same
+
+    play(scene, None, OURS)
+    assert not path.exists()
+
+
+def test_a_link_that_breaks_is_told_with_a_reason() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, _):
+            there.mailbox.close()
+            await here.until(lambda: here.downs)
+            assert here.downs == [Down(link, "connection lost", False)]
+            assert not here.send(link, b"too late")
+
+    play(scene, OURS, OURS)
+
+
+def test_what_was_sent_before_the_break_arrives() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, back):
+            for number in range(500):
+                there.send(back, b"%d" % number)
+            there.mailbox.close()
+            await here.until(lambda: here.downs)
+            assert [frames for _, frames in here.messages] == [[b"%d" % number] for number in range(500)]
+            assert here.downs[0].link == link
+
+    play(scene, OURS, OURS)
+
+
+def test_where_nobody_listens_the_attempt_ends_with_a_reason() -> None:
+    async def scene(here: Owner) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            link = here.mailbox.dial(f"tcp://127.0.0.1:{probe.getsockname()[1]}", role="client")
+            await here.until(lambda: here.downs)
+        assert here.ups == []
+        assert [(down.link, down.refused) for down in here.downs] == [(link, False)]
+        assert here.downs[0].reason
+
+    play(scene, OURS)
+
+
+def test_a_member_of_another_cluster_is_refused_and_both_hear_why() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT, role="node"), role="client")
+        here.send(link, b"let me in")
+        await here.until(lambda: here.downs)
+        assert [(down.link, down.refused) for down in here.downs] == [(link, True)]
+        assert here.downs[0].reason
+        assert there.messages == [] and there.ups == []
+
+    play(scene, THEIRS, OURS)
+
+
+def test_a_knock_with_the_announced_key_is_heard_on_both_sides() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        endpoint = there.mailbox.listen(ANY_PORT, role="node")
+        here.mailbox.dial(endpoint, role="client", foreign_key=OURS.listener.public)
+        await here.until(lambda: here.downs)
+        assert here.downs[0].refused
+        await there.until(lambda: there.strangers)
+        assert there.strangers[0][0].startswith("127.0.0.1")
+
+    play(scene, THEIRS, OURS)
+
+
+def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        endpoint = there.mailbox.listen(ANY_PORT, role="node")
+        before = len(here.mailbox.descriptors())
+        with pytest.raises(zmq.ZMQError) as info:
+            here.mailbox.listen(endpoint, role="node")
+        assert info.value.errno == zmq.EADDRINUSE
+        assert len(here.mailbox.descriptors()) <= before + 1  # the ZAP handler stays
+        assert here.mailbox.listen(ANY_PORT, role="node") != endpoint
+
+    play(scene, OURS, OURS)
+
+
+# --- closing ---
+
+
+def test_a_closed_link_says_nothing_more() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, back):
+            there.mailbox.close_link(back)
+            here.send(link, b"are you there?")
+            marker = here.mailbox.dial(there.mailbox._listeners[0].endpoint, role="client")
+            here.send(marker, b"marker")
+            await there.until(lambda: len(there.messages) == 2)
+            assert there.messages[1][1] == [b"marker"]
+            assert len(there.ups) == 2 and there.downs == []
+            assert not there.send(back, b"no")
+
+    play(scene, OURS, OURS)
+
+
+def test_a_farewell_just_before_the_close_arrives() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, _):
+            here.send(link, b"bye")
+            here.mailbox.close_link(link)
+            await there.until(lambda: len(there.messages) == 2)
+            assert there.messages[1][1] == [b"bye"]
+            assert here.downs == []  # who closes need not be told
+
+    play(scene, OURS, OURS)
+
+
+def test_closing_a_link_twice_or_an_unknown_one_is_nothing() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, back):
+            for _ in range(2):
+                here.mailbox.close_link(link)
+                there.mailbox.close_link(back)
+            here.mailbox.close_link(4711)
+
+    play(scene, OURS, OURS)
+
+
+def test_links_are_numbered_once() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        endpoint = there.mailbox.listen(ANY_PORT, role="node")
+        numbers = []
+        for _ in range(5):
+            numbers.append(here.mailbox.dial(endpoint, role="client"))
+            here.mailbox.close_link(numbers[-1])
+        assert numbers == sorted(set(numbers))
+
+    play(scene, OURS, OURS)
+
+
+def test_a_closed_mailbox_leaves_no_descriptor_behind() -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there):
+            pass
+
+    play(scene, OURS, OURS)  # what is made once per process
+    before = open_files()
+    for _ in range(3):
+        play(scene, OURS, OURS)
+    assert open_files() <= before
+
+
+def test_a_listener_remembers_a_bounded_number_of_closed_links() -> None:
+    listener = _Listener(None, "", False)  # type: ignore[arg-type]
+    for number in range(CLOSED_MAX + 10):
+        listener.close(b"%d" % number)
+    assert len(listener.closed) == CLOSED_MAX
+    assert b"9" not in listener.closed and b"%d" % (CLOSED_MAX + 9) in listener.closed
+
+
+# --- edges ---
+
+
+def test_more_messages_than_one_turn_reads_all_come_in_order() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, _):
+            count = 5 * DRAIN_MAX + 3
+            for number in range(count):
+                here.mailbox.send(link, [b"%d" % number])
+            here.turn_soon()
+            await there.until(lambda: len(there.messages) == count + 1)
+            assert [frames for _, frames in there.messages[1:]] == [[b"%d" % number] for number in range(count)]
+
+    play(scene, OURS, OURS)
+
+
+def test_one_peer_that_floods_does_not_hold_up_the_others() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (loud, _):
+            other = there.mailbox.listen(ANY_PORT, role="node")
+            quiet = here.mailbox.dial(other, role="client")
+            here.send(quiet, b"hello")
+            await there.until(lambda: len(there.messages) == 2)
+            for number in range(20 * DRAIN_MAX):
+                here.mailbox.send(loud, [b"%d" % number])
+            here.mailbox.send(quiet, [b"me too"])
+            await asyncio.to_thread(_until_readable, there, 2)
+            at: list[int] = []
+            there.on_each = lambda link, frames: at.append(len(there.messages)) if frames == [b"me too"] else None
+            there.mailbox.look_at_all()  # the other thread took the edges
+            there.turn_soon()
+            await there.until(lambda: at)
+            assert at[0] <= 2 + 2 * DRAIN_MAX + 1
+
+    play(scene, OURS, OURS)
+
+
+def _until_readable(owner: Owner, sockets: int) -> None:
+    """Both listeners have something; the loop is not looking meanwhile."""
+    deadline = 200
+    while deadline and sum(bool(events_of(x.socket) & zmq.POLLIN) for x in owner.mailbox._listeners) < sockets:
+        deadline -= 1
+        zmq.select([], [], [], 0.01)
+    assert deadline
+
+
+def test_a_message_that_comes_while_we_send_is_read_without_another_edge() -> None:
+    """libzmq's FD is edge-triggered, and a send takes the edge: whoever does not look again waits for ever."""
+    rounds = 300
+
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, back):
+            for number in range(rounds):
+                there.mailbox.send(back, [b"ping %d" % number])
+                here.mailbox.send(link, [b"pong %d" % number])  # takes here's edge, if it came already
+                if number % 3:
+                    await asyncio.sleep(0)
+                here.mailbox.after_sends()
+                there.mailbox.after_sends()
+            await here.until(lambda: len(here.messages) == rounds)
+            await there.until(lambda: len(there.messages) == rounds + 1)
+
+    play(scene, OURS, OURS)
+
+
+def test_looking_at_all_finds_what_another_thread_left() -> None:
+    """The relief thread's polls take edges; whoever takes over looks at every socket."""
+
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, back):
+            loop = asyncio.get_running_loop()
+            for descriptor in here.mailbox.descriptors():
+                loop.remove_reader(descriptor)  # as if the edge were gone
+            there.send(back, b"unheard")
+            await asyncio.to_thread(_until_has_message, here, link)
+            assert here.messages == []
+            here.mailbox.look_at_all()
+            here.mailbox.pump()
+            assert here.messages == [(link, [b"unheard"])]
+
+    play(scene, OURS, OURS)
+
+
+def _until_has_message(owner: Owner, link: int) -> None:
+    socket_ = owner.mailbox._dialled[link].socket
+    for _ in range(500):
+        if events_of(socket_) & zmq.POLLIN:
+            return
+        zmq.select([], [], [], 0.01)
+    raise AssertionError("nothing came")
+
+
+def test_the_owner_may_close_a_link_in_the_middle_of_its_messages() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, back):
+            for number in range(10):
+                there.mailbox.send(back, [b"%d" % number])
+            there.turn_soon()
+            await asyncio.to_thread(_until_has_message, here, link)
+            here.on_each = lambda of, frames: here.mailbox.close_link(of) if frames == [b"3"] else None
+            here.mailbox.look_at_all()  # the other thread took the edge
+            here.turn_soon()
+            await here.until(lambda: len(here.messages) >= 4)
+            here.mailbox.look_at_all()
+            here.mailbox.pump()
+            assert [frames for _, frames in here.messages] == [[b"0"], [b"1"], [b"2"], [b"3"]]
+
+    play(scene, OURS, OURS)
+
+
+def test_a_listeners_owner_may_close_a_link_in_the_middle_of_its_messages() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        async with linked(here, there) as (link, _):
+            there.on_each = lambda of, frames: there.mailbox.close_link(of) if frames == [b"3"] else None
+            for number in range(10):
+                here.mailbox.send(link, [b"%d" % number])
+            here.turn_soon()
+            await there.until(lambda: len(there.messages) >= 5)
+            marker = here.mailbox.dial(there.mailbox._listeners[0].endpoint, role="client")
+            here.send(marker, b"marker")
+            await there.until(lambda: there.messages[-1][1] == [b"marker"])
+            assert [frames for _, frames in there.messages] == [
+                [b"hello"],
+                *([b"%d" % number] for number in range(4)),
+                [b"marker"],
+            ]
+
+    play(scene, OURS, OURS)

@@ -1,0 +1,206 @@
+"""How values become payloads and back, what may be a component, and what servers get when they ask the client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dispycos.actors.parcels import (
+    ClientParcels,
+    Components,
+    FileComponent,
+    as_payload,
+    dumps_call,
+    dumps_value,
+    loads_plain,
+)
+from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MissingCode, NotPicklable
+from dispycos.errors import RemoteError
+
+SOURCE = """
+FACTOR = 3
+
+def scale(x):
+    return FACTOR * x
+
+class Shape:
+    sides = 4
+"""
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
+    """A script as __main__, and its folder as the current one."""
+    script = tmp_path / "script.py"
+    script.write_text(SOURCE)
+    module = types.ModuleType("__main__")
+    module.__file__ = str(script)
+    exec(compile(SOURCE, str(script), "exec"), vars(module))
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    monkeypatch.chdir(tmp_path)
+    yield module
+
+
+def components_of(parcels: ClientParcels) -> Components:
+    error, answer = parcels.answer(None)
+    assert error == ""
+    assert isinstance(answer, bytes)
+    return msgspec.msgpack.decode(answer, type=Components)
+
+
+def names_in(bundle: CodeBundle | None) -> set[str]:
+    assert bundle is not None
+    return {name for statement in bundle.statements for name in statement.names} | {v.name for v in bundle.values}
+
+
+# --- values ---
+
+
+@pytest.mark.parametrize("value", [None, 1, "text", [1, {"a": (2,)}], b"x" * 100_000])
+def test_a_value_comes_out_as_it_went_in(value: Any) -> None:
+    payload = dumps_value(value, "the value")
+    assert isinstance(payload, bytes)
+    assert loads_plain(payload) == value
+
+
+def test_large_buffers_travel_beside_the_stream() -> None:
+    data = bytearray(b"x" * 100_000)
+    payload = dumps_value({"data": pickle.PickleBuffer(data)}, "the value")
+    assert isinstance(payload, list) and len(payload) == 2
+    assert isinstance(payload[0], bytes) and len(payload[0]) < 1000
+    assert isinstance(payload[1], memoryview) and payload[1].obj is data  # not copied
+    assert bytes(loads_plain(payload)["data"]) == bytes(data)
+
+
+def test_a_call_is_a_function_and_its_arguments() -> None:
+    assert loads_plain(dumps_call(os.path.join, ("a", "b"), {"c": 1})) == (os.path.join, ("a", "b"), {"c": 1})
+
+
+def test_nothing_is_an_empty_payload() -> None:
+    assert as_payload(None) == b""
+    assert as_payload([b"a"]) == [b"a"]
+
+
+def test_a_message_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(NotPicklable, match="the message to anna.*generator"):
+        dumps_value({"x": (n for n in ())}, "the message to anna")
+
+
+def test_an_argument_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(NotPicklable, match="argument 2.*of join"):
+        dumps_call(os.path.join, ("a", (n for n in ())), {})
+
+
+# --- components ---
+
+
+def test_without_components_a_server_gets_none(main: types.ModuleType) -> None:
+    assert components_of(ClientParcels()) == Components(None, [])
+
+
+def test_functions_and_classes_of_the_script_are_sent_with_what_they_use(main: types.ModuleType) -> None:
+    given = components_of(ClientParcels([main.scale, main.Shape]))
+    assert names_in(given.bundle) == {"scale", "Shape", "FACTOR"}
+    assert given.files == []
+
+
+def test_a_module_beside_the_script_is_sent(main: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside_the_script.py").write_text("def help():\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import beside_the_script  # type: ignore[import-not-found]
+
+    try:
+        bundle = components_of(ClientParcels([beside_the_script])).bundle
+        assert bundle is not None
+        assert [module.name for module in bundle.modules] == ["beside_the_script"]
+    finally:
+        del sys.modules["beside_the_script"]
+
+
+def test_files_are_sent_under_their_names(main: types.ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "table.csv").write_bytes(b"1,2\n")
+    (tmp_path / "other.bin").write_bytes(b"\0")
+    given = components_of(ClientParcels(["data/table.csv", tmp_path / "other.bin"]))
+    assert given == Components(None, [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")])
+
+
+def test_one_component_needs_no_list(main: types.ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("1")
+    assert components_of(ClientParcels("one.txt")).files == [FileComponent("one.txt", b"1")]
+    assert names_in(components_of(ClientParcels(main.scale)).bundle) == {"scale", "FACTOR"}
+
+
+def test_a_file_that_is_not_there_is_said_at_once(main: types.ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"components\[1\]: no such file: missing.csv \(in {tmp_path}\)"):
+        ClientParcels([main.scale, "missing.csv"])
+
+
+def test_a_folder_is_no_file(main: types.ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match="folder"):
+        ClientParcels(["folder"])
+
+
+@pytest.mark.parametrize(("component", "kind"), [(5, "int"), (None, "NoneType"), (object(), "object")])
+def test_what_cannot_be_a_component_is_named(main: types.ModuleType, component: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=rf"components\[0\] must be .* not {kind}"):
+        ClientParcels([component])
+
+
+# --- answers to servers ---
+
+
+def test_a_server_gets_the_names_it_asks_for(main: types.ModuleType) -> None:
+    request = msgspec.msgpack.encode(CodeRequest(number=5, names=["Shape"]))
+    error, answer = ClientParcels().answer(request)
+    assert error == "" and isinstance(answer, bytes)
+    bundle = msgspec.msgpack.decode(answer, type=CodeBundle)
+    assert bundle.answers == 5
+    assert names_in(bundle) == {"Shape"}
+
+
+def test_a_request_may_come_as_a_frame(main: types.ModuleType) -> None:
+    request = msgspec.msgpack.encode(CodeRequest(names=["scale"]))
+    assert ClientParcels().answer([memoryview(request)])[0] == ""
+    assert ClientParcels().answer(memoryview(request))[0] == ""
+
+
+@pytest.mark.parametrize("request_", [b"", b"\xc1", b"garbage", msgspec.msgpack.encode({"names": 5})])
+def test_a_request_that_is_none_gets_words(main: types.ModuleType, request_: bytes) -> None:
+    error, answer = ClientParcels().answer(request_)
+    assert error and answer is None
+
+
+def test_a_file_that_vanished_is_told_to_the_server(main: types.ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "brief.txt").write_text("1")
+    parcels = ClientParcels(["brief.txt"])
+    (tmp_path / "brief.txt").unlink()
+    error, answer = parcels.answer(None)
+    assert error.startswith("FileNotFoundError") and answer is None
+
+
+def test_the_version_grows_when_a_name_that_was_sent_is_bound_anew(main: types.ModuleType) -> None:
+    parcels = ClientParcels([main.scale])
+    components_of(parcels)
+    before = parcels.version()
+    assert parcels.version() == before
+    vars(main)["FACTOR"] = 5
+    assert parcels.version() == before + 1
+
+
+def test_a_client_is_never_behind_and_fetches_from_nobody(main: types.ModuleType) -> None:
+    parcels = ClientParcels()
+    assert not parcels.is_behind(1 << 40)
+    asyncio.run(parcels.catch_up(1 << 40))
+    with pytest.raises(RemoteError, match="not here"):
+        asyncio.run(parcels.fetch(MissingCode(CodeRequest(names=["Shape"]))))
