@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import sys
+import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -58,6 +59,7 @@ from .task import Location, MonitorStatus, Task
 log = logging.getLogger("dispycos")
 
 MAP_AHEAD = 4096  # tasks of one map() that are in flight
+UNREAD_TOLD = 10  # tracebacks that are printed at close()
 SCHEDULER_GONE_AFTER = 10.0  # seconds without a link until its tasks are given up
 
 
@@ -465,6 +467,7 @@ class Seat:
                 await self._private.close()
             if self._gone is not None:
                 self._gone.cancel()
+            self._tell_unread()
             self.runtime.remove(CLIENT, self)
             self.host.records = None
             await self.host.home.leave()
@@ -556,6 +559,23 @@ class Seat:
             self.ledger.terminate(record)
         self.runtime.turn_soon()
 
+    def looked_at(self, record: Record) -> None:
+        self.ledger.unread.pop(record.task.number, None)
+
+    def _tell_unread(self) -> None:
+        """Errors of tasks that nobody awaited: they must not go unheard."""
+        unread = list(self.ledger.unread.values())
+        self.ledger.unread.clear()
+        for record in unread[:UNREAD_TOLD]:
+            try:
+                unpack_outcome(self.parcels, record.outcome, record.text, True, record.payload, record.function)
+            except BaseException as error:  # what the user's task raised, of whatever kind
+                trace = "".join(traceback.format_exception(error.__cause__ or error)).strip()
+                place = record.location
+                print_output(messages.Output(f"{record.function} at {place}", 2, f"nobody awaited this error:\n{trace}"))
+        if len(unread) > UNREAD_TOLD:
+            self.say(f"{len(unread) - UNREAD_TOLD} more tasks raised, and nobody awaited them", "warning")
+
     # --- runtime.Role ---
 
     def on_event(self, event: Event, now: float) -> None:
@@ -624,6 +644,7 @@ class Seat:
             self.host.settle_record(record)
         status_task = self.client.status_task
         if status_task is not None:
+            self.looked_at(record)
             handle = Task._make(
                 self.host, Address(record.task.owner, record.task.number), record.function, record
             )

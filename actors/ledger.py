@@ -28,6 +28,7 @@ CALL_MAX = (
 )  # bytes of a call that travels through the scheduler; larger ones are fetched by the server
 PATIENCE = 3.0  # seconds of waiting until it is said what for
 HANDED_PER_DRAIN = 512  # Submits in one go, so that the client's loop stays responsive
+UNREAD_MAX = 1000  # errors that nobody has looked at; those beyond are not told at the end
 ACKS_MAX = 1024  # outcomes confirmed in one message
 
 
@@ -207,6 +208,7 @@ class Ledger:
         self.servers: dict[int, tuple[Spot, str]] = {}
         self.records: dict[int, Record] = {}
         self.wants_news = False
+        self.unread: dict[int, Record] = {}  # tasks that raised, and nobody has looked at it
         self.queued: messages.Queued | None = None
         self._backlog: deque[Record] = deque()
         self._waiting = 0  # those in the backlog that have not ended
@@ -378,6 +380,8 @@ class Ledger:
                 )
             )
         record.watchers = None
+        if outcome == OutcomeKind.RAISED and len(self.unread) < UNREAD_MAX:
+            self.unread[record.task.number] = record
         self._effects.append(Resolve(record))
 
     def _turn_away(self, envelope: Envelope) -> None:

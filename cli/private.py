@@ -79,7 +79,7 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
                 endpoints = [tcp_endpoint(address, found.port) for address in found.addresses]
                 say(use="scheduler", name=found.name, endpoints=endpoints)
             else:
-                if not survey.nodes and not settings.node:
+                if not survey.usable() and not settings.node:
                     body = start_node(process, settings, template)
                 await process.announce(multicast=False)
                 broker.machine.hold_settling(False)
@@ -107,6 +107,11 @@ class Survey:
         elif found.role == "node":
             self.nodes.append(found)
             self.process.reach(found)
+
+    def usable(self) -> list[Presence]:
+        """Those that run the same Python minor version: code of another crashes the interpreter."""
+        about = self.process.runtime.router.about
+        return [node for node in self.nodes if (found := about(node.epoch)) is None or found.python == sys.version_info[:2]]
 
     async def look(self) -> None:
         """The registry at once; mDNS for 0.3 s, and then until every node found is connected, at most 1 s more."""

@@ -435,6 +435,11 @@ class Router:
         """Those with whom something is unconfirmed, unsent or unanswered."""
         return [epoch for epoch, peer in self._peers.items() if peer.session.is_busy()]
 
+    def about(self, epoch: int) -> About | None:
+        """What a neighbour told of itself."""
+        link = self._topology.direct(epoch)
+        return link.about if link is not None else None
+
     def neighbours(self) -> list[int]:
         """Those to whom a direct link is ready."""
         return [link.epoch for link in self._topology if link.is_ready]

@@ -61,6 +61,7 @@ class Records(Protocol):
 
     def record(self, number: int) -> Record | None: ...
     def terminate(self, record: Record) -> None: ...
+    def looked_at(self, record: Record) -> None: ...
 
 
 class Call(NamedTuple):
@@ -572,6 +573,8 @@ class TaskHost:
         assert future is not None
         if future.done():
             return
+        if self.records is not None:
+            self.records.looked_at(record)
         try:
             value = self._loads_outcome(
                 record.outcome, record.text, record.started, record.payload, record.function

@@ -323,7 +323,8 @@ class Mailbox:
 
     def _read_rest(self, dialled: _Dialled) -> None:
         """What had arrived before the connection broke is still good."""
-        self._read_dialled(dialled)
+        while dialled.link in self._dialled and events_of(dialled.socket) & zmq.POLLIN:
+            self._read_dialled(dialled)
 
     def _went_up(self, dialled: _Dialled) -> None:
         dialled.up = True

@@ -269,7 +269,9 @@ def socket_options(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
     socket.setsockopt(zmq.HEARTBEAT_TTL, 3000)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, 2000)
-    socket.setsockopt(zmq.RECONNECT_IVL, -1)  # we do: libzmq never tries again after a refusal
+    # We reconnect ourselves, since libzmq never tries again after a refusal. Not -1 for never: at a disconnect that
+    # throws away what had arrived.
+    socket.setsockopt(zmq.RECONNECT_IVL, 2**31 - 1)
     socket.setsockopt(zmq.IPV6, 1)
     if socket.type == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)

@@ -24,7 +24,6 @@ from .network import World, about
 
 CODEC: Final[Codec[Any]] = Codec(messages.Word)
 LATENCY_S: Final = 0.001  # from a reason to have a turn until the turn, at most
-CRASH: Final = "crash"
 
 
 class Universe(World):
@@ -33,7 +32,7 @@ class Universe(World):
     def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
         super().__init__(seed)
         self.diary: list[str] | None = [] if keeps_diary else None
-        self.pids = 1000
+        self.cables: list[Cable] = []
         self.names: dict[int, str] = {}  # of epochs
 
     def note(self, text: str) -> None:
@@ -272,6 +271,7 @@ class Process:
             self._dial_again()
             return
         cable = Cable(self.world, self, target, self._delay())
+        self.world.cables.append(cable)
         end = cable.ends[0]
         self._take_link(end)
         self.router.link_up(end.number, self.world.now, dialled=True, uplink=True)
@@ -349,7 +349,9 @@ class Process:
                 continue
             if not end.number:
                 self._take_link(end)
-                self.router.link_up(end.number, now, dialled=False, role=end.other.owner.role)
+                role = end.other.owner.role
+                proven = None if role == "server" else role  # ipc proves none
+                self.router.link_up(end.number, now, dialled=False, role=proven)
             self.router.receive(end.number, frames, now)
 
     def _settle(self, now: float) -> None:

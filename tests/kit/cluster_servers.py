@@ -1,0 +1,261 @@
+"""A server process of the simulated cluster: the real machine, and tasks that take virtual time.
+
+Kept in step with actors/host/run_server.py. While a step runs, turns go on (the relief thread) and nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from dispycos.actors.server import Interrupt, Server, Stop, Work
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of
+from dispycos.protocol.messages import Run, Spot, TaskId
+from dispycos.protocol.status import OutcomeKind
+from dispycos.router import Event
+from dispycos.session import PeerReset
+
+from .cluster_runtime import Process, Universe
+from .cluster_tasks import Book, Cell, Host, Loop, Plan, decode
+
+FAREWELL_S: Final = 2.0
+FETCH_S: Final = 60.0
+INTERRUPTED_S: Final = 0.001  # from a KeyboardInterrupt to the end of a step
+
+
+class Actor(Cell):
+    """A task on a server."""
+
+    run: Run
+    plan: Plan
+    is_open = False  # its first step has begun
+    in_last = False
+    napping = False
+
+
+class ServerProcess(Host):
+    role = "server"
+    keeps_uplink = False
+
+    def __init__(
+        self, world: Universe, book: Book, node: Process, order: Any, pid: int, on_exit: Callable[[ServerProcess, str], None]
+    ) -> None:
+        super().__init__(world, f"{order.name}#{pid}")
+        self.book = book
+        self.uplink = node
+        self.node = Address(node.epoch, NODE)
+        self.order = order
+        self.pid = pid
+        self.progress: TaskId | None = None  # survives the process
+        self._report_exit = on_exit
+
+    def boot(self) -> None:
+        order = self.order
+        spot = Spot("10.0.0.1", order.port, self.epoch, order.name)
+        self.machine = Server(Address(self.epoch, SERVER), self.node, spot)
+        self.loop = Loop(self)
+        self.cells: dict[TaskId, Actor] = {}
+        self._stopping = False
+        self._quiet_until = 0.0
+        self.attach(SERVER, self)
+
+    def start(self) -> None:
+        super().start()
+        self.later(FETCH_S, self._no_components)
+        self._components = self.expect(self.order.client, self._got_components)
+        wanted = Envelope(Address(self.order.client, CLIENT), Address(self.epoch, 5), messages.CodeWanted(), self._components)
+        self.send(wanted)
+
+    def _no_components(self) -> None:
+        if self._components in self.calls:
+            self.exit("exit code 1")
+
+    def _got_components(self, answer: Envelope | None) -> None:
+        if answer is None or answer.message.error:
+            self.exit("exit code 1")
+            return
+        ready = messages.ServerReady(self.order.number, self.pid)
+        self.send(Envelope(self.node, self.machine.address, ready))
+
+    # --- the end
+
+    def uplink_lost(self) -> None:
+        if self.is_alive and not self._stopping:
+            self.exit("exit code 1")
+
+    def exit(self, text: str) -> None:
+        if self.is_alive:
+            self.die()
+            self._report_exit(self, text)
+
+    def on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, PeerReset):
+            self.peer_gone(event.epoch, event.unconfirmed)
+
+    def carry_out(self, effect: object, now: float) -> None:
+        if isinstance(effect, Work):
+            self.defer(partial(self.loop.call, self.work))
+        elif isinstance(effect, Interrupt):
+            cell = self.cells.get(effect.task)
+            if cell is not None:
+                self.interrupt(cell)
+        else:
+            assert isinstance(effect, Stop), effect
+            self.defer(partial(self.loop.call, self._stop))
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._quiet_until = self.world.now + FAREWELL_S
+            self._leave_when_quiet()
+
+    def _leave_when_quiet(self) -> None:
+        if self.router.is_quiet or self.world.now >= self._quiet_until:
+            self.push()
+            self.exit("exited")
+        else:
+            self.later(0.01, self._leave_when_quiet)
+
+    # --- tasks
+
+    def work(self) -> None:
+        while self.loop.stepping is None and self.is_alive:
+            envelope = self.machine.take()
+            if envelope is None:
+                return
+            self._take(envelope)
+        if self.loop.stepping is not None:
+            self.defer(partial(self.loop.call, self.work))
+
+    def _take(self, envelope: Envelope) -> None:
+        run: Run = envelope.message
+        plan = self.book.plans[run.task]
+        cell = Actor(self, plan.number, Address(self.epoch, self.take_number()))
+        cell.run, cell.plan = run, plan
+        self.attach_inbox(cell.address.actor, cell.on_envelope)
+        self.cells[run.task] = cell
+        if not run.io:
+            self.progress = run.task
+        if self.machine.begin(run, cell.address.actor, self.world.now):
+            self.push()
+        if run.fetch:
+            self._fetch(cell)
+        else:
+            self._open(cell, envelope.payload)
+
+    def _fetch(self, cell: Actor) -> None:
+        task = cell.run.task
+        correlation = self.expect(task.owner, partial(self._fetched, cell))
+        to = Address(task.owner, CLIENT)
+        self.send(Envelope(to, Address(self.epoch, 5), messages.CallWanted(task), correlation))
+
+    def _fetched(self, cell: Actor, answer: Envelope | None) -> None:
+        if cell.ended:
+            return
+        if answer is None or answer.message.error:
+            self.loop.call(partial(self._finish, cell, OutcomeKind.RAISED, b"no call"))
+        else:
+            self.loop.call(partial(self._open, cell, answer.payload))
+
+    def _open(self, cell: Actor, payload: Payload) -> None:
+        """The first step, until it has to wait."""
+        task = cell.run.task
+        if tuple(decode(buffers_of(payload)[0])) != (cell.plan.number, *task):
+            self.world.wrong(f"{self.name} got another call for {task}")
+        if cell.stopping:
+            self._finish(cell, OutcomeKind.TERMINATED)
+            return
+        self.note(f"starts task {task.number} ({cell.plan.function})")
+        self.book.started(task, self)
+        cell.is_open = True
+        self._say(cell, first=True)
+        self._step(cell, cell.plan.first, self._first_done)
+
+    def _step(self, cell: Actor, seconds: float, then: Callable[[Actor], None]) -> None:
+        if seconds <= 0:
+            then(cell)
+            return
+        self.loop.stepping = cell
+
+        def over() -> None:
+            if self.loop.stepping is cell:
+                self.loop.stepping = None
+                then(cell)
+                if self.loop.stepping is None:
+                    self.loop.release()
+
+        self.later(seconds, over)
+
+    def _first_done(self, cell: Actor) -> None:
+        if self._is_interrupted(cell):
+            return
+        if not cell.plan.suspends:
+            self._end(cell)
+            return
+        self.machine.suspended(cell.run.task)
+        self.turn_soon()
+        cell.on_message = partial(self.loop.call, partial(self._look, cell))
+        cell.napping = cell.plan.nap > 0
+        if cell.napping:
+            self.later(cell.plan.nap, partial(self.loop.call, partial(self._awake, cell)))
+        self._look(cell)
+
+    def _awake(self, cell: Actor) -> None:
+        cell.napping = False
+        self._look(cell)
+
+    def _look(self, cell: Actor) -> None:
+        """Is all there that it waits for?"""
+        if not cell.ended and not cell.in_last and not cell.napping and cell.heard >= cell.plan.expects:
+            cell.in_last = True
+            self._say(cell, first=False)
+            self._step(cell, cell.plan.last, self._last_done)
+
+    def _last_done(self, cell: Actor) -> None:
+        if not self._is_interrupted(cell):
+            self._end(cell)
+
+    def _say(self, cell: Actor, *, first: bool) -> None:
+        for words in cell.plan.words:
+            half = words.count // 2 if cell.plan.suspends else words.count
+            for _ in range(half if first else words.count - half):
+                self.tell(cell, words.direct or words.home, words.target)
+
+    def interrupt(self, cell: Actor) -> None:
+        cell.stopping = True
+        if cell.plan.deaf or not cell.is_open:
+            return
+        if self.loop.stepping is cell:
+            self.later(INTERRUPTED_S, partial(self._cut_short, cell))
+        else:
+            self.later(0.0, partial(self.loop.call, partial(self._finish, cell, OutcomeKind.TERMINATED)))
+
+    def _cut_short(self, cell: Actor) -> None:
+        if self.loop.stepping is cell:
+            self.loop.stepping = None
+            self._finish(cell, OutcomeKind.TERMINATED)
+            if self.loop.stepping is None:
+                self.loop.release()
+
+    def _is_interrupted(self, cell: Actor) -> bool:
+        if cell.stopping and not cell.plan.deaf:
+            self._finish(cell, OutcomeKind.TERMINATED)
+            return True
+        return False
+
+    def _end(self, cell: Actor) -> None:
+        self._finish(cell, cell.plan.kind, cell.plan.value())
+
+    def _finish(self, cell: Actor, kind: OutcomeKind, payload: Payload = None) -> None:
+        if cell.ended:
+            return
+        task = cell.run.task
+        self.note(f"ends task {task.number}: {kind.name}")
+        del self.cells[task]
+        self.book.ended(task, kind)
+        self.machine.end(task, kind, payload, "", self.world.now)
+        self.end_cell(cell)
+        self.turn_soon()
