@@ -81,6 +81,7 @@ class Dialler:
             self._runtime.drop_link(other, "another address answered first")
         self._tried.clear()
         self.link, self.epoch = link, epoch
+        self.refusal = ""
         self._backoff = BACKOFF_FIRST
         if self._silence is not None:
             self._silence.cancel()
@@ -93,13 +94,15 @@ class Dialler:
             return
         if refused:
             self.refusal = reason
-            if not self.ready.done():
-                self.ready.set_exception(Refused(reason))
-                self.ready.exception()  # looked at: whoever awaits it still gets it
         if link == self.link:
             self.link = 0
             self.on_lost(reason)
-        if self._keep and not self.link and not self._tried and not refused:
+        if self.link or self._tried:
+            return  # another address may answer
+        if self.refusal and not self.ready.done():
+            self.ready.set_exception(Refused(self.refusal))
+            self.ready.exception()  # looked at: whoever awaits it still gets it
+        if self._keep and not self.refusal:
             self._retry = self._runtime.loop.call_later(self._backoff * random.uniform(0.7, 1.3), self._try)
             self._backoff = min(2 * self._backoff, BACKOFF_MAX)
 
