@@ -251,9 +251,7 @@ class Ledger:
         if self._patience is not None and self._patience <= now:
             self._patience = None
             if self.queued is not None and self.lease is None:
-                self._say(
-                    f"waiting for the cluster: {self.queued.holder} has it, place {self.queued.position} in the queue"
-                )
+                self._say_queued(self.queued)
 
     def drain(self) -> list[object]:
         self._hand_over()
@@ -432,6 +430,8 @@ class Ledger:
 
     def on_queued(self, envelope: Envelope, now: float) -> None:
         self.queued = envelope.message
+        if self._patience is None:
+            self._say_queued(envelope.message)
 
     def on_granted(self, envelope: Envelope, now: float) -> None:
         self.lease = envelope.message.lease
@@ -483,6 +483,9 @@ class Ledger:
         self._effects.append(Freed(envelope.message.reason))
         if self.wants_news:
             self._effects.append(News(Status.ClientClosed, None))
+
+    def _say_queued(self, queued: messages.Queued) -> None:
+        self._say(f"waiting for the cluster: {queued.holder} has it; place {queued.position} in the queue", "warning")
 
     # --- small ---
 

@@ -66,6 +66,7 @@ class Server:
         self.spot = spot
         self.running: dict[TaskId, Running] = {}
         self.closing = False
+        self._reason = ""
         self._cpu: deque[Envelope] = deque()
         self._io: deque[Envelope] = deque()
         self._cpu_task: TaskId | None = None
@@ -125,6 +126,7 @@ class Server:
 
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
         self.closing = True
+        self._reason = envelope.message.reason
         for queue in (self._cpu, self._io):
             while queue:
                 self._cancel(queue.popleft().message)
@@ -171,6 +173,8 @@ class Server:
         """The task has its outcome: a copy to the node first, then to the client, after all that the task sent there."""
         running = self.running.pop(task)
         run = running.run
+        if outcome == OutcomeKind.TERMINATED and self._reason:
+            text = f"{run.function} was terminated: {self._reason}"
         if self._cpu_task == task:
             self._cpu_task = None
         seconds = now - running.began

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from dispycos.links import LinkLost, LinkReady
 from dispycos.router import Event
 from dispycos.runtime import Runtime
@@ -10,11 +13,19 @@ from dispycos.session import PeerReset
 from .scheduler import Scheduler
 
 
-class Broker:
-    """runtime.Role of a scheduler."""
+LOOKS = 3  # at a process whose link was lost: is it dead?
+LOOK_S = 0.3
 
-    def __init__(self, runtime: Runtime, scheduler: Scheduler) -> None:
+
+class Broker:
+    """runtime.Role of a scheduler.
+
+    `is_dead(epoch)` knows of processes of this host that ended without a word; of others only silence tells.
+    """
+
+    def __init__(self, runtime: Runtime, scheduler: Scheduler, is_dead: Callable[[int], bool]) -> None:
         self.runtime = runtime
+        self._is_dead = is_dead
         self.machine = scheduler
         runtime.attach(scheduler.address.actor, self)
 
@@ -23,8 +34,19 @@ class Broker:
             self.machine.peer_up(event.epoch, event.about, now)
         elif isinstance(event, LinkLost):
             self.machine.peer_lost(event.epoch, now)
+            self.runtime.defer(partial(self._look_at, event.epoch, LOOKS))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+
+    def _look_at(self, epoch: int, looks: int) -> None:
+        if self.runtime.is_linked(epoch):
+            return
+        if self._is_dead(epoch):
+            with self.runtime.lock:
+                self.machine.peer_reset(epoch, [], self.runtime.clock())
+            self.runtime.turn_soon()
+        elif looks > 1:
+            self.runtime.loop.call_later(LOOK_S, self._look_at, epoch, looks - 1)
 
     def carry_out(self, effect: object, now: float) -> None:
         raise TypeError(f"no such effect: {effect!r}")

@@ -318,7 +318,10 @@ class Leasing:
             del self.registry.servers[spot.epoch]
             self.dispatch.server_gone(server, message.death)
             self.out.tell(
-                site.client, ServerNews(Status.ServerClosed, spot, site.node.info.name, message.death)
+                site.client,
+                ServerNews(
+                    Status.ServerClosed, spot, site.node.info.name, "" if message.expected else message.death
+                ),
             )
             self._tell_servers([spot.epoch])
         elif not message.restarting:
@@ -346,7 +349,7 @@ class Leasing:
         self.dispatch.drop_site(site, kind, f"{node.title} {why}")
         for server in site.servers.values():
             del self.registry.servers[server.spot.epoch]
-            news = ServerNews(Status.ServerClosed, server.spot, node.info.name, f"{node.title} {why}")
+            news = ServerNews(Status.ServerClosed, server.spot, node.info.name)  # NodeNews says why
             self.out.tell(site.client, news)
         dead, node.site = list(site.servers), None
         self._tell_servers(dead)

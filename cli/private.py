@@ -18,7 +18,7 @@ from typing import Any
 from dispycos.actors.host.processes import Template
 from dispycos.actors.host.resources import cpu_count
 from dispycos.actors.host.run_node import PRELOAD, NodeBody
-from dispycos.config import NODE_PORT, Failure, PrivateSettings, count_servers, parse_place
+from dispycos.config import NODE_PORT, Failure, PrivateSettings, Refused, count_servers, parse_place
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence
 
@@ -29,6 +29,7 @@ from .scheduler import make_broker
 log = logging.getLogger("dispycos")
 
 SURVEY_S = 0.3
+NAMED_S = 1.5  # nodes that were named have so long to answer, before the rest is used
 
 
 def run(settings: PrivateSettings) -> int:
@@ -72,8 +73,13 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
         body: NodeBody | None = None
         try:
             survey = Survey(process)
+            refused: list[str] = []
+            process.on_named = refused.append
             process.reach_named(settings.node, NODE_PORT, "nodes")
             await survey.look()
+            if refused:
+                raise Refused(refused[0])
+            process.on_named = lambda text: process.notice(text, "error")
             if survey.schedulers and not always and not settings.node:
                 found = survey.schedulers[0]
                 endpoints = [tcp_endpoint(address, found.port) for address in found.addresses]
@@ -116,6 +122,7 @@ class Survey:
     async def look(self) -> None:
         """The registry at once; mDNS for 0.3 s, and then until every node found is connected, at most 1 s more."""
         await self.process.browse()
+        await self.process.settle_named(NAMED_S)
         if not self.nodes and not self.schedulers:
             await asyncio.sleep(SURVEY_S)
         runtime = self.process.runtime

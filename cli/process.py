@@ -23,7 +23,13 @@ from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses
 from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, started_at
 from dispycos.transport.folders import Folders, find_folders, make_private
-from dispycos.transport.security import Keys, Secret, SecretError, forget_in_environment, hide_in_process_list
+from dispycos.transport.security import (
+    SECRET_REMEDY,
+    Keys,
+    Secret,
+    forget_in_environment,
+    hide_in_process_list,
+)
 from dispycos.version import release
 
 log = logging.getLogger("dispycos")
@@ -55,8 +61,6 @@ def load_keys(settings: CommonSettings) -> Keys | None:
         return None
     try:
         secret = Secret.load_or_make(settings.secret_file, settings.secret)
-    except SecretError:
-        raise
     finally:
         forget_in_environment(os.environ)
     if settings.secret is not None and not hide_in_process_list(settings.secret):
@@ -108,13 +112,15 @@ class Process:
         self.on_presence: Callable[[Presence], None] = lambda presence: None
         self.notice: Callable[[str, str], None] = lambda text, level: getattr(log, level)(text)
         self.runtime.on_refused = lambda text: self.notice(text, "warning")
-        self._registry = Registry(self.folders.registry)
+        self.registry = Registry(self.folders.registry)
         self._entry: Path | None = None
         self._multicast: Multicast | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: set[tuple[tuple[str, ...], int]] = set()
         self._knocked: set[int] = set()
         self.diallers: list[Dialler] = []
+        self._named: list[asyncio.Task[None]] = []
+        self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
 
     async def __aenter__(self) -> Process:
         loop = asyncio.get_running_loop()
@@ -129,7 +135,7 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._entry is not None:
-            self._registry.withdraw(self._entry)
+            self.registry.withdraw(self._entry)
         for task in self._tasks:
             task.cancel()
         if self._multicast is not None:
@@ -181,7 +187,7 @@ class Process:
             release(),
             key=key,
         )
-        self._entry = self._registry.announce(entry)
+        self._entry = self.registry.announce(entry)
         if multicast and self._multicast is not None:
             await self._multicast.announce(entry.presence)
 
@@ -189,7 +195,7 @@ class Process:
 
     async def browse(self) -> None:
         """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
-        for entry in self._registry.read():
+        for entry in self.registry.read():
             if entry.pid != os.getpid() and not entry.role.startswith("private"):
                 self._found(entry.presence)
         self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
@@ -203,9 +209,19 @@ class Process:
             return
         if (self.keys is not None and presence.tag == self.keys.tag) or (self.keys is None and presence.tag == "insecure"):
             self.on_presence(presence)
-        elif presence.key and presence.epoch not in self._knocked and self.keys is not None:
+        elif (
+            presence.key
+            and presence.epoch not in self._knocked
+            and self.keys is not None
+            and not self._is_named(presence)
+        ):
             self._knocked.add(presence.epoch)
             self.keep(self._knock(presence))
+
+    def _is_named(self, presence: Presence) -> bool:
+        """Whether the user named that very place: then its refusal is told as that."""
+        endpoints = {endpoint for dialler in self.diallers for endpoint in dialler.endpoints}
+        return any(tcp_endpoint(address, presence.port) in endpoints for address in presence.addresses)
 
     async def _knock(self, presence: Presence) -> None:
         """It has another secret: both ends shall hear that once, in words."""
@@ -234,7 +250,7 @@ class Process:
             return
         self._known.add(place)
         endpoints = [tcp_endpoint(address, presence.port) for address in presence.addresses]
-        self.diallers.append(self.runtime.dial(endpoints))
+        self.diallers.append(self.runtime.dial(endpoints, expected=presence.epoch))
         self.diallers[-1].on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
 
     def reach_later(self, presence: Presence) -> None:
@@ -242,15 +258,21 @@ class Process:
         self.runtime.loop.call_later(OTHER_DIALS_S, self.reach, presence)
 
     def reach_named(self, places: Iterable[HostPort], port: int, option: str) -> None:
-        """Hold links to places that the user named."""
+        """Hold links to places that the user named; what is wrong with them goes to `on_named`."""
         for place in places:
-            self.keep(self._reach_named(place, port, option))
+            self._named.append(asyncio.ensure_future(self._reach_named(place, port, option)))
+            self._keep_task(self._named[-1])
+
+    async def settle_named(self, seconds: float) -> None:
+        """Until each named place has answered or refused, but not longer."""
+        if self._named:
+            await asyncio.wait(self._named, timeout=seconds)
 
     async def _reach_named(self, place: HostPort, port: int, option: str) -> None:
         try:
             addresses = await Resolver().resolve(place.host)
         except Failure as failure:
-            self.notice(f"{option} {place}: {failure}", "error")
+            self.on_named(f"{option} {place}: {failure}")
             return
         dialler = self.runtime.dial([tcp_endpoint(address, place.port or port) for address in addresses])
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
@@ -258,13 +280,15 @@ class Process:
         try:
             await asyncio.shield(dialler.ready)
         except Refused as refusal:
-            self.notice(f"{option} {place}: {refusal}; copy the secret file from one host to the other", "error")
+            self.on_named(f"{option} {place}: {refusal}; {SECRET_REMEDY}")
 
     # --- the end ---
 
     def keep(self, coroutine: object) -> None:
         """Run it beside; it is cancelled at the end."""
-        task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+        self._keep_task(asyncio.ensure_future(coroutine))  # type: ignore[call-overload]
+
+    def _keep_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

@@ -60,7 +60,7 @@ def make_broker(process: Process, *, private: bool) -> Broker:
         port=process.port,
         insecure=process.keys is None,
     )
-    return Broker(process.runtime, machine)
+    return Broker(process.runtime, machine, process.registry.is_dead)
 
 
 def scheduler_id(state: Path, name: str) -> str:

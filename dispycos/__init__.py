@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from dispycos.actors.task import MonitorStatus as MonitorStatus
     from dispycos.actors.task import Task as Task
     from dispycos.brokers.local import Scheduler as Scheduler
-    from dispycos.config import MAX_PULSE_INTERVAL as MaxPulseInterval
-    from dispycos.config import MIN_PULSE_INTERVAL as MinPulseInterval
+    from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import DispycosError as DispycosError
     from dispycos.errors import NotScheduled as NotScheduled
     from dispycos.errors import RemoteError as RemoteError
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from dispycos.errors import TaskLost as TaskLost
     from dispycos.errors import TaskRefused as TaskRefused
     from dispycos.errors import TaskTerminated as TaskTerminated
+
+    MaxPulseInterval = MAX_PULSE_INTERVAL
+    MinPulseInterval = MIN_PULSE_INTERVAL
 
 _PLACES = {
     "Client": "actors.client",

@@ -81,6 +81,7 @@ class Runtime:
         self._roles: list[Role] = []
         self._diallers: dict[int, Dialler] = {}
         self._neighbours: dict[int, str] = {}  # their roles
+        self._wanted: set[Dialler] = set()
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferring = False
         self.turn_due = False
@@ -178,10 +179,17 @@ class Runtime:
             return self.mailbox.listen(endpoint, role=self.role)
 
     def dial(
-        self, endpoints: Sequence[str], *, uplink: bool = False, keep: bool = True, foreign_key: bytes | None = None
+        self,
+        endpoints: Sequence[str],
+        *,
+        uplink: bool = False,
+        keep: bool = True,
+        foreign_key: bytes | None = None,
+        expected: int = 0,
     ) -> Dialler:
         """Hold a link to the process that listens at these endpoints (all of them its own; the first to answer is kept)."""
-        dialler = Dialler(self, endpoints, uplink=uplink, keep=keep, foreign_key=foreign_key)
+        dialler = Dialler(self, endpoints, uplink=uplink, keep=keep, foreign_key=foreign_key, expected=expected)
+        self._wanted.add(dialler)
         dialler.start()
         return dialler
 
@@ -191,6 +199,10 @@ class Runtime:
             link = self.mailbox.dial(endpoint, role=self.role, foreign_key=dialler.foreign_key)
             self._diallers[link] = dialler
             return link
+
+    def dialler_stopped(self, dialler: Dialler) -> None:
+        """For Dialler: it tries no more."""
+        self._wanted.discard(dialler)
 
     def drop_link(self, link: int, reason: str) -> None:
         """For Dialler: give up a link that is not wanted any more."""
@@ -357,10 +369,12 @@ class Runtime:
     def _run_deferred(self) -> None:
         self._deferring = False
         deferred = self._deferred
-        for _ in range(len(deferred)):
-            deferred.popleft()()
-        if deferred:
-            self.defer(_nothing)
+        try:
+            for _ in range(len(deferred)):
+                deferred.popleft()()
+        finally:  # one that fails is the loop's to report; the others have their turn
+            if deferred:
+                self.defer(_nothing)
 
     def turn_elsewhere(self) -> None:
         """A turn on another thread, or inside a step of this one: what is deferred waits for the loop."""
@@ -400,7 +414,7 @@ class Runtime:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
-            for dialler in list(self._diallers.values()):
+            for dialler in list(self._wanted):
                 dialler.stop()
             self.mailbox.close()
 

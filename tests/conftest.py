@@ -53,7 +53,9 @@ class Report:
     def check(self, scenario: str) -> None:
         outcome = self.outcomes.get(scenario)
         if outcome is None:
-            pytest.fail(f"{scenario} was not reached, exit code {self.code}; {self.program.told()}", pytrace=False)
+            pytest.fail(
+                f"{scenario} was not reached, exit code {self.code}; {self.program.told()}", pytrace=False
+            )
         if outcome != "passed":
             pytest.fail("\n".join(self.details[scenario]), pytrace=False)
 

@@ -22,7 +22,9 @@ def check(example: Path, program: Program, locations: int | None) -> None:
     if example.name == "hello.py":
         assert out.startswith("17984 primes below 200,000, counted by "), out
     if example.name == "dispycos_client2.py":
-        lines = [re.fullmatch(r"result for (\d+) from ([\d.]+:\d+): ([\d.]+)", line) for line in out.splitlines()]
+        lines = [
+            re.fullmatch(r"result for (\d+) from ([\d.]+:\d+): ([\d.]+)", line) for line in out.splitlines()
+        ]
         assert all(lines) and len(lines) == len(arguments_of(example)) * 4, out
         found = {line[2] for line in lines if line}
         assert locations is None or len(found) == locations, found

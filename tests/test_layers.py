@@ -54,13 +54,16 @@ BODIES = {
     "actors/local.py",
     "actors/task.py",
     "actors/host/cells.py",
+    "actors/host/children.py",
     "actors/host/execution.py",
     "actors/host/interrupts.py",
+    "actors/host/lines.py",
     "actors/host/mirroring.py",
     "actors/host/processes.py",
     "actors/host/relief.py",
     "actors/host/run_node.py",
     "actors/host/run_server.py",
+    "actors/host/strays.py",
     "actors/host/zygote.py",
     "actors/shipping/by_value.py",  # sockets, to say that they cannot be sent
     "actors/shipping/mirror.py",  # locks: imports come from any thread
@@ -76,13 +79,14 @@ BODIES = {
 MACHINES = {
     "dispycos/session.py",
     "dispycos/router.py",
+    "dispycos/relay.py",
     "dispycos/stream.py",
     "dispycos/transfers.py",
     "dispycos/liveness.py",
     "dispycos/links.py",
     "dispycos/machine.py",
     *(f"brokers/{name}.py" for name in ("lifecycle", "registry", "placement", "scheduler", "leasing", "dispatch")),
-    *(f"actors/{name}.py" for name in ("ledger", "node", "server", "feeding", "outcomes")),
+    *(f"actors/{name}.py" for name in ("ledger", "node", "supervisor", "tenancy", "server", "feeding", "outcomes")),
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "dispycos" / "protocol").glob("*.py")),
 }
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dispycos.actors.node import (
+from dispycos.actors.node import LEASE_GRACE, QUEUE_MAX
+from dispycos.actors.supervisor import KILL_NOTICE, RETRY_AFTER
+from dispycos.actors.tenancy import (
     KILL_AFTER,
-    KILL_NOTICE,
-    LEASE_GRACE,
-    QUEUE_MAX,
-    RETRY_AFTER,
     CloseZygote,
     ForgetPeer,
     KillServer,

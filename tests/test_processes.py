@@ -1,4 +1,4 @@
-"""Covers actors/host/processes.py and zygote.py with real processes: how they start, speak, and end."""
+"""Covers actors/host/ processes, children, strays, lines and zygote with real processes: how they start, speak, end."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from typing import Any
 import psutil
 import pytest
 
-from dispycos.actors.host import processes
+from dispycos.actors.host import children
+from dispycos.actors.host.children import OomCounter, Output, ProcessTreeError
 from dispycos.actors.host.exits import Exited, Killed, ServerExit, ZygoteExit
+from dispycos.actors.host.lines import ARGUMENT_MAX, FrameReader, FromZygote, SetupDone, encode_frame
 from dispycos.actors.host.processes import (
-    OomCounter,
-    Output,
     ProcessTree,
-    ProcessTreeError,
     ServerProcess,
     ServerRefused,
     ServerSpec,
@@ -37,7 +36,6 @@ from dispycos.actors.host.processes import (
     ZygoteLost,
     ZygoteSpec,
 )
-from dispycos.actors.host.zygote import ARGUMENT_MAX, FrameReader, FromZygote, SetupDone, encode_frame
 
 HERE = __name__
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -590,7 +588,7 @@ def test_output_over_the_rate_is_dropped_in_whole_lines_and_counted(tmp_path: Pa
 def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "OUTPUT_RATE_MAX", 100)
+    monkeypatch.setattr(children, "OUTPUT_RATE_MAX", 100)
     heard: list[bytes] = []
 
     async def scenario() -> None:

@@ -124,6 +124,8 @@ class Cell:
                 self.host.answer(envelope, messages.Delivered(1))
             if self.waiter is not None:
                 self.host.runtime.defer(self.wake)
+        elif isinstance(message, messages.Ended) and self.host.expects(envelope.correlation):
+            self.host.on_reply(envelope)  # `await handle` watches; monitor() wants a message
         elif isinstance(message, messages.Ask | messages.Ended):
             self.inbox.append(envelope)
             if self.waiter is not None:
@@ -412,6 +414,9 @@ class TaskHost:
         self._correlations += 1
         self._calls[self._correlations] = Call(epoch, then, at_once)
         return self._correlations
+
+    def expects(self, correlation: int) -> bool:
+        return correlation in self._calls
 
     def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None:
         self.post(Envelope(request.sender, request.to, word, request.correlation, payload))

@@ -21,9 +21,11 @@ from dispycos.runtime import FORGET_S, Runtime
 from dispycos.session import PeerReset
 from dispycos.transport.folders import make_private
 
-from ..node import CloseZygote, ForgetPeer, KillServer, Node, StartServer, StartZygote
+from ..node import Node
+from ..tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
+from .children import ProcessTreeError
 from .exits import ServerExit, ZygoteExit, say
-from .processes import ProcessTree, ProcessTreeError, ServerProcess, ServerSpec, Template, Zygote, ZygoteSpec
+from .processes import ProcessTree, ServerProcess, ServerSpec, Template, Zygote, ZygoteSpec
 from .progress import last_begun
 from .resources import ONE_THREAD, availability
 from .run_server import Start

@@ -318,6 +318,7 @@ class Shutdown(Message, frozen=True, tag=75):
     """Node -> server: end; tasks still there get their KeyboardInterrupt first."""
 
     grace: float  # seconds until the server is killed
+    reason: str = ""  # for the tasks' outcomes
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------------------

@@ -32,9 +32,10 @@ class Dialler:
     """
 
     def __init__(
-        self, runtime: Runtime, endpoints: Sequence[str], *, uplink: bool, keep: bool, foreign_key: bytes | None = None
+        self, runtime: Runtime, endpoints: Sequence[str], *, uplink: bool, keep: bool, foreign_key: bytes | None = None, expected: int = 0
     ) -> None:
         self.uplink = uplink
+        self.expected = expected  # the epoch that was found there; an address like docker0's may be our own as well
         self.foreign_key = foreign_key  # of a listener that will refuse us, and shall say so
         self.endpoints = list(dict.fromkeys(endpoints))
         self.link = 0  # the one in use
@@ -59,6 +60,7 @@ class Dialler:
     def stop(self) -> None:
         """Close the link and try no more."""
         self._stopped = True
+        self._runtime.dialler_stopped(self)
         for timer in (self._retry, self._silence):
             if timer is not None:
                 timer.cancel()
@@ -75,6 +77,10 @@ class Dialler:
         if self._stopped or (self.link and self.link != link):
             self._runtime.drop_link(link, "another address answered first")
             self._tried.pop(link, None)
+            return
+        if self.expected and epoch != self.expected:
+            self._runtime.drop_link(link, "another process answers there")
+            self.link_down(link, "another process answers there", refused=False)
             return
         self._tried.pop(link, None)
         for other in list(self._tried):
@@ -119,6 +125,5 @@ class Dialler:
     def _say_silence(self) -> None:
         if not self.link and not self._stopped:
             where = ", ".join(self.endpoints)
-            self.on_silence(
-                f"no answer from {where} for {SILENCE_MAX:g} s ({self._last_reason}); still trying"
-            )
+            going_on = "; still trying" if self._keep else ""
+            self.on_silence(f"no answer from {where} for {SILENCE_MAX:g} s ({self._last_reason}){going_on}")

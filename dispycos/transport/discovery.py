@@ -109,6 +109,14 @@ class Registry:
                     path.unlink()
         return entries
 
+    def is_dead(self, epoch: int) -> bool:
+        """True if that process announced itself on this host, and is gone without having withdrawn."""
+        for path in self._paths():
+            if path.stem.endswith(f"{epoch:016x}"):
+                entry = _read_entry(path)
+                return entry is not None and not _lives(entry)
+        return False
+
     def _paths(self) -> list[Path]:
         """Those of this boot and these namespaces only: elsewhere a pid says nothing."""
         try:
@@ -125,6 +133,15 @@ def _read_entry(path: Path) -> Entry | None:
             return msgspec.json.decode(file.read(ENTRY_BYTES_MAX), type=Entry)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def _lives(entry: Entry) -> bool:
+    try:
+        with open(f"/proc/{entry.pid}/stat", "rb") as file:
+            state = file.read().rsplit(b")", 1)[1].split()[0]
+    except OSError:
+        state = b""
+    return state != b"Z" and started_at(entry.pid) == entry.started
 
 
 def started_at(pid: int) -> float | None:

@@ -57,7 +57,10 @@ def find_folders(environ: Mapping[str, str] | None = None) -> Folders:
     config = usable("config", _home_folder(environ, "XDG_CONFIG_HOME", "config"))
     state = usable("state", _home_folder(environ, "XDG_STATE_HOME", "state"))
     runtime = _runtime_folder(environ) or temporary / "run"
-    sockets = runtime if len(os.fsencode(runtime)) <= SOCKET_FOLDER_MAX else temporary / "run"
+    short = Path("/tmp") / f"{APP}-{user_id()}"
+    sockets = next(
+        (path for path in (runtime, temporary / "run") if len(os.fsencode(path)) <= SOCKET_FOLDER_MAX), short
+    )
     return Folders(config, state, runtime, sockets, temporary, tuple(notes))
 
 

@@ -62,7 +62,7 @@ def choose_ports(plan: PortPlan, is_free: Callable[[int], bool]) -> PortPlan:
         return plan
     if plan.is_given:
         raise PortsTaken(
-            f"port {', '.join(map(str, taken))} is in use by another process",
+            f"port {taken[0]} is in use by another process",
             "end that process, or give other ports (0 takes any free one)",
         )
     return _next_free_block(plan, taken[-1] + 1, is_free)

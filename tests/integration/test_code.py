@@ -238,7 +238,7 @@ def test_it_runs_privately_from_another_folder_too(user: User) -> None:
     assert program.succeed() == "all the same at both ends\n"
 
 
-REBOUND = '''
+REBOUND = """
     import dispycos
 
     FACTOR = 1
@@ -263,7 +263,7 @@ REBOUND = '''
             print(await everywhere())
 
     dispycos.run(main)
-'''
+"""
 
 
 def test_a_constant_and_a_function_rebound_between_two_calls_are_seen_by_all_servers(cluster: User) -> None:
@@ -271,7 +271,7 @@ def test_a_constant_and_a_function_rebound_between_two_calls_are_seen_by_all_ser
     assert said.splitlines() == ["{(2, 'old')}", "{(200, 'old')}", "{(200, 'new')}"]
 
 
-EDITED = '''
+EDITED = """
     import pathlib, dispycos, beside
 
     class Point:
@@ -291,7 +291,7 @@ EDITED = '''
 
     if __name__ == "__main__":
         dispycos.run(main)
-'''
+"""
 
 
 def test_a_script_that_is_edited_while_it_runs_goes_on_as_it_was(cluster: User) -> None:

@@ -10,7 +10,7 @@ from tests.kit.programs import User
 
 pytestmark = pytest.mark.timeout(60)
 
-SCRIPT = '''
+SCRIPT = """
     import asyncio, logging, os, subprocess, sys
     import dispycos
 
@@ -43,7 +43,7 @@ SCRIPT = '''
                 await client.submit(fails)
 
     dispycos.run(main)
-'''
+"""
 
 
 def lines_of(text: str) -> list[str]:
@@ -55,7 +55,16 @@ def test_print_logging_and_subprocesses_are_seen_with_the_servers_name(cluster: 
     out, err = program.succeed(), program.err
     assert all(re.match(r"\[[ab]/server-[12]\] ", line) for line in out.splitlines()), out
     said = lines_of(out)
-    for line in ("to stdout", "two", "lines", "without a newline", "from a shell", "from a child", "by file descriptor", "umlaut ü ✓"):
+    for line in (
+        "to stdout",
+        "two",
+        "lines",
+        "without a newline",
+        "from a shell",
+        "from a child",
+        "by file descriptor",
+        "umlaut ü ✓",
+    ):
         assert line in " ".join(said), (line, out)
     assert said.count("to stdout") == 1
     assert "to stderr" in lines_of(err) and any("a log line" in line for line in lines_of(err)), err
@@ -72,7 +81,7 @@ def test_an_uncaught_error_of_a_task_ends_the_program_with_both_tracebacks(clust
 def test_an_error_that_nobody_awaits_is_said_at_the_end(cluster: User) -> None:
     program = cluster.script(
         "unheard.py",
-        '''
+        """
         import dispycos
 
         def fails():
@@ -83,7 +92,7 @@ def test_an_error_that_nobody_awaits_is_said_at_the_end(cluster: User) -> None:
                 client.submit(fails)
 
         dispycos.run(main)
-        ''',
+        """,
     )
     program.succeed()
     assert "nobody asked" in program.err, "an error passes in silence; " + program.told()
@@ -92,7 +101,7 @@ def test_an_error_that_nobody_awaits_is_said_at_the_end(cluster: User) -> None:
 def test_a_flood_of_output_neither_blocks_nor_fills_the_memory(cluster: User) -> None:
     program = cluster.script(
         "flood.py",
-        '''
+        """
         import dispycos
 
         def flood():
@@ -105,6 +114,6 @@ def test_a_flood_of_output_neither_blocks_nor_fills_the_memory(cluster: User) ->
                 print(await client.submit(flood))
 
         dispycos.run(main)
-        ''',
+        """,
     )
     assert "done" in program.succeed(20).splitlines()

@@ -14,7 +14,11 @@ pytestmark = pytest.mark.timeout(90)
 
 @pytest.mark.parametrize(
     ("script", "scenario"),
-    [pytest.param(script, name, id=f"{script[:-3]}-{name[5:]}") for script in PLAYED for name in scenarios_of(script)],
+    [
+        pytest.param(script, name, id=f"{script[:-3]}-{name[5:]}")
+        for script in PLAYED
+        for name in scenarios_of(script)
+    ],
 )
 def test_scenario(script: str, scenario: str, cluster: User, reports: dict[str, Report]) -> None:
     report_of(script, cluster, reports).check(scenario)

@@ -12,7 +12,8 @@ from typing import Any, Final
 from dispycos.actors import ledger
 from dispycos.actors.client import SCHEDULER_GONE_AFTER
 from dispycos.actors.ledger import Ledger, Record
-from dispycos.actors.node import CloseZygote, ForgetPeer, KillServer, Node, StartServer, StartZygote
+from dispycos.actors.node import Node
+from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
 from dispycos.brokers.placement import Pace
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.links import LinkLost, LinkReady

@@ -314,16 +314,18 @@ class Process:
         due = self.router.deadline()
         if due is not None and due <= now:
             self.router.wake(now)
+        worked = False
         for role in list(self.roles):
             due = role.machine.deadline()
             if due is not None and due <= now:
                 role.machine.wake(now)
-        self._settle(now)
+                worked = True
+        if self._settle(now) or worked:
+            for role in self.roles:
+                self._check(role.machine)
         self.router.flush(now)
         self._transmit()
         self._arm(now)
-        for role in self.roles:
-            self._check(role.machine)
         self.run_deferred()
 
     def run_deferred(self) -> None:
@@ -354,9 +356,10 @@ class Process:
                 self.router.link_up(end.number, now, dialled=False, role=proven)
             self.router.receive(end.number, frames, now)
 
-    def _settle(self, now: float) -> None:
+    def _settle(self, now: float) -> bool:
+        """True if there was anything for the machines."""
         router = self.router
-        for _ in range(ROUNDS_MAX):
+        for n in range(ROUNDS_MAX):
             events, deliveries = router.take_events(), router.take_deliveries()
             for event in events:
                 self._on_event(event, now)
@@ -379,8 +382,9 @@ class Process:
                     else:
                         role.carry_out(effect, now)
             if not worked:
-                return
+                return n > 0
         self.turn_soon()
+        return True
 
     def _note_delivery(self, envelope: Envelope) -> None:
         self.note(f"<- {self.world.name_of(envelope.sender.epoch)}/{envelope.sender.actor} to {envelope.to.actor}: "
@@ -441,11 +445,13 @@ class Process:
             other = role.machine.deadline()
             if other is not None and (due is None or other < due):
                 due = other
-        if due is None or (self._wake_at is not None and now < self._wake_at <= due):
+        if due is None or (self._wake_at is not None and self._wake_at <= due):
             return
-        self._wake_at = due
-        self.later(max(0.0, due - now), self._on_timer)
+        self._wake_at = due = max(due, now)
 
-    def _on_timer(self) -> None:
-        self._wake_at = None
-        self.turn()
+        def wake() -> None:
+            if self._wake_at == due:  # else an earlier one was set since
+                self._wake_at = None
+                self.turn()
+
+        self.later(due - now + 1e-9, wake)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from dispycos.actors.server import Interrupt, Server, Stop, Work
+from dispycos.actors.server import Forget, Interrupt, Server, Stop, Work
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
@@ -49,7 +49,8 @@ class ServerProcess(Host):
         self.node = Address(node.epoch, NODE)
         self.order = order
         self.pid = pid
-        self.progress: TaskId | None = None  # survives the process
+        self.progress = TaskId(0, 0, 0)  # the file of actors/host/progress.py: it survives the process
+        self.died_of_kill = False
         self._report_exit = on_exit
 
     def boot(self) -> None:
@@ -86,9 +87,14 @@ class ServerProcess(Host):
         if self.is_alive and not self._stopping:
             self.exit("exit code 1")
 
+    def die(self) -> None:
+        super().die()
+        self.died_of_kill = True
+
     def exit(self, text: str) -> None:
         if self.is_alive:
             self.die()
+            self.died_of_kill = text != "exited"
             self._report_exit(self, text)
 
     def on_event(self, event: Event, now: float) -> None:
@@ -102,6 +108,9 @@ class ServerProcess(Host):
             cell = self.cells.get(effect.task)
             if cell is not None:
                 self.interrupt(cell)
+        elif isinstance(effect, Forget):
+            for epoch in effect.epochs:
+                self.peer_gone(epoch, self.router.forget(epoch, now))
         else:
             assert isinstance(effect, Stop), effect
             self.defer(partial(self.loop.call, self._stop))
@@ -139,8 +148,8 @@ class ServerProcess(Host):
         self.cells[run.task] = cell
         if not run.io:
             self.progress = run.task
-        if self.machine.begin(run, cell.address.actor, self.world.now):
-            self.push()
+        self.machine.begin(run, cell.address.actor, self.world.now)
+        self.turn_soon()
         if run.fetch:
             self._fetch(cell)
         else:
@@ -168,6 +177,8 @@ class ServerProcess(Host):
         if cell.stopping:
             self._finish(cell, OutcomeKind.TERMINATED)
             return
+        if self.machine.enter(task, self.world.now):
+            self.push()
         self.note(f"starts task {task.number} ({cell.plan.function})")
         self.book.started(task, self)
         cell.is_open = True

@@ -151,7 +151,9 @@ class Program:
         os.killpg(self.pid, signal.SIGINT)
 
     def kill(self) -> None:
+        """kill -9; its parent takes notice, as a shell does."""
         self._process.kill()
+        self._process.wait()
 
     def family(self) -> list[psutil.Process]:
         """It and the processes that it started."""
@@ -251,9 +253,7 @@ class User:
 
     def python(self, *arguments: str, **variables: str) -> Program:
         """`python ARGUMENTS` in their home."""
-        program = Program(
-            [sys.executable, *arguments], self.folder, {**self.environment(), **variables}
-        )
+        program = Program([sys.executable, *arguments], self.folder, {**self.environment(), **variables})
         self.programs.append(program)
         return program
 

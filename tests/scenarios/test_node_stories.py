@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors import node as node_module
+from dispycos.actors import supervisor
 from dispycos.actors.feeding import Feeding, NodeTask, Server
 from dispycos.actors.node import Node
 from dispycos.actors.outcomes import Outcomes, verdict
-from tests.kit.node import Story
+from dispycos.actors.supervisor import Supervisor
+from tests.kit.node_story import Story
 
 SEEDS = 1000
 
@@ -72,7 +73,7 @@ def lose_what_comes_back(self: Feeding, server: Server, tasks: Any, now: float) 
     return []
 
 
-def leave_the_queue_behind(self: Node, *arguments: Any) -> None:
+def leave_the_queue_behind(self: Supervisor, *arguments: Any) -> None:
     return
 
 
@@ -86,9 +87,9 @@ def drop_only_what_was_given(original: Callable[..., list[NodeTask]]) -> Callabl
 BUGS: list[tuple[object, str, object]] = [
     (Outcomes, "take", forget_to_speak),
     (Outcomes, "ack", never_confirm),
-    (node_module, "verdict", take_the_first_for_unstarted),
+    (supervisor, "verdict", take_the_first_for_unstarted),
     (Node, "_kill_all", never_kill),
-    (Node, "_hand_back_queue", leave_the_queue_behind),
+    (Supervisor, "_hand_back_queue", leave_the_queue_behind),
     (Feeding, "_wanted", feed_ahead_of_all),
     (Feeding, "given_back", lose_what_comes_back),
     (Feeding, "drop", drop_only_what_was_given(Feeding.drop)),

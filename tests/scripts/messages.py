@@ -360,18 +360,42 @@ async def test_gather_collects_exceptions(client, task):
     assert isinstance(error, ValueError) and five == 5
 
 
-async def wait_for_others(others):
-    import asyncio
-
-    return await asyncio.gather(*others)
+async def wait_for_others(others, teller):
+    waiting = asyncio.gather(*others)
+    teller.send("waiting")
+    return await waiting
 
 
 async def test_a_server_awaits_handles_of_other_tasks(client, task):
     others = [await client.io_rtask(collect, 1) for _ in range(3)]
-    waiting = await client.io_rtask(wait_for_others, others)
+    waiting = await client.io_rtask(wait_for_others, others, task)
+    assert await task.receive(timeout=5) == "waiting"
+    await asyncio.sleep(0.1)  # what went to the others may still be on its way
     for n, other in enumerate(others):
         other.send(n)
     assert await waiting == [[0], [1], [2]]
+
+
+async def wait_for_one(other, teller):
+    teller.send("waiting")
+    try:
+        return await other
+    except TaskLost as error:
+        return str(error)
+
+
+async def test_a_server_that_awaits_a_handle_as_its_task_ends_gets_the_value_or_word_of_it(client, task):
+    """The value goes to the client alone once the task has ended; whoever comes late hears that, and never waits for ever."""
+    for place in await two_nodes(client):
+        for _ in range(20):
+            other = await client.io_rtask_at(place, collect, 1)
+            waiting = await client.io_rtask(wait_for_one, other, task)
+            assert await task.receive(timeout=5) == "waiting"
+            other.send(1)
+            assert await asyncio.wait_for(asyncio.shield(waiting), 3) in (
+                [1],
+                "collect has ended; its value went to the client that asked for it",
+            )
 
 
 if __name__ == "__main__":

@@ -93,7 +93,19 @@ async def receive_firsts(count, *, task):
 
 async def test_sizes_around_the_limits_of_frames(client, task):
     rtask = await client.rtask(echo)
-    for size in (0, 1, 2**14 - 1, 2**14, 2**14 + 1, 2**17, 2**18 - 64, 2**18, 2**18 + 1, 2**20, 3 * 2**20 + 7):
+    for size in (
+        0,
+        1,
+        2**14 - 1,
+        2**14,
+        2**14 + 1,
+        2**17,
+        2**18 - 64,
+        2**18,
+        2**18 + 1,
+        2**20,
+        3 * 2**20 + 7,
+    ):
         data = bytes([size % 251]) * size
         assert await rtask.ask(data, timeout=5) == data, size
         assert await client.submit(there_and_back, data) == data, size

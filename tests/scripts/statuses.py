@@ -52,7 +52,10 @@ def check_nodes_and_servers():
         Scheduler.ServerInitialized: 4,
     }, counts
     for node in infos[Scheduler.NodeInitialized]:
-        assert isinstance(node.avail_info, DispycosNodeAvailInfo) and node.avail_info.location.addr == "127.0.0.1"
+        assert (
+            isinstance(node.avail_info, DispycosNodeAvailInfo)
+            and node.avail_info.location.addr == "127.0.0.1"
+        )
         assert node.name in ("a", "b") and node.cpus == 2 and node.addr == "127.0.0.1"
     assert all(type(server) is Location for server in infos[Scheduler.ServerInitialized])
     order = statuses()

@@ -1,0 +1,255 @@
+"""Has the servers of a lease started, killed and started again, and speaks for what died with them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container
+from typing import Final
+
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.messages import (
+    NodeInfo,
+    Notice,
+    Recalled,
+    ServerDown,
+    ServerUp,
+    Shutdown,
+    Spot,
+    TaskId,
+    Terminate,
+)
+
+from .feeding import NodeTask, Server
+from .outcomes import repeat, verdict
+from .tenancy import (
+    KILL_AFTER,
+    RESTARTS_MAX,
+    ForgetPeer,
+    KillServer,
+    Outbox,
+    Place,
+    Restarts,
+    StartServer,
+    StartZygote,
+    Tenancy,
+)
+
+KILL_NOTICE: Final = 0.2  # seconds that the others on its server have, before it is killed
+RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
+
+
+def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
+    """Those of a dead server's CPU tasks that had begun: it runs them one by one, in the order given.
+
+    Several may have: short ones end without a word of their own, and the words of the last few die with the process.
+    """
+    given = list(server.cpu)
+    if reached is None:
+        return given[:1]
+    return given[: given.index(reached) + 1] if reached in server.cpu else ()
+
+
+class Supervisor:
+    """Of the server processes of this node, one lease after the other; all that lasts is in the Tenancy."""
+
+    def __init__(self, info: NodeInfo, out: Outbox) -> None:
+        self._info = info
+        self._out = out
+
+    def wake(self, tenancy: Tenancy, now: float) -> None:
+        self._escalate(tenancy, now)
+        self._kill_condemned(tenancy, now)
+        self._retry(tenancy, now)
+
+    # --- starting
+
+    def on_zygote_ready(self, tenancy: Tenancy) -> None:
+        if tenancy.closing is None and not tenancy.zygote_ready:
+            tenancy.zygote_ready = True
+            tenancy.zygote_restarts.in_row = 0
+            tenancy.stranded = False
+            for place in tenancy.places:
+                self._start(tenancy, place)
+
+    def on_zygote_failed(self, tenancy: Tenancy, text: str, now: float) -> None:
+        """Its servers have ended with it."""
+        tenancy.zygote_ready = False
+        tenancy.restarts = Restarts()  # what failed without a zygote was not the servers' fault
+        tenancy.retries.clear()
+        for place in tenancy.places:
+            place.refused, place.retrying = 0, False
+        for place in [place for place in tenancy.places if place.alive]:
+            self._out.effects.append(KillServer(place.number))
+            self.bury(tenancy, place, f"lost its parent process: {text}", now)
+        if tenancy.closing is not None:
+            return
+        if not tenancy.zygote_restarts.too_many(now):
+            self._out.effects.append(StartZygote(tenancy.lease))
+            return
+        self._tell_of_failures(tenancy, text, tenancy.setup_lines)
+        for place in tenancy.places:
+            self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, self._spot(place, 0), text))
+        self._hand_back_queue(tenancy)
+
+    def on_server_ready(self, tenancy: Tenancy, place: Place, address: Address, pid: int) -> None:
+        server = Server(place.number, pid, self._spot(place, address.epoch), address)
+        place.server = server
+        tenancy.restarts.in_row = place.refused = 0
+        tenancy.feeding.add(server)
+        if tenancy.closing is None:
+            self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, pid))
+        else:
+            tenancy.feeding.withdraw(server)
+            self._out.send(server.address, Shutdown(KILL_AFTER))
+
+    def _start(self, tenancy: Tenancy, place: Place) -> None:
+        place.alive = True
+        place.condemned = None
+        place.lines.clear()
+        lease = tenancy.lease
+        self._out.effects.append(StartServer(place.number, place.name, place.port, lease, lease.client))
+
+    def _retry(self, tenancy: Tenancy, now: float) -> None:
+        while tenancy.retries and tenancy.retries[0][0] <= now:
+            _, place = tenancy.retries.popleft()
+            place.retrying = False
+            if tenancy.closing is None:
+                self._start(tenancy, place)
+
+    def _spot(self, place: Place, epoch: int) -> Spot:
+        return Spot(self._info.addr, place.port, epoch, place.name)
+
+    # --- killing
+
+    def _escalate(self, tenancy: Tenancy, now: float) -> None:
+        """Tasks that had their KeyboardInterrupt 5 s ago and are still there cost their server its life."""
+        while tenancy.terminating and tenancy.terminating[0][0] <= now:
+            _, task = tenancy.terminating.popleft()
+            server = task.server
+            if server is None or tenancy.feeding.tasks.get(task.id) is not task:
+                continue
+            place = tenancy.place_of(server)
+            if place.condemned is not None:
+                continue
+            if not task.run.io and next(iter(server.cpu)) != task.id:
+                tenancy.terminating.append(
+                    (now + KILL_AFTER, task)
+                )  # waits behind another, which must not die for it
+                continue
+            place.condemned = task
+            tenancy.feeding.withdraw(server)
+            tenancy.condemned.append((now + KILL_NOTICE, place))
+            for other in server.io.values():
+                if other is not task:
+                    self._out.send(server.address, Terminate(other.id))
+
+    def _kill_condemned(self, tenancy: Tenancy, now: float) -> None:
+        while tenancy.condemned and tenancy.condemned[0][0] <= now:
+            _, place = tenancy.condemned.popleft()
+            task, server = place.condemned, place.server
+            if task is None or server is None or task.server is not server:
+                continue  # it exited meanwhile
+            if tenancy.feeding.tasks.get(task.id) is task:
+                self._out.effects.append(KillServer(place.number))
+            else:
+                place.condemned = None
+                if tenancy.closing is None:
+                    tenancy.feeding.restore(server)
+
+    # --- death
+
+    def bury(
+        self,
+        tenancy: Tenancy,
+        place: Place,
+        death: str,
+        now: float,
+        *,
+        unborn: bool = False,
+        reached: TaskId | None = None,
+    ) -> None:
+        """Speaks for all that a dead server had, then starts the next one."""
+        server, place.server, place.alive = place.server, None, False
+        if server is not None:
+            place.gone_pid = server.pid
+        if place.condemned is not None:
+            death = f"{death}: {place.condemned.run.function} did not end within 5 s of its KeyboardInterrupt"
+        back = []
+        if server is not None:
+            back = self._speak_for(tenancy, server, place.condemned, death, now, begun_by(server, reached))
+        place.condemned = None
+        again = self._may_restart(tenancy, place, server, unborn, death, now)
+        spot = server.spot if server is not None else self._spot(place, 0)
+        closing = tenancy.closing is not None
+        self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, closing, again))
+        if back:
+            self._out.to_scheduler(tenancy, Recalled(back))
+        if server is not None:
+            self._out.effects.append(ForgetPeer(server.address.epoch))
+        if again and tenancy.zygote_ready:
+            if unborn:
+                place.retrying = True
+                tenancy.retries.append((now + RETRY_AFTER, place))
+            else:
+                self._start(tenancy, place)
+        elif not again:
+            self._hand_back_queue(tenancy)
+
+    def _may_restart(
+        self, tenancy: Tenancy, place: Place, server: Server | None, unborn: bool, death: str, now: float
+    ) -> bool:
+        if tenancy.closing is not None:
+            return False
+        if server is not None or not tenancy.zygote_ready:
+            return True
+        if unborn:
+            place.refused += 1
+            hopeless = place.refused > RESTARTS_MAX
+        else:
+            hopeless = tenancy.restarts.too_many(now)
+        if not hopeless:
+            return True
+        self._tell_of_failures(tenancy, f"server {place.name} {death}", place.lines)
+        return False
+
+    def _tell_of_failures(self, tenancy: Tenancy, text: str, lines: deque[str]) -> None:
+        """Servers die before they are ready: the person at the client hears why, once per lease."""
+        said = "".join(f"\n    {line}" for line in lines)
+        notice = f"node {self._info.name} does not try again to start what always fails: {text}{said}"
+        self._out.log("error", notice)
+        if not tenancy.told_of_failures:
+            tenancy.told_of_failures = True
+            self._out.to_client(tenancy, Notice(notice, "error"))
+
+    def _hand_back_queue(self, tenancy: Tenancy) -> None:
+        """Without any server, and none to come, what waits here would wait for ever."""
+        if tenancy.closing is None and not any(place.alive or place.retrying for place in tenancy.places):
+            tenancy.stranded = True
+            tasks = tenancy.feeding.cancel_all()
+            if tasks:
+                self._out.to_scheduler(tenancy, Recalled([task.id for task in tasks]))
+
+    def _speak_for(
+        self,
+        tenancy: Tenancy,
+        server: Server,
+        cause: NodeTask | None,
+        death: str,
+        now: float,
+        begun: Container[TaskId],
+    ) -> list[TaskId]:
+        """Says the outcome of each task that the server had or had ended; the rest goes back, not started."""
+        sentence = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
+        for kept in tenancy.outcomes.take(server.address.epoch):
+            outcome, payload = repeat(kept, server.spot, sentence)
+            self._out.to_client(tenancy, outcome, payload)
+        closing = tenancy.closing is not None
+        back: list[TaskId] = []
+        for task in tenancy.feeding.drop(server):
+            started = task.server is server and (task.run.io or task.began or task.id in begun)
+            word = verdict(task, started, closing or task is cause, server.spot, sentence, now)
+            if word is None:
+                back.append(task.id)
+            else:
+                self._out.speak(tenancy, word, task.acked)
+        return back

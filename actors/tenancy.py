@@ -1,0 +1,204 @@
+"""What a node knows of the lease that it granted, and the words for what it wants done about it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from dispycos.machine import Log, Send
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import ClientInfo, Done, Lease, Message, Outcome
+
+from .feeding import Feeding, NodeTask, Server
+from .outcomes import Outcomes
+
+KILL_AFTER: Final = 5.0  # seconds that a task has after its KeyboardInterrupt
+LINES_KEPT: Final = 20
+RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
+RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
+RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
+
+
+# --- what the body carries out ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartZygote:
+    """Fork the process that starts this lease's servers; answered by zygote_ready or zygote_failed."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class StartServer:
+    """Have the zygote fork a server; answered by ServerReady, server_failed_to_start or server_exited."""
+
+    number: int
+    name: str
+    port: int
+    lease: Lease
+    client: int  # epoch
+
+
+@dataclass(frozen=True, slots=True)
+class KillServer:
+    """SIGKILL to the server's process group; its exit is reported as any other. Void if it has exited."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseZygote:
+    """All servers are gone: end the zygote. Its end is not reported."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPeer:
+    """This runtime will never speak again: its session can go."""
+
+    epoch: int
+
+
+# --- what a lease is here -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """The k-th server of this lease: a name and a port, and one process after the other."""
+
+    number: int
+    name: str
+    port: int
+    alive: bool = False  # a process was asked for and has not exited
+    server: Server | None = None  # it said ServerReady
+    refused: int = 0  # how often in a row no process came up
+    retrying: bool = False  # to be started again at its time in Tenancy.retries
+    gone_pid: int = 0  # the process before it, whose exit may be told late
+    condemned: NodeTask | None = None  # on whose account it will be killed
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
+
+
+@dataclass(slots=True)
+class Restarts:
+    """Deaths before ServerReady: beyond a rate, or too many in a row, starting again is pointless."""
+
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX + 1))
+    in_row: int = 0
+
+    def too_many(self, now: float) -> bool:
+        """Counts one more."""
+        self.recent.append(now)
+        self.in_row += 1
+        rapid = len(self.recent) > RESTARTS_MAX and now < self.recent[0] + RESTARTS_PERIOD
+        return rapid or self.in_row > RESTARTS_IN_ROW
+
+
+@dataclass(slots=True)
+class Closing:
+    reason: str
+    kill_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Tenancy:
+    """A lease granted by this node, from Open to Closed, with all that belongs to it."""
+
+    lease: Lease
+    client: ClientInfo
+    since: float
+    places: list[Place]
+    outcomes: Outcomes
+    scheduler: Address
+    home: Address  # of the client
+    pulse_interval: float
+    pulse_at: float
+    feeding: Feeding = field(default_factory=Feeding)
+    zygote_ready: bool = False
+    restarts: Restarts = field(default_factory=Restarts)
+    zygote_restarts: Restarts = field(default_factory=Restarts)
+    retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
+    told_of_failures: bool = False
+    stranded: bool = False  # no server is left, and none will come
+    setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
+    silent: dict[int, float] = field(
+        default_factory=dict
+    )  # lost peers of the lease, and until when they may come back
+    scheduler_gone: bool = False  # its process has ended; another may take the lease over
+    client_gone: bool = False
+    terminating: deque[tuple[float, NodeTask]] = field(default_factory=deque)  # by time
+    condemned: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
+    closing: Closing | None = None
+
+    def place_of(self, server: Server) -> Place:
+        return self.places[server.number - 1]
+
+    @property
+    def holder(self) -> str:
+        return f"{self.client.name} ({self.client.host}, pid {self.client.pid})"
+
+    def living(self, number: int, pid: int) -> Place | None:
+        """The place of which this process speaks, unless it is a word about an earlier process there."""
+        if not 1 <= number <= len(self.places):
+            return None
+        place = self.places[number - 1]
+        known = place.server is None or place.server.pid == pid
+        return place if place.alive and known and pid != place.gone_pid else None
+
+    def check(self) -> None:
+        """Asserts what must hold between two events."""
+        self.feeding.check()
+        self.outcomes.check()
+        ready = {
+            place.server.address.epoch: place.server for place in self.places if place.server is not None
+        }
+        assert ready == self.feeding.servers, "the servers that are fed are not those that are ready"
+        for place in self.places:
+            assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
+            assert place.alive or place.server is None, f"{place.name} is dead and has a server"
+            doomed = place.condemned is not None or self.closing is not None
+            assert place.server is None or not doomed or place.server.withdrawn, (
+                f"{place.name} ends and is fed"
+            )
+        if self.closing is not None:
+            assert any(place.alive for place in self.places), "all servers are gone and nobody said Closed"
+            assert not any(task.queue for task in self.feeding.tasks.values()), (
+                "tasks wait for a closing lease"
+            )
+        elif self.stranded:
+            assert not self.feeding.tasks, "tasks wait for servers that will never come"
+
+
+# --- what leaves the node -----------------------------------------------------------------------------------
+
+
+class Outbox:
+    """What is to be sent and done, in this order; Node.drain() takes it out."""
+
+    def __init__(self, sender: Address) -> None:
+        self._sender = sender
+        self.effects: list[object] = []
+
+    def send(self, to: Address, message: Message) -> None:
+        self.effects.append(Send(Envelope(to, self._sender, message)))
+
+    def to_scheduler(self, tenancy: Tenancy, message: Message) -> None:
+        if not tenancy.scheduler_gone:
+            self.send(tenancy.scheduler, message)
+
+    def to_client(self, tenancy: Tenancy, message: Message, payload: Payload = None) -> None:
+        if not tenancy.client_gone:
+            self.effects.append(Send(Envelope(tenancy.home, self._sender, message, 0, payload)))
+
+    def speak(self, tenancy: Tenancy, outcome: Outcome, heard: bool = False) -> None:
+        """The node's own word for a task: to the client, and as a fact to the scheduler."""
+        if not heard:
+            self.to_client(tenancy, outcome)
+        epoch = outcome.spot.epoch if outcome.spot is not None else 0
+        self.to_scheduler(tenancy, Done(outcome.task, outcome.outcome, outcome.seconds, epoch))
+
+    def log(self, level: str, text: str) -> None:
+        self.effects.append(Log(level, text))

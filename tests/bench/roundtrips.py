@@ -1,0 +1,86 @@
+"""One thing at a time and the wait for its answer: a task, a question to a running task, and the floors below them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import dispycos
+
+from tests.bench.floors import Echo
+from tests.bench.measure import OURS, options, percentiles_in_turn, rows_of_percentiles, warm_pool
+
+GIVEN = options()
+COUNT = 200 if GIVEN.quick else 500
+
+
+def noop(x):
+    return x
+
+
+async def answer(*, task):
+    """A task that replies what it was asked, until it is asked None."""
+    while (question := await task.receive()) is not None:
+        task.reply(question)
+    task.reply(None)
+
+
+async def by_task(client: dispycos.Client) -> list[float]:
+    took = []
+    for n in range(COUNT):
+        start = time.perf_counter()
+        await client.submit(noop, n)
+        took.append(time.perf_counter() - start)
+    return took
+
+
+async def by_question(handle: dispycos.Task) -> list[float]:
+    took = []
+    for n in range(COUNT):
+        start = time.perf_counter()
+        await handle.ask(n)
+        took.append(time.perf_counter() - start)
+    return took
+
+
+async def by_executor(pool: ProcessPoolExecutor) -> list[float]:
+    took = []
+    for n in range(COUNT):
+        start = time.perf_counter()
+        pool.submit(noop, n).result()
+        took.append(time.perf_counter() - start)
+    return took
+
+
+async def measure(pool: ProcessPoolExecutor) -> None:
+    with contextlib.ExitStack() as stack:
+        floors = {}
+        for name in () if GIVEN.cluster else ("ipc", "tcp", "CURVE"):
+            echo = stack.enter_context(Echo(name))
+            floors[f"raw pyzmq, {name}"] = lambda echo=echo: echo.durations(COUNT)
+        async with dispycos.Client([noop, answer]) as client:
+            await by_task(client)
+            found = await percentiles_in_turn(
+                GIVEN.rounds,
+                {
+                    OURS: lambda: by_task(client),
+                    "ProcessPoolExecutor": lambda: by_executor(pool),
+                    **floors,
+                },
+            )
+            rows_of_percentiles(f"task round trip, {GIVEN.way}", found)
+            handle = await client.rtask(answer)
+            await by_question(handle)
+            found = await percentiles_in_turn(GIVEN.rounds, {OURS: lambda: by_question(handle), **floors})
+            rows_of_percentiles(f"question to a running task, {GIVEN.way}", found)
+            await handle.ask(None)
+
+
+def main() -> None:
+    with warm_pool(noop, 1) as pool:
+        dispycos.run(measure, pool)
+
+
+if __name__ == "__main__":
+    main()

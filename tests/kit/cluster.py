@@ -1,0 +1,499 @@
+"""One fault schedule of a whole cluster from a seed: real machines on real routers, in virtual time, and what must hold.
+
+Clients submit, talk, terminate and leave; links break, processes pause, die and come back. Then everything heals, the clients
+close, and the book of what really happened is compared with what the ledgers say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from dispycos.actors.ledger import Record
+from dispycos.actors.node import Node
+from dispycos.brokers.scheduler import Scheduler
+from dispycos.protocol.messages import TaskId
+from dispycos.protocol.status import OutcomeKind
+
+from .cluster_bodies import BRISK, ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
+from .cluster_runtime import Process, Universe
+from .cluster_tasks import Book, Plan
+
+TROUBLE_S: Final = 4.0
+PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up
+GRACE_S: Final = 8.0  # a node without its client or scheduler ends the lease after this
+WORK_MAX: Final = 60.0  # by then every task has its outcome
+REST_MAX: Final = 40.0  # and then so long until nothing is left of anybody
+HEAD_MAY_DIE = True
+CLOSINGS: Final = ("wait", "wait", "wait", "early", "terminate")
+
+SUDDEN, PLAIN = frozenset({OutcomeKind.LOST}), frozenset({OutcomeKind.RETURNED, OutcomeKind.RAISED})
+Fault = Callable[[], None]
+
+
+class User:
+    """The program that a client runs: bursts of tasks, talk with them, and one way to close."""
+
+    def __init__(self, cluster: Cluster, client: ClientProcess) -> None:
+        self.cluster = cluster
+        self.client = client
+        self.dice = cluster.dice
+        self.stays = self.dice.choice((1, 1, 1, 2))
+        self.closing = ""
+        self.is_done = False
+        self.was_freed = ""
+        self.partners: dict[int, Record] = {}  # who waits for words of the task of this number
+        self.open: set[TaskId] = set()
+        self.closings: dict[TaskId, str] = {}  # of the stay in which a task was submitted
+        self.bursts = 0
+        client.on_scheduled = self.on_scheduled
+        client.on_resolved = self.on_resolved
+        client.on_freed = self.on_freed
+        client.start()
+        client.later(self.dice.random(), self._enlist)
+
+    def _enlist(self) -> None:
+        self.stays -= 1
+        self.open.clear()
+        self.closing = self.dice.choice(CLOSINGS)
+        self.client.take_seat(PULSE_S)
+
+    def on_scheduled(self) -> None:
+        self.client.note("is scheduled")
+        dice = self.dice
+        self.bursts = dice.randrange(1, 5)
+        for _ in range(self.bursts):
+            self._in_this_stay(dice.random() * dice.choice((0.1, 2.0)), self._burst)
+        if self.closing != "wait":
+            self._in_this_stay(dice.random() * 2.5, self._close)
+
+    def _in_this_stay(self, delay: float, action: Callable[[], None]) -> None:
+        ledger, client = self.client.ledger, self.client
+
+        def act() -> None:
+            if client.ledger is ledger and not client.is_leaving and not client.is_freed:
+                action()
+
+        client.later(delay, act)
+
+    def _burst(self) -> None:
+        self.bursts -= 1
+        for _ in range(self.dice.choice((1, 2, 4, 10, 20))):
+            self._submit_something()
+        if self.closing == "early" and self.dice.random() < 0.3:
+            self._close()
+        self._close_when_done()
+
+    def _submit_something(self) -> None:
+        roll = self.dice.random()
+        if roll < 0.06:
+            self._submit_pair()
+        elif roll < 0.08:
+            self._submit_deaf()
+        else:
+            self._submit(self._plan())
+
+    def _plan(self) -> Plan:
+        dice = self.dice
+        plan = Plan(self.client.book.next_number(), "compute")
+        roll = dice.random()
+        if roll < 0.5:
+            plan.function, plan.first = BRISK, dice.random() * 0.002
+            if dice.random() < 0.04:
+                plan.first = dice.random() * 0.3  # not so short this time
+        elif roll < 0.65:
+            plan.first = dice.random() * 0.3
+        else:
+            plan.io = roll > 0.8
+            plan.function = "wait" if plan.io else "think"
+            plan.first, plan.nap, plan.last = (dice.random() * choice for choice in (0.002, 0.4, 0.002))
+        if dice.random() < 0.2:
+            plan.words = [self.client_words(dice.randrange(1, 6))]
+        if plan.suspends and dice.random() < 0.3:
+            plan.expects = dice.randrange(1, 5)
+        plan.raises = dice.random() < 0.05
+        plan.fetch = dice.random() < 0.03
+        plan.size = dice.choice((0, 0, 0, 0, 500, 20_000, 70_000)) if dice.random() < 0.3 else 0
+        return plan
+
+    def client_words(self, count: int) -> Any:
+        from .cluster_tasks import Words
+
+        main = self.client.main
+        return Words(main.number, main.address, main.address, count)
+
+    def _submit(self, plan: Plan) -> Record:
+        dice, client = self.dice, self.client
+        record = client.submit(plan)
+        self.closings[record.task] = self.closing
+        ledger = client.ledger
+        if ledger is not None and ledger.servers and dice.random() < 0.06:
+            if dice.random() < 0.5:
+                record.server = dice.choice(list(ledger.servers))
+            else:
+                record.node = dice.choice(list(ledger.servers.values()))[1]
+        self.open.add(record.task)
+        if plan.expects:
+            left = plan.expects
+            while left:
+                count = dice.randrange(1, left + 1)
+                left -= count
+                deliver = dice.random() < 0.3
+                talk = partial(client.talk_to, record, count, deliver=deliver)
+                client.later(dice.random() * dice.choice((0.01, 0.5)), talk)
+        if dice.random() < 0.06:
+            client.later(dice.random() * 0.5, partial(client.terminate, record))
+        return record
+
+    def _submit_pair(self) -> None:
+        """One waits for what the other says, by its handle."""
+        count = self.dice.randrange(2, 8)
+        listener = Plan(self.client.book.next_number(), "listen", io=True, nap=0.001, expects=count)
+        record = self.client.submit(listener)
+        self.closings[record.task] = self.closing
+        self.open.add(record.task)
+        speaker = self._plan()
+        self.client.later(self.dice.random() * 0.2, partial(self._submit_speaker, speaker, record, count))
+
+    def _submit_speaker(self, plan: Plan, record: Record, count: int) -> None:
+        client = self.client
+        if record.ended or client.is_leaving or client.is_freed:
+            client.terminate(record)
+            return
+        plan.words = [client.words_to(record, count)]
+        plan.raises = False
+        self.partners[plan.number] = record
+        self._submit(plan)
+
+    def _submit_deaf(self) -> None:
+        """Ignores its KeyboardInterrupt: costs its server its life."""
+        plan = Plan(self.client.book.next_number(), "deaf", io=self.dice.random() < 0.5, deaf=True, nap=1000.0)
+        if self.dice.random() < 0.5:
+            plan.first = 1000.0
+        self.cluster.violence.add("deaf")
+        record = self._submit(plan)
+        self.client.later(self.dice.random(), partial(self.client.terminate, record))
+
+    def on_resolved(self, record: Record) -> None:
+        self.open.discard(record.task)
+        plan = self.client.book.plans[record.task]
+        partner = self.partners.pop(plan.number, None)
+        if partner is not None and record.outcome != OutcomeKind.RETURNED:
+            self.client.terminate(partner)
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if self.closing == "wait" and not self.open and not self.bursts:
+            self._in_this_stay(self.dice.random() * 0.2, self._close)
+
+    def _close(self) -> None:
+        if not self.client.is_leaving:
+            self.client.release(terminate=self.closing == "terminate")
+
+    def on_freed(self, reason: str) -> None:
+        client = self.client
+        if client.ledger is None:
+            return
+        client.note(f"is freed: {reason}")
+        if client.ledger.records or client.ledger.backlog():
+            client.world.wrong(f"{client.name} is freed and still waits for {list(client.ledger.records)}")
+        if not client.is_leaving and reason:
+            self.was_freed = reason
+            self.cluster.violence.add("freed")
+        client.leave_seat()
+        if self.stays and not isinstance(client.uplink, PrivateProcess):
+            client.later(self.dice.random(), self._enlist)
+        else:
+            self.is_done = True
+
+    def force(self) -> None:
+        """Nobody should need this."""
+        client = self.client
+        if client.is_alive and not self.is_done and client.ledger is not None:
+            state = f"leaving={client.is_leaving}, lease={client.ledger.lease is not None}, queued={client.ledger.queued}"
+            open_tasks = sorted(record.task.number for record in client.ledger.records.values())
+            client.world.wrong(f"{client.name} waits for ever ({state}) for tasks {open_tasks}")
+
+
+class Cluster:
+    """A scheduler with nodes, or a private process; one client or two in turn."""
+
+    def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
+        self.world = Universe(seed, keeps_diary=keeps_diary)
+        self.dice = self.world.dice
+        self.book = Book(self.world)
+        self.violence: set[str] = set()  # faults that may cost a task its life
+        self.is_private = self.dice.random() < 0.25
+        self.nodes: list[NodeProcess] = []
+        self.head: SchedulerProcess | PrivateProcess
+        options = {"lease_grace": GRACE_S}
+        if self.is_private:
+            self.head = PrivateProcess(self.world, self.book, "private", self.dice.choice((1, 2, 2)), options)
+            self.head.start()
+        else:
+            self.head = SchedulerProcess(self.world, "scheduler")
+            self.head.start()
+            for n in range(self.dice.choice((1, 2, 2))):
+                node = NodeProcess(self.world, self.book, f"node{n}", self.dice.choice((1, 2, 2)), options)
+                node.uplink = self.head
+                node.start()
+                self.nodes.append(node)
+        self.users = [self._new_user(n) for n in range(1 if self.is_private else self.dice.choice((1, 1, 2)))]
+
+    def _new_user(self, n: int) -> User:
+        client = ClientProcess(self.world, self.book, f"client{n}")
+        client.uplink = self.head
+        return User(self, client)
+
+    # --- what happens
+
+    def play(self) -> list[str]:
+        """Runs all of it; what went wrong, in words."""
+        world, dice = self.world, self.dice
+        world.run(0.5)
+        for _ in range(dice.choice((0, 1, 2, 3, 4, 6))):
+            world.after(dice.random() * TROUBLE_S, self._trouble)
+        world.run(0.5 + TROUBLE_S, self._are_users_done)
+        self._repair()
+        world.run(world.now + WORK_MAX, self._are_users_done)
+        for user in self.users:
+            user.force()
+        if not world.faults:
+            world.run(world.now + REST_MAX, self._is_at_rest)
+            self._judge()
+        return world.faults
+
+    def _are_users_done(self) -> bool:
+        return bool(self.world.faults) or all(user.is_done or not user.client.is_alive for user in self.users)
+
+    def _trouble(self) -> None:
+        dice = self.dice
+        gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
+        harsh: list[Fault] = [self._kill_server, self._kill_server, self._kill_server, self._long_pause]
+        rare: list[Fault] = [self._kill_node, self._stop_node, self._kill_client, self._kill_head, self._long_outage]
+        dice.choice(dice.choice((gentle, gentle, harsh, harsh, rare)))()
+
+    def _cut(self) -> None:
+        cables = [cable for cable in self.world.cables if not cable.is_cut and cable.ends[0].owner.role != "server"]
+        if cables:
+            cable = self.dice.choice(cables)
+            self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
+            cable.cut(self.dice.choice((0.05, 0.3, 3.0)))
+
+    def _outage(self, seconds: float = 2.0) -> None:
+        process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
+        if process.uplink is None:
+            return
+        pair = frozenset((process.name, process.uplink.name))
+        self.world.note(f"OUTAGE {sorted(pair)}")
+        self.world.down.add(pair)
+        for cable in self.world.cables:
+            if {end.owner.name for end in cable.ends} == pair:
+                cable.cut(0.3)
+        self.world.after(self.dice.random() * seconds, lambda: self.world.down.discard(pair))
+
+    def _long_outage(self) -> None:
+        self.violence.add("outage")
+        self._outage(15.0)
+
+    def _processes(self) -> list[Process]:
+        servers = [server for server in self.book.servers if server.is_alive]
+        clients = [user.client for user in self.users]
+        return [process for process in [self.head, *self.nodes, *clients, *servers] if process.is_alive]
+
+    def _pause(self, seconds: float = 0.8) -> None:
+        living = self._processes()
+        if living:
+            self.dice.choice(living).pause(self.dice.random() * seconds)
+
+    def _long_pause(self) -> None:
+        self.violence.add("pause")
+        self._pause(6.0)
+
+    def _kill_server(self) -> None:
+        servers = [server for server in self.book.servers if server.is_alive]
+        if servers:
+            self.violence.add("server")
+            self.dice.choice(servers).exit("killed by SIGKILL (9)")
+
+    def _kill_node(self) -> None:
+        nodes = [node for node in self.nodes if node.is_alive]
+        if nodes:
+            self.violence.add("node")
+            node = self.dice.choice(nodes)
+            node.die()
+            self.world.after(0.05 + self.dice.random() * 3, partial(self._again, node))
+
+    def _stop_node(self) -> None:
+        nodes = [node for node in self.nodes if node.is_alive]
+        if nodes:
+            self.violence.add("node")
+            node = self.dice.choice(nodes)
+            node.note("is told to stop")
+            node.agent.stop()
+            self.world.after(1.5 + self.dice.random() * 3, partial(self._again, node))
+
+    def _again(self, process: Process) -> None:
+        if not process.is_alive:
+            process.start()
+
+    def _kill_client(self) -> None:
+        client = self.dice.choice(self.users).client
+        if client.is_alive:
+            self.violence.add("client")
+            client.die()
+            if isinstance(self.head, PrivateProcess) and self.head.is_alive:
+                self.head.later(self.dice.random() * 0.1, self.head.agent.stop)
+
+    def _kill_head(self) -> None:
+        if not self.head.is_alive or not HEAD_MAY_DIE:
+            return
+        self.violence.add("scheduler")
+        self.head.die()
+        if self.is_private:
+            for user in self.users:
+                user.client.later(self.dice.random() * 0.1, user.client.private_ended)
+        else:
+            self.world.after(0.05 + self.dice.random() * 3, partial(self._again, self.head))
+
+    def _repair(self) -> None:
+        self.world.note("REPAIR")
+        self.world.down.clear()
+        for process in self._processes():
+            process.paused_until = min(process.paused_until, self.world.now)
+            process.turn_soon()
+
+    # --- what must hold
+
+    def _machines(self) -> list[tuple[str, Node]]:
+        found = [(node.name, node.agent.machine) for node in self.nodes if node.is_alive]
+        if isinstance(self.head, PrivateProcess) and self.head.is_alive:
+            found.append((self.head.name, self.head.agent.machine))
+        return found
+
+    def _is_at_rest(self) -> bool:
+        return bool(self.world.faults) or not self._leftovers()
+
+    def _leftovers(self) -> list[str]:
+        """What clients that are gone have left behind."""
+        left = []
+        for name, machine in self._machines():
+            if machine.tenancy is not None:
+                left.append(f"{name} still holds {machine.tenancy.lease}")
+        for server in self.book.servers:
+            if server.is_alive:
+                left.append(f"{server.name} still runs")
+        if self.head.is_alive:
+            left += self._left_at(self.head.scheduler)
+        living = {process.epoch: process for process in self._processes()}
+        for epoch, process in living.items():
+            for peer in process.router.busy_peers():
+                if peer in living:
+                    left.append(f"{process.name} is busy with {self.world.name_of(peer)}")
+                elif isinstance(process, ClientProcess) and peer in process.forgotten:
+                    left.append(f"{process.name} speaks to the dead {self.world.name_of(peer)}")
+            assert epoch == process.epoch
+        return left
+
+    def _left_at(self, scheduler: Scheduler) -> list[str]:
+        registry = scheduler.registry
+        tables = {"clients": registry.clients, "tasks": registry.tasks, "servers": registry.servers, "paces": registry.paces}
+        return [f"the scheduler still has {name}: {list(table)}" for name, table in tables.items() if table]
+
+    def _judge(self) -> None:
+        for text in self._leftovers():
+            self.world.wrong(text)
+        for user in self.users:
+            if user.client.is_alive:
+                self._judge_user(user)
+
+    def _judge_user(self, user: User) -> None:
+        wrong, client, book = self.world.wrong, user.client, self.book
+        for record in client.records.values():
+            if record.task not in book.outcomes:
+                wrong(f"task {record.task.number} of {client.name} has no outcome")
+            else:
+                fault = self._objection(user, record)
+                if fault:
+                    outcome, started, text = book.outcomes[record.task]
+                    plan = book.plans[record.task]
+                    wrong(f"task {record.task.number} ({plan.function}) of {client.name} is {OutcomeKind(outcome).name}, "
+                          f"started={started} {text!r}: {fault}")  # fmt: skip
+        if client.waits_for:
+            wrong(f"{client.name} waits for the answers to {client.waits_for} deliver() calls")
+        self._judge_words(user)
+
+    def _objection(self, user: User, record: Record) -> str:
+        """Why this outcome cannot be right after what happened; empty if it can."""
+        book, task = self.book, record.task
+        outcome, _, _ = book.outcomes[task]
+        plan = book.plans[task]
+        start = book.starts.get(task)
+        whole = self.violence - {"client", "deaf"}
+        if outcome in PLAIN:
+            return "" if outcome == plan.kind else "not what it did"
+        if outcome == OutcomeKind.LOST:
+            if whole - {"server"}:
+                return ""
+            # Which io tasks a dead server had begun nobody knows; of CPU tasks its mark tells.
+            dead = plan.io if start is None else start.server.died_of_kill
+            return "" if dead and ("server" in whole or "deaf" in self.violence) else "nothing happened that could lose it"
+        if task in book.asked_to_end or whole - {"server"} or record.server:
+            return ""
+        closing = user.closings[task]
+        if closing == "terminate" or (closing == "early" and (plan.io or "deaf" in self.violence)):
+            return ""
+        if plan.io and "deaf" in self.violence:
+            return ""
+        return "nobody asked for that"
+
+    def _judge_words(self, user: User) -> None:
+        """What a task said to its client's main task, and what that one said to tasks."""
+        book, client = self.book, user.client
+        main = client.main.number
+        for record in client.records.values():
+            plan = book.plans[record.task]
+            start = book.starts.get(record.task)
+            if start is not None and book.outcomes.get(record.task, (0,))[0] in PLAIN and plan.words:
+                self._count(plan.number, plan.words[0].target, start.server)
+            if not self.violence & {"freed", "scheduler", "outage", "pause"}:
+                self._count_handed_back(main, plan.number, record)
+
+    def _count(self, source: int, target: int, server: Any) -> None:
+        said, heard = self.book.said.get((source, target), 0), self.book.heard.get((source, target), [])
+        if server.died_of_kill or target not in {user.client.main.number for user in self.users}:
+            return
+        if heard != list(range(1, said + 1)):
+            self.world.wrong(f"of {said} words of actor {source} to {target} only {heard} came")
+
+    def _count_handed_back(self, source: int, target: int, record: Record) -> None:
+        said, heard = self.book.said.get((source, target), 0), self.book.heard.get((source, target), [])
+        start = self.book.starts.get(record.task)
+        if start is None or start.epoch not in self.world.dead or not start.server.died_of_kill:
+            return
+        missing = [n for n in range(1, said + 1) if n not in heard and (source, target, n) not in self.book.told]
+        if missing and start.epoch not in self._received_by(record):
+            self.world.wrong(f"words {missing} of actor {source} to task {record.task.number} neither came nor came back")
+
+    def _received_by(self, record: Record) -> set[int]:
+        """Epochs of servers that confirmed words for a task that had ended there: those were dropped, rightly."""
+        return {self.book.starts[record.task].epoch} if record.task in self.book.ends else set()
+
+
+def failures(count: int, first: int = 0) -> list[str]:
+    """Plays schedules; each failure names the seed that repeats it."""
+    found = []
+    for seed in range(first, first + count):
+        wrong = Cluster(seed).play()
+        if wrong:
+            found.append(f"cluster seed {seed}: {'; '.join(wrong[:3])}")
+    return found
+
+
+def story(seed: int) -> list[str]:
+    """All that happens in one schedule, line by line."""
+    cluster = Cluster(seed, keeps_diary=True)
+    cluster.play()
+    assert cluster.world.diary is not None
+    return cluster.world.diary
