@@ -18,7 +18,7 @@ from typing import Any
 from dispycos.brokers.local import PrivateProcess, Scheduler
 from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL, SCHEDULER_PORT, parse_place
 from dispycos.errors import DispycosError, NotScheduled, ScheduleError, TaskRefused
-from dispycos.links import LinkLost
+from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -330,7 +330,7 @@ class Seat:
         self.runtime.attach(CLIENT, self)
         host.records = self
         host.parcels = self.parcels
-        host.home.enter()
+        host.home.enter(self)
         self._dialler: Dialler | None = None
         self._private: PrivateProcess | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -416,7 +416,7 @@ class Seat:
                 if "notice" in line:
                     self.say(line["notice"], line.get("level", "info"))
         except ScheduleError as error:
-            if not self._leaving:
+            if not self._freed.done():
                 with self.runtime.lock:
                     self.ledger.scheduler_lost(str(error))
                 self.runtime.turn_soon()
@@ -470,7 +470,7 @@ class Seat:
             self._tell_unread()
             self.runtime.remove(CLIENT, self)
             self.host.records = None
-            await self.host.home.leave()
+            await self.host.home.leave(self)
 
     async def _release(self, *, terminate: bool, await_io: bool, patience: float | None) -> None:
         if not terminate:
@@ -501,6 +501,8 @@ class Seat:
         node: str,
         server: int,
     ) -> Task:
+        if self.ledger.over:
+            raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         name = name_of(function)
         call = self.parcels.dumps_call(function, args, kwargs)
         with self.host.shield, self.runtime.lock:
@@ -583,22 +585,24 @@ class Seat:
             self.host.peer_gone(event.epoch, event.unconfirmed)
             if self.ledger.scheduler is not None and event.epoch == self.ledger.scheduler.epoch:
                 self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
-        elif (
-            isinstance(event, LinkLost)
-            and self._dialler is not None
-            and event.epoch == self._dialler.epoch
-            and not self._leaving
-        ):
+        elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
             self.runtime.defer(self._await_link)
+        elif isinstance(event, LinkReady) and self.ledger.scheduler is not None and not self._freed.done():
+            if event.role == "scheduler" and not self._is_schedulers(event.epoch):
+                self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
+
+    def _is_schedulers(self, epoch: int) -> bool:
+        return self.ledger.scheduler is not None and epoch == self.ledger.scheduler.epoch
 
     def _await_link(self) -> None:
         """The scheduler's link broke: it is redialled; after a while its tasks are given up."""
-        if self._gone is None and not self._leaving:
+        if self._gone is None and not self._freed.done():
             self._gone = self.loop.call_later(SCHEDULER_GONE_AFTER, self._give_up)
 
     def _give_up(self) -> None:
         self._gone = None
-        if self._dialler is not None and not self._dialler.link and not self._leaving:
+        scheduler = self.ledger.scheduler
+        if scheduler is not None and not self.runtime.is_linked(scheduler.epoch) and not self._freed.done():
             with self.runtime.lock:
                 self.ledger.scheduler_lost(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
             self.runtime.turn_soon()

@@ -208,6 +208,7 @@ class Ledger:
         self.servers: dict[int, tuple[Spot, str]] = {}
         self.records: dict[int, Record] = {}
         self.wants_news = False
+        self.over = ""  # why the lease ended, if this client did not ask for it
         self.unread: dict[int, Record] = {}  # tasks that raised, and nobody has looked at it
         self.queued: messages.Queued | None = None
         self._backlog: deque[Record] = deque()
@@ -304,6 +305,7 @@ class Ledger:
         for record in list(self.records.values()):
             self._end(record, OutcomeKind.LOST, reason, started=record.started or record.handed)
         self.lease = None
+        self.over = reason
         self._release = None
         self._backlog.clear()
         self._effects.append(Failed(reason))
@@ -329,7 +331,7 @@ class Ledger:
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
         if word.spot is not None and word.started and not record.started:
-            self._start(record, word.spot, word.actor)
+            self._started(record, word.spot)  # it is over already: words held for it came too late
         record.payload = envelope.payload
         record.seconds = word.seconds
         self._end(record, word.outcome, word.text, started=word.started)
@@ -337,9 +339,7 @@ class Ledger:
     def _start(self, record: Record, spot: Spot, actor: int) -> None:
         if record.started:
             return
-        record.started = True
         record.address = Address(spot.epoch, actor)
-        record.location = Location(spot.addr, spot.port)
         held, record.held = record.held, None
         for envelope in held or ():
             self._effects.append(
@@ -353,6 +353,11 @@ class Ledger:
                     )
                 )
             )
+        self._started(record, spot)
+
+    def _started(self, record: Record, spot: Spot) -> None:
+        record.started = True
+        record.location = Location(spot.addr, spot.port)
         self._effects.append(Began(record))
         if self.wants_news:
             self._effects.append(News(Status.TaskCreated, record))
@@ -478,8 +483,13 @@ class Ledger:
 
     def on_released(self, envelope: Envelope, now: float) -> None:
         self.lease = None
+        reason = envelope.message.reason
+        if not self._releasing:
+            self.over = reason or "the scheduler ended the lease"
+            self._say(f"the lease has ended: {self.over}", "warning")
         for record in list(self.records.values()):
-            self._end(record, OutcomeKind.TERMINATED, "the client closed", started=record.started)
+            self._end(record, OutcomeKind.TERMINATED, reason or "the client closed", started=record.started)
+        self._backlog.clear()
         self._effects.append(Freed(envelope.message.reason))
         if self.wants_news:
             self._effects.append(News(Status.ClientClosed, None))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from dispycos.runtime import Runtime
 from dispycos.transport.security import Keys, Secret
@@ -24,6 +24,12 @@ from .parcels import ClientParcels
 GOODBYE_S = 1.0  # after Ctrl-C: clients have so long to give their servers back
 
 
+class Stay(Protocol):
+    """A client's stay at a scheduler."""
+
+    async def leave(self, *, terminate: bool, await_io: bool, patience: float | None) -> None: ...
+
+
 class Home:
     """A host for local tasks and clients on the running loop, with its relief thread."""
 
@@ -33,7 +39,7 @@ class Home:
         self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
         self.host = TaskHost(self.runtime, parcels, self.interrupts)
         self.host.home = self
-        self._users = 0
+        self._users: list[Stay | None] = []
         runtime = self.runtime
         self._relief = Relief(
             turn=runtime.turn_elsewhere,
@@ -46,13 +52,21 @@ class Home:
         if threading.current_thread() is threading.main_thread():
             self.interrupts.install()
 
-    def enter(self) -> None:
-        self._users += 1
+    def enter(self, stay: Stay | None) -> None:
+        """A client's stay, or the program itself, uses this host."""
+        self._users.append(stay)
 
-    async def leave(self) -> None:
+    async def end_stays(self) -> None:
+        """The program ends: clusters that it did not give back are given back now."""
+        for stay in list(self._users):
+            if stay is not None:
+                await stay.leave(terminate=True, await_io=False, patience=GOODBYE_S)
+
+    async def leave(self, stay: Stay | None) -> None:
         """The last one out closes the sockets."""
-        self._users -= 1
-        if self._users == 0:
+        if stay in self._users:
+            self._users.remove(stay)
+        if not self._users:
             self.host.close()
             self._relief.stop()
             self.interrupts.uninstall()
@@ -78,6 +92,8 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
     RuntimeError: an event loop runs already (a notebook, for example): ``await main()`` there.
     KeyboardInterrupt: Ctrl-C; tasks were ended and servers given back before.
     """
+    if not callable(main) and not inspect.iscoroutine(main):
+        raise TypeError(f"run() needs a function or a coroutine, not {type(main).__name__}")
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -96,12 +112,13 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
 
 async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     home = Home(ClientParcels())
-    home.enter()
+    home.enter(None)
     try:
         function = (lambda: main) if inspect.iscoroutine(main) else main
         return await _outcome_of(home.host, function, args, kwargs)
     finally:
-        await home.leave()
+        await home.end_stays()
+        await home.leave(None)
 
 
 async def _outcome_of(host: TaskHost, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -113,7 +130,10 @@ async def _outcome_of(host: TaskHost, function: Callable[..., Any], args: tuple[
             ended.set_result(outcome)
 
     def begin() -> None:
-        host.begin(cell, function, args, kwargs)
+        try:
+            host.begin(cell, function, args, kwargs)
+        except BaseException as error:  # whatever it is, it is what run() ends with
+            on_end(cell, Raised(error))
 
     cell = host.prepare(getattr(function, "__name__", "main"), on_end=on_end)
     host.loop.call_soon(begin)

@@ -50,7 +50,7 @@ def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
 
 
 class Supervisor:
-    """Of the server processes of this node, one lease after the other; all that lasts is in the Tenancy."""
+    """Decides about the servers of one lease after the other; all that it remembers is in the Tenancy."""
 
     def __init__(self, info: NodeInfo, out: Outbox) -> None:
         self._info = info

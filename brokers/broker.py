@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +16,7 @@ from .scheduler import Scheduler
 
 LOOKS = 3  # at a process whose link was lost: is it dead?
 LOOK_S = 0.3
+GOODBYE_S = 0.5
 
 
 class Broker:
@@ -37,6 +39,14 @@ class Broker:
             self.runtime.defer(partial(self._look_at, event.epoch, LOOKS))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+
+    async def end(self, why: str) -> None:
+        """Give the nodes back and tell the clients, before this process ends."""
+        with self.runtime.lock:
+            self.machine.stop(why, self.runtime.clock())
+        self.runtime.turn_soon()
+        await asyncio.sleep(0)
+        await self.runtime.quiet(GOODBYE_S)
 
     def _look_at(self, epoch: int, looks: int) -> None:
         if self.runtime.is_linked(epoch):

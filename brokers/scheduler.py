@@ -242,6 +242,19 @@ class Scheduler:
         if client.state is ClientState.ACTIVE:
             client.turn(ClientState.FINISHING)
 
+    def stop(self, why: str, now: float) -> None:
+        """This scheduler ends: nodes end the lease, clients hear why."""
+        self._now = now
+        for client in list(self.registry.clients.values()):
+            self.out.tell(client, Released(why))
+            if client.state is ClientState.QUEUED:
+                self._remove(client)
+                continue
+            client.terminate = True
+            client.parting = why
+            if client.state is ClientState.ACTIVE:
+                client.turn(ClientState.FINISHING)
+
     def _remove(self, client: Client) -> None:
         client.state = ClientState.GONE
         del self.registry.clients[client.epoch]

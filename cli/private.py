@@ -66,6 +66,7 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
     process.notice = lambda text, level: say(notice=text, level=level)
     async with process:
         process.keep(_end_with_client(process))
+        process.knocks = True
         process.listen_ipc()
         broker = make_broker(process, private=True)
         broker.machine.hold_settling(True)
@@ -93,6 +94,7 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
                 say(use="private")
             await process.stopping.wait()
         finally:
+            await broker.end("its client has ended")
             if body is not None:
                 await stop(process, body)
     return 0

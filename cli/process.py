@@ -35,6 +35,8 @@ from dispycos.version import release
 log = logging.getLogger("dispycos")
 
 KNOCK_S = 3.0
+SAY_AGAIN_S = 3600.0
+REFUSED_MAX = 1000
 OTHER_DIALS_S = 1.5  # a found peer has so long to dial us before we dial it
 GOODBYE_S = 0.3
 
@@ -111,7 +113,9 @@ class Process:
         self.failure: BaseException | None = None  # of something that ran beside
         self.on_presence: Callable[[Presence], None] = lambda presence: None
         self.notice: Callable[[str, str], None] = lambda text, level: getattr(log, level)(text)
-        self.runtime.on_refused = lambda text: self.notice(text, "warning")
+        self.runtime.on_refused = self._on_refused
+        self._refused: dict[str, float] = {}  # what was said of whom, and until when it is not said again
+        self.knocks = False  # at foreign clusters, so that both ends hear of the refusal
         self.registry = Registry(self.folders.registry)
         self._entry: Path | None = None
         self._multicast: Multicast | None = None
@@ -210,7 +214,8 @@ class Process:
         if (self.keys is not None and presence.tag == self.keys.tag) or (self.keys is None and presence.tag == "insecure"):
             self.on_presence(presence)
         elif (
-            presence.key
+            self.knocks
+            and presence.key
             and presence.epoch not in self._knocked
             and self.keys is not None
             and not self._is_named(presence)
@@ -222,6 +227,15 @@ class Process:
         """Whether the user named that very place: then its refusal is told as that."""
         endpoints = {endpoint for dialler in self.diallers for endpoint in dialler.endpoints}
         return any(tcp_endpoint(address, presence.port) in endpoints for address in presence.addresses)
+
+    def _on_refused(self, text: str) -> None:
+        """Each visitor's refusal is said once an hour, however often it comes."""
+        now = self.runtime.clock()
+        if self._refused.get(text, 0.0) <= now:
+            self._refused[text] = now + SAY_AGAIN_S
+            self.notice(text, "warning")
+            while len(self._refused) > REFUSED_MAX:
+                del self._refused[next(iter(self._refused))]
 
     async def _knock(self, presence: Presence) -> None:
         """It has another secret: both ends shall hear that once, in words."""

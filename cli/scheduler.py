@@ -45,6 +45,7 @@ async def _run(settings: SchedulerSettings) -> int:
         if wants_console(daemon=settings.daemon):
             process.read_console(partial(console, process, broker))
         await process.stopping.wait()
+        await broker.end(f"the scheduler {name} was stopped")
     log.info("scheduler %s has ended", name)
     return 0
 

@@ -26,6 +26,7 @@ from .rebuild import (
     fill_class,
     fill_function,
     globals_of,
+    make_cached,
     make_cell,
     make_class,
     make_code,
@@ -35,6 +36,7 @@ from .rebuild import (
 )
 
 REFUSED = (LockType, RLock, socket, io.FileIO, io.BufferedIOBase, io.TextIOWrapper)
+Cached = type(lru_cache(len))
 ALLOWED_IO = (io.BytesIO,)
 GLOBAL_OPS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 SENTINELS = {  # compared by identity
@@ -70,6 +72,8 @@ class ByValuePickler(dill.Pickler):  # type: ignore[misc]
             return self._reference(thing) or self._function(thing)
         if isinstance(thing, type):
             return self._reference(thing) or self._class(thing)
+        if isinstance(thing, Cached):
+            return self._reference(thing) or (make_cached, (thing.__wrapped__, thing.cache_parameters()))
         if getattr(thing, "__module__", None) == "__main__" and hasattr(thing, "__wrapped__"):
             return self._reference(thing) or NotImplemented
         return NotImplemented

@@ -8,6 +8,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from .modules import candidates
+from .origins import Origin, origin_of
 from .pickling import Names, dumps, dumps_by_value, dumps_naming
 from .sources import MainSources, codes_of
 from .statements import Unit, cut, hash_of
@@ -50,7 +51,7 @@ class Item:
 
 @dataclass
 class Items:
-    """The ways of all names that were looked at; kept while a name is bound to the same object."""
+    """The ways of all names that were looked at; kept while they and what they need are bound to the same."""
 
     main: ModuleType
     sources: MainSources
@@ -58,13 +59,24 @@ class Items:
     _kept: dict[str, Item] = field(default_factory=dict)
     _kept_at: int = -1
     _registries: frozenset[str] = frozenset()
+    _rebound: frozenset[str] = frozenset()  # what functions bind as globals
+    _first: dict[str, tuple[Unit, Any]] = field(default_factory=dict)  # what a statement was first seen to give
 
     def refresh(self) -> None:
         self.sources.refresh()
+        self._drop_dependents()
         if self._kept_at != self.sources.changes:
             self._kept_at = self.sources.changes
             self._kept.clear()
             self._registries = self._find_registries()
+            self._rebound = self.sources.rebound()
+
+    def _drop_dependents(self) -> None:
+        """What was pickled as a reference to a name is another thing when the name is bound to another."""
+        live = vars(self.main)
+        rebound = {name for name, item in self._kept.items() if live.get(name) is not item.thing}
+        if rebound:
+            self._kept = {name: item for name, item in self._kept.items() if not rebound & item.needs}
 
     def of(self, name: str) -> Item:
         """The name must be bound."""
@@ -90,7 +102,7 @@ class Items:
 
     def _module(self, name: str, module: ModuleType) -> Item:
         chain = self._chain(name, module)
-        if not chain:  # bound by code that has no source here
+        if not chain or self._is_bound_elsewhere(name, module, chain[-1]):
             chain = cut(f"import {module.__name__} as {name}", "<import>")
         return Item(name, module, tuple(chain))
 
@@ -99,9 +111,14 @@ class Items:
         own = [code for code in codes_of(thing) if self.sources.is_own(code)]
         if not chain or not all(self.sources.holds(code) for code in own):
             return self._by_value(name, thing)
-        if self._is_closure_made_by(chain[-1], thing):  # run again, the call that made it might give another
+        origin = origin_of(thing, chain[-1], self.main)
+        if origin is not Origin.STATEMENT and (
+            self._is_bound_elsewhere(name, thing, chain[-1])
+            # Run again, the call that made it might give another.
+            or (isinstance(thing, FunctionType) and chain[-1].is_assignment)
+        ):
             made = self._by_value(name, thing)
-            if not made.error:
+            if not made.error or origin is Origin.ELSEWHERE:
                 return made
         return self._from_source(name, thing, chain)
 
@@ -111,7 +128,8 @@ class Items:
         try:
             data = _patiently(thing, names)
         except Exception:  # edge of user code: what cannot be pickled is made again from its source
-            return self._from_source(name, thing, chain) if chain else self._by_value(name, thing)
+            is_made_by_it = chain and origin_of(thing, chain[-1], self.main) is not Origin.ELSEWHERE
+            return self._from_source(name, thing, chain) if is_made_by_it else self._by_value(name, thing)
         item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
         if name in names.used:  # a TypeVar pickles as its own name
             return self._from_source(name, thing, chain) if chain else self._unsendable(name, thing)
@@ -134,8 +152,12 @@ class Items:
 
     def _by_value(self, name: str, thing: Any) -> Item:
         names = Names(self.main)
+        home = names.home_of(thing)
         try:
-            data = dumps_by_value(thing, names, force=thing)
+            if home in (None, name):
+                data = dumps_by_value(thing, names, force=thing)
+            else:  # defined under another name, where it is the same thing for all
+                data = dumps_naming(thing, names)
         except Exception:  # edge of user code
             return self._unsendable(name, thing)
         return Item(
@@ -172,10 +194,15 @@ class Items:
                 break
         return chain
 
-    def _is_closure_made_by(self, unit: Unit, thing: Any) -> bool:
-        if not isinstance(thing, FunctionType) or not unit.is_assignment:
-            return False
-        return thing.__closure__ is not None and thing.__code__ not in self.sources.codes_in(unit)
+    def _is_bound_elsewhere(self, name: str, thing: Any, unit: Unit) -> bool:
+        """Other code than the statement may have bound the name to it, or has."""
+        first_unit, first = self._first.get(name, (None, None))
+        if first_unit is not unit:
+            self._first[name] = unit, thing
+            first = thing
+        if first is not thing or name in self._rebound:
+            return True
+        return origin_of(thing, unit, self.main) is Origin.ELSEWHERE
 
     def _members(self, thing: Any) -> frozenset[str]:
         """Functions and classes of `__main__` in tables of a class, which __init_subclass__ may fill."""

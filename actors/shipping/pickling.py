@@ -85,6 +85,12 @@ class Names:
             self._bound = {id(live): name for name, live in list(vars(self.main).items()) if callable(live)}
         return self._bound.get(id(thing))
 
+    def home_of(self, thing: Any) -> str | None:
+        """The global that it is defined under, or is an attribute of."""
+        qualified = getattr(thing, "__qualname__", None)
+        is_own = getattr(thing, "__module__", None) == "__main__" and isinstance(qualified, str)
+        return qualified.split(".")[0] if is_own and self._find(qualified) is thing else None
+
     def reference(self, thing: Any) -> str | None:
         """The name to write for a function or class, which is noted; None when it has none."""
         module = getattr(thing, "__module__", None)

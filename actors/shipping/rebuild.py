@@ -5,6 +5,7 @@ import marshal
 import sys
 from collections.abc import Callable
 from enum import EnumMeta
+from functools import lru_cache
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -68,6 +69,11 @@ def fill_function(function: FunctionType, state: dict[str, Any]) -> None:
     function.__kwdefaults__ = state["kwdefaults"]
     function.__annotations__ = state["annotations"]
     vars(function).update(state["attributes"])
+
+
+def make_cached(function: FunctionType, parameters: dict[str, Any]) -> Any:
+    """The cache stays where it was filled."""
+    return lru_cache(**parameters)(function)
 
 
 def make_class(metaclass: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:

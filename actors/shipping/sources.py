@@ -84,6 +84,11 @@ class MainSources:
         for source in sorted(self._sources.values(), key=lambda source: source.base):
             yield from self._executed(source, source.units)
 
+    def rebound(self) -> frozenset[str]:
+        """Globals that functions of these texts bind when they are called."""
+        units = [unit for source in self._sources.values() for unit in source.units]
+        return frozenset(name for unit in units for name in unit.rebinds)
+
     def definers(self, name: str) -> list[Unit]:
         return self._definers.get(name, [])
 

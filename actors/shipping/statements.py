@@ -85,6 +85,11 @@ class Unit:
         return frozenset(found - self._comprehension_names - MAIN_DUNDERS)
 
     @cached_property
+    def rebinds(self) -> frozenset[str]:
+        """Globals that functions in it bind when they are called (`global n; n = ...`)."""
+        return frozenset() if self._table is None else frozenset(_bound_as_globals(self._table))
+
+    @cached_property
     def imports(self) -> list[Import]:
         return imports_in(self.node)
 
@@ -360,6 +365,14 @@ def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) ->
         runs_later = child_kind == "function" and child.get_name() not in COMPREHENSIONS
         if not (only_now and runs_later):
             _references(child, found, only_now)
+
+
+def _bound_as_globals(table: symtable.SymbolTable) -> Iterator[str]:
+    for child in table.get_children():
+        for symbol in child.get_symbols():
+            if symbol.is_declared_global() and symbol.is_assigned():
+                yield symbol.get_name()
+        yield from _bound_as_globals(child)
 
 
 def _root_of_attribute(target: ast.expr) -> str | None:

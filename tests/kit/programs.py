@@ -54,29 +54,32 @@ def wait_until(condition: Callable[[], object], timeout: float, what: str) -> fl
 
 def is_running(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
 class Program:
     """One running program: its lines as they come, and its end."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: Path | None = None
+    ) -> None:
         self.command = list(command)
         self.started = time.monotonic()
         self.lines: list[Line] = []
         self._changed = threading.Condition()
-        self._process = subprocess.Popen(
-            self.command,
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # a terminal of its own: Ctrl-C reaches its foreground group
-        )
+        with open(stdin if stdin is not None else os.devnull) as typed:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=cwd,
+                env=dict(env),
+                stdin=typed,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # a terminal of its own: Ctrl-C reaches its foreground group
+            )
         self._readers = [self._read("out", self._process.stdout), self._read("err", self._process.stderr)]
 
     def _read(self, stream: str, pipe: IO[str] | None) -> threading.Thread:
@@ -251,9 +254,16 @@ class User:
 
     # --- what they type ---
 
-    def python(self, *arguments: str, **variables: str) -> Program:
-        """`python ARGUMENTS` in their home."""
-        program = Program([sys.executable, *arguments], self.folder, {**self.environment(), **variables})
+    def python(
+        self, *arguments: str, folder: str = "", stdin: str | None = None, **variables: str
+    ) -> Program:
+        """`python ARGUMENTS` in a folder of their home, from a file as standard input."""
+        program = Program(
+            [sys.executable, *arguments],
+            self.folder / folder,
+            {**self.environment(), **variables},
+            self.folder / stdin if stdin is not None else None,
+        )
         self.programs.append(program)
         return program
 

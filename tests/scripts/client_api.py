@@ -1,6 +1,7 @@
 """What a program does with a Client: functions of all kinds, where they run, what there is."""
 
 import asyncio
+import itertools
 import os
 import time
 
@@ -144,7 +145,7 @@ async def test_one_rtask_at_a_time_on_a_server(client, task):
     assert len(by_pid) == 4
     for spans in by_pid.values():
         spans.sort()
-        assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False)), spans
+        assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans)), spans
 
 
 async def test_io_rtasks_run_beside_an_rtask(client, task):
