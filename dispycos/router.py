@@ -157,6 +157,12 @@ class Router:
                     self._dirty[peer.session.peer] = peer
             self._relay.tell_path_up()
 
+    def say_farewell(self, reason: str, link: int | None = None) -> None:
+        """The last word on this link, or on all: the other end need not find out by our silence."""
+        for known in self._topology:
+            if known.is_ready and link in (None, known.number):
+                self._tell(known, Bye(reason))
+
     def _tell(self, link: Link, record: Control) -> None:
         link.put(control_packet(self.epoch, NEIGHBOUR, encode_control(record)))
 

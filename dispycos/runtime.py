@@ -208,6 +208,8 @@ class Runtime:
         """For Dialler: give up a link that is not wanted any more."""
         with self.lock:
             self._diallers.pop(link, None)
+            self.router.say_farewell(reason, link)
+            self._transmit()
             self.router.link_down(link, self._now)
             self.mailbox.close_link(link)
 
@@ -409,6 +411,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Say farewell, close every socket; calls after this raise."""
+        with self.lock:
+            self.router.say_farewell(f"{self.name} has ended")
         self.push()
         with self.lock:
             self._closed = True

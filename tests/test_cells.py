@@ -534,7 +534,9 @@ def test_settling_keeps_what_a_future_can_hold() -> None:
 # --- monitors ---
 
 
-def monitored(child: Callable[..., Any], act: Callable[[Task], Awaitable[Any] | None] = lambda task: None) -> MonitorStatus:
+def monitored(
+    child: Callable[..., Any], act: Callable[[Task], Awaitable[Any] | None] = lambda task: None
+) -> MonitorStatus:
     async def scene(task: Any = None) -> Any:
         handle = Task(child)
         assert await handle.monitor() == 0

@@ -43,7 +43,9 @@ def test_allocations_keep_their_order_and_what_they_ask_for() -> None:
     ]
 
 
-@pytest.mark.parametrize(("nodes", "text"), [([1], r"nodes\[0\].*not int"), (["a", None], r"nodes\[1\].*not NoneType")])
+@pytest.mark.parametrize(
+    ("nodes", "text"), [([1], r"nodes\[0\].*not int"), (["a", None], r"nodes\[1\].*not NoneType")]
+)
 def test_what_is_no_node_is_named(nodes: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
         allocations(nodes)
@@ -105,4 +107,9 @@ def test_a_status_can_be_sent_to_a_status_task_anywhere() -> None:
 def test_statuses_compare_with_the_numbers_that_scripts_know() -> None:
     from dispycos.brokers.local import Scheduler
 
-    assert DispycosStatus(Status.TaskCreated, None).status == Scheduler.TaskStarted == Scheduler.TaskCreated == 21
+    assert (
+        DispycosStatus(Status.TaskCreated, None).status
+        == Scheduler.TaskStarted
+        == Scheduler.TaskCreated
+        == 21
+    )

@@ -50,7 +50,9 @@ class Clock:
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
-        while due := sorted((t.due, i) for i, t in enumerate(self.timers) if t.call is not None and t.due <= until):
+        while due := sorted(
+            (t.due, i) for i, t in enumerate(self.timers) if t.call is not None and t.due <= until
+        ):
             timer = self.timers[due[0][1]]
             self.now = timer.due
             call, timer.call = timer.call, None

@@ -61,7 +61,9 @@ def test_a_star_import_gives_all_names() -> None:
 def test_the_import_alone_loads_no_role_and_no_library() -> None:
     """`import dispycos` in a program that may not use it yet costs nothing."""
     program = "import dispycos, sys, json; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
     loaded = set(json.loads(done.stdout))
     assert not [name for name in loaded if name.startswith("dispycos.")]
     assert not loaded & {"zmq", "asyncio", "zeroconf", "dill", "psutil", "click"}

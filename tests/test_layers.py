@@ -85,8 +85,14 @@ MACHINES = {
     "dispycos/liveness.py",
     "dispycos/links.py",
     "dispycos/machine.py",
-    *(f"brokers/{name}.py" for name in ("lifecycle", "registry", "placement", "scheduler", "leasing", "dispatch")),
-    *(f"actors/{name}.py" for name in ("ledger", "node", "supervisor", "tenancy", "server", "feeding", "outcomes")),
+    *(
+        f"brokers/{name}.py"
+        for name in ("lifecycle", "registry", "placement", "scheduler", "leasing", "dispatch")
+    ),
+    *(
+        f"actors/{name}.py"
+        for name in ("ledger", "node", "supervisor", "tenancy", "server", "feeding", "outcomes")
+    ),
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "dispycos" / "protocol").glob("*.py")),
 }
 
@@ -155,7 +161,9 @@ def imports_of(file: str) -> Iterator[Import]:
                 base = ".".join([*package[: len(package) - node.level + 1], *([base] if base else [])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}"  # `from . import version` means the module, not the package
-                yield Import(file, inner if inner in modules() else base, bool(node.level), id(node) in for_types)
+                yield Import(
+                    file, inner if inner in modules() else base, bool(node.level), id(node) in for_types
+                )
 
 
 def all_imports() -> Iterator[Import]:
@@ -200,9 +208,7 @@ def test_every_import_of_our_own_names_a_module_that_is_there() -> None:
 
 def test_folders_are_imported_by_their_installed_names() -> None:
     """`import actors` works in the checkout only, and may be a user's own module."""
-    bare = [
-        (found.file, found.module) for found in all_imports() if found.module.split(".")[0] in FLOORS[1:]
-    ]
+    bare = [(found.file, found.module) for found in all_imports() if found.module.split(".")[0] in FLOORS[1:]]
     assert not bare
 
 
@@ -245,10 +251,14 @@ def test_a_machine_has_no_socket_clock_thread_or_file(file: str) -> None:
     calls = [
         node.func.id
         for node in ast.walk(tree_of(file))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print", "input")
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("open", "print", "input")
     ]
     assert not calls
-    assert not [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+    assert not [
+        node for node in ast.walk(tree_of(file)) if isinstance(node, ast.AsyncFunctionDef | ast.Await)
+    ]
 
 
 @pytest.mark.parametrize("file", sorted(MACHINES))

@@ -86,9 +86,7 @@ class Desk:
         return record
 
     @staticmethod
-    def sent(
-        word: messages.Message, to: Address = BROKER, payload: Any = None, correlation: int = 0
-    ) -> Send:
+    def sent(word: messages.Message, to: Address = BROKER, payload: Any = None, correlation: int = 0) -> Send:
         return Send(Envelope(to, ME, word, correlation, payload))
 
 

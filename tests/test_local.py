@@ -199,7 +199,11 @@ def test_control_c_at_a_program_is_one_line(tmp_path: Path, body: str) -> None:
         "if __name__ == '__main__':\n    dispycos.run(main)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None

@@ -329,7 +329,9 @@ def test_more_messages_than_one_turn_reads_all_come_in_order() -> None:
                 here.mailbox.send(link, [b"%d" % number])
             here.turn_soon()
             await there.until(lambda: len(there.messages) == count + 1)
-            assert [frames for _, frames in there.messages[1:]] == [[b"%d" % number] for number in range(count)]
+            assert [frames for _, frames in there.messages[1:]] == [
+                [b"%d" % number] for number in range(count)
+            ]
 
     play(scene, OURS, OURS)
 
@@ -346,7 +348,9 @@ def test_one_peer_that_floods_does_not_hold_up_the_others() -> None:
             here.mailbox.send(quiet, [b"me too"])
             await asyncio.to_thread(_until_readable, there, 2)
             at: list[int] = []
-            there.on_each = lambda link, frames: at.append(len(there.messages)) if frames == [b"me too"] else None
+            there.on_each = lambda link, frames: (
+                at.append(len(there.messages)) if frames == [b"me too"] else None
+            )
             there.mailbox.look_at_all()  # the other thread took the edges
             there.turn_soon()
             await there.until(lambda: at)
@@ -358,7 +362,9 @@ def test_one_peer_that_floods_does_not_hold_up_the_others() -> None:
 def _until_readable(owner: Owner, sockets: int) -> None:
     """Both listeners have something; the loop is not looking meanwhile."""
     deadline = 200
-    while deadline and sum(bool(events_of(x.socket) & zmq.POLLIN) for x in owner.mailbox._listeners) < sockets:
+    while (
+        deadline and sum(bool(events_of(x.socket) & zmq.POLLIN) for x in owner.mailbox._listeners) < sockets
+    ):
         deadline -= 1
         zmq.select([], [], [], 0.01)
     assert deadline

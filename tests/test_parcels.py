@@ -59,7 +59,9 @@ def components_of(parcels: ClientParcels) -> Components:
 
 def names_in(bundle: CodeBundle | None) -> set[str]:
     assert bundle is not None
-    return {name for statement in bundle.statements for name in statement.names} | {v.name for v in bundle.values}
+    return {name for statement in bundle.statements for name in statement.names} | {
+        v.name for v in bundle.values
+    }
 
 
 # --- values ---
@@ -113,7 +115,9 @@ def test_functions_and_classes_of_the_script_are_sent_with_what_they_use(main: t
     assert given.files == []
 
 
-def test_a_module_beside_the_script_is_sent(main: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_beside_the_script_is_sent(
+    main: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "beside_the_script.py").write_text("def help():\n    return 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import beside_the_script  # type: ignore[import-not-found]
@@ -131,7 +135,9 @@ def test_files_are_sent_under_their_names(main: types.ModuleType, tmp_path: Path
     (tmp_path / "data" / "table.csv").write_bytes(b"1,2\n")
     (tmp_path / "other.bin").write_bytes(b"\0")
     given = components_of(ClientParcels(["data/table.csv", tmp_path / "other.bin"]))
-    assert given == Components(None, [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")])
+    assert given == Components(
+        None, [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")]
+    )
 
 
 def test_one_component_needs_no_list(main: types.ModuleType, tmp_path: Path) -> None:
@@ -141,7 +147,9 @@ def test_one_component_needs_no_list(main: types.ModuleType, tmp_path: Path) -> 
 
 
 def test_a_file_that_is_not_there_is_said_at_once(main: types.ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=rf"components\[1\]: no such file: missing.csv \(in {tmp_path}\)"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"components\[1\]: no such file: missing.csv \(in {tmp_path}\)"
+    ):
         ClientParcels([main.scale, "missing.csv"])
 
 

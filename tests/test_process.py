@@ -40,7 +40,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def make(role: str = "node", keys: Keys | None = KEYS, *, name: str = "box", private: bool = False) -> Process:
+def make(
+    role: str = "node", keys: Keys | None = KEYS, *, name: str = "box", private: bool = False
+) -> Process:
     return Process(role, name, SETTINGS, keys, private=private)
 
 
@@ -89,7 +91,9 @@ def test_a_secret_file_that_others_can_read_is_no_key(tmp_path: Path) -> None:
         load_keys(CommonSettings(secret_file=path))
 
 
-def test_the_passphrase_is_taken_out_of_sight(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_passphrase_is_taken_out_of_sight(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("DISPYCOS_SECRET", "a passphrase of the environment")
     hidden: list[str] = []
 
@@ -450,7 +454,9 @@ def test_links_end_with_the_process() -> None:
 # --- the console ---
 
 
-def test_commands_of_the_console_are_answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_of_the_console_are_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     reader, writer = os.pipe()
     heard: list[str] = []
 
@@ -493,6 +499,8 @@ def test_a_console_is_wanted_at_a_terminal_only(monkeypatch: pytest.MonkeyPatch)
 def test_logging_goes_to_standard_error(monkeypatch: pytest.MonkeyPatch, debug: bool, level: int) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(logging, "basicConfig", lambda **options: given.update(options))
+    for name in ("asyncio", "zeroconf"):
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.getLogger(name).level)
     set_up_logging(debug=debug)
     assert given["level"] == level
     assert given["stream"] is sys.stderr

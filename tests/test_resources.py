@@ -15,7 +15,11 @@ from dispycos.actors.host.resources import availability, cpu_count
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cgroup without limits until a file is written."""
-    for constant, name in (("CPU_MAX", "cpu.max"), ("MEMORY_MAX", "memory.max"), ("MEMORY_NOW", "memory.current")):
+    for constant, name in (
+        ("CPU_MAX", "cpu.max"),
+        ("MEMORY_MAX", "memory.max"),
+        ("MEMORY_NOW", "memory.current"),
+    ):
         monkeypatch.setattr(resources, constant, tmp_path / name)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     return tmp_path

@@ -133,7 +133,9 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_name_and_words() -> None:
 
 
 def test_an_exception_that_cannot_be_rebuilt_here_says_why() -> None:
-    with pytest.raises(RemoteError, match=r"compute raised .*Stubborn: 1 of 2 \(it cannot be rebuilt here: TypeError"):
+    with pytest.raises(
+        RemoteError, match=r"compute raised .*Stubborn: 1 of 2 \(it cannot be rebuilt here: TypeError"
+    ):
         there_and_back(caught(Stubborn(1, 2)))
 
 
@@ -169,7 +171,9 @@ def test_a_value_that_cannot_be_pickled_is_an_error_that_names_it() -> None:
 
 
 def test_a_value_that_cannot_be_rebuilt_here_is_a_remote_error() -> None:
-    with pytest.raises(RemoteError, match="compute returned a value that cannot be rebuilt here: KeyError: 'gone'") as info:
+    with pytest.raises(
+        RemoteError, match="compute returned a value that cannot be rebuilt here: KeyError: 'gone'"
+    ) as info:
         there_and_back(Returned(1), here=Elsewhere(KeyError("gone")))
     assert isinstance(info.value.__cause__, KeyError)
 
@@ -181,7 +185,10 @@ def test_missing_code_is_no_failure_it_is_fetched(outcome: Any) -> None:
 
 
 def test_a_keyboard_interrupt_after_terminate_is_the_end_that_was_asked_for() -> None:
-    assert pack_outcome(Plain(), caught(KeyboardInterrupt()), "compute", True) == (OutcomeKind.TERMINATED, None)
+    assert pack_outcome(Plain(), caught(KeyboardInterrupt()), "compute", True) == (
+        OutcomeKind.TERMINATED,
+        None,
+    )
 
 
 def test_a_keyboard_interrupt_that_nobody_asked_for_is_an_error() -> None:
@@ -242,7 +249,9 @@ class Quitter:
         raise SystemExit(3)
 
 
-@pytest.mark.parametrize("outcome", [Returned(Quitter()), Raised(ValueError(Quitter()))], ids=["value", "error"])
+@pytest.mark.parametrize(
+    "outcome", [Returned(Quitter()), Raised(ValueError(Quitter()))], ids=["value", "error"]
+)
 def test_pickling_that_exits_ends_its_task_only(outcome: Any) -> None:
     """The server's loop calls this for the task: what leaves it would end every task there."""
     with pytest.raises(RemoteError):

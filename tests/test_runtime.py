@@ -242,7 +242,9 @@ def test_the_fallback_may_take_care_of_it() -> None:
             here.send(Envelope(here.address(99), mine.address, messages.Ask(), correlation))
         await mine.until(lambda: mine.got)
         assert [envelope.correlation for envelope in taken] == [1, 2]
-        assert [(envelope.message, envelope.correlation) for envelope in mine.got] == [(messages.Reply(ok=False), 2)]
+        assert [(envelope.message, envelope.correlation) for envelope in mine.got] == [
+            (messages.Reply(ok=False), 2)
+        ]
 
     play(scene, None)
 
@@ -319,7 +321,9 @@ def test_a_role_hears_of_links_that_come_and_go() -> None:
         role = Role()
         here.attach(7, role)
         await link(here, there)
-        assert [type(event).__name__ for event in role.events if getattr(event, "epoch", 0) == there.epoch][0] == "LinkReady"
+        assert [type(event).__name__ for event in role.events if getattr(event, "epoch", 0) == there.epoch][
+            0
+        ] == "LinkReady"
         await there.close()
         async with asyncio.timeout(5):
             while "LinkLost" not in [type(event).__name__ for event in role.events]:
@@ -574,7 +578,9 @@ def nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dispycos.router.patience_for", lambda own, peer: None)
 
 
-async def chat(chance: random.Random, runtimes: tuple[Runtime, Runtime], inboxes: tuple[Inbox, Inbox], count: int) -> None:
+async def chat(
+    chance: random.Random, runtimes: tuple[Runtime, Runtime], inboxes: tuple[Inbox, Inbox], count: int
+) -> None:
     """Both sides send when they like, in bursts and alone; now and then all is silent until everything has come."""
     sent = [1, 1]  # they are acquainted
 
@@ -612,7 +618,9 @@ def relieve(runtime: Runtime, stop: threading.Event, seed: int) -> None:
 @pytest.mark.usefixtures("nothing_heals")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
-def test_no_message_waits_for_ever_however_sends_and_reads_fall(seed: int, transport: str, tmp_path: Path) -> None:
+def test_no_message_waits_for_ever_however_sends_and_reads_fall(
+    seed: int, transport: str, tmp_path: Path
+) -> None:
     """libzmq's FD is edge-triggered: an edge taken by a send must be looked for again."""
 
     async def scene(here: Runtime, there: Runtime) -> None:
@@ -653,7 +661,9 @@ def test_a_thousand_round_trips_are_never_later_than_the_timers() -> None:
         times: list[float] = []
         came: list[asyncio.Future[None]] = [asyncio.get_running_loop().create_future()]
         here.attach_inbox(INBOX, lambda envelope, now: here.defer(lambda: came[0].set_result(None)))
-        there.attach_inbox(INBOX, lambda envelope, now: there.send(note(envelope.sender, "pong", envelope.to)))
+        there.attach_inbox(
+            INBOX, lambda envelope, now: there.send(note(envelope.sender, "pong", envelope.to))
+        )
         for _ in range(1000):
             came[0] = asyncio.get_running_loop().create_future()
             start = here.clock()

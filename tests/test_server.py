@@ -166,9 +166,7 @@ def test_an_outcome_goes_to_the_agent_with_a_copy_and_then_to_the_owner(post: Po
     post.end(given, OutcomeKind.RAISED, b"error")
     assert post.drain() == [
         to_agent(messages.Done(given.task, OutcomeKind.RAISED, 2.5, 1001, 16, 5), b"error"),
-        to_owner(
-            messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 2.5, True, "", 900), b"error"
-        ),
+        to_owner(messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 2.5, True, "", 900), b"error"),
     ]
     assert post.server.running == {}
 
@@ -184,9 +182,7 @@ def test_a_large_value_goes_to_the_owner_only(post: Post, payload: Any, size: in
     post.end(given, payload=payload)
     assert post.drain() == [
         to_agent(messages.Done(given.task, OutcomeKind.RETURNED, 0.0, 1001, 16, size)),
-        to_owner(
-            messages.Outcome(given.task, OutcomeKind.RETURNED, 16, SPOT, 0.0, True, "", 900), payload
-        ),
+        to_owner(messages.Outcome(given.task, OutcomeKind.RETURNED, 16, SPOT, 0.0, True, "", 900), payload),
     ]
 
 

@@ -102,9 +102,13 @@ class Items:
 
     def _module(self, name: str, module: ModuleType) -> Item:
         chain = self._chain(name, module)
-        if not chain or self._is_bound_elsewhere(name, module, chain[-1]):
+        if not chain or not self._imports(chain[-1], name, module):
             chain = cut(f"import {module.__name__} as {name}", "<import>")
         return Item(name, module, tuple(chain))
+
+    def _imports(self, unit: Unit, name: str, module: ModuleType) -> bool:
+        is_doubtful = self._may_be_rebound(name, module, unit)
+        return not is_doubtful and origin_of(module, unit, self.main) is not Origin.ELSEWHERE
 
     def _definition(self, name: str, thing: Any) -> Item:
         chain = self._chain(name, thing)
@@ -112,15 +116,13 @@ class Items:
         if not chain or not all(self.sources.holds(code) for code in own):
             return self._by_value(name, thing)
         origin = origin_of(thing, chain[-1], self.main)
-        if origin is not Origin.STATEMENT and (
-            self._is_bound_elsewhere(name, thing, chain[-1])
-            # Run again, the call that made it might give another.
-            or (isinstance(thing, FunctionType) and chain[-1].is_assignment)
-        ):
-            made = self._by_value(name, thing)
-            if not made.error or origin is Origin.ELSEWHERE:
-                return made
-        return self._from_source(name, thing, chain)
+        is_doubtful = self._may_be_rebound(name, thing, chain[-1])
+        if isinstance(thing, FunctionType) and chain[-1].is_assignment:
+            is_doubtful = True  # run again, the call that made it might give another
+        if origin is Origin.STATEMENT or (origin is Origin.UNKNOWN and not is_doubtful):
+            return self._from_source(name, thing, chain)
+        made = self._by_value(name, thing)
+        return self._from_source(name, thing, chain) if made.error and origin is Origin.UNKNOWN else made
 
     def _value(self, name: str, thing: Any) -> Item:
         chain = self._chain(name, thing)
@@ -194,15 +196,12 @@ class Items:
                 break
         return chain
 
-    def _is_bound_elsewhere(self, name: str, thing: Any, unit: Unit) -> bool:
-        """Other code than the statement may have bound the name to it, or has."""
-        first_unit, first = self._first.get(name, (None, None))
-        if first_unit is not unit:
-            self._first[name] = unit, thing
-            first = thing
-        if first is not thing or name in self._rebound:
-            return True
-        return origin_of(thing, unit, self.main) is Origin.ELSEWHERE
+    def _may_be_rebound(self, name: str, thing: Any, unit: Unit) -> bool:
+        """Other code binds the name too, or it was bound to another thing since the statement was executed."""
+        known = self._first.get(name)
+        if known is None or known[0] is not unit:
+            known = self._first[name] = unit, thing
+        return known[1] is not thing or name in self._rebound
 
     def _members(self, thing: Any) -> frozenset[str]:
         """Functions and classes of `__main__` in tables of a class, which __init_subclass__ may fill."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from dispycos.actors.ledger import Record
 from dispycos.actors.node import Node
+from dispycos.actors.outcomes import COPY_MAX
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
@@ -344,18 +345,22 @@ class Cluster:
             self.violence.add("client")
             client.die()
             if isinstance(self.head, PrivateProcess) and self.head.is_alive:
-                self.head.later(self.dice.random() * 0.1, self.head.agent.stop)
+                self.head.later(self.dice.random() * 0.1, self.head.stop)
 
     def _kill_head(self) -> None:
         if not self.head.is_alive or not HEAD_MAY_DIE:
             return
         self.violence.add("scheduler")
-        self.head.die()
+        if self.dice.random() < 0.5 or self.is_private:
+            self.head.die()
+        else:
+            self.head.note("is told to stop")
+            self.head.stop()
         if self.is_private:
             for user in self.users:
                 user.client.later(self.dice.random() * 0.1, user.client.private_ended)
         else:
-            self.world.after(0.05 + self.dice.random() * 3, partial(self._again, self.head))
+            self.world.after(0.6 + self.dice.random() * 3, partial(self._again, self.head))
 
     def _repair(self) -> None:
         self.world.note("REPAIR")
@@ -427,17 +432,18 @@ class Cluster:
     def _objection(self, user: User, record: Record) -> str:
         """Why this outcome cannot be right after what happened; empty if it can."""
         book, task = self.book, record.task
-        outcome, _, _ = book.outcomes[task]
+        outcome, _, text = book.outcomes[task]
         plan = book.plans[task]
         start = book.starts.get(task)
         whole = self.violence - {"client", "deaf"}
         if outcome in PLAIN:
             return "" if outcome == plan.kind else "not what it did"
         if outcome == OutcomeKind.LOST:
-            if whole - {"server"}:
+            too_large = "was lost" in text and plan.size > COPY_MAX  # its server had to leave with it
+            if whole - {"server"} or too_large:
                 return ""
             # Which io tasks a dead server had begun nobody knows; of CPU tasks its mark tells.
-            dead = plan.io if start is None else start.server.died_of_kill
+            dead = (plan.io or plan.fetch) if start is None else start.server.died_of_kill
             return "" if dead and ("server" in whole or "deaf" in self.violence) else "nothing happened that could lose it"
         if task in book.asked_to_end or whole - {"server"} or record.server:
             return ""

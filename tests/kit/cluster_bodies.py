@@ -48,11 +48,37 @@ class BrokerBody(Role):
             self.machine.peer_up(event.epoch, event.about, now)
         elif isinstance(event, LinkLost):
             self.machine.peer_lost(event.epoch, now)
+            self.process.defer(partial(self._look_at, event.epoch, LOOKS))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
 
     def carry_out(self, effect: object, now: float) -> None:
         raise TypeError(f"no such effect: {effect!r}")
+
+    def _look_at(self, epoch: int, looks: int) -> None:
+        """Where all run on one host, the dead are known at once."""
+        process = self.process
+        if process.router.is_linked(epoch):
+            return
+        if process.world.is_one_host and epoch in process.world.dead:
+            self.machine.peer_reset(epoch, [], process.world.now)
+            process.turn_soon()
+        elif looks > 1:
+            process.later(LOOK_S, partial(self._look_at, epoch, looks - 1))
+
+    def end(self, why: str, then: Callable[[], None]) -> None:
+        """Its operator, or the end of its client, stops it."""
+        process = self.process
+        self.machine.stop(why, process.world.now)
+        process.turn()
+        self._end_when_quiet(process.world.now + GOODBYE_S, then)
+
+    def _end_when_quiet(self, until: float, then: Callable[[], None]) -> None:
+        process = self.process
+        if process.router.is_quiet or process.world.now >= until:
+            then()
+        else:
+            process.later(0.01, partial(self._end_when_quiet, until, then))
 
     def know_pace(self) -> None:
         registry = self.machine.registry
@@ -74,6 +100,9 @@ class SchedulerProcess(Process):
     def turn(self) -> None:
         super().turn()
         self.broker.know_pace()
+
+    def stop(self) -> None:
+        self.broker.end("the scheduler was stopped", self.die)
 
 
 class NodeBody(Role):
@@ -223,6 +252,10 @@ class PrivateProcess(Process):
         self.agent.kill_all()
         super().die()
 
+    def stop(self) -> None:
+        """Its client has ended."""
+        self.broker.end("its client has ended", self.agent.stop)
+
 
 class ClientProcess(Host):
     """actors/client.py: its ledger, and the user's main task with its mailbox."""
@@ -281,26 +314,33 @@ class ClientProcess(Host):
 
     def on_event(self, event: Event, now: float) -> None:
         assert self.ledger is not None
-        scheduler = self.ledger.scheduler
         if isinstance(event, PeerReset):
             self.peer_gone(event.epoch, event.unconfirmed)
-            if scheduler is not None and event.epoch == scheduler.epoch:
+            if self._is_schedulers(event.epoch):
                 self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
-        elif isinstance(event, LinkLost) and scheduler is not None and event.epoch == scheduler.epoch:
-            if not self._await and not self.is_leaving:
+        elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
+            if not self._await and not self.is_freed:
                 self._await = True
-                self.later(SCHEDULER_GONE_AFTER, self._give_up)
+                self.later(SCHEDULER_GONE_AFTER, partial(self._give_up, self.ledger))
+        elif isinstance(event, LinkReady) and self.ledger.scheduler is not None and not self.is_freed:
+            if event.role == "scheduler" and not self._is_schedulers(event.epoch):
+                self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
 
-    def _give_up(self) -> None:
+    def _is_schedulers(self, epoch: int) -> bool:
+        scheduler = self.ledger.scheduler if self.ledger is not None else None
+        return scheduler is not None and epoch == scheduler.epoch
+
+    def _give_up(self, seat: Ledger) -> None:
+        if self.ledger is not seat:
+            return
         self._await = False
-        has_link = any(end.dialled and end.is_open for end in self.links.values())
-        if not has_link and self.ledger is not None and not self.is_leaving:
-            self.ledger.scheduler_lost(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
+        if seat.scheduler is not None and not self.router.is_linked(seat.scheduler.epoch) and not self.is_freed:
+            seat.scheduler_lost(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
             self.turn_soon()
 
     def private_ended(self) -> None:
         """The watcher of the private process: its end is the end of our tasks."""
-        if self.is_alive and self.ledger is not None and not self.is_leaving:
+        if self.is_alive and self.ledger is not None and not self.is_freed:
             self.ledger.scheduler_lost("the private scheduler ended")
             self.turn_soon()
 

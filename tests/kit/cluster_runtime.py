@@ -33,6 +33,7 @@ class Universe(World):
         super().__init__(seed)
         self.diary: list[str] | None = [] if keeps_diary else None
         self.cables: list[Cable] = []
+        self.is_one_host = self.dice.random() < 0.5
         self.names: dict[int, str] = {}  # of epochs
 
     def note(self, text: str) -> None:
