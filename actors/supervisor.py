@@ -100,7 +100,7 @@ class Supervisor:
             self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, pid))
         else:
             tenancy.feeding.withdraw(server)
-            self._out.send(server.address, Shutdown(KILL_AFTER))
+            self._out.send(server.address, Shutdown(KILL_AFTER, tenancy.closing.reason))
 
     def _start(self, tenancy: Tenancy, place: Place) -> None:
         place.alive = True

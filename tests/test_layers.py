@@ -48,6 +48,7 @@ BODIES = {
     "dispycos/transport/discovery.py",
     "dispycos/transport/mailbox.py",
     "dispycos/transport/security.py",
+    "brokers/broker.py",
     "brokers/local.py",
     "actors/client.py",
     "actors/cluster.py",  # the wall clock, for TaskInfo.start_time

@@ -162,7 +162,7 @@ def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int
     hand.call("peer_lost", epoch)
     hand.call("peer_lost", 12345)
     assert hand.wake_at(9.9 + LEASE_GRACE) == []
-    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER))]
+    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, f"its {who} was silent for 60 s"))]
     reason = f"its {who} was silent for 60 s"
     assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
 
@@ -172,7 +172,7 @@ def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_t
     hand.hear(THE_SCHEDULER, *hand.runs(2))
     told = hand.call("peer_reset", CLIENT_EPOCH, [])
     cancelled = Done(TaskId(7, 2), OutcomeKind.CANCELLED, 0.0)
-    assert told == [("scheduler", cancelled), (1, Shutdown(KILL_AFTER))]
+    assert told == [("scheduler", cancelled), (1, Shutdown(KILL_AFTER, "its client has ended"))]
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
 
 

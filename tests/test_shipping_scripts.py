@@ -498,3 +498,55 @@ def test_a_local_module_wins_over_an_installed_one_in_the_server_only(tmp_path: 
         },
     )
     assert out.split() == ["local", f"{tmp_path}/dill.py"]
+
+
+REBOUND = """
+    import functools, math, sys, threading, types
+    from enum import Enum
+    from shipping_client import Remote, RemoteFailure
+
+    def helper(): return "old"
+    def newer(): return "newer"
+    def compute(): return helper()
+
+    class Kind: pass
+    class Other: pass
+    def kind(): return Kind is Other, Kind.__name__, getattr(Kind, "word", None)
+
+    class Color(Enum): RED = 1
+    def color(): return Color.RED.value
+
+    def makes(n): return lambda: n
+    made = makes(1)
+    def call_made(): return made()
+
+    @functools.lru_cache
+    def cached(n): return n
+    def call_cached(): return cached(5)
+
+    import math as tool
+    def call_tool(): return tool.__name__
+
+    alias = newer
+    TABLE = {{"h": helper}}
+    def others(): return alias(), TABLE["h"]()
+
+    def by_global():
+        global helper, Kind, Color, made, cached, tool
+        tell(compute, kind, color, call_made, call_cached, call_tool, others)
+        before = helper, Kind, Color
+        {rebinding}
+        tell(compute, kind, color, call_made, call_cached, call_tool, others)
+        helper, Kind, Color = before
+        tell(compute, kind, color)
+
+    def tell(*functions):
+        for remote in (remotes[0], Remote()):
+            with remote if remote is not remotes[0] else kept:
+                print(*[remote.call(function) for function in functions])
+
+    class Kept:
+        def __enter__(self): pass
+        def __exit__(self, *_): pass
+    kept = Kept()
+"""

@@ -107,8 +107,9 @@ class Items:
         return Item(name, module, tuple(chain))
 
     def _imports(self, unit: Unit, name: str, module: ModuleType) -> bool:
+        origin = origin_of(module, unit, self.main)
         is_doubtful = self._may_be_rebound(name, module, unit)
-        return not is_doubtful and origin_of(module, unit, self.main) is not Origin.ELSEWHERE
+        return origin is Origin.STATEMENT or (origin is Origin.UNKNOWN and not is_doubtful)
 
     def _definition(self, name: str, thing: Any) -> Item:
         chain = self._chain(name, thing)

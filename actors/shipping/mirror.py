@@ -145,6 +145,8 @@ class Mirror:
         if not self.version:
             self._become(bundle.main)
         if self.version == 0 or 0 < bundle.since <= self.version:
+            if bundle.main_version > self.version:  # what was refused may be sent now
+                self._refused = {name: text for name, text in self._refused.items() if name.endswith(".")}
             self.version = max(self.version, bundle.main_version)
         self._versions.update(bundle.versions)
         self._take_away(bundle.absent)
@@ -173,6 +175,8 @@ class Mirror:
         for name, text in bundle.errors:
             is_module = asked is not None and name in asked.modules
             self._refused[name + "." if is_module else name] = text
+            if not is_module and self._made_of.pop(name, None) is not None:
+                vars(self.main).pop(name, None)  # an older one is not what the client means now
         if asked is None:
             return
         for name in asked.names:

@@ -5,6 +5,8 @@ A name of `__main__` may be bound again by code that is no statement of its own:
 """
 
 import ast
+import sys
+from collections.abc import Iterator
 from enum import Enum
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -29,6 +31,8 @@ def origin_of(thing: Any, unit: Unit, main: ModuleType) -> Origin:
     if isinstance(node, ast.ClassDef):
         return _of_class(thing, unit, node)
     if isinstance(node, ast.Import | ast.ImportFrom):
+        if any(found is thing for found in _imported_by(node)):
+            return Origin.STATEMENT
         is_own = getattr(thing, "__module__", None) == "__main__" and bool(codes_of(thing))
         return Origin.ELSEWHERE if is_own else Origin.UNKNOWN
     if isinstance(node, ast.Assign | ast.AnnAssign) and _named_by(node.value, main) is thing:
@@ -85,6 +89,15 @@ def _codes_within(thing: Any) -> list[CodeType]:
             except ValueError:
                 continue  # not bound yet
     return found
+
+
+def _imported_by(node: ast.Import | ast.ImportFrom) -> Iterator[Any]:
+    """What it would bind now; a relative import may not be told."""
+    for alias in node.names:
+        if isinstance(node, ast.Import):
+            yield sys.modules.get(alias.name if alias.asname else alias.name.split(".")[0], NOTHING)
+        elif not node.level:
+            yield getattr(sys.modules.get(node.module or ""), alias.name, NOTHING)
 
 
 def _named_by(value: ast.expr | None, main: ModuleType) -> Any:

@@ -75,6 +75,8 @@ class Snapshot:
             self._items.refresh()
             asked = [*request.names, *self._changed_names(request.main_version)]
             items, absent, errors = self._closure(asked)
+            if errors:
+                errors += self._errors_of_dependents(set(asked))
             have = set(request.have)
             try:
                 steps = in_order(list(items.values()), self._last_line)
@@ -131,6 +133,7 @@ class Snapshot:
             found, missing, error = self._closure_of(root, items)
             if error:
                 errors.append((root, error))
+                self._track(found, missing, [])  # bound to others, they may be sendable
             else:
                 items |= found
                 absent |= missing
@@ -149,12 +152,17 @@ class Snapshot:
                 if name not in BUILTINS:
                     absent.add(name)
                 continue
-            item = self._items.of(name)
+            item = found[name] = self._items.of(name)
             if item.error:
-                return {}, set(), item.error if name == root else f"it needs {name}: {item.error}"
-            found[name] = item
+                return found, absent, item.error if name == root else f"it needs {name}: {item.error}"
             todo += item.needs
         return found, absent, ""
+
+    def _errors_of_dependents(self, asked: set[str]) -> list[tuple[str, str]]:
+        """What was sent and needs what cannot be sent any more: a server would go on with the old one."""
+        live = [name for name in self._names if name not in asked and name in vars(self._main)]
+        closures = ((name, self._closure_of(name, {})) for name in live)
+        return [(name, error) for name, (_, _, error) in closures if error]
 
     def _modules_for(
         self, request: CodeRequest, items: Iterable[Item]
