@@ -325,8 +325,9 @@ class Ledger:
 
     def on_outcome(self, envelope: Envelope, now: float) -> None:
         word: messages.Outcome = envelope.message
-        if word.node:
-            self._acks.setdefault(word.node, []).append(word.task)
+        node = envelope.sender.epoch if envelope.sender.actor == NODE else word.node
+        if node:
+            self._acks.setdefault(node, []).append(word.task)
         record = self.records.get(word.task.number)
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
@@ -428,7 +429,8 @@ class Ledger:
     def _confirm(self) -> None:
         for node, tasks in self._acks.items():
             for first in range(0, len(tasks), ACKS_MAX):
-                self._send(Address(node, NODE), messages.OutcomeAck(tasks[first : first + ACKS_MAX]))
+                if self.scheduler is not None:
+                    self._send(self.scheduler, messages.OutcomeAck(tasks[first : first + ACKS_MAX], node))
         self._acks.clear()
 
     # --- the cluster ---

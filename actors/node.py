@@ -231,7 +231,7 @@ class Node:
 
     def _on_ack(self, envelope: Envelope, ack: OutcomeAck, now: float) -> None:
         tenancy = self.tenancy
-        if tenancy is None or envelope.sender.epoch != tenancy.lease.client:
+        if tenancy is None or envelope.sender != tenancy.scheduler:
             return  # late: the lease has ended, and with it all that was kept
         for id in ack.tasks:
             if not tenancy.outcomes.ack(id):

@@ -15,7 +15,7 @@ from typing import Final
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Admit, Outcome, Recall, Recalled, Run, Submit, Terminate
+from dispycos.protocol.messages import Admit, Outcome, OutcomeAck, Recall, Recalled, Run, Submit, Terminate
 from dispycos.protocol.status import OutcomeKind
 
 from .lifecycle import ClientState, NodeState, TaskState
@@ -38,6 +38,7 @@ from .registry import CREDIT, Alarm, Client, Registry, Server, Site, Task
 
 RECALL_AGAIN_S: Final = 1.0  # a node that had nothing to give back is not asked again for so long
 PACES_MAX: Final = 10_000  # functions whose run times are remembered
+HEARD_MAX: Final = 65_536  # acknowledgements that came before the node's word
 LISTED_MAX: Final = 20  # nodes or servers that an error message lists
 
 # Reading a member from its Enum costs as much as a dictionary look-up, and these are read for each task.
@@ -190,8 +191,26 @@ class Dispatch:
             return
         self._leave(task, site)
         self._forget(task)
+        if done.task in site.heard:
+            del site.heard[done.task]
+        else:
+            site.unheard[done.task] = None
         if task.pace.saw(done.outcome, done.seconds):
             self._regroup()
+
+    def on_outcome_ack(self, envelope: Envelope, now: float) -> None:
+        """The client has these outcomes: the node may forget its copies, and nobody need speak for them."""
+        ack: OutcomeAck = envelope.message
+        node = self.registry.nodes.get(ack.node)
+        site = node.site if node is not None else None
+        if node is None or site is None or site.client.epoch != envelope.sender.epoch:
+            return
+        for task in ack.tasks:
+            if task in site.unheard:
+                del site.unheard[task]
+            elif len(site.heard) < HEARD_MAX:
+                site.heard[task] = None
+        self.out.send(node.address, OutcomeAck(ack.tasks))
 
     def on_recalled(self, envelope: Envelope, now: float) -> None:
         message: Recalled = envelope.message
@@ -239,6 +258,9 @@ class Dispatch:
         """Nobody else will speak for the tasks that are there or wait for it."""
         for task in [task for task in self.registry.tasks.values() if task.site is site]:
             self._end(task, kind, True, text)  # whether it had started nobody can tell: say what is safe
+        for name in site.unheard:  # the outcome may be on its way from a server: the first one counts
+            lost = Outcome(name, OutcomeKind.LOST, text=f"it ended, but its outcome was lost: {text}")
+            self.out.tell(site.client, lost)
         unstarted = OutcomeKind.REFUSED if kind is OutcomeKind.LOST else OutcomeKind.CANCELLED
         for queue in site.pinned.values():
             for task in queue:

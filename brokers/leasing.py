@@ -235,6 +235,8 @@ class Leasing:
         message: Opened = envelope.message
         site = self._site_of(envelope, message.lease)
         if site is None or site.node.state is not NodeState.OPENING:
+            if site is None:  # it was given up meanwhile; unsaid, the node would keep the lease for ever
+                self.out.send(envelope.sender, Close(message.lease, terminate=True))
             return
         site.node.turn(NodeState.OPEN)
         site.expected = message.servers

@@ -24,6 +24,7 @@ from dispycos.protocol.messages import (
     Enlist,
     Granted,
     Inventory,
+    OutcomeAck,
     Lease,
     Notice,
     Opened,
@@ -86,6 +87,7 @@ class Scheduler:
         self._handlers: dict[type, Handler] = {
             Submit: self.dispatch.on_submit,
             Done: self.dispatch.on_done,
+            OutcomeAck: self.dispatch.on_outcome_ack,
             Began: self.dispatch.on_began,
             Terminate: self.dispatch.on_terminate,
             Recalled: self.dispatch.on_recalled,

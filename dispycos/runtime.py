@@ -399,12 +399,12 @@ class Runtime:
         with self.lock:
             return self.mailbox.descriptors()
 
-    async def quiet(self, patience: float) -> bool:
-        """Wait until everything sent is confirmed; False after `patience` seconds."""
+    async def quiet(self, patience: float, *, also_unreachable: bool = False) -> bool:
+        """Wait until everything sent is confirmed by those who can be reached, or by all; False after `patience` seconds."""
         until = self.clock() + patience
         while self.clock() < until:
             with self.lock:
-                if self.router.is_quiet:
+                if self.router.is_quiet and not (also_unreachable and self.router.busy_peers()):
                     return True
             await asyncio.sleep(0.002)
         return False

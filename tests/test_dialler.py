@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from dispycos.runtime import Runtime
-from dispycos.transport import dialler as dialler_module
 from dispycos.transport.dialler import BACKOFF_FIRST, BACKOFF_MAX, SILENCE_MAX, Dialler, Refused
 from dispycos.transport.security import Keys, Secret
 
@@ -70,6 +69,7 @@ class Phone:
         self.opened: list[tuple[int, str]] = []
         self.dropped: list[int] = []
         self.linked: set[int] = set()
+        self.stopped: list[Dialler] = []
 
     def open_link(self, endpoint: str, dialler: Dialler) -> int:
         self.opened.append((next(self.numbers), endpoint))
@@ -82,14 +82,19 @@ class Phone:
     def is_linked(self, epoch: int) -> bool:
         return epoch in self.linked
 
+    def dialler_stopped(self, dialler: Dialler) -> None:
+        self.stopped.append(dialler)
+
 
 class Desk:
     """A dialler with three endpoints at a phone."""
 
-    def __init__(self, *endpoints: str, keep: bool = True) -> None:
+    def __init__(self, *endpoints: str, keep: bool = True, expected: int = 0) -> None:
         self.phone = Phone()
         runtime: Any = self.phone
-        self.dialler = Dialler(runtime, endpoints or ("a", "b", "c"), uplink=False, keep=keep)
+        self.dialler = Dialler(
+            runtime, endpoints or ("a", "b", "c"), uplink=False, keep=keep, expected=expected
+        )
         self.silences: list[str] = []
         self.losses: list[str] = []
         self.dialler.on_silence = self.silences.append
@@ -99,7 +104,7 @@ class Desk:
 
 @pytest.fixture(autouse=True)
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialler_module.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
 
 
 def test_all_endpoints_are_tried_at_once_each_one_once() -> None:
@@ -201,6 +206,30 @@ def test_a_refusal_at_one_address_leaves_the_others_a_chance() -> None:
     assert desk.dialler.ready.result() == 77
 
 
+def test_another_process_at_one_of_the_addresses_is_not_taken() -> None:
+    """docker0's address, announced by the peer, is our own as well."""
+    desk = Desk("docker0", "lan", expected=77)
+    desk.dialler.link_ready(1, 66)
+    assert desk.phone.dropped == [1]
+    assert not desk.dialler.ready.done()
+    desk.dialler.link_ready(2, 77)
+    assert (desk.dialler.link, desk.dialler.ready.result()) == (2, 77)
+
+
+def test_when_only_another_process_answers_it_is_tried_again() -> None:
+    desk = Desk("docker0", expected=77)
+    desk.dialler.link_ready(1, 66)
+    desk.phone.loop.run(BACKOFF_FIRST)
+    assert desk.phone.opened == [(1, "docker0"), (2, "docker0")]
+
+
+@pytest.mark.parametrize(("keep", "going_on"), [(True, True), (False, False)])
+def test_still_trying_is_said_by_who_still_tries(keep: bool, going_on: bool) -> None:
+    desk = Desk("a", keep=keep)
+    desk.phone.loop.run(SILENCE_MAX)
+    assert desk.silences[0].endswith("; still trying") is going_on
+
+
 def test_silence_is_told_once_with_what_was_tried() -> None:
     desk = Desk("a", "b")
     desk.dialler.link_down(1, "connection refused", refused=False)
@@ -223,6 +252,7 @@ def test_a_stopped_dialler_drops_everything_and_stays_quiet() -> None:
     desk.dialler.stop()
     assert sorted(desk.phone.dropped) == [1, 2]
     assert desk.dialler.ready.cancelled()
+    assert desk.phone.stopped == [desk.dialler]
     for link in (1, 2):
         desk.dialler.link_down(link, "closed", refused=False)
     desk.phone.loop.run(60.0)

@@ -25,12 +25,19 @@ def test_every_name_resolves_to_what_its_module_has(name: str) -> None:
 def test_type_checkers_see_the_same_names_at_the_same_places() -> None:
     tree = ast.parse(Path(dispycos.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    seen = {
-        alias.asname: (str(node.module).removeprefix("dispycos."), alias.name)
+    imported = {
+        alias.asname or alias.name: (str(node.module).removeprefix("dispycos."), alias.name)
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
+    renamed = {
+        ast.unparse(node.targets[0]): ast.unparse(node.value)
+        for node in block.body
+        if isinstance(node, ast.Assign)
+    }
+    seen = {name: place for name, place in imported.items() if name not in renamed.values()}
+    seen |= {name: imported[original] for name, original in renamed.items()}
     looked_up = {
         name: (place.partition(":")[0], place.partition(":")[2] or name)
         for name, place in dispycos._PLACES.items()

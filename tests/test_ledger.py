@@ -31,7 +31,7 @@ from dispycos.actors.ledger import (
 from dispycos.actors.task import Location
 from dispycos.machine import Send
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
+from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Availability, Lease, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
@@ -213,7 +213,7 @@ def test_the_first_outcome_counts_and_is_confirmed(desk: Desk) -> None:
     desk.hear(outcome(record, seconds=2.5, node=900), b"value")
     assert desk.drain() == [
         Resolve(record),
-        desk.sent(messages.OutcomeAck([record.task]), Address(900, NODE)),
+        desk.sent(messages.OutcomeAck([record.task], 900)),
     ]
     assert (record.ended, record.outcome, record.payload, record.seconds) == (
         True,
@@ -223,7 +223,7 @@ def test_the_first_outcome_counts_and_is_confirmed(desk: Desk) -> None:
     )
 
     desk.hear(outcome(record, OutcomeKind.LOST, node=900, text="its server died"), None)
-    assert desk.drain() == [desk.sent(messages.OutcomeAck([record.task]), Address(900, NODE))]
+    assert desk.drain() == [desk.sent(messages.OutcomeAck([record.task], 900))]
     assert record.outcome == OutcomeKind.RETURNED
     assert record.payload == b"value"
 
@@ -234,7 +234,7 @@ def test_the_outcome_of_an_older_attempt_does_not_count_but_its_copy_may_go(desk
     desk.drain()
     old = record.task._replace(attempt=1)
     desk.hear(messages.Outcome(old, OutcomeKind.LOST, node=900))
-    assert desk.drain() == [desk.sent(messages.OutcomeAck([old]), Address(900, NODE))]
+    assert desk.drain() == [desk.sent(messages.OutcomeAck([old], 900))]
     assert not record.ended
     desk.hear(outcome(record))
     assert desk.drain() == [Resolve(record)]
@@ -252,10 +252,9 @@ def test_outcomes_are_confirmed_in_bounded_messages(desk: Desk) -> None:
         desk.ledger.receive(
             Envelope(ME, BROKER, messages.Outcome(task, OutcomeKind.LOST, node=900)), desk.now
         )
-    node = Address(900, NODE)
     assert desk.drain() == [
-        desk.sent(messages.OutcomeAck(tasks[:ACKS_MAX]), node),
-        desk.sent(messages.OutcomeAck(tasks[ACKS_MAX:]), node),
+        desk.sent(messages.OutcomeAck(tasks[:ACKS_MAX], 900)),
+        desk.sent(messages.OutcomeAck(tasks[ACKS_MAX:], 900)),
     ]
 
 
@@ -355,7 +354,9 @@ def test_who_waits_in_the_queue_is_told_for_whom_after_a_while() -> None:
     desk.ledger.wake(desk.now + PATIENCE - 0.1)
     assert desk.drain() == []
     desk.ledger.wake(desk.now + PATIENCE)
-    assert desk.drain() == [Say("waiting for the cluster: anna's job has it, place 2 in the queue")]
+    assert desk.drain() == [
+        Say("waiting for the cluster: anna's job has it; place 2 in the queue", "warning")
+    ]
     assert desk.ledger.deadline() is None
 
 
@@ -435,6 +436,8 @@ def test_a_status_task_hears_of_nodes_servers_and_tasks() -> None:
     assert desk.drain() == [Began(record), News(Status.TaskCreated, record)]
     desk.hear(outcome(record))
     desk.drain()
+    desk.ledger.release(terminate=False, await_io=False)
+    desk.drain()
     desk.hear(messages.Released())
     assert desk.drain() == [Freed(""), News(Status.ClientClosed, None)]
 
@@ -497,12 +500,37 @@ def test_release_with_terminate_does_not_wait_for_the_backlog() -> None:
 def test_tasks_left_when_the_lease_ends_are_terminated(desk: Desk) -> None:
     running = desk.running()
     desk.hear(messages.Released("the node was stopped"))
-    assert desk.drain() == [Resolve(running), Freed("the node was stopped")]
-    assert (running.outcome, running.started, running.text) == (
-        OutcomeKind.TERMINATED,
-        True,
-        "the client closed",
-    )
+    assert desk.drain() == [
+        Say("the lease has ended: the node was stopped", "warning"),
+        Resolve(running),
+        Freed("the node was stopped"),
+    ]
+    assert (running.outcome, running.started) == (OutcomeKind.TERMINATED, True)
+    assert running.text == desk.ledger.over == "the node was stopped"
+
+
+def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
+    running = desk.running()
+    desk.ledger.release(terminate=True, await_io=False)
+    desk.hear(messages.Released())
+    assert desk.drain() == [
+        desk.sent(messages.Release(terminate=True, await_io=False)),
+        Resolve(running),
+        Freed(""),
+    ]
+    assert running.text == "the client closed"
+
+
+def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
+    desk = Desk()
+    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.hear(messages.Queued(2, "anna's job"))
+    desk.ledger.wake(desk.now + PATIENCE)
+    desk.drain()
+    desk.hear(messages.Queued(1, "bert's job"))
+    assert desk.drain() == [
+        Say("waiting for the cluster: bert's job has it; place 1 in the queue", "warning")
+    ]
 
 
 def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_run() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import inspect
 import os
 import signal
 import subprocess
@@ -18,7 +18,7 @@ import pytest
 import dispycos
 from dispycos import Task
 from dispycos.actors.host.cells import TaskHost
-from dispycos.actors.local import Home, host_of_this_loop
+from dispycos.actors.local import GOODBYE_S, Home, host_of_this_loop
 from dispycos.actors.parcels import ClientParcels
 
 pytestmark = pytest.mark.timeout(30)
@@ -69,6 +69,18 @@ def test_the_task_is_passed_to_who_names_it() -> None:
         return x, isinstance(task, Task), task.name
 
     assert dispycos.run(main, 3) == (3, True, "main")
+
+
+class Stay:
+    """A client's stay at a scheduler, as the runtime of its loop knows it."""
+
+    def __init__(self) -> None:
+        self.home: Any = None
+        self.left: list[dict[str, Any]] = []
+
+    async def leave(self, **how: Any) -> None:
+        self.left.append(how)
+        await self.home.leave(self)
 
 
 class Custom(Exception):
@@ -127,12 +139,12 @@ def test_inside_a_running_loop_it_says_what_to_do_instead() -> None:
     asyncio.run(notebook())
 
 
-@pytest.mark.filterwarnings("error")
 def test_inside_a_running_loop_a_coroutine_object_is_closed() -> None:
     async def notebook() -> None:
+        main = coroutine(1)
         with pytest.raises(RuntimeError, match="await your main"):
-            dispycos.run(coroutine(1))
-        gc.collect()
+            dispycos.run(main)
+        assert inspect.getcoroutinestate(main) == inspect.CORO_CLOSED
 
     asyncio.run(notebook())
 
@@ -227,14 +239,28 @@ def test_a_loop_has_one_host_which_is_made_when_it_is_wanted() -> None:
         host = host_of_this_loop(ClientParcels(), None)
         assert host_of_this_loop(ClientParcels(), None) is host
         assert TaskHost.of_running_loop() is host
-        host.home.enter()
-        host.home.enter()
-        await host.home.leave()
+        stay = Stay()
+        host.home.enter(None)
+        host.home.enter(stay)
+        await host.home.leave(None)
         assert TaskHost.find(asyncio.get_running_loop()) is host
-        await host.home.leave()
+        await host.home.leave(stay)
         assert TaskHost.find(asyncio.get_running_loop()) is None
 
     asyncio.run(main())
+
+
+def test_a_cluster_that_the_program_did_not_give_back_is_given_back_at_its_end() -> None:
+    stay = Stay()
+
+    async def main() -> None:
+        TaskHost.of_running_loop().home.enter(stay)
+        stay.home = TaskHost.of_running_loop().home
+        raise Custom("before close()")
+
+    with pytest.raises(Custom):
+        dispycos.run(main)
+    assert stay.left == [{"terminate": True, "await_io": False, "patience": GOODBYE_S}]
 
 
 def test_the_secret_file_that_is_named_is_used(tmp_path: Path) -> None:
@@ -244,8 +270,8 @@ def test_the_secret_file_that_is_named_is_used(tmp_path: Path) -> None:
 
     async def main() -> None:
         home = Home(ClientParcels(), secret)
-        home.enter()
-        await home.leave()
+        home.enter(None)
+        await home.leave(None)
 
     asyncio.run(main())
     assert not (tmp_path / "dispycos").exists(), "no other was made"

@@ -78,7 +78,11 @@ class Owner:
     def turn_soon(self) -> None:
         if not self._soon:
             self._soon = True
-            asyncio.get_running_loop().call_soon(lambda: self._soon and self.turn())
+            asyncio.get_running_loop().call_soon(self._turn_if_due)
+
+    def _turn_if_due(self) -> None:
+        if self._soon:
+            self.turn()
 
     def send(self, link: int, *frames: bytes) -> bool:
         sent = self.mailbox.send(link, frames)

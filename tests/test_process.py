@@ -310,6 +310,7 @@ def test_a_found_process_of_another_cluster_hears_that_it_is_refused_and_so_do_w
             here.notice = lambda text, level: said.append((text, level))
             there.notice = lambda text, level: heard.append(text)
             here.on_presence = lambda found: pytest.fail("not of this cluster")
+            here.knocks = True
             for _ in range(3):
                 here._found(presence_of(there, THEIRS))
             await until(lambda: said and heard)
@@ -318,6 +319,57 @@ def test_a_found_process_of_another_cluster_hears_that_it_is_refused_and_so_do_w
             assert level == "warning"
             assert f"there at 127.0.0.1:{there.port}" in text and "dispycos secret show" in text
             assert heard[0].startswith("refused 127.0.0.1") and len(heard) == 1
+
+    play(scene)
+
+
+def test_only_who_knocks_dials_another_cluster() -> None:
+    async def scene() -> None:
+        async with make("node", THEIRS) as there, make("scheduler") as here:
+            there.listen_tcp(0)
+            here._found(presence_of(there, THEIRS))
+            assert not here._tasks
+
+    play(scene)
+
+
+def test_the_same_visitor_is_told_of_once() -> None:
+    async def scene() -> None:
+        async with make() as process:
+            said: list[str] = []
+            process.notice = lambda text, level: said.append(text)
+            for text in ("refused a", "refused b", "refused a"):
+                process.runtime.on_refused(text)
+            assert said == ["refused a", "refused b"]
+            for number in range(process_module.REFUSED_MAX + 10):
+                process.runtime.on_refused(f"refused {number}")
+            assert len(process._refused) == process_module.REFUSED_MAX
+
+    play(scene)
+
+
+def test_named_places_are_settled_when_each_has_answered_or_refused() -> None:
+    async def scene() -> None:
+        async with make("node") as here, make("scheduler") as there, make("scheduler", THEIRS) as foreign:
+            foreign.notice = lambda text, level: None
+            here.on_named = lambda text: None
+            places = [HostPort("127.0.0.1", process.listen_tcp(0)) for process in (there, foreign)]
+            here.reach_named(places, 1, "--peer")
+            async with asyncio.timeout(3):
+                await here.settle_named(60.0)
+            assert here.runtime.is_linked(there.runtime.epoch)
+
+    play(scene)
+
+
+def test_a_named_place_that_is_silent_is_not_waited_for_longer_than_said() -> None:
+    async def scene() -> None:
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            async with make("node") as here:
+                here.reach_named([HostPort("127.0.0.1", held.getsockname()[1])], 1, "--peer")
+                async with asyncio.timeout(3):
+                    await here.settle_named(0.05)
 
     play(scene)
 

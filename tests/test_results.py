@@ -166,7 +166,7 @@ def test_an_exception_with_a_very_long_text_is_cut_not_lost() -> None:
 
 def test_a_value_that_cannot_be_pickled_is_an_error_that_names_it() -> None:
     generator = (number for number in range(3))
-    with pytest.raises(TypeError, match="the value of compute.*generator"):
+    with pytest.raises(TypeError, match=r"the value of compute.*generator"):
         there_and_back(Returned(generator))
 
 

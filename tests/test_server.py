@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.server import COPY_MAX, Interrupt, Server, Stop, Work
+from dispycos.actors.server import COPY_MAX, Forget, Interrupt, Server, Stop, Work
 from dispycos.machine import Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
@@ -55,7 +55,10 @@ class Post:
         return None if envelope is None else envelope.message
 
     def begin(self, given: Run) -> bool:
-        announced = self.server.begin(given, next(self.actors), self.now)
+        """Its address, then its first step."""
+        self.server.begin(given, next(self.actors), self.now)
+        self.server.check()
+        announced = self.server.enter(given.task, self.now)
         self.server.check()
         return announced
 
@@ -285,6 +288,53 @@ def test_a_task_that_was_taken_is_not_given_back(post: Post) -> None:
     post.drain()
     post.hear(messages.Recall(1))
     assert post.drain() == [to_agent(messages.Recalled([]))]
+
+
+def test_the_time_of_a_task_counts_from_its_first_step(post: Post) -> None:
+    """Code that is fetched first is not the function's time, which placement learns from."""
+    given = run(1)
+    post.hear(given)
+    post.take()
+    post.server.begin(given, 16, post.now)
+    post.now += 2.0
+    post.server.enter(given.task, post.now)
+    post.now += 0.5
+    post.drain()
+    post.end(given)
+    done = post.drain()[0]
+    assert isinstance(done, Send) and done.envelope.message.seconds == 0.5
+
+
+def test_a_task_whose_call_cannot_be_opened_ends_without_having_been_announced(post: Post) -> None:
+    given = run(1)
+    post.hear(given)
+    post.take()
+    post.server.begin(given, 16, post.now)
+    post.drain()
+    post.end(given, OutcomeKind.RAISED, b"error")
+    assert post.drain() == [
+        to_agent(messages.Done(given.task, OutcomeKind.RAISED, 0.0, 1001, 16, 5), b"error"),
+        to_owner(messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 0.0, True, "", 900), b"error"),
+    ]
+
+
+def test_the_death_of_other_servers_is_told_to_who_waits_for_them(post: Post) -> None:
+    post.hear(messages.Gone([1002, 1003]))
+    assert post.drain() == [Forget([1002, 1003])]
+
+
+def test_a_task_ended_by_a_shutdown_says_why_the_server_closed(post: Post) -> None:
+    given = run(1)
+    post.start(given)
+    post.hear(messages.Shutdown(5.0, "its node was stopped"))
+    post.end(given, OutcomeKind.TERMINATED, None)
+    text = "compute was terminated: its node was stopped"
+    assert post.drain() == [
+        Interrupt(given.task),
+        to_agent(messages.Done(given.task, OutcomeKind.TERMINATED, 0.0, 1001, 16, 0)),
+        to_owner(messages.Outcome(given.task, OutcomeKind.TERMINATED, 16, SPOT, 0.0, True, text, 900)),
+        Stop(),
+    ]
 
 
 def test_an_idle_server_ends_at_once(post: Post) -> None:

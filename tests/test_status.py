@@ -31,6 +31,7 @@ from dispycos.protocol.messages import (
     TaskReport,
 )
 from dispycos.runtime import Runtime
+from dispycos.transport.discovery import Registry
 from dispycos.transport.security import Keys, Secret
 
 pytestmark = pytest.mark.timeout(30)
@@ -203,9 +204,7 @@ def test_a_process_is_asked_once_however_often_it_is_found(monkeypatch: pytest.M
         async def browse(self, found: Any) -> None:
             process = answering[0].process
             for _ in range(3):
-                found(
-                    status_module.Registry(process.folders.registry).read()[0].presence,
-                )
+                found(Registry(process.folders.registry).read()[0].presence)
 
     monkeypatch.setattr(status_module, "Multicast", Echo)
 
@@ -358,16 +357,18 @@ def test_what_is_named_and_silent_is_nobody() -> None:
             run(StatusSettings(ip_addr=("127.0.0.1",), peer=(place,), timeout=0.2))
 
 
-def announced(scene: Callable[[], Any], answering: Callable[[], Answering], *, named: bool = False) -> Any:
-    """The command in a thread of its own, while the process answers."""
+def beside(
+    answering: Callable[[], Answering], command: Callable[[int], Any], *, announced: bool = True
+) -> Any:
+    """The command in a thread of its own, while the process answers; it is given the process's port."""
 
     async def main() -> Any:
         process = answering().process
         async with process, asyncio.timeout(15):
             port = process.listen_tcp(0)
-            if not named:
+            if announced:
                 await process.announce(multicast=False)
-            return await asyncio.to_thread(lambda: scene(port) if named else scene())  # type: ignore[call-arg]
+            return await asyncio.to_thread(command, port)
 
     return asyncio.run(main())
 
@@ -375,29 +376,29 @@ def announced(scene: Callable[[], Any], answering: Callable[[], Answering], *, n
 def test_others_of_another_cluster_are_mentioned() -> None:
     theirs = Keys.from_secret(Secret(b"t" * 32, "test"))
 
-    def scene() -> None:
+    def command(port: int) -> None:
         with pytest.raises(NothingFound, match=r"1 process of another cluster \(another secret\)"):
             run(SETTINGS)
 
-    announced(scene, lambda: Answering((NODE, NODE_REPORT), role="node", keys=theirs))
+    beside(lambda: Answering((NODE, NODE_REPORT), role="node", keys=theirs), command)
 
 
 def test_a_named_place_with_another_secret_is_a_refusal_with_the_remedy() -> None:
     theirs = Keys.from_secret(Secret(b"t" * 32, "test"))
 
-    def scene(port: int) -> None:
+    def command(port: int) -> None:
         with pytest.raises(Refused, match=f"tcp://127.0.0.1:{port}: .") as info:
             run(StatusSettings(ip_addr=("127.0.0.1",), peer=(HostPort("127.0.0.1", port),)))
         assert "copy the secret file" in info.value.remedy
         assert info.value.exit_code == 4
 
-    announced(scene, lambda: Answering((NODE, NODE_REPORT), role="node", keys=theirs), named=True)
+    beside(lambda: Answering((NODE, NODE_REPORT), role="node", keys=theirs), command, announced=False)
 
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_the_answer_is_printed(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     settings = StatusSettings(ip_addr=("127.0.0.1",), json=as_json)
-    assert announced(lambda: run(settings), lambda: Answering((NODE, NODE_REPORT), role="node")) == 0
+    assert beside(lambda: Answering((NODE, NODE_REPORT), role="node"), lambda port: run(settings)) == 0
     printed = capsys.readouterr().out
     if as_json:
         assert [node["name"] for node in json.loads(printed)["nodes"]] == ["box"]

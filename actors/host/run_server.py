@@ -92,7 +92,7 @@ async def _serve(start: Start, interrupts: Interrupts) -> int:
     await body.get_ready()
     relief.start()
     code = await body.stopped
-    await runtime.quiet(FAREWELL_S)
+    await runtime.quiet(FAREWELL_S, also_unreachable=True)
     relief.stop()
     await runtime.close()
     return code

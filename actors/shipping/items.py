@@ -9,10 +9,9 @@ from typing import Any
 
 from .modules import candidates
 from .origins import Origin, origin_of
-from .pickling import Names, dumps, dumps_by_value, dumps_naming
+from .pickling import Names, dumps_by_value, dumps_naming, explained
 from .sources import MainSources, codes_of
 from .statements import Unit, cut, hash_of
-from .words import NotPicklable
 
 PICKLE_TRIES = 3
 CLASS_ENTRIES_MAX = 10_000
@@ -60,7 +59,9 @@ class Items:
     _kept_at: int = -1
     _registries: frozenset[str] = frozenset()
     _rebound: frozenset[str] = frozenset()  # what functions bind as globals
-    _first: dict[str, tuple[Unit, Any]] = field(default_factory=dict)  # what a statement was first seen to give
+    _first: dict[str, tuple[Unit, Any]] = field(
+        default_factory=dict
+    )  # what a statement was first seen to give
 
     def refresh(self) -> None:
         self.sources.refresh()
@@ -161,8 +162,8 @@ class Items:
                 data = dumps_by_value(thing, names, force=thing)
             else:  # defined under another name, where it is the same thing for all
                 data = dumps_naming(thing, names)
-        except Exception:  # edge of user code
-            return self._unsendable(name, thing)
+        except Exception as error:  # edge of user code
+            return self._unsendable(name, thing, error)
         return Item(
             name,
             thing,
@@ -173,11 +174,10 @@ class Items:
             frozenset(names.looked_up),
         )
 
-    def _unsendable(self, name: str, thing: Any) -> Item:
-        try:
-            dumps(thing, name)
-        except NotPicklable as error:
-            return Item(name, thing, error=f"{error} (and the statement that made it is not known)")
+    def _unsendable(self, name: str, thing: Any, error: Exception | None = None) -> Item:
+        if error is not None:
+            text = f"{explained(thing, name, error)} (and the statement that made it is not known)"
+            return Item(name, thing, error=text)
         return Item(name, thing, error=f"{name} refers to itself by a name whose statement is not known")
 
     def _chain(self, name: str, thing: Any) -> list[Unit]:

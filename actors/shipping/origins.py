@@ -59,7 +59,9 @@ def _of_class(thing: Any, unit: Unit, node: ast.ClassDef) -> Origin:
     if not isinstance(thing, type):
         # What a decorator or a metaclass gives may be anything.
         return Origin.UNKNOWN if node.decorator_list or node.keywords else Origin.ELSEWHERE
-    if any(_is_inside(code, unit) and code.co_qualname.startswith(f"{node.name}.") for code in codes_of(thing)):
+    if any(
+        _is_inside(code, unit) and code.co_qualname.startswith(f"{node.name}.") for code in codes_of(thing)
+    ):
         return Origin.STATEMENT
     if not node.decorator_list and thing.__name__ != node.name:
         return Origin.ELSEWHERE

@@ -27,7 +27,7 @@ BufferCallback: TypeAlias = Callable[[pickle.PickleBuffer], bool]
 
 def dumps(value: Any, what: str = "the value") -> Payload:
     """Raises NotPicklable naming the culprit; `what` is the value's name in that text."""
-    return _dumps(value, lambda error: _explain(value, what, error))
+    return _dumps(value, lambda error: explained(value, what, error))
 
 
 def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
@@ -196,7 +196,7 @@ def _explain_call(
 ) -> NotPicklable:
     called = getattr(function, "__qualname__", None) or type(function).__qualname__
     if _failure(function) is not None:
-        return _explain(function, f"the function {called}", error)
+        return explained(function, f"the function {called}", error)
     try:
         parameters = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -204,14 +204,15 @@ def _explain_call(
     for index, value in enumerate(args):
         if (failure := _failure(value)) is not None:
             name = f" ({parameters[index]!r})" if index < len(parameters) else ""
-            return _explain(value, f"argument {index + 1}{name} of {called}", failure)
+            return explained(value, f"argument {index + 1}{name} of {called}", failure)
     for key, value in kwargs.items():
         if (failure := _failure(value)) is not None:
-            return _explain(value, f"argument {key!r} of {called}", failure)
+            return explained(value, f"argument {key!r} of {called}", failure)
     return NotPicklable(f"the call of {called}: {error}")
 
 
-def _explain(value: Any, what: str, error: Exception) -> NotPicklable:
+def explained(value: Any, what: str, error: Exception) -> NotPicklable:
+    """The error of pickling the value, which `what` names, with the place of the part that fails."""
     path, culprit_error = _culprit(value, error)
     where = f": {', '.join(reversed(path))}" if path else ""
     return NotPicklable(f"{what}: {_text(culprit_error)}{where}")

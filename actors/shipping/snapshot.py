@@ -82,7 +82,11 @@ class Snapshot:
                 steps = in_order(list(items.values()), self._last_line)
             except Cycle as cycle:
                 text = f"cannot be made at a server, since each needs the next: {cycle}"
-                items, steps, errors = {}, [], [*errors, *((name, text) for name in asked if name[-1:] != ".")]
+                items, steps, errors = (
+                    {},
+                    [],
+                    [*errors, *((name, text) for name in asked if name[-1:] != ".")],
+                )
             modules, module_errors, versions = self._modules_for(request, items.values())
             self._track(items, absent, modules)
             statements, values = _on_the_wire(steps, have)

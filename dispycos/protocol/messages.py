@@ -123,9 +123,10 @@ class Release(Message, frozen=True, tag=13):
 
 
 class OutcomeAck(Message, frozen=True, tag=14):
-    """To the node: these outcomes are in the client's ledger, forget your copies."""
+    """These outcomes are in the client's ledger. To the scheduler, which notes it and tells the node: forget your copies."""
 
     tasks: list[TaskId]
+    node: int = 0  # its epoch
 
 
 # --- scheduler to client -------------------------------------------------------------------------------------------------

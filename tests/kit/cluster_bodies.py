@@ -14,6 +14,7 @@ from dispycos.actors.client import SCHEDULER_GONE_AFTER
 from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.node import Node
 from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
+from dispycos.brokers.broker import GOODBYE_S, LOOK_S, LOOKS
 from dispycos.brokers.placement import Pace
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.links import LinkLost, LinkReady
@@ -25,7 +26,7 @@ from dispycos.router import Event
 from dispycos.runtime import FORGET_S
 from dispycos.session import PeerReset
 
-from .cluster_runtime import Process, Role, Universe
+from .cluster_runtime import End, Process, Role, Universe
 from .cluster_servers import ServerProcess
 from .cluster_tasks import Book, Cell, Host, Plan, Words
 
@@ -102,7 +103,7 @@ class SchedulerProcess(Process):
         self.broker.know_pace()
 
     def stop(self) -> None:
-        self.broker.end("the scheduler was stopped", self.die)
+        self.broker.end("the scheduler was stopped", self.leave)
 
 
 class NodeBody(Role):
@@ -205,8 +206,7 @@ class NodeBody(Role):
     def _end_when_closed(self, until: float) -> None:
         process = self.process
         if self.machine.tenancy is None or process.world.now >= until:
-            process.push()
-            process.die()
+            process.leave()
         else:
             process.later(0.01, partial(self._end_when_closed, until))
 
@@ -221,9 +221,9 @@ class NodeProcess(Process):
     def boot(self) -> None:
         self.agent = self._make()
 
-    def die(self) -> None:
+    def die(self, dying_words: tuple[End, ...] = ()) -> None:
         self.agent.kill_all()
-        super().die()
+        super().die(dying_words)
 
 
 class PrivateProcess(Process):
@@ -248,9 +248,9 @@ class PrivateProcess(Process):
         super().turn()
         self.broker.know_pace()
 
-    def die(self) -> None:
+    def die(self, dying_words: tuple[End, ...] = ()) -> None:
         self.agent.kill_all()
-        super().die()
+        super().die(dying_words)
 
     def stop(self) -> None:
         """Its client has ended."""

@@ -183,15 +183,22 @@ class Process:
         """What this process is made of."""
         raise NotImplementedError
 
-    def die(self) -> None:
-        """As by SIGKILL."""
+    def die(self, dying_words: tuple[End, ...] = ()) -> None:
+        """As by SIGKILL; what is on its way to these ends still arrives."""
         self.note("dies")
         self.world.dead.add(self.epoch)
         self.is_alive = False
         self.life += 1
         for end in list(self.links.values()):
             end.is_open = False
-            end.cable.cut(0.3)
+            end.cable.cut(0.3, whole=dying_words)
+
+    def leave(self) -> None:
+        """Runtime.close(): what was said before still leaves."""
+        self.router.say_farewell(f"{self.name} has ended")
+        self.push()
+        ends = list(self.links.values())
+        self.die(dying_words=tuple(end.other for end in ends))
 
     def note(self, text: str) -> None:
         if self.world.diary is not None:

@@ -18,7 +18,7 @@ from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.session import PeerReset
 
-from .cluster_runtime import Process, Universe
+from .cluster_runtime import End, Process, Universe
 from .cluster_tasks import Book, Cell, Host, Loop, Plan, decode
 
 FAREWELL_S: Final = 2.0
@@ -87,14 +87,13 @@ class ServerProcess(Host):
         if self.is_alive and not self._stopping:
             self.exit("exit code 1")
 
-    def die(self) -> None:
-        super().die()
-        self.died_of_kill = True
+    def die(self, dying_words: tuple[End, ...] = ()) -> None:
+        super().die(dying_words)
+        self.died_of_kill = not dying_words
 
     def exit(self, text: str) -> None:
         if self.is_alive:
             self.die()
-            self.died_of_kill = text != "exited"
             self._report_exit(self, text)
 
     def on_event(self, event: Event, now: float) -> None:
@@ -122,9 +121,9 @@ class ServerProcess(Host):
             self._leave_when_quiet()
 
     def _leave_when_quiet(self) -> None:
-        if self.router.is_quiet or self.world.now >= self._quiet_until:
-            self.push()
-            self.exit("exited")
+        if not self.router.busy_peers() or self.world.now >= self._quiet_until:
+            self.leave()
+            self._report_exit(self, "exited")
         else:
             self.later(0.01, self._leave_when_quiet)
 
