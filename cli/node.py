@@ -103,7 +103,7 @@ def make_body(
     )
     folder = make_private(lease_parent(settings.dest_path) / f"{process.name}-{os.getpid()}")
     ipc = process.ipc or process.listen_ipc()
-    return NodeBody(process.runtime, machine, template, ipc, folder, debug=settings.debug)
+    return NodeBody(process.runtime, machine, template, ipc, folder, debug=settings.debug, max_file_size=settings.max_file_size)
 
 
 def lease_parent(dest_path: Path | None) -> Path:

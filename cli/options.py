@@ -162,6 +162,7 @@ SERVING: Final = (
         parse_seconds,
         "SECONDS",
         "Close a client whose servers were idle that long; 0 is never.",
+        refusal=_later("closing idle clients"),
     ),
     Option(
         "tcp_ports",

@@ -105,7 +105,7 @@ def test_a_file_may_use_dashes_and_later_names() -> None:
 
 
 REFUSED = [(command, o) for command in COMMANDS for o in command.options if o.refusal]
-SAMPLES = {"certfile": "f", "keyfile": "f", "udp_port": "51347"}
+SAMPLES = {"certfile": "f", "keyfile": "f", "udp_port": "51347", "zombie_period": "60"}
 
 
 @pytest.mark.parametrize(("command", "option"), REFUSED, ids=lambda x: getattr(x, "name", ""))

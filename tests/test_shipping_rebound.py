@@ -215,3 +215,37 @@ def test_a_name_that_could_not_travel_at_first_is_sent_when_it_can(tmp_path: Pat
     )
     failed, sent = out.splitlines()
     assert "it needs LOCK" in failed and sent == "open"
+
+
+def test_a_statement_of_two_names_does_not_bring_back_what_one_of_them_was(tmp_path: Path) -> None:
+    out = run_python(
+        tmp_path,
+        "script.py",
+        files={
+            "script.py": """
+            from os.path import basename, dirname
+            from shipping_client import Remote
+
+            if True:
+                def first(): return "old"
+                def second(): return "second"
+
+            def ask(): return first(), basename("/a/b")
+            def ask_others(): return second(), dirname("/a/b")
+
+            def main():
+                global first, basename
+                before = first, basename
+                with Remote() as remote:
+                    print(*remote.call(ask))
+                    first = basename = lambda *_: "new"
+                    print(*remote.call(ask))
+                    print(*remote.call(ask_others), *remote.call(ask))
+                    first, basename = before
+                    print(*remote.call(ask), *remote.call(ask_others))
+
+            main()
+            """
+        },
+    )
+    assert out.splitlines() == ["old b", "new new", "second /a new new", "old b second /a"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dispycos.config import Failure
 from dispycos.errors import RemoteError, TaskRefused
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address
@@ -34,7 +35,8 @@ _components = msgspec.msgpack.Decoder(Components)
 class ServerParcels:
     """cells.Parcels for a server process."""
 
-    def __init__(self, client: int, client_name: str, node_name: str) -> None:
+    def __init__(self, client: int, client_name: str, node_name: str, max_file_size: int = 0) -> None:
+        self._max_file_size = max_file_size
         self.client = Address(client, CLIENT)
         self.client_name = client_name
         self.mirror = Mirror(pull=self._pull, node=node_name, client=client_name)
@@ -80,6 +82,11 @@ class ServerParcels:
         answer = await self._call(messages.CodeWanted(), None)
         components = _components.decode(_single(answer))
         for file in components.files:
+            if 0 < self._max_file_size < len(file.data):
+                raise Failure(
+                    f"component {file.name} has {len(file.data)} bytes, more than this node takes",
+                    f"start the node with --max_file_size {len(file.data)} or more",
+                )
             write_file(Path(os.path.pardir) / file.name, file.data)
         if components.bundle is not None:
             self.mirror.install(components.bundle)

@@ -48,14 +48,30 @@ class NodeBody:
     ipc: path of the agent's socket, where its servers connect. folder: where leases have theirs.
     """
 
-    def __init__(self, runtime: Runtime, machine: Node, template: Template, ipc: str, folder: Path, *, debug: bool) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        machine: Node,
+        template: Template,
+        ipc: str,
+        folder: Path,
+        *,
+        debug: bool,
+        max_file_size: int = 0,
+    ) -> None:
         self.runtime = runtime
         self.machine = machine
         self.folder = folder
         self._ipc = ipc
         self._debug = debug
+        self._max_file_size = max_file_size
         self._tree = ProcessTree(
-            template, runtime.loop, self._on_exit, self._on_output, self._on_zygote_exit, self._on_template_exit
+            template,
+            runtime.loop,
+            self._on_exit,
+            self._on_output,
+            self._on_zygote_exit,
+            self._on_template_exit,
         )
         self._zygote: Zygote | None = None
         self._servers: dict[int, ServerProcess] = {}
@@ -126,7 +142,18 @@ class NodeBody:
     async def _start_server(self, order: StartServer) -> None:
         info = self.machine.info
         client = self.machine.tenancy.client.name if self.machine.tenancy is not None else "the client"
-        start = Start(self._ipc, order.number, order.name, info.addr, order.port, order.client, client, info.name, self._debug)
+        start = Start(
+            self._ipc,
+            order.number,
+            order.name,
+            info.addr,
+            order.port,
+            order.client,
+            client,
+            info.name,
+            self._debug,
+            self._max_file_size,
+        )
         self._numbers[order.name] = order.number
         spec = ServerSpec(order.name, order.number, ENTRY, _encoder.encode(start))
         try:
@@ -155,7 +182,12 @@ class NodeBody:
         self.runtime.take_back()
         reached = last_begun(Path(server.folder)) if server is not None else None
         self.machine.server_exited(
-            number, certificate.pid, say(certificate.ending), bool(certificate.oom), self.runtime.clock(), reached
+            number,
+            certificate.pid,
+            say(certificate.ending),
+            bool(certificate.oom),
+            self.runtime.clock(),
+            reached,
         )
         self.runtime.turn_soon()
 
@@ -219,4 +251,6 @@ def describe(name: str, addr: str, port: int, cpus: int, epoch: int) -> NodeInfo
     import platform
     import sys
 
-    return NodeInfo(name, addr, port, cpus, platform.platform(), (sys.version_info[0], sys.version_info[1]), epoch)
+    return NodeInfo(
+        name, addr, port, cpus, platform.platform(), (sys.version_info[0], sys.version_info[1]), epoch
+    )

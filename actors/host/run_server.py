@@ -56,6 +56,7 @@ class Start(msgspec.Struct, frozen=True):
     client_name: str = "the client"
     node_name: str = ""
     debug: bool = False
+    max_file_size: int = 0  # bytes; 0: no limit
 
 
 def main(argument: bytes) -> int:
@@ -108,7 +109,7 @@ class ServerBody:
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
         place = Location(start.addr, start.port)
         self.machine = Server(runtime.address(SERVER), node, Spot(start.addr, start.port, runtime.epoch, start.name))
-        self.parcels = ServerParcels(start.client, start.client_name, start.node_name)
+        self.parcels = ServerParcels(start.client, start.client_name, start.node_name, start.max_file_size)
         self.host = TaskHost(runtime, self.parcels, interrupts, place)
         self.parcels.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}

@@ -8,7 +8,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from .modules import candidates
-from .origins import Origin, origin_of
+from .origins import NOTHING, Origin, origin_of
 from .pickling import Names, dumps_by_value, dumps_naming, explained
 from .sources import MainSources, codes_of
 from .statements import Unit, cut, hash_of
@@ -110,7 +110,8 @@ class Items:
     def _imports(self, unit: Unit, name: str, module: ModuleType) -> bool:
         origin = origin_of(module, unit, self.main)
         is_doubtful = self._may_be_rebound(name, module, unit)
-        return origin is Origin.STATEMENT or (origin is Origin.UNKNOWN and not is_doubtful)
+        is_known = origin is Origin.STATEMENT and len(unit.names) == 1
+        return is_known or (origin is not Origin.ELSEWHERE and not is_doubtful)
 
     def _definition(self, name: str, thing: Any) -> Item:
         chain = self._chain(name, thing)
@@ -121,10 +122,14 @@ class Items:
         is_doubtful = self._may_be_rebound(name, thing, chain[-1])
         if isinstance(thing, FunctionType) and chain[-1].is_assignment:
             is_doubtful = True  # run again, the call that made it might give another
-        if origin is Origin.STATEMENT or (origin is Origin.UNKNOWN and not is_doubtful):
+        # A server that ran a statement does not run it again; nor should it, for the other names it binds.
+        is_known = origin is Origin.STATEMENT and len(chain[-1].names) == 1
+        if is_known or (origin is not Origin.ELSEWHERE and not is_doubtful):
             return self._from_source(name, thing, chain)
         made = self._by_value(name, thing)
-        return self._from_source(name, thing, chain) if made.error and origin is Origin.UNKNOWN else made
+        return (
+            self._from_source(name, thing, chain) if made.error and origin is not Origin.ELSEWHERE else made
+        )
 
     def _value(self, name: str, thing: Any) -> Item:
         chain = self._chain(name, thing)
@@ -202,7 +207,9 @@ class Items:
         known = self._first.get(name)
         if known is None or known[0] is not unit:
             known = self._first[name] = unit, thing
-        return known[1] is not thing or name in self._rebound
+        elif known[1] is not thing:
+            known = self._first[name] = unit, NOTHING  # also when it is bound to the first thing again
+        return known[1] is NOTHING or name in self._rebound
 
     def _members(self, thing: Any) -> frozenset[str]:
         """Functions and classes of `__main__` in tables of a class, which __init_subclass__ may fill."""

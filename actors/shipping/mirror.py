@@ -159,7 +159,12 @@ class Mirror:
             self._accept_module(module)
         made: list[Statement | Value] = [*bundle.statements, *bundle.values]
         made.sort(key=lambda step: step.order)
-        self._steps += [step for step in made if step.hash not in here]  # two answers may bring the same
+        bound: set[str] = set()
+        for step in made:
+            if step.hash in here and not (isinstance(step, Value) and step.name in bound):
+                continue  # two answers may bring the same
+            bound.update(_names_of(step))
+            self._steps.append(step)
         self._note_refusals(asked, bundle)
 
     def _note_unmade(self) -> None:

@@ -88,8 +88,9 @@ class Names:
     def home_of(self, thing: Any) -> str | None:
         """The global that it is defined under, or is an attribute of."""
         qualified = getattr(thing, "__qualname__", None)
-        is_own = getattr(thing, "__module__", None) == "__main__" and isinstance(qualified, str)
-        return qualified.split(".")[0] if is_own and self._find(qualified) is thing else None
+        if getattr(thing, "__module__", None) != "__main__" or not isinstance(qualified, str):
+            return None
+        return qualified.split(".")[0] if self._find(qualified) is thing else None
 
     def reference(self, thing: Any) -> str | None:
         """The name to write for a function or class, which is noted; None when it has none."""

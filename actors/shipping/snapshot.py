@@ -197,16 +197,24 @@ class Snapshot:
 def _on_the_wire(steps: list[Step], have: set[bytes]) -> tuple[list[Statement], list[Value]]:
     statements: list[Statement] = []
     values: list[Value] = []
+    bound: set[str] = (
+        set()
+    )  # by statements that bind other names too, which were bound to something else since
     for order, step in enumerate(steps):
         if step.unit is not None and step.unit.hash not in have:
             unit = step.unit
+            bound |= unit.names
             statements.append(
                 Statement(
                     sorted(unit.names), unit.source, unit.first_line, unit.hash, order, unit.file, unit.flags
                 )
             )
         item = step.item
-        if item is not None and item.value is not None and item.value_hash not in have:
+        if (
+            item is not None
+            and item.value is not None
+            and (item.value_hash not in have or item.name in bound)
+        ):
             values.append(Value(item.name, item.value, item.value_hash, order, bool(item.units)))
     return statements, values
 
