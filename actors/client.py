@@ -619,7 +619,7 @@ class Seat:
         elif isinstance(effect, Say):
             self.runtime.defer(lambda: self.say(effect.text, effect.level))
         elif isinstance(effect, Forget):
-            self.host.peer_gone(effect.epoch, self.runtime.router.forget(effect.epoch, now))
+            self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, News | Pulsed):
             self.runtime.defer(lambda: self._tell_status(effect))
         elif isinstance(effect, Scheduled):

@@ -489,8 +489,10 @@ class Ledger:
         if not self._releasing:
             self.over = reason or "the scheduler ended the lease"
             self._say(f"the lease has ended: {self.over}", "warning")
+        asked = self._releasing
+        kind = OutcomeKind.TERMINATED if asked else OutcomeKind.LOST
         for record in list(self.records.values()):
-            self._end(record, OutcomeKind.TERMINATED, reason or "the client closed", started=record.started)
+            self._end(record, kind, reason or "the client closed", started=record.started or record.handed)
         self._backlog.clear()
         self._effects.append(Freed(envelope.message.reason))
         if self.wants_news:

@@ -441,6 +441,9 @@ class Node:
         if tenancy is None or tenancy.lease != message.lease:
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
         else:
+            if envelope.sender != tenancy.scheduler:  # started anew: Closed has to reach this one
+                tenancy.silent.pop(tenancy.scheduler.epoch, None)
+                tenancy.scheduler, tenancy.scheduler_gone = envelope.sender, False
             self._close(tenancy, "", now)
 
     def _close(self, tenancy: Tenancy, reason: str, now: float) -> None:

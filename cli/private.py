@@ -75,9 +75,13 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
         try:
             survey = Survey(process)
             refused: list[str] = []
+            unknown: dict[str, str] = {}
             process.on_named = refused.append
+            process.on_unknown = unknown.__setitem__
             process.reach_named(settings.node, NODE_PORT, "nodes")
             await survey.look()
+            names = {node.name for node in survey.nodes}
+            refused += [text for host, text in unknown.items() if host not in names]  # a node's name is no host's
             if refused:
                 raise Refused(refused[0])
             process.on_named = lambda text: process.notice(text, "error")

@@ -124,6 +124,7 @@ class Process:
         self._knocked: set[int] = set()
         self.diallers: list[Dialler] = []
         self._named: list[asyncio.Task[None]] = []
+        self.on_unknown: Callable[[str, str], None] = lambda host, text: self.on_named(text)  # no such host
         self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
 
     async def __aenter__(self) -> Process:
@@ -265,6 +266,7 @@ class Process:
         self._known.add(place)
         endpoints = [tcp_endpoint(address, presence.port) for address in presence.addresses]
         self.diallers.append(self.runtime.dial(endpoints, expected=presence.epoch))
+        self.diallers[-1].on_gone = lambda: self._known.discard(place)
         self.diallers[-1].on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
 
     def reach_later(self, presence: Presence) -> None:
@@ -286,7 +288,7 @@ class Process:
         try:
             addresses = await Resolver().resolve(place.host)
         except Failure as failure:
-            self.on_named(f"{option} {place}: {failure}")
+            self.on_unknown(place.host, f"{option} {place}: {failure}")
             return
         dialler = self.runtime.dial([tcp_endpoint(address, place.port or port) for address in addresses])
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")

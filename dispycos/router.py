@@ -57,6 +57,7 @@ from .session import Known, Local, PeerFault, PeerReset, PeerUp, Session, contro
 GREETING_PATIENCE: Final = 5.0
 CLOSING_PATIENCE: Final = 3.0
 SESSIONS_MAX: Final = 16384
+BURIED_MAX: Final = 4096
 NEIGHBOUR: Final = 0
 
 
@@ -113,6 +114,7 @@ class Router:
         self._dirty: dict[int, _Peer] = {}
         self._fresh: dict[int, _Peer] = {}
         self._advertised: dict[int, None] = {}
+        self._buried: dict[int, None] = {}
         self._relay = Relay(self._topology, epoch, role, self._advertised)
         self._alarms: list[tuple[float, int, _Peer | Link]] = []
         self._alarm_count = itertools.count()
@@ -340,6 +342,8 @@ class Router:
             return
         peer = self._peers.get(block.from_epoch)
         if peer is None:
+            if block.from_epoch in self._buried:
+                return  # its last words were late
             if isinstance(record, Hello):
                 peer = self._meet(block.from_epoch)
             else:
@@ -382,6 +386,9 @@ class Router:
             if epoch == self.epoch:
                 self._deliveries.append(envelope)
                 return
+            if epoch in self._buried:
+                self._events.append(PeerReset(epoch, [envelope]))
+                return
             peer = self._meet(epoch)
             self._choose(peer, self._topology.route(epoch), now)
         if peer.session.put(envelope):
@@ -404,6 +411,13 @@ class Router:
         self._fresh.pop(epoch, None)
         peer.scheduled = None
         return peer.session.unconfirmed()
+
+    def bury(self, epoch: int, now: float) -> list[Envelope]:
+        """As forget, for a process that will never speak again: what is sent to it later is handed back at once."""
+        self._buried[epoch] = None
+        while len(self._buried) > BURIED_MAX:
+            del self._buried[next(iter(self._buried))]
+        return self.forget(epoch, now)
 
     def is_reachable(self, epoch: int) -> bool:
         """True if there is a live route, as far as is known here."""

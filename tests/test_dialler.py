@@ -216,11 +216,22 @@ def test_another_process_at_one_of_the_addresses_is_not_taken() -> None:
     assert (desk.dialler.link, desk.dialler.ready.result()) == (2, 77)
 
 
-def test_when_only_another_process_answers_it_is_tried_again() -> None:
+def test_when_only_another_process_answers_what_was_found_is_gone() -> None:
     desk = Desk("docker0", expected=77)
+    gone: list[bool] = []
+    desk.dialler.on_gone = lambda: gone.append(True)
     desk.dialler.link_ready(1, 66)
     desk.phone.loop.run(BACKOFF_FIRST)
-    assert desk.phone.opened == [(1, "docker0"), (2, "docker0")]
+    assert desk.phone.opened == [(1, "docker0")] and gone == [True]
+
+
+def test_a_process_that_was_started_anew_at_its_place_is_kept() -> None:
+    desk = Desk("docker0", expected=77)
+    desk.dialler.link_ready(1, 77)
+    desk.dialler.link_down(1, "connection lost", refused=False)
+    desk.phone.loop.run(BACKOFF_FIRST * 2)
+    desk.dialler.link_ready(2, 66)
+    assert desk.dialler.link == 2 and desk.dialler.epoch == 66
 
 
 @pytest.mark.parametrize(("keep", "going_on"), [(True, True), (False, False)])

@@ -497,7 +497,7 @@ def test_release_with_terminate_does_not_wait_for_the_backlog() -> None:
     assert record.ended
 
 
-def test_tasks_left_when_the_lease_ends_are_terminated(desk: Desk) -> None:
+def test_tasks_left_when_the_lease_ends_unasked_are_lost(desk: Desk) -> None:
     running = desk.running()
     desk.hear(messages.Released("the node was stopped"))
     assert desk.drain() == [
@@ -505,7 +505,7 @@ def test_tasks_left_when_the_lease_ends_are_terminated(desk: Desk) -> None:
         Resolve(running),
         Freed("the node was stopped"),
     ]
-    assert (running.outcome, running.started) == (OutcomeKind.TERMINATED, True)
+    assert (running.outcome, running.started) == (OutcomeKind.LOST, True)
     assert running.text == desk.ledger.over == "the node was stopped"
 
 

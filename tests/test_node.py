@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dispycos.actors.node import LEASE_GRACE, QUEUE_MAX
@@ -23,6 +25,7 @@ from dispycos.protocol.messages import (
     Closed,
     Declined,
     Done,
+    Gone,
     Inventory,
     NodeReport,
     Notice,
@@ -78,6 +81,11 @@ def start(number: int) -> StartServer:
 
 def exit_of(hand: Hand, number: int, death: str = SIGKILL, life: int = 1, oom: bool = False) -> list[object]:
     return hand.call("server_exited", number, 10 * life + number, death, oom)
+
+
+def tuple_of(effect: object) -> tuple[Any, ...]:
+    """Of something sent: to whom, what, and its payload if it has one."""
+    return effect if isinstance(effect, tuple) else (None, effect)
 
 
 # --- the lease
@@ -186,7 +194,7 @@ def test_a_task_goes_to_a_server_its_outcome_is_kept_and_the_fact_goes_on_withou
     assert hand.hear(THE_SCHEDULER, run, payload=b"call") == [(1, run, b"call")]
     assert hand.hear(address, Began(run.task)) == [("scheduler", Began(run.task, address.epoch))]
     assert hand.hear(address, done(run, 1, 5), payload=b"value") == [("scheduler", done(run, 1, 5))]
-    assert hand.hear(THE_CLIENT, OutcomeAck([run.task])) == []
+    assert hand.hear(THE_SCHEDULER, OutcomeAck([run.task])) == []
     assert exit_of(hand, 1) == [
         ("scheduler", ServerDown(LEASE, spot(1), SIGKILL, False, True)),
         ForgetPeer(address.epoch),
@@ -239,8 +247,9 @@ def test_a_client_that_confirms_nothing_is_given_nothing_more() -> None:
     first, second = hand.runs(2)
     hand.hear(THE_SCHEDULER, first, second)
     assert hand.hear(server_address(1), done(first, 1)) == [("scheduler", done(first, 1))]
-    assert hand.hear(Address(8, 4), OutcomeAck([first.task])) == [], "not by anybody"
-    assert hand.hear(THE_CLIENT, OutcomeAck([first.task])) == [(1, second)]
+    for stranger in (THE_CLIENT, OTHER_SCHEDULER, Address(8, 4)):
+        assert hand.hear(stranger, OutcomeAck([first.task])) == [], "only the scheduler knows what is confirmed"
+    assert hand.hear(THE_SCHEDULER, OutcomeAck([first.task])) == [(1, second)]
 
 
 def test_the_scheduler_gets_waiting_tasks_back_and_always_an_answer() -> None:
@@ -388,7 +397,7 @@ def test_an_outcome_that_the_client_has_is_not_spoken_again() -> None:
     hand = Hand(1).open()
     run = hand.run()
     hand.hear(THE_SCHEDULER, run)
-    hand.hear(THE_CLIENT, OutcomeAck([run.task]))
+    hand.hear(THE_SCHEDULER, OutcomeAck([run.task]))
     epoch = server_address(1).epoch
     assert exit_of(hand, 1)[0] == ("scheduler", Done(run.task, OutcomeKind.LOST, 0.0, epoch))
 
@@ -397,9 +406,35 @@ def test_a_copy_that_comes_after_its_confirmation_is_not_kept() -> None:
     hand = Hand(1).open()
     run = hand.run()
     hand.hear(THE_SCHEDULER, run)
-    hand.hear(THE_CLIENT, OutcomeAck([run.task]))
+    hand.hear(THE_SCHEDULER, OutcomeAck([run.task]))
     hand.hear(server_address(1), done(run, 1, 5), payload=b"value")
     assert hand.node.tenancy is not None and len(hand.node.tenancy.outcomes) == 0
+
+
+def test_a_task_whose_outcome_the_client_has_is_not_given_back_to_run_twice() -> None:
+    hand = Hand(1).open()
+    first, ended = runs = hand.runs(2, fast=True)
+    hand.hear(THE_SCHEDULER, *runs)
+    hand.hear(THE_SCHEDULER, OutcomeAck([ended.task]))
+    said = [word for to, word, *_ in map(tuple_of, exit_of(hand, 1)) if to == "scheduler"]
+    assert [word.task for word in said if isinstance(word, Done)] == [first.task, ended.task]
+    assert not any(isinstance(word, Recalled) for word in said)
+
+
+def test_what_a_dead_server_left_is_said_once_and_not_kept_for_a_second_death() -> None:
+    hand = Hand(1).open()
+    run = hand.run()
+    hand.hear(THE_SCHEDULER, run)
+    hand.hear(server_address(1), done(run, 1, 5), payload=b"value")
+    assert exit_of(hand, 1)[0] == (
+        "client",
+        Outcome(run.task, OutcomeKind.RETURNED, 20, spot(1), 0.5),
+        b"value",
+    )
+    assert hand.node.tenancy is not None and len(hand.node.tenancy.outcomes) == 0
+    assert hand.hear(THE_SCHEDULER, OutcomeAck([run.task])) == []
+    hand.ready(1, life=2)
+    assert not any("client" in tuple_of(effect) for effect in exit_of(hand, 1, life=2))
 
 
 def test_an_exit_of_an_earlier_process_is_not_taken_for_the_present_one() -> None:
@@ -549,7 +584,7 @@ def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None
     assert hand.hear(THE_SCHEDULER, late) == [("scheduler", Recalled([late.task]))]
     ended = done(one, 1, outcome=OutcomeKind.TERMINATED)
     assert hand.hear(server_address(1), ended) == [("scheduler", ended)]
-    hand.hear(THE_CLIENT, OutcomeAck([one.task]))
+    hand.hear(THE_SCHEDULER, OutcomeAck([one.task]))
     assert exit_of(hand, 1, "exited with code 0") == [
         ("scheduler", ServerDown(LEASE, spot(1), "exited with code 0", True, False)),
         ForgetPeer(server_address(1).epoch),
@@ -568,6 +603,46 @@ def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None
     ]
     assert hand.node.deadline() is None
     assert hand.wake_at(99.0) == []
+
+
+def test_the_reason_why_a_node_ends_its_lease_reaches_servers_tasks_and_scheduler() -> None:
+    hand = Hand(1).open()
+    running, waiting = hand.runs(2)
+    hand.hear(THE_SCHEDULER, running, waiting)
+    reason = "its node was stopped"
+    assert hand.call("end_lease", reason) == [
+        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False, text=reason)),
+        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
+        (1, Shutdown(KILL_AFTER, reason)),
+    ]
+    assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
+
+
+def test_a_server_that_gets_ready_too_late_hears_why_it_is_sent_home() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    hand.call("end_lease", "its node was stopped")
+    assert hand.ready(1) == [(1, Shutdown(KILL_AFTER, "its node was stopped"))]
+
+
+def test_a_stopped_node_kills_its_servers_as_early_as_it_was_told() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    hand.node.end_lease("its node was stopped", 0.0, kill_after=1.0)
+    assert hand.wake_at(0.9) == []
+    assert hand.wake_at(1.0) == [KillServer(1)]
+
+
+def test_servers_hear_which_runtimes_are_dead_but_only_from_their_scheduler() -> None:
+    hand = Hand(2)
+    assert hand.hear(THE_SCHEDULER, Gone([77])) == [], "there is no lease"
+    hand.open()
+    assert hand.hear(OTHER_SCHEDULER, Gone([77])) == []
+    assert hand.hear(THE_CLIENT, Gone([77])) == []
+    assert hand.hear(THE_SCHEDULER, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
+    exit_of(hand, 1)
+    assert hand.hear(THE_SCHEDULER, Gone([79])) == [(2, Gone([79]))], "the dead need not know"
 
 
 def test_close_before_any_server_was_started_is_done_at_once() -> None:

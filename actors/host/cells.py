@@ -172,10 +172,11 @@ class Cell:
         loop = self.host.loop
         timer = None
         with self.host.shield:
-            if self.inbox:
-                return True
             waiter: asyncio.Future[bool] = loop.create_future()
             self.waiter = waiter
+            if self.inbox:  # looked at last: the relief thread appends first and then looks for a waiter
+                self.waiter = None
+                return True
             if deadline is not None:
                 timer = loop.call_at(deadline, _give_up, waiter)
         try:
@@ -435,6 +436,10 @@ class TaskHost:
 
     def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None:
         """That process is dead: whoever waits for an answer from it waits no more, and what it had not confirmed is told."""
+        unconfirmed = list(unconfirmed)
+        for entry in unconfirmed:
+            if entry.correlation in self._calls and entry.sender.epoch == self.runtime.epoch:
+                self._give(self._calls.pop(entry.correlation), None)
         lost = sum(isinstance(entry.message, messages.Tell) and not entry.correlation for entry in unconfirmed)
         if lost:
             log.warning("%d messages to tasks of a server that died were not confirmed by it", lost)
@@ -508,13 +513,18 @@ class TaskHost:
         state = target._state
         with self.shield:
             self._correlations += 1
-            self._watched[self._correlations] = target
-            word: messages.Message = messages.Watch()
-            to, sender, payload = target.home, cell.address, None
-            if state is not None and state.ended:  # nobody else would know any more
-                to, sender = cell.address, target.home
-                word, payload = self._ended(state)
-            self.runtime.send(Envelope(to, sender, word, self._correlations, payload))
+            correlation = self._correlations
+            self._watched[correlation] = target
+            with self.runtime.lock:
+                if state is None:
+                    self.runtime.send(Envelope(target.home, cell.address, messages.Watch(), correlation))
+                elif state.ended:
+                    word, payload = self._ended(state)
+                    self.runtime.send(Envelope(cell.address, target.home, word, correlation, payload))
+                elif isinstance(state, Cell):
+                    state.watchers[cell.address] = correlation
+                else:
+                    state.watch(cell.address, correlation)
 
     def _ended(self, state: Cell | Record) -> tuple[messages.Ended, Payload]:
         """What a watcher is told of a task that has ended."""

@@ -89,7 +89,7 @@ def unpack_outcome(
         raise _load_error(pickling, payload, name)
     if kind in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED):
         raise TaskTerminated(text or f"{name} was terminated{'' if started else ' before it started'}")
-    if kind == OutcomeKind.LOST:
+    if kind in (OutcomeKind.LOST, 0):  # 0: it ended before anybody here asked, so nobody knows how
         raise TaskLost(text or f"{name} was lost", started)
     raise TaskRefused(text or f"{name} cannot be run")
 

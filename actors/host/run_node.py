@@ -107,7 +107,7 @@ class NodeBody:
         elif isinstance(effect, CloseZygote):
             self._go(self._close_zygote(effect.lease))
         elif isinstance(effect, ForgetPeer):
-            self.runtime.router.forget(effect.epoch, now)
+            self.runtime.router.bury(effect.epoch, now)
         else:
             raise TypeError(f"no such effect: {effect!r}")
 

@@ -145,7 +145,7 @@ class ServerBody:
                 cell.terminate()
         elif isinstance(effect, Forget):
             for epoch in effect.epochs:
-                self.host.peer_gone(epoch, self.runtime.router.forget(epoch, now))
+                self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
         elif isinstance(effect, Stop):
             self.runtime.defer(self._stop)
         else:

@@ -43,6 +43,7 @@ class Dialler:
         self.refusal = ""
         self.on_silence: Callable[[str], None] = log.warning
         self.on_lost: Callable[[str], None] = log.info
+        self.on_gone: Callable[[], None] = lambda: None  # what was found is not there any more
         self._runtime = runtime
         self._keep = keep
         self._tried: dict[int, str] = {}
@@ -79,9 +80,11 @@ class Dialler:
             self._tried.pop(link, None)
             return
         if self.expected and epoch != self.expected:
-            self._runtime.drop_link(link, "another process answers there")
-            self.link_down(link, "another process answers there", refused=False)
-            return
+            if self.epoch:  # it was there before, and was started anew
+                self.expected = epoch
+            else:
+                self._on_stranger(link)
+                return
         self._tried.pop(link, None)
         for other in list(self._tried):
             self._runtime.drop_link(other, "another address answered first")
@@ -93,6 +96,14 @@ class Dialler:
             self._silence.cancel()
         if not self.ready.done():
             self.ready.set_result(epoch)
+
+    def _on_stranger(self, link: int) -> None:
+        """An address that is somebody else's here; if there is no other, it is not what was found."""
+        self._tried.pop(link, None)
+        self._runtime.drop_link(link, "another process answers there")
+        if not self._tried:
+            self.stop()
+            self.on_gone()
 
     def link_down(self, link: int, reason: str, *, refused: bool) -> None:
         self._last_reason = f"{self._tried.pop(link, 'the link')}: {reason}"

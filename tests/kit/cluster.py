@@ -26,6 +26,7 @@ PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up
 GRACE_S: Final = 8.0  # a node without its client or scheduler ends the lease after this
 WORK_MAX: Final = 60.0  # by then every task has its outcome
 REST_MAX: Final = 40.0  # and then so long until nothing is left of anybody
+PARTNER_S: Final = 1.0
 HEAD_MAY_DIE = True
 CLOSINGS: Final = ("wait", "wait", "wait", "early", "terminate")
 
@@ -180,9 +181,15 @@ class User:
         self.open.discard(record.task)
         plan = self.client.book.plans[record.task]
         partner = self.partners.pop(plan.number, None)
-        if partner is not None and record.outcome != OutcomeKind.RETURNED:
-            self.client.terminate(partner)
+        if partner is not None:
+            self.client.later(PARTNER_S, partial(self._release_partner, partner, record))
         self._close_when_done()
+
+    def _release_partner(self, partner: Record, record: Record) -> None:
+        """Who waits for one that is dead, or did not say all, waits in vain."""
+        start = self.client.book.starts.get(record.task)
+        if record.outcome != OutcomeKind.RETURNED or start is None or start.server.died_of_kill:
+            self.client.terminate(partner)
 
     def _close_when_done(self) -> None:
         if self.closing == "wait" and not self.open and not self.bursts:
@@ -474,11 +481,11 @@ class Cluster:
             self.world.wrong(f"of {said} words of actor {source} to {target} only {heard} came")
 
     def _count_handed_back(self, source: int, target: int, record: Record) -> None:
-        said, heard = self.book.said.get((source, target), 0), self.book.heard.get((source, target), [])
+        heard = self.book.heard.get((source, target), [])
         start = self.book.starts.get(record.task)
         if start is None or start.epoch not in self.world.dead or not start.server.died_of_kill:
             return
-        missing = [n for n in range(1, said + 1) if n not in heard and (source, target, n) not in self.book.told]
+        missing = [n for n in self.book.direct.get((source, target), ()) if n not in heard and (source, target, n) not in self.book.told]
         if missing and start.epoch not in self._received_by(record):
             self.world.wrong(f"words {missing} of actor {source} to task {record.task.number} neither came nor came back")
 

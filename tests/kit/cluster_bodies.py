@@ -414,6 +414,8 @@ class ClientProcess(Host):
             to = Address(record.task.owner, record.task.number)
             if record.address is not None and not record.held:
                 to = record.address
+                pair = self.main.number, plan.number
+                self.book.direct.setdefault(pair, []).append(self.book.said.get(pair, 0) + 1)
             if not deliver:
                 self.tell(self.main, to, plan.number)
                 continue

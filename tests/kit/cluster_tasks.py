@@ -91,6 +91,7 @@ class Book:
         self.asked_to_end: set[TaskId] = set()
         self.said: dict[tuple[int, int], int] = {}
         self.heard: dict[tuple[int, int], list[int]] = {}
+        self.direct: dict[tuple[int, int], list[int]] = {}  # those sent to the task itself, not to its home
         self.told: set[tuple[int, int, int]] = set()  # handed back as unconfirmed
 
     def next_number(self) -> int:

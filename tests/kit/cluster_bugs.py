@@ -1,0 +1,156 @@
+"""Faults planted into the machines of the cluster, each plausible in review, to prove that its simulator finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from dispycos.actors import feeding, supervisor
+from dispycos.actors.feeding import Feeding, NodeTask
+from dispycos.actors.ledger import Ledger, Record
+from dispycos.actors.server import Server
+from dispycos.brokers.dispatch import Dispatch
+from dispycos.brokers.leasing import Leasing
+from dispycos.brokers.lifecycle import NodeState
+from dispycos.protocol import messages
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import Spot, TaskId
+from dispycos.protocol.status import OutcomeKind
+
+Patch = pytest.MonkeyPatch
+
+
+class Plant(Protocol):
+    __name__: str
+
+    def __call__(self, patch: Patch) -> None: ...
+
+
+def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
+    def speak_for(self: Any, tenancy: Any, server: feeding.Server, *rest: Any) -> list[TaskId]:
+        tenancy.outcomes.take(server.address.epoch)
+        tenancy.feeding.drop(server)
+        return []
+
+    patch.setattr(supervisor.Supervisor, "_speak_for", speak_for)
+
+
+def the_mark_of_progress_is_ignored(patch: Patch) -> None:
+    def begun_by(server: feeding.Server, reached: TaskId | None) -> Container[TaskId]:
+        return list(server.cpu)[:1]
+
+    patch.setattr(supervisor, "begun_by", begun_by)
+
+
+def what_a_dead_server_had_waiting_counts_as_begun(patch: Patch) -> None:
+    patch.setattr(supervisor, "begun_by", lambda server, reached: list(server.cpu))
+
+
+def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
+    original = supervisor.verdict
+
+    def verdict(task: NodeTask, started: bool, had_to_end: bool, spot: Spot, sentence: str, now: float) -> Any:
+        word = original(task, started, had_to_end, spot, sentence, now)
+        if word is None or not started:
+            return word
+        return messages.Outcome(word.task, word.outcome, started=False, text=word.text)
+
+    patch.setattr(supervisor, "verdict", verdict)
+
+
+def the_scheduler_forgets_what_comes_back(patch: Patch) -> None:
+    patch.setattr(Dispatch, "_requeue", lambda self, tasks: None)
+
+
+def a_second_outcome_counts(patch: Patch) -> None:
+    original = Ledger.on_outcome
+
+    def on_outcome(self: Ledger, envelope: Envelope, now: float) -> None:
+        ended: dict[TaskId, Record] = self.__dict__.setdefault("ended", {})
+        task = envelope.message.task
+        if task in self.records_of_all(ended):
+            self.records[task.number] = ended[task]
+            ended[task].ended = False
+        elif task.number in self.records:
+            ended[task] = self.records[task.number]
+        original(self, envelope, now)
+
+    patch.setattr(Ledger, "records_of_all", lambda self, ended: ended, raising=False)
+    patch.setattr(Ledger, "on_outcome", on_outcome)
+
+
+def a_task_that_is_given_back_stays_as_well(patch: Patch) -> None:
+    def on_recall(self: Server, envelope: Envelope, now: float) -> None:
+        tasks = [waiting.message.task for waiting in self._cpu]
+        self._send(self.node, messages.Recalled(tasks[-envelope.message.count :]))
+
+    patch.setattr(Server, "on_recall", on_recall)
+
+
+def a_recall_takes_what_has_begun(patch: Patch) -> None:
+    def take_back(self: Feeding, count: int) -> list[NodeTask]:
+        tasks = [task for server in self.servers.values() for task in server.cpu.values()]
+        for task in tasks:
+            del self.tasks[task.id]
+            if task.server is not None:
+                del task.server.cpu[task.id]
+                self._changed[task.server] = None
+        return tasks
+
+    patch.setattr(Feeding, "take_back", take_back)
+
+
+def words_for_a_task_that_waits_are_dropped(patch: Patch) -> None:
+    original = Record.pass_on
+
+    def pass_on(self: Record, host: Any, envelope: Envelope) -> None:
+        if self.address is not None:
+            original(self, host, envelope)
+
+    patch.setattr(Record, "pass_on", pass_on)
+
+
+def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
+    def close_all(self: Leasing, client: Any) -> None:
+        for site in list(self.registry.sites()):
+            self._site_gone(site.node, OutcomeKind.TERMINATED, "closed")
+            site.node.turn(NodeState.CLOSING)
+            site.node.turn(NodeState.IDLE)
+
+    patch.setattr(Leasing, "close_all", close_all)
+
+
+def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
+    original = Dispatch._end
+
+    def end(self: Dispatch, task: Any, kind: int, started: bool, text: str) -> None:
+        if started:
+            self._forget(task)
+        else:
+            original(self, task, kind, started, text)
+
+    patch.setattr(Dispatch, "_end", end)
+
+
+class Bug(NamedTuple):
+    """A fault, and a seed not long before one that shows it."""
+
+    plant: Plant
+    first_seed: int = 0
+
+
+BUGS = [
+    Bug(the_node_is_silent_about_a_dead_server),
+    Bug(the_mark_of_progress_is_ignored),
+    Bug(what_a_dead_server_had_waiting_counts_as_begun),
+    Bug(a_lost_task_is_said_not_to_have_started),
+    Bug(the_scheduler_forgets_what_comes_back),
+    Bug(a_second_outcome_counts),
+    Bug(a_task_that_is_given_back_stays_as_well),
+    Bug(a_recall_takes_what_has_begun),
+    Bug(words_for_a_task_that_waits_are_dropped),
+    Bug(nodes_are_not_told_that_the_client_left),
+    Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
+]
