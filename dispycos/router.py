@@ -433,6 +433,11 @@ class Router:
         """True while there is a direct link to this runtime."""
         return self._topology.direct(epoch) is not None
 
+    def check(self) -> None:
+        """What must hold between two calls, in every session."""
+        for peer in self._peers.values():
+            peer.session.check()
+
     @property
     def is_dirty(self) -> bool:
         """True while a flush may have something to send."""

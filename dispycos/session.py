@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from .protocol.addresses import Address
 from .protocol.codec import (
     BLOCK_BYTES,
@@ -223,6 +225,13 @@ class Session:
             body = close_body(self._body, self._count)
             self._out.cut(self._count, body, self._frames, self._transfers, self._after)
             self._open_block()
+
+    def check(self) -> None:
+        """What must hold between two calls."""
+        self._out.check()
+        self._bulk.check()
+        entries = msgspec.msgpack.decode(close_body(bytearray(self._body), self._count)) if self._count else []
+        assert len(entries) == self._count, "the open block does not hold what was put"
 
     def has_backlog(self) -> bool:
         """True while something waits that was never sent."""

@@ -80,6 +80,12 @@ class Outgoing:
         self.flight.append(self.waiting.popleft())
         return parcel
 
+    def check(self) -> None:
+        """What must hold between two calls."""
+        numbers = [parcel.seq for parcel in (*self.flight, *self.waiting)]
+        assert numbers == list(range(self._cut - len(numbers) + 1, self._cut + 1)), "a block is missing or twice there"
+        assert all(parcel.seq <= self.sent for parcel in self.flight), "in flight, but never sent"
+
     def grant(self, limit_messages: int, limit_bytes: int) -> None:
         self._limit_messages = max(self._limit_messages, limit_messages)
         self._limit_bytes = max(self._limit_bytes, limit_bytes)

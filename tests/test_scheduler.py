@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dispycos.brokers import dispatch, leasing, scheduler
+from dispycos.brokers.lifecycle import NodeState
 from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
@@ -19,6 +20,7 @@ from dispycos.protocol.messages import (
     Closed,
     Declined,
     Done,
+    Gone,
     Granted,
     Inventory,
     Lease,
@@ -27,6 +29,7 @@ from dispycos.protocol.messages import (
     Open,
     Opened,
     Outcome,
+    OutcomeAck,
     Pulse,
     Queued,
     Recall,
@@ -69,11 +72,16 @@ def done(number: int, kind: OutcomeKind = RETURNED, seconds: float = 1.0) -> Don
     return Done(TaskId(50, number), kind, seconds)
 
 
+def heard(*numbers: int, node: int = 7) -> OutcomeAck:
+    return OutcomeAck([TaskId(50, number) for number in numbers], node)
+
+
 def make_short(desk: Desk, client: Address, node: Address, function: str = "f") -> None:
     """Run a function until it counts as short."""
     for number in range(1001, 1021):
         desk.tell(client, submit(number, function))
         desk.tell(node, done(number, seconds=0.001))
+        desk.tell(client, OutcomeAck([TaskId(50, number)], node.epoch))
 
 
 # --- clients
@@ -566,6 +574,209 @@ def test_a_task_handed_in_twice_runs_once_and_a_stranger_ends_nothing() -> None:
     assert sum("ignored" in log.text for log in desk.logs if isinstance(log, Log)) == 2
 
 
+# --- outcomes and who has heard them
+
+
+def test_an_acknowledgement_goes_on_to_the_node_that_keeps_the_outcome() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    alpha = desk.node("alpha", 7, lease)
+    desk.node("beta", 8, lease)
+    desk.tell(client, submit(1, node="alpha"), submit(2, node="alpha"))
+    desk.tell(alpha, done(1), done(2))
+    sent = desk.tell(client, heard(1, 2))
+    assert [(e.to, e.message) for e in sent] == [(alpha, OutcomeAck([TaskId(50, 1), TaskId(50, 2)]))]
+
+
+def test_a_node_that_is_gone_is_spoken_for_what_it_ended_and_the_client_has_not_heard() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease, servers=4)
+    desk.tell(client, submit(1), submit(2), submit(3), submit(4))
+    desk.tell(node, done(1), done(2), done(3))
+    desk.tell(client, heard(2))
+    desk.scheduler.peer_reset(7, [], desk.now)
+    outcomes = words(desk.drain(), Outcome)
+    assert sorted((o.task.number, o.outcome, o.started) for o in outcomes) == [
+        (1, OutcomeKind.LOST, True),
+        (3, OutcomeKind.LOST, True),
+        (4, OutcomeKind.LOST, True),
+    ]
+    texts = {o.task.number: o.text for o in outcomes}
+    assert texts[4] == "node alpha (10.0.0.7:9706) is gone: its process ended"
+    assert texts[1] == texts[3] == f"it ended, but its outcome was lost: {texts[4]}"
+
+
+@pytest.mark.parametrize("end", ["silent", "started again", "lease lost"])
+def test_unheard_outcomes_are_spoken_for_however_a_node_is_given_up(end: str) -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.tell(node, done(1))
+    if end == "silent":
+        desk.scheduler.peer_lost(7, desk.now)
+        sent = desk.wait(10.0)
+    elif end == "started again":
+        sent = desk.tell(Address(8, NODE), Register(node_info("alpha", 8, addr="10.0.0.7")))
+    else:
+        sent = desk.tell(node, Register(node_info("alpha", 7, addr="10.0.0.7"), None))
+    assert [(o.task.number, o.outcome) for o in words(sent, Outcome)] == [(1, OutcomeKind.LOST)]
+
+
+def test_a_client_that_hears_before_the_scheduler_leaves_nothing_to_speak_for() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    assert words(desk.tell(client, heard(1))) == [OutcomeAck([TaskId(50, 1)])]
+    desk.tell(node, done(1))
+    [site] = desk.scheduler.registry.sites()
+    assert not site.heard and not site.unheard
+    desk.scheduler.peer_reset(7, [], desk.now)
+    assert not words(desk.drain(), Outcome)
+
+
+def test_an_outcome_that_came_twice_is_confirmed_twice_and_nothing_of_it_remains() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.tell(node, done(1))
+    desk.tell(client, heard(1))
+    desk.tell(client, heard(1))  # the node said it again when its server died
+    [site] = desk.scheduler.registry.sites()
+    assert not site.heard and not site.unheard
+
+
+def test_only_the_client_that_has_the_cluster_confirms_its_outcomes() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    other = Address(51, CLIENT)
+    desk.tell(other, enlist())
+    desk.tell(client, submit(1))
+    desk.tell(node, done(1))
+    assert not desk.tell(other, heard(1)) and not desk.tell(Address(99, CLIENT), heard(1))
+    [site] = desk.scheduler.registry.sites()
+    assert list(site.unheard) == [TaskId(50, 1)]
+    assert not desk.tell(client, heard(1, node=12345)), "a node that there is not"
+
+
+def test_a_task_that_the_client_knows_to_have_ended_does_not_run_again() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.tell(client, heard(1))
+    assert not placed(desk.tell(node, Recalled([TaskId(50, 1)])))
+    assert not desk.scheduler.registry.tasks
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.TERMINATED, OutcomeKind.CANCELLED])
+def test_an_outcome_that_is_on_its_way_when_a_lease_is_closed_in_order_is_not_called_lost(
+    kind: OutcomeKind,
+) -> None:
+    """The node says both at once: the outcome to the client, Done and Closed to the scheduler; they race."""
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.tell(client, Release(terminate=True))
+    sent = desk.tell(node, done(1, kind), Closed(lease))
+    assert not [o for o in words(sent, Outcome) if o.outcome != kind]
+
+
+# --- who is told that servers are dead
+
+
+def test_the_servers_that_live_hear_which_are_dead() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    alpha = desk.node("alpha", 7, lease)
+    beta = desk.node("beta", 8, lease)
+    sent = desk.tell(alpha, ServerDown(lease, spot("alpha", 701, 1), "killed by SIGKILL (9)"))
+    assert [(e.to, e.message) for e in sent if isinstance(e.message, Gone)] == [
+        (alpha, Gone([701])),
+        (beta, Gone([701])),
+    ]
+    desk.scheduler.peer_reset(7, [], desk.now)
+    sent = desk.drain()
+    assert [(e.to, e.message) for e in sent if isinstance(e.message, Gone)] == [(beta, Gone([702]))]
+    assert [news.text for news in words(sent, ServerNews)] == [""], "the news of the node says why"
+
+
+def test_nobody_hears_of_a_server_that_never_was() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    alpha = desk.node("alpha", 7, lease)
+    assert not words(desk.tell(alpha, ServerDown(lease, spot("alpha", 0, 2), "exit code 1")), Gone)
+
+
+def test_a_lease_that_closes_does_not_tell_every_node_of_every_server_that_ends() -> None:
+    """They all end; on a hundred nodes with 64 servers that were 640,000 messages."""
+    desk = Desk()
+    client, lease = desk.client()
+    alpha = desk.node("alpha", 7, lease)
+    desk.node("beta", 8, lease)
+    desk.tell(client, Release())
+    sent = desk.tell(alpha, ServerDown(lease, spot("alpha", 701, 1), "exited with code 0", expected=True))
+    assert [news.text for news in words(sent, ServerNews)] == [""]
+    sent += desk.tell(alpha, Closed(lease))
+    assert not words(sent, Gone)
+
+
+# --- the end of a scheduler
+
+
+def test_a_scheduler_that_stops_gives_its_nodes_back_and_tells_everybody_why() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    queued = Address(51, CLIENT)
+    desk.tell(queued, enlist())
+    desk.tell(client, submit(1))
+    desk.scheduler.stop("the scheduler head was stopped", desk.now)
+    sent = desk.drain()
+    assert [(e.to, e.message) for e in sent] == [
+        (client, Released("the scheduler head was stopped")),
+        (queued, Released("the scheduler head was stopped")),
+        (node, Close(lease, terminate=True)),
+    ]
+    assert not words(desk.tell(node, done(1, OutcomeKind.TERMINATED), Closed(lease)), Granted, Open)
+    assert not desk.scheduler.registry.clients and desk.scheduler.deadline() is None
+
+
+def test_stopping_ends_the_wait_of_a_client_that_finishes() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    assert not desk.tell(client, Release())
+    desk.scheduler.stop("the scheduler head was stopped", desk.now)
+    assert [(e.to, e.message) for e in desk.drain() if e.to == node] == [(node, Close(lease, terminate=True))]
+
+
+def test_a_client_whose_scheduler_stopped_hears_nothing_after_its_release() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1), submit(2), submit(3))
+    desk.scheduler.stop("the scheduler head was stopped", desk.now)
+    sent = [e.message for e in desk.drain() if e.to == client]
+    sent += [e.message for e in desk.tell(node, Closed(lease)) if e.to == client]
+    assert isinstance(sent[-1], Released) and len([word for word in sent if isinstance(word, Released)]) == 1
+
+
+def test_a_scheduler_that_stops_takes_no_more_clients() -> None:
+    """They would get nodes from a process that is about to end, and the nodes would stay occupied."""
+    desk = Desk()
+    desk.node("alpha", 7)
+    desk.scheduler.stop("the scheduler head was stopped", desk.now)
+    [turned] = words(desk.tell(Address(52, CLIENT), enlist()))
+    assert isinstance(turned, Turned) and "stopped" in turned.reason
+
+
 # --- the end of a lease
 
 
@@ -579,6 +790,7 @@ def test_close_waits_for_tasks_that_wait_and_run_and_then_for_the_nodes() -> Non
     assert placed(desk.tell(node, done(1))) == [(2, 7)]
     assert words(desk.tell(node, done(2))) == [Close(lease)]
     assert not words(desk.tell(node, done(3, OutcomeKind.TERMINATED)))
+    desk.tell(client, heard(1, 2, 3))
     sent = desk.tell(node, Closed(lease))
     assert [type(word) for word in words(sent)] == [ServerNews, NodeNews, Released]
     assert not desk.scheduler.registry.clients and desk.scheduler.deadline() is None
@@ -668,9 +880,34 @@ def test_what_an_old_lease_still_says_is_ignored() -> None:
     desk.tell(node, Closed(old))
     _, lease = desk.client(51)
     assert lease != old
-    late = (Opened(old, 2), ServerUp(old, spot("alpha", 777, 1), 1), Declined(old, "no"), Closed(old))
+    late = (ServerUp(old, spot("alpha", 777, 1), 1), Declined(old, "no"), Closed(old))
     assert not desk.tell(node, *late)
     assert not desk.scheduler.registry.servers
+
+
+def test_a_node_that_opens_for_a_lease_which_was_given_up_is_told_to_close_it() -> None:
+    desk = Desk()
+    client, old = desk.client()
+    node = desk.node("alpha", 7, old)
+    desk.tell(client, Release())
+    desk.tell(node, Closed(old))
+    desk.client(51)
+    assert [(e.to, e.message) for e in desk.tell(node, Opened(old, 2))] == [(node, Close(old, terminate=True))]
+    assert not desk.tell(node, Closed(old, "this node does not hold it"))
+    assert desk.scheduler.registry.nodes[7].state is NodeState.OPENING
+
+
+def test_a_node_that_closed_by_itself_and_is_opened_again_for_the_same_lease_does_not_stay_occupied() -> None:
+    """Its own Closed and its answer to our Close cross the new Open, which has the same lease."""
+    desk = Desk()
+    _, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.scheduler.peer_lost(7, desk.now)
+    assert words(desk.wait(10.0), Close)
+    desk.scheduler.peer_up(7, None, desk.now)
+    assert words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
+    desk.tell(node, Closed(lease, "this node does not hold it"))
+    assert words(desk.tell(node, Opened(lease, 2))) == [Close(lease, terminate=True)]
 
 
 # --- status

@@ -69,13 +69,17 @@ def show(row: Row) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     names = [subject.name for subject in SUBJECTS]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: at most a minute")
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(names))
     if unknown:
         parser.error(f"no such subject: {', '.join(unknown)}; there are {', '.join(names)}")
-    print(f"Python {platform.python_version()}, {psutil.cpu_count()} CPUs, load {psutil.getloadavg()[0]:.1f} before the start")
+    print(
+        f"Python {platform.python_version()}, {psutil.cpu_count()} CPUs, load {psutil.getloadavg()[0]:.1f} before the start"
+    )
     print(f"{'':<46} {OURS:>16}   {'beside':<22} {'':>16} {'better x':>8}")
     until = time.monotonic() + TOTAL_S[given.quick]
     failed = 0

@@ -8,8 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy
 
 import dispycos
-
-from tests.bench.measure import OURS, options, in_turn, row_of, say, warm_pool
+from tests.bench.measure import OURS, in_turn, options, row_of, say, warm_pool
 
 GIVEN = options()
 MB = 1_000_000
@@ -39,7 +38,10 @@ async def by_executor(pool: ProcessPoolExecutor, array: numpy.ndarray, count: in
 
 async def measure(pool: ProcessPoolExecutor) -> None:
     async with dispycos.Client([same]) as client:
-        for size, count, rounds in ((1, 10 if GIVEN.quick else 30, GIVEN.rounds), (100, 1, 2 if GIVEN.quick else 3)):
+        for size, count, rounds in (
+            (1, 10 if GIVEN.quick else 30, GIVEN.rounds),
+            (100, 1, 2 if GIVEN.quick else 3),
+        ):
             array = numpy.random.default_rng(1).integers(0, 255, size * MB, numpy.uint8)
             await ours(client, array, 1)
             found = await in_turn(

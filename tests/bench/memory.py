@@ -47,7 +47,9 @@ def memory_of(program: Program) -> dict[str, float]:
     children = {process.pid for process in family if process.ppid() == program.pid}
     parts: dict[str, float] = defaultdict(float)
     for process in family:
-        name = "program" if process.pid == program.pid else "children" if process.pid in children else "theirs"
+        name = (
+            "program" if process.pid == program.pid else "children" if process.pid in children else "theirs"
+        )
         parts[name] += process.memory_full_info().pss / MIB
     program.end()
     return dict(parts)

@@ -7,8 +7,18 @@ import time
 from typing import Any
 
 import dispycos
-
-from tests.bench.measure import OURS, SERVERS, Cpu, Row, groups_of_ours, in_turn, in_words, options, row_of, say
+from tests.bench.measure import (
+    OURS,
+    SERVERS,
+    Cpu,
+    Row,
+    groups_of_ours,
+    in_turn,
+    in_words,
+    options,
+    row_of,
+    say,
+)
 
 GIVEN = options()
 COUNT = 10_000 if GIVEN.quick else 50_000

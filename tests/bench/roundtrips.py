@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import dispycos
-
 from tests.bench.floors import Echo
 from tests.bench.measure import OURS, options, percentiles_in_turn, rows_of_percentiles, warm_pool
 

@@ -11,7 +11,6 @@ from multiprocessing.pool import Pool
 import psutil
 
 import dispycos
-
 from tests.bench.measure import (
     OURS,
     SERVERS,

@@ -6,7 +6,7 @@ close, and the book of what really happened is compared with what the ledgers sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -14,214 +14,20 @@ from dispycos.actors.ledger import Record
 from dispycos.actors.node import Node
 from dispycos.actors.outcomes import COPY_MAX
 from dispycos.brokers.scheduler import Scheduler
-from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
-from .cluster_bodies import BRISK, ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
+from .cluster_bodies import ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
 from .cluster_runtime import Process, Universe
-from .cluster_tasks import Book, Plan
+from .cluster_tasks import Book
+from .cluster_users import User
 
 TROUBLE_S: Final = 4.0
-PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up
 GRACE_S: Final = 8.0  # a node without its client or scheduler ends the lease after this
 WORK_MAX: Final = 60.0  # by then every task has its outcome
 REST_MAX: Final = 40.0  # and then so long until nothing is left of anybody
-PARTNER_S: Final = 1.0
-HEAD_MAY_DIE = True
-CLOSINGS: Final = ("wait", "wait", "wait", "early", "terminate")
 
 SUDDEN, PLAIN = frozenset({OutcomeKind.LOST}), frozenset({OutcomeKind.RETURNED, OutcomeKind.RAISED})
 Fault = Callable[[], None]
-
-
-class User:
-    """The program that a client runs: bursts of tasks, talk with them, and one way to close."""
-
-    def __init__(self, cluster: Cluster, client: ClientProcess) -> None:
-        self.cluster = cluster
-        self.client = client
-        self.dice = cluster.dice
-        self.stays = self.dice.choice((1, 1, 1, 2))
-        self.closing = ""
-        self.is_done = False
-        self.was_freed = ""
-        self.partners: dict[int, Record] = {}  # who waits for words of the task of this number
-        self.open: set[TaskId] = set()
-        self.closings: dict[TaskId, str] = {}  # of the stay in which a task was submitted
-        self.bursts = 0
-        client.on_scheduled = self.on_scheduled
-        client.on_resolved = self.on_resolved
-        client.on_freed = self.on_freed
-        client.start()
-        client.later(self.dice.random(), self._enlist)
-
-    def _enlist(self) -> None:
-        self.stays -= 1
-        self.open.clear()
-        self.closing = self.dice.choice(CLOSINGS)
-        self.client.take_seat(PULSE_S)
-
-    def on_scheduled(self) -> None:
-        self.client.note("is scheduled")
-        dice = self.dice
-        self.bursts = dice.randrange(1, 5)
-        for _ in range(self.bursts):
-            self._in_this_stay(dice.random() * dice.choice((0.1, 2.0)), self._burst)
-        if self.closing != "wait":
-            self._in_this_stay(dice.random() * 2.5, self._close)
-
-    def _in_this_stay(self, delay: float, action: Callable[[], None]) -> None:
-        ledger, client = self.client.ledger, self.client
-
-        def act() -> None:
-            if client.ledger is ledger and not client.is_leaving and not client.is_freed:
-                action()
-
-        client.later(delay, act)
-
-    def _burst(self) -> None:
-        self.bursts -= 1
-        for _ in range(self.dice.choice((1, 2, 4, 10, 20))):
-            self._submit_something()
-        if self.closing == "early" and self.dice.random() < 0.3:
-            self._close()
-        self._close_when_done()
-
-    def _submit_something(self) -> None:
-        roll = self.dice.random()
-        if roll < 0.06:
-            self._submit_pair()
-        elif roll < 0.08:
-            self._submit_deaf()
-        else:
-            self._submit(self._plan())
-
-    def _plan(self) -> Plan:
-        dice = self.dice
-        plan = Plan(self.client.book.next_number(), "compute")
-        roll = dice.random()
-        if roll < 0.5:
-            plan.function, plan.first = BRISK, dice.random() * 0.002
-            if dice.random() < 0.04:
-                plan.first = dice.random() * 0.3  # not so short this time
-        elif roll < 0.65:
-            plan.first = dice.random() * 0.3
-        else:
-            plan.io = roll > 0.8
-            plan.function = "wait" if plan.io else "think"
-            plan.first, plan.nap, plan.last = (dice.random() * choice for choice in (0.002, 0.4, 0.002))
-        if dice.random() < 0.2:
-            plan.words = [self.client_words(dice.randrange(1, 6))]
-        if plan.suspends and dice.random() < 0.3:
-            plan.expects = dice.randrange(1, 5)
-        plan.raises = dice.random() < 0.05
-        plan.fetch = dice.random() < 0.03
-        plan.size = dice.choice((0, 0, 0, 0, 500, 20_000, 70_000)) if dice.random() < 0.3 else 0
-        return plan
-
-    def client_words(self, count: int) -> Any:
-        from .cluster_tasks import Words
-
-        main = self.client.main
-        return Words(main.number, main.address, main.address, count)
-
-    def _submit(self, plan: Plan) -> Record:
-        dice, client = self.dice, self.client
-        record = client.submit(plan)
-        self.closings[record.task] = self.closing
-        ledger = client.ledger
-        if ledger is not None and ledger.servers and dice.random() < 0.06:
-            if dice.random() < 0.5:
-                record.server = dice.choice(list(ledger.servers))
-            else:
-                record.node = dice.choice(list(ledger.servers.values()))[1]
-        self.open.add(record.task)
-        if plan.expects:
-            left = plan.expects
-            while left:
-                count = dice.randrange(1, left + 1)
-                left -= count
-                deliver = dice.random() < 0.3
-                talk = partial(client.talk_to, record, count, deliver=deliver)
-                client.later(dice.random() * dice.choice((0.01, 0.5)), talk)
-        if dice.random() < 0.06:
-            client.later(dice.random() * 0.5, partial(client.terminate, record))
-        return record
-
-    def _submit_pair(self) -> None:
-        """One waits for what the other says, by its handle."""
-        count = self.dice.randrange(2, 8)
-        listener = Plan(self.client.book.next_number(), "listen", io=True, nap=0.001, expects=count)
-        record = self.client.submit(listener)
-        self.closings[record.task] = self.closing
-        self.open.add(record.task)
-        speaker = self._plan()
-        self.client.later(self.dice.random() * 0.2, partial(self._submit_speaker, speaker, record, count))
-
-    def _submit_speaker(self, plan: Plan, record: Record, count: int) -> None:
-        client = self.client
-        if record.ended or client.is_leaving or client.is_freed:
-            client.terminate(record)
-            return
-        plan.words = [client.words_to(record, count)]
-        plan.raises = False
-        self.partners[plan.number] = record
-        self._submit(plan)
-
-    def _submit_deaf(self) -> None:
-        """Ignores its KeyboardInterrupt: costs its server its life."""
-        plan = Plan(self.client.book.next_number(), "deaf", io=self.dice.random() < 0.5, deaf=True, nap=1000.0)
-        if self.dice.random() < 0.5:
-            plan.first = 1000.0
-        self.cluster.violence.add("deaf")
-        record = self._submit(plan)
-        self.client.later(self.dice.random(), partial(self.client.terminate, record))
-
-    def on_resolved(self, record: Record) -> None:
-        self.open.discard(record.task)
-        plan = self.client.book.plans[record.task]
-        partner = self.partners.pop(plan.number, None)
-        if partner is not None:
-            self.client.later(PARTNER_S, partial(self._release_partner, partner, record))
-        self._close_when_done()
-
-    def _release_partner(self, partner: Record, record: Record) -> None:
-        """Who waits for one that is dead, or did not say all, waits in vain."""
-        start = self.client.book.starts.get(record.task)
-        if record.outcome != OutcomeKind.RETURNED or start is None or start.server.died_of_kill:
-            self.client.terminate(partner)
-
-    def _close_when_done(self) -> None:
-        if self.closing == "wait" and not self.open and not self.bursts:
-            self._in_this_stay(self.dice.random() * 0.2, self._close)
-
-    def _close(self) -> None:
-        if not self.client.is_leaving:
-            self.client.release(terminate=self.closing == "terminate")
-
-    def on_freed(self, reason: str) -> None:
-        client = self.client
-        if client.ledger is None:
-            return
-        client.note(f"is freed: {reason}")
-        if client.ledger.records or client.ledger.backlog():
-            client.world.wrong(f"{client.name} is freed and still waits for {list(client.ledger.records)}")
-        if not client.is_leaving and reason:
-            self.was_freed = reason
-            self.cluster.violence.add("freed")
-        client.leave_seat()
-        if self.stays and not isinstance(client.uplink, PrivateProcess):
-            client.later(self.dice.random(), self._enlist)
-        else:
-            self.is_done = True
-
-    def force(self) -> None:
-        """Nobody should need this."""
-        client = self.client
-        if client.is_alive and not self.is_done and client.ledger is not None:
-            state = f"leaving={client.is_leaving}, lease={client.ledger.lease is not None}, queued={client.ledger.queued}"
-            open_tasks = sorted(record.task.number for record in client.ledger.records.values())
-            client.world.wrong(f"{client.name} waits for ever ({state}) for tasks {open_tasks}")
 
 
 class Cluster:
@@ -252,7 +58,7 @@ class Cluster:
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
         client.uplink = self.head
-        return User(self, client)
+        return User(client, self.violence)
 
     # --- what happens
 
@@ -279,11 +85,19 @@ class Cluster:
         dice = self.dice
         gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
         harsh: list[Fault] = [self._kill_server, self._kill_server, self._kill_server, self._long_pause]
-        rare: list[Fault] = [self._kill_node, self._stop_node, self._kill_client, self._kill_head, self._long_outage]
+        rare: list[Fault] = [
+            self._kill_node,
+            self._stop_node,
+            self._kill_client,
+            self._kill_head,
+            self._long_outage,
+        ]
         dice.choice(dice.choice((gentle, gentle, harsh, harsh, rare)))()
 
     def _cut(self) -> None:
-        cables = [cable for cable in self.world.cables if not cable.is_cut and cable.ends[0].owner.role != "server"]
+        cables = [
+            cable for cable in self.world.cables if not cable.is_cut and cable.ends[0].owner.role != "server"
+        ]
         if cables:
             cable = self.dice.choice(cables)
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
@@ -343,7 +157,9 @@ class Cluster:
             self.world.after(1.5 + self.dice.random() * 3, partial(self._again, node))
 
     def _again(self, process: Process) -> None:
-        if not process.is_alive:
+        if process.is_alive:  # it was told to stop, and takes its time
+            self.world.after(0.5, partial(self._again, process))
+        else:
             process.start()
 
     def _kill_client(self) -> None:
@@ -355,7 +171,7 @@ class Cluster:
                 self.head.later(self.dice.random() * 0.1, self.head.stop)
 
     def _kill_head(self) -> None:
-        if not self.head.is_alive or not HEAD_MAY_DIE:
+        if not self.head.is_alive:
             return
         self.violence.add("scheduler")
         if self.dice.random() < 0.5 or self.is_private:
@@ -410,7 +226,12 @@ class Cluster:
 
     def _left_at(self, scheduler: Scheduler) -> list[str]:
         registry = scheduler.registry
-        tables = {"clients": registry.clients, "tasks": registry.tasks, "servers": registry.servers, "paces": registry.paces}
+        tables: dict[str, Mapping[Any, Any]] = {
+            "clients": registry.clients,
+            "tasks": registry.tasks,
+            "servers": registry.servers,
+            "paces": registry.paces,
+        }
         return [f"the scheduler still has {name}: {list(table)}" for name, table in tables.items() if table]
 
     def _judge(self) -> None:
@@ -451,7 +272,11 @@ class Cluster:
                 return ""
             # Which io tasks a dead server had begun nobody knows; of CPU tasks its mark tells.
             dead = (plan.io or plan.fetch) if start is None else start.server.died_of_kill
-            return "" if dead and ("server" in whole or "deaf" in self.violence) else "nothing happened that could lose it"
+            return (
+                ""
+                if dead and ("server" in whole or "deaf" in self.violence)
+                else "nothing happened that could lose it"
+            )
         if task in book.asked_to_end or whole - {"server"} or record.server:
             return ""
         closing = user.closings[task]
@@ -485,9 +310,15 @@ class Cluster:
         start = self.book.starts.get(record.task)
         if start is None or start.epoch not in self.world.dead or not start.server.died_of_kill:
             return
-        missing = [n for n in self.book.direct.get((source, target), ()) if n not in heard and (source, target, n) not in self.book.told]
+        missing = [
+            n
+            for n in self.book.direct.get((source, target), ())
+            if n not in heard and (source, target, n) not in self.book.told
+        ]
         if missing and start.epoch not in self._received_by(record):
-            self.world.wrong(f"words {missing} of actor {source} to task {record.task.number} neither came nor came back")
+            self.world.wrong(
+                f"words {missing} of actor {source} to task {record.task.number} neither came nor came back"
+            )
 
     def _received_by(self, record: Record) -> set[int]:
         """Epochs of servers that confirmed words for a task that had ended there: those were dropped, rightly."""

@@ -41,7 +41,7 @@ class BrokerBody(Role):
     def __init__(self, process: Process, name: str, *, private: bool) -> None:
         self.process = process
         address = Address(process.epoch, SCHEDULER)
-        self.machine = Scheduler(name, f"id of {name}", address, private=private)
+        self.machine: Scheduler = Scheduler(name, f"id of {name}", address, private=private)
         process.attach(SCHEDULER, self)
 
     def on_event(self, event: Event, now: float) -> None:
@@ -114,10 +114,17 @@ class NodeBody(Role):
         self.book = book
         self.name = name
         available = Availability(50.0, 1 << 30, 1 << 30, 0)
-        self.info = NodeInfo(name, f"10.0.0.{len(name)}{name[-1]}", 9706, cpus, "Linux", PYTHON, process.epoch, available)
+        self.info = NodeInfo(
+            name, f"10.0.0.{len(name)}{name[-1]}", 9706, cpus, "Linux", PYTHON, process.epoch, available
+        )
         ports = list(range(9707, 9707 + cpus))
         self.machine = Node(
-            self.info, Address(process.epoch, NODE), ports, min_pulse_interval=0.1, max_pulse_interval=100, **options
+            self.info,
+            Address(process.epoch, NODE),
+            ports,
+            min_pulse_interval=0.1,
+            max_pulse_interval=100,
+            **options,
         )
         self.servers: dict[int, ServerProcess] = {}
         self.has_zygote = False
@@ -149,7 +156,7 @@ class NodeBody(Role):
             process.forget_later(effect.lease.client, FORGET_S)
         else:
             assert isinstance(effect, ForgetPeer), effect
-            process.router.forget(effect.epoch, now)
+            process.router.bury(effect.epoch, now)
 
     def _zygote_up(self) -> None:
         now = self.process.world.now
@@ -314,6 +321,7 @@ class ClientProcess(Host):
 
     def on_event(self, event: Event, now: float) -> None:
         assert self.ledger is not None
+        scheduler = self.ledger.scheduler
         if isinstance(event, PeerReset):
             self.peer_gone(event.epoch, event.unconfirmed)
             if self._is_schedulers(event.epoch):
@@ -322,9 +330,14 @@ class ClientProcess(Host):
             if not self._await and not self.is_freed:
                 self._await = True
                 self.later(SCHEDULER_GONE_AFTER, partial(self._give_up, self.ledger))
-        elif isinstance(event, LinkReady) and self.ledger.scheduler is not None and not self.is_freed:
-            if event.role == "scheduler" and not self._is_schedulers(event.epoch):
-                self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
+        elif (
+            isinstance(event, LinkReady)
+            and event.role == "scheduler"
+            and scheduler is not None
+            and not self.is_freed
+            and not self._is_schedulers(event.epoch)
+        ):
+            self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
 
     def _is_schedulers(self, epoch: int) -> bool:
         scheduler = self.ledger.scheduler if self.ledger is not None else None
@@ -334,7 +347,11 @@ class ClientProcess(Host):
         if self.ledger is not seat:
             return
         self._await = False
-        if seat.scheduler is not None and not self.router.is_linked(seat.scheduler.epoch) and not self.is_freed:
+        if (
+            seat.scheduler is not None
+            and not self.router.is_linked(seat.scheduler.epoch)
+            and not self.is_freed
+        ):
             seat.scheduler_lost(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
             self.turn_soon()
 
@@ -353,7 +370,7 @@ class ClientProcess(Host):
             self._give(effect.request)
         elif isinstance(effect, ledger.Forget):
             self.forgotten.add(effect.epoch)
-            self.peer_gone(effect.epoch, self.router.forget(effect.epoch, now))
+            self.peer_gone(effect.epoch, self.router.bury(effect.epoch, now))
         elif isinstance(effect, ledger.Scheduled):
             self.defer(self.on_scheduled)
         elif isinstance(effect, ledger.Failed):

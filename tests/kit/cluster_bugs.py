@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from dispycos.actors import feeding, supervisor
+from dispycos.actors import feeding, outcomes, supervisor
 from dispycos.actors.feeding import Feeding, NodeTask
 from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.server import Server
@@ -49,9 +49,11 @@ def what_a_dead_server_had_waiting_counts_as_begun(patch: Patch) -> None:
 
 
 def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
-    original = supervisor.verdict
+    original = outcomes.verdict
 
-    def verdict(task: NodeTask, started: bool, had_to_end: bool, spot: Spot, sentence: str, now: float) -> Any:
+    def verdict(
+        task: NodeTask, started: bool, had_to_end: bool, spot: Spot, sentence: str, now: float
+    ) -> Any:
         word = original(task, started, had_to_end, spot, sentence, now)
         if word is None or not started:
             return word
@@ -70,14 +72,13 @@ def a_second_outcome_counts(patch: Patch) -> None:
     def on_outcome(self: Ledger, envelope: Envelope, now: float) -> None:
         ended: dict[TaskId, Record] = self.__dict__.setdefault("ended", {})
         task = envelope.message.task
-        if task in self.records_of_all(ended):
+        if task in ended:
             self.records[task.number] = ended[task]
             ended[task].ended = False
         elif task.number in self.records:
             ended[task] = self.records[task.number]
         original(self, envelope, now)
 
-    patch.setattr(Ledger, "records_of_all", lambda self, ended: ended, raising=False)
     patch.setattr(Ledger, "on_outcome", on_outcome)
 
 
@@ -125,7 +126,7 @@ def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
 def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
     original = Dispatch._end
 
-    def end(self: Dispatch, task: Any, kind: int, started: bool, text: str) -> None:
+    def end(self: Dispatch, task: Any, kind: OutcomeKind, started: bool, text: str) -> None:
         if started:
             self._forget(task)
         else:

@@ -132,8 +132,6 @@ class Cable:
 class Role:
     """runtime.Role as far as the simulation needs it; the bodies derive from it."""
 
-    machine: Any
-
     def on_event(self, event: Event, now: float) -> None:
         raise NotImplementedError
 
@@ -151,6 +149,7 @@ class Process:
         self.name = name
         self.life = 0
         self.is_alive = False
+        self.died_of_kill = False
         self.paused_until = 0.0
         self.uplink: Process | None = None
         self.keeps_uplink = True
@@ -188,6 +187,7 @@ class Process:
         self.note("dies")
         self.world.dead.add(self.epoch)
         self.is_alive = False
+        self.died_of_kill = not dying_words
         self.life += 1
         for end in list(self.links.values()):
             end.is_open = False
@@ -343,6 +343,7 @@ class Process:
             self.turn_soon()
 
     def _check(self, machine: Any) -> None:
+        """What must hold between two turns."""
         try:
             machine.check()
         except AssertionError as error:
@@ -411,7 +412,9 @@ class Process:
         elif isinstance(message, messages.Ask):
             reply = messages.Reply(ok=False)
         if reply is not None:
-            self.router.send(Envelope(envelope.sender, envelope.to, reply, envelope.correlation), self.world.now)
+            self.router.send(
+                Envelope(envelope.sender, envelope.to, reply, envelope.correlation), self.world.now
+            )
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, CloseLink | LinkRefused):
@@ -423,7 +426,9 @@ class Process:
         elif isinstance(event, LinkLost):
             link = event.epoch
             self.note(f"has no link to {self.world.name_of(link)} any more")
-            self.forget_later(link, FORGET_NODE_S if self.world.name_of(link).startswith("node") else FORGET_S)
+            self.forget_later(
+                link, FORGET_NODE_S if self.world.name_of(link).startswith("node") else FORGET_S
+            )
         elif isinstance(event, LinkReady):
             self.note(f"has a link to {self.world.name_of(event.epoch)}")
         for role in list(self.roles):

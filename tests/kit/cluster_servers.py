@@ -18,7 +18,7 @@ from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.session import PeerReset
 
-from .cluster_runtime import End, Process, Universe
+from .cluster_runtime import Process, Universe
 from .cluster_tasks import Book, Cell, Host, Loop, Plan, decode
 
 FAREWELL_S: Final = 2.0
@@ -41,7 +41,13 @@ class ServerProcess(Host):
     keeps_uplink = False
 
     def __init__(
-        self, world: Universe, book: Book, node: Process, order: Any, pid: int, on_exit: Callable[[ServerProcess, str], None]
+        self,
+        world: Universe,
+        book: Book,
+        node: Process,
+        order: Any,
+        pid: int,
+        on_exit: Callable[[ServerProcess, str], None],
     ) -> None:
         super().__init__(world, f"{order.name}#{pid}")
         self.book = book
@@ -50,7 +56,6 @@ class ServerProcess(Host):
         self.order = order
         self.pid = pid
         self.progress = TaskId(0, 0, 0)  # the file of actors/host/progress.py: it survives the process
-        self.died_of_kill = False
         self._report_exit = on_exit
 
     def boot(self) -> None:
@@ -67,7 +72,12 @@ class ServerProcess(Host):
         super().start()
         self.later(FETCH_S, self._no_components)
         self._components = self.expect(self.order.client, self._got_components)
-        wanted = Envelope(Address(self.order.client, CLIENT), Address(self.epoch, 5), messages.CodeWanted(), self._components)
+        wanted = Envelope(
+            Address(self.order.client, CLIENT),
+            Address(self.epoch, 5),
+            messages.CodeWanted(),
+            self._components,
+        )
         self.send(wanted)
 
     def _no_components(self) -> None:
@@ -87,10 +97,6 @@ class ServerProcess(Host):
         if self.is_alive and not self._stopping:
             self.exit("exit code 1")
 
-    def die(self, dying_words: tuple[End, ...] = ()) -> None:
-        super().die(dying_words)
-        self.died_of_kill = not dying_words
-
     def exit(self, text: str) -> None:
         if self.is_alive:
             self.die()
@@ -109,7 +115,7 @@ class ServerProcess(Host):
                 self.interrupt(cell)
         elif isinstance(effect, Forget):
             for epoch in effect.epochs:
-                self.peer_gone(epoch, self.router.forget(epoch, now))
+                self.peer_gone(epoch, self.router.bury(epoch, now))
         else:
             assert isinstance(effect, Stop), effect
             self.defer(partial(self.loop.call, self._stop))
@@ -230,8 +236,8 @@ class ServerProcess(Host):
 
     def _say(self, cell: Actor, *, first: bool) -> None:
         for words in cell.plan.words:
-            half = words.count // 2 if cell.plan.suspends else words.count
-            for _ in range(half if first else words.count - half):
+            half = words.times // 2 if cell.plan.suspends else words.times
+            for _ in range(half if first else words.times - half):
                 self.tell(cell, words.direct or words.home, words.target)
 
     def interrupt(self, cell: Actor) -> None:

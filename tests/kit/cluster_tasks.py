@@ -25,12 +25,12 @@ HOST_ACTOR = 5
 
 
 class Words(NamedTuple):
-    """A task talks to another actor: so many messages, half of them in its first step."""
+    """A task talks to another actor: so many times, half of them in its first step."""
 
     target: int  # number of the actor in the book
     home: Address
     direct: Address | None
-    count: int
+    times: int
 
 
 @dataclass(eq=False)
@@ -214,6 +214,8 @@ class Host(Process):
         for envelope in unconfirmed:
             if isinstance(envelope.message, messages.Tell):
                 self.book.told.add(tuple(decode(buffers_of(envelope.payload)[0])))
+            if envelope.correlation in self.calls and envelope.sender.epoch == self.epoch:
+                self._give_none(self.calls.pop(envelope.correlation))
         for correlation in [number for number, call in self.calls.items() if call.epoch == epoch]:
             self._give_none(self.calls.pop(correlation))
 

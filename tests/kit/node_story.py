@@ -72,6 +72,7 @@ class Judge:
     reported: dict[TaskId, int] = field(default_factory=dict)  # kinds that servers told the node
     spoken: dict[TaskId, Outcome] = field(default_factory=dict)  # by the node
     heard: set[TaskId] = field(default_factory=set)  # an outcome reached the client
+    confirmed: set[TaskId] = field(default_factory=set)  # by the client, to the scheduler
     ended: dict[TaskId, int] = field(default_factory=dict)
 
     def on_started(self, id: TaskId) -> None:
@@ -100,6 +101,10 @@ class Judge:
         assert said.outcome == self.reported.get(id, said.outcome), (
             f"{id} ended otherwise than its server said"
         )
+
+    def unheard(self) -> set[TaskId]:
+        """For which the scheduler has to speak when the node is gone: they are there, or nobody confirmed their end."""
+        return self.given | (self.ended.keys() - self.confirmed)
 
     def on_recalled(self, id: TaskId) -> None:
         assert id in self.given, f"{id} comes back, but has ended or was not given"
@@ -246,11 +251,12 @@ class Story:
         self.servers = servers
         self.forgotten: list[int] = []
         self.epochs: list[int] = []  # all that were ever ready
-        self.closed = self.closing = self.zygote_closed = self.client_gone = False
+        self.closed = self.closing = self.zygote_closed = self.client_gone = self.node_gone = False
         self.zygote = 0
         self.zygote_lost = False  # it has ended, but that is told only after its servers' ends
         self.luck = 0.15 if self.random.random() < 0.05 else 1.0  # too little of it: no server gets ready
         self.unacked: list[TaskId] = []
+        self.client_away = 0.5 if self.random.random() < 0.3 else 0.0  # seconds until words reach it
         self.plans = {
             plan.id: plan for plan in (self.make_plan(n) for n in range(1, self.random.randint(8, 40)))
         }
@@ -277,7 +283,8 @@ class Story:
 
     def on_the_way(self, sender: Address, to: Address, what: Callable[[], None]) -> None:
         """Arrives in order with what went that way before."""
-        at = max(self.now + self.random.choice(self.LATENCIES), self.arrived.get((sender, to), 0.0))
+        delay = self.random.choice(self.LATENCIES) + (self.client_away if to == THE_CLIENT else 0.0)
+        at = max(self.now + delay, self.arrived.get((sender, to), 0.0))
         self.arrived[sender, to] = at
         heapq.heappush(self.events, (at, next(self.order), what))
 
@@ -292,9 +299,9 @@ class Story:
     def play(self) -> None:
         self.open()
         for _ in range(self.STEPS_MAX):
-            deadline = self.node.deadline()
+            deadline = self.node.deadline() if not self.node_gone else None
             at = self.events[0][0] if self.events else None
-            if self.closed and at is None:
+            if (self.closed or self.node_gone) and at is None:
                 break
             if deadline is not None and (at is None or deadline <= at):
                 assert deadline >= self.now - 1.0, f"the node wants to wake at {deadline}, which is long past"
@@ -309,7 +316,8 @@ class Story:
                 soon = bool(self.events) and self.events[0][0] < self.now + 0.001
                 if not soon or self.random.random() < 0.7:
                     self.carry_out()
-            self.node.check()
+            if not self.node_gone:
+                self.node.check()
             assert self.now < 300, f"not at its end after 300 s; still open: {self.judge.given}"
         else:
             raise AssertionError(f"no end after {self.STEPS_MAX} steps")
@@ -318,6 +326,8 @@ class Story:
     # --- the node's surroundings
 
     def node_hears(self, envelope: Envelope) -> None:
+        if self.node_gone:
+            return
         said = envelope.message
         if envelope.sender.actor == SERVER:
             if isinstance(said, Done) and self.judge.holder.get(said.task) == envelope.sender.epoch:
@@ -331,6 +341,8 @@ class Story:
         self.node.receive(envelope, self.now)
 
     def carry_out(self) -> None:
+        if self.node_gone:
+            return
         for effect in self.node.drain():
             if isinstance(effect, Send):
                 self.deliver(effect.envelope)
@@ -425,7 +437,7 @@ class Story:
             assert not self.client_gone, f"{said} goes to a client that is gone"
             if isinstance(said, Outcome):
                 self.judge.on_spoken(said)
-                self.on_the_way(THE_NODE, to, lambda: self.client_hears(said.task))
+                self.on_the_way(THE_NODE, to, partial(self.client_hears_node, said.task))
         else:
             assert to == THE_SCHEDULER, to
             self.scheduler_hears(said)
@@ -444,6 +456,8 @@ class Story:
             self.later(self.random.random(), self.close)
         elif self.random.random() < 0.1:
             self.later(self.random.random(), self.lose_client)
+        elif self.random.random() < 0.15:
+            self.later(self.random.random() * 1.5, self.lose_node)
         self.later(1.5, self.close_when_done)
 
     def give(self, id: TaskId) -> None:
@@ -484,16 +498,38 @@ class Story:
         if len(self.unacked) == 1:
             self.later(self.random.choice((0.0, 0.02, 0.4)), self.ack)
 
+    def client_hears_node(self, id: TaskId) -> None:
+        if not self.node_gone or self.random.random() < 0.5:  # else it was still in the buffers of a dead process
+            self.client_hears(id)
+
     def ack(self) -> None:
         ids, self.unacked = self.unacked, []
         if not self.client_gone:
-            self.to_node(THE_CLIENT, OutcomeAck(ids))
+            self.on_the_way(THE_CLIENT, THE_SCHEDULER, partial(self.scheduler_hears_ack, ids))
+
+    def scheduler_hears_ack(self, ids: list[TaskId]) -> None:
+        """It may come before the node's Done; the node gets it all the same."""
+        self.judge.confirmed.update(ids)
+        self.to_node(THE_SCHEDULER, OutcomeAck(ids))
 
     def lose_client(self) -> None:
         if not self.closed and not self.closing:
             self.carry_out()
             self.closing = self.client_gone = True
             self.node.peer_reset(CLIENT_EPOCH, [], self.now)
+
+    def lose_node(self) -> None:
+        """It dies with its servers; after a while the scheduler knows, and speaks for what it knows of."""
+        if self.closed or self.closing:
+            return
+        self.closing = self.node_gone = True
+        for server in self.places.values():
+            server.die("killed with its node", tell=False)
+        self.later(self.random.choice((0.0, 0.3, 10.0)), self.speak_for_node)
+
+    def speak_for_node(self) -> None:
+        for id in self.judge.unheard():
+            self.client_hears(id)
 
     def close_when_done(self) -> None:
         """The scheduler waits for all tasks, then closes; by then all was confirmed, so nothing is kept."""
@@ -528,6 +564,10 @@ class Story:
 
     def check_end(self) -> None:
         judge = self.judge
+        if self.node_gone:
+            unheard = (judge.given | judge.ended.keys()) - judge.heard
+            assert not unheard, f"the client never hears of {unheard}, which died with the node"
+            return
         assert not judge.given, f"no end was told of {judge.given}"
         assert all(not server.alive for server in self.places.values()), "servers outlive their lease"
         assert sorted(self.forgotten) == sorted(self.epochs), "sessions of dead servers are kept"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispycos.brokers.lifecycle import TASK, ClientState, TaskState
+from dispycos.brokers.registry import Site
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
@@ -29,6 +30,7 @@ from dispycos.protocol.messages import (
     Open,
     Opened,
     Outcome,
+    OutcomeAck,
     Queued,
     Recall,
     Recalled,
@@ -142,6 +144,7 @@ class FakeClient(Peer):
     numbers: int = 0
     handed_in: int = 0
     open_tasks: dict[TaskId, Submit] = field(default_factory=dict)
+    has: dict[TaskId, int] = field(default_factory=dict)  # the first outcome of each
     servers: list[int] = field(default_factory=list)
     settled: int = 0
     released: bool = False
@@ -155,16 +158,27 @@ class FakeClient(Peer):
             case Admit(limit=limit):
                 assert limit > self.limit
                 self.limit = limit
-            case Outcome(task=task, outcome=OutcomeKind.LOST) if dice.random() < 0.5:
-                submit = self.open_tasks.get(task)
-                if submit is not None and self.may_submit:
-                    self.submit(submit, task._replace(attempt=task.attempt + 1))
+            case Outcome():
+                self.hears(message, dice)
             case ServerNews(status=Status.ServerInitialized, spot=where):
                 self.servers.append(where.epoch)
             case Settled():
                 self.settled += 1
             case Released():
                 self.released = True
+
+    def hears(self, outcome: Outcome, dice: random.Random) -> None:
+        """The first one counts; what a node keeps is confirmed each time that it comes."""
+        task = outcome.task
+        if outcome.node:
+            self.say(OutcomeAck([task], outcome.node))
+        if task in self.has:
+            return
+        self.has[task] = outcome.outcome
+        submit = self.open_tasks.get(task)
+        again = outcome.outcome == OutcomeKind.LOST and dice.random() < 0.5
+        if again and submit is not None and self.may_submit:
+            self.submit(submit, task._replace(attempt=task.attempt + 1))
 
     @property
     def may_submit(self) -> bool:
@@ -193,6 +207,14 @@ class Held:
     begun: bool = False
 
 
+@dataclass(frozen=True)
+class Word:
+    """An outcome on its way to the client, on a link that the scheduler does not see."""
+
+    outcome: Outcome
+    server: int  # that says it; 0: the node itself
+
+
 @dataclass(eq=False)
 class FakeNode(Peer):
     name: str = ""
@@ -203,6 +225,8 @@ class FakeNode(Peer):
     starting: list[int] = field(default_factory=list)
     servers: dict[int, int] = field(default_factory=dict)  # epoch -> number
     tasks: dict[TaskId, Held] = field(default_factory=dict)
+    words: deque[Word] = field(default_factory=deque)
+    kept: dict[TaskId, Word] = field(default_factory=dict)  # copies, until the client has confirmed them
     epochs: int = 0
 
     def info(self) -> NodeInfo:
@@ -236,6 +260,9 @@ class FakeNode(Peer):
                 for held in waiting:
                     del self.tasks[held.run.task]
                 self.say(Recalled([held.run.task for held in waiting]))
+            case OutcomeAck(tasks=tasks):
+                for task in tasks:
+                    self.kept.pop(task, None)
             case Close(lease=lease):
                 if lease == self.lease:
                     self.closing = True
@@ -245,8 +272,15 @@ class FakeNode(Peer):
     def end(self, held: Held, kind: OutcomeKind, seconds: float | None = None) -> None:
         if seconds is None:
             seconds = LONG_S if held.run.function == "long" else SHORT_S
-        del self.tasks[held.run.task]
-        self.say(Done(held.run.task, kind, seconds, held.server))
+        task = held.run.task
+        del self.tasks[task]
+        self.say(Done(task, kind, seconds, held.server))
+        outcome = Outcome(task, kind, started=held.begun, node=self.address.epoch)
+        if held.server in self.servers:
+            self.words.append(Word(outcome, held.server))
+            self.kept[task] = self.words[-1]
+        else:
+            self.words.append(Word(outcome, 0))  # nobody else can say it
 
     def act(self, dice: random.Random) -> None:
         """One thing that a node does by itself."""
@@ -276,6 +310,7 @@ class FakeNode(Peer):
         assert self.lease is not None
         epoch = dice.choice(list(self.servers))
         number = self.servers.pop(epoch)
+        self.repeat(epoch, dice)
         for held in [held for held in self.tasks.values() if held.begun and held.server == epoch]:
             self.end(held, OutcomeKind.LOST)
         back = [held for held in self.tasks.values() if not held.begun and held.run.server == epoch]
@@ -288,6 +323,14 @@ class FakeNode(Peer):
             self.starting.append(number)
         place = Spot("10", number, epoch, f"{self.name}/server-{number}")
         self.say(ServerDown(self.lease, place, "killed by SIGKILL (9)", restarting=restarting))
+
+    def repeat(self, server: int, dice: random.Random) -> None:
+        """What a dead server had not got rid of went down with it, so the node says again what it keeps."""
+        self.words = deque(word for word in self.words if word.server != server or dice.random() < 0.5)
+        for task, word in list(self.kept.items()):
+            if word.server == server:
+                del self.kept[task]
+                self.words.append(Word(word.outcome, 0))
 
     def work(self, dice: random.Random) -> None:
         """Begin what can begin; end something."""
@@ -317,6 +360,7 @@ class FakeNode(Peer):
             place = Spot("10", number, epoch, f"{self.name}/server-{number}")
             self.say(ServerDown(self.lease, place, "closed", expected=True))
         self.servers, self.starting = {}, []
+        self.kept.clear()  # and what is on its way arrives, for its servers waited for that
         self.say(Closed(self.lease))
         self.lease, self.closing = None, False
 
@@ -328,6 +372,8 @@ class Judge:
         self.scheduler = scheduler
         self.submitted: dict[TaskId, Submit] = {}
         self.ended: Counter[TaskId] = Counter()
+        self.done_at: dict[TaskId, Site] = {}  # where it ended, as long as the client has not confirmed that
+        self.confirmed: set[TaskId] = set()
         self.owner: dict[TaskId, int] = {}  # the node that has it, as far as the scheduler can know
         self.runs: dict[TaskId, Run] = {}
         self.servers: dict[int, set[int]] = {}  # by node
@@ -344,8 +390,15 @@ class Judge:
                 self.released.discard(sender)
             case Submit(task=task):
                 self.submitted[task] = message
+            case OutcomeAck(tasks=tasks):
+                self.confirmed.update(tasks)
+                for task in tasks:
+                    self.done_at.pop(task, None)
             case Done(task=task) if self.owner.get(task) == sender:
                 self.ended[task] += 1
+                site = self.scheduler.registry.nodes[sender].site
+                if task not in self.confirmed and site is not None:
+                    self.done_at[task] = site
                 self.time(message)
                 self.disown(task)
             case Recalled(tasks=tasks):
@@ -387,7 +440,11 @@ class Judge:
         match message:
             case Run():
                 self.judge_run(message, to)
+            case Outcome(task=task) if task in self.done_at:
+                living = list(self.scheduler.registry.sites())
+                assert self.done_at.pop(task) not in living, f"{task} is spoken for while its node lives"
             case Outcome(task=task):
+                assert task not in self.confirmed or task in self.owner, f"{task} ended, and the client knows"
                 self.ended[task] += 1
                 assert self.ended[task] == 1, f"{task} ended twice"
                 assert task in self.submitted

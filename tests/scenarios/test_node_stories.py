@@ -12,7 +12,8 @@ from dispycos.actors.feeding import Feeding, NodeTask, Server
 from dispycos.actors.node import Node
 from dispycos.actors.outcomes import Outcomes, verdict
 from dispycos.actors.supervisor import Supervisor
-from tests.kit.node_story import Story
+from dispycos.protocol.messages import TaskId
+from tests.kit.node_story import Judge, Story
 
 SEEDS = 1000
 
@@ -77,6 +78,11 @@ def leave_the_queue_behind(self: Supervisor, *arguments: Any) -> None:
     return
 
 
+def forget_what_is_unheard(judge: Judge) -> set[TaskId]:
+    """The scheduler's part: it forgets a task as soon as it is done."""
+    return judge.given
+
+
 def drop_only_what_was_given(original: Callable[..., list[NodeTask]]) -> Callable[..., list[NodeTask]]:
     def drop(self: Feeding, server: Server) -> list[NodeTask]:
         return [task for task in original(self, server) if task.server is not None]
@@ -92,6 +98,7 @@ BUGS: list[tuple[object, str, object]] = [
     (Supervisor, "_hand_back_queue", leave_the_queue_behind),
     (Feeding, "_wanted", feed_ahead_of_all),
     (Feeding, "given_back", lose_what_comes_back),
+    (Judge, "unheard", forget_what_is_unheard),
     (Feeding, "drop", drop_only_what_was_given(Feeding.drop)),
 ]
 

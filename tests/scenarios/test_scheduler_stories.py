@@ -20,7 +20,16 @@ from dispycos.brokers.scheduler import Scheduler
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Allocation, Enlist, Register, ServerUp, Submit, TaskId, Terminate
+from dispycos.protocol.messages import (
+    Allocation,
+    Enlist,
+    OutcomeAck,
+    Register,
+    ServerUp,
+    Submit,
+    TaskId,
+    Terminate,
+)
 from dispycos.protocol.status import OutcomeKind
 
 from ..kit.scheduler import HOME, FakeClient, FakeNode, Judge, Peer, enlist
@@ -90,6 +99,16 @@ class World:
         for _ in range(min(count, len(peer.inbox))):
             peer.receive(peer.inbox.popleft().message, self.dice)
 
+    def carry_words(self, node: FakeNode, count: int) -> None:
+        """Outcomes go straight to the client, unless it is cut off from everybody."""
+        for _ in range(min(count, len(node.words))):
+            client = self.clients[node.words[0].outcome.task.owner]
+            if client.alive and not client.up:
+                return
+            outcome = node.words.popleft().outcome
+            if client.alive:
+                client.hears(outcome, self.dice)
+
     def pass_time(self, seconds: float) -> None:
         end = self.now + seconds
         for _ in range(10_000):
@@ -130,6 +149,8 @@ class World:
     def kill(self, peer: FakeClient | FakeNode) -> None:
         """The process ends; whether the scheduler hears of it at once, later, or from its successor, differs."""
         peer.alive = False
+        if isinstance(peer, FakeNode):
+            peer.words.clear()
         epoch = peer.address.epoch
         how = self.dice.randrange(3)
         if how == 0:
@@ -155,6 +176,8 @@ class World:
             self.carry_in(peer, dice.randint(1, 8))
         elif chance < 0.55 and peer.up:
             self.carry_out(peer, dice.randint(1, 8))
+        elif chance < 0.65 and isinstance(peer, FakeNode):
+            self.carry_words(peer, dice.randint(1, 8))
         elif chance < 0.90:
             if isinstance(peer, FakeClient):
                 self.client_acts(peer)
@@ -225,6 +248,7 @@ class World:
                 self.carry_out(peer, 1000)
                 if isinstance(peer, FakeNode):
                     peer.act(self.dice)
+                    self.carry_words(peer, 1000)
                     self.revive(peer)
             if not any(isinstance(peer, FakeNode) and peer.name == "node0" for peer in self.peers()):
                 self.add_node("node0")
@@ -236,6 +260,8 @@ class World:
             ):
                 break
         for peer in self.peers():
+            if isinstance(peer, FakeNode):
+                self.carry_words(peer, 10_000)
             self.carry_out(peer, 10_000)
         self.judge_the_end()
 
@@ -260,6 +286,7 @@ class World:
         for task, submit in self.judge.submitted.items():
             if task.owner in alive:
                 assert self.judge.ended[task] == 1, f"{submit} ended {self.judge.ended[task]} times"
+                assert task in self.clients[task.owner].has, f"the client never hears how {submit} ended"
 
 
 @pytest.fixture(autouse=True)
@@ -331,6 +358,27 @@ def places_lost_tasks_again(self: Dispatch, site: Site, kind: OutcomeKind, text:
     REAL_DROP_SITE(self, site, kind, text)
 
 
+def drop_site_forgets_the_unheard(self: Dispatch, site: Site, kind: OutcomeKind, text: str) -> None:
+    site.unheard.clear()
+    REAL_DROP_SITE(self, site, kind, text)
+
+
+def forgets_what_is_confirmed(self: Dispatch, envelope: Envelope, now: float) -> None:
+    pass
+
+
+def forgets_what_is_confirmed_early(self: Dispatch, envelope: Envelope, now: float) -> None:
+    done = [task for task in envelope.message.tasks if task not in self.registry.tasks]
+    ack = OutcomeAck(done, envelope.message.node)
+    REAL_ON_OUTCOME_ACK(self, Envelope(HOME, envelope.sender, ack), now)
+
+
+def takes_the_first_news_of_an_end_for_its_confirmation(self: Dispatch, envelope: Envelope, now: float) -> None:
+    REAL_ON_DONE(self, envelope, now)
+    for site in self.registry.sites():
+        site.unheard.pop(envelope.message.task, None)
+
+
 def says_cancelled_but_keeps_it_queued(self: Dispatch, task: Task) -> None:
     pass
 
@@ -356,7 +404,8 @@ def counts_everything_as_short(self: object) -> bool:
     return True
 
 
-REAL_DROP_SITE = Dispatch.drop_site
+REAL_DROP_SITE, REAL_ON_DONE = Dispatch.drop_site, Dispatch.on_done
+REAL_ON_OUTCOME_ACK = Dispatch.on_outcome_ack
 
 BUGS: list[Bug] = [
     (dispatch, "_is_usable", uses_nodes_that_are_away),
@@ -365,6 +414,10 @@ BUGS: list[Bug] = [
     (Dispatch, "_take_back", takes_recalled_tasks_back_begun_or_not),
     (Dispatch, "_requeue", forgets_recalled_tasks),
     (Dispatch, "drop_site", places_lost_tasks_again),
+    (Dispatch, "drop_site", drop_site_forgets_the_unheard),
+    (Dispatch, "on_outcome_ack", forgets_what_is_confirmed),
+    (Dispatch, "on_outcome_ack", forgets_what_is_confirmed_early),
+    (Dispatch, "on_done", takes_the_first_news_of_an_end_for_its_confirmation),
     (Dispatch, "_unqueue", says_cancelled_but_keeps_it_queued),
     (Dispatch, "server_gone", leaves_its_pinned_tasks_waiting),
     (Dispatch, "on_done", believes_every_done),

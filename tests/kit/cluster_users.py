@@ -1,0 +1,208 @@
+"""The programs of clients in the simulated cluster: bursts of tasks, talk with them, and ways to close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from dispycos.actors.ledger import Record
+from dispycos.protocol.messages import TaskId
+from dispycos.protocol.status import OutcomeKind
+
+from .cluster_bodies import BRISK, ClientProcess, PrivateProcess
+from .cluster_tasks import Plan, Words
+
+PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up
+PARTNER_S: Final = 1.0  # for the last words of a task that has ended
+CLOSINGS: Final = ("wait", "wait", "wait", "early", "terminate")
+
+
+class User:
+    """The program that a client runs: bursts of tasks, talk with them, and one way to close."""
+
+    def __init__(self, client: ClientProcess, violence: set[str]) -> None:
+        self.violence = violence  # the schedule's: faults that may cost a task its life
+        self.client = client
+        self.dice = client.world.dice
+        self.stays = self.dice.choice((1, 1, 1, 2))
+        self.closing = ""
+        self.is_done = False
+        self.was_freed = ""
+        self.partners: dict[int, Record] = {}  # who waits for words of the task of this number
+        self.open: set[TaskId] = set()
+        self.closings: dict[TaskId, str] = {}  # of the stay in which a task was submitted
+        self.bursts = 0
+        client.on_scheduled = self.on_scheduled
+        client.on_resolved = self.on_resolved
+        client.on_freed = self.on_freed
+        client.start()
+        client.later(self.dice.random(), self._enlist)
+
+    def _enlist(self) -> None:
+        self.stays -= 1
+        self.open.clear()
+        self.closing = self.dice.choice(CLOSINGS)
+        self.client.take_seat(PULSE_S)
+
+    def on_scheduled(self) -> None:
+        self.client.note("is scheduled")
+        dice = self.dice
+        self.bursts = dice.randrange(1, 5)
+        for _ in range(self.bursts):
+            self._in_this_stay(dice.random() * dice.choice((0.1, 2.0)), self._burst)
+        if self.closing != "wait":
+            self._in_this_stay(dice.random() * 2.5, self._close)
+
+    def _in_this_stay(self, delay: float, action: Callable[[], None]) -> None:
+        ledger, client = self.client.ledger, self.client
+
+        def act() -> None:
+            if client.ledger is ledger and not client.is_leaving and not client.is_freed:
+                action()
+
+        client.later(delay, act)
+
+    def _burst(self) -> None:
+        self.bursts -= 1
+        for _ in range(self.dice.choice((1, 2, 4, 10, 20))):
+            self._submit_something()
+        if self.closing == "early" and self.dice.random() < 0.3:
+            self._close()
+        self._close_when_done()
+
+    def _submit_something(self) -> None:
+        roll = self.dice.random()
+        if roll < 0.06:
+            self._submit_pair()
+        elif roll < 0.08:
+            self._submit_deaf()
+        else:
+            self._submit(self._plan())
+
+    def _plan(self) -> Plan:
+        dice = self.dice
+        plan = Plan(self.client.book.next_number(), "compute")
+        roll = dice.random()
+        if roll < 0.5:
+            plan.function, plan.first = BRISK, dice.random() * 0.002
+            if dice.random() < 0.04:
+                plan.first = dice.random() * 0.3  # not so short this time
+        elif roll < 0.65:
+            plan.first = dice.random() * 0.3
+        else:
+            plan.io = roll > 0.8
+            plan.function = "wait" if plan.io else "think"
+            plan.first, plan.nap, plan.last = (dice.random() * choice for choice in (0.002, 0.4, 0.002))
+        if dice.random() < 0.2:
+            plan.words = [self.client_words(dice.randrange(1, 6))]
+        if plan.suspends and dice.random() < 0.3:
+            plan.expects = dice.randrange(1, 5)
+        plan.raises = dice.random() < 0.05
+        plan.fetch = dice.random() < 0.03
+        plan.size = dice.choice((0, 0, 0, 0, 500, 20_000, 70_000)) if dice.random() < 0.3 else 0
+        return plan
+
+    def client_words(self, count: int) -> Words:
+        main = self.client.main
+        return Words(main.number, main.address, main.address, count)
+
+    def _submit(self, plan: Plan) -> Record:
+        dice, client = self.dice, self.client
+        record = client.submit(plan)
+        self.closings[record.task] = self.closing
+        ledger = client.ledger
+        if ledger is not None and ledger.servers and dice.random() < 0.06:
+            if dice.random() < 0.5:
+                record.server = dice.choice(list(ledger.servers))
+            else:
+                record.node = dice.choice(list(ledger.servers.values()))[1]
+        self.open.add(record.task)
+        if plan.expects:
+            left = plan.expects
+            while left:
+                count = dice.randrange(1, left + 1)
+                left -= count
+                deliver = dice.random() < 0.3
+                talk = partial(client.talk_to, record, count, deliver=deliver)
+                client.later(dice.random() * dice.choice((0.01, 0.5)), talk)
+        if dice.random() < 0.06:
+            client.later(dice.random() * 0.5, partial(client.terminate, record))
+        return record
+
+    def _submit_pair(self) -> None:
+        """One waits for what the other says, by its handle."""
+        count = self.dice.randrange(2, 8)
+        listener = Plan(self.client.book.next_number(), "listen", io=True, nap=0.001, expects=count)
+        record = self.client.submit(listener)
+        self.closings[record.task] = self.closing
+        self.open.add(record.task)
+        speaker = self._plan()
+        self.client.later(self.dice.random() * 0.2, partial(self._submit_speaker, speaker, record, count))
+
+    def _submit_speaker(self, plan: Plan, record: Record, count: int) -> None:
+        client = self.client
+        if record.ended or client.is_leaving or client.is_freed:
+            client.terminate(record)
+            return
+        plan.words = [client.words_to(record, count)]
+        plan.raises = False
+        self.partners[plan.number] = record
+        self._submit(plan)
+
+    def _submit_deaf(self) -> None:
+        """Ignores its KeyboardInterrupt: costs its server its life."""
+        plan = Plan(
+            self.client.book.next_number(), "deaf", io=self.dice.random() < 0.5, deaf=True, nap=1000.0
+        )
+        if self.dice.random() < 0.5:
+            plan.first = 1000.0
+        self.violence.add("deaf")
+        record = self._submit(plan)
+        self.client.later(self.dice.random(), partial(self.client.terminate, record))
+
+    def on_resolved(self, record: Record) -> None:
+        self.open.discard(record.task)
+        plan = self.client.book.plans[record.task]
+        partner = self.partners.pop(plan.number, None)
+        if partner is not None:
+            self.client.later(PARTNER_S, partial(self._release_partner, partner, record))
+        self._close_when_done()
+
+    def _release_partner(self, partner: Record, record: Record) -> None:
+        """Who waits for one that is dead, or did not say all, waits in vain."""
+        start = self.client.book.starts.get(record.task)
+        if record.outcome != OutcomeKind.RETURNED or start is None or start.server.died_of_kill:
+            self.client.terminate(partner)
+
+    def _close_when_done(self) -> None:
+        if self.closing == "wait" and not self.open and not self.bursts:
+            self._in_this_stay(self.dice.random() * 0.2, self._close)
+
+    def _close(self) -> None:
+        if not self.client.is_leaving:
+            self.client.release(terminate=self.closing == "terminate")
+
+    def on_freed(self, reason: str) -> None:
+        client = self.client
+        if client.ledger is None:
+            return
+        client.note(f"is freed: {reason}")
+        if client.ledger.records or client.ledger.backlog():
+            client.world.wrong(f"{client.name} is freed and still waits for {list(client.ledger.records)}")
+        if not client.is_leaving and reason:
+            self.was_freed = reason
+            self.violence.add("freed")
+        client.leave_seat()
+        if self.stays and not isinstance(client.uplink, PrivateProcess):
+            client.later(self.dice.random(), self._enlist)
+        else:
+            self.is_done = True
+
+    def force(self) -> None:
+        """Nobody should need this."""
+        client = self.client
+        if client.is_alive and not self.is_done and client.ledger is not None:
+            state = f"leaving={client.is_leaving}, lease={client.ledger.lease is not None}, queued={client.ledger.queued}"
+            open_tasks = sorted(record.task.number for record in client.ledger.records.values())
+            client.world.wrong(f"{client.name} waits for ever ({state}) for tasks {open_tasks}")
