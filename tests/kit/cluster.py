@@ -145,7 +145,7 @@ class Cluster:
             self.violence.add("node")
             node = self.dice.choice(nodes)
             node.die()
-            self.world.after(0.05 + self.dice.random() * 3, partial(self._again, node))
+            self._start_again(node, 0.05 + self.dice.random() * 3)
 
     def _stop_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]
@@ -154,13 +154,19 @@ class Cluster:
             node = self.dice.choice(nodes)
             node.note("is told to stop")
             node.agent.stop()
-            self.world.after(1.5 + self.dice.random() * 3, partial(self._again, node))
+            self._start_again(node, 1.5 + self.dice.random() * 3)
 
-    def _again(self, process: Process) -> None:
-        if process.is_alive:  # it was told to stop, and takes its time
-            self.world.after(0.5, partial(self._again, process))
-        else:
-            process.start()
+    def _start_again(self, process: Process, delay: float) -> None:
+        """After its end; one that was told to stop takes its time."""
+        life = process.life
+
+        def start() -> None:
+            if not process.is_alive:
+                process.start()
+            elif process.life == life:
+                self.world.after(0.5, start)
+
+        self.world.after(delay, start)
 
     def _kill_client(self) -> None:
         client = self.dice.choice(self.users).client
@@ -183,7 +189,7 @@ class Cluster:
             for user in self.users:
                 user.client.later(self.dice.random() * 0.1, user.client.private_ended)
         else:
-            self.world.after(0.6 + self.dice.random() * 3, partial(self._again, self.head))
+            self._start_again(self.head, 0.6 + self.dice.random() * 3)
 
     def _repair(self) -> None:
         self.world.note("REPAIR")
