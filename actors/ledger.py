@@ -29,6 +29,8 @@ CALL_MAX = (
 PATIENCE = 3.0  # seconds of waiting until it is said what for
 HANDED_PER_DRAIN = 512  # Submits in one go, so that the client's loop stays responsive
 UNREAD_MAX = 1000  # errors that nobody has looked at; those beyond are not told at the end
+ACKS_MIN = 64  # outcomes that are confirmed at once, or ...
+ACK_AFTER = 0.02  # ... so many seconds after the first
 ACKS_MAX = 1024  # outcomes confirmed in one message
 
 
@@ -216,6 +218,8 @@ class Ledger:
         self._limit = 0
         self._handed = 0
         self._acks: dict[int, list[TaskId]] = {}
+        self._unconfirmed = 0
+        self._ack_at: float | None = None  # confirming can wait a little: one message for many outcomes
         self._effects: list[object] = []
         self._patience: float | None = None
         self._releasing = False
@@ -246,9 +250,15 @@ class Ledger:
             handler(envelope, now)
 
     def deadline(self) -> float | None:
+        if self._waiting and self.lease is not None and self._handed < self._limit:
+            return 0.0  # more may be handed over at once
+        if self._ack_at is not None and (self._patience is None or self._ack_at < self._patience):
+            return self._ack_at
         return self._patience
 
     def wake(self, now: float) -> None:
+        if self._ack_at is not None and self._ack_at <= now:
+            self._confirm()
         if self._patience is not None and self._patience <= now:
             self._patience = None
             if self.queued is not None and self.lease is None:
@@ -258,7 +268,7 @@ class Ledger:
         self._hand_over()
         if self._release is not None and not self._waiting:
             self._send_release()
-        if self._acks:
+        if self._unconfirmed >= ACKS_MIN or self._releasing:
             self._confirm()
         effects, self._effects = self._effects, []
         return effects
@@ -328,6 +338,9 @@ class Ledger:
         node = envelope.sender.epoch if envelope.sender.actor == NODE else word.node
         if node:
             self._acks.setdefault(node, []).append(word.task)
+            self._unconfirmed += 1
+            if self._ack_at is None:
+                self._ack_at = now + ACK_AFTER
         record = self.records.get(word.task.number)
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
@@ -432,6 +445,8 @@ class Ledger:
                 if self.scheduler is not None:
                     self._send(self.scheduler, messages.OutcomeAck(tasks[first : first + ACKS_MAX], node))
         self._acks.clear()
+        self._unconfirmed = 0
+        self._ack_at = None
 
     # --- the cluster ---
 

@@ -44,9 +44,9 @@ def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
     Several may have: short ones end without a word of their own, and the words of the last few die with the process.
     """
     given = list(server.cpu)
-    if reached is None:
-        return given[:1]
-    return given[: given.index(reached) + 1] if reached in server.cpu else ()
+    last = given.index(reached) if reached in server.cpu else 0 if reached is None else -1
+    confirmed = [index for index, task in enumerate(server.cpu.values()) if task.acked]  # though Done never came
+    return given[: max([last, *confirmed]) + 1]
 
 
 class Supervisor:

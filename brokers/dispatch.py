@@ -15,7 +15,7 @@ from typing import Final
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Admit, Outcome, OutcomeAck, Recall, Recalled, Run, Submit, Terminate
+from dispycos.protocol.messages import Admit, Outcome, OutcomeAck, Recall, Recalled, Run, Submit, TaskId, Terminate
 from dispycos.protocol.status import OutcomeKind
 
 from .lifecycle import ClientState, NodeState, TaskState
@@ -38,7 +38,6 @@ from .registry import CREDIT, Alarm, Client, Registry, Server, Site, Task
 
 RECALL_AGAIN_S: Final = 1.0  # a node that had nothing to give back is not asked again for so long
 PACES_MAX: Final = 10_000  # functions whose run times are remembered
-HEARD_MAX: Final = 65_536  # acknowledgements that came before the node's word
 LISTED_MAX: Final = 20  # nodes or servers that an error message lists
 
 # Reading a member from its Enum costs as much as a dictionary look-up, and these are read for each task.
@@ -194,7 +193,7 @@ class Dispatch:
         if done.task in site.heard:
             del site.heard[done.task]
         else:
-            site.unheard[done.task] = None
+            site.unheard[done.task] = done.outcome
         if task.pace.saw(done.outcome, done.seconds):
             self._regroup()
 
@@ -205,11 +204,12 @@ class Dispatch:
         site = node.site if node is not None else None
         if node is None or site is None or site.client.epoch != envelope.sender.epoch:
             return
-        for task in ack.tasks:
-            if task in site.unheard:
-                del site.unheard[task]
-            elif len(site.heard) < HEARD_MAX:
-                site.heard[task] = None
+        for name in ack.tasks:
+            task = self.registry.tasks.get(name)
+            if name in site.unheard:
+                del site.unheard[name]
+            elif task is not None and task.site is site:  # else it was confirmed before: the word came twice
+                site.heard[name] = None
         self.out.send(node.address, OutcomeAck(ack.tasks))
 
     def on_recalled(self, envelope: Envelope, now: float) -> None:
@@ -227,9 +227,12 @@ class Dispatch:
     def _take_back(self, task: Task) -> bool:
         """A node did not start it; False if that is its end."""
         assert task.site is not None and self.registry.active is not None
-        begun = task.state is RUNNING
-        self._leave(task, task.site)
-        if begun:  # it would start twice
+        begun, site = task.state is RUNNING, task.site
+        self._leave(task, site)
+        if task.submit.task in site.heard:  # it ended, and only its node does not know
+            del site.heard[task.submit.task]
+            self._forget(task)
+        elif begun:  # it would start twice
             self._end(task, OutcomeKind.LOST, True, "its node gave it back after it had begun")
         elif task.terminated or self.registry.active.state is ClientState.CLOSING:
             self._end(task, OutcomeKind.CANCELLED, False, "terminated before it started")
@@ -258,9 +261,10 @@ class Dispatch:
         """Nobody else will speak for the tasks that are there or wait for it."""
         for task in [task for task in self.registry.tasks.values() if task.site is site]:
             self._end(task, kind, True, text)  # whether it had started nobody can tell: say what is safe
-        for name in site.unheard:  # the outcome may be on its way from a server: the first one counts
-            lost = Outcome(name, OutcomeKind.LOST, text=f"it ended, but its outcome was lost: {text}")
-            self.out.tell(site.client, lost)
+        site.heard.clear()
+        for name, ended in site.unheard.items():  # the true word may be on its way: the first one counts
+            self.out.tell(site.client, _word_for(name, ended, text))
+        site.unheard.clear()
         unstarted = OutcomeKind.REFUSED if kind is OutcomeKind.LOST else OutcomeKind.CANCELLED
         for queue in site.pinned.values():
             for task in queue:
@@ -489,6 +493,13 @@ class Dispatch:
 
 def _is_there(task: Task, envelope: Envelope) -> bool:
     return task.site is not None and task.site.node.address[0] == envelope.sender[0]
+
+
+def _word_for(name: TaskId, ended: int, text: str) -> Outcome:
+    """How a task ended whose outcome the client may not have: only a value cannot be said again."""
+    if ended in (OutcomeKind.RETURNED, OutcomeKind.RAISED):
+        return Outcome(name, OutcomeKind.LOST, text=f"it ended, but its outcome was lost: {text}")
+    return Outcome(name, ended, started=ended not in (OutcomeKind.CANCELLED, OutcomeKind.REFUSED), text=text)
 
 
 def _is_usable(site: Site) -> bool:

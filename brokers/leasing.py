@@ -283,7 +283,7 @@ class Leasing:
             return
         if node.state is NodeState.CLOSING:
             if node.site is not None:
-                self._site_gone(node, OutcomeKind.TERMINATED, "the lease was closed")
+                self._site_gone(node, OutcomeKind.TERMINATED, "closed the lease")
             node.turn(NodeState.IDLE)
             if self.registry.active is not None:
                 self._offer(node, self.registry.active, now, settle=False)
@@ -359,9 +359,9 @@ class Leasing:
         site.client.discovered.discard(node.epoch)
 
     def _tell_servers(self, dead: list[int]) -> None:
-        """The other servers of the lease may wait for an answer of these."""
+        """The other servers of the lease may wait for an answer of these, unless they all end."""
         for site in self.registry.sites():
-            if dead and site.servers:
+            if dead and site.servers and site.client.state is not ClientState.CLOSING:
                 self.out.send(site.node.address, Gone(dead))
 
     def _tell_node(self, site: Site, status: Status, text: str = "") -> None:

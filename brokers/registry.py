@@ -96,7 +96,7 @@ class Site:
     pinned: dict[tuple[int, bool], deque[Task]] = field(default_factory=dict)  # by (server or 0, io)
     starved: bool = False  # a pinned task lacks nothing but a slot: no short tasks are fed ahead of it
     recall_not_before: float = 0.0
-    unheard: dict[TaskId, None] = field(default_factory=dict)  # ended there; that the client knows is not known here
+    unheard: dict[TaskId, int] = field(default_factory=dict)  # how they ended; whether the client knows is not known
     heard: dict[TaskId, None] = field(default_factory=dict)  # the client knew before the node's word came
 
     @property
@@ -289,6 +289,9 @@ class Registry:
             assert task.state in (TaskState.GIVEN, TaskState.RUNNING), task.state
             assert self.active is not None and task.submit.task.owner == self.active.epoch
             assert task.bound in (None, site)
+        assert site.heard.keys() <= {task.submit.task for task in here}, "heard of what is not there"
+        assert not site.unheard.keys() & self.tasks.keys(), "a task has ended and is still in the table"
+        assert all(task.owner == site.client.epoch for task in site.unheard)
 
     def _check_alarm(self, alarm: Alarm, about: int) -> None:
         if alarm in (Alarm.CLIENT_SILENT, Alarm.CLIENT_ALONE, Alarm.CLOSE_OVERDUE):

@@ -83,6 +83,7 @@ class Scheduler:
         self.leasing = Leasing(self.registry, self.dispatch, self.out, name, scheduler_id)
         self._now = 0.0
         self._leases = 0
+        self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
         self._handlers: dict[type, Handler] = {
             Submit: self.dispatch.on_submit,
@@ -205,6 +206,8 @@ class Scheduler:
         self.out.log("info", f"{client.title} wants the cluster")
 
     def _fault_of(self, wants: Enlist, sender: Address) -> str:
+        if self._stopped:
+            return self._stopped
         if sender.epoch in self.registry.clients:
             return "this process has a client that is not closed yet"
         if len(self.registry.clients) >= CLIENTS_MAX:
@@ -247,8 +250,10 @@ class Scheduler:
     def stop(self, why: str, now: float) -> None:
         """This scheduler ends: nodes end the lease, clients hear why."""
         self._now = now
+        self._stopped = why
         for client in list(self.registry.clients.values()):
             self.out.tell(client, Released(why))
+            client.lost = True  # that was the last word
             if client.state is ClientState.QUEUED:
                 self._remove(client)
                 continue

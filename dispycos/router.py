@@ -439,6 +439,11 @@ class Router:
             peer.session.check()
 
     @property
+    def has_news(self) -> bool:
+        """True while deliveries or events wait to be taken."""
+        return bool(self._deliveries or self._events)
+
+    @property
     def is_dirty(self) -> bool:
         """True while a flush may have something to send."""
         return bool(self._dirty)

@@ -149,11 +149,14 @@ class Runtime:
     def push(self) -> None:
         """Send now what is queued, without waiting for the end of the turn, and without reading."""
         with self.lock:
-            now = self.clock()
+            if self._closed:
+                return
+            now = self._now = self.clock()
             self._settle(now)
             self.router.flush(now)
             self._transmit()
             self.mailbox.after_sends()
+            self._arm()
 
     def forget_later(self, epoch: int, seconds: float) -> None:
         """If that process is not linked then, its session goes: for long-lived ones, which many others visit."""
@@ -256,6 +259,9 @@ class Runtime:
             self._arm()
         if run_deferred and self._deferred and self.is_own_thread():
             self._run_deferred()
+            if self.turn_due:  # what the steps left leaves now, not a turn of the loop later
+                self.turn_due = False
+                self.push()
 
     def _turn_if_due(self) -> None:
         if self.turn_due:
@@ -275,17 +281,15 @@ class Runtime:
                     receive(envelope, now)
                 else:
                     self._undeliverable(envelope)
-            worked = bool(events or deliveries)
             for role in self._roles:
                 for effect in role.machine.drain():
-                    worked = True
                     if type(effect) is Send:
                         router.send(effect.envelope, now)
                     elif type(effect) is Log:
                         getattr(log, effect.level)(effect.text)
                     else:
                         role.carry_out(effect, now)
-            if not worked:
+            if not router.has_news:
                 return
         self.turn_soon()
 

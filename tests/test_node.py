@@ -248,7 +248,9 @@ def test_a_client_that_confirms_nothing_is_given_nothing_more() -> None:
     hand.hear(THE_SCHEDULER, first, second)
     assert hand.hear(server_address(1), done(first, 1)) == [("scheduler", done(first, 1))]
     for stranger in (THE_CLIENT, OTHER_SCHEDULER, Address(8, 4)):
-        assert hand.hear(stranger, OutcomeAck([first.task])) == [], "only the scheduler knows what is confirmed"
+        assert hand.hear(stranger, OutcomeAck([first.task])) == [], (
+            "only the scheduler knows what is confirmed"
+        )
     assert hand.hear(THE_SCHEDULER, OutcomeAck([first.task])) == [(1, second)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from dispycos.brokers.lifecycle import NodeState, TaskState
 from dispycos.brokers.registry import Alarm, Alarms, Node, Registry
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.protocol.messages import Submit, TaskId
+from dispycos.protocol.status import OutcomeKind
 
 from .kit.scheduler import Desk, node_info
 
@@ -64,6 +66,20 @@ def admit_too_much(registry: Registry) -> None:
     registry.active.limit = 2
 
 
+def hear_of_what_is_not_there(registry: Registry) -> None:
+    next(registry.sites()).heard[TaskId(50, 99)] = None
+
+
+def call_ended_what_is_there(registry: Registry) -> None:
+    unheard: Any = next(registry.sites()).unheard
+    unheard[TaskId(50, 1)] = OutcomeKind.RETURNED
+
+
+def speak_for_a_stranger(registry: Registry) -> None:
+    unheard: Any = next(registry.sites()).unheard
+    unheard[TaskId(51, 1)] = OutcomeKind.RETURNED
+
+
 def watch_nobody(registry: Registry) -> None:
     registry.alarms.set(Alarm.NODE_SILENT, 999, 1.0)
 
@@ -80,6 +96,9 @@ def watch_nobody(registry: Registry) -> None:
         forget_the_site,
         leave_the_site_behind,
         admit_too_much,
+        hear_of_what_is_not_there,
+        call_ended_what_is_there,
+        speak_for_a_stranger,
         watch_nobody,
     ],
 )

@@ -892,7 +892,9 @@ def test_a_node_that_opens_for_a_lease_which_was_given_up_is_told_to_close_it() 
     desk.tell(client, Release())
     desk.tell(node, Closed(old))
     desk.client(51)
-    assert [(e.to, e.message) for e in desk.tell(node, Opened(old, 2))] == [(node, Close(old, terminate=True))]
+    assert [(e.to, e.message) for e in desk.tell(node, Opened(old, 2))] == [
+        (node, Close(old, terminate=True))
+    ]
     assert not desk.tell(node, Closed(old, "this node does not hold it"))
     assert desk.scheduler.registry.nodes[7].state is NodeState.OPENING
 

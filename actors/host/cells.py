@@ -212,6 +212,7 @@ class Cell:
         self.outcome = outcome
         self.ended = True
         self.host.on_cell_end(self, outcome)
+        self.execution = self.handle = self.on_end = self.run = None  # they point here: no work for the garbage collector
 
 
 def _give_up(waiter: asyncio.Future[bool]) -> None:

@@ -299,6 +299,9 @@ class ClientProcess(Host):
     def _enlist(self, pulse_interval: float) -> None:
         """When the dialler is ready."""
         assert self.uplink is not None and self.ledger is not None
+        if isinstance(self.uplink, PrivateProcess) and not self.uplink.is_alive:
+            self.private_ended()  # PrivateProcess.next_line() raises
+            return
         if not self.router.is_linked(self.uplink.epoch):
             self.later(0.01, partial(self._enlist, pulse_interval))
             return

@@ -174,6 +174,8 @@ class User:
         start = self.client.book.starts.get(record.task)
         if record.outcome != OutcomeKind.RETURNED or start is None or start.server.died_of_kill:
             self.client.terminate(partner)
+        elif not partner.ended:
+            self.client.later(PARTNER_S, partial(self._release_partner, partner, record))
 
     def _close_when_done(self) -> None:
         if self.closing == "wait" and not self.open and not self.bursts:

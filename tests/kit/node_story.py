@@ -499,7 +499,9 @@ class Story:
             self.later(self.random.choice((0.0, 0.02, 0.4)), self.ack)
 
     def client_hears_node(self, id: TaskId) -> None:
-        if not self.node_gone or self.random.random() < 0.5:  # else it was still in the buffers of a dead process
+        if (
+            not self.node_gone or self.random.random() < 0.5
+        ):  # else it was still in the buffers of a dead process
             self.client_hears(id)
 
     def ack(self) -> None:

@@ -373,7 +373,9 @@ def forgets_what_is_confirmed_early(self: Dispatch, envelope: Envelope, now: flo
     REAL_ON_OUTCOME_ACK(self, Envelope(HOME, envelope.sender, ack), now)
 
 
-def takes_the_first_news_of_an_end_for_its_confirmation(self: Dispatch, envelope: Envelope, now: float) -> None:
+def takes_the_first_news_of_an_end_for_its_confirmation(
+    self: Dispatch, envelope: Envelope, now: float
+) -> None:
     REAL_ON_DONE(self, envelope, now)
     for site in self.registry.sites():
         site.unheard.pop(envelope.message.task, None)
