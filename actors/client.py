@@ -561,6 +561,9 @@ class Seat:
             self.ledger.terminate(record)
         self.runtime.turn_soon()
 
+    def pass_on(self, record: Record, envelope: Envelope) -> None:
+        self.ledger.pass_on(record, envelope)
+
     def looked_at(self, record: Record) -> None:
         self.ledger.unread.pop(record.task.number, None)
 
@@ -634,6 +637,8 @@ class Seat:
     def _resolve(self, record: Record) -> None:
         if record.when_started is not None or record.future is not None or self.ledger.wants_news:
             self.runtime.defer(lambda: self._wake(record))
+        if record.outcome == OutcomeKind.LOST:
+            self.runtime.defer(lambda: self.host.record_lost(record.task.number))
         record.handle = None
 
     def _began(self, record: Record) -> None:

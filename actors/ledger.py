@@ -96,19 +96,6 @@ class Record:
         self.handle: Task | None = None
         self.info: Any = None  # args and kwargs, kept only for a status_task
 
-    def pass_on(self, host: Any, envelope: Envelope) -> None:
-        """A message that came to the task's home."""
-        if self.address is not None and not self.held:
-            host.runtime.send(
-                Envelope(
-                    self.address, envelope.sender, envelope.message, envelope.correlation, envelope.payload
-                )
-            )
-        elif self.held is None:
-            self.held = [envelope]
-        else:
-            self.held.append(envelope)
-
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers = [*(self.watchers or ()), (watcher, correlation)]
 
@@ -318,12 +305,26 @@ class Ledger:
         self.over = reason
         self._release = None
         self._backlog.clear()
+        self._forget_servers()
         self._effects.append(Failed(reason))
         self._effects.append(Freed(reason))
 
     def backlog(self) -> int:
         """Tasks that wait here for the scheduler's credit."""
         return self._waiting
+
+    def pass_on(self, record: Record, envelope: Envelope) -> None:
+        """A message that came to a task's home: to the task, behind what was held for it, or held."""
+        if record.address is not None and not record.held:
+            self._pass(record.address, envelope)
+        elif record.held is None:
+            record.held = [envelope]
+        else:
+            record.held.append(envelope)
+
+    def _pass(self, to: Address, envelope: Envelope) -> None:
+        message = Envelope(to, envelope.sender, envelope.message, envelope.correlation, envelope.payload)
+        self._effects.append(Send(message))
 
     # --- tasks ---
 
@@ -356,17 +357,7 @@ class Ledger:
         record.address = Address(spot.epoch, actor)
         held, record.held = record.held, None
         for envelope in held or ():
-            self._effects.append(
-                Send(
-                    Envelope(
-                        record.address,
-                        envelope.sender,
-                        envelope.message,
-                        envelope.correlation,
-                        envelope.payload,
-                    )
-                )
-            )
+            self._pass(record.address, envelope)
         self._started(record, spot)
 
     def _started(self, record: Record, spot: Spot) -> None:
@@ -509,9 +500,15 @@ class Ledger:
         for record in list(self.records.values()):
             self._end(record, kind, reason or "the client closed", started=record.started or record.handed)
         self._backlog.clear()
+        self._forget_servers()
         self._effects.append(Freed(envelope.message.reason))
         if self.wants_news:
             self._effects.append(News(Status.ClientClosed, None))
+
+    def _forget_servers(self) -> None:
+        """They end with the lease, and nobody will tell us of each."""
+        self._effects.extend(Forget(epoch) for epoch in self.servers)
+        self.servers.clear()
 
     def _say_queued(self, queued: messages.Queued) -> None:
         self._say(f"waiting for the cluster: {queued.holder} has it; place {queued.position} in the queue", "warning")

@@ -51,6 +51,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             await process.announce(multicast=False)
             where = "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
             log.info("node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where)
+            process.tune_collector()
             process.keep(_be_found(process))
             if wants_console(daemon=settings.daemon):
                 process.read_console(partial(console, process, body))

@@ -95,6 +95,7 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
                 await process.announce(multicast=False)
                 broker.machine.hold_settling(False)
                 process.runtime.turn_soon()
+                process.tune_collector()
                 say(use="private")
             await process.stopping.wait()
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -34,6 +35,7 @@ from dispycos.version import release
 
 log = logging.getLogger("dispycos")
 
+COLLECTOR = (100_000, 50, 100)
 KNOCK_S = 3.0
 SAY_AGAIN_S = 3600.0
 REFUSED_MAX = 1000
@@ -126,6 +128,12 @@ class Process:
         self._named: list[asyncio.Task[None]] = []
         self.on_unknown: Callable[[str, str], None] = lambda host, text: self.on_named(text)  # no such host
         self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
+
+    def tune_collector(self) -> None:
+        """This process holds many small objects and few cycles, and runs no user's code: collect rarely."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECTOR)
 
     async def __aenter__(self) -> Process:
         loop = asyncio.get_running_loop()

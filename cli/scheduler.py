@@ -41,6 +41,7 @@ async def _run(settings: SchedulerSettings) -> int:
         await process.announce(multicast=False)
         where = "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
         log.info("scheduler %s: port %d, %s", name, process.port, where)
+        process.tune_collector()
         process.keep(_be_found(process))
         if wants_console(daemon=settings.daemon):
             process.read_console(partial(console, process, broker))

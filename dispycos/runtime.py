@@ -34,6 +34,7 @@ log = logging.getLogger("dispycos")
 
 FORGET_S = 60.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S = 1000.0  # ... a node may
+READS_MAX = 10_000
 ROUNDS_MAX = 64  # loopback rounds in one turn; the rest waits for the next
 
 
@@ -392,6 +393,13 @@ class Runtime:
         """From another thread that ran turns: the loop goes on."""
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self.loop.call_soon_threadsafe(self.take_back)
+
+    def read_all(self) -> None:
+        """Turns until every socket is read empty: before a process is told to be dead, its last words are heard."""
+        for _ in range(READS_MAX):
+            self.take_back()
+            if not self.mailbox.has_more:
+                return
 
     def take_back(self) -> None:
         """On the loop's thread, after another thread ran turns: no edge and no deadline may be missed."""

@@ -62,6 +62,7 @@ class Records(Protocol):
     def record(self, number: int) -> Record | None: ...
     def terminate(self, record: Record) -> None: ...
     def looked_at(self, record: Record) -> None: ...
+    def pass_on(self, record: Record, envelope: Envelope) -> None: ...
 
 
 class Call(NamedTuple):
@@ -70,6 +71,7 @@ class Call(NamedTuple):
     epoch: int
     then: Callable[[Envelope | None], None]
     at_once: bool  # under the lock, perhaps on the relief thread; else on the loop
+    home: int  # it went to the home of this task of ours, which passes it on; or 0
 
 
 class Cell:
@@ -403,7 +405,8 @@ class TaskHost:
         """Send something that is answered by its correlation; None when the other end is gone."""
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
-            correlation = self.expect(to.epoch, lambda answer: _complete(future, answer))
+            home = to.actor if to.epoch == self.runtime.epoch else 0
+            correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
             self.runtime.send(Envelope(to, self.me(), word, correlation, payload))
         try:
             async with asyncio.timeout(timeout):
@@ -411,10 +414,12 @@ class TaskHost:
         finally:
             self._calls.pop(correlation, None)
 
-    def expect(self, epoch: int, then: Callable[[Envelope | None], None], *, at_once: bool = False) -> int:
-        """A new correlation; `then` gets the answer, or None when that runtime is gone: on the loop, or at once under the lock."""
+    def expect(
+        self, epoch: int, then: Callable[[Envelope | None], None], *, at_once: bool = False, home: int = 0
+    ) -> int:
+        """A new correlation; `then` gets the answer, or None when nobody is left who could give it."""
         self._correlations += 1
-        self._calls[self._correlations] = Call(epoch, then, at_once)
+        self._calls[self._correlations] = Call(epoch, then, at_once, home)
         return self._correlations
 
     def expects(self, correlation: int) -> bool:
@@ -445,6 +450,11 @@ class TaskHost:
         if lost:
             log.warning("%d messages to tasks of a server that died were not confirmed by it", lost)
         for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:
+            self._give(self._calls.pop(correlation), None)
+
+    def record_lost(self, number: int) -> None:
+        """That task of ours is gone with its server: what went to its home will not be answered."""
+        for correlation in [known for known, call in self._calls.items() if call.home == number]:
             self._give(self._calls.pop(correlation), None)
 
     # --- where a task is ---
@@ -486,8 +496,8 @@ class TaskHost:
         record = self.records.record(envelope.to.actor) if self.records is not None else None
         if record is None or record.ended:
             return False
+        assert self.records is not None
         if isinstance(envelope.message, messages.TerminateActor):
-            assert self.records is not None
             self.records.terminate(record)
             return True
         if isinstance(envelope.message, messages.Watch):
@@ -499,10 +509,14 @@ class TaskHost:
             def pass_back(answer: Envelope | None) -> None:
                 if answer is not None:
                     self.answer(asker, answer.message, answer.payload)
+                elif isinstance(asker.message, messages.Ask):
+                    self.answer(asker, messages.Reply(ok=False))
+                else:
+                    self.answer(asker, messages.Delivered(0))
 
-            correlation = self.expect(0, pass_back)
+            correlation = self.expect(0, pass_back, home=envelope.to.actor)
             envelope = Envelope(envelope.to, self.address, envelope.message, correlation, envelope.payload)
-        record.pass_on(self, envelope)
+        self.records.pass_on(record, envelope)
         return True
 
     # --- monitors and ends ---

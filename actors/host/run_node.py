@@ -179,7 +179,7 @@ class NodeBody:
             lines = self._lines.pop((number, stream), None)
             if lines is not None:
                 self._pass_on(number, stream, lines.rest())
-        self.runtime.take_back()
+        self.runtime.read_all()
         reached = last_begun(Path(server.folder)) if server is not None else None
         self.machine.server_exited(
             number,

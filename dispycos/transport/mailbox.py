@@ -254,6 +254,11 @@ class Mailbox:
         if self._hot:
             self._owner.turn_soon()
 
+    @property
+    def has_more(self) -> bool:
+        """True when the last pump left something unread."""
+        return bool(self._hot)
+
     def look_at_all(self) -> None:
         """Mark every socket as perhaps readable: taking over from, or giving back to, another thread must miss no edge."""
         self._hot.update(dict.fromkeys(self._readers))

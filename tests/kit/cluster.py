@@ -7,7 +7,6 @@ close, and the book of what really happened is compared with what the ledgers sa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 from dispycos.actors.ledger import Record
@@ -26,7 +25,7 @@ GRACE_S: Final = 8.0  # a node without its client or scheduler ends the lease af
 WORK_MAX: Final = 60.0  # by then every task has its outcome
 REST_MAX: Final = 40.0  # and then so long until nothing is left of anybody
 
-SUDDEN, PLAIN = frozenset({OutcomeKind.LOST}), frozenset({OutcomeKind.RETURNED, OutcomeKind.RAISED})
+PLAIN: Final = frozenset({OutcomeKind.RETURNED, OutcomeKind.RAISED})
 Fault = Callable[[], None]
 
 
@@ -221,13 +220,12 @@ class Cluster:
         if self.head.is_alive:
             left += self._left_at(self.head.scheduler)
         living = {process.epoch: process for process in self._processes()}
-        for epoch, process in living.items():
+        for process in living.values():
             for peer in process.router.busy_peers():
                 if peer in living:
                     left.append(f"{process.name} is busy with {self.world.name_of(peer)}")
                 elif isinstance(process, ClientProcess) and peer in process.forgotten:
                     left.append(f"{process.name} speaks to the dead {self.world.name_of(peer)}")
-            assert epoch == process.epoch
         return left
 
     def _left_at(self, scheduler: Scheduler) -> list[str]:

@@ -22,6 +22,7 @@ from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, NodeInfo, TaskId
+from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.runtime import FORGET_S
 from dispycos.session import PeerReset
@@ -283,7 +284,6 @@ class ClientProcess(Host):
         self.plans: dict[int, Plan] = {}
         self.records: dict[int, Record] = {}  # by number of the plan
         self.forgotten: set[int] = set()
-        self.runtime = self  # Record.pass_on sends by host.runtime
         self.waits_for = 0
         self._await = False
 
@@ -369,6 +369,8 @@ class ClientProcess(Host):
             record = effect.record
             self.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
             self.defer(lambda: self.on_resolved(record))
+            if record.outcome == OutcomeKind.LOST:
+                self.defer(lambda: self.record_lost(record.task.number))
         elif isinstance(effect, ledger.Give):
             self._give(effect.request)
         elif isinstance(effect, ledger.Forget):
@@ -440,7 +442,7 @@ class ClientProcess(Host):
                 self.tell(self.main, to, plan.number)
                 continue
             self.waits_for += 1
-            correlation = self.expect(to.epoch, self._delivered)
+            correlation = self.expect(to.epoch, self._delivered, to.actor if to.epoch == self.epoch else 0)
             payload = self.book.words(self.main.number, plan.number)
             self.send(Envelope(to, self.main.address, messages.Tell(), correlation, payload))
 
@@ -450,7 +452,7 @@ class ClientProcess(Host):
     def fallback(self, envelope: Envelope) -> bool:
         """TaskHost.forward: a message for the home of a task that was asked for here."""
         record = self.ledger.records.get(envelope.to.actor) if self.ledger is not None else None
-        if record is None or record.ended:
+        if self.ledger is None or record is None or record.ended:
             return False
-        record.pass_on(self, envelope)
+        self.ledger.pass_on(record, envelope)
         return True

@@ -104,13 +104,13 @@ def a_recall_takes_what_has_begun(patch: Patch) -> None:
 
 
 def words_for_a_task_that_waits_are_dropped(patch: Patch) -> None:
-    original = Record.pass_on
+    original = Ledger.pass_on
 
-    def pass_on(self: Record, host: Any, envelope: Envelope) -> None:
-        if self.address is not None:
-            original(self, host, envelope)
+    def pass_on(self: Ledger, record: Record, envelope: Envelope) -> None:
+        if record.address is not None:
+            original(self, record, envelope)
 
-    patch.setattr(Record, "pass_on", pass_on)
+    patch.setattr(Ledger, "pass_on", pass_on)
 
 
 def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:

@@ -141,6 +141,7 @@ class Book:
 class Call(NamedTuple):
     epoch: int
     then: Callable[[Envelope | None], None]
+    home: int = 0  # it went to the home of this task, which passes it on
 
 
 class Cell:
@@ -200,9 +201,9 @@ class Host(Process):
     def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None:
         self.send(Envelope(request.sender, request.to, word, request.correlation, payload))
 
-    def expect(self, epoch: int, then: Callable[[Envelope | None], None]) -> int:
+    def expect(self, epoch: int, then: Callable[[Envelope | None], None], home: int = 0) -> int:
         self._correlations += 1
-        self.calls[self._correlations] = Call(epoch, then)
+        self.calls[self._correlations] = Call(epoch, then, home)
         return self._correlations
 
     def on_reply(self, envelope: Envelope) -> None:
@@ -217,6 +218,10 @@ class Host(Process):
             if envelope.correlation in self.calls and envelope.sender.epoch == self.epoch:
                 self._give_none(self.calls.pop(envelope.correlation))
         for correlation in [number for number, call in self.calls.items() if call.epoch == epoch]:
+            self._give_none(self.calls.pop(correlation))
+
+    def record_lost(self, number: int) -> None:
+        for correlation in [known for known, call in self.calls.items() if call.home == number]:
             self._give_none(self.calls.pop(correlation))
 
     def _give_none(self, call: Call) -> None:

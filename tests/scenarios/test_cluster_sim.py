@@ -7,7 +7,7 @@ from tests.kit.cluster_bugs import BUGS, Bug
 
 SCHEDULES = 1000  # half of what the sessions get: one costs four times as much; `tox -e sim -- N` plays more
 PARTS = 8
-SEARCHED = 150
+SEARCHED = 300
 
 
 @pytest.mark.parametrize("part", range(PARTS))
