@@ -85,6 +85,7 @@ class Scheduler:
         self._leases = 0
         self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
+        self._stirred = True  # something happened since the last drain
         self._handlers: dict[type, Handler] = {
             Submit: self.dispatch.on_submit,
             Done: self.dispatch.on_done,
@@ -118,6 +119,7 @@ class Scheduler:
 
     def receive(self, envelope: Envelope, now: float) -> None:
         self._now = now
+        self._stirred = True
         handler = self._handlers.get(type(envelope.message))
         if handler is None:
             self.out.log("warning", f"{type(envelope.message).__name__} is nothing for a scheduler: ignored")
@@ -126,6 +128,7 @@ class Scheduler:
 
     def wake(self, now: float) -> None:
         self._now = now
+        self._stirred = True
         while (due := self.registry.alarms.take_due(now)) is not None:
             alarm, about = due
             self._on_alarm[alarm](about, now)
@@ -134,6 +137,9 @@ class Scheduler:
         return self.registry.alarms.next()
 
     def drain(self) -> list[object]:
+        if not self._stirred:
+            return []
+        self._stirred = False
         now = self._now
         client = self.registry.active
         if client is not None and client.state is not ClientState.ACTIVE:
@@ -151,6 +157,7 @@ class Scheduler:
 
     def hold_settling(self, held: bool) -> None:
         """Nodes are still being looked for: those that come count as known, and Settled waits."""
+        self._stirred = True
         self.leasing.held = held
 
     def check(self) -> None:
@@ -161,6 +168,7 @@ class Scheduler:
     # --- peers
 
     def peer_up(self, epoch: int, about: object, now: float) -> None:
+        self._stirred = True
         self._now = now
         client = self.registry.clients.get(epoch)
         if client is not None and client.away:
@@ -172,6 +180,7 @@ class Scheduler:
 
     def peer_lost(self, epoch: int, now: float) -> None:
         """Its link is gone; it may come back, as if nothing had happened."""
+        self._stirred = True
         self._now = now
         client = self.registry.clients.get(epoch)
         if client is not None and not client.away:
@@ -183,6 +192,7 @@ class Scheduler:
 
     def peer_reset(self, epoch: int, unconfirmed: list[Envelope], now: float) -> None:
         """Its process is another one now. What was not confirmed needs no look: the tables know more."""
+        self._stirred = True
         self._now = now
         client = self.registry.clients.get(epoch)
         if client is not None:
@@ -249,6 +259,7 @@ class Scheduler:
 
     def stop(self, why: str, now: float) -> None:
         """This scheduler ends: nodes end the lease, clients hear why."""
+        self._stirred = True
         self._now = now
         self._stopped = why
         for client in list(self.registry.clients.values()):

@@ -246,13 +246,8 @@ class Runtime:
             self.turn_due = False
             now = self._now = self.clock()
             self.mailbox.pump()
-            due = self.router.deadline()
-            if due is not None and due <= now:
-                self.router.wake(now)
-            for role in self._roles:
-                due = role.machine.deadline()
-                if due is not None and due <= now:
-                    role.machine.wake(now)
+            if self._timer is None or self._timer_at <= now or not self.is_own_thread():
+                self._wake(now)
             self._settle(now)
             self.router.flush(now)
             self._transmit()
@@ -263,6 +258,16 @@ class Runtime:
             if self.turn_due:  # what the steps left leaves now, not a turn of the loop later
                 self.turn_due = False
                 self.push()
+
+    def _wake(self, now: float) -> None:
+        """Tell whose deadline passed; the timer stands at the earliest of all."""
+        due = self.router.deadline()
+        if due is not None and due <= now:
+            self.router.wake(now)
+        for role in self._roles:
+            due = role.machine.deadline()
+            if due is not None and due <= now:
+                role.machine.wake(now)
 
     def _turn_if_due(self) -> None:
         if self.turn_due:

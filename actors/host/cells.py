@@ -582,9 +582,9 @@ class TaskHost:
         """What `await handle` does; when the waiting is cancelled the task is, as with asyncio's own."""
         future = self.future_of(target)
         try:
-            return await asyncio.shield(future)
+            return await future
         except asyncio.CancelledError:
-            if not future.done():
+            if future.cancelled():
                 target.cancel()
             raise
 

@@ -282,6 +282,8 @@ class Mailbox:
             else:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
                 self._owner.on_message(link, frames)
+            if not events_of(socket) & zmq.POLLIN:  # cheaper than an exception
+                return
         self._hot[socket] = None
 
     def _meet(self, listener: _Listener, routing_id: bytes) -> int:
@@ -308,6 +310,8 @@ class Mailbox:
                 self._went_up(dialled)
             self._owner.on_message(dialled.link, frames)
             if dialled.link not in self._dialled:  # the owner closed it
+                return
+            if not events_of(socket) & zmq.POLLIN:  # cheaper than an exception
                 return
         self._hot[socket] = None
 
