@@ -14,6 +14,11 @@ SCRIPTS = Path(__file__).parent / "scripts"
 SCRIPT_S = 60.0  # a script of scenarios may take so long
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start programs come last: the threads that read these would be in the way of tests that fork."""
+    items.sort(key=lambda item: "integration" in str(item.path) or item.path.name == "test_examples.py")
+
+
 @pytest.fixture
 def user() -> Iterator[User]:
     """A person at this machine, with nothing started."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -53,7 +55,13 @@ class Plain:
 def interrupts() -> Iterator[Interrupts]:
     interrupts = Interrupts()
     interrupts.install()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0002)  # the thread that interrupts gets the interpreter wherever the step then is
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})  # two threads that fight for the interpreter crawl on two idle CPUs
     yield interrupts
+    os.sched_setaffinity(0, cpus)
+    sys.setswitchinterval(before)
     interrupts.uninstall()
 
 
@@ -76,8 +84,6 @@ async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
         while True:
             target.send((len(sent), sent[-1]))
             sent[-1] += 1
-            if not sent[-1] % 8:
-                time.sleep(0)  # lets the thread that interrupts have the interpreter
 
     chance = random.Random(5)
     for number in range(1, INTERRUPTS + 1):
@@ -115,9 +121,7 @@ async def _run_until_interrupted(host: TaskHost, function: Any, delay: float) ->
 
     def strike() -> None:
         begun.wait(5)
-        until = time.perf_counter() + delay
-        while time.perf_counter() < until:
-            pass
+        time.sleep(delay)
         cell.terminate()
         while not ended.done():
             time.sleep(0.001)
