@@ -573,11 +573,17 @@ class Seat:
         self.ledger.unread.clear()
         for record in unread[:UNREAD_TOLD]:
             try:
-                unpack_outcome(self.parcels, record.outcome, record.text, True, record.payload, record.function)
+                unpack_outcome(
+                    self.parcels, record.outcome, record.text, True, record.payload, record.function
+                )
             except BaseException as error:  # what the user's task raised, of whatever kind
                 trace = "".join(traceback.format_exception(error.__cause__ or error)).strip()
                 place = record.location
-                print_output(messages.Output(f"{record.function} at {place}", 2, f"nobody awaited this error:\n{trace}"))
+                print_output(
+                    messages.Output(
+                        f"{record.function} at {place}", 2, f"nobody awaited this error:\n{trace}"
+                    )
+                )
         if len(unread) > UNREAD_TOLD:
             self.say(f"{len(unread) - UNREAD_TOLD} more tasks raised, and nobody awaited them", "warning")
 
@@ -590,9 +596,13 @@ class Seat:
                 self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
         elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
             self.runtime.defer(self._await_link)
-        elif isinstance(event, LinkReady) and self.ledger.scheduler is not None and not self._freed.done():
-            if event.role == "scheduler" and not self._is_schedulers(event.epoch):
-                self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
+        elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
+            self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
+
+    def _is_another_scheduler(self, event: LinkReady) -> bool:
+        if event.role != "scheduler" or self.ledger.scheduler is None or self._freed.done():
+            return False
+        return not self._is_schedulers(event.epoch)
 
     def _is_schedulers(self, epoch: int) -> bool:
         return self.ledger.scheduler is not None and epoch == self.ledger.scheduler.epoch

@@ -511,7 +511,10 @@ class Ledger:
         self.servers.clear()
 
     def _say_queued(self, queued: messages.Queued) -> None:
-        self._say(f"waiting for the cluster: {queued.holder} has it; place {queued.position} in the queue", "warning")
+        self._say(
+            f"waiting for the cluster: {queued.holder} has it; place {queued.position} in the queue",
+            "warning",
+        )
 
     # --- small ---
 

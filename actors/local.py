@@ -101,7 +101,9 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
     else:
         if inspect.iscoroutine(main):
             main.close()
-        raise RuntimeError("dispycos.run() cannot be called while an event loop runs (as in a notebook): await your main() instead")
+        raise RuntimeError(
+            "dispycos.run() cannot be called while an event loop runs (as in a notebook): await your main() instead"
+        )
     try:
         with asyncio.Runner() as runner:
             return runner.run(_run_main(main, args, kwargs))
@@ -121,7 +123,9 @@ async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         await home.leave(None)
 
 
-async def _outcome_of(host: TaskHost, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _outcome_of(
+    host: TaskHost, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Start the task; a cancellation from outside (Ctrl-C) becomes its KeyboardInterrupt."""
     ended: asyncio.Future[Outcome] = host.loop.create_future()
 

@@ -126,8 +126,14 @@ class ClientParcels:
         try:
             if request is None:
                 return "", _encoder.encode(self.components())
-            return "", _encoder.encode(self.snapshot.answer(_requests.decode(request if not isinstance(request, list) else request[0])))
-        except Exception as error:  # a value's own __reduce__ may fail in any way; the server's task gets the words
+            return "", _encoder.encode(
+                self.snapshot.answer(
+                    _requests.decode(request if not isinstance(request, list) else request[0])
+                )
+            )
+        except (
+            Exception
+        ) as error:  # a value's own __reduce__ may fail in any way; the server's task gets the words
             return f"{type(error).__name__}: {error}", None
 
     def components(self) -> Components:

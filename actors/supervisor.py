@@ -45,7 +45,9 @@ def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
     """
     given = list(server.cpu)
     last = given.index(reached) if reached in server.cpu else 0 if reached is None else -1
-    confirmed = [index for index, task in enumerate(server.cpu.values()) if task.acked]  # though Done never came
+    confirmed = [
+        index for index, task in enumerate(server.cpu.values()) if task.acked
+    ]  # though Done never came
     return given[: max([last, *confirmed]) + 1]
 
 

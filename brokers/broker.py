@@ -13,7 +13,6 @@ from dispycos.session import PeerReset
 
 from .scheduler import Scheduler
 
-
 LOOKS = 3  # at a process whose link was lost: is it dead?
 LOOK_S = 0.3
 GOODBYE_S = 0.5

@@ -15,7 +15,17 @@ from typing import Final
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Admit, Outcome, OutcomeAck, Recall, Recalled, Run, Submit, TaskId, Terminate
+from dispycos.protocol.messages import (
+    Admit,
+    Outcome,
+    OutcomeAck,
+    Recall,
+    Recalled,
+    Run,
+    Submit,
+    TaskId,
+    Terminate,
+)
 from dispycos.protocol.status import OutcomeKind
 
 from .lifecycle import ClientState, NodeState, TaskState

@@ -96,7 +96,9 @@ class Site:
     pinned: dict[tuple[int, bool], deque[Task]] = field(default_factory=dict)  # by (server or 0, io)
     starved: bool = False  # a pinned task lacks nothing but a slot: no short tasks are fed ahead of it
     recall_not_before: float = 0.0
-    unheard: dict[TaskId, int] = field(default_factory=dict)  # how they ended; whether the client knows is not known
+    unheard: dict[TaskId, int] = field(
+        default_factory=dict
+    )  # how they ended; whether the client knows is not known
     heard: dict[TaskId, None] = field(default_factory=dict)  # the client knew before the node's word came
 
     @property

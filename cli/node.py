@@ -46,11 +46,19 @@ async def _run(settings: NodeSettings, template: Template) -> int:
         process.ports = real_ports(process.port, plan)
         body = make_body(process, settings, template, servers)
         try:
-            process.on_presence = lambda found: process.reach_later(found) if found.role == "scheduler" else None
+            process.on_presence = lambda found: (
+                process.reach_later(found) if found.role == "scheduler" else None
+            )
             process.reach_named(settings.peer, SCHEDULER_PORT, "--peer")
             await process.announce(multicast=False)
-            where = "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
-            log.info("node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where)
+            where = (
+                "loopback only"
+                if process.addresses.is_loopback_only
+                else ", ".join(process.addresses.announced)
+            )
+            log.info(
+                "node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where
+            )
             process.tune_collector()
             process.keep(_be_found(process))
             if wants_console(daemon=settings.daemon):
@@ -77,7 +85,9 @@ def free_name(host: str) -> str:
 def settle_ports(process: Process, plan: PortPlan) -> PortPlan:
     """Ports that were given and are taken are an error; default ones move to the next free block."""
     address = process.addresses.to_bind[0]
-    taken = {port for entry in Registry(process.folders.registry).read() for port in (entry.port, *entry.ports)}
+    taken = {
+        port for entry in Registry(process.folders.registry).read() for port in (entry.port, *entry.ports)
+    }
     return choose_ports(plan, lambda port: port not in taken and is_free(address, port))
 
 
@@ -104,7 +114,15 @@ def make_body(
     )
     folder = make_private(lease_parent(settings.dest_path) / f"{process.name}-{os.getpid()}")
     ipc = process.ipc or process.listen_ipc()
-    return NodeBody(process.runtime, machine, template, ipc, folder, debug=settings.debug, max_file_size=settings.max_file_size)
+    return NodeBody(
+        process.runtime,
+        machine,
+        template,
+        ipc,
+        folder,
+        debug=settings.debug,
+        max_file_size=settings.max_file_size,
+    )
 
 
 def lease_parent(dest_path: Path | None) -> Path:

@@ -81,7 +81,9 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
             process.reach_named(settings.node, NODE_PORT, "nodes")
             await survey.look()
             names = {node.name for node in survey.nodes}
-            refused += [text for host, text in unknown.items() if host not in names]  # a node's name is no host's
+            refused += [
+                text for host, text in unknown.items() if host not in names
+            ]  # a node's name is no host's
             if refused:
                 raise Refused(refused[0])
             process.on_named = lambda text: process.notice(text, "error")
@@ -124,7 +126,11 @@ class Survey:
     def usable(self) -> list[Presence]:
         """Those that run the same Python minor version: code of another crashes the interpreter."""
         about = self.process.runtime.router.about
-        return [node for node in self.nodes if (found := about(node.epoch)) is None or found.python == sys.version_info[:2]]
+        return [
+            node
+            for node in self.nodes
+            if (found := about(node.epoch)) is None or found.python == sys.version_info[:2]
+        ]
 
     async def look(self) -> None:
         """The registry at once; mDNS for 0.3 s, and then until every node found is connected, at most 1 s more."""
@@ -154,7 +160,9 @@ def start_node(process: Process, settings: PrivateSettings, template: Template) 
 async def _end_with_client(process: Process) -> None:
     """Standard input ends when the client does."""
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
     while await reader.read(4096):
         continue
     process.stopping.set()

@@ -98,7 +98,9 @@ class Process:
     Use as ``async with Process(...) as process``; then listen, announce, find others, and wait for the end.
     """
 
-    def __init__(self, role: str, name: str, settings: CommonSettings, keys: Keys | None, *, private: bool = False) -> None:
+    def __init__(
+        self, role: str, name: str, settings: CommonSettings, keys: Keys | None, *, private: bool = False
+    ) -> None:
         self.role = role
         self.name = name
         self.keys = keys
@@ -176,7 +178,9 @@ class Process:
                 endpoint = self.runtime.listen(tcp_endpoint(address, port))
             except zmq.ZMQError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise PortTaken(f"port {port} is in use by another process", "end that process, or give another port") from None
+                    raise PortTaken(
+                        f"port {port} is in use by another process", "end that process, or give another port"
+                    ) from None
                 raise Failure(f"cannot listen at {tcp_endpoint(address, port)}: {error.strerror}") from None
             port = int(endpoint.rpartition(":")[2])
         self.port = port
@@ -220,7 +224,9 @@ class Process:
     def _found(self, presence: Presence) -> None:
         if presence.epoch == self.runtime.epoch:
             return
-        if (self.keys is not None and presence.tag == self.keys.tag) or (self.keys is None and presence.tag == "insecure"):
+        if (self.keys is not None and presence.tag == self.keys.tag) or (
+            self.keys is None and presence.tag == "insecure"
+        ):
             self.on_presence(presence)
         elif (
             self.knocks
@@ -257,8 +263,7 @@ class Process:
         except Refused:
             self.notice(
                 f"{presence.role} {presence.name} at {presence.addresses[0]}:{presence.port} has another secret than this"
-                f" {'program' if self.private else self.role}, so it is not used; to use it copy the secret file from one host to the other"
-                " (`dispycos secret show` prints it)",
+                f" {'program' if self.private else self.role}, so it is not used; to use it {SECRET_REMEDY}",
                 "warning",
             )
         except TimeoutError:

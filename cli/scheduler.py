@@ -32,14 +32,19 @@ async def _run(settings: SchedulerSettings) -> int:
     async with process:
         port = settings.tcp_port if settings.tcp_port is not None else SCHEDULER_PORT
         if port and not is_free(process.addresses.to_bind[0], port):
-            raise PortTaken(f"port {port} is in use by another process", "end that process, or give another port with --tcp_port")
+            raise PortTaken(
+                f"port {port} is in use by another process",
+                "end that process, or give another port with --tcp_port",
+            )
         process.listen_tcp(port)
         process.listen_ipc()
         broker = make_broker(process, private=False)
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
         process.reach_named(settings.node, NODE_PORT, "--node")
         await process.announce(multicast=False)
-        where = "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
+        where = (
+            "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
+        )
         log.info("scheduler %s: port %d, %s", name, process.port, where)
         process.tune_collector()
         process.keep(_be_found(process))

@@ -42,10 +42,17 @@ async def _run(settings: StatusSettings) -> int:
     finally:
         await view.runtime.close()
     if not view.schedulers and not view.nodes:
-        foreign = f"; {view.foreign} process{'es' * (view.foreign > 1)} of another cluster (another secret)" if view.foreign else ""
+        foreign = (
+            f"; {view.foreign} process{'es' * (view.foreign > 1)} of another cluster (another secret)"
+            if view.foreign
+            else ""
+        )
         if view.refused:
             raise Refused(f"{view.refused}{foreign}", "copy the secret file from one host to the other")
-        raise NothingFound(f"no scheduler, node or client was found{foreign}", "start one: dispycos node; or name one: --peer HOST")
+        raise NothingFound(
+            f"no scheduler, node or client was found{foreign}",
+            "start one: dispycos node; or name one: --peer HOST",
+        )
     print(json.dumps(view.as_object(), indent=2) if settings.json else view.as_text())
     return 0
 
@@ -69,7 +76,11 @@ class View:
     async def look(self) -> None:
         """The registry, what was named, and mDNS; every process found is asked once."""
         for entry in Registry(find_folders().registry).read():
-            endpoints = [f"ipc://{entry.ipc}"] if entry.ipc else [tcp_endpoint(a, entry.port) for a in entry.addresses]
+            endpoints = (
+                [f"ipc://{entry.ipc}"]
+                if entry.ipc
+                else [tcp_endpoint(a, entry.port) for a in entry.addresses]
+            )
             self._found(entry.epoch, entry.tag, endpoints)
         for place in self._settings.peer:
             addresses = await Resolver().resolve(place.host)
@@ -79,7 +90,9 @@ class View:
         await multicast.open()
         try:
             await multicast.browse(
-                lambda found: self._found(found.epoch, found.tag, [tcp_endpoint(a, found.port) for a in found.addresses])
+                lambda found: self._found(
+                    found.epoch, found.tag, [tcp_endpoint(a, found.port) for a in found.addresses]
+                )
             )
             await asyncio.sleep(LOOK_S)
             if self._visits:
@@ -115,7 +128,11 @@ class View:
             correlation = len(self._asked) + 1
             self._asked[correlation] = self.runtime.loop.create_future()
             answers.append(self._asked[correlation])
-            self.runtime.send(Envelope(Address(epoch, actor), self.runtime.address(ASKER), messages.Inventory(), correlation))
+            self.runtime.send(
+                Envelope(
+                    Address(epoch, actor), self.runtime.address(ASKER), messages.Inventory(), correlation
+                )
+            )
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=self._settings.timeout)
         await asyncio.wait(answers, timeout=0.1)  # a private process answers twice
 
@@ -135,7 +152,9 @@ class View:
         return {
             "schedulers": [_scheduler(report) for report in self.schedulers.values()],
             "clients": [_client(client) for report in self.schedulers.values() for client in report.clients],
-            "nodes": [_node(report) for report in sorted(self.nodes.values(), key=lambda report: report.node.name)],
+            "nodes": [
+                _node(report) for report in sorted(self.nodes.values(), key=lambda report: report.node.name)
+            ],
         }
 
     def as_text(self) -> str:
@@ -146,14 +165,23 @@ class View:
             lines.append(f"{kind} {scheduler.name}{place}{_insecure(scheduler.insecure)}")
             for client in scheduler.clients:
                 counts = f"{client.running} running, {client.queued} queued, {client.done} done"
-                lines.append(f"  client {client.name} ({client.host}, pid {client.pid}) {client.state}: {counts}")
+                lines.append(
+                    f"  client {client.name} ({client.host}, pid {client.pid}) {client.state}: {counts}"
+                )
         for report in sorted(self.nodes.values(), key=lambda report: report.node.name):
             node = report.node
             use = f"used by {report.client}" if report.client else "free"
-            lines.append(f"node {node.name} at {node.addr}:{node.port}, {node.cpus} CPUs, {use}{_insecure(report.insecure)}")
+            lines.append(
+                f"node {node.name} at {node.addr}:{node.port}, {node.cpus} CPUs, {use}{_insecure(report.insecure)}"
+            )
             for server in report.servers:
-                tasks = ", ".join(f"{task.function} {task.state} {task.since:.1f} s" for task in server.tasks) or "idle"
-                lines.append(f"  {server.spot.name} at {server.spot.addr}:{server.spot.port} (pid {server.pid}): {tasks}")
+                tasks = (
+                    ", ".join(f"{task.function} {task.state} {task.since:.1f} s" for task in server.tasks)
+                    or "idle"
+                )
+                lines.append(
+                    f"  {server.spot.name} at {server.spot.addr}:{server.spot.port} (pid {server.pid}): {tasks}"
+                )
         return click.unstyle("\n".join(lines)) if not sys.stdout.isatty() else "\n".join(lines)
 
 
@@ -162,7 +190,10 @@ def _insecure(insecure: bool) -> str:
 
 
 def _scheduler(report: SchedulerReport) -> dict[str, Any]:
-    nodes = [{"name": name, "location": f"{addr}:{port}", "state": state} for name, addr, port, state in report.nodes]
+    nodes = [
+        {"name": name, "location": f"{addr}:{port}", "state": state}
+        for name, addr, port, state in report.nodes
+    ]
     return {
         "name": report.name,
         "location": f"{report.addr}:{report.port}",
@@ -194,7 +225,13 @@ def _node(report: NodeReport) -> dict[str, Any]:
                 "name": server.spot.name,
                 "pid": server.pid,
                 "tasks": [
-                    {"function": task.function, "id": f"{task.owner:x}.{task.number}", "io": task.io, "state": task.state, "since": task.since}
+                    {
+                        "function": task.function,
+                        "id": f"{task.owner:x}.{task.number}",
+                        "io": task.io,
+                        "state": task.state,
+                        "since": task.since,
+                    }
                     for task in server.tasks
                 ],
             }

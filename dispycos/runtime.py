@@ -192,7 +192,9 @@ class Runtime:
         expected: int = 0,
     ) -> Dialler:
         """Hold a link to the process that listens at these endpoints (all of them its own; the first to answer is kept)."""
-        dialler = Dialler(self, endpoints, uplink=uplink, keep=keep, foreign_key=foreign_key, expected=expected)
+        dialler = Dialler(
+            self, endpoints, uplink=uplink, keep=keep, foreign_key=foreign_key, expected=expected
+        )
         self._wanted.add(dialler)
         dialler.start()
         return dialler

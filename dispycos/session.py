@@ -230,7 +230,9 @@ class Session:
         """What must hold between two calls."""
         self._out.check()
         self._bulk.check()
-        entries = msgspec.msgpack.decode(close_body(bytearray(self._body), self._count)) if self._count else []
+        entries = (
+            msgspec.msgpack.decode(close_body(bytearray(self._body), self._count)) if self._count else []
+        )
         assert len(entries) == self._count, "the open block does not hold what was put"
 
     def has_backlog(self) -> bool:

@@ -83,7 +83,9 @@ class Outgoing:
     def check(self) -> None:
         """What must hold between two calls."""
         numbers = [parcel.seq for parcel in (*self.flight, *self.waiting)]
-        assert numbers == list(range(self._cut - len(numbers) + 1, self._cut + 1)), "a block is missing or twice there"
+        assert numbers == list(range(self._cut - len(numbers) + 1, self._cut + 1)), (
+            "a block is missing or twice there"
+        )
         assert all(parcel.seq <= self.sent for parcel in self.flight), "in flight, but never sent"
 
     def grant(self, limit_messages: int, limit_bytes: int) -> None:

@@ -8,7 +8,9 @@ import dispycos
 
 def count_primes(first, last):
     """How many primes there are from first up to, not including, last; runs in a server process."""
-    return sum(all(n % d for d in range(2, math.isqrt(n) + 1)) for n in range(max(first, 2), last)), os.getpid()
+    return sum(
+        all(n % d for d in range(2, math.isqrt(n) + 1)) for n in range(max(first, 2), last)
+    ), os.getpid()
 
 
 async def main():

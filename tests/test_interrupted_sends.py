@@ -65,7 +65,9 @@ def interrupts() -> Iterator[Interrupts]:
     interrupts.uninstall()
 
 
-def test_three_thousand_interrupts_at_a_step_that_sends_break_no_session(tmp_path: Path, interrupts: Interrupts) -> None:
+def test_three_thousand_interrupts_at_a_step_that_sends_break_no_session(
+    tmp_path: Path, interrupts: Interrupts
+) -> None:
     asyncio.run(_interrupt_senders(tmp_path, interrupts))
 
 
@@ -77,7 +79,9 @@ async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
     there.listen(endpoint)
     await here.dial([endpoint], uplink=True).ready
     host = TaskHost(here, Plain(), interrupts)
-    target = Task._make(host, Address(there.epoch, FIRST_TASK), "there", None, direct=Address(there.epoch, FIRST_TASK))
+    target = Task._make(
+        host, Address(there.epoch, FIRST_TASK), "there", None, direct=Address(there.epoch, FIRST_TASK)
+    )
     sent: list[int] = []  # how many each round knows to have sent: one more may have left
 
     def sender() -> None:

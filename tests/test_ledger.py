@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dispycos.actors.ledger import (
+    ACK_AFTER,
     ACKS_MAX,
     CALL_MAX,
     HANDED_PER_DRAIN,
@@ -76,6 +76,12 @@ class Desk:
         effects = self.ledger.drain()
         self.ledger.check()
         return effects
+
+    def wait(self, seconds: float) -> list[object]:
+        """So much later, what it wants done then."""
+        self.now += seconds
+        self.ledger.wake(self.now)
+        return self.drain()
 
     def running(self, **fields: Any) -> Record:
         """A task that was handed in and has started, as actor 30 at SPOT."""
@@ -187,10 +193,9 @@ def test_the_start_of_another_attempt_is_not_this_ones(desk: Desk) -> None:
 def test_messages_before_the_start_are_kept_and_follow_in_order(desk: Desk) -> None:
     record = desk.submit()
     desk.drain()
-    host: Any = SimpleNamespace(runtime=None)  # nothing is sent by it yet
     held = [tell(record), tell(record, correlation=9)]
     for envelope in held:
-        record.pass_on(host, envelope)
+        desk.ledger.pass_on(record, envelope)
     desk.hear(messages.Started(record.task, 30, SPOT))
     to = Address(1001, 30)
     assert desk.drain() == [
@@ -201,20 +206,25 @@ def test_messages_before_the_start_are_kept_and_follow_in_order(desk: Desk) -> N
 
 def test_messages_after_the_start_are_passed_on_at_once(desk: Desk) -> None:
     record = desk.running()
-    sent: list[Envelope] = []
-    host: Any = SimpleNamespace(runtime=SimpleNamespace(send=sent.append))
     envelope = tell(record, correlation=9)
-    record.pass_on(host, envelope)
-    assert sent == [Envelope(Address(1001, 30), envelope.sender, envelope.message, 9, b"hello")]
+    desk.ledger.pass_on(record, envelope)
+    assert desk.drain() == [Send(Envelope(Address(1001, 30), envelope.sender, envelope.message, 9, b"hello"))]
+
+
+def test_outcomes_are_confirmed_together_a_moment_later(desk: Desk) -> None:
+    records = [desk.running(), desk.running()]
+    for record in records:
+        desk.hear(outcome(record, node=900))
+    assert desk.drain() == [Resolve(record) for record in records]
+    assert desk.ledger.deadline() == desk.now + ACK_AFTER
+    assert desk.wait(ACK_AFTER) == [desk.sent(messages.OutcomeAck([r.task for r in records], 900))]
 
 
 def test_the_first_outcome_counts_and_is_confirmed(desk: Desk) -> None:
     record = desk.running()
     desk.hear(outcome(record, seconds=2.5, node=900), b"value")
-    assert desk.drain() == [
-        Resolve(record),
-        desk.sent(messages.OutcomeAck([record.task], 900)),
-    ]
+    assert desk.drain() == [Resolve(record)]
+    assert desk.wait(ACK_AFTER) == [desk.sent(messages.OutcomeAck([record.task], 900))]
     assert (record.ended, record.outcome, record.payload, record.seconds) == (
         True,
         OutcomeKind.RETURNED,
@@ -223,7 +233,7 @@ def test_the_first_outcome_counts_and_is_confirmed(desk: Desk) -> None:
     )
 
     desk.hear(outcome(record, OutcomeKind.LOST, node=900, text="its server died"), None)
-    assert desk.drain() == [desk.sent(messages.OutcomeAck([record.task], 900))]
+    assert desk.wait(ACK_AFTER) == [desk.sent(messages.OutcomeAck([record.task], 900))]
     assert record.outcome == OutcomeKind.RETURNED
     assert record.payload == b"value"
 
@@ -234,7 +244,7 @@ def test_the_outcome_of_an_older_attempt_does_not_count_but_its_copy_may_go(desk
     desk.drain()
     old = record.task._replace(attempt=1)
     desk.hear(messages.Outcome(old, OutcomeKind.LOST, node=900))
-    assert desk.drain() == [desk.sent(messages.OutcomeAck([old], 900))]
+    assert desk.wait(ACK_AFTER) == [desk.sent(messages.OutcomeAck([old], 900))]
     assert not record.ended
     desk.hear(outcome(record))
     assert desk.drain() == [Resolve(record)]
@@ -270,11 +280,10 @@ def test_a_short_task_starts_by_its_outcome(desk: Desk) -> None:
 def test_a_task_that_ends_before_it_started_turns_its_messages_away(desk: Desk) -> None:
     record = desk.submit()
     desk.drain()
-    host: Any = SimpleNamespace(runtime=None)
     home, sender = Address(7, record.task.number), Address(33, 40)
-    record.pass_on(host, tell(record))
-    record.pass_on(host, tell(record, correlation=9))
-    record.pass_on(host, Envelope(home, sender, messages.Ask(), 10, b"?"))
+    desk.ledger.pass_on(record, tell(record))
+    desk.ledger.pass_on(record, tell(record, correlation=9))
+    desk.ledger.pass_on(record, Envelope(home, sender, messages.Ask(), 10, b"?"))
     desk.hear(outcome(record, OutcomeKind.REFUSED, started=False, text="no such node"))
     assert desk.drain() == [
         Send(Envelope(sender, home, messages.Delivered(0), 9)),
@@ -439,7 +448,7 @@ def test_a_status_task_hears_of_nodes_servers_and_tasks() -> None:
     desk.ledger.release(terminate=False, await_io=False)
     desk.drain()
     desk.hear(messages.Released())
-    assert desk.drain() == [Freed(""), News(Status.ClientClosed, None)]
+    assert desk.drain() == [Forget(1001), Freed(""), News(Status.ClientClosed, None)]
 
 
 def test_requests_output_and_notices_go_to_the_body(desk: Desk) -> None:

@@ -214,7 +214,9 @@ class Cell:
         self.outcome = outcome
         self.ended = True
         self.host.on_cell_end(self, outcome)
-        self.execution = self.handle = self.on_end = self.run = None  # they point here: no work for the garbage collector
+        self.execution = self.handle = self.on_end = self.run = (
+            None  # they point here: no work for the garbage collector
+        )
 
 
 def _give_up(waiter: asyncio.Future[bool]) -> None:
@@ -446,7 +448,9 @@ class TaskHost:
         for entry in unconfirmed:
             if entry.correlation in self._calls and entry.sender.epoch == self.runtime.epoch:
                 self._give(self._calls.pop(entry.correlation), None)
-        lost = sum(isinstance(entry.message, messages.Tell) and not entry.correlation for entry in unconfirmed)
+        lost = sum(
+            isinstance(entry.message, messages.Tell) and not entry.correlation for entry in unconfirmed
+        )
         if lost:
             log.warning("%d messages to tasks of a server that died were not confirmed by it", lost)
         for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:

@@ -94,7 +94,9 @@ class ServerParcels:
     async def get_call(self, task: TaskId) -> Payload:
         answer = await self.host.call(self.client, messages.CallWanted(task), None, FETCH_S)
         if answer is None or answer.message.error:
-            raise TaskRefused(f"its call cannot be had from {self.client_name}: {answer.message.error if answer else 'it is gone'}")
+            raise TaskRefused(
+                f"its call cannot be had from {self.client_name}: {answer.message.error if answer else 'it is gone'}"
+            )
         return answer.payload
 
     async def _get(self, request: CodeRequest) -> None:
@@ -126,13 +128,21 @@ class ServerParcels:
             with runtime.lock:
                 correlation = host.expect(self.client.epoch, on_answer, at_once=True)
                 to_client = Envelope(
-                    self.client, runtime.address(SERVER), messages.CodeWanted(), correlation, _encoder.encode(request)
+                    self.client,
+                    runtime.address(SERVER),
+                    messages.CodeWanted(),
+                    correlation,
+                    _encoder.encode(request),
                 )
-                runtime.send(Envelope(to_client.to, host.address, to_client.message, correlation, to_client.payload))
+                runtime.send(
+                    Envelope(to_client.to, host.address, to_client.message, correlation, to_client.payload)
+                )
                 runtime.push()
             self._pump(came)
         if not answers or answers[0] is None:
-            raise ImportError(f"{', '.join(request.modules or request.names)}: {self.client_name} did not answer within {PULL_S:g} s")
+            raise ImportError(
+                f"{', '.join(request.modules or request.names)}: {self.client_name} did not answer within {PULL_S:g} s"
+            )
         if answers[0].message.error:
             raise ImportError(answers[0].message.error)
         return _bundles.decode(_single(answers[0].payload))

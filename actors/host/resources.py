@@ -13,7 +13,13 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_MAX = Path("/sys/fs/cgroup/memory.max")
 MEMORY_NOW = Path("/sys/fs/cgroup/memory.current")
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def cpu_count() -> int:

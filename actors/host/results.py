@@ -63,7 +63,9 @@ def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
     except BaseException:  # any user's __reduce__ may fail in any way; the words below still travel
         pickled = None
     return _encoder.encode(
-        Raising(_sendable(f"{kind.__module__}.{kind.__qualname__}"), _text_of(error), _sendable(trace), pickled)
+        Raising(
+            _sendable(f"{kind.__module__}.{kind.__qualname__}"), _text_of(error), _sendable(trace), pickled
+        )
     )
 
 

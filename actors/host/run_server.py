@@ -63,7 +63,9 @@ def main(argument: bytes) -> int:
     """Entry point in a forked server; returns the exit code."""
     start = msgspec.msgpack.decode(argument, type=Start)
     logging.basicConfig(
-        level=logging.DEBUG if start.debug else logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=logging.DEBUG if start.debug else logging.INFO,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
@@ -108,7 +110,9 @@ class ServerBody:
         self.interrupts = interrupts
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
         place = Location(start.addr, start.port)
-        self.machine = Server(runtime.address(SERVER), node, Spot(start.addr, start.port, runtime.epoch, start.name))
+        self.machine = Server(
+            runtime.address(SERVER), node, Spot(start.addr, start.port, runtime.epoch, start.name)
+        )
         self.parcels = ServerParcels(start.client, start.client_name, start.node_name, start.max_file_size)
         self.host = TaskHost(runtime, self.parcels, interrupts, place)
         self.parcels.bind(self.host)
@@ -174,7 +178,9 @@ class ServerBody:
     def _take(self, envelope: Envelope) -> None:
         """Give the task its address; then its call, at once or when it has been fetched."""
         run: messages.Run = envelope.message
-        cell = self.host.prepare(run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end)
+        cell = self.host.prepare(
+            run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end
+        )
         cell.run = run
         self._cells[run.task] = cell
         if not run.io:
@@ -198,7 +204,9 @@ class ServerBody:
                 call = self.parcels.loads_call(payload)
         except MissingCode as error:
             missing = error
-        except BaseException as error:  # the user's __setstate__ or module may raise anything, KeyboardInterrupt included
+        except (
+            BaseException
+        ) as error:  # the user's __setstate__ or module may raise anything, KeyboardInterrupt included
             error.add_note(f"while the call of {run.function} was unpickled")
             outcome = Raised(error)
         due = self.interrupts.end()
@@ -238,7 +246,9 @@ class ServerBody:
             return
         self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
 
-    async def _fetch_code(self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode) -> None:
+    async def _fetch_code(
+        self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode
+    ) -> None:
         try:
             await self.parcels.fetch(missing)
         except Exception as error:
@@ -263,7 +273,9 @@ class ServerBody:
         except KeyboardInterrupt:
             return OutcomeKind.TERMINATED, None
         except BaseException as error:  # a SystemExit of the user's __reduce__, for one
-            failure = RemoteError(f"the value of {name} cannot be pickled: {error!r}", type(error).__qualname__)
+            failure = RemoteError(
+                f"the value of {name} cannot be pickled: {error!r}", type(error).__qualname__
+            )
             return pack_outcome(self.parcels, Raised(failure), name, cell.stopping)
         finally:
             self.interrupts.end()

@@ -32,10 +32,19 @@ class Dialler:
     """
 
     def __init__(
-        self, runtime: Runtime, endpoints: Sequence[str], *, uplink: bool, keep: bool, foreign_key: bytes | None = None, expected: int = 0
+        self,
+        runtime: Runtime,
+        endpoints: Sequence[str],
+        *,
+        uplink: bool,
+        keep: bool,
+        foreign_key: bytes | None = None,
+        expected: int = 0,
     ) -> None:
         self.uplink = uplink
-        self.expected = expected  # the epoch that was found there; an address like docker0's may be our own as well
+        self.expected = (
+            expected  # the epoch that was found there; an address like docker0's may be our own as well
+        )
         self.foreign_key = foreign_key  # of a listener that will refuse us, and shall say so
         self.endpoints = list(dict.fromkeys(endpoints))
         self.link = 0  # the one in use
