@@ -1,0 +1,106 @@
+"""Two hosts as network namespaces with real mDNS: a program finds a node without any address, or hears that it may not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.netns import Host, Hosts, why_unavailable
+
+REASON = why_unavailable()
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.skipif(bool(REASON), reason=REASON),
+]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPT = """
+import os, time
+import dispycos
+
+def where():
+    return os.environ["HOME"]
+
+async def main():
+    began = time.monotonic()
+    async with dispycos.Client([where]) as client:
+        took = time.monotonic() - began
+        print(f"took {took:.2f}", flush=True)
+        print(await client.submit(where), await client.nodes(), flush=True)
+
+dispycos.run(main)
+"""
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[Host]]:
+    with Hosts(2) as hosts:
+        yield hosts
+
+
+def secret_of(host: Host) -> str:
+    return host.run([sys.executable, "-m", "dispycos", "secret", "show"]).stdout
+
+
+def give_secret(host: Host, secret: str) -> None:
+    """What a person does: copy the file."""
+    folder = host.folder / ".config" / "dispycos"
+    folder.mkdir(parents=True, mode=0o700)
+    file = folder / "secret"
+    file.write_text(secret)
+    os.chmod(file, 0o600)
+
+
+def wait(condition: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds:g} s"
+        time.sleep(0.05)
+
+
+def start_node(host: Host) -> None:
+    host.start([sys.executable, "-m", "dispycos", "node", "--cpus", "2", "--daemon", "--name", "faraway"])
+
+    def is_up() -> bool:
+        status = host.run([sys.executable, "-m", "dispycos", "status", "--json"])
+        return status.returncode == 0 and bool(json.loads(status.stdout)["nodes"])
+
+    wait(is_up, 20)
+
+
+def script_in(host: Host) -> list[str]:
+    path = host.folder / "where.py"
+    path.write_text(SCRIPT)
+    return [sys.executable, str(path)]
+
+
+def test_a_node_of_the_cluster_is_found_in_under_two_seconds_and_used(hosts: list[Host]) -> None:
+    there, here = hosts
+    give_secret(here, secret_of(there))
+    start_node(there)
+    ran = here.run(script_in(here))
+    lines = ran.stdout.splitlines()
+    assert lines[1] == f"{there.folder} ['{there.address}']", ran
+    assert float(lines[0].split()[1]) < 2.0, ran
+
+
+def test_with_another_secret_both_ends_say_so_and_the_program_runs_by_itself(hosts: list[Host]) -> None:
+    there, here = hosts
+    secret_of(there), secret_of(here)
+    node = there.start(
+        [sys.executable, "-m", "dispycos", "node", "--cpus", "1", "--daemon", "--name", "theirs"]
+    )
+    wait(lambda: bool(there.run([sys.executable, "-m", "dispycos", "status"]).stdout), 20)
+    ran = here.run(script_in(here))
+    assert ran.stdout.splitlines()[1].startswith(str(here.folder)), ran
+    assert "theirs" in ran.stderr and "another secret" in ran.stderr and "secret show" in ran.stderr
+    assert there.address in ran.stderr
+    node.terminate()
+    _, said = node.communicate(timeout=10)
+    assert f"refused {here.address}: it has another secret" in said and "secret show" in said
