@@ -326,7 +326,7 @@ class Leasing:
                 ),
             )
             self._tell_servers([spot.epoch])
-        elif not message.restarting:
+        elif not message.restarting and not message.expected:
             self.out.tell(
                 site.client, Notice(f"server {spot.name} did not start: {message.death}", "warning")
             )

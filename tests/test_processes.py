@@ -371,6 +371,22 @@ def test_a_killed_server_is_seen_at_once_and_its_neighbour_goes_on(tmp_path: Pat
     with_agent(tmp_path, scenario)
 
 
+def test_servers_that_start_together_do_not_hold_each_others_pipes(tmp_path: Path) -> None:
+    def pipes(pid: int) -> set[str]:
+        folder = Path(f"/proc/{pid}/fd")
+        return {name for entry in folder.iterdir() if (name := os.readlink(entry)).startswith("pipe:")}
+
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        starting = [start(zygote, hold, number=number) for number in range(1, 5)]
+        servers = await asyncio.gather(*starting)
+        await wait_until(lambda: all(agent.text(f"s{number}") for number in range(1, 5)))
+        held = [pipes(server.pid) for server in servers]
+        assert sum(map(len, held)) == len(set().union(*held)), held
+
+    with_agent(tmp_path, scenario)
+
+
 def test_kill_reaches_the_whole_group_of_a_server(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         server = await start(await agent.zygote(), start_child_in_group)

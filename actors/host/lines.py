@@ -6,6 +6,7 @@ descriptors travel beside them, in order.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from collections.abc import Iterator
@@ -189,6 +190,12 @@ class Line(Generic[Heard]):
                 return word
             if not self.reader.read_from(self.end):
                 return None
+
+    def close(self) -> None:
+        """In a fork: this end, and what came for others, whose readers would wait for us to close it."""
+        self.end.close()
+        while self.reader.descriptors:
+            os.close(self.reader.descriptors.popleft())
 
     def take(self) -> list[Heard]:
         """All words that are here now; `is_open` is False once the agent is gone."""

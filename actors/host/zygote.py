@@ -419,7 +419,7 @@ class _Lease:
             os.close(descriptor)
         # A change of user belongs before this line: it clears the death signal.
         end_with(zygote, signal.SIGKILL)
-        self._line.end.close()
+        self._line.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
         renew_stdio()
