@@ -404,7 +404,7 @@ def test_a_killed_node_that_is_started_again_gives_its_tasks_up_at_once_and_work
     node.kill()
     script.wait_line("link is down", 5)
     user.node("again", cpus=1, port=port)
-    assert "again" in script.wait_line("^node|^server|again .*(anew|gone|new)", 8).text
+    assert "again" in script.wait_line("^(node|server) again|again .*(anew|gone|new)", 8).text
     assert script.succeed().splitlines()[-1] == "5"
 
 

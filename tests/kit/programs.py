@@ -124,7 +124,8 @@ class Program:
         with self._changed:
             while True:
                 for line in self.lines[seen:]:
-                    if re.search(pattern, line.text):
+                    is_strangers = FOREIGN in line.text and "secret" not in pattern
+                    if not is_strangers and re.search(pattern, line.text):
                         return line
                 seen = len(self.lines)
                 ended = not any(reader.is_alive() for reader in self._readers)
