@@ -376,7 +376,6 @@ class Seat:
         return await self._use_private(private)
 
     def _private_settings(self) -> dict[str, Any]:
-        names = [word.node for word in self.client._allocations if "*" not in word.node]
         return {
             "nodes": [
                 f"{word.node}:{word.port}" if word.port else word.node
@@ -384,7 +383,6 @@ class Seat:
                 if "*" not in word.node
             ],
             "secret_file": str(self.client._secret_file) if self.client._secret_file else None,
-            "named": bool(names),
             "debug": log.isEnabledFor(logging.DEBUG),
         }
 

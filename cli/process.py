@@ -140,6 +140,7 @@ class Process:
     async def __aenter__(self) -> Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # Not everywhere can a loop take signals (Windows; a loop beside the main thread): then Python's own way holds.
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 loop.add_signal_handler(number, self.stopping.set)
         for note in self.folders.notes:

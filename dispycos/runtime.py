@@ -180,7 +180,7 @@ class Runtime:
     def listen(self, endpoint: str) -> str:
         """Bind; returns the endpoint with its real port. Raises zmq.ZMQError when it is taken."""
         with self.lock:
-            return self.mailbox.listen(endpoint, role=self.role)
+            return self.mailbox.listen(endpoint)
 
     def dial(
         self,

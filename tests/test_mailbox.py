@@ -114,7 +114,7 @@ def play(scene: Callable[..., Awaitable[None]], *keys: Keys | None) -> None:
 @asynccontextmanager
 async def linked(here: Owner, there: Owner, endpoint: str = ANY_PORT) -> AsyncIterator[tuple[int, int]]:
     """`here` dials `there`; gives the link's number at both, after one message."""
-    endpoint = there.mailbox.listen(endpoint, role="node")
+    endpoint = there.mailbox.listen(endpoint)
     link = here.mailbox.dial(endpoint, role="client")
     await here.until(lambda: here.ups)
     here.send(link, b"hello")
@@ -127,7 +127,7 @@ async def linked(here: Owner, there: Owner, endpoint: str = ANY_PORT) -> AsyncIt
 
 def test_a_dialled_link_comes_up_before_anything_is_said() -> None:
     async def scene(here: Owner, there: Owner) -> None:
-        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT, role="node"), role="client")
+        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT), role="client")
         await here.until(lambda: here.ups)
         assert here.ups == [Up(link, True, None)]
         assert there.ups == []  # a ROUTER hears of a peer with its first message
@@ -152,7 +152,7 @@ def test_messages_go_both_ways_frame_by_frame() -> None:
 @pytest.mark.parametrize("role", ["client", "node", "scheduler", "viewer"])
 def test_a_peers_role_comes_from_its_key(role: str) -> None:
     async def scene(here: Owner, there: Owner) -> None:
-        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT, role="scheduler"), role=role)
+        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT), role=role)
         here.send(link, b"hello")
         await there.until(lambda: there.messages)
         assert [(up.dialled, up.role) for up in there.ups] == [(False, role)]
@@ -211,7 +211,7 @@ def test_where_nobody_listens_the_attempt_ends_with_a_reason() -> None:
 
 def test_a_member_of_another_cluster_is_refused_and_both_hear_why() -> None:
     async def scene(here: Owner, there: Owner) -> None:
-        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT, role="node"), role="client")
+        link = here.mailbox.dial(there.mailbox.listen(ANY_PORT), role="client")
         here.send(link, b"let me in")
         await here.until(lambda: here.downs)
         assert [(down.link, down.refused) for down in here.downs] == [(link, True)]
@@ -223,7 +223,7 @@ def test_a_member_of_another_cluster_is_refused_and_both_hear_why() -> None:
 
 def test_a_knock_with_the_announced_key_is_heard_on_both_sides() -> None:
     async def scene(here: Owner, there: Owner) -> None:
-        endpoint = there.mailbox.listen(ANY_PORT, role="node")
+        endpoint = there.mailbox.listen(ANY_PORT)
         here.mailbox.dial(endpoint, role="client", foreign_key=OURS.listener.public)
         await here.until(lambda: here.downs)
         assert here.downs[0].refused
@@ -235,13 +235,13 @@ def test_a_knock_with_the_announced_key_is_heard_on_both_sides() -> None:
 
 def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open() -> None:
     async def scene(here: Owner, there: Owner) -> None:
-        endpoint = there.mailbox.listen(ANY_PORT, role="node")
+        endpoint = there.mailbox.listen(ANY_PORT)
         before = len(here.mailbox.descriptors())
         with pytest.raises(zmq.ZMQError) as info:
-            here.mailbox.listen(endpoint, role="node")
+            here.mailbox.listen(endpoint)
         assert info.value.errno == zmq.EADDRINUSE
         assert len(here.mailbox.descriptors()) <= before + 1  # the ZAP handler stays
-        assert here.mailbox.listen(ANY_PORT, role="node") != endpoint
+        assert here.mailbox.listen(ANY_PORT) != endpoint
 
     play(scene, OURS, OURS)
 
@@ -289,7 +289,7 @@ def test_closing_a_link_twice_or_an_unknown_one_is_nothing() -> None:
 
 def test_links_are_numbered_once() -> None:
     async def scene(here: Owner, there: Owner) -> None:
-        endpoint = there.mailbox.listen(ANY_PORT, role="node")
+        endpoint = there.mailbox.listen(ANY_PORT)
         numbers = []
         for _ in range(5):
             numbers.append(here.mailbox.dial(endpoint, role="client"))
@@ -343,7 +343,7 @@ def test_more_messages_than_one_turn_reads_all_come_in_order() -> None:
 def test_one_peer_that_floods_does_not_hold_up_the_others() -> None:
     async def scene(here: Owner, there: Owner) -> None:
         async with linked(here, there) as (loud, _):
-            other = there.mailbox.listen(ANY_PORT, role="node")
+            other = there.mailbox.listen(ANY_PORT)
             quiet = here.mailbox.dial(other, role="client")
             here.send(quiet, b"hello")
             await there.until(lambda: len(there.messages) == 2)

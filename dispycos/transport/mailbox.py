@@ -119,7 +119,7 @@ class Mailbox:
 
     # --- opening and closing ---
 
-    def listen(self, endpoint: str, *, role: str) -> str:
+    def listen(self, endpoint: str) -> str:
         """Bind a ROUTER; returns the endpoint with the port that was really taken. Raises zmq.ZMQError."""
         if self._zap is None:
             self._zap = Zap(self.context, self._keys, self._owner.on_stranger)
