@@ -29,7 +29,7 @@ from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 from dispycos.transport.addresses import Resolver, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Registry
+from dispycos.transport.discovery import Entry, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.security import Keys, Secret
 
@@ -346,9 +346,8 @@ class Seat:
     async def take(self, location: str | Location | None) -> None:
         """Find a scheduler, enlist, wait for the servers."""
         epoch = await self._reach_scheduler(location)
-        info = ClientInfo(
-            self.client._name, platform.node(), os.getpid(), (sys.version_info[0], sys.version_info[1])
-        )
+        python = (sys.version_info[0], sys.version_info[1])
+        info = ClientInfo(self.client._name, platform.node(), os.getpid(), python, self.host.home.ipc)
         with self.runtime.lock:
             word = messages.Enlist(
                 info,
@@ -370,7 +369,7 @@ class Seat:
         if private is None:
             entry = self._registered()
             if entry is not None:
-                return await self._dial(_endpoints(entry), f"the scheduler {entry.name}")
+                return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
             private = PrivateProcess(self._private_settings())
         self._private = private
         return await self._use_private(private)
@@ -721,13 +720,6 @@ def print_output(output: messages.Output) -> None:
     lines = output.text.splitlines() or [""]
     stream.write("".join(f"[{output.server}] {line}\n" for line in lines))
     stream.flush()
-
-
-def _endpoints(entry: Entry) -> list[str]:
-    """A process of this user on this host: its ipc socket, else its ports."""
-    if entry.ipc:
-        return [f"ipc://{entry.ipc}"]
-    return [tcp_endpoint(address, entry.port) for address in entry.addresses]
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

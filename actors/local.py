@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from dispycos.runtime import Runtime
+from dispycos.transport.folders import find_folders, make_private
 from dispycos.transport.security import Keys, Secret
 
 from .host.cells import Cell, TaskHost
@@ -40,6 +41,7 @@ class Home:
         self.host = TaskHost(self.runtime, parcels, self.interrupts)
         self.host.home = self
         self._users: list[Stay | None] = []
+        self._ipc = ""
         runtime = self.runtime
         self._relief = Relief(
             turn=runtime.turn_elsewhere,
@@ -51,6 +53,13 @@ class Home:
         self._relief.start()
         if threading.current_thread() is threading.main_thread():
             self.interrupts.install()
+
+    @property
+    def ipc(self) -> str:
+        """The socket by which servers of this host reach us directly; made when first wanted."""
+        if not self._ipc:
+            self._ipc = self.runtime.listen_ipc(make_private(find_folders().sockets))
+        return self._ipc
 
     def enter(self, stay: Stay | None) -> None:
         """A client's stay, or the program itself, uses this host."""

@@ -22,7 +22,7 @@ from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, started_at
+from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of, started_at
 from dispycos.transport.folders import Folders, find_folders, make_private
 from dispycos.transport.security import (
     SECRET_REMEDY,
@@ -167,9 +167,7 @@ class Process:
 
     def listen_ipc(self) -> str:
         """A socket for processes of this host and user; returns its path."""
-        folder = make_private(self.folders.sockets)
-        self.ipc = str(folder / f"{self.role[0]}{os.getpid()}-{self.runtime.epoch & 0xFFFFFFFF:08x}.sock")
-        self.runtime.listen(f"ipc://{self.ipc}")
+        self.ipc = self.runtime.listen_ipc(make_private(self.folders.sockets))
         return self.ipc
 
     def listen_tcp(self, port: int) -> int:
@@ -278,8 +276,7 @@ class Process:
         if place in self._known or self.runtime.is_linked(presence.epoch):
             return
         self._known.add(place)
-        endpoints = [tcp_endpoint(address, presence.port) for address in presence.addresses]
-        self.diallers.append(self.runtime.dial(endpoints, expected=presence.epoch))
+        self.diallers.append(self.runtime.dial(endpoints_of(presence), expected=presence.epoch))
         self.diallers[-1].on_gone = lambda: self._known.discard(place)
         self.diallers[-1].on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
 

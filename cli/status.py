@@ -18,7 +18,7 @@ from dispycos.protocol.messages import NodeReport, SchedulerReport
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import Resolver, find_addresses, tcp_endpoint
 from dispycos.transport.dialler import Refused as LinkRefused
-from dispycos.transport.discovery import Multicast, Registry
+from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 
 from .process import load_keys, set_up_logging
@@ -76,12 +76,7 @@ class View:
     async def look(self) -> None:
         """The registry, what was named, and mDNS; every process found is asked once."""
         for entry in Registry(find_folders().registry).read():
-            endpoints = (
-                [f"ipc://{entry.ipc}"]
-                if entry.ipc
-                else [tcp_endpoint(a, entry.port) for a in entry.addresses]
-            )
-            self._found(entry.epoch, entry.tag, endpoints)
+            self._found(entry.presence)
         for place in self._settings.peer:
             addresses = await Resolver().resolve(place.host)
             self._visit([tcp_endpoint(address, place.port or NODE_PORT) for address in addresses])
@@ -89,25 +84,21 @@ class View:
         multicast = Multicast(own.own if own.is_restricted else ())
         await multicast.open()
         try:
-            await multicast.browse(
-                lambda found: self._found(
-                    found.epoch, found.tag, [tcp_endpoint(a, found.port) for a in found.addresses]
-                )
-            )
+            await multicast.browse(self._found)
             await asyncio.sleep(LOOK_S)
             if self._visits:
                 await asyncio.wait(self._visits, timeout=self._settings.timeout)
         finally:
             await multicast.close()
 
-    def _found(self, epoch: int, tag: str, endpoints: list[str]) -> None:
-        if epoch in self._seen:
+    def _found(self, found: Presence) -> None:
+        if found.epoch in self._seen:
             return
-        self._seen.add(epoch)
-        if tag != self._tag:
+        self._seen.add(found.epoch)
+        if found.tag != self._tag:
             self.foreign += 1
         else:
-            self._visit(endpoints)
+            self._visit(endpoints_of(found))
 
     def _visit(self, endpoints: list[str]) -> None:
         visit = asyncio.ensure_future(self._ask(endpoints))

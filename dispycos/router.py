@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .links import (
     BULK_ROOM,
+    CLIENT_ROLE,
     LINK_BYTES,
     NODE_ROLE,
     RELAYS,
@@ -233,6 +234,8 @@ class Router:
             return f"it calls itself {hello.role!r}, but is known as {link.proven!r}"
         if hello.epoch in (NEIGHBOUR, self.epoch) or (older is not None and older.role != hello.role):
             return "it calls itself what another runtime is"
+        if self.role == CLIENT_ROLE and not link.dialled and hello.role != SERVER_ROLE:
+            return f"only servers connect to a client, and it is a {hello.role}"
         if hello.routes and hello.role not in RELAYS:
             return f"a {hello.role} announced routes"
         return ""
@@ -414,6 +417,9 @@ class Router:
 
     def bury(self, epoch: int, now: float) -> list[Envelope]:
         """As forget, for a process that will never speak again: what is sent to it later is handed back at once."""
+        link = self._topology.direct(epoch)
+        if link is not None:  # a listener gets no word when a peer is killed
+            self._close(link, "its process is dead", now)
         self._buried[epoch] = None
         while len(self._buried) > BURIED_MAX:
             del self._buried[next(iter(self._buried))]

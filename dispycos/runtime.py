@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from . import version
-from .links import CloseLink, LinkLost, LinkReady, LinkRefused
+from .links import SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
@@ -182,6 +184,12 @@ class Runtime:
         with self.lock:
             return self.mailbox.listen(endpoint)
 
+    def listen_ipc(self, folder: Path) -> str:
+        """A socket for processes of this host and user, in a folder of theirs alone; returns its path."""
+        path = folder / f"{self.role[0]}{os.getpid()}-{self.epoch & 0xFFFFFFFF:08x}.sock"
+        self.listen(f"ipc://{path}")
+        return str(path)
+
     def dial(
         self,
         endpoints: Sequence[str],
@@ -331,10 +339,14 @@ class Runtime:
             if dialler is not None:
                 self.defer(partial(dialler.link_down, event.link, event.reason, refused=False))
         elif isinstance(event, LinkLost):
-            is_node = self._neighbours.pop(event.epoch, "") == "node"
-            self.defer(partial(self.forget_later, event.epoch, FORGET_NODE_S if is_node else FORGET_S))
+            self._forget_lost(event.epoch, self._neighbours.pop(event.epoch, ""))
         for role in self._roles:
             role.on_event(event, now)
+
+    def _forget_lost(self, epoch: int, role: str) -> None:
+        """Without its link a session lasts a while. With a server it lasts: other routes are left, and its end is told."""
+        if SERVER_ROLE not in (self.role, role):
+            self.defer(partial(self.forget_later, epoch, FORGET_NODE_S if role == "node" else FORGET_S))
 
     def _refuse(self, link: int, reason: str) -> None:
         self.mailbox.close_link(link)

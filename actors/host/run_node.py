@@ -141,7 +141,7 @@ class NodeBody:
 
     async def _start_server(self, order: StartServer) -> None:
         info = self.machine.info
-        client = self.machine.tenancy.client.name if self.machine.tenancy is not None else "the client"
+        client = self.machine.tenancy.client if self.machine.tenancy is not None else None
         start = Start(
             self._ipc,
             order.number,
@@ -149,8 +149,9 @@ class NodeBody:
             info.addr,
             order.port,
             order.client,
-            client,
+            client.name if client is not None else "the client",
             info.name,
+            client.ipc if client is not None else "",
             self._debug,
             self._max_file_size,
         )

@@ -50,6 +50,7 @@ class ClientInfo(NamedTuple):
     host: str
     pid: int
     python: tuple[int, int]
+    ipc: str = ""  # its socket: servers that find it, being on the same host, talk to it directly
 
 
 class Availability(NamedTuple):

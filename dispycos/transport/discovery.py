@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import psutil
 
-from .addresses import find_addresses, is_numeric, rank
+from .addresses import find_addresses, is_numeric, rank, tcp_endpoint
 from .folders import make_private
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ class Presence:
     epoch: int
     protocol: int = 1
     key: str = ""  # the listener's public key: a foreign cluster knocks with it (see security.secure_knock)
+    ipc: str = ""  # its socket, if it is a process of this user on this host; known from the registry only
+
+
+def endpoints_of(found: Presence) -> list[str]:
+    """Where to dial it: a process of this user on this host by its socket, any other by its addresses."""
+    if found.ipc:
+        return [f"ipc://{found.ipc}"]
+    return [tcp_endpoint(address, found.port) for address in found.addresses]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,15 @@ class Entry:
     @property
     def presence(self) -> Presence:
         return Presence(
-            self.role, self.name, self.addresses, self.port, self.tag, self.epoch, self.protocol, self.key
+            self.role,
+            self.name,
+            self.addresses,
+            self.port,
+            self.tag,
+            self.epoch,
+            self.protocol,
+            self.key,
+            self.ipc or "",
         )
 
 
