@@ -144,18 +144,9 @@ class Node:
         tenancy = self.tenancy
         if tenancy is None:
             return None
-        due = [tenancy.pulse_at, *tenancy.silent.values()]
-        if tenancy.feeding.deadline is not None:
-            due.append(tenancy.feeding.deadline)
-        if tenancy.terminating:
-            due.append(tenancy.terminating[0][0])
-        if tenancy.condemned:
-            due.append(tenancy.condemned[0][0])
-        if tenancy.retries:
-            due.append(tenancy.retries[0][0])
-        if tenancy.closing is not None:
-            due.append(tenancy.closing.kill_at)
-        return min(due)
+        due = tenancy.deadline()
+        stall = tenancy.feeding.deadline
+        return stall if stall is not None and stall < due else due
 
     def drain(self) -> list[object]:
         tenancy, out = self.tenancy, self._out

@@ -170,7 +170,10 @@ class Server:
             self._announce(running)
 
     def end(self, task: TaskId, outcome: OutcomeKind, payload: Payload, text: str, now: float) -> None:
-        """The task has its outcome: a copy to the node first, then to the client, after all that the task sent there."""
+        """The task has its outcome: to the client, after all that the task sent there, and a copy to the node.
+
+        The client's first, since somebody waits for it; if a death leaves out one of the two, the other is enough.
+        """
         running = self.running.pop(task)
         run = running.run
         if outcome == OutcomeKind.TERMINATED and self._reason:
@@ -180,10 +183,10 @@ class Server:
         seconds = now - running.began
         size = sum(size_of(buffer) for buffer in buffers_of(payload))
         copy = payload if size <= COPY_MAX and not isinstance(payload, list) else None
-        done = messages.Done(task, outcome, seconds, self.address.epoch, running.actor, size)
-        self._effects.append(Send(Envelope(self.node, self.address, done, 0, copy)))
         word = messages.Outcome(task, outcome, running.actor, self.spot, seconds, True, text, self.node.epoch)
         self._effects.append(Send(Envelope(Address(run.task.owner, CLIENT), self.address, word, 0, payload)))
+        done = messages.Done(task, outcome, seconds, self.address.epoch, running.actor, size)
+        self._effects.append(Send(Envelope(self.node, self.address, done, 0, copy)))
         if self._cpu or self._io:
             self._effects.append(Work())
         self._stop_if_idle()
@@ -210,17 +213,16 @@ class Server:
     def _announce(self, running: Running) -> None:
         running.announced = True
         task = running.run.task
+        self._send(Address(task.owner, CLIENT), messages.Started(task, running.actor, self.spot))
         self._send(self.node, messages.Began(task, self.address.epoch))
-        started = messages.Started(task, running.actor, self.spot)
-        self._send(Address(task.owner, CLIENT), started)
 
     def _cancel(self, run: messages.Run) -> None:
         self._speak(run, OutcomeKind.CANCELLED, "")
 
     def _speak(self, run: messages.Run, outcome: OutcomeKind, text: str) -> None:
-        self._send(self.node, messages.Done(run.task, outcome, 0.0, self.address.epoch))
         word = messages.Outcome(run.task, outcome, 0, self.spot, 0.0, False, text, self.node.epoch)
         self._send(Address(run.task.owner, CLIENT), word)
+        self._send(self.node, messages.Done(run.task, outcome, 0.0, self.address.epoch))
 
     def _stop_if_idle(self) -> None:
         if self.closing and not self.running and not self._taken:

@@ -133,6 +133,21 @@ class Tenancy:
     condemned: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     closing: Closing | None = None
 
+    def deadline(self) -> float:
+        """When something of the lease itself is due; asked for in every turn, and mostly it is the pulse."""
+        due = self.pulse_at
+        if self.terminating:
+            due = min(due, self.terminating[0][0])
+        if self.condemned:
+            due = min(due, self.condemned[0][0])
+        if self.retries:
+            due = min(due, self.retries[0][0])
+        if self.silent:
+            due = min(due, *self.silent.values())
+        if self.closing is not None:
+            due = min(due, self.closing.kill_at)
+        return due
+
     def place_of(self, server: Server) -> Place:
         return self.places[server.number - 1]
 

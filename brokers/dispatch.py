@@ -299,9 +299,11 @@ class Dispatch:
 
     def place(self, now: float) -> None:
         """The placement pass: give out what can be given out."""
+        registry = self.registry
         for site in self.touched:
             self._shelve(site)
-        self._place_on_free_slots()
+        if registry.slow or registry.fast:
+            self._place_on_free_slots()
         for site in self.touched:
             if site.pinned or site.starved:
                 site.starved = False
@@ -309,8 +311,10 @@ class Dispatch:
                     self._place_pinned(site, inf)
                 self._shelve(site)
         self.touched.clear()
-        self._place_ahead()
-        self._place_io()
+        if registry.fast:
+            self._place_ahead()
+        if registry.io:
+            self._place_io()
         self._watch_balance(now)
 
     def _place_on_free_slots(self) -> None:
@@ -398,7 +402,10 @@ class Dispatch:
     def _watch_balance(self, now: float) -> None:
         """Are servers idle while short tasks wait behind others? Then see whether that lasts."""
         alarms = self.registry.alarms
-        uneven = self.cpu.first_below(STEPS) is not None and self.cpu.has_between(STEPS, BARRED)
+        cpu = self.cpu
+        uneven = (
+            len(cpu.level_of) > 1 and cpu.first_below(STEPS) is not None and cpu.has_between(STEPS, BARRED)
+        )
         if uneven != ((Alarm.REBALANCE, 0) in alarms.times):
             if uneven:
                 alarms.set(Alarm.REBALANCE, 0, now + RECALL_AFTER_S)

@@ -353,11 +353,13 @@ class Router:
                 if record is None:
                     self._answer(link, reset_block(packet, self.epoch))
                 return
-        self._reach(peer, now)
+        if not peer.is_reachable:  # a word from the peer: there is a way
+            self._choose(peer, self._topology.route(block.from_epoch), now)
         if record is None:
             peer.session.receive(packet, now)
-            self._fresh[block.from_epoch] = peer
-        elif isinstance(record, Hello):
+            self._fresh[block.from_epoch] = peer  # take_deliveries does the rest
+            return
+        if isinstance(record, Hello):
             peer.session.on_hello(record, now)
         elif isinstance(record, Reset):
             peer.session.on_reset(record, now)
@@ -519,11 +521,6 @@ class Router:
             self._collect(peer, now)
         self._dirty[epoch] = peer
 
-    def _reach(self, peer: _Peer, now: float) -> None:
-        """A word from the peer: there is a way."""
-        if not peer.is_reachable:
-            self._choose(peer, self._topology.route(peer.session.peer), now)
-
     def _on_unreachable(self, link: Link, record: Unreachable, now: float) -> None:
         peer = self._peers.get(record.epoch)
         if peer is not None and peer.link is link and peer.is_reachable:
@@ -539,9 +536,10 @@ class Router:
 
     def _pump(self, peer: _Peer, now: float) -> None:
         session = peer.session
-        if peer.link is not self._topology.route(session.peer):
+        link = self._topology.route(session.peer)
+        if peer.link is not link:
             self._reroute(peer, now)
-        link = peer.link
+            link = peer.link
         if link is None or peer.moving_to is not None or not peer.is_reachable:
             return
         load = link.load()
@@ -611,11 +609,14 @@ class Router:
 
     def take_deliveries(self) -> list[Envelope]:
         """The messages for actors of this runtime; taking them is what gives their senders new credit."""
-        for epoch, peer in self._fresh.items():
-            peer.session.consume(self._now)
-            self._dirty[epoch] = peer
-            self._collect(peer, self._now)
-        self._fresh.clear()
+        if self._fresh:
+            for epoch, peer in self._fresh.items():
+                session = peer.session
+                session.consume(self._now)
+                self._collect(peer, self._now)
+                if session.wants_pump():
+                    self._dirty[epoch] = peer
+            self._fresh.clear()
         taken = self._deliveries[:]
         self._deliveries.clear()
         return taken
@@ -625,19 +626,21 @@ class Router:
         """True while there is a reason to call `take_outgoing`."""
         return bool(self._topology.busy or self._farewells)
 
-    def take_outgoing(self) -> list[tuple[int, list[Buffer]]]:
-        """ZeroMQ messages to send: link, frames. What is closed after them becomes an event only now."""
-        outgoing: list[tuple[int, list[Buffer]]] = []
+    def take_outgoing(self) -> list[tuple[int, list[Buffer], int]]:
+        """ZeroMQ messages to send: link, frames, bytes. What is closed after them becomes an event only now."""
+        outgoing: list[tuple[int, list[Buffer], int]] = []
         for link in self._topology.busy:
             for packets in group(link.outbox):
                 frames = encode_message(packets)
-                link.outstanding += sum(map(size_of, frames))
-                outgoing.append((link.number, frames))
+                size = len(frames[0]) if len(frames) == 1 else sum(map(size_of, frames))
+                link.outstanding += size
+                outgoing.append((link.number, frames, size))
             link.outbox.clear()
             link.queued = 0
         self._topology.busy.clear()
-        self._events += self._farewells
-        self._farewells.clear()
+        if self._farewells:
+            self._events += self._farewells
+            self._farewells.clear()
         return outgoing
 
     def take_events(self) -> list[Event]:

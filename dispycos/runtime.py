@@ -26,7 +26,7 @@ from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
-from .protocol.envelope import Envelope, size_of
+from .protocol.envelope import Envelope
 from .router import Event, Router
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox
@@ -143,11 +143,13 @@ class Runtime:
         if self.turn_due:
             return
         self.turn_due = True
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing can be sent any more
+        try:
             if threading.get_ident() == self._thread:
                 self.loop.call_soon(self._turn_if_due)
             else:
                 self.loop.call_soon_threadsafe(self._turn_if_due)
+        except RuntimeError:
+            log.debug("the loop is closed: nothing can be sent any more")
 
     def push(self) -> None:
         """Send now what is queued, without waiting for the end of the turn, and without reading."""
@@ -360,9 +362,9 @@ class Runtime:
         """Give libzmq what is cut; credit bounds it, since libzmq tells nobody what has left."""
         router = self.router
         for _ in range(ROUNDS_MAX):
-            for link, frames in router.take_outgoing():
+            for link, frames, size in router.take_outgoing():
                 if self.mailbox.send(link, frames):
-                    router.link_drained(link, sum(map(size_of, frames)))
+                    router.link_drained(link, size)
                 else:
                     router.link_down(link, self._now)
                     self.mailbox.close_link(link)

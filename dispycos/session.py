@@ -242,17 +242,23 @@ class Session:
     def is_in_flight(self) -> bool:
         return bool(self._out.flight or self._bulk.flight)
 
+    def wants_pump(self) -> bool:
+        """True if something may leave now that could not before a block came: an ack, or what waited for credit."""
+        return self._ack_now or self.has_backlog()
+
     def is_busy(self) -> bool:
         return self._asked or self.is_in_flight() or self.has_backlog()
 
     def pump(self, now: float, bulk_room: int) -> None:
         """Sends what credit allows, messages first; then the ack, if nothing carried it."""
         if self.sid:
-            self._pump_messages(now)
+            if self._out.waiting:
+                self._pump_messages(now)
             if self._count and self._out.has_credit(self._count, len(self._body) + self._frames_size):
                 self._cut()
                 self._pump_messages(now)
-            self._pump_bulk(now, bulk_room)
+            if self._bulk.waiting or self._shipments.has_cargo():
+                self._pump_bulk(now, bulk_room)
         if self._ack_now:
             self._acknowledge()
         self._arm(now)
@@ -260,7 +266,8 @@ class Session:
     def _pump_messages(self, now: float) -> None:
         while parcel := self._out.take(now):
             self._emit(parcel, MESSAGES)
-            self._shipments.release(parcel.transfers)
+            if parcel.transfers:
+                self._shipments.release(parcel.transfers)
 
     def _pump_bulk(self, now: float, room: int) -> None:
         while room > 0:
@@ -321,27 +328,33 @@ class Session:
         if block.sid != self.sid or not self.sid:
             self._on_stranger(block.sid, now)
             return
-        self._confirm(
-            Limits(block.ack, block.limit_messages, block.limit_bytes, block.bulk_ack, block.bulk_limit), now
-        )
+        self._confirm(block, now)
         if not block.seq:
             return
-        if block.stream not in (MESSAGES, BULK):
+        if block.stream == MESSAGES:
+            incoming, advance = self._in, self._advance
+        elif block.stream == BULK:
+            incoming, advance = self._bulk_in, self._advance_bulk
+        else:
             raise ProtocolError(f"a block of stream {block.stream}")
-        incoming = self._in if block.stream == MESSAGES else self._bulk_in
         is_new = incoming.put(packet)
         self._unacked_blocks += 1
         if not is_new or self._unacked_blocks >= ACK_BLOCKS:
             self._ack_now = True
         self._ack_soon(now)
         if is_new:
-            self._advance()
+            advance()
 
     def _advance(self) -> None:
         """Everything that is in order now goes where it belongs."""
-        while packet := self._in.peek():
+        incoming = self._in
+        while packet := incoming.peek():
             self._deliver(packet)
-            self._in.pop()
+            incoming.pop()
+        if self._bulk_in.has_early:
+            self._advance_bulk()
+
+    def _advance_bulk(self) -> None:
         while packet := self._bulk_in.peek():
             chunks = decode_chunks(packet.block.body, packet.block.count)
             if any(not self._arrivals.knows(chunk.transfer) for chunk in chunks):
@@ -390,9 +403,8 @@ class Session:
 
     def consume(self, now: float) -> None:
         """The layer above has taken what was delivered: its place is free again, and the peer shall know."""
-        self._in.consume(self._arrivals.held_messages, self._arrivals.held_bytes)
-        self._bulk_in.consume(0, 0)
-        if self._in.has_news() or self._bulk_in.has_news():
+        has_news = self._in.consume(self._arrivals.held_messages, self._arrivals.held_bytes)
+        if self._bulk_in.consume(0, 0) or has_news:
             self._ack_soon(now)
             if self._in.is_half_used() or self._bulk_in.is_half_used():
                 self._ack_now = True
@@ -500,7 +512,8 @@ class Session:
 
     # Acks, timers
 
-    def _confirm(self, limits: Limits, now: float) -> None:
+    def _confirm(self, limits: Limits | Block, now: float) -> None:
+        """What the peer has, and may be sent; a block says it in the same words as a HELLO."""
         out, bulk = self._out, self._bulk
         out.grant(limits.limit_messages, limits.limit_bytes)
         bulk.grant(UNLIMITED, limits.bulk_limit)
@@ -513,7 +526,8 @@ class Session:
             sample = now - last.sent_at
             self._srtt = sample if self._srtt is None else self._srtt + (sample - self._srtt) / 8
             self._rto = min(RTO_MAX, max(RTO_MIN, 4 * self._srtt))
-        self._retire(messages, chunks)
+        if chunks or self._retained or self._shipments.open_pairs:
+            self._retire(messages, chunks)
         self._backoff = 1.0
         self._alarm = None
         self._arm(now)
@@ -534,7 +548,7 @@ class Session:
 
     def _arm(self, now: float) -> None:
         """The safety net hangs while an answer, an ack or credit is awaited."""
-        if self._asked or self.is_in_flight() or self.has_backlog():
+        if self._out.flight or self._asked or self._bulk.flight or self.has_backlog():
             if self._alarm is None:
                 self._alarm = now + self._timeout()
         else:

@@ -89,19 +89,17 @@ class Outgoing:
         assert all(parcel.seq <= self.sent for parcel in self.flight), "in flight, but never sent"
 
     def grant(self, limit_messages: int, limit_bytes: int) -> None:
-        self._limit_messages = max(self._limit_messages, limit_messages)
-        self._limit_bytes = max(self._limit_bytes, limit_bytes)
+        if limit_messages > self._limit_messages:
+            self._limit_messages = limit_messages
+        if limit_bytes > self._limit_bytes:
+            self._limit_bytes = limit_bytes
 
     def acknowledge(self, ack: int) -> list[Parcel]:
         """The parcels that this ack confirms for the first time."""
-        flight = self.flight
-        if not flight or ack < flight[0].seq:
-            if ack > self.sent:
-                raise ProtocolError(f"block {ack} confirmed, but only {self.sent} were sent")
-            return []
         if ack > self.sent:
             raise ProtocolError(f"block {ack} confirmed, but only {self.sent} were sent")
-        confirmed = []
+        flight = self.flight
+        confirmed: list[Parcel] = []
         while flight and flight[0].seq <= ack:
             confirmed.append(flight.popleft())
         return confirmed
@@ -114,22 +112,14 @@ class Incoming:
         self.ack = 0
         self.messages = 0
         self.bytes = 0
+        self.limit_messages = window_messages  # what the peer may send altogether, as of now
+        self.limit_bytes = WINDOW_BYTES
         self._window_messages = window_messages
-        self._consumed_messages = 0
-        self._consumed_bytes = 0
         self._told_messages = window_messages
         self._told_bytes = WINDOW_BYTES
         self._early: dict[int, Packet] = {}
         self._early_messages = 0
         self._early_bytes = 0
-
-    @property
-    def limit_messages(self) -> int:
-        return self._consumed_messages + self._window_messages
-
-    @property
-    def limit_bytes(self) -> int:
-        return self._consumed_bytes + WINDOW_BYTES
 
     def put(self, packet: Packet) -> bool:
         """Keeps a block until its turn; False for one that came before."""
@@ -145,6 +135,10 @@ class Incoming:
         self._early_bytes += packet.size
         return True
 
+    @property
+    def has_early(self) -> bool:
+        return bool(self._early)
+
     def peek(self) -> Packet | None:
         return self._early.get(self.ack + 1)
 
@@ -157,19 +151,20 @@ class Incoming:
         self.messages += packet.block.count
         self.bytes += packet.size
 
-    def consume(self, held_messages: int, held_bytes: int) -> None:
-        """Gives credit back for all but what is held; what was granted is never taken away."""
-        self._consumed_messages = max(self._consumed_messages, self.messages - held_messages)
-        self._consumed_bytes = max(self._consumed_bytes, self.bytes - held_bytes)
+    def consume(self, held_messages: int, held_bytes: int) -> bool:
+        """Gives credit back for all but what is held; what was granted is never taken away. True if the peer was told less."""
+        limit_messages = self.messages - held_messages + self._window_messages
+        limit_bytes = self.bytes - held_bytes + WINDOW_BYTES
+        if limit_messages > self.limit_messages:
+            self.limit_messages = limit_messages
+        if limit_bytes > self.limit_bytes:
+            self.limit_bytes = limit_bytes
+        return self.limit_messages > self._told_messages or self.limit_bytes > self._told_bytes
 
     def note_told(self) -> None:
         """The peer is being told the limits as they are now."""
         self._told_messages = self.limit_messages
         self._told_bytes = self.limit_bytes
-
-    def has_news(self) -> bool:
-        """True if there is more credit than the peer was told."""
-        return self.limit_messages > self._told_messages or self.limit_bytes > self._told_bytes
 
     def is_half_used(self) -> bool:
         """True if the peer has used half of what it was told."""

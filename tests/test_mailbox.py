@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import zmq
 
-from dispycos.transport.mailbox import CLOSED_MAX, DRAIN_MAX, Buffer, Mailbox, _Listener, events_of
+from dispycos.transport.mailbox import CLOSED_MAX, DRAIN_MAX, Buffer, Mailbox, _Listener, is_readable
 from dispycos.transport.security import Keys, Secret
 
 pytestmark = pytest.mark.timeout(30)
@@ -366,9 +366,7 @@ def test_one_peer_that_floods_does_not_hold_up_the_others() -> None:
 def _until_readable(owner: Owner, sockets: int) -> None:
     """Both listeners have something; the loop is not looking meanwhile."""
     deadline = 200
-    while (
-        deadline and sum(bool(events_of(x.socket) & zmq.POLLIN) for x in owner.mailbox._listeners) < sockets
-    ):
+    while deadline and sum(is_readable(x.socket) for x in owner.mailbox._listeners) < sockets:
         deadline -= 1
         zmq.select([], [], [], 0.01)
     assert deadline
@@ -414,7 +412,7 @@ def test_looking_at_all_finds_what_another_thread_left() -> None:
 def _until_has_message(owner: Owner, link: int) -> None:
     socket_ = owner.mailbox._dialled[link].socket
     for _ in range(500):
-        if events_of(socket_) & zmq.POLLIN:
+        if is_readable(socket_):
             return
         zmq.select([], [], [], 0.01)
     raise AssertionError("nothing came")

@@ -77,7 +77,7 @@ class Net:
             for name, router in self.routers.items():
                 self.got[name] += router.take_deliveries()
                 router.flush(self.now)
-                for link, frames in router.take_outgoing():
+                for link, frames, _ in router.take_outgoing():
                     busy = True
                     router.link_drained(link, sum(map(len, frames)))
                     self._carry(name, link, [bytes(frame) for frame in frames])
@@ -309,7 +309,7 @@ def test_a_block_does_not_travel_in_circles() -> None:
     stranger(scheduler, 30, "node")
     lost = control_packet(30, 77, b"x")
     scheduler.receive(99, encode_message([lost]), 0.0)
-    ((_, frames),) = scheduler.take_outgoing()
+    ((_, frames, _),) = scheduler.take_outgoing()
     (notice,) = decode_message(frames)
     assert decode_control(notice.block.body) == Unreachable(77)
     assert notice.block.to_epoch == 30
@@ -323,11 +323,11 @@ def test_a_full_link_refuses_what_is_passed_on_and_says_when_it_has_room(tree: N
     for n in range(500):
         tree.send("client", "server", n + 2, b"x" * 100_000)
         client.flush(0.0)
-        for link, frames in client.take_outgoing():
+        for link, frames, _ in client.take_outgoing():
             client.link_drained(link, sum(map(len, frames)))
             scheduler.receive(1, [bytes(frame) for frame in frames], 0.0)
             sent += 1
-        for link, frames in scheduler.take_outgoing():
+        for link, frames, _ in scheduler.take_outgoing():
             if link == 1:
                 client.receive(1, [bytes(frame) for frame in frames], 0.0)
             else:
@@ -336,7 +336,7 @@ def test_a_full_link_refuses_what_is_passed_on_and_says_when_it_has_room(tree: N
             router = tree.routers[name]
             tree.got[name] += router.take_deliveries()
             router.flush(0.0)
-            for link, frames in router.take_outgoing():
+            for link, frames, _ in router.take_outgoing():
                 router.link_drained(link, sum(map(len, frames)))
                 tree._carry(name, link, [bytes(frame) for frame in frames])
     assert client.unreachable(20)
@@ -361,7 +361,7 @@ def test_a_neighbour_that_breaks_the_rules_loses_its_link_and_its_session(tree: 
     client, scheduler = tree.routers["client"], tree.routers["scheduler"]
     tree.send("client", "scheduler", 2)
     client.flush(0.0)
-    ((_, frames),) = client.take_outgoing()
+    ((_, frames, _),) = client.take_outgoing()
     (packet,) = decode_message([bytes(frame) for frame in frames])
     packet.block.count = 9
     scheduler.receive(1, encode_message([packet]), 0.0)
@@ -376,7 +376,7 @@ def test_a_far_peer_that_breaks_the_rules_costs_nobody_else_a_link(tree: Net) ->
     server, client = tree.routers["server"], tree.routers["client"]
     tree.send("server", "client", 2)
     server.flush(0.0)
-    ((_, frames),) = server.take_outgoing()
+    ((_, frames, _),) = server.take_outgoing()
     (packet,) = decode_message([bytes(frame) for frame in frames])
     packet.block.count = 9
     tree._carry("server", 4, [bytes(frame) for frame in encode_message([packet])])
@@ -421,7 +421,7 @@ def test_mutated_messages_close_their_link_and_raise_nothing(data: st.DataObject
     net.send("alice", "bob", 2, b"y")
     net.routers["alice"].flush(0.0)
     with contextlib.suppress(ValueError):
-        ((_, frames),) = net.routers["alice"].take_outgoing()
+        ((_, frames, _),) = net.routers["alice"].take_outgoing()
         head = bytearray(frames[0])
         for _ in range(data.draw(st.integers(1, 4))):
             head[data.draw(st.integers(0, len(head) - 1))] = data.draw(st.integers(0, 255))

@@ -77,8 +77,8 @@ def to_owner(word: messages.Message, payload: Any = None) -> Send:
 
 def not_started(given: Run, kind: OutcomeKind, text: str = "") -> list[Send]:
     return [
-        to_agent(messages.Done(given.task, kind, 0.0, 1001)),
         to_owner(messages.Outcome(given.task, kind, 0, SPOT, 0.0, False, text, 900)),
+        to_agent(messages.Done(given.task, kind, 0.0, 1001)),
     ]
 
 
@@ -99,14 +99,14 @@ def test_a_task_is_taken_when_it_comes(post: Post) -> None:
     assert post.take() is None
 
 
-def test_the_start_is_announced_to_agent_and_owner(post: Post) -> None:
+def test_the_start_is_announced_to_owner_and_agent(post: Post) -> None:
     post.hear(run(1))
     post.take()
     post.drain()
     assert post.begin(run(1))
     assert post.drain() == [
-        to_agent(messages.Began(TaskId(7, 1), 1001)),
         to_owner(messages.Started(TaskId(7, 1), 16, SPOT)),
+        to_agent(messages.Began(TaskId(7, 1), 1001)),
     ]
 
 
@@ -120,8 +120,8 @@ def test_the_start_of_a_short_task_is_announced_only_if_it_suspends(post: Post) 
 
     post.server.suspended(given.task)
     announced = [
-        to_agent(messages.Began(given.task, 1001)),
         to_owner(messages.Started(given.task, 16, SPOT)),
+        to_agent(messages.Began(given.task, 1001)),
     ]
     assert post.drain() == announced
     post.server.suspended(given.task)
@@ -162,14 +162,14 @@ def test_the_end_of_an_io_task_does_not_free_the_cpu(post: Post) -> None:
     assert post.take() is None
 
 
-def test_an_outcome_goes_to_the_agent_with_a_copy_and_then_to_the_owner(post: Post) -> None:
+def test_an_outcome_goes_to_the_owner_and_then_to_the_agent_with_a_copy(post: Post) -> None:
     given = run(1)
     post.start(given)
     post.now += 2.5
     post.end(given, OutcomeKind.RAISED, b"error")
     assert post.drain() == [
-        to_agent(messages.Done(given.task, OutcomeKind.RAISED, 2.5, 1001, 16, 5), b"error"),
         to_owner(messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 2.5, True, "", 900), b"error"),
+        to_agent(messages.Done(given.task, OutcomeKind.RAISED, 2.5, 1001, 16, 5), b"error"),
     ]
     assert post.server.running == {}
 
@@ -184,8 +184,8 @@ def test_a_large_value_goes_to_the_owner_only(post: Post, payload: Any, size: in
     post.start(given)
     post.end(given, payload=payload)
     assert post.drain() == [
-        to_agent(messages.Done(given.task, OutcomeKind.RETURNED, 0.0, 1001, 16, size)),
         to_owner(messages.Outcome(given.task, OutcomeKind.RETURNED, 16, SPOT, 0.0, True, "", 900), payload),
+        to_agent(messages.Done(given.task, OutcomeKind.RETURNED, 0.0, 1001, 16, size)),
     ]
 
 
@@ -202,8 +202,8 @@ def test_a_task_without_payload_has_size_nothing(post: Post) -> None:
     post.start(given)
     post.end(given, OutcomeKind.TERMINATED, None)
     assert post.drain() == [
-        to_agent(messages.Done(given.task, OutcomeKind.TERMINATED, 0.0, 1001, 16, 0)),
         to_owner(messages.Outcome(given.task, OutcomeKind.TERMINATED, 16, SPOT, 0.0, True, "", 900)),
+        to_agent(messages.Done(given.task, OutcomeKind.TERMINATED, 0.0, 1001, 16, 0)),
     ]
 
 
@@ -313,8 +313,8 @@ def test_a_task_whose_call_cannot_be_opened_ends_without_having_been_announced(p
     post.drain()
     post.end(given, OutcomeKind.RAISED, b"error")
     assert post.drain() == [
-        to_agent(messages.Done(given.task, OutcomeKind.RAISED, 0.0, 1001, 16, 5), b"error"),
         to_owner(messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 0.0, True, "", 900), b"error"),
+        to_agent(messages.Done(given.task, OutcomeKind.RAISED, 0.0, 1001, 16, 5), b"error"),
     ]
 
 
@@ -331,8 +331,8 @@ def test_a_task_ended_by_a_shutdown_says_why_the_server_closed(post: Post) -> No
     text = "compute was terminated: its node was stopped"
     assert post.drain() == [
         Interrupt(given.task),
-        to_agent(messages.Done(given.task, OutcomeKind.TERMINATED, 0.0, 1001, 16, 0)),
         to_owner(messages.Outcome(given.task, OutcomeKind.TERMINATED, 16, SPOT, 0.0, True, text, 900)),
+        to_agent(messages.Done(given.task, OutcomeKind.TERMINATED, 0.0, 1001, 16, 0)),
         Stop(),
     ]
 

@@ -164,19 +164,22 @@ def decode_message(frames: Sequence[Buffer]) -> list[Packet]:
     """Takes a ZeroMQ message apart after counting it; bodies and payload frames stay as they are."""
     if not 1 <= len(frames) <= 1 + BLOCK_FRAMES:
         raise ProtocolError(f"{len(frames)} frames in a message")
-    sizes = [size_of(frame) for frame in frames]
-    if sizes[0] > HEAD_MAX or max(sizes) > FRAME_MAX or sum(sizes) > MESSAGE_MAX:
+    sizes = list(map(size_of, frames))
+    if sizes[0] > HEAD_MAX or (len(sizes) > 1 and (max(sizes) > FRAME_MAX or sum(sizes) > MESSAGE_MAX)):
         raise ProtocolError(f"a message of {sum(sizes)} bytes, its largest frame {max(sizes)}")
     packets: list[Packet] = []
     start = 1
     for block in _decode(_blocks, frames[0]):
+        size = len(block.body)
         stop = start + block.frames
         if block.version != VERSION:
             raise ProtocolError(f"a block of version {block.version}")
-        if stop > len(frames) or block.count > BLOCK_MESSAGES or len(block.body) > BODY_MAX:
+        if stop > len(frames) or block.count > BLOCK_MESSAGES or size > BODY_MAX:
             raise ProtocolError("a block larger than allowed")
-        size = len(block.body) + sum(sizes[start:stop])
-        packets.append(Packet(block, frames[start:stop] if block.frames else (), size))
+        if stop == start:
+            packets.append(Packet(block, (), size))
+        else:
+            packets.append(Packet(block, frames[start:stop], size + sum(sizes[start:stop])))
         start = stop
     if start != len(frames):
         raise ProtocolError(f"{len(frames) - start} frames belong to no block")
@@ -185,6 +188,8 @@ def decode_message(frames: Sequence[Buffer]) -> list[Packet]:
 
 def group(packets: Sequence[Packet]) -> list[list[Packet]]:
     """Splits packets into runs that each fit one ZeroMQ message."""
+    if len(packets) == 1:
+        return [[packets[0]]]
     groups: list[list[Packet]] = []
     head = frames = total = HEAD_MAX + 1
     for packet in packets:

@@ -32,6 +32,13 @@ from .security import (
 
 Buffer = bytes | bytearray | memoryview
 
+# Plain numbers: an operation on an enum's member costs as much as a system call, and these are needed for each message.
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
+_MORE = int(zmq.RCVMORE)
+_NOBLOCK = int(zmq.NOBLOCK)
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
 DRAIN_MAX = 128  # messages read from one socket in one turn, so that no peer starves the others
 CLOSED_MAX = 4096  # routing ids of closed links that a listener remembers, to ignore what they still send
 
@@ -210,10 +217,7 @@ class Mailbox:
         if dialled is not None:
             socket = dialled.socket
             try:
-                if len(frames) == 1:
-                    socket.send(frames[0], zmq.NOBLOCK)
-                else:
-                    socket.send_multipart(frames, zmq.NOBLOCK)
+                send_message(socket, frames)
             except zmq.Again:  # its connection is gone, the monitor's word is on the way
                 return False
             self._sent[socket] = None
@@ -223,7 +227,8 @@ class Mailbox:
             return False
         listener, routing_id = peer
         try:
-            listener.socket.send_multipart([routing_id, *frames], zmq.NOBLOCK)
+            listener.socket.send(routing_id, _NOBLOCK_MORE)
+            send_message(listener.socket, frames)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
@@ -237,7 +242,7 @@ class Mailbox:
             return
         sent, self._sent = self._sent, {}
         for socket in sent:
-            if socket in self._readers and events_of(socket) & zmq.POLLIN:
+            if socket in self._readers and is_readable(socket):
                 self._hot[socket] = None
         if self._hot:
             self._owner.turn_soon()
@@ -271,7 +276,7 @@ class Mailbox:
         socket, links = listener.socket, listener.links
         for _ in range(DRAIN_MAX):
             try:
-                routing_id = socket.recv(zmq.NOBLOCK)
+                routing_id = socket.recv(_NOBLOCK)
             except zmq.Again:
                 return
             link = links.get(routing_id)
@@ -280,15 +285,14 @@ class Mailbox:
                 if not link:
                     continue
             else:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
-                self._owner.on_message(link, frames)
-            if not events_of(socket) & zmq.POLLIN:  # cheaper than an exception
+                self._owner.on_message(link, receive_message(socket))
+            if not is_readable(socket):  # cheaper than an exception
                 return
         self._hot[socket] = None
 
     def _meet(self, listener: _Listener, routing_id: bytes) -> int:
         """The first message of a peer: take its role from its key, give it a link."""
-        frames = listener.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        frames = listener.socket.recv_multipart(_NOBLOCK, copy=False)
         if routing_id in listener.closed:
             return 0
         role = str(frames[0].get("User-Id")) if listener.proven else None
@@ -303,7 +307,7 @@ class Mailbox:
         socket = dialled.socket
         for _ in range(DRAIN_MAX):
             try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
+                frames = receive_message(socket)
             except zmq.Again:
                 return
             if not dialled.up:
@@ -311,13 +315,13 @@ class Mailbox:
             self._owner.on_message(dialled.link, frames)
             if dialled.link not in self._dialled:  # the owner closed it
                 return
-            if not events_of(socket) & zmq.POLLIN:  # cheaper than an exception
+            if not is_readable(socket):  # cheaper than an exception
                 return
         self._hot[socket] = None
 
     def _read_monitor(self, dialled: _Dialled) -> None:
-        while dialled.link in self._dialled and events_of(dialled.monitor) & zmq.POLLIN:
-            message = recv_monitor_message(dialled.monitor, zmq.NOBLOCK)
+        while dialled.link in self._dialled and is_readable(dialled.monitor):
+            message = recv_monitor_message(dialled.monitor, _NOBLOCK)
             event, value = zmq.Event(message["event"]), int(message["value"])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 if not dialled.up:
@@ -332,7 +336,7 @@ class Mailbox:
 
     def _read_rest(self, dialled: _Dialled) -> None:
         """What had arrived before the connection broke is still good."""
-        while dialled.link in self._dialled and events_of(dialled.socket) & zmq.POLLIN:
+        while dialled.link in self._dialled and is_readable(dialled.socket):
             self._read_dialled(dialled)
 
     def _went_up(self, dialled: _Dialled) -> None:
@@ -363,9 +367,24 @@ class Mailbox:
         return link
 
 
-def events_of(socket: zmq.Socket[bytes]) -> int:
-    """What may be done with the socket now; asking also makes libzmq do what is pending."""
-    return int(socket.getsockopt(zmq.EVENTS))
+def send_message(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
+    """All frames of a message, or of the rest of one. Raises zmq.ZMQError at the first, or never."""
+    for frame in frames[:-1]:
+        socket.send(frame, _NOBLOCK_MORE)
+    socket.send(frames[-1], _NOBLOCK)
+
+
+def receive_message(socket: zmq.Socket[bytes]) -> list[bytes]:
+    """All frames of a message, or of the rest of one. Raises zmq.Again when there is none."""
+    frames = [socket.recv(_NOBLOCK)]
+    while socket.getsockopt(_MORE):
+        frames.append(socket.recv(_NOBLOCK))
+    return frames
+
+
+def is_readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message waits; asking also makes libzmq do what is pending."""
+    return int(socket.getsockopt(_EVENTS)) & _READABLE != 0
 
 
 def descriptor_of(socket: zmq.Socket[bytes]) -> int:

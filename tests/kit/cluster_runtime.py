@@ -437,7 +437,7 @@ class Process:
     def _transmit(self) -> None:
         router = self.router
         for _ in range(ROUNDS_MAX):
-            for link, frames in router.take_outgoing():
+            for link, frames, _ in router.take_outgoing():
                 end = self.links.get(link)
                 if end is None:
                     continue

@@ -318,7 +318,7 @@ class Host:
             self._deliver(envelope)
         router.flush(world.now)
         while router.has_outgoing:
-            for link, frames in router.take_outgoing():
+            for link, frames, _ in router.take_outgoing():
                 if link in self.links:
                     self.links[link].send(self, frames)
         for event in router.take_events():
