@@ -83,6 +83,7 @@ class Runtime:
         self._diallers: dict[int, Dialler] = {}
         self._neighbours: dict[int, str] = {}  # their roles
         self._wanted: set[Dialler] = set()
+        self._broken: dict[int, None] = {}  # links that take nothing more, and may have something to read
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferring = False
         self.turn_due = False
@@ -251,6 +252,8 @@ class Runtime:
             if self._timer is None or self._timer_at <= now or not self.is_own_thread():
                 self._wake(now)
             self._settle(now)
+            if self._broken and not self.mailbox.has_more:
+                self._drop_broken(now)
             self.router.flush(now)
             self._transmit()
             self.mailbox.after_sends()
@@ -352,12 +355,19 @@ class Runtime:
                 if self.mailbox.send(link, frames):
                     router.link_drained(link, sum(map(size_of, frames)))
                 else:
-                    router.link_down(link, self._now)
-                    self.mailbox.close_link(link)
+                    self._broken[link] = None
                     self.turn_soon()
             if not router.is_dirty:
                 return
             router.flush(self._now)
+        self.turn_soon()
+
+    def _drop_broken(self, now: float) -> None:
+        """All is read by now: a send fails as soon as the connection has ended, though its last words may be unheard."""
+        broken, self._broken = self._broken, {}
+        for link in broken:
+            self.router.link_down(link, now)
+            self.mailbox.close_link(link)
         self.turn_soon()
 
     def _arm(self) -> None:
