@@ -19,16 +19,18 @@ from functools import partial
 from typing import Protocol
 
 from . import version
-from .links import CloseLink, LinkLost, LinkReady, LinkRefused
+from .links import SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope, size_of
 from .router import Event, Router
+from .session import PeerReset
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox
 from .transport.security import SECRET_REMEDY, Keys
+from .transport.witness import Witness
 
 log = logging.getLogger("dispycos")
 
@@ -69,6 +71,7 @@ class Runtime:
         self.codec: Codec[messages.Message] = Codec(messages.Word)
         self.router = Router(self.codec, self.epoch, version.about(name), role)
         self.mailbox = Mailbox(self.loop, self, keys)
+        self.witness = Witness(self.loop)
         self.on_refused: Callable[[str], None] = (
             log.warning
         )  # a stranger or a member of another cluster knocked
@@ -168,6 +171,7 @@ class Runtime:
         with self.lock:
             if not self._closed and not self.router.is_linked(epoch):
                 self.router.forget(epoch, self._now)
+                self.witness.forget(epoch)
 
     def is_linked(self, epoch: int) -> bool:
         """Whether there is a direct link to this runtime, whoever dialled it."""
@@ -322,6 +326,7 @@ class Runtime:
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
             self._neighbours[event.epoch] = event.role
+            self._watch(event)
             ready = self._diallers.get(event.link)
             if ready is not None:
                 self.defer(partial(ready.link_ready, event.link, event.epoch))
@@ -338,6 +343,27 @@ class Runtime:
             self.defer(partial(self.forget_later, event.epoch, FORGET_NODE_S if is_node else FORGET_S))
         for role in self._roles:
             role.on_event(event, now)
+
+    def _watch(self, ready: LinkReady) -> None:
+        """Its process, if it is of this host; a server's end is its agent's word, who knows also how it came."""
+        pid = self.mailbox.pid_of(ready.link)
+        if pid and ready.role != SERVER_ROLE:
+            on_death = partial(self._on_death, ready.link, ready.epoch)
+            self.defer(partial(self.witness.watch, ready.epoch, pid, on_death))
+
+    def _on_death(self, link: int, epoch: int) -> None:
+        """A process of this host has ended: first all that it had sent, then the end of its link, then its own."""
+        self.read_all()
+        with self.lock:
+            if self._closed:
+                return
+            now = self._now = self.clock()
+            self.router.link_down(link, now)
+            self.mailbox.close_link(link)
+            for event in self.router.take_events():
+                self._on_event(event, now)
+            self._on_event(PeerReset(epoch, self.router.bury(epoch, now)), now)
+        self.turn_soon()
 
     def _refuse(self, link: int, reason: str) -> None:
         self.mailbox.close_link(link)
@@ -449,6 +475,7 @@ class Runtime:
                 self._timer.cancel()
             for dialler in list(self._wanted):
                 dialler.stop()
+            self.witness.close()
             self.mailbox.close()
 
 
