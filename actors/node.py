@@ -52,6 +52,7 @@ from .tenancy import (
     LINES_KEPT,
     CloseZygote,
     Closing,
+    ForgetPeer,
     KillServer,
     Outbox,
     Place,
@@ -366,14 +367,17 @@ class Node:
         if tenancy is None:
             return
         if epoch == tenancy.lease.client:
-            tenancy.client_gone = True
-            self._close(tenancy, "its client has ended", now)
+            self._client_gone(tenancy, now)
         elif epoch == tenancy.scheduler.epoch:
             tenancy.scheduler_gone = True
             tenancy.silent.setdefault(epoch, now + self._lease_grace)
         elif epoch in tenancy.feeding.servers:
             # A server that lost its session is of no use; if it lives, its exit is the way to a new one.
             self._out.effects.append(KillServer(tenancy.feeding.servers[epoch].number))
+
+    def _client_gone(self, tenancy: Tenancy, now: float) -> None:
+        tenancy.client_gone = True
+        self._close(tenancy, "its client has ended", now)
 
     # --- zygote and servers
 
@@ -525,10 +529,15 @@ class Node:
         self._out.to_client(tenancy, Output(name, stream, text))
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
-        """Our servers may wait for an answer of the dead."""
-        if self.tenancy is not None and envelope.sender == self.tenancy.scheduler:
-            for server in self.tenancy.feeding.servers.values():
-                self._out.send(server.address, gone)
+        """Our servers may wait for an answer of the dead. Without its client the lease is over."""
+        tenancy = self.tenancy
+        if tenancy is None or envelope.sender != tenancy.scheduler:
+            return
+        for server in tenancy.feeding.servers.values():
+            self._out.send(server.address, gone)
+        if tenancy.lease.client in gone.epochs:
+            self._out.effects.append(ForgetPeer(tenancy.lease.client))
+            self._client_gone(tenancy, now)
 
     def _on_notice(self, envelope: Envelope, notice: Notice, now: float) -> None:
         self._out.log(notice.level if notice.level in ("info", "warning", "error") else "info", notice.text)

@@ -13,7 +13,7 @@ from dispycos.session import PeerReset
 
 from .scheduler import Scheduler
 
-LOOKS = 3  # at a process whose link was lost: is it dead?
+LOOKS = 3  # at a node whose link was lost: is it dead?
 LOOK_S = 0.3
 GOODBYE_S = 0.5
 
@@ -21,7 +21,8 @@ GOODBYE_S = 0.5
 class Broker:
     """runtime.Role of a scheduler.
 
-    `is_dead(epoch)` knows of processes of this host that ended without a word; of others only silence tells.
+    `is_dead(epoch)` knows of nodes of this host that ended without a word: they are linked by tcp, which tells no
+    process. The runtime tells of processes that are linked by ipc; of others only silence tells.
     """
 
     def __init__(self, runtime: Runtime, scheduler: Scheduler, is_dead: Callable[[int], bool]) -> None:
@@ -35,7 +36,8 @@ class Broker:
             self.machine.peer_up(event.epoch, event.about, now)
         elif isinstance(event, LinkLost):
             self.machine.peer_lost(event.epoch, now)
-            self.runtime.defer(partial(self._look_at, event.epoch, LOOKS))
+            if event.epoch in self.machine.registry.nodes:
+                self.runtime.defer(partial(self._look_at, event.epoch, LOOKS))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
 

@@ -22,6 +22,7 @@ from dispycos.protocol.messages import (
     Declined,
     Done,
     Enlist,
+    Gone,
     Granted,
     Inventory,
     Lease,
@@ -197,6 +198,9 @@ class Scheduler:
         client = self.registry.clients.get(epoch)
         if client is not None:
             client.lost = True
+            self.registry.alarms.cancel(Alarm.CLIENT_SILENT, epoch)
+            if client is self.registry.active:
+                self._tell_nodes_of_death(client)
             self._client_gone(client, "its process ended")
         node = self.registry.nodes.get(epoch)
         if node is not None:
@@ -256,6 +260,11 @@ class Scheduler:
         client.parting = why
         if client.state is ClientState.ACTIVE:
             client.turn(ClientState.FINISHING)
+
+    def _tell_nodes_of_death(self, client: Client) -> None:
+        """Its servers would wait some seconds, at their end, for it to hear their last words."""
+        for site in self.registry.sites():
+            self.out.send(site.node.address, Gone([client.epoch]))
 
     def stop(self, why: str, now: float) -> None:
         """This scheduler ends: nodes end the lease, clients hear why."""

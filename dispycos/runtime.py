@@ -28,9 +28,11 @@ from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope
 from .router import Event, Router
+from .session import PeerReset
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox
 from .transport.security import SECRET_REMEDY, Keys
+from .transport.witness import Witness
 
 log = logging.getLogger("dispycos")
 
@@ -71,6 +73,7 @@ class Runtime:
         self.codec: Codec[messages.Message] = Codec(messages.Word)
         self.router = Router(self.codec, self.epoch, version.about(name), role)
         self.mailbox = Mailbox(self.loop, self, keys)
+        self.witness = Witness(self.loop)
         self.on_refused: Callable[[str], None] = (
             log.warning
         )  # a stranger or a member of another cluster knocked
@@ -85,6 +88,7 @@ class Runtime:
         self._diallers: dict[int, Dialler] = {}
         self._neighbours: dict[int, str] = {}  # their roles
         self._wanted: set[Dialler] = set()
+        self._broken: dict[int, None] = {}  # links that take nothing more, and may have something to read
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferring = False
         self.turn_due = False
@@ -171,6 +175,7 @@ class Runtime:
         with self.lock:
             if not self._closed and not self.router.is_linked(epoch):
                 self.router.forget(epoch, self._now)
+                self.witness.forget(epoch)
 
     def is_linked(self, epoch: int) -> bool:
         """Whether there is a direct link to this runtime, whoever dialled it."""
@@ -261,6 +266,8 @@ class Runtime:
             if self._timer is None or self._timer_at <= now or not self.is_own_thread():
                 self._wake(now)
             self._settle(now)
+            if self._broken and not self.mailbox.has_more:
+                self._drop_broken(now)
             self.router.flush(now)
             self._transmit()
             self.mailbox.after_sends()
@@ -329,6 +336,7 @@ class Runtime:
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
             self._neighbours[event.epoch] = event.role
+            self._watch(event)
             ready = self._diallers.get(event.link)
             if ready is not None:
                 self.defer(partial(ready.link_ready, event.link, event.epoch))
@@ -350,6 +358,27 @@ class Runtime:
         if SERVER_ROLE not in (self.role, role):
             self.defer(partial(self.forget_later, epoch, FORGET_NODE_S if role == "node" else FORGET_S))
 
+    def _watch(self, ready: LinkReady) -> None:
+        """Its process, if it is of this host; a server's end is its agent's word, who knows also how it came."""
+        pid = self.mailbox.pid_of(ready.link)
+        if pid and ready.role != SERVER_ROLE:
+            on_death = partial(self._on_death, ready.link, ready.epoch)
+            self.defer(partial(self.witness.watch, ready.epoch, pid, on_death))
+
+    def _on_death(self, link: int, epoch: int) -> None:
+        """A process of this host has ended: first all that it had sent, then the end of its link, then its own."""
+        self.read_all()
+        with self.lock:
+            if self._closed:
+                return
+            now = self._now = self.clock()
+            self.router.link_down(link, now)
+            self.mailbox.close_link(link)
+            for event in self.router.take_events():
+                self._on_event(event, now)
+            self._on_event(PeerReset(epoch, self.router.bury(epoch, now)), now)
+        self.turn_soon()
+
     def _refuse(self, link: int, reason: str) -> None:
         self.mailbox.close_link(link)
         dialler = self._diallers.pop(link, None)
@@ -366,12 +395,19 @@ class Runtime:
                 if self.mailbox.send(link, frames):
                     router.link_drained(link, size)
                 else:
-                    router.link_down(link, self._now)
-                    self.mailbox.close_link(link)
+                    self._broken[link] = None
                     self.turn_soon()
             if not router.is_dirty:
                 return
             router.flush(self._now)
+        self.turn_soon()
+
+    def _drop_broken(self, now: float) -> None:
+        """All is read by now: a send fails as soon as the connection has ended, though its last words may be unheard."""
+        broken, self._broken = self._broken, {}
+        for link in broken:
+            self.router.link_down(link, now)
+            self.mailbox.close_link(link)
         self.turn_soon()
 
     def _arm(self) -> None:
@@ -453,6 +489,7 @@ class Runtime:
                 self._timer.cancel()
             for dialler in list(self._wanted):
                 dialler.stop()
+            self.witness.close()
             self.mailbox.close()
 
 

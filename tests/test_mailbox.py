@@ -172,6 +172,49 @@ def test_processes_of_this_host_meet_by_a_file_that_is_theirs_alone(tmp_path: Pa
     assert not path.exists()
 
 
+def test_the_process_behind_a_link_is_known_by_ipc_only_and_while_the_link_lasts(tmp_path: Path) -> None:
+    async def scene(here: Owner, there: Owner, other: Owner) -> None:
+        async with (
+            linked(here, there, f"ipc://{tmp_path}/n.sock") as (_, back),
+            linked(here, other) as (far, further),
+        ):
+            assert there.mailbox.pid_of(back) == os.getpid()
+            assert other.mailbox.pid_of(further) == here.mailbox.pid_of(far) == 0
+            there.mailbox.close_link(back)
+            assert there.mailbox.pid_of(back) == 0
+
+    play(scene, OURS, OURS, OURS)
+
+
+def test_the_process_is_what_the_kernel_says_whatever_the_peer_says(tmp_path: Path) -> None:
+    path = f"{tmp_path}/n.sock"
+
+    async def claim(peer: socket.socket) -> None:
+        """A ZMTP 3.0 handshake by hand (rfc.zeromq.org/spec/23), with a User-Id of the peer's own; then a message."""
+        loop = asyncio.get_running_loop()
+        ready = b"\x05READY"
+        for name, value in ((b"Socket-Type", b"DEALER"), (b"Identity", b""), (b"User-Id", b"ipc:0:1")):
+            ready += bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value
+        peer.setblocking(False)
+        await loop.sock_connect(peer, path)
+        await loop.sock_sendall(peer, b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(52, b"\0"))
+        await loop.sock_sendall(peer, b"\x04" + bytes([len(ready)]) + ready)
+        heard = b""
+        while b"READY" not in heard:
+            heard += await loop.sock_recv(peer, 4096)
+        await loop.sock_sendall(peer, b"\x00\x05hello")
+
+    async def scene(there: Owner) -> None:
+        there.mailbox.listen(f"ipc://{path}")
+        with socket.socket(socket.AF_UNIX) as peer:
+            await claim(peer)
+            await there.until(lambda: there.messages)
+            assert there.messages[0][1] == [b"hello"]
+            assert there.mailbox.pid_of(there.ups[0].link) == os.getpid()
+
+    play(scene, OURS)
+
+
 def test_a_link_that_breaks_is_told_with_a_reason() -> None:
     async def scene(here: Owner, there: Owner) -> None:
         async with linked(here, there) as (link, _):

@@ -184,6 +184,15 @@ def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_t
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
 
 
+def test_the_schedulers_word_that_the_client_is_dead_ends_the_lease_and_every_session_with_it() -> None:
+    hand = Hand(1).open()
+    gone = Gone([77, CLIENT_EPOCH])
+    shutdown = Shutdown(KILL_AFTER, "its client has ended")
+    assert hand.hear(THE_SCHEDULER, gone) == [(1, gone), ForgetPeer(CLIENT_EPOCH), (1, shutdown)]
+    assert hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True)) == [], "it does that already"
+    assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
+
+
 # --- the way of a task
 
 

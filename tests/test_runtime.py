@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -14,13 +17,16 @@ from typing import Any, cast
 import pytest
 import zmq
 
+from dispycos.links import LinkLost, LinkReady
 from dispycos.machine import Log, Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Buffer, Envelope
 from dispycos.router import Event
 from dispycos.runtime import ROUNDS_MAX, Runtime
+from dispycos.session import PeerReset
 from dispycos.transport.dialler import Refused
+from dispycos.transport.mailbox import DRAIN_MAX
 from dispycos.transport.security import Keys, Secret
 
 pytestmark = pytest.mark.timeout(40)
@@ -813,3 +819,186 @@ def test_every_runtime_has_a_name_of_its_own() -> None:
         assert all(0 < epoch < 2**63 for epoch in epochs)
 
     play(scene, *[None] * 5)
+
+
+# --- processes of this host that end ---
+
+PEER = """
+import asyncio, sys
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.runtime import Runtime
+from dispycos.transport.security import Keys, Secret
+
+async def main(role, endpoint, inbox):
+    peer = Runtime(role, "peer", Keys.from_secret(Secret(b"o" * 32, "test")))
+    dialler = peer.dial([endpoint])
+    there = Address(await dialler.ready, int(inbox))
+    print(peer.epoch, flush=True)
+    while (order := (await asyncio.to_thread(sys.stdin.readline)).split()) != ["end"]:
+        if order == ["unlink"]:
+            dialler.stop()
+        for number in range(int(order[1]) if order[0] == "say" else 0):
+            peer.send(Envelope(there, peer.address(7), messages.Notice(f"{number}")))
+            peer.push()
+        print("done", flush=True)
+    await peer.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class Peer:
+    """A process of its own, linked to a runtime here; it does what it is told, a line each."""
+
+    def __init__(self, role: str, endpoint: str) -> None:
+        command = [sys.executable, "-c", PEER, role, endpoint, str(INBOX)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.epoch = 0
+
+    async def __aenter__(self) -> Peer:
+        self.epoch = int(await asyncio.to_thread(self.hear))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def order(self, order: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{order}\n")
+        self.process.stdin.flush()
+
+    async def obey(self, order: str) -> None:
+        self.order(order)
+        assert await asyncio.to_thread(self.hear) == "done\n"
+
+    def news(self, role: Role) -> list[str]:
+        """What the role heard of its coming and going."""
+        kinds = LinkReady | LinkLost | PeerReset
+        return [type(e).__name__ for e in role.events if isinstance(e, kinds) and e.epoch == self.epoch]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Well below the seconds that silence takes."""
+    async with asyncio.timeout(2.5):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this platform has no pidfd")
+
+
+@needs_pidfd
+def test_of_a_killed_process_first_its_last_words_are_heard_then_the_end_of_its_link_then_its_own(
+    tmp_path: Path,
+) -> None:
+    async def scene(here: Runtime) -> None:
+        role, mine = Role(), Inbox(here)
+        here.attach(7, role)
+        heard_before: list[int] = []
+        role.on_event = lambda event, now: (  # type: ignore[method-assign]
+            role.events.append(event),
+            heard_before.append(len(mine.got)),
+        )[0]
+        async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
+            await peer.obey("say 1")  # their sessions have met
+            await mine.until(lambda: mine.got)
+            peer.order(f"say {3 * DRAIN_MAX}")  # more than one turn reads
+            assert peer.hear() == "done\n"  # keeps the loop, so that words and end come to light together
+            peer.process.kill()
+            peer.process.wait()
+            await until(lambda: "PeerReset" in peer.news(role))
+            assert peer.news(role) == ["LinkReady", "LinkLost", "PeerReset"]
+            assert heard_before[-2:] == [1 + 3 * DRAIN_MAX] * 2
+            assert not here.is_linked(peer.epoch) and here.mailbox.pid_of(1) == 0
+
+    play(scene, KEYS)
+
+
+@needs_pidfd
+def test_what_is_sent_to_a_process_that_is_dead_comes_back(tmp_path: Path) -> None:
+    async def scene(here: Runtime) -> None:
+        role = Role()
+        here.attach(7, role)
+        async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
+            here.mailbox.send = lambda link, frames: True  # type: ignore[method-assign]
+            here.send(note(Address(peer.epoch, 7), "early"))
+            peer.process.kill()
+            await until(lambda: "PeerReset" in peer.news(role))
+            here.send(note(Address(peer.epoch, 7), "late"))
+            await until(lambda: peer.news(role).count("PeerReset") == 2)
+            resets = [event for event in role.events if isinstance(event, PeerReset)]
+            assert [[e.message.text for e in reset.unconfirmed] for reset in resets] == [["early"], ["late"]]
+
+    play(scene, KEYS)
+
+
+@needs_pidfd
+def test_a_process_that_had_lost_its_link_before_is_known_to_be_dead_all_the_same(tmp_path: Path) -> None:
+    """Its sockets are closed before it is dead: who just sends to it may find the link gone first."""
+
+    async def scene(here: Runtime) -> None:
+        role = Role()
+        here.attach(7, role)
+        async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
+            await peer.obey("unlink")
+            await until(lambda: "LinkLost" in peer.news(role))
+            peer.process.kill()
+            await until(lambda: "PeerReset" in peer.news(role))
+            assert peer.news(role) == ["LinkReady", "LinkLost", "PeerReset"]
+
+    play(scene, KEYS)
+
+
+@needs_pidfd
+def test_one_whose_session_was_forgotten_is_not_watched_any_more(tmp_path: Path) -> None:
+    async def scene(here: Runtime) -> None:
+        role = Role()
+        here.attach(7, role)
+        async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
+            here.forget_later(peer.epoch, 0.0)  # still linked: nothing happens
+            await asyncio.sleep(0.01)
+            assert here.witness._watched
+            await peer.obey("unlink")
+            await until(lambda: "LinkLost" in peer.news(role))
+            here.forget_later(peer.epoch, 0.0)
+            await until(lambda: not here.witness._watched)
+            peer.process.kill()
+            peer.process.wait()
+            await asyncio.sleep(0.05)
+            assert "PeerReset" not in peer.news(role)
+
+    play(scene, KEYS)
+
+
+@needs_pidfd
+def test_a_process_that_ends_in_order_is_dead_after_its_farewell(tmp_path: Path) -> None:
+    async def scene(here: Runtime) -> None:
+        role = Role()
+        here.attach(7, role)
+        async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
+            peer.order("end")
+            await until(lambda: "PeerReset" in peer.news(role))
+            assert peer.news(role) == ["LinkReady", "LinkLost", "PeerReset"]
+            assert not here.witness._watched
+
+    play(scene, KEYS)
+
+
+@pytest.mark.parametrize(("role", "transport"), [("server", "ipc"), ("client", "tcp")])
+def test_servers_are_their_agents_to_watch_and_of_tcp_the_kernel_tells_nothing(
+    role: str, transport: str, tmp_path: Path
+) -> None:
+    async def scene(here: Runtime) -> None:
+        endpoint = here.listen(ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/t.sock")
+        async with Peer(role, endpoint) as peer:
+            await peer.obey("say 1")
+            assert here.is_linked(peer.epoch) and not here.witness._watched
+
+    play(scene, KEYS)

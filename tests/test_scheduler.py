@@ -857,9 +857,34 @@ def test_the_process_of_a_client_that_ended_is_cleared_away_without_a_word_to_it
     node = desk.node("alpha", 7, lease)
     desk.tell(client, *(submit(number) for number in range(1, 9)))
     desk.scheduler.peer_reset(50, [], desk.now)
-    assert [(e.to, e.message) for e in desk.drain()] == [(node, Close(lease, terminate=True))]
+    assert [(e.to, e.message) for e in desk.drain()] == [
+        (node, Gone([50])),  # first: its servers need not wait for it at their end
+        (node, Close(lease, terminate=True)),
+    ]
     assert not desk.tell(node, Closed(lease))
     assert not desk.scheduler.registry.clients
+
+
+def test_the_death_of_a_client_in_the_queue_is_no_news_for_nodes() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    desk.node("alpha", 7, lease)
+    desk.tell(Address(51, CLIENT), enlist())
+    desk.scheduler.peer_reset(51, [], desk.now)
+    assert not desk.drain()
+    assert list(desk.scheduler.registry.clients) == [50]
+
+
+def test_a_client_that_is_known_to_be_dead_is_not_said_to_be_silent_later() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    desk.node("alpha", 7, lease)
+    desk.scheduler.peer_lost(50, desk.now)
+    desk.scheduler.peer_reset(50, [], desk.now)
+    desk.drain()
+    assert desk.scheduler.registry.active is not None
+    desk.wait(10.0)
+    assert desk.scheduler.registry.active.parting == "its process ended"
 
 
 def test_a_client_silent_for_ten_seconds_is_closed_and_can_learn_of_it_later() -> None:

@@ -32,6 +32,7 @@ from dispycos.transport.security import (
     explain_handshake_failure,
     hide_in_process_list,
     ipc_peer,
+    pid_of_user,
     secure_dialler,
     secure_ipc,
     secure_knock,
@@ -167,6 +168,13 @@ def test_derivation_is_hkdf_of_rfc_5869() -> None:
     """The figure is another implementation's HKDF(SHA256, 32, salt=b"dispycos", info=b"purpose")."""
     expected = "b60ae748c07f193ac5658763ba0d0f7fcf8648780e4e676918e9fc723443b594"
     assert derive(b"s" * 32, "purpose").hex() == expected
+
+
+@pytest.mark.parametrize(
+    ("user", "pid"), [("ipc:1000:42", 42), ("ipc:0:0", 0), ("client", 0), ("node", 0), ("", 0)]
+)
+def test_only_the_user_of_an_ipc_connection_names_a_process(user: str, pid: int) -> None:
+    assert pid_of_user(user) == pid
 
 
 def test_only_libzmqs_form_names_an_ipc_peer() -> None:

@@ -23,6 +23,7 @@ from .security import (
     RefusalWatch,
     Zap,
     explain_handshake_failure,
+    pid_of_user,
     secure_dialler,
     secure_ipc,
     secure_knock,
@@ -118,6 +119,7 @@ class Mailbox:
         self._listeners: list[_Listener] = []
         self._dialled: dict[int, _Dialled] = {}
         self._peers: dict[int, tuple[_Listener, bytes]] = {}
+        self._pids: dict[int, int] = {}  # of links by ipc, from the kernel
         self._next_link = 1
         self._readers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
         self._hot: dict[zmq.Socket[bytes], None] = {}  # sockets that may have something to read
@@ -177,6 +179,7 @@ class Mailbox:
 
     def close_link(self, link: int) -> None:
         """Forget a link; what was sent on it may still leave. No on_link_down follows."""
+        self._pids.pop(link, None)
         peer = self._peers.pop(link, None)
         if peer is not None:
             peer[0].close(peer[1])
@@ -205,9 +208,14 @@ class Mailbox:
                     os.unlink(path)
         self._listeners.clear()
         self._peers.clear()
+        self._pids.clear()
         if self._zap is not None:
             self._zap.close()
         self.context.destroy(linger=100)
+
+    def pid_of(self, link: int) -> int:
+        """The process that connected to us by ipc, as the kernel tells; 0: not known."""
+        return self._pids.get(link, 0)
 
     # --- sending ---
 
@@ -297,6 +305,8 @@ class Mailbox:
             return 0
         role = str(frames[0].get("User-Id")) if listener.proven else None
         link = self._take_link()
+        if listener.endpoint.startswith("ipc://"):
+            self._pids[link] = pid_of_user(str(frames[0].get("User-Id")))
         listener.links[routing_id] = link
         self._peers[link] = (listener, routing_id)
         self._owner.on_link_up(link, dialled=False, role=role)

@@ -404,6 +404,12 @@ class Zap:
         return "it has another secret" if mechanism == b"CURVE" else "it has no key"
 
 
+def pid_of_user(user: str) -> int:
+    """The process behind a User-Id that Zap gave to an ipc connection; 0: it is of another namespace, or not ipc's."""
+    kind, _, numbers = user.partition(":")
+    return int(numbers.partition(":")[2]) if kind == "ipc" else 0
+
+
 def ipc_peer(address: str) -> IpcPeer | None:
     """libzmq's `localhost:UID:GID:PID`, from SO_PEERCRED; None for any other address."""
     host, *numbers = address.rsplit(":", 3)

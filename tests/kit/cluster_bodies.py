@@ -50,7 +50,8 @@ class BrokerBody(Role):
             self.machine.peer_up(event.epoch, event.about, now)
         elif isinstance(event, LinkLost):
             self.machine.peer_lost(event.epoch, now)
-            self.process.defer(partial(self._look_at, event.epoch, LOOKS))
+            if event.epoch in self.machine.registry.nodes:
+                self.process.defer(partial(self._look_at, event.epoch, LOOKS))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
 
@@ -58,7 +59,7 @@ class BrokerBody(Role):
         raise TypeError(f"no such effect: {effect!r}")
 
     def _look_at(self, epoch: int, looks: int) -> None:
-        """Where all run on one host, the dead are known at once."""
+        """Where all run on one host, dead nodes are known at once."""
         process = self.process
         if process.router.is_linked(epoch):
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from dispycos.links import CloseLink, LinkLost, LinkReady, LinkRefused
@@ -19,6 +20,7 @@ from dispycos.protocol.codec import Codec
 from dispycos.protocol.envelope import Buffer, Envelope, size_of
 from dispycos.router import Event, Router
 from dispycos.runtime import FORGET_NODE_S, FORGET_S, ROUNDS_MAX
+from dispycos.session import PeerReset
 
 from .network import World, about
 
@@ -168,6 +170,7 @@ class Process:
         self.actors: dict[int, Callable[[Envelope, float], None]] = {}
         self.inbox: list[tuple[End, list[bytes] | None]] = []
         self.links: dict[int, End] = {}
+        self.watched: dict[int, int] = {}  # by epoch, the links of those whose end is seen
         self.deferred: deque[Callable[[], None]] = deque()
         self._link_count = 0
         self._turn_at: float | None = None
@@ -192,6 +195,8 @@ class Process:
         for end in list(self.links.values()):
             end.is_open = False
             end.cable.cut(0.3, whole=dying_words)
+        if self.uplink is not None:
+            self.uplink.later(LATENCY_S, partial(self.uplink.on_death, self.epoch))
 
     def leave(self) -> None:
         """Runtime.close(): what was said before still leaves."""
@@ -265,6 +270,7 @@ class Process:
         def forget() -> None:
             if not self.router.is_linked(epoch):
                 self.router.forget(epoch, self.world.now)
+                self.watched.pop(epoch, None)
 
         self.later(seconds, forget)
 
@@ -431,8 +437,30 @@ class Process:
             )
         elif isinstance(event, LinkReady):
             self.note(f"has a link to {self.world.name_of(event.epoch)}")
+            if self.world.is_one_host and event.role == "client":  # they dial by ipc, nodes by tcp
+                self.watched[event.epoch] = event.link
         for role in list(self.roles):
             role.on_event(event, now)
+
+    def on_death(self, epoch: int) -> None:
+        """Runtime._on_death: of a process that is linked by ipc."""
+        link = self.watched.pop(epoch, None)
+        if link is None or not self.is_alive:
+            return
+        self.note(f"sees the end of {self.world.name_of(epoch)}")
+        end = self.links.get(link)
+        if end is not None:
+            end.cable.hurry(end)
+        self.turn()
+        now = self.world.now
+        self.router.link_down(link, now)
+        end = self.links.get(link)
+        if end is not None:
+            self._drop_link(end)
+        for event in self.router.take_events():
+            self._on_event(event, now)
+        self._on_event(PeerReset(epoch, self.router.bury(epoch, now)), now)
+        self.turn_soon()
 
     def _transmit(self) -> None:
         router = self.router
