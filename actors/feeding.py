@@ -62,14 +62,18 @@ class Server:
 
 
 class Levels:
-    """Servers by load; the one that has been longest on the lowest level comes first."""
+    """Servers by load; of those on the lowest level the one that ran last comes first, then those longest there.
+
+    What ran last is still in the CPU's caches: one task after the other, each waited for, cost half the CPU time that they
+    cost when idle servers take turns.
+    """
 
     def __init__(self) -> None:
-        self._levels: list[dict[Server, None]] = []
+        self._levels: list[OrderedDict[Server, None]] = []
         self._where: dict[Server, int] = {}
         self._lowest = 0
 
-    def set(self, server: Server, level: int) -> None:
+    def set(self, server: Server, level: int, *, is_warm: bool = False) -> None:
         old = self._where.get(server, -1)
         if old == level:
             return
@@ -77,8 +81,10 @@ class Levels:
         if old >= 0:
             del levels[old][server]
         while level >= len(levels):
-            levels.append({})
+            levels.append(OrderedDict())
         levels[level][server] = None
+        if is_warm:
+            levels[level].move_to_end(server, last=False)
         self._where[server] = level
         if level < self._lowest:
             self._lowest = level
@@ -348,11 +354,12 @@ class Feeding:
     def _place(self, server: Server) -> None:
         """Puts the server on the levels where its facts belong."""
         free, busy, ahead = self._wanted(server)
+        is_warm = free is not None and server.since > 0
         for levels, level in ((self._free, free), (self._busy, busy), (self._ahead, ahead)):
             if level is None:
                 levels.remove(server)
             else:
-                levels.set(server, level)
+                levels.set(server, level, is_warm=is_warm)
 
     def _wanted(self, server: Server) -> tuple[int | None, int | None, int | None]:
         """Where it belongs among the free, the busy, and those that may be fed ahead."""

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -80,7 +81,7 @@ class Runtime:
         self.fallback: Callable[[Envelope], bool] | None = (
             None  # for actors that are not here; True: taken care of
         )
-        self.clock = self.loop.time
+        self.clock = time.monotonic if _tells_monotonic(self.loop) else self.loop.time
         self._now = self.clock()
         self._thread = threading.get_ident()
         self._actors: dict[int, Callable[[Envelope, float], None]] = {}
@@ -491,6 +492,11 @@ class Runtime:
                 dialler.stop()
             self.witness.close()
             self.mailbox.close()
+
+
+def _tells_monotonic(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether its time() is asyncio's own: then the clock can be read without two calls in between, as each turn does."""
+    return getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
 
 
 def _nothing() -> None:

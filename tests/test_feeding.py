@@ -228,7 +228,19 @@ def test_a_dropped_server_leaves_its_tasks_in_the_order_given_then_those_that_wa
     assert hand.assign() == [(7, 2)]
 
 
-def test_levels_give_the_one_that_has_been_longest_on_the_lowest() -> None:
+def test_the_server_that_ran_last_is_given_the_next_task() -> None:
+    hand = Hand(3)
+    first, second = hand.put(2)
+    assert hand.assign() == [(1, 1), (2, 2)]
+    hand.now = 1.0
+    for task in (second, first):
+        hand.end(task)
+        hand.assign()
+    hand.put(3)
+    assert hand.assign() == [(3, 1), (4, 2), (5, 3)]
+
+
+def test_levels_give_the_warm_one_or_the_one_that_has_been_longest_on_the_lowest() -> None:
     levels, (a, b, c) = Levels(), [make_server(number) for number in (1, 2, 3)]
     assert levels.first() is None
     levels.set(a, 5)
@@ -240,6 +252,8 @@ def test_levels_give_the_one_that_has_been_longest_on_the_lowest() -> None:
     levels.remove(c)
     levels.remove(c)
     assert (levels.first(), len(levels), levels.level_of(c)) == (b, 2, None)
+    levels.set(a, 3, is_warm=True)
+    assert levels.first() is a
     levels.check()
 
 
