@@ -107,6 +107,19 @@ def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
 
 
+def test_a_socket_of_this_host_goes_first_and_the_addresses_remain_where_nobody_listens_there() -> None:
+    desk = Desk("ipc://s", "a", "b")
+    assert desk.phone.opened == [(1, "ipc://s")]
+    desk.dialler.link_ready(1, 7)
+    desk.dialler.link_down(1, "connection lost", refused=False)
+    desk.phone.loop.run(BACKOFF_FIRST)
+    assert desk.phone.opened[1:] == [(2, "ipc://s")]
+    desk.dialler.link_down(2, "nobody listens there", refused=False)
+    assert [endpoint for _, endpoint in desk.phone.opened[2:]] == ["ipc://s", "a", "b"]
+    desk.dialler.link_ready(4, 8)
+    assert (desk.dialler.link, desk.phone.dropped) == (4, [3, 5])
+
+
 def test_all_endpoints_are_tried_at_once_each_one_once() -> None:
     desk = Desk("a", "b", "a", "c")
     assert desk.phone.opened == [(1, "a"), (2, "b"), (3, "c")]

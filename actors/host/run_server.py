@@ -173,14 +173,14 @@ class ServerBody:
     def work(self) -> None:
         """Start what may start now."""
         runtime, machine = self.runtime, self.machine
-        until = runtime.loop.time() + WORK_S
+        until = runtime.clock() + WORK_S
         while True:
             with runtime.lock:
                 envelope = machine.take()
             if envelope is None:
                 return
             self._take(envelope)
-            if runtime.loop.time() > until:
+            if runtime.clock() > until:
                 runtime.defer(self.work)
                 return
 
@@ -195,7 +195,7 @@ class ServerBody:
         if not run.io:
             self._progress.begin(run.task)
         with self.runtime.lock:
-            self.machine.begin(run, cell.address.actor, self.runtime.loop.time())
+            self.machine.begin(run, cell.address.actor, self.runtime.clock())
         self.runtime.turn_soon()
         if run.fetch or self.parcels.is_behind(run.code):
             self._later(self._fetch_call(cell, run, envelope.payload))
@@ -230,7 +230,7 @@ class ServerBody:
         else:
             function, args, kwargs = call
             with self.runtime.lock:
-                announced = self.machine.enter(run.task, self.runtime.loop.time())
+                announced = self.machine.enter(run.task, self.runtime.clock())
             if announced:
                 self.runtime.push()
             self.host.begin(cell, function, args, kwargs)
@@ -271,7 +271,7 @@ class ServerBody:
         kind, payload = self._pack(cell, outcome)
         del self._cells[run.task]
         with self.runtime.lock:
-            self.machine.end(run.task, kind, payload, "", self.runtime.loop.time())
+            self.machine.end(run.task, kind, payload, "", self.runtime.clock())
         self.runtime.turn_soon()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:

@@ -1,4 +1,7 @@
-"""Keeps one link to one peer: tries all its endpoints at once, keeps the first that answers, and tries again with back-off."""
+"""Keeps one link to one peer: tries all its endpoints at once, keeps the first that answers, and tries again with back-off.
+
+A socket of this host (ipc) goes first, alone; when nobody listens there (any more), the addresses are what remains.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,7 @@ class Dialler:
         self._runtime = runtime
         self._keep = keep
         self._tried: dict[int, str] = {}
+        self._first = [endpoint for endpoint in self.endpoints if endpoint.startswith("ipc://")]
         self._backoff = BACKOFF_FIRST
         self._retry: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
@@ -115,7 +119,8 @@ class Dialler:
             self.on_gone()
 
     def link_down(self, link: int, reason: str, *, refused: bool) -> None:
-        self._last_reason = f"{self._tried.pop(link, 'the link')}: {reason}"
+        endpoint = self._tried.pop(link, "the link")
+        self._last_reason = f"{endpoint}: {reason}"
         if self._stopped:
             return
         if refused:
@@ -125,6 +130,10 @@ class Dialler:
             self.on_lost(reason)
         if self.link or self._tried:
             return  # another address may answer
+        if endpoint in self._first and len(self._first) < len(self.endpoints):
+            self._first = []
+            self._try()
+            return
         if self.refusal and not self.ready.done():
             self.ready.set_exception(Refused(self.refusal))
             self.ready.exception()  # looked at: whoever awaits it still gets it
@@ -139,7 +148,7 @@ class Dialler:
         if self.epoch and self._runtime.is_linked(self.epoch):  # it dialled us
             self._retry = self._runtime.loop.call_later(BACKOFF_MAX, self._try)
             return
-        for endpoint in self.endpoints:
+        for endpoint in self._first or self.endpoints:
             self._tried[self._runtime.open_link(endpoint, self)] = endpoint
 
     def _say_silence(self) -> None:

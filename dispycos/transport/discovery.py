@@ -53,10 +53,9 @@ class Presence:
 
 
 def endpoints_of(found: Presence) -> list[str]:
-    """Where to dial it: a process of this user on this host by its socket, any other by its addresses."""
-    if found.ipc:
-        return [f"ipc://{found.ipc}"]
-    return [tcp_endpoint(address, found.port) for address in found.addresses]
+    """Where to dial it: if it is a process of this user on this host by its socket, else by its addresses."""
+    sockets = [f"ipc://{found.ipc}"] if found.ipc else []
+    return sockets + [tcp_endpoint(address, found.port) for address in found.addresses if found.port]
 
 
 @dataclass(frozen=True, slots=True)
