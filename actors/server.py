@@ -70,6 +70,7 @@ class Server:
         self._cpu: deque[Envelope] = deque()
         self._io: deque[Envelope] = deque()
         self._cpu_task: TaskId | None = None
+        self._is_called = False  # the body was told to work, and has not found nothing to do since
         self._taken: dict[TaskId, bool] = {}  # given to the body, not begun; True: to be interrupted then
         self._effects: list[object] = []
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
@@ -101,7 +102,7 @@ class Server:
 
     def on_run(self, envelope: Envelope, now: float) -> None:
         (self._io if envelope.message.io else self._cpu).append(envelope)
-        self._effects.append(Work())
+        self._call()
 
     def on_terminate(self, envelope: Envelope, now: float) -> None:
         task = envelope.message.task
@@ -144,6 +145,7 @@ class Server:
             envelope = self._cpu.popleft()
             self._cpu_task = envelope.message.task
         else:
+            self._is_called = False
             return None
         self._taken[envelope.message.task] = False
         return envelope
@@ -181,14 +183,14 @@ class Server:
         if self._cpu_task == task:
             self._cpu_task = None
         seconds = now - running.began
-        size = sum(size_of(buffer) for buffer in buffers_of(payload))
+        size = len(payload) if type(payload) is bytes else sum(map(size_of, buffers_of(payload)))
         copy = payload if size <= COPY_MAX and not isinstance(payload, list) else None
         word = messages.Outcome(task, outcome, running.actor, self.spot, seconds, True, text, self.node.epoch)
         self._effects.append(Send(Envelope(Address(run.task.owner, CLIENT), self.address, word, 0, payload)))
         done = messages.Done(task, outcome, seconds, self.address.epoch, running.actor, size)
         self._effects.append(Send(Envelope(self.node, self.address, done, 0, copy)))
         if self._cpu or self._io:
-            self._effects.append(Work())
+            self._call()
         self._stop_if_idle()
 
     def refuse(self, run: messages.Run, text: str) -> None:
@@ -198,7 +200,7 @@ class Server:
             self._cpu_task = None
         self._speak(run, OutcomeKind.REFUSED, text)
         if self._cpu:
-            self._effects.append(Work())
+            self._call()
         self._stop_if_idle()
 
     def check(self) -> None:
@@ -209,6 +211,12 @@ class Server:
             assert self._cpu_task == cpu[0], "the running CPU task is not the one taken"
 
     # --- small ---
+
+    def _call(self) -> None:
+        """Once is enough until `take` has given None."""
+        if not self._is_called:
+            self._is_called = True
+            self._effects.append(Work())
 
     def _announce(self, running: Running) -> None:
         running.announced = True

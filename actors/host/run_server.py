@@ -179,7 +179,11 @@ class ServerBody:
                 envelope = machine.take()
             if envelope is None:
                 return
-            self._take(envelope)
+            try:
+                self._take(envelope)
+            except BaseException:  # the loop will report it; the tasks behind must not wait for ever
+                runtime.defer(self.work)
+                raise
             if runtime.clock() > until:
                 runtime.defer(self.work)
                 return
