@@ -513,7 +513,7 @@ def _word_for(name: TaskId, ended: int, text: str) -> Outcome:
 
 
 def _is_usable(site: Site) -> bool:
-    return site.node.state is NodeState.OPEN and not site.node.away
+    return site.node.state is NodeState.OPEN and site.node.confirmed
 
 
 def _cpu_level(site: Site) -> int:

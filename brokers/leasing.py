@@ -33,7 +33,7 @@ NODES_MAX: Final = 10_000
 NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is gone
 IDLE_PULSE_S: Final = 10.0  # the pulse while no client says another
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
-FORGET_AFTER_S: Final = 3600.0  # a node that was given up may come back within this time
+FORGET_AFTER_S: Final = 900.0  # a node may come back within this time; later the runtime forgets its session
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
 
 
@@ -48,6 +48,7 @@ class Leasing:
         self.out = out
         self.name = name
         self.scheduler_id = scheduler_id
+        self.forget_after = FORGET_AFTER_S
         self.held = False  # nodes are still being looked for, so those that come now count as known
 
     # --- known or not
@@ -67,13 +68,27 @@ class Leasing:
             node = self.registry.nodes[envelope.sender.epoch] = Node(envelope.sender, message.node)
             self.out.log("info", f"{node.title} is here, {message.node.cpus} CPUs")
         node.info = message.node
-        self._compare_lease(node, message.lease, now)
+        site, was_away = node.site, not node.confirmed
+        self._confirm(node)
+        self._compare_lease(node, message.lease, message.closing, now)
+        if was_away and site is not None and node.site is site and node.state is NodeState.OPEN:
+            self.dispatch.touch(site)
+            self._tell_node(site, Status.NodeResumed, "its link is up again")
 
-    def _compare_lease(self, node: Node, held: Lease | None, now: float) -> None:
+    def _confirm(self, node: Node) -> None:
+        node.confirmed = True
+        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN):
+            self.registry.alarms.cancel(alarm, node.epoch)
+
+    def _compare_lease(self, node: Node, held: Lease | None, closing: bool, now: float) -> None:
         """A node says which lease it holds: is it what it should?"""
         if node.state is NodeState.OPEN and held != node.lease:
             self._site_gone(node, OutcomeKind.LOST, "it lost its lease")
             node.turn(NodeState.IDLE)
+        elif node.state is NodeState.OPEN and closing:  # nobody was heard for its lease_grace
+            node.turn(NodeState.CLOSING)
+            if node.site is not None:
+                self.dispatch.touch(node.site)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return
         if held is not None and held.scheduler == self.scheduler_id:
@@ -87,27 +102,17 @@ class Leasing:
 
     def node_lost(self, node: Node, now: float) -> None:
         """Its link is down: its tasks may go on, new ones do not go there."""
-        node.away = True
+        node.away, node.confirmed = True, False
         self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + self._node_patience())
+        self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
         self._settled(node)
         if node.site is not None:
             self.dispatch.touch(node.site)
             self._tell_node(node.site, Status.NodeDisconnected, "its link is down; its tasks may still run")
 
-    def node_up(self, node: Node, now: float) -> None:
-        node.away = False
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN):
-            self.registry.alarms.cancel(alarm, node.epoch)
-        if node.site is not None:
-            self.dispatch.touch(node.site)
-            self._tell_node(node.site, Status.NodeResumed, "its link is up again")
-        elif self.registry.active is not None:
-            self._offer(node, self.registry.active, now, settle=self.held)
-
     def on_node_silent(self, epoch: int, now: float) -> None:
         """Given up, but not forgotten: it may live behind a broken link, and has to close when that heals."""
         node = self.registry.nodes[epoch]
-        self.registry.alarms.set(Alarm.NODE_FORGOTTEN, epoch, now + FORGET_AFTER_S)
         if node.site is not None:
             self._site_gone(node, OutcomeKind.LOST, f"was silent for {self._node_patience():g} s")
             assert node.lease is not None
@@ -116,7 +121,10 @@ class Leasing:
                 self.out.send(node.address, Close(node.lease, terminate=True))
 
     def on_node_forgotten(self, epoch: int, now: float) -> None:
-        self.node_gone(self.registry.nodes[epoch], "it was silent for too long")
+        """Its session goes with the runtime's patience; what was on its way is lost, so nothing can go on."""
+        self.node_gone(
+            self.registry.nodes[epoch], f"it was silent for {self.forget_after:g} s, so its session is gone"
+        )
 
     def _node_patience(self) -> float:
         active = self.registry.active
@@ -145,6 +153,10 @@ class Leasing:
 
     # --- the lease on all nodes
 
+    def new_lease(self, client: Client) -> Lease:
+        self.registry.leases += 1
+        return Lease(self.registry.leases, client.epoch, self.scheduler_id, self.out.address.epoch)
+
     def offer_all(self, client: Client, now: float) -> None:
         for node in list(self.registry.nodes.values()):
             self._offer(node, client, now, settle=True)
@@ -157,13 +169,14 @@ class Leasing:
         self.out.tell(client, Settled(nodes, len(self.registry.servers)))
 
     def close_all(self, client: Client) -> None:
-        assert client.lease is not None
         for epoch in list(client.unsettled):
             self._settled(self.registry.nodes[epoch])
         for site in self.registry.sites():
-            site.node.turn(NodeState.CLOSING)
+            if site.node.state is not NodeState.CLOSING:
+                site.node.turn(NodeState.CLOSING)
             self.dispatch.touch(site)
-            self.out.send(site.node.address, Close(client.lease, client.terminate, client.await_io))
+            assert site.node.lease is not None
+            self.out.send(site.node.address, Close(site.node.lease, client.terminate, client.await_io))
 
     def on_close_overdue(self, epoch: int, now: float) -> None:
         for site in list(self.registry.sites()):
@@ -210,14 +223,16 @@ class Leasing:
         assert client.lease is not None
         self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
         node.turn(NodeState.OPENING)
-        node.lease = client.lease
+        # Opened once more it has another number, or late words about the first time would be taken for words about this.
+        is_again = node.lease is not None and node.lease.client == client.epoch
+        node.lease = self.new_lease(client) if is_again else client.lease
         node.site = Site(node, client)
         if node.epoch not in client.discovered:
             client.discovered.add(node.epoch)
             self._tell_node(node.site, Status.NodeDiscovered)
         wants = client.wants
         self.out.send(
-            node.address, Open(client.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
+            node.address, Open(node.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
         )
 
     def _leave_out(self, node: Node, client: Client) -> None:
@@ -283,14 +298,13 @@ class Leasing:
             return
         if node.state is NodeState.CLOSING:
             if node.site is not None:
-                self._site_gone(node, OutcomeKind.TERMINATED, "closed the lease")
+                kind = OutcomeKind.LOST if message.reason else OutcomeKind.TERMINATED
+                self._site_gone(node, kind, _closed_because(message.reason))
             node.turn(NodeState.IDLE)
             if self.registry.active is not None:
                 self._offer(node, self.registry.active, now, settle=False)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
-            self._site_gone(
-                node, OutcomeKind.LOST, f"closed the lease: {message.reason or 'no reason given'}"
-            )
+            self._site_gone(node, OutcomeKind.LOST, _closed_because(message.reason or "no reason given"))
             node.turn(NodeState.DECLINED)
 
     # --- servers
@@ -388,6 +402,10 @@ def state_of(node: Node, client: Client | None) -> str:
     if node.info.python != client.wants.client.python:
         return f"has Python {_version(node.info.python)}"
     return "declined" if node.state is NodeState.DECLINED else "not asked for"
+
+
+def _closed_because(reason: str) -> str:
+    return f"closed the lease: {reason}" if reason else "closed the lease"
 
 
 def _version(python: tuple[int, int]) -> str:

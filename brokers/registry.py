@@ -66,6 +66,7 @@ class Node:
     info: NodeInfo
     state: NodeState = NodeState.IDLE
     away: bool = False  # its link is gone and may come back
+    confirmed: bool = True  # it said with its present link which lease it holds: only then is it used
     lease: Lease | None = None  # in the last Open or Close
     site: Site | None = None
 
@@ -177,6 +178,7 @@ class Registry:
     def __init__(self) -> None:
         self.clients: dict[int, Client] = {}  # by epoch, in the order in which they enlisted
         self.active: Client | None = None
+        self.leases = 0  # numbers given out
         self.nodes: dict[int, Node] = {}
         self.servers: dict[int, Server] = {}
         self.tasks: dict[TaskId, Task] = {}
@@ -248,7 +250,7 @@ class Registry:
         if node.site is not None:
             assert node.site.node is node
             assert node.site.client is self.active
-            assert self.active is not None and node.lease == self.active.lease
+            assert node.lease is not None and node.lease.client == node.site.client.epoch
 
     def _check_servers(self) -> None:
         for epoch, server in self.servers.items():

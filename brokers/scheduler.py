@@ -24,7 +24,6 @@ from dispycos.protocol.messages import (
     Enlist,
     Granted,
     Inventory,
-    Lease,
     Notice,
     Opened,
     OutcomeAck,
@@ -82,7 +81,6 @@ class Scheduler:
         self.dispatch = Dispatch(self.registry, self.out)
         self.leasing = Leasing(self.registry, self.dispatch, self.out, name, scheduler_id)
         self._now = 0.0
-        self._leases = 0
         self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
         self._stirred = True  # something happened since the last drain
@@ -176,7 +174,7 @@ class Scheduler:
             self.registry.alarms.cancel(Alarm.CLIENT_SILENT, epoch)
         node = self.registry.nodes.get(epoch)
         if node is not None and node.away:
-            self.leasing.node_up(node, now)
+            node.away = False  # its Register follows
 
     def peer_lost(self, epoch: int, now: float) -> None:
         """Its link is gone; it may come back, as if nothing had happened."""
@@ -200,7 +198,8 @@ class Scheduler:
             self._client_gone(client, "its process ended")
         node = self.registry.nodes.get(epoch)
         if node is not None:
-            self.leasing.node_gone(node, "its process ended")
+            # Of one that is linked only the session is gone: it was away for too long, and registers anew.
+            self.leasing.node_gone(node, "its process ended" if node.away else "its session was lost")
 
     # --- clients: the queue
 
@@ -296,9 +295,8 @@ class Scheduler:
         client = next((client for client in self.registry.queued_clients() if not client.away), None)
         if client is None:
             return
-        self._leases += 1
         client.turn(ClientState.ACTIVE)
-        client.lease = Lease(self._leases, client.epoch, self.scheduler_id, self.address.epoch)
+        client.lease = self.leasing.new_lease(client)
         client.limit = CREDIT
         self.registry.active = client
         self._queue_changed = True

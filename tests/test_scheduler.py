@@ -8,6 +8,7 @@ import pytest
 
 from dispycos.brokers import dispatch, leasing, scheduler
 from dispycos.brokers.lifecycle import NodeState
+from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
@@ -49,6 +50,7 @@ from dispycos.protocol.messages import (
     Turned,
 )
 from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.runtime import FORGET_NODE_S
 
 from .kit.scheduler import HOME, PYTHON, Desk, enlist, node_info, spot
 
@@ -227,8 +229,8 @@ def test_a_node_that_declines_is_named_once_and_asked_again() -> None:
     sent = desk.tell(node, Declined(lease, "held by bob for 7 s"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]
     assert "held by bob for 7 s" in words(sent, Notice)[0].text
-    assert words(desk.wait(leasing.DECLINED_AGAIN_S), Open)
-    assert not words(desk.tell(node, Declined(lease, "held by bob for 17 s")))
+    [again] = words(desk.wait(leasing.DECLINED_AGAIN_S), Open)
+    assert not words(desk.tell(node, Declined(again.lease, "held by bob for 17 s")))
     desk.tell(client, Release())
     assert desk.scheduler.deadline() is None
 
@@ -265,7 +267,8 @@ def test_a_node_back_within_patience_goes_on_and_got_nothing_new_meanwhile() -> 
     assert not placed(desk.tell(client, submit(2)))
     desk.wait(9.9)
     desk.scheduler.peer_up(7, None, desk.now)
-    assert placed(desk.drain()) == [(2, 7)]
+    assert not words(desk.drain()), "used before it said what it has still"
+    assert placed(desk.back("alpha", 7, lease)) == [(2, 7)]
     assert not words(desk.tell(node, done(1)), Outcome)
 
 
@@ -283,8 +286,58 @@ def test_a_node_silent_for_five_pulses_loses_its_tasks_and_closes_when_it_is_bac
         (3, OutcomeKind.REFUSED, False),
     ]
     assert words(sent, Close) == [Close(lease, terminate=True)]
-    desk.scheduler.peer_up(7, None, desk.now)
+    assert not words(desk.back("alpha", 7, lease))
     assert [type(word) for word in words(desk.tell(node, Closed(lease)))] == [NodeNews, Open]
+
+
+def test_a_node_that_ended_its_lease_while_it_was_away_gets_nothing_more_and_is_opened_anew_when_it_has() -> (
+    None
+):
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1), submit(2))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.wait(8.0)
+    assert not words(desk.back("alpha", 7, lease, closing=True), Run, NodeNews)
+    assert not placed(desk.tell(client, submit(3)))
+    assert not words(desk.tell(node, done(1, OutcomeKind.TERMINATED)), Outcome)
+    sent = desk.tell(node, Closed(lease, "its scheduler was silent for 60 s"))
+    [lost] = [outcome for outcome in words(sent, Outcome) if outcome.task.number == 2]
+    assert lost.outcome == OutcomeKind.LOST and "silent for 60 s" in lost.text
+    assert words(sent, Open)
+
+
+def test_a_node_whose_lease_has_ended_by_the_time_it_is_back_is_opened_anew() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.scheduler.peer_up(7, None, desk.now)
+    sent = desk.tell(node, Closed(lease, "its scheduler was silent for 60 s"))
+    assert words(sent, Outcome)[0].outcome == OutcomeKind.LOST and not words(sent, Open)
+    assert words(desk.back("alpha", 7, None), Open)
+
+
+def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_it_has() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_reset(7, [], desk.now)
+    sent = desk.tell(node, Register(node_info("alpha", 7), lease))
+    [outcome] = words(sent, Outcome)
+    assert outcome.outcome == OutcomeKind.LOST and "its session was lost" in outcome.text
+    assert words(sent, Close, Open) == [Close(lease, terminate=True)]
+    assert words(desk.tell(node, Closed(lease)), Open)
+
+
+def test_the_scheduler_gives_a_node_up_before_the_runtime_forgets_its_session() -> None:
+    assert leasing.FORGET_AFTER_S < FORGET_NODE_S
+    assert leasing.NODE_PATIENCE_PULSES * MAX_PULSE_INTERVAL < leasing.FORGET_AFTER_S
 
 
 def test_a_node_whose_process_ended_is_gone_at_once() -> None:
@@ -292,6 +345,7 @@ def test_a_node_whose_process_ended_is_gone_at_once() -> None:
     client, lease = desk.client()
     desk.node("alpha", 7, lease)
     desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
     desk.scheduler.peer_reset(7, [], desk.now)
     [outcome] = words(desk.drain(), Outcome)
     assert outcome.text == "node alpha (10.0.0.7:9706) is gone: its process ended"
@@ -595,6 +649,7 @@ def test_a_node_that_is_gone_is_spoken_for_what_it_ended_and_the_client_has_not_
     desk.tell(client, submit(1), submit(2), submit(3), submit(4))
     desk.tell(node, done(1), done(2), done(3))
     desk.tell(client, heard(2))
+    desk.scheduler.peer_lost(7, desk.now)
     desk.scheduler.peer_reset(7, [], desk.now)
     outcomes = words(desk.drain(), Outcome)
     assert sorted((o.task.number, o.outcome, o.started) for o in outcomes) == [
@@ -899,17 +954,18 @@ def test_a_node_that_opens_for_a_lease_which_was_given_up_is_told_to_close_it() 
     assert desk.scheduler.registry.nodes[7].state is NodeState.OPENING
 
 
-def test_a_node_that_closed_by_itself_and_is_opened_again_for_the_same_lease_does_not_stay_occupied() -> None:
-    """Its own Closed and its answer to our Close cross the new Open, which has the same lease."""
+def test_late_words_about_a_lease_that_a_node_closed_are_not_taken_for_words_about_the_next_one() -> None:
+    """Its own Closed and its answer to our Close cross the new Open."""
     desk = Desk()
     _, lease = desk.client()
     node = desk.node("alpha", 7, lease)
     desk.scheduler.peer_lost(7, desk.now)
     assert words(desk.wait(10.0), Close)
     desk.scheduler.peer_up(7, None, desk.now)
-    assert words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
-    desk.tell(node, Closed(lease, "this node does not hold it"))
-    assert words(desk.tell(node, Opened(lease, 2))) == [Close(lease, terminate=True)]
+    [again] = words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
+    assert again.lease == lease._replace(number=2)
+    assert not desk.tell(node, Closed(lease, "this node does not hold it"))
+    assert words(desk.tell(node, Opened(again.lease, 2)), NodeNews)
 
 
 # --- status

@@ -193,10 +193,11 @@ class Notice(Message, frozen=True, tag=28):
 
 
 class Register(Message, frozen=True, tag=30):
-    """A node presents itself to a scheduler; answered by nothing: Open comes when a client wants it."""
+    """A node presents itself to a scheduler, anew with each link; answered by nothing: Open comes when a client wants it."""
 
     node: NodeInfo
     lease: Lease | None = None
+    closing: bool = False  # the lease is ending, and Closed follows
 
 
 class Open(Message, frozen=True, tag=31):

@@ -22,7 +22,9 @@ from .cluster_users import User
 
 TROUBLE_S: Final = 4.0
 GRACE_S: Final = 8.0  # a node without its client or scheduler ends the lease after this
-WORK_MAX: Final = 60.0  # by then every task has its outcome
+FORGET_S: Final = (12.0, 20.0)  # as the figures of dispycos.runtime, but so early that it is played
+LONG_S: Final = 30.0  # an outage that outlasts the patience of everybody
+WORK_MAX: Final = 90.0  # by then every task has its outcome
 REST_MAX: Final = 40.0  # and then so long until nothing is left of anybody
 
 PLAIN: Final = frozenset({OutcomeKind.RETURNED, OutcomeKind.RAISED})
@@ -38,6 +40,9 @@ class Cluster:
         self.book = Book(self.world)
         self.violence: set[str] = set()  # faults that may cost a task its life
         self.is_private = self.dice.random() < 0.25
+        if self.dice.random() < 0.5:
+            self.world.forget_s, self.world.forget_node_s = FORGET_S
+        self.lasting: set[frozenset[str]] = set()  # outages that nobody repairs
         self.nodes: list[NodeProcess] = []
         self.head: SchedulerProcess | PrivateProcess
         options = {"lease_grace": GRACE_S}
@@ -102,21 +107,30 @@ class Cluster:
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
             cable.cut(self.dice.choice((0.05, 0.3, 3.0)))
 
-    def _outage(self, seconds: float = 2.0) -> None:
-        process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
-        if process.uplink is None:
-            return
+    def _outage(self) -> None:
+        self._part(self.dice.choice([*self.nodes, *(user.client for user in self.users)]), 2.0)
+
+    def _part(self, process: Process, seconds: float) -> None:
+        """Without a link to its uplink for a while."""
+        assert process.uplink is not None
         pair = frozenset((process.name, process.uplink.name))
         self.world.note(f"OUTAGE {sorted(pair)}")
         self.world.down.add(pair)
         for cable in self.world.cables:
             if {end.owner.name for end in cable.ends} == pair:
                 cable.cut(0.3)
-        self.world.after(self.dice.random() * seconds, lambda: self.world.down.discard(pair))
+        if seconds == LONG_S:
+            self.lasting.add(pair)
+        self.world.after(self.dice.random() * seconds, lambda: self._mend(pair))
+
+    def _mend(self, pair: frozenset[str]) -> None:
+        self.world.down.discard(pair)
+        self.lasting.discard(pair)
 
     def _long_outage(self) -> None:
         self.violence.add("outage")
-        self._outage(15.0)
+        process = self.dice.choice([*self.nodes, *self.nodes, *(user.client for user in self.users)])
+        self._part(process, LONG_S if process in self.nodes else 2 * TROUBLE_S)
 
     def _processes(self) -> list[Process]:
         servers = [server for server in self.book.servers if server.is_alive]
@@ -192,7 +206,7 @@ class Cluster:
 
     def _repair(self) -> None:
         self.world.note("REPAIR")
-        self.world.down.clear()
+        self.world.down &= self.lasting
         for process in self._processes():
             process.paused_until = min(process.paused_until, self.world.now)
             process.turn_soon()

@@ -34,6 +34,7 @@ class Universe(World):
         self.diary: list[str] | None = [] if keeps_diary else None
         self.cables: list[Cable] = []
         self.is_one_host = self.dice.random() < 0.5
+        self.forget_s, self.forget_node_s = FORGET_S, FORGET_NODE_S
         self.names: dict[int, str] = {}  # of epochs
 
     def note(self, text: str) -> None:
@@ -426,9 +427,8 @@ class Process:
         elif isinstance(event, LinkLost):
             link = event.epoch
             self.note(f"has no link to {self.world.name_of(link)} any more")
-            self.forget_later(
-                link, FORGET_NODE_S if self.world.name_of(link).startswith("node") else FORGET_S
-            )
+            is_node = self.world.name_of(link).startswith("node")
+            self.forget_later(link, self.world.forget_node_s if is_node else self.world.forget_s)
         elif isinstance(event, LinkReady):
             self.note(f"has a link to {self.world.name_of(event.epoch)}")
         for role in list(self.roles):

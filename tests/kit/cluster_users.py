@@ -13,7 +13,7 @@ from dispycos.protocol.status import OutcomeKind
 from .cluster_bodies import BRISK, ClientProcess, PrivateProcess
 from .cluster_tasks import Plan, Words
 
-PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up
+PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up, or a zombie
 PARTNER_S: Final = 1.0  # for the last words of a task that has ended
 CLOSINGS: Final = ("wait", "wait", "wait", "early", "terminate")
 
@@ -43,7 +43,7 @@ class User:
         self.stays -= 1
         self.open.clear()
         self.closing = self.dice.choice(CLOSINGS)
-        self.client.take_seat(PULSE_S)
+        self.client.take_seat(PULSE_S, abandon_zombies=self.dice.random() < 0.5)
 
     def on_scheduled(self) -> None:
         self.client.note("is scheduled")

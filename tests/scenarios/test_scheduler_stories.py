@@ -137,9 +137,10 @@ class World:
         self.scheduler.peer_up(epoch, None, self.now)
         self.drain()
         known = self.scheduler.registry
-        if isinstance(peer, FakeNode) and epoch not in known.nodes:
-            peer.inbox.clear()
-            peer.outbox.clear()  # given up by the other side: the session began anew
+        if isinstance(peer, FakeNode):
+            if epoch not in known.nodes:
+                peer.inbox.clear()
+                peer.outbox.clear()  # given up by the other side: the session began anew
             peer.register()
 
     @staticmethod
