@@ -24,13 +24,14 @@ from dispycos.protocol.messages import (
 )
 from dispycos.protocol.status import OutcomeKind, Status
 
-from .dispatch import LISTED_MAX, Dispatch, Outbox
+from .dispatch import Dispatch, Outbox
 from .lifecycle import ClientState, NodeState
 from .placement import allocate
-from .registry import Alarm, Client, Node, Registry, Server, Site
+from .registry import NODE_ALARMS, PATIENCE_S, Alarm, Client, Node, Registry, Server, Site
+from .waiting import Waiting, listing, version
 
 NODES_MAX: Final = 10_000
-NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is gone
+NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is a zombie
 IDLE_PULSE_S: Final = 10.0  # the pulse while no client says another
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
 FORGET_AFTER_S: Final = 900.0  # a node may come back within this time; later the runtime forgets its session
@@ -41,10 +42,17 @@ class Leasing:
     """The nodes and servers of one scheduler."""
 
     def __init__(
-        self, registry: Registry, dispatch: Dispatch, out: Outbox, name: str, scheduler_id: str
+        self,
+        registry: Registry,
+        dispatch: Dispatch,
+        waiting: Waiting,
+        out: Outbox,
+        name: str,
+        scheduler_id: str,
     ) -> None:
         self.registry = registry
         self.dispatch = dispatch
+        self.waiting = waiting
         self.out = out
         self.name = name
         self.scheduler_id = scheduler_id
@@ -76,8 +84,8 @@ class Leasing:
             self._tell_node(site, Status.NodeResumed, "its link is up again")
 
     def _confirm(self, node: Node) -> None:
-        node.confirmed = True
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN):
+        node.confirmed, node.zombie = True, False
+        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN, Alarm.NODE_UNANSWERING):
             self.registry.alarms.cancel(alarm, node.epoch)
 
     def _compare_lease(self, node: Node, held: Lease | None, closing: bool, now: float) -> None:
@@ -107,18 +115,37 @@ class Leasing:
         self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
         self._settled(node)
         if node.site is not None:
-            self.dispatch.touch(node.site)
-            self._tell_node(node.site, Status.NodeDisconnected, "its link is down; its tasks may still run")
+            self._site_away(node.site, now)
+
+    def _site_away(self, site: Site, now: float) -> None:
+        self.dispatch.touch(site)
+        there = self.waiting.tasks_of(site)
+        still = f"; {listing(there)} may still run there" if there else ""
+        self._tell_node(site, Status.NodeDisconnected, f"its link is down{still}")
+        if any(task.terminated for task in there):
+            self.dispatch.await_terminated(site.node, now)
+        if site.client.state is ClientState.FINISHING:  # whose close() does not pass such news on
+            self.registry.alarms.set(Alarm.CLOSE_WAITS, site.client.epoch, now + PATIENCE_S)
 
     def on_node_silent(self, epoch: int, now: float) -> None:
-        """Given up, but not forgotten: it may live behind a broken link, and has to close when that heals."""
+        """A zombie: given up if its client said so, else its tasks stay."""
         node = self.registry.nodes[epoch]
-        if node.site is not None:
-            self._site_gone(node, OutcomeKind.LOST, f"was silent for {self._node_patience():g} s")
-            assert node.lease is not None
-            if node.state is not NodeState.CLOSING:
-                node.turn(NodeState.CLOSING)
-                self.out.send(node.address, Close(node.lease, terminate=True))
+        node.zombie = True
+        if node.site is None:
+            return
+        if node.site.client.wants.abandon_zombies:
+            self._abandon(node)
+        elif node.site.client.state is not ClientState.CLOSING:
+            self.waiting.tell_of_zombie(node.site, self._node_patience())
+
+    def _abandon(self, node: Node) -> None:
+        """Not forgotten: it may live behind a broken link, and has to close when that heals."""
+        why = f"was silent for {self._node_patience():g} s"
+        self._site_gone(node, OutcomeKind.LOST, why, Status.NodeAbandoned, Status.ServerAbandoned)
+        assert node.lease is not None
+        if node.state is not NodeState.CLOSING:
+            node.turn(NodeState.CLOSING)
+            self.out.send(node.address, Close(node.lease, terminate=True))
 
     def on_node_forgotten(self, epoch: int, now: float) -> None:
         """Its session goes with the runtime's patience; what was on its way is lost, so nothing can go on."""
@@ -135,7 +162,7 @@ class Leasing:
         self._settled(node)
         if node.site is not None:
             self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN, Alarm.NODE_DECLINED):
+        for alarm in NODE_ALARMS:
             self.registry.alarms.cancel(alarm, node.epoch)
         for client in self.registry.clients.values():
             client.warned.discard(node.epoch)
@@ -171,12 +198,14 @@ class Leasing:
     def close_all(self, client: Client) -> None:
         for epoch in list(client.unsettled):
             self._settled(self.registry.nodes[epoch])
-        for site in self.registry.sites():
+        for site in list(self.registry.sites()):
             if site.node.state is not NodeState.CLOSING:
                 site.node.turn(NodeState.CLOSING)
             self.dispatch.touch(site)
             assert site.node.lease is not None
             self.out.send(site.node.address, Close(site.node.lease, client.terminate, client.await_io))
+            if site.node.zombie:  # it closes when it is back; nobody waits for that
+                self._site_gone(site.node, OutcomeKind.TERMINATED, "was silent when the client closed")
 
     def on_close_overdue(self, epoch: int, now: float) -> None:
         for site in list(self.registry.sites()):
@@ -190,17 +219,6 @@ class Leasing:
             if node.state is NodeState.DECLINED:
                 self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
                 node.turn(NodeState.IDLE)
-
-    def missing(self, client: Client) -> str:
-        """Why a client has no node, for people."""
-        nodes = list(self.registry.nodes.values())
-        if nodes:
-            there = ", ".join(f"{node.info.name} ({state_of(node, client)})" for node in nodes[:LISTED_MAX])
-            return f"none of the {len(nodes)} known nodes can be used: {there}"
-        return (
-            "no node found: start `dispycos node` here or on a host with the same secret, "
-            "or name one with --peer"
-        )
 
     # --- the lease on one node
 
@@ -240,7 +258,7 @@ class Leasing:
         if node.epoch in client.warned:
             return
         client.warned.add(node.epoch)
-        has, needs = _version(node.info.python), _version(client.wants.client.python)
+        has, needs = version(node.info.python), version(client.wants.client.python)
         remedy = f"run `dispycos node` there with Python {needs}, or the client with Python {has}"
         text = f"{node.title} has Python {has}, {client.title} has Python {needs}; it is left out: {remedy}"
         self.out.tell(client, Notice(text, "warning"))
@@ -317,6 +335,7 @@ class Leasing:
             return
         self.registry.servers[spot.epoch] = site.servers[spot.epoch] = Server(spot, site)
         site.reported.add(spot.name)
+        site.failures.pop(spot.name, None)
         self.dispatch.touch(site)
         for status in (Status.ServerDiscovered, Status.ServerInitialized):
             self.out.tell(site.client, ServerNews(status, spot, site.node.info.name))
@@ -329,6 +348,9 @@ class Leasing:
         if site is None:
             return
         site.reported.add(spot.name)
+        if not message.restarting and not message.expected:
+            site.failures[spot.name] = f"server {spot.name} {message.death}{message.lines}"
+            self.dispatch.touch(site)
         server = site.servers.pop(spot.epoch, None)
         if server is not None:
             del self.registry.servers[spot.epoch]
@@ -357,7 +379,14 @@ class Leasing:
         node = self.registry.nodes.get(envelope.sender.epoch)
         return node.site if node is not None and node.lease == lease else None
 
-    def _site_gone(self, node: Node, kind: OutcomeKind, why: str) -> None:
+    def _site_gone(
+        self,
+        node: Node,
+        kind: OutcomeKind,
+        why: str,
+        status: Status = Status.NodeClosed,
+        of_servers: Status = Status.ServerClosed,
+    ) -> None:
         """The lease on this node is over, however that came. Its tasks are spoken for here."""
         site = node.site
         assert site is not None
@@ -365,11 +394,11 @@ class Leasing:
         self.dispatch.drop_site(site, kind, f"{node.title} {why}")
         for server in site.servers.values():
             del self.registry.servers[server.spot.epoch]
-            news = ServerNews(Status.ServerClosed, server.spot, node.info.name)  # NodeNews says why
+            news = ServerNews(of_servers, server.spot, node.info.name)  # NodeNews says why
             self.out.tell(site.client, news)
         dead, node.site = list(site.servers), None
         self._tell_servers(dead)
-        self._tell_node(site, Status.NodeClosed, why)
+        self._tell_node(site, status, why)
         site.client.discovered.discard(node.epoch)
 
     def _tell_servers(self, dead: list[int]) -> None:
@@ -389,24 +418,5 @@ class Leasing:
             self.registry.alarms.cancel(Alarm.NODE_UNSETTLED, node.epoch)
 
 
-def state_of(node: Node, client: Client | None) -> str:
-    """For people."""
-    if node.away:
-        return "not reachable"
-    if node.site is not None:
-        return node.state.name.lower()
-    if node.state is NodeState.CLOSING:
-        return "closing"
-    if client is None:
-        return "free"
-    if node.info.python != client.wants.client.python:
-        return f"has Python {_version(node.info.python)}"
-    return "declined" if node.state is NodeState.DECLINED else "not asked for"
-
-
 def _closed_because(reason: str) -> str:
     return f"closed the lease: {reason}" if reason else "closed the lease"
-
-
-def _version(python: tuple[int, int]) -> str:
-    return f"{python[0]}.{python[1]}"

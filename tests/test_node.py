@@ -502,11 +502,9 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
         hand.now += 1.0
         assert hand.call("server_exited", 1, pid, "exited with code 1", False)[-1] == start(1)
     hand.call("output", 1, 2, "Traceback ...\nImportError: no module named 'numpie'\n")
-    down = ServerDown(LEASE, spot(1, life=0), "exited with code 1")
-    text = (
-        "node box does not try again to start what always fails: server box/server-1 exited with code 1\n"
-        "    Traceback ...\n    ImportError: no module named 'numpie'"
-    )
+    said = "\n    Traceback ...\n    ImportError: no module named 'numpie'"
+    down = ServerDown(LEASE, spot(1, life=0), "exited with code 1", lines=said)
+    text = f"node box does not try again to start what always fails: server box/server-1 exited with code 1{said}"
     assert hand.call("server_exited", 1, 105, "exited with code 1", False) == [
         ("client", Notice(text, "error")),
         ("scheduler", down),
@@ -591,7 +589,7 @@ def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
     text = "node box does not try again to start what always fails: node_setup raised\n    ValueError: 17"
     assert hand.call("zygote_failed", "node_setup raised") == [
         ("client", Notice(text, "error")),
-        ("scheduler", ServerDown(LEASE, spot(1, life=0), "node_setup raised")),
+        ("scheduler", ServerDown(LEASE, spot(1, life=0), "node_setup raised", lines="\n    ValueError: 17")),
     ]
     run = hand.run()
     assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))]

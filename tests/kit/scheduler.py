@@ -455,7 +455,7 @@ class Judge:
                 assert self.ended[task] == 1, f"{task} ended twice"
                 assert task in self.submitted
                 self.disown(task)
-            case NodeNews(status=Status.NodeClosed, node=info):
+            case NodeNews(status=Status.NodeClosed | Status.NodeAbandoned, node=info):
                 self.node_ended(info.epoch)
             case Released():
                 self.released.add(to)
