@@ -129,7 +129,7 @@ def test_a_task_outlives_an_outage_of_the_network_and_its_node_is_used_again(hos
     near, far = hosts
     give_secret(far, secret_of(near))
     start_node(far)
-    near.start([sys.executable, "-m", "dispycos", "scheduler", "--daemon"])
+    near.start([sys.executable, "-m", "dispycos", "scheduler", "--daemon", "--node", far.address])
     wait(lambda: "faraway" in near.run([sys.executable, "-m", "dispycos", "status"]).stdout, 20)
     program = near.start([sys.executable, "-c", LONG])
     assert program.stdout is not None and program.stdout.readline() == "runs\n"
