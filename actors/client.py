@@ -75,7 +75,11 @@ class Client:
     pulse_interval: seconds between two reports of a node's load; between 10 and 100 unless the node allows others.
     nodes: host names, addresses (``*`` matches) or DispycosNodeAllocate; only matching nodes are used. Empty: all.
     status_task: a Task that gets a DispycosStatus for every change, and a MonitorStatus for every task that ends.
-    restart_servers: start a server again that has ended.
+    restart_servers: taken and without effect: it is about servers that are closed on purpose, and nothing closes one yet.
+        A server that dies is replaced in any case.
+    abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
+        False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
+        after 60 s without its scheduler; then they are lost when it is back, and 15 minutes later in any case.
 
     Raises
     ------

@@ -273,13 +273,14 @@ class Node:
     def add_scheduler(self, epoch: int, now: float) -> None:
         """A scheduler's runtime is connected."""
         self._now = now
-        if epoch not in self._schedulers:
-            self._schedulers[epoch] = None
-            self._register(epoch)
+        self._schedulers[epoch] = None
+        self._register(epoch)
 
     def _register(self, epoch: int) -> None:
-        lease = None if self.tenancy is None else self.tenancy.lease
-        self._out.send(Address(epoch, SCHEDULER), Register(self._described(), lease))
+        """Said with each link: a scheduler uses a node that was away when it knows which lease it has still."""
+        tenancy = self.tenancy
+        lease, closing = (None, False) if tenancy is None else (tenancy.lease, tenancy.closing is not None)
+        self._out.send(Address(epoch, SCHEDULER), Register(self._described(), lease, closing))
 
     def _described(self) -> NodeInfo:
         return self.info._replace(available=self._available)
@@ -361,8 +362,10 @@ class Node:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
         client ends its lease, and a scheduler that comes back is told the state as it is then."""
         self._now = now
-        self._schedulers.pop(epoch, None)
         self._declined.pop(epoch, None)
+        if epoch in self._schedulers:  # if only its session is gone it has forgotten us, and what we said
+            del self._schedulers[epoch]
+            self._register(epoch)
         tenancy = self.tenancy
         if tenancy is None:
             return
@@ -436,9 +439,9 @@ class Node:
         if tenancy is None or tenancy.lease != message.lease:
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
         else:
-            if envelope.sender != tenancy.scheduler:  # started anew: Closed has to reach this one
-                tenancy.silent.pop(tenancy.scheduler.epoch, None)
-                tenancy.scheduler, tenancy.scheduler_gone = envelope.sender, False
+            tenancy.silent.pop(tenancy.scheduler.epoch, None)
+            # Started anew, or with a new session: Closed has to reach this one.
+            tenancy.scheduler, tenancy.scheduler_gone = envelope.sender, False
             self._close(tenancy, "", now)
 
     def _close(self, tenancy: Tenancy, reason: str, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Final
 
 from dispycos.protocol.addresses import Address
@@ -51,6 +51,11 @@ def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
     return given[: max([last, *confirmed]) + 1]
 
 
+def _indented(lines: Iterable[str]) -> str:
+    """To follow the words about who wrote them."""
+    return "".join(f"\n    {line}" for line in lines)
+
+
 class Supervisor:
     """Decides about the servers of one lease after the other; all that it remembers is in the Tenancy."""
 
@@ -89,8 +94,10 @@ class Supervisor:
             self._out.effects.append(StartZygote(tenancy.lease))
             return
         self._tell_of_failures(tenancy, text, tenancy.setup_lines)
+        said = _indented(tenancy.setup_lines)
         for place in tenancy.places:
-            self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, self._spot(place, 0), text))
+            down = ServerDown(tenancy.lease, self._spot(place, 0), text, lines=said)
+            self._out.to_scheduler(tenancy, down)
         self._hand_back_queue(tenancy)
 
     def on_server_ready(self, tenancy: Tenancy, place: Place, address: Address, pid: int) -> None:
@@ -183,7 +190,8 @@ class Supervisor:
         again = self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
         closing = tenancy.closing is not None
-        self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, closing, again))
+        said = "" if closing or again else _indented(place.lines)
+        self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, closing, again, said))
         if back:
             self._out.to_scheduler(tenancy, Recalled(back))
         if server is not None:
@@ -216,8 +224,9 @@ class Supervisor:
 
     def _tell_of_failures(self, tenancy: Tenancy, text: str, lines: deque[str]) -> None:
         """Servers die before they are ready: the person at the client hears why, once per lease."""
-        said = "".join(f"\n    {line}" for line in lines)
-        notice = f"node {self._info.name} does not try again to start what always fails: {text}{said}"
+        notice = (
+            f"node {self._info.name} does not try again to start what always fails: {text}{_indented(lines)}"
+        )
         self._out.log("error", notice)
         if not tenancy.told_of_failures:
             tenancy.told_of_failures = True

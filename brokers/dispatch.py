@@ -44,10 +44,11 @@ from .placement import (
     recall_count,
     room_ahead,
 )
-from .registry import CREDIT, Alarm, Client, Registry, Server, Site, Task
+from .registry import CREDIT, Alarm, Client, Node, Registry, Server, Site, Task
 
 RECALL_AGAIN_S: Final = 1.0  # a node that had nothing to give back is not asked again for so long
 PACES_MAX: Final = 10_000  # functions whose run times are remembered
+TERMINATE_PATIENCE_S: Final = 10.0  # a node that cannot be reached is not waited for longer than this
 LISTED_MAX: Final = 20  # nodes or servers that an error message lists
 
 # Reading a member from its Enum costs as much as a dictionary look-up, and these are read for each task.
@@ -173,7 +174,37 @@ class Dispatch:
             self._end(task, OutcomeKind.CANCELLED, False, "terminated before it started")
         else:
             task.terminated = True
-            self.out.send(task.site.node.address, message)
+            node = task.site.node
+            self.out.send(node.address, message)
+            if not node.confirmed:
+                self.await_terminated(node, now)
+
+    def await_terminated(self, node: Node, now: float) -> None:
+        """It cannot be reached: whoever asked for the end of tasks there does not wait for it for ever."""
+        alarms = self.registry.alarms
+        if (Alarm.NODE_UNANSWERING, node.epoch) not in alarms.times:
+            alarms.set(Alarm.NODE_UNANSWERING, node.epoch, now + TERMINATE_PATIENCE_S)
+
+    def on_node_unanswering(self, epoch: int, now: float) -> None:
+        """What had to end there is lost and not terminated: whether it had its KeyboardInterrupt nobody knows."""
+        node = self.registry.nodes[epoch]
+        if node.confirmed or node.site is None:
+            return
+        text = (
+            f"terminated, but {node.title} has been silent since: it may still run there, "
+            "until the node is back and ends it"
+        )
+        for task in [task for task in self.registry.tasks.values() if task.site is node.site]:
+            if task.terminated:
+                self._give_up(task, node.site, text)
+
+    def _give_up(self, task: Task, site: Site, text: str) -> None:
+        """Not waited for any more; what its node says of it later is about a task that nobody knows."""
+        self._leave(task, site)
+        if task.submit.task in site.heard:
+            self._forget_heard(task, site)
+        else:
+            self._end(task, OutcomeKind.LOST, True, text)
 
     # --- what comes from the nodes
 
@@ -240,8 +271,7 @@ class Dispatch:
         begun, site = task.state is RUNNING, task.site
         self._leave(task, site)
         if task.submit.task in site.heard:  # it ended, and only its node does not know
-            del site.heard[task.submit.task]
-            self._forget(task)
+            self._forget_heard(task, site)
         elif begun:  # it would start twice
             self._end(task, OutcomeKind.LOST, True, "its node gave it back after it had begun")
         elif task.terminated or self.registry.active.state is ClientState.CLOSING:
@@ -284,16 +314,35 @@ class Dispatch:
         self.io.remove(site)
         self.touched.pop(site, None)
 
-    def cancel_waiting(self, text: str) -> None:
+    def end_waiting(self, kind: OutcomeKind, text: str) -> None:
+        """Of all tasks that no node has."""
         for queue in list(self.registry.queues()):
             for task in queue:
-                self._end(task, OutcomeKind.CANCELLED, False, text)
+                self._end(task, kind, False, text)
             queue.clear()
         for site in self.registry.sites():
             site.pinned.clear()
 
+    def refuse_pinned(self) -> None:
+        """Tasks whose only site will never have a server: it was touched when that or they became known."""
+        for site in self.touched:
+            if site.pinned and site.is_hopeless:
+                for queue in site.pinned.values():
+                    for task in queue:
+                        self._end(
+                            task, OutcomeKind.REFUSED, False, f"no server can be started: {site.failure}"
+                        )
+                site.pinned.clear()
+
+    def work(self, await_io: bool) -> list[Task]:
+        """The tasks that close() waits for."""
+        return [task for task in self.registry.tasks.values() if await_io or not task.submit.io]
+
     def has_work(self, await_io: bool) -> bool:
         return any(await_io or not task.submit.io for task in self.registry.tasks.values())
+
+    def has_usable_server(self) -> bool:
+        return any(site.servers and _is_usable(site) for site in self.registry.sites())
 
     # --- deciding
 
@@ -485,6 +534,10 @@ class Dispatch:
         assert self.registry.active is not None
         self.registry.active.ended += 1
 
+    def _forget_heard(self, task: Task, site: Site) -> None:
+        del site.heard[task.submit.task]
+        self._forget(task)
+
     def _end(self, task: Task, kind: OutcomeKind, started: bool, text: str) -> None:
         """It is in no queue and at no site: tell its client how it ended."""
         client = self.registry.active
@@ -520,7 +573,7 @@ def _word_for(name: TaskId, ended: int, text: str) -> Outcome:
 
 
 def _is_usable(site: Site) -> bool:
-    return site.node.state is NodeState.OPEN and not site.node.away
+    return site.node.state is NodeState.OPEN and site.node.confirmed
 
 
 def _cpu_level(site: Site) -> int:

@@ -24,16 +24,17 @@ from dispycos.protocol.messages import (
 )
 from dispycos.protocol.status import OutcomeKind, Status
 
-from .dispatch import LISTED_MAX, Dispatch, Outbox
+from .dispatch import Dispatch, Outbox
 from .lifecycle import ClientState, NodeState
 from .placement import allocate
-from .registry import Alarm, Client, Node, Registry, Server, Site
+from .registry import NODE_ALARMS, PATIENCE_S, Alarm, Client, Node, Registry, Server, Site
+from .waiting import Waiting, listing, version
 
 NODES_MAX: Final = 10_000
-NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is gone
+NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is a zombie
 IDLE_PULSE_S: Final = 10.0  # the pulse while no client says another
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
-FORGET_AFTER_S: Final = 3600.0  # a node that was given up may come back within this time
+FORGET_AFTER_S: Final = 900.0  # a node may come back within this time; later the runtime forgets its session
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
 
 
@@ -41,13 +42,21 @@ class Leasing:
     """The nodes and servers of one scheduler."""
 
     def __init__(
-        self, registry: Registry, dispatch: Dispatch, out: Outbox, name: str, scheduler_id: str
+        self,
+        registry: Registry,
+        dispatch: Dispatch,
+        waiting: Waiting,
+        out: Outbox,
+        name: str,
+        scheduler_id: str,
     ) -> None:
         self.registry = registry
         self.dispatch = dispatch
+        self.waiting = waiting
         self.out = out
         self.name = name
         self.scheduler_id = scheduler_id
+        self.forget_after = FORGET_AFTER_S
         self.held = False  # nodes are still being looked for, so those that come now count as known
 
     # --- known or not
@@ -67,13 +76,27 @@ class Leasing:
             node = self.registry.nodes[envelope.sender.epoch] = Node(envelope.sender, message.node)
             self.out.log("info", f"{node.title} is here, {message.node.cpus} CPUs")
         node.info = message.node
-        self._compare_lease(node, message.lease, now)
+        site, was_away = node.site, not node.confirmed
+        self._confirm(node)
+        self._compare_lease(node, message.lease, message.closing, now)
+        if was_away and site is not None and node.site is site and node.state is NodeState.OPEN:
+            self.dispatch.touch(site)
+            self._tell_node(site, Status.NodeResumed, "its link is up again")
 
-    def _compare_lease(self, node: Node, held: Lease | None, now: float) -> None:
+    def _confirm(self, node: Node) -> None:
+        node.confirmed, node.zombie = True, False
+        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN, Alarm.NODE_UNANSWERING):
+            self.registry.alarms.cancel(alarm, node.epoch)
+
+    def _compare_lease(self, node: Node, held: Lease | None, closing: bool, now: float) -> None:
         """A node says which lease it holds: is it what it should?"""
         if node.state is NodeState.OPEN and held != node.lease:
             self._site_gone(node, OutcomeKind.LOST, "it lost its lease")
             node.turn(NodeState.IDLE)
+        elif node.state is NodeState.OPEN and closing:  # nobody was heard for its lease_grace
+            node.turn(NodeState.CLOSING)
+            if node.site is not None:
+                self.dispatch.touch(node.site)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return
         if held is not None and held.scheduler == self.scheduler_id:
@@ -87,36 +110,48 @@ class Leasing:
 
     def node_lost(self, node: Node, now: float) -> None:
         """Its link is down: its tasks may go on, new ones do not go there."""
-        node.away = True
+        node.away, node.confirmed = True, False
         self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + self._node_patience())
+        self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
         self._settled(node)
         if node.site is not None:
-            self.dispatch.touch(node.site)
-            self._tell_node(node.site, Status.NodeDisconnected, "its link is down; its tasks may still run")
+            self._site_away(node.site, now)
 
-    def node_up(self, node: Node, now: float) -> None:
-        node.away = False
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN):
-            self.registry.alarms.cancel(alarm, node.epoch)
-        if node.site is not None:
-            self.dispatch.touch(node.site)
-            self._tell_node(node.site, Status.NodeResumed, "its link is up again")
-        elif self.registry.active is not None:
-            self._offer(node, self.registry.active, now, settle=self.held)
+    def _site_away(self, site: Site, now: float) -> None:
+        self.dispatch.touch(site)
+        there = self.waiting.tasks_of(site)
+        still = f"; {listing(there)} may still run there" if there else ""
+        self._tell_node(site, Status.NodeDisconnected, f"its link is down{still}")
+        if any(task.terminated for task in there):
+            self.dispatch.await_terminated(site.node, now)
+        if site.client.state is ClientState.FINISHING:  # whose close() does not pass such news on
+            self.registry.alarms.set(Alarm.CLOSE_WAITS, site.client.epoch, now + PATIENCE_S)
 
     def on_node_silent(self, epoch: int, now: float) -> None:
-        """Given up, but not forgotten: it may live behind a broken link, and has to close when that heals."""
+        """A zombie: given up if its client said so, else its tasks stay."""
         node = self.registry.nodes[epoch]
-        self.registry.alarms.set(Alarm.NODE_FORGOTTEN, epoch, now + FORGET_AFTER_S)
-        if node.site is not None:
-            self._site_gone(node, OutcomeKind.LOST, f"was silent for {self._node_patience():g} s")
-            assert node.lease is not None
-            if node.state is not NodeState.CLOSING:
-                node.turn(NodeState.CLOSING)
-                self.out.send(node.address, Close(node.lease, terminate=True))
+        node.zombie = True
+        if node.site is None:
+            return
+        if node.site.client.wants.abandon_zombies:
+            self._abandon(node)
+        elif node.site.client.state is not ClientState.CLOSING:
+            self.waiting.tell_of_zombie(node.site, self._node_patience())
+
+    def _abandon(self, node: Node) -> None:
+        """Not forgotten: it may live behind a broken link, and has to close when that heals."""
+        why = f"was silent for {self._node_patience():g} s"
+        self._site_gone(node, OutcomeKind.LOST, why, Status.NodeAbandoned, Status.ServerAbandoned)
+        assert node.lease is not None
+        if node.state is not NodeState.CLOSING:
+            node.turn(NodeState.CLOSING)
+            self.out.send(node.address, Close(node.lease, terminate=True))
 
     def on_node_forgotten(self, epoch: int, now: float) -> None:
-        self.node_gone(self.registry.nodes[epoch], "it was silent for too long")
+        """Its session goes with the runtime's patience; what was on its way is lost, so nothing can go on."""
+        self.node_gone(
+            self.registry.nodes[epoch], f"it was silent for {self.forget_after:g} s, so its session is gone"
+        )
 
     def _node_patience(self) -> float:
         active = self.registry.active
@@ -127,7 +162,7 @@ class Leasing:
         self._settled(node)
         if node.site is not None:
             self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN, Alarm.NODE_DECLINED):
+        for alarm in NODE_ALARMS:
             self.registry.alarms.cancel(alarm, node.epoch)
         for client in self.registry.clients.values():
             client.warned.discard(node.epoch)
@@ -145,6 +180,10 @@ class Leasing:
 
     # --- the lease on all nodes
 
+    def new_lease(self, client: Client) -> Lease:
+        self.registry.leases += 1
+        return Lease(self.registry.leases, client.epoch, self.scheduler_id, self.out.address.epoch)
+
     def offer_all(self, client: Client, now: float) -> None:
         for node in list(self.registry.nodes.values()):
             self._offer(node, client, now, settle=True)
@@ -157,13 +196,16 @@ class Leasing:
         self.out.tell(client, Settled(nodes, len(self.registry.servers)))
 
     def close_all(self, client: Client) -> None:
-        assert client.lease is not None
         for epoch in list(client.unsettled):
             self._settled(self.registry.nodes[epoch])
-        for site in self.registry.sites():
-            site.node.turn(NodeState.CLOSING)
+        for site in list(self.registry.sites()):
+            if site.node.state is not NodeState.CLOSING:
+                site.node.turn(NodeState.CLOSING)
             self.dispatch.touch(site)
-            self.out.send(site.node.address, Close(client.lease, client.terminate, client.await_io))
+            assert site.node.lease is not None
+            self.out.send(site.node.address, Close(site.node.lease, client.terminate, client.await_io))
+            if site.node.zombie:  # it closes when it is back; nobody waits for that
+                self._site_gone(site.node, OutcomeKind.TERMINATED, "was silent when the client closed")
 
     def on_close_overdue(self, epoch: int, now: float) -> None:
         for site in list(self.registry.sites()):
@@ -177,17 +219,6 @@ class Leasing:
             if node.state is NodeState.DECLINED:
                 self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
                 node.turn(NodeState.IDLE)
-
-    def missing(self, client: Client) -> str:
-        """Why a client has no node, for people."""
-        nodes = list(self.registry.nodes.values())
-        if nodes:
-            there = ", ".join(f"{node.info.name} ({state_of(node, client)})" for node in nodes[:LISTED_MAX])
-            return f"none of the {len(nodes)} known nodes can be used: {there}"
-        return (
-            "no node found: start `dispycos node` here or on a host with the same secret, "
-            "or name one with --peer"
-        )
 
     # --- the lease on one node
 
@@ -210,14 +241,16 @@ class Leasing:
         assert client.lease is not None
         self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
         node.turn(NodeState.OPENING)
-        node.lease = client.lease
+        # Opened once more it has another number, or late words about the first time would be taken for words about this.
+        is_again = node.lease is not None and node.lease.client == client.epoch
+        node.lease = self.new_lease(client) if is_again else client.lease
         node.site = Site(node, client)
         if node.epoch not in client.discovered:
             client.discovered.add(node.epoch)
             self._tell_node(node.site, Status.NodeDiscovered)
         wants = client.wants
         self.out.send(
-            node.address, Open(client.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
+            node.address, Open(node.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
         )
 
     def _leave_out(self, node: Node, client: Client) -> None:
@@ -225,7 +258,7 @@ class Leasing:
         if node.epoch in client.warned:
             return
         client.warned.add(node.epoch)
-        has, needs = _version(node.info.python), _version(client.wants.client.python)
+        has, needs = version(node.info.python), version(client.wants.client.python)
         remedy = f"run `dispycos node` there with Python {needs}, or the client with Python {has}"
         text = f"{node.title} has Python {has}, {client.title} has Python {needs}; it is left out: {remedy}"
         self.out.tell(client, Notice(text, "warning"))
@@ -283,14 +316,13 @@ class Leasing:
             return
         if node.state is NodeState.CLOSING:
             if node.site is not None:
-                self._site_gone(node, OutcomeKind.TERMINATED, "closed the lease")
+                kind = OutcomeKind.LOST if message.reason else OutcomeKind.TERMINATED
+                self._site_gone(node, kind, _closed_because(message.reason))
             node.turn(NodeState.IDLE)
             if self.registry.active is not None:
                 self._offer(node, self.registry.active, now, settle=False)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
-            self._site_gone(
-                node, OutcomeKind.LOST, f"closed the lease: {message.reason or 'no reason given'}"
-            )
+            self._site_gone(node, OutcomeKind.LOST, _closed_because(message.reason or "no reason given"))
             node.turn(NodeState.DECLINED)
 
     # --- servers
@@ -303,6 +335,7 @@ class Leasing:
             return
         self.registry.servers[spot.epoch] = site.servers[spot.epoch] = Server(spot, site)
         site.reported.add(spot.name)
+        site.failures.pop(spot.name, None)
         self.dispatch.touch(site)
         for status in (Status.ServerDiscovered, Status.ServerInitialized):
             self.out.tell(site.client, ServerNews(status, spot, site.node.info.name))
@@ -315,6 +348,9 @@ class Leasing:
         if site is None:
             return
         site.reported.add(spot.name)
+        if not message.restarting and not message.expected:
+            site.failures[spot.name] = f"server {spot.name} {message.death}{message.lines}"
+            self.dispatch.touch(site)
         server = site.servers.pop(spot.epoch, None)
         if server is not None:
             del self.registry.servers[spot.epoch]
@@ -343,7 +379,14 @@ class Leasing:
         node = self.registry.nodes.get(envelope.sender.epoch)
         return node.site if node is not None and node.lease == lease else None
 
-    def _site_gone(self, node: Node, kind: OutcomeKind, why: str) -> None:
+    def _site_gone(
+        self,
+        node: Node,
+        kind: OutcomeKind,
+        why: str,
+        status: Status = Status.NodeClosed,
+        of_servers: Status = Status.ServerClosed,
+    ) -> None:
         """The lease on this node is over, however that came. Its tasks are spoken for here."""
         site = node.site
         assert site is not None
@@ -351,11 +394,11 @@ class Leasing:
         self.dispatch.drop_site(site, kind, f"{node.title} {why}")
         for server in site.servers.values():
             del self.registry.servers[server.spot.epoch]
-            news = ServerNews(Status.ServerClosed, server.spot, node.info.name)  # NodeNews says why
+            news = ServerNews(of_servers, server.spot, node.info.name)  # NodeNews says why
             self.out.tell(site.client, news)
         dead, node.site = list(site.servers), None
         self._tell_servers(dead)
-        self._tell_node(site, Status.NodeClosed, why)
+        self._tell_node(site, status, why)
         site.client.discovered.discard(node.epoch)
 
     def _tell_servers(self, dead: list[int]) -> None:
@@ -375,20 +418,5 @@ class Leasing:
             self.registry.alarms.cancel(Alarm.NODE_UNSETTLED, node.epoch)
 
 
-def state_of(node: Node, client: Client | None) -> str:
-    """For people."""
-    if node.away:
-        return "not reachable"
-    if node.site is not None:
-        return node.state.name.lower()
-    if node.state is NodeState.CLOSING:
-        return "closing"
-    if client is None:
-        return "free"
-    if node.info.python != client.wants.client.python:
-        return f"has Python {_version(node.info.python)}"
-    return "declined" if node.state is NodeState.DECLINED else "not asked for"
-
-
-def _version(python: tuple[int, int]) -> str:
-    return f"{python[0]}.{python[1]}"
+def _closed_because(reason: str) -> str:
+    return f"closed the lease: {reason}" if reason else "closed the lease"

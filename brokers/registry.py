@@ -20,6 +20,7 @@ from dispycos.protocol.messages import Enlist, Lease, NodeInfo, Spot, Submit, Ta
 from .lifecycle import CLIENT, NODE, ClientState, NodeState, TaskState, step
 from .placement import Pace
 
+PATIENCE_S: float = 3.0  # of waiting, until it is said what for
 CREDIT: int = 4096  # tasks that a client may have handed in and not ended
 
 
@@ -39,6 +40,7 @@ class Client:
     warned: set[int] = field(default_factory=set)  # epochs of the nodes that it was told it does not get
     unsettled: set[int] = field(default_factory=set)  # epochs of the nodes that Settled waits for
     settled: bool = False
+    patience: float = PATIENCE_S  # until it is told (again) that there is no server
     terminate: bool = False
     await_io: bool = False
     handed_in: int = 0
@@ -66,6 +68,8 @@ class Node:
     info: NodeInfo
     state: NodeState = NodeState.IDLE
     away: bool = False  # its link is gone and may come back
+    confirmed: bool = True  # it said with its present link which lease it holds: only then is it used
+    zombie: bool = False  # it was silent for so long that it may be given up
     lease: Lease | None = None  # in the last Open or Close
     site: Site | None = None
 
@@ -89,6 +93,7 @@ class Site:
     client: Client
     expected: int | None = None  # servers that the node starts; None until it said so
     reported: set[str] = field(default_factory=set)  # names of those that came up or failed to
+    failures: dict[str, str] = field(default_factory=dict)  # by name: why it is not started again
     servers: dict[int, Server] = field(default_factory=dict)
     slow: int = 0  # CPU tasks there that need a server each
     fast: int = 0  # CPU tasks there that were known to be short
@@ -104,6 +109,15 @@ class Site:
     @property
     def is_ready(self) -> bool:
         return self.expected is not None and len(self.reported) >= self.expected
+
+    @property
+    def is_hopeless(self) -> bool:
+        """No server is there, and none will come."""
+        return self.expected is not None and not self.servers and len(self.failures) >= self.expected
+
+    @property
+    def failure(self) -> str:
+        return f"{self.node.title}: {next(reversed(self.failures.values()), 'no reason is known')}"
 
 
 @dataclass(slots=True, eq=False)
@@ -132,16 +146,28 @@ class Task(msgspec.Struct, eq=False):
 
 
 class Alarm(Enum):
-    """What a deadline is for."""
+    """What a deadline is for, and about whom."""
 
     CLIENT_SILENT = auto()
-    CLIENT_ALONE = auto()
+    CLIENT_STARVED = auto()
+    CLOSE_WAITS = auto()
     CLOSE_OVERDUE = auto()
     NODE_SILENT = auto()
     NODE_FORGOTTEN = auto()
+    NODE_UNANSWERING = auto()
     NODE_UNSETTLED = auto()
     NODE_DECLINED = auto()
     REBALANCE = auto()
+
+
+CLIENT_ALARMS = (Alarm.CLIENT_SILENT, Alarm.CLIENT_STARVED, Alarm.CLOSE_WAITS, Alarm.CLOSE_OVERDUE)
+NODE_ALARMS = (
+    Alarm.NODE_SILENT,
+    Alarm.NODE_FORGOTTEN,
+    Alarm.NODE_UNANSWERING,
+    Alarm.NODE_UNSETTLED,
+    Alarm.NODE_DECLINED,
+)
 
 
 class Alarms:
@@ -177,6 +203,7 @@ class Registry:
     def __init__(self) -> None:
         self.clients: dict[int, Client] = {}  # by epoch, in the order in which they enlisted
         self.active: Client | None = None
+        self.leases = 0  # numbers given out
         self.nodes: dict[int, Node] = {}
         self.servers: dict[int, Server] = {}
         self.tasks: dict[TaskId, Task] = {}
@@ -248,7 +275,7 @@ class Registry:
         if node.site is not None:
             assert node.site.node is node
             assert node.site.client is self.active
-            assert self.active is not None and node.lease == self.active.lease
+            assert node.lease is not None and node.lease.client == node.site.client.epoch
 
     def _check_servers(self) -> None:
         for epoch, server in self.servers.items():
@@ -296,7 +323,7 @@ class Registry:
         assert all(task.owner == site.client.epoch for task in site.unheard)
 
     def _check_alarm(self, alarm: Alarm, about: int) -> None:
-        if alarm in (Alarm.CLIENT_SILENT, Alarm.CLIENT_ALONE, Alarm.CLOSE_OVERDUE):
+        if alarm in CLIENT_ALARMS:
             assert about in self.clients, f"{alarm} about nobody"
-        elif alarm is not Alarm.REBALANCE:
+        elif alarm in NODE_ALARMS:
             assert about in self.nodes, f"{alarm} about no node"

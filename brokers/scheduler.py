@@ -1,9 +1,10 @@
 """The scheduler's brain: gives the cluster to one client after the other.
 
-Nodes and servers are leased in leasing.py, tasks placed in dispatch.py, by the rules of placement.py; the
-tables are in registry.py. A handler records what happened; `drain` then decides what follows, in this order:
-a client that has finished leaves, the next one gets the cluster, those who wait hear their position, tasks
-are placed, credit is raised.
+Nodes and servers are leased in leasing.py, tasks placed in dispatch.py, by the rules of placement.py; what
+those who wait are told is in waiting.py; the tables are in registry.py. A handler records what happened;
+`drain` then decides what follows, in this order: tasks that can never run are refused, a client that has
+finished leaves, the next one gets the cluster, those who wait hear their position, tasks are placed, credit
+is raised.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ from dispycos.protocol.messages import (
     Gone,
     Granted,
     Inventory,
-    Lease,
-    Notice,
     Opened,
     OutcomeAck,
     Pulse,
@@ -42,16 +41,17 @@ from dispycos.protocol.messages import (
     Terminate,
     Turned,
 )
+from dispycos.protocol.status import OutcomeKind
 
 from .dispatch import Dispatch, Outbox
-from .leasing import Leasing, state_of
+from .leasing import Leasing
 from .lifecycle import ClientState
 from .placement import fault_of
-from .registry import CREDIT, Alarm, Client, Registry
+from .registry import CLIENT_ALARMS, CREDIT, PATIENCE_S, Alarm, Client, Registry
+from .waiting import Waiting, state_of
 
 CLIENTS_MAX: Final = 1000
 CLIENT_PATIENCE_S: Final = 10.0  # a client that cannot be reached for so long is gone
-ALONE_AFTER_S: Final = 3.0  # a client without any node is told what is missing
 CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
 
 Handler = Callable[[Envelope, float], None]
@@ -81,9 +81,9 @@ class Scheduler:
         self.registry = Registry()
         self.out = Outbox(address)
         self.dispatch = Dispatch(self.registry, self.out)
-        self.leasing = Leasing(self.registry, self.dispatch, self.out, name, scheduler_id)
+        self.waiting = Waiting(self.registry, self.dispatch, self.out)
+        self.leasing = Leasing(self.registry, self.dispatch, self.waiting, self.out, name, scheduler_id)
         self._now = 0.0
-        self._leases = 0
         self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
         self._stirred = True  # something happened since the last drain
@@ -107,10 +107,12 @@ class Scheduler:
         }
         self._on_alarm: dict[Alarm, Callable[[int, float], None]] = {
             Alarm.CLIENT_SILENT: self._client_silent,
-            Alarm.CLIENT_ALONE: self._client_alone,
+            Alarm.CLIENT_STARVED: self.waiting.on_client_starved,
+            Alarm.CLOSE_WAITS: self.waiting.on_close_waits,
             Alarm.CLOSE_OVERDUE: self.leasing.on_close_overdue,
             Alarm.NODE_SILENT: self.leasing.on_node_silent,
             Alarm.NODE_FORGOTTEN: self.leasing.on_node_forgotten,
+            Alarm.NODE_UNANSWERING: self.dispatch.on_node_unanswering,
             Alarm.NODE_UNSETTLED: self.leasing.on_node_unsettled,
             Alarm.NODE_DECLINED: self.leasing.on_node_declined,
             Alarm.REBALANCE: lambda about, now: self.dispatch.rebalance(now),
@@ -143,18 +145,28 @@ class Scheduler:
         self._stirred = False
         now = self._now
         client = self.registry.active
-        if client is not None and client.state is not ClientState.ACTIVE:
-            self._finish(client)
+        if client is not None:
+            self._end_hopeless(client)
+            if client.state is not ClientState.ACTIVE:
+                self._finish(client)
         if self.registry.active is None and self.registry.clients:
             self._grant_next(now)
         if self._queue_changed:
             self._tell_positions()
         self.dispatch.place(now)
         client = self.registry.active
-        if client is not None and client.state is ClientState.ACTIVE:
-            self.leasing.settle(client)
-            self.dispatch.admit(client)
+        if client is not None:
+            self.waiting.watch(client, now)
+            if client.state is ClientState.ACTIVE:
+                self.leasing.settle(client)
+                self.dispatch.admit(client)
         return self.out.drain()
+
+    def _end_hopeless(self, client: Client) -> None:
+        """Tasks that would wait for ever, and a client that closes would wait for them."""
+        self.dispatch.refuse_pinned()
+        if not self.leasing.held:  # else more nodes may be found
+            self.waiting.refuse_hopeless(client)
 
     def hold_settling(self, held: bool) -> None:
         """Nodes are still being looked for: those that come count as known, and Settled waits."""
@@ -177,7 +189,7 @@ class Scheduler:
             self.registry.alarms.cancel(Alarm.CLIENT_SILENT, epoch)
         node = self.registry.nodes.get(epoch)
         if node is not None and node.away:
-            self.leasing.node_up(node, now)
+            node.away = False  # its Register follows
 
     def peer_lost(self, epoch: int, now: float) -> None:
         """Its link is gone; it may come back, as if nothing had happened."""
@@ -204,7 +216,8 @@ class Scheduler:
             self._client_gone(client, "its process ended")
         node = self.registry.nodes.get(epoch)
         if node is not None:
-            self.leasing.node_gone(node, "its process ended")
+            # Of one that is linked only the session is gone: it was away for too long, and registers anew.
+            self.leasing.node_gone(node, "its process ended" if node.away else "its session was lost")
 
     # --- clients: the queue
 
@@ -243,6 +256,7 @@ class Scheduler:
             client.terminate = client.terminate or release.terminate
             if client.state is ClientState.ACTIVE:
                 client.turn(ClientState.FINISHING)
+                self.registry.alarms.set(Alarm.CLOSE_WAITS, client.epoch, now + PATIENCE_S)
 
     def _client_silent(self, epoch: int, now: float) -> None:
         """It is told all the same: should its link heal, it learns what became of it."""
@@ -285,7 +299,7 @@ class Scheduler:
     def _remove(self, client: Client) -> None:
         client.state = ClientState.GONE
         del self.registry.clients[client.epoch]
-        for alarm in (Alarm.CLIENT_SILENT, Alarm.CLIENT_ALONE, Alarm.CLOSE_OVERDUE):
+        for alarm in CLIENT_ALARMS:
             self.registry.alarms.cancel(alarm, client.epoch)
         self._queue_changed = True
 
@@ -305,22 +319,15 @@ class Scheduler:
         client = next((client for client in self.registry.queued_clients() if not client.away), None)
         if client is None:
             return
-        self._leases += 1
         client.turn(ClientState.ACTIVE)
-        client.lease = Lease(self._leases, client.epoch, self.scheduler_id, self.address.epoch)
+        client.lease = self.leasing.new_lease(client)
         client.limit = CREDIT
         self.registry.active = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} has the cluster")
         self.out.tell(client, Granted(client.lease, self.name))
         self.out.tell(client, Admit(client.limit))
-        self.registry.alarms.set(Alarm.CLIENT_ALONE, client.epoch, now + ALONE_AFTER_S)
         self.leasing.offer_all(client, now)
-
-    def _client_alone(self, epoch: int, now: float) -> None:
-        client = self.registry.clients[epoch]
-        if client.state is ClientState.ACTIVE and not any(self.registry.sites()):
-            self.out.tell(client, Notice(f"{self.leasing.missing(client)}; still waiting", "warning"))
 
     def _finish(self, client: Client) -> None:
         """One step further, if nothing is in the way: its tasks, then its nodes."""
@@ -332,8 +339,9 @@ class Scheduler:
 
     def _close(self, client: Client) -> None:
         client.turn(ClientState.CLOSING)
-        self.dispatch.cancel_waiting("the client closed")
+        self.dispatch.end_waiting(OutcomeKind.CANCELLED, "the client closed")
         self.leasing.close_all(client)
+        self.registry.alarms.set(Alarm.CLOSE_WAITS, client.epoch, self._now + PATIENCE_S)
         self.registry.alarms.set(Alarm.CLOSE_OVERDUE, client.epoch, self._now + CLOSE_PATIENCE_S)
 
     def _part(self, client: Client) -> None:

@@ -36,7 +36,7 @@ class TaskLost(DispycosError):
 
 
 class TaskRefused(DispycosError):
-    """The task cannot be run: no such server or node, or its code cannot be had there."""
+    """The task cannot be run: no such server or node, no server can be started, or its code cannot be had there."""
 
 
 class RemoteError(DispycosError):

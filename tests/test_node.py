@@ -137,10 +137,39 @@ def test_no_servers_cannot_be_leased() -> None:
 def test_a_scheduler_is_told_of_the_node_once_and_of_its_lease() -> None:
     hand = Hand(1)
     assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, None))]
-    assert hand.call("add_scheduler", 55) == []
     hand.open()
-    hand.call("peer_reset", 55, [])
     assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, LEASE))]
+
+
+def test_a_scheduler_whose_session_is_gone_is_told_of_the_node_once_more() -> None:
+    hand = Hand(1)
+    hand.call("add_scheduler", 55)
+    assert hand.call("peer_reset", 55, []) == [(OTHER_SCHEDULER, Register(hand.node.info, None))]
+    assert hand.call("peer_reset", 55, []) == [], "it is not there, and would be told for ever"
+
+
+def test_a_node_that_ends_its_lease_for_want_of_its_scheduler_says_so_when_that_is_back() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, hand.run())
+    hand.call("peer_lost", SCHEDULER_EPOCH)
+    hand.wake_at(LEASE_GRACE)
+    hand.call("peer_up", SCHEDULER_EPOCH, ABOUT)
+    register = Register(hand.node.info, LEASE, closing=True)
+    assert hand.call("add_scheduler", SCHEDULER_EPOCH) == [("scheduler", register)]
+    told = exit_of(hand, 1)
+    assert told[-1] == ("scheduler", Closed(LEASE, "its scheduler was silent for 60 s"))
+    assert [tuple_of(effect)[1].outcome for effect in told if isinstance(tuple_of(effect)[1], Done)] == [
+        OutcomeKind.TERMINATED
+    ]
+
+
+def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> None:
+    hand = Hand(1)
+    hand.call("add_scheduler", SCHEDULER_EPOCH)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("peer_reset", SCHEDULER_EPOCH, [])
+    told = hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True))
+    assert told == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
 
 
 def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
@@ -482,11 +511,9 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
         hand.now += 1.0
         assert hand.call("server_exited", 1, pid, "exited with code 1", False)[-1] == start(1)
     hand.call("output", 1, 2, "Traceback ...\nImportError: no module named 'numpie'\n")
-    down = ServerDown(LEASE, spot(1, life=0), "exited with code 1")
-    text = (
-        "node box does not try again to start what always fails: server box/server-1 exited with code 1\n"
-        "    Traceback ...\n    ImportError: no module named 'numpie'"
-    )
+    said = "\n    Traceback ...\n    ImportError: no module named 'numpie'"
+    down = ServerDown(LEASE, spot(1, life=0), "exited with code 1", lines=said)
+    text = f"node box does not try again to start what always fails: server box/server-1 exited with code 1{said}"
     assert hand.call("server_exited", 1, 105, "exited with code 1", False) == [
         ("client", Notice(text, "error")),
         ("scheduler", down),
@@ -571,7 +598,7 @@ def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
     text = "node box does not try again to start what always fails: node_setup raised\n    ValueError: 17"
     assert hand.call("zygote_failed", "node_setup raised") == [
         ("client", Notice(text, "error")),
-        ("scheduler", ServerDown(LEASE, spot(1, life=0), "node_setup raised")),
+        ("scheduler", ServerDown(LEASE, spot(1, life=0), "node_setup raised", lines="\n    ValueError: 17")),
     ]
     run = hand.run()
     assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))]

@@ -8,6 +8,7 @@ import pytest
 
 from dispycos.brokers import dispatch, leasing, scheduler
 from dispycos.brokers.lifecycle import NodeState
+from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
@@ -49,6 +50,7 @@ from dispycos.protocol.messages import (
     Turned,
 )
 from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.runtime import FORGET_NODE_S
 
 from .kit.scheduler import HOME, PYTHON, Desk, enlist, node_info, spot
 
@@ -227,8 +229,8 @@ def test_a_node_that_declines_is_named_once_and_asked_again() -> None:
     sent = desk.tell(node, Declined(lease, "held by bob for 7 s"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]
     assert "held by bob for 7 s" in words(sent, Notice)[0].text
-    assert words(desk.wait(leasing.DECLINED_AGAIN_S), Open)
-    assert not words(desk.tell(node, Declined(lease, "held by bob for 17 s")))
+    [again] = words(desk.wait(leasing.DECLINED_AGAIN_S), Open)
+    assert not words(desk.tell(node, Declined(again.lease, "held by bob for 17 s")))
     desk.tell(client, Release())
     assert desk.scheduler.deadline() is None
 
@@ -265,13 +267,14 @@ def test_a_node_back_within_patience_goes_on_and_got_nothing_new_meanwhile() -> 
     assert not placed(desk.tell(client, submit(2)))
     desk.wait(9.9)
     desk.scheduler.peer_up(7, None, desk.now)
-    assert placed(desk.drain()) == [(2, 7)]
+    assert not words(desk.drain()), "used before it said what it has still"
+    assert placed(desk.back("alpha", 7, lease)) == [(2, 7)]
     assert not words(desk.tell(node, done(1)), Outcome)
 
 
-def test_a_node_silent_for_five_pulses_loses_its_tasks_and_closes_when_it_is_back() -> None:
+def test_a_node_silent_for_five_pulses_is_abandoned_if_so_asked_and_closes_when_it_is_back() -> None:
     desk = Desk()
-    client, lease = desk.client()
+    client, lease = desk.client(wants=enlist(abandon_zombies=True))
     node = desk.node("alpha", 7, lease)
     desk.tell(client, submit(1), submit(2, node="alpha"), submit(3, node="alpha"))
     desk.scheduler.peer_lost(7, desk.now)
@@ -282,9 +285,176 @@ def test_a_node_silent_for_five_pulses_loses_its_tasks_and_closes_when_it_is_bac
         (2, OutcomeKind.LOST, True),
         (3, OutcomeKind.REFUSED, False),
     ]
+    assert [news.status for news in words(sent, NodeNews)] == [
+        Status.NodeDisconnected,
+        Status.NodeAbandoned,
+    ]
+    assert [news.status for news in words(sent, ServerNews)] == [Status.ServerAbandoned] * 2
     assert words(sent, Close) == [Close(lease, terminate=True)]
-    desk.scheduler.peer_up(7, None, desk.now)
+    assert not words(desk.back("alpha", 7, lease))
     assert [type(word) for word in words(desk.tell(node, Closed(lease)))] == [NodeNews, Open]
+
+
+def test_a_zombie_that_is_not_to_be_abandoned_keeps_its_tasks_and_goes_on_when_it_is_back() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1, "compute"), submit(2, "compute"), submit(3, "wait", io=True))
+    desk.scheduler.peer_lost(7, desk.now)
+    [news] = words(desk.drain())
+    assert news.text == "its link is down; 3 tasks (compute 2, wait 1) may still run there"
+    assert [word.text for word in words(desk.wait(500.0))] == [
+        "node alpha (10.0.0.7:9706) has been silent for 10 s and gets no new tasks until it is back; 3 tasks "
+        "(compute 2, wait 1) go on then, unless it has ended them for want of its scheduler. terminate() ends the wait for one, "
+        "close(terminate=True) for all, and Client(abandon_zombie_nodes=True) gives such nodes up"
+    ]
+    assert not placed(desk.tell(client, submit(4, io=True)))
+    sent = desk.back("alpha", 7, lease)
+    assert placed(sent) == [(4, 7)]
+    assert [news.status for news in words(sent, NodeNews)] == [Status.NodeResumed]
+    assert not words(desk.tell(node, done(1)), Outcome)
+    assert placed(desk.tell(client, submit(5))) == [(5, 7)]
+
+
+def test_a_zombie_is_gone_at_the_latest_when_its_session_goes() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
+    assert not words(desk.wait(leasing.FORGET_AFTER_S - 1), Outcome)
+    [outcome] = words(desk.wait(1.0), Outcome)
+    assert outcome.outcome == OutcomeKind.LOST and "its session is gone" in outcome.text
+
+
+def test_a_zombie_that_is_known_to_be_dead_is_gone_at_once() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    desk.node("alpha", 7, lease)
+    desk.node("beta", 8, lease)
+    desk.tell(client, submit(1, node="alpha"), submit(2, node="beta"))
+    for epoch in (7, 8):
+        desk.scheduler.peer_lost(epoch, desk.now)
+    desk.wait(20.0)
+    desk.scheduler.peer_reset(7, [], desk.now)
+    assert [outcome.task.number for outcome in words(desk.drain(), Outcome)] == [1]
+    sent = desk.tell(Address(9, NODE), Register(node_info("beta", 9, addr="10.0.0.8")))
+    assert [outcome.task.number for outcome in words(sent, Outcome)] == [2]
+
+
+def test_the_wait_for_a_task_that_was_terminated_at_a_silent_node_has_an_end() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1), submit(2))
+    desk.tell(client, Terminate(TaskId(50, 1)))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.drain()
+    desk.wait(5.0)
+    desk.tell(client, Terminate(TaskId(50, 2)))
+    assert not words(desk.wait(4.9), Outcome)
+    outcomes = words(desk.wait(0.1), Outcome)
+    assert [(o.task.number, o.outcome, o.started) for o in outcomes] == [
+        (1, OutcomeKind.LOST, True),
+        (2, OutcomeKind.LOST, True),
+    ]
+    assert outcomes[0].text == (
+        "terminated, but node alpha (10.0.0.7:9706) has been silent since: "
+        "it may still run there, until the node is back and ends it"
+    )
+    assert not desk.wait(500.0), "there is nothing left to say"
+    desk.back("alpha", 7, lease)
+    assert not desk.tell(node, done(1, OutcomeKind.TERMINATED), Recalled([TaskId(50, 2)]))
+
+
+def test_a_task_terminated_at_a_node_that_is_back_in_time_ends_there() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
+    assert words(desk.tell(client, Terminate(TaskId(50, 1))), Terminate)
+    desk.wait(9.0)
+    desk.back("alpha", 7, lease)
+    assert not words(desk.wait(100.0), Outcome)
+    assert not words(desk.tell(node, done(1, OutcomeKind.TERMINATED)), Outcome)
+
+
+def test_a_client_that_closes_with_terminate_does_not_wait_for_a_zombie() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.wait(20.0)
+    sent = desk.tell(client, Release(terminate=True))
+    [outcome] = words(sent, Outcome)
+    assert outcome.outcome == OutcomeKind.TERMINATED and "was silent when the client closed" in outcome.text
+    assert words(sent, Released) == [Released()]
+    second, _ = desk.client(51)
+    assert not words(desk.back("alpha", 7, lease), Open), "it closes first"
+    assert words(desk.tell(node, Closed(lease)), Open)[0].lease.client == second.epoch
+
+
+def test_a_client_that_closes_when_its_tasks_have_ended_does_not_wait_for_a_zombie_either() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    desk.node("alpha", 7, lease)
+    desk.scheduler.peer_lost(7, desk.now)
+    [_, silent] = words([*desk.drain(), *desk.wait(20.0)], NodeNews, Notice)
+    assert silent.text.endswith("gets no new tasks until it is back")
+    assert words(desk.tell(client, Release()), Released) == [Released()]
+
+
+def test_a_node_that_ended_its_lease_while_it_was_away_gets_nothing_more_and_is_opened_anew_when_it_has() -> (
+    None
+):
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1), submit(2))
+    desk.scheduler.peer_lost(7, desk.now)
+    assert [news.status for news in words(desk.drain())] == [Status.NodeDisconnected]
+    desk.wait(8.0)
+    assert not words(desk.back("alpha", 7, lease, closing=True), Run, NodeNews)
+    assert not placed(desk.tell(client, submit(3)))
+    assert not words(desk.tell(node, done(1, OutcomeKind.TERMINATED)), Outcome)
+    sent = desk.tell(node, Closed(lease, "its scheduler was silent for 60 s"))
+    [lost] = [outcome for outcome in words(sent, Outcome) if outcome.task.number == 2]
+    assert lost.outcome == OutcomeKind.LOST and "silent for 60 s" in lost.text
+    assert words(sent, Open)
+
+
+def test_a_node_whose_lease_has_ended_by_the_time_it_is_back_is_opened_anew() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.scheduler.peer_up(7, None, desk.now)
+    sent = desk.tell(node, Closed(lease, "its scheduler was silent for 60 s"))
+    assert words(sent, Outcome)[0].outcome == OutcomeKind.LOST and not words(sent, Open)
+    assert words(desk.back("alpha", 7, None), Open)
+
+
+def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_it_has() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_reset(7, [], desk.now)
+    sent = desk.tell(node, Register(node_info("alpha", 7), lease))
+    [outcome] = words(sent, Outcome)
+    assert outcome.outcome == OutcomeKind.LOST and "its session was lost" in outcome.text
+    assert words(sent, Close, Open) == [Close(lease, terminate=True)]
+    assert words(desk.tell(node, Closed(lease)), Open)
+
+
+def test_the_scheduler_gives_a_node_up_before_the_runtime_forgets_its_session() -> None:
+    assert leasing.FORGET_AFTER_S < FORGET_NODE_S
+    assert leasing.NODE_PATIENCE_PULSES * MAX_PULSE_INTERVAL < leasing.FORGET_AFTER_S
 
 
 def test_a_node_whose_process_ended_is_gone_at_once() -> None:
@@ -292,6 +462,7 @@ def test_a_node_whose_process_ended_is_gone_at_once() -> None:
     client, lease = desk.client()
     desk.node("alpha", 7, lease)
     desk.tell(client, submit(1))
+    desk.scheduler.peer_lost(7, desk.now)
     desk.scheduler.peer_reset(7, [], desk.now)
     [outcome] = words(desk.drain(), Outcome)
     assert outcome.text == "node alpha (10.0.0.7:9706) is gone: its process ended"
@@ -595,6 +766,7 @@ def test_a_node_that_is_gone_is_spoken_for_what_it_ended_and_the_client_has_not_
     desk.tell(client, submit(1), submit(2), submit(3), submit(4))
     desk.tell(node, done(1), done(2), done(3))
     desk.tell(client, heard(2))
+    desk.scheduler.peer_lost(7, desk.now)
     desk.scheduler.peer_reset(7, [], desk.now)
     outcomes = words(desk.drain(), Outcome)
     assert sorted((o.task.number, o.outcome, o.started) for o in outcomes) == [
@@ -610,7 +782,7 @@ def test_a_node_that_is_gone_is_spoken_for_what_it_ended_and_the_client_has_not_
 @pytest.mark.parametrize("end", ["silent", "started again", "lease lost"])
 def test_unheard_outcomes_are_spoken_for_however_a_node_is_given_up(end: str) -> None:
     desk = Desk()
-    client, lease = desk.client()
+    client, lease = desk.client(wants=enlist(abandon_zombies=True))
     node = desk.node("alpha", 7, lease)
     desk.tell(client, submit(1))
     desk.tell(node, done(1))
@@ -924,17 +1096,18 @@ def test_a_node_that_opens_for_a_lease_which_was_given_up_is_told_to_close_it() 
     assert desk.scheduler.registry.nodes[7].state is NodeState.OPENING
 
 
-def test_a_node_that_closed_by_itself_and_is_opened_again_for_the_same_lease_does_not_stay_occupied() -> None:
-    """Its own Closed and its answer to our Close cross the new Open, which has the same lease."""
+def test_late_words_about_a_lease_that_a_node_closed_are_not_taken_for_words_about_the_next_one() -> None:
+    """Its own Closed and its answer to our Close cross the new Open."""
     desk = Desk()
-    _, lease = desk.client()
+    _, lease = desk.client(wants=enlist(abandon_zombies=True))
     node = desk.node("alpha", 7, lease)
     desk.scheduler.peer_lost(7, desk.now)
     assert words(desk.wait(10.0), Close)
     desk.scheduler.peer_up(7, None, desk.now)
-    assert words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
-    desk.tell(node, Closed(lease, "this node does not hold it"))
-    assert words(desk.tell(node, Opened(lease, 2))) == [Close(lease, terminate=True)]
+    [again] = words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
+    assert again.lease == lease._replace(number=2)
+    assert not desk.tell(node, Closed(lease, "this node does not hold it"))
+    assert words(desk.tell(node, Opened(again.lease, 2)), NodeNews)
 
 
 # --- status

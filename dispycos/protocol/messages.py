@@ -194,10 +194,11 @@ class Notice(Message, frozen=True, tag=28):
 
 
 class Register(Message, frozen=True, tag=30):
-    """A node presents itself to a scheduler; answered by nothing: Open comes when a client wants it."""
+    """A node presents itself to a scheduler, anew with each link; answered by nothing: Open comes when a client wants it."""
 
     node: NodeInfo
     lease: Lease | None = None
+    closing: bool = False  # the lease is ending, and Closed follows
 
 
 class Open(Message, frozen=True, tag=31):
@@ -207,7 +208,9 @@ class Open(Message, frozen=True, tag=31):
     client: ClientInfo
     cpus: int
     pulse_interval: float
-    restart_servers: bool = False
+    restart_servers: bool = (
+        False  # those closed on purpose, which nothing does yet; a server that dies is always replaced
+    )
 
 
 class Opened(Message, frozen=True, tag=32):
@@ -236,6 +239,7 @@ class ServerDown(Message, frozen=True, tag=35):
     death: str  # for people: "killed by SIGKILL (9)"
     expected: bool = False
     restarting: bool = False
+    lines: str = ""  # what it wrote last, if it is not started again; each line begins with a newline
 
 
 class Run(Message, frozen=True, tag=36):

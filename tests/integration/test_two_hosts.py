@@ -104,3 +104,39 @@ def test_with_another_secret_both_ends_say_so_and_the_program_runs_by_itself(hos
     node.terminate()
     _, said = node.communicate(timeout=10)
     assert f"refused {here.address}: it has another secret" in said and "secret show" in said
+
+
+LONG = """
+import asyncio, time
+import dispycos
+
+def compute(seconds):
+    time.sleep(seconds)
+    return "made " + str(seconds)
+
+async def main():
+    async with dispycos.Client([compute]) as client:
+        handle = await client.rtask(compute, 6)
+        print("runs", flush=True)
+        print(await handle, flush=True)
+        print(await client.submit(compute, 0), flush=True)
+
+dispycos.run(main)
+"""
+
+
+def test_a_task_outlives_an_outage_of_the_network_and_its_node_is_used_again(hosts: list[Host]) -> None:
+    near, far = hosts
+    give_secret(far, secret_of(near))
+    start_node(far)
+    near.start([sys.executable, "-m", "dispycos", "scheduler", "--daemon", "--node", far.address])
+    wait(lambda: "faraway" in near.run([sys.executable, "-m", "dispycos", "status"]).stdout, 20)
+    program = near.start([sys.executable, "-c", LONG])
+    assert program.stdout is not None and program.stdout.readline() == "runs\n"
+    far.cut()
+    time.sleep(5.0)
+    far.mend()
+    out, err = program.communicate(timeout=30)
+    assert program.returncode == 0 and out == "made 6\nmade 0\n", (out, err)
+    assert "its link is down; 1 task (compute 1) may still run there" in err, err
+    assert "its link is up again" in err, err

@@ -21,8 +21,11 @@ from .cluster_tasks import Book
 from .cluster_users import User
 
 TROUBLE_S: Final = 4.0
-GRACE_S: Final = 8.0  # a node without its client or scheduler ends the lease after this
-WORK_MAX: Final = 60.0  # by then every task has its outcome
+GRACE_S: Final = 10.0  # a node without its client or scheduler ends the lease after this
+FORGET_S: Final = (12.0, 20.0)  # as the figures of dispycos.runtime, but so early that it is played
+ZOMBIE_S: Final = (4.5, 5.5)  # longer than 5 pulses, and so short that nobody else is out of patience
+LONG_S: Final = 30.0  # an outage that outlasts the patience of everybody
+WORK_MAX: Final = 90.0  # by then every task has its outcome
 REST_MAX: Final = 40.0  # and then so long until nothing is left of anybody
 
 PLAIN: Final = frozenset({OutcomeKind.RETURNED, OutcomeKind.RAISED})
@@ -38,6 +41,9 @@ class Cluster:
         self.book = Book(self.world)
         self.violence: set[str] = set()  # faults that may cost a task its life
         self.is_private = self.dice.random() < 0.25
+        if self.dice.random() < 0.5:
+            self.world.forget_s, self.world.forget_node_s = FORGET_S
+        self.lasting: set[frozenset[str]] = set()  # outages that nobody repairs
         self.nodes: list[NodeProcess] = []
         self.head: SchedulerProcess | PrivateProcess
         options = {"lease_grace": GRACE_S}
@@ -83,7 +89,13 @@ class Cluster:
     def _trouble(self) -> None:
         dice = self.dice
         gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
-        harsh: list[Fault] = [self._kill_server, self._kill_server, self._kill_server, self._long_pause]
+        harsh: list[Fault] = [
+            self._kill_server,
+            self._kill_server,
+            self._kill_server,
+            self._long_pause,
+            self._zombie,
+        ]
         rare: list[Fault] = [
             self._kill_node,
             self._stop_node,
@@ -102,21 +114,39 @@ class Cluster:
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
             cable.cut(self.dice.choice((0.05, 0.3, 3.0)))
 
-    def _outage(self, seconds: float = 2.0) -> None:
+    def _outage(self) -> None:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
-        if process.uplink is None:
-            return
+        self._part(process, self.dice.random() * 2.0)
+
+    def _zombie(self) -> None:
+        """A node is silent for more than 5 pulses: to a client that does not abandon it nothing is lost."""
+        if self.nodes and not self.lasting:
+            if any(user.abandons for user in self.users):
+                self.violence.add("outage")
+            self._part(self.dice.choice(self.nodes), self.dice.uniform(*ZOMBIE_S), lasts=True)
+
+    def _part(self, process: Process, seconds: float, *, lasts: bool = False) -> None:
+        """Without a link to its uplink for a while."""
+        assert process.uplink is not None
         pair = frozenset((process.name, process.uplink.name))
         self.world.note(f"OUTAGE {sorted(pair)}")
         self.world.down.add(pair)
         for cable in self.world.cables:
             if {end.owner.name for end in cable.ends} == pair:
                 cable.cut(0.3)
-        self.world.after(self.dice.random() * seconds, lambda: self.world.down.discard(pair))
+        if lasts:
+            self.lasting.add(pair)
+        self.world.after(seconds, lambda: self._mend(pair))
+
+    def _mend(self, pair: frozenset[str]) -> None:
+        self.world.down.discard(pair)
+        self.lasting.discard(pair)
 
     def _long_outage(self) -> None:
         self.violence.add("outage")
-        self._outage(15.0)
+        process = self.dice.choice([*self.nodes, *self.nodes, *(user.client for user in self.users)])
+        lasts = process in self.nodes
+        self._part(process, self.dice.random() * (LONG_S if lasts else 2 * TROUBLE_S), lasts=lasts)
 
     def _processes(self) -> list[Process]:
         servers = [server for server in self.book.servers if server.is_alive]
@@ -192,7 +222,7 @@ class Cluster:
 
     def _repair(self) -> None:
         self.world.note("REPAIR")
-        self.world.down.clear()
+        self.world.down &= self.lasting
         for process in self._processes():
             process.paused_until = min(process.paused_until, self.world.now)
             process.turn_soon()

@@ -15,6 +15,7 @@ from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.node import Node
 from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
 from dispycos.brokers.broker import GOODBYE_S, LOOK_S, LOOKS
+from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.placement import Pace
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.links import LinkLost, LinkReady
@@ -24,7 +25,6 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, NodeInfo, TaskId
 from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
-from dispycos.runtime import FORGET_S
 from dispycos.session import PeerReset
 
 from .cluster_runtime import End, Process, Role, Universe
@@ -43,6 +43,8 @@ class BrokerBody(Role):
         self.process = process
         address = Address(process.epoch, SCHEDULER)
         self.machine: Scheduler = Scheduler(name, f"id of {name}", address, private=private)
+        if process.world.forget_node_s < FORGET_AFTER_S:
+            self.machine.leasing.forget_after = 0.9 * process.world.forget_node_s
         process.attach(SCHEDULER, self)
 
     def on_event(self, event: Event, now: float) -> None:
@@ -155,7 +157,7 @@ class NodeBody(Role):
             process.later(dice.random() * 0.1, self._zygote_up)
         elif isinstance(effect, CloseZygote):
             self.has_zygote = False
-            process.forget_later(effect.lease.client, FORGET_S)
+            process.forget_later(effect.lease.client, process.world.forget_s)
         else:
             assert isinstance(effect, ForgetPeer), effect
             process.router.bury(effect.epoch, now)
@@ -290,24 +292,26 @@ class ClientProcess(Host):
 
     # --- the seat
 
-    def take_seat(self, pulse_interval: float) -> None:
+    def take_seat(self, pulse_interval: float, abandon_zombies: bool) -> None:
         self.machine = self.ledger = Ledger(Address(self.epoch, CLIENT))
         self.is_leaving = self.is_freed = False
         self._await = False
         self.attach(CLIENT, self)
-        self._enlist(pulse_interval)
+        self._enlist(pulse_interval, abandon_zombies)
 
-    def _enlist(self, pulse_interval: float) -> None:
+    def _enlist(self, pulse_interval: float, abandon_zombies: bool) -> None:
         """When the dialler is ready."""
-        assert self.uplink is not None and self.ledger is not None
+        assert self.uplink is not None
+        if self.ledger is None:
+            return  # given up meanwhile
         if isinstance(self.uplink, PrivateProcess) and not self.uplink.is_alive:
             self.private_ended()  # PrivateProcess.next_line() raises
             return
         if not self.router.is_linked(self.uplink.epoch):
-            self.later(0.01, partial(self._enlist, pulse_interval))
+            self.later(0.01, partial(self._enlist, pulse_interval, abandon_zombies))
             return
         info = ClientInfo(self.name, "here", 1, PYTHON)
-        word = Enlist(info, [], pulse_interval)
+        word = Enlist(info, [], pulse_interval, abandon_zombies=abandon_zombies)
         self.ledger.enlist(Address(self.uplink.epoch, SCHEDULER), word, self.world.now)
         self.turn_soon()
 

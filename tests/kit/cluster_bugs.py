@@ -135,6 +135,14 @@ def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
     patch.setattr(Dispatch, "_end", end)
 
 
+def every_zombie_is_abandoned(patch: Patch) -> None:
+    def on_node_silent(self: Leasing, epoch: int, now: float) -> None:
+        if self.registry.nodes[epoch].site is not None:
+            self._abandon(self.registry.nodes[epoch])
+
+    patch.setattr(Leasing, "on_node_silent", on_node_silent)
+
+
 class Bug(NamedTuple):
     """A fault, and a seed not long before one that shows it."""
 
@@ -154,4 +162,5 @@ BUGS = [
     Bug(words_for_a_task_that_waits_are_dropped),
     Bug(nodes_are_not_told_that_the_client_left),
     Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
+    Bug(every_zombie_is_abandoned),
 ]

@@ -36,6 +36,7 @@ class Universe(World):
         self.diary: list[str] | None = [] if keeps_diary else None
         self.cables: list[Cable] = []
         self.is_one_host = self.dice.random() < 0.5
+        self.forget_s, self.forget_node_s = FORGET_S, FORGET_NODE_S
         self.names: dict[int, str] = {}  # of epochs
 
     def note(self, text: str) -> None:
@@ -432,9 +433,8 @@ class Process:
         elif isinstance(event, LinkLost):
             link = event.epoch
             self.note(f"has no link to {self.world.name_of(link)} any more")
-            self.forget_later(
-                link, FORGET_NODE_S if self.world.name_of(link).startswith("node") else FORGET_S
-            )
+            is_node = self.world.name_of(link).startswith("node")
+            self.forget_later(link, self.world.forget_node_s if is_node else self.world.forget_s)
         elif isinstance(event, LinkReady):
             self.note(f"has a link to {self.world.name_of(event.epoch)}")
             if self.world.is_one_host and event.role == "client":  # they dial by ipc, nodes by tcp

@@ -13,7 +13,7 @@ from dispycos.protocol.status import OutcomeKind
 from .cluster_bodies import BRISK, ClientProcess, PrivateProcess
 from .cluster_tasks import Plan, Words
 
-PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up
+PULSE_S: Final = 0.8  # a node that cannot be reached for 5 of them is given up, or a zombie
 PARTNER_S: Final = 1.0  # for the last words of a task that has ended
 CLOSINGS: Final = ("wait", "wait", "wait", "early", "terminate")
 
@@ -26,6 +26,7 @@ class User:
         self.client = client
         self.dice = client.world.dice
         self.stays = self.dice.choice((1, 1, 1, 2))
+        self.abandons = self.dice.random() < 0.5  # zombies
         self.closing = ""
         self.is_done = False
         self.was_freed = ""
@@ -43,7 +44,7 @@ class User:
         self.stays -= 1
         self.open.clear()
         self.closing = self.dice.choice(CLOSINGS)
-        self.client.take_seat(PULSE_S)
+        self.client.take_seat(PULSE_S, self.abandons)
 
     def on_scheduled(self) -> None:
         self.client.note("is scheduled")
@@ -170,9 +171,10 @@ class User:
         self._close_when_done()
 
     def _release_partner(self, partner: Record, record: Record) -> None:
-        """Who waits for one that is dead, or did not say all, waits in vain."""
+        """Who waits for one that is dead, given up, or did not say all, waits in vain."""
         start = self.client.book.starts.get(record.task)
-        if record.outcome != OutcomeKind.RETURNED or start is None or start.server.died_of_kill:
+        is_over = start is None or start.server.died_of_kill or start.epoch in self.client.forgotten
+        if record.outcome != OutcomeKind.RETURNED or is_over:
             self.client.terminate(partner)
         elif not partner.ended:
             self.client.later(PARTNER_S, partial(self._release_partner, partner, record))

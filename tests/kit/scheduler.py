@@ -114,6 +114,12 @@ class Desk:
                 self.tell(address, ServerUp(lease, spot(name, epoch * 100 + number, number), 1))
         return address
 
+    def back(self, name: str, epoch: int, lease: Lease | None, *, closing: bool = False) -> list[Envelope]:
+        """The link of a node heals, and it says which lease it holds."""
+        self.scheduler.peer_up(epoch, None, self.now)
+        info = node_info(name, epoch, addr=f"10.0.0.{epoch}")
+        return self.tell(Address(epoch, NODE), Register(info, lease, closing))
+
 
 def spot(node: str, epoch: int, number: int) -> Spot:
     return Spot("10.0.0.1", 9706 + number, epoch, f"{node}/server-{number}")
@@ -449,7 +455,7 @@ class Judge:
                 assert self.ended[task] == 1, f"{task} ended twice"
                 assert task in self.submitted
                 self.disown(task)
-            case NodeNews(status=Status.NodeClosed, node=info):
+            case NodeNews(status=Status.NodeClosed | Status.NodeAbandoned, node=info):
                 self.node_ended(info.epoch)
             case Released():
                 self.released.add(to)
@@ -502,7 +508,7 @@ class Judge:
         if active is None or active.state is ClientState.CLOSING:
             return
         for site in registry.sites():
-            if site.node.away or site.node.state.name != "OPEN" or not site.servers:
+            if not site.node.confirmed or site.node.state.name != "OPEN" or not site.servers:
                 continue
             assert not registry.io, "an io task waits beside a server"
             if site.slow + site.fast < len(site.servers):

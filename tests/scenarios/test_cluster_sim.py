@@ -25,7 +25,7 @@ def test_the_simulator_finds(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_schedule_is_the_same_each_time() -> None:
-    one, two = Cluster(7, keeps_diary=True), Cluster(7, keeps_diary=True)
+    one, two = Cluster(8, keeps_diary=True), Cluster(8, keeps_diary=True)
     assert one.play() == two.play() == []
     assert one.world.steps == two.world.steps
     assert one.world.diary == two.world.diary

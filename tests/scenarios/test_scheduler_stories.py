@@ -68,7 +68,10 @@ class World:
 
     def add_client(self) -> None:
         allocations = self.dice.choice(([], [], [], [Allocation("*", cpus=1)], [Allocation("node0")]))
-        client = FakeClient(Address(self.new_epoch(), CLIENT), wants=enlist(*allocations))
+        client = FakeClient(
+            Address(self.new_epoch(), CLIENT),
+            wants=enlist(*allocations, abandon_zombies=self.dice.random() < 0.5),
+        )
         self.clients[client.address.epoch] = client
         client.say(client.wants)
 
@@ -137,9 +140,10 @@ class World:
         self.scheduler.peer_up(epoch, None, self.now)
         self.drain()
         known = self.scheduler.registry
-        if isinstance(peer, FakeNode) and epoch not in known.nodes:
-            peer.inbox.clear()
-            peer.outbox.clear()  # given up by the other side: the session began anew
+        if isinstance(peer, FakeNode):
+            if epoch not in known.nodes:
+                peer.inbox.clear()
+                peer.outbox.clear()  # given up by the other side: the session began anew
             peer.register()
 
     @staticmethod
@@ -294,6 +298,7 @@ def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stories are short, so what takes long in life is made to happen early."""
     monkeypatch.setattr(placement, "SAMPLES_MIN", 3)
     monkeypatch.setattr(placement, "SAMPLES_KEPT", 5)
+    monkeypatch.setattr(leasing, "FORGET_AFTER_S", 60.0)
     for module in (dispatch, scheduler):
         monkeypatch.setattr(module, "CREDIT", 32)
 
@@ -426,7 +431,7 @@ BUGS: list[Bug] = [
     (Leasing, "on_node_silent", forgets_to_close_a_silent_node),
     (placement.Pace, "fast", property(counts_everything_as_short)),
     (scheduler, "CLIENT_PATIENCE_S", 1e9),
-    (leasing, "NODE_PATIENCE_PULSES", 1e9),
+    (leasing, "FORGET_AFTER_S", 1e9),
 ]
 
 
