@@ -51,6 +51,8 @@ BODIES = {
     "brokers/broker.py",
     "brokers/local.py",
     "actors/client.py",
+    "actors/connecting.py",
+    "actors/seat.py",
     "actors/cluster.py",  # the wall clock, for TaskInfo.start_time
     "actors/local.py",
     "actors/task.py",

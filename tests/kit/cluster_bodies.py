@@ -1,6 +1,6 @@
 """Scheduler, node agent and client of the simulated cluster: the real machines, and bodies that act in virtual time.
 
-Kept in step with brokers/broker.py, actors/host/run_node.py, cli/private.py and actors/client.py.
+Kept in step with brokers/broker.py, actors/host/run_node.py, cli/private.py and actors/seat.py.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Final
 
 from dispycos.actors import ledger
-from dispycos.actors.client import SCHEDULER_GONE_AFTER
 from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.node import Node
+from dispycos.actors.seat import SCHEDULER_GONE_AFTER
 from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
 from dispycos.brokers.broker import GOODBYE_S, LOOK_S, LOOKS
 from dispycos.brokers.placement import Pace
@@ -266,7 +266,7 @@ class PrivateProcess(Process):
 
 
 class ClientProcess(Host):
-    """actors/client.py: its ledger, and the user's main task with its mailbox."""
+    """actors/seat.py: its ledger, and the user's main task with its mailbox."""
 
     role = "client"
 
