@@ -24,6 +24,7 @@ from .seat import Seat, Wishes
 from .task import Location, Task
 
 MAP_AHEAD = 4096  # tasks of one map() that are in flight
+BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
 
 class Client:
@@ -216,9 +217,7 @@ class Client:
 
     async def ready(self) -> None:
         """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
-        ledger = self._here().ledger
-        while ledger.backlog() > MAP_AHEAD:
-            await asyncio.sleep(0.001)
+        await self._here().wait_backlog(BACKLOG_MAX)
 
     # --- what there is ---
 

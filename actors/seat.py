@@ -38,6 +38,7 @@ from .ledger import (
     Pulsed,
     Record,
     Resolve,
+    Room,
     Say,
     Scheduled,
     scheduler_of,
@@ -81,6 +82,7 @@ class Seat:
         self._scheduled: asyncio.Future[int] = self.loop.create_future()
         self._freed: asyncio.Future[str] = self.loop.create_future()
         self._gone: asyncio.TimerHandle | None = None
+        self._room = asyncio.Event()
         for future in (self._scheduled, self._freed):
             future.add_done_callback(_look_at)
 
@@ -113,6 +115,8 @@ class Seat:
             if self.ledger.scheduler is not None and not self._freed.done():
                 await self._release(terminate=terminate, await_io=await_io, patience=patience)
         finally:
+            if self.ledger.scheduler is not None:
+                self._lose("the client left, and its scheduler did not answer")
             if self._uplink is not None:
                 await self._uplink.close()
             if self._gone is not None:
@@ -166,6 +170,14 @@ class Seat:
             self.ledger.submit(record)
         self.runtime.turn_soon()
         return handle
+
+    async def wait_backlog(self, at_most: int) -> None:
+        """Until no more tasks than that wait here for the scheduler's credit."""
+        while self.ledger.backlog() > at_most:
+            self._room.clear()
+            self.ledger.ask_for_room(at_most)
+            self.runtime.turn_soon()  # it may have fallen since it was looked at, in another thread's turn
+            await self._room.wait()
 
     def handle_of(self, record: Record) -> Task:
         if record.handle is None:
@@ -245,6 +257,8 @@ class Seat:
             self.runtime.defer(lambda: say(effect.text, effect.level))
         elif isinstance(effect, Forget):
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
+        elif isinstance(effect, Room):
+            self.runtime.defer(self._room.set)
         elif isinstance(effect, News | Pulsed):
             self.runtime.defer(lambda: self._tell_status(effect))
         elif isinstance(effect, Scheduled):

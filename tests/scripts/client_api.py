@@ -9,6 +9,7 @@ from scenarios import play, raises, until
 
 import dispycos
 from dispycos import Location, TaskRefused
+from dispycos.actors.client import BACKLOG_MAX
 
 
 async def coroutine(n, *, task):
@@ -113,6 +114,25 @@ async def test_what_is_no_function_is_a_type_error_here(client, task):
 async def test_submit_queues_more_tasks_than_servers_and_loses_none(client, task):
     handles = [client.submit(plain, n) for n in range(500)]
     assert [(await handle)[0] for handle in handles] == list(range(500))
+
+
+async def test_ready_waits_until_few_tasks_wait_here(client, task):
+    many = [client.submit(plain, n) for n in range(BACKLOG_MAX + 2000)]
+    assert client._seat.ledger.backlog() > BACKLOG_MAX
+    await asyncio.gather(client.ready(), client.ready())
+    assert client._seat.ledger.backlog() <= BACKLOG_MAX
+    await client.ready()
+    await asyncio.wait(many)
+
+
+async def test_ready_ends_when_what_waits_is_cancelled(client, task):
+    many = [client.submit(plain, n) for n in range(BACKLOG_MAX + 2000)]
+    waits = asyncio.ensure_future(client.ready())
+    await asyncio.sleep(0)
+    for handle in many:
+        handle.terminate()
+    await waits
+    await asyncio.wait(many)
 
 
 async def test_map_gives_each_argument_with_its_value(client, task):
