@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,12 +18,12 @@ from dispycos.protocol.status import OutcomeKind
 from .cluster import allocations
 from .ledger import Record
 from .local import host_of_this_loop
+from .mapping import Tally, values_of
 from .parcels import ClientParcels
 from .places import find_place, servers_at
 from .seat import Seat, Wishes
 from .task import Location, Task
 
-MAP_AHEAD = 4096  # tasks of one map() that are in flight
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
 
@@ -169,51 +169,25 @@ class Client:
         """As io_rtask, on a node or a server."""
         return await self._until_started(self._submit(function, args, kwargs, io=True, where=where))
 
-    async def map(
+    def map(
         self, function: Callable[..., Any], /, *iterables: Iterable[Any], progress: bool = False
-    ) -> AsyncIterator[tuple[Any, Any]]:
-        """Run function(x) for every x; gives (x, value) as the tasks end. With several iterables x is a tuple.
+    ) -> AsyncGenerator[tuple[Any, Any], None]:
+        """Run function(x) for every x; ``async for`` gets (x, value) as the tasks end. With several iterables x is a tuple.
 
-        A task that raises raises here; the others are terminated. `progress` keeps a count on standard error.
+        The iterables are read as the values are taken, at most 4096 ahead, so they may be endless. A task that raises raises
+        here, as an iterable does; then, and when the loop is left, the tasks that have not ended are terminated. `progress`
+        keeps a count on standard error.
+
+        Raises
+        ------
+        TypeError: there is nothing to call, or nothing to call it with. NotPicklable: naming the argument.
         """
-        arguments = iter(zip(*iterables, strict=False))
-        waiting: dict[Task, Any] = {}
-        ended: deque[Task] = deque()
-        bell = asyncio.Event()
-
-        def on_end(handle: Any) -> None:
-            ended.append(handle)
-            bell.set()
-
-        count = 0
-        try:
-            exhausted = False
-            while True:
-                while not exhausted and len(waiting) < MAP_AHEAD:
-                    args = next(arguments, None)
-                    if args is None:
-                        exhausted = True
-                        break
-                    handle = self.submit(function, *args)
-                    waiting[handle] = args[0] if len(args) == 1 else args
-                    handle.add_done_callback(on_end)
-                if not waiting:
-                    return
-                while not ended:
-                    bell.clear()
-                    await bell.wait()
-                handle = ended.popleft()
-                argument = waiting.pop(handle)
-                value = handle.result()
-                count += 1
-                if progress:
-                    print(f"\r{count} done, {len(waiting)} in flight ", end="", file=sys.stderr, flush=True)
-                yield argument, value
-        finally:
-            if progress and count:
-                print(file=sys.stderr)
-            for handle in waiting:
-                handle.terminate()
+        self._here()
+        _must_be_callable(function)
+        if not iterables:
+            raise TypeError("map() needs an iterable beside the function")
+        calls = zip(*iterables, strict=False)  # the shortest ends it, as with Python's own map
+        return values_of(partial(self.submit, function), calls, Tally() if progress else None)
 
     async def ready(self) -> None:
         """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
@@ -258,8 +232,7 @@ class Client:
         where: str | Location | None = None,
     ) -> Task:
         seat = self._here()
-        if not callable(function):
-            raise TypeError(f"a task needs a function, not {type(function).__name__}")
+        _must_be_callable(function)
         ledger = seat.ledger
         node, server = ("", 0) if where is None else find_place(where, ledger.nodes, ledger.servers)
         return seat.submit(function, args, kwargs, io=io, node=node, server=server)
@@ -277,3 +250,8 @@ class Client:
         if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
             await handle
         return handle
+
+
+def _must_be_callable(function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"a task needs a function, not {type(function).__name__}")

@@ -55,6 +55,7 @@ BODIES = {
     "actors/seat.py",
     "actors/cluster.py",  # the wall clock, for TaskInfo.start_time
     "actors/local.py",
+    "actors/mapping.py",
     "actors/task.py",
     "actors/host/cells.py",
     "actors/host/children.py",
