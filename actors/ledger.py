@@ -191,6 +191,9 @@ class Give:
     request: Envelope
 
 
+TOLD = (News, Pulsed, Room, Say, Print, Scheduled, Failed, Freed)  # on the loop, to people and to who waits
+
+
 class Ledger:
     """The client's machine. `address` is where servers, nodes and the scheduler reach it."""
 

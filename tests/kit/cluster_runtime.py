@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Final
 
 from dispycos.links import CloseLink, LinkLost, LinkReady, LinkRefused
@@ -129,20 +131,25 @@ class Cable:
         self.cut(0.3, whole=(end.other,))
 
 
-class Role:
-    """runtime.Role as far as the simulation needs it; the bodies derive from it."""
+class Timer:
+    """asyncio.TimerHandle."""
 
-    def on_event(self, event: Event, now: float) -> None:
-        raise NotImplementedError
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
 
-    def carry_out(self, effect: object, now: float) -> None:
-        raise NotImplementedError
+    def cancel(self) -> None:
+        self._call = None
+
+    def fire(self) -> None:
+        if self._call is not None:
+            self._call()
 
 
 class Process:
     """A process: a runtime in virtual time, alive from `start` to `die`."""
 
     role: str
+    lock = nullcontext()  # there is one thread
 
     def __init__(self, world: Universe, name: str) -> None:
         self.world = world
@@ -224,7 +231,22 @@ class Process:
         self.note(f"is paused for {seconds:.3f} s")
         self.paused_until = max(self.paused_until, self.world.now + seconds)
 
-    # --- what bodies and tasks call, as of dispycos.runtime.Runtime
+    # --- what roles, bodies and tasks call, as of dispycos.runtime.Runtime and its loop
+
+    @property
+    def loop(self) -> Process:
+        return self
+
+    def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Timer:
+        timer = Timer(partial(call, *args))
+        self.later(delay, timer.fire)
+        return timer
+
+    def clock(self) -> float:
+        return self.world.now
+
+    def is_linked(self, epoch: int) -> bool:
+        return self.router.is_linked(epoch)
 
     def attach(self, actor: int, role: Any) -> Address:
         self.roles.append(role)
