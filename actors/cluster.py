@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dispycos.protocol.messages import Allocation, NodeInfo
 from dispycos.protocol.status import Status
 
+from .ledger import News, Pulsed, Record
 from .task import Location, Task
 
 
@@ -82,6 +84,18 @@ def node_info(node: NodeInfo) -> DispycosNodeInfo:
 def task_info(task: Task, info: tuple[tuple[Any, ...], dict[str, Any]] | None) -> TaskInfo:
     args, kwargs = info if info is not None else ((), {})
     return TaskInfo(task, args, kwargs, time.time())
+
+
+def status_word(effect: News | Pulsed, handle_of: Callable[[Record], Task]) -> Any:
+    """What a status_task gets for a change that the ledger saw."""
+    if isinstance(effect, Pulsed):
+        return avail_info(effect.node)
+    info: Any = effect.info
+    if isinstance(info, Record):
+        info = task_info(handle_of(info), info.info)
+    elif isinstance(info, NodeInfo):
+        info = node_info(info)
+    return DispycosStatus(effect.status, info)
 
 
 @dataclass

@@ -122,6 +122,11 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """The backlog has fallen to what `ask_for_room` named: who paces its submits may go on."""
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """For the status_task (spec 6.5): info is a NodeInfo, a Location, or the Record of a task."""
 
@@ -186,6 +191,9 @@ class Give:
     request: Envelope
 
 
+TOLD = (News, Pulsed, Room, Say, Print, Scheduled, Failed, Freed)  # on the loop, to people and to who waits
+
+
 class Ledger:
     """The client's machine. `address` is where servers, nodes and the scheduler reach it."""
 
@@ -202,6 +210,7 @@ class Ledger:
         self.queued: messages.Queued | None = None
         self._backlog: deque[Record] = deque()
         self._waiting = 0  # those in the backlog that have not ended
+        self._room_at: int | None = None  # somebody waits for a backlog of so few
         self._limit = 0
         self._handed = 0
         self._acks: dict[int, list[TaskId]] = {}
@@ -257,6 +266,9 @@ class Ledger:
             self._send_release()
         if self._unconfirmed >= ACKS_MIN or self._releasing:
             self._confirm()
+        if self._room_at is not None and self._waiting <= self._room_at:
+            self._room_at = None
+            self._effects.append(Room())
         effects, self._effects = self._effects, []
         return effects
 
@@ -312,6 +324,10 @@ class Ledger:
     def backlog(self) -> int:
         """Tasks that wait here for the scheduler's credit."""
         return self._waiting
+
+    def ask_for_room(self, backlog_max: int) -> None:
+        """One Room, as soon as no more than so many wait here. Who asks again before it comes is answered by the same one."""
+        self._room_at = backlog_max
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:
         """A message that came to a task's home: to the task, behind what was held for it, or held."""

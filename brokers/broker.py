@@ -21,8 +21,8 @@ GOODBYE_S = 0.5
 class Broker:
     """runtime.Role of a scheduler.
 
-    `is_dead(epoch)` knows of nodes of this host that ended without a word: they are linked by tcp, which tells no
-    process. The runtime tells of processes that are linked by ipc; of others only silence tells.
+    `is_dead(epoch)` knows of nodes of this host that ended without a word: one that was named is linked by tcp, which
+    tells no process. The runtime tells of processes that are linked by ipc; of others only silence tells.
     """
 
     def __init__(self, runtime: Runtime, scheduler: Scheduler, is_dead: Callable[[int], bool]) -> None:

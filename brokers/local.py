@@ -54,7 +54,7 @@ class PrivateProcess:
                 f"the private scheduler (pid {self.pid}) said nothing for {timeout:g} s"
             ) from None
         if not line:
-            code = await asyncio.to_thread(self._process.wait)
+            code = await self.wait()
             raise ScheduleError(
                 f"the private scheduler (pid {self.pid}) ended with exit code {code}; its last words are above"
             )
@@ -79,13 +79,11 @@ class PrivateProcess:
     async def close(self, patience: float = 5.0) -> None:
         """End it and wait; killed after `patience` seconds."""
         self.end()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience
-        while self._process.poll() is None and loop.time() < deadline:
-            await asyncio.sleep(0.005)
-        if self._process.poll() is None:
+        ended = asyncio.ensure_future(self.wait())
+        await asyncio.wait([ended], timeout=patience)
+        if not ended.done():
             self._process.kill()
-            self._process.wait()
+            await ended
         if self._transport is not None:
             self._transport.close()
         elif self._process.stdout is not None:

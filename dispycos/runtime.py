@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from . import version
-from .links import SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
+from .links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
@@ -355,9 +355,9 @@ class Runtime:
             role.on_event(event, now)
 
     def _forget_lost(self, epoch: int, role: str) -> None:
-        """Without its link a session lasts a while. With a server it lasts: other routes are left, and its end is told."""
-        if SERVER_ROLE not in (self.role, role):
-            self.defer(partial(self.forget_later, epoch, FORGET_NODE_S if role == "node" else FORGET_S))
+        seconds = outlasts(self.role, role)
+        if seconds is not None:
+            self.defer(partial(self.forget_later, epoch, seconds))
 
     def _watch(self, ready: LinkReady) -> None:
         """Its process, if it is of this host; a server's end is its agent's word, who knows also how it came."""
@@ -492,6 +492,13 @@ class Runtime:
                 dialler.stop()
             self.witness.close()
             self.mailbox.close()
+
+
+def outlasts(own_role: str, peer_role: str) -> float | None:
+    """For how many seconds a session is kept without a link; None where other routes are left, and the end is told."""
+    if SERVER_ROLE in (own_role, peer_role):
+        return None
+    return FORGET_NODE_S if peer_role == NODE_ROLE else FORGET_S
 
 
 def _tells_monotonic(loop: asyncio.AbstractEventLoop) -> bool:

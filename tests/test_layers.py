@@ -52,8 +52,11 @@ BODIES = {
     "brokers/broker.py",
     "brokers/local.py",
     "actors/client.py",
+    "actors/connecting.py",
+    "actors/seat.py",
     "actors/cluster.py",  # the wall clock, for TaskInfo.start_time
     "actors/local.py",
+    "actors/mapping.py",
     "actors/task.py",
     "actors/host/cells.py",
     "actors/host/children.py",

@@ -24,6 +24,7 @@ from dispycos.actors.ledger import (
     Pulsed,
     Record,
     Resolve,
+    Room,
     Say,
     Scheduled,
     scheduler_of,
@@ -351,6 +352,41 @@ def test_a_task_that_was_handed_in_is_terminated_on_its_way(desk: Desk) -> None:
 
 
 # --- the cluster ---
+
+
+def test_who_waits_for_room_is_told_once_when_the_backlog_has_fallen() -> None:
+    desk = Desk(granted=0)
+    records = [desk.submit() for _ in range(4)]
+    desk.ledger.ask_for_room(2)
+    assert desk.drain() == []
+    desk.hear(messages.Admit(1))
+    assert desk.drain() == [submitted(records[0])]
+    desk.hear(messages.Admit(2))
+    assert desk.drain() == [submitted(records[1]), Room()]
+    desk.hear(messages.Admit(3))
+    assert desk.drain() == [submitted(records[2])]
+
+
+def test_who_asks_for_room_that_there_is_is_told_at_once(desk: Desk) -> None:
+    desk.ledger.ask_for_room(0)
+    assert desk.drain() == [Room()]
+
+
+def test_cancelled_tasks_make_room() -> None:
+    desk = Desk(granted=0)
+    first, second = desk.submit(), desk.submit()
+    desk.ledger.ask_for_room(1)
+    desk.ledger.terminate(second)
+    assert desk.drain() == [Resolve(second), Room()]
+    assert not first.ended
+
+
+def test_nobody_waits_for_room_at_a_scheduler_that_is_gone() -> None:
+    desk = Desk(granted=0)
+    record = desk.submit()
+    desk.ledger.ask_for_room(0)
+    desk.ledger.scheduler_lost("it died")
+    assert desk.drain() == [Resolve(record), Failed("it died"), Freed("it died"), Room()]
 
 
 def test_who_waits_in_the_queue_is_told_for_whom_after_a_while() -> None:

@@ -201,7 +201,7 @@ def test_an_error_raised_at_terminate_is_that_error() -> None:
         there_and_back(caught(ValueError("in finally")), stopping=True)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(5)])
 def test_what_would_end_the_client_is_told_not_raised(error: BaseException) -> None:
     with pytest.raises(RemoteError, match=f"compute raised builtins.{type(error).__name__}"):
         there_and_back(caught(error))

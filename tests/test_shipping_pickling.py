@@ -6,7 +6,6 @@ import enum
 import io
 import pickle
 import socket
-import sys
 import threading
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from dispycos.actors.shipping.mirror import loads
-from dispycos.actors.shipping.pickling import OUT_OF_BAND_MIN, dumps, dumps_call
+from dispycos.actors.shipping.pickling import OUT_OF_BAND_MIN, dumps
 from dispycos.actors.shipping.words import NotPicklable
 from tests.kit.shipping_mains import main_of
 
@@ -24,10 +23,6 @@ T = TypeVar("T")
 class Job:
     def __init__(self, **attributes: Any) -> None:
         vars(self).update(attributes)
-
-
-class Slotted:
-    __slots__ = ("lock",)
 
 
 def compute(n: int, lock: object = None) -> None: ...
@@ -121,32 +116,6 @@ def test_a_function_by_value_keeps_the_globals_of_its_module() -> None:
 
     made = loads(dumps(reads))
     assert made is not reads and made() is Job and made.__globals__ is globals()
-
-
-def culprit(*args: Any, **kwargs: Any) -> str:
-    with pytest.raises(NotPicklable) as caught:
-        dumps_call(compute, args, kwargs)
-    return str(caught.value)
-
-
-def test_the_culprit_is_named() -> None:
-    lock = threading.Lock()
-    assert culprit(1, lock) == "argument 2 ('lock') of compute: cannot pickle '_thread.lock' object"
-    assert (
-        culprit(1, Job(lock=lock))
-        == "argument 2 ('lock') of compute: cannot pickle '_thread.lock' object: attribute 'lock' of Job"
-    )
-    deep = culprit([1, {"a": Job(b=(0, lock))}])
-    assert deep.startswith(
-        "argument 1 ('n') of compute: cannot pickle '_thread.lock' object: item 1 of tuple, "
-    )
-    assert deep.endswith("attribute 'b' of Job, item 'a' of dict, item 1 of list")
-    assert "argument 'lock' of compute" in culprit(1, lock=(n for n in ()))
-    slotted = Slotted()
-    slotted.lock = lock
-    assert "attribute 'lock' of Slotted" in culprit(slotted)
-    assert "variable 'lock' of " in culprit(lambda: lock)
-    assert "item 0 of list" in culprit([sys._getframe()])
 
 
 def test_what_a_copy_would_not_be_is_refused() -> None:

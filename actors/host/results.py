@@ -118,7 +118,8 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
             error = pickling.loads(buffers if len(buffers) > 1 else buffers[0])
         except Exception as failure:
             why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+        # What ends a loop or an asyncio.Task, and a StopIteration, which no future takes: whoever waits would wait for ever.
         error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
     error.__cause__ = RemoteTraceback(raising.trace)
     return error

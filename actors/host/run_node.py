@@ -13,16 +13,14 @@ from typing import Any
 
 import msgspec
 
-from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.addresses import NODE
 from dispycos.protocol.messages import Lease, NodeInfo
-from dispycos.router import Event
-from dispycos.runtime import FORGET_S, Runtime
-from dispycos.session import PeerReset
+from dispycos.runtime import Runtime
 from dispycos.transport.folders import make_private
 
 from ..node import Node
-from ..tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
+from ..node_role import NodeRole
+from ..tenancy import StartServer
 from .children import ProcessTreeError
 from .exits import ServerExit, ZygoteExit, say
 from .processes import ProcessTree, ServerProcess, ServerSpec, Template, Zygote, ZygoteSpec
@@ -40,8 +38,8 @@ LINE_MAX = 64 * 1024  # characters without a newline that are held back
 _encoder = msgspec.msgpack.Encoder()
 
 
-class NodeBody:
-    """runtime.Role of a node agent.
+class NodeBody(NodeRole):
+    """What carries out a node agent's will: a tree of processes.
 
     Parameters
     ----------
@@ -82,34 +80,21 @@ class NodeBody:
         runtime.attach(NODE, self)
         self._look_around()
 
-    # --- runtime.Role ---
+    # --- NodeRole ---
 
-    def on_event(self, event: Event, now: float) -> None:
-        if isinstance(event, LinkReady):
-            if event.role == "scheduler":
-                self.machine.add_scheduler(event.epoch, now)
-            self.machine.peer_up(event.epoch, event.about, now)
-        elif isinstance(event, LinkLost):
-            self.machine.peer_lost(event.epoch, now)
-        elif isinstance(event, PeerReset):
-            self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+    def start_server(self, order: StartServer) -> None:
+        self._go(self._start_server(order))
 
-    def carry_out(self, effect: object, now: float) -> None:
-        if isinstance(effect, StartServer):
-            self._go(self._start_server(effect))
-        elif isinstance(effect, KillServer):
-            server = self._servers.get(effect.number)
-            if server is not None:
-                server.kill()
-        elif isinstance(effect, StartZygote):
-            self.runtime.router.prefer(effect.lease.scheduler_epoch)
-            self._go(self._start_zygote(effect.lease))
-        elif isinstance(effect, CloseZygote):
-            self._go(self._close_zygote(effect.lease))
-        elif isinstance(effect, ForgetPeer):
-            self.runtime.router.bury(effect.epoch, now)
-        else:
-            raise TypeError(f"no such effect: {effect!r}")
+    def kill_server(self, number: int) -> None:
+        server = self._servers.get(number)
+        if server is not None:
+            server.kill()
+
+    def start_zygote(self, lease: Lease) -> None:
+        self._go(self._start_zygote(lease))
+
+    def close_zygote(self, lease: Lease) -> None:
+        self._go(self._close_zygote(lease))
 
     def _go(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self.runtime.loop.create_task(coroutine)
@@ -132,11 +117,16 @@ class NodeBody:
         environment.update({name: "1" for name in ONE_THREAD if name not in os.environ})
         spec = ZygoteSpec(f"{lease.client:016x}-{lease.number}", str(folder), environment)
         try:
-            self._zygote = await self._tree.start_zygote(spec)
+            zygote = await self._tree.start_zygote(spec)
         except (ProcessTreeError, OSError) as error:
-            self.machine.zygote_failed(str(error), self.runtime.clock())
+            if self.zygote_of == lease:
+                self.machine.zygote_failed(str(error), self.runtime.clock())
         else:
-            self.machine.zygote_ready(self.runtime.clock())
+            if self.zygote_of == lease:
+                self._zygote = zygote
+                self.machine.zygote_ready(self.runtime.clock())
+            else:
+                await self._end_zygote(zygote, lease)
         self.runtime.turn_soon()
 
     async def _start_server(self, order: StartServer) -> None:
@@ -166,8 +156,10 @@ class NodeBody:
             self.runtime.turn_soon()
 
     async def _close_zygote(self, lease: Lease) -> None:
-        self.runtime.forget_later(lease.client, FORGET_S)
         zygote, self._zygote = self._zygote, None
+        await self._end_zygote(zygote, lease)
+
+    async def _end_zygote(self, zygote: Zygote | None, lease: Lease) -> None:
         if zygote is not None:
             await zygote.close()
         await asyncio.to_thread(shutil.rmtree, self._lease_folder(lease), ignore_errors=True)

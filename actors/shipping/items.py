@@ -7,9 +7,10 @@ from functools import cached_property
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from .culprits import explained
 from .modules import candidates
 from .origins import NOTHING, Origin, origin_of
-from .pickling import Names, dumps_by_value, dumps_naming, explained
+from .pickling import Names, dumps_by_value, dumps_naming
 from .sources import MainSources, codes_of
 from .statements import Unit, cut, hash_of
 

@@ -1,24 +1,19 @@
-"""Turns values into payloads and back; says which part of a value cannot be pickled.
+"""Turns values into payloads; which part of a value cannot be pickled is found out in culprits.py.
 
 Three ways, each tried when the one before fails: plain C pickle (2 us); C pickle that finds names for lambdas
 and other things bound to globals; by value (by_value.py: dill), where what has a name goes by reference.
 """
 
 import copyreg
-import inspect
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
-from .words import NotPicklable
-
 PROTOCOL = 5
 OUT_OF_BAND_MIN = 16 << 10
-CULPRIT_DEPTH_MAX = 20
-CULPRIT_WIDTH_MAX = 1000
 
 Frame: TypeAlias = bytes | pickle.PickleBuffer
 Payload: TypeAlias = bytes | list[Frame]  # a list: the pickle stream, then its out-of-band buffers
@@ -27,21 +22,34 @@ BufferCallback: TypeAlias = Callable[[pickle.PickleBuffer], bool]
 
 def dumps(value: Any, what: str = "the value") -> Payload:
     """Raises NotPicklable naming the culprit; `what` is the value's name in that text."""
-    return _dumps(value, lambda error: explained(value, what, error))
+    try:
+        return _dumps(value)
+    except Exception as error:  # user code (__reduce__, __getstate__) raises what it likes
+        refused = error
+    from .culprits import explained  # it pickles too; most programs never need it
+
+    raise explained(value, what, refused)
 
 
 def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     """The payload of (function, args, kwargs); an error names the argument."""
-    return _dumps((function, args, kwargs), lambda error: _explain_call(function, args, kwargs, error))
+    try:
+        return _dumps((function, args, kwargs))
+    except Exception as error:  # user code, as above
+        refused = error
+    from .culprits import explained_call
+
+    raise explained_call(function, args, kwargs, refused)
 
 
-def _dumps(value: Any, explain: Callable[[Exception], NotPicklable]) -> Payload:
+def _dumps(value: Any) -> Payload:
     buffers: list[pickle.PickleBuffer] = []
     try:
         stream = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
         return stream if not buffers else _with_large_buffers(value)
-    except Exception:  # user code (__reduce__, __getstate__) raises what it likes; the slow way tells
-        return _dumps_slowly(value, explain)
+    except Exception:  # the slow ways tell
+        pass
+    return _dumps_slowly(value)
 
 
 def _with_large_buffers(value: Any) -> Payload:
@@ -163,18 +171,32 @@ def dumps_by_value(
     return file.getvalue()
 
 
-def _dumps_slowly(value: Any, explain: Callable[[Exception], NotPicklable]) -> Payload:
+def _dumps_slowly(value: Any) -> Payload:
     main = sys.modules["__main__"]
+    large = LargeBuffers()
     try:
-        large = LargeBuffers()
         return large.payload(dumps_naming(value, Names(main), large))
-    except Exception:  # edge of user code: the last way tells the error
-        pass
+    except Exception as error:  # edge of user code
+        named = error
+    large = LargeBuffers()
     try:
-        large = LargeBuffers()
         return large.payload(dumps_by_value(value, Names(main), buffers=large))
     except Exception as error:
-        raise explain(error) from error
+        raise reason(error, named) from None
+
+
+def reason(by_value: Exception, named: Exception) -> Exception:
+    """Of the errors of the two slow ways the one that tells why.
+
+    By value goes further, so its error is the one, unless it is about that way itself: it is written in Python, and nests
+    less deeply than the others. Then what stopped the other way is why, unless that was a thing without a name.
+    """
+    is_limit = isinstance(by_value, RecursionError | pickle.PicklingError)
+    if is_limit and not isinstance(named, RecursionError | pickle.PicklingError | AttributeError):
+        named.__context__ = None
+        return named
+    by_value.__context__ = None
+    return by_value
 
 
 def _find(module: Any, qualified: str) -> Any:
@@ -187,114 +209,3 @@ def _find(module: Any, qualified: str) -> Any:
 def _is_definition_like(thing: Any) -> bool:
     """A decorated function that is no function any more (functools.lru_cache, singledispatch objects)."""
     return hasattr(thing, "__wrapped__") and hasattr(thing, "__qualname__")
-
-
-# What cannot be pickled, and where it hides.
-
-
-def _explain_call(
-    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception
-) -> NotPicklable:
-    called = getattr(function, "__qualname__", None) or type(function).__qualname__
-    if _failure(function) is not None:
-        return explained(function, f"the function {called}", error)
-    try:
-        parameters = list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        parameters = []
-    for index, value in enumerate(args):
-        if (failure := _failure(value)) is not None:
-            name = f" ({parameters[index]!r})" if index < len(parameters) else ""
-            return explained(value, f"argument {index + 1}{name} of {called}", failure)
-    for key, value in kwargs.items():
-        if (failure := _failure(value)) is not None:
-            return explained(value, f"argument {key!r} of {called}", failure)
-    return NotPicklable(f"the call of {called}: {error}")
-
-
-def explained(value: Any, what: str, error: Exception) -> NotPicklable:
-    """The error of pickling the value, which `what` names, with the place of the part that fails."""
-    path, culprit_error = _culprit(value, error)
-    where = f": {', '.join(reversed(path))}" if path else ""
-    return NotPicklable(f"{what}: {_text(culprit_error)}{where}")
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply to be pickled"
-    return str(error) or type(error).__name__
-
-
-def _culprit(value: Any, error: Exception) -> tuple[list[str], Exception]:
-    """The steps from the value to the innermost part that fails by itself, and that part's error."""
-    path: list[str] = []
-    seen: set[int] = set()
-    while len(path) < CULPRIT_DEPTH_MAX and id(value) not in seen:
-        seen.add(id(value))
-        for step, part in _bounded(_parts(value)):
-            failure = _failure(part)
-            if failure is not None:
-                path.append(step)
-                value, error = part, failure
-                break
-        else:
-            break
-    return path, error
-
-
-def _failure(value: Any) -> Exception | None:
-    try:
-        dumps_by_value(value, Names(sys.modules["__main__"]))
-    except Exception as error:  # edge of user code
-        return error
-    return None
-
-
-def _bounded(parts: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    for count, part in enumerate(parts):
-        if count == CULPRIT_WIDTH_MAX:
-            return
-        yield part
-
-
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    kind = type(value).__qualname__
-    if isinstance(value, Mapping):
-        for key, item in list(value.items()):
-            yield f"key {_short(key)} of {kind}", key
-            yield f"item {_short(key)} of {kind}", item
-    elif isinstance(value, list | tuple | set | frozenset):
-        for index, item in enumerate(list(value)):
-            yield f"item {index} of {kind}", item
-    elif isinstance(value, FunctionType):
-        yield from _function_parts(value)
-    elif inspect.ismethod(value):
-        yield f"the object of method {value.__func__.__qualname__}", value.__self__
-    for name, attribute in _attributes(value):
-        yield f"attribute {name!r} of {kind}", attribute
-
-
-def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield f"variable {name!r} of {function.__qualname__}", cell.cell_contents
-        except ValueError:
-            continue  # not bound yet
-    for index, default in enumerate(function.__defaults__ or ()):
-        yield f"default {index} of {function.__qualname__}", default
-
-
-def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, type | ModuleType):
-        return
-    yield from list(getattr(value, "__dict__", {}).items())
-    for base in type(value).__mro__:
-        slots = vars(base).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                yield name, getattr(value, name)
-
-
-def _short(key: Any) -> str:
-    text = repr(key)
-    return text if len(text) <= 40 else text[:37] + "..."

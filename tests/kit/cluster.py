@@ -107,7 +107,9 @@ class Cluster:
 
     def _cut(self) -> None:
         cables = [
-            cable for cable in self.world.cables if not cable.is_cut and cable.ends[0].owner.role != "server"
+            cable
+            for cable in self.world.cables
+            if not cable.is_cut and (cable.ends[0].is_lane or cable.ends[0].owner.role != "server")
         ]
         if cables:
             cable = self.dice.choice(cables)

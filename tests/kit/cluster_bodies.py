@@ -1,33 +1,32 @@
 """Scheduler, node agent and client of the simulated cluster: the real machines, and bodies that act in virtual time.
 
-Kept in step with brokers/broker.py, actors/host/run_node.py, cli/private.py and actors/client.py.
+What they do within a turn is the real bodies' own (brokers/broker.py, actors/client_role.py, node_role.py); processes, links
+and time are virtual.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dispycos.actors import ledger
-from dispycos.actors.client import SCHEDULER_GONE_AFTER
+from dispycos.actors.client_role import ClientRole
 from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.node import Node
-from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
-from dispycos.brokers.broker import GOODBYE_S, LOOK_S, LOOKS
+from dispycos.actors.node_role import NodeRole
+from dispycos.actors.tenancy import StartServer
+from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.placement import Pace
 from dispycos.brokers.scheduler import Scheduler
-from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import Availability, ClientInfo, Enlist, NodeInfo, TaskId
-from dispycos.protocol.status import OutcomeKind
-from dispycos.router import Event
-from dispycos.session import PeerReset
+from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
+from dispycos.runtime import Runtime
 
-from .cluster_runtime import End, Process, Role, Universe
+from .cluster_runtime import End, Process, Universe
 from .cluster_servers import ServerProcess
 from .cluster_tasks import Book, Cell, Host, Plan, Words
 
@@ -36,43 +35,23 @@ STOP_S: Final = 0.6  # cli/node.py: what a node gives its tasks when it is stopp
 BRISK: Final = "brisk"  # a function that is short, and soon known to be
 
 
-class BrokerBody(Role):
-    """brokers/broker.py; and a head start for one function, so that it is fed ahead after a few runs."""
+class BrokerBody(Broker):
+    """The real one, and its end in virtual time; with a head start for one function, so that it is fed ahead after a few runs."""
 
     def __init__(self, process: Process, name: str, *, private: bool) -> None:
         self.process = process
         address = Address(process.epoch, SCHEDULER)
-        self.machine: Scheduler = Scheduler(name, f"id of {name}", address, private=private)
+        scheduler = Scheduler(name, f"id of {name}", address, private=private)
         if process.world.forget_node_s < FORGET_AFTER_S:
-            self.machine.leasing.forget_after = 0.9 * process.world.forget_node_s
-        process.attach(SCHEDULER, self)
+            scheduler.leasing.forget_after = 0.9 * process.world.forget_node_s
+        super().__init__(cast(Runtime, process), scheduler, self._knows_dead)
 
-    def on_event(self, event: Event, now: float) -> None:
-        if isinstance(event, LinkReady):
-            self.machine.peer_up(event.epoch, event.about, now)
-        elif isinstance(event, LinkLost):
-            self.machine.peer_lost(event.epoch, now)
-            if event.epoch in self.machine.registry.nodes:
-                self.process.defer(partial(self._look_at, event.epoch, LOOKS))
-        elif isinstance(event, PeerReset):
-            self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+    def _knows_dead(self, epoch: int) -> bool:
+        """Where all run on one host, the dead are known at once."""
+        return self.process.world.is_one_host and epoch in self.process.world.dead
 
-    def carry_out(self, effect: object, now: float) -> None:
-        raise TypeError(f"no such effect: {effect!r}")
-
-    def _look_at(self, epoch: int, looks: int) -> None:
-        """Where all run on one host, dead nodes are known at once."""
-        process = self.process
-        if process.router.is_linked(epoch):
-            return
-        if process.world.is_one_host and epoch in process.world.dead:
-            self.machine.peer_reset(epoch, [], process.world.now)
-            process.turn_soon()
-        elif looks > 1:
-            process.later(LOOK_S, partial(self._look_at, epoch, looks - 1))
-
-    def end(self, why: str, then: Callable[[], None]) -> None:
-        """Its operator, or the end of its client, stops it."""
+    def stop(self, why: str, then: Callable[[], None]) -> None:
+        """Broker.end: its operator, or the end of its client, stops it."""
         process = self.process
         self.machine.stop(why, process.world.now)
         process.turn()
@@ -107,14 +86,15 @@ class SchedulerProcess(Process):
         self.broker.know_pace()
 
     def stop(self) -> None:
-        self.broker.end("the scheduler was stopped", self.leave)
+        self.broker.stop("the scheduler was stopped", self.leave)
 
 
-class NodeBody(Role):
-    """actors/host/run_node.py: processes that start, are killed, and whose ends are told after all they had sent."""
+class NodeBody(NodeRole):
+    """For actors/host/run_node.py: processes that start, are killed, and whose ends are told after all they had sent."""
 
     def __init__(self, process: Process, book: Book, name: str, cpus: int, options: dict[str, Any]) -> None:
         self.process = process
+        self.runtime = cast(Runtime, process)
         self.book = book
         self.name = name
         available = Availability(50.0, 1 << 30, 1 << 30, 0)
@@ -132,38 +112,31 @@ class NodeBody(Role):
         )
         self.servers: dict[int, ServerProcess] = {}
         self.has_zygote = False
+        self.forget_s = process.world.forget_s
         process.attach(NODE, self)
 
-    def on_event(self, event: Event, now: float) -> None:
-        if isinstance(event, LinkReady):
-            if event.role == "scheduler":
-                self.machine.add_scheduler(event.epoch, now)
-            self.machine.peer_up(event.epoch, event.about, now)
-        elif isinstance(event, LinkLost):
-            self.machine.peer_lost(event.epoch, now)
-        elif isinstance(event, PeerReset):
-            self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+    # --- NodeRole
 
-    def carry_out(self, effect: object, now: float) -> None:
-        process, dice = self.process, self.process.world.dice
-        if isinstance(effect, StartServer):
-            process.later(dice.random() * 0.05, partial(self._fork, effect))
-        elif isinstance(effect, KillServer):
-            server = self.servers.get(effect.number)
-            if server is not None:
-                server.exit("killed by SIGKILL (9)")
-        elif isinstance(effect, StartZygote):
-            process.router.prefer(effect.lease.scheduler_epoch)
-            process.later(dice.random() * 0.1, self._zygote_up)
-        elif isinstance(effect, CloseZygote):
-            self.has_zygote = False
-            process.forget_later(effect.lease.client, process.world.forget_s)
-        else:
-            assert isinstance(effect, ForgetPeer), effect
-            process.router.bury(effect.epoch, now)
+    def start_server(self, order: StartServer) -> None:
+        self.process.later(self.process.world.dice.random() * 0.05, partial(self._fork, order))
 
-    def _zygote_up(self) -> None:
+    def kill_server(self, number: int) -> None:
+        server = self.servers.get(number)
+        if server is not None:
+            server.exit("killed by SIGKILL (9)")
+
+    def start_zygote(self, lease: Lease) -> None:
+        self.process.later(self.process.world.dice.random() * 0.1, partial(self._zygote_up, lease))
+
+    def close_zygote(self, lease: Lease) -> None:
+        self.has_zygote = False
+
+    # --- processes
+
+    def _zygote_up(self, lease: Lease) -> None:
         now = self.process.world.now
+        if self.zygote_of != lease:
+            return
         if self.process.world.dice.random() < 0.02:
             self.machine.zygote_failed("fork: Resource temporarily unavailable", now)
         else:
@@ -265,11 +238,78 @@ class PrivateProcess(Process):
 
     def stop(self) -> None:
         """Its client has ended."""
-        self.broker.end("its client has ended", self.agent.stop)
+        self.broker.stop("its client has ended", self.agent.stop)
+
+
+class SeatBody(ClientRole):
+    """For actors/seat.py: one stay at a scheduler, told to the book and to the user's program."""
+
+    def __init__(self, client: ClientProcess) -> None:
+        super().__init__(cast(Runtime, client), client, Ledger(Address(client.epoch, CLIENT)))
+        self.client = client
+        self.is_leaving = False
+        client.attach(CLIENT, self)
+
+    def enlist(self, pulse_interval: float, abandon_zombies: bool) -> None:
+        """When the dialler is ready."""
+        client = self.client
+        if client.seat is not self:
+            return  # given up meanwhile
+        assert client.uplink is not None
+        if isinstance(client.uplink, PrivateProcess) and not client.uplink.is_alive:
+            self.lose("the private scheduler ended")  # PrivateProcess.next_line() raises
+            return
+        if not client.is_linked(client.uplink.epoch):
+            client.later(0.01, partial(self.enlist, pulse_interval, abandon_zombies))
+            return
+        info = ClientInfo(client.name, "here", 1, PYTHON)
+        word = Enlist(info, [], pulse_interval, abandon_zombies=abandon_zombies)
+        self.ledger.enlist(Address(client.uplink.epoch, SCHEDULER), word, client.world.now)
+        client.turn_soon()
+
+    def release(self, *, terminate: bool) -> None:
+        self.client.note(f"closes, terminate={terminate}")
+        self.is_leaving = True
+        if not self.is_freed and self.ledger.scheduler is not None:
+            self.ledger.release(terminate=terminate, await_io=False)
+        self.client.turn_soon()
+
+    def leave(self) -> None:
+        if self._gone is not None:
+            self._gone.cancel()
+        self.client.remove(CLIENT, self)
+
+    # --- ClientRole
+
+    def resolved(self, record: Record) -> None:
+        client = self.client
+        client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
+        client.defer(lambda: client.on_resolved(record))
+
+    def began(self, record: Record) -> None:
+        """Nobody waits for it."""
+
+    def code_for(self, request: Payload) -> tuple[str, Payload]:
+        return "", None
+
+    def carry_out(self, effect: object, now: float) -> None:
+        if isinstance(effect, ledger.Forget):
+            self.client.forgotten.add(effect.epoch)
+        super().carry_out(effect, now)
+
+    def tell(self, effect: object) -> None:
+        if isinstance(effect, ledger.Scheduled):
+            self.client.on_scheduled()
+        elif isinstance(effect, ledger.Freed):
+            self.client.on_freed(effect.reason)
+        elif isinstance(effect, ledger.Failed):
+            self.client.note(f"failed: {effect.reason}")
+        elif isinstance(effect, ledger.Say):
+            self.client.note(f"says: {effect.text}")
 
 
 class ClientProcess(Host):
-    """actors/client.py: its ledger, and the user's main task with its mailbox."""
+    """A client's program: its stays, and the user's main task with its mailbox."""
 
     role = "client"
 
@@ -283,126 +323,43 @@ class ClientProcess(Host):
     def boot(self) -> None:
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
-        self.ledger: Ledger | None = None
+        self.seat: SeatBody | None = None
         self.plans: dict[int, Plan] = {}
         self.records: dict[int, Record] = {}  # by number of the plan
         self.forgotten: set[int] = set()
         self.waits_for = 0
-        self._await = False
 
     # --- the seat
 
-    def take_seat(self, pulse_interval: float, abandon_zombies: bool) -> None:
-        self.machine = self.ledger = Ledger(Address(self.epoch, CLIENT))
-        self.is_leaving = self.is_freed = False
-        self._await = False
-        self.attach(CLIENT, self)
-        self._enlist(pulse_interval, abandon_zombies)
+    @property
+    def ledger(self) -> Ledger | None:
+        return self.seat.ledger if self.seat is not None else None
 
-    def _enlist(self, pulse_interval: float, abandon_zombies: bool) -> None:
-        """When the dialler is ready."""
-        assert self.uplink is not None
-        if self.ledger is None:
-            return  # given up meanwhile
-        if isinstance(self.uplink, PrivateProcess) and not self.uplink.is_alive:
-            self.private_ended()  # PrivateProcess.next_line() raises
-            return
-        if not self.router.is_linked(self.uplink.epoch):
-            self.later(0.01, partial(self._enlist, pulse_interval, abandon_zombies))
-            return
-        info = ClientInfo(self.name, "here", 1, PYTHON)
-        word = Enlist(info, [], pulse_interval, abandon_zombies=abandon_zombies)
-        self.ledger.enlist(Address(self.uplink.epoch, SCHEDULER), word, self.world.now)
-        self.turn_soon()
+    @property
+    def is_leaving(self) -> bool:
+        return self.seat is None or self.seat.is_leaving
+
+    @property
+    def is_freed(self) -> bool:
+        return self.seat is None or self.seat.is_freed
+
+    def take_seat(self, pulse_interval: float, abandon_zombies: bool) -> None:
+        self.seat = SeatBody(self)
+        self.seat.enlist(pulse_interval, abandon_zombies)
 
     def leave_seat(self) -> None:
-        self.remove(CLIENT, self)
-        self.ledger = None
+        assert self.seat is not None
+        self.seat.leave()
+        self.seat = None
 
     def release(self, *, terminate: bool) -> None:
-        assert self.ledger is not None
-        self.note(f"closes, terminate={terminate}")
-        self.is_leaving = True
-        if not self.is_freed and self.ledger.scheduler is not None:
-            self.ledger.release(terminate=terminate, await_io=False)
-        self.turn_soon()
-
-    def on_event(self, event: Event, now: float) -> None:
-        assert self.ledger is not None
-        scheduler = self.ledger.scheduler
-        if isinstance(event, PeerReset):
-            self.peer_gone(event.epoch, event.unconfirmed)
-            if self._is_schedulers(event.epoch):
-                self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
-        elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
-            if not self._await and not self.is_freed:
-                self._await = True
-                self.later(SCHEDULER_GONE_AFTER, partial(self._give_up, self.ledger))
-        elif (
-            isinstance(event, LinkReady)
-            and event.role == "scheduler"
-            and scheduler is not None
-            and not self.is_freed
-            and not self._is_schedulers(event.epoch)
-        ):
-            self.ledger.scheduler_lost("the scheduler was started anew and does not know this client")
-
-    def _is_schedulers(self, epoch: int) -> bool:
-        scheduler = self.ledger.scheduler if self.ledger is not None else None
-        return scheduler is not None and epoch == scheduler.epoch
-
-    def _give_up(self, seat: Ledger) -> None:
-        if self.ledger is not seat:
-            return
-        self._await = False
-        if (
-            seat.scheduler is not None
-            and not self.router.is_linked(seat.scheduler.epoch)
-            and not self.is_freed
-        ):
-            seat.scheduler_lost(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
-            self.turn_soon()
+        assert self.seat is not None
+        self.seat.release(terminate=terminate)
 
     def private_ended(self) -> None:
         """The watcher of the private process: its end is the end of our tasks."""
-        if self.is_alive and self.ledger is not None and not self.is_freed:
-            self.ledger.scheduler_lost("the private scheduler ended")
-            self.turn_soon()
-
-    def carry_out(self, effect: object, now: float) -> None:
-        if isinstance(effect, ledger.Resolve):
-            record = effect.record
-            self.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
-            self.defer(lambda: self.on_resolved(record))
-            if record.outcome == OutcomeKind.LOST:
-                self.defer(lambda: self.record_lost(record.task.number))
-        elif isinstance(effect, ledger.Give):
-            self._give(effect.request)
-        elif isinstance(effect, ledger.Forget):
-            self.forgotten.add(effect.epoch)
-            self.peer_gone(effect.epoch, self.router.bury(effect.epoch, now))
-        elif isinstance(effect, ledger.Scheduled):
-            self.defer(self.on_scheduled)
-        elif isinstance(effect, ledger.Failed):
-            self.note(f"failed: {effect.reason}")
-        elif isinstance(effect, ledger.Freed):
-            self.is_freed = True
-            self.defer(lambda: self.on_freed(effect.reason))
-        elif isinstance(effect, ledger.Say):
-            self.note(f"says: {effect.text}")
-
-    def _give(self, request: Envelope) -> None:
-        assert self.ledger is not None
-        word: messages.Message
-        payload: Payload = None
-        if isinstance(request.message, messages.CallWanted):
-            record = self.ledger.records.get(request.message.task.number)
-            payload = record.call if record is not None else None
-            word = messages.CallGiven("" if payload is not None else "the task has ended")
-        else:
-            word = messages.CodeGiven("")
-        answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
-        self.router.send(answer, self.world.now)
+        if self.is_alive and self.seat is not None:
+            self.seat.lose("the private scheduler ended")
 
     # --- tasks and their messages
 

@@ -18,6 +18,9 @@ from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
+from dispycos.runtime import outlasts
+
+from . import cluster_runtime
 
 Patch = pytest.MonkeyPatch
 
@@ -143,6 +146,13 @@ def every_zombie_is_abandoned(patch: Patch) -> None:
     patch.setattr(Leasing, "on_node_silent", on_node_silent)
 
 
+def a_lost_lane_ends_its_session(patch: Patch) -> None:
+    def forgetful(own_role: str, peer_role: str) -> float | None:
+        return 0.05 if "server" in (own_role, peer_role) else outlasts(own_role, peer_role)
+
+    patch.setattr(cluster_runtime, "outlasts", forgetful)
+
+
 class Bug(NamedTuple):
     """A fault, and a seed not long before one that shows it."""
 
@@ -162,5 +172,6 @@ BUGS = [
     Bug(words_for_a_task_that_waits_are_dropped),
     Bug(nodes_are_not_told_that_the_client_left),
     Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
-    Bug(every_zombie_is_abandoned),
+    Bug(every_zombie_is_abandoned, 600),
+    Bug(a_lost_lane_ends_its_session),
 ]

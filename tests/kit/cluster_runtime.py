@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
 from dispycos.protocol.envelope import Buffer, Envelope, size_of
 from dispycos.router import Event, Router
-from dispycos.runtime import FORGET_NODE_S, FORGET_S, ROUNDS_MAX
+from dispycos.runtime import FORGET_NODE_S, FORGET_S, ROUNDS_MAX, outlasts
 from dispycos.session import PeerReset
 
 from .network import World, about
@@ -38,6 +39,11 @@ class Universe(World):
         self.is_one_host = self.dice.random() < 0.5
         self.forget_s, self.forget_node_s = FORGET_S, FORGET_NODE_S
         self.names: dict[int, str] = {}  # of epochs
+        self.processes: dict[int, Process] = {}  # by epoch
+
+    def patience(self, seconds: float) -> float:
+        """How long a session outlasts its link here; some worlds are less patient, to have more happen."""
+        return {FORGET_S: self.forget_s, FORGET_NODE_S: self.forget_node_s}.get(seconds, seconds)
 
     def note(self, text: str) -> None:
         if self.diary is not None:
@@ -55,13 +61,25 @@ class Universe(World):
 class End:
     """One end of a connection: what is on its way to it."""
 
-    __slots__ = ("cable", "dialled", "is_open", "life", "number", "other", "owner", "queue", "swallows")
+    __slots__ = (
+        "cable",
+        "dialled",
+        "is_lane",
+        "is_open",
+        "life",
+        "number",
+        "other",
+        "owner",
+        "queue",
+        "swallows",
+    )
 
     def __init__(self, cable: Cable, owner: Process, *, dialled: bool) -> None:
         self.cable = cable
         self.owner = owner
         self.life = owner.life
         self.dialled = dialled
+        self.is_lane = False  # a server's own link to its client
         self.number = 0  # the listener's gets one with the first message
         self.is_open = True
         self.swallows = True  # what is sent here after a break, until this end is told
@@ -132,20 +150,25 @@ class Cable:
         self.cut(0.3, whole=(end.other,))
 
 
-class Role:
-    """runtime.Role as far as the simulation needs it; the bodies derive from it."""
+class Timer:
+    """asyncio.TimerHandle."""
 
-    def on_event(self, event: Event, now: float) -> None:
-        raise NotImplementedError
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
 
-    def carry_out(self, effect: object, now: float) -> None:
-        raise NotImplementedError
+    def cancel(self) -> None:
+        self._call = None
+
+    def fire(self) -> None:
+        if self._call is not None:
+            self._call()
 
 
 class Process:
     """A process: a runtime in virtual time, alive from `start` to `die`."""
 
     role: str
+    lock = nullcontext()  # there is one thread
 
     def __init__(self, world: Universe, name: str) -> None:
         self.world = world
@@ -166,6 +189,8 @@ class Process:
         self.paused_until = 0.0
         self.epoch = self.world.dice.getrandbits(62) * 2 + 1
         self.world.names[self.epoch] = f"{self.name}.{self.life}"
+        self.world.processes[self.epoch] = self
+        self.neighbours: dict[int, str] = {}  # their roles
         self.router = Router(CODEC, self.epoch, about(self.name), self.role)
         self.roles: list[Any] = []
         self.actors: dict[int, Callable[[Envelope, float], None]] = {}
@@ -230,7 +255,22 @@ class Process:
         self.note(f"is paused for {seconds:.3f} s")
         self.paused_until = max(self.paused_until, self.world.now + seconds)
 
-    # --- what bodies and tasks call, as of dispycos.runtime.Runtime
+    # --- what roles, bodies and tasks call, as of dispycos.runtime.Runtime and its loop
+
+    @property
+    def loop(self) -> Process:
+        return self
+
+    def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Timer:
+        timer = Timer(partial(call, *args))
+        self.later(delay, timer.fire)
+        return timer
+
+    def clock(self) -> float:
+        return self.world.now
+
+    def is_linked(self, epoch: int) -> bool:
+        return self.router.is_linked(epoch)
 
     def attach(self, actor: int, role: Any) -> Address:
         self.roles.append(role)
@@ -280,16 +320,29 @@ class Process:
     def dial(self) -> None:
         """One attempt to have the uplink; more follow."""
         target = self.uplink
-        if target is None or any(end.dialled and end.is_open for end in self.links.values()):
+        if target is None or any(
+            end.dialled and end.is_open and not end.is_lane for end in self.links.values()
+        ):
             return
         if not target.is_alive or not self.world.is_up(self, target):  # type: ignore[arg-type]
             self._dial_again()
             return
+        self._link_to(target, uplink=True)
+
+    def open_lane(self, epoch: int) -> None:
+        """host/run_server.py: a link of a server's own to its client, where both are on one host."""
+        target = self.world.processes[epoch]
+        if target.is_alive and target.epoch == epoch:
+            self._link_to(target, uplink=False)
+
+    def _link_to(self, target: Process, *, uplink: bool) -> None:
         cable = Cable(self.world, self, target, self._delay())
         self.world.cables.append(cable)
         end = cable.ends[0]
+        for side in cable.ends:
+            side.is_lane = not uplink
         self._take_link(end)
-        self.router.link_up(end.number, self.world.now, dialled=True, uplink=True)
+        self.router.link_up(end.number, self.world.now, dialled=True, uplink=uplink)
         self.turn_soon()
 
     def _delay(self) -> float:
@@ -307,12 +360,18 @@ class Process:
     def _drop_link(self, end: End) -> None:
         self.links.pop(end.number, None)
         end.cable.close(end)
-        if end.dialled:
+        if end.is_lane:
+            if end.dialled:
+                self.later(0.05 + self.world.dice.random(), self.lane_lost)
+        elif end.dialled:
             self.uplink_lost()
             self._dial_again()
 
     def uplink_lost(self) -> None:
         """Dialler.on_lost."""
+
+    def lane_lost(self) -> None:
+        """Its dialler tries again."""
 
     def arrived(self, end: End, frames: list[bytes] | None) -> None:
         """The kernel has it; it is read in the next turn. None: the connection is gone."""
@@ -431,11 +490,12 @@ class Process:
                 self.note(f"closes its link to {end.other.owner.name}: {event.reason}")
                 self._drop_link(end)
         elif isinstance(event, LinkLost):
-            link = event.epoch
-            self.note(f"has no link to {self.world.name_of(link)} any more")
-            is_node = self.world.name_of(link).startswith("node")
-            self.forget_later(link, self.world.forget_node_s if is_node else self.world.forget_s)
+            self.note(f"has no link to {self.world.name_of(event.epoch)} any more")
+            seconds = outlasts(self.role, self.neighbours.pop(event.epoch, ""))
+            if seconds is not None:
+                self.forget_later(event.epoch, self.world.patience(seconds))
         elif isinstance(event, LinkReady):
+            self.neighbours[event.epoch] = event.role
             self.note(f"has a link to {self.world.name_of(event.epoch)}")
             if self.world.is_one_host and event.role == "client":  # they dial by ipc, nodes by tcp
                 self.watched[event.epoch] = event.link

@@ -62,7 +62,7 @@ class ServerProcess(Host):
         order = self.order
         spot = Spot("10.0.0.1", order.port, self.epoch, order.name)
         self.machine = Server(Address(self.epoch, SERVER), self.node, spot)
-        self.loop = Loop(self)
+        self.user = Loop(self)
         self.cells: dict[TaskId, Actor] = {}
         self._stopping = False
         self._quiet_until = 0.0
@@ -70,6 +70,7 @@ class ServerProcess(Host):
 
     def start(self) -> None:
         super().start()
+        self.lane_lost()
         self.later(FETCH_S, self._no_components)
         self._components = self.expect(self.order.client, self._got_components)
         wanted = Envelope(
@@ -93,6 +94,10 @@ class ServerProcess(Host):
 
     # --- the end
 
+    def lane_lost(self) -> None:
+        if self.world.is_one_host:
+            self.open_lane(self.order.client)
+
     def uplink_lost(self) -> None:
         if self.is_alive and not self._stopping:
             self.exit("exit code 1")
@@ -108,7 +113,7 @@ class ServerProcess(Host):
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, Work):
-            self.defer(partial(self.loop.call, self.work))
+            self.defer(partial(self.user.call, self.work))
         elif isinstance(effect, Interrupt):
             cell = self.cells.get(effect.task)
             if cell is not None:
@@ -118,7 +123,7 @@ class ServerProcess(Host):
                 self.peer_gone(epoch, self.router.bury(epoch, now))
         else:
             assert isinstance(effect, Stop), effect
-            self.defer(partial(self.loop.call, self._stop))
+            self.defer(partial(self.user.call, self._stop))
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -136,13 +141,13 @@ class ServerProcess(Host):
     # --- tasks
 
     def work(self) -> None:
-        while self.loop.stepping is None and self.is_alive:
+        while self.user.stepping is None and self.is_alive:
             envelope = self.machine.take()
             if envelope is None:
                 return
             self._take(envelope)
-        if self.loop.stepping is not None:
-            self.defer(partial(self.loop.call, self.work))
+        if self.user.stepping is not None:
+            self.defer(partial(self.user.call, self.work))
 
     def _take(self, envelope: Envelope) -> None:
         run: Run = envelope.message
@@ -170,9 +175,9 @@ class ServerProcess(Host):
         if cell.ended:
             return
         if answer is None or answer.message.error:
-            self.loop.call(partial(self._finish, cell, OutcomeKind.RAISED, b"no call"))
+            self.user.call(partial(self._finish, cell, OutcomeKind.RAISED, b"no call"))
         else:
-            self.loop.call(partial(self._open, cell, answer.payload))
+            self.user.call(partial(self._open, cell, answer.payload))
 
     def _open(self, cell: Actor, payload: Payload) -> None:
         """The first step, until it has to wait."""
@@ -194,14 +199,14 @@ class ServerProcess(Host):
         if seconds <= 0:
             then(cell)
             return
-        self.loop.stepping = cell
+        self.user.stepping = cell
 
         def over() -> None:
-            if self.loop.stepping is cell:
-                self.loop.stepping = None
+            if self.user.stepping is cell:
+                self.user.stepping = None
                 then(cell)
-                if self.loop.stepping is None:
-                    self.loop.release()
+                if self.user.stepping is None:
+                    self.user.release()
 
         self.later(seconds, over)
 
@@ -213,10 +218,10 @@ class ServerProcess(Host):
             return
         self.machine.suspended(cell.run.task)
         self.turn_soon()
-        cell.on_message = partial(self.loop.call, partial(self._look, cell))
+        cell.on_message = partial(self.user.call, partial(self._look, cell))
         cell.napping = cell.plan.nap > 0
         if cell.napping:
-            self.later(cell.plan.nap, partial(self.loop.call, partial(self._awake, cell)))
+            self.later(cell.plan.nap, partial(self.user.call, partial(self._awake, cell)))
         self._look(cell)
 
     def _awake(self, cell: Actor) -> None:
@@ -244,17 +249,17 @@ class ServerProcess(Host):
         cell.stopping = True
         if cell.plan.deaf or not cell.is_open:
             return
-        if self.loop.stepping is cell:
+        if self.user.stepping is cell:
             self.later(INTERRUPTED_S, partial(self._cut_short, cell))
         else:
-            self.later(0.0, partial(self.loop.call, partial(self._finish, cell, OutcomeKind.TERMINATED)))
+            self.later(0.0, partial(self.user.call, partial(self._finish, cell, OutcomeKind.TERMINATED)))
 
     def _cut_short(self, cell: Actor) -> None:
-        if self.loop.stepping is cell:
-            self.loop.stepping = None
+        if self.user.stepping is cell:
+            self.user.stepping = None
             self._finish(cell, OutcomeKind.TERMINATED)
-            if self.loop.stepping is None:
-                self.loop.release()
+            if self.user.stepping is None:
+                self.user.release()
 
     def _is_interrupted(self, cell: Actor) -> bool:
         if cell.stopping and not cell.plan.deaf:

@@ -9,6 +9,7 @@ from scenarios import play, raises, until
 
 import dispycos
 from dispycos import Location, TaskRefused
+from dispycos.actors.client import BACKLOG_MAX
 
 
 async def coroutine(n, *, task):
@@ -115,6 +116,26 @@ async def test_submit_queues_more_tasks_than_servers_and_loses_none(client, task
     assert [(await handle)[0] for handle in handles] == list(range(500))
 
 
+async def test_ready_waits_until_few_tasks_wait_here(client, task):
+    many = []
+    while client._seat.ledger.backlog() < BACKLOG_MAX + 1000:  # some leave meanwhile
+        many.append(client.submit(plain, len(many)))
+    await asyncio.gather(client.ready(), client.ready())
+    assert client._seat.ledger.backlog() <= BACKLOG_MAX
+    await client.ready()
+    await asyncio.wait(many)
+
+
+async def test_ready_ends_when_what_waits_is_cancelled(client, task):
+    many = [client.submit(plain, n) for n in range(BACKLOG_MAX + 2000)]
+    waits = asyncio.ensure_future(client.ready())
+    await asyncio.sleep(0)
+    for handle in many:
+        handle.terminate()
+    await waits
+    await asyncio.wait(many)
+
+
 async def test_map_gives_each_argument_with_its_value(client, task):
     found = {n: value async for n, (value, _) in client.map(plain, range(50))}
     assert found == {n: n for n in range(50)}
@@ -131,6 +152,50 @@ async def test_map_raises_what_a_task_raises_and_ends_the_others(client, task):
         async for _ in client.map(divmod, [1, 1, 1], [1, 0, 1]):
             pass
     await until(lambda: no_tasks(client), what="the others are terminated")
+
+
+async def test_map_over_an_endless_iterable_is_left_at_will(client, task):
+    found = []
+    async for _, (value, _) in client.map(plain, itertools.count()):
+        found.append(value)
+        if len(found) == 100:
+            break
+    assert len(set(found)) == 100
+    await until(lambda: no_tasks(client), what="the others are terminated")
+    assert (await client.submit(plain, 3))[0] == 3
+
+
+async def test_map_ends_its_tasks_when_its_iterable_raises(client, task):
+    def broken():
+        yield from [30.0] * 8
+        raise OSError("the disk is gone")
+
+    with raises(OSError, "the disk is gone"):
+        async for _ in client.map(asyncio.sleep, broken()):
+            pass
+    await until(lambda: no_tasks(client), what="the others are terminated")
+
+
+async def test_map_names_what_cannot_be_sent(client, task):
+    with raises(dispycos.NotPicklable, "argument 1", "generator"):
+        async for _ in client.map(plain, [1, (n for n in ())]):
+            pass
+
+
+async def test_map_without_a_function_or_an_iterable_says_so_at_once(client, task):
+    with raises(TypeError, "int"):
+        client.map(5, [1])
+    with raises(TypeError, "iterable"):
+        client.map(plain)
+    with raises(TypeError):
+        client.map(plain, 5)
+    with raises(dispycos.NotScheduled):
+        dispycos.Client().map(plain, [1])
+
+
+async def test_a_task_that_raises_stop_iteration_ends_as_others_do(client, task):
+    with raises(dispycos.RemoteError, "StopIteration"):
+        await client.submit(next, iter([]))
 
 
 async def no_tasks(client):

@@ -1,0 +1,124 @@
+"""What a client's body does within a turn: tells the ledger of links, answers servers, and sorts what the ledger wants done.
+
+The stay at a real scheduler (seat.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
+that what is simulated is what runs; node_role.py is the same for node agents. All of it may run on either thread, under the
+lock: no user code and no future here, such things are deferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from dispycos.links import LinkLost, LinkReady
+from dispycos.protocol import messages
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.status import OutcomeKind
+from dispycos.router import Event
+from dispycos.runtime import Runtime
+from dispycos.session import PeerReset
+
+from .ledger import TOLD, Began, Forget, Freed, Give, Ledger, Record, Resolve
+
+SCHEDULER_GONE_AFTER = 10.0  # seconds without a link until its tasks are given up
+STARTED_ANEW = "the scheduler was started anew and does not know this client"
+
+
+class Host(Protocol):
+    """Who waits for answers here (cells.TaskHost)."""
+
+    def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None: ...
+    def record_lost(self, number: int) -> None: ...
+
+
+class ClientRole:
+    """runtime.Role of a ledger, for one stay at a scheduler."""
+
+    host: Host
+    # What a body adds:
+    resolved: Callable[[Record], None]  # it has its outcome
+    began: Callable[[Record], None]  # it runs
+    code_for: Callable[[Payload], tuple[str, Payload]]  # (error, answer) to a server that asks for code
+    tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
+
+    def __init__(self, runtime: Runtime, host: Host, ledger: Ledger) -> None:
+        self.runtime = runtime
+        self.host = host
+        self.machine = self.ledger = ledger
+        self.is_freed = False
+        self._gone: Any = None  # the timer that gives the scheduler up
+
+    # --- links ---
+
+    def on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, PeerReset):
+            self.host.peer_gone(event.epoch, event.unconfirmed)
+            if self._is_schedulers(event.epoch):
+                self.ledger.scheduler_lost(STARTED_ANEW)
+        elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
+            self.runtime.defer(self._await_link)
+        elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
+            self.ledger.scheduler_lost(STARTED_ANEW)
+
+    def _is_another_scheduler(self, event: LinkReady) -> bool:
+        if event.role != "scheduler" or self.ledger.scheduler is None or self.is_freed:
+            return False
+        return not self._is_schedulers(event.epoch)
+
+    def _is_schedulers(self, epoch: int) -> bool:
+        return self.ledger.scheduler is not None and epoch == self.ledger.scheduler.epoch
+
+    def _await_link(self) -> None:
+        """On the loop: the scheduler's link broke, and is redialled; after a while its tasks are given up."""
+        if self._gone is None and not self.is_freed:
+            self._gone = self.runtime.loop.call_later(SCHEDULER_GONE_AFTER, self._give_up)
+
+    def _give_up(self) -> None:
+        self._gone = None
+        scheduler = self.ledger.scheduler
+        if scheduler is not None and not self.runtime.is_linked(scheduler.epoch):
+            self.lose(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
+
+    def lose(self, reason: str) -> None:
+        """On the loop: without its scheduler a client has nothing."""
+        if not self.is_freed:
+            with self.runtime.lock:
+                self.ledger.scheduler_lost(reason)
+            self.runtime.turn_soon()
+
+    # --- effects ---
+
+    def carry_out(self, effect: object, now: float) -> None:
+        if type(effect) is Resolve:
+            self._resolve(effect.record)
+        elif type(effect) is Began:
+            self.began(effect.record)
+        elif isinstance(effect, Give):
+            self._give(effect.request)
+        elif isinstance(effect, Forget):
+            self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
+        elif isinstance(effect, TOLD):
+            self.is_freed |= isinstance(effect, Freed)
+            self.runtime.defer(partial(self.tell, effect))
+        else:
+            raise TypeError(f"no such effect: {effect!r}")
+
+    def _resolve(self, record: Record) -> None:
+        self.resolved(record)
+        if record.outcome == OutcomeKind.LOST:
+            self.runtime.defer(partial(self.host.record_lost, record.task.number))
+
+    def _give(self, request: Envelope) -> None:
+        """Code and large calls, for servers."""
+        word: messages.Message
+        payload: Payload = None
+        if isinstance(request.message, messages.CallWanted):
+            record = self.ledger.records.get(request.message.task.number)
+            payload = record.call if record is not None else None
+            word = messages.CallGiven("" if payload is not None else "the task has ended")
+        else:
+            error, payload = self.code_for(request.payload)
+            word = messages.CodeGiven(error)
+        answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
+        self.runtime.router.send(answer, 0.0)

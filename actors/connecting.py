@@ -1,0 +1,137 @@
+"""Finds the client's scheduler, or starts a private one, and holds the link to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from dispycos.brokers.local import PrivateProcess, Scheduler
+from dispycos.config import SCHEDULER_PORT, parse_place
+from dispycos.errors import ScheduleError
+from dispycos.protocol.messages import Allocation
+from dispycos.runtime import Runtime
+from dispycos.transport.addresses import Resolver, tcp_endpoint
+from dispycos.transport.dialler import Dialler, Refused
+from dispycos.transport.discovery import Entry, Registry, endpoints_of
+from dispycos.transport.folders import find_folders
+from dispycos.transport.security import Keys, Secret
+
+from .task import Location
+from .telling import say
+
+log = logging.getLogger("dispycos")
+
+
+class Uplink:
+    """The way to one scheduler, from `reach` to `close`.
+
+    `on_end` is told why, on the loop, when the private scheduler that was started for this client has ended.
+    """
+
+    def __init__(self, runtime: Runtime, secret_file: Path | None, on_end: Callable[[str], None]) -> None:
+        self.runtime = runtime
+        self._secret_file = secret_file
+        self._on_end = on_end
+        self._dialler: Dialler | None = None
+        self._private: PrivateProcess | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def reach(self, location: str | Location | None, nodes: Iterable[Allocation]) -> int:
+        """Its epoch, once the link is up: of the one at this place; else of the private one that Scheduler() started, of
+        one that is found, or of a private one that is started now, and told of these nodes.
+        """
+        private = Scheduler.take()
+        if location is not None:
+            if private is not None:
+                await private.close()
+            return await self._dial_named(location)
+        if private is None:
+            entry = self._registered()
+            if entry is not None:
+                return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
+            private = PrivateProcess(self._private_settings(nodes))
+        self._private = private
+        return await self._use_private(private)
+
+    async def close(self) -> None:
+        """What is queued leaves, then the link and the private process end."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._dialler is not None:
+            self.runtime.push()
+            self._dialler.stop()
+        if self._private is not None:
+            await self._private.close()
+
+    # --- a scheduler that is there ---
+
+    def _registered(self) -> Entry | None:
+        """A scheduler of our cluster on this host, of the same user."""
+        tag = Keys.from_secret(Secret.load_or_make(self._secret_file)).tag
+        for entry in Registry(find_folders().registry).read():
+            if entry.role == "scheduler" and entry.tag == tag:
+                return entry
+        return None
+
+    async def _dial_named(self, location: str | Location) -> int:
+        if isinstance(location, str):
+            place = parse_place(location)
+            host, port = place.host, place.port or SCHEDULER_PORT
+        else:
+            host, port = location.addr, location.port
+        endpoints = [tcp_endpoint(address, port) for address in await Resolver().resolve(host)]
+        return await self._dial(endpoints, f"the scheduler at {host}:{port}")
+
+    async def _dial(self, endpoints: list[str], what: str) -> int:
+        self._dialler = dialler = self.runtime.dial(endpoints, uplink=True)
+        dialler.on_silence = lambda text: say(f"{what}: {text}", "warning")
+        try:
+            return await asyncio.shield(dialler.ready)
+        except Refused as refusal:
+            raise ScheduleError(f"{what} refused this client: {refusal}") from None
+
+    # --- a private one ---
+
+    def _private_settings(self, nodes: Iterable[Allocation]) -> dict[str, Any]:
+        return {
+            "nodes": [
+                f"{word.node}:{word.port}" if word.port else word.node
+                for word in nodes
+                if "*" not in word.node
+            ],
+            "secret_file": str(self._secret_file) if self._secret_file else None,
+            "debug": log.isEnabledFor(logging.DEBUG),
+        }
+
+    async def _use_private(self, private: PrivateProcess) -> int:
+        """The child's first line says where it listens, its second what it found on the network."""
+        first = await private.next_line()
+        dialling = asyncio.ensure_future(self._dial([first["endpoint"]], "the private scheduler"))
+        try:
+            while "use" not in (survey := await private.next_line()):
+                say(survey["notice"], survey.get("level", "info"))
+        except BaseException:
+            dialling.cancel()
+            raise
+        epoch = await dialling
+        if survey["use"] == "scheduler":
+            assert self._dialler is not None
+            self._dialler.stop()
+            await private.close()
+            self._private = None
+            return await self._dial(survey["endpoints"], f"the scheduler {survey['name']}")
+        self._watcher = asyncio.ensure_future(self._watch(private))
+        return epoch
+
+    async def _watch(self, private: PrivateProcess) -> None:
+        """Pass its notices on, and its end."""
+        try:
+            while True:
+                line = await private.next_line(timeout=float("inf"))
+                if "notice" in line:
+                    say(line["notice"], line.get("level", "info"))
+        except ScheduleError as error:
+            self._on_end(str(error))

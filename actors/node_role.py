@@ -1,0 +1,61 @@
+"""What a node agent's body does within a turn: tells its machine of links, and sorts what that wants done.
+
+The real agent (host/run_node.py) and the one of the simulated cluster (tests/kit/cluster_bodies.py) derive from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dispycos.links import LinkLost, LinkReady
+from dispycos.protocol.messages import Lease
+from dispycos.router import Event
+from dispycos.runtime import FORGET_S, Runtime
+from dispycos.session import PeerReset
+
+from .node import Node
+from .tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
+
+
+class NodeRole:
+    """runtime.Role of a node agent."""
+
+    runtime: Runtime
+    machine: Node
+    forget_s = FORGET_S  # after a lease its client's session stays for so long
+    zygote_of: Lease | None = (
+        None  # whose zygote is wanted: one that comes too late for its lease is nobody's
+    )
+    # What a body adds:
+    start_server: Callable[[StartServer], None]
+    kill_server: Callable[[int], None]  # by its number
+    start_zygote: Callable[[Lease], None]
+    close_zygote: Callable[[Lease], None]
+
+    def on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, LinkReady):
+            if event.role == "scheduler":
+                self.machine.add_scheduler(event.epoch, now)
+            self.machine.peer_up(event.epoch, event.about, now)
+        elif isinstance(event, LinkLost):
+            self.machine.peer_lost(event.epoch, now)
+        elif isinstance(event, PeerReset):
+            self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+
+    def carry_out(self, effect: object, now: float) -> None:
+        if isinstance(effect, StartServer):
+            self.start_server(effect)
+        elif isinstance(effect, KillServer):
+            self.kill_server(effect.number)
+        elif isinstance(effect, StartZygote):
+            self.runtime.router.prefer(effect.lease.scheduler_epoch)
+            self.zygote_of = effect.lease
+            self.start_zygote(effect.lease)
+        elif isinstance(effect, CloseZygote):
+            self.runtime.forget_later(effect.lease.client, self.forget_s)
+            self.zygote_of = None
+            self.close_zygote(effect.lease)
+        elif isinstance(effect, ForgetPeer):
+            self.runtime.router.bury(effect.epoch, now)
+        else:
+            raise TypeError(f"no such effect: {effect!r}")

@@ -1,0 +1,122 @@
+"""What a Client does beyond its seat, at a scheduler that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import pytest
+
+import dispycos
+from dispycos.actors.client import BACKLOG_MAX, Client
+from dispycos.protocol import messages
+from dispycos.protocol.status import OutcomeKind
+from tests.kit.stub_scheduler import StubScheduler, play
+
+pytestmark = pytest.mark.timeout(40)
+
+
+def compute(n: int) -> int:
+    return n * n
+
+
+def test_a_value_comes_back(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        handle = client.submit(compute, 3)
+        await stub.until(lambda: stub.tasks)
+        assert stub.arguments(stub.tasks[0]) == (3,)
+        stub.end(stub.tasks[0], 9)
+        assert await handle == 9
+
+    play(scene, tmp_path)
+
+
+def test_rtask_returns_when_the_task_runs(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        starting = asyncio.ensure_future(client.rtask(compute, 3))
+        await stub.until(lambda: stub.tasks)
+        assert not starting.done()
+        stub.begin(stub.tasks[0])
+        handle = await starting
+        assert handle.location == dispycos.Location("127.0.0.1", 9707) and handle.is_alive()
+
+    play(scene, tmp_path)
+
+
+def test_a_refused_rtask_raises(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        starting = asyncio.ensure_future(client.rtask(compute, 3))
+        await stub.until(lambda: stub.tasks)
+        stub.end(stub.tasks[0], None, OutcomeKind.REFUSED)
+        with pytest.raises(dispycos.TaskRefused):
+            await starting
+
+    play(scene, tmp_path)
+
+
+def test_ready_waits_for_the_schedulers_credit(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.ready()
+        for number in range(BACKLOG_MAX + 100):
+            client.submit(compute, number)
+        waits = [asyncio.ensure_future(client.ready()) for _ in range(2)]
+        await stub.until(lambda: len(stub.tasks) == 10)
+        await asyncio.sleep(0.02)
+        assert not any(wait.done() for wait in waits)
+        waits[0].cancel()
+        stub.send(messages.Admit(100))
+        await waits[1]
+        await stub.until(lambda: len(stub.tasks) == 100)
+
+    play(scene, tmp_path, admits=10)
+
+
+def test_ready_ends_with_the_clients_stay(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        for number in range(BACKLOG_MAX + 1):
+            client.submit(compute, number)
+        waits = asyncio.ensure_future(client.ready())
+        await asyncio.sleep(0)
+        await client.close(terminate=True)
+        await waits
+        with pytest.raises(dispycos.NotScheduled):
+            await client.ready()
+
+    play(scene, tmp_path, admits=0)
+
+
+def test_map_is_lazy_and_ends_what_nobody_wants_any_more(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        async def consume() -> tuple[int, int]:
+            async for pair in client.map(compute, itertools.count()):
+                return pair
+            raise AssertionError("there is no end")
+
+        consumer = asyncio.ensure_future(consume())
+        await stub.until(lambda: len(stub.tasks) == 4096)
+        stub.end(stub.tasks[5], 25)
+        assert await consumer == (5, 25)
+        await stub.until(
+            lambda: sum(isinstance(word.message, messages.Terminate) for word in stub.got) >= 4095
+        )
+
+    play(scene, tmp_path)
+
+
+def test_a_map_that_outlives_its_client_ends_without_complaint(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        values = client.map(compute, range(10))
+        first = asyncio.ensure_future(anext(values))
+        await stub.until(lambda: len(stub.tasks) == 10)
+        stub.end(stub.tasks[0], 0)
+        assert await first == (0, 0)
+        await client.close(terminate=True)
+        await values.aclose()
+
+    play(scene, tmp_path)
+
+
+def test_a_map_without_a_cluster_is_refused_at_once() -> None:
+    with pytest.raises(dispycos.NotScheduled):
+        Client().map(compute, [1])
