@@ -41,6 +41,13 @@ class Task:
     ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
     results, at any depth; they are equal when they mean the same task.
 
+    asyncio Tasks that a task makes in a server (``create_task``, ``TaskGroup``, ``gather`` ...) are part of it. ``terminate()``
+    interrupts whichever of their steps runs. A KeyboardInterrupt or SystemExit that leaves one of them cancels that one and
+    is raised in the function where it waits. Those that are left when the function ends are cancelled, as by
+    ``asyncio.run``, and the task ends when they have, 3 seconds later at most: what refuses to end is dropped. To leave
+    something behind on purpose, for later tasks of that server, make it with ``context=contextvars.Context()``: then
+    nobody interrupts it, and its SystemExit ends the server.
+
     Raises
     ------
     TypeError: the first argument is not callable.

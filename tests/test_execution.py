@@ -7,7 +7,6 @@ import contextvars
 import gc
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -15,15 +14,14 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from dispycos.actors.host import execution as execution_module
-from dispycos.actors.host import interrupts as interrupts_module
 from dispycos.actors.host.execution import IMMEDIATE_STEPS_MAX, Execution, Outcome, Raised, Returned
 from dispycos.actors.host.interrupts import Interrupts
+from tests.kit.strikes import FakeRuntime, OpcodeSignal
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -700,27 +698,6 @@ def test_an_interrupt_leaves_no_child_of_a_task_group_or_wait_for_running(stage:
     assert stage.play(scene) == Returned("caught")
 
 
-class FakeRuntime:
-    """What an exception at any bytecode would break; every entry is shielded."""
-
-    def __init__(self, interrupts: Interrupts) -> None:
-        self.interrupts = interrupts
-        self.lock = threading.Lock()
-        self.sent = self.booked = 0
-        self.queue: deque[int] = deque(maxlen=64)
-
-    def send(self) -> None:
-        with self.interrupts.shielded, self.lock:
-            self.sent += 1
-            self.queue.append(self.sent)
-            self.booked += 1
-
-    def check(self) -> None:
-        assert not self.lock.locked()
-        assert self.sent == self.booked
-        assert not self.queue or self.queue[-1] == self.sent
-
-
 def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor_executions(
     stage: Stage,
 ) -> None:
@@ -788,34 +765,6 @@ def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor
         thread.join(5)
 
 
-class OpcodeSignal:
-    """A trace function that sends one signal, with a request, at the n-th bytecode of the runtime or FakeRuntime."""
-
-    def __init__(self, interrupts: Interrupts, position: int) -> None:
-        self.interrupts = interrupts
-        self.position = position
-        self.count = 0
-
-    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
-        runtime = frame.f_globals.get("__name__") in (execution_module.__name__, interrupts_module.__name__)
-        if not runtime and frame.f_code is not FakeRuntime.send.__code__:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.count += 1
-            if self.count == self.position:
-                self.strike(frame)
-        return self
-
-    def strike(self, frame: FrameType) -> None:
-        interrupts = self.interrupts
-        sys.settrace(None)
-        interrupts._kicked = True  # the signal is ours: outside of a step it is void
-        if interrupts.running:
-            interrupts._asks[interrupts.running] = KeyboardInterrupt
-        interrupts._on_signal(signal.SIGINT, frame)
-
-
 @pytest.mark.parametrize("kind", ["plain", "generator", "coroutine", "raising"])
 def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
     stage: Stage, kind: str, recwarn: pytest.WarningsRecorder
@@ -861,10 +810,10 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
         }[kind]
         interrupted = 0
         await run_with(
-            OpcodeSignal(stage.interrupts, 0), function
+            OpcodeSignal(stage.interrupts, 0, execution_module), function
         )  # Python 3.12 traces opcodes from the next time on
         for position in range(1, 20_000):
-            signal_at = OpcodeSignal(stage.interrupts, position)
+            signal_at = OpcodeSignal(stage.interrupts, position, execution_module)
             outcome = await run_with(signal_at, function)
             runtime.check()
             assert (stage.interrupts.running, stage.interrupts._asks) == (0, {}), position

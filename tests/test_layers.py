@@ -65,6 +65,7 @@ BODIES = {
     "actors/host/run_node.py",
     "actors/host/run_server.py",
     "actors/host/strays.py",
+    "actors/host/subtasks.py",
     "actors/host/zygote.py",
     "actors/shipping/by_value.py",  # sockets, to say that they cannot be sent
     "actors/shipping/mirror.py",  # locks: imports come from any thread

@@ -29,6 +29,7 @@ from ..task import Location, MonitorStatus, Task
 from .execution import Execution, Outcome, Raised
 from .interrupts import Interrupts
 from .results import pack_outcome, unpack_outcome
+from .subtasks import Subtasks, adopt
 
 if TYPE_CHECKING:
     from ..ledger import Record
@@ -92,6 +93,7 @@ class Cell:
         "outcome",
         "run",
         "stopping",
+        "subtasks",
         "waiter",
         "watchers",
     )
@@ -110,6 +112,7 @@ class Cell:
         self.future: asyncio.Future[Any] | None = None
         self.on_end: Callable[[Cell, Outcome], None] | None = None
         self.run: Any = None  # in a server: the Run that it came by
+        self.subtasks: Subtasks | None = None  # made with the first of them
         self.stopping = False  # terminate() was called
         self.ended = False
 
@@ -188,6 +191,15 @@ class Cell:
             if timer is not None:
                 timer.cancel()
 
+    def adopt(self) -> Subtasks:
+        """The asyncio Tasks that it makes."""
+        if self.subtasks is not None:
+            return self.subtasks
+        subtasks = Subtasks(self, self.name, self.host.loop, self.host.interrupts, self.execution)
+        if not self.ended:  # else they are late, and nobody waits for them
+            self.subtasks = subtasks
+        return subtasks
+
     def reply(self, value: Any) -> None:
         request = self.asked
         if request is None:
@@ -210,11 +222,15 @@ class Cell:
             self.host.interrupts.request(self)
 
     def finished(self, outcome: Outcome) -> None:
-        """Told by the execution, once, on the loop."""
+        """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
+        if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
+            self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.ended = True
         self.host.on_cell_end(self, outcome)
-        self.execution = self.handle = self.on_end = self.run = (
+        self.execution = self.handle = self.on_end = self.run = self.subtasks = (
             None  # they point here: no work for the garbage collector
         )
 
@@ -278,6 +294,15 @@ class TaskHost:
         return host if host is not None else TaskHost.of_running_loop()
 
     # --- starting tasks ---
+
+    def adopt_subtasks(self) -> None:
+        """asyncio Tasks that tasks make from now on are theirs: for a loop on which nobody else makes any."""
+
+        def find(context: contextvars.Context | None) -> Subtasks | None:
+            cell = _current.get() if context is None else context.get(_current)
+            return None if cell is None else cell.adopt()
+
+        adopt(self.loop, find)
 
     def take_number(self) -> int:
         """A new actor id of this runtime, never used again."""
@@ -569,7 +594,8 @@ class TaskHost:
         state = target._state
         if state is None:
             if target._afar is None:
-                target._afar = asyncio.ensure_future(self._value_from_afar(target))
+                # Made by its class and not by the loop: it is no subtask of the task that asks first.
+                target._afar = asyncio.Task(self._value_from_afar(target), loop=self.loop)
                 target._afar.add_done_callback(_look_at)
             return target._afar
         if state.future is None:

@@ -47,6 +47,7 @@ class Raised(msgspec.Struct, frozen=True):
 
 Outcome = Returned | Raised
 Asked = list[type[BaseException]]
+Due = type[BaseException] | BaseException  # what is to be thrown in: one to be made then, or this very one
 
 
 class Execution:
@@ -91,7 +92,7 @@ class Execution:
         self._context = context
         self._on_done: Callable[[Outcome], None] | None = on_done
         self._asked: Asked = []  # by interrupt() in any thread; the next step takes it, or _wake
-        self._due: type[BaseException] | None = None  # to be thrown in at the next resumption
+        self._due: Due | None = None  # to be thrown in at the next resumption
         self._generators: list[Generator[Any, Any, Any]] = []  # the called ones above their callers
         self._value: Any = None  # what goes into the innermost generator next ...
         self._error: BaseException | None = None  # ... unless this is thrown in
@@ -101,6 +102,15 @@ class Execution:
     @property
     def is_done(self) -> bool:
         return self._on_done is None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether something is to be thrown in where the function is suspended, and was not yet."""
+        if self._asked or self._due is not None:
+            return True
+        if isinstance(self._error, KeyboardInterrupt | SystemExit):  # by way of what a generator awaited
+            return True
+        return self._stepper is not None and self._stepper.is_interrupted
 
     def start(self) -> None:
         """Run the first step now; called while another asyncio.Task runs, as soon as that one waits."""
@@ -129,15 +139,19 @@ class Execution:
     def _wake(self) -> None:
         """Throw in what was asked for and not taken by a step."""
         exception = take(self._asked)
-        if exception is None or self._on_done is None:
-            return
+        if exception is not None:
+            self.throw_in(exception)
+
+    def throw_in(self, due: Due) -> None:
+        """On the loop, in no step of its own: raise it soon where the function is suspended. The first one counts."""
         if self._stepper is not None:
-            self._stepper.interrupt(exception)
+            self._stepper.interrupt(due)
             return
-        self._due = exception
+        if self._on_done is None or self._due is not None:
+            return
+        self._due = due
         waiting, self._waiting = self._waiting, None
         if waiting is not None:  # else it is not started yet, or will be resumed anyway
-            waiting.remove_done_callback(self._on_future)
             waiting.cancel()
             self._loop.call_soon(self._advance)
 
@@ -155,7 +169,7 @@ class Execution:
         due = self._due or take(self._asked)
         if due is not None:
             self._interrupts.end()
-            self._finish(Raised(due()))
+            self._finish(Raised(made(due)))
             return
         try:
             result = self._context.run(enter_user_code, function, args, kwargs)
@@ -199,7 +213,7 @@ class Execution:
         self._interrupts.begin(self._owner)
         due, self._due = self._due or take(self._asked), None
         if due is not None:
-            error = due()
+            error = made(due)
         try:
             if error is None:
                 yielded = self._context.run(generator.send, value)
@@ -262,9 +276,10 @@ class Execution:
         return False
 
     def _on_future(self, future: Future[Any]) -> None:
-        if self._waiting is future:  # else interrupted in the same turn
+        outcome = outcome_of(future)  # taken in any case: asyncio logs an exception that nobody takes
+        if self._waiting is future:  # else the wait was interrupted
             self._waiting = None
-            self._resume_with(outcome_of(future))
+            self._resume_with(outcome)
             self._advance()
 
     def _on_awaited(self, outcome: Outcome) -> None:
@@ -322,13 +337,13 @@ class Stepper(Coroutine[Any, Any, Any]):
         self._loop = loop
         self._interrupts = interrupts
         self._on_done: Callable[[Outcome], None] | None = on_done
-        self._due: type[BaseException] | None = None
+        self._due: Due | None = None
         self._task: asyncio.Task[Any] | None = None
         self._outcome: Outcome | None = None
         self._is_started = False
         self._is_cancelling = False  # by us, so that what is due is thrown in
 
-    def start(self, context: Context, due: type[BaseException] | None = None) -> bool:
+    def start(self, context: Context, due: Due | None = None) -> bool:
         """Run the first step, or throw in what is due; whether that was all (if not, `on_done` will hear)."""
         self._due = due
         task = start_task(self, self._loop, context)
@@ -344,10 +359,14 @@ class Stepper(Coroutine[Any, Any, Any]):
         assert outcome is not None
         return outcome
 
-    def interrupt(self, exception: type[BaseException]) -> None:
+    @property
+    def is_interrupted(self) -> bool:
+        return self._due is not None
+
+    def interrupt(self, due: Due) -> None:
         """Throw it in where the coroutine is suspended; what is awaited is cancelled, as by Task.cancel()."""
         if self._due is None and self._coroutine is not None:
-            self._due = exception
+            self._due = due
             self._cancel()
 
     # -- called by the asyncio.Task
@@ -358,7 +377,10 @@ class Stepper(Coroutine[Any, Any, Any]):
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         assert self._coroutine is not None
-        return self._step(self._coroutine.throw, typ if val is None else val)
+        try:
+            return self._step(self._coroutine.throw, typ if val is None else val)
+        finally:
+            del typ, val, tb  # its traceback leads back to this frame
 
     def close(self) -> None:
         if self._coroutine is not None:
@@ -404,7 +426,7 @@ class Stepper(Coroutine[Any, Any, Any]):
             return None
         for child in children_of(self._coroutine):
             child.cancel()
-        return self._coroutine.throw, due()
+        return self._coroutine.throw, made(due)
 
     def _cancel(self) -> None:
         self._is_cancelling = True
@@ -457,11 +479,19 @@ def start_task(
 
 
 def raised(error: BaseException) -> Raised:
-    """The outcome, without our own frames at the head of its traceback: users have no use for them."""
+    return Raised(without_our_frames(error))
+
+
+def without_our_frames(error: BaseException) -> BaseException:
+    """The same, with a traceback that begins in the user's code: users have no use for what is above."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
         traceback = traceback.tb_next
-    return Raised(error.with_traceback(traceback))
+    return error.with_traceback(traceback)
+
+
+def made(due: Due) -> BaseException:
+    return due if isinstance(due, BaseException) else due()
 
 
 def children_of(coroutine: Any) -> Sequence[Future[Any]]:
@@ -500,4 +530,4 @@ async def _awaiting(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-_OWN_MODULES = (__name__, Interrupts.__module__)
+_OWN_MODULES = (__name__, Interrupts.__module__, f"{__package__}.subtasks")

@@ -115,6 +115,7 @@ class ServerBody:
         )
         self.parcels = ServerParcels(start.client, start.client_name, start.node_name, start.max_file_size)
         self.host = TaskHost(runtime, self.parcels, interrupts, place)
+        self.host.adopt_subtasks()
         self.parcels.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}
         self._progress = Progress(Path.cwd())
@@ -231,7 +232,9 @@ class ServerBody:
                 self.runtime.turn_soon()
 
     def _later(self, coroutine: Any) -> None:
-        task = self.runtime.loop.create_task(coroutine)
+        task = asyncio.Task(
+            coroutine, loop=self.runtime.loop
+        )  # no subtask, in whosever context this is called
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 
