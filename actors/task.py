@@ -11,7 +11,8 @@ from dispycos.errors import TaskTerminated
 from dispycos.protocol.addresses import Address
 
 if TYPE_CHECKING:
-    from .host.cells import Cell, TaskHost
+    from .host.cell import Cell
+    from .host.handles import Handles
     from .ledger import Record
 
 
@@ -78,7 +79,7 @@ class Task:
 
     def _bind(
         self,
-        host: TaskHost,
+        host: Handles,
         home: Address,
         name: str,
         state: Cell | Record | None,
@@ -98,9 +99,7 @@ class Task:
         return self
 
     @classmethod
-    def _make(
-        cls, host: TaskHost, home: Address, name: str, state: Cell | Record | None, **more: Any
-    ) -> Task:
+    def _make(cls, host: Handles, home: Address, name: str, state: Cell | Record | None, **more: Any) -> Task:
         return cls.__new__(cls)._bind(host, home, name, state, **more)
 
     # --- messages ---
@@ -262,7 +261,7 @@ class Task:
         )
 
     def _own(self, method: str) -> Cell:
-        from .host.cells import Cell
+        from .host.cell import Cell
 
         state = self._state
         if isinstance(state, Cell) and state.runs_here():

@@ -17,11 +17,10 @@ from typing import Any
 import pytest
 
 from dispycos.actors.host import subtasks as subtasks_module
-from dispycos.actors.host.cells import current_cell
-from dispycos.actors.host.execution import Outcome, Raised, Returned
-from dispycos.actors.host.interrupts import Interrupts
+from dispycos.actors.host.cell import current_cell
+from dispycos.actors.host.ends import Outcome, Raised, Returned
 from dispycos.actors.host.subtasks import POSTPONED_MAX, Subtask
-from tests.kit.stage import Stage, error_of, in_thread_soon, terminate_when
+from tests.kit.stage import HostStage, error_of, in_thread_soon, terminate_when
 from tests.kit.strikes import FakeRuntime, OpcodeSignal
 
 pytestmark = pytest.mark.timeout(100)
@@ -30,16 +29,9 @@ Work = Callable[[], Awaitable[Any]]
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    interrupts = Interrupts()
-    made = Stage(interrupts)
-    interrupts.install()
-    try:
-        yield made
-    finally:
-        interrupts.uninstall()
-    assert made.complaints == []
-    assert interrupts._asks == {}
+def stage() -> Iterator[HostStage]:
+    with HostStage.opened() as stage:
+        yield stage
 
 
 # --- ways in which a function has a coroutine run in a Task, and waits for it
@@ -127,7 +119,7 @@ def is_quiet(loop: asyncio.AbstractEventLoop) -> bool:
 @each_way
 @pytest.mark.parametrize("long", [busy, partial(time.sleep, 60)], ids=["loop", "sleep"])
 def test_a_long_step_is_interrupted_and_the_function_with_it(
-    stage: Stage, way: Callable[..., Any], long: Callable[[], None]
+    stage: HostStage, way: Callable[..., Any], long: Callable[[], None]
 ) -> None:
     began: list[float] = []
 
@@ -136,7 +128,7 @@ def test_a_long_step_is_interrupted_and_the_function_with_it(
         began.append(time.monotonic())
         long()
 
-    async def scene(stage: Stage) -> tuple[Outcome, Outcome, bool]:
+    async def scene(stage: HostStage) -> tuple[Outcome, Outcome, bool]:
         other = asyncio.ensure_future(stage.run(goes_on))
         cell, done = await stage.start(way, work)
         terminate_when(cell, lambda: began)
@@ -149,7 +141,7 @@ def test_a_long_step_is_interrupted_and_the_function_with_it(
     assert (other, quiet) == (Returned("went on"), True)
 
 
-def test_the_function_may_catch_it_where_it_waits_and_its_other_tasks_live_on(stage: Stage) -> None:
+def test_the_function_may_catch_it_where_it_waits_and_its_other_tasks_live_on(stage: HostStage) -> None:
     began: list[bool] = []
 
     async def work() -> None:
@@ -166,7 +158,7 @@ def test_the_function_may_catch_it_where_it_waits_and_its_other_tasks_live_on(st
             return await other, task.cancelled(), asyncio.current_task().cancelling()  # type: ignore[union-attr]
         raise AssertionError
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         cell, done = await stage.start(function)
         terminate_when(cell, lambda: began)
         return await done
@@ -174,7 +166,7 @@ def test_the_function_may_catch_it_where_it_waits_and_its_other_tasks_live_on(st
     assert stage.play(scene) == Returned(("went on", True, 0))
 
 
-def test_a_task_that_catches_it_keeps_it(stage: Stage) -> None:
+def test_a_task_that_catches_it_keeps_it(stage: HostStage) -> None:
     began: list[bool] = []
 
     async def work() -> str:
@@ -186,7 +178,7 @@ def test_a_task_that_catches_it_keeps_it(stage: Stage) -> None:
             await asyncio.sleep(0)
         return "caught"
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         cell, done = await stage.start(awaited, work)
         terminate_when(cell, lambda: began)
         return await done
@@ -194,7 +186,7 @@ def test_a_task_that_catches_it_keeps_it(stage: Stage) -> None:
     assert stage.play(scene) == Returned("caught")
 
 
-def test_one_for_a_suspended_function_passes_by_tasks_that_are_about_to_begin(stage: Stage) -> None:
+def test_one_for_a_suspended_function_passes_by_tasks_that_are_about_to_begin(stage: HostStage) -> None:
     """The step would hold it up for its whole length."""
 
     async def long() -> None:
@@ -210,7 +202,7 @@ def test_one_for_a_suspended_function_passes_by_tasks_that_are_about_to_begin(st
         asyncio.get_running_loop().create_task(long())
         yield asyncio.sleep(60)
 
-    async def scene(stage: Stage, function: Callable[[], Any]) -> Outcome:
+    async def scene(stage: HostStage, function: Callable[[], Any]) -> Outcome:
         cell, done = await stage.start(function)
         cell.terminate()
         return await done
@@ -221,7 +213,7 @@ def test_one_for_a_suspended_function_passes_by_tasks_that_are_about_to_begin(st
         assert time.monotonic() - began < 5
 
 
-def test_a_task_for_which_the_function_waits_is_not_held_up_for_ever(stage: Stage) -> None:
+def test_a_task_for_which_the_function_waits_is_not_held_up_for_ever(stage: HostStage) -> None:
     async def stubborn() -> str:
         for _ in range(3):
             try:
@@ -232,7 +224,7 @@ def test_a_task_for_which_the_function_waits_is_not_held_up_for_ever(stage: Stag
                 await asyncio.sleep(0)
         return "stubborn"
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         cell, done = await stage.start(awaited, stubborn)
         await asyncio.sleep(0)
         cell.terminate()
@@ -241,7 +233,7 @@ def test_a_task_for_which_the_function_waits_is_not_held_up_for_ever(stage: Stag
     assert isinstance(error_of(stage.play(scene)), KeyboardInterrupt)
 
 
-def test_a_request_that_the_step_outran_reaches_the_function(stage: Stage) -> None:
+def test_a_request_that_the_step_outran_reaches_the_function(stage: HostStage) -> None:
     async def work() -> None:
         # At the last bytecodes of the step, as far as anybody can tell: it is asked for and not raised.
         stage.interrupts._asks[stage.interrupts.running] = KeyboardInterrupt
@@ -264,7 +256,7 @@ def test_a_request_that_the_step_outran_reaches_the_function(stage: Stage) -> No
 @each_way
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 def test_the_task_ends_with_it_and_another_goes_on(
-    stage: Stage, way: Callable[..., Any], kind: type[BaseException]
+    stage: HostStage, way: Callable[..., Any], kind: type[BaseException]
 ) -> None:
     error = kind("mine")
 
@@ -272,7 +264,7 @@ def test_the_task_ends_with_it_and_another_goes_on(
         await asyncio.sleep(0)
         raise error
 
-    async def scene(stage: Stage) -> tuple[Outcome, Outcome]:
+    async def scene(stage: HostStage) -> tuple[Outcome, Outcome]:
         other = asyncio.ensure_future(stage.run(goes_on))
         return await stage.run(way, work), await other
 
@@ -282,7 +274,7 @@ def test_the_task_ends_with_it_and_another_goes_on(
     assert "work" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
-def test_a_system_exit_may_be_caught_and_finally_runs(stage: Stage) -> None:
+def test_a_system_exit_may_be_caught_and_finally_runs(stage: HostStage) -> None:
     told: list[str] = []
 
     async def leave() -> None:
@@ -302,7 +294,7 @@ def test_a_system_exit_may_be_caught_and_finally_runs(stage: Stage) -> None:
     assert told == ["no more", "finally"]
 
 
-def test_the_task_that_raised_it_is_cancelled(stage: Stage) -> None:
+def test_the_task_that_raised_it_is_cancelled(stage: HostStage) -> None:
     tasks: list[asyncio.Task[None]] = []
 
     async def leave() -> None:
@@ -472,11 +464,11 @@ async def streams() -> Any:
 @pytest.mark.parametrize(
     "scene", [ordinary_exceptions, groups, timeouts, cancellations, waits, looks, misuse, streams]
 )
-def test_it_is_as_in_plain_asyncio(stage: Stage, scene: Callable[[], Any]) -> None:
+def test_it_is_as_in_plain_asyncio(stage: HostStage, scene: Callable[[], Any]) -> None:
     assert stage.run_one(scene) == Returned(asyncio.run(scene()))
 
 
-def test_a_failure_that_nobody_awaits_is_told_by_the_loop(stage: Stage) -> None:
+def test_a_failure_that_nobody_awaits_is_told_by_the_loop(stage: HostStage) -> None:
     async def fail() -> None:
         raise ValueError("unheard")
 
@@ -489,7 +481,7 @@ def test_a_failure_that_nobody_awaits_is_told_by_the_loop(stage: Stage) -> None:
     stage.complaints.clear()
 
 
-def test_frames_between_the_user_and_us_are_few(stage: Stage) -> None:
+def test_frames_between_the_user_and_us_are_few(stage: HostStage) -> None:
     async def fail() -> None:
         raise ValueError
 
@@ -498,7 +490,7 @@ def test_frames_between_the_user_and_us_are_few(stage: Stage) -> None:
     assert names == ["awaited", "send", "_step", "fail"]
 
 
-def test_its_steps_are_steps_of_the_task_in_its_context(stage: Stage) -> None:
+def test_its_steps_are_steps_of_the_task_in_its_context(stage: HostStage) -> None:
     seen: list[bool] = []
 
     async def work() -> None:
@@ -509,15 +501,15 @@ def test_its_steps_are_steps_of_the_task_in_its_context(stage: Stage) -> None:
     async def function() -> None:
         await asyncio.gather(work(), asyncio.create_task(awaited(work)))
 
-    async def scene(stage: Stage) -> None:
+    async def scene(stage: HostStage) -> None:
         await asyncio.gather(stage.run(function), stage.run(function))
 
     stage.play(scene)
     assert seen == [True] * 8
 
 
-def test_a_coroutine_that_the_runtime_runs_for_itself_has_no_bracket(stage: Stage) -> None:
-    async def scene(stage: Stage) -> bool:
+def test_a_coroutine_that_the_runtime_runs_for_itself_has_no_bracket(stage: HostStage) -> None:
+    async def scene(stage: HostStage) -> bool:
         task = stage.loop.create_task(asyncio.sleep(0))
         await task
         return isinstance(task.get_coro(), Subtask)
@@ -526,7 +518,7 @@ def test_a_coroutine_that_the_runtime_runs_for_itself_has_no_bracket(stage: Stag
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
-def test_eager_tasks_begin_inside_the_step_of_their_maker(stage: Stage) -> None:
+def test_eager_tasks_begin_inside_the_step_of_their_maker(stage: HostStage) -> None:
     async def work(order: list[str]) -> str:
         order.append("work")
         await asyncio.sleep(0)
@@ -560,7 +552,7 @@ def test_eager_tasks_begin_inside_the_step_of_their_maker(stage: Stage) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
-def test_an_eager_task_is_interrupted_in_a_later_step(stage: Stage) -> None:
+def test_an_eager_task_is_interrupted_in_a_later_step(stage: HostStage) -> None:
     began: list[bool] = []
 
     async def work() -> None:
@@ -572,7 +564,7 @@ def test_an_eager_task_is_interrupted_in_a_later_step(stage: Stage) -> None:
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
         await one_of_a_group(work)
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         cell, done = await stage.start(function)
         terminate_when(cell, lambda: began)
         return await done
@@ -583,7 +575,7 @@ def test_an_eager_task_is_interrupted_in_a_later_step(stage: Stage) -> None:
 # --- what the function leaves behind
 
 
-def test_what_is_left_is_cancelled_and_the_outcome_waits_for_it(stage: Stage) -> None:
+def test_what_is_left_is_cancelled_and_the_outcome_waits_for_it(stage: HostStage) -> None:
     told: list[str] = []
 
     async def tidy(name: str) -> None:
@@ -603,7 +595,7 @@ def test_what_is_left_is_cancelled_and_the_outcome_waits_for_it(stage: Stage) ->
         asyncio.get_running_loop().create_task(tidy("never begun"))
         return "plain"
 
-    async def scene(stage: Stage) -> list[Outcome]:
+    async def scene(stage: HostStage) -> list[Outcome]:
         outcomes = [await stage.run(function)]
         assert told == ["a", "b"]
         return [*outcomes, await stage.run(plain)]
@@ -612,7 +604,7 @@ def test_what_is_left_is_cancelled_and_the_outcome_waits_for_it(stage: Stage) ->
     assert told == ["a", "b"]
 
 
-def test_an_exception_of_the_function_waits_likewise(stage: Stage) -> None:
+def test_an_exception_of_the_function_waits_likewise(stage: HostStage) -> None:
     async def function() -> None:
         _task = asyncio.create_task(asyncio.sleep(60))  # noqa: RUF006
         raise ValueError("mine")
@@ -621,7 +613,7 @@ def test_an_exception_of_the_function_waits_likewise(stage: Stage) -> None:
     assert isinstance(outcome, Raised) and outcome.error.args == ("mine",)
 
 
-def test_what_is_left_may_send_for_its_task(stage: Stage) -> None:
+def test_what_is_left_may_send_for_its_task(stage: HostStage) -> None:
     async def says(task: Any, other: Any) -> None:
         try:
             await asyncio.sleep(60)
@@ -635,7 +627,7 @@ def test_what_is_left_may_send_for_its_task(stage: Stage) -> None:
     async def reads(task: Any = None) -> Any:
         return await task.receive(5)
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         cell, done = await stage.start(reads)
         await stage.run(function, cell.handle)
         return await done
@@ -643,7 +635,7 @@ def test_what_is_left_may_send_for_its_task(stage: Stage) -> None:
     assert stage.play(scene) == Returned("finally")
 
 
-def test_a_long_step_of_what_is_left_can_be_interrupted(stage: Stage) -> None:
+def test_a_long_step_of_what_is_left_can_be_interrupted(stage: HostStage) -> None:
     began: list[bool] = []
 
     async def tidy() -> None:
@@ -658,7 +650,7 @@ def test_a_long_step_of_what_is_left_can_be_interrupted(stage: Stage) -> None:
         await asyncio.sleep(0)
         return "value"
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         cell, done = await stage.start(function)
         terminate_when(cell, lambda: began)
         return await done
@@ -672,7 +664,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_patience")
-def test_what_goes_on_all_the_same_is_dropped(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_goes_on_all_the_same_is_dropped(stage: HostStage, caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
 
     async def stubborn() -> None:
@@ -691,7 +683,7 @@ def test_what_goes_on_all_the_same_is_dropped(stage: Stage, caplog: pytest.LogCa
         await asyncio.sleep(0)
         return "value"
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         outcome = await stage.run(function)
         await asyncio.sleep(0.05)
         assert is_quiet(stage.loop)
@@ -704,7 +696,7 @@ def test_what_goes_on_all_the_same_is_dropped(stage: Stage, caplog: pytest.LogCa
 
 
 @pytest.mark.usefixtures("short_patience")
-def test_what_is_made_later_still_has_as_long(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_made_later_still_has_as_long(stage: HostStage, caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
 
     async def late(seconds: float) -> None:
@@ -720,7 +712,7 @@ def test_what_is_made_later_still_has_as_long(stage: Stage, caplog: pytest.LogCa
         for seconds in (0.001, 60):
             loop.call_later(0.001, lambda seconds: loop.create_task(late(seconds)), seconds)
 
-    async def scene(stage: Stage) -> None:
+    async def scene(stage: HostStage) -> None:
         cell, done = await stage.start(function)
         await done
         await asyncio.sleep(0.1)
@@ -732,7 +724,7 @@ def test_what_is_made_later_still_has_as_long(stage: Stage, caplog: pytest.LogCa
     assert len(caplog.messages) == 1
 
 
-def test_an_asynchronous_generator_that_was_left_is_finalized(stage: Stage) -> None:
+def test_an_asynchronous_generator_that_was_left_is_finalized(stage: HostStage) -> None:
     told: list[str] = []
 
     async def numbers() -> AsyncIterator[int]:
@@ -747,7 +739,7 @@ def test_an_asynchronous_generator_that_was_left_is_finalized(stage: Stage) -> N
             return number
         return 0
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: HostStage) -> Outcome:
         outcome = await stage.run(function)
         await asyncio.sleep(0.01)
         return outcome
@@ -756,13 +748,13 @@ def test_an_asynchronous_generator_that_was_left_is_finalized(stage: Stage) -> N
     assert told == ["finalized"]
 
 
-def test_one_in_a_context_of_its_own_belongs_to_nobody(stage: Stage) -> None:
+def test_one_in_a_context_of_its_own_belongs_to_nobody(stage: HostStage) -> None:
     tasks: list[asyncio.Task[str]] = []
 
     async def function() -> None:
         tasks.append(asyncio.create_task(goes_on(), context=contextvars.Context()))
 
-    async def scene(stage: Stage) -> str:
+    async def scene(stage: HostStage) -> str:
         await stage.run(function)
         return await tasks[0]
 
@@ -777,7 +769,7 @@ class Marker:
 
 
 @pytest.mark.parametrize("end", [None, ValueError, SystemExit, KeyboardInterrupt])
-def test_nothing_waits_for_the_garbage_collector(stage: Stage, end: type[BaseException] | None) -> None:
+def test_nothing_waits_for_the_garbage_collector(stage: HostStage, end: type[BaseException] | None) -> None:
     async def work(marker: Marker) -> None:
         await asyncio.sleep(0)
         if end is not None:
@@ -793,7 +785,7 @@ def test_nothing_waits_for_the_garbage_collector(stage: Stage, end: type[BaseExc
         _task = asyncio.create_task(waiting(marker))  # noqa: RUF006
         await asyncio.sleep(0)
 
-    async def scene(stage: Stage) -> list[str]:
+    async def scene(stage: HostStage) -> list[str]:
         left = []
         for each in (function, leaving):
             marker = Marker()
@@ -818,7 +810,7 @@ def test_nothing_waits_for_the_garbage_collector(stage: Stage, end: type[BaseExc
 
 
 def test_a_signal_at_any_bytecode_breaks_nothing(
-    stage: Stage, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+    stage: HostStage, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
     runtime = FakeRuntime(stage.interrupts)
 
@@ -834,7 +826,7 @@ def test_a_signal_at_any_bytecode_breaks_nothing(
         finally:
             sys.settrace(None)
 
-    async def scene(stage: Stage) -> tuple[int, int]:
+    async def scene(stage: HostStage) -> tuple[int, int]:
         interrupted = 0
         await run_with(OpcodeSignal(stage.interrupts, 0, subtasks_module))
         for position in range(1, 20_000):
@@ -858,7 +850,7 @@ def test_a_signal_at_any_bytecode_breaks_nothing(
 
 
 @pytest.mark.usefixtures("short_patience")
-def test_five_hundred_interrupts_at_random_moments_end_five_hundred_tasks(stage: Stage) -> None:
+def test_five_hundred_interrupts_at_random_moments_end_five_hundred_tasks(stage: HostStage) -> None:
     """In whichever of the steps of four Tasks they come; nothing of them is left, and the loop knows of no complaint."""
     import random
 
@@ -875,7 +867,7 @@ def test_five_hundred_interrupts_at_random_moments_end_five_hundred_tasks(stage:
                 group.create_task(computes())
             group.create_task(awaited(computes))
 
-    async def scene(stage: Stage) -> int:
+    async def scene(stage: HostStage) -> int:
         ended = 0
         for _ in range(500):
             cell, done = await stage.start(function)

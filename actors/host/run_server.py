@@ -29,10 +29,12 @@ from dispycos.session import PeerReset
 from ..server import Forget, Interrupt, Server, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
-from .cells import Cell, TaskHost, loading
-from .execution import Outcome, Raised
+from .cell import Cell
+from .cells import TaskHost
+from .ends import Outcome, Raised
 from .interrupts import Interrupts
 from .mirroring import ServerParcels
+from .opening import loading
 from .progress import Progress
 from .relief import Relief
 from .results import pack_outcome

@@ -31,7 +31,8 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
-from .execution import Due, Execution, without_our_frames
+from .ends import Due, without_our_frames
+from .execution import Execution
 from .interrupts import Interrupts
 
 SUBTASKS_S = 3.0  # less than the 5 s after which a task that was terminated is killed with its server
