@@ -16,8 +16,9 @@ from dispycos.runtime import Runtime
 from dispycos.transport.folders import find_folders, make_private
 from dispycos.transport.security import Keys, Secret
 
-from .host.cells import Cell, TaskHost
-from .host.execution import Outcome, Raised
+from .host.cell import Cell
+from .host.cells import TaskHost
+from .host.ends import Outcome, Raised
 from .host.interrupts import Interrupts
 from .host.relief import Relief
 from .parcels import ClientParcels

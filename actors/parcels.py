@@ -67,7 +67,7 @@ def loads_plain(payload: Payload) -> Any:
 
 
 class ClientParcels:
-    """cells.Parcels for a client: everything is here already, and servers pull from here.
+    """opening.Parcels for a client: everything is here already, and servers pull from here.
 
     Raises
     ------

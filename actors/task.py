@@ -11,7 +11,8 @@ from dispycos.errors import TaskTerminated
 from dispycos.protocol.addresses import Address
 
 if TYPE_CHECKING:
-    from .host.cells import Cell, TaskHost
+    from .host.cell import Cell
+    from .host.handles import Handles
     from .ledger import Record
 
 
@@ -40,6 +41,13 @@ class Task:
     an ``async def``, or a plain function. It gets the task itself as ``task`` if it has a parameter of that name.
     ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
     results, at any depth; they are equal when they mean the same task.
+
+    asyncio Tasks that a task makes in a server (``create_task``, ``TaskGroup``, ``gather`` ...) are part of it. ``terminate()``
+    interrupts whichever of their steps runs. A KeyboardInterrupt or SystemExit that leaves one of them cancels that one and
+    is raised in the function where it waits. Those that are left when the function ends are cancelled, as by
+    ``asyncio.run``, and the task ends when they have, 3 seconds later at most: what refuses to end is dropped. To leave
+    something behind on purpose, for later tasks of that server, make it with ``context=contextvars.Context()``: then
+    nobody interrupts it, and its SystemExit ends the server.
 
     Raises
     ------
@@ -71,7 +79,7 @@ class Task:
 
     def _bind(
         self,
-        host: TaskHost,
+        host: Handles,
         home: Address,
         name: str,
         state: Cell | Record | None,
@@ -91,9 +99,7 @@ class Task:
         return self
 
     @classmethod
-    def _make(
-        cls, host: TaskHost, home: Address, name: str, state: Cell | Record | None, **more: Any
-    ) -> Task:
+    def _make(cls, host: Handles, home: Address, name: str, state: Cell | Record | None, **more: Any) -> Task:
         return cls.__new__(cls)._bind(host, home, name, state, **more)
 
     # --- messages ---
@@ -255,7 +261,7 @@ class Task:
         )
 
     def _own(self, method: str) -> Cell:
-        from .host.cells import Cell
+        from .host.cell import Cell
 
         state = self._state
         if isinstance(state, Cell) and state.runs_here():

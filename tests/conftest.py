@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that start programs come last: the threads that read these would be in the way of tests that fork."""
     items.sort(key=lambda item: "integration" in str(item.path) or item.path.name == "test_examples.py")
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing of the user's is touched, and nothing outside of this machine."""
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("DISPYCOS_IP_ADDR", "127.0.0.1")
+    monkeypatch.delenv("DISPYCOS_SECRET", raising=False)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    return tmp_path
 
 
 @pytest.fixture

@@ -3,121 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import gc
 import os
 import random
-import signal
 import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from dispycos.actors.host import execution as execution_module
-from dispycos.actors.host import interrupts as interrupts_module
-from dispycos.actors.host.execution import IMMEDIATE_STEPS_MAX, Execution, Outcome, Raised, Returned
-from dispycos.actors.host.interrupts import Interrupts
+from dispycos.actors.host import stepper as stepper_module
+from dispycos.actors.host.ends import Outcome, Raised, Returned
+from dispycos.actors.host.execution import IMMEDIATE_STEPS_MAX, Execution
+from tests.kit.stage import BareStage, error_of, in_thread_soon, owner_now
+from tests.kit.strikes import FakeRuntime, OpcodeSignal
 
 pytestmark = pytest.mark.timeout(120)
 
-owner_now: contextvars.ContextVar[object] = contextvars.ContextVar("owner_now", default=None)
-
-
-class Stage:
-    """A loop's side of executions: starts them and collects outcomes and complaints of the loop."""
-
-    def __init__(self, interrupts: Interrupts) -> None:
-        self.interrupts = interrupts
-        self.complaints: list[dict[str, Any]] = []
-
-    def play(self, scene: Callable[[Stage], Awaitable[Any]]) -> Any:
-        async def main() -> Any:
-            self.loop = asyncio.get_running_loop()
-            self.loop.set_exception_handler(lambda _, complaint: self.complaints.append(complaint))
-            result = await asyncio.wait_for(scene(self), 100)
-            gc.collect()
-            await asyncio.sleep(0)
-            return result
-
-        return asyncio.run(main())
-
-    def prepare(
-        self, function: Callable[..., Any], *args: Any, owner: object = "owner", **kwargs: Any
-    ) -> tuple[Execution, asyncio.Future[Outcome]]:
-        done: asyncio.Future[Outcome] = self.loop.create_future()
-        context = contextvars.copy_context()
-        context.run(owner_now.set, owner)
-        execution = Execution(
-            function,
-            args,
-            kwargs,
-            owner=owner,
-            loop=self.loop,
-            interrupts=self.interrupts,
-            context=context,
-            on_done=done.set_result,
-        )
-        return execution, done
-
-    async def start(
-        self, function: Callable[..., Any], *args: Any, owner: object = "owner", **kwargs: Any
-    ) -> tuple[Execution, asyncio.Future[Outcome]]:
-        """From a callback of the loop, as the driver does; returns when the first step is over."""
-        execution, done = self.prepare(function, *args, owner=owner, **kwargs)
-        started: asyncio.Future[None] = self.loop.create_future()
-
-        def start() -> None:
-            execution.start()
-            started.set_result(None)
-
-        self.loop.call_soon(start)
-        await started
-        return execution, done
-
-    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
-        _, done = await self.start(function, *args, **kwargs)
-        return await done
-
-    def run_one(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
-        outcome: Outcome = self.play(lambda stage: stage.run(function, *args, **kwargs))
-        return outcome
-
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    interrupts = Interrupts()
-    made = Stage(interrupts)
-    interrupts.install()
-    try:
-        yield made
-    finally:
-        interrupts.uninstall()
-    assert made.complaints == []
-    assert interrupts._asks == {}
-
-
-def in_thread_soon(body: Callable[[], object], delay: float = 0.05) -> None:
-    timer = threading.Timer(delay, body)
-    timer.daemon = True
-    timer.start()
-
-
-def error_of(outcome: Outcome) -> BaseException:
-    assert isinstance(outcome, Raised)
-    return outcome.error
+def stage() -> Iterator[BareStage]:
+    with BareStage.opened() as stage:
+        yield stage
 
 
 # --- the three kinds
 
 
-def test_a_plain_function_a_generator_and_a_coroutine_return_their_values(stage: Stage) -> None:
+def test_a_plain_function_a_generator_and_a_coroutine_return_their_values(stage: BareStage) -> None:
     def plain(x: int, *, y: int) -> int:
         return x + y
 
@@ -136,7 +55,7 @@ def test_a_plain_function_a_generator_and_a_coroutine_return_their_values(stage:
     "kind", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit]
 )
 def test_what_a_function_raises_is_its_outcome_and_the_loop_goes_on(
-    stage: Stage, kind: type[BaseException]
+    stage: BareStage, kind: type[BaseException]
 ) -> None:
     def plain() -> None:
         raise kind("mine")
@@ -160,11 +79,11 @@ def test_what_a_function_raises_is_its_outcome_and_the_loop_goes_on(
         assert error.__traceback__.tb_frame.f_code.co_name == function.__name__
 
 
-def test_a_plain_function_that_raises_stop_iteration_has_raised_it(stage: Stage) -> None:
+def test_a_plain_function_that_raises_stop_iteration_has_raised_it(stage: BareStage) -> None:
     assert isinstance(error_of(stage.run_one(next, iter(()))), StopIteration)
 
 
-def test_a_plain_function_may_return_a_coroutine_or_a_generator_to_run(stage: Stage) -> None:
+def test_a_plain_function_may_return_a_coroutine_or_a_generator_to_run(stage: BareStage) -> None:
     async def coroutine() -> str:
         await asyncio.sleep(0)
         return "coroutine"
@@ -177,7 +96,7 @@ def test_a_plain_function_may_return_a_coroutine_or_a_generator_to_run(stage: St
     assert stage.run_one(lambda: generator()) == Returned("generator")
 
 
-def test_the_first_step_runs_inside_start(stage: Stage) -> None:
+def test_the_first_step_runs_inside_start(stage: BareStage) -> None:
     ran: list[str] = []
 
     async def coroutine() -> None:
@@ -188,7 +107,7 @@ def test_the_first_step_runs_inside_start(stage: Stage) -> None:
         ran.append("generator")
         yield
 
-    async def scene(stage: Stage) -> None:
+    async def scene(stage: BareStage) -> None:
         for function in (coroutine, generator):
             execution, done = stage.prepare(function)
             stage.loop.call_soon(execution.start)
@@ -200,11 +119,11 @@ def test_the_first_step_runs_inside_start(stage: Stage) -> None:
     stage.play(scene)
 
 
-def test_started_inside_a_task_it_runs_as_soon_as_that_task_waits(stage: Stage) -> None:
+def test_started_inside_a_task_it_runs_as_soon_as_that_task_waits(stage: BareStage) -> None:
     async def coroutine() -> bool:
         return asyncio.current_task() is not None
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: BareStage) -> Outcome:
         execution, done = stage.prepare(coroutine)
         execution.start()
         assert not execution.is_done
@@ -213,7 +132,7 @@ def test_started_inside_a_task_it_runs_as_soon_as_that_task_waits(stage: Stage) 
     assert stage.play(scene) == Returned(True)
 
 
-def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: Stage) -> None:
+def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: BareStage) -> None:
     seen: list[tuple[object, object]] = []
 
     def note() -> None:
@@ -238,7 +157,7 @@ def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: Stage)
         await asyncio.sleep(0)
         note()
 
-    async def scene(stage: Stage) -> None:
+    async def scene(stage: BareStage) -> None:
         await asyncio.gather(
             stage.run(generator, owner="one"),
             stage.run(coroutine, owner="two"),
@@ -255,7 +174,7 @@ def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: Stage)
 # --- what a yield means
 
 
-def test_a_yield_gives_back_values_calls_generators_and_awaits_awaitables(stage: Stage) -> None:
+def test_a_yield_gives_back_values_calls_generators_and_awaits_awaitables(stage: BareStage) -> None:
     async def coroutine(x: int) -> int:
         await asyncio.sleep(0)
         return x
@@ -293,7 +212,7 @@ def test_a_yield_gives_back_values_calls_generators_and_awaits_awaitables(stage:
     assert stage.run_one(generator) == Returned(expected)
 
 
-def test_exceptions_travel_through_called_generators_and_awaited_coroutines(stage: Stage) -> None:
+def test_exceptions_travel_through_called_generators_and_awaited_coroutines(stage: BareStage) -> None:
     async def failing() -> None:
         await asyncio.sleep(0)
         raise ValueError("coroutine")
@@ -325,7 +244,7 @@ def test_exceptions_travel_through_called_generators_and_awaited_coroutines(stag
     assert "another event loop" in outcome.value[5]
 
 
-def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: Stage) -> None:
+def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: BareStage) -> None:
     turns: list[int] = []
     count = 10 * IMMEDIATE_STEPS_MAX
 
@@ -344,7 +263,7 @@ def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: Stage) -> None:
     assert turns.index(-1) >= 9
 
 
-def test_a_bare_yield_lets_others_run(stage: Stage) -> None:
+def test_a_bare_yield_lets_others_run(stage: BareStage) -> None:
     order: list[str] = []
 
     def generator(name: str) -> Generator[Any, Any, None]:
@@ -352,91 +271,11 @@ def test_a_bare_yield_lets_others_run(stage: Stage) -> None:
             order.append(name)
             yield
 
-    async def scene(stage: Stage) -> None:
+    async def scene(stage: BareStage) -> None:
         await asyncio.gather(stage.run(generator, "a"), stage.run(generator, "b"))
 
     stage.play(scene)
     assert order == ["a", "b"] * 3
-
-
-# --- asyncio in the first step
-
-
-def test_all_of_asyncio_works_in_the_first_step(stage: Stage) -> None:
-    async def one(x: int) -> int:
-        await asyncio.sleep(0.001)
-        return x
-
-    async def with_timeout() -> str:
-        try:
-            async with asyncio.timeout(0.01):
-                await asyncio.sleep(10)
-        except TimeoutError:
-            return "timeout"
-        return "none"
-
-    async def with_group() -> int:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(x)) for x in range(3)]
-        return sum(task.result() for task in tasks)
-
-    async def with_failing_group() -> int:
-        failed = 0
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.to_thread(int, "x"))
-                await asyncio.sleep(10)
-        except* ValueError as errors:
-            failed = len(errors.exceptions)
-        return failed
-
-    async def with_wait_for() -> int:
-        return await asyncio.wait_for(one(4), 5)
-
-    async def with_wait_for_timeout() -> str:
-        try:
-            await asyncio.wait_for(asyncio.sleep(10), 0.01)
-        except TimeoutError:
-            return "timeout"
-        return "none"
-
-    async def with_thread() -> int:
-        return await asyncio.to_thread(sum, [1, 2])
-
-    async def with_gather() -> list[int]:
-        return list(await asyncio.gather(one(1), one(2)))
-
-    async def with_current() -> bool:
-        first = asyncio.current_task()
-        await asyncio.sleep(0)
-        return first is asyncio.current_task() and first in asyncio.all_tasks()
-
-    expected = {
-        with_timeout: "timeout",
-        with_group: 3,
-        with_failing_group: 1,
-        with_wait_for: 4,
-        with_wait_for_timeout: "timeout",
-        with_thread: 3,
-        with_gather: [1, 2],
-        with_current: True,
-    }
-    for function, value in expected.items():
-        assert stage.run_one(function) == Returned(value), function.__name__
-
-
-def test_a_tasks_own_cancel_stays_a_cancelled_error(stage: Stage) -> None:
-    async def coroutine() -> int:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        try:
-            await asyncio.sleep(10)
-        except asyncio.CancelledError:
-            return task.cancelling()
-        return -1
-
-    assert stage.run_one(coroutine) == Returned(1)
 
 
 # --- interrupts of suspended functions
@@ -475,11 +314,11 @@ async def suspended_coroutine(caught: list[str]) -> str:
 
 @pytest.mark.parametrize("function", [suspended_generator, generator_in_a_coroutine, suspended_coroutine])
 def test_a_suspended_function_may_catch_the_interrupt_and_go_on(
-    stage: Stage, function: Callable[..., Any]
+    stage: BareStage, function: Callable[..., Any]
 ) -> None:
     caught: list[str] = []
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: BareStage) -> Outcome:
         execution, done = await stage.start(function, caught)
         execution.interrupt()
         execution.interrupt()
@@ -489,7 +328,7 @@ def test_a_suspended_function_may_catch_the_interrupt_and_go_on(
     assert caught in (["generator"], ["coroutine 0"])
 
 
-def test_an_interrupt_that_nobody_catches_is_the_outcome_and_spares_the_others(stage: Stage) -> None:
+def test_an_interrupt_that_nobody_catches_is_the_outcome_and_spares_the_others(stage: BareStage) -> None:
     async def coroutine() -> str:
         await asyncio.sleep(0.05)
         return "through"
@@ -498,7 +337,7 @@ def test_an_interrupt_that_nobody_catches_is_the_outcome_and_spares_the_others(s
         yield asyncio.sleep(0.05)
         return "through"
 
-    async def scene(stage: Stage) -> list[Outcome]:
+    async def scene(stage: BareStage) -> list[Outcome]:
         pairs = [
             await stage.start(f, owner=f"{f.__name__} {n}") for n in range(2) for f in (coroutine, generator)
         ]
@@ -511,7 +350,7 @@ def test_an_interrupt_that_nobody_catches_is_the_outcome_and_spares_the_others(s
     assert outcomes[2:] == [Returned("through")] * 2
 
 
-def test_the_interrupt_goes_to_the_innermost_generator(stage: Stage) -> None:
+def test_the_interrupt_goes_to_the_innermost_generator(stage: BareStage) -> None:
     def inner(future: asyncio.Future[None]) -> Generator[Any, Any, str]:
         try:
             yield future
@@ -523,7 +362,7 @@ def test_the_interrupt_goes_to_the_innermost_generator(stage: Stage) -> None:
         result: str = yield inner(asyncio.get_running_loop().create_future())
         return result
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: BareStage) -> Outcome:
         execution, done = await stage.start(outer)
         execution.interrupt(TimeoutError)
         return await done
@@ -531,30 +370,10 @@ def test_the_interrupt_goes_to_the_innermost_generator(stage: Stage) -> None:
     assert stage.play(scene) == Returned("inner True")
 
 
-def test_an_awaited_task_that_refuses_to_be_cancelled_does_not_swallow_the_interrupt(stage: Stage) -> None:
-    async def stubborn() -> str:
-        try:
-            await asyncio.sleep(10)
-        except asyncio.CancelledError:
-            pass
-        return "stubborn"
-
-    async def coroutine() -> str:
-        return await asyncio.create_task(stubborn())
-
-    async def scene(stage: Stage) -> Outcome:
-        execution, done = await stage.start(coroutine)
-        await asyncio.sleep(0)
-        execution.interrupt()
-        return await done
-
-    assert isinstance(error_of(stage.play(scene)), KeyboardInterrupt)
-
-
-def test_an_interrupt_before_the_start_means_that_the_function_is_never_called(stage: Stage) -> None:
+def test_an_interrupt_before_the_start_means_that_the_function_is_never_called(stage: BareStage) -> None:
     ran: list[str] = []
 
-    async def scene(stage: Stage) -> Outcome:
+    async def scene(stage: BareStage) -> Outcome:
         execution, done = stage.prepare(lambda: ran.append("ran"))
         execution.interrupt()
         execution.start()
@@ -576,7 +395,7 @@ def busy() -> None:
 
 
 @pytest.mark.parametrize("work", [busy, lambda: time.sleep(10)])
-def test_a_running_step_of_each_kind_is_interrupted(stage: Stage, work: Callable[[], None]) -> None:
+def test_a_running_step_of_each_kind_is_interrupted(stage: BareStage, work: Callable[[], None]) -> None:
     def plain() -> None:
         work()
 
@@ -591,7 +410,7 @@ def test_a_running_step_of_each_kind_is_interrupted(stage: Stage, work: Callable
         await asyncio.sleep(0)
         work()
 
-    async def scene(stage: Stage, function: Callable[[], Any]) -> Outcome:
+    async def scene(stage: BareStage, function: Callable[[], Any]) -> Outcome:
         execution, done = stage.prepare(function, owner=function)
 
         def ask() -> None:
@@ -610,13 +429,15 @@ def test_a_running_step_of_each_kind_is_interrupted(stage: Stage, work: Callable
         assert time.monotonic() - began < 5
 
 
-def test_a_builtin_as_the_task_is_interrupted(stage: Stage) -> None:
+def test_a_builtin_as_the_task_is_interrupted(stage: BareStage) -> None:
     in_thread_soon(lambda: stage.interrupts.request("owner"))
     assert isinstance(error_of(stage.run_one(time.sleep, 10)), KeyboardInterrupt)
 
 
 @pytest.mark.parametrize("kind", ["generator", "coroutine", "in a coroutine"])
-def test_a_request_that_the_step_outran_is_thrown_in_where_it_is_suspended(stage: Stage, kind: str) -> None:
+def test_a_request_that_the_step_outran_is_thrown_in_where_it_is_suspended(
+    stage: BareStage, kind: str
+) -> None:
     def ask() -> None:
         # At the last bytecodes of the step, as far as anybody can tell: it is asked for and not raised.
         stage.interrupts._asks[stage.interrupts.running] = KeyboardInterrupt
@@ -645,7 +466,7 @@ def test_a_request_that_the_step_outran_is_thrown_in_where_it_is_suspended(stage
     assert stage.run_one(function) == Returned("caught")
 
 
-def test_an_interrupt_overtakes_a_long_step_that_is_about_to_begin(stage: Stage) -> None:
+def test_an_interrupt_overtakes_a_long_step_that_is_about_to_begin(stage: BareStage) -> None:
     def generator() -> Generator[Any, Any, None]:
         yield
         time.sleep(10)
@@ -654,7 +475,7 @@ def test_an_interrupt_overtakes_a_long_step_that_is_about_to_begin(stage: Stage)
         await asyncio.sleep(0)
         time.sleep(10)
 
-    async def scene(stage: Stage, function: Callable[[], Any]) -> Outcome:
+    async def scene(stage: BareStage, function: Callable[[], Any]) -> Outcome:
         execution, done = stage.prepare(function)
         stage.loop.call_soon(execution.start)
         stage.loop.call_soon(execution.interrupt)
@@ -666,63 +487,8 @@ def test_an_interrupt_overtakes_a_long_step_that_is_about_to_begin(stage: Stage)
         assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("kind", ["group", "wait_for"])
-def test_an_interrupt_leaves_no_child_of_a_task_group_or_wait_for_running(stage: Stage, kind: str) -> None:
-    children: list[asyncio.Task[Any] | None] = []
-
-    async def child() -> None:
-        children.append(asyncio.current_task())
-        await asyncio.sleep(10)
-
-    async def in_group() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(child())
-
-    async def in_wait_for() -> None:
-        await asyncio.wait_for(child(), 10)
-
-    async def coroutine() -> str:
-        try:
-            await (in_group() if kind == "group" else in_wait_for())
-        except KeyboardInterrupt:
-            return "caught"
-        return "none"
-
-    async def scene(stage: Stage) -> Outcome:
-        execution, done = await stage.start(coroutine)
-        await asyncio.sleep(0)
-        execution.interrupt()
-        outcome = await done
-        await asyncio.sleep(0)
-        assert [task is not None and task.done() for task in children] == [True]
-        return outcome
-
-    assert stage.play(scene) == Returned("caught")
-
-
-class FakeRuntime:
-    """What an exception at any bytecode would break; every entry is shielded."""
-
-    def __init__(self, interrupts: Interrupts) -> None:
-        self.interrupts = interrupts
-        self.lock = threading.Lock()
-        self.sent = self.booked = 0
-        self.queue: deque[int] = deque(maxlen=64)
-
-    def send(self) -> None:
-        with self.interrupts.shielded, self.lock:
-            self.sent += 1
-            self.queue.append(self.sent)
-            self.booked += 1
-
-    def check(self) -> None:
-        assert not self.lock.locked()
-        assert self.sent == self.booked
-        assert not self.queue or self.queue[-1] == self.sent
-
-
 def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor_executions(
-    stage: Stage,
+    stage: BareStage,
 ) -> None:
     rounds = 1000
     runtime = FakeRuntime(stage.interrupts)
@@ -762,7 +528,7 @@ def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor
                 time.sleep(0.001)
                 stage.interrupts.nudge()  # as the relief thread does
 
-    async def scene(stage: Stage) -> list[int]:
+    async def scene(stage: BareStage) -> list[int]:
         ended = [0, 0, 0]
         for _ in range(rounds):
             for kind, function in enumerate((plain, generator, coroutine)):
@@ -788,37 +554,9 @@ def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor
         thread.join(5)
 
 
-class OpcodeSignal:
-    """A trace function that sends one signal, with a request, at the n-th bytecode of the runtime or FakeRuntime."""
-
-    def __init__(self, interrupts: Interrupts, position: int) -> None:
-        self.interrupts = interrupts
-        self.position = position
-        self.count = 0
-
-    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
-        runtime = frame.f_globals.get("__name__") in (execution_module.__name__, interrupts_module.__name__)
-        if not runtime and frame.f_code is not FakeRuntime.send.__code__:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.count += 1
-            if self.count == self.position:
-                self.strike(frame)
-        return self
-
-    def strike(self, frame: FrameType) -> None:
-        interrupts = self.interrupts
-        sys.settrace(None)
-        interrupts._kicked = True  # the signal is ours: outside of a step it is void
-        if interrupts.running:
-            interrupts._asks[interrupts.running] = KeyboardInterrupt
-        interrupts._on_signal(signal.SIGINT, frame)
-
-
 @pytest.mark.parametrize("kind", ["plain", "generator", "coroutine", "raising"])
 def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
-    stage: Stage, kind: str, recwarn: pytest.WarningsRecorder
+    stage: BareStage, kind: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     runtime = FakeRuntime(stage.interrupts)
 
@@ -852,7 +590,7 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
         finally:
             sys.settrace(None)
 
-    async def scene(stage: Stage) -> tuple[int, int]:
+    async def scene(stage: BareStage) -> tuple[int, int]:
         function: Callable[[], Any] = {
             "plain": plain,
             "generator": generator,
@@ -861,10 +599,10 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
         }[kind]
         interrupted = 0
         await run_with(
-            OpcodeSignal(stage.interrupts, 0), function
+            OpcodeSignal(stage.interrupts, 0, execution_module, stepper_module), function
         )  # Python 3.12 traces opcodes from the next time on
         for position in range(1, 20_000):
-            signal_at = OpcodeSignal(stage.interrupts, position)
+            signal_at = OpcodeSignal(stage.interrupts, position, execution_module, stepper_module)
             outcome = await run_with(signal_at, function)
             runtime.check()
             assert (stage.interrupts.running, stage.interrupts._asks) == (0, {}), position
@@ -889,7 +627,7 @@ class Marker:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_waits_for_the_garbage_collector(stage: Stage, fails: bool) -> None:
+def test_nothing_waits_for_the_garbage_collector(stage: BareStage, fails: bool) -> None:
     def plain(marker: Marker) -> None:
         if fails:
             raise ValueError(marker)
@@ -905,7 +643,7 @@ def test_nothing_waits_for_the_garbage_collector(stage: Stage, fails: bool) -> N
         await asyncio.sleep(0)
         plain(marker)
 
-    async def scene(stage: Stage) -> list[str]:
+    async def scene(stage: BareStage) -> list[str]:
         left = []
         for function in (plain, generator, coroutine, late_coroutine):
             marker = Marker()

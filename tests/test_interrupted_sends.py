@@ -14,41 +14,20 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.host.cells import Cell, TaskHost
-from dispycos.actors.host.execution import Outcome, Raised
+from dispycos.actors.host.cell import Cell
+from dispycos.actors.host.cells import TaskHost
+from dispycos.actors.host.ends import Outcome, Raised
 from dispycos.actors.host.interrupts import Interrupts
-from dispycos.actors.parcels import dumps_value, loads_plain
+from dispycos.actors.parcels import loads_plain
 from dispycos.actors.task import Task
 from dispycos.protocol.addresses import FIRST_TASK, Address
-from dispycos.protocol.envelope import Payload
 from dispycos.runtime import Runtime
+from tests.kit.stage import Plain
 
 pytestmark = pytest.mark.timeout(110)
 
 INTERRUPTS = 3000
 SETTLED_EACH = 100
-
-
-class Plain:
-    """Parcels of values that everybody has."""
-
-    def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
-
-    def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
-
-    def version(self) -> int:
-        return 0
-
-    def is_behind(self, version: int) -> bool:
-        return False
-
-    async def catch_up(self, version: int) -> None:
-        raise AssertionError("nothing is behind")
-
-    async def fetch(self, missing: BaseException) -> None:
-        raise AssertionError("nothing is missing")
 
 
 @pytest.fixture

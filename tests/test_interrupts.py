@@ -262,6 +262,19 @@ def test_runtime_code_without_a_shield_is_spared_and_a_nudge_raises_later(interr
     assert through == [True]
 
 
+def test_a_signal_that_came_just_before_a_sleep_is_repeated_by_a_nudge(interrupts: Interrupts) -> None:
+    def step() -> None:
+        interrupts._asks[interrupts.running] = KeyboardInterrupt
+        interrupts._kicked = True  # as if its signal were still to be handled
+        threading.Timer(0.05, interrupts.nudge).start()
+        time.sleep(10)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, object(), step)
+    assert time.monotonic() - began < 5
+
+
 def test_an_interrupt_swallowed_in_a_finalizer_is_armed_again_once(interrupts: Interrupts) -> None:
     owner = object()
     caught: list[str] = []

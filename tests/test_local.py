@@ -21,18 +21,7 @@ from dispycos.actors.host.cells import TaskHost
 from dispycos.actors.local import GOODBYE_S, Home, host_of_this_loop
 from dispycos.actors.parcels import ClientParcels
 
-pytestmark = pytest.mark.timeout(30)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing of the user's is touched."""
-    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
-        monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.setenv("DISPYCOS_IP_ADDR", "127.0.0.1")
-    monkeypatch.delenv("DISPYCOS_SECRET", raising=False)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    return tmp_path
+pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("own_home")]
 
 
 async def coroutine(x: int, *, y: int = 1) -> int:
@@ -277,8 +266,8 @@ def test_the_secret_file_that_is_named_is_used(tmp_path: Path) -> None:
     assert not (tmp_path / "dispycos").exists(), "no other was made"
 
 
-def test_a_secret_that_others_can_read_is_an_error_before_anything_runs(home: Path) -> None:
-    secret = home / "dispycos" / "secret"
+def test_a_secret_that_others_can_read_is_an_error_before_anything_runs(own_home: Path) -> None:
+    secret = own_home / "dispycos" / "secret"
     secret.parent.mkdir(mode=0o700)
     secret.write_text("ab" * 32)
     secret.chmod(0o644)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.host.execution import Raised, Returned
+from dispycos.actors.host.ends import Raised, Returned
 from dispycos.actors.host.results import TRACEBACK_MAX, pack_outcome, unpack_outcome
 from dispycos.actors.parcels import dumps_value, loads_plain
 from dispycos.actors.shipping.words import CodeRequest, MissingCode

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.host.execution import Raised
+from dispycos.actors.host.ends import Raised
 from dispycos.actors.host.results import pack_outcome
 from dispycos.actors.ledger import Record
 from dispycos.actors.parcels import ClientParcels

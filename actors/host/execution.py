@@ -1,12 +1,8 @@
 """Steps one user function to its outcome: a generator function, an `async def` or a plain function.
 
 Every stretch of user code is one step: bracketed by `Interrupts.begin()` and `end()`, inside the task's own
-Context. Generators are resumed by this file. A coroutine runs in one real asyncio.Task, because all of
-asyncio asks for current_task(), and its first step runs at once inside that Task's constructor. What goes
-into the Task is not the user's coroutine but `Stepper`, which stands between the two: it brackets the
-steps, lets no KeyboardInterrupt or SystemExit out (either would end the loop and with it every other task
-of the process), and turns our own cancel() of that Task into the exception that was asked for, while a
-cancel() of the user's stays a CancelledError.
+Context. Generators are resumed by this file; a coroutine, the function's own or one that a generator yields, runs in an
+asyncio.Task (stepper.py). Tasks that it makes itself are seen to by subtasks.py.
 
 Everything here is called on the loop, in the main thread; only the interrupts may be called from any
 thread.
@@ -16,37 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
-from asyncio import AbstractEventLoop, CancelledError, Future
-from collections import deque
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import Context
 from types import CoroutineType, GeneratorType
 from typing import Any
 
-import msgspec
-
+from .ends import Due, Outcome, Raised, Returned, made, outcome_of, raised
 from .interrupts import Interrupts, enter_user_code
+from .stepper import Asked, Stepper, take
 
 IMMEDIATE_STEPS_MAX = 64  # resumptions of a generator in one turn of the loop ...
 IMMEDIATE_S = 0.005  # ... and for how long it may go on with them
 INTERRUPT_ATTEMPTS_MAX = 16
-
-
-class Returned(msgspec.Struct, frozen=True):
-    """The function returned this."""
-
-    value: Any
-
-
-class Raised(msgspec.Struct, frozen=True):
-    """The function ended by this exception, of whatever kind; its traceback begins in the user's code."""
-
-    error: BaseException
-
-
-Outcome = Returned | Raised
-Asked = list[type[BaseException]]
 
 
 class Execution:
@@ -91,7 +69,7 @@ class Execution:
         self._context = context
         self._on_done: Callable[[Outcome], None] | None = on_done
         self._asked: Asked = []  # by interrupt() in any thread; the next step takes it, or _wake
-        self._due: type[BaseException] | None = None  # to be thrown in at the next resumption
+        self._due: Due | None = None  # to be thrown in at the next resumption
         self._generators: list[Generator[Any, Any, Any]] = []  # the called ones above their callers
         self._value: Any = None  # what goes into the innermost generator next ...
         self._error: BaseException | None = None  # ... unless this is thrown in
@@ -101,6 +79,15 @@ class Execution:
     @property
     def is_done(self) -> bool:
         return self._on_done is None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether something is to be thrown in where the function is suspended, and was not yet."""
+        if self._asked or self._due is not None:
+            return True
+        if isinstance(self._error, KeyboardInterrupt | SystemExit):  # by way of what a generator awaited
+            return True
+        return self._stepper is not None and self._stepper.is_interrupted
 
     def start(self) -> None:
         """Run the first step now; called while another asyncio.Task runs, as soon as that one waits."""
@@ -129,15 +116,19 @@ class Execution:
     def _wake(self) -> None:
         """Throw in what was asked for and not taken by a step."""
         exception = take(self._asked)
-        if exception is None or self._on_done is None:
-            return
+        if exception is not None:
+            self.throw_in(exception)
+
+    def throw_in(self, due: Due) -> None:
+        """On the loop, in no step of its own: raise it soon where the function is suspended. The first one counts."""
         if self._stepper is not None:
-            self._stepper.interrupt(exception)
+            self._stepper.interrupt(due)
             return
-        self._due = exception
+        if self._on_done is None or self._due is not None:
+            return
+        self._due = due
         waiting, self._waiting = self._waiting, None
         if waiting is not None:  # else it is not started yet, or will be resumed anyway
-            waiting.remove_done_callback(self._on_future)
             waiting.cancel()
             self._loop.call_soon(self._advance)
 
@@ -155,7 +146,7 @@ class Execution:
         due = self._due or take(self._asked)
         if due is not None:
             self._interrupts.end()
-            self._finish(Raised(due()))
+            self._finish(Raised(made(due)))
             return
         try:
             result = self._context.run(enter_user_code, function, args, kwargs)
@@ -199,7 +190,7 @@ class Execution:
         self._interrupts.begin(self._owner)
         due, self._due = self._due or take(self._asked), None
         if due is not None:
-            error = due()
+            error = made(due)
         try:
             if error is None:
                 yielded = self._context.run(generator.send, value)
@@ -262,9 +253,10 @@ class Execution:
         return False
 
     def _on_future(self, future: Future[Any]) -> None:
-        if self._waiting is future:  # else interrupted in the same turn
+        outcome = outcome_of(future)  # taken in any case: asyncio logs an exception that nobody takes
+        if self._waiting is future:  # else the wait was interrupted
             self._waiting = None
-            self._resume_with(outcome_of(future))
+            self._resume_with(outcome)
             self._advance()
 
     def _on_awaited(self, outcome: Outcome) -> None:
@@ -290,214 +282,5 @@ class Execution:
         return False
 
 
-class Stepper(Coroutine[Any, Any, Any]):
-    """What the asyncio.Task of a user's coroutine runs; Execution makes it."""
-
-    __slots__ = (
-        "_asked",
-        "_coroutine",
-        "_due",
-        "_interrupts",
-        "_is_cancelling",
-        "_is_started",
-        "_loop",
-        "_on_done",
-        "_outcome",
-        "_owner",
-        "_task",
-    )
-
-    def __init__(
-        self,
-        coroutine: Coroutine[Any, Any, Any],
-        owner: object,
-        loop: AbstractEventLoop,
-        interrupts: Interrupts,
-        asked: Asked,
-        on_done: Callable[[Outcome], None],
-    ) -> None:
-        self._asked = asked
-        self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
-        self._owner = owner
-        self._loop = loop
-        self._interrupts = interrupts
-        self._on_done: Callable[[Outcome], None] | None = on_done
-        self._due: type[BaseException] | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._outcome: Outcome | None = None
-        self._is_started = False
-        self._is_cancelling = False  # by us, so that what is due is thrown in
-
-    def start(self, context: Context, due: type[BaseException] | None = None) -> bool:
-        """Run the first step, or throw in what is due; whether that was all (if not, `on_done` will hear)."""
-        self._due = due
-        task = start_task(self, self._loop, context)
-        self._is_started = True
-        if self._outcome is not None:
-            return True
-        self._task = task
-        return False
-
-    def take_outcome(self) -> Outcome:
-        """Of a first step that was all."""
-        outcome, self._outcome = self._outcome, None
-        assert outcome is not None
-        return outcome
-
-    def interrupt(self, exception: type[BaseException]) -> None:
-        """Throw it in where the coroutine is suspended; what is awaited is cancelled, as by Task.cancel()."""
-        if self._due is None and self._coroutine is not None:
-            self._due = exception
-            self._cancel()
-
-    # -- called by the asyncio.Task
-
-    def send(self, value: Any) -> Any:
-        assert self._coroutine is not None
-        return self._step(self._coroutine.send, value)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
-        assert self._coroutine is not None
-        return self._step(self._coroutine.throw, typ if val is None else val)
-
-    def close(self) -> None:
-        if self._coroutine is not None:
-            self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        raise TypeError("a Stepper is run by its Task only")
-
-    # -- steps
-
-    def _step(self, resume: Callable[[Any], Any], argument: Any) -> Any:
-        self._interrupts.begin(self._owner)
-        if self._due is not None or self._asked:
-            resume, argument = self._interruption() or (resume, argument)
-        try:
-            yielded = resume(argument)
-        except StopIteration as stop:
-            self._interrupts.end()
-            outcome: Outcome = Returned(stop.value)
-        except BaseException as error:  # the edge of user code: nothing of it may reach the loop
-            self._interrupts.end()
-            outcome = raised(error)
-        else:
-            self._due = self._interrupts.end()
-            if self._due is not None:  # asked for, too late to be raised in this step
-                self._cancel()
-            return yielded
-        finally:
-            del resume, argument
-        try:
-            return self._end(outcome)
-        finally:
-            del outcome
-
-    def _interruption(self) -> tuple[Callable[[Any], Any], BaseException] | None:
-        """What is done instead of resuming, when an exception is due."""
-        assert self._coroutine is not None
-        due, self._due = self._due or take(self._asked), None
-        if self._is_cancelling:
-            self._is_cancelling = False
-            self._running_task().uncancel()  # asyncio.timeout and TaskGroup must not take it for the user's
-        if due is None:
-            return None
-        for child in children_of(self._coroutine):
-            child.cancel()
-        return self._coroutine.throw, due()
-
-    def _cancel(self) -> None:
-        self._is_cancelling = True
-        self._running_task().cancel()
-
-    def _running_task(self) -> asyncio.Task[Any]:
-        task = self._task or asyncio.current_task(self._loop)
-        assert task is not None
-        return task
-
-    def _end(self, outcome: Outcome) -> Any:
-        """Tell the outcome and end the Task: with the value, cancelled, or (whoever awaits it) with None."""
-        on_done, self._on_done = self._on_done, None
-        self._coroutine = self._task = self._owner = None
-        assert on_done is not None
-        try:
-            if isinstance(outcome, Raised) and isinstance(outcome.error, CancelledError):
-                end: BaseException = CancelledError()
-            else:
-                end = StopIteration(outcome.value if isinstance(outcome, Returned) else None)
-            if self._is_started:
-                Context().run(on_done, outcome)  # it is no code of the user's task
-            else:
-                self._outcome = outcome
-            raise end
-        finally:
-            del outcome, end
-
-
-def start_task(
-    coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop, context: Context
-) -> asyncio.Task[Any]:
-    """A Task whose first step has run; no other Task may be running."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
-    # Python 3.11 has no eager_start. There the constructor hands the first step to loop.call_soon and forgets
-    # it: it is caught on the way and run here. It is the Task's own step, with all that it does around it.
-    caught: deque[Callable[[], object]] = deque()
-
-    def catch(callback: Callable[[], object], *, context: Context | None = None) -> None:
-        caught.append(callback)
-
-    loop.call_soon = catch  # type: ignore[method-assign,assignment]
-    try:
-        task = asyncio.Task(coroutine, loop=loop, context=context)
-    finally:
-        del loop.call_soon
-    context.run(caught.pop())
-    return task
-
-
-def raised(error: BaseException) -> Raised:
-    """The outcome, without our own frames at the head of its traceback: users have no use for them."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
-        traceback = traceback.tb_next
-    return Raised(error.with_traceback(traceback))
-
-
-def children_of(coroutine: Any) -> Sequence[Future[Any]]:
-    """The tasks that asyncio waits for at the point where this coroutine is suspended.
-
-    The end of a TaskGroup, and wait_for() of Python 3.11, end them for a CancelledError, but leave them running for
-    any other exception that is thrown in there.
-    """
-    while hasattr(getattr(coroutine, "cr_await", None), "cr_await"):
-        coroutine = coroutine.cr_await
-    frame = getattr(coroutine, "cr_frame", None)
-    if frame is None or frame.f_globals.get("__name__") not in ("asyncio.taskgroups", "asyncio.tasks"):
-        return ()
-    group, awaited = frame.f_locals.get("self"), frame.f_locals.get("fut")
-    if isinstance(group, asyncio.TaskGroup):
-        return tuple(getattr(group, "_tasks", ()))
-    return (awaited,) if isinstance(awaited, Future) else ()
-
-
-def take(asked: Asked) -> type[BaseException] | None:
-    """At most one taker gets it, in whatever threads they are."""
-    try:
-        return asked.pop() if asked else None
-    except IndexError:
-        return None
-
-
-def outcome_of(future: Future[Any]) -> Outcome:
-    try:
-        return Returned(future.result())
-    except BaseException as error:  # whatever the future carries is the user's
-        return Raised(error)
-
-
 async def _awaiting(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
-
-
-_OWN_MODULES = (__name__, Interrupts.__module__)

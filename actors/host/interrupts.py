@@ -166,10 +166,15 @@ class Interrupts:
             return False
 
     def nudge(self) -> None:
-        """Try again to raise what is asked for in the running step: it may have left the runtime's code."""
+        """Try again to raise what is asked for in the running step: it may have left the runtime's code.
+
+        A signal of the last look that was not handled meanwhile is repeated: it came between the last bytecode before
+        a system call, a sleep for example, and that call, which it did not wake.
+        """
         if self._asks and self._depth == 0:
             with self._asking:
                 if self._installed and self.running in self._asks:
+                    self._kicked = False
                     self._kick()
 
     def _ask(self, number: int, exception: type[BaseException]) -> bool:

@@ -12,7 +12,7 @@ from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 
 from ..shipping.words import MissingCode
-from .execution import Outcome, Raised
+from .ends import Outcome, Raised
 
 TRACEBACK_MAX = 64 * 1024  # characters of a traceback that travel; the end is what matters
 

@@ -29,10 +29,12 @@ from dispycos.session import PeerReset
 from ..server import Forget, Interrupt, Server, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
-from .cells import Cell, TaskHost, loading
-from .execution import Outcome, Raised
+from .cell import Cell
+from .cells import TaskHost
+from .ends import Outcome, Raised
 from .interrupts import Interrupts
 from .mirroring import ServerParcels
+from .opening import loading
 from .progress import Progress
 from .relief import Relief
 from .results import pack_outcome
@@ -124,6 +126,7 @@ class ServerBody:
         )
         self.parcels = ServerParcels(start.client, start.client_name, start.node_name, start.max_file_size)
         self.host = TaskHost(runtime, self.parcels, interrupts, place)
+        self.host.adopt_subtasks()
         self.parcels.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}
         self._progress = Progress(Path.cwd())
@@ -244,7 +247,9 @@ class ServerBody:
                 self.runtime.turn_soon()
 
     def _later(self, coroutine: Any) -> None:
-        task = self.runtime.loop.create_task(coroutine)
+        task = asyncio.Task(
+            coroutine, loop=self.runtime.loop
+        )  # no subtask, in whosever context this is called
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 

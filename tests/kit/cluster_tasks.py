@@ -1,7 +1,7 @@
 """What tasks of the simulated cluster do, how a process carries their messages, and the book of all that really happened.
 
-Kept in step with actors/host/cells.py. The book knows everything; the machines know only what they are told: at the end
-the two are compared.
+Kept in step with actors/host/cells.py and correspondence.py. The book knows everything; the machines know only what they are
+told: at the end the two are compared.
 """
 
 from __future__ import annotations

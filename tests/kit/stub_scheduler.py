@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dispycos.actors.client import Client
-from dispycos.actors.host.execution import Raised
+from dispycos.actors.host.ends import Raised
 from dispycos.actors.host.results import pack_outcome
 from dispycos.actors.parcels import ClientParcels, dumps_value
 from dispycos.actors.task import Location

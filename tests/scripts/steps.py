@@ -133,6 +133,23 @@ async def raise_keyboard_interrupt():
     raise KeyboardInterrupt
 
 
+async def exit_in_a_subtask(way, raised):
+    async def leave():
+        await asyncio.sleep(0.01)
+        raise raised("in a subtask")
+
+    if way == "TaskGroup":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(10))
+            group.create_task(leave())
+    elif way == "gather":
+        await asyncio.gather(asyncio.sleep(10), leave())
+    else:
+        leaving = asyncio.create_task(leave())
+        await asyncio.sleep(10)
+        await leaving
+
+
 async def keep_alive(*, task):
     return await task.receive()
 
@@ -221,6 +238,19 @@ async def test_a_task_that_cancels_itself_or_raises_keyboard_interrupt_harms_no_
         rtask = await client.io_rtask_at(server, function)
         with raises(Exception):
             await rtask
+    other.send("alive")
+    assert await other == "alive"
+
+
+async def test_sys_exit_in_an_asyncio_task_ends_its_task_and_no_other(client, task):
+    server = (await client.servers())[0]
+    other = await client.io_rtask_at(server, keep_alive)
+    for way in ("TaskGroup", "gather", "beside"):
+        for raised in (SystemExit, KeyboardInterrupt):
+            rtask = await client.io_rtask_at(server, exit_in_a_subtask, way, raised)
+            await rtask.monitor(task)
+            status = await task.receive(timeout=5)
+            assert f"{raised.__name__}: in a subtask" in str(status.value), status
     other.send("alive")
     assert await other == "alive"
 

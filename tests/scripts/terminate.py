@@ -110,6 +110,72 @@ async def raises_another(teller, *, task):
         raise ValueError("on the way out") from None
 
 
+async def in_a_subtask(teller, way, long):
+    """The long step is one of an asyncio Task that the task made."""
+
+    async def work():
+        await asyncio.sleep(0.01)
+        teller.send("runs")
+        await asyncio.sleep(0.01)
+        long()
+
+    if way == "create_task":
+        await asyncio.create_task(work())
+    elif way == "TaskGroup":
+        async with asyncio.TaskGroup() as group:
+            for each in (asyncio.sleep(60), work(), asyncio.sleep(60)):
+                group.create_task(each)
+    elif way == "gather":
+        await asyncio.gather(asyncio.sleep(60), work())
+    elif way == "wait_for":
+        await asyncio.wait_for(work(), 60)
+    elif way == "beside":
+        working = asyncio.create_task(work())
+        await asyncio.sleep(60)
+        await working
+
+
+def sleep_long():
+    time.sleep(60)
+
+
+def compute_long():
+    while True:
+        pass
+
+
+async def catches_what_a_subtask_let_out(teller):
+    async def work():
+        teller.send("runs")
+        time.sleep(60)
+
+    working = asyncio.create_task(work())
+    try:
+        await asyncio.sleep(60)
+    except KeyboardInterrupt:
+        await asyncio.sleep(0.01)
+        return "tidied up", working.cancelled()
+
+
+async def leaves_subtasks_behind(teller):
+    async def tidies():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            teller.send("tidied up")
+
+    async def refuses():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+
+    left = [asyncio.create_task(tidies()), asyncio.create_task(refuses())]
+    await asyncio.sleep(0)
+    return len(left), os.getpid()
+
+
 async def ended(handle, within):
     """It is terminated within so many seconds."""
     start = time.monotonic()
@@ -138,6 +204,38 @@ async def test_a_task_in_a_task_group_ends(client, task):
     handle.terminate()
     with raises(Exception):
         await handle
+
+
+async def test_long_steps_of_its_asyncio_tasks_end_at_once(client, task):
+    """And another task of the same server, which has no other way out, goes on."""
+    server = (await client.servers())[0]
+    other = await client.io_rtask_at(server, echo_until_end)
+    for way in ("create_task", "TaskGroup", "gather", "wait_for", "beside"):
+        for long in (sleep_long, compute_long):
+            handle = await client.io_rtask_at(server, in_a_subtask, task, way, long)
+            assert await task.receive(timeout=5) == "runs", way
+            await ended(handle, 1.5)
+            other.send(way)
+    other.send("end")
+    assert (await other)[0] == 10
+
+
+async def test_what_an_asyncio_task_lets_out_may_be_caught_by_its_task(client, task):
+    handle = await client.rtask(catches_what_a_subtask_let_out, task)
+    assert await task.receive(timeout=5) == "runs"
+    handle.terminate()
+    assert await handle == ("tidied up", True)
+
+
+async def test_asyncio_tasks_that_are_left_end_with_their_task(client, task):
+    """In their own time, of which there is not much; the server lives on."""
+    server = (await client.servers())[0]
+    start = time.monotonic()
+    count, pid = await (await client.rtask_at(server, leaves_subtasks_behind, task))
+    took = time.monotonic() - start
+    assert count == 2 and 2.5 < took < 4.5, took
+    assert await task.receive(timeout=5) == "tidied up"
+    assert await (await client.rtask_at(server, os.getpid)) == pid
 
 
 async def test_a_queued_task_is_dropped_and_never_starts(client, task):

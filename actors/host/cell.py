@@ -1,0 +1,209 @@
+"""One task in this process: its mailbox, what it waits for, and its end.
+
+Mailboxes keep bytes; a message is unpickled when its receiver takes it, in the receiver's own step, so that a message whose
+code is not there yet waits for its code together with all later ones of that receiver, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
+
+from ..task import Task
+from .ends import Outcome
+from .execution import Execution
+from .subtasks import Subtasks
+
+if TYPE_CHECKING:
+    from .cells import TaskHost
+
+_current: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("dispycos_task", default=None)
+
+
+class Cell:
+    """One task in this process."""
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "asked",
+        "ended",
+        "execution",
+        "future",
+        "handle",
+        "host",
+        "inbox",
+        "name",
+        "on_end",
+        "outcome",
+        "run",
+        "stopping",
+        "subtasks",
+        "waiter",
+        "watchers",
+    )
+
+    def __init__(self, host: TaskHost, address: Address, name: str) -> None:
+        self.host = host
+        self.address = address
+        self.name = name
+        self.handle: Task | None = None
+        self.inbox: deque[Envelope] = deque()
+        self.waiter: asyncio.Future[bool] | None = None
+        self.execution: Execution | None = None
+        self.asked: Envelope | None = None  # the request taken last, not answered yet
+        self.watchers: dict[Address, int] = {}  # who is told of the end, with the correlation that they know
+        self.outcome: Outcome | None = None
+        self.future: asyncio.Future[Any] | None = None
+        self.on_end: Callable[[Cell, Outcome], None] | None = None
+        self.run: Any = None  # in a server: the Run that it came by
+        self.subtasks: Subtasks | None = None  # made with the first of them
+        self.stopping = False  # terminate() was called
+        self.ended = False
+
+    def runs_here(self) -> bool:
+        return _current.get() is self
+
+    # --- told by the runtime, under the lock, perhaps by the relief thread: no user code, no future here ---
+
+    def on_envelope(self, envelope: Envelope, now: float) -> None:
+        message = envelope.message
+        if isinstance(message, messages.Tell):
+            self.inbox.append(envelope)
+            if envelope.correlation:
+                self.host.answer(envelope, messages.Delivered(1))
+            if self.waiter is not None:
+                self.host.runtime.defer(self.wake)
+        elif isinstance(message, messages.Ended) and self.host.expects(envelope.correlation):
+            self.host.on_reply(envelope)  # `await handle` watches; monitor() wants a message
+        elif isinstance(message, messages.Ask | messages.Ended):
+            self.inbox.append(envelope)
+            if self.waiter is not None:
+                self.host.runtime.defer(self.wake)
+        elif isinstance(message, messages.Watch):
+            if message.end:
+                self.watchers.pop(envelope.sender, None)
+            else:
+                self.watchers[envelope.sender] = envelope.correlation
+        elif isinstance(message, messages.TerminateActor):
+            self.terminate()
+        else:
+            self.host.on_reply(envelope)
+
+    def wake(self) -> None:
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
+
+    # --- called by the task itself ---
+
+    async def receive(self, timeout: float | None, alarm_value: Any) -> Any:
+        host = self.host
+        deadline = None if timeout is None else host.loop.time() + timeout
+        while True:
+            if self.inbox:
+                envelope = self.inbox[0]
+                ready, value = await host.open_message(envelope)
+                with host.shield:
+                    if self.inbox and self.inbox[0] is envelope:
+                        self.inbox.popleft()
+                    if isinstance(envelope.message, messages.Ask):
+                        self.asked = envelope
+                    else:
+                        self.asked = None
+                if not ready:
+                    raise value
+                return value
+            if not await self._wait(deadline):
+                return alarm_value
+
+    async def _wait(self, deadline: float | None) -> bool:
+        """Until a message is there; False at the deadline."""
+        loop = self.host.loop
+        timer = None
+        with self.host.shield:
+            waiter: asyncio.Future[bool] = loop.create_future()
+            self.waiter = waiter
+            if self.inbox:  # looked at last: the relief thread appends first and then looks for a waiter
+                self.waiter = None
+                return True
+            if deadline is not None:
+                timer = loop.call_at(deadline, _give_up, waiter)
+        try:
+            return await waiter
+        finally:
+            self.waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def adopt(self) -> Subtasks:
+        """The asyncio Tasks that it makes."""
+        if self.subtasks is not None:
+            return self.subtasks
+        subtasks = Subtasks(self, self.name, self.host.loop, self.host.interrupts, self.execution)
+        if not self.ended:  # else they are late, and nobody waits for them
+            self.subtasks = subtasks
+        return subtasks
+
+    def reply(self, value: Any) -> None:
+        request = self.asked
+        if request is None:
+            raise RuntimeError(
+                "nothing to reply to: the last message was not sent by ask(), or was answered already"
+            )
+        payload = self.host.parcels.dumps(value, f"the reply of {self.name}")
+        with self.host.shield:
+            self.asked = None
+            self.host.answer(request, messages.Reply(code=self.host.parcels.version()), payload)
+
+    # --- end ---
+
+    def terminate(self) -> None:
+        """KeyboardInterrupt at its next chance; from any thread."""
+        self.stopping = True
+        if self.execution is not None and not self.execution.is_done:
+            self.execution.interrupt()
+        else:  # its call is being unpickled, or its outcome pickled
+            self.host.interrupts.request(self)
+
+    def finished(self, outcome: Outcome) -> None:
+        """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
+        if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
+            self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.ended = True
+        self.host.on_cell_end(self, outcome)
+        self.execution = self.handle = self.on_end = self.run = self.subtasks = (
+            None  # they point here: no work for the garbage collector
+        )
+
+
+def _give_up(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
+
+
+def current_cell() -> Cell | None:
+    """The task whose step runs now, if any."""
+    return _current.get()
+
+
+def cell_of(context: contextvars.Context) -> Cell | None:
+    """The task in whose context this is, if any."""
+    return context.get(_current)
+
+
+def context_of(cell: Cell) -> contextvars.Context:
+    """A copy of the present context, in which this is the current task."""
+    context = contextvars.copy_context()
+    context.run(_current.set, cell)
+    return context

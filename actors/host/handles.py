@@ -1,0 +1,218 @@
+"""What the handle of a task can do from this process: messages, monitors, ends, and where the task is."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from dispycos.errors import DispycosError, TaskLost, TaskTerminated
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.runtime import Runtime
+
+from ..task import Location, MonitorStatus, Task
+from .cell import Cell, current_cell
+from .correspondence import Correspondence
+from .opening import Parcels, open_outcome, open_value, settle
+from .results import pack_outcome, unpack_outcome
+
+if TYPE_CHECKING:
+    from ..ledger import Record
+
+
+class Handles(Correspondence):
+    """What handles ask of their host. `parcels`: pickling and code, of a client or of a server."""
+
+    def __init__(self, runtime: Runtime, shield: AbstractContextManager[object], parcels: Parcels) -> None:
+        super().__init__(runtime, shield)
+        self.parcels = parcels
+        self.cells: dict[int, Cell] = {}  # the tasks of this process
+        self._watched: dict[int, Task] = {}  # by correlation: monitored handles
+
+    # --- messages ---
+
+    def tell(self, target: Task, message: Any) -> None:
+        payload = self.parcels.dumps(message, f"the message to {target.name}")
+        self.post(Envelope(self.reach(target), self.me(), messages.Tell(self.parcels.version()), 0, payload))
+
+    async def deliver(self, target: Task, message: Any, timeout: float | None) -> int:
+        if not target.is_alive():
+            return 0
+        payload = self.parcels.dumps(message, f"the message to {target.name}")
+        word = messages.Tell(self.parcels.version())
+        try:
+            answer = await self.call(self.reach(target), word, payload, timeout)
+        except TimeoutError:
+            return 0
+        return int(answer.message.code) if answer is not None else 0
+
+    async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
+        if not target.is_alive():
+            raise TaskLost(f"{target.name} ended without a reply")
+        payload = self.parcels.dumps(message, f"the request to {target.name}")
+        answer = await self.call(self.reach(target), messages.Ask(self.parcels.version()), payload, timeout)
+        if answer is None or not answer.message.ok:
+            raise TaskLost(f"{target.name} ended without a reply")
+        ready, value = await self.open_message(answer)
+        if not ready:
+            raise value
+        return value
+
+    # --- where a task is ---
+
+    def reach(self, target: Task) -> Address:
+        """Where a message for it goes now: its own address if known, else its home, which passes it on."""
+        if target._direct is not None:
+            return target._direct
+        state = target._state
+        if state is not None and not isinstance(state, Cell) and state.address is not None and not state.held:
+            return state.address
+        return target.home
+
+    def direct_address(self, target: Task) -> Address | None:
+        state = target._state
+        if state is not None and not isinstance(state, Cell):
+            return state.address
+        return target._direct
+
+    def location_of(self, target: Task) -> Location | None:
+        state = target._state
+        if state is not None and not isinstance(state, Cell):
+            return state.location
+        return target._place
+
+    def handle(self, home: Address, name: str, direct: Address | None, place: Location | None) -> Task:
+        """The handle that came in a message."""
+        state: Cell | Record | None = None
+        if direct is not None and direct.epoch == self.runtime.epoch:
+            state = self.cells.get(direct.actor)
+        elif home.epoch == self.runtime.epoch and self.records is not None:
+            state = self.records.record(home.actor)
+        if state is not None and state.handle is not None:
+            return state.handle
+        return Task._make(self, home, name, state, direct=None if state is not None else direct, place=place)
+
+    # --- monitors and ends ---
+
+    async def monitor(self, target: Task, by: Task | None) -> None:
+        cell = by._state if by is not None else current_cell()
+        if not isinstance(cell, Cell) or cell.host is not self:
+            raise TypeError("monitor(by) needs a task of this process; call it in a task or name one")
+        state = target._state
+        with self.shield:
+            correlation = self.take_correlation()
+            self._watched[correlation] = target
+            with self.runtime.lock:
+                if state is None:
+                    self.runtime.send(Envelope(target.home, cell.address, messages.Watch(), correlation))
+                elif state.ended:
+                    word, payload = self._ended(state)
+                    self.runtime.send(Envelope(cell.address, target.home, word, correlation, payload))
+                elif isinstance(state, Cell):
+                    state.watchers[cell.address] = correlation
+                else:
+                    state.watch(cell.address, correlation)
+
+    def _ended(self, state: Cell | Record) -> tuple[messages.Ended, Payload]:
+        """What a watcher is told of a task that has ended."""
+        if not isinstance(state, Cell):
+            return messages.Ended(state.outcome, state.text), state.payload
+        assert state.outcome is not None
+        kind, payload = pack_outcome(self.parcels, state.outcome, state.name, state.stopping)
+        return messages.Ended(kind), payload
+
+    def terminate(self, target: Task) -> None:
+        with self.shield:
+            state = target._state
+            if isinstance(state, Cell):
+                state.terminate()
+            elif state is not None:
+                assert self.records is not None
+                self.records.terminate(state)
+            else:
+                self.runtime.send(Envelope(target.home, self.me(), messages.TerminateActor()))
+
+    def future_of(self, target: Task) -> asyncio.Future[Any]:
+        """The future behind a handle, made when first wanted."""
+        state = target._state
+        if state is None:
+            if target._afar is None:
+                # Made by its class and not by the loop: it is no subtask of the task that asks first.
+                target._afar = asyncio.Task(self._value_from_afar(target), loop=self.loop)
+                target._afar.add_done_callback(_look_at)
+            return target._afar
+        if state.future is None:
+            state.future = self.loop.create_future()
+            if state.ended:
+                if isinstance(state, Cell):
+                    assert state.outcome is not None
+                    settle(state.future, state.outcome)
+                else:
+                    self.settle_record(state)
+        return state.future
+
+    async def value_of(self, target: Task) -> Any:
+        """What `await handle` does; when the waiting is cancelled the task is, as with asyncio's own."""
+        future = self.future_of(target)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                target.cancel()
+            raise
+
+    async def _value_from_afar(self, target: Task) -> Any:
+        """The value of a task that somebody else asked for: watch it."""
+        answer = await self.call(target.home, messages.Watch(), None, None)
+        if answer is None or not answer.message.outcome:
+            raise TaskLost(f"{target.name} has ended; its value went to the client that asked for it")
+        return await open_outcome(
+            self.parcels, answer.message.outcome, answer.message.text, answer.payload, target.name
+        )
+
+    def settle_record(self, record: Record) -> None:
+        """Complete the future of a task that we asked for: its value is unpickled now."""
+        future = record.future
+        assert future is not None
+        if future.done():
+            return
+        if self.records is not None:
+            self.records.looked_at(record)
+        try:
+            value = unpack_outcome(
+                self.parcels, record.outcome, record.text, record.started, record.payload, record.function
+            )
+        except (
+            BaseException
+        ) as error:  # the user's own __setstate__ or __init__ ran; KeyboardInterrupt may be the outcome
+            future.set_exception(error if isinstance(error, Exception) else DispycosError(repr(error)))
+            future.exception()
+        else:
+            future.set_result(value)
+
+    # --- opening messages ---
+
+    async def open_message(self, envelope: Envelope) -> tuple[bool, Any]:
+        """(True, the value) or (False, the exception to raise); gets missing code first."""
+        if isinstance(envelope.message, messages.Ended):
+            return True, await self._monitor_status(envelope)
+        return await open_value(self.parcels, envelope, self)
+
+    async def _monitor_status(self, envelope: Envelope) -> MonitorStatus:
+        handle = self._watched.pop(envelope.correlation, None)
+        name = handle.name if handle is not None else "a task"
+        word = envelope.message
+        try:
+            value = await open_outcome(self.parcels, word.outcome, word.text, envelope.payload, name)
+        except Exception as error:
+            kind = KeyboardInterrupt if isinstance(error, TaskTerminated) else type(error)
+            return MonitorStatus(handle, kind, str(error))  # type: ignore[arg-type]
+        return MonitorStatus(handle, StopIteration, value)  # type: ignore[arg-type]
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """An exception that nobody awaits is no news."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,101 @@
+"""Values that come: bytes are unpickled here, after the code that they miss has been fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dispycos.errors import DispycosError, TaskTerminated
+from dispycos.protocol.envelope import Envelope, Payload
+
+from ..shipping.words import MissingCode
+from .ends import Outcome, Raised
+from .results import unpack_outcome
+
+if TYPE_CHECKING:
+    from .handles import Handles
+
+_loading: contextvars.ContextVar[Handles | None] = contextvars.ContextVar("dispycos_loading", default=None)
+
+
+class Parcels(Protocol):
+    """How values become bytes and back, and where code comes from; clients and servers differ in it."""
+
+    def dumps(self, value: Any, what: str) -> Payload: ...
+    def loads(self, payload: Payload) -> Any:
+        """Raises MissingCode when `fetch` has to come first."""
+
+    def version(self) -> int:
+        """main_version to be said with what is sent."""
+
+    def is_behind(self, version: int) -> bool: ...
+    async def catch_up(self, version: int) -> None: ...
+    async def fetch(self, missing: MissingCode) -> None: ...
+
+
+async def open_value(parcels: Parcels, envelope: Envelope, host: Handles) -> tuple[bool, Any]:
+    """(True, the value) or (False, the exception to raise); gets missing code first."""
+    code = envelope.message.code
+    if parcels.is_behind(code):
+        await parcels.catch_up(code)
+    while True:
+        try:
+            with loading(host):
+                return True, parcels.loads(envelope.payload)
+        except MissingCode as missing:
+            await parcels.fetch(missing)
+        except Exception as error:  # the user's own __setstate__ or __init__ may raise anything
+            return False, error
+
+
+async def open_outcome(parcels: Parcels, kind: int, text: str, payload: Payload, name: str) -> Any:
+    """The value of a task, or its exception raised; gets missing code first."""
+    while True:
+        try:
+            return unpack_outcome(parcels, kind, text, True, payload, name)
+        except MissingCode as missing:
+            await parcels.fetch(missing)
+
+
+class _Loading:
+    """While handles are unpickled: which host they belong to."""
+
+    __slots__ = ("_host", "_token")
+
+    def __init__(self, host: Handles) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        self._token = _loading.set(self._host)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _loading.reset(self._token)
+
+
+def loading(host: Handles) -> AbstractContextManager[None]:
+    """`with loading(host):` around unpickling, so that handles in it belong to this host."""
+    return _Loading(host)
+
+
+def host_that_loads() -> Handles | None:
+    """The one whose handles are unpickled now."""
+    return _loading.get()
+
+
+def settle(future: asyncio.Future[Any], outcome: Outcome) -> None:
+    """Complete a local task's future. A KeyboardInterrupt becomes TaskTerminated: as itself it would end the loop."""
+    if isinstance(outcome, Raised):
+        error = outcome.error
+        if isinstance(error, KeyboardInterrupt):
+            error = TaskTerminated("the task was terminated")
+        elif isinstance(error, StopIteration | asyncio.CancelledError) or not isinstance(error, Exception):
+            error = DispycosError(f"{type(error).__name__}: {error}")
+        future.set_exception(error)
+        future.exception()
+    else:
+        future.set_result(outcome.value)

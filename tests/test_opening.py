@@ -1,0 +1,109 @@
+"""That what comes is unpickled when its code is there, and fails where it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from typing import Any
+
+import pytest
+
+from dispycos import Task, TaskTerminated
+from dispycos.actors.host.cells import TaskHost
+from dispycos.actors.host.ends import Raised, Returned
+from dispycos.actors.host.opening import loading, settle
+from dispycos.errors import DispycosError
+from dispycos.protocol import messages
+from dispycos.protocol.envelope import Envelope
+from tests.kit.local_tasks import Pull, host_scene, play
+
+pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("own_home")]
+
+
+def test_a_message_of_newer_code_catches_up_first() -> None:
+    async def reader(task: Any = None) -> Any:
+        return await task.receive()
+
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        handle = Task(reader)
+        await asyncio.sleep(0)
+        word = messages.Tell(code=5)
+        host.post(Envelope(handle.home, host.address, word, 0, host.parcels.dumps("new", "")))
+        assert await handle == "new"
+        assert parcels.caught_up == [5]
+
+    host_scene(scene)
+
+
+def test_a_message_whose_code_is_missing_waits_for_it_and_keeps_its_place() -> None:
+    async def reader(task: Any = None) -> list[Any]:
+        return [await task.receive() for _ in range(3)]
+
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        handle = Task(reader)
+        for message in ("first", "needs code", "last"):
+            handle.send(message)
+        assert await handle == ["first", "needs code", "last"]
+        assert parcels.fetched == 1
+
+    host_scene(scene)
+
+
+def test_settling_keeps_what_a_future_can_hold() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for outcome, kind in [
+            (Raised(ValueError("x")), ValueError),
+            (Raised(KeyboardInterrupt()), TaskTerminated),
+            (Raised(SystemExit(2)), DispycosError),
+            (Raised(StopIteration(2)), DispycosError),
+            (Raised(asyncio.CancelledError()), DispycosError),
+        ]:
+            future: asyncio.Future[Any] = loop.create_future()
+            settle(future, outcome)
+            assert type(future.exception()) is kind
+        value: asyncio.Future[Any] = loop.create_future()
+        settle(value, Returned(5))
+        assert value.result() == 5
+
+    asyncio.run(main())
+
+
+class Thorny:
+    """Pickles, and fails where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _prick, ()
+
+
+def _prick() -> None:
+    raise LookupError("thorn")
+
+
+def test_a_message_that_cannot_be_rebuilt_is_an_error_at_its_reader_and_the_next_one_comes() -> None:
+    async def child(task: Any = None) -> Any:
+        with pytest.raises(LookupError, match="thorn"):
+            await task.receive()
+        return await task.receive()
+
+    async def scene() -> None:
+        handle = Task(child)
+        handle.send(Thorny())
+        handle.send("next")
+        assert await handle == "next"
+
+    play(scene)
+
+
+def test_unpickled_handles_belong_to_the_host_that_loads() -> None:
+    async def scene(task: Any = None) -> None:
+        data = pickle.dumps(task)
+        other = object.__new__(TaskHost)
+        asked: list[Any] = []
+        other.handle = lambda *args: asked.append(args) or task  # type: ignore[method-assign,func-returns-value]
+        with loading(other):
+            assert pickle.loads(data) is task
+        assert len(asked) == 1
+        assert pickle.loads(data) is task and len(asked) == 1
+
+    play(scene)
