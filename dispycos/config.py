@@ -159,7 +159,10 @@ def parse_time_of_day(text: str) -> time:
 def parse_path(text: str) -> Path:
     if not text.strip() or "\0" in text:
         raise ValueError(f"{text!r} is not a path")
-    return Path(text).expanduser() if text.startswith("~") else Path(text)
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:
+        raise ValueError(f"{text!r}: there is no such user, or the user has no home folder") from None
 
 
 def parse_host(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.beside import Beside
 from tests.kit.programs import Program, User
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -23,8 +24,40 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start programs come last: the threads that read these would be in the way of tests that fork."""
-    items.sort(key=lambda item: "integration" in str(item.path) or item.path.name == "test_examples.py")
+    """Tests that start programs come late: the threads that read these would be in the way of tests that fork.
+
+    Last come those that ask what was played beside.
+    """
+
+    def place(item: pytest.Item) -> int:
+        starts_programs = "integration" in str(item.path) or item.path.name == "test_examples.py"
+        return 2 if asks_beside(item) else int(starts_programs)
+
+    items.sort(key=place)
+
+
+def asks_beside(item: pytest.Item) -> bool:
+    return "beside" in getattr(item, "fixturenames", ())
+
+
+BESIDE = pytest.StashKey[Beside]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is played beside begins now, if it will be asked for."""
+    if any(map(asks_beside, session.items)) and not session.config.option.collectonly:
+        session.config.stash[BESIDE] = Beside()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if BESIDE in session.config.stash:
+        session.config.stash[BESIDE].end()
+
+
+@pytest.fixture
+def beside(request: pytest.FixtureRequest) -> Beside:
+    """The simulations that were begun with the tests."""
+    return request.config.stash[BESIDE]
 
 
 @pytest.fixture

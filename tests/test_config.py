@@ -56,7 +56,7 @@ BAD = [
     (config.parse_size, ["-1", "10 q", "m", "999999999999999t"]),
     (config.parse_name, ["", " ", "a/b", "..", "-x", "a b", "x" * 64, "a\nb", "a:b", "*"]),
     (config.parse_time_of_day, ["24:00", "7", "7:5", "17:60", "17:00:00"]),
-    (config.parse_path, ["", "a\0b"]),
+    (config.parse_path, ["", "a\0b", "~0", "~no such user/x"]),
     (config.parse_host, ["", "a b", "300.1.1.1", "1.2.3", "::g", "http://x", "x" * 300, "[::1"]),
     (config.parse_place, ["host:", "host:0", "host:x", ":5", "host:70000", "[::1]5", "a:1:2"]),
     (config.parse_flag, ["maybe"]),

@@ -1,27 +1,27 @@
-"""Whole clusters under simulated faults: one outcome for each task, told truly; and the simulator finds planted faults."""
+"""Whole clusters under simulated faults: one outcome for each task, told truly; and the simulator finds planted faults.
+
+They are played beside the other tests (tests/kit/beside.py); `tox -e sim -- N` plays more.
+"""
 
 import pytest
 
-from tests.kit.cluster import Cluster, failures
-from tests.kit.cluster_bugs import BUGS, Bug
-
-SCHEDULES = 1000  # half of what the sessions get: one costs four times as much; `tox -e sim -- N` plays more
-PARTS = 8
-SEARCHED = 300
+from tests.kit.beside import PLAYED_S, Beside
+from tests.kit.cluster import Cluster
+from tests.kit.cluster_bugs import BUGS
+from tests.sim import SUITE_SCHEDULES
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_each_task_has_one_true_outcome_whatever_breaks(part: int) -> None:
-    each = SCHEDULES // PARTS
-    assert failures(each, part * each) == []
+@pytest.mark.timeout(PLAYED_S)
+def test_each_task_has_one_true_outcome_whatever_breaks(beside: Beside) -> None:
+    (played,) = [finding for finding in beside.findings() if "schedules" in finding]
+    assert played == {"schedules": SUITE_SCHEDULES, "failures": []}
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.plant.__name__)
-def test_the_simulator_finds(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug.plant(monkeypatch)
-    assert any(Cluster(bug.first_seed + n).play() for n in range(SEARCHED)), (
-        "not found: a simulator that does not see this fault proves nothing about it"
-    )
+@pytest.mark.timeout(PLAYED_S)
+@pytest.mark.parametrize("bug", [bug.plant.__name__ for bug in BUGS])
+def test_the_simulator_finds(bug: str, beside: Beside) -> None:
+    (search,) = [finding for finding in beside.findings() if finding.get("bug") == bug]
+    assert search["shows"], "not found: a simulator that does not see this fault proves nothing about it"
 
 
 def test_a_schedule_is_the_same_each_time() -> None:
