@@ -1,10 +1,11 @@
-"""Fault schedules: `python -m tests.sim N [first_seed]` plays N of sessions and N of clusters; `--trace SEED` tells one of a cluster.
+"""Fault schedules: `python -m tests.sim N [first_seed]` plays N of sessions and N of clusters; `--trace SEED` tells one.
 
 `--suite` is what the test suite has played beside its other tests, on the second CPU: schedules of clusters, and the search
 for each planted fault; it says a line of JSON for each.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
 
 
 def play_suite() -> int:
+    os.nice(10)  # the tests beside which it runs go first
     say(schedules=SUITE_SCHEDULES, failures=cluster.failures(SUITE_SCHEDULES))
     for bug in cluster_bugs.BUGS:
         with pytest.MonkeyPatch.context() as patch:
