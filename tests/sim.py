@@ -1,25 +1,34 @@
 """Fault schedules: `python -m tests.sim N [first_seed]` plays N of sessions and N of clusters; `--trace SEED` tells one.
 
-`--suite` is what the test suite has played beside its other tests, on the second CPU: schedules of clusters, and the search
-for each planted fault; it says a line of JSON for each.
+`--suite` is what the test suite has played beside its other tests, on the second CPU: schedules, and the search for each
+planted fault; it says a line of JSON for each.
 """
 
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pytest
 
-from tests.kit import cluster, cluster_bugs, sim
+from tests.kit import cluster, cluster_bugs, sim, sim_bugs
 
-SIMULATORS: list[tuple[str, Callable[[int, int], list[str]]]] = [
-    ("sessions", sim.failures),
-    ("clusters", cluster.failures),
-]
 SUITE_SCHEDULES = 2000
 SEARCHED = 300  # schedules in which a planted fault has to show
+
+
+class Simulator(NamedTuple):
+    failures: Callable[[int, int], list[str]]
+    bugs: Sequence[sim_bugs.Bug | cluster_bugs.Bug]
+    play: Callable[[int], list[str]]  # one schedule: what was wrong
+
+
+SIMULATORS = {
+    "sessions": Simulator(sim.failures, sim_bugs.BUGS, lambda seed: sim.Schedule(seed).play()),
+    "clusters": Simulator(cluster.failures, cluster_bugs.BUGS, lambda seed: cluster.Cluster(seed).play()),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -31,9 +40,9 @@ def main(arguments: list[str]) -> int:
     count = int(arguments[0]) if arguments else 2000
     first = int(arguments[1]) if len(arguments) > 1 else 0
     total = 0
-    for name, failures in SIMULATORS:
+    for name, simulator in SIMULATORS.items():
         began = time.process_time()
-        found = failures(count, first)
+        found = simulator.failures(count, first)
         for failure in found:
             print(failure)
         spent = time.process_time() - began
@@ -44,16 +53,14 @@ def main(arguments: list[str]) -> int:
 
 def play_suite() -> int:
     os.nice(10)  # the tests beside which it runs go first
-    say(schedules=SUITE_SCHEDULES, failures=cluster.failures(SUITE_SCHEDULES))
-    for bug in cluster_bugs.BUGS:
-        with pytest.MonkeyPatch.context() as patch:
-            bug.plant(patch)
-            say(bug=bug.plant.__name__, shows=shows(bug.first_seed))
+    for name, simulator in SIMULATORS.items():
+        say(of=name, schedules=SUITE_SCHEDULES, failures=simulator.failures(SUITE_SCHEDULES, 0))
+        for bug in simulator.bugs:
+            with pytest.MonkeyPatch.context() as patch:
+                bug.plant(patch)
+                seeds = range(bug.first_seed, bug.first_seed + SEARCHED)
+                say(of=name, bug=bug.plant.__name__, shows=any(map(simulator.play, seeds)))
     return 0
-
-
-def shows(first: int) -> bool:
-    return any(cluster.Cluster(first + n).play() for n in range(SEARCHED))
 
 
 def say(**words: object) -> None:

@@ -20,7 +20,20 @@ class Beside:
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self._findings: list[dict[str, Any]] | None = None
 
-    def findings(self) -> list[dict[str, Any]]:
+    def failures(self, simulator: str) -> list[str]:
+        """Of the schedules that it played."""
+        (played,) = [found for found in self._heard() if found["of"] == simulator and "schedules" in found]
+        assert played["schedules"] >= 2000
+        return list(played["failures"])
+
+    def shows(self, simulator: str, bug: str) -> bool:
+        """Whether it found this planted fault."""
+        (searched,) = [
+            found for found in self._heard() if found["of"] == simulator and found.get("bug") == bug
+        ]
+        return bool(searched["shows"])
+
+    def _heard(self) -> list[dict[str, Any]]:
         """What it said, a dict a line. Fails when it failed."""
         if self._findings is None:
             said, _ = self._process.communicate(timeout=PLAYED_S)

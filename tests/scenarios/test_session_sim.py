@@ -1,27 +1,26 @@
-"""Clusters under simulated faults: every message once, in order, or handed back; and the simulator finds planted faults."""
+"""Sessions under simulated faults: every message once, in order, or handed back; and the simulator finds planted faults.
+
+They are played beside the other tests (tests/kit/beside.py); `tox -e sim -- N` plays more.
+"""
 
 import pytest
 
-from tests.kit.sim import Schedule, failures
-from tests.kit.sim_bugs import BUGS, Bug
-
-SCHEDULES = 2000
-PARTS = 8
+from tests.kit.beside import PLAYED_S, Beside
+from tests.kit.sim import Schedule
+from tests.kit.sim_bugs import BUGS
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_messages_survive_cuts_pauses_restarts_and_changes_of_route(part: int) -> None:
-    each = SCHEDULES // PARTS
-    assert failures(each, part * each) == []
+@pytest.mark.timeout(PLAYED_S)
+def test_messages_survive_cuts_pauses_restarts_and_changes_of_route(beside: Beside) -> None:
+    assert beside.failures("sessions") == []
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.plant.__name__)
-def test_the_simulator_finds(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug.plant(monkeypatch)
-    for seed in range(bug.first_seed, bug.first_seed + 250):
-        if Schedule(seed).play():
-            return
-    pytest.fail("not found: a simulator that does not see this fault proves nothing about it")
+@pytest.mark.timeout(PLAYED_S)
+@pytest.mark.parametrize("bug", [bug.plant.__name__ for bug in BUGS])
+def test_the_simulator_finds(bug: str, beside: Beside) -> None:
+    assert beside.shows("sessions", bug), (
+        "not found: a simulator that does not see this fault proves nothing about it"
+    )
 
 
 def test_a_schedule_is_the_same_each_time() -> None:
