@@ -17,7 +17,9 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Payload
 from dispycos.protocol.messages import Run, ServerReport, Spot, TaskId, TaskReport
 
-FEED_AHEAD: Final = 32  # fast CPU tasks in a server's inbox beyond the one that runs
+FEED_AHEAD: Final = 32  # fast CPU tasks in a server's inbox beyond the one that runs ...
+FEED_AHEAD_MAX: Final = 256  # ... and so many, if they are as short as that: fewer and larger messages
+AHEAD_S: Final = 0.01  # seconds of work that may wait in an inbox
 IO_MAX: Final = 1000  # io tasks on one server
 REPORT_TASKS: Final = 256  # named per server in a report
 STALL: Final = 0.05  # seconds of one step after which those waiting behind it are asked back
@@ -127,6 +129,8 @@ class Feeding:
         self._ahead = Levels()  # may be fed ahead, by CPU tasks
         self._changed: dict[Server, None] = {}  # not yet on the levels where their load belongs
         self._stall_at: float | None = None
+        self._ahead_max = FEED_AHEAD
+        self._mean = AHEAD_S / FEED_AHEAD  # seconds that the last fast tasks took
 
     @property
     def deadline(self) -> float | None:
@@ -204,8 +208,8 @@ class Feeding:
         tasks.reverse()
         return tasks
 
-    def ended(self, task: NodeTask, now: float) -> None:
-        """Its server is done with it."""
+    def ended(self, task: NodeTask, now: float, seconds: float) -> None:
+        """Its server is done with it, after so many seconds of work."""
         server = task.server
         assert server is not None
         del self.tasks[task.id]
@@ -215,6 +219,9 @@ class Feeding:
             del server.cpu[task.id]
             server.since = now
             server.stalled = False
+            if task.run.fast:
+                self._mean += (seconds - self._mean) / 16
+                self._ahead_max = max(FEED_AHEAD, int(AHEAD_S / max(self._mean, AHEAD_S / FEED_AHEAD_MAX)))
         self._changed[server] = None
 
     def given_back(self, server: Server, tasks: Iterable[TaskId], now: float) -> list[NodeTask]:
@@ -287,7 +294,7 @@ class Feeding:
         """The least loaded gets an even share at once: never more than it should have in the end."""
         queue = self._cpu_queue
         share = len(queue) // len(self._ahead) or 1
-        for _ in range(min(share, 1 + FEED_AHEAD - len(server.cpu))):
+        for _ in range(min(share, 1 + self._ahead_max - len(server.cpu))):
             id, task = queue.popitem(last=False)
             if not task.run.fast:
                 queue[id] = task
@@ -367,7 +374,7 @@ class Feeding:
             return None, None, None
         if not server.cpu:
             return len(server.io), None, None
-        held_up = server.alone or server.stalled or server.recalling or len(server.cpu) > FEED_AHEAD
+        held_up = server.alone or server.stalled or server.recalling or len(server.cpu) > self._ahead_max
         return None, len(server.io), None if held_up else len(server.cpu)
 
     # --- what must hold
@@ -404,7 +411,7 @@ class Feeding:
         assert len(fast) < 2 or all(fast), f"{server.spot.name} has a CPU task beside one that needs it alone"
         watched = len(fast) < 2 or server.recalling or self._stall_at is not None
         assert watched, f"nobody looks after what waits on {server.spot.name}"
-        assert len(fast) <= 1 + FEED_AHEAD and len(server.io) <= IO_MAX, (
+        assert len(fast) <= 1 + FEED_AHEAD_MAX and len(server.io) <= IO_MAX, (
             f"{server.spot.name} has too many tasks"
         )
         if server in self._changed:

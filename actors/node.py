@@ -204,7 +204,7 @@ class Node:
         task = self._running(epoch, done.task)
         if task is None or tenancy is None:
             return
-        tenancy.feeding.ended(task, now)
+        tenancy.feeding.ended(task, now, done.seconds)
         if done.server != epoch:
             done = replace(done, server=epoch)
         if not task.acked:

@@ -17,7 +17,7 @@ from dispycos.protocol.messages import Allocation, NodeInfo
 from dispycos.protocol.status import OutcomeKind
 
 STEPS: Final = 16  # levels of nodes with a free server
-AHEAD_MAX: Final = 64  # short tasks that may wait behind each server
+AHEAD_MAX: Final = 256  # short tasks that may wait behind each server
 FULL: Final = STEPS + AHEAD_MAX  # takes no more short tasks for now
 BARRED: Final = FULL + 1  # has no server that short tasks may wait for
 IO_MAX: Final = 1000  # io tasks per server

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.feeding import FEED_AHEAD, IO_MAX, STALL, Feeding, Levels, NodeTask, Server, report
+from dispycos.actors.feeding import (
+    FEED_AHEAD,
+    FEED_AHEAD_MAX,
+    IO_MAX,
+    STALL,
+    Feeding,
+    Levels,
+    NodeTask,
+    Server,
+    report,
+)
 from dispycos.protocol.addresses import SERVER, Address
 from dispycos.protocol.messages import Run, Spot, TaskId, TaskReport
 
@@ -26,6 +36,7 @@ class Hand:
         self.feeding = Feeding()
         self.numbers = count(1)
         self.now = 0.0
+        self.took = 0.001  # seconds, each task that ends
         self.servers = [make_server(number) for number in range(1, servers + 1)]
         for server in self.servers:
             self.feeding.add(server)
@@ -47,7 +58,7 @@ class Hand:
 
     def end(self, *tasks: NodeTask) -> None:
         for task in tasks:
-            self.feeding.ended(task, self.now)
+            self.feeding.ended(task, self.now, self.took)
             self.feeding.check()
 
 
@@ -95,6 +106,22 @@ def test_fast_tasks_are_fed_ahead_evenly_and_within_the_bound() -> None:
     hand.put(200, fast=True)
     hand.assign()
     assert [len(server.cpu) for server in hand.servers] == [1 + FEED_AHEAD, 1 + FEED_AHEAD]
+
+
+def test_the_shorter_the_tasks_the_more_are_fed_ahead() -> None:
+    hand = Hand(1)
+    tasks = hand.put(2 * FEED_AHEAD_MAX, fast=True)
+    hand.assign()
+    hand.took = 0.0001
+    for task in tasks[:FEED_AHEAD]:
+        hand.end(task)
+        hand.assign()
+    assert 3 * FEED_AHEAD / 2 < len(hand.servers[0].cpu) <= 1 + 100
+    hand.took = 0.004
+    for task in list(hand.servers[0].cpu.values()):
+        hand.end(task)
+        hand.assign()
+    assert len(hand.servers[0].cpu) == 1 + FEED_AHEAD
 
 
 def test_nothing_is_fed_behind_a_task_that_is_not_fast() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from dispycos.brokers import dispatch, leasing, scheduler
 from dispycos.brokers.lifecycle import NodeState
+from dispycos.brokers.placement import AHEAD_MAX
 from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
@@ -539,9 +540,10 @@ def test_short_tasks_wait_evenly_behind_busy_servers_up_to_a_limit() -> None:
     desk.node("beta", 8, lease)
     runs = placed(desk.tell(client, *(submit(number) for number in range(1, 13))))
     assert [sum(at == node for _, at in runs) for node in (7, 8)] == [6, 6]
-    runs += placed(desk.tell(client, *(submit(number) for number in range(13, 400))))
-    assert [sum(at == node for _, at in runs) for node in (7, 8)] == [130, 130]
-    assert [number for number, _ in runs] == list(range(1, 261))
+    runs += placed(desk.tell(client, *(submit(number) for number in range(13, 5 * AHEAD_MAX))))
+    each = 2 * (1 + AHEAD_MAX)
+    assert [sum(at == node for _, at in runs) for node in (7, 8)] == [each, each]
+    assert [number for number, _ in runs] == list(range(1, 2 * each + 1))
 
 
 def test_short_tasks_do_not_push_aside_an_earlier_one_that_needs_a_server() -> None:
@@ -559,11 +561,11 @@ def test_waiting_tasks_change_their_queue_when_their_function_turns_out_short_or
     desk = Desk()
     client, lease = desk.client()
     node = desk.node("alpha", 7, lease, servers=1)
-    desk.tell(client, *(submit(number) for number in range(1, 120)))
+    desk.tell(client, *(submit(number) for number in range(1, AHEAD_MAX + 56)))
     for number in range(1, 20):
         assert placed(desk.tell(node, done(number, seconds=0.001))) == [(number + 1, 7)]
     runs = placed(desk.tell(node, done(20, seconds=0.001)))
-    assert [number for number, _ in runs] == list(range(21, 86))
+    assert [number for number, _ in runs] == list(range(21, AHEAD_MAX + 22))
     assert not placed(desk.tell(node, done(21, seconds=0.9)))
     assert not desk.scheduler.registry.fast and len(desk.scheduler.registry.slow) == 34
 
