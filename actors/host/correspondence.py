@@ -71,6 +71,8 @@ class Correspondence:
             correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
             self.runtime.send(Envelope(to, self.me(), word, correlation, payload))
         try:
+            if timeout is None:
+                return await future
             async with asyncio.timeout(timeout):
                 return await future
         finally:
