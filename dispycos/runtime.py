@@ -93,6 +93,7 @@ class Runtime:
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferring = False
         self.turn_due = False
+        self._will_push = False  # the turn that runs the deferred calls sends, after them, what they leave
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._closed = False
@@ -150,7 +151,8 @@ class Runtime:
         self.turn_due = True
         try:
             if threading.get_ident() == self._thread:
-                self.loop.call_soon(self._turn_if_due)
+                if not self._will_push:
+                    self.loop.call_soon(self._turn_if_due)
             else:
                 self.loop.call_soon_threadsafe(self._turn_if_due)
         except RuntimeError:
@@ -274,10 +276,14 @@ class Runtime:
             self.mailbox.after_sends()
             self._arm()
         if run_deferred and self._deferred and self.is_own_thread():
-            self._run_deferred()
-            if self.turn_due:  # what the steps left leaves now, not a turn of the loop later
-                self.turn_due = False
-                self.push()
+            self._will_push = True
+            try:
+                self._run_deferred()
+            finally:
+                self._will_push = False
+                if self.turn_due:  # what the steps left leaves now, not a turn of the loop later
+                    self.turn_due = False
+                    self.push()
 
     def _wake(self, now: float) -> None:
         """Tell whose deadline passed; the timer stands at the earliest of all."""

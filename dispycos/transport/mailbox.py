@@ -246,13 +246,12 @@ class Mailbox:
 
     def after_sends(self) -> None:
         """Look again at the sockets that were sent on: an edge may have been consumed by the send."""
-        if not self._sent:
-            return
-        sent, self._sent = self._sent, {}
-        for socket in sent:
-            if socket in self._readers and is_readable(socket):
-                self._hot[socket] = None
-        if self._hot:
+        if self._sent:
+            sent, self._sent = self._sent, {}
+            for socket in sent:
+                if socket in self._readers and is_readable(socket):
+                    self._hot[socket] = None
+        if self._hot:  # also those found before: whoever was to read them may have sent instead
             self._owner.turn_soon()
 
     # --- receiving ---
