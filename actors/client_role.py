@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from dispycos.links import LinkLost, LinkReady
+from dispycos.links import SERVER_ROLE, LinkLost, LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
@@ -95,21 +95,29 @@ class ClientRole:
         elif type(effect) is Began:
             self.began(effect.record)
         elif isinstance(effect, Give):
-            self._give(effect.request)
+            self._give(effect.request, now)
         elif isinstance(effect, Forget):
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, TOLD):
-            self.is_freed |= isinstance(effect, Freed)
+            if isinstance(effect, Freed):
+                self.is_freed = True
+                self._bury_servers(now)
             self.runtime.defer(partial(self.tell, effect))
         else:
             raise TypeError(f"no such effect: {effect!r}")
+
+    def _bury_servers(self, now: float) -> None:
+        """Those of whom nobody told, because they died before they were known."""
+        router = self.runtime.router
+        for epoch in router.neighbours(SERVER_ROLE):
+            self.host.peer_gone(epoch, router.bury(epoch, now))
 
     def _resolve(self, record: Record) -> None:
         self.resolved(record)
         if record.outcome == OutcomeKind.LOST:
             self.runtime.defer(partial(self.host.record_lost, record.task.number))
 
-    def _give(self, request: Envelope) -> None:
+    def _give(self, request: Envelope, now: float) -> None:
         """Code and large calls, for servers."""
         word: messages.Message
         payload: Payload = None
@@ -121,4 +129,4 @@ class ClientRole:
             error, payload = self.code_for(request.payload)
             word = messages.CodeGiven(error)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
-        self.runtime.router.send(answer, 0.0)
+        self.runtime.router.send(answer, now)

@@ -20,6 +20,8 @@ from dispycos.protocol.messages import Run, ServerReport, Spot, TaskId, TaskRepo
 FEED_AHEAD: Final = 32  # fast CPU tasks in a server's inbox beyond the one that runs ...
 FEED_AHEAD_MAX: Final = 256  # ... and so many, if they are as short as that: fewer and larger messages
 AHEAD_S: Final = 0.01  # seconds of work that may wait in an inbox
+FIRST_MEAN: Final = AHEAD_S / FEED_AHEAD  # of a function that has not run
+FUNCTIONS_MAX: Final = 10_000  # whose run times are remembered
 IO_MAX: Final = 1000  # io tasks on one server
 REPORT_TASKS: Final = 256  # named per server in a report
 STALL: Final = 0.05  # seconds of one step after which those waiting behind it are asked back
@@ -129,8 +131,7 @@ class Feeding:
         self._ahead = Levels()  # may be fed ahead, by CPU tasks
         self._changed: dict[Server, None] = {}  # not yet on the levels where their load belongs
         self._stall_at: float | None = None
-        self._ahead_max = FEED_AHEAD
-        self._mean = AHEAD_S / FEED_AHEAD  # seconds that the last fast tasks took
+        self._means: dict[str, float] = {}  # seconds that the last runs of a fast function took
 
     @property
     def deadline(self) -> float | None:
@@ -220,9 +221,19 @@ class Feeding:
             server.since = now
             server.stalled = False
             if task.run.fast:
-                self._mean += (seconds - self._mean) / 16
-                self._ahead_max = max(FEED_AHEAD, int(AHEAD_S / max(self._mean, AHEAD_S / FEED_AHEAD_MAX)))
+                self._learn(task.run.function, seconds)
         self._changed[server] = None
+
+    def _learn(self, function: str, seconds: float) -> None:
+        if len(self._means) >= FUNCTIONS_MAX:
+            self._means.clear()
+        mean = self._means.get(function, FIRST_MEAN)
+        self._means[function] = mean + (seconds - mean) / 16
+
+    def _bound(self, function: str) -> int:
+        """How many CPU tasks a server may have for one of this function to wait behind them."""
+        mean = self._means.get(function, FIRST_MEAN)
+        return max(FEED_AHEAD, int(AHEAD_S / max(mean, AHEAD_S / FEED_AHEAD_MAX)))
 
     def given_back(self, server: Server, tasks: Iterable[TaskId], now: float) -> list[NodeTask]:
         """A server answers a recall: these wait again, before all others; unknown ones are left out."""
@@ -287,16 +298,20 @@ class Feeding:
             if server.since + STALL <= now:
                 server.stalled = True  # its step turned out long: nothing more goes behind it
                 self._place(server)
-            else:
-                self._feed_ahead(server, given, now)
+            elif not self._feed_ahead(server, given, now):
+                return  # even the least loaded has enough to do
 
-    def _feed_ahead(self, server: Server, given: list[NodeTask], now: float) -> None:
-        """The least loaded gets an even share at once: never more than it should have in the end."""
+    def _feed_ahead(self, server: Server, given: list[NodeTask], now: float) -> bool:
+        """The least loaded gets an even share at once: never more than it should have in the end. False if it gets nothing."""
         queue = self._cpu_queue
         share = len(queue) // len(self._ahead) or 1
-        for _ in range(min(share, 1 + self._ahead_max - len(server.cpu))):
+        function = next(iter(queue.values())).run.function
+        room = 1 + self._bound(function) - len(server.cpu)
+        if room <= 0:
+            return False
+        for _ in range(min(share, room)):
             id, task = queue.popitem(last=False)
-            if not task.run.fast:
+            if not task.run.fast or task.run.function != function:
                 queue[id] = task
                 queue.move_to_end(id, last=False)
                 break
@@ -308,6 +323,7 @@ class Feeding:
         self._place(server)
         if self._stall_at is None:
             self._stall_at = server.since + STALL
+        return True
 
     def _assign_io(self, given: list[NodeTask], now: float) -> None:
         queue = self._io_queue
@@ -322,8 +338,9 @@ class Feeding:
             return
         queue = server.cpu_queue
         while queue:
-            may_wait = self._ahead.level_of(server) is not None and next(iter(queue.values())).run.fast
-            if server.cpu and not may_wait:
+            run = next(iter(queue.values())).run
+            may_wait = self._ahead.level_of(server) is not None and run.fast
+            if server.cpu and not (may_wait and len(server.cpu) <= self._bound(run.function)):
                 break
             given.append(self._give(queue.popitem(last=False)[1], server, now))
         while server.io_queue and len(server.io) < IO_MAX:
@@ -374,7 +391,7 @@ class Feeding:
             return None, None, None
         if not server.cpu:
             return len(server.io), None, None
-        held_up = server.alone or server.stalled or server.recalling or len(server.cpu) > self._ahead_max
+        held_up = server.alone or server.stalled or server.recalling or len(server.cpu) > FEED_AHEAD_MAX
         return None, len(server.io), None if held_up else len(server.cpu)
 
     # --- what must hold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 import threading
@@ -12,8 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import zmq
+
+from dispycos.config import Failure
 from dispycos.runtime import Runtime
-from dispycos.transport.folders import find_folders, make_private
+from dispycos.transport.folders import find_folders, make_private, sweep_sockets
 from dispycos.transport.security import Keys, Secret
 
 from .host.cell import Cell
@@ -22,6 +26,8 @@ from .host.ends import Outcome, Raised
 from .host.interrupts import Interrupts
 from .host.relief import Relief
 from .parcels import ClientParcels
+
+log = logging.getLogger("dispycos")
 
 GOODBYE_S = 1.0  # after Ctrl-C: clients have so long to give their servers back
 
@@ -57,9 +63,14 @@ class Home:
 
     @property
     def ipc(self) -> str:
-        """The socket by which servers of this host reach us directly; made when first wanted."""
+        """The socket by which servers of this host reach us directly; made when first wanted. Without it there is the tree."""
         if not self._ipc:
-            self._ipc = self.runtime.listen_ipc(make_private(find_folders().sockets))
+            try:
+                folder = make_private(find_folders().sockets)
+                sweep_sockets(folder)
+                self._ipc = self.runtime.listen_ipc(folder)
+            except (Failure, OSError, zmq.ZMQError) as error:
+                log.debug("no socket for servers of this host: %s", error)
         return self._ipc
 
     def enter(self, stay: Stay | None) -> None:

@@ -336,10 +336,10 @@ class Dispatch:
 
     def work(self, await_io: bool) -> list[Task]:
         """The tasks that close() waits for."""
-        return [task for task in self.registry.tasks.values() if await_io or not task.submit.io]
+        return [task for task in self.registry.tasks.values() if _is_work(task, await_io)]
 
     def has_work(self, await_io: bool) -> bool:
-        return any(await_io or not task.submit.io for task in self.registry.tasks.values())
+        return any(_is_work(task, await_io) for task in self.registry.tasks.values())
 
     def has_usable_server(self) -> bool:
         return any(site.servers and _is_usable(site) for site in self.registry.sites())
@@ -615,6 +615,12 @@ def _count_at(site: Site, io: bool, fast: bool, count: int) -> None:
         site.fast += count
     else:
         site.slow += count
+
+
+def _is_work(task: Task, await_io: bool) -> bool:
+    """Not what has ended: the client may have heard the outcome before the node, which is silent, could tell us."""
+    heard = task.site is not None and task.submit.task in task.site.heard
+    return not heard and (await_io or not task.submit.io)
 
 
 def _sort(queue: deque[Task]) -> None:

@@ -478,9 +478,9 @@ class Router:
         link = self._topology.direct(epoch)
         return link.about if link is not None else None
 
-    def neighbours(self) -> list[int]:
-        """Those to whom a direct link is ready."""
-        return [link.epoch for link in self._topology if link.is_ready]
+    def neighbours(self, role: str = "") -> list[int]:
+        """Those to whom a direct link is ready: of this role, or all."""
+        return [link.epoch for link in self._topology if link.is_ready and role in ("", link.role)]
 
     def _meet(self, epoch: int) -> _Peer:
         if len(self._peers) >= SESSIONS_MAX:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from . import version
-from .links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
+from .links import CLIENT_ROLE, NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
@@ -74,6 +74,8 @@ class Runtime:
         self.codec: Codec[messages.Message] = Codec(messages.Word)
         self.router = Router(self.codec, self.epoch, version.about(name), role)
         self.mailbox = Mailbox(self.loop, self, keys)
+        # Servers talk to their client by its listener; that one is dead is told by the scheduler, after its last words.
+        self.mailbox.listeners_first = role == CLIENT_ROLE
         self.witness = Witness(self.loop)
         self.on_refused: Callable[[str], None] = (
             log.warning

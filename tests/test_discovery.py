@@ -16,7 +16,7 @@ import pytest
 from dispycos.config import Failure
 from dispycos.transport.addresses import AddressError, HostAddresses, Resolver, find_addresses, tcp_endpoint
 from dispycos.transport.discovery import Entry, Registry, host_mark, started_at
-from dispycos.transport.folders import FolderError, find_folders, make_private
+from dispycos.transport.folders import SWEPT_AFTER_S, FolderError, find_folders, make_private, sweep_sockets
 
 from .kit.netns import Hosts, why_unavailable
 
@@ -168,6 +168,21 @@ def test_a_private_folder_is_ours_alone_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become a user without an entry")
+def test_only_old_sockets_at_which_nobody_listens_are_swept(tmp_path: Path) -> None:
+    listening, dead, young = (tmp_path / f"{name}.sock" for name in ("listening", "dead", "young"))
+    with socket.socket(socket.AF_UNIX) as open_one:
+        open_one.bind(str(listening))
+        open_one.listen(1)
+        for path in (dead, young):
+            with socket.socket(socket.AF_UNIX) as closed:
+                closed.bind(str(path))
+        for path in (listening, dead):
+            long_ago = path.stat().st_mtime - 2 * SWEPT_AFTER_S
+            os.utime(path, (long_ago, long_ago))
+        sweep_sockets(tmp_path)
+        assert sorted(tmp_path.iterdir()) == [listening, young]
+
+
 def test_a_user_without_name_or_home_has_folders_and_a_secret(tmp_path: Path) -> None:
     program = (
         "import os, platformdirs.unix\n"

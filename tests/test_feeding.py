@@ -267,6 +267,17 @@ def test_the_server_that_ran_last_is_given_the_next_task() -> None:
     assert hand.assign() == [(3, 1), (4, 2), (5, 3)]
 
 
+def test_how_many_are_fed_ahead_is_learned_for_each_function() -> None:
+    hand = Hand(1)
+    hand.took = 0.00001
+    for _ in range(FEED_AHEAD):
+        (task,) = hand.put(1, fast=True)
+        hand.assign()
+        hand.end(task)
+    feeding = hand.feeding
+    assert feeding._bound("compute") > FEED_AHEAD == feeding._bound("another")
+
+
 def test_levels_give_the_warm_one_or_the_one_that_has_been_longest_on_the_lowest() -> None:
     levels, (a, b, c) = Levels(), [make_server(number) for number in (1, 2, 3)]
     assert levels.first() is None

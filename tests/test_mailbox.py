@@ -423,6 +423,45 @@ def test_what_was_found_readable_is_read_though_nothing_more_is_sent() -> None:
     play(scene, OURS, OURS)
 
 
+def test_a_send_that_fails_takes_no_edge() -> None:
+    async def scene(here: Owner, there: Owner, third: Owner) -> None:
+        async with linked(here, there) as (_, back):
+            other = third.mailbox.dial(there.mailbox._listeners[0].endpoint, role="client")
+            third.send(other, b"hello")
+            await there.until(lambda: len(there.messages) == 2)
+            here.mailbox.context.destroy(linger=0)
+            while there.mailbox.send(back, [b"are you there?"]):  # until libzmq has seen the end of it
+                there.mailbox.after_sends()
+                await asyncio.sleep(0)
+            third.mailbox.send(other, [b"read me"])
+            _until_readable(there)
+            assert not there.mailbox.send(back, [b"are you there?"])
+            there.mailbox.after_sends()
+            await there.until(lambda: [b"read me"] in [frames for _, frames in there.messages])
+
+    play(scene, OURS, OURS, OURS)
+
+
+def test_what_listeners_have_is_read_first_and_whole_where_that_is_asked_for() -> None:
+    """A server's last words come by its client's listener, and that it is dead by the dialled scheduler."""
+
+    async def scene(client: Owner, server: Owner, scheduler: Owner) -> None:
+        client.mailbox.listeners_first = True
+        async with linked(server, client) as (lane, _), linked(client, scheduler) as (_, down):
+            before = len(client.messages)
+            for number in range(2 * DRAIN_MAX):
+                server.mailbox.send(lane, [b"%d" % number])
+            scheduler.mailbox.send(down, [b"it is dead"])
+            _until_readable(client)
+            assert all(dialled.socket.poll(2000) for dialled in client.mailbox._dialled.values())
+            client.mailbox.look_at_all()
+            client.turn_soon()
+            await client.until(lambda: len(client.messages) == before + 2 * DRAIN_MAX + 1)
+            assert client.messages[-1][1] == [b"it is dead"]
+
+    play(scene, OURS, OURS, OURS)
+
+
 def test_a_message_that_comes_while_we_send_is_read_without_another_edge() -> None:
     """libzmq's FD is edge-triggered, and a send takes the edge: whoever does not look again waits for ever."""
     rounds = 300

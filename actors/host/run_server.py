@@ -86,7 +86,6 @@ async def _serve(start: Start, interrupts: Interrupts) -> int:
     dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
     async with asyncio.timeout(CONNECT_S):
         node = await dialler.ready
-    open_lane(runtime, start)
     body = ServerBody(start, runtime, interrupts, Address(node, NODE))
     dialler.on_lost = lambda reason: body.lose_agent(reason)
     relief = Relief(
@@ -97,6 +96,7 @@ async def _serve(start: Start, interrupts: Interrupts) -> int:
         after=runtime.hand_back,
     )
     await body.get_ready()
+    open_lane(runtime, start)  # not before the agent knows of us: it is whose word ends the session
     relief.start()
     code = await body.stopped
     await runtime.quiet(FAREWELL_S, also_unreachable=True)

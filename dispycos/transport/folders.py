@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 from ..config import Failure
 
 APP = "dispycos"
+SWEPT_AFTER_S = 60.0
 SOCKET_FOLDER_MAX = 70  # bytes; an ipc path has room for 107, and the file name needs the rest
 
 
@@ -148,6 +152,26 @@ def make_private(path: Path) -> Path:
             f"{path} is open to other users (mode {found.st_mode & 0o777:o})", f"chmod 700 {path}"
         )
     return path
+
+
+def sweep_sockets(folder: Path) -> None:
+    """Removes the sockets of processes that were killed: nobody listens there. Young ones may be about to listen."""
+    for path in folder.glob("*.sock"):
+        with contextlib.suppress(OSError):  # another sweeper was first
+            if path.lstat().st_mtime < time.time() - SWEPT_AFTER_S and not _is_listening(path):
+                path.unlink()
+
+
+def _is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:  # so many want to connect
+            return True
+    return True
 
 
 def make_missing(path: Path) -> None:

@@ -125,6 +125,7 @@ class Mailbox:
         self._hot: dict[zmq.Socket[bytes], None] = {}  # sockets that may have something to read
         self._sent: dict[zmq.Socket[bytes], None] = {}  # sockets sent on since after_sends
         self._zap: Zap | None = None
+        self.listeners_first = False  # what has come to listeners is read before anything of dialled sockets
 
     # --- opening and closing ---
 
@@ -227,6 +228,7 @@ class Mailbox:
             try:
                 send_message(socket, frames)
             except zmq.Again:  # its connection is gone, the monitor's word is on the way
+                self._hot[socket] = None  # a send that fails takes the edge as well
                 return False
             self._sent[socket] = None
             return True
@@ -240,6 +242,7 @@ class Mailbox:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
+            self._hot[listener.socket] = None
             return False
         self._sent[listener.socket] = None
         return True
@@ -259,12 +262,22 @@ class Mailbox:
     def pump(self) -> None:
         """Read what is there, from every socket that may have something."""
         hot, self._hot = self._hot, {}
+        if self.listeners_first and any(dialled.socket in hot for dialled in self._dialled.values()):
+            self._read_listeners(hot)
         for socket in hot:
             reader = self._readers.get(socket)
             if reader is not None:
                 reader()
         if self._hot:
             self._owner.turn_soon()
+
+    def _read_listeners(self, hot: dict[zmq.Socket[bytes], None]) -> None:
+        """All that they have, though the loop may not have been told of it. Nothing is confirmed meanwhile, so credit bounds it."""
+        for listener in self._listeners:
+            hot.pop(listener.socket, None)
+            while is_readable(listener.socket):
+                self._read_listener(listener)
+            self._hot.pop(listener.socket, None)
 
     @property
     def has_more(self) -> bool:
