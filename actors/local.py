@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import zmq
-
 from dispycos.config import Failure
 from dispycos.runtime import Runtime
 from dispycos.transport.folders import find_folders, make_private, sweep_sockets
@@ -69,7 +67,7 @@ class Home:
                 folder = make_private(find_folders().sockets)
                 sweep_sockets(folder)
                 self._ipc = self.runtime.listen_ipc(folder)
-            except (Failure, OSError, zmq.ZMQError) as error:
+            except (Failure, OSError) as error:
                 log.debug("no socket for servers of this host: %s", error)
         return self._ipc
 

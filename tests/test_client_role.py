@@ -39,8 +39,12 @@ class Desk(ClientRole):
         self.heard: list[Record] = []
         self.sent: list[Envelope] = []
         self.linked = False
+        self.unknown: list[int] = []  # servers that nobody told of
         self.ledger.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
+
+    def neighbours(self, role: str) -> list[int]:
+        return self.unknown
 
     def run(self) -> None:
         """The loop has its turn, and what the ledger wants is done."""
@@ -154,6 +158,12 @@ def test_who_is_freed_loses_nothing_more(desk: Desk) -> None:
     desk.on_event(ready(6, "scheduler"), 0.0)
     desk.run()
     assert desk.told == [Freed("")] and desk.timers == []
+
+
+def test_who_is_freed_buries_the_servers_of_whom_nobody_told(desk: Desk) -> None:
+    desk.unknown = [44]
+    desk.carry_out(Freed(""), 0.0)
+    assert desk.gone == [(44, ["unconfirmed by 44"])]
 
 
 def test_the_dead_are_buried_and_nobody_waits_for_them(desk: Desk) -> None:

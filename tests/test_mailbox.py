@@ -425,11 +425,11 @@ def test_what_was_found_readable_is_read_though_nothing_more_is_sent() -> None:
 
 def test_a_send_that_fails_takes_no_edge() -> None:
     async def scene(here: Owner, there: Owner, third: Owner) -> None:
-        async with linked(here, there) as (_, back):
+        async with linked(here, there) as (link, back):
             other = third.mailbox.dial(there.mailbox._listeners[0].endpoint, role="client")
             third.send(other, b"hello")
             await there.until(lambda: len(there.messages) == 2)
-            here.mailbox.context.destroy(linger=0)
+            here.mailbox.close_link(link)
             while there.mailbox.send(back, [b"are you there?"]):  # until libzmq has seen the end of it
                 there.mailbox.after_sends()
                 await asyncio.sleep(0)

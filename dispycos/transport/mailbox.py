@@ -130,7 +130,7 @@ class Mailbox:
     # --- opening and closing ---
 
     def listen(self, endpoint: str) -> str:
-        """Bind a ROUTER; returns the endpoint with the port that was really taken. Raises zmq.ZMQError."""
+        """Bind a ROUTER; returns the endpoint with the port that was really taken. Raises zmq.ZMQError; at ipc OSError."""
         if self._zap is None:
             self._zap = Zap(self.context, self._keys, self._owner.on_stranger)
         socket = self.context.socket(zmq.ROUTER)
@@ -143,10 +143,12 @@ class Mailbox:
         watch = None if ipc else RefusalWatch(socket, self._owner.on_stranger)
         try:
             socket.bind(endpoint)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             if watch is not None:
                 watch.close()
             socket.close(0)
+            if ipc:
+                raise OSError(error.errno, error.strerror, endpoint) from error
             raise
         if ipc:
             os.chmod(endpoint.removeprefix("ipc://"), 0o600)
