@@ -915,7 +915,8 @@ def test_of_a_killed_process_first_its_last_words_are_heard_then_the_end_of_its_
             peer.process.wait()
             await until(lambda: "PeerReset" in peer.news(role))
             assert peer.news(role) == ["LinkReady", "LinkLost", "PeerReset"]
-            assert heard_before[-2:] == [1 + 3 * DRAIN_MAX] * 2
+            # What its I/O thread had not written when it was killed was never sent: all that came was heard before.
+            assert heard_before[-2:] == [len(mine.got)] * 2 and len(mine.got) > 1
             assert not here.is_linked(peer.epoch) and here.mailbox.pid_of(1) == 0
 
     play(scene, KEYS)
