@@ -52,6 +52,7 @@ class ClientRole:
     # --- links ---
 
     def on_event(self, event: Event, now: float) -> None:
+        self._note_lane(event)
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
             if self._is_schedulers(event.epoch):
@@ -60,6 +61,12 @@ class ClientRole:
             self.runtime.defer(self._await_link)
         elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
             self.ledger.scheduler_lost(STARTED_ANEW)
+
+    def _note_lane(self, event: Event) -> None:
+        if isinstance(event, LinkReady) and event.role == SERVER_ROLE:
+            self.ledger.loans.lanes.add(event.epoch)
+        elif isinstance(event, LinkLost):
+            self.ledger.loans.lanes.discard(event.epoch)
 
     def _is_another_scheduler(self, event: LinkReady) -> bool:
         if event.role != "scheduler" or self.ledger.scheduler is None or self.is_freed:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Payload
@@ -63,6 +65,8 @@ class Server:
     stalled: bool = False  # asked back what waits behind a long step, which has not ended yet
     recalling: bool = False  # a recall is unanswered
     withdrawn: bool = False  # gets nothing more
+    lent: bool = False  # to the client, which sends it short tasks itself, one at a time
+    reclaimed: bool = False  # asked to end that
 
 
 class Levels:
@@ -129,6 +133,8 @@ class Feeding:
         self._free = Levels()  # without a CPU task, by io tasks
         self._busy = Levels()  # with one, by io tasks
         self._ahead = Levels()  # may be fed ahead, by CPU tasks
+        self._lent: dict[Server, None] = {}
+        self._wanted_back: list[Server] = []  # lent ones for which something waits
         self._changed: dict[Server, None] = {}  # not yet on the levels where their load belongs
         self._stall_at: float | None = None
         self._means: dict[str, float] = {}  # seconds that the last runs of a fast function took
@@ -159,6 +165,7 @@ class Feeding:
         for levels in (self._free, self._busy, self._ahead):
             levels.remove(server)
         self._changed.pop(server, None)
+        self._lent.pop(server, None)
         tasks = [
             *server.cpu.values(),
             *server.io.values(),
@@ -272,6 +279,39 @@ class Feeding:
                 self._arm(server.since + STALL)
         return stalled
 
+    # --- lending
+
+    def lend(self, server: Server) -> None:
+        """Its last task was short and the only one: the client may send it the next ones itself."""
+        server.lent = True
+        self._lent[server] = None
+        self._changed[server] = None
+
+    def returned(self, server: Server) -> None:
+        """It is lent no more."""
+        server.lent = server.reclaimed = False
+        self._lent.pop(server, None)
+        self._changed[server] = None
+
+    def adopt(self, task: NodeTask, server: Server, now: float) -> None:
+        """A task that the client gave it itself is ours from now on, and the loan is over."""
+        self.returned(server)
+        self.tasks[task.id] = server.cpu[task.id] = task
+        task.server = server
+        server.since = now
+        server.alone = True
+
+    def take_wanted_back(self) -> list[Server]:
+        """Lent servers that are to be reclaimed, each once."""
+        wanted, self._wanted_back = self._wanted_back, []
+        return wanted
+
+    def _reclaim(self, servers: Iterable[Server]) -> None:
+        for server in servers:
+            if not server.reclaimed:
+                server.reclaimed = True
+                self._wanted_back.append(server)
+
     # --- which server
 
     def assign(self, now: float) -> list[NodeTask]:
@@ -292,6 +332,9 @@ class Feeding:
         queue, free = self._cpu_queue, self._free
         while queue and (server := free.first()) is not None:
             given.append(self._give(queue.popitem(last=False)[1], server, now))
+        if queue and self._lent:
+            self._reclaim(islice(self._lent, len(queue)))
+            return  # what waits gets those, not a place behind others
         ahead = self._ahead
         # One that needs a server alone keeps its turn: short ones must not fill what it waits for.
         while queue and next(iter(queue.values())).run.fast and (server := ahead.first()) is not None:
@@ -318,6 +361,7 @@ class Feeding:
             task.queue = None
             task.server = server
             task.since = now
+            _without_lending(task)
             server.cpu[id] = task
             given.append(task)
         self._place(server)
@@ -337,6 +381,9 @@ class Feeding:
         if server.withdrawn:
             return
         queue = server.cpu_queue
+        if queue and server.lent:
+            self._reclaim([server])
+            queue = OrderedDict()
         while queue:
             run = next(iter(queue.values())).run
             may_wait = self._ahead.level_of(server) is not None and run.fast
@@ -364,9 +411,11 @@ class Feeding:
             return task
         if not server.cpu:
             server.since = now
-            server.alone = not task.run.fast
-        elif self._stall_at is None:
-            self._stall_at = server.since + STALL
+            server.alone = not task.run.fast or task.run.lend
+        else:
+            _without_lending(task)
+            if self._stall_at is None:
+                self._stall_at = server.since + STALL
         server.cpu[task.id] = task
         self._place(server)
         return task
@@ -389,6 +438,8 @@ class Feeding:
         """Where it belongs among the free, the busy, and those that may be fed ahead."""
         if server.withdrawn:
             return None, None, None
+        if server.lent:
+            return None, len(server.io), None
         if not server.cpu:
             return len(server.io), None, None
         held_up = server.alone or server.stalled or server.recalling or len(server.cpu) > FEED_AHEAD_MAX
@@ -431,12 +482,20 @@ class Feeding:
         assert len(fast) <= 1 + FEED_AHEAD_MAX and len(server.io) <= IO_MAX, (
             f"{server.spot.name} has too many tasks"
         )
+        assert server.lent == (server in self._lent), f"{server.spot.name} does not know whether it is lent"
+        assert not (server.lent and server.cpu), f"{server.spot.name} is lent and has a task of its node"
         if server in self._changed:
             return
         levels = tuple(levels.level_of(server) for levels in (self._free, self._busy, self._ahead))
         assert levels == self._wanted(server), (
             f"{server.spot.name} is on {levels}, not {self._wanted(server)}"
         )
+
+
+def _without_lending(task: NodeTask) -> None:
+    """It goes behind another: more may follow it."""
+    if task.run.lend:
+        task.run = replace(task.run, lend=False)
 
 
 def report(server: Server, now: float) -> ServerReport:

@@ -18,6 +18,7 @@ from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Lease, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
+from .loans import Loan, Loans
 from .task import Location
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Record:
         "held",
         "info",
         "io",
+        "loan",
         "location",
         "node",
         "outcome",
@@ -81,6 +83,7 @@ class Record:
         self.server = server
         self.code = code
         self.handed = False
+        self.loan: Loan | None = None  # it was sent to a server that is lent to us
         self.address: Address | None = None
         self.location: Location | None = None
         self.started = False
@@ -208,6 +211,7 @@ class Ledger:
         self.over = ""  # why the lease ended, if this client did not ask for it
         self.unread: dict[int, Record] = {}  # tasks that raised, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self.loans = Loans()
         self._backlog: deque[Record] = deque()
         self._waiting = 0  # those in the backlog that have not ended
         self._room_at: int | None = None  # somebody waits for a backlog of so few
@@ -223,6 +227,8 @@ class Ledger:
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Started: self.on_started,
             messages.Outcome: self.on_outcome,
+            messages.Recalled: self.on_recalled,
+            messages.ServerLost: self.on_server_lost,
             messages.Admit: self.on_admit,
             messages.Output: lambda envelope, now: self._effects.append(Print(envelope.message)),
             messages.Queued: self.on_queued,
@@ -262,7 +268,7 @@ class Ledger:
 
     def drain(self) -> list[object]:
         self._hand_over()
-        if self._release is not None and not self._waiting:
+        if self._release is not None and not self._waiting and not self.loans.busy:
             self._send_release()
         if self._unconfirmed >= ACKS_MIN or self._releasing:
             self._confirm()
@@ -290,6 +296,8 @@ class Ledger:
             return
         if not record.handed:
             self._end(record, OutcomeKind.CANCELLED, "", started=False)
+        elif record.loan is not None:
+            self._send(record.loan.server, messages.Terminate(record.task))
         else:
             assert self.scheduler is not None
             self._send(self.scheduler, messages.Terminate(record.task))
@@ -301,7 +309,7 @@ class Ledger:
         if terminate:
             for record in list(self._backlog):
                 self.terminate(record)
-        if terminate or self.lease is None or not self._waiting:
+        if terminate or self.lease is None or not (self._waiting or self.loans.busy):
             self._send_release()
 
     def _send_release(self) -> None:
@@ -359,6 +367,10 @@ class Ledger:
             if self._ack_at is None:
                 self._ack_at = now + ACK_AFTER
         record = self.records.get(word.task.number)
+        if record is not None and record.loan is not None and record.task == word.task:
+            self._loan_ended(record, record.loan, word)
+        if word.lent:
+            self.loans.lent(envelope.sender.epoch, word.node, record.function if record is not None else "")
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
         if word.spot is not None and word.started and not record.started:
@@ -386,6 +398,8 @@ class Ledger:
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
         if not record.handed:
             self._waiting -= 1
+        if record.loan is not None:
+            self.loans.ended(record.loan)
         record.ended = True
         record.started = started
         record.outcome = outcome
@@ -426,25 +440,78 @@ class Ledger:
         backlog = self._backlog
         if not backlog or self.lease is None or self.scheduler is None:
             return
+        if self._waiting > self.loans.idle:
+            self._give_back_loans()
         room = min(self._limit - self._handed, HANDED_PER_DRAIN)
         while room > 0 and backlog:
             record = backlog.popleft()
             if record.ended:
                 continue
             room -= 1
-            self._handed += 1
             self._waiting -= 1
             record.handed = True
             call = record.call
             fetch = type(call) is not bytes or len(call) > CALL_MAX
+            loanable = not (fetch or record.io or record.node or record.server)
+            if loanable and (loan := self.loans.take(record)) is not None:
+                run = messages.Run(record.task, record.function, code=record.code, fast=True)
+                self._effects.append(Send(Envelope(loan.server, self.address, run, 0, call)))
+                continue
+            self._handed += 1
+            if not record.io:
+                self._give_back_loans()
+            lend = loanable and not self._waiting and len(self.records) <= len(self.loans.lanes)
             word = messages.Submit(
-                record.task, record.function, record.io, record.node, record.server, record.code, fetch
+                record.task, record.function, record.io, record.node, record.server, record.code, fetch, lend
             )
             if fetch:
                 call = None
             else:
                 record.call = None  # the scheduler has it now
             self._effects.append(Send(Envelope(self.scheduler, self.address, word, 0, call)))
+
+    # --- servers on loan ---
+
+    def _give_back_loans(self) -> None:
+        """What goes by the scheduler finds all servers with their nodes."""
+        for server in self.loans.give_back():
+            self._send(server, messages.Reclaim())
+
+    def _loan_ended(self, record: Record, loan: Loan, word: messages.Outcome) -> None:
+        self.loans.ended(loan)
+        if not word.lent and word.outcome <= OutcomeKind.RAISED and word.node:
+            self.loans.was_long(record.function)
+
+    def on_recalled(self, envelope: Envelope, now: float) -> None:
+        """The server was not lent to us any more when the task came."""
+        for task in envelope.message.tasks:
+            record = self.records.get(task.number)
+            if record is not None and record.task == task and record.loan is not None:
+                self.loans.ended(record.loan)
+                self._hand_in_again(record)
+
+    def on_server_lost(self, envelope: Envelope, now: float) -> None:
+        """Its node speaks for all others that it had."""
+        word: messages.ServerLost = envelope.message
+        record = self.loans.lose(word.server)
+        if record is None:
+            return
+        begun = word.reached is None or word.reached == record.task
+        if begun and word.closing:
+            self._end(record, OutcomeKind.TERMINATED, word.text, started=True)
+        elif begun:
+            text = f"{word.text}; {record.function} may have started"
+            self._end(record, OutcomeKind.LOST, text, started=True)
+        else:
+            self._hand_in_again(record)
+
+    def _hand_in_again(self, record: Record) -> None:
+        """It has not started; if all is to end, then here."""
+        record.handed = False
+        self._waiting += 1
+        self._backlog.appendleft(record)
+        if self._releasing and self._release is None:
+            self._end(record, OutcomeKind.CANCELLED, "", started=False)
 
     def _confirm(self) -> None:
         for node, tasks in self._acks.items():
@@ -475,10 +542,18 @@ class Ledger:
             self.nodes[word.node.epoch] = word.node
         elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
             self.nodes.pop(word.node.epoch, None)
+            self._lose_loans(word.node)
         if word.text and not self._releasing:
             self._say(f"node {word.node.name}: {word.text}", "warning")
         if self.wants_news:
             self._effects.append(News(Status(word.status), word.node))
+
+    def _lose_loans(self, node: NodeInfo) -> None:
+        """Nobody else speaks for tasks that were sent to its servers directly."""
+        for server in self.loans.on_node(node.epoch):
+            record = self.loans.lose(server)
+            if record is not None:
+                self._end(record, OutcomeKind.LOST, f"node {node.name} is gone", started=True)
 
     def on_server_news(self, envelope: Envelope, now: float) -> None:
         word: messages.ServerNews = envelope.message
@@ -523,6 +598,7 @@ class Ledger:
 
     def _forget_servers(self) -> None:
         """They end with the lease, and nobody will tell us of each."""
+        self.loans.clear()
         self._effects.extend(Forget(epoch) for epoch in self.servers)
         self.servers.clear()
 
@@ -548,6 +624,7 @@ class Ledger:
                 f"task {number} has ended and is still kept"
             )
             assert not (record.started and record.held), f"task {number} runs and its messages wait"
+        self.loans.check()
         for record in self._backlog:
             assert not record.handed, f"task {record.task.number} is handed in and still queued"
 

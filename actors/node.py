@@ -17,6 +17,7 @@ from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import About, Envelope
 from dispycos.protocol.messages import (
+    Adopt,
     Availability,
     Began,
     Close,
@@ -35,7 +36,9 @@ from dispycos.protocol.messages import (
     Pulse,
     Recall,
     Recalled,
+    Reclaim,
     Register,
+    Returned,
     Run,
     ServerReady,
     ServerUp,
@@ -46,7 +49,7 @@ from dispycos.protocol.messages import (
 
 from .feeding import NodeTask, report
 from .outcomes import KEPT_BYTES, KEPT_COUNT, Outcomes, cancelled
-from .supervisor import Supervisor
+from .supervisor import UNKNOWN, Marks, Supervisor
 from .tenancy import (
     KILL_AFTER,
     LINES_KEPT,
@@ -101,6 +104,8 @@ class Node:
             Run: self._on_run,
             Done: self._on_done,
             Began: self._on_began,
+            Returned: self._on_returned,
+            Adopt: self._on_adopt,
             OutcomeAck: self._on_ack,
             Terminate: self._on_terminate,
             Recall: self._on_recall,
@@ -157,6 +162,8 @@ class Node:
             for task in tenancy.feeding.assign(self._now):
                 assert task.server is not None
                 append(Send(Envelope(task.server.address, sender, task.run, 0, task.payload)))
+            for server in tenancy.feeding.take_wanted_back():
+                append(Send(Envelope(server.address, sender, Reclaim())))
         effects, out.effects = out.effects, []
         return effects
 
@@ -204,13 +211,34 @@ class Node:
         task = self._running(epoch, done.task)
         if task is None or tenancy is None:
             return
+        server = task.server
         tenancy.feeding.ended(task, now, done.seconds)
+        if done.lent and server is not None:
+            tenancy.feeding.lend(server)
         if done.server != epoch:
             done = replace(done, server=epoch)
         if not task.acked:
             tenancy.outcomes.keep(done, envelope.payload, epoch)
         if not tenancy.scheduler_gone:
             self._out.effects.append(Send(Envelope(tenancy.scheduler, self.address, done)))
+
+    def _on_returned(self, envelope: Envelope, returned: Returned, now: float) -> None:
+        if self.tenancy is not None:
+            server = self.tenancy.feeding.servers.get(envelope.sender.epoch)
+            if server is not None:
+                self.tenancy.feeding.returned(server)
+
+    def _on_adopt(self, envelope: Envelope, adopt: Adopt, now: float) -> None:
+        """The scheduler is not told: the client knows of its task, and waits for it before it closes."""
+        tenancy = self.tenancy
+        server = None if tenancy is None else tenancy.feeding.servers.get(envelope.sender.epoch)
+        if tenancy is None or server is None or adopt.task in tenancy.feeding.tasks:
+            return
+        task = NodeTask(adopt.task, Run(adopt.task, adopt.function), None, now, began=True)
+        tenancy.feeding.adopt(task, server, now)
+        if adopt.terminated:
+            task.terminated = True
+            tenancy.terminating.append((now + KILL_AFTER, task))
 
     def _running(self, epoch: int, id: TaskId) -> NodeTask | None:
         """The task of which this server speaks, if it has it."""
@@ -406,11 +434,17 @@ class Node:
             self._supervisor.on_server_ready(tenancy, place, Address(sender.epoch, SERVER), ready.pid)
 
     def server_exited(
-        self, number: int, pid: int, death: str, oom: bool, now: float, reached: TaskId | None = None
+        self,
+        number: int,
+        pid: int,
+        death: str,
+        oom: bool,
+        now: float,
+        reached: Marks = UNKNOWN,
     ) -> None:
         """A server's process ended, all it sent was received; `death` is like "killed by SIGKILL (9)".
 
-        `reached` is the last CPU task that it began, by its own mark; None: not known, so the first of those given.
+        `reached` are the last CPU tasks that it began, by its own marks; None: not known, so the first of those given.
         """
         self._now = now
         tenancy = self.tenancy

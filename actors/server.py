@@ -13,6 +13,8 @@ from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
 
+LEND_S = 0.005  # seconds of work up to which a task is short (placement.FAST_S)
+ADOPT_AFTER = 0.015  # seconds until the node hears of a task that the client gave directly; the relief thread comes after 20 ms
 COPY_MAX = 64 * 1024  # bytes of an outcome that the node keeps a copy of, in case this process dies
 
 
@@ -72,11 +74,16 @@ class Server:
         self._cpu_task: TaskId | None = None
         self._is_called = False  # the body was told to work, and has not found nothing to do since
         self._taken: dict[TaskId, bool] = {}  # given to the body, not begun; True: to be interrupted then
+        self._lent = False  # to the client, which may send one task at a time itself
+        self._reclaimed = False  # ... and no more after this one
+        self._direct: messages.Run | None = None  # what the client sent itself, and the node does not know of
+        self._adopt_at = 0.0
         self._effects: list[object] = []
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Run: self.on_run,
             messages.Terminate: self.on_terminate,
             messages.Recall: self.on_recall,
+            messages.Reclaim: self.on_reclaim,
             messages.Shutdown: self.on_shutdown,
             messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
         }
@@ -89,28 +96,34 @@ class Server:
             handler(envelope, now)
 
     def wake(self, now: float) -> None:
-        """No deadline here: the agent ends a server that does not end itself."""
+        if self._direct is not None and self._adopt_at <= now:
+            self._adopt(self._direct)
 
     def deadline(self) -> float | None:
-        return None
+        return self._adopt_at if self._direct is not None else None
 
     def drain(self) -> list[object]:
         effects, self._effects = self._effects, []
         return effects
 
-    # --- from the node ---
+    # --- from the node, and from the client that it is lent to ---
 
     def on_run(self, envelope: Envelope, now: float) -> None:
+        if envelope.sender.epoch != self.node.epoch and not self._accept(envelope, now):
+            return
         (self._io if envelope.message.io else self._cpu).append(envelope)
         self._call()
 
     def on_terminate(self, envelope: Envelope, now: float) -> None:
         task = envelope.message.task
-        if task in self.running:
-            self._effects.append(Interrupt(task))
-            return
-        if task in self._taken:
-            self._taken[task] = True
+        if task in self.running or task in self._taken:
+            if self._is_direct(task):
+                assert self._direct is not None
+                self._adopt(self._direct, terminated=True)  # the node kills us if it does not end
+            if task in self.running:
+                self._effects.append(Interrupt(task))
+            else:
+                self._taken[task] = True
             return
         for queue in (self._cpu, self._io):
             for waiting in queue:
@@ -124,6 +137,12 @@ class Server:
         count = min(envelope.message.count, len(self._cpu))
         back = [self._cpu.pop().message.task for _ in range(count)]
         self._send(self.node, messages.Recalled(back[::-1]))
+
+    def on_reclaim(self, envelope: Envelope, now: float) -> None:
+        if self._direct is not None:
+            self._reclaimed = True
+        elif self._lent:
+            self._give_back()
 
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
         self.closing = True
@@ -185,10 +204,17 @@ class Server:
         seconds = now - running.began
         size = len(payload) if type(payload) is bytes else sum(map(size_of, buffers_of(payload)))
         copy = payload if size <= COPY_MAX and not isinstance(payload, list) else None
-        word = messages.Outcome(task, outcome, running.actor, self.spot, seconds, True, text, self.node.epoch)
+        lent = self._is_lent_after(run, outcome, seconds)
+        direct = self._is_direct(task)
+        node = 0 if direct else self.node.epoch
+        word = messages.Outcome(task, outcome, running.actor, self.spot, seconds, True, text, node, lent)
         self._effects.append(Send(Envelope(Address(run.task.owner, CLIENT), self.address, word, 0, payload)))
-        done = messages.Done(task, outcome, seconds, self.address.epoch, running.actor, size)
-        self._effects.append(Send(Envelope(self.node, self.address, done, 0, copy)))
+        if direct:
+            self._direct_ended(lent)
+        else:
+            self._lent |= lent
+            done = messages.Done(task, outcome, seconds, self.address.epoch, running.actor, size, lent)
+            self._effects.append(Send(Envelope(self.node, self.address, done, 0, copy)))
         if self._cpu or self._io:
             self._call()
         self._stop_if_idle()
@@ -207,8 +233,46 @@ class Server:
         """What must hold between two messages."""
         cpu = [running.run.task for running in self.running.values() if not running.run.io]
         assert len(cpu) <= 1, f"two CPU tasks run at once: {cpu}"
+        assert self._lent or self._direct is None, "a task came directly, without a loan"
         if cpu:
             assert self._cpu_task == cpu[0], "the running CPU task is not the one taken"
+
+    # --- the loan ---
+
+    def _accept(self, envelope: Envelope, now: float) -> bool:
+        """A task that the client sent itself; if this server is not lent to it any more it gets it back."""
+        run: messages.Run = envelope.message
+        if self.closing or not self._lent or self._direct is not None:
+            self._send(envelope.sender, messages.Recalled([run.task]))
+            return False
+        self._direct = run
+        self._adopt_at = now + ADOPT_AFTER
+        return True
+
+    def _is_direct(self, task: TaskId) -> bool:
+        return self._direct is not None and self._direct.task == task
+
+    def _is_lent_after(self, run: messages.Run, outcome: OutcomeKind, seconds: float) -> bool:
+        """Whether the client may send the next task itself: only while its tasks are short, and nobody wants the server."""
+        if outcome > OutcomeKind.RAISED or seconds >= LEND_S or self.closing:
+            return False
+        if self._is_direct(run.task):
+            return not self._reclaimed
+        return run.lend and not self._cpu
+
+    def _direct_ended(self, lent: bool) -> None:
+        self._direct = None
+        if not lent:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._lent = self._reclaimed = False
+        self._send(self.node, messages.Returned())
+
+    def _adopt(self, run: messages.Run, *, terminated: bool = False) -> None:
+        self._direct = None
+        self._lent = self._reclaimed = False
+        self._send(self.node, messages.Adopt(run.task, run.function, terminated))
 
     # --- small ---
 
@@ -222,15 +286,21 @@ class Server:
         running.announced = True
         task = running.run.task
         self._send(Address(task.owner, CLIENT), messages.Started(task, running.actor, self.spot))
-        self._send(self.node, messages.Began(task, self.address.epoch))
+        if not self._is_direct(task):
+            self._send(self.node, messages.Began(task, self.address.epoch))
 
     def _cancel(self, run: messages.Run) -> None:
         self._speak(run, OutcomeKind.CANCELLED, "")
 
     def _speak(self, run: messages.Run, outcome: OutcomeKind, text: str) -> None:
-        word = messages.Outcome(run.task, outcome, 0, self.spot, 0.0, False, text, self.node.epoch)
+        direct = self._is_direct(run.task)
+        node = 0 if direct else self.node.epoch
+        word = messages.Outcome(run.task, outcome, 0, self.spot, 0.0, False, text, node)
         self._send(Address(run.task.owner, CLIENT), word)
-        self._send(self.node, messages.Done(run.task, outcome, 0.0, self.address.epoch))
+        if direct:
+            self._direct_ended(False)
+        else:
+            self._send(self.node, messages.Done(run.task, outcome, 0.0, self.address.epoch))
 
     def _stop_if_idle(self) -> None:
         if self.closing and not self.running and not self._taken:

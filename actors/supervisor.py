@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.messages import (
@@ -12,6 +12,7 @@ from dispycos.protocol.messages import (
     Notice,
     Recalled,
     ServerDown,
+    ServerLost,
     ServerUp,
     Shutdown,
     Spot,
@@ -38,6 +39,16 @@ KILL_NOTICE: Final = 0.2  # seconds that the others on its server have, before i
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 
 
+class Marks(NamedTuple):
+    """The last CPU tasks that a dead server began: of those its node gave it, and of those its client did. None: not known."""
+
+    given: TaskId | None = None
+    direct: TaskId | None = None
+
+
+UNKNOWN: Final = Marks()
+
+
 def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
     """Those of a dead server's CPU tasks that had begun: it runs them one by one, in the order given.
 
@@ -49,6 +60,10 @@ def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
         index for index, task in enumerate(server.cpu.values()) if task.acked
     ]  # though Done never came
     return given[: max([last, *confirmed]) + 1]
+
+
+def _sentence(spot: Spot, death: str) -> str:
+    return f"server {spot.name} {'was ' if death.startswith('killed') else ''}{death}"
 
 
 def _indented(lines: Iterable[str]) -> str:
@@ -175,7 +190,7 @@ class Supervisor:
         now: float,
         *,
         unborn: bool = False,
-        reached: TaskId | None = None,
+        reached: Marks = UNKNOWN,
     ) -> None:
         """Speaks for all that a dead server had, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
@@ -185,7 +200,13 @@ class Supervisor:
             death = f"{death}: {place.condemned.run.function} did not end within 5 s of its KeyboardInterrupt"
         back = []
         if server is not None:
-            back = self._speak_for(tenancy, server, place.condemned, death, now, begun_by(server, reached))
+            back = self._speak_for(
+                tenancy, server, place.condemned, death, now, begun_by(server, reached.given)
+            )
+            sentence = _sentence(server.spot, death)
+            closing = tenancy.closing is not None
+            lost = ServerLost(server.address.epoch, sentence, reached.direct, closing)
+            self._out.to_client(tenancy, lost)
         place.condemned = None
         again = self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
@@ -250,7 +271,7 @@ class Supervisor:
         begun: Container[TaskId],
     ) -> list[TaskId]:
         """Says the outcome of each task that the server had or had ended; the rest goes back, not started."""
-        sentence = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
+        sentence = _sentence(server.spot, death)
         for kept in tenancy.outcomes.take(server.address.epoch):
             outcome, payload = repeat(kept, server.spot, sentence)
             self._out.to_client(tenancy, outcome, payload)

@@ -432,7 +432,7 @@ class Dispatch:
         task.site = site
         task.fast = fast
         s = task.submit
-        run = Run(s.task, s.function, s.io, s.server, s.code, s.fetch, fast)
+        run = Run(s.task, s.function, s.io, s.server, s.code, s.fetch, fast, s.lend and fast)
         out = self.out
         out.effects.append(Send(Envelope(site.node.address, out.address, run, 0, task.payload)))
 

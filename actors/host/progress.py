@@ -1,7 +1,8 @@
-"""A server's mark of the last CPU task that it began, in a file mapped into memory: it outlives SIGKILL and costs no call.
+"""A server's marks of the last CPU tasks that it began: one for those of its node, one for those that its client sent itself.
 
-Short tasks are not announced one by one, and the words on those that ended last may die with the process. With the mark the
-agent knows exactly which tasks had started, so that none is started twice (DESIGN section 9).
+They are in a file mapped into memory, which outlives SIGKILL and costs no call. Short tasks are not announced one by one, and
+the words on those that ended last may die with the process. With the marks it is known exactly which tasks had started, so
+that none is started twice (DESIGN section 9).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from dispycos.protocol.messages import TaskId
 
+from ..supervisor import UNKNOWN, Marks
+
 NAME = ".dispycos-progress"
 _LAYOUT = struct.Struct("<QQQ")
 
@@ -21,19 +24,21 @@ class Progress:
 
     def __init__(self, folder: Path) -> None:
         path = folder / NAME
-        path.write_bytes(bytes(_LAYOUT.size))
+        path.write_bytes(bytes(2 * _LAYOUT.size))
         with open(path, "r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _LAYOUT.size)
+            self._map = mmap.mmap(file.fileno(), 2 * _LAYOUT.size)
 
-    def begin(self, task: TaskId) -> None:
-        """This task's first step comes next."""
-        _LAYOUT.pack_into(self._map, 0, *task)
+    def begin(self, task: TaskId, *, direct: bool = False) -> None:
+        """This task's first step comes next; `direct`: its client sent it itself."""
+        _LAYOUT.pack_into(self._map, _LAYOUT.size if direct else 0, *task)
 
 
-def last_begun(folder: Path) -> TaskId | None:
-    """The mark that a dead server left; None if there is none to be read."""
+def last_begun(folder: Path) -> Marks:
+    """The marks that a dead server left; UNKNOWN if there are none to be read."""
     try:
         data = (folder / NAME).read_bytes()
     except OSError:  # it died before it made one, or a task removed its folder
-        return None
-    return TaskId(*_LAYOUT.unpack(data)) if len(data) == _LAYOUT.size else None
+        return UNKNOWN
+    if len(data) != 2 * _LAYOUT.size:
+        return UNKNOWN
+    return Marks(*(TaskId(*_LAYOUT.unpack_from(data, n * _LAYOUT.size)) for n in range(2)))

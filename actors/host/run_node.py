@@ -20,6 +20,7 @@ from dispycos.transport.folders import make_private
 
 from ..node import Node
 from ..node_role import NodeRole
+from ..supervisor import UNKNOWN
 from ..tenancy import StartServer
 from .children import ProcessTreeError
 from .exits import ServerExit, ZygoteExit, say
@@ -173,7 +174,7 @@ class NodeBody(NodeRole):
             if lines is not None:
                 self._pass_on(number, stream, lines.rest())
         self.runtime.read_all()
-        reached = last_begun(Path(server.folder)) if server is not None else None
+        reached = last_begun(Path(server.folder)) if server is not None else UNKNOWN
         self.machine.server_exited(
             number,
             certificate.pid,

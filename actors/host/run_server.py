@@ -200,7 +200,7 @@ class ServerBody:
         cell.run = run
         self._cells[run.task] = cell
         if not run.io:
-            self._progress.begin(run.task)
+            self._progress.begin(run.task, direct=envelope.sender.epoch != self.machine.node.epoch)
         with self.runtime.lock:
             self.machine.begin(run, cell.address.actor, self.runtime.clock())
         self.runtime.turn_soon()

@@ -108,6 +108,7 @@ class Submit(Message, frozen=True, tag=11):
     server: int = 0  # rtask_at: only on the server of this epoch
     code: int = 0  # main_version of the call
     fetch: bool = False
+    lend: bool = False  # if it is short, the client would like to keep its server afterwards
 
 
 class Terminate(Message, frozen=True, tag=12):
@@ -252,6 +253,7 @@ class Run(Message, frozen=True, tag=36):
     code: int = 0
     fetch: bool = False
     fast: bool = False  # known to be short: may wait in a server's queue, start is not announced
+    lend: bool = False  # nothing waits behind it: afterwards the server is lent to the client (Outcome.lent)
 
 
 class Began(Message, frozen=True, tag=37):
@@ -272,6 +274,7 @@ class Done(Message, frozen=True, tag=38):
     size: int = (
         0  # bytes of the outcome's payload; over the limit of a copy the payload stays with the server
     )
+    lent: bool = False  # the server is lent to the client now, until Returned or Adopt
 
 
 class Recall(Message, frozen=True, tag=39):
@@ -320,6 +323,32 @@ class Gone(Message, frozen=True, tag=76):
     epochs: list[int]
 
 
+class Reclaim(Message, frozen=True, tag=77):
+    """Node or client -> server: the loan is over; answered to the node by Returned when no task runs on it any more."""
+
+
+class Returned(Message, frozen=True, tag=78):
+    """Server -> node: it is lent to nobody now."""
+
+
+class Adopt(Message, frozen=True, tag=79):
+    """Server -> node: a task that the client gave it directly takes long, or has to end: it is the node's from now on,
+    and the loan is over."""
+
+    task: TaskId
+    function: str
+    terminated: bool = False
+
+
+class ServerLost(Message, frozen=True, tag=80):
+    """Node -> client: a server died; said for a task that the client gave it directly."""
+
+    server: int  # epoch
+    text: str
+    reached: TaskId | None = None  # the last such task that it began; None: not known
+    closing: bool = False
+
+
 class Shutdown(Message, frozen=True, tag=75):
     """Node -> server: end; tasks still there get their KeyboardInterrupt first."""
 
@@ -350,6 +379,7 @@ class Outcome(Message, frozen=True, tag=41):
     started: bool = True
     text: str = ""  # for LOST and TERMINATED: how it came
     node: int = 0  # epoch of the node that keeps a copy until OutcomeAck; 0: nobody
+    lent: bool = False  # the server is the client's: it may send it one short task (Run) at a time
 
 
 class Tell(Message, frozen=True, tag=42):
@@ -503,6 +533,10 @@ Word = (
     | Closed
     | ServerReady
     | Gone
+    | Reclaim
+    | Returned
+    | Adopt
+    | ServerLost
     | Shutdown
     | Started
     | Outcome

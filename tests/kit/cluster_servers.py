@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from dispycos.actors.server import Forget, Interrupt, Server, Stop, Work
+from dispycos.actors.supervisor import Marks
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
@@ -55,7 +56,9 @@ class ServerProcess(Host):
         self.node = Address(node.epoch, NODE)
         self.order = order
         self.pid = pid
-        self.progress = TaskId(0, 0, 0)  # the file of actors/host/progress.py: it survives the process
+        self.progress = Marks(
+            TaskId(0, 0, 0), TaskId(0, 0, 0)
+        )  # the file of actors/host/progress.py: it survives the process
         self._report_exit = on_exit
 
     def boot(self) -> None:
@@ -157,7 +160,8 @@ class ServerProcess(Host):
         self.attach_inbox(cell.address.actor, cell.on_envelope)
         self.cells[run.task] = cell
         if not run.io:
-            self.progress = run.task
+            is_direct = envelope.sender.epoch != self.node.epoch
+            self.progress = self.progress._replace(**{"direct" if is_direct else "given": run.task})
         self.machine.begin(run, cell.address.actor, self.world.now)
         self.turn_soon()
         if run.fetch:
