@@ -67,6 +67,7 @@ class Server:
     withdrawn: bool = False  # gets nothing more
     lent: bool = False  # to the client, which sends it short tasks itself, one at a time
     reclaimed: bool = False  # asked to end that
+    was_lent: bool = False  # or may have been: the client may have sent it something that we do not know of
 
 
 class Levels:
@@ -412,6 +413,7 @@ class Feeding:
         if not server.cpu:
             server.since = now
             server.alone = not task.run.fast or task.run.lend
+            server.was_lent |= task.run.lend
         else:
             _without_lending(task)
             if self._stall_at is None:

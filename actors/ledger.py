@@ -367,10 +367,12 @@ class Ledger:
             if self._ack_at is None:
                 self._ack_at = now + ACK_AFTER
         record = self.records.get(word.task.number)
-        if record is not None and record.loan is not None and record.task == word.task:
-            self._loan_ended(record, record.loan, word)
+        loan = record.loan if record is not None and record.task == word.task else None
+        if record is not None and loan is not None:
+            self._loan_ended(record, loan, word)
         if word.lent:
-            self.loans.lent(envelope.sender.epoch, word.node, record.function if record is not None else "")
+            owner = loan.node if loan is not None else word.node
+            self.loans.lent(envelope.sender.epoch, owner, record.function if record is not None else "")
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
         if word.spot is not None and word.started and not record.started:
@@ -500,8 +502,9 @@ class Ledger:
         if begun and word.closing:
             self._end(record, OutcomeKind.TERMINATED, word.text, started=True)
         elif begun:
-            text = f"{word.text}; {record.function} may have started"
-            self._end(record, OutcomeKind.LOST, text, started=True)
+            known = f" while it ran {record.function}"
+            how = known if word.reached is not None else f"; {record.function} may have started"
+            self._end(record, OutcomeKind.LOST, word.text + how, started=True)
         else:
             self._hand_in_again(record)
 

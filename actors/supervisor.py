@@ -199,18 +199,19 @@ class Supervisor:
         if place.condemned is not None:
             death = f"{death}: {place.condemned.run.function} did not end within 5 s of its KeyboardInterrupt"
         back = []
+        closing = tenancy.closing is not None
         if server is not None:
             back = self._speak_for(
                 tenancy, server, place.condemned, death, now, begun_by(server, reached.given)
             )
-            sentence = _sentence(server.spot, death)
-            closing = tenancy.closing is not None
-            lost = ServerLost(server.address.epoch, sentence, reached.direct, closing)
-            self._out.to_client(tenancy, lost)
+            if server.was_lent:
+                word = ServerLost(
+                    server.address.epoch, _sentence(server.spot, death), reached.direct, closing
+                )
+                self._out.to_client(tenancy, word)
         place.condemned = None
         again = self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
-        closing = tenancy.closing is not None
         said = "" if closing or again else _indented(place.lines)
         self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, closing, again, said))
         if back:

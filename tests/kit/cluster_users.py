@@ -34,6 +34,7 @@ class User:
         self.open: set[TaskId] = set()
         self.closings: dict[TaskId, str] = {}  # of the stay in which a task was submitted
         self.bursts = 0
+        self.callers: dict[TaskId, Callable[[], None]] = {}  # who goes on when that task has its outcome
         client.on_scheduled = self.on_scheduled
         client.on_resolved = self.on_resolved
         client.on_freed = self.on_freed
@@ -52,6 +53,9 @@ class User:
         self.bursts = dice.randrange(1, 5)
         for _ in range(self.bursts):
             self._in_this_stay(dice.random() * dice.choice((0.1, 2.0)), self._burst)
+        for _ in range(dice.choice((0, 0, 1, 2))):
+            self.bursts += 1
+            self._in_this_stay(dice.random() * 2.0, partial(self._call, dice.randrange(4, 20)))
         if self.closing != "wait":
             self._in_this_stay(dice.random() * 2.5, self._close)
 
@@ -72,6 +76,20 @@ class User:
             self._close()
         self._close_when_done()
 
+    def _call(self, times: int) -> None:
+        """Short tasks one after the other, each waited for: these get their servers on loan."""
+        client = self.client
+        if client.is_leaving or client.is_freed:
+            times = 0
+        if not times:
+            self.bursts -= 1
+            self._close_when_done()
+            return
+        plan = self._plan(brisk=True)
+        record = self._submit(plan)
+        pause = self.dice.choice((0.0, 0.0, 0.0, 0.0005, 0.02))
+        self.callers[record.task] = partial(client.later, pause, partial(self._call, times - 1))
+
     def _submit_something(self) -> None:
         roll = self.dice.random()
         if roll < 0.06:
@@ -81,14 +99,16 @@ class User:
         else:
             self._submit(self._plan())
 
-    def _plan(self) -> Plan:
+    def _plan(self, *, brisk: bool = False) -> Plan:
         dice = self.dice
         plan = Plan(self.client.book.next_number(), "compute")
-        roll = dice.random()
+        roll = dice.random() * 0.5 if brisk else dice.random()
         if roll < 0.5:
             plan.function, plan.first = BRISK, dice.random() * 0.002
             if dice.random() < 0.04:
                 plan.first = dice.random() * 0.3  # not so short this time
+            if brisk and dice.random() < 0.05:
+                plan.nap, plan.last = dice.random() * 0.03, 0.0005
         elif roll < 0.65:
             plan.first = dice.random() * 0.3
         else:
@@ -164,6 +184,9 @@ class User:
 
     def on_resolved(self, record: Record) -> None:
         self.open.discard(record.task)
+        caller = self.callers.pop(record.task, None)
+        if caller is not None:
+            caller()
         plan = self.client.book.plans[record.task]
         partner = self.partners.pop(plan.number, None)
         if partner is not None:
