@@ -114,7 +114,8 @@ class Cluster:
         if cables:
             cable = self.dice.choice(cables)
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
-            cable.cut(self.dice.choice((0.05, 0.3, 3.0)))
+            # A lane is a socket of one kernel, which tells its ends at once; of other links they may hear late.
+            cable.cut(self.dice.choice((0.05, 0.3, 0.3 if cable.ends[0].is_lane else 3.0)))
 
     def _outage(self) -> None:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])

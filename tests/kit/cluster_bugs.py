@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import pytest
 
 from dispycos.actors import feeding, outcomes, supervisor
@@ -153,6 +154,28 @@ def a_lost_lane_ends_its_session(patch: Patch) -> None:
     patch.setattr(cluster_runtime, "outlasts", forgetful)
 
 
+def a_lent_server_is_given_tasks(patch: Patch) -> None:
+    patch.setattr(Feeding, "lend", lambda self, server: None)
+
+
+def what_a_dead_server_had_on_loan_runs_again(patch: Patch) -> None:
+    original = Ledger.on_server_lost
+
+    def on_server_lost(self: Ledger, envelope: Envelope, now: float) -> None:
+        nothing = msgspec.structs.replace(envelope.message, reached=TaskId(0, 0, 0))
+        original(self, Envelope(envelope.to, envelope.sender, nothing), now)
+
+    patch.setattr(Ledger, "on_server_lost", on_server_lost)
+
+
+def what_a_server_on_loan_does_not_take_is_forgotten(patch: Patch) -> None:
+    patch.setattr(Ledger, "_hand_in_again", lambda self, record: None)
+
+
+def loans_at_a_node_that_is_gone_are_kept(patch: Patch) -> None:
+    patch.setattr(Ledger, "_lose_loans", lambda self, node: None)
+
+
 class Bug(NamedTuple):
     """A fault, and a seed not long before one that shows it."""
 
@@ -174,4 +197,8 @@ BUGS = [
     Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
     Bug(every_zombie_is_abandoned, 600),
     Bug(a_lost_lane_ends_its_session),
+    Bug(a_lent_server_is_given_tasks),
+    Bug(what_a_dead_server_had_on_loan_runs_again),
+    Bug(what_a_server_on_loan_does_not_take_is_forgotten),
+    Bug(loans_at_a_node_that_is_gone_are_kept),
 ]

@@ -1,0 +1,364 @@
+"""A short task that is waited for lends its server to the client, which then sends the next ones itself: three machines alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dispycos.actors.ledger import Record
+from dispycos.actors.server import ADOPT_AFTER, LEND_S, Interrupt, Work
+from dispycos.actors.supervisor import Marks
+from dispycos.protocol.addresses import SERVER, Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import (
+    Adopt,
+    Done,
+    NodeNews,
+    Outcome,
+    Recalled,
+    Reclaim,
+    Release,
+    Returned,
+    Run,
+    ServerLost,
+    Shutdown,
+    Spot,
+    Started,
+    TaskId,
+    Terminate,
+)
+from dispycos.protocol.status import OutcomeKind, Status
+from tests.kit.node import THE_SCHEDULER, Hand, server_address
+from tests.test_ledger import BOX, BROKER, SPOT, Desk, submitted
+from tests.test_server import ME, OWNER, Post, run, to_agent, to_owner
+from tests.test_server import SPOT as PLACE
+
+LENT = Address(SPOT.epoch, SERVER)
+KILLED = "killed by SIGKILL (9)"
+
+
+# --- the server
+
+
+def ended(
+    given: Run, actor: int, *, node: int = 900, lent: bool, seconds: float = 0.0, **fields: Any
+) -> Outcome:
+    kind = fields.get("kind", OutcomeKind.RETURNED)
+    return Outcome(given.task, kind, actor, PLACE, seconds, True, fields.get("text", ""), node, lent)
+
+
+def done(given: Run, actor: int, *, lent: bool, seconds: float = 0.0) -> Done:
+    return Done(given.task, OutcomeKind.RETURNED, seconds, 1001, actor, 5, lent)
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    """A server that is lent to the client; whatever is left undrained at the end was not looked at."""
+    post = Post()
+    post.start(run(1, fast=True, lend=True))
+    post.end(run(1))
+    assert post.drain() == [
+        to_owner(ended(run(1), 16, lent=True), b"value"),
+        to_agent(done(run(1), 16, lent=True), b"value"),
+    ]
+    assert post.take() is None
+    yield post
+    assert post.drain() == []
+
+
+def send(post: Post, given: Run) -> None:
+    """As the client does."""
+    post.server.receive(Envelope(ME, OWNER, given, 0, b"call"), post.now)
+    post.server.check()
+
+
+def start(post: Post, given: Run) -> None:
+    send(post, given)
+    assert post.take() == given
+    post.begin(given)
+    assert post.drain() == [Work()]
+
+
+def test_what_the_client_sends_is_nobody_elses_business(post: Post) -> None:
+    for number in (2, 3):
+        given = run(number, fast=True)
+        start(post, given)
+        post.end(given)
+        assert post.drain() == [to_owner(ended(given, 15 + number, node=0, lent=True), b"value")]
+        post.take()
+
+
+def test_without_a_loan_it_gets_the_task_back() -> None:
+    post = Post()
+    send(post, run(5))
+    assert post.drain() == [to_owner(Recalled([TaskId(7, 5)]))]
+
+
+def test_a_second_one_at_a_time_goes_back(post: Post) -> None:
+    start(post, run(2, fast=True))
+    send(post, run(3, fast=True))
+    assert post.drain() == [to_owner(Recalled([TaskId(7, 3)]))]
+
+
+def test_reclaimed_when_idle_it_is_returned_at_once_and_once(post: Post) -> None:
+    post.hear(Reclaim())
+    post.hear(Reclaim())
+    assert post.drain() == [to_agent(Returned())]
+    send(post, run(2))
+    assert post.drain() == [to_owner(Recalled([TaskId(7, 2)]))]
+
+
+def test_reclaimed_while_a_task_runs_it_is_returned_after_that(post: Post) -> None:
+    given = run(2, fast=True)
+    start(post, given)
+    post.hear(Reclaim())
+    assert post.drain() == []
+    post.end(given)
+    assert post.drain() == [
+        to_owner(ended(given, 17, node=0, lent=False), b"value"),
+        to_agent(Returned()),
+    ]
+
+
+def test_a_task_that_took_long_ends_the_loan(post: Post) -> None:
+    given = run(2, fast=True)
+    start(post, given)
+    post.now += LEND_S
+    post.end(given)
+    outcome, returned = post.drain()
+    assert returned == to_agent(Returned())
+    assert outcome.envelope.message.lent is False  # type: ignore[attr-defined]
+
+
+def test_a_task_that_takes_long_becomes_the_nodes(post: Post) -> None:
+    given = run(2, fast=True)
+    start(post, given)
+    deadline = post.server.deadline()
+    assert deadline == post.now + ADOPT_AFTER
+    seconds, post.now = deadline - post.now, deadline
+    post.server.wake(post.now)
+    assert post.server.deadline() is None
+    assert post.drain() == [to_agent(Adopt(given.task, "compute"))]
+    post.end(given)
+    assert post.drain() == [
+        to_owner(ended(given, 17, lent=False, seconds=seconds), b"value"),
+        to_agent(done(given, 17, lent=False, seconds=seconds), b"value"),
+    ]
+
+
+def test_a_task_that_is_to_end_becomes_the_nodes_which_kills_for_it(post: Post) -> None:
+    given = run(2, fast=True)
+    start(post, given)
+    post.server.receive(Envelope(ME, OWNER, Terminate(given.task)), post.now)
+    assert post.drain() == [to_agent(Adopt(given.task, "compute", True)), Interrupt(given.task)]
+
+
+def test_its_start_is_told_to_the_client_only(post: Post) -> None:
+    given = run(2, fast=True)
+    start(post, given)
+    post.server.suspended(given.task)
+    assert post.drain() == [to_owner(Started(given.task, 17, PLACE))]
+
+
+def test_a_closing_server_takes_nothing_more(post: Post) -> None:
+    post.hear(Shutdown(5.0))
+    send(post, run(2))
+    post.drain()
+    assert post.take() is None
+
+
+def test_behind_others_nothing_is_lent() -> None:
+    post = Post()
+    post.start(run(1, fast=True, lend=True))
+    post.hear(run(2, fast=True))
+    post.end(run(1))
+    assert post.drain()[0] == to_owner(ended(run(1), 16, lent=False), b"value")
+
+
+# --- the node
+
+
+@pytest.fixture
+def hand() -> Hand:
+    """Its only server is lent to the client."""
+    hand = Hand(1).open()
+    given = hand.run(fast=True, lend=True)
+    assert hand.hear(THE_SCHEDULER, given) == [(1, given)]
+    lent = Done(given.task, OutcomeKind.RETURNED, 0.001, server_address(1).epoch, 16, 0, True)
+    assert hand.hear(server_address(1), lent) == [("scheduler", lent)]
+    return hand
+
+
+def test_a_lent_server_is_reclaimed_once_for_what_waits(hand: Hand) -> None:
+    first, second = hand.runs(2)
+    assert hand.hear(THE_SCHEDULER, first) == [(1, Reclaim())]
+    assert hand.hear(THE_SCHEDULER, second) == []
+    assert hand.hear(server_address(1), Returned()) == [(1, first)]
+
+
+def test_a_task_that_names_it_reclaims_it_too(hand: Hand) -> None:
+    given = hand.run(server=server_address(1).epoch)
+    assert hand.hear(THE_SCHEDULER, given) == [(1, Reclaim())]
+    assert hand.hear(server_address(1), Returned()) == [(1, given)]
+
+
+def test_io_tasks_run_beside_the_loan(hand: Hand) -> None:
+    given = hand.run(io=True)
+    assert hand.hear(THE_SCHEDULER, given) == [(1, given)]
+
+
+def test_behind_a_task_that_will_lend_nothing_waits() -> None:
+    hand = Hand(1).open()
+    first, second = hand.run(fast=True, lend=True), hand.run(fast=True)
+    assert hand.hear(THE_SCHEDULER, first) == [(1, first)]
+    assert hand.hear(THE_SCHEDULER, second) == []
+
+
+def test_an_adopted_task_is_the_nodes(hand: Hand) -> None:
+    task = TaskId(7, 99)
+    assert hand.hear(server_address(1), Adopt(task, "compute")) == []
+    waiting = hand.run()
+    assert hand.hear(THE_SCHEDULER, waiting) == []
+    told = [
+        effect for effect in hand.call("server_exited", 1, 11, KILLED, False) if isinstance(effect, tuple)
+    ]
+    assert [word.outcome for _, word, *_ in told if isinstance(word, Outcome) and word.task == task] == [5]
+
+
+def test_an_adopted_task_that_does_not_end_costs_its_server(hand: Hand) -> None:
+    hand.hear(server_address(1), Adopt(TaskId(7, 99), "compute", True))
+    assert hand.wake_at(5.0) == []
+    assert [type(effect).__name__ for effect in hand.wake_at(5.2)] == ["KillServer"]
+
+
+def test_the_client_hears_of_a_death_what_the_server_had_begun_of_its_own(hand: Hand) -> None:
+    marks = Marks(TaskId(7, 1), TaskId(7, 99))
+    told = hand.node.server_exited(1, 11, KILLED, False, 1.0, marks)
+    assert told is None
+    assert (
+        "client",
+        ServerLost(server_address(1).epoch, f"server box/server-1 was {KILLED}", TaskId(7, 99)),
+    ) in hand.did()
+
+
+# --- the client
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """With a server on loan that has a link of its own."""
+    desk = Desk(granted=100)
+    desk.ledger.loans.lanes.add(SPOT.epoch)
+    record = desk.submit()
+    assert desk.drain() == [submitted(record, lend=True)]
+    finish(desk, record, node=BOX.epoch)
+    yield desk
+    desk.drain()
+
+
+def finish(desk: Desk, record: Record, *, lent: bool = True, node: int = 0) -> None:
+    word = Outcome(record.task, OutcomeKind.RETURNED, 30, SPOT, 0.001, True, "", node, lent)
+    desk.hear(word, b"value", sender=LENT)
+    assert record.outcome == OutcomeKind.RETURNED
+    desk.drain()
+
+
+def sent_directly(desk: Desk, **fields: Any) -> Record:
+    record = desk.submit(**fields)
+    word = Run(record.task, record.function, fast=True)
+    assert desk.drain() == [desk.sent(word, LENT, b"call")]
+    return record
+
+
+def test_the_next_ones_go_straight_to_the_server(desk: Desk) -> None:
+    for _ in range(3):
+        finish(desk, sent_directly(desk))
+
+
+def test_of_two_at_once_none_goes_there_and_the_loan_ends_first(desk: Desk) -> None:
+    first, second = desk.submit(), desk.submit()
+    assert desk.drain() == [desk.sent(Reclaim(), LENT), submitted(first), submitted(second)]
+
+
+@pytest.mark.parametrize("fields", [{"function": "other"}, {"node": "box"}, {"server": 1001}])
+def test_what_may_not_go_there_ends_the_loan(desk: Desk, fields: dict[str, Any]) -> None:
+    desk.submit(**fields)
+    assert desk.drain()[0] == desk.sent(Reclaim(), LENT)
+
+
+def test_an_io_task_leaves_the_loan_alone(desk: Desk) -> None:
+    io = desk.submit(io=True)
+    assert desk.drain() == [submitted(io, io=True)]
+    sent_directly(desk)
+
+
+def test_what_comes_back_goes_by_the_scheduler(desk: Desk) -> None:
+    record = sent_directly(desk)
+    desk.hear(Recalled([record.task]), sender=LENT)
+    assert desk.drain() == [submitted(record, lend=True)]
+
+
+def test_terminate_goes_where_the_task_is(desk: Desk) -> None:
+    record = sent_directly(desk)
+    desk.ledger.terminate(record)
+    assert desk.drain() == [desk.sent(Terminate(record.task), LENT)]
+
+
+def test_close_waits_for_what_runs_on_loan(desk: Desk) -> None:
+    record = sent_directly(desk)
+    desk.ledger.release(terminate=False, await_io=False)
+    assert desk.sent(Release()) not in desk.drain()
+    desk.hear(Outcome(record.task, OutcomeKind.RETURNED, 30, SPOT, 0.001, lent=True), sender=LENT)
+    assert desk.sent(Release()) in desk.drain()
+
+
+@pytest.mark.parametrize(
+    ("begun", "known", "closing", "kind"),
+    [
+        (True, True, False, OutcomeKind.LOST),
+        (True, False, False, OutcomeKind.LOST),
+        (True, True, True, OutcomeKind.TERMINATED),
+    ],
+)
+def test_a_dead_server_takes_what_it_had_begun(
+    desk: Desk, begun: bool, known: bool, closing: bool, kind: OutcomeKind
+) -> None:
+    record = sent_directly(desk)
+    desk.hear(
+        ServerLost(SPOT.epoch, "server box/server-1 was killed", record.task if known else None, closing)
+    )
+    assert record.outcome == kind and record.started
+    assert record.text.startswith("server box/server-1 was killed")
+    assert ("while it ran compute" in record.text) == (known and not closing)
+
+
+def test_what_a_dead_server_had_not_begun_runs_elsewhere(desk: Desk) -> None:
+    record = sent_directly(desk)
+    desk.hear(ServerLost(SPOT.epoch, "server box/server-1 was killed", TaskId(7, 16)))
+    assert desk.drain() == [submitted(record, lend=True)]
+
+
+def test_with_the_node_its_loans_are_gone_though_they_went_on_for_a_while(desk: Desk) -> None:
+    desk.hear(NodeNews(Status.NodeInitialized, BOX))
+    finish(desk, sent_directly(desk))
+    record = sent_directly(desk)
+    desk.hear(NodeNews(Status.NodeClosed, BOX, "gone"))
+    assert record.outcome == OutcomeKind.LOST
+
+
+def test_without_a_lane_nothing_is_asked_for() -> None:
+    desk = Desk(granted=100)
+    record = desk.submit()
+    assert desk.drain() == [submitted(record)]
+
+
+def test_a_loan_for_a_task_that_nobody_knows_is_used_or_returned(desk: Desk) -> None:
+    other = Address(1002, SERVER)
+    word = Outcome(
+        TaskId(7, 9999), OutcomeKind.RETURNED, 30, Spot("a", 1, 1002, "b"), 0.001, node=900, lent=True
+    )
+    desk.hear(word, sender=other)
+    desk.submit(function="other")
+    assert {effect.envelope.to for effect in desk.drain()} == {LENT, other, BROKER}  # type: ignore[attr-defined]
