@@ -481,6 +481,7 @@ class Ledger:
 
     def _loan_ended(self, record: Record, loan: Loan, word: messages.Outcome) -> None:
         self.loans.ended(loan)
+        self.loans.count += 1
         if not word.lent and word.outcome <= OutcomeKind.RAISED and word.node:
             self.loans.was_long(record.function)
 
@@ -573,6 +574,9 @@ class Ledger:
 
     def on_pulse(self, envelope: Envelope, now: float) -> None:
         word: messages.Pulse = envelope.message
+        if self.loans.count and self.scheduler is not None:
+            self._send(self.scheduler, messages.Tally(self.loans.count))
+            self.loans.count = 0
         for epoch, node in self.nodes.items():
             if node.name == word.node:
                 self.nodes[epoch] = node._replace(available=word.available)

@@ -37,6 +37,7 @@ class Loans:
         self._idle: dict[int, Loan] = {}  # the one that ran last is the last
         self._busy: dict[int, Loan] = {}
         self._short: dict[str, None] = {}  # functions that were run on loan, or before it
+        self.count = 0  # tasks that ended on loan and were not yet told to the scheduler
         self.lanes: set[int] = set()  # servers with a link of their own to us: only there it is worth while
 
     @property

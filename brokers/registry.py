@@ -45,6 +45,7 @@ class Client:
     await_io: bool = False
     handed_in: int = 0
     ended: int = 0
+    unseen: int = 0  # tasks that ended on servers on loan
     limit: int = 0  # the last Admit
 
     @property

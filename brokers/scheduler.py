@@ -38,6 +38,7 @@ from dispycos.protocol.messages import (
     ServerDown,
     ServerUp,
     Submit,
+    Tally,
     Terminate,
     Turned,
 )
@@ -91,6 +92,7 @@ class Scheduler:
             Submit: self.dispatch.on_submit,
             Done: self.dispatch.on_done,
             OutcomeAck: self.dispatch.on_outcome_ack,
+            Tally: self.on_tally,
             Began: self.dispatch.on_began,
             Terminate: self.dispatch.on_terminate,
             Recalled: self.dispatch.on_recalled,
@@ -356,6 +358,11 @@ class Scheduler:
 
     # --- status
 
+    def on_tally(self, envelope: Envelope, now: float) -> None:
+        client = self.registry.clients.get(envelope.sender.epoch)
+        if client is not None:
+            client.unseen += envelope.message.ended
+
     def on_inventory(self, envelope: Envelope, now: float) -> None:
         registry = self.registry
         clients = [self._report(client) for client in registry.clients.values()]
@@ -372,4 +379,6 @@ class Scheduler:
             return ClientReport(info.name, info.host, info.pid, "queued", 0, 0, 0)
         waiting = self.registry.waiting()
         running = len(self.registry.tasks) - waiting
-        return ClientReport(info.name, info.host, info.pid, "running", waiting, running, client.ended)
+        return ClientReport(
+            info.name, info.host, info.pid, "running", waiting, running, client.ended + client.unseen
+        )

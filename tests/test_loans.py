@@ -14,9 +14,11 @@ from dispycos.protocol.addresses import SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Adopt,
+    Availability,
     Done,
     NodeNews,
     Outcome,
+    Pulse,
     Recalled,
     Reclaim,
     Release,
@@ -26,6 +28,7 @@ from dispycos.protocol.messages import (
     Shutdown,
     Spot,
     Started,
+    Tally,
     TaskId,
     Terminate,
 )
@@ -346,6 +349,16 @@ def test_with_the_node_its_loans_are_gone_though_they_went_on_for_a_while(desk: 
     record = sent_directly(desk)
     desk.hear(NodeNews(Status.NodeClosed, BOX, "gone"))
     assert record.outcome == OutcomeKind.LOST
+
+
+def test_the_scheduler_hears_of_their_number_with_the_pulse(desk: Desk) -> None:
+    desk.hear(NodeNews(Status.NodeInitialized, BOX))
+    for _ in range(3):
+        finish(desk, sent_directly(desk))
+    desk.hear(Pulse("box", Availability(1.0, 1, 1, 1)))
+    assert desk.drain() == [desk.sent(Tally(3))]
+    desk.hear(Pulse("box", Availability(1.0, 1, 1, 1)))
+    assert desk.drain() == []
 
 
 def test_without_a_lane_nothing_is_asked_for() -> None:

@@ -131,6 +131,12 @@ class OutcomeAck(Message, frozen=True, tag=14):
     node: int = 0  # its epoch
 
 
+class Tally(Message, frozen=True, tag=15):
+    """So many tasks ended that the scheduler did not see, because their servers were on loan; for status."""
+
+    ended: int
+
+
 # --- scheduler to client -------------------------------------------------------------------------------------------------
 
 
@@ -508,6 +514,7 @@ Word = (
     | Terminate
     | Release
     | OutcomeAck
+    | Tally
     | Queued
     | Granted
     | Turned

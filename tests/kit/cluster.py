@@ -93,6 +93,7 @@ class Cluster:
             self._kill_server,
             self._kill_server,
             self._kill_server,
+            self._kill_borrowed,
             self._long_pause,
             self._zombie,
         ]
@@ -170,6 +171,19 @@ class Cluster:
         if servers:
             self.violence.add("server")
             self.dice.choice(servers).exit("killed by SIGKILL (9)")
+
+    def _kill_borrowed(self, looks: int = 1000) -> None:
+        """A server while it runs a task that its client sent itself, which is short: so it is waited for."""
+        busy = [
+            server
+            for server in self.book.servers
+            if server.is_alive and server.machine.deadline() is not None
+        ]
+        if busy and self.dice.random() < 0.3:
+            self.violence.add("server")
+            busy[0].exit("killed by SIGKILL (9)")
+        elif looks:
+            self.world.after(0.0005, lambda: self._kill_borrowed(looks - 1))
 
     def _kill_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]

@@ -195,10 +195,10 @@ BUGS = [
     Bug(words_for_a_task_that_waits_are_dropped),
     Bug(nodes_are_not_told_that_the_client_left),
     Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
-    Bug(every_zombie_is_abandoned, 600),
+    Bug(every_zombie_is_abandoned, 700),
     Bug(a_lost_lane_ends_its_session),
     Bug(a_lent_server_is_given_tasks),
-    Bug(what_a_dead_server_had_on_loan_runs_again),
+    Bug(what_a_dead_server_had_on_loan_runs_again, 400),
     Bug(what_a_server_on_loan_does_not_take_is_forgotten),
-    Bug(loans_at_a_node_that_is_gone_are_kept),
+    Bug(loans_at_a_node_that_is_gone_are_kept, 800),
 ]

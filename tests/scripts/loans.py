@@ -1,4 +1,4 @@
-"""Short tasks that are waited for one by one go straight to a server that is lent to the client: that, and what may interrupt it."""
+"""Short tasks that are waited for one by one go to a server that is lent to the client: that, and what may interrupt it."""
 
 import asyncio
 import os
