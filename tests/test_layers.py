@@ -92,6 +92,8 @@ BODIES = {
 MACHINES = {
     "dispycos/session.py",
     "dispycos/router.py",
+    "dispycos/neighbours.py",
+    "dispycos/alarms.py",
     "dispycos/relay.py",
     "dispycos/stream.py",
     "dispycos/transfers.py",

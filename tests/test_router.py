@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispycos.links import CloseLink, LinkLost, LinkReady, LinkRefused
+from dispycos.neighbours import GREETING_PATIENCE
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import (
     Codec,
@@ -20,7 +21,7 @@ from dispycos.protocol.codec import (
 )
 from dispycos.protocol.control import Bye, LinkHello, Unreachable
 from dispycos.protocol.envelope import About, Envelope
-from dispycos.router import GREETING_PATIENCE, Event, Router
+from dispycos.router import Event, Router
 from dispycos.session import PeerFault, PeerReset, PeerUp, control_packet
 
 
