@@ -25,12 +25,11 @@ from .links import (
     Topology,
 )
 from .liveness import Liveness, patience_for
-from .protocol.codec import encode_control
+from .protocol.codec import control_packet, encode_control
 from .protocol.control import ROUTES_PER_RECORD, Bye, Control, LinkHello, Ping, Pong, Routes
 from .protocol.envelope import About
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import control_packet
 
 GREETING_PATIENCE: Final = 5.0
 CLOSING_PATIENCE: Final = 3.0

@@ -8,9 +8,8 @@ waiting for their timers. Everything remembered is bounded; beyond the bound the
 from typing import Final
 
 from .links import LINK_BYTES, NODE_ROLE, RELAYS, SERVER_ROLE, Link, Topology
-from .protocol.codec import CONTROL, NOTICE, Packet, encode_control
+from .protocol.codec import CONTROL, NOTICE, Packet, control_packet, encode_control
 from .protocol.control import Control, PathUp, Unreachable
-from .session import control_packet
 
 HOPS_MAX: Final = 4
 TOLD_MAX: Final = 4096

@@ -12,12 +12,13 @@ from typing import Any, Final
 from .alarms import Alarms
 from .links import BULK_ROOM, LINK_BYTES, CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
 from .neighbours import NEIGHBOUR, Neighbours
+from .packing import Known
 from .protocol.codec import CONTROL, Codec, Packet, decode_control, decode_message, encode_message, group
 from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import Known, Local, PeerFault, PeerReset, PeerUp, Session, reset_block
+from .session import Local, PeerFault, PeerReset, PeerUp, Session, reset_block
 
 SESSIONS_MAX: Final = 16384
 BURIED_MAX: Final = 4096

@@ -91,6 +91,7 @@ BODIES = {
 
 MACHINES = {
     "dispycos/session.py",
+    "dispycos/packing.py",
     "dispycos/router.py",
     "dispycos/neighbours.py",
     "dispycos/alarms.py",

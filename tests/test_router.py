@@ -14,6 +14,7 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import (
     Codec,
     Packet,
+    control_packet,
     decode_control,
     decode_message,
     encode_control,
@@ -22,7 +23,7 @@ from dispycos.protocol.codec import (
 from dispycos.protocol.control import Bye, LinkHello, Unreachable
 from dispycos.protocol.envelope import About, Envelope
 from dispycos.router import Event, Router
-from dispycos.session import PeerFault, PeerReset, PeerUp, control_packet
+from dispycos.session import PeerFault, PeerReset, PeerUp
 
 
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):
