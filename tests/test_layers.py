@@ -103,7 +103,16 @@ MACHINES = {
     "dispycos/machine.py",
     *(
         f"brokers/{name}.py"
-        for name in ("lifecycle", "registry", "placement", "scheduler", "leasing", "dispatch")
+        for name in (
+            "lifecycle",
+            "outbox",
+            "registry",
+            "placement",
+            "placing",
+            "scheduler",
+            "leasing",
+            "dispatch",
+        )
     ),
     *(
         f"actors/{name}.py"
