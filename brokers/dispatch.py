@@ -1,52 +1,25 @@
-"""Moves tasks: takes them from the client, gives them to nodes, and books how they end.
+"""Books tasks: takes them from the client into the queues, and hears from the nodes how they end.
 
-The handlers only record; `place` then decides for all of them at once, so a batch of messages costs one
-pass. Work per task does not grow with the number of tasks or nodes: queues are kept by what may unblock them,
-and nodes by their load (`Shelves`).
+The handlers only record; then one pass gives out what waits in the queues (`placing`), so a batch of messages
+costs one. Work per task does not grow with the number of tasks: queues are kept by what may unblock them.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from math import inf
 from typing import Final
 
-from dispycos.machine import Log, Send
-from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import (
-    Admit,
-    Outcome,
-    OutcomeAck,
-    Recall,
-    Recalled,
-    Run,
-    Submit,
-    TaskId,
-    Terminate,
-)
+from dispycos.protocol.messages import Admit, Outcome, OutcomeAck, Recalled, Submit, TaskId, Terminate
 from dispycos.protocol.status import OutcomeKind
 
-from .lifecycle import ClientState, NodeState, TaskState
-from .placement import (
-    AHEAD_MAX,
-    BARRED,
-    FULL,
-    IO_MAX,
-    RECALL_AFTER_S,
-    STEPS,
-    Pace,
-    Shelves,
-    ahead_of,
-    cpu_level,
-    io_level,
-    recall_count,
-    room_ahead,
-)
+from .lifecycle import ClientState, TaskState
+from .outbox import Outbox
+from .placement import Pace, cpu_level
+from .placing import Placing, count_on, is_usable
 from .registry import CREDIT, Alarm, Client, Node, Registry, Server, Site, Task
 
-RECALL_AGAIN_S: Final = 1.0  # a node that had nothing to give back is not asked again for so long
 PACES_MAX: Final = 10_000  # functions whose run times are remembered
 TERMINATE_PATIENCE_S: Final = 10.0  # a node that cannot be reached is not waited for longer than this
 LISTED_MAX: Final = 20  # nodes or servers that an error message lists
@@ -56,38 +29,13 @@ WAITING, GIVEN, RUNNING, ENDED = TaskState.WAITING, TaskState.GIVEN, TaskState.R
 ACTIVE = ClientState.ACTIVE
 
 
-class Outbox:
-    """What a machine wants done, in order, until it is drained."""
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.effects: list[object] = []
-
-    def send(self, to: Address, message: object, correlation: int = 0) -> None:
-        self.effects.append(Send(Envelope(to, self.address, message, correlation)))
-
-    def tell(self, client: Client, message: object) -> None:
-        if not client.lost:
-            self.send(client.address, message)
-
-    def log(self, level: str, text: str) -> None:
-        self.effects.append(Log(level, text))
-
-    def drain(self) -> list[object]:
-        effects = self.effects[:]
-        self.effects.clear()
-        return effects
-
-
 class Dispatch:
     """The tasks of the active client."""
 
-    def __init__(self, registry: Registry, out: Outbox) -> None:
+    def __init__(self, registry: Registry, placing: Placing, out: Outbox) -> None:
         self.registry = registry
+        self.placing = placing
         self.out = out
-        self.cpu: Shelves[Site] = Shelves(BARRED)
-        self.io: Shelves[Site] = Shelves(IO_MAX)
-        self.touched: dict[Site, None] = {}  # their load or servers changed since the last pass
         self.turns = 0
 
     # --- what comes from the client
@@ -200,7 +148,7 @@ class Dispatch:
 
     def _give_up(self, task: Task, site: Site, text: str) -> None:
         """Not waited for any more; what its node says of it later is about a task that nobody knows."""
-        self._leave(task, site)
+        self.placing.leave(task, site)
         if task.submit.task in site.heard:
             self._forget_heard(task, site)
         else:
@@ -218,7 +166,7 @@ class Dispatch:
         if task.server is None:
             task.server = task.site.servers.get(message.server)
             if task.server is not None:
-                _count_on(task.server, task.submit.io, 1)
+                count_on(task.server, task.submit.io, 1)
 
     def on_done(self, envelope: Envelope, now: float) -> None:
         done = envelope.message
@@ -229,7 +177,7 @@ class Dispatch:
         if site is None or site.node.address[0] != envelope.sender[0]:
             self.out.log("warning", f"{done.task} was done by a node that does not have it: ignored")
             return
-        self._leave(task, site)
+        self.placing.leave(task, site)
         self._forget(task)
         if done.task in site.heard:
             del site.heard[done.task]
@@ -269,7 +217,7 @@ class Dispatch:
         """A node did not start it; False if that is its end."""
         assert task.site is not None and self.registry.active is not None
         begun, site = task.state is RUNNING, task.site
-        self._leave(task, site)
+        self.placing.leave(task, site)
         if task.submit.task in site.heard:  # it ended, and only its node does not know
             self._forget_heard(task, site)
         elif begun:  # it would start twice
@@ -288,7 +236,7 @@ class Dispatch:
 
     def touch(self, site: Site) -> None:
         """Its servers changed, or whether it can be used."""
-        self.touched[site] = None
+        self.placing.touched[site] = None
 
     def server_gone(self, server: Server, death: str) -> None:
         """Its node speaks for the tasks it had; those that wait for it will wait for ever."""
@@ -310,9 +258,7 @@ class Dispatch:
             for task in queue:
                 self._end(task, unstarted, False, text)
         site.pinned.clear()
-        self.cpu.remove(site)
-        self.io.remove(site)
-        self.touched.pop(site, None)
+        self.placing.remove(site)
 
     def end_waiting(self, kind: OutcomeKind, text: str) -> None:
         """Of all tasks that no node has."""
@@ -325,7 +271,7 @@ class Dispatch:
 
     def refuse_pinned(self) -> None:
         """Tasks whose only site will never have a server: it was touched when that or they became known."""
-        for site in self.touched:
+        for site in self.placing.touched:
             if site.pinned and site.is_hopeless:
                 for queue in site.pinned.values():
                     for task in queue:
@@ -342,131 +288,9 @@ class Dispatch:
         return any(_is_work(task, await_io) for task in self.registry.tasks.values())
 
     def has_usable_server(self) -> bool:
-        return any(site.servers and _is_usable(site) for site in self.registry.sites())
+        return any(site.servers and is_usable(site) for site in self.registry.sites())
 
-    # --- deciding
-
-    def place(self, now: float) -> None:
-        """The placement pass: give out what can be given out."""
-        registry = self.registry
-        for site in self.touched:
-            self._shelve(site)
-        if registry.slow or registry.fast:
-            self._place_on_free_slots()
-        for site in self.touched:
-            if site.pinned or site.starved:
-                site.starved = False
-                if _is_usable(site):
-                    self._place_pinned(site, inf)
-                self._shelve(site)
-        self.touched.clear()
-        if registry.fast:
-            self._place_ahead()
-        if registry.io:
-            self._place_io()
-        self._watch_balance(now)
-
-    def _place_on_free_slots(self) -> None:
-        slow, fast = self.registry.slow, self.registry.fast
-        while slow or fast:
-            site = self.cpu.first_below(STEPS)
-            if site is None:
-                return
-            takes_fast = not slow or (fast and fast[0].turn < slow[0].turn)
-            if site.pinned and self._place_pinned(site, (fast if takes_fast else slow)[0].turn):
-                self._shelve(site)  # earlier ones, that can run nowhere else
-                continue
-            if takes_fast:
-                self._give(fast.popleft(), site, True)
-                site.fast += 1
-            else:
-                self._give(slow.popleft(), site, False)
-                site.slow += 1
-            self.cpu.put(site, _cpu_level(site))
-
-    def _place_ahead(self) -> None:
-        """Short tasks may wait behind busy servers, but not push aside an earlier one that needs a server."""
-        slow, fast = self.registry.slow, self.registry.fast
-        while fast and not (slow and slow[0].turn < fast[0].turn):
-            site = self.cpu.first_below(FULL)
-            if site is None:
-                return
-            alone = not slow and len(self.cpu.level_of) == 1
-            room = room_ahead(len(site.servers), site.slow, site.fast, alone)
-            count = min(room, len(fast))
-            for _ in range(count):
-                self._give(fast.popleft(), site, True)
-            site.fast += count
-            self.cpu.put(site, _cpu_level(site))
-
-    def _place_io(self) -> None:
-        queue = self.registry.io
-        while queue:
-            site = self.io.first_below(IO_MAX)
-            if site is None:
-                return
-            self._give(queue.popleft(), site, False)
-            site.io += 1
-            self.io.put(site, io_level(len(site.servers), site.io))
-
-    def _place_pinned(self, site: Site, before: float) -> bool:
-        """What was handed in before this turn and may only run at this site; True if there was any."""
-        placed = False
-        for key, queue in list(site.pinned.items()):
-            io = key[1]
-            takes = _takes_io if io else _takes_cpu
-            while queue and queue[0].turn < before and takes(site, queue[0]):
-                placed = True
-                task = queue.popleft()
-                fast = not io and task.pace.fast
-                self._give(task, site, fast)
-                if task.server is not None:
-                    _count_on(task.server, io, 1)
-                _count_at(site, io, fast, 1)
-            if not queue:
-                del site.pinned[key]
-        return placed
-
-    def _give(self, task: Task, site: Site, fast: bool) -> None:
-        task.state = GIVEN
-        task.site = site
-        task.fast = fast
-        s = task.submit
-        run = Run(s.task, s.function, s.io, s.server, s.code, s.fetch, fast, s.lend and fast)
-        out = self.out
-        out.effects.append(Send(Envelope(site.node.address, out.address, run, 0, task.payload)))
-
-    def _shelve(self, site: Site) -> None:
-        if not _is_usable(site):
-            self.cpu.remove(site)
-            self.io.remove(site)
-            return
-        level = _cpu_level(site)
-        if self.cpu.level_of.get(site) != level:  # else it keeps its turn
-            self.cpu.put(site, level)
-        level = io_level(len(site.servers), site.io)
-        if self.io.level_of.get(site) != level:
-            self.io.put(site, level)
-
-    def _watch_balance(self, now: float) -> None:
-        """Are servers idle while short tasks wait behind others? Then see whether that lasts."""
-        alarms = self.registry.alarms
-        cpu = self.cpu
-        uneven = (
-            len(cpu.level_of) > 1 and cpu.first_below(STEPS) is not None and cpu.has_between(STEPS, BARRED)
-        )
-        if uneven != ((Alarm.REBALANCE, 0) in alarms.times):
-            if uneven:
-                alarms.set(Alarm.REBALANCE, 0, now + RECALL_AFTER_S)
-            else:
-                alarms.cancel(Alarm.REBALANCE, 0)
-
-    def rebalance(self, now: float) -> None:
-        for site in self.registry.sites():
-            ahead = ahead_of(len(site.servers), site.slow, site.fast)
-            if ahead and _is_usable(site) and site.recall_not_before <= now:
-                site.recall_not_before = now + RECALL_AGAIN_S
-                self.out.send(site.node.address, Recall(recall_count(ahead)))
+    # --- what the client may hand in
 
     def admit(self, client: Client) -> None:
         """Raise the client's credit by what ended, a quarter of it at a time."""
@@ -480,7 +304,7 @@ class Dispatch:
     def _queue_of(self, task: Task) -> deque[Task]:
         io = task.submit.io
         if task.bound is not None:
-            self.touched[task.bound] = None
+            self.placing.touched[task.bound] = None
             key = (task.server.spot.epoch if task.server is not None else 0, io)
             return task.bound.pinned.setdefault(key, deque())
         if io:
@@ -515,19 +339,6 @@ class Dispatch:
         _sort(slow)
         _sort(fast)
 
-    def _leave(self, task: Task, site: Site) -> None:
-        """It does not load its site any more."""
-        io = task.submit.io
-        if io:
-            site.io -= 1
-        elif task.fast:
-            site.fast -= 1
-        else:
-            site.slow -= 1
-        if task.server is not None:
-            _count_on(task.server, io, -1)
-        self.touched[site] = None
-
     def _forget(self, task: Task) -> None:
         del self.registry.tasks[task.submit.task]
         task.state = ENDED
@@ -545,18 +356,6 @@ class Dispatch:
         self._forget(task)
         self.out.tell(client, Outcome(task.submit.task, kind, started=started, text=text))
 
-    def check(self) -> None:
-        """Each site is on the shelf that its load says."""
-        for site in self.registry.sites():
-            if site in self.touched:
-                continue
-            usable = _is_usable(site)
-            assert self.cpu.level_of.get(site) == (_cpu_level(site) if usable else None)
-            assert self.io.level_of.get(site) == (io_level(len(site.servers), site.io) if usable else None)
-        sites = set(self.registry.sites())
-        assert self.cpu.level_of.keys() <= sites and self.io.level_of.keys() <= sites
-        assert self.touched.keys() <= sites
-
 
 # --- small questions about one task or site
 
@@ -570,51 +369,6 @@ def _word_for(name: TaskId, ended: int, text: str) -> Outcome:
     if ended in (OutcomeKind.RETURNED, OutcomeKind.RAISED):
         return Outcome(name, OutcomeKind.LOST, text=f"it ended, but its outcome was lost: {text}")
     return Outcome(name, ended, started=ended not in (OutcomeKind.CANCELLED, OutcomeKind.REFUSED), text=text)
-
-
-def _is_usable(site: Site) -> bool:
-    return site.node.state is NodeState.OPEN and site.node.confirmed
-
-
-def _cpu_level(site: Site) -> int:
-    level = cpu_level(len(site.servers), site.slow, site.fast)
-    return BARRED if site.starved and level >= STEPS else level
-
-
-def _takes_cpu(site: Site, task: Task) -> bool:
-    """May this pinned CPU task go now? Notes when it lacks nothing but a slot."""
-    servers = len(site.servers)
-    server = task.server
-    if task.pace.fast:
-        level = cpu_level(servers, site.slow, site.fast)
-        return level < FULL and (server is None or server.cpu <= AHEAD_MAX)
-    if server is not None and server.cpu > 0:
-        return False
-    if site.slow + site.fast >= servers:
-        site.starved = True
-        return False
-    return True
-
-
-def _takes_io(site: Site, task: Task) -> bool:
-    below = io_level(len(site.servers), site.io) < IO_MAX
-    return below and (task.server is None or task.server.io < IO_MAX)
-
-
-def _count_on(server: Server, io: bool, count: int) -> None:
-    if io:
-        server.io += count
-    else:
-        server.cpu += count
-
-
-def _count_at(site: Site, io: bool, fast: bool, count: int) -> None:
-    if io:
-        site.io += count
-    elif fast:
-        site.fast += count
-    else:
-        site.slow += count
 
 
 def _is_work(task: Task, await_io: bool) -> bool:

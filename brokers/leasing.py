@@ -24,8 +24,9 @@ from dispycos.protocol.messages import (
 )
 from dispycos.protocol.status import OutcomeKind, Status
 
-from .dispatch import Dispatch, Outbox
+from .dispatch import Dispatch
 from .lifecycle import ClientState, NodeState
+from .outbox import Outbox
 from .placement import allocate
 from .registry import NODE_ALARMS, PATIENCE_S, Alarm, Client, Node, Registry, Server, Site
 from .waiting import Waiting, listing, version

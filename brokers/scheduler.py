@@ -1,10 +1,10 @@
 """The scheduler's brain: gives the cluster to one client after the other.
 
-Nodes and servers are leased in leasing.py, tasks placed in dispatch.py, by the rules of placement.py; what
-those who wait are told is in waiting.py; the tables are in registry.py. A handler records what happened;
-`drain` then decides what follows, in this order: tasks that can never run are refused, a client that has
-finished leaves, the next one gets the cluster, those who wait hear their position, tasks are placed, credit
-is raised.
+Nodes and servers are leased in leasing.py; tasks are booked in dispatch.py and given to nodes in placing.py, by
+the rules of placement.py; what those who wait are told is in waiting.py; the tables are in registry.py. A handler
+records what happened; `drain` then decides what follows, in this order: tasks that can never run are refused, a
+client that has finished leaves, the next one gets the cluster, those who wait hear their position, tasks are
+placed, credit is raised.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ from dispycos.protocol.messages import (
 )
 from dispycos.protocol.status import OutcomeKind
 
-from .dispatch import Dispatch, Outbox
+from .dispatch import Dispatch
 from .leasing import Leasing
 from .lifecycle import ClientState
+from .outbox import Outbox
 from .placement import fault_of
+from .placing import Placing
 from .registry import CLIENT_ALARMS, CREDIT, PATIENCE_S, Alarm, Client, Registry
 from .waiting import Waiting, state_of
 
@@ -81,7 +83,8 @@ class Scheduler:
         self.insecure = insecure
         self.registry = Registry()
         self.out = Outbox(address)
-        self.dispatch = Dispatch(self.registry, self.out)
+        self.placing = Placing(self.registry, self.out)
+        self.dispatch = Dispatch(self.registry, self.placing, self.out)
         self.waiting = Waiting(self.registry, self.dispatch, self.out)
         self.leasing = Leasing(self.registry, self.dispatch, self.waiting, self.out, name, scheduler_id)
         self._now = 0.0
@@ -117,7 +120,7 @@ class Scheduler:
             Alarm.NODE_UNANSWERING: self.dispatch.on_node_unanswering,
             Alarm.NODE_UNSETTLED: self.leasing.on_node_unsettled,
             Alarm.NODE_DECLINED: self.leasing.on_node_declined,
-            Alarm.REBALANCE: lambda about, now: self.dispatch.rebalance(now),
+            Alarm.REBALANCE: lambda about, now: self.placing.rebalance(now),
         }
 
     # --- the machine
@@ -155,7 +158,7 @@ class Scheduler:
             self._grant_next(now)
         if self._queue_changed:
             self._tell_positions()
-        self.dispatch.place(now)
+        self.placing.place(now)
         client = self.registry.active
         if client is not None:
             self.waiting.watch(client, now)
@@ -178,7 +181,7 @@ class Scheduler:
     def check(self) -> None:
         """Do the tables agree? Holds whenever the machine has been drained."""
         self.registry.check()
-        self.dispatch.check()
+        self.placing.check()
 
     # --- peers
 

@@ -13,8 +13,9 @@ from typing import Final
 from dispycos.protocol.messages import Notice
 from dispycos.protocol.status import OutcomeKind
 
-from .dispatch import LISTED_MAX, Dispatch, Outbox
+from .dispatch import LISTED_MAX, Dispatch
 from .lifecycle import ClientState, NodeState
+from .outbox import Outbox
 from .placement import allocate
 from .registry import PATIENCE_S, Alarm, Client, Node, Registry, Site, Task
 

@@ -106,6 +106,7 @@ class Topology:
         self._behind: dict[int, list[Link]] = {}
         self._uplinks: list[Link] = []
         self.preferred = 0  # the epoch at the end of the uplink to use, where there are several
+        self.advertised: dict[int, None] = {}  # the runtimes behind us, as the neighbours were told
         self.busy: list[Link] = []
 
     def __iter__(self) -> Iterator[Link]:

@@ -5,24 +5,22 @@ breaks, those whose blocks went by it hear both as well. So the two ends of a se
 waiting for their timers. Everything remembered is bounded; beyond the bound the timers have to do.
 """
 
-from collections.abc import Container
 from typing import Final
 
 from .links import LINK_BYTES, NODE_ROLE, RELAYS, SERVER_ROLE, Link, Topology
-from .protocol.codec import CONTROL, NOTICE, Packet, encode_control
+from .protocol.codec import CONTROL, NOTICE, Packet, control_packet, encode_control
 from .protocol.control import Control, PathUp, Unreachable
-from .session import control_packet
 
 HOPS_MAX: Final = 4
 TOLD_MAX: Final = 4096
 
 
 class Relay:
-    def __init__(self, topology: Topology, epoch: int, role: str, advertised: Container[int]) -> None:
+    def __init__(self, topology: Topology, epoch: int, role: str) -> None:
         self._topology = topology
         self._epoch = epoch
         self._role = role
-        self._advertised = advertised
+        self._advertised = topology.advertised
         self._told: dict[int, dict[int, None]] = {}
         self._told_count = 0
 

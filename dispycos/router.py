@@ -5,67 +5,23 @@ once per turn and `wake` at the deadline, carries out what the `take_` calls bri
 has left (`link_drained`). A link is closed only after its last word was taken.
 """
 
-import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from .links import (
-    BULK_ROOM,
-    CLIENT_ROLE,
-    LINK_BYTES,
-    NODE_ROLE,
-    RELAYS,
-    ROLES,
-    SCHEDULER_ROLE,
-    SERVER_ROLE,
-    CloseLink,
-    Link,
-    LinkLost,
-    LinkReady,
-    LinkRefused,
-    Topology,
-)
-from .liveness import Liveness, patience_for
-from .protocol.codec import (
-    CONTROL,
-    Codec,
-    Packet,
-    decode_control,
-    decode_message,
-    encode_control,
-    encode_message,
-    group,
-)
-from .protocol.control import (
-    ROUTES_PER_RECORD,
-    Bye,
-    Control,
-    Hello,
-    LinkHello,
-    PathUp,
-    Ping,
-    Pong,
-    Reset,
-    Routes,
-    Unreachable,
-)
+from .alarms import Alarms
+from .links import BULK_ROOM, LINK_BYTES, CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
+from .neighbours import NEIGHBOUR, Neighbours
+from .packing import Known
+from .protocol.codec import CONTROL, Codec, Packet, decode_control, decode_message, encode_message, group
+from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import Known, Local, PeerFault, PeerReset, PeerUp, Session, control_packet, reset_block
+from .session import Local, PeerFault, PeerReset, PeerUp, Session, reset_block
 
-GREETING_PATIENCE: Final = 5.0
-CLOSING_PATIENCE: Final = 3.0
 SESSIONS_MAX: Final = 16384
 BURIED_MAX: Final = 4096
-NEIGHBOUR: Final = 0
-
-
-def _describe(about: About, default: str) -> str:
-    low, high = about.protocol
-    return f"{about.name or default} (dispycos {about.version}) speaks protocol {low} to {high}"
-
 
 Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerFault
 
@@ -94,12 +50,10 @@ class Router:
     ) -> None:
         self.epoch = epoch
         self.role = role
-        self._about = about
         self._now = 0.0
         self._addresses = Known(epoch)
         self._deliveries: list[Envelope] = []
         self._events: list[Event] = []
-        self._farewells: list[LinkRefused | CloseLink] = []
         self._local = Local(
             codec,
             epoch,
@@ -110,16 +64,17 @@ class Router:
             self._deliveries,
             self._events,
         )
+        self._alarms = Alarms()
         self._topology = Topology()
+        self._relay = Relay(self._topology, epoch, role)
+        self._neighbours = Neighbours(
+            epoch, about, role, self._topology, self._relay, self._alarms, self._events
+        )
+        self._farewells = self._neighbours.farewells
         self._peers: dict[int, _Peer] = {}
         self._dirty: dict[int, _Peer] = {}
         self._fresh: dict[int, _Peer] = {}
-        self._advertised: dict[int, None] = {}
         self._buried: dict[int, None] = {}
-        self._relay = Relay(self._topology, epoch, role, self._advertised)
-        self._alarms: list[tuple[float, int, _Peer | Link]] = []
-        self._alarm_count = itertools.count()
-        self._ping_count = itertools.count(1)
 
     # Links
 
@@ -128,24 +83,13 @@ class Router:
     ) -> None:
         """A connection exists; `role` is what authentication proved, None where the peer's word is enough."""
         self._now = now
-        due = now + GREETING_PATIENCE
-        new = Link(link, self._topology.busy, dialled=dialled, uplink=uplink, proven=role, due=due)
-        self._topology.add(new)
-        routes = [] if role == SERVER_ROLE else list(self._advertised)
-        self._tell(new, LinkHello(self._about, self.epoch, self.role, routes[:ROUTES_PER_RECORD]))
-        for start in range(ROUTES_PER_RECORD, len(routes), ROUTES_PER_RECORD):
-            self._tell(new, Routes(routes[start : start + ROUTES_PER_RECORD], []))
-        self._schedule_link(new)
+        self._neighbours.link_up(link, now, dialled=dialled, uplink=uplink, role=role)
 
     def link_down(self, link: int, now: float) -> None:
         """A connection is gone, with whatever was on its way."""
         self._now = now
-        gone = self._topology.get(link)
-        if gone is None:
-            return
-        self._retire(gone, now)
-        self._topology.remove(gone)
-        gone.due = None
+        if self._neighbours.link_down(link):
+            self._reroute_all(now)
 
     def link_drained(self, link: int, size: int) -> None:
         """The body has passed on this many bytes of what it took for the link."""
@@ -162,114 +106,12 @@ class Router:
 
     def say_farewell(self, reason: str, link: int | None = None) -> None:
         """The last word on this link, or on all: the other end need not find out by our silence."""
-        for known in self._topology:
-            if known.is_ready and link in (None, known.number):
-                self._tell(known, Bye(reason))
-
-    def _tell(self, link: Link, record: Control) -> None:
-        link.put(control_packet(self.epoch, NEIGHBOUR, encode_control(record)))
-
-    def _close(self, link: Link, reason: str, now: float) -> None:
-        if link.is_closed:
-            return
-        if link.is_ready or link.is_closing:
-            self._retire(link, now)
-        else:
-            self._farewells.append(LinkRefused(link.number, reason))
-        link.is_closing = link.is_closed = True
-        link.due = None
-        self._farewells.append(CloseLink(link.number, reason))
-
-    def _retire(self, link: Link, now: float) -> None:
-        """No more of ours leaves by this link."""
-        if not link.is_ready:
-            return
-        link.is_ready = False
-        was_direct = self._topology.direct(link.epoch) is link
-        self._topology.disconnect(link)
-        if was_direct:
-            self._events.append(LinkLost(link.number, link.epoch))
-            self.advertise(remove=[link.epoch])
-        self._relay.tell_flows(link)
-        self._reroute_all(now)
-
-    def _greet(self, link: Link, hello: LinkHello, now: float) -> None:
-        reason = self._objection(link, hello)
-        if reason:
-            self._tell(link, Bye(reason))
-            self._close(link, reason, now)
-            return
-        link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
-        link.uplink |= self.role == NODE_ROLE and link.role == SCHEDULER_ROLE
-        patience = patience_for(self.role, link.role)
-        link.liveness = Liveness(patience, now) if patience else None
-        link.due = link.liveness.deadline() if link.liveness else None
-        older = self._topology.direct(link.epoch)
-        if older is not None and not self._is_better(link, older):
-            link.sources = {link.epoch, *hello.routes}
-            self._dismiss(link, now)
-            return
-        link.is_ready = True
-        self._topology.connect(link)
-        self._topology.learn(link, hello.routes)
-        if older is not None:
-            self._topology.disconnect(older)
-            older.is_ready = False
-            self._dismiss(older, now)
-            self._relay.tell_flows(older)
-        self._schedule_link(link)
-        self._events.append(LinkReady(link.number, link.epoch, hello.about, link.role))
-        if self.role == NODE_ROLE and link.role == SERVER_ROLE:
-            self.advertise(add=[link.epoch])
-        self._reroute_all(now)
-
-    def _objection(self, link: Link, hello: LinkHello) -> str:
-        """Why we cannot work with this peer, in words; nothing if we can."""
-        low, high = hello.about.protocol
-        own_low, own_high = self._about.protocol
-        older = self._topology.direct(hello.epoch)
-        if low > own_high or high < own_low:
-            return f"{_describe(hello.about, 'the peer')}, {_describe(self._about, 'we')}"
-        if hello.role not in ROLES or link.proven not in (None, hello.role):
-            return f"it calls itself {hello.role!r}, but is known as {link.proven!r}"
-        if hello.epoch in (NEIGHBOUR, self.epoch) or (older is not None and older.role != hello.role):
-            return "it calls itself what another runtime is"
-        if self.role == CLIENT_ROLE and not link.dialled and hello.role != SERVER_ROLE:
-            return f"only servers connect to a client, and it is a {hello.role}"
-        if hello.routes and hello.role not in RELAYS:
-            return f"a {hello.role} announced routes"
-        return ""
-
-    def _is_better(self, link: Link, older: Link) -> bool:
-        """Both ends keep what the smaller epoch dialled, and the newer of two dialled by the same."""
-        if link.dialled == older.dialled:
-            return True
-        return link.dialled == (self.epoch < link.epoch)
-
-    def _dismiss(self, link: Link, now: float) -> None:
-        """The lesser of two links: we say our last word on it and wait for the peer's."""
-        self._tell(link, Bye("there is another link"))
-        link.is_closing = True
-        link.due = now + CLOSING_PATIENCE
-        self._schedule_link(link)
+        self._neighbours.say_farewell(reason, link)
 
     def prefer(self, epoch: int) -> None:
         """Of several uplinks use the one to this runtime: a node reaches its client by the lease's scheduler."""
         self._topology.preferred = epoch
         self._reroute_all(self._now)
-
-    def advertise(self, add: Iterable[int] = (), remove: Iterable[int] = ()) -> None:
-        """Tells the neighbours which runtimes are behind us now; of an agent's servers they hear anyway."""
-        new = [epoch for epoch in add if epoch not in self._advertised]
-        old = [epoch for epoch in remove if epoch in self._advertised]
-        self._advertised.update(dict.fromkeys(new))
-        for epoch in old:
-            del self._advertised[epoch]
-        for start in range(0, max(len(new), len(old)), ROUTES_PER_RECORD):
-            stop = start + ROUTES_PER_RECORD
-            for link in self._topology:
-                if link.proven != SERVER_ROLE and link.role != SERVER_ROLE and not link.is_closing:
-                    self._tell(link, Routes(new[start:stop], old[start:stop]))
 
     # Arriving
 
@@ -286,13 +128,14 @@ class Router:
                 if not source.is_closed:
                     self._accept(source, packet, now)
         except ProtocolError as error:
-            self._tell(source, Bye(str(error)))
-            self._close(source, str(error), now)
+            if self._neighbours.expel(source, str(error)):
+                self._reroute_all(now)
 
     def _accept(self, link: Link, packet: Packet, now: float) -> None:
         block = packet.block
         if block.to_epoch == NEIGHBOUR:
-            self._on_neighbour(link, decode_control(block.body), now)
+            if self._neighbours.hear(link, decode_control(block.body), now):
+                self._reroute_all(now)
             return
         if not link.is_trusted and block.from_epoch not in link.sources:
             raise ProtocolError(f"a block of {block.from_epoch:x} by a link that is not its own")
@@ -308,31 +151,6 @@ class Router:
             if block.from_epoch == link.epoch:
                 raise
             self._events.append(PeerFault(block.from_epoch, str(error)))
-
-    def _on_neighbour(self, link: Link, record: Control, now: float) -> None:
-        if isinstance(record, LinkHello):
-            if link.epoch:
-                raise ProtocolError("a second greeting")
-            self._greet(link, record, now)
-        elif isinstance(record, Bye):
-            self._close(link, f"the peer said: {record.reason}", now)
-        elif not link.epoch:
-            raise ProtocolError("a word before the greeting")
-        elif isinstance(record, Ping):
-            self._tell(link, Pong(record.n))
-        elif isinstance(record, Routes):
-            self._on_routes(link, record, now)
-        elif not isinstance(record, Pong):
-            raise ProtocolError(f"{type(record).__name__} is not said to a neighbour")
-
-    def _on_routes(self, link: Link, routes: Routes, now: float) -> None:
-        if link.role not in RELAYS:
-            raise ProtocolError(f"a {link.role} announced routes")
-        if not link.is_ready:
-            return
-        self._topology.learn(link, routes.add)
-        self._topology.unlearn(link, routes.remove)
-        self._reroute_all(now)
 
     def _on_own(self, link: Link, packet: Packet, now: float) -> None:
         block = packet.block
@@ -420,8 +238,9 @@ class Router:
     def bury(self, epoch: int, now: float) -> list[Envelope]:
         """As forget, for a process that will never speak again: what is sent to it later is handed back at once."""
         link = self._topology.direct(epoch)
-        if link is not None:  # a listener gets no word when a peer is killed
-            self._close(link, "its process is dead", now)
+        # A listener gets no word when a peer is killed.
+        if link is not None and self._neighbours.close(link, "its process is dead"):
+            self._reroute_all(now)
         self._buried[epoch] = None
         while len(self._buried) > BURIED_MAX:
             del self._buried[next(iter(self._buried))]
@@ -560,7 +379,7 @@ class Router:
         deadline = session.deadline()
         if deadline is not None and (peer.scheduled is None or deadline < peer.scheduled):
             peer.scheduled = deadline
-            heapq.heappush(self._alarms, (deadline, next(self._alarm_count), peer))
+            self._alarms.set(deadline, peer)
 
     # Time
 
@@ -573,10 +392,11 @@ class Router:
         self._now = now
         alarms = self._alarms
         while alarms and alarms[0][0] <= now:
-            when, _, sleeper = heapq.heappop(alarms)
+            when, sleeper = alarms.pop_first()
             if isinstance(sleeper, Link):
-                self._wake_link(sleeper, now)
-            elif sleeper.scheduled == when:
+                if self._neighbours.wake(sleeper, now):
+                    self._reroute_all(now)
+            elif isinstance(sleeper, _Peer) and sleeper.scheduled == when:
                 sleeper.scheduled = None
                 self._wake_peer(sleeper, now)
 
@@ -585,25 +405,6 @@ class Router:
         if session.wake(now) and peer.link is not self._topology.route(session.peer):
             self._reroute(peer, now, patient=False)
         self._collect(peer, now)
-
-    def _schedule_link(self, link: Link) -> None:
-        if link.due is not None:
-            heapq.heappush(self._alarms, (link.due, next(self._alarm_count), link))
-
-    def _wake_link(self, link: Link, now: float) -> None:
-        if link.due is None or link.due > now:
-            return
-        if link.is_closing or link.liveness is None:
-            self._close(link, "it did not answer in time", now)
-            return
-        advice = link.liveness.wake(now)
-        if advice == "down":
-            self._close(link, "it has been silent for too long", now)
-            return
-        if advice == "ping":
-            self._tell(link, Ping(next(self._ping_count)))
-        link.due = link.liveness.deadline()
-        self._schedule_link(link)
 
     # What the body fetches
 

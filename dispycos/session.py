@@ -12,41 +12,28 @@ peer that does not know the sid says RESET: then a new incarnation begins, and w
 back to the layer above. So it does when the peer's incarnation rises. Nothing is dropped silently.
 
 Two streams, each with numbers and credit of its own: messages, and the chunks of large payloads (bulk).
+What is in a block is not looked at here (`packing`).
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from .protocol.addresses import Address
+from .packing import Known, Packing, Unpacking
 from .protocol.codec import (
-    BLOCK_BYTES,
-    BLOCK_FRAMES,
-    BLOCK_MESSAGES,
-    BODY_MAX,
     BULK,
     CONTROL,
-    INLINE_MAX,
     MESSAGES,
     NOTICE,
     VERSION,
     Block,
     Codec,
     Packet,
-    Transfer,
-    Unknown,
-    close_body,
-    decode_chunks,
+    control_packet,
     encode_chunks,
     encode_control,
-    open_body,
-    payload_of,
-    place,
 )
-from .protocol.control import Control, Hello, Limits, Reset, Unsupported
-from .protocol.envelope import About, Buffer, Envelope, size_of
+from .protocol.control import Control, Hello, Limits, Reset
+from .protocol.envelope import About, Buffer, Envelope
 from .protocol.errors import ProtocolError
 from .stream import UNLIMITED, WINDOW_MESSAGES, Incoming, Outgoing, Parcel
 from .transfers import Arrivals, Shipments
@@ -55,7 +42,6 @@ ACK_DELAY: Final = 0.02
 ACK_BLOCKS: Final = 16
 RTO_MIN: Final = 0.2
 RTO_MAX: Final = 10.0
-ADDRESSES_MAX: Final = 4096
 
 
 class PeerUp(NamedTuple):
@@ -79,20 +65,6 @@ class PeerFault(NamedTuple):
     reason: str
 
 
-class Known(dict[int, Address]):
-    """The addresses of one runtime, made once each."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__()
-        self._epoch = epoch
-
-    def __missing__(self, actor: int) -> Address:
-        if len(self) >= ADDRESSES_MAX:
-            self.clear()
-        address = self[actor] = Address(self._epoch, actor)
-        return address
-
-
 class Local(NamedTuple):
     """What all sessions of a runtime share."""
 
@@ -114,8 +86,6 @@ class Session:
         self.outbox: list[Packet] = []
         self.about: About | None = None
         self._local = local
-        self._codec = local.codec
-        self._write = local.codec.append
         self._there = Known(peer)
         self._incarnation = next(local.incarnations)
         self._begin()
@@ -123,15 +93,16 @@ class Session:
 
     def _begin(self) -> None:
         """Both directions start at 1."""
+        local, here, there = self._local, self._local.addresses, self._there
         self._out = Outgoing(WINDOW_MESSAGES)
         self._bulk = Outgoing(UNLIMITED)
         self._in = Incoming(WINDOW_MESSAGES)
         self._bulk_in = Incoming(UNLIMITED)
         self._shipments = Shipments()
-        self._arrivals = Arrivals(self._local.allocate)
-        self._retained: deque[Parcel] = deque()
-        self._after: int = 0
-        self._open_block()
+        self._arrivals = Arrivals(local.allocate)
+        self._packing = Packing(local.codec, here, there, self._out, self._shipments)
+        self.put = self._packing.put  # not a method of ours that calls it: every message comes by here
+        self._unpacking = Unpacking(local.codec, here, there, self._arrivals, local.deliveries, self.put)
         self._ack_at: float | None = None
         self._unacked_blocks = 0
         self._ack_now = False
@@ -153,91 +124,11 @@ class Session:
 
     # What leaves
 
-    def put(self, envelope: Envelope) -> bool:
-        """Takes a message; True when a block became full and could be pumped."""
-        payload = envelope.payload
-        if payload is not None and (payload.__class__ is not bytes or len(payload) > INLINE_MAX):
-            self._put_large(envelope)
-        else:  # as in _append, without the call: every message comes by here
-            body = self._body
-            before = len(body)
-            self._write(
-                body, envelope.to[1], envelope.sender[1], envelope.correlation, envelope.message, payload
-            )
-            if len(body) > BODY_MAX:
-                self._split(before)
-        if self._shipments.open_pairs:
-            pair = (envelope.sender.actor, envelope.to.actor)
-            self._after = max(self._after, self._shipments.latest(pair))
-        self._count += 1
-        if self._count < BLOCK_MESSAGES and len(self._body) + self._frames_size < BODY_MAX:
-            return False
-        self._cut()
-        return True
-
-    def _append(self, envelope: Envelope, written: Any) -> None:
-        before = len(self._body)
-        self._write(
-            self._body, envelope.to[1], envelope.sender[1], envelope.correlation, envelope.message, written
-        )
-        if len(self._body) > BODY_MAX:
-            self._split(before)
-
-    def _put_large(self, envelope: Envelope) -> None:
-        """A payload that may have to leave in frames of its own, or in chunks."""
-        placed = place(envelope.payload)
-        if placed is None:
-            transfer = self._shipments.offer(envelope.payload)
-            self._append(envelope, transfer)
-            self._shipments.announce(transfer, envelope.payload, (envelope.sender.actor, envelope.to.actor))
-            self._transfers.append(transfer.id)
-            return
-        written, frames = placed
-        size = sum(map(size_of, frames))
-        if frames and (
-            len(self._frames) + len(frames) > BLOCK_FRAMES
-            or self._frames_size + size + BODY_MAX > BLOCK_BYTES
-        ):
-            self._cut()
-        self._append(envelope, written)
-        self._frames.extend(frames)
-        self._frames_size += size
-
-    def _split(self, before: int) -> None:
-        """The body grew too long: all but the last entry make a block."""
-        tail = self._body[before:]
-        del self._body[before:]
-        if len(tail) + 3 > BODY_MAX:
-            raise ValueError(f"a message of {len(tail)} bytes: anything large belongs into the payload")
-        self._cut()
-        self._body += tail
-
-    def _open_block(self) -> None:
-        self._body = open_body()
-        self._count = 0
-        self._frames: list[Buffer] = []
-        self._frames_size = 0
-        self._transfers: list[int] = []
-        self._after = 0
-
-    def _cut(self) -> None:
-        if self._count:
-            body = close_body(self._body, self._count)
-            self._out.cut(self._count, body, self._frames, self._transfers, self._after)
-            self._open_block()
-
-    def check(self) -> None:
-        """What must hold between two calls."""
-        self._out.check()
-        self._bulk.check()
-        entries = (
-            msgspec.msgpack.decode(close_body(bytearray(self._body), self._count)) if self._count else []
-        )
-        assert len(entries) == self._count, "the open block does not hold what was put"
-
     def has_backlog(self) -> bool:
         """True while something waits that was never sent."""
-        return bool(self._count or self._out.waiting or self._bulk.waiting or self._shipments.has_cargo())
+        return bool(
+            self._packing.count or self._out.waiting or self._bulk.waiting or self._shipments.has_cargo()
+        )
 
     def is_in_flight(self) -> bool:
         return bool(self._out.flight or self._bulk.flight)
@@ -249,13 +140,24 @@ class Session:
     def is_busy(self) -> bool:
         return self._asked or self.is_in_flight() or self.has_backlog()
 
+    def unconfirmed(self) -> list[Envelope]:
+        """All messages that the peer did not confirm, in the order in which they were sent."""
+        return self._packing.unconfirmed()
+
+    def check(self) -> None:
+        """What must hold between two calls."""
+        self._out.check()
+        self._bulk.check()
+        self._packing.check()
+
     def pump(self, now: float, bulk_room: int) -> None:
         """Sends what credit allows, messages first; then the ack, if nothing carried it."""
         if self.sid:
             if self._out.waiting:
                 self._pump_messages(now)
-            if self._count and self._out.has_credit(self._count, len(self._body) + self._frames_size):
-                self._cut()
+            packing = self._packing
+            if packing.count and self._out.has_credit(packing.count, len(packing.body) + packing.frames_size):
+                packing.cut()
                 self._pump_messages(now)
             if self._bulk.waiting or self._shipments.has_cargo():
                 self._pump_bulk(now, bulk_room)
@@ -349,57 +251,14 @@ class Session:
         """Everything that is in order now goes where it belongs."""
         incoming = self._in
         while packet := incoming.peek():
-            self._deliver(packet)
+            self._unpacking.open(packet)
             incoming.pop()
         if self._bulk_in.has_early:
             self._advance_bulk()
 
     def _advance_bulk(self) -> None:
-        while packet := self._bulk_in.peek():
-            chunks = decode_chunks(packet.block.body, packet.block.count)
-            if any(not self._arrivals.knows(chunk.transfer) for chunk in chunks):
-                return  # the entry is on its way: chunks leave after the block that announces them
-            if len(chunks) != len(packet.frames):
-                raise ProtocolError(f"{len(chunks)} chunks in {len(packet.frames)} frames")
-            for chunk, frame in zip(chunks, packet.frames, strict=True):
-                self._local.deliveries.extend(self._arrivals.store(chunk, frame))
+        while (packet := self._bulk_in.peek()) and self._unpacking.open_bulk(packet):
             self._bulk_in.pop()
-
-    def _deliver(self, packet: Packet) -> None:
-        entries: list[Any] = self._codec.decode_entries(packet.block.body, packet.block.count)
-        here, there = self._local.addresses, self._there
-        frames = packet.frames
-        if not frames and not self._arrivals.is_holding() and _are_plain(entries):
-            self._local.deliveries.extend(
-                [Envelope(here[e.to], there[e.sender], e.message, e.correlation, e.payload) for e in entries]
-            )
-            return
-        arrived: list[tuple[Envelope, Transfer | None]] = []
-        start = 0
-        for e in entries:
-            payload, start = payload_of(e.payload, frames, start)
-            transfer = e.payload if isinstance(e.payload, Transfer) else None
-            envelope = Envelope(here[e.to], there[e.sender], e.message, e.correlation, payload)
-            arrived.append((envelope, transfer))
-        if start != len(frames):
-            raise ProtocolError(f"{len(frames) - start} frames belong to no entry")
-        for envelope, transfer in arrived:
-            self._accept(envelope, transfer)
-
-    def _accept(self, envelope: Envelope, transfer: Transfer | None) -> None:
-        if isinstance(envelope.message, Unknown):
-            tag = Unsupported(envelope.message.message_tag)
-            envelope.message = tag
-            self.put(Envelope(envelope.sender, envelope.to, tag, envelope.correlation))
-            if transfer is None:
-                return
-        if transfer is not None:
-            envelope.payload = None
-            self._arrivals.announce(envelope, transfer)
-        elif self._arrivals.holds((envelope.sender.actor, envelope.to.actor)):
-            self._arrivals.hold(envelope)
-        else:
-            self._local.deliveries.append(envelope)
 
     def consume(self, now: float) -> None:
         """The layer above has taken what was delivered: its place is free again, and the peer shall know."""
@@ -506,7 +365,7 @@ class Session:
             self._ask(now)
 
     def _start_anew(self) -> None:
-        unconfirmed = self.unconfirmed()
+        unconfirmed = self._packing.unconfirmed()
         self._begin()
         self._local.events.append(PeerReset(self.peer, unconfirmed))
 
@@ -526,22 +385,11 @@ class Session:
             sample = now - last.sent_at
             self._srtt = sample if self._srtt is None else self._srtt + (sample - self._srtt) / 8
             self._rto = min(RTO_MAX, max(RTO_MIN, 4 * self._srtt))
-        if chunks or self._retained or self._shipments.open_pairs:
-            self._retire(messages, chunks)
+        if chunks or self._packing.retained or self._shipments.open_pairs:
+            self._packing.retire(messages, chunks)
         self._backoff = 1.0
         self._alarm = None
         self._arm(now)
-
-    def _retire(self, messages: list[Parcel], chunks: list[Parcel]) -> None:
-        """Forgets what is confirmed, but for blocks with messages that the peer still holds back."""
-        shipments = self._shipments
-        completed = max((parcel.after for parcel in chunks), default=0)
-        if completed:
-            shipments.confirm(completed)
-        retained = self._retained
-        retained.extend(parcel for parcel in messages if parcel.after > shipments.confirmed)
-        while retained and retained[0].after <= shipments.confirmed:
-            retained.popleft()
 
     def _timeout(self) -> float:
         return min(RTO_MAX, self._rto * self._backoff)
@@ -571,52 +419,8 @@ class Session:
             return True
         return False
 
-    # What was not confirmed
-
-    def unconfirmed(self) -> list[Envelope]:
-        """All messages that the peer did not confirm, in the order in which they were sent."""
-        self._cut()
-        envelopes: list[Envelope] = []
-        latest: dict[tuple[int, int], int] = {}
-        for parcel in self._retained:
-            for envelope, transfer in self._reopen(parcel):
-                pair = (envelope.sender.actor, envelope.to.actor)
-                latest[pair] = transfer or latest.get(pair, 0)
-                if latest[pair] > self._shipments.confirmed:
-                    envelopes.append(envelope)
-        for parcel in (*self._out.flight, *self._out.waiting):
-            envelopes.extend(envelope for envelope, _ in self._reopen(parcel))
-        return envelopes
-
-    def _reopen(self, parcel: Parcel) -> Iterator[tuple[Envelope, int]]:
-        here, there = self._local.addresses, self._there
-        start = 0
-        for e in self._codec.decode_entries(parcel.body, parcel.count):
-            payload, start = payload_of(e.payload, parcel.frames, start)
-            number = 0
-            if isinstance(e.payload, Transfer):
-                number = e.payload.id
-                payload = self._shipments.payload(number) if number > self._shipments.confirmed else None
-            yield Envelope(there[e.to], here[e.sender], e.message, e.correlation, payload), number
-
-
-_PLAIN: Final = frozenset((bytes, type(None)))
-
-
-def _are_plain(entries: list[Any]) -> bool:
-    """True if no entry needs a second look: payloads inline, all messages known."""
-    for e in entries:  # noqa: SIM110 - all() is slower here
-        if e.payload.__class__ not in _PLAIN or e.message.__class__ is Unknown:
-            return False
-    return True
-
 
 def reset_block(packet: Packet, epoch: int) -> Packet:
     """The answer to a block of a session that does not exist here."""
     body = encode_control(Reset(packet.block.sid))
     return control_packet(epoch, packet.block.from_epoch, body, CONTROL | NOTICE)
-
-
-def control_packet(epoch: int, to: int, body: bytes, flags: int = CONTROL) -> Packet:
-    block = Block(VERSION, to, epoch, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, flags, 0, memoryview(body))
-    return Packet(block, (), len(body))

@@ -91,7 +91,10 @@ BODIES = {
 
 MACHINES = {
     "dispycos/session.py",
+    "dispycos/packing.py",
     "dispycos/router.py",
+    "dispycos/neighbours.py",
+    "dispycos/alarms.py",
     "dispycos/relay.py",
     "dispycos/stream.py",
     "dispycos/transfers.py",
@@ -100,7 +103,16 @@ MACHINES = {
     "dispycos/machine.py",
     *(
         f"brokers/{name}.py"
-        for name in ("lifecycle", "registry", "placement", "scheduler", "leasing", "dispatch")
+        for name in (
+            "lifecycle",
+            "outbox",
+            "registry",
+            "placement",
+            "placing",
+            "scheduler",
+            "leasing",
+            "dispatch",
+        )
     ),
     *(
         f"actors/{name}.py"

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispycos.links import CloseLink, LinkLost, LinkReady, LinkRefused
+from dispycos.neighbours import GREETING_PATIENCE
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import (
     Codec,
     Packet,
+    control_packet,
     decode_control,
     decode_message,
     encode_control,
@@ -20,8 +22,8 @@ from dispycos.protocol.codec import (
 )
 from dispycos.protocol.control import Bye, LinkHello, Unreachable
 from dispycos.protocol.envelope import About, Envelope
-from dispycos.router import GREETING_PATIENCE, Event, Router
-from dispycos.session import PeerFault, PeerReset, PeerUp, control_packet
+from dispycos.router import Event, Router
+from dispycos.session import PeerFault, PeerReset, PeerUp
 
 
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):

@@ -598,7 +598,7 @@ def nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     """No retransmission, ping or late acknowledgement brings the edge that was lost: what waits, waits for ever."""
     monkeypatch.setattr("dispycos.session.ACK_DELAY", 1e6)
     monkeypatch.setattr("dispycos.session.Session._timeout", lambda session: 1e6)
-    monkeypatch.setattr("dispycos.router.patience_for", lambda own, peer: None)
+    monkeypatch.setattr("dispycos.neighbours.patience_for", lambda own, peer: None)
 
 
 async def chat(

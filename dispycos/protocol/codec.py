@@ -140,6 +140,12 @@ def decode_control(body: Buffer) -> Control:
     return _decode(_controls, body)
 
 
+def control_packet(epoch: int, to: int, body: bytes, flags: int = CONTROL) -> Packet:
+    """A block outside of the streams and of any session, from this epoch to that."""
+    block = Block(VERSION, to, epoch, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, flags, 0, memoryview(body))
+    return Packet(block, (), len(body))
+
+
 def encode_chunks(chunks: list[Chunk]) -> bytes:
     return _encoder.encode(chunks)
 

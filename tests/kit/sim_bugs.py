@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dispycos import session, transfers
+from dispycos.packing import Packing
 from dispycos.protocol.codec import Packet
 from dispycos.protocol.control import Hello, Reset
 from dispycos.relay import Relay
@@ -106,10 +107,10 @@ def the_unconfirmed_is_forgotten(patch: Patch) -> None:
 
 
 def what_waits_for_a_payload_counts_as_delivered(patch: Patch) -> None:
-    def retire(self: Session, messages: list[Parcel], chunks: list[Parcel]) -> None:
+    def retire(self: Packing, messages: list[Parcel], chunks: list[Parcel]) -> None:
         self._shipments.confirm(max((parcel.after for parcel in chunks), default=0))
 
-    patch.setattr(Session, "_retire", retire)
+    patch.setattr(Packing, "retire", retire)
 
 
 def messages_overtake_a_large_payload(patch: Patch) -> None:

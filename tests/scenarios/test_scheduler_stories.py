@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.brokers import dispatch, leasing, placement, scheduler
+from dispycos.brokers import dispatch, leasing, placement, placing, scheduler
 from dispycos.brokers.dispatch import Dispatch
 from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import NodeState, TaskState
@@ -415,8 +415,8 @@ REAL_DROP_SITE, REAL_ON_DONE = Dispatch.drop_site, Dispatch.on_done
 REAL_ON_OUTCOME_ACK = Dispatch.on_outcome_ack
 
 BUGS: list[Bug] = [
-    (dispatch, "_is_usable", uses_nodes_that_are_away),
-    (dispatch, "cpu_level", sees_one_server_too_many),
+    (placing, "is_usable", uses_nodes_that_are_away),
+    (placing, "cpu_level", sees_one_server_too_many),
     (dispatch, "_sort", lambda queue: None),
     (Dispatch, "_take_back", takes_recalled_tasks_back_begun_or_not),
     (Dispatch, "_requeue", forgets_recalled_tasks),

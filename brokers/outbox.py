@@ -1,0 +1,32 @@
+"""Collects what the scheduler wants done, for its body to carry out."""
+
+from __future__ import annotations
+
+from dispycos.machine import Log, Send
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
+
+from .registry import Client
+
+
+class Outbox:
+    """What a machine wants done, in order, until it is drained."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.effects: list[object] = []
+
+    def send(self, to: Address, message: object, correlation: int = 0) -> None:
+        self.effects.append(Send(Envelope(to, self.address, message, correlation)))
+
+    def tell(self, client: Client, message: object) -> None:
+        if not client.lost:
+            self.send(client.address, message)
+
+    def log(self, level: str, text: str) -> None:
+        self.effects.append(Log(level, text))
+
+    def drain(self) -> list[object]:
+        effects = self.effects[:]
+        self.effects.clear()
+        return effects
