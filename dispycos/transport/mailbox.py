@@ -23,6 +23,7 @@ from .security import (
     RefusalWatch,
     Zap,
     explain_handshake_failure,
+    is_refusal,
     pid_of_user,
     secure_dialler,
     secure_ipc,
@@ -351,12 +352,12 @@ class Mailbox:
                 if not dialled.up:
                     self._went_up(dialled)
             elif event in _DOWN or event == zmq.EVENT_CONNECT_RETRIED:
-                refused = event in _HANDSHAKE_FAILURES
-                reason = explain_handshake_failure(event, value) if refused else _DOWN.get(event, "no answer")
+                failed = event in _HANDSHAKE_FAILURES
+                reason = explain_handshake_failure(event, value) if failed else _DOWN.get(event, "no answer")
                 if event == zmq.EVENT_DISCONNECTED:
                     self._read_rest(dialled)
                 self.close_link(dialled.link)
-                self._owner.on_link_down(dialled.link, reason, refused=refused)
+                self._owner.on_link_down(dialled.link, reason, refused=failed and is_refusal(event, value))
 
     def _read_rest(self, dialled: _Dialled) -> None:
         """What had arrived before the connection broke is still good."""

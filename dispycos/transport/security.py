@@ -49,6 +49,7 @@ ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_BATCH = 64  # answers per turn of the loop: strangers who knock must not hold up the others
 
 FRAME_MAX = 256 * 1024 + 4 * 1024
+HANDSHAKE_MS = 3000
 REPORT_AGAIN_S = 60.0
 REPORTS_MAX = 1000
 
@@ -264,7 +265,7 @@ def socket_options(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, FRAME_MAX)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 3000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
     socket.setsockopt(zmq.HEARTBEAT_TTL, 3000)
@@ -434,6 +435,11 @@ HANDSHAKE_FAILURES: Final = (
 )
 
 
+def is_refusal(event: int, value: int) -> bool:
+    """Whether the other end ended the handshake. After HANDSHAKE_MS of silence libzmq does, with an errno that means nothing."""
+    return event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL or value in _WAS_CLOSED
+
+
 def explain_handshake_failure(event: int, value: int) -> str:
     """What the monitor of a dialling socket means, in words."""
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -441,7 +447,7 @@ def explain_handshake_failure(event: int, value: int) -> str:
     if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value in _WAS_CLOSED:
         return "refused: it has another secret"
     if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        return f"no handshake: {os.strerror(value)}"
+        return f"it does not answer: no handshake within {HANDSHAKE_MS / 1000:g} s"
     if value == _NOT_OPENED:
         return "refused: it has another secret"
     if value == _MECHANISMS_DIFFER:
