@@ -135,8 +135,8 @@ class Mailbox:
         if self._zap is None:
             self._zap = Zap(self.context, self._keys, self._owner.on_stranger)
         socket = self.context.socket(zmq.ROUTER)
-        socket_options(socket)
         ipc = endpoint.startswith("ipc://")
+        socket_options(socket, ipc=ipc)
         if ipc:
             secure_ipc(socket)
         else:
@@ -167,10 +167,11 @@ class Mailbox:
         With the key of a foreign cluster's listener it is a knock: both ends hear that it is refused.
         """
         socket = self.context.socket(zmq.DEALER)
-        socket_options(socket)
+        ipc = endpoint.startswith("ipc://")
+        socket_options(socket, ipc=ipc)
         if foreign_key is not None:
             secure_knock(socket, foreign_key)
-        elif not endpoint.startswith("ipc://"):
+        elif not ipc:
             secure_dialler(socket, self._keys, role)
         monitor = socket.get_monitor_socket(_WATCHED)
         link = self._take_link()
