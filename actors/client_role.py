@@ -84,8 +84,15 @@ class ClientRole:
     def _give_up(self) -> None:
         self._gone = None
         scheduler = self.ledger.scheduler
-        if scheduler is not None and not self.runtime.is_linked(scheduler.epoch):
+        if scheduler is not None and not self.is_freed and not self.runtime.is_linked(scheduler.epoch):
             self.lose(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
+            self._give_lease_back()
+
+    def _give_lease_back(self) -> None:
+        """Should the link heal: its end of the silence may have been shorter, and then the scheduler still counts on us."""
+        with self.runtime.lock:
+            self.ledger.release(terminate=True, await_io=False)
+        self.runtime.turn_soon()
 
     def lose(self, reason: str) -> None:
         """On the loop: without its scheduler a client has nothing."""

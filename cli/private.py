@@ -23,7 +23,7 @@ from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence
 
 from .node import make_body, stop
-from .process import Process, load_keys, set_up_logging
+from .process import Process, load_keys, raise_open_files, set_up_logging
 from .scheduler import make_broker
 
 log = logging.getLogger("dispycos")
@@ -35,6 +35,7 @@ NAMED_S = 1.5  # nodes that were named have so long to answer, before the rest i
 def run(settings: PrivateSettings) -> int:
     """Runs until its standard input ends."""
     template = Template.fork(PRELOAD)  # before any thread, secret and ZeroMQ context
+    raise_open_files()
     orders = json.loads(sys.stdin.readline() or "{}")
     settings = replace(
         settings,

@@ -41,6 +41,9 @@ SAY_AGAIN_S = 3600.0
 REFUSED_MAX = 1000
 OTHER_DIALS_S = 1.5  # a found peer has so long to dial us before we dial it
 GOODBYE_S = 0.3
+OPEN_FILES_MAX = (
+    524_288  # as many as systemd allows by default: where there is no limit we need none that large
+)
 
 
 class PortTaken(Failure):
@@ -56,6 +59,20 @@ def set_up_logging(*, debug: bool) -> None:
     )
     for name in ("asyncio", "zeroconf"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def raise_open_files() -> None:
+    """As many descriptors as we are allowed: each link takes five, and the usual 1024 are few for a scheduler.
+
+    Not for servers: users' code may use select(), which ends at 1024. They are forked by one who was forked before this.
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows; a sandbox that forbids it
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def load_keys(settings: CommonSettings) -> Keys | None:

@@ -151,9 +151,9 @@ class View:
     def as_text(self) -> str:
         lines = []
         for scheduler in self.schedulers.values():
-            kind = "private scheduler" if scheduler.private else "scheduler"
-            place = "" if scheduler.private else f" at {scheduler.addr}:{scheduler.port}"
-            lines.append(f"{kind} {scheduler.name}{place}{_insecure(scheduler.insecure)}")
+            lines.append(
+                f"scheduler {scheduler.name}{_place_in_words(scheduler)}{_insecure(scheduler.insecure)}"
+            )
             for client in scheduler.clients:
                 counts = f"{client.running} running, {client.queued} queued, {client.done} done"
                 lines.append(
@@ -180,6 +180,13 @@ def _insecure(insecure: bool) -> str:
     return " INSECURE" if insecure else ""
 
 
+def _place_in_words(scheduler: SchedulerReport) -> str:
+    """A private one has no port: only the client that started it, and its nodes, can use it."""
+    if not scheduler.private:
+        return f" at {scheduler.addr}:{scheduler.port}"
+    return ", private" + "".join(f", of {client.name}" for client in scheduler.clients)
+
+
 def _scheduler(report: SchedulerReport) -> dict[str, Any]:
     nodes = [
         {"name": name, "location": f"{addr}:{port}", "state": state}
@@ -187,7 +194,7 @@ def _scheduler(report: SchedulerReport) -> dict[str, Any]:
     ]
     return {
         "name": report.name,
-        "location": f"{report.addr}:{report.port}",
+        "location": f"{report.addr}:{report.port}" if report.port else None,
         "private": report.private,
         "insecure": report.insecure,
         "nodes": nodes,

@@ -11,6 +11,7 @@ import pytest
 from dispycos.actors.client_role import SCHEDULER_GONE_AFTER, STARTED_ANEW, ClientRole
 from dispycos.actors.ledger import Failed, Forget, Freed, Give, Ledger, Record, Resolve, Room, Say
 from dispycos.links import LinkLost, LinkReady
+from dispycos.machine import Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
@@ -49,7 +50,10 @@ class Desk(ClientRole):
     def run(self) -> None:
         """The loop has its turn, and what the ledger wants is done."""
         for effect in self.ledger.drain():
-            self.carry_out(effect, 0.0)
+            if isinstance(effect, Send):
+                self.sent.append(effect.envelope)
+            else:
+                self.carry_out(effect, 0.0)
         deferred, self.deferred = self.deferred, []
         for call in deferred:
             call()
@@ -140,6 +144,17 @@ def test_a_broken_link_to_the_scheduler_is_waited_for_once_and_then_given_up(des
         Failed("no link to the scheduler for 10 s"),
         Freed("no link to the scheduler for 10 s"),
     ]
+    assert desk.sent == [Envelope(BROKER, ME, messages.Release(terminate=True, await_io=False))]
+
+
+def test_a_scheduler_that_was_given_up_may_say_later_that_the_lease_has_ended(desk: Desk) -> None:
+    desk._give_up()
+    desk.run()
+    over, desk.told = desk.ledger.over, []
+    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("nothing was heard of it for 10 s")), 20.0)
+    desk.run()
+    assert not [word for word in desk.told if isinstance(word, Say)]
+    assert desk.ledger.over == over == "no link to the scheduler for 10 s"
 
 
 def test_a_link_that_came_back_costs_nothing(desk: Desk) -> None:

@@ -210,6 +210,17 @@ def test_a_refusal_is_an_error_for_who_waits_and_is_not_tried_again() -> None:
     assert len(desk.phone.opened) == 1
 
 
+def test_a_refusal_of_one_who_was_linked_before_is_tried_again() -> None:
+    """It may have been ended in the middle of a handshake, and be back in a moment."""
+    desk = Desk("a")
+    desk.dialler.link_ready(1, 77)
+    desk.dialler.link_down(1, "connection lost", refused=False)
+    desk.phone.loop.run(BACKOFF_FIRST)
+    desk.dialler.link_down(2, "connection reset in the handshake", refused=True)
+    desk.phone.loop.run(BACKOFF_MAX)
+    assert len(desk.phone.opened) == 3
+
+
 def test_a_refusal_at_one_address_leaves_the_others_a_chance() -> None:
     """Another process may have taken the port behind one of the addresses."""
     desk = Desk("a", "b")

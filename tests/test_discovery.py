@@ -74,6 +74,21 @@ def test_a_pid_that_belongs_to_another_process_now_is_cleaned_up(tmp_path: Path)
     assert registry.read() == [] and not path.exists()
 
 
+def test_the_socket_of_a_process_that_was_killed_goes_with_its_entry_and_nothing_else_does(
+    tmp_path: Path,
+) -> None:
+    registry = Registry(tmp_path / "registry")
+    left, file = tmp_path / "n1-1.sock", tmp_path / "file"
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(left))
+    registry.announce(entry(started=1.0, epoch=1, ipc=str(left)))
+    registry.announce(entry(started=1.0, epoch=2, ipc=str(left)))  # it is gone already
+    registry.announce(entry(started=1.0, epoch=3, ipc=str(file)))
+    assert registry.read() == []
+    assert not left.exists() and file.exists() and not list((tmp_path / "registry").iterdir())
+
+
 def test_files_that_are_not_ours_are_passed_over_and_left(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     tmp_path.chmod(0o700)
@@ -167,7 +182,6 @@ def test_a_private_folder_is_ours_alone_or_refused(tmp_path: Path) -> None:
         make_private(Path("/proc/nowhere"))
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become a user without an entry")
 def test_only_old_sockets_at_which_nobody_listens_are_swept(tmp_path: Path) -> None:
     listening, dead, young = (tmp_path / f"{name}.sock" for name in ("listening", "dead", "young"))
     with socket.socket(socket.AF_UNIX) as open_one:
@@ -183,6 +197,7 @@ def test_only_old_sockets_at_which_nobody_listens_are_swept(tmp_path: Path) -> N
         assert sorted(tmp_path.iterdir()) == [listening, young]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become a user without an entry")
 def test_a_user_without_name_or_home_has_folders_and_a_secret(tmp_path: Path) -> None:
     program = (
         "import os, platformdirs.unix\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import os
 import signal
@@ -20,6 +21,7 @@ from dispycos import Task
 from dispycos.actors.host.cells import TaskHost
 from dispycos.actors.local import GOODBYE_S, Home, host_of_this_loop
 from dispycos.actors.parcels import ClientParcels
+from dispycos.transport.folders import find_folders
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("own_home")]
 
@@ -273,3 +275,33 @@ def test_a_secret_that_others_can_read_is_an_error_before_anything_runs(own_home
     secret.chmod(0o644)
     with pytest.raises(Exception, match="644"):
         dispycos.run(coroutine, 1)
+
+
+@pytest.mark.parametrize("trouble", ["open to others", "a file is in the way", "the path is too long"])
+def test_without_a_folder_for_its_socket_a_client_has_none_and_goes_on(
+    trouble: str, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = own_home / "dispycos"
+    if trouble == "open to others":
+        folder.mkdir()
+        folder.chmod(0o755)
+    elif trouble == "a file is in the way":
+        folder.touch()
+    else:
+        folder = own_home / "long" / ("x" * 100)
+        folder.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(
+        "dispycos.actors.local.find_folders", lambda: dataclasses.replace(find_folders(), sockets=folder)
+    )
+    (own_home / "secret").write_text("ab" * 32)
+    (own_home / "secret").chmod(0o600)
+
+    async def main() -> None:
+        home = Home(ClientParcels(), own_home / "secret")
+        home.enter(None)
+        assert home.ipc == ""
+        listening = home.runtime.mailbox.descriptors()
+        await home.leave(None)
+        assert listening == []
+
+    asyncio.run(main())

@@ -252,6 +252,32 @@ def test_where_nobody_listens_the_attempt_ends_with_a_reason() -> None:
     play(scene, OURS)
 
 
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_a_handshake_that_nobody_answers_is_no_refusal(
+    transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a process that is paused: the kernel accepts for it."""
+    monkeypatch.setattr("dispycos.transport.security.HANDSHAKE_MS", 200)
+
+    async def scene(here: Owner) -> None:
+        family, place = (
+            (socket.AF_INET, ("127.0.0.1", 0))
+            if transport == "tcp"
+            else (socket.AF_UNIX, str(tmp_path / "s"))
+        )
+        with socket.socket(family) as paused:
+            paused.bind(place)
+            paused.listen()
+            endpoint = (
+                f"tcp://127.0.0.1:{paused.getsockname()[1]}" if transport == "tcp" else f"ipc://{place}"
+            )
+            link = here.mailbox.dial(endpoint, role="client")
+            await here.until(lambda: here.downs)
+        assert here.downs == [Down(link, "it does not answer: no handshake within 0.2 s", False)]
+
+    play(scene, OURS)
+
+
 def test_a_member_of_another_cluster_is_refused_and_both_hear_why() -> None:
     async def scene(here: Owner, there: Owner) -> None:
         link = here.mailbox.dial(there.mailbox.listen(ANY_PORT), role="client")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -1016,5 +1017,24 @@ def test_servers_are_their_agents_to_watch_and_of_tcp_the_kernel_tells_nothing(
         async with Peer(role, endpoint) as peer:
             await peer.obey("say 1")
             assert here.is_linked(peer.epoch) and not here.witness._watched
+
+    play(scene, KEYS)
+
+
+def test_a_server_that_is_paused_keeps_its_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a debugger or SIGSTOP; nobody asks servers whether they live, so nothing at all may end that link."""
+    monkeypatch.setattr("dispycos.transport.security.HEARTBEAT_MS", 50)
+
+    async def scene(here: Runtime) -> None:
+        role = Role()
+        here.attach(7, role)
+        async with Peer("server", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
+            await peer.obey("say 1")
+            peer.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.5)
+            peer.process.send_signal(signal.SIGCONT)
+            await peer.obey("say 1")
+            await asyncio.sleep(0.2)  # it would dial again
+            assert peer.news(role) == ["LinkReady"]
 
     play(scene, KEYS)

@@ -258,9 +258,18 @@ def test_the_text_of_a_free_node_and_a_private_scheduler() -> None:
     free = NodeReport(BOX, "", [], 0)
     private = SchedulerReport("private-9", "127.0.0.1", 0, True, [], [])
     assert view_of(private, free).as_text().splitlines() == [
-        "private scheduler private-9",
+        "scheduler private-9, private",
         "node box at 10.0.0.5:9700, 2 CPUs, free",
     ]
+
+
+def test_a_private_scheduler_is_shown_with_its_client_instead_of_a_port_that_it_has_not() -> None:
+    view = view_of(SchedulerReport("private-9", "127.0.0.1", 0, True, [CLIENT], []))
+    assert view.as_text().splitlines() == [
+        "scheduler private-9, private, of anna's job",
+        "  client anna's job (host, pid 99) running: 1 running, 5 queued, 20 done",
+    ]
+    assert view.as_object()["schedulers"][0]["location"] is None
 
 
 def test_what_is_insecure_is_said_in_capitals() -> None:

@@ -123,7 +123,7 @@ class Dialler:
         self._last_reason = f"{endpoint}: {reason}"
         if self._stopped:
             return
-        if refused:
+        if refused and not self.epoch:  # one that had us before may have ended in the middle of a handshake
             self.refusal = reason
         if link == self.link:
             self.link = 0

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import socket
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ class Registry:
         path.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
-        """Who lives. Files of those who do not are removed; what cannot be read is passed over."""
+        """Who lives. Files and sockets of those who do not are removed; what cannot be read is passed over."""
         entries = []
         for path in self._paths():
             entry = _read_entry(path)
@@ -120,8 +121,7 @@ class Registry:
             if started_at(entry.pid) == entry.started:
                 entries.append(entry)
             else:
-                with contextlib.suppress(OSError):  # another reader was first
-                    path.unlink()
+                _bury(path, entry)
         return entries
 
     def is_dead(self, epoch: int) -> bool:
@@ -148,6 +148,14 @@ def _read_entry(path: Path) -> Entry | None:
             return msgspec.json.decode(file.read(ENTRY_BYTES_MAX), type=Entry)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def _bury(path: Path, entry: Entry) -> None:
+    with contextlib.suppress(OSError):  # another reader was first
+        if entry.ipc is not None and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode):
+            os.unlink(entry.ipc)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _lives(entry: Entry) -> bool:

@@ -23,6 +23,7 @@ from .security import (
     RefusalWatch,
     Zap,
     explain_handshake_failure,
+    is_refusal,
     pid_of_user,
     secure_dialler,
     secure_ipc,
@@ -134,8 +135,8 @@ class Mailbox:
         if self._zap is None:
             self._zap = Zap(self.context, self._keys, self._owner.on_stranger)
         socket = self.context.socket(zmq.ROUTER)
-        socket_options(socket)
         ipc = endpoint.startswith("ipc://")
+        socket_options(socket, ipc=ipc)
         if ipc:
             secure_ipc(socket)
         else:
@@ -166,10 +167,11 @@ class Mailbox:
         With the key of a foreign cluster's listener it is a knock: both ends hear that it is refused.
         """
         socket = self.context.socket(zmq.DEALER)
-        socket_options(socket)
+        ipc = endpoint.startswith("ipc://")
+        socket_options(socket, ipc=ipc)
         if foreign_key is not None:
             secure_knock(socket, foreign_key)
-        elif not endpoint.startswith("ipc://"):
+        elif not ipc:
             secure_dialler(socket, self._keys, role)
         monitor = socket.get_monitor_socket(_WATCHED)
         link = self._take_link()
@@ -351,12 +353,12 @@ class Mailbox:
                 if not dialled.up:
                     self._went_up(dialled)
             elif event in _DOWN or event == zmq.EVENT_CONNECT_RETRIED:
-                refused = event in _HANDSHAKE_FAILURES
-                reason = explain_handshake_failure(event, value) if refused else _DOWN.get(event, "no answer")
+                failed = event in _HANDSHAKE_FAILURES
+                reason = explain_handshake_failure(event, value) if failed else _DOWN.get(event, "no answer")
                 if event == zmq.EVENT_DISCONNECTED:
                     self._read_rest(dialled)
                 self.close_link(dialled.link)
-                self._owner.on_link_down(dialled.link, reason, refused=refused)
+                self._owner.on_link_down(dialled.link, reason, refused=failed and is_refusal(event, value))
 
     def _read_rest(self, dialled: _Dialled) -> None:
         """What had arrived before the connection broke is still good."""

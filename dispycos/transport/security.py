@@ -49,6 +49,8 @@ ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_BATCH = 64  # answers per turn of the loop: strangers who knock must not hold up the others
 
 FRAME_MAX = 256 * 1024 + 4 * 1024
+HANDSHAKE_MS = 3000
+HEARTBEAT_MS = 1000
 REPORT_AGAIN_S = 60.0
 REPORTS_MAX = 1000
 
@@ -258,16 +260,21 @@ def _z85(raw: bytes) -> bytes:
     return bytes(_Z85[word // 85**place % 85] for word in words for place in (4, 3, 2, 1, 0))
 
 
-def socket_options(socket: zmq.Socket[bytes]) -> None:
-    """The options of DESIGN section 4 that hold for every socket of a link; before bind or connect."""
+def socket_options(socket: zmq.Socket[bytes], *, ipc: bool = False) -> None:
+    """The options of DESIGN section 4 that hold for every socket of a link; before bind or connect.
+
+    By ipc there are no heartbeats: the kernel tells when the other end is gone, so all they would end is links of processes
+    that are paused (a debugger, SIGSTOP), among them those of servers, which end with their agent's link.
+    """
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, FRAME_MAX)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 3000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
-    socket.setsockopt(zmq.HEARTBEAT_TTL, 3000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    if not ipc:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, 3000)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, 2000)
     # We reconnect ourselves, since libzmq never tries again after a refusal. Not -1 for never: at a disconnect that
     # throws away what had arrived.
@@ -434,6 +441,11 @@ HANDSHAKE_FAILURES: Final = (
 )
 
 
+def is_refusal(event: int, value: int) -> bool:
+    """Whether the other end ended the handshake. After HANDSHAKE_MS of silence libzmq does, with an errno that means nothing."""
+    return event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL or value in _WAS_CLOSED
+
+
 def explain_handshake_failure(event: int, value: int) -> str:
     """What the monitor of a dialling socket means, in words."""
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -441,7 +453,7 @@ def explain_handshake_failure(event: int, value: int) -> str:
     if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value in _WAS_CLOSED:
         return "refused: it has another secret"
     if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        return f"no handshake: {os.strerror(value)}"
+        return f"it does not answer: no handshake within {HANDSHAKE_MS / 1000:g} s"
     if value == _NOT_OPENED:
         return "refused: it has another secret"
     if value == _MECHANISMS_DIFFER:

@@ -310,6 +310,40 @@ def test_it_works_with_a_long_temporary_folder(user: User) -> None:
     assert script.wait() == 0, script.told()
 
 
+NO_SOCKET = """
+    import sys
+    import dispycos
+    from dispycos.actors.host.cells import TaskHost
+
+    async def compute(n, *, task):
+        return n * await task.receive()
+
+    async def main():
+        client = dispycos.Client([compute])
+        await client.schedule(sys.argv[1])
+        task = await client.rtask(compute, 7)
+        task.send(7)
+        print(await task, "servers linked:", len(TaskHost.of_running_loop().runtime.router.neighbours("server")))
+        await client.close()
+
+    dispycos.run(main)
+"""
+
+
+@pytest.mark.parametrize(("mode", "servers"), [(0o755, 0), (0o700, 1)])
+def test_a_client_without_a_socket_of_its_own_uses_the_tree(user: User, mode: int, servers: int) -> None:
+    """Its folder is open to others, which nobody shall use. In one that is not servers find its socket."""
+    user.node("a", cpus=1)
+    scheduler = user.scheduler()
+    folder = user.folder / "other" / "dispycos"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    folder.parent.chmod(0o700)
+    where = f"127.0.0.1:{port_of(scheduler)}"
+    script = user.script("works.py", NO_SOCKET, where, XDG_RUNTIME_DIR=str(folder.parent))
+    assert script.succeed() == f"49 servers linked: {servers}\n", script.told()
+
+
 def test_it_works_in_a_folder_with_files_named_like_its_own_modules(user: User) -> None:
     user.write(
         {

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
 
+from dispycos.cli.process import OPEN_FILES_MAX
 from tests.kit.programs import Program, User, is_running, port_of, wait_until
 
 pytestmark = pytest.mark.timeout(60)
+
+FEW = 512  # descriptors
 
 LONG = """
     import os, sys, time
@@ -361,6 +366,40 @@ def test_serve_1_ends_a_node_after_one_client(user: User) -> None:
     node = user.node("once", "--serve", "1", cpus=1)
     user.script("long.py", LONG, "0").succeed()
     assert node.wait(5) == 0
+
+
+# --- descriptors --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """What is started has this soft limit, as a person with the default one has; gives the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def open_files_max(process: psutil.Process) -> int:
+    return int(process.rlimit(psutil.RLIMIT_NOFILE)[0])
+
+
+def test_schedulers_and_agents_take_all_descriptors_that_they_may_have(user: User, few_files: int) -> None:
+    wanted = min(few_files, OPEN_FILES_MAX)
+    programs = [user.node("a"), user.scheduler()]
+    assert [open_files_max(psutil.Process(program.pid)) for program in programs] == [wanted] * 2
+
+
+def test_a_private_process_takes_all_descriptors_that_it_may_have_and_what_runs_users_code_does_not(
+    user: User, few_files: int
+) -> None:
+    program = user.script("long.py", LONG, "30")
+    program.wait_line("runs on")
+    client = psutil.Process(program.pid)
+    (private,) = client.children()
+    assert open_files_max(private) == min(few_files, OPEN_FILES_MAX)
+    servers = private.children(recursive=True)
+    assert servers and {open_files_max(process) for process in (client, *servers)} == {FEW}
 
 
 # --- kill -9 ------------------------------------------------------------------------------------------------
