@@ -47,6 +47,7 @@ class ClientRole:
         self.host = host
         self.machine = self.ledger = ledger
         self.is_freed = False
+        self.gave_up = False  # it was freed without a word of its scheduler
         self._gone: Any = None  # the timer that gives the scheduler up
 
     # --- links ---
@@ -90,6 +91,7 @@ class ClientRole:
 
     def _give_lease_back(self) -> None:
         """Should the link heal: its end of the silence may have been shorter, and then the scheduler still counts on us."""
+        self.gave_up = True
         with self.runtime.lock:
             self.ledger.release(terminate=True, await_io=False)
         self.runtime.turn_soon()

@@ -61,8 +61,9 @@ class Seat(ClientRole):
         self._uplink: Uplink | None = None
         self._scheduled: asyncio.Future[int] = self.loop.create_future()
         self._freed: asyncio.Future[str] = self.loop.create_future()
+        self._given_back: asyncio.Future[str] = self.loop.create_future()  # to a scheduler that was given up
         self._room = asyncio.Event()
-        for future in (self._scheduled, self._freed):
+        for future in (self._scheduled, self._freed, self._given_back):
             future.add_done_callback(_look_at)
 
     # --- getting the cluster ---
@@ -90,8 +91,11 @@ class Seat(ClientRole):
     async def leave(self, *, terminate: bool, await_io: bool, patience: float | None) -> None:
         """Release, wait for Released, end the private process."""
         try:
-            if self.ledger.scheduler is not None and not self.is_freed:
+            scheduler = self.ledger.scheduler
+            if scheduler is not None and not self.is_freed:
                 await self._release(terminate=terminate, await_io=await_io, patience=patience)
+            elif scheduler is not None and self.gave_up and self.runtime.is_linked(scheduler.epoch):
+                await self._wait(self._given_back, patience)  # else it turns this process's next client away
         finally:
             if self.ledger.scheduler is not None:
                 self.lose("the client left, and its scheduler did not answer")
@@ -113,9 +117,12 @@ class Seat(ClientRole):
                     await asyncio.shield(self._freed)
                 return
         self._send_release(terminate=True, await_io=False)
+        await self._wait(self._freed, patience)
+
+    async def _wait(self, answer: asyncio.Future[str], patience: float | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELEASED_AFTER_S if patience is None else patience):
-                await asyncio.shield(self._freed)
+                await asyncio.shield(answer)
 
     def _send_release(self, *, terminate: bool, await_io: bool) -> None:
         with self.runtime.lock:
@@ -213,7 +220,7 @@ class Seat(ClientRole):
         elif isinstance(effect, Failed):
             _fail(self._scheduled, ScheduleError(effect.reason))
         elif isinstance(effect, Freed):
-            _set(self._freed, effect.reason)
+            _set(self._given_back if self._freed.done() else self._freed, effect.reason)
 
     def _wake(self, record: Record) -> None:
         """Whoever waits for the start or the end of it."""

@@ -99,6 +99,7 @@ def test_a_lease_that_was_given_up_without_a_link_is_given_back_when_that_heals(
     async def scene(client: Client, stub: StubScheduler) -> None:
         handle = client.submit(compute, 1)
         await stub.until(lambda: stub.tasks)
+        stub.is_deaf = True
         assert client._seat is not None and client._seat._uplink is not None
         dialler: Any = client._seat._uplink._dialler
         runtime = client._seat.runtime
@@ -109,6 +110,13 @@ def test_a_lease_that_was_given_up_without_a_link_is_given_back_when_that_heals(
             await handle
         await stub.until(lambda: isinstance(stub.got[-1].message, messages.Release))
         assert stub.got[-1].message == messages.Release(terminate=True, await_io=False)
+        closing = asyncio.ensure_future(client.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()  # until the scheduler has the lease back, it would turn us away
+        stub.send(messages.Released(""))
+        await closing
+        stub.is_deaf = False
+        await client.schedule(stub.location)
 
     play(scene, tmp_path)
 

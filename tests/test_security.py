@@ -322,6 +322,19 @@ def test_a_dialler_without_keys_gets_nowhere_on_tcp() -> None:
     run(story)
 
 
+def test_one_who_leaves_in_the_middle_of_the_handshake_is_not_said_to_be_refused() -> None:
+    async def story(door: Door) -> None:
+        for words in (b"", b"\xff" + bytes(8) + b"\x7f\x03"):  # the beginning of a greeting
+            with socket.create_connection(("127.0.0.1", door.port)) as visitor:
+                visitor.sendall(words)
+                await asyncio.sleep(0.05)
+        door.dial(lambda s: secure_dialler(s, OURS, "client"))
+        await door.first_received()
+        assert door.refused == []
+
+    run(story)
+
+
 def test_one_who_knocks_again_and_again_is_told_of_once() -> None:
     async def story(door: Door) -> None:
         for _ in range(5):

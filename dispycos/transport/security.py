@@ -462,11 +462,14 @@ def explain_handshake_failure(event: int, value: int) -> str:
 
 
 def explain_refused_stranger(event: int, value: int) -> str:
-    """What the monitor of a listening socket means, in words; '' for what ZAP has reported already."""
+    """What the monitor of a listening socket means, in words; '' for what ZAP has reported already, and for who just left.
+
+    Those are members, too: all whom we did not answer while we were paused.
+    """
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
         return ""
     if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        return f"no handshake: {os.strerror(value)}" if value else "no handshake"
+        return "" if value in _WAS_CLOSED else "it began no handshake"
     if value == _NOT_OPENED:
         return "it has another secret"
     if value == _MECHANISMS_DIFFER:
