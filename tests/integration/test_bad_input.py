@@ -186,7 +186,7 @@ def test_a_scheduler_that_is_not_there_is_said_and_times_out(user: User) -> None
 
         async def main():
             try:
-                await dispycos.Client().schedule(location="127.0.0.1:1", timeout=3)
+                await dispycos.Client().schedule(location="127.0.0.1:1", timeout=4)
             except TimeoutError:
                 print("timed out")
 
