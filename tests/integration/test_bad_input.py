@@ -114,7 +114,9 @@ def test_a_scheduler_that_was_named_and_has_another_secret_is_an_error(user: Use
     last = [line.text for line in script.lines if line.stream == "err"][-1]
     assert "ScheduleError" in last and "127.0.0.1" in last and "secret" in last, script.told()
     there = scheduler.wait_line("another secret")
-    assert "127.0.0.1" in there.text and "copy" in there.text
+    # libzmq tells a listener of a descriptor only: on a busy machine that may be closed before it is asked for its peer.
+    assert "127.0.0.1" in there.text or "an unknown address" in there.text
+    assert "copy" in there.text
     assert there.at - script.started < 3 and scheduler.is_alive()
 
 
