@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -154,6 +153,8 @@ class Feeding:
     def withdraw(self, server: Server) -> None:
         """Gives it nothing more; what it has stays."""
         server.withdrawn = True
+        if server.lent:
+            self._reclaim([server])
         self._changed[server] = None
 
     def restore(self, server: Server) -> None:
@@ -294,24 +295,27 @@ class Feeding:
         self._lent.pop(server, None)
         self._changed[server] = None
 
-    def adopt(self, task: NodeTask, server: Server, now: float) -> None:
-        """A task that the client gave it itself is ours from now on, and the loan is over."""
+    def adopt(self, id: TaskId, function: str, server: Server, now: float) -> NodeTask:
+        """A task that the client gave it itself, and that has begun, is ours from now on; the loan is over."""
         self.returned(server)
-        self.tasks[task.id] = server.cpu[task.id] = task
-        task.server = server
+        task = NodeTask(id, Run(id, function), None, now, server=server, began=True)
+        self.tasks[id] = server.cpu[id] = task
         server.since = now
         server.alone = True
+        return task
 
     def take_wanted_back(self) -> list[Server]:
         """Lent servers that are to be reclaimed, each once."""
         wanted, self._wanted_back = self._wanted_back, []
         return wanted
 
-    def _reclaim(self, servers: Iterable[Server]) -> None:
-        for server in servers:
-            if not server.reclaimed:
-                server.reclaimed = True
-                self._wanted_back.append(server)
+    def _reclaim(self, servers: Iterable[Server]) -> bool:
+        """Whether any of them was not asked for before."""
+        fresh = [server for server in servers if not server.reclaimed]
+        for server in fresh:
+            server.reclaimed = True
+        self._wanted_back += fresh
+        return bool(fresh)
 
     # --- which server
 
@@ -333,9 +337,8 @@ class Feeding:
         queue, free = self._cpu_queue, self._free
         while queue and (server := free.first()) is not None:
             given.append(self._give(queue.popitem(last=False)[1], server, now))
-        if queue and self._lent:
-            self._reclaim(islice(self._lent, len(queue)))
-            return  # what waits gets those, not a place behind others
+        if queue and self._lent and self._reclaim(self._lent):
+            return  # what waits gets those, not a place behind others; it is not held up by one that does not answer
         ahead = self._ahead
         # One that needs a server alone keeps its turn: short ones must not fill what it waits for.
         while queue and next(iter(queue.values())).run.fast and (server := ahead.first()) is not None:

@@ -59,6 +59,7 @@ class Record:
         "server",
         "started",
         "task",
+        "terminated",
         "text",
         "watchers",
         "when_started",
@@ -88,6 +89,7 @@ class Record:
         self.location: Location | None = None
         self.started = False
         self.ended = False
+        self.terminated = False
         self.outcome = 0
         self.text = ""
         self.seconds = 0.0
@@ -294,10 +296,12 @@ class Ledger:
         """Cancel it here if the scheduler has not got it yet, else ask for its end on the way that it went."""
         if record.ended:
             return
+        record.terminated = True
         if not record.handed:
             self._end(record, OutcomeKind.CANCELLED, "", started=False)
         elif record.loan is not None:
-            self._send(record.loan.server, messages.Terminate(record.task))
+            loan = record.loan
+            self._send(Address(loan.node, NODE), messages.Terminate(record.task, loan.server.epoch))
         else:
             assert self.scheduler is not None
             self._send(self.scheduler, messages.Terminate(record.task))
@@ -371,8 +375,7 @@ class Ledger:
         if record is not None and loan is not None:
             self._loan_ended(record, loan, word)
         if word.lent:
-            owner = loan.node if loan is not None else word.node
-            self.loans.lent(envelope.sender.epoch, owner, record.function if record is not None else "")
+            self._on_lent(envelope.sender, loan.node if loan is not None else word.node, record)
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
         if word.spot is not None and word.started and not record.started:
@@ -485,6 +488,13 @@ class Ledger:
         if not word.lent and word.outcome <= OutcomeKind.RAISED and word.node:
             self.loans.was_long(record.function)
 
+    def _on_lent(self, server: Address, node: int, record: Record | None) -> None:
+        """The word of a server that is dead by now, or of whose node nobody would tell us, is not relied on."""
+        if server.epoch in self.servers and node in self.nodes:
+            self.loans.lent(server.epoch, node, record.function if record is not None else "")
+        else:
+            self._send(server, messages.Reclaim())
+
     def on_recalled(self, envelope: Envelope, now: float) -> None:
         """The server was not lent to us any more when the task came."""
         for task in envelope.message.tasks:
@@ -500,7 +510,7 @@ class Ledger:
         if record is None:
             return
         begun = word.reached is None or word.reached == record.task
-        if begun and word.closing:
+        if begun and (word.closing or record.terminated):
             self._end(record, OutcomeKind.TERMINATED, word.text, started=True)
         elif begun:
             known = f" while it ran {record.function}"
@@ -514,7 +524,7 @@ class Ledger:
         record.handed = False
         self._waiting += 1
         self._backlog.appendleft(record)
-        if self._releasing and self._release is None:
+        if record.terminated or (self._releasing and self._release is None):
             self._end(record, OutcomeKind.CANCELLED, "", started=False)
 
     def _confirm(self) -> None:
@@ -566,6 +576,7 @@ class Ledger:
             self.servers[word.spot.epoch] = (word.spot, word.node)
         elif word.status in (Status.ServerClosed, Status.ServerAbandoned):
             self.servers.pop(word.spot.epoch, None)
+            self.loans.drop_idle(word.spot.epoch)  # of one that is busy ServerLost tells
             self._effects.append(Forget(word.spot.epoch))
         if word.text and not self._releasing:
             self._say(f"server {word.spot.name} {word.text}", "warning")

@@ -89,6 +89,9 @@ class Loans:
             self.ended(loan)
         return record
 
+    def drop_idle(self, server: int) -> None:
+        self._idle.pop(server, None)
+
     def on_node(self, node: int) -> list[int]:
         """Servers there."""
         return [

@@ -227,18 +227,23 @@ class Node:
             server = self.tenancy.feeding.servers.get(envelope.sender.epoch)
             if server is not None:
                 self.tenancy.feeding.returned(server)
+                doomed = self.tenancy.doomed
+                self.tenancy.doomed = {
+                    task: entry for task, entry in doomed.items() if entry[1] is not server
+                }
 
     def _on_adopt(self, envelope: Envelope, adopt: Adopt, now: float) -> None:
-        """The scheduler is not told: the client knows of its task, and waits for it before it closes."""
+        """Status shows it now, other tasks do not count on its server, and it can be killed for."""
         tenancy = self.tenancy
         server = None if tenancy is None else tenancy.feeding.servers.get(envelope.sender.epoch)
         if tenancy is None or server is None or adopt.task in tenancy.feeding.tasks:
             return
-        task = NodeTask(adopt.task, Run(adopt.task, adopt.function), None, now, began=True)
-        tenancy.feeding.adopt(task, server, now)
-        if adopt.terminated:
+        kill_at, _ = tenancy.doomed.pop(adopt.task, (0.0, None))
+        task = tenancy.feeding.adopt(adopt.task, adopt.function, server, now)
+        self._out.to_scheduler(tenancy, replace(adopt, server=envelope.sender.epoch))
+        if kill_at:
             task.terminated = True
-            tenancy.terminating.append((now + KILL_AFTER, task))
+            tenancy.terminating.append((kill_at, task))
 
     def _running(self, epoch: int, id: TaskId) -> NodeTask | None:
         """The task of which this server speaks, if it has it."""
@@ -284,13 +289,22 @@ class Node:
             return
         task = tenancy.feeding.tasks.get(terminate.task)
         if task is None:
-            return  # it has ended; its outcome is on the way
+            self._end_direct(tenancy, terminate, now)  # else it has ended; its outcome is on the way
+            return
         if task.server is None:
             self._cancel(tenancy, task)
         elif not task.terminated:
             task.terminated = True
             tenancy.terminating.append((now + KILL_AFTER, task))
             self._out.send(task.server.address, Terminate(task.id))
+
+    def _end_direct(self, tenancy: Tenancy, terminate: Terminate, now: float) -> None:
+        """Of a task that the client sent itself only its server knows; one that does not answer within 5 s is killed."""
+        server = tenancy.feeding.servers.get(terminate.server)
+        if server is not None and terminate.task not in tenancy.doomed:
+            tenancy.doomed[terminate.task] = now + KILL_AFTER, server
+            self._out.send(server.address, Terminate(terminate.task))
+            self._out.send(server.address, Reclaim())
 
     def _cancel(self, tenancy: Tenancy, task: NodeTask, text: str = "") -> None:
         tenancy.feeding.cancel(task)

@@ -96,8 +96,12 @@ class Server:
             handler(envelope, now)
 
     def wake(self, now: float) -> None:
-        if self._direct is not None and self._adopt_at <= now:
+        if self._direct is None or self._adopt_at > now:
+            return
+        if self._direct.task in self.running:
             self._adopt(self._direct)
+        else:
+            self._adopt_at = now + ADOPT_AFTER  # it has not begun
 
     def deadline(self) -> float | None:
         return self._adopt_at if self._direct is not None else None
@@ -116,14 +120,11 @@ class Server:
 
     def on_terminate(self, envelope: Envelope, now: float) -> None:
         task = envelope.message.task
-        if task in self.running or task in self._taken:
-            if self._is_direct(task):
-                assert self._direct is not None
-                self._adopt(self._direct, terminated=True)  # the node kills us if it does not end
-            if task in self.running:
-                self._effects.append(Interrupt(task))
-            else:
-                self._taken[task] = True
+        if task in self.running:
+            self._effects.append(Interrupt(task))
+            return
+        if task in self._taken:
+            self._taken[task] = True
             return
         for queue in (self._cpu, self._io):
             for waiting in queue:
@@ -141,8 +142,8 @@ class Server:
     def on_reclaim(self, envelope: Envelope, now: float) -> None:
         if self._direct is not None:
             self._reclaimed = True
-        elif self._lent:
-            self._give_back()
+        elif self._lent or envelope.sender == self.node:
+            self._give_back()  # the node learns from the answer that we are alive
 
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
         self.closing = True
@@ -269,10 +270,10 @@ class Server:
         self._lent = self._reclaimed = False
         self._send(self.node, messages.Returned())
 
-    def _adopt(self, run: messages.Run, *, terminated: bool = False) -> None:
+    def _adopt(self, run: messages.Run) -> None:
         self._direct = None
         self._lent = self._reclaimed = False
-        self._send(self.node, messages.Adopt(run.task, run.function, terminated))
+        self._send(self.node, messages.Adopt(run.task, run.function))
 
     # --- small ---
 

@@ -79,6 +79,7 @@ class Supervisor:
         self._out = out
 
     def wake(self, tenancy: Tenancy, now: float) -> None:
+        self._adopt_doomed(tenancy, now)
         self._escalate(tenancy, now)
         self._kill_condemned(tenancy, now)
         self._retry(tenancy, now)
@@ -144,6 +145,17 @@ class Supervisor:
         return Spot(self._info.addr, place.port, epoch, place.name)
 
     # --- killing
+
+    def _adopt_doomed(self, tenancy: Tenancy, now: float) -> None:
+        """Their servers did not answer: they hang in them, with the GIL."""
+        for id, (at, server) in list(tenancy.doomed.items()):
+            if at > now:
+                return
+            del tenancy.doomed[id]
+            if tenancy.feeding.servers.get(server.address.epoch) is server and not server.cpu:
+                task = tenancy.feeding.adopt(id, "its task", server, now)
+                task.terminated = True
+                tenancy.terminating.appendleft((now, task))
 
     def _escalate(self, tenancy: Tenancy, now: float) -> None:
         """Tasks that had their KeyboardInterrupt 5 s ago and are still there cost their server its life."""

@@ -9,7 +9,7 @@ from typing import Final
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Done, Lease, Message, Outcome
+from dispycos.protocol.messages import ClientInfo, Done, Lease, Message, Outcome, TaskId
 
 from .feeding import Feeding, NodeTask, Server
 from .outcomes import Outcomes
@@ -130,6 +130,9 @@ class Tenancy:
     scheduler_gone: bool = False  # its process has ended; another may take the lease over
     client_gone: bool = False
     terminating: deque[tuple[float, NodeTask]] = field(default_factory=deque)  # by time
+    doomed: dict[TaskId, tuple[float, Server]] = field(
+        default_factory=dict
+    )  # by time: tasks that the client sent itself and wants ended, until their servers answer
     condemned: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     closing: Closing | None = None
 
@@ -138,6 +141,8 @@ class Tenancy:
         due = self.pulse_at
         if self.terminating:
             due = min(due, self.terminating[0][0])
+        if self.doomed:
+            due = min(due, next(iter(self.doomed.values()))[0])
         if self.condemned:
             due = min(due, self.condemned[0][0])
         if self.retries:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Admit, Outcome, OutcomeAck, Recalled, Submit, TaskId, Terminate
+from dispycos.protocol.messages import Admit, Adopt, Outcome, OutcomeAck, Recalled, Submit, TaskId, Terminate
 from dispycos.protocol.status import OutcomeKind
 
 from .lifecycle import ClientState, TaskState
@@ -167,6 +167,21 @@ class Dispatch:
             task.server = task.site.servers.get(message.server)
             if task.server is not None:
                 count_on(task.server, task.submit.io, 1)
+
+    def on_adopt(self, envelope: Envelope, now: float) -> None:
+        """A task that the client sent to a server itself takes its place here, until it ends."""
+        adopt: Adopt = envelope.message
+        client, node = self.registry.active, self.registry.nodes.get(envelope.sender.epoch)
+        site = node.site if node is not None else None
+        known = adopt.task in self.registry.tasks
+        if client is None or site is None or known or adopt.task.owner != client.epoch:
+            return
+        self.turns += 1
+        pace = self.registry.paces.get(adopt.function) or self._new_pace(adopt.function)
+        task = Task(Submit(adopt.task, adopt.function), None, self.turns, pace, RUNNING, site, adopted=True)
+        task.server = site.servers.get(adopt.server)
+        self.registry.tasks[adopt.task] = task
+        self.placing.enter(task, site)
 
     def on_done(self, envelope: Envelope, now: float) -> None:
         done = envelope.message
@@ -343,7 +358,8 @@ class Dispatch:
         del self.registry.tasks[task.submit.task]
         task.state = ENDED
         assert self.registry.active is not None
-        self.registry.active.ended += 1
+        if not task.adopted:  # it was never handed in
+            self.registry.active.ended += 1
 
     def _forget_heard(self, task: Task, site: Site) -> None:
         del site.heard[task.submit.task]

@@ -49,15 +49,17 @@ class Placing:
 
     # --- what changes
 
+    def enter(self, task: Task, site: Site) -> None:
+        """It loads a site that it was not given to."""
+        _count_at(site, task.submit.io, task.fast, 1)
+        if task.server is not None:
+            count_on(task.server, task.submit.io, 1)
+        self.touched[site] = None
+
     def leave(self, task: Task, site: Site) -> None:
         """It does not load its site any more."""
         io = task.submit.io
-        if io:
-            site.io -= 1
-        elif task.fast:
-            site.fast -= 1
-        else:
-            site.slow -= 1
+        _count_at(site, io, task.fast, -1)
         if task.server is not None:
             count_on(task.server, io, -1)
         self.touched[site] = None

@@ -17,6 +17,7 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Admit,
+    Adopt,
     Began,
     ClientReport,
     Closed,
@@ -97,6 +98,7 @@ class Scheduler:
             OutcomeAck: self.dispatch.on_outcome_ack,
             Tally: self.on_tally,
             Began: self.dispatch.on_began,
+            Adopt: self.dispatch.on_adopt,
             Terminate: self.dispatch.on_terminate,
             Recalled: self.dispatch.on_recalled,
             Enlist: self.on_enlist,

@@ -10,7 +10,7 @@ import pytest
 from dispycos.actors.ledger import Record
 from dispycos.actors.server import ADOPT_AFTER, LEND_S, Interrupt, Work
 from dispycos.actors.supervisor import Marks
-from dispycos.protocol.addresses import SERVER, Address
+from dispycos.protocol.addresses import NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Adopt,
@@ -25,15 +25,15 @@ from dispycos.protocol.messages import (
     Returned,
     Run,
     ServerLost,
+    ServerNews,
     Shutdown,
-    Spot,
     Started,
     Tally,
     TaskId,
     Terminate,
 )
 from dispycos.protocol.status import OutcomeKind, Status
-from tests.kit.node import THE_SCHEDULER, Hand, server_address
+from tests.kit.node import THE_CLIENT, THE_SCHEDULER, Hand, server_address
 from tests.test_ledger import BOX, BROKER, SPOT, Desk, submitted
 from tests.test_server import ME, OWNER, Post, run, to_agent, to_owner
 from tests.test_server import SPOT as PLACE
@@ -105,8 +105,7 @@ def test_a_second_one_at_a_time_goes_back(post: Post) -> None:
     assert post.drain() == [to_owner(Recalled([TaskId(7, 3)]))]
 
 
-def test_reclaimed_when_idle_it_is_returned_at_once_and_once(post: Post) -> None:
-    post.hear(Reclaim())
+def test_reclaimed_when_idle_it_is_returned_at_once(post: Post) -> None:
     post.hear(Reclaim())
     assert post.drain() == [to_agent(Returned())]
     send(post, run(2))
@@ -151,11 +150,30 @@ def test_a_task_that_takes_long_becomes_the_nodes(post: Post) -> None:
     ]
 
 
-def test_a_task_that_is_to_end_becomes_the_nodes_which_kills_for_it(post: Post) -> None:
+def test_a_task_that_has_not_begun_stays_the_clients(post: Post) -> None:
+    send(post, run(2, fast=True))
+    post.drain()
+    post.now += ADOPT_AFTER
+    post.server.wake(post.now)
+    assert post.drain() == []
+    assert post.server.deadline() == post.now + ADOPT_AFTER
+
+
+def test_the_node_ends_it_and_is_answered_when_it_has_ended(post: Post) -> None:
     given = run(2, fast=True)
     start(post, given)
-    post.server.receive(Envelope(ME, OWNER, Terminate(given.task)), post.now)
-    assert post.drain() == [to_agent(Adopt(given.task, "compute", True)), Interrupt(given.task)]
+    post.hear(Terminate(given.task))
+    post.hear(Reclaim())
+    assert post.drain() == [Interrupt(given.task)]
+    post.end(given, OutcomeKind.TERMINATED, None)
+    assert post.drain()[-1] == to_agent(Returned())
+
+
+def test_the_node_is_answered_though_nothing_is_lent(post: Post) -> None:
+    post.hear(Reclaim())
+    post.drain()
+    post.hear(Reclaim())
+    assert post.drain() == [to_agent(Returned())]
 
 
 def test_its_start_is_told_to_the_client_only(post: Post) -> None:
@@ -221,7 +239,8 @@ def test_behind_a_task_that_will_lend_nothing_waits() -> None:
 
 def test_an_adopted_task_is_the_nodes(hand: Hand) -> None:
     task = TaskId(7, 99)
-    assert hand.hear(server_address(1), Adopt(task, "compute")) == []
+    told = Adopt(task, "compute", server_address(1).epoch)
+    assert hand.hear(server_address(1), Adopt(task, "compute")) == [("scheduler", told)]
     waiting = hand.run()
     assert hand.hear(THE_SCHEDULER, waiting) == []
     told = [
@@ -230,10 +249,58 @@ def test_an_adopted_task_is_the_nodes(hand: Hand) -> None:
     assert [word.outcome for _, word, *_ in told if isinstance(word, Outcome) and word.task == task] == [5]
 
 
-def test_an_adopted_task_that_does_not_end_costs_its_server(hand: Hand) -> None:
-    hand.hear(server_address(1), Adopt(TaskId(7, 99), "compute", True))
-    assert hand.wake_at(5.0) == []
-    assert [type(effect).__name__ for effect in hand.wake_at(5.2)] == ["KillServer"]
+DIRECT = TaskId(7, 99)
+
+
+def end_direct(hand: Hand) -> None:
+    word = Terminate(DIRECT, server_address(1).epoch)
+    assert hand.hear(THE_CLIENT, word) == [(1, Terminate(DIRECT)), (1, Reclaim())]
+    assert hand.hear(THE_CLIENT, word) == []
+
+
+def kills_at(hand: Hand, now: float) -> bool:
+    return "KillServer" in [type(effect).__name__ for effect in hand.wake_at(now)]
+
+
+def test_a_server_that_answers_is_not_killed(hand: Hand) -> None:
+    end_direct(hand)
+    hand.hear(server_address(1), Returned())
+    assert not kills_at(hand, 5.0) and not kills_at(hand, 6.0)
+
+
+def test_a_server_that_hangs_in_it_is_killed(hand: Hand) -> None:
+    end_direct(hand)
+    assert hand.node.deadline() == 5.0
+    assert not kills_at(hand, 5.0)
+    assert kills_at(hand, 5.2)
+
+
+def test_a_server_whose_task_does_not_end_is_killed_counted_from_its_interrupt(hand: Hand) -> None:
+    end_direct(hand)
+    hand.now = 1.0
+    hand.hear(server_address(1), Adopt(DIRECT, "compute"))
+    assert not kills_at(hand, 5.0)
+    assert kills_at(hand, 5.2)
+
+
+def test_an_adopted_task_is_ended_as_any_other(hand: Hand) -> None:
+    hand.hear(server_address(1), Adopt(DIRECT, "compute"))
+    assert hand.hear(THE_CLIENT, Terminate(DIRECT, server_address(1).epoch)) == [(1, Terminate(DIRECT))]
+    assert not kills_at(hand, 5.0)
+    assert kills_at(hand, 5.2)
+
+
+def test_all_lent_servers_are_reclaimed_and_one_that_does_not_answer_holds_up_nobody() -> None:
+    hand = Hand(2).open()
+    for number in (1, 2):
+        given = hand.run(fast=True, lend=True)
+        hand.hear(THE_SCHEDULER, given)
+        ended = Done(given.task, OutcomeKind.RETURNED, 0.001, server_address(number).epoch, 16, 0, True)
+        hand.hear(server_address(number), ended)
+    first, second = hand.runs(2)
+    assert hand.hear(THE_SCHEDULER, first) == [(1, Reclaim()), (2, Reclaim())]
+    assert hand.hear(server_address(2), Returned()) == [(2, first)]
+    assert hand.hear(THE_SCHEDULER, second) == []
 
 
 def test_the_client_hears_of_a_death_what_the_server_had_begun_of_its_own(hand: Hand) -> None:
@@ -253,6 +320,8 @@ def test_the_client_hears_of_a_death_what_the_server_had_begun_of_its_own(hand: 
 def desk() -> Iterator[Desk]:
     """With a server on loan that has a link of its own."""
     desk = Desk(granted=100)
+    desk.hear(NodeNews(Status.NodeInitialized, BOX))
+    desk.hear(ServerNews(Status.ServerInitialized, SPOT, "box"))
     desk.ledger.loans.lanes.add(SPOT.epoch)
     record = desk.submit()
     assert desk.drain() == [submitted(record, lend=True)]
@@ -306,7 +375,30 @@ def test_what_comes_back_goes_by_the_scheduler(desk: Desk) -> None:
 def test_terminate_goes_where_the_task_is(desk: Desk) -> None:
     record = sent_directly(desk)
     desk.ledger.terminate(record)
-    assert desk.drain() == [desk.sent(Terminate(record.task), LENT)]
+    assert desk.drain() == [desk.sent(Terminate(record.task, LENT.epoch), Address(BOX.epoch, NODE))]
+
+
+@pytest.mark.parametrize("word", [Recalled, ServerLost])
+def test_terminated_it_does_not_run_elsewhere(desk: Desk, word: Any) -> None:
+    record = sent_directly(desk)
+    desk.ledger.terminate(record)
+    came_back = Recalled([record.task]) if word is Recalled else ServerLost(SPOT.epoch, "gone", TaskId(7, 16))
+    desk.hear(came_back, sender=LENT)
+    assert record.outcome == OutcomeKind.CANCELLED and not record.started
+
+
+def test_terminated_its_server_may_die_for_it(desk: Desk) -> None:
+    record = sent_directly(desk)
+    desk.ledger.terminate(record)
+    desk.hear(ServerLost(SPOT.epoch, "gone", record.task))
+    assert record.outcome == OutcomeKind.TERMINATED
+
+
+def test_a_loan_ends_with_its_server(desk: Desk) -> None:
+    desk.hear(ServerNews(Status.ServerClosed, SPOT, "box", "killed"))
+    desk.drain()
+    desk.submit()
+    assert [effect.envelope.to for effect in desk.drain()] == [BROKER]  # type: ignore[attr-defined]
 
 
 def test_close_waits_for_what_runs_on_loan(desk: Desk) -> None:
@@ -367,11 +459,17 @@ def test_without_a_lane_nothing_is_asked_for() -> None:
     assert desk.drain() == [submitted(record)]
 
 
-def test_a_loan_for_a_task_that_nobody_knows_is_used_or_returned(desk: Desk) -> None:
-    other = Address(1002, SERVER)
-    word = Outcome(
-        TaskId(7, 9999), OutcomeKind.RETURNED, 30, Spot("a", 1, 1002, "b"), 0.001, node=900, lent=True
-    )
+@pytest.mark.parametrize(("server", "node"), [(1002, BOX.epoch), (SPOT.epoch, 901), (SPOT.epoch, 0)])
+def test_what_nobody_would_tell_the_end_of_is_not_borrowed(desk: Desk, server: int, node: int) -> None:
+    other = Address(server, SERVER)
+    word = Outcome(TaskId(7, 9999), OutcomeKind.RETURNED, 30, SPOT, 0.001, node=node, lent=True)
     desk.hear(word, sender=other)
-    desk.submit(function="other")
-    assert {effect.envelope.to for effect in desk.drain()} == {LENT, other, BROKER}  # type: ignore[attr-defined]
+    assert desk.drain() == [desk.sent(Reclaim(), other)]
+
+
+def test_a_loan_for_a_task_that_nobody_knows_is_a_loan(desk: Desk) -> None:
+    desk.hear(
+        Outcome(TaskId(7, 9999), OutcomeKind.RETURNED, 30, SPOT, 0.001, node=BOX.epoch, lent=True),
+        sender=LENT,
+    )
+    sent_directly(desk)

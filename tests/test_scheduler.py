@@ -15,6 +15,7 @@ from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Admit,
+    Adopt,
     Allocation,
     Availability,
     Began,
@@ -683,6 +684,38 @@ def test_a_task_that_had_begun_is_never_placed_again() -> None:
     desk.tell(client, submit(1))
     [outcome] = words(desk.tell(node, Began(TaskId(50, 1), 701), Recalled([TaskId(50, 1)])))
     assert (outcome.outcome, outcome.started) == (OutcomeKind.LOST, True)
+
+
+def test_an_adopted_task_takes_its_place_until_it_ends_though_it_was_never_handed_in() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    alpha = desk.node("alpha", 7, lease, servers=1)
+    desk.node("beta", 8, lease, servers=1)
+    desk.tell(alpha, Adopt(TaskId(50, 9), "f", 701))
+    assert placed(desk.tell(client, submit(1), submit(2))) == [(1, 8)]
+    assert placed(desk.tell(alpha, done(9))) == [(2, 7)]
+    assert desk.scheduler.registry.clients[50].ended == 0
+
+
+def test_with_its_node_an_adopted_task_is_lost() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    alpha = desk.node("alpha", 7, lease)
+    desk.tell(alpha, Adopt(TaskId(50, 9), "f", 701))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.scheduler.peer_reset(7, [], desk.now)
+    [outcome] = words(desk.drain(), Outcome)
+    assert (outcome.task.number, outcome.outcome, outcome.started) == (9, OutcomeKind.LOST, True)
+
+
+@pytest.mark.parametrize("adopt", [Adopt(TaskId(51, 9), "f", 701), Adopt(TaskId(50, 1), "f", 701)])
+def test_what_is_not_the_clients_or_known_already_is_not_adopted(adopt: Adopt) -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    alpha = desk.node("alpha", 7, lease)
+    desk.tell(client, submit(1))
+    desk.tell(alpha, adopt)
+    assert [task.number for task in desk.scheduler.registry.tasks] == [1]
 
 
 def test_short_tasks_that_wait_while_others_are_idle_are_recalled() -> None:

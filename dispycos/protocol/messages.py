@@ -112,9 +112,13 @@ class Submit(Message, frozen=True, tag=11):
 
 
 class Terminate(Message, frozen=True, tag=12):
-    """KeyboardInterrupt for a task, about 5 s later the end; a queued one is dropped. Client -> scheduler -> node -> server."""
+    """KeyboardInterrupt for a task, about 5 s later the end; a queued one is dropped. Client -> scheduler -> node -> server.
+
+    Of a task that it sent to a server itself the client tells the node.
+    """
 
     task: TaskId
+    server: int = 0  # epoch: it was sent to this one directly
 
 
 class Release(Message, frozen=True, tag=13):
@@ -330,7 +334,7 @@ class Gone(Message, frozen=True, tag=76):
 
 
 class Reclaim(Message, frozen=True, tag=77):
-    """Node or client -> server: the loan is over; answered to the node by Returned when no task runs on it any more."""
+    """Node or client -> server: the loan is over; the node is answered by Returned when no task runs on it any more, or Adopt."""
 
 
 class Returned(Message, frozen=True, tag=78):
@@ -338,12 +342,12 @@ class Returned(Message, frozen=True, tag=78):
 
 
 class Adopt(Message, frozen=True, tag=79):
-    """Server -> node: a task that the client gave it directly takes long, or has to end: it is the node's from now on,
-    and the loan is over."""
+    """Server -> node -> scheduler: a task that the client gave it directly runs for long: it is the node's from now on, and
+    the loan is over."""
 
     task: TaskId
     function: str
-    terminated: bool = False
+    server: int = 0  # epoch; filled in by the node
 
 
 class ServerLost(Message, frozen=True, tag=80):

@@ -87,6 +87,10 @@ class User:
             return
         plan = self._plan(brisk=True)
         record = self._submit(plan)
+        if self.dice.random() < 0.01:
+            self.violence.add("deaf")
+            plan.deaf, plan.nap = True, 1000.0
+            client.later(self.dice.random() * 0.1, partial(client.terminate, record))
         pause = self.dice.choice((0.0, 0.0, 0.0, 0.0005, 0.02))
         self.callers[record.task] = partial(client.later, pause, partial(self._call, times - 1))
 

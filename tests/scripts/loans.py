@@ -77,6 +77,21 @@ async def test_a_task_that_is_long_for_once_can_be_ended(client, task):
     assert await asyncio.wait_for(client.submit(short), 3)
 
 
+def add_up(n):
+    return sum(range(n))  # in C, with the GIL: nothing else happens in that process
+
+
+async def test_a_task_that_hangs_its_server_is_killed_with_it(client, task):
+    await borrow(client, add_up, 10)
+    victim = client.submit(add_up, 10**12)
+    await until(lambda: loans(client).busy == 1, what="it went by the loan")
+    await asyncio.sleep(0.2)
+    victim.terminate()
+    with raises(TaskTerminated, "SIGKILL"):
+        await asyncio.wait_for(victim, 8)
+    assert await asyncio.wait_for(client.submit(short), 3)
+
+
 async def test_others_do_not_wait_behind_it(client, task):
     await borrow(client)
     slow = client.submit(short, 2)
