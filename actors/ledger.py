@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from dispycos.machine import Send
 from dispycos.protocol import messages
@@ -112,85 +113,73 @@ class Record:
 # --- what the client's body does ---
 
 
-@dataclass(frozen=True, slots=True)
-class Resolve:
+class Resolve(msgspec.Struct, frozen=True):
     """The task has its outcome: whoever waits may look."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(msgspec.Struct, frozen=True):
     """The task runs."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """The backlog has fallen to what `ask_for_room` named: who paces its submits may go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(msgspec.Struct, frozen=True):
     """For the status_task (spec 6.5): info is a NodeInfo, a Location, or the Record of a task."""
 
     status: Status
     info: object
 
 
-@dataclass(frozen=True, slots=True)
-class Pulsed:
+class Pulsed(msgspec.Struct, frozen=True):
     """For the status_task: what a node has left (spec 6.6)."""
 
     node: NodeInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(msgspec.Struct, frozen=True):
     """A line for the person at the terminal."""
 
     text: str
     level: str = "info"
 
 
-@dataclass(frozen=True, slots=True)
-class Print:
+class Print(msgspec.Struct, frozen=True):
     """What a server wrote."""
 
     output: messages.Output
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(msgspec.Struct, frozen=True):
     """This process is dead: its session can go."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+class Scheduled(msgspec.Struct, frozen=True):
     """Every node known has started its servers or refused."""
 
     servers: int
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The cluster cannot be had."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Freed:
+class Freed(msgspec.Struct, frozen=True):
     """The lease has ended."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Give:
+class Give(msgspec.Struct, frozen=True):
     """A server asks for code or for a large call."""
 
     request: Envelope

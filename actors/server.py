@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from dispycos.machine import Send
 from dispycos.protocol import messages
@@ -18,27 +19,23 @@ ADOPT_AFTER = 0.015  # seconds until the node hears of a task that the client ga
 COPY_MAX = 64 * 1024  # bytes of an outcome that the node keeps a copy of, in case this process dies
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """There are tasks to start: call `take` on the loop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
+class Interrupt(msgspec.Struct, frozen=True):
     """KeyboardInterrupt for this task, wherever it is."""
 
     task: TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(msgspec.Struct, frozen=True):
     """These processes are dead: nobody waits for them any more."""
 
     epochs: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """Nothing is left to do: end the process."""
 
 

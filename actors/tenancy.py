@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -24,15 +26,13 @@ RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
 # --- what the body carries out ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StartZygote:
+class StartZygote(msgspec.Struct, frozen=True):
     """Fork the process that starts this lease's servers; answered by zygote_ready or zygote_failed."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class StartServer:
+class StartServer(msgspec.Struct, frozen=True):
     """Have the zygote fork a server; answered by ServerReady, server_failed_to_start or server_exited."""
 
     number: int
@@ -42,22 +42,19 @@ class StartServer:
     client: int  # epoch
 
 
-@dataclass(frozen=True, slots=True)
-class KillServer:
+class KillServer(msgspec.Struct, frozen=True):
     """SIGKILL to the server's process group; its exit is reported as any other. Void if it has exited."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class CloseZygote:
+class CloseZygote(msgspec.Struct, frozen=True):
     """All servers are gone: end the zygote. Its end is not reported."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetPeer:
+class ForgetPeer(msgspec.Struct, frozen=True):
     """This runtime will never speak again: its session can go."""
 
     epoch: int

@@ -179,9 +179,9 @@ def _body(runs: str) -> Callable[[Settings], int | None]:
 
 def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from importlib.metadata import version
+        from dispycos.version import RELEASE
 
-        click.echo(f"dispycos {version('dispycos')}")
+        click.echo(f"dispycos {RELEASE}")
         context.exit()
 
 

@@ -31,7 +31,7 @@ from dispycos.transport.security import (
     forget_in_environment,
     hide_in_process_list,
 )
-from dispycos.version import release
+from dispycos.version import RELEASE
 
 log = logging.getLogger("dispycos")
 
@@ -217,7 +217,7 @@ class Process:
             self.ipc or None,
             tag,
             self.runtime.epoch,
-            release(),
+            RELEASE,
             key=key,
         )
         self._entry = self.registry.announce(entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -16,8 +15,7 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(msgspec.Struct, frozen=True):
     """A line for the operator of this process."""
 
     level: str  # a method name of logging.Logger

@@ -27,7 +27,7 @@ from .exits import ServerExit, ZygoteExit, say
 from .processes import ProcessTree, ServerProcess, ServerSpec, Template, Zygote, ZygoteSpec
 from .progress import last_begun
 from .resources import ONE_THREAD, availability
-from .run_server import Start
+from .start import Start
 
 log = logging.getLogger("dispycos")
 

@@ -38,28 +38,13 @@ from .opening import loading
 from .progress import Progress
 from .relief import Relief
 from .results import pack_outcome
+from .start import Start
 
 log = logging.getLogger("dispycos")
 
 WORK_S = 0.005  # starting tasks goes on for so long before the loop gets its turn
 FAREWELL_S = 2.0  # the last outcomes have so long to be confirmed
 CONNECT_S = 10.0
-
-
-class Start(msgspec.Struct, frozen=True):
-    """What the agent tells a new server."""
-
-    ipc: str  # the agent's socket
-    number: int
-    name: str  # node/server-k, for people
-    addr: str
-    port: int
-    client: int  # epoch of the lease's client
-    client_name: str = "the client"
-    node_name: str = ""
-    client_ipc: str = ""
-    debug: bool = False
-    max_file_size: int = 0  # bytes; 0: no limit
 
 
 def main(argument: bytes) -> int:
