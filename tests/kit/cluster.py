@@ -172,18 +172,24 @@ class Cluster:
             self.violence.add("server")
             self.dice.choice(servers).exit("killed by SIGKILL (9)")
 
-    def _kill_borrowed(self, looks: int = 1000) -> None:
-        """A server while it runs a task that its client sent itself, which is short: so it is waited for."""
+    def _kill_borrowed(self, looks: int = 3000) -> None:
+        """A server, or its node, while it runs a task that its client sent itself, which is short: so it is waited for."""
         busy = [
             server
             for server in self.book.servers
             if server.is_alive and server.machine.deadline() is not None
         ]
-        if busy and self.dice.random() < 0.3:
-            self.violence.add("server")
-            busy[0].exit("killed by SIGKILL (9)")
+        if busy:
+            node = next((node for node in self.nodes if node is busy[0].uplink), None)
+            if node is not None and self.dice.random() < 0.5:
+                self.violence.add("node")
+                node.die()
+                self._start_again(node, 0.5)
+            else:
+                self.violence.add("server")
+                busy[0].exit("killed by SIGKILL (9)")
         elif looks:
-            self.world.after(0.0005, lambda: self._kill_borrowed(looks - 1))
+            self.world.after(0.001, lambda: self._kill_borrowed(looks - 1))
 
     def _kill_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]
