@@ -168,6 +168,8 @@ class Feeding:
             levels.remove(server)
         self._changed.pop(server, None)
         self._lent.pop(server, None)
+        if server in self._wanted_back:
+            self._wanted_back.remove(server)
         tasks = [
             *server.cpu.values(),
             *server.io.values(),
@@ -387,8 +389,7 @@ class Feeding:
         queue = server.cpu_queue
         if queue and server.lent:
             self._reclaim([server])
-            queue = OrderedDict()
-        while queue:
+        while queue and not server.lent:
             run = next(iter(queue.values())).run
             may_wait = self._ahead.level_of(server) is not None and run.fast
             if server.cpu and not (may_wait and len(server.cpu) <= self._bound(run.function)):

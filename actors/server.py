@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from dispycos.brokers.placement import FAST_S
 from dispycos.machine import Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address
@@ -14,7 +15,6 @@ from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
 
-LEND_S = 0.005  # seconds of work up to which a task is short (placement.FAST_S)
 ADOPT_AFTER = 0.015  # seconds until the node hears of a task that the client gave directly; the relief thread comes after 20 ms
 COPY_MAX = 64 * 1024  # bytes of an outcome that the node keeps a copy of, in case this process dies
 
@@ -252,7 +252,7 @@ class Server:
 
     def _is_lent_after(self, run: messages.Run, outcome: OutcomeKind, seconds: float) -> bool:
         """Whether the client may send the next task itself: only while its tasks are short, and nobody wants the server."""
-        if outcome > OutcomeKind.RAISED or seconds >= LEND_S or self.closing:
+        if outcome > OutcomeKind.RAISED or seconds >= FAST_S or self.closing:
             return False
         if self._is_direct(run.task):
             return not self._reclaimed

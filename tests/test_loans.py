@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dispycos.actors.ledger import Record
-from dispycos.actors.server import ADOPT_AFTER, LEND_S, Interrupt, Work
+from dispycos.actors.server import ADOPT_AFTER, Interrupt, Work
 from dispycos.actors.supervisor import Marks
+from dispycos.brokers.placement import FAST_S
 from dispycos.protocol.addresses import NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
@@ -127,7 +128,7 @@ def test_reclaimed_while_a_task_runs_it_is_returned_after_that(post: Post) -> No
 def test_a_task_that_took_long_ends_the_loan(post: Post) -> None:
     given = run(2, fast=True)
     start(post, given)
-    post.now += LEND_S
+    post.now += FAST_S
     post.end(given)
     outcome, returned = post.drain()
     assert returned == to_agent(Returned())
