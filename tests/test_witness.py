@@ -218,7 +218,7 @@ def test_without_pidfds_nothing_is_told(start: Start, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM, errno.EMFILE])
 def test_a_kernel_that_gives_none_is_no_error(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int) -> int:
+    def refuse(pid: int, flags: int = 0) -> int:
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)

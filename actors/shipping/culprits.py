@@ -87,9 +87,7 @@ def _failing_part(value: Any, seen: Container[int]) -> tuple[str, Any, Exception
             failure = None if id(part) in seen else _failure(part)
             if failure is not None:
                 return step, part, failure
-    except (
-        Exception
-    ):  # edge of user code: a __reduce__ that gives no tuple of the right things, a key's __repr__
+    except Exception:  # edge of user code: a __reduce__ that gives no tuple of the right things
         pass
     return None
 
@@ -251,5 +249,8 @@ def _state_parts(kind: str, state: Any) -> Iterator[Part]:
 
 
 def _short(key: Any) -> str:
-    text = repr(key)
+    try:
+        text = repr(key)
+    except Exception:  # edge of user code
+        text = f"of type {type(key).__name__}"
     return text if len(text) <= 40 else text[:37] + "..."
