@@ -60,10 +60,10 @@ class MainSources:
         spec = getattr(self._main, "__spec__", None)
         return MainInfo(
             kind=self.kind,
-            file=getattr(self._main, "__file__", None),
-            package=getattr(self._main, "__package__", None),
-            spec_name=getattr(spec, "name", None),
-            argv0=sys.argv[0] if sys.argv else "",
+            file=_text(getattr(self._main, "__file__", None)),
+            package=_text(getattr(self._main, "__package__", None)),
+            spec_name=_text(getattr(spec, "name", None)),
+            argv=[str(word).encode(errors="surrogatepass") for word in sys.argv],
             local_names=local_names,
         )
 
@@ -126,6 +126,11 @@ class MainSources:
                 yield unit
             elif unit.first_line <= line:
                 yield from self._executed(source, source.opened(unit))
+
+
+def _text(found: object) -> str | None:
+    """Debuggers and launchers set what they like: a subclass of str, for one."""
+    return str(found) if isinstance(found, str) else None
 
 
 def codes_of(thing: Any) -> list[CodeType]:
