@@ -17,6 +17,7 @@ from .items import BUILTINS, Item, Items
 from .modules import LocalModules, is_standard, version_of
 from .ordering import Cycle, Step, in_order
 from .pickling import Names
+from .program import program_main
 from .sources import MainSources
 from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
 
@@ -41,7 +42,7 @@ class Snapshot:
 
     @classmethod
     def of_main(cls) -> "Snapshot":
-        return cls(sys.modules["__main__"])
+        return cls(program_main())
 
     def version(self) -> int:
         """Grows when a name that was sent is bound to another object, or a module that was sent reloaded."""
