@@ -33,7 +33,7 @@ class FileComponent(msgspec.Struct, array_like=True, frozen=True):
 class Components(msgspec.Struct, array_like=True, frozen=True):
     """What a new server is given."""
 
-    bundle: CodeBundle | None
+    bundle: CodeBundle  # of the named code; and what the program is, which a server has to know before its first call
     files: list[FileComponent]
 
 
@@ -137,7 +137,5 @@ class ClientParcels:
             return f"{type(error).__name__}: {error}", None
 
     def components(self) -> Components:
-        bundle = None
-        if self._code:
-            bundle = self.snapshot.answer(self.snapshot.request_for(self._code))
+        bundle = self.snapshot.answer(self.snapshot.request_for(self._code))
         return Components(bundle, [FileComponent(path.name, path.read_bytes()) for path in self._files])

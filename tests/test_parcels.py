@@ -57,8 +57,7 @@ def components_of(parcels: ClientParcels) -> Components:
     return msgspec.msgpack.decode(answer, type=Components)
 
 
-def names_in(bundle: CodeBundle | None) -> set[str]:
-    assert bundle is not None
+def names_in(bundle: CodeBundle) -> set[str]:
     return {name for statement in bundle.statements for name in statement.names} | {
         v.name for v in bundle.values
     }
@@ -110,8 +109,25 @@ def test_an_argument_that_cannot_be_pickled_is_named() -> None:
 # --- components ---
 
 
-def test_without_components_a_server_gets_none(main: types.ModuleType) -> None:
-    assert components_of(ClientParcels()) == Components(None, [])
+def test_without_components_a_server_still_learns_what_the_program_is(
+    main: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_x.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["script.py", "--fast", "\udcff"])
+    given = components_of(ClientParcels())
+    assert (given.files, given.bundle.statements, given.bundle.main_version) == ([], [], 1)
+    assert given.bundle.main is not None and "beside_x" in given.bundle.main.local_names
+    assert given.bundle.main.argv == [b"script.py", b"--fast", "\udcff".encode(errors="surrogatepass")]
+
+
+def test_what_debuggers_make_of_a_scripts_name_is_a_name(main: types.ModuleType) -> None:
+    class Target(str):
+        pass
+
+    main.__file__ = Target(main.__file__)
+    info = components_of(ClientParcels([main.scale])).bundle.main
+    assert info is not None and type(main.__file__) is Target and info.file == main.__file__
 
 
 def test_functions_and_classes_of_the_script_are_sent_with_what_they_use(main: types.ModuleType) -> None:
@@ -129,7 +145,6 @@ def test_a_module_beside_the_script_is_sent(
 
     try:
         bundle = components_of(ClientParcels([beside_the_script])).bundle
-        assert bundle is not None
         assert [module.name for module in bundle.modules] == ["beside_the_script"]
     finally:
         del sys.modules["beside_the_script"]
@@ -140,9 +155,7 @@ def test_files_are_sent_under_their_names(main: types.ModuleType, tmp_path: Path
     (tmp_path / "data" / "table.csv").write_bytes(b"1,2\n")
     (tmp_path / "other.bin").write_bytes(b"\0")
     given = components_of(ClientParcels(["data/table.csv", tmp_path / "other.bin"]))
-    assert given == Components(
-        None, [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")]
-    )
+    assert given.files == [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")]
 
 
 def test_one_component_needs_no_list(main: types.ModuleType, tmp_path: Path) -> None:

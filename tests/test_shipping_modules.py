@@ -25,7 +25,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalModules:
     write_files(tmp_path, FILES)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
-    return LocalModules(str(tmp_path))
+    return LocalModules()
 
 
 def test_modules_of_the_scripts_folder_are_local_and_installed_ones_are_not(local: LocalModules) -> None:

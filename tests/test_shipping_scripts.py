@@ -183,13 +183,13 @@ def test_a_module_that_is_nowhere_is_named_with_the_node(tmp_path: Path) -> None
         tmp_path,
         "script.py",
         files={
+            "site-packages/fancy.py": "__version__ = '1.2.3'",
             "script.py": """
-            import sys, types
+            import sys
+            from pathlib import Path
             from shipping_client import Remote, RemoteFailure
 
-            sys.modules["fancy"] = types.ModuleType("fancy")
-            sys.modules["fancy"].__version__ = "1.2.3"
-            sys.modules["fancy"].__spec__ = types.SimpleNamespace(name="fancy", origin="/usr/fancy.py")
+            sys.path.append(str(Path(__file__).with_name("site-packages")))
             import fancy
 
             def compute():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 from pathlib import Path
@@ -18,7 +17,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
 
 from ..parcels import Components, as_payload, dumps_call, dumps_value
-from ..shipping.mirror import Mirror, loads
+from ..shipping.mirror import Mirror, loads, write_file
 from ..shipping.words import CodeBundle, CodeRequest, MissingCode
 
 if TYPE_CHECKING:
@@ -39,7 +38,8 @@ class ServerParcels:
         self._max_file_size = max_file_size
         self.client = Address(client, CLIENT)
         self.client_name = client_name
-        self.mirror = Mirror(pull=self._pull, node=node_name, client=client_name)
+        self._shared = Path.cwd().parent  # by the servers of this node
+        self.mirror = Mirror(self._pull, node_name, client_name, self._shared / "package-data")
         self._host: TaskHost | None = None
 
     def bind(self, host: TaskHost) -> None:
@@ -87,9 +87,8 @@ class ServerParcels:
                     f"component {file.name} has {len(file.data)} bytes, more than this node takes",
                     f"start the node with --max_file_size {len(file.data)} or more",
                 )
-            write_file(Path(os.path.pardir) / file.name, file.data)
-        if components.bundle is not None:
-            self.mirror.install(components.bundle)
+            write_file(self._shared / file.name, file.data)
+        self.mirror.install(components.bundle)
 
     async def get_call(self, task: TaskId) -> Payload:
         answer = await self.host.call(self.client, messages.CallWanted(task), None, FETCH_S)
@@ -167,10 +166,3 @@ def _single(payload: Payload) -> bytes:
     if isinstance(payload, list):
         return bytes(payload[0])
     return bytes(payload or b"")
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Whole or not at all; servers of one node may write the same file at once."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)

@@ -5,19 +5,25 @@ the client, installs the answer and loads again. Only an import executed by a ru
 answer, in the `pull` that the host gave.
 """
 
+import errno
 import io
 import linecache
+import os
 import pickle
 import pickletools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from threading import RLock, get_ident
 from types import FrameType, ModuleType
 from typing import Any, cast
 
-from .modules import NEVER_LOCAL, OWN_PACKAGE, FirstFinder, LastFinder, SourceLoader, is_standard
+from msgspec.structs import replace
+
+from .imports import ClientFolder, FirstFinder, LastFinder, SourceLoader
+from .modules import NEVER_LOCAL, OWN_PACKAGE, is_standard
 from .pickling import Payload
 from .rebuild import MirrorModule
 from .statements import compile_statement
@@ -29,6 +35,7 @@ from .words import (
     MainInfo,
     MissingCode,
     ModuleSource,
+    PackageData,
     ShippingError,
     Statement,
     Value,
@@ -51,9 +58,15 @@ def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
 
 
 class Mirror:
-    """One a process: it replaces `__main__` and hooks imports; close() takes both back."""
+    """One a process: it replaces `__main__` and hooks imports; close() takes both back. Package data go into `folder`."""
 
-    def __init__(self, pull: Pull | None = None, node: str = "this node", client: str = "the client") -> None:
+    def __init__(
+        self,
+        pull: Pull | None = None,
+        node: str = "this node",
+        client: str = "the client",
+        folder: Path = Path("package-data"),
+    ) -> None:
         self.main = MirrorModule("__main__", self._require, self._attribute)
         self.version = 0
         self._pull, self._node, self._client = pull, node, client
@@ -63,6 +76,8 @@ class Mirror:
         self._expected: set[str] = set()  # the names that these steps make
         self._made_of: dict[str, list[bytes]] = {}
         self._modules: dict[str, ModuleSource] = {}
+        self._folder = folder
+        self._data: dict[tuple[str, str], PackageData] = {}
         self._refused: dict[str, str] = {}  # name, or module with a dot after it: why
         self._absent: set[str] = set()
         self._versions: dict[str, str] = {}
@@ -70,7 +85,7 @@ class Mirror:
         self._asked: dict[int, CodeRequest] = {}
         self._number = 0
         self._lines: dict[str, list[str]] = {}
-        self._replaced = sys.modules["__main__"]
+        self._replaced = sys.modules["__main__"], sys.argv
         self._finders = FirstFinder(self), LastFinder(self)
         sys.modules["__main__"] = self.main
         sys.meta_path.insert(0, self._finders[0])
@@ -82,7 +97,10 @@ class Mirror:
         for name in self._modules:
             if _is_ours(sys.modules.get(name)):
                 del sys.modules[name]
-        sys.modules["__main__"] = self._replaced
+        for path, cached in list(sys.path_importer_cache.items()):
+            if isinstance(cached, ClientFolder):
+                del sys.path_importer_cache[path]
+        sys.modules["__main__"], sys.argv = self._replaced
 
     # What the host calls.
 
@@ -98,7 +116,9 @@ class Mirror:
         finally:
             self._loading.remove(get_ident())
 
-    def request(self, names: Sequence[str] = (), modules: Sequence[str] = ()) -> CodeRequest:
+    def request(
+        self, names: Sequence[str] = (), modules: Sequence[str] = (), data: Sequence[tuple[str, str]] = ()
+    ) -> CodeRequest:
         """Asks for these; without any, for what changed since the version that is here."""
         with self._lock:
             for name in names:  # asked for although it was made: it was deleted here
@@ -106,7 +126,9 @@ class Mirror:
             self._number += 1
             have = {digest for digests in self._made_of.values() for digest in digests}
             have |= {module.hash for module in self._modules.values()}
-            made = CodeRequest(self._number, sorted(names), sorted(modules), sorted(have), self.version)
+            made = CodeRequest(
+                self._number, sorted(names), sorted(modules), sorted(have), self.version, list(data)
+            )
             self._asked[made.number] = made
             while len(self._asked) > OUTSTANDING_MAX:
                 del self._asked[next(iter(self._asked))]
@@ -142,7 +164,7 @@ class Mirror:
         asked = self._asked.pop(bundle.answers, None)
         if bundle.answers and asked is None:
             raise ShippingError(f"code came as an answer to request {bundle.answers}, which was not made")
-        if not self.version:
+        if bundle.main is not None:
             self._become(bundle.main)
         if self.version == 0 or 0 < bundle.since <= self.version:
             if bundle.main_version > self.version:  # what was refused may be sent now
@@ -157,6 +179,8 @@ class Mirror:
             self._expected.add(name)
         for module in bundle.modules:
             self._accept_module(module)
+        for data in bundle.data:
+            self._accept_data(data)
         made: list[Statement | Value] = [*bundle.statements, *bundle.values]
         made.sort(key=lambda step: step.order)
         bound: set[str] = set()
@@ -196,12 +220,18 @@ class Mirror:
         self._modules[module.name] = module
         self._refused.pop(module.name + ".", None)
         live = sys.modules.get(module.name)
-        if live is None:
+        if live is None or module.source is None:
             return
         if known is not None and _is_ours(live):
             self._steps.append(module)  # reloaded at the client
+            self._data = {key: data for key, data in self._data.items() if key[0] != module.name}
         elif not is_standard(module.name) and module.name.split(".")[0] not in NEVER_LOCAL:
             del sys.modules[module.name]  # the client's wins over the installed one
+
+    def _accept_data(self, data: PackageData) -> None:
+        if data.data is not None:
+            write_file(self.data_file(data.module, data.path), data.data)
+        self._data[data.module, data.path] = replace(data, data=b"" if data.data is not None else None)
 
     def _take_away(self, absent: Sequence[str]) -> None:
         for name in absent:
@@ -216,8 +246,7 @@ class Mirror:
         self.main.__package__ = info.package
         if info.spec_name is not None:
             self.main.__spec__ = ModuleSpec(info.spec_name, None, origin=info.file)
-        if info.argv0:
-            sys.argv = [info.argv0]
+        sys.argv = [word.decode(errors="surrogatepass") for word in info.argv]
 
     # Making it.
 
@@ -260,7 +289,7 @@ class Mirror:
     def _reload(self, source: ModuleSource) -> None:
         live = sys.modules.get(source.name)
         if live is not None:
-            SourceLoader(source).exec_module(live)
+            SourceLoader(source, self).exec_module(live)
 
     def _forget(self, digests: list[bytes]) -> None:
         """What was not made is not here: it will be asked for again, and fail again, where it is used."""
@@ -321,26 +350,29 @@ class Mirror:
         for name in unknown:
             if name in self._refused:
                 raise CodeUnavailable(self._refused[name])
-        if not unknown:
-            return
+        if unknown:
+            self._get(self.request(unknown))
+
+    def _get(self, request: CodeRequest) -> None:
+        """A load is given up and repeated; a step waits."""
         if get_ident() in self._loading or self._pull is None:
-            raise MissingCode(self.request(unknown))
-        self.install(self._pull(self.request(unknown)))
+            raise MissingCode(request)
+        self.install(self._pull(request))
 
     def _attribute(self, name: str) -> None:
         """A step unpickles by itself, or does `from __main__ import name`: it waits, as for an import."""
         known = name in self._refused or name in self._absent or name in self._coming()
         is_step = self._pull is not None and get_ident() not in self._loading
-        if known or not is_step or not self.version or name.startswith("__"):
-            return
-        assert self._pull is not None
-        self.install(self._pull(self.request([name])))
+        if not (known or not is_step or not self.version or name.startswith("__")):
+            self._get(self.request([name]))
 
     def _may_be_local(self, module: str) -> bool:
         if module in self._modules or module + "." in self._refused:
             return False
         top = module.split(".")[0]
-        return top in self._local_names or top in self._modules
+        if top in self._modules:
+            return self._modules[top].source is not None
+        return top in self._local_names
 
     # The import hook asks here (ModuleHost).
 
@@ -356,7 +388,7 @@ class Mirror:
             return None
         if "." in name and not _is_ours(sys.modules.get(top)):
             return None  # part of an installed package: its import tells
-        if name + "." not in self._refused and self.version:
+        if name + "." not in self._refused and name not in self._modules and self.version:
             source = self._fetch(name)
             if source is not None:
                 return source
@@ -379,10 +411,35 @@ class Mirror:
         self.install(bundle)
         return self._modules.get(name)
 
+    # Package data (DataHost).
+
+    def package_data(self, module: str, path: str) -> PackageData:
+        key = module, path
+        if key not in self._data and ".." not in path.split("/"):
+            self._get(self.request(data=[key]))
+        found = self._data.get(key) or PackageData(module, path)
+        if found.error:
+            raise OSError(
+                errno.EREMOTE,
+                f"package data of {self._client} do not travel: {found.error} "
+                "(files named in Client(components=...) lie in the folder above that of the task)",
+                f"{module}/{path}",
+            )
+        return found
+
+    def data_file(self, module: str, path: str) -> Path:
+        return self._folder / module / path
+
     def _why_missing(self, name: str) -> str:
+        known = self._modules.get(name)
+        if known is not None and known.source is None:
+            return (
+                f"No module named {name!r} on {self._node}: {known.path} of {self._client} has compiled parts, or no text "
+                "that could travel; install it on the nodes"
+            )
         version = self._versions.get(name.split(".")[0])
-        known = self._refused.get(name + ".") or (f"the client has version {version}" if version else "")
-        return f"No module named {name!r} on {self._node}{f': {known}' if known else ''}"
+        why = self._refused.get(name + ".") or (f"the client has version {version}" if version else "")
+        return f"No module named {name!r} on {self._node}{f': {why}' if why else ''}"
 
     def _imported_by_client_code(self) -> bool:
         """Whether the client's code imports; libraries try imports that they can do without."""
@@ -418,6 +475,14 @@ def _pour(thing: Any, container: Any) -> None:
 
 def _names_of(step: Statement | Value | ModuleSource) -> list[str]:
     return step.names if isinstance(step, Statement) else [step.name]
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Whole or not at all; servers of one node may write the same file at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(path)
 
 
 def _is_ours(module: ModuleType | None) -> bool:

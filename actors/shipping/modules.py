@@ -1,50 +1,52 @@
-"""Finds the client's local modules and reads their text; imports them at the server from that text."""
+"""Finds the client's local modules and reads their text."""
 
-import linecache
 import os
 import site
 import sys
 import sysconfig
 import tokenize
 from ast import parse
-from collections.abc import Iterable, Sequence
-from importlib.abc import InspectLoader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import spec_from_loader
+from collections.abc import Iterable
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from importlib.util import spec_from_file_location
 from itertools import islice
 from threading import Lock
-from types import CodeType, ModuleType
-from typing import Protocol
+from types import ModuleType
 
+from .data import read_data
+from .imports import FirstFinder, LastFinder, SourceLoader
 from .statements import Import, hash_of, imports_in
-from .words import ModuleSource
+from .words import ModuleSource, PackageData
 
 LOCAL_NAMES_MAX = 4096
 MODULE_BYTES_MAX = 16 << 20
 OWN_PACKAGE = __name__.split(".")[0]
 NEVER_LOCAL = {OWN_PACKAGE, "__main__", "__mp_main__"}
+COMPILED = tuple(EXTENSION_SUFFIXES)
 
 
 class LocalModules:
-    """The client's side. Local: under the script's folder, cwd or PYTHONPATH, not installed.
+    """The client's side. Local is what Python finds outside of the folders that it installs into.
 
+    So the user's own project is local also where it is installed as editable: what is being edited has to travel.
     The text of a loaded module is what was read first, at the snapshot or when first asked, until it is
     reloaded: nearer to the client's live code than the disk. Of one that is not loaded it is the file's.
     """
 
-    def __init__(self, script_folder: str | None) -> None:
-        self._roots = _local_roots(script_folder)
+    def __init__(self) -> None:
         self._installed = _installed_roots()
         self._lock = Lock()
         self._kept: dict[str, tuple[object, ModuleSource]] = {}
         self._imports: dict[bytes, list[Import]] = {}
+        self._compiled: set[str] = set()
+        self._counted = 0
         for name in list(sys.modules):
             self.find(name)
 
     def names(self) -> list[str]:
         """Top-level modules that an import at the client takes from its own folders (bounded)."""
-        found: set[str] = set()
-        for folder in {os.path.realpath(path or os.curdir) for path in sys.path}:
+        found = {name for name in self._kept if "." not in name}
+        for folder in {os.path.realpath(path or os.curdir) for path in sys.path if isinstance(path, str)}:
             for entry in _entries(folder) if self._is_local(folder) else []:
                 name = _module_name(entry)
                 if name and len(found) < LOCAL_NAMES_MAX and self._is_ours(name, entry.path):
@@ -57,18 +59,17 @@ class LocalModules:
             return None
         with self._lock:
             module = sys.modules.get(name)
-            spec = getattr(module, "__spec__", None)
-            if not isinstance(spec, ModuleSpec):
-                spec = None if module is not None else _spec_without_importing(name)
+            mark = getattr(module, "__spec__", None) or module  # a reload gives it another spec
+            kept = self._kept.get(name)
+            if kept is not None and kept[0] is mark:
+                return kept[1]
+            spec = _spec_of(name)
             if spec is None or spec.name != name:
                 return None
-            kept = self._kept.get(name)
-            if kept is not None and kept[0] is spec:
-                return kept[1]
             loader = spec.loader
             source = loader.source if isinstance(loader, SourceLoader) else self._read(spec)
             if source is not None and module is not None:
-                self._kept[name] = (spec, source)
+                self._kept[name] = (mark, source)
             return source
 
     def with_needs(self, names: Iterable[str]) -> list[ModuleSource]:
@@ -77,130 +78,91 @@ class LocalModules:
         todo = list(names)
         while todo:
             name = todo.pop()
-            if name in found or (source := self.find(name)) is None:
+            if name in found:
                 continue
-            found[name] = source
             if "." in name:
                 todo.append(name.rpartition(".")[0])
-            todo += self.imported_by(source)
+            if (source := self.find(name)) is not None:
+                found[name] = source
+                todo += self.imported_by(source)
         return [found[name] for name in sorted(found)]
 
     def imported_by(self, source: ModuleSource) -> list[str]:
         if source.hash not in self._imports:
             try:
-                self._imports[source.hash] = imports_in(parse(source.source))
+                self._imports[source.hash] = imports_in(parse(source.source or ""))
             except (SyntaxError, ValueError):
                 self._imports[source.hash] = []  # its import will say so, at the server as here
         package = source.name if source.package else source.name.rpartition(".")[0]
         return candidates(self._imports[source.hash], package)
 
+    def data(self, name: str, path: str) -> PackageData:
+        """A file or folder beside the source of a local module."""
+        source = self.find(name)
+        if source is None:
+            return PackageData(name, path, error=self.why_not(name))
+        return read_data(source, path)
+
     def why_not(self, name: str) -> str:
         """What to say about a module that is not sent."""
-        top = sys.modules.get(name.split(".")[0])
-        if top is None and _spec_without_importing(name.split(".")[0]) is None:
+        top = name.split(".")[0]
+        if _spec_of(top) is None and top in sys.modules:
+            return f"module {name!r} was made at the client while it ran, and has no file that could travel"
+        if _spec_of(top) is None or self.find(top) is not None:
             return f"module {name!r} is not found at the client either"
         version = version_of(name)
         return f"module {name!r} is installed at the client{f' (version {version})' if version else ''}"
 
     def _read(self, spec: ModuleSpec) -> ModuleSource | None:
-        if spec.origin is None:
-            paths = list(spec.submodule_search_locations or [])  # a namespace package
-            if not paths or not all(self._is_local(path) for path in paths):
-                return None
-            return ModuleSource(spec.name, "", True, "", hash_of(b"namespace"))
-        if not spec.origin.endswith(".py") or not self._is_local(spec.origin):
-            return None
-        text = read_source(spec.origin)
-        if text is None:
-            return None
+        name, origin = spec.name, spec.origin
         package = spec.submodule_search_locations is not None
-        digest = hash_of(f"{spec.origin}\0{package}\0{text}".encode())
-        return ModuleSource(spec.name, spec.origin, package, text, digest)
+        folders = list(getattr(sys.modules.get(name), "__path__", spec.submodule_search_locations or []))
+        if package and (origin is None or os.path.isdir(origin)):  # a namespace package
+            is_local = any(map(self._is_local, folders)) or not folders
+            return ModuleSource(name, "", True, "", hash_of(b"namespace"), folders) if is_local else None
+        if origin is None or not os.path.isabs(origin) or not self._is_local(origin):
+            return None
+        text = None if name.split(".")[0] in self._compiled_packages() else _text_of(spec)
+        digest = hash_of(f"{origin}\0{package}\0{text}".encode())
+        return ModuleSource(name, origin, package, text, digest, folders)
+
+    def _compiled_packages(self) -> set[str]:
+        """Those of which a compiled part is loaded: half of a package is none, so their other parts do not travel either."""
+        if self._counted != len(sys.modules):
+            self._counted = len(sys.modules)
+            origins = (
+                (n, getattr(getattr(m, "__spec__", None), "origin", None))
+                for n, m in list(sys.modules.items())
+            )
+            self._compiled = {n.split(".")[0] for n, origin in origins if str(origin).endswith(COMPILED)}
+        return self._compiled
 
     def _is_local(self, path: str) -> bool:
         if _is_under(path, self._installed) or _is_in_packages(path):
             return False  # most are, and then the file system need not be asked
         real = os.path.realpath(path)
-        if _is_in_packages(real):
-            return False
-        return _is_under(real, self._roots) and not _is_under(real, self._installed)
+        return not _is_in_packages(real) and not _is_under(real, self._installed)
 
     def _is_ours(self, name: str, path: str) -> bool:
         if name in NEVER_LOCAL or name in sys.builtin_module_names or not self._is_local(path):
             return False
-        loaded = sys.modules.get(name)
-        if loaded is None:
-            return True
-        origin = getattr(loaded, "__file__", None)
-        return origin is not None and self._is_local(origin)
+        if name not in sys.modules and not is_standard(name):
+            return True  # what else there may be is found out when it is asked for
+        origin = getattr(_spec_of(name), "origin", None)
+        return origin is not None and os.path.isabs(origin) and self._is_local(origin)
 
 
-class ModuleHost(Protocol):
-    """What the import hook wants of the mirror."""
-
-    def source_of(self, name: str) -> ModuleSource | None:
-        """The module's source, fetched if the client may have it; None leaves the import to the others."""
-
-    def last_source_of(self, name: str) -> ModuleSource | None:
-        """The same when nobody else has it; says in an ImportError where it is missing."""
-
-
-class FirstFinder(MetaPathFinder):
-    """Before all others: the client's local modules win over installed ones of that name."""
-
-    def __init__(self, host: ModuleHost) -> None:
-        self._host = host
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        source = self._host.source_of(fullname)
-        return None if source is None else spec_of(source)
-
-
-class LastFinder(MetaPathFinder):
-    """After all others: modules that the client did not announce, and words for what nobody has."""
-
-    def __init__(self, host: ModuleHost) -> None:
-        self._host = host
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        source = self._host.last_source_of(fullname)
-        return None if source is None else spec_of(source)
-
-
-class SourceLoader(InspectLoader):
-    """Makes a module from the text that the client sent."""
-
-    def __init__(self, source: ModuleSource) -> None:
-        self.source = source
-
-    def get_source(self, fullname: str) -> str:
-        return self.source.source
-
-    def get_code(self, fullname: str) -> CodeType:
-        return compile(self.source.source, self.source.path or "<namespace>", "exec", dont_inherit=True)
-
-    def is_package(self, fullname: str) -> bool:
-        return self.source.package
-
-    def exec_module(self, module: ModuleType) -> None:
-        remember_lines(self.source.path, self.source.source)
-        exec(self.get_code(module.__name__), module.__dict__)
-
-
-def spec_of(source: ModuleSource) -> ModuleSpec | None:
-    spec = spec_from_loader(source.name, SourceLoader(source), origin=source.path, is_package=source.package)
-    if spec is not None:
-        spec.has_location = bool(source.path)  # sets __file__, as the client's has it
-    return spec
-
-
-def remember_lines(file: str, text: str) -> None:
-    """Tracebacks show the client's lines; without a time stamp linecache keeps the entry."""
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+def _text_of(spec: ModuleSpec) -> str | None:
+    """None for what is compiled or too large."""
+    origin = spec.origin or ""
+    if os.path.exists(origin):
+        return read_source(origin) if origin.endswith(".py") else None
+    get_source = getattr(spec.loader, "get_source", None)  # one in a zip, for instance
+    try:
+        text = None if get_source is None else get_source(spec.name)
+    except (ImportError, SyntaxError, UnicodeDecodeError):
+        return None
+    return text if isinstance(text, str) else None
 
 
 def read_source(path: str) -> str | None:
@@ -236,26 +198,46 @@ def is_standard(name: str) -> bool:
     return name.split(".")[0] in sys.stdlib_module_names
 
 
-def _spec_without_importing(name: str) -> ModuleSpec | None:
+def _spec_of(name: str) -> ModuleSpec | None:
     """As importlib.util.find_spec, but a parent package is not executed."""
-    path: list[str] | None = None
-    spec: ModuleSpec | None = None
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        if end > 1 and path is None:
-            return None
-        spec = PathFinder.find_spec(".".join(parts[:end]), path)
-        if spec is None:
-            return None
-        locations = spec.submodule_search_locations
-        path = None if locations is None else list(locations)
-    return spec
+    module = sys.modules.get(name)
+    if module is not None:
+        return _spec_of_loaded(name, module)
+    parent = name.rpartition(".")[0]
+    if not parent:
+        return _found(name, None)
+    path: Iterable[str] | None = getattr(sys.modules.get(parent), "__path__", None)
+    if path is None and (above := _spec_of(parent)) is not None:
+        path = above.submodule_search_locations
+    return None if path is None else _found(name, list(path))
 
 
-def _local_roots(script_folder: str | None) -> list[str]:
-    listed = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    roots = [script_folder or "", os.getcwd(), *(p for p in listed if p)]
-    return list(dict.fromkeys(os.path.realpath(root) for root in roots if root))
+def _spec_of_loaded(name: str, module: ModuleType) -> ModuleSpec | None:
+    spec = getattr(module, "__spec__", None)
+    if isinstance(spec, ModuleSpec):
+        return spec
+    file, path = getattr(module, "__file__", None), getattr(module, "__path__", None)
+    if isinstance(file, str):
+        return spec_from_file_location(
+            name, file, submodule_search_locations=None if path is None else list(path)
+        )
+    holds = any(other.startswith(f"{name}.") for other in list(sys.modules))
+    return (
+        ModuleSpec(name, None, is_package=True) if holds else None
+    )  # as pytest makes parents of test modules
+
+
+def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
+    spec = PathFinder.find_spec(name, path)
+    if spec is not None or is_standard(name):
+        return spec
+    for finder in sys.meta_path:  # those of editable installs, for one
+        if finder is PathFinder or isinstance(finder, FirstFinder | LastFinder):
+            continue
+        spec = finder.find_spec(name, path)
+        if spec is not None:
+            return spec
+    return None
 
 
 def _installed_roots() -> list[str]:

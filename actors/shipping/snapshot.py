@@ -5,7 +5,6 @@ changes inside an object (an item of a dictionary, an attribute of a class), and
 dynamically (globals()["x"]).
 """
 
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import repeat
@@ -18,6 +17,7 @@ from .items import BUILTINS, Item, Items
 from .modules import LocalModules, is_standard, version_of
 from .ordering import Cycle, Step, in_order
 from .pickling import Names
+from .program import program_main
 from .sources import MainSources
 from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
 
@@ -33,7 +33,7 @@ class Snapshot:
         self._main = main
         self._lock = RLock()
         self._items = Items(main, sources, getattr(main, "__package__", None) or "")
-        self._modules = LocalModules(_script_folder(sources.kind, main))
+        self._modules = LocalModules()
         self._info = sources.info(self._modules.names())
         self._version = 1
         self._changed: dict[str, int] = {}  # name or module: the version that changed it last
@@ -42,7 +42,7 @@ class Snapshot:
 
     @classmethod
     def of_main(cls) -> "Snapshot":
-        return cls(sys.modules["__main__"])
+        return cls(program_main())
 
     def version(self) -> int:
         """Grows when a name that was sent is bound to another object, or a module that was sent reloaded."""
@@ -100,8 +100,9 @@ class Snapshot:
                 made_of=[(item.name, item.hashes) for item in items.values()],
                 absent=sorted(absent),
                 versions=versions,
-                main=self._info,
+                main=None if request.main_version else self._info,
                 errors=errors + module_errors,
+                data=[self._modules.data(module, path) for module, path in request.data],
             )
 
     def _same_modules(self, specs: dict[str, Any]) -> bool:
@@ -221,11 +222,3 @@ def _on_the_wire(steps: list[Step], have: set[bytes]) -> tuple[list[Statement], 
 
 def _spec_of(name: str) -> Any:
     return getattr(sys.modules.get(name), "__spec__", None)
-
-
-def _script_folder(kind: str, main: ModuleType) -> str | None:
-    """The folder that Python put on sys.path for the script; a symlink's is that of its target."""
-    file = getattr(main, "__file__", None)
-    if kind == "script" and isinstance(file, str):
-        return os.path.dirname(os.path.realpath(file))
-    return None

@@ -6,11 +6,11 @@ import sys
 import zipimport
 from collections.abc import Iterator
 from functools import cached_property
-from inspect import CO_NEWLOCALS
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from .modules import candidates, read_source
+from .program import module_frames
 from .rebuild import MirrorModule
 from .statements import Unit, compile_whole, cut, cut_inside
 from .words import MainInfo, ShippingError
@@ -60,10 +60,10 @@ class MainSources:
         spec = getattr(self._main, "__spec__", None)
         return MainInfo(
             kind=self.kind,
-            file=getattr(self._main, "__file__", None),
-            package=getattr(self._main, "__package__", None),
-            spec_name=getattr(spec, "name", None),
-            argv0=sys.argv[0] if sys.argv else "",
+            file=_text(getattr(self._main, "__file__", None)),
+            package=_text(getattr(self._main, "__package__", None)),
+            spec_name=_text(getattr(spec, "name", None)),
+            argv=[str(word).encode(errors="surrogatepass") for word in sys.argv],
             local_names=local_names,
         )
 
@@ -126,6 +126,11 @@ class MainSources:
                 yield unit
             elif unit.first_line <= line:
                 yield from self._executed(source, source.opened(unit))
+
+
+def _text(found: object) -> str | None:
+    """Debuggers and launchers set what they like: a subclass of str, for one."""
+    return str(found) if isinstance(found, str) else None
 
 
 def codes_of(thing: Any) -> list[CodeType]:
@@ -198,12 +203,9 @@ def _files_of(main: ModuleType) -> set[str]:
 
 def _running_lines(scope: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """The line at which each source of `__main__` is now, in any thread; the outermost frame comes last."""
-    for frame in list(sys._current_frames().values()):
-        current: FrameType | None = frame
-        while current is not None:
-            if current.f_globals is scope and not current.f_code.co_flags & CO_NEWLOCALS:
-                yield current.f_code.co_filename, current.f_lineno
-            current = current.f_back
+    for frame in module_frames():
+        if frame.f_globals is scope:
+            yield frame.f_code.co_filename, frame.f_lineno
 
 
 def _star_names(unit: Unit, package: str) -> set[str]:

@@ -12,7 +12,7 @@ class MainInfo(Struct, array_like=True, frozen=True):
     file: str | None = None
     package: str | None = None
     spec_name: str | None = None
-    argv0: str = ""
+    argv: list[bytes] = []  # UTF-8 with surrogates passed: the words of a command line may be any bytes
     local_names: list[str] = []  # top-level modules that the client would import from its own folders
 
 
@@ -42,20 +42,32 @@ class ModuleSource(Struct, array_like=True, frozen=True):
     """One local module of the client."""
 
     name: str
-    path: str
+    path: str  # "" for a namespace package
     package: bool
-    source: str
+    source: str | None  # None: it cannot travel, but may be imported where its path is the same file
     hash: bytes
+    folders: list[str] = []  # a package's `__path__` at the client
+
+
+class PackageData(Struct, array_like=True, frozen=True):
+    """A file or folder beside a local module's source: its bytes, or its entries (folders end in "/"); else it is not there."""
+
+    module: str
+    path: str  # "/" between parts; "" is the folder of the module itself
+    data: bytes | None = None
+    entries: list[str] | None = None
+    error: str = ""  # it is there, but does not travel
 
 
 class CodeRequest(Struct, array_like=True, frozen=True):
-    """Names of `__main__` and modules wanted; `have` is what the asker has, by hash."""
+    """Names of `__main__`, modules and package data wanted; `have` is what the asker has, by hash."""
 
     number: int = 0
     names: list[str] = []
     modules: list[str] = []
     have: list[bytes] = []
-    main_version: int = 0
+    main_version: int = 0  # 0: the asker starts, and has nothing of the program yet
+    data: list[tuple[str, str]] = []  # module, path
 
 
 class CodeBundle(Struct, array_like=True, frozen=True):
@@ -70,8 +82,9 @@ class CodeBundle(Struct, array_like=True, frozen=True):
     made_of: list[tuple[str, list[bytes]]] = []  # every name in the answer: the hashes it rests on
     absent: list[str] = []  # needed names that the client does not have (yet)
     versions: list[tuple[str, str]] = []  # of installed modules that the statements import
-    main: MainInfo = MainInfo()
+    main: MainInfo | None = None  # for an asker that starts
     errors: list[tuple[str, str]] = []  # names and modules that cannot be sent, and why
+    data: list[PackageData] = []
 
 
 class ShippingError(Exception):

@@ -1,0 +1,60 @@
+"""Finds the `__main__` that is the user's program, where a launcher runs it in a namespace of its own.
+
+cProfile, profile and trace (of older Pythons), runpy.run_module() and asyncio's REPL leave their own module as
+`sys.modules["__main__"]`, and run the program in a dictionary that is no module's. Nothing of it could be pickled by
+name then, here or in any other library. So that namespace gets the module that it lacks, as later Pythons' cProfile
+does it by itself.
+"""
+
+import sys
+from collections.abc import Iterator
+from inspect import CO_NEWLOCALS
+from types import FrameType, ModuleType
+from typing import Any
+
+
+def program_main() -> ModuleType:
+    """`__main__`, which is the user's program from now on."""
+    main = sys.modules["__main__"]
+    scopes = [f.f_globals for f in module_frames() if f.f_globals.get("__name__") == "__main__"]
+    is_launcher = any(scope is vars(main) for scope in scopes[1:]) and scopes[0] is not vars(main)
+    if not is_launcher:
+        return main
+    made = sys.modules["__main__"] = NamespaceModule(scopes[0])
+    return made
+
+
+def module_frames() -> Iterator[FrameType]:
+    """Those that execute the text of a module now, in any thread; of each the innermost comes first."""
+    for frame in list(sys._current_frames().values()):
+        current: FrameType | None = frame
+        while current is not None:
+            if not current.f_code.co_flags & CO_NEWLOCALS:
+                yield current
+            current = current.f_back
+
+
+class NamespaceModule(ModuleType):
+    """A module over a dictionary that exists already."""
+
+    def __init__(self, scope: dict[str, Any]) -> None:  # ModuleType's own would set __name__ and others
+        object.__setattr__(self, "_scope", scope)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        scope: dict[str, Any] = object.__getattribute__(self, "_scope")
+        return scope
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__[name]
+        except KeyError:
+            raise AttributeError(
+                f"module '__main__' has no attribute {name!r}", name=name, obj=self
+            ) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del self.__dict__[name]
