@@ -6,8 +6,10 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
+from reprlib import Repr
 from typing import Any, TextIO
 
+from .host.ends import add_note, without_our_frames
 from .task import Task
 
 AHEAD_MAX = 4096  # tasks whose values were not taken yet: an iterable may be endless, and its reader slow
@@ -16,6 +18,8 @@ REDRAWN_S = 0.1  # how often a terminal's line is written again
 LOGGED_S = 10.0  # how often a line is written to what is no terminal
 
 Args = tuple[Any, ...]
+_words = Repr()
+_words.maxstring = _words.maxother = _words.maxlong = 200  # characters of an item that are told with its error
 
 
 async def values_of(
@@ -28,7 +32,11 @@ async def values_of(
             ahead.fill()
             if ahead.ended:
                 argument, handle = ahead.take()
-                value = handle.result()
+                try:
+                    value = handle.result()
+                except Exception as error:
+                    add_note(error, f"for the item {_words.repr(argument)}")
+                    raise
                 if tally is not None:
                     tally.count(ahead.in_flight)
                 yield argument, value
@@ -38,6 +46,9 @@ async def values_of(
                 await ahead.wait_end()
             else:
                 return
+    except BaseException as error:
+        without_our_frames(error)
+        raise  # alone it adds no line to the traceback
     finally:
         ahead.terminate()
         if tally is not None:
