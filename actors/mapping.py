@@ -19,7 +19,9 @@ LOGGED_S = 10.0  # how often a line is written to what is no terminal
 
 Args = tuple[Any, ...]
 _words = Repr()
-_words.maxstring = _words.maxother = _words.maxlong = 200  # characters of an item that are told with its error
+_words.maxstring = _words.maxother = _words.maxlong = (
+    200  # characters of an item that are told with its error
+)
 
 
 async def values_of(

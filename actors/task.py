@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dispycos.errors import TaskTerminated
@@ -67,7 +67,7 @@ class Task(asyncio.Future[Any]):
         "_host",
         "_place",
         "_source",
-        "_watch",
+        "_watched",
         "home",
         "name",
     )
@@ -90,8 +90,10 @@ class Task(asyncio.Future[Any]):
         place: Location | None = None,
     ) -> Task:
         super().__init__(loop=host.loop)
-        self._asked: tuple[Any] | None = None  # the message of cancel(), by which a termination is a cancellation
-        self._watch: object = None  # who waits for the word of its home, where nothing else tells
+        self._asked: tuple[Any] | None = (
+            None  # the message of the first cancel(), by which a termination is a cancellation
+        )
+        self._watched = False  # its home was asked to tell its end, which nobody else tells
         self._host = host
         self.home = home
         self.name = name
@@ -101,7 +103,9 @@ class Task(asyncio.Future[Any]):
         return self
 
     @classmethod
-    def _make(cls, host: Handles, home: Address, name: str, source: Cell | Record | None, **more: Any) -> Task:
+    def _make(
+        cls, host: Handles, home: Address, name: str, source: Cell | Record | None, **more: Any
+    ) -> Task:
         return cls.__new__(cls)._bind(host, home, name, source, **more)
 
     # --- messages ---
@@ -232,7 +236,7 @@ class Task(asyncio.Future[Any]):
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Have the loop call `fn(handle)` when the task has ended."""
         self._look()
-        super().add_done_callback(fn, context=context)
+        super().add_done_callback(fn, context=copy_context() if context is None else context)
 
     def cancel(self, msg: Any = None) -> bool:
         """terminate(), as asyncio says it: who waits gets CancelledError when the task has ended. False if it has already.
@@ -241,7 +245,7 @@ class Task(asyncio.Future[Any]):
         """
         if self.done():
             return False
-        self._asked = (msg,)
+        self._asked = self._asked or (msg,)
         self.terminate()
         return True
 

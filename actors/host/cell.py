@@ -59,7 +59,9 @@ class Cell:
         self.waiter: asyncio.Future[bool] | None = None
         self.execution: Execution | None = None
         self.asked: Envelope | None = None  # the request taken last, not answered yet
-        self.watchers: list[tuple[Address, int]] = []  # who is told of the end, with the correlation that they know
+        self.watchers: list[
+            tuple[Address, int]
+        ] = []  # who is told of the end, with the correlation that they know
         self.outcome: Outcome | None = None
         self.future: Task | None = None  # the handle, when somebody waits for the end
         self.on_end: Callable[[Cell, Outcome], None] | None = None

@@ -172,9 +172,10 @@ class TaskHost(Handles):
     # --- closing ---
 
     def close(self) -> None:
-        """Interrupt what still runs; nobody finds this host any more."""
+        """Interrupt what still runs, and leave nobody waiting; nobody finds this host any more."""
         for cell in list(self.cells.values()):
             cell.terminate()
+        self.give_up()
         _hosts.pop(self.loop, None)
 
 

@@ -32,6 +32,7 @@ class Handles(Correspondence):
         self.parcels = parcels
         self.cells: dict[int, Cell] = {}  # the tasks of this process
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
+        self._opening: set[asyncio.Task[None]] = set()  # the ends of somebody else's tasks
 
     # --- messages ---
 
@@ -143,9 +144,13 @@ class Handles(Correspondence):
             source.future = target  # first this, then the look: another thread's turn may end it meanwhile
             if source.ended:
                 self.settle(source)
-        elif target._watch is None:
-            # Made by its class and not by the loop, in a context of its own: it is no part of the task that asks first.
-            target._watch = asyncio.Task(self._watch(target), loop=self.loop, context=Context())
+        elif not target._watched:
+            target._watched = True
+            home = target.home
+            with self.shield:
+                number = home.actor if home.epoch == self.runtime.epoch else 0
+                correlation = self.expect(home.epoch, lambda answer: self._hear(target, answer), home=number)
+                self.runtime.send(Envelope(home, self.address, messages.Watch(), correlation))
 
     def settle(self, source: Cell | Record) -> None:
         """The task has ended: complete the handle that somebody waits with. Its value is unpickled now."""
@@ -178,19 +183,25 @@ class Handles(Correspondence):
         except BaseException as error:  # the user's own __setstate__ or __init__ ran
             return raised(error)
 
-    async def _watch(self, target: Task) -> None:
-        """Complete the handle of a task that somebody else asked for, when its home tells of the end."""
+    def _hear(self, target: Task, answer: Envelope | None) -> None:
+        """The end of a task that somebody else asked for; its value may miss code."""
+        task = asyncio.Task(self._open_end(target, answer), loop=self.loop, context=Context())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open_end(self, target: Task, answer: Envelope | None) -> None:
         try:
-            outcome: Outcome = Returned(await self._value_from_afar(target))
+            outcome: Outcome = Returned(await self._value_from_afar(target, answer))
         except (Exception, asyncio.CancelledError) as error:
             outcome = raised(error)
         settle(target, outcome)
 
-    async def _value_from_afar(self, target: Task) -> Any:
-        answer = await self.call(target.home, messages.Watch(), None, None)
-        if answer is None or not answer.message.outcome:
-            raise TaskLost(f"{target.name} has ended; its value went to the client that asked for it")
+    async def _value_from_afar(self, target: Task, answer: Envelope | None) -> Any:
+        if answer is None:
+            raise TaskLost(f"{target.name}: nobody is left who knows how it ended")
         word = answer.message
+        if not word.outcome:
+            raise TaskLost(f"{target.name} has ended; its value went to the client that asked for it")
         where = str(self.location_of(target) or "")
         return await open_outcome(self.parcels, word.outcome, word.text, answer.payload, target.name, where)
 
