@@ -15,13 +15,10 @@ from .task import Task
 AHEAD_MAX = 4096  # tasks whose values were not taken yet: an iterable may be endless, and its reader slow
 SLICE_S = 0.005  # submitting goes on for so long before the loop has its turn
 REDRAWN_S = 0.1  # how often a terminal's line is written again
+ITEM_MAX = 200  # characters of an item that are told with its error
 LOGGED_S = 10.0  # how often a line is written to what is no terminal
 
 Args = tuple[Any, ...]
-_words = Repr()
-_words.maxstring = _words.maxother = _words.maxlong = (
-    200  # characters of an item that are told with its error
-)
 
 
 async def values_of(
@@ -37,7 +34,7 @@ async def values_of(
                 try:
                     value = handle.result()
                 except Exception as error:
-                    add_note(error, f"for the item {_words.repr(argument)}")
+                    add_note(error, f"for the item {_in_words(argument)}")
                     raise
                 if tally is not None:
                     tally.count(ahead.in_flight)
@@ -55,6 +52,15 @@ async def values_of(
         ahead.terminate()
         if tally is not None:
             tally.close()
+
+
+def _in_words(item: Any) -> str:
+    words = Repr()
+    words.maxstring = words.maxother = words.maxlong = ITEM_MAX
+    try:
+        return words.repr(item)
+    except Exception:  # it takes what is called as a builtin type for one
+        return f"of type {type(item).__name__}"
 
 
 class Ahead:
