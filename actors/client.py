@@ -242,7 +242,7 @@ class Client:
         return seat.submit(function, args, kwargs, io=io, node=node, server=server)
 
     async def _until_started(self, handle: Task) -> Task:
-        record = handle._state
+        record = handle._source
         assert isinstance(record, Record)
         if not record.started and not record.ended:
             record.when_started = asyncio.get_running_loop().create_future()

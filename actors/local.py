@@ -20,7 +20,7 @@ from dispycos.transport.security import Keys, Secret
 
 from .host.cell import Cell
 from .host.cells import TaskHost
-from .host.ends import Outcome, Raised
+from .host.ends import Outcome, Raised, Returned, without_our_frames
 from .host.interrupts import Interrupts
 from .host.relief import Relief
 from .parcels import ClientParcels
@@ -125,13 +125,19 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
         )
     try:
         with asyncio.Runner() as runner:
-            return runner.run(_run_main(main, args, kwargs))
+            outcome = runner.run(_run_main(main, args, kwargs))
+        if isinstance(outcome, Returned):
+            return outcome.value
+        raise outcome.error
     except KeyboardInterrupt as interrupt:
         _say_briefly(interrupt)
         raise
+    except BaseException as error:
+        without_our_frames(error)
+        raise  # alone it adds no line to the traceback
 
 
-async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
     home = Home(ClientParcels())
     home.enter(None)
     try:
@@ -144,7 +150,7 @@ async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 async def _outcome_of(
     host: TaskHost, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+) -> Outcome:
     """Start the task; a cancellation from outside (Ctrl-C) becomes its KeyboardInterrupt."""
     ended: asyncio.Future[Outcome] = host.loop.create_future()
 
@@ -161,14 +167,11 @@ async def _outcome_of(
     cell = host.prepare(getattr(function, "__name__", "main"), on_end=on_end)
     host.loop.call_soon(begin)
     try:
-        outcome = await asyncio.shield(ended)
+        return await asyncio.shield(ended)
     except asyncio.CancelledError:
         cell.terminate()
         await asyncio.wait([ended], timeout=GOODBYE_S)
         raise
-    if isinstance(outcome, Raised):
-        raise outcome.error
-    return outcome.value
 
 
 def _say_briefly(interrupt: KeyboardInterrupt) -> None:

@@ -6,13 +6,16 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
+from reprlib import Repr
 from typing import Any, TextIO
 
+from .host.ends import add_note, without_our_frames
 from .task import Task
 
 AHEAD_MAX = 4096  # tasks whose values were not taken yet: an iterable may be endless, and its reader slow
 SLICE_S = 0.005  # submitting goes on for so long before the loop has its turn
 REDRAWN_S = 0.1  # how often a terminal's line is written again
+ITEM_MAX = 200  # characters of an item that are told with its error
 LOGGED_S = 10.0  # how often a line is written to what is no terminal
 
 Args = tuple[Any, ...]
@@ -28,7 +31,11 @@ async def values_of(
             ahead.fill()
             if ahead.ended:
                 argument, handle = ahead.take()
-                value = handle.result()
+                try:
+                    value = handle.result()
+                except Exception as error:
+                    add_note(error, f"for the item {_in_words(argument)}")
+                    raise
                 if tally is not None:
                     tally.count(ahead.in_flight)
                 yield argument, value
@@ -38,10 +45,22 @@ async def values_of(
                 await ahead.wait_end()
             else:
                 return
+    except BaseException as error:
+        without_our_frames(error)
+        raise  # alone it adds no line to the traceback
     finally:
         ahead.terminate()
         if tally is not None:
             tally.close()
+
+
+def _in_words(item: Any) -> str:
+    words = Repr()
+    words.maxstring = words.maxother = words.maxlong = ITEM_MAX
+    try:
+        return words.repr(item)
+    except Exception:  # it takes what is called as a builtin type for one
+        return f"of type {type(item).__name__}"
 
 
 class Ahead:

@@ -227,7 +227,7 @@ class Seat(ClientRole):
         if record.when_started is not None:
             _set(record.when_started, 0)
         if record.future is not None:
-            self.host.settle_record(record)
+            self.host.settle(record)
         if self.status_task is not None:
             self.looked_at(record)
             self.host.tell(self.status_task, self._monitor_status(record))

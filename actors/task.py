@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Generator
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dispycos.errors import TaskTerminated
 from dispycos.protocol.addresses import Address
+
+from .host.ends import without_our_frames
 
 if TYPE_CHECKING:
     from .host.cell import Cell
@@ -34,13 +36,17 @@ class MonitorStatus(NamedTuple):
     value: Any
 
 
-class Task:
+class Task(asyncio.Future[Any]):
     """A task: an actor with an address and a mailbox, here or in a server process anywhere.
 
     ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,
     an ``async def``, or a plain function. It gets the task itself as ``task`` if it has a parameter of that name.
     ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
     results, at any depth; they are equal when they mean the same task.
+
+    A handle is an asyncio.Future of the task's value, and behaves as an asyncio.Task does: ``gather``, ``wait``, ``wait_for``,
+    ``timeout``, ``shield`` and ``as_completed`` take it. ``cancel()``, and the end of whoever awaits it, end the task as
+    ``terminate()`` does, and everybody who waits for it then gets CancelledError, when the task has ended.
 
     asyncio Tasks that a task makes in a server (``create_task``, ``TaskGroup``, ``gather`` ...) are part of it. ``terminate()``
     interrupts whichever of their steps runs. A KeyboardInterrupt or SystemExit that leaves one of them cancels that one and
@@ -56,15 +62,12 @@ class Task:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_afar",
-        "_asyncio_future_blocking",
-        "_callbacks",
-        "_cancelled",
+        "_asked",
         "_direct",
         "_host",
         "_place",
-        "_state",
+        "_source",
+        "_watched",
         "home",
         "name",
     )
@@ -82,25 +85,28 @@ class Task:
         host: Handles,
         home: Address,
         name: str,
-        state: Cell | Record | None,
+        source: Cell | Record | None,
         direct: Address | None = None,
         place: Location | None = None,
     ) -> Task:
-        self._asyncio_future_blocking = False
-        self._callbacks: list[tuple[Any, Any]] | None = None
-        self._cancelled = False  # cancel() was called, so a termination is a cancellation
-        self._afar: asyncio.Future[Any] | None = None  # waits for a task that somebody else asked for
+        super().__init__(loop=host.loop)
+        self._asked: tuple[Any] | None = (
+            None  # the message of the first cancel(), by which a termination is a cancellation
+        )
+        self._watched = False  # its home was asked to tell its end, which nobody else tells
         self._host = host
         self.home = home
         self.name = name
-        self._state = state
+        self._source = source  # knows its end: the task here, or the client's record; None: somebody else's
         self._direct = direct
         self._place = place
         return self
 
     @classmethod
-    def _make(cls, host: Handles, home: Address, name: str, state: Cell | Record | None, **more: Any) -> Task:
-        return cls.__new__(cls)._bind(host, home, name, state, **more)
+    def _make(
+        cls, host: Handles, home: Address, name: str, source: Cell | Record | None, **more: Any
+    ) -> Task:
+        return cls.__new__(cls)._bind(host, home, name, source, **more)
 
     # --- messages ---
 
@@ -168,16 +174,25 @@ class Task:
 
     def __await__(self) -> Generator[Any, None, Any]:
         """The task's value; raises what it raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
-        return self._host.value_of(self).__await__()
+        self._look()
+        return super().__await__()
 
-    def __call__(self) -> Awaitable[Any]:
+    __iter__ = __await__
+
+    def __call__(self) -> Task:
         """``yield rtask()`` waits for the value, as ``await rtask`` does."""
-        return self._host.value_of(self)
+        return self
 
     async def finish(self, timeout: float | None = None) -> Any:
         """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
-        async with asyncio.timeout(timeout):
-            return await asyncio.shield(self._host.future_of(self))
+        await asyncio.wait((self,), timeout=timeout)
+        if not self.done():
+            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
+        try:
+            return self.result()
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
 
     # --- what is known of it ---
 
@@ -188,55 +203,76 @@ class Task:
 
     def is_alive(self) -> bool:
         """False when it is known here that it has ended."""
-        if self._state is None:
-            return self._afar is None or not self._afar.done()
-        return not self._state.ended
+        return not (super().done() if self._source is None else self._source.ended)
 
-    # --- as a future, so that gather, wait, wait_for, as_completed and shield take handles ---
+    # --- as a future: it is completed, and the value unpickled, when somebody first wants it ---
 
     def done(self) -> bool:
-        return not self.is_alive()
+        """Whether it has ended; of somebody else's task the first question asks for its end."""
+        if self._source is not None:
+            return self._source.ended
+        self._look()
+        return super().done()
 
-    def add_done_callback(self, callback: Callable[[Any], object], *, context: Any = None) -> None:
-        """Call `callback(future)` on the loop when the task ends."""
-        call = partial(_call_with, callback, self)
-        self._callbacks = [*(self._callbacks or ()), (callback, call)]
-        self._host.future_of(self).add_done_callback(call, context=context)
-
-    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
-        removed = [call for known, call in self._callbacks or () if known == callback]
-        self._callbacks = [pair for pair in self._callbacks or () if pair[0] != callback]
-        return sum(self._host.future_of(self).remove_done_callback(call) for call in removed)
+    def cancelled(self) -> bool:
+        """Whether it has ended and was cancelled: by cancel(), or by a CancelledError of its own."""
+        self._look()
+        return super().cancelled()
 
     def result(self) -> Any:
         """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended."""
-        self._raise_if_cancelled()
-        return self._host.future_of(self).result()
+        self._look()
+        try:
+            return super().result()
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
 
     def exception(self) -> BaseException | None:
-        self._raise_if_cancelled()
-        return self._host.future_of(self).exception()
+        """What it raised, or None. Raises CancelledError if it was cancelled, InvalidStateError if it has not ended."""
+        self._look()
+        return super().exception()
+
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """Have the loop call `fn(handle)` when the task has ended."""
+        self._look()
+        super().add_done_callback(fn, context=copy_context() if context is None else context)
 
     def cancel(self, msg: Any = None) -> bool:
-        """terminate(), as asyncio says it: wait_for, and a cancelled `await handle`, end the task, as with asyncio's own."""
+        """terminate(), as asyncio says it: who waits gets CancelledError when the task has ended. False if it has already.
+
+        A task that ends in another way all the same, by a value for one, has that outcome.
+        """
         if self.done():
             return False
-        self._cancelled = True
+        self._asked = self._asked or (msg,)
         self.terminate()
         return True
 
-    def cancelled(self) -> bool:
-        """True when cancel() ended it."""
-        if not self._cancelled or not self.done():
-            return False
-        return isinstance(self._host.future_of(self).exception(), TaskTerminated)
+    def set_result(self, result: Any, /) -> None:
+        raise RuntimeError("the outcome of a task is its own: set_result() is not for handles")
 
-    def _raise_if_cancelled(self) -> None:
-        if self.cancelled():
-            raise asyncio.CancelledError
+    def set_exception(self, exception: Any, /) -> None:
+        raise RuntimeError("the outcome of a task is its own: set_exception() is not for handles")
 
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._host.loop
+    def _look(self) -> None:
+        """Somebody wants to know the outcome: it is taken now, or when it comes."""
+        if not super().done():
+            self._host.follow(self)
+
+    def _complete(self, value: Any, error: BaseException | None) -> None:
+        """Told by the host, on the loop: the task has ended so."""
+        if super().done():
+            return
+        if error is None:
+            super().set_result(value)
+        elif isinstance(error, asyncio.CancelledError):
+            super().cancel(self._asked[0] if self._asked else str(error) or None)
+        elif self._asked and isinstance(error, TaskTerminated):
+            super().cancel(self._asked[0])
+        else:
+            super().set_exception(error)
+            super().exception()  # nobody has to take it: asyncio would complain
 
     # --- identity ---
 
@@ -261,18 +297,12 @@ class Task:
         )
 
     def _own(self, method: str) -> Cell:
-        from .host.cell import Cell
-
-        state = self._state
-        if isinstance(state, Cell) and state.runs_here():
-            return state
+        cell = self._host.running()
+        if cell is not None and cell is self._source:
+            return cell
         raise RuntimeError(
             f"{self.name}.{method}() is for the task itself, while it runs; to reach it from outside use send or ask"
         )
-
-
-def _call_with(callback: Callable[[Any], object], handle: Task, _: object) -> None:
-    callback(handle)
 
 
 def _rebuild(

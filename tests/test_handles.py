@@ -146,12 +146,12 @@ def test_gather_takes_handles() -> None:
 def test_wait_takes_handles() -> None:
     async def scene() -> None:
         quick, late = Task(slow, "quick"), Task(slow, "late", 60)
-        done, pending = await asyncio.wait([quick, late], return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
+        done, pending = await asyncio.wait([quick, late], return_when=asyncio.FIRST_COMPLETED)
         assert (done, pending) == ({quick}, {late})
         late.terminate()
-        done, pending = await asyncio.wait([late], timeout=5)  # type: ignore[type-var]
+        done, pending = await asyncio.wait([late], timeout=5)
         assert (done, pending) == ({late}, set())
-        done, pending = await asyncio.wait([Task(slow, 1, 60)], timeout=0.01)  # type: ignore[type-var]
+        done, pending = await asyncio.wait([Task(slow, 1, 60)], timeout=0.01)
         assert not done
         pending.pop().terminate()
 
@@ -244,7 +244,7 @@ def test_a_handle_answers_as_a_future_does() -> None:
         assert not handle.cancel()
 
         failed = Task(failing)
-        await asyncio.wait([failed])  # type: ignore[type-var]
+        await asyncio.wait([failed])
         assert isinstance(failed.exception(), Custom)
         with pytest.raises(Custom):
             failed.result()

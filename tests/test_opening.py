@@ -10,7 +10,7 @@ import pytest
 
 from dispycos import Task, TaskTerminated
 from dispycos.actors.host.cells import TaskHost
-from dispycos.actors.host.ends import Raised, Returned
+from dispycos.actors.host.ends import Outcome, Raised, Returned
 from dispycos.actors.host.opening import loading, settle
 from dispycos.errors import DispycosError
 from dispycos.protocol import messages
@@ -50,23 +50,23 @@ def test_a_message_whose_code_is_missing_waits_for_it_and_keeps_its_place() -> N
 
 
 def test_settling_keeps_what_a_future_can_hold() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        for outcome, kind in [
-            (Raised(ValueError("x")), ValueError),
-            (Raised(KeyboardInterrupt()), TaskTerminated),
-            (Raised(SystemExit(2)), DispycosError),
-            (Raised(StopIteration(2)), DispycosError),
-            (Raised(asyncio.CancelledError()), DispycosError),
-        ]:
-            future: asyncio.Future[Any] = loop.create_future()
-            settle(future, outcome)
-            assert type(future.exception()) is kind
-        value: asyncio.Future[Any] = loop.create_future()
-        settle(value, Returned(5))
-        assert value.result() == 5
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        def settled(outcome: Outcome) -> Task:
+            handle = Task._make(host, host.runtime.address(99), "compute", None)
+            settle(handle, outcome)
+            return handle
 
-    asyncio.run(main())
+        for error, kind in [
+            (ValueError("x"), ValueError),
+            (KeyboardInterrupt(), TaskTerminated),
+            (SystemExit(2), DispycosError),
+            (StopIteration(2), DispycosError),
+        ]:
+            assert type(settled(Raised(error)).exception()) is kind
+        assert settled(Raised(asyncio.CancelledError())).cancelled()
+        assert settled(Returned(5)).result() == 5
+
+    host_scene(scene)
 
 
 class Thorny:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dispycos.actors.task import Location, MonitorStatus, Task
+from dispycos.errors import TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Address
 
 HOME = Address(7, 20)
@@ -23,6 +26,13 @@ class Host:
         self.asked: list[tuple[Any, ...]] = []
         self.place: Location | None = None
         self.direct: Address | None = None
+        self.loop = asyncio.new_event_loop()
+
+    def follow(self, task: Task) -> None:
+        self.asked.append(("follow", task))
+
+    def running(self) -> None:
+        """No task runs here."""
 
     def location_of(self, task: Task) -> Location | None:
         return self.place
@@ -49,12 +59,14 @@ class Host:
 
 
 @pytest.fixture
-def host() -> Host:
-    return Host()
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.loop.close()
 
 
-def handle(host: Any, home: Address = HOME, name: str = "compute", state: Any = None) -> Task:
-    return Task._make(host, home, name, state)
+def handle(host: Any, home: Address = HOME, name: str = "compute", source: Any = None) -> Task:
+    return Task._make(host, home, name, source)
 
 
 def test_a_location_is_equal_by_value_hashable_and_shown_as_addr_and_port() -> None:
@@ -65,13 +77,13 @@ def test_a_location_is_equal_by_value_hashable_and_shown_as_addr_and_port() -> N
     assert pickle.loads(pickle.dumps(PLACE)) == PLACE
 
 
-def test_a_monitor_status_names_task_kind_and_value() -> None:
-    status = MonitorStatus(handle(None), StopIteration, 5)
-    assert (status.info, status.type, status.value) == (handle(None), StopIteration, 5)
+def test_a_monitor_status_names_task_kind_and_value(host: Host) -> None:
+    status = MonitorStatus(handle(host), StopIteration, 5)
+    assert (status.info, status.type, status.value) == (handle(host), StopIteration, 5)
 
 
 def test_handles_are_equal_when_they_mean_the_same_task(host: Host) -> None:
-    one, same, other = handle(host), handle(Host(), name="renamed"), handle(host, Address(7, 21))
+    one, same, other = handle(host), handle(host, name="renamed"), handle(host, Address(7, 21))
     assert one == same and hash(one) == hash(same)
     assert one != other and one != HOME and one != None  # noqa: E711
     assert len({one, same, other}) == 2
@@ -92,13 +104,9 @@ def test_a_handle_is_pickled_as_home_name_address_and_place(host: Host) -> None:
     assert len(pickle.dumps(task)) < 120
 
 
-def test_a_handle_may_be_weakly_referenced_and_holds_nothing_else(host: Host) -> None:
-    import weakref
-
+def test_a_handle_may_be_weakly_referenced(host: Host) -> None:
     task = handle(host)
     assert weakref.ref(task)() is task
-    with pytest.raises(AttributeError):
-        task.anything = 1  # type: ignore[attr-defined]
 
 
 def test_what_is_done_to_a_handle_is_asked_of_its_host(host: Host) -> None:
@@ -126,22 +134,85 @@ def test_what_is_done_to_a_handle_is_asked_of_its_host(host: Host) -> None:
 
 @pytest.mark.parametrize(("ended", "alive"), [(False, True), (True, False)])
 def test_a_task_is_alive_until_its_end_is_known(host: Host, ended: bool, alive: bool) -> None:
-    task = handle(host, state=SimpleNamespace(ended=ended))
+    task = handle(host, source=SimpleNamespace(ended=ended))
     assert task.is_alive() is alive
     assert task.done() is not alive
+    assert host.asked == []
     assert handle(host).is_alive(), "somebody else's: nothing is known here"
 
 
+def test_whether_somebody_elses_task_is_done_has_to_be_asked(host: Host) -> None:
+    task = handle(host)
+    assert not task.done()
+    assert host.asked == [("follow", task)]
+
+
 def test_cancel_of_a_task_that_has_ended_does_nothing(host: Host) -> None:
-    assert not handle(host, state=SimpleNamespace(ended=True)).cancel()
+    assert not handle(host, source=SimpleNamespace(ended=True)).cancel()
     assert host.asked == []
-    task = handle(host, state=SimpleNamespace(ended=False))
+    task = handle(host, source=SimpleNamespace(ended=False))
     assert task.cancel("why")
     assert host.asked == [("terminate", task)]
 
 
 def test_asyncio_takes_a_handle_for_a_future(host: Host) -> None:
     assert asyncio.isfuture(handle(host))
+
+
+def cancelled(host: Host, *, asked: bool = True) -> Task:
+    task = handle(host)
+    if asked:
+        assert task.cancel("why")
+    return task
+
+
+def test_a_cancelled_task_is_cancelled_when_it_has_ended(host: Host) -> None:
+    task = cancelled(host)
+    assert not task.cancelled()
+    task._complete(None, TaskTerminated("it ended"))
+    assert task.cancelled() and task.done()
+    for look in (task.result, task.exception):
+        with pytest.raises(asyncio.CancelledError, match="why"):
+            look()
+
+
+def test_a_task_that_was_terminated_says_that(host: Host) -> None:
+    task = cancelled(host, asked=False)
+    task._complete(None, TaskTerminated("it ended"))
+    assert not task.cancelled()
+    with pytest.raises(TaskTerminated, match="it ended"):
+        task.result()
+
+
+@pytest.mark.parametrize("error", [None, ValueError("x"), TaskLost("gone")])
+def test_a_cancelled_task_that_ends_otherwise_keeps_its_outcome(host: Host, error: Any) -> None:
+    task = cancelled(host)
+    task._complete(5, error)
+    assert not task.cancelled()
+    assert task.exception() is error
+    if error is None:
+        assert task.result() == 5
+
+
+def test_a_task_that_raises_cancelled_error_is_cancelled_and_says_what_that_said(host: Host) -> None:
+    task = cancelled(host, asked=False)
+    task._complete(None, asyncio.CancelledError("its own words"))
+    with pytest.raises(asyncio.CancelledError, match="its own words"):
+        task.result()
+
+
+def test_the_first_outcome_counts(host: Host) -> None:
+    task = handle(host)
+    task._complete(1, None)
+    task._complete(2, None)
+    assert task.result() == 1
+
+
+def test_nobody_else_gives_a_task_its_outcome(host: Host) -> None:
+    with pytest.raises(RuntimeError, match="set_result"):
+        handle(host).set_result(1)
+    with pytest.raises(RuntimeError, match="set_exception"):
+        handle(host).set_exception(ValueError())
 
 
 @pytest.mark.parametrize("method", ["receive", "recv"])

@@ -59,17 +59,19 @@ class Cell:
         self.waiter: asyncio.Future[bool] | None = None
         self.execution: Execution | None = None
         self.asked: Envelope | None = None  # the request taken last, not answered yet
-        self.watchers: dict[Address, int] = {}  # who is told of the end, with the correlation that they know
+        self.watchers: list[
+            tuple[Address, int]
+        ] = []  # who is told of the end, with the correlation that they know
         self.outcome: Outcome | None = None
-        self.future: asyncio.Future[Any] | None = None
+        self.future: Task | None = None  # the handle, when somebody waits for the end
         self.on_end: Callable[[Cell, Outcome], None] | None = None
         self.run: Any = None  # in a server: the Run that it came by
         self.subtasks: Subtasks | None = None  # made with the first of them
         self.stopping = False  # terminate() was called
         self.ended = False
 
-    def runs_here(self) -> bool:
-        return _current.get() is self
+    def watch(self, watcher: Address, correlation: int) -> None:
+        self.watchers.append((watcher, correlation))
 
     # --- told by the runtime, under the lock, perhaps by the relief thread: no user code, no future here ---
 
@@ -88,10 +90,11 @@ class Cell:
             if self.waiter is not None:
                 self.host.runtime.defer(self.wake)
         elif isinstance(message, messages.Watch):
-            if message.end:
-                self.watchers.pop(envelope.sender, None)
-            else:
-                self.watchers[envelope.sender] = envelope.correlation
+            watcher = (envelope.sender, envelope.correlation)
+            if not message.end:
+                self.watch(*watcher)
+            elif watcher in self.watchers:
+                self.watchers.remove(watcher)
         elif isinstance(message, messages.TerminateActor):
             self.terminate()
         else:

@@ -24,7 +24,7 @@ from .ends import Outcome, Raised
 from .execution import Execution
 from .handles import Handles
 from .interrupts import Interrupts
-from .opening import Parcels, host_that_loads, settle
+from .opening import Parcels, host_that_loads
 from .results import pack_outcome
 from .subtasks import Subtasks, adopt
 
@@ -154,7 +154,7 @@ class TaskHost(Handles):
         with self.runtime.lock:
             self.cells.pop(cell.address.actor, None)
             self.runtime.detach(cell.address.actor)
-            watchers, cell.watchers = cell.watchers, {}
+            watchers, cell.watchers = cell.watchers, []
             unanswered = [entry for entry in cell.inbox if isinstance(entry.message, messages.Ask)]
             if cell.asked is not None:
                 unanswered.append(cell.asked)
@@ -164,17 +164,18 @@ class TaskHost(Handles):
             self.answer(request, messages.Reply(ok=False))
         if watchers:
             kind, payload = pack_outcome(self.parcels, outcome, cell.name, cell.stopping)
-            for watcher, correlation in watchers.items():
+            for watcher, correlation in watchers:
                 self.post(Envelope(watcher, cell.address, messages.Ended(kind), correlation, payload))
-        if cell.future is not None and not cell.future.done():
-            settle(cell.future, outcome)
+        if cell.future is not None:
+            self.settle(cell)
 
     # --- closing ---
 
     def close(self) -> None:
-        """Interrupt what still runs; nobody finds this host any more."""
+        """Interrupt what still runs, and leave nobody waiting; nobody finds this host any more."""
         for cell in list(self.cells.values()):
             cell.terminate()
+        self.give_up()
         _hosts.pop(self.loop, None)
 
 

@@ -128,6 +128,11 @@ class Correspondence:
         for correlation in [known for known, call in self._calls.items() if call.home == number]:
             self._give(self._calls.pop(correlation), None)
 
+    def give_up(self) -> None:
+        """This runtime ends: nothing will be answered any more."""
+        for correlation in list(self._calls):
+            self._give(self._calls.pop(correlation), None)
+
     # --- messages to a home ---
 
     def forward(self, envelope: Envelope) -> bool:

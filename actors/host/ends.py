@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from asyncio import Future
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -29,11 +31,43 @@ def raised(error: BaseException) -> Raised:
 
 
 def without_our_frames(error: BaseException) -> BaseException:
-    """The same, with a traceback that begins in the user's code: users have no use for what is above."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
+    """The same, and nothing of dispycos in its traceback, nor in those of its causes and parts.
+
+    Users have no use for our frames; DISPYCOS_DEBUG=1 keeps them. A bare `raise` that follows adds none.
+    """
+    if os.environ.get("DISPYCOS_DEBUG", "0").lower() not in ("", "0", "false", "no", "off"):
+        return error
+    known: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in known:
+            continue
+        known.add(id(each))
+        each.with_traceback(_of_users(each.__traceback__))
+        left += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+    return error
+
+
+def _of_users(traceback: TracebackType | None) -> TracebackType | None:
+    kept = []
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__")
+        if not isinstance(module, str) or module.partition(".")[0] != _OURS:
+            kept.append(traceback)
         traceback = traceback.tb_next
-    return error.with_traceback(traceback)
+    first = None
+    for each in reversed(kept):
+        each.tb_next, first = first, each
+    return first
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """As its own add_note(), which an exception that is a frozen dataclass does not bear."""
+    notes = getattr(error, "__notes__", None)
+    BaseException.__setattr__(error, "__notes__", [*(notes if isinstance(notes, list) else ()), text])
 
 
 def made(due: Due) -> BaseException:
@@ -44,7 +78,7 @@ def outcome_of(future: Future[Any]) -> Outcome:
     try:
         return Returned(future.result())
     except BaseException as error:  # whatever the future carries is the user's
-        return Raised(error)
+        return raised(error)
 
 
-_OWN_MODULES = tuple(f"{__package__}.{name}" for name in ("execution", "stepper", "subtasks", "interrupts"))
+_OURS = __name__.partition(".")[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from dispycos.errors import DispycosError, TaskLost, TaskTerminated
+from dispycos.errors import TaskLost, TaskTerminated
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -15,6 +16,7 @@ from dispycos.runtime import Runtime
 from ..task import Location, MonitorStatus, Task
 from .cell import Cell, current_cell
 from .correspondence import Correspondence
+from .ends import Outcome, Returned, raised
 from .opening import Parcels, open_outcome, open_value, settle
 from .results import pack_outcome, unpack_outcome
 
@@ -30,6 +32,7 @@ class Handles(Correspondence):
         self.parcels = parcels
         self.cells: dict[int, Cell] = {}  # the tasks of this process
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
+        self._opening: set[asyncio.Task[None]] = set()  # the ends of somebody else's tasks
 
     # --- messages ---
 
@@ -60,25 +63,27 @@ class Handles(Correspondence):
             raise value
         return value
 
+    running = staticmethod(current_cell)
+
     # --- where a task is ---
 
     def reach(self, target: Task) -> Address:
         """Where a message for it goes now: its own address if known, else its home, which passes it on."""
         if target._direct is not None:
             return target._direct
-        state = target._state
+        state = target._source
         if state is not None and not isinstance(state, Cell) and state.address is not None and not state.held:
             return state.address
         return target.home
 
     def direct_address(self, target: Task) -> Address | None:
-        state = target._state
+        state = target._source
         if state is not None and not isinstance(state, Cell):
             return state.address
         return target._direct
 
     def location_of(self, target: Task) -> Location | None:
-        state = target._state
+        state = target._source
         if state is not None and not isinstance(state, Cell):
             return state.location
         return target._place
@@ -97,10 +102,10 @@ class Handles(Correspondence):
     # --- monitors and ends ---
 
     async def monitor(self, target: Task, by: Task | None) -> None:
-        cell = by._state if by is not None else current_cell()
+        cell = by._source if by is not None else current_cell()
         if not isinstance(cell, Cell) or cell.host is not self:
             raise TypeError("monitor(by) needs a task of this process; call it in a task or name one")
-        state = target._state
+        state = target._source
         with self.shield:
             correlation = self.take_correlation()
             self._watched[correlation] = target
@@ -110,8 +115,6 @@ class Handles(Correspondence):
                 elif state.ended:
                     word, payload = self._ended(state)
                     self.runtime.send(Envelope(cell.address, target.home, word, correlation, payload))
-                elif isinstance(state, Cell):
-                    state.watchers[cell.address] = correlation
                 else:
                     state.watch(cell.address, correlation)
 
@@ -125,7 +128,7 @@ class Handles(Correspondence):
 
     def terminate(self, target: Task) -> None:
         with self.shield:
-            state = target._state
+            state = target._source
             if isinstance(state, Cell):
                 state.terminate()
             elif state is not None:
@@ -134,63 +137,73 @@ class Handles(Correspondence):
             else:
                 self.runtime.send(Envelope(target.home, self.me(), messages.TerminateActor()))
 
-    def future_of(self, target: Task) -> asyncio.Future[Any]:
-        """The future behind a handle, made when first wanted."""
-        state = target._state
-        if state is None:
-            if target._afar is None:
-                # Made by its class and not by the loop: it is no subtask of the task that asks first.
-                target._afar = asyncio.Task(self._value_from_afar(target), loop=self.loop)
-                target._afar.add_done_callback(_look_at)
-            return target._afar
-        if state.future is None:
-            state.future = self.loop.create_future()
-            if state.ended:
-                if isinstance(state, Cell):
-                    assert state.outcome is not None
-                    settle(state.future, state.outcome)
-                else:
-                    self.settle_record(state)
-        return state.future
+    def follow(self, target: Task) -> None:
+        """Have the handle completed when its task ends, or now if it has."""
+        source = target._source
+        if source is not None:
+            source.future = target  # first this, then the look: another thread's turn may end it meanwhile
+            if source.ended:
+                self.settle(source)
+        elif not target._watched:
+            target._watched = True
+            home = target.home
+            with self.shield:
+                number = home.actor if home.epoch == self.runtime.epoch else 0
+                correlation = self.expect(home.epoch, lambda answer: self._hear(target, answer), home=number)
+                self.runtime.send(Envelope(home, self.address, messages.Watch(), correlation))
 
-    async def value_of(self, target: Task) -> Any:
-        """What `await handle` does; when the waiting is cancelled the task is, as with asyncio's own."""
-        future = self.future_of(target)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.cancelled():
-                target.cancel()
-            raise
-
-    async def _value_from_afar(self, target: Task) -> Any:
-        """The value of a task that somebody else asked for: watch it."""
-        answer = await self.call(target.home, messages.Watch(), None, None)
-        if answer is None or not answer.message.outcome:
-            raise TaskLost(f"{target.name} has ended; its value went to the client that asked for it")
-        return await open_outcome(
-            self.parcels, answer.message.outcome, answer.message.text, answer.payload, target.name
-        )
-
-    def settle_record(self, record: Record) -> None:
-        """Complete the future of a task that we asked for: its value is unpickled now."""
-        future = record.future
-        assert future is not None
-        if future.done():
+    def settle(self, source: Cell | Record) -> None:
+        """The task has ended: complete the handle that somebody waits with. Its value is unpickled now."""
+        target, source.future = source.future, None
+        if target is None:
             return
+        with self.shield:
+            if isinstance(source, Cell):
+                assert source.outcome is not None
+                settle(target, source.outcome)
+            else:
+                settle(target, self._outcome_of(source))
+
+    def _outcome_of(self, record: Record) -> Outcome:
         if self.records is not None:
             self.records.looked_at(record)
+        where = str(record.location or "")
         try:
-            value = unpack_outcome(
-                self.parcels, record.outcome, record.text, record.started, record.payload, record.function
+            return Returned(
+                unpack_outcome(
+                    self.parcels,
+                    record.outcome,
+                    record.text,
+                    record.started,
+                    record.payload,
+                    record.function,
+                    where,
+                )
             )
-        except (
-            BaseException
-        ) as error:  # the user's own __setstate__ or __init__ ran; KeyboardInterrupt may be the outcome
-            future.set_exception(error if isinstance(error, Exception) else DispycosError(repr(error)))
-            future.exception()
-        else:
-            future.set_result(value)
+        except BaseException as error:  # the user's own __setstate__ or __init__ ran
+            return raised(error)
+
+    def _hear(self, target: Task, answer: Envelope | None) -> None:
+        """The end of a task that somebody else asked for; its value may miss code."""
+        task = asyncio.Task(self._open_end(target, answer), loop=self.loop, context=Context())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open_end(self, target: Task, answer: Envelope | None) -> None:
+        try:
+            outcome: Outcome = Returned(await self._value_from_afar(target, answer))
+        except (Exception, asyncio.CancelledError) as error:
+            outcome = raised(error)
+        settle(target, outcome)
+
+    async def _value_from_afar(self, target: Task, answer: Envelope | None) -> Any:
+        if answer is None:
+            raise TaskLost(f"{target.name}: nobody is left who knows how it ended")
+        word = answer.message
+        if not word.outcome:
+            raise TaskLost(f"{target.name} has ended; its value went to the client that asked for it")
+        where = str(self.location_of(target) or "")
+        return await open_outcome(self.parcels, word.outcome, word.text, answer.payload, target.name, where)
 
     # --- opening messages ---
 
@@ -210,9 +223,3 @@ class Handles(Correspondence):
             kind = KeyboardInterrupt if isinstance(error, TaskTerminated) else type(error)
             return MonitorStatus(handle, kind, str(error))  # type: ignore[arg-type]
         return MonitorStatus(handle, StopIteration, value)  # type: ignore[arg-type]
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """An exception that nobody awaits is no news."""
-    if not future.cancelled():
-        future.exception()

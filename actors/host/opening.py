@@ -16,6 +16,7 @@ from .ends import Outcome, Raised
 from .results import unpack_outcome
 
 if TYPE_CHECKING:
+    from ..task import Task
     from .handles import Handles
 
 _loading: contextvars.ContextVar[Handles | None] = contextvars.ContextVar("dispycos_loading", default=None)
@@ -51,11 +52,13 @@ async def open_value(parcels: Parcels, envelope: Envelope, host: Handles) -> tup
             return False, error
 
 
-async def open_outcome(parcels: Parcels, kind: int, text: str, payload: Payload, name: str) -> Any:
+async def open_outcome(
+    parcels: Parcels, kind: int, text: str, payload: Payload, name: str, where: str = ""
+) -> Any:
     """The value of a task, or its exception raised; gets missing code first."""
     while True:
         try:
-            return unpack_outcome(parcels, kind, text, True, payload, name)
+            return unpack_outcome(parcels, kind, text, True, payload, name, where)
         except MissingCode as missing:
             await parcels.fetch(missing)
 
@@ -87,15 +90,14 @@ def host_that_loads() -> Handles | None:
     return _loading.get()
 
 
-def settle(future: asyncio.Future[Any], outcome: Outcome) -> None:
-    """Complete a local task's future. A KeyboardInterrupt becomes TaskTerminated: as itself it would end the loop."""
-    if isinstance(outcome, Raised):
-        error = outcome.error
-        if isinstance(error, KeyboardInterrupt):
-            error = TaskTerminated("the task was terminated")
-        elif isinstance(error, StopIteration | asyncio.CancelledError) or not isinstance(error, Exception):
-            error = DispycosError(f"{type(error).__name__}: {error}")
-        future.set_exception(error)
-        future.exception()
-    else:
-        future.set_result(outcome.value)
+def settle(handle: Task, outcome: Outcome) -> None:
+    """Complete a handle. A KeyboardInterrupt becomes TaskTerminated: as itself it would end the loop."""
+    if not isinstance(outcome, Raised):
+        handle._complete(outcome.value, None)
+        return
+    error = outcome.error
+    if isinstance(error, KeyboardInterrupt):
+        error = TaskTerminated("the task was terminated")
+    elif not isinstance(error, Exception | asyncio.CancelledError) or isinstance(error, StopIteration):
+        error = DispycosError(f"{type(error).__name__}: {error}")
+    handle._complete(None, error)

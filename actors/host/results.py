@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from asyncio import CancelledError
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 
 from ..shipping.words import MissingCode
-from .ends import Outcome, Raised
+from .ends import Outcome, Raised, add_note
 
 TRACEBACK_MAX = 64 * 1024  # characters of a traceback that travel; the end is what matters
 
@@ -82,13 +83,18 @@ def _text_of(error: BaseException) -> str:
 
 
 def unpack_outcome(
-    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str
+    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: str = ""
 ) -> Any:
-    """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
+    """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError.
+
+    `name` and `where` it ran are told with what it raised.
+    """
     if kind == OutcomeKind.RETURNED:
         return _load_value(pickling, payload, name)
     if kind == OutcomeKind.RAISED:
-        raise _load_error(pickling, payload, name)
+        error = _load_error(pickling, payload, name)
+        add_note(error, f"in the task {name}{f' on the server {where}' if where else ''}")
+        raise error
     if kind in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED):
         raise TaskTerminated(text or f"{name} was terminated{'' if started else ' before it started'}")
     if kind in (OutcomeKind.LOST, 0):  # 0: it ended before anybody here asked, so nobody knows how
@@ -118,8 +124,8 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
             error = pickling.loads(buffers if len(buffers) > 1 else buffers[0])
         except Exception as failure:
             why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
-    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+    if not isinstance(error, Exception | CancelledError) or isinstance(error, StopIteration):
         # What ends a loop or an asyncio.Task, and a StopIteration, which no future takes: whoever waits would wait for ever.
         error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
-    error.__cause__ = RemoteTraceback(raising.trace)
+    BaseException.__setattr__(error, "__cause__", RemoteTraceback(raising.trace))  # its own may refuse
     return error
