@@ -74,9 +74,9 @@ class Client:
         self._wishes = Wishes(
             name or os.path.basename(sys.argv[0] or "python") or "python",
             allocations(nodes),
-            pulse_interval,
-            restart_servers,
-            abandon_zombie_nodes,
+            float(pulse_interval),
+            bool(restart_servers),
+            bool(abandon_zombie_nodes),
         )
         self._seat: Seat | None = None
 

@@ -62,8 +62,8 @@ def as_payload(payload: Payload) -> Any:
 
 def loads_plain(payload: Payload) -> Any:
     if isinstance(payload, list):
-        return pickle.loads(payload[0], buffers=payload[1:])
-    return pickle.loads(payload or b"")
+        return pickling.loads(payload[0], payload[1:])
+    return pickling.loads(payload or b"")
 
 
 class ClientParcels:

@@ -126,7 +126,7 @@ class Seat(ClientRole):
 
     def _send_release(self, *, terminate: bool, await_io: bool) -> None:
         with self.runtime.lock:
-            self.ledger.release(terminate=terminate, await_io=await_io)
+            self.ledger.release(terminate=terminate, await_io=bool(await_io))
         self.runtime.turn_soon()
 
     # --- tasks ---

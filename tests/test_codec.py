@@ -1,9 +1,11 @@
 """The codec: what goes in comes out, and nothing from outside raises anything but ProtocolError."""
 
 import contextlib
+from fractions import Fraction
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +36,28 @@ class LongerWord(msgspec.Struct, array_like=True, tag=1, frozen=True):
 
 
 CODEC: Codec[Any] = Codec(Word)
+
+
+class Settings(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    name: str
+    count: int
+    period: float
+    on: bool
+    more: list[float] = []
+
+
+class Name(str):
+    pass
+
+
+class Count(int):
+    pass
+
+
+class Period(float):
+    pass
+
+
 NEWER: Codec[Any] = Codec(LongerWord | Later)
 
 
@@ -49,6 +73,23 @@ def packet(body: bytes = b"\x90", frames: tuple[bytes, ...] = (), seq: int = 1, 
         1, 2**64 - 1, 2, 3, 1, seq, count, 0, 1024, 2**40, 0, 0, 0, 0, len(frames), memoryview(body)
     )
     return Packet(block, frames, len(body) + sum(map(len, frames)))
+
+
+def test_names_and_numbers_of_subclasses_and_of_numpy_travel_as_plain_ones() -> None:
+    codec: Codec[Any] = Codec(Settings)
+    given = [
+        Settings(Name("n"), Count(3), Period(0.5), True),
+        Settings(np.str_("n"), np.int64(3), np.float64(0.5), np.bool_(True)),  # type: ignore[arg-type]
+        Settings("n", np.array(3), np.float32(0.5), True, [np.float16(2), Fraction(1, 2)]),  # type: ignore[arg-type, list-item]
+    ]
+    body = body_of(*[(settings, None) for settings in given], codec=codec)
+    got = [entry.message for entry in codec.decode_entries(body, 3)]
+    assert got == [Settings("n", 3, 0.5, True)] * 2 + [Settings("n", 3, 0.5, True, [2.0, 0.5])]
+
+
+def test_what_is_no_word_is_an_error_where_it_is_said() -> None:
+    with pytest.raises(TypeError, match="object"):
+        body_of((Word(1, object()), None))  # type: ignore[arg-type]
 
 
 def test_entries_come_out_as_they_went_in() -> None:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from dataclasses import dataclass
+from json import JSONDecodeError
+from subprocess import CalledProcessError
+from threading import Lock
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -60,11 +66,57 @@ class Speechless(Exception):
         raise ValueError("no words")
 
 
-class Stubborn(Exception):
-    """Pickles, but cannot be made again from its args: the classic trap of exceptions with own parameters."""
+class Failed(Exception):
+    """Pickled as Python does it, it cannot be made again: its args are not what it was called with."""
 
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"{first} of {second}")
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(f"failed: {message}")
+        self.code = code
+
+
+class Keywords(KeyError):
+    __slots__ = ("code",)
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class NoFile(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(2, "no such file", path)
+        self.wanted = path
+
+
+class Undecoded(UnicodeDecodeError):
+    def __init__(self, place: str, error: UnicodeDecodeError) -> None:
+        super().__init__(*error.args)
+        self.place = place
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Coded(ExceptionGroup[Exception]):
+    def __new__(cls, errors: list[Exception], code: int) -> Coded:
+        made = super().__new__(cls, f"code {code}", errors)
+        made.code = code
+        return made
+
+    code: int
+
+
+class Holding(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = Lock()
+
+
+class Remade(Exception):
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("not here")
 
 
 class Heavy:
@@ -133,10 +185,126 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_name_and_words() -> None:
 
 
 def test_an_exception_that_cannot_be_rebuilt_here_says_why() -> None:
+    error = Remade("1 of 2")
+    error.add_note("a state")
     with pytest.raises(
-        RemoteError, match=r"compute raised .*Stubborn: 1 of 2 \(it cannot be rebuilt here: TypeError"
+        RemoteError,
+        match=r"compute raised .*Remade: 1 of 2 \(it cannot be rebuilt here: ValueError: not here",
     ):
-        there_and_back(caught(Stubborn(1, 2)))
+        there_and_back(caught(error))
+
+
+def again(error: BaseException) -> BaseException:
+    """What is raised here after it was raised there."""
+    with pytest.raises(BaseException) as info:
+        there_and_back(caught(error))
+    return info.value
+
+
+def undecoded() -> UnicodeDecodeError:
+    try:
+        b"\xff".decode()
+    except UnicodeDecodeError as error:
+        return error
+    raise AssertionError
+
+
+ITS_OWN = {
+    "positional": Failed("no luck", 12),
+    "keywords and slots": Keywords(code=3),
+    "of the system": NoFile("/nowhere"),
+    "of a codec": Undecoded("line 3", undecoded()),
+    "frozen": Frozen(5),
+    "of a process": CalledProcessError(3, ["false"], b"out", b"err"),
+    "json": JSONDecodeError("Expecting value", "{", 1),
+}
+
+
+@pytest.mark.parametrize("error", ITS_OWN.values(), ids=ITS_OWN)
+def test_an_exception_with_a_constructor_of_its_own_comes_back_as_it_was(error: Exception) -> None:
+    object.__setattr__(error, "__notes__", ["said later"])
+    got = again(error)
+    assert type(got) is type(error)
+    assert (str(got), got.args, vars(got)) == (str(error), error.args, vars(error))
+    for name in ("code", "errno", "filename", "start", "reason"):
+        assert getattr(got, name, None) == getattr(error, name, None)
+
+
+def test_exceptions_in_a_value_come_back_too() -> None:
+    failed, keywords = there_and_back(Returned([Failed("no luck", 12), {"k": Keywords(code=3)}]))
+    assert isinstance(failed, Failed) and (failed.code, str(failed)) == (12, "failed: no luck")
+    assert isinstance(keywords["k"], Keywords)
+
+
+def test_a_group_is_split_as_over_there() -> None:
+    group = ExceptionGroup("several", [ValueError(1), Coded([Failed("no luck", 12), Holding("a lock")], 77)])
+    got = again(group)
+    assert isinstance(got, ExceptionGroup)
+    values, rest = got.split(ValueError)
+    assert values is not None and values.exceptions[0].args == (1,)
+    assert rest is not None and isinstance(rest.exceptions[0], ExceptionGroup)
+    coded = got.exceptions[1]
+    assert isinstance(coded, Coded) and coded.code == 77
+    failed, spare = coded.exceptions
+    assert isinstance(failed, Failed) and failed.code == 12
+    assert isinstance(spare, RemoteError) and spare.type_name == f"{__name__}.Holding", (
+        "only this part is lost"
+    )
+
+
+def test_causes_and_contexts_come_along_and_under_them_the_traceback() -> None:
+    try:
+        try:
+            try:
+                raise Holding("cannot travel")
+            except Holding:
+                raise Keywords(code=3)  # noqa: B904 - the context is what is tested
+        except Keywords as error:
+            raise Failed("no luck", 12) from error
+    except Failed as error:
+        failed = error
+    got = again(failed)
+    cause = got.__cause__
+    assert isinstance(cause, Keywords) and got.__context__ is cause
+    assert isinstance(cause.__context__, RemoteError) and "cannot travel" in str(cause.__context__)
+    assert isinstance(cause.__cause__, RemoteTraceback) and "no luck" in str(cause.__cause__)
+
+
+def test_a_cause_of_a_class_that_is_not_here_does_not_hide_the_exception() -> None:
+    """Servers may have libraries that the client has not."""
+    module = ModuleType("only_there")
+    exec("class Error(Exception): pass", vars(module))
+    sys.modules["only_there"] = module
+    try:
+        error = Failed("no luck", 12)
+        error.__cause__ = module.Error("inner")
+        kind, payload = pack_outcome(Plain(), caught(error), "compute", False)
+    finally:
+        del sys.modules["only_there"]
+    with pytest.raises(Failed) as info:
+        unpack_outcome(Plain(), kind, "", True, payload, "compute")
+    assert info.value.code == 12
+    assert isinstance(info.value.__cause__, RemoteError)
+    assert info.value.__cause__.type_name == "only_there.Error" and "inner" in str(info.value.__cause__)
+
+
+def test_a_long_chain_of_contexts_is_cut_not_lost() -> None:
+    error = ValueError(0)
+    for number in range(1, 3000):
+        later = ValueError(number)
+        later.__context__ = error
+        error = later
+    got = again(error)
+    assert isinstance(got, ValueError) and got.args == (2999,)
+    assert isinstance(got.__context__, ValueError) and got.__context__.args == (2998,)
+
+
+def test_errors_that_belong_to_each_other_come_back_so() -> None:
+    first, second = Failed("one", 1), Failed("two", 2)
+    first.__cause__, second.__context__ = second, first
+    first.other = second  # type: ignore[attr-defined]
+    got: Any = again(first)
+    assert got.other is got.__cause__ and got.other.__context__ is got
 
 
 def test_an_exception_that_cannot_say_itself_comes_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import traceback
 from asyncio import CancelledError
 from typing import Any, NamedTuple, Protocol
@@ -12,6 +13,7 @@ from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused,
 from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 
+from ..shipping.exceptions import ErrorRebuilder, Travelling, Unfound
 from ..shipping.words import MissingCode
 from .ends import Outcome, Raised, add_note
 
@@ -55,19 +57,31 @@ def pack_outcome(
 def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
     kind = type(error)
     trace = "".join(traceback.format_exception(kind, error, error.__traceback__))[-TRACEBACK_MAX:]
-    pickled: list[bytes] | None
+    pickled = _pickled(pickling, Travelling(error), name)
+    if pickled is None:  # then for one of its causes or parts, perhaps
+        pickled = _pickled(pickling, Travelling(error, lambda part: _spare(pickling, part, name)), name)
+    return _encoder.encode(Raising(_name_of(error), _text_of(error), _sendable(trace), pickled))
+
+
+def _pickled(pickling: Pickling, error: Travelling, name: str) -> list[bytes] | None:
     try:
         payload = pickling.dumps(error, f"the exception of {name}")
-        pickled = [bytes(buffer) for buffer in buffers_of(payload)]
+        return [bytes(buffer) for buffer in buffers_of(payload)]
     except KeyboardInterrupt:
         raise
-    except BaseException:  # any user's __reduce__ may fail in any way; the words below still travel
-        pickled = None
-    return _encoder.encode(
-        Raising(
-            _sendable(f"{kind.__module__}.{kind.__qualname__}"), _text_of(error), _sendable(trace), pickled
-        )
-    )
+    except BaseException:  # any user's __reduce__ may fail in any way; its words still travel
+        return None
+
+
+def _spare(pickling: Pickling, error: BaseException, name: str) -> BaseException:
+    """What travels for a cause or a part of a group: itself, if it can but for others that it holds."""
+    words = RemoteError(f"{_name_of(error)}: {_text_of(error)} (it cannot be pickled)", _name_of(error))
+    alone = Travelling(error, lambda _: words)
+    return words if _pickled(pickling, alone, name) is None else error
+
+
+def _name_of(error: BaseException) -> str:
+    return _sendable(f"{type(error).__module__}.{type(error).__qualname__}")
 
 
 def _sendable(text: str) -> str:
@@ -120,12 +134,31 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
     why = ""
     if raising.pickled is not None:
         try:
-            buffers: list[Buffer] = [*raising.pickled]
-            error = pickling.loads(buffers if len(buffers) > 1 else buffers[0])
+            error = _rebuilt(pickling, [*raising.pickled])
         except Exception as failure:
             why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
     if not isinstance(error, Exception | CancelledError) or isinstance(error, StopIteration):
         # What ends a loop or an asyncio.Task, and a StopIteration, which no future takes: whoever waits would wait for ever.
         error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
-    BaseException.__setattr__(error, "__cause__", RemoteTraceback(raising.trace))  # its own may refuse
+    _attach(error, RemoteTraceback(raising.trace))
     return error
+
+
+def _rebuilt(pickling: Pickling, buffers: list[Buffer]) -> Any:
+    try:
+        return pickling.loads(buffers if len(buffers) > 1 else buffers[0])
+    except Exception:  # edge of user code, as above
+        stream, *others = buffers
+        error = ErrorRebuilder(io.BytesIO(stream), buffers=map(bytearray, others)).load()
+        if not isinstance(error, Unfound):
+            return error
+        raise
+
+
+def _attach(error: BaseException, trace: RemoteTraceback) -> None:
+    """Under its causes, since it tells of all of them. Not by assignment: exceptions may be frozen dataclasses."""
+    root, seen = error, {id(error)}
+    while root.__cause__ is not None and id(root.__cause__) not in seen:
+        root = root.__cause__
+        seen.add(id(root))
+    object.__setattr__(root, "__cause__", trace)

@@ -13,18 +13,21 @@ import sys
 from _thread import LockType, RLock
 from collections.abc import Iterator
 from enum import Enum, EnumMeta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from socket import socket
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any, cast
+from typing import Any, cast, is_typeddict
 
 import dill
 
-from .pickling import PROTOCOL, BufferCallback, Names
+from . import type_params
+from .identities import identities
+from .pickling import PROTOCOL, BufferCallback, Names, reduced_view
 from .rebuild import (
     fill_cell,
     fill_class,
     fill_function,
+    fill_new_class,
     globals_of,
     make_cached,
     make_cell,
@@ -32,6 +35,7 @@ from .rebuild import (
     make_code,
     make_enum,
     make_function,
+    make_typed_dict,
     module_named,
 )
 
@@ -44,6 +48,7 @@ SENTINELS = {  # compared by identity
     for name in ("MISSING", "KW_ONLY", "_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR", "_HAS_DEFAULT_FACTORY")
     if hasattr(dataclasses, name)
 }
+LATE_ANNOTATIONS = {"__annotate__", "__annotate_func__", "__annotations_cache__"}  # from Python 3.14 on
 NEEDED_AT_ONCE = ("__slots__", "__orig_bases__")  # the making of a class reads them
 NOT_COPIED = {"__dict__", "__weakref__", "__module__", "__qualname__", "_abc_impl", *NEEDED_AT_ONCE}
 
@@ -72,6 +77,14 @@ class ByValuePickler(dill.Pickler):  # type: ignore[misc]
             return self._reference(thing) or self._function(thing)
         if isinstance(thing, type):
             return self._reference(thing) or self._class(thing)
+        if isinstance(thing, type_params.KINDS):
+            return self._names.reference_by(thing, thing.__name__) or type_params.reduced(thing)
+        if isinstance(thing, type_params.OF_PARAM_SPECS):
+            return type_params.reduced(thing)
+        if isinstance(thing, memoryview):
+            return reduced_view(thing)
+        if isinstance(thing, cached_property):  # with a lock up to Python 3.11
+            return cached_property, (thing.func,), {"attrname": thing.attrname}
         if isinstance(thing, Cached):
             return self._reference(thing) or (make_cached, (thing.__wrapped__, thing.cache_parameters()))
         if getattr(thing, "__module__", None) == "__main__" and hasattr(thing, "__wrapped__"):
@@ -110,7 +123,8 @@ class ByValuePickler(dill.Pickler):  # type: ignore[misc]
             "doc": function.__doc__,
             "defaults": function.__defaults__,
             "kwdefaults": function.__kwdefaults__,
-            "annotations": function.__annotations__,
+            "annotations": type_params.annotations_of(function),
+            "type_params": getattr(function, "__type_params__", ()),
             "attributes": vars(function),
         }
         return (
@@ -125,18 +139,25 @@ class ByValuePickler(dill.Pickler):  # type: ignore[misc]
     def _class(self, kind: type) -> Any:
         if kind.__module__ == "builtins" or not _is_made_by_python(kind):
             return NotImplemented
-        if isinstance(kind, EnumMeta):
+        token = identities.token_of(kind)
+        if is_typeddict(kind):
+            made: Any = (make_typed_dict, (token, kind.__name__))
+            attributes = {n: v for n, v in _own_attributes(kind) if n not in NOT_COPIED}
+        elif isinstance(kind, EnumMeta):
             members = {
                 name: vars(member)["_value_"] for name, member in dict[str, Any](kind.__members__).items()
             }
-            made: Any = (make_enum, (type(kind), kind.__name__, kind.__bases__, members))
+            made = (make_enum, (token, type(kind), kind.__name__, kind.__bases__, members))
             attributes = {n: v for n, v in _own_attributes(kind) if _is_enum_attribute(n, v, members)}
         else:
             first = {name: vars(kind)[name] for name in NEEDED_AT_ONCE if name in vars(kind)}
-            made = (make_class, (type(kind), kind.__name__, kind.__bases__, first))
+            made = (make_class, (token, type(kind), kind.__name__, kind.__bases__, first))
             attributes = {n: v for n, v in _own_attributes(kind) if n not in NOT_COPIED}
+        if LATE_ANNOTATIONS & attributes.keys():
+            attributes = {n: v for n, v in attributes.items() if n not in LATE_ANNOTATIONS}
+            attributes["__annotations__"] = type_params.annotations_of(kind)
         state = {"module": kind.__module__, "qualname": kind.__qualname__, "attributes": attributes}
-        return *made, state, None, None, fill_class
+        return *made, state, None, None, fill_class if kind is self._force else fill_new_class
 
 
 class Reduced:

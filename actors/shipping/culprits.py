@@ -14,6 +14,7 @@ from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, Meth
 from typing import Any, TypeAlias
 
 from .pickling import PROTOCOL, Names, dumps_by_value, dumps_naming, reason
+from .type_params import annotations_of
 from .words import NotPicklable
 
 DEPTH_MAX = 20
@@ -168,7 +169,7 @@ def _function_parts(function: FunctionType) -> Iterator[Part]:
         yield f"default of {parameter!r} of {name}", default
     for attribute, item in vars(function).items():
         yield f"attribute {attribute!r} of {name}", item
-    for annotated, hint in function.__annotations__.items():
+    for annotated, hint in annotations_of(function).items():
         yield f"annotation of {annotated!r} of {name}", hint
 
 

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from .imports import ClientFolder, FirstFinder, LastFinder, SourceLoader
 from .modules import NEVER_LOCAL, OWN_PACKAGE, is_standard
 from .pickling import Payload
+from .pickling import loads as loads_here
 from .rebuild import MirrorModule
 from .statements import compile_statement
 from .words import (
@@ -53,8 +54,8 @@ def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
     """Without a mirror (at the client) what is missing is an error, never a pull."""
     if isinstance(payload, list):
         stream, buffers = bytes(payload[0]), payload[1:]
-        return pickle.loads(stream, buffers=buffers) if mirror is None else mirror.load(stream, buffers)
-    return pickle.loads(payload) if mirror is None else mirror.load(payload)
+        return loads_here(stream, buffers) if mirror is None else mirror.load(stream, buffers)
+    return loads_here(payload) if mirror is None else mirror.load(payload)
 
 
 class Mirror:
@@ -109,7 +110,7 @@ class Mirror:
             self.settle()
         self._loading.append(get_ident())
         try:
-            return pickle.loads(stream, buffers=buffers)
+            return loads_here(stream, buffers)
         except Exception:  # a missing name shows as AttributeError or as what user code makes of it
             self._raise_missing(stream, buffers)
             raise

@@ -8,9 +8,11 @@ import copyreg
 import io
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
+
+from .rebuild import make_view
 
 PROTOCOL = 5
 OUT_OF_BAND_MIN = 16 << 10
@@ -40,6 +42,21 @@ def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     from .culprits import explained_call
 
     raise explained_call(function, args, kwargs, refused)
+
+
+def loads(stream: Any, buffers: Iterable[Any] = ()) -> Any:
+    """What was pickled. Whoever gets an array may write into it: frames of bytes are copied, chunks were put together here."""
+    own = [buffer if isinstance(buffer, bytearray) else bytearray(buffer) for buffer in buffers]
+    try:
+        return pickle.loads(stream, buffers=own)
+    except TypeError:
+        from .exceptions import Rebuilder  # an exception in it, perhaps, that is not to be made from its args
+
+        try:
+            return Rebuilder(io.BytesIO(stream), buffers=own).load()
+        except Exception:  # edge of user code: the first error tells
+            pass
+        raise
 
 
 def _dumps(value: Any) -> Payload:
@@ -102,24 +119,29 @@ class Names:
 
     def reference(self, thing: Any) -> str | None:
         """The name to write for a function or class, which is noted; None when it has none."""
-        module = getattr(thing, "__module__", None)
-        if module == "__main__":
+        if getattr(thing, "__module__", None) == "__main__":
             name = self.name_of(thing)
             if name is not None:
                 self.used.add(name.split(".")[0])
             return name
-        qualified = getattr(thing, "__qualname__", None)
+        return self.reference_by(thing, getattr(thing, "__qualname__", None))
+
+    def reference_by(self, thing: Any, qualified: Any) -> str | None:
+        """The name, if the thing is found by it in its module."""
+        module = getattr(thing, "__module__", None)
         if not isinstance(module, str) or not isinstance(qualified, str):
             return None
         if _find(sys.modules.get(module), qualified) is not thing:
             return None
-        self.modules.add(module)
+        self._note_named(thing, qualified)
         return qualified
 
     def reduce(self, thing: Any) -> Any:
         """As reducer_override has it: a name, a reduction or NotImplemented."""
         if isinstance(thing, FunctionType | type):
             return self.reference(thing) or NotImplemented
+        if isinstance(thing, memoryview):
+            return reduced_view(thing)
         if getattr(thing, "__module__", None) == "__main__" and callable(thing):
             name = self.name_of(thing)
             if name is not None and not isinstance(thing, type) and _is_definition_like(thing):
@@ -197,6 +219,11 @@ def reason(by_value: Exception, named: Exception) -> Exception:
         return named
     by_value.__context__ = None
     return by_value
+
+
+def reduced_view(view: memoryview) -> tuple[Any, ...]:
+    """What it shows travels, and can be written into as here."""
+    return make_view, (pickle.PickleBuffer(view), view.format, view.shape)
 
 
 def _find(module: Any, qualified: str) -> Any:

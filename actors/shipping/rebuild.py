@@ -3,11 +3,14 @@
 import importlib
 import marshal
 import sys
+from abc import ABCMeta, update_abstractmethods
 from collections.abc import Callable
 from enum import EnumMeta
 from functools import lru_cache
 from types import CellType, CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypedDict, cast
+
+from .identities import identities
 
 
 class MirrorModule(ModuleType):
@@ -54,6 +57,11 @@ def fill_cell(cell: CellType, contents: tuple[Any]) -> None:
     cell.cell_contents = contents[0]
 
 
+def make_view(buffer: Any, format: str, shape: tuple[int, ...]) -> "memoryview[Any]":
+    plain: Any = memoryview(buffer).cast("B")
+    return cast("memoryview[Any]", plain.cast(format, shape))
+
+
 def make_function(
     code: CodeType, scope: dict[str, Any], closure: tuple[CellType, ...] | None
 ) -> FunctionType:
@@ -68,6 +76,9 @@ def fill_function(function: FunctionType, state: dict[str, Any]) -> None:
     function.__defaults__ = state["defaults"]
     function.__kwdefaults__ = state["kwdefaults"]
     function.__annotations__ = state["annotations"]
+    if state["type_params"]:
+        generic: Any = function
+        generic.__type_params__ = state["type_params"]
     vars(function).update(state["attributes"])
 
 
@@ -76,21 +87,69 @@ def make_cached(function: FunctionType, parameters: dict[str, Any]) -> Any:
     return lru_cache(**parameters)(function)
 
 
-def make_class(metaclass: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+def make_class(
+    token: bytes, metaclass: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]
+) -> type:
     """Nearly empty: its attributes come later, since they may refer to it."""
-    made = metaclass(name, bases, namespace)
-    assert isinstance(made, type)
-    return made
+    known = identities.find(token)
+    if known is None:
+        try:
+            known = metaclass(name, bases, dict(namespace))
+        except (
+            TypeError
+        ):  # it was made with keywords, and does without their effects: those are attributes now
+            known = _made_bare(metaclass, name, bases, namespace)
+        identities.add(token, known)
+    assert isinstance(known, type)
+    return known
 
 
-def make_enum(metaclass: EnumMeta, name: str, bases: tuple[type, ...], members: dict[str, Any]) -> type:
-    namespace = metaclass.__prepare__(name, bases)
-    for member, value in members.items():
-        namespace[member] = value
-    make: Any = metaclass.__new__
-    made = make(metaclass, name, bases, namespace)
-    assert isinstance(made, type)
-    return made
+def _made_bare(metaclass: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+    """By no code of the user's, whose __init_subclass__ is away meanwhile."""
+    make: Any = ABCMeta.__new__ if issubclass(metaclass, ABCMeta) else type.__new__
+    hears: Any = next(
+        (kind for base in bases for kind in base.__mro__ if "__init_subclass__" in vars(kind)), object
+    )
+    if hears is object:
+        return cast(type, make(metaclass, name, bases, namespace))
+    heard = vars(hears)["__init_subclass__"]
+    hears.__init_subclass__ = classmethod(lambda cls: None)
+    try:
+        return cast(type, make(metaclass, name, bases, namespace))
+    finally:
+        hears.__init_subclass__ = heard
+
+
+def make_enum(
+    token: bytes, metaclass: EnumMeta, name: str, bases: tuple[type, ...], members: dict[str, Any]
+) -> type:
+    known = identities.find(token)
+    if known is None:
+        namespace = metaclass.__prepare__(name, bases)
+        for member, value in members.items():
+            namespace[member] = value
+        make: Any = metaclass.__new__
+        known = make(metaclass, name, bases, namespace)
+        identities.add(token, known)
+    assert isinstance(known, type)
+    return known
+
+
+def make_typed_dict(token: bytes, name: str) -> type:
+    """Its metaclass makes dict the base, and takes none but TypedDict."""
+    known = identities.find(token)
+    if known is None:
+        make: Any = TypedDict
+        known = make(name, {})
+        identities.add(token, known)
+    assert isinstance(known, type)
+    return known
+
+
+def fill_new_class(kind: type, state: dict[str, Any]) -> None:
+    """Unless it has been here before, or came from here."""
+    if not identities.is_whole(kind):
+        fill_class(kind, state)
 
 
 def fill_class(kind: type, state: dict[str, Any]) -> None:
@@ -99,6 +158,5 @@ def fill_class(kind: type, state: dict[str, Any]) -> None:
     for name, value in state["attributes"].items():
         setattr(kind, name, value)
     if hasattr(kind, "__abstractmethods__"):
-        from abc import update_abstractmethods
-
         update_abstractmethods(kind)
+    identities.set_whole(kind)

@@ -5,6 +5,7 @@ blocks in order. A relay reads headers only. A body is an array of entries, or c
 """
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Annotated, Any, Final, Generic, TypeVar, get_args
 
 import msgspec
@@ -123,7 +124,20 @@ def _decode(decoder: "msgspec.msgpack.Decoder[M]", data: Buffer) -> M:
         raise ProtocolError(f"malformed: {error}") from None
 
 
-_encoder: Final = msgspec.msgpack.Encoder()
+def _plain(value: Any) -> Any:
+    """What users give as a name or a number may be of a subclass, or numpy's."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if hasattr(value, "item"):  # numpy's bool, or an array without dimensions
+        return value.item()
+    raise TypeError(f"Encoding objects of type {type(value).__qualname__} is unsupported")
+
+
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
 _blocks: Final = msgspec.msgpack.Decoder(list[Block])
 _chunks: Final = msgspec.msgpack.Decoder(list[Chunk])
 _controls: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)

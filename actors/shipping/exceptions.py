@@ -1,0 +1,154 @@
+"""Exceptions on their way: with what belongs to them, and made again without calling constructors of the user's.
+
+Python pickles an exception as its class and its `args`, which are what its constructor gave to Exception's and not what it
+was called with: made again so, it fails, or says things twice. Here the constructor is left out, as object.__reduce_ex__
+leaves it out for all other objects. Who has a __reduce__ is asked.
+"""
+
+import copyreg
+import pickle
+from collections.abc import Callable
+from functools import partial
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from dispycos.errors import RemoteError
+
+PROTOCOL = 5
+LINKS = ("__cause__", "__context__", "__suppress_context__", "__notes__")
+LINKED_MAX = 100  # errors of a chain: pickling nests with each
+
+
+class Travelling:
+    """Stands for an exception while it is pickled; what is unpickled is the exception.
+
+    Its causes, the parts of a group and other exceptions in it come along in the same way. `spare` gives what travels for
+    one of those that cannot.
+    """
+
+    def __init__(
+        self,
+        error: BaseException,
+        spare: Callable[[BaseException], BaseException] | None = None,
+        known: dict[int, "Travelling"] | None = None,
+    ) -> None:
+        self.error = error
+        self._spare = spare
+        self._known = {} if known is None else known
+        self._known[id(error)] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self.error
+        reducer = copyreg.dispatch_table.get(type(error))
+        told = reducer(error) if reducer is not None else error.__reduce_ex__(PROTOCOL)
+        make, args, state, items, pairs, setter = (*told, None, None, None, None)[:6]
+        slots: dict[str, Any] = {}
+        if reducer is None and is_built_otherwise(type(error)):
+            make, args = make_bare, (type(error), error.args, _native_args(error, args))
+            slots = _slots_of(error)
+        are_many = len(self._known) > LINKED_MAX
+        links = (
+            {}
+            if are_many
+            else {n: self._with(v) for n in LINKS if (v := getattr(error, n, None)) is not None}
+        )
+        if isinstance(state, dict):
+            state = {name: self._with(value) for name, value in state.items()}
+        return make, tuple(map(self._with, args)), (state, slots, setter, links), items, pairs, fill_error
+
+    def _with(self, value: Any) -> Any:
+        """The same, with exceptions in it travelling as this one does."""
+        if isinstance(value, BaseException):
+            return self._known.get(id(value)) or self._other(value)
+        if type(value) in (list, tuple) and any(
+            isinstance(item, BaseException | list | tuple) for item in value
+        ):
+            return type(value)(map(self._with, value))
+        return value
+
+    def _other(self, error: BaseException) -> Any:
+        if self._spare is not None:
+            error = self._spare(error)
+        return Travelling(error, self._spare, self._known)
+
+
+def is_built_otherwise(kind: type) -> bool:
+    """Its constructor is the user's, and it does not say how it is to be made."""
+    if not issubclass(kind, BaseException) or _is_python(kind, "__reduce__", "__reduce_ex__"):
+        return False
+    return _is_python(kind, "__init__", "__new__")
+
+
+def _is_python(kind: type, *methods: str) -> bool:
+    own = (vars(base).get(method) for base in kind.__mro__ for method in methods)
+    return any(isinstance(method, FunctionType | staticmethod) for method in own)
+
+
+def _native_args(error: BaseException, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the class written in C, on which it rests, was called with."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.message, error.exceptions
+    return args
+
+
+def _slots_of(error: BaseException) -> dict[str, Any]:
+    state = object.__getstate__(error)
+    return state[1] if isinstance(state, tuple) else {}
+
+
+def make_bare(
+    kind: type[BaseException], args: tuple[Any, ...], native_args: tuple[Any, ...]
+) -> BaseException:
+    if isinstance(kind, partial):  # a second try: see ErrorRebuilder
+        made: BaseException = kind(*native_args)
+        return made
+    native: Any = kind
+    while not isinstance(vars(native).get("__new__"), BuiltinFunctionType):
+        native = native.__base__
+    error: BaseException = native.__new__(kind, *native_args)
+    native.__init__(error, *native_args)
+    object.__setattr__(error, "args", args)
+    return error
+
+
+def fill_error(error: BaseException, filling: tuple[Any, dict[str, Any], Any, dict[str, Any]]) -> None:
+    """Not by setattr(): a dataclass may be frozen."""
+    state, slots, setter, links = filling
+    if setter is not None:
+        setter(error, state)
+    elif state is not None and _is_python(type(error), "__setstate__"):
+        error.__setstate__(state)
+    else:
+        slots = {**(state or {}), **slots}
+    for name, value in (slots | links).items():
+        object.__setattr__(error, name, value)
+
+
+class Unfound(RemoteError):
+    """Stands for an exception whose class is not here, where it belongs to one whose class is."""
+
+
+class Rebuilder(pickle.Unpickler):
+    """For values whose exceptions could not be made again by their constructors."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return partial(_bare, found) if isinstance(found, type) and is_built_otherwise(found) else found
+
+
+class ErrorRebuilder(Rebuilder):
+    """For exceptions, some of whose causes or parts are of classes that are not here."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):
+            return partial(_unfound, f"{module}.{name}")
+
+
+def _bare(kind: type[BaseException], *args: Any) -> BaseException:
+    return make_bare(kind, args, args)
+
+
+def _unfound(kind: str, *args: Any) -> Unfound:
+    return Unfound(f"{kind}: {', '.join(map(repr, args))} (it cannot be rebuilt here)", kind)
