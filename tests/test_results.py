@@ -225,6 +225,7 @@ def test_an_exception_with_a_constructor_of_its_own_comes_back_as_it_was(error: 
     object.__setattr__(error, "__notes__", ["said later"])
     got = again(error)
     assert type(got) is type(error)
+    assert got.__notes__.pop() == "in the task compute", "the note that says where it was raised"
     assert (str(got), got.args, vars(got)) == (str(error), error.args, vars(error))
     for name in ("code", "errno", "filename", "start", "reason"):
         assert getattr(got, name, None) == getattr(error, name, None)
