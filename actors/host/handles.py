@@ -124,7 +124,7 @@ class Handles(Correspondence):
         return messages.Ended(kind), payload
 
     def terminate(self, target: Task) -> None:
-        with self.shield:
+        with self.shield, self.runtime.lock:
             state = target._state
             if isinstance(state, Cell):
                 state.terminate()
