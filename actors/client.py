@@ -13,6 +13,7 @@ from typing import Any
 
 from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
 from dispycos.errors import NotScheduled
+from dispycos.living import refuse_in_server
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster import allocations
@@ -97,6 +98,7 @@ class Client:
         """
         if self._seat is not None:
             return 0
+        refuse_in_server("a Client")
         host = host_of_this_loop(self._parcels, self._secret_file)
         seat = Seat(host, self._parcels, self.status_task)
         try:

@@ -54,6 +54,9 @@ class Uplink:
                 return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
             private = PrivateProcess(self._private_settings(nodes))
         self._private = private
+        self.runtime.in_child.append(
+            private.end
+        )  # else a child that lives longer than we would keep it alive
         return await self._use_private(private)
 
     async def close(self) -> None:

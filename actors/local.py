@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from dispycos.config import Failure
+from dispycos.living import refuse_in_server
 from dispycos.runtime import Runtime
 from dispycos.transport.folders import find_folders, make_private, sweep_sockets
 from dispycos.transport.security import Keys, Secret
@@ -45,6 +46,7 @@ class Home:
         self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
         self.host = TaskHost(self.runtime, parcels, self.interrupts)
         self.host.home = self
+        self.runtime.in_child.append(self.interrupts.in_child)
         self._users: list[Stay | None] = []
         self._ipc = ""
         runtime = self.runtime
@@ -82,7 +84,9 @@ class Home:
                 await stay.leave(terminate=True, await_io=False, patience=GOODBYE_S)
 
     async def leave(self, stay: Stay | None) -> None:
-        """The last one out closes the sockets."""
+        """The last one out closes the sockets. In a forked child they are the parent's."""
+        if self.runtime.is_parents:
+            return
         if stay in self._users:
             self._users.remove(stay)
         if not self._users:
@@ -114,17 +118,13 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
     if not callable(main) and not inspect.iscoroutine(main):
         raise TypeError(f"run() needs a function or a coroutine, not {type(main).__name__}")
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
+        _refuse_where_it_cannot()
+    except Exception:
         if inspect.iscoroutine(main):
             main.close()
-        raise RuntimeError(
-            "dispycos.run() cannot be called while an event loop runs (as in a notebook): await your main() instead"
-        )
+        raise
     try:
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # as in run_server.main
             outcome = runner.run(_run_main(main, args, kwargs))
         if isinstance(outcome, Returned):
             return outcome.value
@@ -135,6 +135,17 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
     except BaseException as error:
         without_our_frames(error)
         raise  # alone it adds no line to the traceback
+
+
+def _refuse_where_it_cannot() -> None:
+    refuse_in_server("dispycos.run()")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "dispycos.run() cannot be called while an event loop runs (as in a notebook): await your main() instead"
+    )
 
 
 async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:

@@ -21,7 +21,8 @@ from dispycos.protocol.status import OutcomeKind
 from .client_role import ClientRole
 from .cluster import status_word
 from .connecting import Uplink
-from .host.cells import TaskHost, name_of
+from .host.calling import name_of
+from .host.cells import TaskHost
 from .host.results import unpack_outcome
 from .ledger import Failed, Freed, Ledger, News, Print, Pulsed, Record, Room, Say, Scheduled, scheduler_of
 from .parcels import ClientParcels
@@ -89,7 +90,9 @@ class Seat(ClientRole):
     # --- leaving ---
 
     async def leave(self, *, terminate: bool, await_io: bool, patience: float | None) -> None:
-        """Release, wait for Released, end the private process."""
+        """Release, wait for Released, end the private process; in a forked child it is the parent who does."""
+        if self.runtime.is_parents:
+            return
         try:
             scheduler = self.ledger.scheduler
             if scheduler is not None and not self.is_freed:

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from dispycos.errors import ScheduleError
+from dispycos.living import refuse_in_server
 from dispycos.protocol.status import Status
 
 LINE_MAX = 1 << 20
@@ -115,6 +116,7 @@ class Scheduler:
     _waiting: PrivateProcess | None = None  # started by Scheduler(), not yet taken by a client
 
     def __init__(self, **settings: Any) -> None:
+        refuse_in_server("a Scheduler")
         if Scheduler._waiting is None or not Scheduler._waiting.is_alive():
             Scheduler._waiting = PrivateProcess({**settings, "always": True})
 

@@ -17,12 +17,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from . import version
 from .links import CLIENT_ROLE, NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
+from .living import ParentsLock, let_go, living
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
@@ -70,7 +72,7 @@ class Runtime:
         self.role = role
         self.name = name
         self.epoch = secrets.randbits(63) | 1
-        self.lock = threading.RLock()
+        self.lock: AbstractContextManager[Any] = threading.RLock()
         self.codec: Codec[messages.Message] = Codec(messages.Word)
         self.router = Router(self.codec, self.epoch, version.about(name), role)
         self.mailbox = Mailbox(self.loop, self, keys)
@@ -99,6 +101,11 @@ class Runtime:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._closed = False
+        self.is_parents = False  # in a forked child: it belongs to the parent
+        self.in_child: list[
+            Callable[[], None]
+        ] = []  # called first in each forked child, for what goes with this runtime
+        living.add(self)
 
     # --- actors ---
 
@@ -262,6 +269,8 @@ class Runtime:
 
     def turn(self, *, run_deferred: bool = True) -> None:
         """Read, feed, wake, carry out, send. On the loop's thread or, under the lock, on the relief thread."""
+        if self.is_parents:
+            return
         with self.lock:
             if self._closed:
                 return
@@ -500,6 +509,18 @@ class Runtime:
                 dialler.stop()
             self.witness.close()
             self.mailbox.close()
+        living.discard(self)
+
+    # --- in a forked child ---
+
+    def die_in_child(self) -> None:
+        """Its sockets and its loop are the parent's: no call of ours touches them from here on."""
+        self.is_parents = self._closed = True
+        self.lock = ParentsLock()
+        self._deferred.clear()
+        let_go(self.loop)
+        for call in self.in_child:
+            call()
 
 
 def outlasts(own_role: str, peer_role: str) -> float | None:

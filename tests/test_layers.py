@@ -42,6 +42,7 @@ IMPURE = OUTSIDE | {
 }
 
 BODIES = {
+    "dispycos/living.py",
     "dispycos/runtime.py",
     "dispycos/transport/addresses.py",
     "dispycos/transport/dialler.py",

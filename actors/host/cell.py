@@ -17,6 +17,7 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 
 from ..task import Task
+from .calling import no_value
 from .ends import Outcome
 from .execution import Execution
 from .subtasks import Subtasks
@@ -178,6 +179,7 @@ class Cell:
 
     def finished(self, outcome: Outcome) -> None:
         """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
+        outcome = no_value(outcome, self.name)
         if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
             self._finish(outcome)
 

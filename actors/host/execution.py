@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from asyncio import AbstractEventLoop, Future
+from asyncio.events import _set_running_loop as set_running_loop  # documented for those who make loops
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import Context
 from types import CoroutineType, GeneratorType
 from typing import Any
 
+from .calling import can_suspend
 from .ends import Due, Outcome, Raised, Returned, made, outcome_of, raised
 from .interrupts import Interrupts, enter_user_code
 from .stepper import Asked, Stepper, take
@@ -148,8 +150,12 @@ class Execution:
             self._interrupts.end()
             self._finish(Raised(made(due)))
             return
+        suspends = can_suspend(function)
         try:
-            result = self._context.run(enter_user_code, function, args, kwargs)
+            if suspends:
+                result = self._context.run(enter_user_code, function, args, kwargs)
+            else:
+                result = self._run_plain(function, args, kwargs)
         except BaseException as error:  # the edge of user code
             self._interrupts.end()
             self._finish(raised(error))
@@ -157,13 +163,21 @@ class Execution:
         self._due = self._interrupts.end()
         if type(result) is CoroutineType:
             self._await(result, self._finish)
-        elif type(result) is GeneratorType:
+        elif type(result) is GeneratorType and suspends:  # else it is the value of a plain function
             self._generators.append(result)
             self._advance()
         elif isinstance(result, Coroutine):
             self._await(result, self._finish)
         else:
             self._finish(Returned(result))
+
+    def _run_plain(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A plain function never waits on our loop: it finds none running, as in a plain program, and may run one of its own."""
+        set_running_loop(None)
+        try:
+            return self._context.run(enter_user_code, function, args, kwargs)
+        finally:
+            set_running_loop(self._loop)
 
     def _finish(self, outcome: Outcome) -> None:
         on_done, self._on_done = self._on_done, None
@@ -204,7 +218,7 @@ class Execution:
             return self._return(raised(problem))
         finally:
             error = None  # an exception in a local of a frame that it names would wait for the gc
-        self._due = self._interrupts.end()
+        self._due = self._interrupts.end(True)
         if self._due is None:
             return self._take(yielded)
         if isinstance(yielded, Coroutine):

@@ -127,7 +127,7 @@ class Handles(Correspondence):
         return messages.Ended(kind), payload
 
     def terminate(self, target: Task) -> None:
-        with self.shield:
+        with self.shield, self.runtime.lock:
             state = target._source
             if isinstance(state, Cell):
                 state.terminate()

@@ -13,7 +13,10 @@ raise, all read at that moment:
   of the user's code, in `enter`, `leave` and `end` themselves, and in a coroutine of the runtime that the
   user awaits, the innermost frame is the runtime's. asyncio and logging are spared likewise: their tables
   and locks are shared with the other tasks. A frame of another module of the standard library belongs to
-  whoever called it.
+  whoever called it. A loop that a plain function runs (asyncio.run) is asyncio too: there a callback that was
+  just taken from the queue would be lost. Where it waits nothing is, and in its callbacks the frame is the user's.
+
+A handler that the user has put in our place gets the signal once, as of a Ctrl-C, and what it does is the user's.
 
 What could not be raised stays asked for. It is raised at the next leave, by `nudge()` (the relief thread
 calls it every 20 ms while a step runs), or is given back by `end()`, and then thrown in where the function
@@ -36,9 +39,17 @@ from threading import get_ident
 from types import FrameType, FunctionType
 from typing import Any
 
+from .forks import leave_child
+
 PROTECTED_PACKAGES = frozenset({"dispycos", "asyncio", "logging"})
+WAITING_MODULES = (
+    "selectors",
+    "asyncio.runners",
+)  # of a loop that waits; of one that waits in C, as uvloop's does
 REQUEST_ATTEMPTS_MAX = 16
 
+# Without the look for an enum that Python 3.11 wraps around it, which takes 2 us.
+_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 
 
@@ -58,7 +69,9 @@ class Interrupts:
         self.steps = 0  # how many have begun, and so the number of the latest
         self.running = 0  # its number while it runs, else 0
         self.on_begin: Callable[[], None] | None = None  # called once by the next begin(), then forgotten
-        self.on_end: Callable[[], None] | None = None  # called once by the next end(), then forgotten
+        self.on_end: Callable[[bool], None] | None = (
+            None  # called once by the next end(), with what that is told, then forgotten
+        )
         self.shielded = Shield(self)
         self._on_idle = on_idle
         self._main = threading.main_thread().ident or 0
@@ -73,6 +86,7 @@ class Interrupts:
         self._installed = False
         self._previous: Any = None
         self._previous_hook: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
+        self._own_handler = self._on_signal  # one object each, to be known by
         self._own_hook: Callable[[sys.UnraisableHookArgs], Any] = self._on_unraisable
 
     # -- the handler's place
@@ -81,7 +95,7 @@ class Interrupts:
         """Take over SIGINT and sys.unraisablehook; main thread only."""
         if self._installed:
             raise RuntimeError("interrupts are installed already")
-        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        self._previous = signal.signal(signal.SIGINT, self._own_handler)
         self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._own_hook
         self._kicked = False
         self._installed = True
@@ -95,10 +109,34 @@ class Interrupts:
         with self._asking:
             self._installed = False
         # A signal of ours that is under way is handled before that: signal.signal() looks for it first.
-        if signal.getsignal(signal.SIGINT) == self._on_signal:
+        if self._stands():
             signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
         if sys.unraisablehook is self._own_hook:
             sys.unraisablehook = self._previous_hook
+
+    def reinstall(self) -> None:
+        """Between tasks: SIGINT is ours again, whatever a task left there. A loop of its own that listened to SIGINT leaves
+        Python's default, which would raise in the midst of the runtime.
+        """
+        if not self._stands() and self._installed:
+            signal.signal(signal.SIGINT, self._own_handler)
+            self._kicked = False
+
+    def _stands(self) -> bool:
+        return _handler_of(signal.SIGINT) is self._own_handler
+
+    def in_child(self) -> None:
+        """In a forked child: signals are handled as in any program, and the step that forked it ends it."""
+        self.on_begin = None
+        self.on_end = leave_child if self.running else None
+        self._asks.clear()
+        self._depth = 0
+        if self._installed:
+            self._installed = False
+            if self._stands():
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            if sys.unraisablehook is self._own_hook:
+                sys.unraisablehook = self._previous_hook
 
     # -- steps
 
@@ -114,14 +152,17 @@ class Interrupts:
             ring()
         return number
 
-    def end(self) -> type[BaseException] | None:
-        """The step is over; returns what was asked for and came too late to be raised in it."""
+    def end(self, goes_on: bool = False) -> type[BaseException] | None:
+        """The step is over; returns what was asked for and came too late to be raised in it.
+
+        `goes_on`: the function waits for its next step. Else it has returned, or what it raised is being handled.
+        """
         number = self.running
         self.running = 0
         self._owner = None
         if self.on_end is not None:
             ring, self.on_end = self.on_end, None
-            ring()
+            ring(goes_on)
         depth, self._depth = self._depth, 0
         assert depth == 0, "a shield was held beyond the end of a step"
         return self._asks.pop(number, None) if self._asks else None
@@ -173,7 +214,7 @@ class Interrupts:
         """
         if self._asks and self._depth == 0:
             with self._asking:
-                if self._installed and self.running in self._asks:
+                if self._installed and self.running in self._asks and self._stands():
                     self._kicked = False
                     self._kick()
 
@@ -256,12 +297,14 @@ def is_users(frame: FrameType | None) -> bool:
         # A C function, which has no frame. A Python function is about to begin or has returned: what it returned,
         # a coroutine perhaps, must not be lost.
         return not isinstance(frame.f_locals["function"], FunctionType)
+    waits = frame is not None and frame.f_globals.get("__name__") in WAITING_MODULES
     while frame is not None:
         code = frame.f_code
         if code is enter_user_code.__code__:
             return True
         name = frame.f_globals.get("__name__")
-        if isinstance(name, str) and name.partition(".")[0] in PROTECTED_PACKAGES:
+        package = name.partition(".")[0] if isinstance(name, str) else ""
+        if package in PROTECTED_PACKAGES and not (waits and package == "asyncio"):
             return False
         if not _is_standard_library(code.co_filename):
             return True

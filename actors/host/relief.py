@@ -64,7 +64,7 @@ class Relief:
         """End the thread; before the loop is closed, and not by a caller who holds the lock."""
         self._is_stopping = True
         self._bell.set()
-        self._ring()
+        self._ring(False)
         if self._thread.is_alive():
             self._thread.join()
         self._interrupts.on_begin = self._interrupts.on_end = None
@@ -124,7 +124,7 @@ class Relief:
             poll.register(fd, select.POLLIN)
         return poll
 
-    def _ring(self) -> None:
+    def _ring(self, goes_on: bool) -> None:
         try:
             os.write(self._end_writer, b"e")
         except BlockingIOError:

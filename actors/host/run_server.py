@@ -60,7 +60,9 @@ def main(argument: bytes) -> int:
     interrupts = Interrupts(on_idle=lambda: None)  # a stray SIGINT between steps is nobody's
     interrupts.install()
     try:
-        return asyncio.run(_serve(start, interrupts))
+        # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(_serve(start, interrupts))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.exit_code
@@ -68,6 +70,7 @@ def main(argument: bytes) -> int:
 
 async def _serve(start: Start, interrupts: Interrupts) -> int:
     runtime = Runtime("server", start.name, None)
+    runtime.in_child.append(interrupts.in_child)
     dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
     async with asyncio.timeout(CONNECT_S):
         node = await dialler.ready
@@ -262,6 +265,7 @@ class ServerBody:
     def _on_end(self, cell: Cell, outcome: Outcome) -> None:
         """Pickle the outcome, which is the user's code once more, and hand it over."""
         run: messages.Run = cell.run
+        self.interrupts.reinstall()
         kind, payload = self._pack(cell, outcome)
         del self._cells[run.task]
         with self.runtime.lock:
