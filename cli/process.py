@@ -50,11 +50,13 @@ class PortTaken(Failure):
     """Somebody else listens there."""
 
 
-def set_up_logging(*, debug: bool) -> None:
-    """To standard error; time only where a person would miss it."""
+def set_up_logging(*, debug: bool, times: bool = True) -> None:
+    """To standard error. With `times` for processes that run for days; not for what a person waits for."""
+    words = "%(levelname)s %(message)s" if debug else "dispycos: %(message)s"
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s" if debug else "dispycos: %(message)s",
+        format=f"%(asctime)s {words}" if times or debug else words,
+        datefmt=None if debug else "%Y-%m-%d %H:%M:%S",  # None: with milliseconds
         stream=sys.stderr,
     )
     for name in ("asyncio", "zeroconf"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import stat
@@ -556,3 +557,8 @@ def test_logging_goes_to_standard_error(monkeypatch: pytest.MonkeyPatch, debug: 
     set_up_logging(debug=debug)
     assert given["level"] == level
     assert given["stream"] is sys.stderr
+    record = logging.LogRecord("dispycos", level, "", 0, "node n", None, None)
+    line = logging.Formatter(given["format"], given["datefmt"]).format(record)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* (DEBUG|dispycos:) node n$", line), line
+    set_up_logging(debug=False, times=False)
+    assert given["format"] == "dispycos: %(message)s"
