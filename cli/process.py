@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -159,6 +158,8 @@ class Process:
     async def __aenter__(self) -> Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the end of the terminal is not ours
             # Not everywhere can a loop take signals (Windows; a loop beside the main thread): then Python's own way holds.
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 loop.add_signal_handler(number, self.stopping.set)
@@ -344,23 +345,3 @@ class Process:
         if not task.cancelled() and task.exception() is not None and self.failure is None:
             self.failure = task.exception()
             self.stopping.set()
-
-    def read_console(self, commands: Callable[[str], str | None]) -> None:
-        """Commands from the terminal, a line each; answers go to standard output. Not with --daemon."""
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            for line in sys.stdin:
-                loop.call_soon_threadsafe(answer, line.strip())
-
-        def answer(line: str) -> None:
-            text = commands(line)
-            if text:
-                print(text, flush=True)
-
-        threading.Thread(target=read, name="dispycos-console", daemon=True).start()
-
-
-def wants_console(*, daemon: bool) -> bool:
-    """A node or scheduler without a terminal behaves as with --daemon."""
-    return not daemon and sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()

@@ -649,6 +649,20 @@ def test_a_task_for_an_address_and_port_goes_to_that_node_though_another_has_its
     assert not placed(desk.tell(client, submit(2, node="10.0.0.2:9706")))
 
 
+def test_a_node_that_ends_after_its_client_is_not_given_to_the_next() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    other = Address(51, CLIENT)
+    desk.tell(other, enlist())
+    desk.tell(client, Release())
+    sent = desk.tell(node, Closed(lease, last=True))
+    assert Granted in map(type, words(sent)) and not words(sent, Open)
+    assert not desk.scheduler.registry.nodes
+    desk.node("alpha", 8)
+    assert desk.scheduler.registry.nodes[8].state is NodeState.OPENING, "the next one of that name is"
+
+
 def test_a_dead_server_takes_along_what_waited_for_it() -> None:
     desk = Desk()
     client, lease = desk.client()
