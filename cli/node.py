@@ -10,7 +10,6 @@ import socket
 import time
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from dispycos.actors.host.processes import Template
 from dispycos.actors.host.resources import cpu_count
@@ -59,7 +58,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             )
             process.reach_named(settings.peer, SCHEDULER_PORT, "--peer")
             await process.announce(multicast=False)
-            turn.close()
+            os.close(turn)
             where = (
                 "loopback only"
                 if process.addresses.is_loopback_only
@@ -79,9 +78,9 @@ async def _run(settings: NodeSettings, template: Template) -> int:
     return 0
 
 
-def take_turn(folder: Path) -> IO[bytes]:
-    """Of nodes that start at the same time each sees the name and the ports of the one before. Close it when announced."""
-    file = open(folder / "turn.lock", "wb")
+def take_turn(folder: Path) -> int:
+    """A descriptor, to be closed when this node is announced: of several that start each sees names and ports of those before."""
+    file = os.open(folder / "turn.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     until = time.monotonic() + TURN_S
     while time.monotonic() < until:
         try:
