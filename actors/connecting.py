@@ -9,20 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import SCHEDULER_PORT, parse_place
+from dispycos.config import SCHEDULER_PORT, HostPort
 from dispycos.errors import ScheduleError
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import Resolver, tcp_endpoint
+from dispycos.transport.addresses import AddressError, Resolver, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Entry, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
+from dispycos.transport.probe import stranger_at
 from dispycos.transport.security import Keys, Secret
 
+from .places import scheduler_place
 from .task import Location
 from .telling import say
 
 log = logging.getLogger("dispycos")
+
+ANSWER_S = 0.4  # a scheduler that was named has answered by then, or it is looked who is there
+START_REMEDY = "start `dispycos scheduler` there, or call schedule() without a location"
+PLACE_REMEDY = (
+    f"give the place of a `dispycos scheduler` (its port is {SCHEDULER_PORT} if it was told no other); "
+    "nodes are named by Client(nodes=...)"
+)
 
 
 class Uplink:
@@ -43,11 +52,12 @@ class Uplink:
         """Its epoch, once the link is up: of the one at this place; else of the private one that Scheduler() started, of
         one that is found, or of a private one that is started now, and told of these nodes.
         """
+        place = scheduler_place(location) if location is not None else None
         private = Scheduler.take()
-        if location is not None:
+        if place is not None:
             if private is not None:
                 await private.close()
-            return await self._dial_named(location)
+            return await self._dial_named(place)
         if private is None:
             entry = self._registered()
             if entry is not None:
@@ -79,14 +89,27 @@ class Uplink:
                 return entry
         return None
 
-    async def _dial_named(self, location: str | Location) -> int:
-        if isinstance(location, str):
-            place = parse_place(location)
-            host, port = place.host, place.port or SCHEDULER_PORT
-        else:
-            host, port = location.addr, location.port
-        endpoints = [tcp_endpoint(address, port) for address in await Resolver().resolve(host)]
-        return await self._dial(endpoints, f"the scheduler at {host}:{port}")
+    async def _dial_named(self, place: HostPort) -> int:
+        host, port = place.host, place.port or SCHEDULER_PORT
+        what = f"the scheduler at {HostPort(host, port)}"
+        try:
+            addresses = await Resolver().resolve(host)
+        except AddressError as error:
+            raise ScheduleError(f"schedule(): {error}") from None
+        dialling = asyncio.ensure_future(
+            self._dial([tcp_endpoint(address, port) for address in addresses], what)
+        )
+        try:
+            await asyncio.wait([dialling], timeout=ANSWER_S)
+            if not dialling.done() and (fault := await stranger_at(addresses, port, ANSWER_S)):
+                raise ScheduleError(f"{what} is not there: {fault}; {START_REMEDY}")
+            epoch = await dialling
+        finally:
+            dialling.cancel()
+        role = self.runtime.role_of(epoch)
+        if role != "scheduler":
+            raise ScheduleError(f"{HostPort(host, port)} is a {role}, no scheduler: {PLACE_REMEDY}")
+        return epoch
 
     async def _dial(self, endpoints: list[str], what: str) -> int:
         self._dialler = dialler = self.runtime.dial(endpoints, uplink=True)

@@ -54,6 +54,10 @@ class CloseZygote(msgspec.Struct, frozen=True):
     lease: Lease
 
 
+class End(msgspec.Struct, frozen=True):
+    """This node has nothing left to do, and takes nothing new: its process may go."""
+
+
 class ForgetPeer(msgspec.Struct, frozen=True):
     """This runtime will never speak again: its session can go."""
 

@@ -158,8 +158,8 @@ class Leasing:
         active = self.registry.active
         return NODE_PATIENCE_PULSES * (active.wants.pulse_interval if active is not None else IDLE_PULSE_S)
 
-    def node_gone(self, node: Node, why: str) -> None:
-        self.out.log("warning", f"{node.title} is gone: {why}")
+    def node_gone(self, node: Node, why: str, level: str = "warning") -> None:
+        self.out.log(level, f"{node.title} is gone: {why}")
         self._settled(node)
         if node.site is not None:
             self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
@@ -320,11 +320,13 @@ class Leasing:
                 kind = OutcomeKind.LOST if message.reason else OutcomeKind.TERMINATED
                 self._site_gone(node, kind, _closed_because(message.reason))
             node.turn(NodeState.IDLE)
-            if self.registry.active is not None:
-                self._offer(node, self.registry.active, now, settle=False)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
             self._site_gone(node, OutcomeKind.LOST, _closed_because(message.reason or "no reason given"))
             node.turn(NodeState.DECLINED)
+        if message.last:
+            self.node_gone(node, "it has ended", "info")
+        elif node.state is NodeState.IDLE and self.registry.active is not None:
+            self._offer(node, self.registry.active, now, settle=False)
 
     # --- servers
 

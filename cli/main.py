@@ -125,16 +125,18 @@ def _build(command: Command) -> click.Command:
 def _parameter(command: Command, option: Option) -> click.Option:
     default = default_of(command, option)
     shown = f"  [default: {default:g}]" if isinstance(default, int | float) else ""
-    later = "  [not available yet]" if option.refusal else ""
+    hidden = not option.help or bool(
+        option.refusal
+    )  # what is not available is answered if given, and not shown
     names = [option.name, *([f"-{option.short}"] if option.short else []), f"--{option.name}"]
     if option.is_flag:
-        return click.Option(names, is_flag=True, help=option.help + later, hidden=not option.help)
+        return click.Option(names, is_flag=True, help=option.help, hidden=hidden)
     return click.Option(
         names,
         metavar=option.metavar,
         multiple=option.is_multiple,
-        help=option.help + shown + later,
-        hidden=not option.help,
+        help=option.help + shown,
+        hidden=hidden,
     )
 
 

@@ -43,7 +43,7 @@ def run(settings: PrivateSettings) -> int:
         secret_file=orders.get("secret_file") or settings.secret_file,
         debug=settings.debug or bool(orders.get("debug")),
     )
-    set_up_logging(debug=settings.debug)
+    set_up_logging(debug=settings.debug, times=False)
     log.setLevel(logging.DEBUG if settings.debug else logging.WARNING)  # the terminal is the client's
     try:
         return asyncio.run(_run(settings, template, always=bool(orders.get("always"))))

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -50,11 +49,13 @@ class PortTaken(Failure):
     """Somebody else listens there."""
 
 
-def set_up_logging(*, debug: bool) -> None:
-    """To standard error; time only where a person would miss it."""
+def set_up_logging(*, debug: bool, times: bool = True) -> None:
+    """To standard error. With `times` for processes that run for days; not for what a person waits for."""
+    words = "%(levelname)s %(message)s" if debug else "dispycos: %(message)s"
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s" if debug else "dispycos: %(message)s",
+        format=f"%(asctime)s {words}" if times or debug else words,
+        datefmt=None if debug else "%Y-%m-%d %H:%M:%S",  # None: with milliseconds
         stream=sys.stderr,
     )
     for name in ("asyncio", "zeroconf"):
@@ -157,6 +158,8 @@ class Process:
     async def __aenter__(self) -> Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the end of the terminal is not ours
             # Not everywhere can a loop take signals (Windows; a loop beside the main thread): then Python's own way holds.
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 loop.add_signal_handler(number, self.stopping.set)
@@ -342,23 +345,3 @@ class Process:
         if not task.cancelled() and task.exception() is not None and self.failure is None:
             self.failure = task.exception()
             self.stopping.set()
-
-    def read_console(self, commands: Callable[[str], str | None]) -> None:
-        """Commands from the terminal, a line each; answers go to standard output. Not with --daemon."""
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            for line in sys.stdin:
-                loop.call_soon_threadsafe(answer, line.strip())
-
-        def answer(line: str) -> None:
-            text = commands(line)
-            if text:
-                print(text, flush=True)
-
-        threading.Thread(target=read, name="dispycos-console", daemon=True).start()
-
-
-def wants_console(*, daemon: bool) -> bool:
-    """A node or scheduler without a terminal behaves as with --daemon."""
-    return not daemon and sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()

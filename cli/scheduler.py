@@ -15,13 +15,15 @@ from dispycos.config import NODE_PORT, SCHEDULER_PORT, SchedulerSettings
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.transport.folders import make_private
 
-from .process import PortTaken, Process, is_free, load_keys, raise_open_files, set_up_logging, wants_console
+from .console import read_console, run_on_in_background, wants_console
+from .process import PortTaken, Process, is_free, load_keys, raise_open_files, set_up_logging
 
 log = logging.getLogger("dispycos")
 
 
 def run(settings: SchedulerSettings) -> int:
     """Exit code 0 after an orderly end."""
+    run_on_in_background()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings))
@@ -50,7 +52,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.tune_collector()
         process.keep(_be_found(process))
         if wants_console(daemon=settings.daemon):
-            process.read_console(partial(console, process, broker))
+            read_console(partial(console, process, broker))
         await process.stopping.wait()
         await broker.end(f"the scheduler {name} was stopped")
     log.info("scheduler %s has ended", name)
@@ -97,4 +99,4 @@ def console(process: Process, broker: Broker, line: str) -> str | None:
     if line in ("", "status"):
         registry = broker.machine.registry
         return f"{len(registry.clients)} clients, {len(registry.nodes)} nodes"
-    return f"unknown command {line!r}: status, quit, exit"
+    return f"unknown command {line!r}: there are status, quit, exit"

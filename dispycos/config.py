@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,6 +93,24 @@ def parse_passphrase(text: str) -> str:
             f"{len(text.strip())} characters are too easy to guess, use {PASSPHRASE_MIN} or more"
         )
     return text
+
+
+def whole_number(value: object, what: str) -> int:
+    """What a program gives where a whole number belongs: also those of numpy. Raises TypeError naming `what`."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise TypeError(f"{what} must be a whole number, not {value!r}")
+
+
+def port_number(value: object, what: str) -> int:
+    """A port that can be dialled. Raises TypeError, ValueError naming `what`."""
+    port = whole_number(value, what)
+    if not 1 <= port <= PORT_MAX:
+        raise ValueError(f"{what} must be between 1 and {PORT_MAX}, not {port}")
+    return port
 
 
 def parse_whole(text: str) -> int:

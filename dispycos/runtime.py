@@ -193,6 +193,10 @@ class Runtime:
         """Whether there is a direct link to this runtime, whoever dialled it."""
         return self.router.is_linked(epoch)
 
+    def role_of(self, epoch: int) -> str:
+        """What a runtime that is linked says it is: "node", "scheduler" ..."""
+        return self._neighbours.get(epoch, "")
+
     def is_own_thread(self) -> bool:
         return threading.get_ident() == self._thread
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dispycos.cli.main import run
+from dispycos.cli.options import COMMANDS, Command
 from dispycos.config import HostPort, NodeSettings, NothingFound, PortRange, SchedulerSettings, StatusSettings
 
 Body = Callable[[object], int | None]
@@ -226,3 +227,18 @@ def test_help_and_version_need_no_network_library() -> None:
     assert "private" not in done.stdout
     assert python_m("--version").stdout.startswith("dispycos 0.")
     assert "--ip_addr" in python_m("node", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "hidden"), [(c, o.name) for c in COMMANDS for o in c.options if o.refusal or not o.help]
+)
+def test_what_is_not_available_is_answered_and_not_shown(
+    command: Command, hidden: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command.name, "--help"]) == 0
+    assert f"--{hidden}" not in capsys.readouterr().out.replace(f"--{hidden}_", "")
+    option = command.option(hidden)
+    assert option is not None
+    value = [] if option.is_flag else ["12:00" if "HH" in option.metavar else "1"]
+    assert run([command.name, f"--{hidden}", *value]) == 2
+    assert option.refusal in capsys.readouterr().err

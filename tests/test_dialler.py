@@ -377,3 +377,16 @@ def test_a_wrong_secret_is_refused_within_a_second() -> None:
             await asyncio.wait_for(dialler.ready, 1.0)
 
     play(scene, THEIRS, OURS)
+
+
+def test_the_end_of_the_lesser_of_two_links_is_no_loss() -> None:
+    desk = Desk("a")
+    desk.dialler.link_ready(1, 7)
+    desk.phone.linked.add(7)
+    desk.dialler.link_down(1, "the peer said: there is another link", refused=False)
+    assert desk.losses == []
+    desk.phone.linked.clear()
+    desk.phone.loop.run(BACKOFF_FIRST)
+    desk.dialler.link_ready(2, 7)
+    desk.dialler.link_down(2, "connection lost", refused=False)
+    assert desk.losses == ["connection lost"]

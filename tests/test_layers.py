@@ -49,6 +49,7 @@ BODIES = {
     "dispycos/transport/discovery.py",
     "dispycos/transport/folders.py",
     "dispycos/transport/mailbox.py",
+    "dispycos/transport/probe.py",
     "dispycos/transport/security.py",
     "dispycos/transport/witness.py",
     "brokers/broker.py",

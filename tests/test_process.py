@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import stat
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from dispycos.cli import process as process_module
-from dispycos.cli.process import PortTaken, Process, is_free, load_keys, set_up_logging, wants_console
+from dispycos.cli.process import PortTaken, Process, is_free, load_keys, set_up_logging
 from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence, Registry
@@ -503,50 +504,6 @@ def test_links_end_with_the_process() -> None:
     play(scene)
 
 
-# --- the console ---
-
-
-def test_commands_of_the_console_are_answered(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    reader, writer = os.pipe()
-    heard: list[str] = []
-
-    def command(line: str) -> str | None:
-        heard.append(line)
-        return f"answer to {line}" if line != "quit" else None
-
-    async def scene() -> None:
-        async with make() as process:
-            with os.fdopen(reader) as lines:
-                monkeypatch.setattr(sys, "stdin", lines)
-                process.read_console(command)
-                os.write(writer, b"status \nquit\n")
-                os.close(writer)
-                await until(lambda: len(heard) == 2)
-
-    play(scene)
-    assert heard == ["status", "quit"]
-    assert capsys.readouterr().out == "answer to status\n"
-
-
-def test_a_console_is_wanted_at_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal:
-        closed = False
-
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr(sys, "stdin", Terminal())
-    assert wants_console(daemon=False)
-    assert not wants_console(daemon=True)
-    monkeypatch.setattr(sys, "stdin", None)
-    assert not wants_console(daemon=False)
-    with open(os.devnull) as nothing:
-        monkeypatch.setattr(sys, "stdin", nothing)
-        assert not wants_console(daemon=False)
-
-
 @pytest.mark.parametrize(("debug", "level"), [(True, logging.DEBUG), (False, logging.INFO)])
 def test_logging_goes_to_standard_error(monkeypatch: pytest.MonkeyPatch, debug: bool, level: int) -> None:
     given: dict[str, Any] = {}
@@ -556,3 +513,8 @@ def test_logging_goes_to_standard_error(monkeypatch: pytest.MonkeyPatch, debug: 
     set_up_logging(debug=debug)
     assert given["level"] == level
     assert given["stream"] is sys.stderr
+    record = logging.LogRecord("dispycos", level, "", 0, "node n", None, None)
+    line = logging.Formatter(given["format"], given["datefmt"]).format(record)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* (DEBUG|dispycos:) node n$", line), line
+    set_up_logging(debug=False, times=False)
+    assert given["format"] == "dispycos: %(message)s"

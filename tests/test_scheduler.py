@@ -623,9 +623,44 @@ def test_a_task_for_what_there_is_not_is_refused_with_what_there_is() -> None:
     sent = desk.tell(client, submit(1, node="beta"), submit(2, server=999), submit(3, node="10.0.0.7"))
     refused = words(sent, Outcome)
     assert [(o.task.number, o.outcome, o.started) for o in refused] == [(1, 6, False), (2, 6, False)]
-    assert "beta" in refused[0].text and "alpha (10.0.0.7)" in refused[0].text
+    assert "beta" in refused[0].text and "alpha (10.0.0.7:9706)" in refused[0].text
     assert "alpha/server-1, alpha/server-2" in refused[1].text
     assert placed(sent) == [(3, 7)]
+
+
+def test_tasks_for_an_address_are_spread_over_the_nodes_that_have_it() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    for name, epoch in (("a", 7), ("b", 8)):
+        desk.node(name, epoch, lease, servers=1, addr="10.0.0.1", port=9000 + epoch)
+    sent = desk.tell(client, *(submit(number, node="10.0.0.1") for number in (1, 2, 3, 4)))
+    assert sorted(node for _, node in placed(sent)) == [7, 8]
+    assert [sum(map(len, site.pinned.values())) for site in desk.scheduler.registry.sites()] == [1, 1]
+    sent = desk.tell(client, *(submit(number, node="10.0.0.1", io=True) for number in (5, 6)))
+    assert sorted(node for _, node in placed(sent)) == [7, 8]
+
+
+def test_a_task_for_an_address_and_port_goes_to_that_node_though_another_has_its_name() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    for epoch, addr in ((7, "10.0.0.1"), (8, "10.0.0.2")):
+        desk.node("a", epoch, lease, servers=1, addr=addr)
+    assert placed(desk.tell(client, submit(1, node="10.0.0.2:9706"))) == [(1, 8)]
+    assert not placed(desk.tell(client, submit(2, node="10.0.0.2:9706")))
+
+
+def test_a_node_that_ends_after_its_client_is_not_given_to_the_next() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    other = Address(51, CLIENT)
+    desk.tell(other, enlist())
+    desk.tell(client, Release())
+    sent = desk.tell(node, Closed(lease, last=True))
+    assert Granted in map(type, words(sent)) and not words(sent, Open)
+    assert not desk.scheduler.registry.nodes
+    desk.node("alpha", 8)
+    assert desk.scheduler.registry.nodes[8].state is NodeState.OPENING, "the next one of that name is"
 
 
 def test_a_dead_server_takes_along_what_waited_for_it() -> None:

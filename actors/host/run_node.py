@@ -7,7 +7,7 @@ import codecs
 import logging
 import os
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class NodeBody(NodeRole):
     Parameters
     ----------
     ipc: path of the agent's socket, where its servers connect. folder: where leases have theirs.
+    on_end: called when the machine says that this process has nothing left to do.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class NodeBody(NodeRole):
         *,
         debug: bool,
         max_file_size: int = 0,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
+        self.end = on_end
         self.runtime = runtime
         self.machine = machine
         self.folder = folder

@@ -318,6 +318,7 @@ class Close(Message, frozen=True, tag=72):
 class Closed(Message, frozen=True, tag=73):
     lease: Lease
     reason: str = ""
+    last: bool = False  # the node ends, and takes nobody any more
 
 
 class ServerReady(Message, frozen=True, tag=74):

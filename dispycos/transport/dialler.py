@@ -127,7 +127,10 @@ class Dialler:
             self.refusal = reason
         if link == self.link:
             self.link = 0
-            self.on_lost(reason)
+            if self._runtime.is_linked(self.epoch):
+                log.debug("the link that was dialled ended: %s", reason)  # of two the lesser one
+            else:
+                self.on_lost(reason)
         if self.link or self._tried:
             return  # another address may answer
         if endpoint in self._first and len(self._first) < len(self.endpoints):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 
 import psutil
@@ -180,23 +182,50 @@ def test_status_of_a_place_with_another_secret_is_exit_4(user: User, stranger: U
 # --- places that are not there ------------------------------------------------------------------------------
 
 
-def test_a_scheduler_that_is_not_there_is_said_and_times_out(user: User) -> None:
-    script = user.script(
-        "nobody.py",
-        """
-        import dispycos
+SCHEDULE = """
+    import sys, dispycos
 
-        async def main():
-            try:
-                await dispycos.Client().schedule(location="127.0.0.1:1", timeout=4)
-            except TimeoutError:
-                print("timed out")
+    async def main():
+        try:
+            await dispycos.Client().schedule(location=sys.argv[1])
+        except dispycos.ScheduleError as error:
+            print(error)
 
-        dispycos.run(main)
-        """,
-    )
-    assert script.succeed() == "timed out\n"
-    assert "127.0.0.1:1" in script.err, "it waited in silence; " + script.told()
+    dispycos.run(main)
+"""
+
+
+def test_a_place_where_nobody_listens_is_no_scheduler(user: User) -> None:
+    said = user.script("nobody.py", SCHEDULE, "127.0.0.1:1").succeed(10)
+    assert "127.0.0.1:1 is not there: nobody listens" in said and "start `dispycos scheduler`" in said
+
+
+def test_the_place_of_a_node_is_no_scheduler(user: User) -> None:
+    node = user.node("n")
+    said = user.script("node.py", SCHEDULE, f"localhost:{port_of(node)}").succeed(10)
+    assert "is a node, no scheduler" in said and "nodes=" in said
+    assert node.is_alive()
+
+
+@pytest.mark.parametrize("banner", [b"SSH-2.0-Some\r\n", b""])
+def test_the_place_of_another_program_is_no_scheduler(user: User, banner: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(stranger.accept()[0])
+                    held[-1].sendall(banner)
+
+        held: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        port = stranger.getsockname()[1]
+        script = user.script("stranger.py", SCHEDULE, f"127.0.0.1:{port}")
+        said = script.succeed(10)
+        for connection in held:
+            connection.close()
+    assert f"127.0.0.1:{port} is not there" in said, said
+    assert ("another program" in said and "SSH" in said) or (not banner and "says nothing" in said), said
 
 
 def test_a_host_name_that_does_not_exist_is_a_clear_error(user: User) -> None:

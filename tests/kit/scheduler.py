@@ -104,10 +104,13 @@ class Desk:
         granted = next(envelope.message for envelope in sent if isinstance(envelope.message, Granted))
         return address, granted.lease
 
-    def node(self, name: str, epoch: int, lease: Lease | None = None, servers: int = 2) -> Address:
+    def node(
+        self, name: str, epoch: int, lease: Lease | None = None, servers: int = 2, **changes: Any
+    ) -> Address:
         """Register a node; with a lease, open it and bring its servers up, as epochs epoch * 100 + 1, ..."""
         address = Address(epoch, NODE)
-        self.tell(address, Register(node_info(name, epoch, servers, addr=f"10.0.0.{epoch}")))
+        info = node_info(name, epoch, servers, addr=f"10.0.0.{epoch}")
+        self.tell(address, Register(info._replace(**changes)))
         if lease is not None:
             self.tell(address, Opened(lease, servers))
             for number in range(1, servers + 1):
