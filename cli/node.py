@@ -19,7 +19,15 @@ from dispycos.transport.discovery import Registry
 from dispycos.transport.folders import find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
-from .process import Process, is_free, load_keys, raise_open_files, set_up_logging, wants_console
+from .process import (
+    Process,
+    forbid_core_files,
+    is_free,
+    load_keys,
+    raise_open_files,
+    set_up_logging,
+    wants_console,
+)
 
 log = logging.getLogger("dispycos")
 
@@ -28,7 +36,8 @@ STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
 
 def run(settings: NodeSettings) -> int:
     """Exit code 0 after an orderly end."""
-    template = Template.fork(PRELOAD)  # before any thread, secret and ZeroMQ context
+    forbid_core_files()
+    template = Template.fork(PRELOAD)  # before any thread and ZeroMQ context
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings, template))

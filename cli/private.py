@@ -23,7 +23,7 @@ from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence
 
 from .node import make_body, stop
-from .process import Process, load_keys, raise_open_files, set_up_logging
+from .process import Process, forbid_core_files, load_keys, raise_open_files, set_up_logging
 from .scheduler import make_broker
 
 log = logging.getLogger("dispycos")
@@ -34,12 +34,14 @@ NAMED_S = 1.5  # nodes that were named have so long to answer, before the rest i
 
 def run(settings: PrivateSettings) -> int:
     """Runs until its standard input ends."""
-    template = Template.fork(PRELOAD)  # before any thread, secret and ZeroMQ context
+    forbid_core_files()
+    template = Template.fork(PRELOAD)  # before any thread and ZeroMQ context
     raise_open_files()
     orders = json.loads(sys.stdin.readline() or "{}")
     settings = replace(
         settings,
         node=(*settings.node, *(parse_place(text) for text in orders.get("nodes", ()))),
+        secret=orders.get("secret"),
         secret_file=orders.get("secret_file") or settings.secret_file,
         debug=settings.debug or bool(orders.get("debug")),
     )

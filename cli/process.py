@@ -24,13 +24,7 @@ from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses
 from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of, started_at
 from dispycos.transport.folders import Folders, find_folders, make_private
-from dispycos.transport.security import (
-    SECRET_REMEDY,
-    Keys,
-    Secret,
-    forget_in_environment,
-    hide_in_process_list,
-)
+from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
 from dispycos.version import RELEASE
 
 log = logging.getLogger("dispycos")
@@ -75,18 +69,20 @@ def raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def forbid_core_files() -> None:
+    """Of this process and of all that it will start: they would hold the cluster's keys, and users' data."""
+    with contextlib.suppress(ImportError):  # Windows has none
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def load_keys(settings: CommonSettings) -> Keys | None:
-    """The cluster's keys; None with --insecure. Takes the passphrase out of sight."""
+    """The cluster's keys; None with --insecure."""
     if settings.insecure:
         log.warning("INSECURE: whoever reaches this process's ports can run code here as %s", _user())
         return None
-    try:
-        secret = Secret.load_or_make(settings.secret_file, settings.secret)
-    finally:
-        forget_in_environment(os.environ)
-    if settings.secret is not None and not hide_in_process_list(settings.secret):
-        log.warning("the passphrase of --secret can be seen in the list of processes; a secret file cannot")
-    return Keys.from_secret(secret)
+    return Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
 
 
 def _user() -> str:

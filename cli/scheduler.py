@@ -15,13 +15,23 @@ from dispycos.config import NODE_PORT, SCHEDULER_PORT, SchedulerSettings
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.transport.folders import make_private
 
-from .process import PortTaken, Process, is_free, load_keys, raise_open_files, set_up_logging, wants_console
+from .process import (
+    PortTaken,
+    Process,
+    forbid_core_files,
+    is_free,
+    load_keys,
+    raise_open_files,
+    set_up_logging,
+    wants_console,
+)
 
 log = logging.getLogger("dispycos")
 
 
 def run(settings: SchedulerSettings) -> int:
     """Exit code 0 after an orderly end."""
+    forbid_core_files()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings))

@@ -114,7 +114,7 @@ class NodeBody(NodeRole):
 
     async def _start_zygote(self, lease: Lease) -> None:
         folder = make_private(self._lease_folder(lease))
-        environment: dict[str, str | None] = {"DISPYCOS_SECRET": None, "DISPYCOS_SECRET_FILE": None}
+        environment: dict[str, str | None] = {"DISPYCOS_SECRET_FILE": None}
         environment.update({name: "1" for name in ONE_THREAD if name not in os.environ})
         spec = ZygoteSpec(f"{lease.client:016x}-{lease.number}", str(folder), environment)
         try:
