@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from dispycos.actors.host.run_node import PRELOAD, NodeBody, describe
 from dispycos.actors.node import Node
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
+from dispycos.transport.claims import WorkFolder, sweep_work_folders
 from dispycos.transport.discovery import Registry
 from dispycos.transport.folders import find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
@@ -122,7 +122,9 @@ def make_body(
         max_pulse_interval=settings.max_pulse_interval,
         insecure=process.keys is None,
     )
-    folder = make_private(lease_parent(settings.dest_path) / f"{process.name}-{os.getpid()}")
+    parent = lease_parent(settings.dest_path)
+    folder = WorkFolder(parent, process.name, epoch)
+    process.keep(asyncio.to_thread(sweep_work_folders, parent))
     ipc = process.ipc or process.listen_ipc()
     return NodeBody(
         process.runtime,

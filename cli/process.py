@@ -22,10 +22,10 @@ from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of, started_at
+from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import Folders, find_folders, make_private
 from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
-from dispycos.version import RELEASE
+from dispycos.version import PYTHON, RELEASE
 
 log = logging.getLogger("dispycos")
 
@@ -206,7 +206,6 @@ class Process:
             self.role if not self.private else f"private-{self.role}",
             self.name,
             os.getpid(),
-            started_at(os.getpid()) or 0.0,
             self.addresses.announced,
             self.port,
             self.ports,
@@ -215,6 +214,7 @@ class Process:
             self.runtime.epoch,
             RELEASE,
             key=key,
+            python=PYTHON,
         )
         self._entry = self.registry.announce(entry)
         if multicast and self._multicast is not None:
@@ -225,7 +225,7 @@ class Process:
     async def browse(self) -> None:
         """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
         for entry in self.registry.read():
-            if entry.pid != os.getpid() and not entry.role.startswith("private"):
+            if not entry.role.startswith("private"):
                 self._found(entry.presence)
         self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
         trouble = await self._multicast.open()

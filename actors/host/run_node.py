@@ -16,7 +16,9 @@ import msgspec
 from dispycos.protocol.addresses import NODE
 from dispycos.protocol.messages import Lease, NodeInfo
 from dispycos.runtime import Runtime
+from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import make_private
+from dispycos.version import PYTHON
 
 from ..node import Node
 from ..node_role import NodeRole
@@ -53,14 +55,15 @@ class NodeBody(NodeRole):
         machine: Node,
         template: Template,
         ipc: str,
-        folder: Path,
+        folder: WorkFolder,
         *,
         debug: bool,
         max_file_size: int = 0,
     ) -> None:
         self.runtime = runtime
         self.machine = machine
-        self.folder = folder
+        self._work = folder
+        self.folder = folder.path
         self._ipc = ipc
         self._debug = debug
         self._max_file_size = max_file_size
@@ -116,7 +119,9 @@ class NodeBody(NodeRole):
         folder = make_private(self._lease_folder(lease))
         environment: dict[str, str | None] = {"DISPYCOS_SECRET_FILE": None}
         environment.update({name: "1" for name in ONE_THREAD if name not in os.environ})
-        spec = ZygoteSpec(f"{lease.client:016x}-{lease.number}", str(folder), environment)
+        # The node's epoch too: another node of this host may hold the same lease, and each sweeps up after its own.
+        tag = f"{lease.client:016x}-{lease.number}-{self.runtime.epoch:016x}"
+        spec = ZygoteSpec(tag, str(folder), environment)
         try:
             zygote = await self._tree.start_zygote(spec)
         except (ProcessTreeError, OSError) as error:
@@ -218,7 +223,7 @@ class NodeBody(NodeRole):
         for task in list(self._under_way):
             task.cancel()
         await self._tree.close()
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        await asyncio.to_thread(self._work.remove)
 
 
 class Lines:
@@ -243,8 +248,5 @@ class Lines:
 def describe(name: str, addr: str, port: int, cpus: int, epoch: int) -> NodeInfo:
     """What others are told of this node."""
     import platform
-    import sys
 
-    return NodeInfo(
-        name, addr, port, cpus, platform.platform(), (sys.version_info[0], sys.version_info[1]), epoch
-    )
+    return NodeInfo(name, addr, port, cpus, platform.platform(), PYTHON, epoch)

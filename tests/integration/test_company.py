@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.kit.programs import User
+from tests.kit.programs import Program, User, is_running, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -66,3 +70,103 @@ def test_what_a_client_starts_does_not_show_the_passphrase_of_its_environment(us
     assert len(started) >= 3
     assert shown_by(started, PASSPHRASE) == shown_by(started, "DISPYCOS_SECRET") == []
     assert core_files_of(started) == {(0, 0)}
+
+
+# --- who shares folders -------------------------------------------------------------------------------------
+
+LEAVE_AND_LOOK = """
+    import os, sys
+    import dispycos
+
+    async def leave_and_look(seconds, task=None):
+        open("left", "w").close()
+        print("works in", os.getcwd())
+        await task.sleep(seconds)
+        return os.path.exists("left")
+
+    async def main():
+        async with dispycos.Client([leave_and_look]) as client:
+            print("still there:", await client.submit(leave_and_look, float(sys.argv[1])))
+
+    dispycos.run(main)
+"""
+
+
+def in_a_container(user: User, script: str, *arguments: str) -> Program:
+    """With pids and a loopback of its own, and the folders of all."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("namespaces need root and the command `unshare`")
+    inside = 'ip link set lo up; exec "$@"'
+    command = [
+        "unshare",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        inside,
+        "sh",
+    ]
+    program = Program([*command, sys.executable, script, *arguments], user.folder, user.environment())
+    user.programs.append(program)
+    return program
+
+
+def test_containers_that_share_their_folders_leave_each_others_alone(user: User) -> None:
+    user.write({"look.py": LEAVE_AND_LOOK})
+    long = in_a_container(user, "look.py", "5")
+    if "unshare:" in long.err:
+        pytest.skip(f"the kernel refuses namespaces: {long.err}")
+    long.wait_line("works in")
+    assert "still there: True" in in_a_container(user, "look.py", "0").succeed()
+    assert "still there: True" in long.succeed()
+
+
+def test_what_a_killed_node_left_goes_with_the_next_one(user: User) -> None:
+    node = user.node("left", cpus=1)
+    client = user.script("look.py", LEAVE_AND_LOOK, "30")
+    folder = Path(client.wait_line("works in").text.partition("works in ")[2]).parents[1]
+    user.node("beside", cpus=1)
+    servers = node.family()[1:]
+    node.kill()
+    client.kill()
+    wait_until(lambda: not any(map(is_running, servers)), 5, "its servers end")
+    assert folder.exists()
+    user.node("next", cpus=1)
+    wait_until(lambda: not folder.exists(), 5, "the folder goes")
+    assert sorted(path.name.split("-")[0] for path in folder.parent.iterdir()) == ["beside", "next"]
+
+
+START_OTHERS = """
+    import subprocess, sys, time
+    import dispycos
+
+    def start_another():
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid
+
+    async def main():
+        async with dispycos.Client([start_another]) as client:
+            for server in await client.servers():
+                task = await client.rtask_at(server, start_another)
+                print("started", server.port, await task, flush=True)
+            time.sleep(60)
+
+    dispycos.run(main)
+"""
+
+
+def test_a_node_that_sweeps_up_after_a_dead_lease_spares_that_of_its_neighbour(user: User) -> None:
+    """Both hold a lease of the same client."""
+    nodes = [user.node("a", cpus=1), user.node("b", cpus=1)]
+    client = user.script("others.py", START_OTHERS)
+    wait_until(lambda: client.out.count("started") == 2, 15, "a process of each node's server")
+    started = [psutil.Process(int(line.split()[2])) for line in client.out.splitlines()]
+    of_a = {process.pid for process in nodes[0].family()}
+    own, neighbours = sorted(started, key=lambda process: process.pid not in of_a)
+    zygote = own.parent().parent()
+    zygote.kill()
+    wait_until(lambda: not is_running(own), 5, "what the lease of a had started ends")
+    time.sleep(0.5)
+    assert is_running(neighbours)
