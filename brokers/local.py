@@ -31,6 +31,7 @@ class PrivateProcess:
         )  # told, not shown: /proc has the environment of the child
         if secret and not settings.get("secret_file"):
             settings = {**settings, "secret": secret}
+        self.settings = settings
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "dispycos", "private"],
             stdin=subprocess.PIPE,

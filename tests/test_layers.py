@@ -87,6 +87,7 @@ BODIES = {
     "cli/process.py",
     "cli/scheduler.py",
     "cli/status.py",
+    "cli/survey.py",
 }
 
 MACHINES = {

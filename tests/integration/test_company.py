@@ -170,3 +170,43 @@ def test_a_node_that_sweeps_up_after_a_dead_lease_spares_that_of_its_neighbour(u
     wait_until(lambda: not is_running(own), 5, "what the lease of a had started ends")
     time.sleep(0.5)
     assert is_running(neighbours)
+
+
+# --- other Pythons ------------------------------------------------------------------------------------------
+
+ANOTHER_PYTHON = """
+    import os, sys, time
+    from dispycos.transport.discovery import Entry, Registry
+    from dispycos.transport.folders import find_folders
+    from dispycos.transport.security import Secret
+
+    python = (sys.version_info[0], sys.version_info[1] + 1)
+    tag = Secret.load_or_make().tag
+    registry = Registry(find_folders().registry)
+    registry.announce(Entry("node", "newer", os.getpid(), ("127.0.0.1",), 9, (), None, tag, 77, "0.1.0", python=python))
+    print("announced", flush=True)
+    time.sleep(60)
+"""
+
+VERSION = """
+    import sys
+    import dispycos
+
+    def version():
+        return sys.version_info[:2]
+
+    async def main():
+        async with dispycos.Client() as client:
+            print(await client.submit(version) == sys.version_info[:2])
+
+    dispycos.run(main)
+"""
+
+
+def test_a_node_of_another_python_leaves_a_program_to_its_own_and_is_named(user: User) -> None:
+    # As such a node announces itself: no interpreter of another version is needed for what is decided by that.
+    newer = user.script("newer.py", ANOTHER_PYTHON)
+    newer.wait_line("announced")
+    program = user.script("version.py", VERSION)
+    assert program.succeed() == "True\n"
+    assert "not used: node newer at 127.0.0.1:9 runs Python" in program.err
