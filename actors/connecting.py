@@ -32,6 +32,7 @@ PLACE_REMEDY = (
     f"give the place of a `dispycos scheduler` (its port is {SCHEDULER_PORT} if it was told no other); "
     "nodes are named by Client(nodes=...)"
 )
+FOUND_S = 2.0  # a scheduler that has just proved itself to the private process has so long to greet us
 
 
 class Uplink:
@@ -73,9 +74,8 @@ class Uplink:
         """What is queued leaves, then the link and the private process end."""
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._dialler is not None:
-            self.runtime.push()
-            self._dialler.stop()
+        self.runtime.push()
+        _stop(self._dialler)
         if self._private is not None:
             await self._private.close()
 
@@ -144,13 +144,26 @@ class Uplink:
             raise
         epoch = await dialling
         if survey["use"] == "scheduler":
-            assert self._dialler is not None
-            self._dialler.stop()
-            await private.close()
-            self._private = None
-            return await self._dial(survey["endpoints"], f"the scheduler {survey['name']}")
+            return await self._move(private, survey)
         self._watcher = asyncio.ensure_future(self._watch(private))
         return epoch
+
+    async def _move(self, private: PrivateProcess, found: dict[str, Any]) -> int:
+        """To a scheduler that the private process has found; without a link to that, to one that looks for none."""
+        own, epoch = self._dialler, 0
+        try:
+            async with asyncio.timeout(FOUND_S):
+                epoch = await self._dial(found["endpoints"], f"the scheduler {found['name']}")
+        except (TimeoutError, ScheduleError):
+            _stop(self._dialler)
+        finally:
+            _stop(own)
+        await private.close()
+        self._private = None
+        if epoch:
+            return epoch
+        self._private = PrivateProcess({**private.settings, "always": True})
+        return await self._use_private(self._private)
 
     async def _watch(self, private: PrivateProcess) -> None:
         """Pass its notices on, and its end."""
@@ -161,3 +174,8 @@ class Uplink:
                     say(line["notice"], line.get("level", "info"))
         except ScheduleError as error:
             self._on_end(str(error))
+
+
+def _stop(dialler: Dialler | None) -> None:
+    if dialler is not None:
+        dialler.stop()

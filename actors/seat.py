@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Allocation, ClientInfo, TaskId
 from dispycos.protocol.status import OutcomeKind
+from dispycos.version import PYTHON
 
 from .client_role import ClientRole
 from .cluster import status_word
@@ -73,8 +73,7 @@ class Seat(ClientRole):
         """Find a scheduler, enlist, wait for the servers."""
         self._uplink = Uplink(self.runtime, secret_file, on_end=self.lose)
         epoch = await self._uplink.reach(location, wishes.allocations)
-        python = (sys.version_info[0], sys.version_info[1])
-        info = ClientInfo(wishes.name, platform.node(), os.getpid(), python, self.host.home.ipc)
+        info = ClientInfo(wishes.name, platform.node(), os.getpid(), PYTHON, self.host.home.ipc)
         with self.runtime.lock:
             word = messages.Enlist(
                 info,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from dispycos.errors import ScheduleError
 from dispycos.living import refuse_in_server
 from dispycos.protocol.status import Status
+from dispycos.transport.security import SECRET_VARIABLE
 
 LINE_MAX = 1 << 20
 START_MAX = 30.0  # seconds until a child that says nothing is given up
@@ -24,10 +26,18 @@ class PrivateProcess:
     """The child and its lines."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        environment = dict(os.environ)
+        secret = environment.pop(
+            SECRET_VARIABLE, None
+        )  # told, not shown: /proc has the environment of the child
+        if secret and not settings.get("secret_file"):
+            settings = {**settings, "secret": secret}
+        self.settings = settings
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "dispycos", "private"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=environment,
             start_new_session=True,  # the terminal's Ctrl-C is the client's business
         )
         assert self._process.stdin is not None

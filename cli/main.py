@@ -26,6 +26,7 @@ from .options import (
     settle,
     write_config,
 )
+from .sight import take_out_of_sight
 
 INTERRUPTED = 130
 TIMED_OUT = 124
@@ -148,6 +149,7 @@ def _callback(command: Command) -> Callable[..., int]:
         if settings is None:
             return 0
         invocation.is_debug = settings.debug
+        _hide_secret(invocation, settings)
         return _body(command.runs)(settings) or 0
 
     return call
@@ -163,6 +165,13 @@ def _settings(command: Command, given: dict[str, Any]) -> Settings | None:
         return settled.settings
     write_config(_path("--save_config", save_config), settled.saved)
     return None
+
+
+def _hide_secret(invocation: Invocation, settings: Settings) -> None:
+    """Before the command forks anything."""
+    if not take_out_of_sight(getattr(settings, "secret", None)):
+        text = "the passphrase of --secret can be seen in the list of processes; a secret file cannot"
+        click.echo(f"{invocation.command}: {text}", err=True)
 
 
 def _path(option: str, text: str) -> Any:

@@ -17,12 +17,13 @@ from dispycos.actors.host.run_node import PRELOAD, NodeBody, describe
 from dispycos.actors.node import Node
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
+from dispycos.transport.claims import WorkFolder, sweep_work_folders
 from dispycos.transport.discovery import Registry
 from dispycos.transport.folders import find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
 from .console import read_console, run_on_in_background, wants_console
-from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
+from .process import Process, forbid_core_files, is_free, load_keys, raise_open_files, set_up_logging
 
 log = logging.getLogger("dispycos")
 
@@ -32,7 +33,8 @@ STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
 
 def run(settings: NodeSettings) -> int:
     """Exit code 0 after an orderly end."""
-    template = Template.fork(PRELOAD)  # before any thread, secret and ZeroMQ context
+    forbid_core_files()
+    template = Template.fork(PRELOAD)  # before any thread and ZeroMQ context
     run_on_in_background()
     raise_open_files()
     set_up_logging(debug=settings.debug)
@@ -134,7 +136,9 @@ def make_body(
         insecure=process.keys is None,
         serve=max(0, settings.serve),
     )
-    folder = make_private(lease_parent(settings.dest_path) / f"{process.name}-{os.getpid()}")
+    parent = lease_parent(settings.dest_path)
+    folder = WorkFolder(parent, process.name, epoch)
+    process.keep(asyncio.to_thread(sweep_work_folders, parent))
     ipc = process.ipc or process.listen_ipc()
     return NodeBody(
         process.runtime,

@@ -18,19 +18,14 @@ from types import TracebackType
 import zmq
 
 from dispycos.config import CommonSettings, Failure, HostPort
+from dispycos.protocol.envelope import About
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of, started_at
+from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import Folders, find_folders, make_private
-from dispycos.transport.security import (
-    SECRET_REMEDY,
-    Keys,
-    Secret,
-    forget_in_environment,
-    hide_in_process_list,
-)
-from dispycos.version import RELEASE
+from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
+from dispycos.version import PYTHON, RELEASE
 
 log = logging.getLogger("dispycos")
 
@@ -76,18 +71,20 @@ def raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def forbid_core_files() -> None:
+    """Of this process and of all that it will start: they would hold the cluster's keys, and users' data."""
+    with contextlib.suppress(ImportError):  # Windows has none
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def load_keys(settings: CommonSettings) -> Keys | None:
-    """The cluster's keys; None with --insecure. Takes the passphrase out of sight."""
+    """The cluster's keys; None with --insecure."""
     if settings.insecure:
         log.warning("INSECURE: whoever reaches this process's ports can run code here as %s", _user())
         return None
-    try:
-        secret = Secret.load_or_make(settings.secret_file, settings.secret)
-    finally:
-        forget_in_environment(os.environ)
-    if settings.secret is not None and not hide_in_process_list(settings.secret):
-        log.warning("the passphrase of --secret can be seen in the list of processes; a secret file cannot")
-    return Keys.from_secret(secret)
+    return Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
 
 
 def _user() -> str:
@@ -142,12 +139,13 @@ class Process:
         self._entry: Path | None = None
         self._multicast: Multicast | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._known: set[tuple[tuple[str, ...], int]] = set()
+        self._known: dict[tuple[tuple[str, ...], int], Presence] = {}  # by place, who was found there last
         self._knocked: set[int] = set()
         self.diallers: list[Dialler] = []
         self._named: list[asyncio.Task[None]] = []
         self.on_unknown: Callable[[str, str], None] = lambda host, text: self.on_named(text)  # no such host
         self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
+        self.on_reached: Callable[[str, About], None] = lambda what, about: None  # who was named has answered
 
     def tune_collector(self) -> None:
         """This process holds many small objects and few cycles, and runs no user's code: collect rarely."""
@@ -213,7 +211,6 @@ class Process:
             self.role if not self.private else f"private-{self.role}",
             self.name,
             os.getpid(),
-            started_at(os.getpid()) or 0.0,
             self.addresses.announced,
             self.port,
             self.ports,
@@ -222,6 +219,7 @@ class Process:
             self.runtime.epoch,
             RELEASE,
             key=key,
+            python=PYTHON,
         )
         self._entry = self.registry.announce(entry)
         if multicast and self._multicast is not None:
@@ -232,7 +230,7 @@ class Process:
     async def browse(self) -> None:
         """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
         for entry in self.registry.read():
-            if entry.pid != os.getpid() and not entry.role.startswith("private"):
+            if not entry.role.startswith("private"):
                 self._found(entry.presence)
         self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
         trouble = await self._multicast.open()
@@ -293,12 +291,33 @@ class Process:
     def reach(self, presence: Presence) -> None:
         """Hold a link to a process that was found; it may be faster and dial us."""
         place = (presence.addresses, presence.port)
-        if place in self._known or self.runtime.is_linked(presence.epoch):
+        if self.runtime.is_linked(presence.epoch):
             return
-        self._known.add(place)
-        self.diallers.append(self.runtime.dial(endpoints_of(presence), expected=presence.epoch))
-        self.diallers[-1].on_gone = lambda: self._known.discard(place)
-        self.diallers[-1].on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
+        is_dialled = place in self._known
+        self._known[place] = presence
+        if is_dialled:
+            return
+        dialler = self.runtime.dial(endpoints_of(presence), expected=presence.epoch)
+        dialler.on_gone = lambda: self._on_gone(dialler, place)
+        dialler.on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
+        self.diallers.append(dialler)
+
+    def _on_gone(self, dialler: Dialler, place: tuple[tuple[str, ...], int]) -> None:
+        """Another process answers there, perhaps the one that was found there later: anybody may announce a place."""
+        self.diallers.remove(dialler)
+        last = self._known.pop(place)
+        if last.epoch != dialler.expected:
+            self.reach(last)
+
+    def has_proved(self, epoch: int) -> bool:
+        """Whether a process that was found has shown that it has the secret, though it may not have greeted us yet."""
+        return any(dialler.is_proven for dialler in self.diallers if dialler.expected == epoch)
+
+    def leave(self, epoch: int) -> None:
+        """Hold no link any more to a process that was found."""
+        for dialler in self.diallers:
+            if dialler.expected == epoch:
+                dialler.stop()
 
     def reach_later(self, presence: Presence) -> None:
         """As reach, unless it dials us first."""
@@ -325,9 +344,12 @@ class Process:
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
         self.diallers.append(dialler)
         try:
-            await asyncio.shield(dialler.ready)
+            about = self.runtime.router.about(await asyncio.shield(dialler.ready))
         except Refused as refusal:
             self.on_named(f"{option} {place}: {refusal}; {SECRET_REMEDY}")
+        else:
+            if about is not None:
+                self.on_reached(f"{option} {place}", about)
 
     # --- the end ---
 

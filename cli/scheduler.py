@@ -16,7 +16,15 @@ from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.transport.folders import make_private
 
 from .console import read_console, run_on_in_background, wants_console
-from .process import PortTaken, Process, is_free, load_keys, raise_open_files, set_up_logging
+from .process import (
+    PortTaken,
+    Process,
+    forbid_core_files,
+    is_free,
+    load_keys,
+    raise_open_files,
+    set_up_logging,
+)
 
 log = logging.getLogger("dispycos")
 
@@ -24,6 +32,7 @@ log = logging.getLogger("dispycos")
 def run(settings: SchedulerSettings) -> int:
     """Exit code 0 after an orderly end."""
     run_on_in_background()
+    forbid_core_files()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings))

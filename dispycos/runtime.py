@@ -255,6 +255,8 @@ class Runtime:
     def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None:
         dialler = self._diallers.get(link)
         uplink = dialler is not None and dialler.uplink
+        if dialler is not None and dialler.foreign_key is None:
+            dialler.is_proven = True
         self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role)
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:

@@ -90,6 +90,7 @@ BODIES = {
     "cli/process.py",
     "cli/scheduler.py",
     "cli/status.py",
+    "cli/survey.py",
 }
 
 MACHINES = {

@@ -92,28 +92,6 @@ def test_a_secret_file_that_others_can_read_is_no_key(tmp_path: Path) -> None:
         load_keys(CommonSettings(secret_file=path))
 
 
-def test_the_passphrase_is_taken_out_of_sight(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("DISPYCOS_SECRET", "a passphrase of the environment")
-    hidden: list[str] = []
-
-    def hide(passphrase: str) -> bool:
-        hidden.append(passphrase)
-        return len(hidden) > 1
-
-    monkeypatch.setattr(process_module, "hide_in_process_list", hide)
-    assert load_keys(CommonSettings(secret="sixteen characters")) is not None
-    assert hidden == ["sixteen characters"]
-    assert "can be seen in the list of processes" in caplog.text
-    assert "sixteen characters" not in caplog.text
-    assert "DISPYCOS_SECRET" not in os.environ
-
-    caplog.clear()
-    load_keys(CommonSettings(secret="sixteen characters"))
-    assert caplog.text == ""
-
-
 def test_without_keys_it_is_said_loudly(caplog: pytest.LogCaptureFixture, home: Path) -> None:
     assert load_keys(CommonSettings(insecure=True)) is None
     assert "INSECURE" in caplog.text

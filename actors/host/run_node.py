@@ -16,7 +16,9 @@ import msgspec
 from dispycos.protocol.addresses import NODE
 from dispycos.protocol.messages import Lease, NodeInfo
 from dispycos.runtime import Runtime
+from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import make_private
+from dispycos.version import PYTHON
 
 from ..node import Node
 from ..node_role import NodeRole
@@ -54,7 +56,7 @@ class NodeBody(NodeRole):
         machine: Node,
         template: Template,
         ipc: str,
-        folder: Path,
+        folder: WorkFolder,
         *,
         debug: bool,
         max_file_size: int = 0,
@@ -63,7 +65,8 @@ class NodeBody(NodeRole):
         self.end = on_end
         self.runtime = runtime
         self.machine = machine
-        self.folder = folder
+        self._work = folder
+        self.folder = folder.path
         self._ipc = ipc
         self._debug = debug
         self._max_file_size = max_file_size
@@ -117,9 +120,11 @@ class NodeBody(NodeRole):
 
     async def _start_zygote(self, lease: Lease) -> None:
         folder = make_private(self._lease_folder(lease))
-        environment: dict[str, str | None] = {"DISPYCOS_SECRET": None, "DISPYCOS_SECRET_FILE": None}
+        environment: dict[str, str | None] = {"DISPYCOS_SECRET_FILE": None}
         environment.update({name: "1" for name in ONE_THREAD if name not in os.environ})
-        spec = ZygoteSpec(f"{lease.client:016x}-{lease.number}", str(folder), environment)
+        # The node's epoch too: another node of this host may hold the same lease, and each sweeps up after its own.
+        tag = f"{lease.client:016x}-{lease.number}-{self.runtime.epoch:016x}"
+        spec = ZygoteSpec(tag, str(folder), environment)
         try:
             zygote = await self._tree.start_zygote(spec)
         except (ProcessTreeError, OSError) as error:
@@ -221,7 +226,7 @@ class NodeBody(NodeRole):
         for task in list(self._under_way):
             task.cancel()
         await self._tree.close()
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        await asyncio.to_thread(self._work.remove)
 
 
 class Lines:
@@ -246,8 +251,5 @@ class Lines:
 def describe(name: str, addr: str, port: int, cpus: int, epoch: int) -> NodeInfo:
     """What others are told of this node."""
     import platform
-    import sys
 
-    return NodeInfo(
-        name, addr, port, cpus, platform.platform(), (sys.version_info[0], sys.version_info[1]), epoch
-    )
+    return NodeInfo(name, addr, port, cpus, platform.platform(), PYTHON, epoch)

@@ -51,6 +51,7 @@ class Dialler:
         self.foreign_key = foreign_key  # of a listener that will refuse us, and shall say so
         self.endpoints = list(dict.fromkeys(endpoints))
         self.link = 0  # the one in use
+        self.is_proven = False  # who answered has the cluster's secret
         self.epoch = 0
         self.refusal = ""
         self.on_silence: Callable[[str], None] = log.warning

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import hashlib
 import hmac
@@ -23,7 +22,7 @@ import socket as sockets
 import stat
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -37,6 +36,7 @@ Role = Literal["scheduler", "node", "client", "viewer"]
 ROLES: Final[tuple[Role, ...]] = ("scheduler", "node", "client", "viewer")
 
 SECRET_VARIABLE = "DISPYCOS_SECRET"
+SECRET_FILE_VARIABLE = "DISPYCOS_SECRET_FILE"
 SECRET_BYTES = 32
 SECRET_FILE_MAX = 4096
 SCRYPT_N = 2**16
@@ -81,7 +81,7 @@ class Secret:
         passphrase: str | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Secret:
-        """The passphrase, else the file, else DISPYCOS_SECRET, else the user's own file, made if missing."""
+        """The passphrase, else the file, else what the environment says, else the user's own file, made if missing."""
         environ = os.environ if environ is None else environ
         if passphrase is not None:
             return cls(secret_bytes(passphrase, "the passphrase"), "the passphrase given with --secret")
@@ -89,6 +89,8 @@ class Secret:
             return cls(read_secret(path), str(path))
         if environ.get(SECRET_VARIABLE):
             return cls(secret_bytes(environ[SECRET_VARIABLE], SECRET_VARIABLE), SECRET_VARIABLE)
+        if environ.get(SECRET_FILE_VARIABLE):
+            return cls.load_or_make(Path(environ[SECRET_FILE_VARIABLE]).expanduser())
         path = find_folders(environ).secret_file
         if not path.exists():
             make_secret(path)
@@ -182,35 +184,6 @@ def _publish(part: Path, path: Path) -> None:
         raise
     except OSError:
         _write_new(path, part.read_text())
-
-
-def children_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that runs users' code."""
-    return {name: value for name, value in environ.items() if name != SECRET_VARIABLE}
-
-
-def forget_in_environment(environ: MutableMapping[str, str]) -> None:
-    environ.pop(SECRET_VARIABLE, None)
-
-
-def hide_in_process_list(passphrase: str) -> bool:
-    """Overwrites it where `ps` reads our command line. False where that cannot be done (all but Linux)."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rsplit(b")", 1)[1].split()
-    except OSError:
-        return False
-    start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end; fields[0] is the third of proc(5)
-    if not 0 < start < end:
-        return False
-    words = ctypes.string_at(start, end - start)
-    wanted = os.fsencode(passphrase)
-    at = words.find(wanted) if wanted else -1
-    found = at >= 0
-    while at >= 0:
-        ctypes.memset(start + at, ord("*"), len(wanted))
-        at = words.find(wanted, at + len(wanted))
-    return found
 
 
 class KeyPair(NamedTuple):
