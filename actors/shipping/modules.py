@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from importlib.util import spec_from_file_location
 from itertools import islice
+from pkgutil import get_importer
 from threading import Lock
 from types import ModuleType
 
@@ -118,9 +119,10 @@ class LocalModules:
         package = spec.submodule_search_locations is not None
         folders = list(getattr(sys.modules.get(name), "__path__", spec.submodule_search_locations or []))
         if package and (origin is None or os.path.isdir(origin)):  # a namespace package
-            is_local = any(map(self._is_local, folders)) or not folders
-            return ModuleSource(name, "", True, "", hash_of(b"namespace"), folders) if is_local else None
-        if origin is None or not os.path.isabs(origin) or not self._is_local(origin):
+            if folders and not any(map(self._is_local, folders)):
+                return None
+            return ModuleSource(name, "", True, "", hash_of("\0".join([name, *folders]).encode()), folders)
+        if origin is None or not spec.has_location or not self._is_local(origin):
             return None
         text = None if name.split(".")[0] in self._compiled_packages() else _text_of(spec)
         digest = hash_of(f"{origin}\0{package}\0{text}".encode())
@@ -148,8 +150,8 @@ class LocalModules:
             return False
         if name not in sys.modules and not is_standard(name):
             return True  # what else there may be is found out when it is asked for
-        origin = getattr(_spec_of(name), "origin", None)
-        return origin is not None and os.path.isabs(origin) and self._is_local(origin)
+        spec = _spec_of(name)
+        return spec is not None and spec.has_location and self._is_local(spec.origin or "")
 
 
 def _text_of(spec: ModuleSpec) -> str | None:
@@ -228,7 +230,7 @@ def _spec_of_loaded(name: str, module: ModuleType) -> ModuleSpec | None:
 
 
 def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
-    spec = PathFinder.find_spec(name, path)
+    spec = PathFinder.find_spec(name) if path is None else _found_along(name, path)
     if spec is not None or is_standard(name):
         return spec
     for finder in sys.meta_path:  # those of editable installs, for one
@@ -238,6 +240,20 @@ def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
         if spec is not None:
             return spec
     return None
+
+
+def _found_along(name: str, path: list[str]) -> ModuleSpec | None:
+    """As PathFinder, which looks into sys.modules for the parent of a namespace package."""
+    portions: list[str] = []
+    for folder in path:
+        finder = get_importer(folder)
+        spec = finder.find_spec(name) if finder is not None else None
+        if spec is not None and spec.loader is not None:
+            return spec
+        portions += (spec and spec.submodule_search_locations) or []
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = portions
+    return spec if portions else None
 
 
 def _installed_roots() -> list[str]:
