@@ -48,13 +48,7 @@ class Home:
         self._users: list[Stay | None] = []
         self._ipc = ""
         runtime = self.runtime
-        self._relief = Relief(
-            turn=runtime.turn_elsewhere,
-            fds=runtime.descriptors,
-            lock=runtime.lock,
-            interrupts=self.interrupts,
-            after=runtime.hand_back,
-        )
+        self._relief = Relief(runtime, self.interrupts)
         self._relief.start()
         if threading.current_thread() is threading.main_thread():
             self.interrupts.install()

@@ -109,8 +109,8 @@ class Interrupts:
         self._owner = owner
         number = self.steps = self.steps + 1
         self.running = number
-        if self.on_begin is not None:
-            ring, self.on_begin = self.on_begin, None
+        if (ring := self.on_begin) is not None:  # another thread may take it back at any moment
+            self.on_begin = None
             ring()
         return number
 
@@ -119,8 +119,8 @@ class Interrupts:
         number = self.running
         self.running = 0
         self._owner = None
-        if self.on_end is not None:
-            ring, self.on_end = self.on_end, None
+        if (ring := self.on_end) is not None:  # another thread may take it back at any moment
+            self.on_end = None
             ring()
         depth, self._depth = self._depth, 0
         assert depth == 0, "a shield was held beyond the end of a step"
