@@ -56,13 +56,19 @@ class Uplink:
         self._private = private
         return await self._use_private(private)
 
-    async def close(self) -> None:
-        """What is queued leaves, then the link and the private process end."""
-        if self._watcher is not None:
+    def drop(self) -> None:
+        """What is queued leaves, then the link ends, and soon after the private process. Does not wait, and needs no loop."""
+        if self._watcher is not None and not self.runtime.loop.is_closed():
             self._watcher.cancel()
         if self._dialler is not None:
             self.runtime.push()
             self._dialler.stop()
+        if self._private is not None:
+            self._private.end()
+
+    async def close(self) -> None:
+        """As drop, and waits for the end of the private process."""
+        self.drop()
         if self._private is not None:
             await self._private.close()
 

@@ -342,7 +342,8 @@ class Runtime:
             return
         message = envelope.message
         reply: messages.Message | None = None
-        if isinstance(message, messages.Tell) and envelope.correlation:
+        is_tell = isinstance(message, messages.Tell) and envelope.correlation
+        if is_tell or isinstance(message, messages.AwaitsMessage):
             reply = messages.Delivered(0)
         elif isinstance(message, messages.Ask):
             reply = messages.Reply(ok=False)
@@ -441,6 +442,8 @@ class Runtime:
             if self._timer_at <= due:
                 return
             self._timer.cancel()
+        if self.loop.is_closed():
+            return
         self._timer_at = due
         self._timer = self.loop.call_at(due, self._on_timer)
 
@@ -498,6 +501,10 @@ class Runtime:
 
     async def close(self) -> None:
         """Say farewell, close every socket; calls after this raise."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """As close, of a loop that may have ended."""
         with self.lock:
             self.router.say_farewell(f"{self.name} has ended")
         self.push()

@@ -27,6 +27,7 @@ there.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -86,8 +87,11 @@ class Interrupts:
         self._kicked = False
         self._installed = True
 
-    def uninstall(self) -> None:
-        """Give both back, unless somebody else has replaced them since; main thread only."""
+    def uninstall(self, *, loop_ends: bool = False) -> None:
+        """Give both back, unless somebody else has replaced them since; main thread only.
+
+        With `loop_ends` not to the asyncio.Runner of that loop: the next one takes over from the default handler alone.
+        """
         if not self._installed:
             return
         if self.running:
@@ -96,7 +100,9 @@ class Interrupts:
             self._installed = False
         # A signal of ours that is under way is handled before that: signal.signal() looks for it first.
         if signal.getsignal(signal.SIGINT) == self._on_signal:
-            signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
+            is_runners = isinstance(_owner_of(self._previous), asyncio.Runner)
+            previous = signal.default_int_handler if loop_ends and is_runners else self._previous
+            signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
         if sys.unraisablehook is self._own_hook:
             sys.unraisablehook = self._previous_hook
 
@@ -248,6 +254,11 @@ class Shield:
             interrupts._depth -= 1
             if interrupts._asks and interrupts._depth == 0:
                 interrupts._raise_asked()
+
+
+def _owner_of(handler: Any) -> object:
+    """Of a bound method, with arguments or without."""
+    return getattr(getattr(handler, "func", handler), "__self__", None)
 
 
 def is_users(frame: FrameType | None) -> bool:
