@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -12,18 +13,19 @@ from types import TracebackType
 from typing import Any
 
 from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
-from dispycos.errors import NotScheduled
+from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster import allocations
 from .ledger import Record
-from .local import host_of_this_loop
+from .local import GOODBYE_S, home_of_this_loop
 from .mapping import Tally, values_of
 from .parcels import ClientParcels
 from .places import find_place, servers_at
 from .seat import Seat, Wishes
 from .task import Location, Task
+from .telling import say
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
@@ -32,7 +34,9 @@ class Client:
     """A program's hold on the cluster: ships functions to servers and runs them there as remote tasks.
 
     Use it as ``async with Client([compute]) as client:``, or ``await client.schedule()`` ... ``await client.close()``; in
-    generator functions with ``yield``.
+    generator functions with ``yield``. One Client of an event loop has the cluster at a time, others wait in schedule().
+    A Client that nobody refers to any more is closed; what it still runs is ended if another one waits. A loop that ends gives
+    the clusters of its clients back; such a Client can be scheduled again in the next.
 
     Parameters
     ----------
@@ -79,6 +83,7 @@ class Client:
             bool(restart_servers),
             bool(abandon_zombie_nodes),
         )
+        self._made_at = _place_of_caller()
         self._seat: Seat | None = None
 
     # --- the cluster ---
@@ -89,25 +94,35 @@ class Client:
         Parameters
         ----------
         location: host name, address or Location of a scheduler; None: one of this cluster that is found, else a private one.
-        timeout: seconds; None waits for the clients before us as long as they take.
+        timeout: seconds; None waits for the clients before us, those of this program among them, as long as they take.
 
         Raises
         ------
         TimeoutError: not scheduled in time; the client has left the queue.
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
-        if self._seat is not None:
-            return 0
         refuse_in_server("a Client")
-        host = host_of_this_loop(self._parcels, self._secret_file)
-        seat = Seat(host, self._parcels, self.status_task)
+        seat = self._seat
+        if seat is not None and self._is_of_this_loop(seat) and not seat.is_leaving:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(seat.scheduled)
+            return 0
+        seat = self._seat = Seat(
+            home_of_this_loop(self._parcels, self._secret_file),
+            self._parcels,
+            self.status_task,
+            self._wishes,
+            f"{self._wishes.name} (made in {self._made_at})",
+        )
         try:
             async with asyncio.timeout(timeout):
-                await seat.take(location, self._wishes, self._secret_file)
-        except BaseException:
-            await seat.leave(terminate=True, await_io=False, patience=1.0)
+                await seat.take(location, self._secret_file)
+        except asyncio.CancelledError:
+            seat.leave(terminate=True, patience=GOODBYE_S)
             raise
-        self._seat = seat
+        except BaseException:
+            await asyncio.shield(seat.leave(terminate=True, patience=GOODBYE_S))
+            raise
         return 0
 
     async def close(
@@ -115,15 +130,43 @@ class Client:
     ) -> int:
         """Give the cluster back: waits for CPU tasks (with await_io for io tasks too), then until the servers are gone.
 
+        When the waiting is cancelled the tasks are told to end, and the cluster is given back all the same.
+
         Parameters
         ----------
         terminate: end the tasks instead: each gets its KeyboardInterrupt and has about 5 s.
         timeout: seconds; after them as with terminate.
+
+        Raises
+        ------
+        TaskLost: tasks were lost or refused and nobody awaited them; the text says how many, and why. Not with terminate, and
+            not while another exception is handled: then it is a warning.
         """
-        seat, self._seat = self._seat, None
-        if seat is not None:
-            await seat.leave(terminate=terminate, await_io=await_io, patience=timeout)
+        lost = await self._leave(terminate=terminate, await_io=await_io, patience=timeout)
+        if lost is not None and sys.exception() is None:
+            raise lost
+        if lost is not None:
+            say(str(lost), "warning")
         return 0
+
+    async def _leave(
+        self, *, terminate: bool, await_io: bool = False, patience: float | None = None
+    ) -> TaskLost | None:
+        seat = self._seat
+        if seat is None or seat.runtime.is_parents or not self._is_of_this_loop(seat):
+            return None
+        ending = seat.leave(terminate=terminate, await_io=await_io, patience=patience)
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            seat.hurry()
+            raise
+        return seat.take_lost()
+
+    def __del__(self) -> None:
+        seat = getattr(self, "_seat", None)
+        if seat is not None:
+            seat.forsake_soon()
 
     async def __aenter__(self) -> Client:
         await self.schedule()
@@ -132,7 +175,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close(terminate=kind is not None)
+        lost = await self._leave(terminate=kind is not None)
+        if lost is not None:
+            raise lost
 
     # --- tasks ---
 
@@ -203,11 +248,11 @@ class Client:
 
     async def nodes(self) -> list[str]:
         """Addresses of the nodes that this client has."""
-        return [node.addr for node in self._here().ledger.nodes.values()]
+        return [node.addr for node in list(self._here().ledger.nodes.values())]
 
     async def servers(self) -> list[Location]:
         """Locations of the servers that this client has."""
-        return [Location(spot.addr, spot.port) for spot, _ in self._here().ledger.servers.values()]
+        return [Location(spot.addr, spot.port) for spot, _ in list(self._here().ledger.servers.values())]
 
     async def tasks(self, where: str | Location | None = None) -> list[Task]:
         """Handles of the tasks that run now: on a node (address, name, Location), on a server (Location), or on all."""
@@ -222,11 +267,31 @@ class Client:
     # --- inside ---
 
     def _here(self) -> Seat:
-        if self._seat is None:
+        seat = self._seat
+        if seat is not None and seat.is_open and seat.loop is _running_loop():
+            return seat
+        if seat is not None and not self._is_of_this_loop(seat):
+            raise NotScheduled(
+                "this client belongs to an event loop that has ended (asyncio.run ended), and its cluster was given back "
+                "then: call schedule() again, or use `async with Client(...)`"
+            )
+        if seat is None or not seat.is_open:
             raise NotScheduled(
                 "this client has no cluster: call schedule() first, or use `async with Client(...)`"
             )
-        return self._seat
+        return seat
+
+    @staticmethod
+    def _is_of_this_loop(seat: Seat) -> bool:
+        """False: its loop has ended. A thread without a loop may use another's."""
+        if seat.loop.is_closed():
+            return False
+        if _running_loop() not in (None, seat.loop):
+            raise RuntimeError(
+                "this client belongs to another event loop, which has not ended: use it there "
+                "(asyncio.run_coroutine_threadsafe), or make another Client for this one"
+            )
+        return True
 
     def _submit(
         self,
@@ -256,6 +321,26 @@ class Client:
         if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
             await handle
         return handle
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _place_of_caller() -> str:
+    """The line outside of this package that runs, and in a notebook its cell."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("dispycos."):
+        frame = frame.f_back
+    if frame is None:
+        return "C code"
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None and frame.f_globals.get("__name__") == "__main__":
+        return f"cell [{shell.execution_count}], line {frame.f_lineno}"
+    return f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"
 
 
 def _must_be_callable(function: object) -> None:

@@ -70,12 +70,18 @@ class Uplink:
         )  # else a child that lives longer than we would keep it alive
         return await self._use_private(private)
 
-    async def close(self) -> None:
-        """What is queued leaves, then the link and the private process end."""
-        if self._watcher is not None:
+    def drop(self) -> None:
+        """What is queued leaves, then the link ends, and soon after the private process. Does not wait, and needs no loop."""
+        if self._watcher is not None and not self.runtime.loop.is_closed():
             self._watcher.cancel()
         self.runtime.push()
         _stop(self._dialler)
+        if self._private is not None:
+            self._private.end()
+
+    async def close(self) -> None:
+        """As drop, and waits for the end of the private process."""
+        self.drop()
         if self._private is not None:
             await self._private.close()
 

@@ -200,8 +200,11 @@ class Ledger:
         self.records: dict[int, Record] = {}
         self.wants_news = False
         self.over = ""  # why the lease ended, if this client did not ask for it
-        self.unread: dict[int, Record] = {}  # tasks that raised, and nobody has looked at it
+        self.unread: dict[
+            int, Record
+        ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._origin = ""  # how the scheduler calls clients of this process, after their name
         self.loans = Loans()
         self._backlog: deque[Record] = deque()
         self._waiting = 0  # those in the backlog that have not ended
@@ -214,6 +217,7 @@ class Ledger:
         self._effects: list[object] = []
         self._patience: float | None = None
         self._releasing = False
+        self._terminating = False  # ... and nobody cares what becomes of the tasks
         self._release: messages.Release | None = None  # to be sent when all tasks are handed in
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Started: self.on_started,
@@ -273,6 +277,7 @@ class Ledger:
 
     def enlist(self, scheduler: Address, word: messages.Enlist, now: float) -> None:
         self.scheduler = scheduler
+        self._origin = f" on {word.client.host} (pid {word.client.pid})"
         self._patience = now + PATIENCE
         self._send(scheduler, word)
 
@@ -298,6 +303,7 @@ class Ledger:
     def release(self, *, terminate: bool, await_io: bool) -> None:
         """Give the cluster back: after all that was submitted, or, to terminate, without what was not handed in."""
         self._releasing = True
+        self._terminating = self._terminating or terminate
         self._release = messages.Release(terminate, await_io)
         if terminate:
             for record in list(self._backlog):
@@ -403,6 +409,8 @@ class Ledger:
         held, record.held = record.held, None
         for envelope in held or ():
             self._turn_away(envelope)
+        if self._is_news(record):
+            self.unread[record.task.number] = record
         for watcher, correlation in record.watchers or ():
             self._effects.append(
                 Send(
@@ -412,9 +420,14 @@ class Ledger:
                 )
             )
         record.watchers = None
-        if outcome == OutcomeKind.RAISED and len(self.unread) < UNREAD_MAX:
-            self.unread[record.task.number] = record
         self._effects.append(Resolve(record))
+
+    def _is_news(self, record: Record) -> bool:
+        """Whether somebody has to hear of its end. Of those that raised the values are kept, so there is a bound."""
+        if record.outcome == OutcomeKind.RAISED:
+            return len(self.unread) < UNREAD_MAX
+        is_failure = record.outcome in (OutcomeKind.LOST, OutcomeKind.REFUSED)
+        return is_failure and not (record.watchers or record.terminated or self._terminating)
 
     def _turn_away(self, envelope: Envelope) -> None:
         """A message for a task that ended before it came."""
@@ -610,8 +623,9 @@ class Ledger:
         self.servers.clear()
 
     def _say_queued(self, queued: messages.Queued) -> None:
+        own = " (another Client of this very program)" if queued.holder.endswith(self._origin) else ""
         self._say(
-            f"waiting for the cluster: {queued.holder} has it; place {queued.position} in the queue",
+            f"waiting for the cluster: {queued.holder} has it{own}; place {queued.position} in the queue",
             "warning",
         )
 

@@ -7,10 +7,12 @@ the end of its input is its end. What runs in it is put together in cli/private.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from dispycos.errors import ScheduleError
@@ -20,6 +22,7 @@ from dispycos.transport.security import SECRET_VARIABLE
 
 LINE_MAX = 1 << 20
 START_MAX = 30.0  # seconds until a child that says nothing is given up
+END_MAX = 5.0  # seconds until a child that was told to end is killed
 
 
 class PrivateProcess:
@@ -45,6 +48,7 @@ class PrivateProcess:
         self._process.stdin.flush()
         self._reader: asyncio.StreamReader | None = None
         self._transport: asyncio.ReadTransport | None = None
+        self._reaper: threading.Thread | None = None
 
     @property
     def pid(self) -> int:
@@ -81,24 +85,34 @@ class PrivateProcess:
         """Its exit code, when it has ended."""
         return await asyncio.to_thread(self._process.wait)
 
-    def end(self) -> None:
-        """End of input: it closes its servers and goes. Does not wait."""
-        assert self._process.stdin is not None
-        if not self._process.stdin.closed:
-            self._process.stdin.close()
-
-    async def close(self, patience: float = 5.0) -> None:
-        """End it and wait; killed after `patience` seconds."""
-        self.end()
-        ended = asyncio.ensure_future(self.wait())
-        await asyncio.wait([ended], timeout=patience)
-        if not ended.done():
-            self._process.kill()
-            await ended
-        if self._transport is not None:
-            self._transport.close()
-        elif self._process.stdout is not None:
+    def end(self, patience: float = END_MAX) -> None:
+        """End of input: it closes its servers and goes; killed after `patience` seconds. Does not wait, and needs no loop."""
+        if self._reaper is not None:
+            return
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        if self._transport is None:
             self._process.stdout.close()
+        else:
+            with contextlib.suppress(RuntimeError):  # its loop is closed, and nobody reads there any more
+                self._transport.close()
+        self._reaper = threading.Thread(
+            target=self._reap, args=(patience,), name="dispycos-reaper", daemon=True
+        )
+        self._reaper.start()
+
+    def _reap(self, patience: float) -> None:
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    async def close(self, patience: float = END_MAX) -> None:
+        """End it and wait; though the waiting be cancelled, it ends."""
+        self.end(patience)
+        assert self._reaper is not None
+        await asyncio.to_thread(self._reaper.join)
 
 
 class Scheduler:

@@ -137,8 +137,12 @@ class Waiting:
 
 
 def listing(tasks: Iterable[Task]) -> str:
+    return listing_of(task.submit.function for task in tasks)
+
+
+def listing_of(functions: Iterable[str]) -> str:
     """Such as: 3 tasks (compute 2, wait 1)."""
-    by_name = Counter(task.submit.function for task in tasks)
+    by_name = Counter(functions)
     names = ", ".join(f"{name} {number}" for name, number in by_name.most_common(NAMED_MAX))
     return f"{_number(by_name.total())} ({names}{', ...' if len(by_name) > NAMED_MAX else ''})"
 

@@ -97,6 +97,8 @@ class Runtime:
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferring = False
         self.turn_due = False
+        self.turns = 0  # on the loop: it is not kept by anybody
+        self.on_due: Callable[[], None] | None = None  # called once when a turn falls due, then forgotten
         self._will_push = False  # the turn that runs the deferred calls sends, after them, what they leave
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -111,8 +113,9 @@ class Runtime:
 
     def attach(self, actor: int, role: Role) -> Address:
         """Put a role's machine at this actor id."""
-        self._roles.append(role)
-        return self.attach_inbox(actor, role.machine.receive)
+        with self.lock:
+            self._roles.append(role)
+            return self.attach_inbox(actor, role.machine.receive)
 
     def attach_inbox(self, actor: int, receive: Callable[[Envelope, float], None]) -> Address:
         """Hand what comes for this actor id to `receive`, under the lock; it must not run user code."""
@@ -121,8 +124,9 @@ class Runtime:
 
     def remove(self, actor: int, role: Role) -> None:
         """Take a role away."""
-        self._roles.remove(role)
-        self.detach(actor)
+        with self.lock:
+            self._roles.remove(role)
+            self.detach(actor)
 
     def detach(self, actor: int) -> None:
         """What still comes for it goes to actor 0's fallback, if there is one, else it is dropped."""
@@ -148,24 +152,27 @@ class Runtime:
         self._deferred.append(call)
         if not self._deferring:
             self._deferring = True
-            if threading.get_ident() == self._thread:
-                self.loop.call_soon(self._run_deferred)
-            else:
-                self.loop.call_soon_threadsafe(self._run_deferred)
+            self._call_soon(self._run_deferred)
 
     def turn_soon(self) -> None:
         """Have a turn after the present callback; many calls, one turn."""
         if self.turn_due:
             return
         self.turn_due = True
+        if (ring := self.on_due) is not None:
+            self.on_due = None
+            ring()
+        if not self._will_push or not self.is_own_thread():
+            self._call_soon(self._turn_if_due)
+
+    def _call_soon(self, call: Callable[[], None]) -> None:
         try:
             if threading.get_ident() == self._thread:
-                if not self._will_push:
-                    self.loop.call_soon(self._turn_if_due)
+                self.loop.call_soon(call)
             else:
-                self.loop.call_soon_threadsafe(self._turn_if_due)
+                self.loop.call_soon_threadsafe(call)
         except RuntimeError:
-            log.debug("the loop is closed: nothing can be sent any more")
+            log.debug("the loop is closed: %s is not called any more", call)
 
     def push(self) -> None:
         """Send now what is queued, without waiting for the end of the turn, and without reading."""
@@ -283,7 +290,9 @@ class Runtime:
             self.turn_due = False
             now = self._now = self.clock()
             self.mailbox.pump()
-            if self._timer is None or self._timer_at <= now or not self.is_own_thread():
+            is_own = self.is_own_thread()
+            self.turns += is_own
+            if self._timer is None or self._timer_at <= now or not is_own:
                 self._wake(now)
             self._settle(now)
             if self._broken and not self.mailbox.has_more:
@@ -292,7 +301,7 @@ class Runtime:
             self._transmit()
             self.mailbox.after_sends()
             self._arm()
-        if run_deferred and self._deferred and self.is_own_thread():
+        if run_deferred and self._deferred and is_own:
             self._will_push = True
             try:
                 self._run_deferred()
@@ -348,7 +357,8 @@ class Runtime:
             return
         message = envelope.message
         reply: messages.Message | None = None
-        if isinstance(message, messages.Tell) and envelope.correlation:
+        is_tell = isinstance(message, messages.Tell) and envelope.correlation
+        if is_tell or isinstance(message, messages.AwaitsMessage):
             reply = messages.Delivered(0)
         elif isinstance(message, messages.Ask):
             reply = messages.Reply(ok=False)
@@ -447,6 +457,8 @@ class Runtime:
             if self._timer_at <= due:
                 return
             self._timer.cancel()
+        if self.loop.is_closed():
+            return
         self._timer_at = due
         self._timer = self.loop.call_at(due, self._on_timer)
 
@@ -504,6 +516,10 @@ class Runtime:
 
     async def close(self) -> None:
         """Say farewell, close every socket; calls after this raise."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """As close, of a loop that may have ended."""
         with self.lock:
             self.router.say_farewell(f"{self.name} has ended")
         self.push()

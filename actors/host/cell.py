@@ -98,6 +98,8 @@ class Cell:
                 self.watchers.remove(watcher)
         elif isinstance(message, messages.TerminateActor):
             self.terminate()
+        elif isinstance(message, messages.AwaitsMessage):
+            self.host.answer(envelope, messages.Delivered(int(self.waiter is not None)))
         else:
             self.host.on_reply(envelope)
 

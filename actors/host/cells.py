@@ -74,6 +74,11 @@ class TaskHost(Handles):
         return _hosts.get(loop)
 
     @staticmethod
+    def of_closed_loops() -> list[TaskHost]:
+        """Those that nobody closed before."""
+        return [host for loop, host in _hosts.items() if loop.is_closed()]
+
+    @staticmethod
     def loading() -> Handles:
         """The host that unpickles now."""
         host = host_that_loads()

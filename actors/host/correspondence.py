@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dispycos.protocol import messages
@@ -49,7 +50,7 @@ class Correspondence:
         self.loop = runtime.loop
         self.shield = shield
         self.records: Records | None = None
-        self._correlations = 0
+        self._correlations = count(1)  # its next() is one step, on whichever thread
         self._calls: dict[int, Call] = {}  # by correlation
         self.address = runtime.attach_inbox(HOST_ACTOR, lambda envelope, now: self.on_reply(envelope))
         runtime.fallback = self.forward
@@ -80,8 +81,7 @@ class Correspondence:
 
     def take_correlation(self) -> int:
         """A new one, for something that is answered in its own way."""
-        self._correlations += 1
-        return self._correlations
+        return next(self._correlations)
 
     def expect(
         self, epoch: int, then: Callable[[Envelope | None], None], *, at_once: bool = False, home: int = 0

@@ -30,6 +30,7 @@ there.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -100,8 +101,11 @@ class Interrupts:
         self._kicked = False
         self._installed = True
 
-    def uninstall(self) -> None:
-        """Give both back, unless somebody else has replaced them since; main thread only."""
+    def uninstall(self, *, loop_ends: bool = False) -> None:
+        """Give both back, unless somebody else has replaced them since; main thread only.
+
+        With `loop_ends` not to the asyncio.Runner of that loop: the next one takes over from the default handler alone.
+        """
         if not self._installed:
             return
         if self.running:
@@ -110,7 +114,9 @@ class Interrupts:
             self._installed = False
         # A signal of ours that is under way is handled before that: signal.signal() looks for it first.
         if self._stands():
-            signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
+            is_runners = isinstance(_owner_of(self._previous), asyncio.Runner)
+            previous = signal.default_int_handler if loop_ends and is_runners else self._previous
+            signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
         if sys.unraisablehook is self._own_hook:
             sys.unraisablehook = self._previous_hook
 
@@ -147,8 +153,8 @@ class Interrupts:
         self._owner = owner
         number = self.steps = self.steps + 1
         self.running = number
-        if self.on_begin is not None:
-            ring, self.on_begin = self.on_begin, None
+        if (ring := self.on_begin) is not None:  # another thread may take it back at any moment
+            self.on_begin = None
             ring()
         return number
 
@@ -160,9 +166,9 @@ class Interrupts:
         number = self.running
         self.running = 0
         self._owner = None
-        if self.on_end is not None:
-            ring, self.on_end = self.on_end, None
-            ring(goes_on)
+        if (tell := self.on_end) is not None:  # another thread may take it back at any moment
+            self.on_end = None
+            tell(goes_on)
         depth, self._depth = self._depth, 0
         assert depth == 0, "a shield was held beyond the end of a step"
         return self._asks.pop(number, None) if self._asks else None
@@ -289,6 +295,11 @@ class Shield:
             interrupts._depth -= 1
             if interrupts._asks and interrupts._depth == 0:
                 interrupts._raise_asked()
+
+
+def _owner_of(handler: Any) -> object:
+    """Of a bound method, with arguments or without."""
+    return getattr(getattr(handler, "func", handler), "__self__", None)
 
 
 def is_users(frame: FrameType | None) -> bool:

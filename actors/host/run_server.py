@@ -76,13 +76,7 @@ async def _serve(start: Start, interrupts: Interrupts) -> int:
         node = await dialler.ready
     body = ServerBody(start, runtime, interrupts, Address(node, NODE))
     dialler.on_lost = lambda reason: body.lose_agent(reason)
-    relief = Relief(
-        turn=runtime.turn_elsewhere,
-        fds=runtime.descriptors,
-        lock=runtime.lock,
-        interrupts=interrupts,
-        after=runtime.hand_back,
-    )
+    relief = Relief(runtime, interrupts)
     await body.get_ready()
     open_lane(runtime, start)  # not before the agent knows of us: it is whose word ends the session
     relief.start()

@@ -400,7 +400,7 @@ class Tell(Message, frozen=True, tag=42):
 
 
 class Delivered(Message, frozen=True, tag=43):
-    code: int  # 1 in the mailbox, 0 the task has ended
+    code: int  # 1 in the mailbox, 0 the task has ended; to AwaitsMessage: whether it does
 
 
 class Ask(Message, frozen=True, tag=44):
@@ -437,6 +437,10 @@ class Output(Message, frozen=True, tag=49):
     server: str
     stream: int
     text: str
+
+
+class AwaitsMessage(Message, frozen=True, tag=56):
+    """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
@@ -560,6 +564,7 @@ Word = (
     | Ended
     | TerminateActor
     | Output
+    | AwaitsMessage
     | CodeWanted
     | CodeGiven
     | CallWanted

@@ -83,7 +83,7 @@ class Dialler:
             self._runtime.drop_link(link, "not wanted any more")
         self._tried.clear()
         self.link = 0
-        if not self.ready.done():
+        if not self.ready.done() and not self.ready.get_loop().is_closed():
             self.ready.cancel()
 
     # --- told by the runtime, on the loop's thread ---
