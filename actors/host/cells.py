@@ -75,8 +75,8 @@ class TaskHost(Handles):
 
     @staticmethod
     def of_closed_loops() -> list[TaskHost]:
-        """Those that nobody closed before."""
-        return [host for loop, host in _hosts.items() if loop.is_closed()]
+        """Those of programs that nobody closed before."""
+        return [host for loop, host in _hosts.items() if loop.is_closed() and host.home is not None]
 
     @staticmethod
     def loading() -> Handles:
