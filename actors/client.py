@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import sys
+import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,9 @@ class Client:
             self._wishes,
             f"{self._wishes.name} (made in {self._made_at})",
         )
+        forsaken = weakref.finalize(self, seat.forsake_soon)  # not __del__, which runs without modules at exit
+        forsaken.atexit = False
+        seat.gone.add_done_callback(lambda _: forsaken.detach())
         try:
             async with asyncio.timeout(timeout):
                 await seat.take(location, self._secret_file)
@@ -162,11 +166,6 @@ class Client:
             seat.hurry()
             raise
         return seat.take_lost()
-
-    def __del__(self) -> None:
-        seat = getattr(self, "_seat", None)
-        if seat is not None:
-            seat.forsake_soon()
 
     async def __aenter__(self) -> Client:
         await self.schedule()
