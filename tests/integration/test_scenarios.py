@@ -7,7 +7,16 @@ import pytest
 from tests.conftest import Report, report_of, scenarios_of
 from tests.kit.programs import User
 
-PLAYED = ("client_api.py", "messages.py", "steps.py", "terminate.py", "payloads.py", "deaths.py", "loans.py")
+PLAYED = (
+    "functions.py",
+    "client_api.py",
+    "messages.py",
+    "steps.py",
+    "terminate.py",
+    "payloads.py",
+    "deaths.py",
+    "loans.py",
+)
 
 pytestmark = pytest.mark.timeout(90)
 
