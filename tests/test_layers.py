@@ -70,6 +70,7 @@ BODIES = {
     "actors/host/handles.py",
     "actors/host/interrupts.py",
     "actors/host/lines.py",
+    "actors/host/loops.py",
     "actors/host/mirroring.py",
     "actors/host/opening.py",
     "actors/host/processes.py",

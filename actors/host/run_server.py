@@ -33,6 +33,7 @@ from .cell import Cell
 from .cells import TaskHost
 from .ends import Outcome, Raised
 from .interrupts import Interrupts
+from .loops import use_fresh_loops
 from .mirroring import ServerParcels
 from .opening import loading
 from .progress import Progress
@@ -59,6 +60,7 @@ def main(argument: bytes) -> int:
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
     interrupts = Interrupts(on_idle=lambda: None)  # a stray SIGINT between steps is nobody's
     interrupts.install()
+    use_fresh_loops()
     try:
         # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
@@ -259,7 +261,6 @@ class ServerBody:
     def _on_end(self, cell: Cell, outcome: Outcome) -> None:
         """Pickle the outcome, which is the user's code once more, and hand it over."""
         run: messages.Run = cell.run
-        self.interrupts.reinstall()
         kind, payload = self._pack(cell, outcome)
         del self._cells[run.task]
         with self.runtime.lock:
