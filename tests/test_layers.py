@@ -86,6 +86,7 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "cli/console.py",
     "cli/node.py",
     "cli/private.py",
     "cli/process.py",
