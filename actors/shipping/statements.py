@@ -95,7 +95,7 @@ class Unit:
 
     @cached_property
     def extends(self) -> frozenset[str]:
-        """Globals that it fills: `@f.register`, `Point.scale = ...`, `TABLE["x"] = ...`."""
+        """Globals that it fills: `@f.register`, `f.register(...)`, `Point.scale = ...`, `TABLE["x"] = ...`."""
         targets: list[ast.expr] = []
         if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             targets = [d.func if isinstance(d, ast.Call) else d for d in self.node.decorator_list]
@@ -103,6 +103,9 @@ class Unit:
             targets = self.node.targets
         elif isinstance(self.node, ast.AnnAssign | ast.AugAssign):
             targets = [self.node.target]
+        elif isinstance(self.node, ast.Expr) and isinstance(self.node.value, ast.Call):
+            called = self.node.value.func
+            targets = [called] if isinstance(called, ast.Attribute) and called.attr == "register" else []
         return frozenset(root for t in targets if (root := _root_of_attribute(t)))
 
     @property
@@ -186,7 +189,7 @@ def cut_inside(unit: Unit, text: str, base: int = 0) -> list[Unit]:
         inner += getattr(unit.node, part, [])
     for handler in getattr(unit.node, "handlers", []):
         inner += handler.body
-    return _cut_nodes(inner, lines, unit.file, unit.flags, base, in_guard=True)
+    return _cut_nodes(inner, lines, unit.file, unit.flags, base, unit.in_guard)
 
 
 def compile_statement(source: str, first_line: int, file: str, flags: int) -> CodeType:
@@ -319,6 +322,15 @@ def _slice(node: ast.stmt, lines: list[str], first: int, last: int) -> str:
         head = cutout[0].encode()
         cutout[0] = " " * column + head[column:].decode()
     return "".join(cutout)
+
+
+def statement_in(source: str) -> ast.stmt | None:
+    """The one statement of a text, which may be indented."""
+    try:
+        node = ast.parse(_standing(source)).body[0]
+    except SyntaxError:
+        return None
+    return cast(ast.If, node).body[0] if source[:1].isspace() else node
 
 
 def _standing(source: str) -> str:
