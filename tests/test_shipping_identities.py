@@ -202,6 +202,43 @@ with Remote() as remote:
     ]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="PEP 695 came with Python 3.12")
+def test_classes_that_name_each_other_in_bounds_and_aliases_are_no_cycle(tmp_path: Path) -> None:
+    assert outcome(
+        tmp_path,
+        """
+class First[T: Second]:
+    def value(self): return Second().of(), str(Alias.__value__)
+
+type Alias = First | Second
+
+class Second(First["Second"]):
+    def of(self) -> Alias: return 1
+
+with Remote() as remote:
+    print(remote.call(First().value))
+""",
+    ) == ["(1, '__main__.First | __main__.Second')"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated late from Python 3.14 on")
+def test_classes_that_name_each_other_in_annotations_are_no_cycle(tmp_path: Path) -> None:
+    assert outcome(
+        tmp_path,
+        """
+class First:
+    other: Second
+    def value(self, other: Second) -> Second: return Second
+
+class Second:
+    other: First
+
+with Remote() as remote:
+    print(remote.call(First().value, None).__annotations__["other"] is First)
+""",
+    ) == ["True"]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="PEP 696 came with Python 3.13")
 def test_defaults_of_type_parameters_travel(tmp_path: Path) -> None:
     assert outcome(

@@ -14,6 +14,12 @@ from typing import Any, NamedTuple, cast
 FUTURE_FLAGS = 0x1FF0000  # the compiler's mask of `from __future__` flags
 ANNOTATIONS_FLAG = __future__.annotations.compiler_flag
 COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
+LATE = {
+    "TypeVar bound",
+    "type variable",
+    "type alias",
+    "annotation",
+}  # symtable's words; evaluated when asked for
 MAIN_DUNDERS = {"__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"}
 DISPLAYS = (ast.Dict, ast.List, ast.Set)
 CONTAINER_CALLS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
@@ -374,7 +380,9 @@ def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) ->
             found.add(symbol.get_name())
     for child in table.get_children():
         child_kind = str(getattr(child.get_type(), "value", child.get_type()))
-        runs_later = child_kind == "function" and child.get_name() not in COMPREHENSIONS
+        runs_later = child_kind in LATE or (
+            child_kind == "function" and child.get_name() not in COMPREHENSIONS
+        )
         if not (only_now and runs_later):
             _references(child, found, only_now)
 
