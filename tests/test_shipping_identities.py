@@ -184,9 +184,11 @@ def program(remote):
     def ident[T](x: T) -> T: return x
     print(remote.call(lambda box: box.mapped(lambda x: x + 1), Box(4)) == Box(5), remote.call(ident, 6))
     print(remote.call(lambda: Caller().call(max, 1, 2)), remote.call(lambda: Haunted().value()))
+    print([type(p).__name__ for p in remote.call(lambda: Caller.__type_params__)])
     print(remote.call(lambda: Ordered.__type_params__[0].__bound__) is Ordered)
     print(remote.call(lambda: Box.__type_params__[0].__constraints__), remote.call(lambda: Unknown.__name__))
-    print(remote.call(lambda: (str(Tree.__value__), str(Pair[int]), Pair.__type_params__ == Pair.__value__.__parameters__)))
+    looks = lambda: (str(Tree.__value__), str(Pair[int]), Pair.__type_params__ == Pair.__value__.__parameters__)
+    print(remote.call(looks) == looks(), looks()[2])
     print(remote.call(lambda: Box.__type_params__[0]) is Box.__type_params__[0])
 
 with Remote() as remote:
@@ -195,9 +197,10 @@ with Remote() as remote:
     ) == [
         "True 6",
         "2 5",
+        "['TypeVar', 'TypeVarTuple', 'ParamSpec']",
         "True",
         "(<class 'int'>, <class 'str'>) Unknown",
-        "('list[Tree] | int', 'Pair[int]', True)",
+        "True True",
         "True",
     ]
 
