@@ -62,6 +62,8 @@ LEFT = [
     "sys.stdout = io.StringIO()",
     "sys.path += ['x']",
     "os.environ['DISPYCOS_SECRET'] = 'x'",
+    "os.environ.update(DISPYCOS_X='1', X='DISPYCOS_X')",
+    "os.environ.setdefault('DISPYCOS_SECRET_FILE', 'x')",
     "os.environ['X'] = subprocess.check_output(['true'])",
     "cs.text = open('x').read()",
     "cs.word = asks()",

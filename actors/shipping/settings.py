@@ -64,84 +64,25 @@ NEVER = {"atexit.*", "signal.*", "faulthandler.*", "webbrowser.*", "multiprocess
 
 OF_THE_SERVER = {"sys", OWN_PACKAGE}  # what it is and where it writes are its own
 BUT = {"sys.dont_write_bytecode", "sys.tracebacklimit", "sys.displayhook"}
-OWN_VARIABLES = "DISPYCOS_"
+OWN_VARIABLES = "DISPYCOS_"  # the secret is among them
 
-# What starts processes and threads, opens files and connections, or reads standard input.
-REACHING_OUT = {
-    *(
-        "_io",
-        "_socket",
-        "_sqlite3",
-        "_thread",
-        "asyncio",
-        "concurrent",
-        "ctypes",
-        "ftplib",
-        "getpass",
-        "glob",
-        "http",
-    ),
-    *(
-        "httpx",
-        "io",
-        "multiprocessing",
-        "nt",
-        "os",
-        "posix",
-        "pty",
-        "requests",
-        "runpy",
-        "shelve",
-        "shutil",
-        "signal",
-    ),
-    *(
-        "smtplib",
-        "socket",
-        "sqlite3",
-        "subprocess",
-        "tempfile",
-        "threading",
-        "urllib",
-        "urllib3",
-        "webbrowser",
-    ),
-    OWN_PACKAGE,
-}
-HARMLESS = {
-    *("os.path.*", "posixpath.*", "os.environ.*", "os.getenv", "os.cpu_count", "os.fspath", "os.getcwd"),
-    *("urllib.parse.*", "io.StringIO", "io.BytesIO"),
-}
+# Modules with what starts processes and threads, opens files and connections, or reads standard input.
+REACHING_OUT = set(
+    f"""_io _socket _sqlite3 _thread asyncio concurrent ctypes ftplib getpass glob http httpx io multiprocessing nt os posix pty
+    requests runpy shelve shutil signal smtplib socket sqlite3 subprocess tempfile threading urllib urllib3 webbrowser
+    {OWN_PACKAGE}""".split()
+)
+HARMLESS = set(
+    """os.path.* posixpath.* os.environ.* os.getenv os.cpu_count os.fspath os.getcwd urllib.parse.* io.StringIO
+    io.BytesIO""".split()
+)
 NOT_HARMLESS = {"*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained"}
-NOT_HARMLESS_BUILTINS = {
-    "open",
-    "input",
-    "exec",
-    "eval",
-    "compile",
-    "breakpoint",
-    "print",
-    "__import__",
-    "exit",
-    "quit",
-    "help",
-}
-WORDS_OF_REACHING_OUT = {
-    *(
-        "open",
-        "input",
-        "breakpoint",
-        "__import__",
-        "print",
-        "Popen",
-        "system",
-        "popen",
-        "fork",
-        "urlopen",
-        "getpass",
-    ),
-    *("read_text", "read_bytes", "check_output", "check_call"),
-}
+NOT_HARMLESS_BUILTINS = set("open input exec eval compile breakpoint print __import__ exit quit help".split())
+# A function of these names in its code may do such things; that is no proof, and none is possible.
+WORDS_OF_REACHING_OUT = set(
+    """open input breakpoint __import__ print Popen system popen fork urlopen getpass read_text read_bytes check_output
+    check_call""".split()
+)
 
 BLOCKS = ("body", "orelse", "finalbody")
 KEPT = ast.Import | ast.ImportFrom | ast.Pass | ast.Break | ast.Continue
@@ -184,6 +125,10 @@ class Settings:
     # --- single statements ---
 
     def _sets(self, node: ast.stmt) -> bool:
+        if any(
+            isinstance(n, ast.Constant) and str(n.value).startswith(OWN_VARIABLES) for n in ast.walk(node)
+        ):
+            return False
         if isinstance(node, ast.Expr):
             return (
                 isinstance(node.value, ast.Call)
@@ -201,9 +146,6 @@ class Settings:
             return False
         if path in BUT:
             return True
-        key = target.slice if isinstance(target, ast.Subscript) else None
-        if isinstance(key, ast.Constant) and str(key.value).startswith(OWN_VARIABLES):
-            return False
         return _top(self._path_of(ast.Name(root))) not in OF_THE_SERVER
 
     def _is_listed(self, call: ast.Call) -> bool:
