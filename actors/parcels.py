@@ -35,6 +35,7 @@ class Components(msgspec.Struct, array_like=True, frozen=True):
 
     bundle: CodeBundle  # of the named code; and what the program is, which a server has to know before its first call
     files: list[FileComponent]
+    at_once: bool  # code was named, so it is made before the first call comes
 
 
 def dumps_value(value: Any, what: str) -> Payload:
@@ -138,4 +139,5 @@ class ClientParcels:
 
     def components(self) -> Components:
         bundle = self.snapshot.answer(self.snapshot.request_for(self._code))
-        return Components(bundle, [FileComponent(path.name, path.read_bytes()) for path in self._files])
+        files = [FileComponent(path.name, path.read_bytes()) for path in self._files]
+        return Components(bundle, files, at_once=bool(self._code))

@@ -225,8 +225,8 @@ def test_an_exception_with_a_constructor_of_its_own_comes_back_as_it_was(error: 
     object.__setattr__(error, "__notes__", ["said later"])
     got = again(error)
     assert type(got) is type(error)
-    assert got.__notes__.pop() == "in the task compute", "the note that says where it was raised"
-    assert (str(got), got.args, vars(got)) == (str(error), error.args, vars(error))
+    notes = {"__notes__": ["said later", "in the task compute"]}
+    assert (str(got), got.args, vars(got)) == (str(error), error.args, vars(error) | notes)
     for name in ("code", "errno", "filename", "start", "reason"):
         assert getattr(got, name, None) == getattr(error, name, None)
 
@@ -287,6 +287,12 @@ def test_a_cause_of_a_class_that_is_not_here_does_not_hide_the_exception() -> No
     assert info.value.code == 12
     assert isinstance(info.value.__cause__, RemoteError)
     assert info.value.__cause__.type_name == "only_there.Error" and "inner" in str(info.value.__cause__)
+
+
+def test_an_exception_that_comes_by_two_ways_has_the_last_traceback_which_tells_of_both() -> None:
+    got = again(again(Failed("no luck", 12)))
+    assert isinstance(got.__cause__, RemoteTraceback) and got.__cause__.__cause__ is None
+    assert str(got.__cause__).count("Failed: failed: no luck") == 2
 
 
 def test_a_long_chain_of_contexts_is_cut_not_lost() -> None:

@@ -88,7 +88,10 @@ class ServerParcels:
                     f"start the node with --max_file_size {len(file.data)} or more",
                 )
             write_file(self._shared / file.name, file.data)
-        self.mirror.install(components.bundle)
+        if components.at_once:
+            self.mirror.install(components.bundle)
+        else:
+            self.mirror.hold(components.bundle)
 
     async def get_call(self, task: TaskId) -> Payload:
         answer = await self.host.call(self.client, messages.CallWanted(task), None, FETCH_S)

@@ -158,7 +158,9 @@ def _rebuilt(pickling: Pickling, buffers: list[Buffer]) -> Any:
 def _attach(error: BaseException, trace: RemoteTraceback) -> None:
     """Under its causes, since it tells of all of them. Not by assignment: exceptions may be frozen dataclasses."""
     root, seen = error, {id(error)}
-    while root.__cause__ is not None and id(root.__cause__) not in seen:
-        root = root.__cause__
+    while (cause := root.__cause__) is not None and id(cause) not in seen:
+        if isinstance(cause, RemoteTraceback):  # of another way before: the new one tells of it, too
+            break
+        root = cause
         seen.add(id(root))
     object.__setattr__(root, "__cause__", trace)

@@ -8,7 +8,7 @@ import copyreg
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
@@ -44,9 +44,11 @@ def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     raise explained_call(function, args, kwargs, refused)
 
 
-def loads(stream: Any, buffers: Iterable[Any] = ()) -> Any:
+def loads(stream: Any, buffers: Sequence[Any] = ()) -> Any:
     """What was pickled. Whoever gets an array may write into it: frames of bytes are copied, chunks were put together here."""
-    own = [buffer if isinstance(buffer, bytearray) else bytearray(buffer) for buffer in buffers]
+    own = (
+        [frame if isinstance(frame, bytearray) else bytearray(frame) for frame in buffers] if buffers else ()
+    )
     try:
         return pickle.loads(stream, buffers=own)
     except TypeError:
