@@ -45,7 +45,7 @@ from .words import (
 SCAN_BYTES_MAX = 256 << 10
 LINES_MAX = 1_000_000
 OUTSTANDING_MAX = 4096
-FOREIGN = ("importlib", "pkgutil", "runpy")
+FOREIGN = ("functools", "importlib", "pkgutil", "runpy")  # importlib.resources dispatches by functools
 
 Pull = Callable[[CodeRequest], CodeBundle]
 
