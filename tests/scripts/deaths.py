@@ -257,9 +257,8 @@ async def test_an_exception_has_the_remote_traceback_as_its_cause(client, task):
     assert "in outer" in text and "in inner" in text and "return 1 // n" in text and "deaths.py" in text
 
 
-async def take_all(handles):
-    async for _, value in handles:
-        return value
+async def take_all(values):
+    return [value async for _, value in values]
 
 
 async def test_an_error_shows_frames_of_the_user_only_and_says_where_it_was(client, task):
