@@ -272,7 +272,8 @@ class Scheduler:
         )
 
     def _client_gone(self, client: Client, why: str) -> None:
-        self.out.log("warning", f"{client.title} is gone: {why}")
+        level = "debug" if self.private else "warning"  # the terminal was that client's
+        self.out.log(level, f"{client.title} is gone: {why}")
         if client.state is ClientState.QUEUED:
             self.out.tell(client, Released(why))
             self._remove(client)

@@ -106,6 +106,16 @@ def test_the_first_client_gets_the_cluster_and_the_others_hear_where_they_stand(
     assert [(e.to, type(e.message)) for e in sent[:2]] == [(first, Released), (third, Granted)]
 
 
+@pytest.mark.parametrize(("private", "level"), [(False, "warning"), (True, "debug")])
+def test_that_a_client_vanished_is_not_said_at_its_own_terminal(private: bool, level: str) -> None:
+    desk = Desk()
+    desk.scheduler.private = private
+    desk.client(50)
+    desk.scheduler.peer_reset(50, [], desk.now)
+    desk.drain()
+    assert [log.level for log in desk.logs if isinstance(log, Log) and "is gone" in log.text] == [level]
+
+
 def test_a_client_that_vanished_from_the_queue_holds_up_nobody() -> None:
     desk = Desk()
     holder, _ = desk.client(50)
