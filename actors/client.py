@@ -115,7 +115,9 @@ class Client:
             self._wishes,
             f"{self._wishes.name} (made in {self._made_at})",
         )
-        forsaken = weakref.finalize(self, seat.forsake_soon)  # not __del__, which runs without modules at exit
+        forsaken = weakref.finalize(
+            self, seat.forsake_soon
+        )  # not __del__, which runs without modules at exit
         forsaken.atexit = False
         seat.gone.add_done_callback(lambda _: forsaken.detach())
         try:

@@ -201,7 +201,8 @@ class Seat(ClientRole):
         if self.ledger.records and not self._hurried.done():
             tasks = listing_of(record.function for record in self.ledger.records.values())
             say(
-                f"{self.title} is not referred to any more, and another Client waits for the cluster: {tasks} are ended",
+                f"{self.title} is not referred to any more, and another Client waits for the cluster: it is closed, "
+                f"which ends {tasks}",
                 "warning",
             )
         self.hurry()
