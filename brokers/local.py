@@ -29,9 +29,7 @@ class PrivateProcess:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         environment = dict(os.environ)
-        secret = environment.pop(
-            SECRET_VARIABLE, None
-        )  # told, not shown: /proc has the environment of the child
+        secret = environment.pop(SECRET_VARIABLE, None)  # told, not shown: others can read an environment
         if secret and not settings.get("secret_file"):
             settings = {**settings, "secret": secret}
         self.settings = settings

@@ -47,6 +47,7 @@ BODIES = {
     "dispycos/transport/addresses.py",
     "dispycos/transport/dialler.py",
     "dispycos/transport/discovery.py",
+    "dispycos/transport/door.py",
     "dispycos/transport/folders.py",
     "dispycos/transport/mailbox.py",
     "dispycos/transport/probe.py",

@@ -216,8 +216,8 @@ class NodeBody(NodeRole):
     # --- time ---
 
     def _look_around(self) -> None:
-        self.machine.availability(availability(self.folder), self.runtime.clock())
         self._look = self.runtime.loop.call_later(LOOK_S, self._look_around)
+        self.machine.availability(availability(self.folder), self.runtime.clock())
 
     async def close(self) -> None:
         """End every process of this node."""

@@ -73,15 +73,42 @@ REACHING_OUT = set(
     {OWN_PACKAGE}""".split()
 )
 HARMLESS = set(
-    """os.path.* posixpath.* os.environ.* os.getenv os.cpu_count os.fspath os.getcwd urllib.parse.* io.StringIO
-    io.BytesIO""".split()
+    [
+        "os.path.*",
+        "posixpath.*",
+        "os.environ.*",
+        "os.getenv",
+        "os.cpu_count",
+        "os.fspath",
+        "os.getcwd",
+        "urllib.parse.*",
+        "io.StringIO",
+        "io.BytesIO",
+    ]
 )
 NOT_HARMLESS = {"*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained"}
-NOT_HARMLESS_BUILTINS = set("open input exec eval compile breakpoint print __import__ exit quit help".split())
+NOT_HARMLESS_BUILTINS = set(
+    ["open", "input", "exec", "eval", "compile", "breakpoint", "print", "__import__", "exit", "quit", "help"]
+)
 # A function of these names in its code may do such things; that is no proof, and none is possible.
 WORDS_OF_REACHING_OUT = set(
-    """open input breakpoint __import__ print Popen system popen fork urlopen getpass read_text read_bytes check_output
-    check_call""".split()
+    [
+        "open",
+        "input",
+        "breakpoint",
+        "__import__",
+        "print",
+        "Popen",
+        "system",
+        "popen",
+        "fork",
+        "urlopen",
+        "getpass",
+        "read_text",
+        "read_bytes",
+        "check_output",
+        "check_call",
+    ]
 )
 
 BLOCKS = ("body", "orelse", "finalbody")

@@ -277,8 +277,11 @@ class Multicast:
             question.add_done_callback(self._questions.discard)
 
     async def _ask(self, zeroconf: Zeroconf, name: str, info: ServiceInfo) -> None:
-        if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
-            self._on_answer(name, info)
+        from zeroconf import NotRunningException
+
+        with contextlib.suppress(NotRunningException):  # closed meanwhile
+            if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
+                self._on_answer(name, info)
 
     def _on_answer(self, name: str, info: ServiceInfo) -> None:
         presence = read_service(info)
