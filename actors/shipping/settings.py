@@ -72,44 +72,50 @@ REACHING_OUT = set(
     requests runpy shelve shutil signal smtplib socket sqlite3 subprocess tempfile threading urllib urllib3 webbrowser
     {OWN_PACKAGE}""".split()
 )
-HARMLESS = set(
-    [
-        "os.path.*",
-        "posixpath.*",
-        "os.environ.*",
-        "os.getenv",
-        "os.cpu_count",
-        "os.fspath",
-        "os.getcwd",
-        "urllib.parse.*",
-        "io.StringIO",
-        "io.BytesIO",
-    ]
-)
+HARMLESS = {
+    "os.path.*",
+    "posixpath.*",
+    "os.environ.*",
+    "os.getenv",
+    "os.cpu_count",
+    "os.fspath",
+    "os.getcwd",
+    "urllib.parse.*",
+    "io.StringIO",
+    "io.BytesIO",
+}
 NOT_HARMLESS = {"*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained"}
-NOT_HARMLESS_BUILTINS = set(
-    ["open", "input", "exec", "eval", "compile", "breakpoint", "print", "__import__", "exit", "quit", "help"]
-)
+NOT_HARMLESS_BUILTINS = {
+    "open",
+    "input",
+    "exec",
+    "eval",
+    "compile",
+    "breakpoint",
+    "print",
+    "__import__",
+    "exit",
+    "quit",
+    "help",
+}
 # A function of these names in its code may do such things; that is no proof, and none is possible.
-WORDS_OF_REACHING_OUT = set(
-    [
-        "open",
-        "input",
-        "breakpoint",
-        "__import__",
-        "print",
-        "Popen",
-        "system",
-        "popen",
-        "fork",
-        "urlopen",
-        "getpass",
-        "read_text",
-        "read_bytes",
-        "check_output",
-        "check_call",
-    ]
-)
+WORDS_OF_REACHING_OUT = {
+    "open",
+    "input",
+    "breakpoint",
+    "__import__",
+    "print",
+    "Popen",
+    "system",
+    "popen",
+    "fork",
+    "urlopen",
+    "getpass",
+    "read_text",
+    "read_bytes",
+    "check_output",
+    "check_call",
+}
 
 BLOCKS = ("body", "orelse", "finalbody")
 KEPT = ast.Import | ast.ImportFrom | ast.Pass | ast.Break | ast.Continue
