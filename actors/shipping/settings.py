@@ -66,56 +66,31 @@ OF_THE_SERVER = {"sys", OWN_PACKAGE}  # what it is and where it writes are its o
 BUT = {"sys.dont_write_bytecode", "sys.tracebacklimit", "sys.displayhook"}
 OWN_VARIABLES = "DISPYCOS_"  # the secret is among them
 
+# fmt: off
 # Modules with what starts processes and threads, opens files and connections, or reads standard input.
-REACHING_OUT = set(
-    f"""_io _socket _sqlite3 _thread asyncio concurrent ctypes ftplib getpass glob http httpx io multiprocessing nt os posix pty
-    requests runpy shelve shutil signal smtplib socket sqlite3 subprocess tempfile threading urllib urllib3 webbrowser
-    {OWN_PACKAGE}""".split()
-)
+REACHING_OUT = {
+    "_io", "_socket", "_sqlite3", "_thread", "asyncio", "concurrent", "ctypes", "ftplib", "getpass", "glob",
+    "http", "httpx", "io", "multiprocessing", "nt", "os", "posix", "pty", "requests", "runpy", "shelve",
+    "shutil", "signal", "smtplib", "socket", "sqlite3", "subprocess", "tempfile", "threading", "urllib",
+    "urllib3", "webbrowser",
+    OWN_PACKAGE,
+}
 HARMLESS = {
-    "os.path.*",
-    "posixpath.*",
-    "os.environ.*",
-    "os.getenv",
-    "os.cpu_count",
-    "os.fspath",
-    "os.getcwd",
-    "urllib.parse.*",
-    "io.StringIO",
-    "io.BytesIO",
+    "os.path.*", "posixpath.*", "os.environ.*", "os.getenv", "os.cpu_count", "os.fspath", "os.getcwd",
+    "urllib.parse.*", "io.StringIO", "io.BytesIO",
 }
-NOT_HARMLESS = {"*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained"}
+NOT_HARMLESS = {
+    "*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained",
+}
 NOT_HARMLESS_BUILTINS = {
-    "open",
-    "input",
-    "exec",
-    "eval",
-    "compile",
-    "breakpoint",
-    "print",
-    "__import__",
-    "exit",
-    "quit",
-    "help",
+    "open", "input", "exec", "eval", "compile", "breakpoint", "print", "__import__", "exit", "quit", "help",
 }
-# A function of these names in its code may do such things; that is no proof, and none is possible.
+# A function with these names in its code may do such things; that is no proof, and none is possible.
 WORDS_OF_REACHING_OUT = {
-    "open",
-    "input",
-    "breakpoint",
-    "__import__",
-    "print",
-    "Popen",
-    "system",
-    "popen",
-    "fork",
-    "urlopen",
-    "getpass",
-    "read_text",
-    "read_bytes",
-    "check_output",
-    "check_call",
+    "open", "input", "breakpoint", "__import__", "print", "Popen", "system", "popen", "fork", "urlopen",
+    "getpass", "read_text", "read_bytes", "check_output", "check_call",
 }
+# fmt: on
 
 BLOCKS = ("body", "orelse", "finalbody")
 KEPT = ast.Import | ast.ImportFrom | ast.Pass | ast.Break | ast.Continue
