@@ -67,6 +67,19 @@ def loads_plain(payload: Payload) -> Any:
     return pickling.loads(payload or b"")
 
 
+def _encoded(answer: Components | CodeBundle) -> bytes:
+    try:
+        return _encoder.encode(answer)
+    except UnicodeEncodeError:  # a folder's name may be any bytes; at a server it is a name for people
+        return _encoder.encode(_printable(msgspec.to_builtins(answer, builtin_types=(bytes,))))
+
+
+def _printable(thing: Any) -> Any:
+    if isinstance(thing, str):
+        return thing.encode(errors="backslashreplace").decode()
+    return [_printable(part) for part in thing] if isinstance(thing, list | tuple) else thing
+
+
 class ClientParcels:
     """opening.Parcels for a client: everything is here already, and servers pull from here.
 
@@ -126,12 +139,9 @@ class ClientParcels:
         """(error, encoded answer): a CodeBundle, or Components when the request is empty."""
         try:
             if request is None:
-                return "", _encoder.encode(self.components())
-            return "", _encoder.encode(
-                self.snapshot.answer(
-                    _requests.decode(request if not isinstance(request, list) else request[0])
-                )
-            )
+                return "", _encoded(self.components())
+            single = request if not isinstance(request, list) else request[0]
+            return "", _encoded(self.snapshot.answer(_requests.decode(single)))
         except (
             Exception
         ) as error:  # a value's own __reduce__ may fail in any way; the server's task gets the words

@@ -130,6 +130,12 @@ def test_what_debuggers_make_of_a_scripts_name_is_a_name(main: types.ModuleType)
     assert info is not None and type(main.__file__) is Target and info.file == main.__file__
 
 
+def test_the_name_of_a_folder_may_be_any_bytes(main: types.ModuleType) -> None:
+    main.__file__ = f"/caf\udce9{main.__file__}"
+    info = components_of(ClientParcels([main.scale])).bundle.main
+    assert info is not None and info.file == main.__file__.replace("\udce9", r"\udce9")
+
+
 def test_functions_and_classes_of_the_script_are_sent_with_what_they_use(main: types.ModuleType) -> None:
     given = components_of(ClientParcels([main.scale, main.Shape]))
     assert names_in(given.bundle) == {"scale", "Shape", "FACTOR"}

@@ -1,5 +1,6 @@
 """Package data are read at the client, and look at a server as they look there."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 
 from dispycos.actors.shipping import data
 from dispycos.actors.shipping.data import PackagePath, read_data
-from dispycos.actors.shipping.words import ModuleSource, PackageData
+from dispycos.actors.shipping.mirror import Mirror
+from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MainInfo, ModuleSource, PackageData
 from tests.kit.shipping_scripts import run_python, write_files
 
 FILES = {
@@ -168,10 +170,32 @@ def test_what_is_not_there_is_no_file_and_says_where_it_was_looked_for(path: Pac
         list((path / "nothing").iterdir())
 
 
-def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
-    from dispycos.actors.shipping.mirror import Mirror
-    from dispycos.actors.shipping.words import CodeBundle, CodeRequest
+@pytest.mark.parametrize(
+    ("file", "remedy"),
+    [
+        (
+            "/client/pack/words.txt",
+            r"/client/pack is a folder of laptop, this is node4: importlib.resources.files\('pack'\)",
+        ),
+        ("/client/table.csv", r"/client is a folder of laptop, this is node4: named in Client\(components="),
+        ("/elsewhere/words.txt", None),
+    ],
+)
+def test_a_file_that_was_looked_for_beside_the_code_says_how_to_get_it(file: str, remedy: str | None) -> None:
+    mirror = Mirror(node="node4", client="laptop")
+    source = ModuleSource("pack.reads", "/client/pack/reads.py", False, "", b"1")
+    error = FileNotFoundError(2, "No such file or directory", file)
+    try:
+        mirror.install(CodeBundle(modules=[source], main_version=1, main=MainInfo(file="/client/script.py")))
+        mirror.explain(error)
+        mirror.explain(ValueError())
+    finally:
+        mirror.close()
+    notes = getattr(error, "__notes__", [])
+    assert re.match(remedy, *notes) if remedy else notes == []
 
+
+def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
     def pull(request: CodeRequest) -> CodeBundle:
         refused = [PackageData(module, path, error="it is too large") for module, path in request.data]
         return CodeBundle(request.number, 1, data=refused)

@@ -271,6 +271,8 @@ class ServerBody:
         name = cell.run.function
         self.interrupts.begin(cell)
         try:
+            if isinstance(outcome, Raised):
+                self.parcels.mirror.explain(outcome.error)
             return pack_outcome(self.parcels, outcome, name, cell.stopping)
         except KeyboardInterrupt:
             return OutcomeKind.TERMINATED, None

@@ -154,6 +154,27 @@ class Mirror:
             except MissingCode as missing:
                 self._asked.pop(missing.request.number, None)  # the next load asks again
 
+    def explain(self, error: BaseException) -> None:
+        """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
+        name = error.filename if isinstance(error, FileNotFoundError) else None
+        if not isinstance(name, str):
+            return
+        paths = {module.path: module.name for module in self._modules.values() if module.path}
+        paths |= {getattr(self.main, "__file__", ""): "__main__"}
+        for path, module in paths.items():
+            if path and name.startswith(os.path.dirname(path) + os.sep):
+                known = self._modules.get(module)
+                package = module if known is not None and known.package else module.rpartition(".")[0]
+                how = (
+                    f"importlib.resources.files({package!r}) reads it there"
+                    if package
+                    else "named in Client(components=...) it comes into the folder above that of the task"
+                )
+                error.add_note(
+                    f"{os.path.dirname(path)} is a folder of {self._client}, this is {self._node}: {how}"
+                )
+                return
+
     def settle(self) -> None:
         """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
         with self._lock, self._loading_here():
