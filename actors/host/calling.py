@@ -18,9 +18,8 @@ SUSPENDS = (
 )
 PASSES_ON = inspect.CO_VARKEYWORDS
 LAYERS_MAX = 32  # partials and decorators around one function
-COMMON = frozenset(
-    (type(None), bool, int, float, str, bytes, list, tuple, dict)
-)  # most values: nothing else to ask of them
+ATOMS = frozenset((type(None), bool, int, float, str, bytes))  # values with nothing of the user's in them
+COMMON = ATOMS | {list, tuple, dict}  # most values: known to be no coroutine and no iterator
 ITERATORS = ("builtins", "itertools")  # where their types are
 
 _placeholder = getattr(functools, "Placeholder", object())  # of Python 3.14

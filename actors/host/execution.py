@@ -91,13 +91,6 @@ class Execution:
             return True
         return self._stepper is not None and self._stepper.is_interrupted
 
-    def start(self) -> None:
-        """Run the first step now; called while another asyncio.Task runs, as soon as that one waits."""
-        if asyncio.current_task(self._loop) is None:
-            self._call()
-        else:
-            self._loop.call_soon(self._call)
-
     def interrupt(self, exception: type[BaseException] = KeyboardInterrupt) -> None:
         """From any thread: raise it in the running step, else soon where the function is suspended."""
         if self._on_done is None or self._asked or self._due is not None:
@@ -140,7 +133,8 @@ class Execution:
 
     # -- the first step
 
-    def _call(self) -> None:
+    def start(self) -> None:
+        """Run the first step now, in a callback of the loop: no asyncio.Task is running."""
         function, args, kwargs = self._function, self._args, self._kwargs
         self._function, self._args, self._kwargs = None, (), {}
         assert function is not None
