@@ -43,6 +43,13 @@ from typing import Any
 
 from .forks import leave_child
 
+if sys.version_info < (3, 12):  # there the public one looks for an enum first, for 2 us, with each task
+    from _signal import getsignal  # type: ignore[import-not-found]
+else:
+    from signal import getsignal
+
+SIGINT = int(signal.SIGINT)
+
 PROTECTED_PACKAGES = frozenset({"dispycos", "asyncio", "logging"})
 WAITING_MODULES = (
     "selectors",
@@ -50,8 +57,6 @@ WAITING_MODULES = (
 )  # of a loop that waits; of one that waits in C, as uvloop's does
 REQUEST_ATTEMPTS_MAX = 16
 
-# Without the look for an enum that Python 3.11 wraps around it, which takes 2 us.
-_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 
 
@@ -127,12 +132,12 @@ class Interrupts:
         """
         if not self._installed or self._stands():
             return
-        if over_users or _handler_of(signal.SIGINT) is signal.default_int_handler:
+        if over_users or getsignal(SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._own_handler)
             self._kicked = False
 
     def _stands(self) -> bool:
-        return _handler_of(signal.SIGINT) is self._own_handler
+        return getsignal(SIGINT) is self._own_handler
 
     def in_child(self) -> None:
         """In a forked child: signals are handled as in any program, and the step that forked it ends it."""

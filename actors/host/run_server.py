@@ -29,9 +29,10 @@ from dispycos.session import PeerReset
 from ..server import Forget, Interrupt, Server, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
+from .calling import ATOMS
 from .cell import Cell
 from .cells import TaskHost
-from .ends import Outcome, Raised
+from .ends import Outcome, Raised, Returned
 from .interrupts import Interrupts
 from .loops import use_fresh_loops
 from .mirroring import ServerParcels
@@ -269,6 +270,8 @@ class ServerBody:
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
         name = cell.run.function
+        if type(outcome) is Returned and type(outcome.value) in ATOMS:  # nothing of the user's runs
+            return pack_outcome(self.parcels, outcome, name, cell.stopping)
         self.interrupts.begin(cell)
         try:
             if isinstance(outcome, Raised):
