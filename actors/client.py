@@ -115,9 +115,7 @@ class Client:
             self._wishes,
             f"{self._wishes.name} (made in {self._made_at})",
         )
-        forsaken = weakref.finalize(
-            self, seat.forsake_soon
-        )  # not __del__, which runs without modules at exit
+        forsaken = weakref.finalize(self, seat.forsake_soon)  # __del__ would run at exit, without modules
         forsaken.atexit = False
         seat.gone.add_done_callback(lambda _: forsaken.detach())
         try:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,10 +164,20 @@ class Seat(ClientRole):
                 self.hurry()
             else:
                 self._release(terminate=False)
-            self._ending = asyncio.Task(self._end(patience), loop=self.loop)
+            self._ending = self._begin_end(patience)
         elif terminate:
             self.hurry()
         return self._ending
+
+    def _begin_end(self, patience: float | None) -> asyncio.Task[None]:
+        ending = asyncio.Task(self._end(patience), loop=self.loop)
+        ending.add_done_callback(partial(self._see_end, patience))
+        return ending
+
+    def _see_end(self, patience: float | None, ending: asyncio.Task[None]) -> None:
+        """A Task that is cancelled before its first step takes none: of all Tasks of the loop, at its end."""
+        if ending.cancelled() and not self.gone.done():
+            self._ending = self._begin_end(patience)
 
     def hurry(self) -> None:
         """The tasks are told to end, and none is waited for."""
@@ -307,11 +318,12 @@ class Seat(ClientRole):
         lost, self.lost = self.lost, []
         if not lost:
             return None
+        is_or_are = "was" if len(lost) == 1 else "were"
         what = "lost" if any(record.outcome == OutcomeKind.LOST for record in lost) else "refused"
         reasons = list(dict.fromkeys(record.text for record in lost))
         more = f"; and {len(reasons) - NAMED_MAX} other reasons" if len(reasons) > NAMED_MAX else ""
         return TaskLost(
-            f"of what nobody awaited there was {what}: {listing_of(record.function for record in lost)}: "
+            f"{listing_of(record.function for record in lost)} that nobody awaited {is_or_are} {what}: "
             f"{'; '.join(reasons[:NAMED_MAX])}{more}",
             started=any(record.started for record in lost),
         )

@@ -94,6 +94,11 @@ class PrivateProcess:
         )
         self._reaper.start()
 
+    def in_child(self) -> None:
+        """In a forked child: one that lives longer than its parent must not keep this process alive."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def _reap(self, patience: float) -> None:
         try:
             self._process.wait(patience)

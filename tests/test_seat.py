@@ -269,6 +269,22 @@ def test_a_cancelled_close_gives_the_cluster_back_all_the_same(tmp_path: Path, d
     play(scene, tmp_path)
 
 
+def test_an_end_that_is_cancelled_with_all_tasks_of_its_loop_comes_all_the_same(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        dropped, following = another(tmp_path), another(tmp_path)
+        await client.close()
+        await dropped.schedule(stub.location)
+        del dropped
+        gc.collect()
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # before its first step
+        assert await following.schedule(stub.location, timeout=5) == 0
+        await following.close()
+
+    play(scene, tmp_path)
+
+
 @pytest.mark.parametrize("when", range(8))
 def test_schedule_can_be_cancelled_at_any_point(tmp_path: Path, when: int) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
@@ -342,7 +358,7 @@ async def lose_tasks(client: Client, stub: StubScheduler) -> None:
     assert await watcher is dispycos.TaskLost
 
 
-WORDS = r"lost: 2 tasks \(compute 2\): the node burnt down"
+WORDS = r"2 tasks \(compute 2\) that nobody awaited were lost: the node burnt down"
 
 
 def test_close_raises_if_tasks_were_lost_that_nobody_awaited(tmp_path: Path) -> None:
