@@ -149,6 +149,17 @@ def test_the_socket_of_a_process_that_was_killed_goes_with_its_entry_and_nothing
     assert not left.exists() and file.exists() and not list((tmp_path / "registry").iterdir())
 
 
+def test_a_socket_at_which_somebody_listens_stays_whatever_an_entry_says(tmp_path: Path) -> None:
+    there = tmp_path / "n1-1.sock"
+    with announced(tmp_path / "registry", entry(ipc=str(there))):
+        pass
+    with socket.socket(socket.AF_UNIX) as living:
+        living.bind(str(there))
+        living.listen()
+        assert Registry(tmp_path / "registry").read() == []
+        assert there.exists()
+
+
 def test_files_that_are_not_ours_are_passed_over_and_left(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     tmp_path.chmod(0o700)

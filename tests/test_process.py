@@ -291,7 +291,7 @@ def test_of_many_hints_the_first_go_and_those_that_proved_themselves_stay(
 
 
 def test_who_is_faster_dials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "OTHER_DIALS_S", 0.05)
+    monkeypatch.setattr(process_module, "OTHER_DIALS_S", 0.5)
 
     async def scene() -> None:
         async with make("scheduler") as here, make("node") as there:
@@ -300,7 +300,7 @@ def test_who_is_faster_dials(monkeypatch: pytest.MonkeyPatch) -> None:
             here.reach_later(presence_of(there))
             there.reach(presence_of(here))
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.6)
             assert here._finds == {}
 
     play(scene)

@@ -23,7 +23,7 @@ import msgspec
 
 from .addresses import find_addresses, is_numeric, rank, tcp_endpoint
 from .claims import claim, is_claimed, kernel_mark
-from .folders import make_private
+from .folders import is_listening, make_private
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
@@ -166,7 +166,11 @@ def _look_at(path: Path) -> tuple[Entry | None, bool]:
 
 def _bury(path: Path, entry: Entry) -> None:
     with contextlib.suppress(OSError):  # another reader was first
-        if entry.ipc is not None and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode):
+        if (
+            entry.ipc is not None
+            and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode)
+            and not is_listening(entry.ipc)
+        ):
             os.unlink(entry.ipc)
     with contextlib.suppress(OSError):
         path.unlink()

@@ -63,7 +63,7 @@ def strangers_max() -> int:
 
 
 def descriptors_max() -> int:
-    """How many this process may have now."""
+    """How many this process may have now. For processes of ours: a program may have a file called resource.py beside it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -78,7 +78,7 @@ def look_for_descriptors(wanted: int, spare: int, what: str) -> None:
     try:
         while len(found) < wanted:
             found += os.pipe()
-        if max(found) >= descriptors_max() - spare:
+        if spare and max(found) >= descriptors_max() - spare:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     except OSError as error:
         raise OSError(error.errno, error.strerror, what) from None

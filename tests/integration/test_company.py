@@ -135,10 +135,10 @@ def test_what_a_killed_node_left_goes_with_the_next_one(user: User) -> None:
     folder = Path(client.wait_line("works in").text.partition("works in ")[2]).parents[1]
     user.node("beside", cpus=1)
     servers = node.family()[1:]
+    assert folder.exists()
     node.kill()
     client.kill()
     wait_until(lambda: not any(map(is_running, servers)), 5, "its servers end")
-    assert folder.exists()
     user.node("next", cpus=1)
     wait_until(lambda: not folder.exists(), 5, "the folder goes")
     assert sorted(path.name.split("-")[0] for path in folder.parent.iterdir()) == ["beside", "next"]
