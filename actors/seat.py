@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from dispycos.errors import DispycosError, ScheduleError
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.addresses import CLIENT, SERVER, Address
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import Allocation, ClientInfo, TaskId
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.texts import NAME_MAX, cut
 
 from .client_role import ClientRole
 from .cluster import status_word
@@ -24,9 +25,10 @@ from .connecting import Uplink
 from .host.cells import TaskHost, name_of
 from .host.results import unpack_outcome
 from .ledger import Failed, Freed, Ledger, News, Print, Pulsed, Record, Room, Say, Scheduled, scheduler_of
+from .logs import LevelWatch
 from .parcels import ClientParcels
 from .task import Location, MonitorStatus, Task
-from .telling import print_output, say, tell_unread
+from .telling import Stream, print_errors, print_output, say, tell_unread
 
 RELEASED_AFTER_S = 10.0  # for Released, once the tasks were told to end
 
@@ -63,6 +65,8 @@ class Seat(ClientRole):
         self._freed: asyncio.Future[str] = self.loop.create_future()
         self._given_back: asyncio.Future[str] = self.loop.create_future()  # to a scheduler that was given up
         self._room = asyncio.Event()
+        self._out, self._err = Stream("stdout"), Stream("stderr")
+        self._levels = LevelWatch()
         for future in (self._scheduled, self._freed, self._given_back):
             future.add_done_callback(_look_at)
 
@@ -73,7 +77,9 @@ class Seat(ClientRole):
         self._uplink = Uplink(self.runtime, secret_file, on_end=self.lose)
         epoch = await self._uplink.reach(location, wishes.allocations)
         python = (sys.version_info[0], sys.version_info[1])
-        info = ClientInfo(wishes.name, platform.node(), os.getpid(), python, self.host.home.ipc)
+        info = ClientInfo(
+            cut(wishes.name, NAME_MAX), platform.node(), os.getpid(), python, self.host.home.ipc
+        )
         with self.runtime.lock:
             word = messages.Enlist(
                 info,
@@ -103,7 +109,7 @@ class Seat(ClientRole):
                 await self._uplink.close()
             if self._gone is not None:
                 self._gone.cancel()
-            tell_unread(self.parcels, list(self.ledger.unread.values()))
+            tell_unread(self._err, self.parcels, list(self.ledger.unread.values()))
             self.ledger.unread.clear()
             self.runtime.remove(CLIENT, self)
             self.host.records = None
@@ -153,8 +159,17 @@ class Seat(ClientRole):
             handle = self._make_handle(record)
             record.handle = handle
             self.ledger.submit(record)
+            levels = self._levels.news(self.loop.time())
+            if levels is not None:
+                self._send_levels(levels)
+        self.host.note_caller()
         self.runtime.turn_soon()
         return handle
+
+    def _send_levels(self, levels: bytes) -> None:
+        for epoch in self.ledger.servers:
+            to = Address(epoch, SERVER)
+            self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
 
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for the scheduler's credit."""
@@ -206,8 +221,16 @@ class Seat(ClientRole):
     # --- on the loop ---
 
     def tell(self, effect: object) -> None:
+        """Where the caller's context decides what sys.stdout is, as in a notebook, it is that of whoever used us last."""
+        self.host.caller.copy().run(self._tell, effect)
+
+    def _tell(self, effect: object) -> None:
         if isinstance(effect, Print):
-            print_output(effect.output)
+            text = b"".join(buffers_of(effect.text)).decode("utf-8", "replace")
+            if effect.output.stream == 1:
+                print_output(self._out, effect.output.server, text)
+            else:
+                print_errors(self._err, effect.output.server, text)
         elif isinstance(effect, Say):
             say(effect.text, effect.level)
         elif isinstance(effect, News | Pulsed):

@@ -19,6 +19,7 @@ from types import TracebackType
 import zmq
 
 from dispycos.config import CommonSettings, Failure, HostPort
+from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
@@ -119,11 +120,11 @@ class Process:
         self, role: str, name: str, settings: CommonSettings, keys: Keys | None, *, private: bool = False
     ) -> None:
         self.role = role
-        self.name = name
+        self.name = cut(name, NAME_MAX)
         self.keys = keys
         self.private = private
         self.folders: Folders = find_folders()
-        self.runtime = Runtime(role, name, keys)
+        self.runtime = Runtime(role, self.name, keys)
         self.addresses: HostAddresses = find_addresses(settings.ip_addr, settings.ext_ip_addr)
         if keys is None and not settings.insecure:
             self.addresses = loopback_only()

@@ -16,6 +16,7 @@ from typing import Any
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address
 from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 
 from ..task import Location, Task
@@ -179,7 +180,10 @@ class TaskHost(Handles):
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", None) or type(function).__name__
+    name = getattr(function, "__name__", None)
+    if type(name) is str and 0 < len(name) <= NAME_MAX:
+        return name
+    return cut(name if isinstance(name, str) and name else type(function).__name__, NAME_MAX)
 
 
 def takes_task(function: Callable[..., Any]) -> bool:

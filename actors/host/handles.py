@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ class Handles(Correspondence):
         self.parcels = parcels
         self.cells: dict[int, Cell] = {}  # the tasks of this process
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
+        self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
+
+    def note_caller(self) -> None:
+        self.caller = contextvars.copy_context()
 
     # --- messages ---
 
@@ -136,6 +141,7 @@ class Handles(Correspondence):
 
     def future_of(self, target: Task) -> asyncio.Future[Any]:
         """The future behind a handle, made when first wanted."""
+        self.note_caller()
         state = target._state
         if state is None:
             if target._afar is None:

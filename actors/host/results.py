@@ -10,11 +10,12 @@ import msgspec
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
 from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.texts import NAME_MAX, cut
 
 from ..shipping.words import MissingCode
 from .ends import Outcome, Raised
 
-TRACEBACK_MAX = 64 * 1024  # characters of a traceback that travel; the end is what matters
+TEXT_MAX = 64 * 1024  # characters of an error's text, and of its traceback
 
 
 class Pickling(Protocol):
@@ -53,7 +54,7 @@ def pack_outcome(
 
 def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
     kind = type(error)
-    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))[-TRACEBACK_MAX:]
+    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
     pickled: list[bytes] | None
     try:
         payload = pickling.dumps(error, f"the exception of {name}")
@@ -64,19 +65,17 @@ def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
         pickled = None
     return _encoder.encode(
         Raising(
-            _sendable(f"{kind.__module__}.{kind.__qualname__}"), _text_of(error), _sendable(trace), pickled
+            cut(f"{kind.__module__}.{kind.__qualname__}", NAME_MAX),
+            _text_of(error),
+            cut(trace, TEXT_MAX, TEXT_MAX // 2),
+            pickled,
         )
     )
 
 
-def _sendable(text: str) -> str:
-    """File names that are not UTF-8 come as lone surrogates, which cannot travel as they are."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _text_of(error: BaseException) -> str:
     try:
-        return _sendable(str(error)[:TRACEBACK_MAX])
+        return cut(str(error), TEXT_MAX)
     except Exception as second:  # a user's __str__ that fails must not hide the first error
         return f"<its __str__ raised {type(second).__name__}>"
 

@@ -431,11 +431,18 @@ class TerminateActor(Message, frozen=True, tag=48):
 
 
 class Output(Message, frozen=True, tag=49):
-    """Node -> client: what a server wrote to its standard output (1) or error (2)."""
+    """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
 
     server: str
     stream: int
-    text: str
+
+
+class Left(Message, frozen=True, tag=84):
+    """Node -> client, before Closed: files of tasks in working folders that are removed with the lease."""
+
+    count: int
+    size: int  # bytes
+    names: list[str]  # of some
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
@@ -449,6 +456,10 @@ class CodeGiven(Message, frozen=True, tag=51):
     """Client -> server; payload: an encoded shipping.CodeBundle."""
 
     error: str = ""
+
+
+class Levels(Message, frozen=True, tag=56):
+    """Client -> server, when they change; payload: what its loggers let pass, encoded."""
 
 
 class CallWanted(Message, frozen=True, tag=52):
@@ -559,6 +570,8 @@ Word = (
     | Ended
     | TerminateActor
     | Output
+    | Left
+    | Levels
     | CodeWanted
     | CodeGiven
     | CallWanted
