@@ -132,7 +132,7 @@ def decode_record(line: str, server: str) -> logging.LogRecord | None:
     try:
         fields = json.loads(line)
         record = logging.makeLogRecord(fields)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     if type(record.name) is not str or type(record.levelno) is not int or type(record.msg) is not str:
         return None

@@ -111,7 +111,8 @@ def test_an_argument_that_cannot_be_pickled_is_named() -> None:
 
 
 def test_without_components_a_server_gets_none(main: types.ModuleType) -> None:
-    assert components_of(ClientParcels()) == Components(None, [])
+    given = components_of(ClientParcels())
+    assert (given.bundle, given.files, given.cwd) == (None, [], b"")
 
 
 def test_functions_and_classes_of_the_script_are_sent_with_what_they_use(main: types.ModuleType) -> None:
@@ -140,9 +141,7 @@ def test_files_are_sent_under_their_names(main: types.ModuleType, tmp_path: Path
     (tmp_path / "data" / "table.csv").write_bytes(b"1,2\n")
     (tmp_path / "other.bin").write_bytes(b"\0")
     given = components_of(ClientParcels(["data/table.csv", tmp_path / "other.bin"]))
-    assert given == Components(
-        None, [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")]
-    )
+    assert given.files == [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")]
 
 
 def test_one_component_needs_no_list(main: types.ModuleType, tmp_path: Path) -> None:

@@ -234,16 +234,13 @@ class Lines:
         self._held = bytearray()
 
     def take(self, data: bytes) -> bytes:
-        held = self._held
-        held += data
-        end = (
-            held.rfind(b"\n") + 1 or held.rfind(b"\r", 0, len(held) - 1) + 1
-        )  # one at the end may be half of "\r\n"
-        if len(held) - end > LINE_MAX:
-            held += b" ... (cut: a line of more than %d bytes goes on)\n" % LINE_MAX
-            end = len(held)
-        whole = bytes(held[:end])
-        del held[:end]
+        end = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1  # one at the end may be half of "\r\n"
+        self._held += data[:end] if end else data
+        if not end and len(self._held) <= LINE_MAX:
+            return b""
+        if not end:
+            self._held += b" ... (cut: a line of more than %d bytes goes on)\n" % LINE_MAX
+        whole, self._held = bytes(self._held), bytearray(data[end:] if end else b"")
         return whole
 
     def rest(self) -> bytes:
