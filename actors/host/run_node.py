@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dispycos.protocol.addresses import CLIENT, NODE, Address
+from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Lease, NodeInfo
 from dispycos.protocol.texts import NAME_MAX, cut
@@ -99,7 +99,7 @@ class NodeBody(NodeRole):
     def close_zygote(self, lease: Lease) -> None:
         left = leftovers(self._lease_folder(lease))
         if left.count:
-            word = Envelope(Address(lease.client, CLIENT), self.machine.address, left)
+            word = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
             self.runtime.router.send(word, self.runtime.clock())
         self._go(self._close_zygote(lease))
 

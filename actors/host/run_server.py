@@ -218,7 +218,9 @@ class ServerBody:
     def _take(self, envelope: Envelope) -> None:
         """Give the task its address; then its call, at once or when it has been fetched."""
         run: messages.Run = envelope.message
-        mend_stdio()
+        if not self._cells:  # else it may be where another one wants to be
+            mend_stdio()
+            self._folder.come_back()
         cell = self.host.prepare(
             run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end
         )

@@ -22,6 +22,7 @@ class WorkingFolder:
     def __init__(self, own: Path) -> None:
         self._own = own
         self._program = ""
+        self._here = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
 
     def enter(self, wanted: str, program: str) -> str:
         """Go to the folder that the client wants, if any; why that cannot be, or "". `program`: where the client itself runs."""
@@ -30,29 +31,36 @@ class WorkingFolder:
             return ""
         try:
             os.chdir(wanted)
+            chosen = os.open(wanted, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
+            self.come_back()
             return error.strerror or str(error)
+        os.close(self._here)
+        self._here = chosen
         return ""
+
+    def come_back(self) -> None:
+        """Where a task changed to is no place for the next one."""
+        os.fchdir(self._here)
 
     def explain(self, error: BaseException) -> None:
         """To each relative path that was not found, say where it was looked for and what to do."""
         for missing in _behind(error):
-            if isinstance(missing, FileNotFoundError):
-                for note in self._notes(missing):
-                    if note not in getattr(missing, "__notes__", ()):
-                        missing.add_note(note)
+            note = self._note(missing) if isinstance(missing, FileNotFoundError) else ""
+            if note and note not in getattr(missing, "__notes__", ()):
+                missing.add_note(note)
 
-    def _notes(self, error: FileNotFoundError) -> Iterator[str]:
-        if error.filename is None and error.filename2 is None:
-            if not re.search(r"(^|[\s'\"(])/", str(error)):  # as numpy says it, which may be about any file
-                yield f"relative paths were looked for in {self._here()}; {_REMEDY}"
-            return
-        for name in (error.filename, error.filename2):
-            path = _relative(name)
-            if path and not os.path.lexists(path) and not _is_command(error, path):
-                yield f"{path!r} was looked for in {self._here()}; {self._hint(path)}"
+    def _note(self, error: FileNotFoundError) -> str:
+        if error.filename is None:
+            if _RELATIVE.search(str(error)):  # as numpy and h5py say it
+                return f"relative paths were looked for in {self._place()}; {_REMEDY}"
+            return ""
+        path = _relative(error.filename)
+        if path and not os.path.lexists(path) and not _is_command(error, path):
+            return f"{path!r} was looked for in {self._place()}; {self._hint(path)}"
+        return ""
 
-    def _here(self) -> str:
+    def _place(self) -> str:
         try:
             here = os.getcwd()
         except FileNotFoundError:
@@ -76,6 +84,7 @@ class WorkingFolder:
         return _REMEDY
 
 
+_RELATIVE = re.compile(r"(^|[\s'\"(])\w[\w.-]*[./]\w")  # a word that looks like a file's name
 _REMEDY = (
     "files of your program are not sent unless they are named in Client([...]), which puts them into the folder above "
     "('../name'); or use absolute paths, or Client(cwd=...)"

@@ -438,7 +438,7 @@ class Output(Message, frozen=True, tag=49):
 
 
 class Left(Message, frozen=True, tag=84):
-    """Node -> client, before Closed: files of tasks in working folders that are removed with the lease."""
+    """Node -> scheduler -> client, before Closed: files of tasks in working folders that are removed with the lease."""
 
     count: int
     size: int  # bytes
