@@ -100,6 +100,17 @@ def test_the_cause_of_an_error_is_explained_too(server: WorkingFolder) -> None:
     assert "'../table.csv'" in "".join(traceback.format_exception(raised.value))
 
 
+def test_an_error_that_cannot_be_read_stays_as_it_is(server: WorkingFolder) -> None:
+    class Odd(FileNotFoundError):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def task() -> None:
+        raise Odd
+
+    assert notes_of(server, task) == []
+
+
 def test_a_task_that_changed_the_folder_hears_where_it_is(server: WorkingFolder, tmp_path: Path) -> None:
     os.chdir(tmp_path)
     (note,) = notes_of(server, lambda: Path("table.csv").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from dispycos.protocol.messages import Left
@@ -45,10 +46,11 @@ class WorkingFolder:
 
     def explain(self, error: BaseException) -> None:
         """To each relative path that was not found, say where it was looked for and what to do."""
-        for missing in _behind(error):
-            note = self._note(missing) if isinstance(missing, FileNotFoundError) else ""
-            if note and note not in getattr(missing, "__notes__", ()):
-                missing.add_note(note)
+        with suppress(Exception):  # a class of the user's own may have a __str__ of its own
+            for missing in _behind(error):
+                note = self._note(missing) if isinstance(missing, FileNotFoundError) else ""
+                if note and note not in getattr(missing, "__notes__", ()):
+                    missing.add_note(note)
 
     def _note(self, error: FileNotFoundError) -> str:
         if error.filename is None:
@@ -136,7 +138,8 @@ def leftovers(lease_folder: Path) -> Left:
                     continue
                 file = Path(path, name)
                 count += 1
-                size += file.lstat().st_size
+                with suppress(OSError):  # what a task left running may remove it
+                    size += file.lstat().st_size
                 if len(names) < NAMED_MAX:
                     names.append(str(file.relative_to(folder)))
     return Left(count, size, names)
