@@ -50,10 +50,13 @@ class Client:
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
         False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
         after 60 s without its scheduler; then they are lost when it is back, and 15 minutes later in any case.
+    cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
+        it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
+        `components` lie in the folder above, ``../name``.
 
     Raises
     ------
-    TypeError, ValueError, FileNotFoundError: a parameter is of no use; the text names it.
+    TypeError, ValueError, FileNotFoundError, NotADirectoryError: a parameter is of no use; the text names it.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Client:
         abandon_zombie_nodes: bool = False,
         secret_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
     ) -> None:
         if status_task is not None and not isinstance(status_task, Task):
             raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
@@ -75,7 +79,7 @@ class Client:
                 f"pulse_interval is {pulse_interval:g} s; it must be between {MIN_PULSE_INTERVAL:g} and {MAX_PULSE_INTERVAL:g}"
             )
         self.status_task = status_task
-        self._parcels = ClientParcels(components)
+        self._parcels = ClientParcels(components, cwd)
         self._secret_file = Path(secret_file) if secret_file is not None else None
         self._wishes = Wishes(
             name or os.path.basename(sys.argv[0] or "python") or "python",

@@ -19,6 +19,7 @@ import zmq
 
 from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.protocol.envelope import About
+from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
@@ -123,11 +124,11 @@ class Process:
         self, role: str, name: str, settings: CommonSettings, keys: Keys | None, *, private: bool = False
     ) -> None:
         self.role = role
-        self.name = name
+        self.name = cut(name, NAME_MAX)
         self.keys = keys
         self.private = private
         self.folders: Folders = find_folders()
-        self.runtime = Runtime(role, name, keys)
+        self.runtime = Runtime(role, self.name, keys)
         self.runtime.mailbox.spare = descriptors_max() // SPARE_PART  # whatever strangers make us dial
         self.addresses: HostAddresses = find_addresses(settings.ip_addr, settings.ext_ip_addr)
         if keys is None and not settings.insecure:

@@ -495,3 +495,13 @@ def test_a_host_without_interfaces_says_so_once_and_goes_on() -> None:
         assert done.stdout.splitlines()[-2] == "nobody", done.stderr
         assert done.stderr == ""
         print(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "announced"),
+    [("host-2", "host-2"), ("n" * 300, "n" * 63), ("\u2713" * 30, "\u2713" * 21), ("a\tb\udce9", "a?b?")],
+)
+def test_a_name_of_any_length_is_announced_so_that_it_is_taken(name: str, announced: str) -> None:
+    presence = Presence("node", name, ("127.0.0.1",), 9706, "ab" * 8, 2**63, 1, "k" * 40)
+    found = read_service(_service(presence))
+    assert found is not None and found.name == announced

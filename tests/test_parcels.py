@@ -117,6 +117,7 @@ def test_without_components_a_server_still_learns_what_the_program_is(
     monkeypatch.setattr(sys, "argv", ["script.py", "--fast", "\udcff"])
     given = components_of(ClientParcels())
     assert (given.files, given.bundle.statements, given.bundle.main_version) == ([], [], 1)
+    assert given.cwd == b""
     assert given.bundle.main is not None and "beside_x" in given.bundle.main.local_names
     assert given.bundle.main.argv == [b"script.py", b"--fast", "\udcff".encode(errors="surrogatepass")]
 

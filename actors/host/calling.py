@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CodeType, FunctionType, GeneratorType, MethodType
 from typing import Any, NamedTuple
 
+from dispycos.protocol.texts import NAME_MAX, cut
+
 from .ends import Outcome, Raised, Returned
 
 SUSPENDS = (
@@ -34,7 +36,10 @@ class Layer(NamedTuple):
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", None) or type(function).__name__
+    name = getattr(function, "__name__", None)
+    if type(name) is str and 0 < len(name) <= NAME_MAX:
+        return name
+    return cut(name if isinstance(name, str) and name else type(function).__name__, NAME_MAX)
 
 
 def beneath(function: Any) -> Layer | None:

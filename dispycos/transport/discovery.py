@@ -33,6 +33,7 @@ SERVICE_TYPE = "_dispycos._tcp.local."
 ENTRY_BYTES_MAX = 64 * 1024
 ENTRIES_MAX = 1000
 SERVICES_MAX = 1000
+NAME_BYTES = 63  # of a name in mDNS
 QUESTIONS_MAX = 32  # services asked about at the same time
 QUESTION_TIMEOUT_MS = 1500
 GOODBYE_TIMEOUT_S = 0.7
@@ -341,12 +342,18 @@ def _service(presence: Presence) -> ServiceInfo:
             "role": presence.role,
             "port": str(presence.port),
             "tag": presence.tag,
-            "name": presence.name,
+            "name": _announced(presence.name),
             "epoch": f"{presence.epoch:016x}",
             "key": presence.key,
             **({"python": "{}.{}".format(*presence.python)} if presence.python else {}),
         },
     )
+
+
+def _announced(name: str) -> str:
+    """What read_service takes: a record has little room."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return printable.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _packed(address: str) -> bytes:
@@ -367,7 +374,7 @@ def read_service(info: ServiceInfo) -> Presence | None:
         and re.fullmatch(r"[0-9a-f]{16}", epoch)
         and (not key or len(key) == 40)
         and re.fullmatch(r"([0-9]{1,3}\.[0-9]{1,3})?", python)
-        and 0 < len(name) <= 63
+        and 0 < len(name) <= NAME_BYTES
         and name.isprintable()
         and info.port
         and addresses
