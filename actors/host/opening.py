@@ -53,7 +53,7 @@ async def open_value(parcels: Parcels, envelope: Envelope, host: Handles) -> tup
 
 
 async def open_outcome(
-    parcels: Parcels, kind: int, text: str, payload: Payload, name: str, where: str = ""
+    parcels: Parcels, kind: int, text: str, payload: Payload, name: str, where: object = None
 ) -> Any:
     """The value of a task, or its exception raised; gets missing code first."""
     while True:

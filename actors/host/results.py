@@ -97,7 +97,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def unpack_outcome(
-    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: str = ""
+    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: object = None
 ) -> Any:
     """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError.
 
