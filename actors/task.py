@@ -250,6 +250,10 @@ class Task(asyncio.Future[Any]):
         self.terminate()
         return True
 
+    def _cancelled_elsewhere(self) -> None:
+        """By a handle of another process; perhaps on the relief thread."""
+        self._asked = self._asked or (None,)
+
     def set_result(self, result: Any, /) -> None:
         raise RuntimeError("the outcome of a task is its own: set_result() is not for handles")
 

@@ -135,7 +135,8 @@ class Handles(Correspondence):
                 assert self.records is not None
                 self.records.terminate(state)
             else:
-                self.runtime.send(Envelope(target.home, self.me(), messages.TerminateActor()))
+                word = messages.TerminateActor(cancelled=bool(target._asked))
+                self.runtime.send(Envelope(target.home, self.me(), word))
 
     def follow(self, target: Task) -> None:
         """Have the handle completed when its task ends, or now if it has."""

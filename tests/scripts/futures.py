@@ -498,5 +498,29 @@ async def test_it_is_a_future(start):
     return facts, await future
 
 
+# --- between processes ---
+
+
+async def impatient(handle):
+    return await end_of(asyncio.wait_for(handle, 0.1))
+
+
+async def test_one_who_loses_patience_elsewhere_cancels_it_for_who_waits_here(client, task):
+    handle = client.io_submit(nap, LONG)
+    there = client.io_submit(impatient, handle)
+    assert (await end_of(handle))[0] == "CancelledError"
+    assert (await there)[0] == "TimeoutError"
+    assert handle.cancelled()
+
+
+async def test_one_that_is_terminated_is_not_cancelled(client, task):
+    for handle in (client.io_submit(nap, LONG), dispycos.Task(nap, LONG)):
+        gathered = asyncio.gather(handle, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        handle.terminate()
+        (error,) = await gathered
+        assert type(error) is dispycos.TaskTerminated and not handle.cancelled(), error
+
+
 if __name__ == "__main__":
     play(globals())
