@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import sys
+import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -49,10 +50,13 @@ class Client:
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
         False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
         after 60 s without its scheduler; then they are lost when it is back, and 15 minutes later in any case.
+    cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
+        it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
+        `components` lie in the folder above, ``../name``.
 
     Raises
     ------
-    TypeError, ValueError, FileNotFoundError: a parameter is of no use; the text names it.
+    TypeError, ValueError, FileNotFoundError, NotADirectoryError: a parameter is of no use; the text names it.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Client:
         abandon_zombie_nodes: bool = False,
         secret_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
     ) -> None:
         if status_task is not None and not isinstance(status_task, Task):
             raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
@@ -74,7 +79,7 @@ class Client:
                 f"pulse_interval is {pulse_interval:g} s; it must be between {MIN_PULSE_INTERVAL:g} and {MAX_PULSE_INTERVAL:g}"
             )
         self.status_task = status_task
-        self._parcels = ClientParcels(components)
+        self._parcels = ClientParcels(components, cwd)
         self._secret_file = Path(secret_file) if secret_file is not None else None
         self._wishes = Wishes(
             name or os.path.basename(sys.argv[0] or "python") or "python",
@@ -114,6 +119,9 @@ class Client:
             self._wishes,
             f"{self._wishes.name} (made in {self._made_at})",
         )
+        forsaken = weakref.finalize(self, seat.forsake_soon)  # __del__ would run at exit, without modules
+        forsaken.atexit = False
+        seat.gone.add_done_callback(lambda _: forsaken.detach())
         try:
             async with asyncio.timeout(timeout):
                 await seat.take(location, self._secret_file)
@@ -162,11 +170,6 @@ class Client:
             seat.hurry()
             raise
         return seat.take_lost()
-
-    def __del__(self) -> None:
-        seat = getattr(self, "_seat", None)
-        if seat is not None:
-            seat.forsake_soon()
 
     async def __aenter__(self) -> Client:
         await self.schedule()

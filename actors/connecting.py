@@ -57,7 +57,7 @@ class Uplink:
         private = Scheduler.take()
         if place is not None:
             if private is not None:
-                await private.close()
+                private.end()
             return await self._dial_named(place)
         if private is None:
             entry = self._registered()
@@ -65,9 +65,7 @@ class Uplink:
                 return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
             private = PrivateProcess(self._private_settings(nodes))
         self._private = private
-        self.runtime.in_child.append(
-            private.end
-        )  # else a child that lives longer than we would keep it alive
+        self.runtime.in_child.append(private.in_child)
         return await self._use_private(private)
 
     def drop(self) -> None:

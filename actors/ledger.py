@@ -30,6 +30,7 @@ CALL_MAX = (
 )  # bytes of a call that travels through the scheduler; larger ones are fetched by the server
 PATIENCE = 3.0  # seconds of waiting until it is said what for
 HANDED_PER_DRAIN = 512  # Submits in one go, so that the client's loop stays responsive
+LEFT_NAMED = 5  # files that went with their folders
 UNREAD_MAX = 1000  # errors that nobody has looked at; those beyond are not told at the end
 ACKS_MIN = 64  # outcomes that are confirmed at once, or ...
 ACK_AFTER = 0.02  # ... so many seconds after the first
@@ -153,6 +154,7 @@ class Print(msgspec.Struct, frozen=True):
     """What a server wrote."""
 
     output: messages.Output
+    text: Payload
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -215,6 +217,7 @@ class Ledger:
         self._unconfirmed = 0
         self._ack_at: float | None = None  # confirming can wait a little: one message for many outcomes
         self._effects: list[object] = []
+        self._left: list[messages.Left] = []  # files that are removed with the lease, by node
         self._patience: float | None = None
         self._releasing = False
         self._terminating = False  # ... and nobody cares what becomes of the tasks
@@ -225,7 +228,10 @@ class Ledger:
             messages.Recalled: self.on_recalled,
             messages.ServerLost: self.on_server_lost,
             messages.Admit: self.on_admit,
-            messages.Output: lambda envelope, now: self._effects.append(Print(envelope.message)),
+            messages.Output: lambda envelope, now: self._effects.append(
+                Print(envelope.message, envelope.payload)
+            ),
+            messages.Left: lambda envelope, now: self._left.append(envelope.message),
             messages.Queued: self.on_queued,
             messages.Granted: self.on_granted,
             messages.Turned: self.on_turned,
@@ -327,6 +333,15 @@ class Ledger:
         self._forget_servers()
         self._effects.append(Failed(reason))
         self._effects.append(Freed(reason))
+
+    def unsent(self, word: messages.Message, reason: str) -> None:
+        """This word of ours cannot be sent at all: whoever waits for an answer hears that."""
+        if isinstance(word, messages.Enlist):
+            self._effects.append(Failed(reason))
+        elif isinstance(word, messages.Submit | messages.Run):
+            record = self.records.get(word.task.number)
+            if record is not None:
+                self._end(record, OutcomeKind.REFUSED, f"{record.function}: {reason}", started=False)
 
     def backlog(self) -> int:
         """Tasks that wait here for the scheduler's credit."""
@@ -603,6 +618,9 @@ class Ledger:
     def on_released(self, envelope: Envelope, now: float) -> None:
         self.lease = None
         reason = envelope.message.reason
+        if self._left:
+            self._say(_left_behind(self._left), "warning")
+            self._left.clear()
         if not self._releasing:
             self.over = reason or "the scheduler ended the lease"
             self._say(f"the lease has ended: {self.over}", "warning")
@@ -648,6 +666,16 @@ class Ledger:
         self.loans.check()
         for record in self._backlog:
             assert not record.handed, f"task {record.task.number} is handed in and still queued"
+
+
+def _left_behind(left: list[messages.Left]) -> str:
+    count = sum(word.count for word in left)
+    names = [name for word in left for name in word.names][:LEFT_NAMED]
+    more = f" and {count - len(names)} more" if count > len(names) else ""
+    return (
+        f"{count} file{'s' if count > 1 else ''} of tasks ({sum(word.size for word in left):,} bytes) went with their working "
+        f"folders: {', '.join(names)}{more}. What is to stay needs an absolute path or Client(cwd=...), or is returned"
+    )
 
 
 def scheduler_of(epoch: int) -> Address:

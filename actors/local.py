@@ -170,11 +170,12 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
     Parameters
     ----------
     main: a generator function, an ``async def`` or a plain function, called with the arguments (and with ``task`` if it has
-        a parameter of that name); or a coroutine object, as asyncio.run takes it.
+        a parameter of that name that they leave open); or a coroutine object, as asyncio.run takes it.
 
     Raises
     ------
     RuntimeError: an event loop runs already (a notebook, for example): ``await main()`` there.
+    ScheduleError: this is a remote task.
     KeyboardInterrupt: Ctrl-C; tasks were ended and servers given back before.
     """
     if not callable(main) and not inspect.iscoroutine(main):

@@ -46,8 +46,10 @@ from dispycos.protocol.messages import (
     TaskId,
     Terminate,
 )
+from dispycos.protocol.texts import cut
 
 from .feeding import NodeTask, report
+from .logs import readable
 from .outcomes import KEPT_BYTES, KEPT_COUNT, Outcomes, cancelled
 from .supervisor import UNKNOWN, Marks, Supervisor
 from .tenancy import (
@@ -62,6 +64,7 @@ from .tenancy import (
     Place,
     StartZygote,
     Tenancy,
+    recalled,
 )
 
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
@@ -283,7 +286,8 @@ class Node:
         if tenancy is None or envelope.sender != tenancy.scheduler:
             return
         back = tenancy.feeding.take_back(max(0, recall.count))
-        self._out.send(envelope.sender, Recalled([task.id for task in back]))
+        for word in recalled([task.id for task in back]):
+            self._out.send(envelope.sender, word)
 
     def _on_recalled(self, envelope: Envelope, recalled: Recalled, now: float) -> None:
         tenancy = self.tenancy
@@ -606,7 +610,7 @@ class Node:
             location = (self.info.addr, self.info.port)
             self._out.to_scheduler(tenancy, Pulse(self.info.name, self._available, location))
 
-    def output(self, number: int, stream: int, text: str, now: float) -> None:
+    def output(self, number: int, stream: int, text: bytes, now: float) -> None:
         """A server wrote this (number 0: the zygote); its last lines are kept in case it never gets ready."""
         self._now = now
         tenancy = self.tenancy
@@ -615,8 +619,9 @@ class Node:
         name, lines = f"{self.info.name}/setup", tenancy.setup_lines
         if number:
             name, lines = tenancy.places[number - 1].name, tenancy.places[number - 1].lines
-        lines.extend(line[:LINE_MAX] for line in text.splitlines()[-LINES_KEPT:])
-        self._out.to_client(tenancy, Output(name, stream, text))
+        for line in text.splitlines()[-LINES_KEPT:]:
+            lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
+        self._out.to_client(tenancy, Output(name, stream), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""

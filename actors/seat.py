@@ -7,16 +7,18 @@ import contextlib
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dispycos.brokers.waiting import AGAIN_MAX_S, AGAIN_S, listing_of
 from dispycos.errors import DispycosError, ScheduleError, TaskLost
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.addresses import CLIENT, SERVER, Address
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import Allocation, ClientInfo, TaskId
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
 
 from .client_role import ClientRole
@@ -40,9 +42,10 @@ from .ledger import (
     scheduler_of,
 )
 from .local import GOODBYE_S, Home
+from .logs import LevelWatch
 from .parcels import ClientParcels
 from .task import Location, MonitorStatus, Task
-from .telling import print_output, say, tell_unread
+from .telling import Stream, print_errors, print_output, say, tell_unread
 
 RELEASED_AFTER_S = 10.0  # for Released, once the tasks were told to end
 ASKED_MAX = 1000  # tasks that are asked whether they wait for a message
@@ -94,6 +97,8 @@ class Seat(ClientRole):
         self._room = asyncio.Event()
         self.scheduled.add_done_callback(_look_at)
         home.enter(self)
+        self._out, self._err = Stream("stdout"), Stream("stderr")
+        self._levels = LevelWatch()
 
     # --- getting the cluster ---
 
@@ -104,7 +109,9 @@ class Seat(ClientRole):
         self._uplink = Uplink(self.runtime, secret_file, on_end=self.lose)
         wishes = self.wishes
         epoch = await self._uplink.reach(location, wishes.allocations)
-        info = ClientInfo(wishes.name, platform.node(), os.getpid(), PYTHON, self.host.home.ipc)
+        info = ClientInfo(
+            cut(wishes.name, NAME_MAX), platform.node(), os.getpid(), PYTHON, self.host.home.ipc
+        )
         with self.runtime.lock:
             word = messages.Enlist(
                 info,
@@ -163,10 +170,20 @@ class Seat(ClientRole):
                 self.hurry()
             else:
                 self._release(terminate=False)
-            self._ending = asyncio.Task(self._end(patience), loop=self.loop)
+            self._ending = self._begin_end(patience)
         elif terminate:
             self.hurry()
         return self._ending
+
+    def _begin_end(self, patience: float | None) -> asyncio.Task[None]:
+        ending = asyncio.Task(self._end(patience), loop=self.loop)
+        ending.add_done_callback(partial(self._see_end, patience))
+        return ending
+
+    def _see_end(self, patience: float | None, ending: asyncio.Task[None]) -> None:
+        """A Task that is cancelled before its first step takes none: of all Tasks of the loop, at its end."""
+        if ending.cancelled() and not self.gone.done():
+            self._ending = self._begin_end(patience)
 
     def hurry(self) -> None:
         """The tasks are told to end, and none is waited for."""
@@ -201,7 +218,8 @@ class Seat(ClientRole):
         if self.ledger.records and not self._hurried.done():
             tasks = listing_of(record.function for record in self.ledger.records.values())
             say(
-                f"{self.title} is not referred to any more, and another Client waits for the cluster: {tasks} are ended",
+                f"{self.title} is not referred to any more, and another Client waits for the cluster: it is closed, "
+                f"which ends {tasks}",
                 "warning",
             )
         self.hurry()
@@ -296,7 +314,9 @@ class Seat(ClientRole):
     def _tell_unread(self) -> None:
         """Of those that were lost nobody hears if close() is not awaited, or an exception is under way; see `take_lost`."""
         unread, self.ledger.unread = list(self.ledger.unread.values()), {}
-        tell_unread(self.parcels, [record for record in unread if record.outcome == OutcomeKind.RAISED])
+        tell_unread(
+            self._err, self.parcels, [record for record in unread if record.outcome == OutcomeKind.RAISED]
+        )
         self.lost = [record for record in unread if record.outcome != OutcomeKind.RAISED]
         if self.lost and (self._hurried.done() or self.is_forsaken):
             say(str(self.take_lost()), "warning")
@@ -306,11 +326,12 @@ class Seat(ClientRole):
         lost, self.lost = self.lost, []
         if not lost:
             return None
+        is_or_are = "was" if len(lost) == 1 else "were"
         what = "lost" if any(record.outcome == OutcomeKind.LOST for record in lost) else "refused"
         reasons = list(dict.fromkeys(record.text for record in lost))
         more = f"; and {len(reasons) - NAMED_MAX} other reasons" if len(reasons) > NAMED_MAX else ""
         return TaskLost(
-            f"of what nobody awaited there was {what}: {listing_of(record.function for record in lost)}: "
+            f"{listing_of(record.function for record in lost)} that nobody awaited {is_or_are} {what}: "
             f"{'; '.join(reasons[:NAMED_MAX])}{more}",
             started=any(record.started for record in lost),
         )
@@ -339,8 +360,17 @@ class Seat(ClientRole):
             handle = self._make_handle(record)
             record.handle = handle
             self.ledger.submit(record)
+            levels = self._levels.news(self.loop.time())
+            if levels is not None:
+                self._send_levels(levels)
+        self.host.note_caller()
         self.runtime.turn_soon()
         return handle
+
+    def _send_levels(self, levels: bytes) -> None:
+        for epoch in self.ledger.servers:
+            to = Address(epoch, SERVER)
+            self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
 
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for the scheduler's credit."""
@@ -392,8 +422,16 @@ class Seat(ClientRole):
     # --- on the loop ---
 
     def tell(self, effect: object) -> None:
+        """Where the caller's context decides what sys.stdout is, as in a notebook, it is that of whoever used us last."""
+        self.host.caller.copy().run(self._tell, effect)
+
+    def _tell(self, effect: object) -> None:
         if isinstance(effect, Print):
-            print_output(effect.output)
+            text = b"".join(buffers_of(effect.text)).decode("utf-8", "replace")
+            if effect.output.stream == 1:
+                print_output(self._out, effect.output.server, text)
+            else:
+                print_errors(self._err, effect.output.server, text)
         elif isinstance(effect, Say):
             say(effect.text, effect.level)
         elif isinstance(effect, News | Pulsed):

@@ -40,7 +40,8 @@ class Task(asyncio.Future[Any]):
     """A task: an actor with an address and a mailbox, here or in a server process anywhere.
 
     ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,
-    an ``async def``, or a plain function. It gets the task itself as ``task`` if it has a parameter of that name.
+    an ``async def``, or a plain function, for which no event loop runs. It gets the task itself as ``task`` if it has a
+    parameter of that name and the caller gives nothing for it. Its value is no iterator: return a list.
     ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
     results, at any depth; they are equal when they mean the same task.
 

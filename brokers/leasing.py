@@ -179,6 +179,12 @@ class Leasing:
         if node.site is not None:
             self.out.tell(node.site.client, pulse)
 
+    def on_left(self, envelope: Envelope, now: float) -> None:
+        """By us, so that it is there before Released: the node may never have spoken with the client."""
+        node = self.registry.nodes.get(envelope.sender.epoch)
+        if node is not None and node.site is not None:
+            self.out.tell(node.site.client, envelope.message)
+
     # --- the lease on all nodes
 
     def new_lease(self, client: Client) -> Lease:

@@ -7,7 +7,6 @@ the end of its input is its end. What runs in it is put together in cli/private.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import subprocess
@@ -30,9 +29,7 @@ class PrivateProcess:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         environment = dict(os.environ)
-        secret = environment.pop(
-            SECRET_VARIABLE, None
-        )  # told, not shown: /proc has the environment of the child
+        secret = environment.pop(SECRET_VARIABLE, None)  # told, not shown: others can read an environment
         if secret and not settings.get("secret_file"):
             settings = {**settings, "secret": secret}
         self.settings = settings
@@ -48,6 +45,7 @@ class PrivateProcess:
         self._process.stdin.flush()
         self._reader: asyncio.StreamReader | None = None
         self._transport: asyncio.ReadTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reaper: threading.Thread | None = None
 
     @property
@@ -59,8 +57,8 @@ class PrivateProcess:
         if self._reader is None:
             self._reader = asyncio.StreamReader(limit=LINE_MAX)
             protocol = asyncio.StreamReaderProtocol(self._reader)
-            loop = asyncio.get_running_loop()
-            self._transport, _ = await loop.connect_read_pipe(lambda: protocol, self._process.stdout)
+            self._loop = asyncio.get_running_loop()
+            self._transport, _ = await self._loop.connect_read_pipe(lambda: protocol, self._process.stdout)
         try:
             async with asyncio.timeout(timeout):
                 line = await self._reader.readline()
@@ -91,15 +89,15 @@ class PrivateProcess:
             return
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        if self._transport is None:
-            self._process.stdout.close()
-        else:
-            with contextlib.suppress(RuntimeError):  # its loop is closed, and nobody reads there any more
-                self._transport.close()
         self._reaper = threading.Thread(
             target=self._reap, args=(patience,), name="dispycos-reaper", daemon=True
         )
         self._reaper.start()
+
+    def in_child(self) -> None:
+        """In a forked child: one that lives longer than its parent must not keep this process alive."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def _reap(self, patience: float) -> None:
         try:
@@ -107,6 +105,17 @@ class PrivateProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._close_output()  # not before: its last words would fail there, with a traceback
+
+    def _close_output(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            if self._transport is not None and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._transport.close)
+                return
+        except RuntimeError:  # the loop is closed
+            pass
+        self._process.stdout.close()
 
     async def close(self, patience: float = END_MAX) -> None:
         """End it and wait; though the waiting be cancelled, it ends."""

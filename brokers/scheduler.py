@@ -27,6 +27,7 @@ from dispycos.protocol.messages import (
     Gone,
     Granted,
     Inventory,
+    Left,
     Opened,
     OutcomeAck,
     Pulse,
@@ -110,6 +111,7 @@ class Scheduler:
             ServerDown: self.leasing.on_server_down,
             Closed: self.leasing.on_closed,
             Pulse: self.leasing.on_pulse,
+            Left: self.leasing.on_left,
             Inventory: self.on_inventory,
         }
         self._on_alarm: dict[Alarm, Callable[[int, float], None]] = {

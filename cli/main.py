@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from dispycos.config import Failure, Misuse, Settings, parse_path
+from dispycos.config import Failure, Misuse, SecretSettings, Settings, parse_path
 
 from .options import (
     COMMANDS,
@@ -168,8 +168,8 @@ def _settings(command: Command, given: dict[str, Any]) -> Settings | None:
 
 
 def _hide_secret(invocation: Invocation, settings: Settings) -> None:
-    """Before the command forks anything."""
-    if not take_out_of_sight(getattr(settings, "secret", None)):
+    """Before the command forks anything; `secret show` is there to show it."""
+    if not isinstance(settings, SecretSettings) and not take_out_of_sight(settings.secret):
         text = "the passphrase of --secret can be seen in the list of processes; a secret file cannot"
         click.echo(f"{invocation.command}: {text}", err=True)
 

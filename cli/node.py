@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import socket
@@ -33,12 +34,19 @@ STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
 
 def run(settings: NodeSettings) -> int:
     """Exit code 0 after an orderly end."""
-    forbid_core_files()
-    template = Template.fork(PRELOAD)  # before any thread and ZeroMQ context
+    template = fork_template()
     run_on_in_background()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings, template))
+
+
+def fork_template() -> Template:
+    """A process's first act: before any thread and ZeroMQ context."""
+    forbid_core_files()
+    gc.collect()  # what is imported by now stays, and its pages are shared as long as no collector touches them
+    gc.freeze()
+    return Template.fork(PRELOAD)
 
 
 async def _run(settings: NodeSettings, template: Template) -> int:

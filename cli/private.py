@@ -17,13 +17,13 @@ from typing import Any
 
 from dispycos.actors.host.processes import Template
 from dispycos.actors.host.resources import cpu_count
-from dispycos.actors.host.run_node import PRELOAD, NodeBody
+from dispycos.actors.host.run_node import NodeBody
 from dispycos.config import NODE_PORT, Failure, PrivateSettings, Refused, count_servers, parse_place
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.version import PYTHON
 
-from .node import make_body, stop
-from .process import Process, forbid_core_files, load_keys, raise_open_files, set_up_logging
+from .node import fork_template, make_body, stop
+from .process import Process, load_keys, raise_open_files, set_up_logging
 from .scheduler import make_broker
 from .survey import Survey, other_python
 
@@ -32,8 +32,7 @@ log = logging.getLogger("dispycos")
 
 def run(settings: PrivateSettings) -> int:
     """Runs until its standard input ends."""
-    forbid_core_files()
-    template = Template.fork(PRELOAD)  # before any thread and ZeroMQ context
+    template = fork_template()
     raise_open_files()
     orders = json.loads(sys.stdin.readline() or "{}")
     settings = replace(

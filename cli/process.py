@@ -19,10 +19,12 @@ import zmq
 
 from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.protocol.envelope import About
+from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of
+from dispycos.transport.door import SPARE_PART, descriptors_max
 from dispycos.transport.folders import Folders, find_folders, make_private
 from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
 from dispycos.version import PYTHON, RELEASE
@@ -33,11 +35,16 @@ COLLECTOR = (100_000, 50, 100)
 KNOCK_S = 3.0
 SAY_AGAIN_S = 3600.0
 REFUSED_MAX = 1000
+KNOCKS_MAX = 16  # at the same time
+HINTS_MAX = 32  # finds that have not proved themselves are dialled at the same time
 OTHER_DIALS_S = 1.5  # a found peer has so long to dial us before we dial it
 GOODBYE_S = 0.3
 OPEN_FILES_MAX = (
     524_288  # as many as systemd allows by default: where there is no limit we need none that large
 )
+
+
+Place = tuple[tuple[str, ...], int]  # addresses and port
 
 
 class PortTaken(Failure):
@@ -117,11 +124,12 @@ class Process:
         self, role: str, name: str, settings: CommonSettings, keys: Keys | None, *, private: bool = False
     ) -> None:
         self.role = role
-        self.name = name
+        self.name = cut(name, NAME_MAX)
         self.keys = keys
         self.private = private
         self.folders: Folders = find_folders()
-        self.runtime = Runtime(role, name, keys)
+        self.runtime = Runtime(role, self.name, keys)
+        self.runtime.mailbox.spare = descriptors_max() // SPARE_PART  # whatever strangers make us dial
         self.addresses: HostAddresses = find_addresses(settings.ip_addr, settings.ext_ip_addr)
         if keys is None and not settings.insecure:
             self.addresses = loopback_only()
@@ -139,9 +147,11 @@ class Process:
         self._entry: Path | None = None
         self._multicast: Multicast | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._known: dict[tuple[tuple[str, ...], int], Presence] = {}  # by place, who was found there last
+        self._finds: dict[Place, tuple[Dialler, Presence]] = {}  # and who was found there last
+        self._hints: dict[Place, Dialler] = {}  # those of them that may not have proved themselves
         self._knocked: set[int] = set()
-        self.diallers: list[Dialler] = []
+        self._knocking = asyncio.Semaphore(KNOCKS_MAX)
+        self.diallers: list[Dialler] = []  # of what was named
         self._named: list[asyncio.Task[None]] = []
         self.on_unknown: Callable[[str, str], None] = lambda host, text: self.on_named(text)  # no such host
         self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
@@ -175,8 +185,6 @@ class Process:
         if self._multicast is not None:
             await self._multicast.close()
         await self.runtime.quiet(GOODBYE_S)
-        for dialler in self.diallers:
-            dialler.stop()
         await self.runtime.close()
         if self.failure is not None and error is None:
             raise self.failure
@@ -271,6 +279,10 @@ class Process:
 
     async def _knock(self, presence: Presence) -> None:
         """It has another secret: both ends shall hear that once, in words."""
+        async with self._knocking:
+            await self._knock_at(presence)
+
+    async def _knock_at(self, presence: Presence) -> None:
         endpoints = [tcp_endpoint(address, presence.port) for address in presence.addresses]
         knock = self.runtime.dial(endpoints, keep=False, foreign_key=presence.key.encode())
         knock.on_silence = lambda text: None
@@ -293,31 +305,44 @@ class Process:
         place = (presence.addresses, presence.port)
         if self.runtime.is_linked(presence.epoch):
             return
-        is_dialled = place in self._known
-        self._known[place] = presence
-        if is_dialled:
+        if place in self._finds:
+            self._finds[place] = self._finds[place][0], presence
             return
+        self._bound_hints()
         dialler = self.runtime.dial(endpoints_of(presence), expected=presence.epoch)
-        dialler.on_gone = lambda: self._on_gone(dialler, place)
+        dialler.on_gone = lambda: self._on_gone(place)
         dialler.on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
-        self.diallers.append(dialler)
+        self._finds[place] = dialler, presence
+        self._hints[place] = dialler
 
-    def _on_gone(self, dialler: Dialler, place: tuple[tuple[str, ...], int]) -> None:
+    def _on_gone(self, place: Place) -> None:
         """Another process answers there, perhaps the one that was found there later: anybody may announce a place."""
-        self.diallers.remove(dialler)
-        last = self._known.pop(place)
+        dialler, last = self._forget(place)
         if last.epoch != dialler.expected:
             self.reach(last)
 
+    def _forget(self, place: Place) -> tuple[Dialler, Presence]:
+        self._hints.pop(place, None)
+        dialler, last = self._finds.pop(place)
+        dialler.stop()
+        return dialler, last
+
+    def _bound_hints(self) -> None:
+        """Of too many that have not proved themselves the first goes: it had its time."""
+        if len(self._hints) >= HINTS_MAX:
+            self._hints = {place: hint for place, hint in self._hints.items() if not hint.is_proven}
+        if len(self._hints) >= HINTS_MAX:
+            self._forget(next(iter(self._hints)))
+
     def has_proved(self, epoch: int) -> bool:
         """Whether a process that was found has shown that it has the secret, though it may not have greeted us yet."""
-        return any(dialler.is_proven for dialler in self.diallers if dialler.expected == epoch)
+        return any(dialler.is_proven for dialler, _ in self._finds.values() if dialler.expected == epoch)
 
     def leave(self, epoch: int) -> None:
         """Hold no link any more to a process that was found."""
-        for dialler in self.diallers:
+        for place, (dialler, _) in list(self._finds.items()):
             if dialler.expected == epoch:
-                dialler.stop()
+                self._forget(place)
 
     def reach_later(self, presence: Presence) -> None:
         """As reach, unless it dials us first."""

@@ -70,7 +70,7 @@ class Survey:
     def _is_decided(self, now: float, until: float) -> bool:
         if self.scheduler() is not None:
             return True
-        if any(self._may_answer(found, now - since) for found, since in self._found):
+        if any(self._may_answer(found, now - since) for found, since in self._found if since <= until):
             return False
         return bool(self.nodes()) or until <= now
 

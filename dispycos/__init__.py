@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dispycos.actors.cluster import DispycosStatus as DispycosStatus
     from dispycos.actors.cluster import TaskInfo as TaskInfo
     from dispycos.actors.local import run as run
+    from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
     from dispycos.actors.task import Location as Location
     from dispycos.actors.task import MonitorStatus as MonitorStatus
@@ -44,6 +45,7 @@ _PLACES = {
     "NotPicklable": "actors.shipping.words",
     "NotScheduled": "errors",
     "RemoteError": "errors",
+    "SETTING_CALLS": "actors.shipping.settings",
     "ScheduleError": "errors",
     "Scheduler": "brokers.local",
     "Task": "actors.task",

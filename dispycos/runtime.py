@@ -30,7 +30,8 @@ from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope
-from .router import Event, Router
+from .protocol.texts import NAME_MAX, cut
+from .router import Event, Router, Unsent
 from .session import PeerReset
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox
@@ -63,18 +64,18 @@ class Runtime:
     Parameters
     ----------
     role: "client", "node", "scheduler", "server" or "viewer"; proven to others by the key for it.
-    name: for people, in status and errors.
+    name: for people, in status and errors; a long one is cut.
     keys: the cluster's keys, or None for loopback and ipc only.
     """
 
     def __init__(self, role: str, name: str, keys: Keys | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.role = role
-        self.name = name
+        self.name = cut(name, NAME_MAX)
         self.epoch = secrets.randbits(63) | 1
         self.lock: AbstractContextManager[Any] = threading.RLock()
         self.codec: Codec[messages.Message] = Codec(messages.Word)
-        self.router = Router(self.codec, self.epoch, version.about(name), role)
+        self.router = Router(self.codec, self.epoch, version.about(self.name), role)
         self.mailbox = Mailbox(self.loop, self, keys)
         # Servers talk to their client by its listener; that one is dead is told by the scheduler, after its last words.
         self.mailbox.listeners_first = role == CLIENT_ROLE
@@ -384,6 +385,8 @@ class Runtime:
                 self.defer(partial(dialler.link_down, event.link, event.reason, refused=False))
         elif isinstance(event, LinkLost):
             self._forget_lost(event.epoch, self._neighbours.pop(event.epoch, ""))
+        elif isinstance(event, Unsent):
+            log.error("%s", event.reason)
         for role in self._roles:
             role.on_event(event, now)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.host.calling import beneath, can_suspend, name_of, no_value, with_task
+from dispycos.actors.host.calling import beneath, can_suspend, name_of, no_iterator, with_task
 from dispycos.actors.host.ends import Raised, Returned
 
 ME = "the task itself"
@@ -147,7 +147,7 @@ def test_a_class_is_given_the_task_like_a_function() -> None:
 
 
 @pytest.mark.skipif(not hasattr(functools, "Placeholder"), reason="placeholders came with Python 3.14")
-def test_a_placeholder_of_a_partial_is_no_value() -> None:
+def test_a_placeholder_of_a_partial_is_no_iterator() -> None:
     placed = functools.partial(last, functools.Placeholder, "bound")  # type: ignore[attr-defined,unused-ignore]
     assert called(placed, 1) == (1, "bound")
 
@@ -236,8 +236,8 @@ def test_functions_are_called_by_their_names() -> None:
         (stream(), "async_generator", "has no `yield`"),
     ],
 )
-def test_an_iterator_of_pythons_own_is_no_value(value: Any, kind: str, remedy: str) -> None:
-    outcome = no_value(Returned(value), "it")
+def test_an_iterator_of_pythons_own_is_no_iterator(value: Any, kind: str, remedy: str) -> None:
+    outcome = no_iterator(Returned(value), "it")
     assert isinstance(outcome, Raised)
     with pytest.raises(TypeError, match=f"it returned a {kind}, which cannot be a task's value: .*{remedy}"):
         raise outcome.error
@@ -250,6 +250,4 @@ def test_all_else_is_a_value_also_an_iterator_of_a_class_of_the_users() -> None:
 
     for value in (None, 5, [1], range(3), Countdown(), {"a": 1}.items(), Countdown, map):
         outcome = Returned(value)
-        assert no_value(outcome, "it") is outcome
-    raised = Raised(ValueError("mine"))
-    assert no_value(raised, "it") is raised
+        assert no_iterator(outcome, "it") is outcome

@@ -184,6 +184,31 @@ def test_secret_show_makes_the_secret_once_and_prints_nothing_else(tmp_path: Pat
     assert (first.returncode, first.stderr) == (0, "")
 
 
+def test_secret_show_shows_that_of_the_environment_too(tmp_path: Path) -> None:
+    assert python_m("secret", "show", env={"DISPYCOS_SECRET": "ab" * 32}).stdout == "ab" * 32 + "\n"
+    assert not (tmp_path / ".config").exists()
+
+
+def test_a_command_has_the_secret_of_the_environment_which_is_gone_from_there(
+    bodies: Callable[[str, Body], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPYCOS_SECRET", "sixteen characters")
+    seen: list[object] = []
+    bodies("node", lambda settings: seen.append((settings, os.environ.get("DISPYCOS_SECRET"))))
+    assert run(["node"]) == 0
+    assert seen == [(NodeSettings(secret="sixteen characters"), None)]
+
+
+def test_a_passphrase_that_stays_in_sight_is_said_once_and_not_repeated(
+    bodies: Callable[[str, Body], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies("node", lambda settings: None)
+    monkeypatch.setattr("dispycos.cli.main.take_out_of_sight", lambda passphrase: False)
+    assert run(["node", "-s", "sixteen characters"]) == 0
+    said = capsys.readouterr().err
+    assert "the passphrase of --secret can be seen" in said and "sixteen" not in said
+
+
 def test_a_secret_that_others_can_read_is_an_error_in_two_lines(tmp_path: Path) -> None:
     python_m("secret", "show")
     file = tmp_path / ".config/dispycos/secret"

@@ -149,6 +149,17 @@ def test_the_socket_of_a_process_that_was_killed_goes_with_its_entry_and_nothing
     assert not left.exists() and file.exists() and not list((tmp_path / "registry").iterdir())
 
 
+def test_a_socket_at_which_somebody_listens_stays_whatever_an_entry_says(tmp_path: Path) -> None:
+    there = tmp_path / "n1-1.sock"
+    with announced(tmp_path / "registry", entry(ipc=str(there))):
+        pass
+    with socket.socket(socket.AF_UNIX) as living:
+        living.bind(str(there))
+        living.listen()
+        assert Registry(tmp_path / "registry").read() == []
+        assert there.exists()
+
+
 def test_files_that_are_not_ours_are_passed_over_and_left(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     tmp_path.chmod(0o700)
@@ -484,3 +495,13 @@ def test_a_host_without_interfaces_says_so_once_and_goes_on() -> None:
         assert done.stdout.splitlines()[-2] == "nobody", done.stderr
         assert done.stderr == ""
         print(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "announced"),
+    [("host-2", "host-2"), ("n" * 300, "n" * 63), ("\u2713" * 30, "\u2713" * 21), ("a\tb\udce9", "a?b?")],
+)
+def test_a_name_of_any_length_is_announced_so_that_it_is_taken(name: str, announced: str) -> None:
+    presence = Presence("node", name, ("127.0.0.1",), 9706, "ab" * 8, 2**63, 1, "k" * 40)
+    found = read_service(_service(presence))
+    assert found is not None and found.name == announced

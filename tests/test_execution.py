@@ -258,19 +258,6 @@ def test_the_first_step_runs_inside_start(stage: BareStage) -> None:
     stage.play(scene)
 
 
-def test_started_inside_a_task_it_runs_as_soon_as_that_task_waits(stage: BareStage) -> None:
-    async def coroutine() -> bool:
-        return asyncio.current_task() is not None
-
-    async def scene(stage: BareStage) -> Outcome:
-        execution, done = stage.prepare(coroutine)
-        execution.start()
-        assert not execution.is_done
-        return await done
-
-    assert stage.play(scene) == Returned(True)
-
-
 def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: BareStage) -> None:
     seen: list[tuple[object, object]] = []
 

@@ -47,6 +47,7 @@ BODIES = {
     "dispycos/transport/addresses.py",
     "dispycos/transport/dialler.py",
     "dispycos/transport/discovery.py",
+    "dispycos/transport/door.py",
     "dispycos/transport/folders.py",
     "dispycos/transport/mailbox.py",
     "dispycos/transport/probe.py",
@@ -70,6 +71,7 @@ BODIES = {
     "actors/host/handles.py",
     "actors/host/interrupts.py",
     "actors/host/lines.py",
+    "actors/host/loops.py",
     "actors/host/mirroring.py",
     "actors/host/opening.py",
     "actors/host/processes.py",
@@ -85,6 +87,7 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "cli/console.py",
     "cli/node.py",
     "cli/private.py",
     "cli/process.py",

@@ -491,10 +491,44 @@ def test_requests_output_and_notices_go_to_the_body(desk: Desk) -> None:
     server = Address(1001, SERVER)
     code = desk.hear(messages.CodeWanted(), b"request", server, 3)
     call = desk.hear(messages.CallWanted(TaskId(7, 16)), None, server, 4)
-    written = messages.Output("box/server-1", 1, "hello\n")
-    desk.hear(written)
+    written = messages.Output("box/server-1", 1)
+    desk.hear(written, b"hello\n")
     desk.hear(messages.Notice("no node found", "warning"))
-    assert desk.drain() == [Give(code), Give(call), Print(written), Say("no node found", "warning")]
+    assert desk.drain() == [
+        Give(code),
+        Give(call),
+        Print(written, b"hello\n"),
+        Say("no node found", "warning"),
+    ]
+
+
+def test_a_task_that_cannot_be_sent_is_refused_in_words() -> None:
+    desk = Desk(granted=100)
+    record, other = desk.submit(), desk.submit()
+    words = [effect.envelope.message for effect in desk.drain() if isinstance(effect, Send)]
+    desk.ledger.unsent(words[0], "Submit cannot be sent: too long")
+    assert desk.drain() == [Resolve(record)]
+    assert (record.outcome, record.text) == (OutcomeKind.REFUSED, "compute: Submit cannot be sent: too long")
+    assert not other.ended
+
+
+def test_a_client_that_cannot_say_what_it_wants_fails_at_once(desk: Desk) -> None:
+    desk.ledger.unsent(ENLIST, "Enlist cannot be sent: too long")
+    assert desk.drain() == [Failed("Enlist cannot be sent: too long")]
+
+
+def test_files_that_went_with_their_folders_are_named_once_for_all_nodes(desk: Desk) -> None:
+    desk.ledger.release(terminate=False, await_io=False)
+    desk.drain()
+    desk.hear(messages.Left(1, 5, ["out.txt"]))
+    desk.hear(messages.Left(700, 9_000_000, ["a", "b", "c", "d", "e"]))
+    assert desk.drain() == []
+    desk.hear(messages.Released())
+    said = desk.drain()[0]
+    assert isinstance(said, Say) and said.level == "warning"
+    assert said.text.startswith(
+        "701 files of tasks (9,000,005 bytes) went with their working folders: out.txt, a, b, c, d and 696 more."
+    )
 
 
 def test_a_word_that_is_not_for_clients_is_passed_over(desk: Desk) -> None:

@@ -345,7 +345,7 @@ def counted(stream: io.StringIO, seconds: float, ends: int = 3) -> str:
     """What is written when a value comes every so many seconds."""
 
     async def scene() -> None:
-        tally = Tally(stream)
+        tally = Tally()
         now = 100.0
         tally._clock = lambda: now
         tally._next = now + (0.0 if stream.isatty() else mapping.LOGGED_S)
@@ -354,7 +354,8 @@ def counted(stream: io.StringIO, seconds: float, ends: int = 3) -> str:
             now += seconds
         tally.close()
 
-    asyncio.run(scene())
+    with contextlib.redirect_stderr(stream):
+        asyncio.run(scene())
     return stream.getvalue()
 
 

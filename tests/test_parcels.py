@@ -117,6 +117,7 @@ def test_without_components_a_server_still_learns_what_the_program_is(
     monkeypatch.setattr(sys, "argv", ["script.py", "--fast", "\udcff"])
     given = components_of(ClientParcels())
     assert (given.files, given.bundle.statements, given.bundle.main_version) == ([], [], 1)
+    assert given.cwd == b""
     assert given.bundle.main is not None and "beside_x" in given.bundle.main.local_names
     assert given.bundle.main.argv == [b"script.py", b"--fast", "\udcff".encode(errors="surrogatepass")]
 
@@ -128,6 +129,12 @@ def test_what_debuggers_make_of_a_scripts_name_is_a_name(main: types.ModuleType)
     main.__file__ = Target(main.__file__)
     info = components_of(ClientParcels([main.scale])).bundle.main
     assert info is not None and type(main.__file__) is Target and info.file == main.__file__
+
+
+def test_the_name_of_a_folder_may_be_any_bytes(main: types.ModuleType) -> None:
+    main.__file__ = f"/caf\udce9{main.__file__}"
+    info = components_of(ClientParcels([main.scale])).bundle.main
+    assert info is not None and info.file == main.__file__.replace("\udce9", r"\udce9")
 
 
 def test_functions_and_classes_of_the_script_are_sent_with_what_they_use(main: types.ModuleType) -> None:

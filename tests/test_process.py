@@ -256,16 +256,42 @@ def test_what_is_found_of_the_own_cluster_is_told_and_reached() -> None:
             assert found == [presence_of(there)]
             here.reach(found[0])
             here.reach(found[0])
-            assert len(here.diallers) == 1
+            assert len(here._finds) == 1
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
             here.reach(presence_of(there))
-            assert len(here.diallers) == 1
+            assert len(here._finds) == 1
+
+    play(scene)
+
+
+def test_of_many_hints_the_first_go_and_those_that_proved_themselves_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process_module, "HINTS_MAX", 3)
+
+    async def scene() -> None:
+        async with make("scheduler") as here, make("node", name="there") as there:
+            there.listen_tcp(0)
+            here.reach(presence_of(there))
+            await until(lambda: here.runtime.is_linked(there.runtime.epoch))
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                port = silent.getsockname()[1]
+                hints = [
+                    Presence("node", "hint", (f"127.0.0.{k}",), port, KEYS.tag, 70 + k) for k in range(1, 8)
+                ]
+                for hint in hints:
+                    here.reach(hint)
+                places = [(hint.addresses, hint.port) for hint in hints]
+                assert list(here._finds) == [(("127.0.0.1",), there.port), *places[-3:]]
+                assert here.runtime.is_linked(there.runtime.epoch)
+                here.reach(hints[0])  # announced again
+                assert places[0] in here._finds
 
     play(scene)
 
 
 def test_who_is_faster_dials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "OTHER_DIALS_S", 0.05)
+    monkeypatch.setattr(process_module, "OTHER_DIALS_S", 0.5)
 
     async def scene() -> None:
         async with make("scheduler") as here, make("node") as there:
@@ -274,8 +300,8 @@ def test_who_is_faster_dials(monkeypatch: pytest.MonkeyPatch) -> None:
             here.reach_later(presence_of(there))
             there.reach(presence_of(here))
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
-            await asyncio.sleep(0.1)
-            assert here.diallers == []
+            await asyncio.sleep(0.6)
+            assert here._finds == {}
 
     play(scene)
 

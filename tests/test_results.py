@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dispycos.actors.host.ends import Raised, Returned
-from dispycos.actors.host.results import TRACEBACK_MAX, pack_outcome, unpack_outcome
+from dispycos.actors.host.results import TEXT_MAX, pack_outcome, unpack_outcome
 from dispycos.actors.parcels import dumps_value, loads_plain
 from dispycos.actors.shipping.words import CodeRequest, MissingCode
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
@@ -225,8 +225,8 @@ def test_an_exception_with_a_constructor_of_its_own_comes_back_as_it_was(error: 
     object.__setattr__(error, "__notes__", ["said later"])
     got = again(error)
     assert type(got) is type(error)
-    assert got.__notes__.pop() == "in the task compute", "the note that says where it was raised"
-    assert (str(got), got.args, vars(got)) == (str(error), error.args, vars(error))
+    notes = {"__notes__": ["said later", "in the task compute"]}
+    assert (str(got), got.args, vars(got)) == (str(error), error.args, vars(error) | notes)
     for name in ("code", "errno", "filename", "start", "reason"):
         assert getattr(got, name, None) == getattr(error, name, None)
 
@@ -289,6 +289,12 @@ def test_a_cause_of_a_class_that_is_not_here_does_not_hide_the_exception() -> No
     assert info.value.__cause__.type_name == "only_there.Error" and "inner" in str(info.value.__cause__)
 
 
+def test_an_exception_that_comes_by_two_ways_has_the_last_traceback_which_tells_of_both() -> None:
+    got = again(again(Failed("no luck", 12)))
+    assert isinstance(got.__cause__, RemoteTraceback) and got.__cause__.__cause__ is None
+    assert str(got.__cause__).count("Failed: failed: no luck") == 2
+
+
 def test_a_long_chain_of_contexts_is_cut_not_lost() -> None:
     error = ValueError(0)
     for number in range(1, 3000):
@@ -326,9 +332,9 @@ def test_a_value_with_words_that_are_no_unicode_comes_back() -> None:
 
 
 def test_an_exception_with_a_very_long_text_is_cut_not_lost() -> None:
-    kind, payload = pack_outcome(Plain(), caught(Unpicklable("x" * 10 * TRACEBACK_MAX)), "compute", False)
+    kind, payload = pack_outcome(Plain(), caught(Unpicklable("x" * 10 * TEXT_MAX)), "compute", False)
     assert kind == OutcomeKind.RAISED
-    assert isinstance(payload, bytes) and len(payload) < 3 * TRACEBACK_MAX
+    assert isinstance(payload, bytes) and len(payload) < 3 * TEXT_MAX
     with pytest.raises(RemoteError, match="Unpicklable: xxx"):
         unpack_outcome(Plain(), kind, "", True, payload, "compute")
 

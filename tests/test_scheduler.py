@@ -27,6 +27,7 @@ from dispycos.protocol.messages import (
     Granted,
     Inventory,
     Lease,
+    Left,
     NodeNews,
     Notice,
     Open,
@@ -507,6 +508,17 @@ def test_a_pulse_goes_on_to_the_client_and_what_it_says_is_remembered() -> None:
     pulse = Pulse("alpha", Availability(50.0, 1, 2, 3))
     assert words(desk.tell(node, pulse)) == [pulse]
     assert desk.scheduler.registry.nodes[7].info.available == pulse.available
+
+
+def test_files_that_go_with_a_lease_are_told_before_its_end() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, Release())
+    left = Left(2, 10, ["out.txt", "a/b.bin"])
+    assert words(desk.tell(node, left)) == [left]
+    assert words(desk.tell(node, Closed(lease)), Released)
+    assert words(desk.tell(node, left)) == [], "nobody has it now"
 
 
 # --- tasks

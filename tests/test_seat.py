@@ -236,7 +236,7 @@ def test_a_client_that_nobody_refers_to_makes_way_for_the_next(
         await following.close()
 
     play(scene, tmp_path)
-    assert "another Client waits for the cluster: 1 task (compute 1) are ended" in caplog.text
+    assert "another Client waits for the cluster: it is closed, which ends 1 task (compute 1)" in caplog.text
 
 
 # --- close ---
@@ -265,6 +265,22 @@ def test_a_cancelled_close_gives_the_cluster_back_all_the_same(tmp_path: Path, d
             await handle
         stub.is_deaf = False
         assert await client.schedule(stub.location, timeout=5) == 0
+
+    play(scene, tmp_path)
+
+
+def test_an_end_that_is_cancelled_with_all_tasks_of_its_loop_comes_all_the_same(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        dropped, following = another(tmp_path), another(tmp_path)
+        await client.close()
+        await dropped.schedule(stub.location)
+        del dropped
+        gc.collect()
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # before its first step
+        assert await following.schedule(stub.location, timeout=5) == 0
+        await following.close()
 
     play(scene, tmp_path)
 
@@ -342,7 +358,7 @@ async def lose_tasks(client: Client, stub: StubScheduler) -> None:
     assert await watcher is dispycos.TaskLost
 
 
-WORDS = r"lost: 2 tasks \(compute 2\): the node burnt down"
+WORDS = r"2 tasks \(compute 2\) that nobody awaited were lost: the node burnt down"
 
 
 def test_close_raises_if_tasks_were_lost_that_nobody_awaited(tmp_path: Path) -> None:

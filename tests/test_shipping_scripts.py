@@ -336,6 +336,10 @@ run("class Point:\\n    kind = 'second'\\n    def of(self): return helper()")
 run("print(remote.call(compute), type(remote.call(Point)) is Point)")
 run("def fails():\\n    return 1 / 0")
 run("try: remote.call(fails)\\nexcept RemoteFailure as error: print('return 1 / 0' in error.trace)")
+run("import decimal\\ndef seventh(): return str(decimal.Decimal(1) / 7)")
+run("print(remote.call(seventh))")
+run("decimal.getcontext().prec = 5")
+run("print(remote.call(seventh))")
 run("remote.__exit__()")
 """,
     )
@@ -345,6 +349,8 @@ run("remote.__exit__()")
         "(7, 'first')",
         "(7, 'second') True",
         "True",
+        "0.1428571428571428571428571429",
+        "0.14286",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -99,6 +100,21 @@ def test_a_hint_to_where_nobody_answers_costs_no_more_than_the_look_around(role:
     play(story)
 
 
+def test_a_stranger_that_goes_on_and_on_costs_no_more_than_that_twice() -> None:
+    async def story(scene: Scene) -> None:
+        async def announce() -> None:
+            for epoch in itertools.count(100):
+                scene.process._found(hint("node", 1 + epoch % 9, epoch))
+                await asyncio.sleep(0.02)
+
+        stranger = asyncio.ensure_future(announce())
+        survey, took = await scene.look()
+        stranger.cancel()
+        assert survey.nodes() == [] and took < 2 * HINT_S + 4 * TICK
+
+    play(story)
+
+
 def test_a_scheduler_counts_as_soon_as_it_has_proved_itself_and_not_before() -> None:
     async def story(scene: Scene) -> None:
         async with member("scheduler") as honest:
@@ -154,12 +170,12 @@ def test_without_a_wish_for_a_scheduler_none_is_dialled_and_later_ones_never() -
             honest.listen_tcp(0)
             scene.finds = [presence_of(honest)]
             survey, _ = await scene.look(wants_scheduler=False)
-            assert survey.scheduler() is None and scene.process.diallers == []
+            assert survey.scheduler() is None and scene.process._finds == {}
 
         scene.finds = []
         await scene.look()
         scene.process._found(hint("scheduler", 1))
-        assert scene.process.diallers == []
+        assert scene.process._finds == {}
 
     play(story)
 
@@ -169,8 +185,7 @@ def test_the_link_to_a_scheduler_that_was_not_taken_is_given_up() -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             scene.finds = [hint("scheduler", silent.getsockname()[1])]
             await scene.look()
-        (dialler,) = scene.process.diallers
-        assert dialler.ready.cancelled()
+        assert scene.process._finds == {} and not scene.process.runtime._wanted
 
     play(story)
 
@@ -180,7 +195,7 @@ def test_a_node_of_another_python_is_named_once_and_not_dialled() -> None:
         found = replace(hint("node", 9706), python=OTHER)
         scene.finds = [found, replace(found, addresses=("127.0.0.2",))]
         survey, took = await scene.look()
-        assert survey.nodes() == [] and scene.process.diallers == []
+        assert survey.nodes() == [] and scene.process._finds == {}
         assert took < HINT_S + 4 * TICK
         theirs, ours = (".".join(map(str, version)) for version in (OTHER, PYTHON))
         (text,) = scene.said

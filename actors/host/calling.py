@@ -11,12 +11,17 @@ from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CodeType, FunctionType, GeneratorType, MethodType
 from typing import Any, NamedTuple
 
+from dispycos.protocol.texts import NAME_MAX, cut
+
 from .ends import Outcome, Raised, Returned
 
 SUSPENDS = (
     inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 )
+PASSES_ON = inspect.CO_VARKEYWORDS
 LAYERS_MAX = 32  # partials and decorators around one function
+ATOMS = frozenset((type(None), bool, int, float, str, bytes))  # values with nothing of the user's in them
+COMMON = ATOMS | {list, tuple, dict}  # most values: known to be no coroutine and no iterator
 ITERATORS = ("builtins", "itertools")  # where their types are
 
 _placeholder = getattr(functools, "Placeholder", object())  # of Python 3.14
@@ -31,7 +36,10 @@ class Layer(NamedTuple):
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", None) or type(function).__name__
+    name = getattr(function, "__name__", None)
+    if type(name) is str and 0 < len(name) <= NAME_MAX:
+        return name
+    return cut(name if isinstance(name, str) and name else type(function).__name__, NAME_MAX)
 
 
 def beneath(function: Any) -> Layer | None:
@@ -53,15 +61,15 @@ def beneath(function: Any) -> Layer | None:
 
 def can_suspend(function: Any) -> bool:
     """Whether it is an `async def` or a generator function, in whatever layers. All others are plain: no loop runs for them."""
+    if type(function) is MethodType:
+        function = function.__func__
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        return bool(function.__code__.co_flags & SUSPENDS)  # most, told at once
     for _ in range(LAYERS_MAX):
         code: CodeType | None = getattr(function, "__code__", None)
         if code is not None and code.co_flags & SUSPENDS:
             return True
-        if isinstance(function, type) or (
-            type(function) is FunctionType and getattr(function, "__wrapped__", None) is None
-        ):
-            return False
-        layer = beneath(function)
+        layer = beneath(function) if not isinstance(function, type) else None
         if layer is None:
             return False
         function = layer.called
@@ -77,29 +85,30 @@ def with_task(
     ------
     TypeError: the caller's arguments reach as far as `task`, but not to all that have to follow.
     """
-    called, taken, named = function, len(args), kwargs
-    for _ in range(LAYERS_MAX):
-        code: CodeType | None = getattr(called, "__code__", None)  # a method gives its function's
-        if code is not None:
-            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            if "task" in names:
-                break
-            if not code.co_flags & inspect.CO_VARKEYWORDS:  # nor can it pass one on
-                return args, kwargs
-        layer = beneath(called)
+    code: CodeType | None = getattr(function, "__code__", None)  # a method gives its function's
+    if code is not None and "task" not in code.co_varnames and not code.co_flags & PASSES_ON:
+        return args, kwargs  # most, told at once
+    called, taken, named, layers = function, len(args), kwargs, 0
+    while code is None or "task" not in (
+        names := code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    ):
+        layers += 1
+        can_pass = layers <= LAYERS_MAX and (code is None or code.co_flags & PASSES_ON)
+        layer = beneath(called) if can_pass else None
         if layer is None:
             return args, kwargs
         called = layer.called
         taken += layer.positional
         named = {**layer.named, **named}
-    else:
-        return args, kwargs
+        code = getattr(called, "__code__", None)
     if "task" in named:
         return args, kwargs
+    place = names.index("task")
+    if place >= code.co_argcount:
+        return args, {**kwargs, "task": task}
     if isinstance(called, MethodType):
         taken += 1
-    place = names.index("task")
-    if place < min(taken, code.co_argcount):
+    if place < taken:
         required = code.co_argcount - len(called.__defaults__ or ())
         missing = [name for name in names[taken:required] if name not in named]
         if missing:
@@ -118,10 +127,8 @@ def _missing(name: str, missing: list[str]) -> str:
     )
 
 
-def no_value(outcome: Outcome, name: str) -> Outcome:
+def no_iterator(outcome: Returned, name: str) -> Outcome:
     """The same; an error where the value is an iterator of Python's own, whose items nobody has computed."""
-    if not isinstance(outcome, Returned):
-        return outcome
     kind = type(outcome.value)
     if kind is AsyncGeneratorType:
         remedy = "an `async def` that is a task has no `yield`: return a list, or send the items as messages"

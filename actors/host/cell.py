@@ -17,8 +17,8 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 
 from ..task import Task
-from .calling import no_value
-from .ends import Outcome
+from .calling import COMMON, no_iterator
+from .ends import Outcome, Returned
 from .execution import Execution
 from .subtasks import Subtasks
 
@@ -183,7 +183,8 @@ class Cell:
 
     def finished(self, outcome: Outcome) -> None:
         """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
-        outcome = no_value(outcome, self.name)
+        if type(outcome) is Returned and type(outcome.value) not in COMMON:
+            outcome = no_iterator(outcome, self.name)
         if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
             self._finish(outcome)
 

@@ -75,8 +75,8 @@ class TaskHost(Handles):
 
     @staticmethod
     def of_closed_loops() -> list[TaskHost]:
-        """Those that nobody closed before."""
-        return [host for loop, host in _hosts.items() if loop.is_closed()]
+        """Those of programs that nobody closed before."""
+        return [host for loop, host in _hosts.items() if loop.is_closed() and host.home is not None]
 
     @staticmethod
     def loading() -> Handles:
@@ -162,8 +162,11 @@ class TaskHost(Handles):
 
     def on_cell_end(self, cell: Cell, outcome: Outcome) -> None:
         """Tell who wants to know, and let the task go."""
+        self.interrupts.reinstall(over_users=self.place is not None)  # in a client it may be the program's
         if cell.on_end is not None:
             cell.on_end(cell, outcome)
+        if self.runtime.is_parents:  # a forked child whose loop runs out
+            return
         with self.runtime.lock:
             self.cells.pop(cell.address.actor, None)
             self.runtime.detach(cell.address.actor)

@@ -19,7 +19,7 @@ from contextvars import Context
 from types import CoroutineType, GeneratorType
 from typing import Any
 
-from .calling import can_suspend
+from .calling import COMMON, can_suspend
 from .ends import Due, Outcome, Raised, Returned, made, outcome_of, raised
 from .interrupts import Interrupts, enter_user_code
 from .stepper import Asked, Stepper, take
@@ -91,13 +91,6 @@ class Execution:
             return True
         return self._stepper is not None and self._stepper.is_interrupted
 
-    def start(self) -> None:
-        """Run the first step now; called while another asyncio.Task runs, as soon as that one waits."""
-        if asyncio.current_task(self._loop) is None:
-            self._call()
-        else:
-            self._loop.call_soon(self._call)
-
     def interrupt(self, exception: type[BaseException] = KeyboardInterrupt) -> None:
         """From any thread: raise it in the running step, else soon where the function is suspended."""
         if self._on_done is None or self._asked or self._due is not None:
@@ -140,7 +133,8 @@ class Execution:
 
     # -- the first step
 
-    def _call(self) -> None:
+    def start(self) -> None:
+        """Run the first step now, in a callback of the loop: no asyncio.Task is running."""
         function, args, kwargs = self._function, self._args, self._kwargs
         self._function, self._args, self._kwargs = None, (), {}
         assert function is not None
@@ -154,30 +148,25 @@ class Execution:
         try:
             if suspends:
                 result = self._context.run(enter_user_code, function, args, kwargs)
-            else:
-                result = self._run_plain(function, args, kwargs)
+            else:  # it never waits on our loop: it finds none running, as in a plain program, and may run one of its own
+                set_running_loop(None)
+                try:
+                    result = self._context.run(enter_user_code, function, args, kwargs)
+                finally:
+                    set_running_loop(self._loop)
         except BaseException as error:  # the edge of user code
             self._interrupts.end()
             self._finish(raised(error))
             return
         self._due = self._interrupts.end()
-        if type(result) is CoroutineType:
-            self._await(result, self._finish)
-        elif type(result) is GeneratorType and suspends:  # else it is the value of a plain function
+        kind = type(result)
+        if kind is GeneratorType and suspends:  # else it is the value of a plain function
             self._generators.append(result)
             self._advance()
-        elif isinstance(result, Coroutine):
+        elif kind is CoroutineType or (kind not in COMMON and isinstance(result, Coroutine)):
             self._await(result, self._finish)
         else:
             self._finish(Returned(result))
-
-    def _run_plain(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """A plain function never waits on our loop: it finds none running, as in a plain program, and may run one of its own."""
-        set_running_loop(None)
-        try:
-            return self._context.run(enter_user_code, function, args, kwargs)
-        finally:
-            set_running_loop(self._loop)
 
     def _finish(self, outcome: Outcome) -> None:
         on_done, self._on_done = self._on_done, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ class Handles(Correspondence):
         self.cells: dict[int, Cell] = {}  # the tasks of this process
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
         self._opening: set[asyncio.Task[None]] = set()  # the ends of somebody else's tasks
+        self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
+
+    def note_caller(self) -> None:
+        self.caller = contextvars.copy_context()
 
     # --- messages ---
 
@@ -140,6 +145,7 @@ class Handles(Correspondence):
 
     def follow(self, target: Task) -> None:
         """Have the handle completed when its task ends, or now if it has."""
+        self.note_caller()
         source = target._source
         if source is not None:
             source.future = target  # first this, then the look: another thread's turn may end it meanwhile

@@ -36,11 +36,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import get_ident
 from types import FrameType, FunctionType
 from typing import Any
 
 from .forks import leave_child
+
+if sys.version_info < (3, 12):  # there the public one looks for an enum first, for 2 us, with each task
+    from _signal import getsignal  # type: ignore[import-not-found]
+else:
+    from signal import getsignal
+
+SIGINT = int(signal.SIGINT)
 
 PROTECTED_PACKAGES = frozenset({"dispycos", "asyncio", "logging"})
 WAITING_MODULES = (
@@ -49,8 +57,6 @@ WAITING_MODULES = (
 )  # of a loop that waits; of one that waits in C, as uvloop's does
 REQUEST_ATTEMPTS_MAX = 16
 
-# Without the look for an enum that Python 3.11 wraps around it, which takes 2 us.
-_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 
 
@@ -87,7 +93,7 @@ class Interrupts:
         self._installed = False
         self._previous: Any = None
         self._previous_hook: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
-        self._own_handler = self._on_signal  # one object each, to be known by
+        self._own_handler = _Handler(self._on_signal)
         self._own_hook: Callable[[sys.UnraisableHookArgs], Any] = self._on_unraisable
 
     # -- the handler's place
@@ -120,16 +126,18 @@ class Interrupts:
         if sys.unraisablehook is self._own_hook:
             sys.unraisablehook = self._previous_hook
 
-    def reinstall(self) -> None:
-        """Between tasks: SIGINT is ours again, whatever a task left there. A loop of its own that listened to SIGINT leaves
-        Python's default, which would raise in the midst of the runtime.
+    def reinstall(self, *, over_users: bool) -> None:
+        """A task has ended: SIGINT is ours again. A loop of its own that listened to SIGINT leaves Python's default there, which
+        would raise in the midst of the runtime. `over_users`: a handler of the user's does not outlast its task either.
         """
-        if not self._stands() and self._installed:
+        if not self._installed or self._stands():
+            return
+        if over_users or getsignal(SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._own_handler)
             self._kicked = False
 
     def _stands(self) -> bool:
-        return _handler_of(signal.SIGINT) is self._own_handler
+        return getsignal(SIGINT) is self._own_handler
 
     def in_child(self) -> None:
         """In a forked child: signals are handled as in any program, and the step that forked it ends it."""
@@ -274,6 +282,20 @@ class Interrupts:
             self._asks[self.running] = self._raised_type
         else:
             self._previous_hook(unraisable)
+
+
+class _Handler(partial[None]):
+    """Ours, equal to Python's own, since it does the same for users.
+
+    trio looks whether the handler equals that one, and then puts one in its place that its loop can bear; what ours raises
+    while that loop waits would leave it unusable. asyncio looks whether it *is* that one, and leaves ours, which
+    raises in a coroutine that computes too.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is signal.default_int_handler
+
+    __hash__ = partial.__hash__
 
 
 class Shield:

@@ -12,12 +12,13 @@ import msgspec
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
 from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.texts import NAME_MAX, cut
 
 from ..shipping.exceptions import ErrorRebuilder, Travelling, Unfound
 from ..shipping.words import MissingCode
 from .ends import Outcome, Raised, add_note
 
-TRACEBACK_MAX = 64 * 1024  # characters of a traceback that travel; the end is what matters
+TEXT_MAX = 64 * 1024  # characters of an error's text, and of its traceback
 
 
 class Pickling(Protocol):
@@ -56,11 +57,13 @@ def pack_outcome(
 
 def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
     kind = type(error)
-    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))[-TRACEBACK_MAX:]
+    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
     pickled = _pickled(pickling, Travelling(error), name)
     if pickled is None:  # then for one of its causes or parts, perhaps
         pickled = _pickled(pickling, Travelling(error, lambda part: _spare(pickling, part, name)), name)
-    return _encoder.encode(Raising(_name_of(error), _text_of(error), _sendable(trace), pickled))
+    return _encoder.encode(
+        Raising(_name_of(error), _text_of(error), cut(trace, TEXT_MAX, TEXT_MAX // 2), pickled)
+    )
 
 
 def _pickled(pickling: Pickling, error: Travelling, name: str) -> list[bytes] | None:
@@ -81,17 +84,12 @@ def _spare(pickling: Pickling, error: BaseException, name: str) -> BaseException
 
 
 def _name_of(error: BaseException) -> str:
-    return _sendable(f"{type(error).__module__}.{type(error).__qualname__}")
-
-
-def _sendable(text: str) -> str:
-    """File names that are not UTF-8 come as lone surrogates, which cannot travel as they are."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return cut(f"{type(error).__module__}.{type(error).__qualname__}", NAME_MAX)
 
 
 def _text_of(error: BaseException) -> str:
     try:
-        return _sendable(str(error)[:TRACEBACK_MAX])
+        return cut(str(error), TEXT_MAX)
     except Exception as second:  # a user's __str__ that fails must not hide the first error
         return f"<its __str__ raised {type(second).__name__}>"
 
@@ -158,7 +156,9 @@ def _rebuilt(pickling: Pickling, buffers: list[Buffer]) -> Any:
 def _attach(error: BaseException, trace: RemoteTraceback) -> None:
     """Under its causes, since it tells of all of them. Not by assignment: exceptions may be frozen dataclasses."""
     root, seen = error, {id(error)}
-    while root.__cause__ is not None and id(root.__cause__) not in seen:
-        root = root.__cause__
+    while (cause := root.__cause__) is not None and id(cause) not in seen:
+        if isinstance(cause, RemoteTraceback):  # of another way before: the new one tells of it, too
+            break
+        root = cause
         seen.add(id(root))
     object.__setattr__(root, "__cause__", trace)

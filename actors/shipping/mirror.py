@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import RLock, get_ident
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any, cast
 
 from msgspec.structs import replace
@@ -45,7 +45,7 @@ from .words import (
 SCAN_BYTES_MAX = 256 << 10
 LINES_MAX = 1_000_000
 OUTSTANDING_MAX = 4096
-FOREIGN = ("importlib", "pkgutil", "runpy")
+FOREIGN = ("functools", "importlib", "pkgutil", "runpy")  # importlib.resources dispatches by functools
 
 Pull = Callable[[CodeRequest], CodeBundle]
 
@@ -86,6 +86,9 @@ class Mirror:
         self._asked: dict[int, CodeRequest] = {}
         self._number = 0
         self._lines: dict[str, list[str]] = {}
+        self._settings: set[bytes] = set()  # statements that define nothing, carried out
+        self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
+        self._failed = ""  # how one of them did: what runs here would not be what was meant
         self._replaced = sys.modules["__main__"], sys.argv
         self._finders = FirstFinder(self), LastFinder(self)
         sys.modules["__main__"] = self.main
@@ -108,6 +111,8 @@ class Mirror:
     def load(self, stream: bytes, buffers: Sequence[Any] = ()) -> Any:
         if self._steps:
             self.settle()
+        if self._failed:
+            raise InstallFailed(self._failed)
         self._loading.append(get_ident())
         try:
             return loads_here(stream, buffers)
@@ -135,6 +140,11 @@ class Mirror:
                 del self._asked[next(iter(self._asked))]
             return made
 
+    def hold(self, bundle: CodeBundle) -> None:
+        """Takes it; the first load makes it."""
+        with self._lock:
+            self._accept(bundle)
+
     def install(self, bundle: CodeBundle) -> None:
         """Raises InstallFailed when the client's code does; what its imports miss, the next load asks for."""
         with self._lock:
@@ -143,6 +153,27 @@ class Mirror:
                 self.settle()
             except MissingCode as missing:
                 self._asked.pop(missing.request.number, None)  # the next load asks again
+
+    def explain(self, error: BaseException) -> None:
+        """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
+        name = error.filename if isinstance(error, FileNotFoundError) else None
+        if not isinstance(name, str):
+            return
+        paths = {module.path: module.name for module in self._modules.values() if module.path}
+        paths |= {getattr(self.main, "__file__", ""): "__main__"}
+        for path, module in paths.items():
+            if path and name.startswith(os.path.dirname(path) + os.sep):
+                known = self._modules.get(module)
+                package = module if known is not None and known.package else module.rpartition(".")[0]
+                how = (
+                    f"importlib.resources.files({package!r}) reads it there"
+                    if package
+                    else "named in Client(components=...) it comes into the folder above that of the task"
+                )
+                error.add_note(
+                    f"{os.path.dirname(path)} is a folder of {self._client}, this is {self._node}: {how}"
+                )
+                return
 
     def settle(self) -> None:
         """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
@@ -186,6 +217,8 @@ class Mirror:
         made.sort(key=lambda step: step.order)
         bound: set[str] = set()
         for step in made:
+            if step.hash in self._settings and not _names_of(step):
+                continue
             if step.hash in here and not (isinstance(step, Value) and step.name in bound):
                 continue  # two answers may bring the same
             bound.update(_names_of(step))
@@ -257,10 +290,26 @@ class Mirror:
         elif isinstance(step, Statement):
             self._remember_lines(step)
             code = compile_statement(step.source, step.first_line, step.file, step.flags)
-            exec(code, vars(self.main))
+            if step.setting:
+                self._carry_out(step, code)
+            else:
+                exec(code, vars(self.main))
             self._absent.difference_update(step.names)
         else:
             self._set(step)
+
+    def _carry_out(self, step: Statement, code: CodeType) -> None:
+        """In a module that is not installed here nothing is to be set; code that needs it will miss it."""
+        try:
+            exec(code, vars(self.main))
+        except Exception as error:
+            self._forget([step.hash])
+            self._expected.difference_update(step.names)
+            if isinstance(error, ImportError) and step.names:
+                self._lacking.update(step.names)
+            elif not (isinstance(error, NameError) and error.name in self._lacking):
+                self._failed = self._failed or str(self._install_failed(error))
+        self._settings.add(step.hash)
 
     def _set(self, value: Value) -> None:
         try:

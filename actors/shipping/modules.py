@@ -121,11 +121,18 @@ class LocalModules:
         if package and (origin is None or os.path.isdir(origin)):  # a namespace package
             if folders and not any(map(self._is_local, folders)):
                 return None
-            return ModuleSource(name, "", True, "", hash_of("\0".join([name, *folders]).encode()), folders)
+            return ModuleSource(
+                name,
+                "",
+                True,
+                "",
+                hash_of("\0".join([name, *folders]).encode(errors="surrogatepass")),
+                folders,
+            )
         if origin is None or not spec.has_location or not self._is_local(origin):
             return None
         text = None if name.split(".")[0] in self._compiled_packages() else _text_of(spec)
-        digest = hash_of(f"{origin}\0{package}\0{text}".encode())
+        digest = hash_of(f"{origin}\0{package}\0{text}".encode(errors="surrogatepass"))
         return ModuleSource(name, origin, package, text, digest, folders)
 
     def _compiled_packages(self) -> set[str]:

@@ -1,6 +1,6 @@
 """Puts what is sent in the order in which it can be made: by dependency, then by line; pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .items import Item
@@ -26,9 +26,9 @@ class Step:
         return self.item.name if self.item else ", ".join(sorted(self.unit.names)) if self.unit else ""
 
 
-def in_order(items: list[Item], last_line: Callable[[str], int]) -> list[Step]:
-    """`last_line` gives the order of the last statement that defines a name."""
-    units = dict.fromkeys(unit for item in items for unit in item.units)
+def in_order(items: list[Item], last_line: Callable[[str], int], settings: Iterable[Unit] = ()) -> list[Step]:
+    """`last_line` gives the order of the last statement that defines a name; `settings` define none."""
+    units = dict.fromkeys([*(unit for item in items for unit in item.units), *settings])
     steps = [Step(unit.order, unit) for unit in units]
     steps += [Step(last_line(item.name), item=item) for item in items if item.value is not None]
     makers: dict[str, list[Step]] = {}

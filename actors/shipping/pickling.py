@@ -8,14 +8,17 @@ import copyreg
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
+
+from dispycos.protocol.codec import BUFFERS_MAX
 
 from .rebuild import make_view
 
 PROTOCOL = 5
 OUT_OF_BAND_MIN = 16 << 10
+OUT_OF_BAND_MAX = BUFFERS_MAX - 1  # buffers, beside the stream
 
 Frame: TypeAlias = bytes | pickle.PickleBuffer
 Payload: TypeAlias = bytes | list[Frame]  # a list: the pickle stream, then its out-of-band buffers
@@ -44,9 +47,11 @@ def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     raise explained_call(function, args, kwargs, refused)
 
 
-def loads(stream: Any, buffers: Iterable[Any] = ()) -> Any:
+def loads(stream: Any, buffers: Sequence[Any] = ()) -> Any:
     """What was pickled. Whoever gets an array may write into it: frames of bytes are copied, chunks were put together here."""
-    own = [buffer if isinstance(buffer, bytearray) else bytearray(buffer) for buffer in buffers]
+    own = (
+        [frame if isinstance(frame, bytearray) else bytearray(frame) for frame in buffers] if buffers else ()
+    )
     try:
         return pickle.loads(stream, buffers=own)
     except TypeError:
@@ -80,7 +85,7 @@ class LargeBuffers(list[pickle.PickleBuffer]):
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
         try:
-            if buffer.raw().nbytes < OUT_OF_BAND_MIN:
+            if len(self) >= OUT_OF_BAND_MAX or buffer.raw().nbytes < OUT_OF_BAND_MIN:
                 return True
         except BufferError:
             return True  # not contiguous

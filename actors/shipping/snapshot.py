@@ -5,6 +5,8 @@ changes inside an object (an item of a dictionary, an attribute of a class), and
 dynamically (globals()["x"]).
 """
 
+import linecache
+import logging
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import repeat
@@ -14,12 +16,16 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from .items import BUILTINS, Item, Items
-from .modules import LocalModules, is_standard, version_of
+from .modules import LocalModules, candidates, is_standard, version_of
 from .ordering import Cycle, Step, in_order
 from .pickling import Names
 from .program import program_main
+from .settings import Settings
 from .sources import MainSources
+from .statements import Unit
 from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
+
+log = logging.getLogger(__name__)
 
 LAST = 1 << 61  # the order of values that no statement defines
 ABSENT = object()
@@ -37,6 +43,10 @@ class Snapshot:
         self._info = sources.info(self._modules.names())
         self._version = 1
         self._changed: dict[str, int] = {}  # name or module: the version that changed it last
+        self._settings: dict[bytes, tuple[Unit, int]] = {}  # with the version that they came with
+        self._looked_at: set[bytes] = set()  # statements of which it is known whether they are settings
+        self._said: set[bytes] = set()  # settings that cannot travel
+        self._texts = -1  # in linecache, where cells come to
         self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
         self._specs: dict[str, Any] = {}
 
@@ -49,7 +59,7 @@ class Snapshot:
         names = self._names
         live = map(vars(self._main).get, names, repeat(ABSENT))
         same = all(map(is_, live, names.values())) and (not self._specs or self._same_modules(self._specs))
-        return self._version if same else self._note_changes()
+        return self._version if same and self._texts == len(linecache.cache) else self._note_changes()
 
     def changes(self, since: int) -> CodeBundle:
         """What changed after that version, with what it needs."""
@@ -71,15 +81,16 @@ class Snapshot:
 
     def answer(self, request: CodeRequest) -> CodeBundle:
         with self._lock:
-            version = self.version()
-            self._items.refresh()
+            version = self._note_changes()
             asked = [*request.names, *self._changed_names(request.main_version)]
             items, absent, errors = self._closure(asked)
             if errors:
                 errors += self._errors_of_dependents(set(asked))
             have = set(request.have)
+            wanted = set(items)
+            settings = self._settings_for(request.main_version, items, absent)
             try:
-                steps = in_order(list(items.values()), self._last_line)
+                steps = in_order(list(items.values()), self._last_line, settings)
             except Cycle as cycle:
                 text = f"cannot be made at a server, since each needs the next: {cycle}"
                 items, steps, errors = (
@@ -87,9 +98,10 @@ class Snapshot:
                     [],
                     [*errors, *((name, text) for name in asked if name[-1:] != ".")],
                 )
-            modules, module_errors, versions = self._modules_for(request, items.values())
+            modules, module_errors, versions = self._modules_for(request, items.values(), settings)
             self._track(items, absent, modules)
-            statements, values = _on_the_wire(steps, have)
+            optional = {*settings, *(u for n, item in items.items() if n not in wanted for u in item.units)}
+            statements, values = _on_the_wire(steps, have, optional)
             return CodeBundle(
                 answers=request.number,
                 main_version=version,
@@ -116,11 +128,15 @@ class Snapshot:
 
     def _note_changes(self) -> int:
         with self._lock:
+            self._items.refresh()
+            is_first, self._texts = self._texts < 0, len(linecache.cache)
             live = vars(self._main)
             changed = [n for n, thing in self._names.items() if live.get(n, ABSENT) is not thing]
             reloaded = [n for n, spec in self._specs.items() if _spec_of(n) is not spec]
-            if changed or reloaded:
+            fresh = self._fresh_settings()
+            if changed or reloaded or (fresh and not is_first):
                 self._version += 1
+            self._settings |= {unit.hash: (unit, self._version) for unit in fresh}
             for name in changed:
                 self._names[name] = live.get(name, ABSENT)
                 self._changed[name] = self._version
@@ -128,6 +144,53 @@ class Snapshot:
                 self._specs[name] = _spec_of(name)
                 self._changed[name + "."] = self._version  # the dot tells modules from names
             return self._version
+
+    def _fresh_settings(self) -> list[Unit]:
+        """Statements executed since this was asked last that set something; calls that are not among them are said once."""
+        settings = Settings(self._main, self._items.sources.definers)
+        fresh: list[Unit] = []
+        for unit in self._items.sources.units():
+            if unit.hash in self._looked_at:
+                continue
+            self._looked_at.add(unit.hash)
+            setting = settings.of(unit)
+            if setting is not None:
+                fresh.append(setting)
+            elif settings.is_left(unit):
+                log.debug("%s:%d: this call is not carried out at servers", unit.file, unit.first_line)
+            elif settings.is_missed(unit):
+                self._say_unset(unit, "what it calls may open files, start processes or wait for input")
+        return fresh
+
+    def _settings_for(self, since: int, items: dict[str, Item], absent: set[str]) -> list[Unit]:
+        """What the asker does not have; what they need is added to items and absent."""
+        found: list[Unit] = []
+        for unit, version in self._settings.values():
+            if version <= since:
+                continue
+            needed, missing, why = self._needs_of(unit, items)
+            if why:
+                self._say_unset(unit, why)
+                continue
+            found.append(unit)
+            items |= needed
+            absent |= missing
+        return found
+
+    def _needs_of(self, unit: Unit, items: Mapping[str, Item]) -> tuple[dict[str, Item], set[str], str]:
+        live, definers = vars(self._main), self._items.sources.definers
+        for name in sorted(unit.needs_now - unit.names - BUILTINS):
+            if name not in live:
+                return {}, set(), f"{name} is gone"
+            if len(definers(name)) > 1 and not isinstance(live[name], ModuleType | FunctionType | type):
+                return {}, set(), f"{name} was perhaps bound to something else then"
+        needed, missing, errors = self._closure(sorted(unit.needs - unit.names - items.keys()))
+        return needed, missing - unit.names, "; ".join(f"{name}: {text}" for name, text in errors)
+
+    def _say_unset(self, unit: Unit, why: str) -> None:
+        if unit.hash not in self._said:
+            self._said.add(unit.hash)
+            log.warning("%s:%d is not carried out at servers: %s", unit.file, unit.first_line, why)
 
     def _closure(self, asked: list[str]) -> tuple[dict[str, Item], set[str], list[tuple[str, str]]]:
         """Items of the names asked for and all they need; without roots that need what cannot be sent."""
@@ -170,9 +233,10 @@ class Snapshot:
         return [(name, error) for name, (_, _, error) in closures if error]
 
     def _modules_for(
-        self, request: CodeRequest, items: Iterable[Item]
+        self, request: CodeRequest, items: Iterable[Item], settings: Iterable[Unit]
     ) -> tuple[list[ModuleSource], list[tuple[str, str]], list[tuple[str, str]]]:
         imported = {name for item in items for name in self._items.imports_of(item)}
+        imported |= {name for unit in settings for name in candidates(unit.imports, self._items.package)}
         reloaded = [n[:-1] for n in self._changed_names(request.main_version) if n.endswith(".")]
         sources = self._modules.with_needs({*request.modules, *imported, *reloaded})
         local = {source.name for source in sources}
@@ -195,7 +259,9 @@ class Snapshot:
         return max((unit.order for unit in self._items.sources.definers(name)), default=LAST)
 
 
-def _on_the_wire(steps: list[Step], have: set[bytes]) -> tuple[list[Statement], list[Value]]:
+def _on_the_wire(
+    steps: list[Step], have: set[bytes], optional: set[Unit]
+) -> tuple[list[Statement], list[Value]]:
     statements: list[Statement] = []
     values: list[Value] = []
     bound: set[str] = (
@@ -207,7 +273,14 @@ def _on_the_wire(steps: list[Step], have: set[bytes]) -> tuple[list[Statement], 
             bound |= unit.names
             statements.append(
                 Statement(
-                    sorted(unit.names), unit.source, unit.first_line, unit.hash, order, unit.file, unit.flags
+                    sorted(unit.names),
+                    unit.source,
+                    unit.first_line,
+                    unit.hash,
+                    order,
+                    unit.file,
+                    unit.flags,
+                    unit in optional,
                 )
             )
         item = step.item

@@ -14,6 +14,12 @@ from typing import Any, NamedTuple, cast
 FUTURE_FLAGS = 0x1FF0000  # the compiler's mask of `from __future__` flags
 ANNOTATIONS_FLAG = __future__.annotations.compiler_flag
 COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
+LATE = {
+    "TypeVar bound",
+    "type variable",
+    "type alias",
+    "annotation",
+}  # symtable's words; evaluated when asked for
 MAIN_DUNDERS = {"__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"}
 DISPLAYS = (ast.Dict, ast.List, ast.Set)
 CONTAINER_CALLS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
@@ -43,7 +49,9 @@ class Unit:
 
     @cached_property
     def hash(self) -> bytes:
-        return hash_of(f"{self.file}\0{self.first_line}\0{self.flags}\0{self.source}".encode())
+        return hash_of(
+            f"{self.file}\0{self.first_line}\0{self.flags}\0{self.source}".encode(errors="surrogatepass")
+        )
 
     @cached_property
     def code(self) -> CodeType | None:
@@ -95,7 +103,7 @@ class Unit:
 
     @cached_property
     def extends(self) -> frozenset[str]:
-        """Globals that it fills: `@f.register`, `Point.scale = ...`, `TABLE["x"] = ...`."""
+        """Globals that it fills: `@f.register`, `f.register(...)`, `Point.scale = ...`, `TABLE["x"] = ...`."""
         targets: list[ast.expr] = []
         if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             targets = [d.func if isinstance(d, ast.Call) else d for d in self.node.decorator_list]
@@ -103,6 +111,9 @@ class Unit:
             targets = self.node.targets
         elif isinstance(self.node, ast.AnnAssign | ast.AugAssign):
             targets = [self.node.target]
+        elif isinstance(self.node, ast.Expr) and isinstance(self.node.value, ast.Call):
+            called = self.node.value.func
+            targets = [called] if isinstance(called, ast.Attribute) and called.attr == "register" else []
         return frozenset(root for t in targets if (root := _root_of_attribute(t)))
 
     @property
@@ -186,7 +197,7 @@ def cut_inside(unit: Unit, text: str, base: int = 0) -> list[Unit]:
         inner += getattr(unit.node, part, [])
     for handler in getattr(unit.node, "handlers", []):
         inner += handler.body
-    return _cut_nodes(inner, lines, unit.file, unit.flags, base, in_guard=True)
+    return _cut_nodes(inner, lines, unit.file, unit.flags, base, unit.in_guard)
 
 
 def compile_statement(source: str, first_line: int, file: str, flags: int) -> CodeType:
@@ -321,6 +332,15 @@ def _slice(node: ast.stmt, lines: list[str], first: int, last: int) -> str:
     return "".join(cutout)
 
 
+def statement_in(source: str) -> ast.stmt | None:
+    """The one statement of a text, which may be indented."""
+    try:
+        node = ast.parse(_standing(source)).body[0]
+    except SyntaxError:
+        return None
+    return cast(ast.If, node).body[0] if source[:1].isspace() else node
+
+
 def _standing(source: str) -> str:
     """An indented statement needs something to be indented under."""
     return "if 1:\n" + source if source[:1].isspace() else source
@@ -362,7 +382,9 @@ def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) ->
             found.add(symbol.get_name())
     for child in table.get_children():
         child_kind = str(getattr(child.get_type(), "value", child.get_type()))
-        runs_later = child_kind == "function" and child.get_name() not in COMPREHENSIONS
+        runs_later = child_kind in LATE or (
+            child_kind == "function" and child.get_name() not in COMPREHENSIONS
+        )
         if not (only_now and runs_later):
             _references(child, found, only_now)
 

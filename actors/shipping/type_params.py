@@ -17,6 +17,7 @@ VARIABLE = {
     "default": getattr(typing, "NoDefault", None),  # from 3.13 on
 }
 KINDS = (TypeVar, ParamSpec, TypeVarTuple, NewType, ALIAS)
+STARS = {TypeVar: "", TypeVarTuple: "*", ParamSpec: "**"}
 OF_PARAM_SPECS = (typing.ParamSpecArgs, typing.ParamSpecKwargs)
 
 
@@ -35,13 +36,18 @@ def reduced(thing: Any) -> tuple[Any, ...]:
     if isinstance(thing, ALIAS):
         facts = _facts(thing, {"value": LACKS})
         if facts and thing.__type_params__:
-            return make_generic_alias, (thing.__name__, facts["value"], thing.__type_params__)
+            return make_generic_alias, (
+                thing.__name__,
+                thing.__module__,
+                facts["value"],
+                thing.__type_params__,
+            )
         return make_alias, (thing.__name__, thing.__module__, late), (late, facts), None, None, fill
     token = identities.token_of(thing)
     facts = _facts(thing, VARIABLE)
     if not facts.get("infer_variance"):
         return make_variable, (token, type(thing), thing.__name__, facts)
-    parameter = _parameter(thing.__name__, facts)
+    parameter = STARS[type(thing)] + _parameter(thing.__name__, facts)
     return make_late_variable, (token, parameter, late), (late, facts), None, None, fill
 
 
@@ -103,8 +109,9 @@ def make_alias(name: str, module: str, late: Late) -> Any:
     return _run(f"type {name} = late.value", late, module, name)
 
 
-def make_generic_alias(name: str, value: Any, type_params: tuple[Any, ...]) -> Any:
-    return ALIAS(name, value, type_params=type_params)
+def make_generic_alias(name: str, module: str, value: Any, type_params: tuple[Any, ...]) -> Any:
+    scope = {"__name__": module, "make": ALIAS, "it": (name, value), "type_params": type_params}
+    return eval("make(*it, type_params=type_params)", scope)  # it takes the module of who calls it
 
 
 def _known(token: bytes, thing: Any) -> Any:

@@ -26,6 +26,7 @@ class Statement(Struct, array_like=True, frozen=True):
     order: int
     file: str
     flags: int = 0
+    setting: bool = False  # it sets something in what it imports, or is an import for that: without it there is nothing to set
 
 
 class Value(Struct, array_like=True, frozen=True):

@@ -434,14 +434,21 @@ class TerminateActor(Message, frozen=True, tag=48):
 
 
 class Output(Message, frozen=True, tag=49):
-    """Node -> client: what a server wrote to its standard output (1) or error (2)."""
+    """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
 
     server: str
     stream: int
-    text: str
 
 
-class AwaitsMessage(Message, frozen=True, tag=56):
+class Left(Message, frozen=True, tag=84):
+    """Node -> scheduler -> client, before Closed: files of tasks in working folders that are removed with the lease."""
+
+    count: int
+    size: int  # bytes
+    names: list[str]  # of some
+
+
+class AwaitsMessage(Message, frozen=True, tag=57):
     """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
 
 
@@ -456,6 +463,10 @@ class CodeGiven(Message, frozen=True, tag=51):
     """Client -> server; payload: an encoded shipping.CodeBundle."""
 
     error: str = ""
+
+
+class Levels(Message, frozen=True, tag=56):
+    """Client -> server, when they change; payload: what its loggers let pass, encoded."""
 
 
 class CallWanted(Message, frozen=True, tag=52):
@@ -567,6 +578,8 @@ Word = (
     | TerminateActor
     | Output
     | AwaitsMessage
+    | Left
+    | Levels
     | CodeWanted
     | CodeGiven
     | CallWanted

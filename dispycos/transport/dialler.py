@@ -141,6 +141,9 @@ class Dialler:
         if self.refusal and not self.ready.done():
             self.ready.set_exception(Refused(self.refusal))
             self.ready.exception()  # looked at: whoever awaits it still gets it
+        self._try_later()
+
+    def _try_later(self) -> None:
         if self._keep and not self.refusal:
             self._retry = self._runtime.loop.call_later(self._backoff * random.uniform(0.7, 1.3), self._try)
             self._backoff = min(2 * self._backoff, BACKOFF_MAX)
@@ -153,7 +156,12 @@ class Dialler:
             self._retry = self._runtime.loop.call_later(BACKOFF_MAX, self._try)
             return
         for endpoint in self._first or self.endpoints:
-            self._tried[self._runtime.open_link(endpoint, self)] = endpoint
+            try:
+                self._tried[self._runtime.open_link(endpoint, self)] = endpoint
+            except OSError as error:
+                self._last_reason = f"{endpoint}: {error.strerror}"
+        if not self._tried:
+            self._try_later()
 
     def _say_silence(self) -> None:
         if not self.link and not self._stopped:

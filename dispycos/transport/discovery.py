@@ -23,7 +23,7 @@ import msgspec
 
 from .addresses import find_addresses, is_numeric, rank, tcp_endpoint
 from .claims import claim, is_claimed, kernel_mark
-from .folders import make_private
+from .folders import is_listening, make_private
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
@@ -33,6 +33,7 @@ SERVICE_TYPE = "_dispycos._tcp.local."
 ENTRY_BYTES_MAX = 64 * 1024
 ENTRIES_MAX = 1000
 SERVICES_MAX = 1000
+NAME_BYTES = 63  # of a name in mDNS
 QUESTIONS_MAX = 32  # services asked about at the same time
 QUESTION_TIMEOUT_MS = 1500
 GOODBYE_TIMEOUT_S = 0.7
@@ -166,7 +167,11 @@ def _look_at(path: Path) -> tuple[Entry | None, bool]:
 
 def _bury(path: Path, entry: Entry) -> None:
     with contextlib.suppress(OSError):  # another reader was first
-        if entry.ipc is not None and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode):
+        if (
+            entry.ipc is not None
+            and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode)
+            and not is_listening(entry.ipc)
+        ):
             os.unlink(entry.ipc)
     with contextlib.suppress(OSError):
         path.unlink()
@@ -277,8 +282,11 @@ class Multicast:
             question.add_done_callback(self._questions.discard)
 
     async def _ask(self, zeroconf: Zeroconf, name: str, info: ServiceInfo) -> None:
-        if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
-            self._on_answer(name, info)
+        from zeroconf import NotRunningException
+
+        with contextlib.suppress(NotRunningException):  # closed meanwhile
+            if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
+                self._on_answer(name, info)
 
     def _on_answer(self, name: str, info: ServiceInfo) -> None:
         presence = read_service(info)
@@ -334,12 +342,18 @@ def _service(presence: Presence) -> ServiceInfo:
             "role": presence.role,
             "port": str(presence.port),
             "tag": presence.tag,
-            "name": presence.name,
+            "name": _announced(presence.name),
             "epoch": f"{presence.epoch:016x}",
             "key": presence.key,
             **({"python": "{}.{}".format(*presence.python)} if presence.python else {}),
         },
     )
+
+
+def _announced(name: str) -> str:
+    """What read_service takes: a record has little room."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return printable.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _packed(address: str) -> bytes:
@@ -360,7 +374,7 @@ def read_service(info: ServiceInfo) -> Presence | None:
         and re.fullmatch(r"[0-9a-f]{16}", epoch)
         and (not key or len(key) == 40)
         and re.fullmatch(r"([0-9]{1,3}\.[0-9]{1,3})?", python)
-        and 0 < len(name) <= 63
+        and 0 < len(name) <= NAME_BYTES
         and name.isprintable()
         and info.port
         and addresses

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import resource
+import select
+import shlex
 import shutil
+import socket
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.kit.programs import Program, User, is_running, wait_until
+from tests.kit.programs import Program, User, is_running, port_of, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -130,10 +135,10 @@ def test_what_a_killed_node_left_goes_with_the_next_one(user: User) -> None:
     folder = Path(client.wait_line("works in").text.partition("works in ")[2]).parents[1]
     user.node("beside", cpus=1)
     servers = node.family()[1:]
+    assert folder.exists()
     node.kill()
     client.kill()
     wait_until(lambda: not any(map(is_running, servers)), 5, "its servers end")
-    assert folder.exists()
     user.node("next", cpus=1)
     wait_until(lambda: not folder.exists(), 5, "the folder goes")
     assert sorted(path.name.split("-")[0] for path in folder.parent.iterdir()) == ["beside", "next"]
@@ -170,6 +175,102 @@ def test_a_node_that_sweeps_up_after_a_dead_lease_spares_that_of_its_neighbour(u
     wait_until(lambda: not is_running(own), 5, "what the lease of a had started ends")
     time.sleep(0.5)
     assert is_running(neighbours)
+
+
+# --- who connects and says nothing --------------------------------------------------------------------------
+
+FEW = 1024  # descriptors, as systems allow by default
+STRANGERS = 1500
+
+COUNT = """
+    import sys
+    import dispycos
+
+    def double(n):
+        return 2 * n
+
+    async def main():
+        client = dispycos.Client([double])
+        await client.schedule(*sys.argv[1:])
+        print("sum", sum([value async for _, value in client.map(double, range(50))]), flush=True)
+        await client.close()
+
+    dispycos.run(main)
+"""
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """For the strangers, who are of this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 3 * STRANGERS
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"needs {wanted} open files, may have {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def with_few_files(user: User, *arguments: str) -> Program:
+    limited = f"ulimit -n {FEW}; exec {shlex.join([sys.executable, '-m', 'dispycos', *arguments])}"
+    program = Program(["sh", "-c", limited], user.folder, user.environment())
+    user.programs.append(program)
+    return program
+
+
+class Strangers:
+    """So many idle connections to each port; those that are closed there are made anew, until the end of the block."""
+
+    def __init__(self, *ports: int) -> None:
+        self._ports = ports
+        self._held: dict[int, tuple[socket.socket, int]] = {}
+        self._poll = select.poll()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        for stranger, _ in self._held.values():
+            stranger.close()
+
+    def _run(self) -> None:
+        for port in self._ports:
+            for _ in range(STRANGERS):
+                self._knock(port)
+        while not self._ended.is_set():
+            for descriptor, _ in self._poll.poll(50):
+                self._poll.unregister(descriptor)
+                gone, port = self._held.pop(descriptor)
+                gone.close()
+                self._knock(port)
+
+    def _knock(self, port: int) -> None:
+        stranger = socket.socket()
+        stranger.setblocking(False)
+        stranger.connect_ex(("127.0.0.1", port))
+        self._held[stranger.fileno()] = stranger, port
+        self._poll.register(stranger, select.POLLIN)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere strangers can use up all descriptors")
+def test_idle_connections_of_strangers_leave_a_node_and_a_scheduler_their_descriptors(
+    user: User, many_files: None
+) -> None:
+    scheduler = with_few_files(user, "scheduler", "--tcp_port", "0", "--daemon")
+    node = with_few_files(user, "node", "--tcp_ports", "0", "--cpus", "2", "--daemon")
+    ports = port_of(scheduler), port_of(node)
+    with Strangers(*ports):
+        scheduler.wait_line("have not proved that they are of this cluster")
+        for _ in range(3):
+            assert user.script("count.py", COUNT).succeed(20) == "sum 2450\n"
+    assert scheduler.is_alive() and node.is_alive()
+    assert "Errno" not in scheduler.err + node.err
+    # And when they have left, whoever comes from another host is served too.
+    assert user.script("count.py", COUNT, f"127.0.0.1:{ports[0]}").succeed(20) == "sum 2450\n"
 
 
 # --- other Pythons ------------------------------------------------------------------------------------------

@@ -274,6 +274,12 @@ class User:
             self.write({name: text})
         return self.python(name, *arguments, **variables)
 
+    def shell(self, line: str) -> Program:
+        """What they type at a shell."""
+        program = Program(["/bin/sh", "-c", line], self.folder, self.environment())
+        self.programs.append(program)
+        return program
+
     def command(self, *arguments: str, stdin: int | None = None, **variables: str) -> Program:
         """`dispycos ARGUMENTS`."""
         return self.python("-m", "dispycos", *arguments, stdin=stdin, **variables)

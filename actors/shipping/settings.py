@@ -1,0 +1,348 @@
+"""Decides which top-level statements of `__main__` that bind no name are carried out at servers: those that set something.
+
+Assignments to attributes and items of what is imported (`decimal.getcontext().prec = 50`, `os.environ["X"] = "1"`) are, and
+calls from a list. Any other call is not: it may print, wait, or start the program once more.
+"""
+
+import ast
+import builtins
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from .modules import OWN_PACKAGE
+from .origins import NOTHING
+from .statements import Unit, statement_in
+
+Definers = Callable[[str], list[Unit]]
+
+SETTING_CALLS = {
+    "*.register",
+    "codecs.register*",
+    "copyreg.*",
+    "csv.field_size_limit",
+    "csv.register_dialect",
+    "cv2.setNumThreads",
+    "decimal.setcontext",
+    "jax.config.update",
+    "locale.setlocale",
+    "matplotlib*.rc",
+    "matplotlib*.rcParams.update",
+    "matplotlib*.style.use",
+    "mimetypes.add_type",
+    "mkl.set_num_threads",
+    "numba.set_num_threads",
+    "numexpr.set_num_threads",
+    "numpy.set*",
+    "os.environ.setdefault",
+    "os.environ.update",
+    "os.putenv",
+    "os.unsetenv",
+    "pandas.reset_option",
+    "pandas.set_option",
+    "pyarrow.set_cpu_count",
+    "pyarrow.set_io_thread_count",
+    "seaborn.set*",
+    "sklearn.set_config",
+    "socket.setdefaulttimeout",
+    "sys.set_int_max_str_digits",
+    "sys.setrecursionlimit",
+    "sys.setswitchinterval",
+    "threading.stack_size",
+    "time.tzset",
+    "torch.set_*",
+    "torch.use_deterministic_algorithms",
+    "warnings.filterwarnings",
+    "warnings.resetwarnings",
+    "warnings.simplefilter",
+    "xarray.set_options",
+}
+NEVER = {"atexit.*", "signal.*", "faulthandler.*", "webbrowser.*", "multiprocessing.*", f"{OWN_PACKAGE}.*"}
+
+OF_THE_SERVER = {"sys", OWN_PACKAGE}  # what it is and where it writes are its own
+BUT = {"sys.dont_write_bytecode", "sys.tracebacklimit", "sys.displayhook"}
+OWN_VARIABLES = "DISPYCOS_"  # the secret is among them
+
+# fmt: off
+# Modules with what starts processes and threads, opens files and connections, or reads standard input.
+REACHING_OUT = {
+    "_io", "_socket", "_sqlite3", "_thread", "asyncio", "concurrent", "ctypes", "ftplib", "getpass", "glob",
+    "http", "httpx", "io", "multiprocessing", "nt", "os", "posix", "pty", "requests", "runpy", "shelve",
+    "shutil", "signal", "smtplib", "socket", "sqlite3", "subprocess", "tempfile", "threading", "urllib",
+    "urllib3", "webbrowser",
+    OWN_PACKAGE,
+}
+HARMLESS = {
+    "os.path.*", "posixpath.*", "os.environ.*", "os.getenv", "os.cpu_count", "os.fspath", "os.getcwd",
+    "urllib.parse.*", "io.StringIO", "io.BytesIO",
+}
+NOT_HARMLESS = {
+    "*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained",
+}
+NOT_HARMLESS_BUILTINS = {
+    "open", "input", "exec", "eval", "compile", "breakpoint", "print", "__import__", "exit", "quit", "help",
+}
+# A function with these names in its code may do such things; that is no proof, and none is possible.
+WORDS_OF_REACHING_OUT = {
+    "open", "input", "breakpoint", "__import__", "print", "Popen", "system", "popen", "fork", "urlopen",
+    "getpass", "read_text", "read_bytes", "check_output", "check_call",
+}
+# fmt: on
+
+BLOCKS = ("body", "orelse", "finalbody")
+KEPT = ast.Import | ast.ImportFrom | ast.Pass | ast.Break | ast.Continue
+
+
+class Settings:
+    """Tells the statements apart by what their names are bound to now."""
+
+    def __init__(self, main: ModuleType, definers: Definers) -> None:
+        self._main = main
+        self._definers = definers
+
+    def of(self, unit: Unit) -> Unit | None:
+        """What of the statement is carried out: all, or what sets something inside an `if`, `try`, `with` or `for`."""
+        if unit.in_guard:
+            return None
+        if isinstance(unit.node, ast.If | ast.Try | ast.TryStar | ast.With | ast.For):
+            return self._reduced(unit)
+        return unit if self._sets(unit.node) and unit.code is not None else None
+
+    def is_left(self, unit: Unit) -> bool:
+        """A call that is not carried out."""
+        node = unit.node
+        if (
+            unit.in_guard
+            or unit.extends
+            or not isinstance(node, ast.Expr)
+            or not isinstance(node.value, ast.Call)
+        ):
+            return False
+        names = self._names_of(node.value.func)
+        return self.of(unit) is None and not any(name.startswith(f"{OWN_PACKAGE}.") for name in names)
+
+    def is_missed(self, unit: Unit) -> bool:
+        """An assignment that sets something, and is not carried out for what it calls."""
+        inner = [target for target in _targets(unit.node) if not isinstance(target, ast.Name)]
+        is_setting = not unit.in_guard and bool(inner) and all(map(self._is_settable, inner))
+        return is_setting and not self._is_quiet(unit.node)
+
+    # --- single statements ---
+
+    def _sets(self, node: ast.stmt) -> bool:
+        if any(
+            isinstance(n, ast.Constant) and str(n.value).startswith(OWN_VARIABLES) for n in ast.walk(node)
+        ):
+            return False
+        if isinstance(node, ast.Expr):
+            return (
+                isinstance(node.value, ast.Call)
+                and self._is_listed(node.value)
+                and self._is_quiet(node, node.value)
+            )
+        targets = list(_targets(node))
+        inner = [target for target in targets if not isinstance(target, ast.Name)]
+        return bool(inner) and all(map(self._is_settable, inner)) and self._is_quiet(node)
+
+    def _is_settable(self, target: ast.expr) -> bool:
+        root = _root_of(target)
+        path = self._path_of(target)
+        if root is None or not self._imports_of(root):
+            return False
+        if path in BUT:
+            return True
+        return _top(self._path_of(ast.Name(root))) not in OF_THE_SERVER
+
+    def _is_listed(self, call: ast.Call) -> bool:
+        root = _root_of(call.func)
+        if root is None or not isinstance(call.func, ast.Attribute | ast.Name) or not self._imports_of(root):
+            return False
+        names = self._names_of(call.func)
+        return _match(names, SETTING_CALLS) and not _match(names, NEVER)
+
+    # --- what a statement calls ---
+
+    def _is_quiet(self, node: ast.AST, but: ast.Call | None = None) -> bool:
+        """It calls nothing that reaches out of the program; what stands in a lambda is not called now."""
+        calls = (part for part in _evaluated(node) if isinstance(part, ast.Call) and part is not but)
+        return all(self._is_harmless(call.func) for call in calls) and not any(
+            isinstance(part, ast.Await | ast.Yield | ast.YieldFrom) for part in _evaluated(node)
+        )
+
+    def _is_harmless(self, function: ast.expr) -> bool:
+        live = self._resolve(function)
+        if live is NOTHING:
+            return False
+        name = getattr(live, "__name__", "")
+        if getattr(builtins, name, None) is live:
+            return name not in NOT_HARMLESS_BUILTINS
+        names = self._names_of(function)
+        if _match(names, HARMLESS):
+            return True
+        if any(_top(name) in REACHING_OUT for name in names) or _match(names, NOT_HARMLESS):
+            return False
+        return not WORDS_OF_REACHING_OUT & set(_words_in(live))
+
+    def _resolve(self, node: ast.expr) -> Any:
+        """What the expression is now, if that can be told without running code."""
+        if isinstance(node, ast.Name):
+            return vars(self._main).get(node.id, getattr(builtins, node.id, NOTHING))
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.JoinedStr):
+            return ""
+        if isinstance(node, ast.Attribute):
+            owner = self._resolve(node.value)
+            if owner is NOTHING:
+                return NOTHING
+            if isinstance(owner, ModuleType):
+                return vars(owner).get(node.attr, NOTHING)
+            return inspect.getattr_static(owner, node.attr, NOTHING)
+        return NOTHING
+
+    def _names_of(self, function: ast.expr) -> set[str]:
+        """By which it is known: as it is reached, and as it calls itself."""
+        live = self._resolve(function)
+        owner = getattr(live, "__objclass__", live)
+        own = f"{getattr(owner, '__module__', None)}.{getattr(live, '__qualname__', '')}"
+        return {self._path_of(function), own} - {""}
+
+    def _path_of(self, node: ast.expr) -> str:
+        """`np.random.seed` -> numpy.random.seed; parts that are no names are left out."""
+        if isinstance(node, ast.Attribute):
+            owner = self._path_of(node.value)
+            return f"{owner}.{node.attr}" if owner else node.attr
+        if isinstance(node, ast.Call):
+            return self._path_of(node.func)
+        if isinstance(node, ast.Subscript):
+            return self._path_of(node.value)
+        if isinstance(node, ast.Name):
+            found = self._imports_of(node.id)
+            return found[-1] if found else node.id
+        return ""
+
+    def _imports_of(self, name: str) -> list[str]:
+        """What the imports that bind the name import."""
+        return [path for unit in self._definers(name) for path in _imported_as(unit.node, name)]
+
+    # --- compound statements ---
+
+    def _reduced(self, unit: Unit) -> Unit | None:
+        dropped: list[ast.stmt] = []
+        if not self._collect(unit.node, dropped):
+            return None
+        source = _without(unit, dropped)
+        node = statement_in(source)
+        return None if node is None else replace(unit, node=node, source=source)
+
+    def _collect(self, node: ast.stmt, dropped: list[ast.stmt]) -> bool:
+        """Whether something in it sets something; the statements that are to be left out are added to `dropped`."""
+        if not all(map(self._is_quiet, _headers(node))):
+            return False
+        found = False
+        for inner in _inner(node):
+            if isinstance(inner, ast.If | ast.Try | ast.TryStar | ast.With | ast.For):
+                more: list[ast.stmt] = []
+                if self._collect(inner, more):
+                    found = True
+                    dropped += more
+                else:
+                    dropped.append(inner)
+            elif self._sets(inner):
+                found = True
+            elif not isinstance(inner, KEPT):
+                dropped.append(inner)
+        return found
+
+
+def _targets(node: ast.stmt) -> Iterator[ast.expr]:
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign | ast.Delete):
+        targets = list(node.targets)
+    elif isinstance(node, ast.AugAssign) or (isinstance(node, ast.AnnAssign) and node.value is not None):
+        targets = [node.target]
+    while targets:
+        target = targets.pop()
+        if isinstance(target, ast.Tuple | ast.List):
+            targets += target.elts
+        else:
+            yield target.value if isinstance(target, ast.Starred) else target
+
+
+def _root_of(node: ast.expr) -> str | None:
+    """The name that it begins with."""
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        elif isinstance(node, ast.Call):
+            node = node.func
+        else:
+            return None
+    return node.id
+
+
+def _imported_as(node: ast.AST, name: str) -> Iterator[str]:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            for alias in inner.names:
+                if (alias.asname or alias.name.split(".")[0]) == name:
+                    yield alias.name if alias.asname else name
+        elif isinstance(inner, ast.ImportFrom):
+            for alias in inner.names:
+                if (alias.asname or alias.name) == name:
+                    yield f"{inner.module or ''}.{alias.name}"
+
+
+def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.Lambda):
+            yield from _evaluated(child)
+
+
+def _headers(node: ast.stmt) -> list[ast.expr]:
+    if isinstance(node, ast.If):
+        return [node.test]
+    if isinstance(node, ast.For):
+        return [node.iter]
+    return [item.context_expr for item in node.items] if isinstance(node, ast.With) else []
+
+
+def _inner(node: ast.stmt) -> list[ast.stmt]:
+    found = [inner for block in BLOCKS for inner in getattr(node, block, [])]
+    return found + [inner for handler in getattr(node, "handlers", []) for inner in handler.body]
+
+
+def _without(unit: Unit, dropped: list[ast.stmt]) -> str:
+    """The text with `pass` in their place; what is kept stays on its lines."""
+    lines = [line.encode() for line in unit.source.splitlines(keepends=True)]
+    for node in sorted(dropped, key=lambda node: (node.lineno, node.col_offset), reverse=True):
+        start = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - unit.first_line
+        end = (node.end_lineno or node.lineno) - unit.first_line
+        rest = lines[end][node.end_col_offset :]
+        lines[start] = lines[start][: node.col_offset] + b"pass" + (rest if rest.strip() else b"\n")
+        lines[start + 1 : end + 1] = [b"\n"] * (end - start)
+    return b"".join(lines).decode()
+
+
+def _words_in(thing: Any) -> Iterator[str]:
+    """The names that a function's code uses; a class's are those of its making."""
+    if isinstance(thing, type):
+        thing = vars(thing).get("__init__") or vars(thing).get("__new__")
+    thing = inspect.unwrap(getattr(thing, "__func__", thing)) if thing is not None else None
+    codes = [thing.__code__] if isinstance(thing, FunctionType) else []
+    while codes:
+        code = codes.pop()
+        yield from code.co_names
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+
+
+def _match(names: set[str], patterns: set[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _top(name: str) -> str:
+    return name.split(".")[0]
