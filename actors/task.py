@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from dispycos.errors import TaskTerminated
+from dispycos.errors import RemoteError, TaskTerminated
 from dispycos.protocol.addresses import Address
 
 from .host.ends import without_our_frames
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .host.cell import Cell
     from .host.handles import Handles
     from .ledger import Record
+
+
+CANCELLED = "asyncio.exceptions.CancelledError"  # as RemoteError names it
 
 
 class Location(NamedTuple):
@@ -216,7 +219,7 @@ class Task(asyncio.Future[Any]):
         return _is_done(self)
 
     def cancelled(self) -> bool:
-        """Whether it has ended and was cancelled: by cancel(), or by a CancelledError of its own."""
+        """Whether cancel() ended it."""
         self._look()
         return super().cancelled()
 
@@ -274,9 +277,7 @@ class Task(asyncio.Future[Any]):
             return
         if error is None:
             _set_result(self, value)
-        elif isinstance(error, asyncio.CancelledError):
-            super().cancel(self._asked[0] if self._asked else str(error) or None)
-        elif self._asked and isinstance(error, TaskTerminated):
+        elif self._asked and _is_cancellation(error):
             super().cancel(self._asked[0])
         else:
             super().set_exception(error)
@@ -311,6 +312,13 @@ class Task(asyncio.Future[Any]):
         raise RuntimeError(
             f"{self.name}.{method}() is for the task itself, while it runs; to reach it from outside use send or ask"
         )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """As the end of a task that is to be cancelled. Of one that is not a CancelledError is news, and told as any error."""
+    if isinstance(error, RemoteError):
+        return error.type_name == CANCELLED
+    return isinstance(error, TaskTerminated)
 
 
 # As super() has them, at half the cost: each task is submitted, awaited and completed by them.
