@@ -290,6 +290,40 @@ def test_who_stops_watching_hears_nothing() -> None:
     host_scene(scene)
 
 
+def test_two_who_watch_from_one_place_both_hear_of_the_end() -> None:
+    async def child(task: Any = None) -> None:
+        await task.receive()
+
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        got: list[int] = []
+        me = host.runtime.attach_inbox(60, lambda envelope, now: got.append(envelope.correlation))
+        handle = Task(child)
+        await asyncio.sleep(0)
+        for correlation in (7, 8, 9):
+            host.post(Envelope(handle.home, me, messages.Watch(), correlation))
+        host.post(Envelope(handle.home, me, messages.Watch(end=True), 8))
+        handle.send("end")
+        await until(lambda: len(got) == 2)
+        assert got == [7, 9]
+
+    host_scene(scene)
+
+
+def test_a_stranger_who_cancels_cancels_for_all_who_wait_here() -> None:
+    async def child(task: Any = None) -> None:
+        await task.receive()
+
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        handle = Task(child)
+        await asyncio.sleep(0.01)
+        host.post(Envelope(handle.home, Address(99, 20), messages.TerminateActor(cancelled=True)))
+        with pytest.raises(asyncio.CancelledError):
+            await handle
+        assert handle.cancelled()
+
+    host_scene(scene)
+
+
 def test_a_stranger_may_terminate_by_word() -> None:
     async def child(task: Any = None) -> None:
         await task.receive()

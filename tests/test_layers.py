@@ -76,7 +76,6 @@ BODIES = {
     "actors/host/opening.py",
     "actors/host/processes.py",
     "actors/host/relief.py",
-    "actors/host/results.py",
     "actors/host/run_node.py",
     "actors/host/run_server.py",
     "actors/host/stepper.py",

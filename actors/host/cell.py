@@ -98,6 +98,8 @@ class Cell:
             elif watcher in self.watchers:
                 self.watchers.remove(watcher)
         elif isinstance(message, messages.TerminateActor):
+            if message.cancelled and self.handle is not None:
+                self.handle._cancelled_elsewhere()
             self.terminate()
         elif isinstance(message, messages.AwaitsMessage):
             self.host.answer(envelope, messages.Delivered(int(self.waiter is not None)))

@@ -144,6 +144,8 @@ class Correspondence:
             return False
         assert self.records is not None
         if isinstance(envelope.message, messages.TerminateActor):
+            if envelope.message.cancelled and record.handle is not None:
+                record.handle._cancelled_elsewhere()
             self.records.terminate(record)
             return True
         if isinstance(envelope.message, messages.Watch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import traceback
-from asyncio import CancelledError
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -95,7 +94,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def unpack_outcome(
-    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: str = ""
+    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: object = None
 ) -> Any:
     """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError.
 
@@ -135,7 +134,7 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
             error = _rebuilt(pickling, [*raising.pickled])
         except Exception as failure:
             why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
-    if not isinstance(error, Exception | CancelledError) or isinstance(error, StopIteration):
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
         # What ends a loop or an asyncio.Task, and a StopIteration, which no future takes: whoever waits would wait for ever.
         error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
     _attach(error, RemoteTraceback(raising.trace))

@@ -430,6 +430,8 @@ class Ended(Message, frozen=True, tag=47):
 class TerminateActor(Message, frozen=True, tag=48):
     """terminate() by somebody who is not the owner: goes to the task's home, which forwards it as Terminate."""
 
+    cancelled: bool = False  # it was cancel(): who waits there gets CancelledError
+
 
 class Output(Message, frozen=True, tag=49):
     """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
