@@ -47,12 +47,24 @@ def allocate(node: NodeInfo, allocations: Sequence[Allocation]) -> int:
 
 
 def _matches(allocation: Allocation, node: NodeInfo) -> bool:
-    where = allocation.node.lower()
-    if not (fnmatchcase(node.addr.lower(), where) or fnmatchcase(node.name.lower(), where)):
+    return is_at(allocation, node) and bool(re.search(allocation.platform, node.platform, re.IGNORECASE))
+
+
+def is_at(allocation: Allocation, node: NodeInfo) -> bool:
+    """Whether the node is where the allocation says, by its name or its address."""
+    if node.epoch in allocation.epochs:
+        return True
+    if allocation.port not in (None, node.port):
         return False
-    if allocation.port is not None and allocation.port != node.port:
-        return False
-    return re.search(allocation.platform, node.platform, re.IGNORECASE) is not None
+    where = allocation.node.lower().replace("[", "[[]").replace("?", "[?]")  # only * stands for others
+    return node.addr in allocation.addresses or any(
+        fnmatchcase(known.lower(), where) for known in (node.addr, node.name)
+    )
+
+
+def is_place(allocation: Allocation) -> bool:
+    """Whether it names one host, which can be looked for."""
+    return "*" not in allocation.node
 
 
 def _servers(allocation: Allocation, node: NodeInfo) -> int:

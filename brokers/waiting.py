@@ -151,9 +151,7 @@ def _may_serve(node: Node, client: Client) -> bool:
     """Now or later, as far as is known."""
     if node.site is not None:
         return not node.site.is_hopeless
-    return (
-        node.info.python == client.wants.client.python and allocate(node.info, client.wants.allocations) > 0
-    )
+    return node.info.python == client.wants.client.python and allocate(node.info, client.allocations) > 0
 
 
 def state_of(node: Node, client: Client | None) -> str:

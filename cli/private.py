@@ -12,13 +12,13 @@ import logging
 import os
 import socket
 import sys
-from dataclasses import replace
 from typing import Any
 
 from dispycos.actors.host.processes import Template
 from dispycos.actors.host.resources import cpu_count
 from dispycos.actors.host.run_node import PRELOAD, NodeBody
-from dispycos.config import NODE_PORT, Failure, PrivateSettings, Refused, count_servers, parse_place
+from dispycos.config import PRIVATE_OPTIONS, Failure, PrivateSettings, count_servers, private_settings
+from dispycos.protocol.messages import Allocation
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence
 
@@ -29,7 +29,6 @@ from .scheduler import make_broker
 log = logging.getLogger("dispycos")
 
 SURVEY_S = 0.3
-NAMED_S = 1.5  # nodes that were named have so long to answer, before the rest is used
 
 
 def run(settings: PrivateSettings) -> int:
@@ -37,16 +36,11 @@ def run(settings: PrivateSettings) -> int:
     template = Template.fork(PRELOAD)  # before any thread, secret and ZeroMQ context
     raise_open_files()
     orders = json.loads(sys.stdin.readline() or "{}")
-    settings = replace(
-        settings,
-        node=(*settings.node, *(parse_place(text) for text in orders.get("nodes", ()))),
-        secret_file=orders.get("secret_file") or settings.secret_file,
-        debug=settings.debug or bool(orders.get("debug")),
-    )
+    settings = private_settings(settings, {k: v for k, v in orders.items() if k in PRIVATE_OPTIONS})
     set_up_logging(debug=settings.debug, times=False)
     log.setLevel(logging.DEBUG if settings.debug else logging.WARNING)  # the terminal is the client's
     try:
-        return asyncio.run(_run(settings, template, always=bool(orders.get("always"))))
+        return asyncio.run(_run(settings, template, always="always" in orders, named="named" in orders))
     except Failure as failure:
         say(error=str(failure))
         return failure.exit_code
@@ -61,7 +55,9 @@ def say(**words: Any) -> None:
         log.debug("the client is gone")
 
 
-async def _run(settings: PrivateSettings, template: Template, *, always: bool) -> int:
+async def _run(settings: PrivateSettings, template: Template, *, always: bool, named: bool) -> int:
+    """`always`: a scheduler that is found is not used instead; `named`: nor is there need for a node of our own."""
+    named = named or bool(settings.node)
     keys = load_keys(settings)
     process = Process("scheduler", f"private-{os.getpid()}", settings, keys, private=True)
     process.notice = lambda text, level: say(notice=text, level=level)
@@ -71,29 +67,18 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
         process.listen_ipc()
         broker = make_broker(process, private=True)
         broker.machine.hold_settling(True)
+        broker.machine.also = [Allocation(place.host, place.port) for place in settings.node]
         say(endpoint=f"ipc://{process.ipc}")
         body: NodeBody | None = None
         try:
             survey = Survey(process)
-            refused: list[str] = []
-            unknown: dict[str, str] = {}
-            process.on_named = refused.append
-            process.on_unknown = unknown.__setitem__
-            process.reach_named(settings.node, NODE_PORT, "nodes")
             await survey.look()
-            names = {node.name for node in survey.nodes}
-            refused += [
-                text for host, text in unknown.items() if host not in names
-            ]  # a node's name is no host's
-            if refused:
-                raise Refused(refused[0])
-            process.on_named = lambda text: process.notice(text, "error")
-            if survey.schedulers and not always and not settings.node:
+            if survey.schedulers and not always and not named:
                 found = survey.schedulers[0]
                 endpoints = [tcp_endpoint(address, found.port) for address in found.addresses]
                 say(use="scheduler", name=found.name, endpoints=endpoints)
             else:
-                if not survey.usable() and not settings.node:
+                if not survey.usable() and not named:
                     body = start_node(process, settings, template)
                 await process.announce(multicast=False)
                 broker.machine.hold_settling(False)
@@ -136,7 +121,6 @@ class Survey:
     async def look(self) -> None:
         """The registry at once; mDNS for 0.3 s, and then until every node found is connected, at most 1 s more."""
         await self.process.browse()
-        await self.process.settle_named(NAMED_S)
         if not self.nodes and not self.schedulers:
             await asyncio.sleep(SURVEY_S)
         runtime = self.process.runtime

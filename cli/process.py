@@ -38,6 +38,7 @@ COLLECTOR = (100_000, 50, 100)
 KNOCK_S = 3.0
 SAY_AGAIN_S = 3600.0
 REFUSED_MAX = 1000
+SEEN_MAX = 10_000
 OTHER_DIALS_S = 1.5  # a found peer has so long to dial us before we dial it
 GOODBYE_S = 0.3
 OPEN_FILES_MAX = (
@@ -145,9 +146,7 @@ class Process:
         self._known: set[tuple[tuple[str, ...], int]] = set()
         self._knocked: set[int] = set()
         self.diallers: list[Dialler] = []
-        self._named: list[asyncio.Task[None]] = []
-        self.on_unknown: Callable[[str, str], None] = lambda host, text: self.on_named(text)  # no such host
-        self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
+        self.seen: set[str] = set()  # names of nodes that were found
 
     def tune_collector(self) -> None:
         """This process holds many small objects and few cycles, and runs no user's code: collect rarely."""
@@ -246,21 +245,12 @@ class Process:
         if (self.keys is not None and presence.tag == self.keys.tag) or (
             self.keys is None and presence.tag == "insecure"
         ):
+            if presence.role == "node" and len(self.seen) < SEEN_MAX:
+                self.seen.add(presence.name)
             self.on_presence(presence)
-        elif (
-            self.knocks
-            and presence.key
-            and presence.epoch not in self._knocked
-            and self.keys is not None
-            and not self._is_named(presence)
-        ):
+        elif self.knocks and presence.key and presence.epoch not in self._knocked and self.keys is not None:
             self._knocked.add(presence.epoch)
             self.keep(self._knock(presence))
-
-    def _is_named(self, presence: Presence) -> bool:
-        """Whether the user named that very place: then its refusal is told as that."""
-        endpoints = {endpoint for dialler in self.diallers for endpoint in dialler.endpoints}
-        return any(tcp_endpoint(address, presence.port) in endpoints for address in presence.addresses)
 
     def _on_refused(self, text: str) -> None:
         """Each visitor's refusal is said once an hour, however often it comes."""
@@ -305,21 +295,15 @@ class Process:
         self.runtime.loop.call_later(OTHER_DIALS_S, self.reach, presence)
 
     def reach_named(self, places: Iterable[HostPort], port: int, option: str) -> None:
-        """Hold links to places that the user named; what is wrong with them goes to `on_named`."""
+        """Hold links to places that the user named, and say what is wrong with them."""
         for place in places:
-            self._named.append(asyncio.ensure_future(self._reach_named(place, port, option)))
-            self._keep_task(self._named[-1])
-
-    async def settle_named(self, seconds: float) -> None:
-        """Until each named place has answered or refused, but not longer."""
-        if self._named:
-            await asyncio.wait(self._named, timeout=seconds)
+            self.keep(self._reach_named(place, port, option))
 
     async def _reach_named(self, place: HostPort, port: int, option: str) -> None:
         try:
             addresses = await Resolver().resolve(place.host)
         except Failure as failure:
-            self.on_unknown(place.host, f"{option} {place}: {failure}")
+            self.notice(f"{option} {place}: {failure}", "error")
             return
         dialler = self.runtime.dial([tcp_endpoint(address, place.port or port) for address in addresses])
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
@@ -327,7 +311,7 @@ class Process:
         try:
             await asyncio.shield(dialler.ready)
         except Refused as refusal:
-            self.on_named(f"{option} {place}: {refusal}; {SECRET_REMEDY}")
+            self.notice(f"{option} {place}: {refusal}; {SECRET_REMEDY}", "error")
 
     # --- the end ---
 

@@ -70,7 +70,7 @@ def make_broker(process: Process, *, private: bool) -> Broker:
         port=process.port,
         insecure=process.keys is None,
     )
-    return Broker(process.runtime, machine, process.registry.is_dead)
+    return Broker(process.runtime, machine, process.registry.is_dead, process.seen)
 
 
 def scheduler_id(state: Path, name: str) -> str:

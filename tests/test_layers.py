@@ -52,6 +52,7 @@ BODIES = {
     "dispycos/transport/security.py",
     "dispycos/transport/witness.py",
     "brokers/broker.py",
+    "brokers/finding.py",
     "brokers/local.py",
     "actors/client.py",
     "actors/connecting.py",
@@ -83,6 +84,7 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "cli/console.py",
     "cli/node.py",
     "cli/private.py",
     "cli/process.py",

@@ -43,6 +43,9 @@ class Allocation(NamedTuple):
     memory: int = 0  # bytes
     disk: int = 0  # bytes
     asked: bool = False  # True: a subclass decides at the client (Offer -> Accept)
+    # What the scheduler found out about `node`:
+    addresses: tuple[str, ...] = ()  # of the host of that name
+    epochs: tuple[int, ...] = ()  # of nodes that answered there
 
 
 class ClientInfo(NamedTuple):
@@ -229,6 +232,7 @@ class Opened(Message, frozen=True, tag=32):
 
     lease: Lease
     servers: int
+    pulse_interval: float = 0.0  # of its pulses: what was asked for, or the nearest that the node allows
 
 
 class Declined(Message, frozen=True, tag=33):
