@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.brokers.placement import is_place
+from dispycos.brokers.placement import Named
 from dispycos.config import SCHEDULER_PORT, HostPort, texts_of
 from dispycos.errors import ScheduleError
 from dispycos.protocol.messages import Allocation
@@ -122,7 +122,7 @@ class Uplink:
     def _private_orders(self, nodes: Iterable[Allocation]) -> dict[str, Any]:
         debug = log.isEnabledFor(logging.DEBUG) or None
         orders: dict[str, Any] = dict(texts_of({"secret_file": self._secret_file, "debug": debug}))
-        if any(is_place(word) and word.cpus != 0 for word in nodes):
+        if any(Named(word).is_place and word.cpus != 0 for word in nodes):
             orders["named"] = True
         return orders
 

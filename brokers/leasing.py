@@ -33,7 +33,7 @@ from .waiting import Waiting, listing, version
 
 NODES_MAX: Final = 10_000
 NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is a zombie
-IDLE_PULSE_S: Final = 10.0  # the pulse of a node that has told no other
+IDLE_PULSE_S: Final = 10.0  # the pulse of a node that no client has
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
 FORGET_AFTER_S: Final = 900.0  # a node may come back within this time; later the runtime forgets its session
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
@@ -443,8 +443,9 @@ class Leasing:
 
 def _patience_with(node: Node) -> float:
     """Seconds of silence until it is a zombie."""
-    interval = node.site.pulse_interval if node.site is not None else 0.0
-    return NODE_PATIENCE_PULSES * (interval or IDLE_PULSE_S)
+    site = node.site
+    interval = IDLE_PULSE_S if site is None else site.pulse_interval or site.client.wants.pulse_interval
+    return NODE_PATIENCE_PULSES * interval
 
 
 def _closed_because(reason: str) -> str:

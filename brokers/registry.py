@@ -15,10 +15,10 @@ import msgspec
 
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Payload
-from dispycos.protocol.messages import Allocation, Enlist, Lease, NodeInfo, Spot, Submit, TaskId
+from dispycos.protocol.messages import Enlist, Lease, NodeInfo, Spot, Submit, TaskId
 
 from .lifecycle import CLIENT, NODE, ClientState, NodeState, TaskState, step
-from .placement import Pace
+from .placement import Named, Pace
 
 PATIENCE_S: float = 3.0  # of waiting, until it is said what for
 CREDIT: int = 4096  # tasks that a client may have handed in and not ended
@@ -30,7 +30,7 @@ class Client:
 
     address: Address
     wants: Enlist
-    named: list[Allocation]  # its allocations, then what is looked for beside
+    named: list[Named]  # its allocations, then what is looked for beside
     looking: bool = False  # for the places among these; until that is done it gets nothing
     state: ClientState = ClientState.QUEUED
     away: bool = False
@@ -56,7 +56,7 @@ class Client:
         return self.address.epoch
 
     @property
-    def allocations(self) -> list[Allocation]:
+    def allocations(self) -> list[Named]:
         return self.named[: len(self.wants.allocations)]
 
     @property

@@ -51,7 +51,7 @@ from .dispatch import Dispatch
 from .leasing import Leasing
 from .lifecycle import ClientState
 from .outbox import Look, Outbox, StopLooking
-from .placement import fault_of, is_at, is_place
+from .placement import Named, fault_of
 from .placing import Placing
 from .registry import CLIENT_ALARMS, CREDIT, PATIENCE_S, Alarm, Client, Registry
 from .waiting import Waiting, state_of
@@ -237,11 +237,11 @@ class Scheduler:
         if fault:
             self.out.send(envelope.sender, Turned(fault))
             return
-        client = Client(envelope.sender, wants, [*wants.allocations, *self.also])
+        client = Client(envelope.sender, wants, [Named(word) for word in (*wants.allocations, *self.also)])
         self.registry.clients[client.epoch] = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} wants the cluster")
-        if any(map(is_place, client.named)):
+        if any(named.is_place for named in client.named):
             client.looking = True
             self.out.effects.append(Look(client.epoch))
 
@@ -261,12 +261,15 @@ class Scheduler:
     def places(self, epoch: int) -> dict[int, Allocation]:
         """What is to be looked for on behalf of a client, by its number there; nothing if it has left."""
         client = self.registry.clients.get(epoch)
-        return {} if client is None else {k: a for k, a in enumerate(client.named) if is_place(a)}
+        if client is None:
+            return {}
+        return {k: named.allocation for k, named in enumerate(client.named) if named.is_place}
 
     def is_there(self, epoch: int, number: int) -> bool:
         """Whether a node is known at that place, or the client has left."""
-        place = self.places(epoch).get(number)
-        return place is None or any(is_at(place, node.info) for node in self.registry.nodes.values())
+        client = self.registry.clients.get(epoch)
+        nodes = self.registry.nodes.values()
+        return client is None or any(client.named[number].is_at(node.info) for node in nodes)
 
     def found(
         self, epoch: int, number: int, addresses: Iterable[str], nodes: Iterable[int], now: float
@@ -366,7 +369,7 @@ class Scheduler:
         for alarm in CLIENT_ALARMS:
             self.registry.alarms.cancel(alarm, client.epoch)
         self._queue_changed = True
-        if any(map(is_place, client.named)):
+        if any(named.is_place for named in client.named):
             self.out.effects.append(StopLooking(client.epoch))
 
     def _tell_positions(self) -> None:

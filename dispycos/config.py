@@ -234,9 +234,9 @@ def parse_nodes(text: str) -> tuple[str, int | None]:
     if place.startswith("[") and "]" in place and ":" in place[: place.index("]")]:
         found = parse_place(place)
         return str(ipaddress.IPv6Address(found.host)), found.port
-    if place.count(":") > 1:
-        return (place if "*" in place else str(ipaddress.IPv6Address(parse_host(place)))), None
     name, colon, port = place.partition(":")
+    if place.count(":") > 1 or ("*" in port and re.fullmatch(r"[0-9a-fA-F:*]+", place)):
+        return (place if "*" in place else str(ipaddress.IPv6Address(parse_host(place)))), None
     if re.fullmatch(r"[0-9]+(\.[0-9]+)+", name):
         _require_ipv4(name, name)
     with_letters = name.replace("*", "x")

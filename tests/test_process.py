@@ -349,32 +349,6 @@ def test_the_same_visitor_is_told_of_once() -> None:
     play(scene)
 
 
-def test_named_places_are_settled_when_each_has_answered_or_refused() -> None:
-    async def scene() -> None:
-        async with make("node") as here, make("scheduler") as there, make("scheduler", THEIRS) as foreign:
-            foreign.notice = lambda text, level: None
-            here.on_named = lambda text: None
-            places = [HostPort("127.0.0.1", process.listen_tcp(0)) for process in (there, foreign)]
-            here.reach_named(places, 1, "--peer")
-            async with asyncio.timeout(3):
-                await here.settle_named(60.0)
-            assert here.runtime.is_linked(there.runtime.epoch)
-
-    play(scene)
-
-
-def test_a_named_place_that_is_silent_is_not_waited_for_longer_than_said() -> None:
-    async def scene() -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            async with make("node") as here:
-                here.reach_named([HostPort("127.0.0.1", held.getsockname()[1])], 1, "--peer")
-                async with asyncio.timeout(3):
-                    await here.settle_named(0.05)
-
-    play(scene)
-
-
 def test_a_named_place_is_reached_whatever_its_name_is() -> None:
     async def scene() -> None:
         async with make("node") as here, make("scheduler") as there:

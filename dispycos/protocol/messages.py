@@ -43,9 +43,6 @@ class Allocation(NamedTuple):
     memory: int = 0  # bytes
     disk: int = 0  # bytes
     asked: bool = False  # True: a subclass decides at the client (Offer -> Accept)
-    # What the scheduler found out about `node`:
-    addresses: tuple[str, ...] = ()  # of the host of that name
-    epochs: tuple[int, ...] = ()  # of nodes that answered there
 
 
 class ClientInfo(NamedTuple):
