@@ -495,9 +495,13 @@ class Judge:
         registry = scheduler.registry
         for position, client in enumerate(registry.queued_clients(), 1):
             holder = registry.active.title if registry.active is not None else "nobody"
-            assert client.standing == (position, holder), "a client does not know its position"
+            assert client.looking or client.standing == (position, holder), (
+                "a client does not know its position"
+            )
         if registry.active is None:
-            assert all(client.away for client in registry.clients.values()), "nobody has the cluster"
+            assert all(client.away or client.looking for client in registry.clients.values()), (
+                "nobody has the cluster"
+            )
         for key, task in registry.tasks.items():
             before = self.states.get(key, TaskState.WAITING)
             assert task.state in _after(before), f"{before} led to {task.state}"
