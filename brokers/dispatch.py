@@ -259,10 +259,8 @@ class Dispatch:
     def drop_site(self, site: Site, kind: OutcomeKind, text: str) -> None:
         """Nobody else will speak for the tasks that are there or wait for it."""
         for task in [task for task in self.registry.tasks.values() if task.site is site]:
-            if task.submit.task in site.heard:
-                self._forget_heard(task, site)
-            else:
-                self._end(task, kind, True, text)  # whether it had started nobody can tell: say what is safe
+            self._end(task, kind, True, text)  # whether it had started nobody can tell: say what is safe
+        site.heard.clear()
         for name, ended in site.unheard.items():  # the true word may be on its way: the first one counts
             self.out.tell(site.client, _word_for(name, ended, text))
         site.unheard.clear()

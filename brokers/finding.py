@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import Callable, Container
 from functools import partial
 
@@ -57,16 +58,22 @@ class Finder:
         if there():
             return ""
         title = f"nodes: {HostPort(place.node, place.port)}"
+        own = find_addresses().own
         try:
             addresses = await Resolver().resolve(place.node)
         except AddressError as error:
-            if place.node in self._seen or place.cpus == 0:
+            if place.node == socket.gethostname():  # no name server need know it
+                addresses = own
+            elif place.node in self._seen or place.cpus == 0:
                 return ""
-            return f"{title}: no node of this name is here, and as a host {error}"
-        own = find_addresses().own if any(map(_is_loopback, addresses)) else ()
-        self._tell(partial(self.machine.found, client, number, (*addresses, *own), ()))
+            else:
+                return f"{title}: no node of this name is here, and as a host {error}"
+        is_here = any(map(_is_loopback, addresses)) or not set(own).isdisjoint(addresses)
+        self._tell(partial(self.machine.found, client, number, (*addresses, *(own if is_here else ())), ()))
         if place.cpus == 0:
             return ""
+        if is_here and place.port is not None and place.port == self.machine.port:
+            return f"{title} is this scheduler, no node; a scheduler is named by schedule(location)"
         until = self.runtime.clock() + ANSWER_S
         dialler: Dialler | None = None
         while not there() and self.runtime.clock() < until:
@@ -104,7 +111,7 @@ class Finder:
         if role in ("node", ""):  # "": its link is gone again
             return ""
         dialler.stop()
-        return f"a {role} is there, no node; a scheduler is named by schedule(location)"
+        return f"it is a {role}, no node; a scheduler is named by schedule(location)"
 
     def _tell(self, word: Callable[[float], None]) -> None:
         with self.runtime.lock:

@@ -294,12 +294,12 @@ class Process:
         """As reach, unless it dials us first."""
         self.runtime.loop.call_later(OTHER_DIALS_S, self.reach, presence)
 
-    def reach_named(self, places: Iterable[HostPort], port: int, option: str) -> None:
-        """Hold links to places that the user named, and say what is wrong with them."""
+    def reach_named(self, places: Iterable[HostPort], port: int, option: str, role: str) -> None:
+        """Hold links to places that the user named, where such a role is meant, and say what is wrong with them."""
         for place in places:
-            self.keep(self._reach_named(place, port, option))
+            self.keep(self._reach_named(place, port, option, role))
 
-    async def _reach_named(self, place: HostPort, port: int, option: str) -> None:
+    async def _reach_named(self, place: HostPort, port: int, option: str, role: str) -> None:
         try:
             addresses = await Resolver().resolve(place.host)
         except Failure as failure:
@@ -309,9 +309,13 @@ class Process:
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
         self.diallers.append(dialler)
         try:
-            await asyncio.shield(dialler.ready)
+            found = self.runtime.role_of(await asyncio.shield(dialler.ready))
         except Refused as refusal:
             self.notice(f"{option} {place}: {refusal}; {SECRET_REMEDY}", "error")
+            return
+        if found not in (role, ""):  # "": the link has ended again
+            self.notice(f"{option} {place} is a {found}; the option is for a {role}", "error")
+            dialler.stop()
 
     # --- the end ---
 

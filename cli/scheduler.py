@@ -43,7 +43,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.listen_ipc()
         broker = make_broker(process, private=False)
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
-        process.reach_named(settings.node, NODE_PORT, "--node")
+        process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
         where = (
             "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)

@@ -453,7 +453,8 @@ class Judge:
                 living = list(self.scheduler.registry.sites())
                 assert self.done_at.pop(task) not in living, f"{task} is spoken for while its node lives"
             case Outcome(task=task):
-                assert task not in self.confirmed or task in self.owner, f"{task} ended, and the client knows"
+                known = task in self.confirmed and task not in self.owner and task not in self.spent
+                assert not known, f"{task} ended, and the client knows"
                 self.ended[task] += 1
                 assert self.ended[task] == 1, f"{task} ended twice"
                 assert task in self.submitted
