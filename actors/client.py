@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
+from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 from dispycos.protocol.status import OutcomeKind
@@ -42,8 +42,9 @@ class Client:
     Parameters
     ----------
     components: functions, classes, modules and paths of files that tasks use. What is missing is sent when it is needed.
-    pulse_interval: seconds between two reports of a node's load; between 10 and 100 unless the node allows others.
-    nodes: host names, addresses (``*`` matches) or DispycosNodeAllocate; only matching nodes are used. Empty: all.
+    pulse_interval: seconds between two reports of a node's load; nodes allow 10 to 100 if they were told no others
+        (``--min_pulse_interval``, ``--max_pulse_interval``). A node that does not allow it takes the nearest, and that is said.
+    nodes: host names, addresses (``*`` matches), Locations or DispycosNodeAllocate; only matching nodes are used. Empty: all.
     status_task: a Task that gets a DispycosStatus for every change, and a MonitorStatus for every task that ends.
     restart_servers: taken and without effect: it is about servers that are closed on purpose, and nothing closes one yet.
         A server that dies is replaced in any case.
@@ -74,17 +75,13 @@ class Client:
     ) -> None:
         if status_task is not None and not isinstance(status_task, Task):
             raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
-        if not MIN_PULSE_INTERVAL <= pulse_interval <= MAX_PULSE_INTERVAL:
-            raise ValueError(
-                f"pulse_interval is {pulse_interval:g} s; it must be between {MIN_PULSE_INTERVAL:g} and {MAX_PULSE_INTERVAL:g}"
-            )
         self.status_task = status_task
         self._parcels = ClientParcels(components, cwd)
         self._secret_file = Path(secret_file) if secret_file is not None else None
         self._wishes = Wishes(
             name or os.path.basename(sys.argv[0] or "python") or "python",
             allocations(nodes),
-            float(pulse_interval),
+            positive_seconds(pulse_interval, "pulse_interval"),
             bool(restart_servers),
             bool(abandon_zombie_nodes),
         )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import SCHEDULER_PORT, HostPort
+from dispycos.brokers.placement import Named
+from dispycos.config import SCHEDULER_PORT, HostPort, texts_of
 from dispycos.errors import ScheduleError
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
@@ -51,7 +52,7 @@ class Uplink:
 
     async def reach(self, location: str | Location | None, nodes: Iterable[Allocation]) -> int:
         """Its epoch, once the link is up: of the one at this place; else of the private one that Scheduler() started, of
-        one that is found, or of a private one that is started now, and told of these nodes.
+        one that is found, or of a private one that is started now, and starts no node if there are some among these.
         """
         place = scheduler_place(location) if location is not None else None
         private = Scheduler.take()
@@ -63,7 +64,7 @@ class Uplink:
             entry = self._registered()
             if entry is not None:
                 return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
-            private = PrivateProcess(self._private_settings(nodes))
+            private = PrivateProcess(self._private_orders(nodes))
         self._private = private
         self.runtime.in_child.append(private.in_child)
         return await self._use_private(private)
@@ -125,16 +126,12 @@ class Uplink:
 
     # --- a private one ---
 
-    def _private_settings(self, nodes: Iterable[Allocation]) -> dict[str, Any]:
-        return {
-            "nodes": [
-                f"{word.node}:{word.port}" if word.port else word.node
-                for word in nodes
-                if "*" not in word.node
-            ],
-            "secret_file": str(self._secret_file) if self._secret_file else None,
-            "debug": log.isEnabledFor(logging.DEBUG),
-        }
+    def _private_orders(self, nodes: Iterable[Allocation]) -> dict[str, Any]:
+        debug = log.isEnabledFor(logging.DEBUG) or None
+        orders: dict[str, Any] = dict(texts_of({"secret_file": self._secret_file, "debug": debug}))
+        if any(Named(word).is_place and word.cpus != 0 for word in nodes):
+            orders["named"] = True
+        return orders
 
     async def _use_private(self, private: PrivateProcess) -> int:
         """The child's first line says where it listens, its second what it found on the network."""
@@ -166,7 +163,7 @@ class Uplink:
         self._private = None
         if epoch:
             return epoch
-        self._private = PrivateProcess({**private.settings, "always": True})
+        self._private = PrivateProcess({**private.orders, "always": True})
         return await self._use_private(self._private)
 
     async def _watch(self, private: PrivateProcess) -> None:

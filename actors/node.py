@@ -397,7 +397,7 @@ class Node:
             now + interval,
         )
         self._out.effects.append(StartZygote(message.lease))
-        self._out.send(scheduler, Opened(message.lease, count))
+        self._out.send(scheduler, Opened(message.lease, count, interval))
 
     def _take_over(self, tenancy: Tenancy, scheduler: Address, message: Open) -> None:
         """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
@@ -405,7 +405,7 @@ class Node:
         tenancy.lease = message.lease
         tenancy.scheduler = scheduler
         tenancy.scheduler_gone = False
-        self._out.send(scheduler, Opened(message.lease, len(tenancy.places)))
+        self._out.send(scheduler, Opened(message.lease, len(tenancy.places), tenancy.pulse_interval))
         for place in tenancy.places:
             if place.server is not None:
                 self._out.send(scheduler, ServerUp(tenancy.lease, place.server.spot, place.server.pid))

@@ -12,14 +12,19 @@ from typing import Any
 
 import msgspec
 
+from dispycos.config import parse_place
 from dispycos.errors import RemoteError
 from dispycos.protocol.codec import TRANSFER_MAX
 from dispycos.protocol.envelope import Buffer, Payload, buffers_of, size_of
+from dispycos.transport.addresses import is_numeric
 
 from .logs import levels_here
 from .shipping import pickling
 from .shipping.snapshot import Snapshot
 from .shipping.words import CodeBundle, CodeRequest, MissingCode
+from .task import Location
+
+PLACE_REMEDY = "; the place of a scheduler belongs into schedule(), those of nodes into Client(nodes=[...])"
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(CodeRequest)
@@ -94,7 +99,7 @@ class ClientParcels:
     Raises
     ------
     TypeError: a component is neither function, class, module nor path. FileNotFoundError: a path leads nowhere.
-    What folder_of raises: `cwd` is no folder.
+    ValueError: two files have one name. What folder_of raises: `cwd` is no folder.
     """
 
     def __init__(self, components: Iterable[Any] = (), cwd: str | os.PathLike[str] | None = None) -> None:
@@ -103,23 +108,34 @@ class ClientParcels:
         self.snapshot = Snapshot.of_main()
         self._code: list[Any] = []
         self._files: list[Path] = []
-        if isinstance(components, str | os.PathLike) or not isinstance(components, Iterable):
+        if isinstance(components, str | os.PathLike | Location) or not isinstance(components, Iterable):
             components = [components]
         for number, component in enumerate(components):
             self._add(number, component)
 
     def _add(self, number: int, component: Any) -> None:
         if isinstance(component, str | os.PathLike):
-            path = Path(component)
-            if not path.is_file():
-                raise FileNotFoundError(f"components[{number}]: no such file: {path} (in {Path.cwd()})")
-            self._files.append(path)
+            self._add_file(number, Path(component))
         elif isinstance(component, ModuleType) or inspect.isroutine(component) or inspect.isclass(component):
             self._code.append(component)
         else:
             raise TypeError(
                 f"components[{number}] must be a function, a class, a module or the path of a file, not {type(component).__name__}"
+                + (PLACE_REMEDY if isinstance(component, Location) else "")
             )
+
+    def _add_file(self, number: int, path: Path) -> None:
+        if not path.is_file():
+            remedy = PLACE_REMEDY if _is_place(str(path)) else ""
+            raise FileNotFoundError(f"components[{number}]: no such file: {path} (in {Path.cwd()}){remedy}")
+        for other in self._files:
+            if other.samefile(path):
+                return
+            if other.name == path.name:
+                raise ValueError(
+                    f"components[{number}]: {path} and {other} have one name, and servers find files by it: rename one"
+                )
+        self._files.append(path)
 
     # --- values ---
 
@@ -186,3 +202,12 @@ def folder_of(cwd: str | os.PathLike[str]) -> str:
     if not os.path.isdir(path):
         raise NotADirectoryError(f"cwd: {path} is not a folder")
     return path
+
+
+def _is_place(text: str) -> bool:
+    """Whether a missing file looks like a host."""
+    try:
+        place = parse_place(text)
+    except ValueError:
+        return False
+    return place.port is not None or is_numeric(place.host) or place.host == "localhost"

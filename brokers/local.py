@@ -12,11 +12,14 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
+from dispycos.config import Failure, PrivateSettings, private_settings, texts_of
 from dispycos.errors import ScheduleError
 from dispycos.living import refuse_in_server
 from dispycos.protocol.status import Status
+from dispycos.transport.addresses import find_addresses
 from dispycos.transport.security import SECRET_VARIABLE
 
 LINE_MAX = 1 << 20
@@ -27,12 +30,9 @@ END_MAX = 5.0  # seconds until a child that was told to end is killed
 class PrivateProcess:
     """The child and its lines."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        environment = dict(os.environ)
-        secret = environment.pop(SECRET_VARIABLE, None)  # told, not shown: others can read an environment
-        if secret and not settings.get("secret_file"):
-            settings = {**settings, "secret": secret}
-        self.settings = settings
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self.orders = orders
+        told, environment = _told(orders, os.environ)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "dispycos", "private"],
             stdin=subprocess.PIPE,
@@ -41,7 +41,7 @@ class PrivateProcess:
             start_new_session=True,  # the terminal's Ctrl-C is the client's business
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(settings).encode() + b"\n")
+        self._process.stdin.write(json.dumps(told).encode() + b"\n")
         self._process.stdin.flush()
         self._reader: asyncio.StreamReader | None = None
         self._transport: asyncio.ReadTransport | None = None
@@ -124,11 +124,31 @@ class PrivateProcess:
         await asyncio.to_thread(self._reaper.join)
 
 
+def _told(orders: dict[str, Any], own: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the child is told, and its environment: others can read that, so the secret is not in it."""
+    environment = dict(own)
+    secret = environment.pop(SECRET_VARIABLE, None)
+    if secret and not orders.get("secret_file"):  # the file that the client names is the stronger one
+        orders = {**orders, "secret": secret}
+    return orders, environment
+
+
 class Scheduler:
     """A private scheduler for the Client that schedules next (spec 6.3.1); its child process starts at once.
 
-    There is no need to keep the object. Keyword arguments are those of the `scheduler` command; `nodes` names nodes to use
-    beside those that are found.
+    There is no need to keep the object.
+
+    Parameters
+    ----------
+    nodes: names, addresses, ``"host:port"`` of nodes to use beside those that are found.
+    ip_addr: the only addresses of this host to use, mDNS included. ext_ip_addr: those by which others reach it.
+    name, cpus, dest_path, max_file_size, min_pulse_interval, max_pulse_interval: as options of `dispycos node`, for the node
+        that is started here where none is found.
+    secret_file: file that holds the cluster's secret; the Client needs the same. debug: say more.
+
+    Raises
+    ------
+    TypeError: there is no such option; the text lists those there are. ValueError: its value is of no use.
     """
 
     NodeDiscovered = Status.NodeDiscovered
@@ -148,10 +168,20 @@ class Scheduler:
 
     _waiting: PrivateProcess | None = None  # started by Scheduler(), not yet taken by a client
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         refuse_in_server("a Scheduler")
-        if Scheduler._waiting is None or not Scheduler._waiting.is_alive():
-            Scheduler._waiting = PrivateProcess({**settings, "always": True})
+        orders = {**texts_of(options), "always": True}
+        try:
+            settings = private_settings(PrivateSettings(), texts_of(options))
+            find_addresses(settings.ip_addr, settings.ext_ip_addr)
+        except Failure as failure:
+            raise ValueError(f"Scheduler(): {failure}") from None
+        waiting = Scheduler._waiting
+        if waiting is not None and waiting.is_alive():
+            if waiting.orders == orders:
+                return
+            waiting.end()  # what was said last counts
+        Scheduler._waiting = PrivateProcess(orders)
 
     @classmethod
     def take(cls) -> PrivateProcess | None:

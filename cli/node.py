@@ -66,7 +66,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.on_presence = lambda found: (
                 process.reach_later(found) if found.role == "scheduler" else None
             )
-            process.reach_named(settings.peer, SCHEDULER_PORT, "--peer")
+            process.reach_named(settings.peer, SCHEDULER_PORT, "--peer", "scheduler")
             await process.announce(multicast=False)
             os.close(turn)
             where = (

@@ -18,14 +18,14 @@ from typing import Any
 from dispycos.actors.host.processes import Template
 from dispycos.actors.host.resources import cpu_count
 from dispycos.actors.host.run_node import NodeBody
-from dispycos.config import NODE_PORT, Failure, PrivateSettings, Refused, count_servers, parse_place
+from dispycos.config import PRIVATE_OPTIONS, Failure, PrivateSettings, count_servers, private_settings
+from dispycos.protocol.messages import Allocation
 from dispycos.transport.addresses import tcp_endpoint
-from dispycos.version import PYTHON
 
 from .node import fork_template, make_body, stop
 from .process import Process, load_keys, raise_open_files, set_up_logging
 from .scheduler import make_broker
-from .survey import Survey, other_python
+from .survey import Survey
 
 log = logging.getLogger("dispycos")
 
@@ -35,17 +35,12 @@ def run(settings: PrivateSettings) -> int:
     template = fork_template()
     raise_open_files()
     orders = json.loads(sys.stdin.readline() or "{}")
-    settings = replace(
-        settings,
-        node=(*settings.node, *(parse_place(text) for text in orders.get("nodes", ()))),
-        secret=orders.get("secret"),
-        secret_file=orders.get("secret_file") or settings.secret_file,
-        debug=settings.debug or bool(orders.get("debug")),
-    )
+    settings = private_settings(settings, {k: v for k, v in orders.items() if k in PRIVATE_OPTIONS})
+    settings = replace(settings, secret=orders.get("secret"))
     set_up_logging(debug=settings.debug, times=False)
     log.setLevel(logging.DEBUG if settings.debug else logging.WARNING)  # the terminal is the client's
     try:
-        return asyncio.run(_run(settings, template, always=bool(orders.get("always"))))
+        return asyncio.run(_run(settings, template, always="always" in orders, named="named" in orders))
     except Failure as failure:
         say(error=str(failure))
         return failure.exit_code
@@ -60,7 +55,9 @@ def say(**words: Any) -> None:
         log.debug("the client is gone")
 
 
-async def _run(settings: PrivateSettings, template: Template, *, always: bool) -> int:
+async def _run(settings: PrivateSettings, template: Template, *, always: bool, named: bool) -> int:
+    """`always`: a scheduler that is found is not used instead; `named`: nor is there need for a node of our own."""
+    named = named or bool(settings.node)
     keys = load_keys(settings)
     process = Process("scheduler", f"private-{os.getpid()}", settings, keys, private=True)
     process.notice = lambda text, level: say(notice=text, level=level)
@@ -70,17 +67,18 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
         process.listen_ipc()
         broker = make_broker(process, private=True)
         broker.machine.hold_settling(True)
+        broker.machine.also = [Allocation(place.host, place.port) for place in settings.node]
         say(endpoint=f"ipc://{process.ipc}")
         body: NodeBody | None = None
         try:
-            survey = Survey(process, wants_scheduler=not always and not settings.node)
-            await _look(process, survey, settings)
+            survey = Survey(process, wants_scheduler=not always and not named)
+            await survey.look()
             found = survey.scheduler()
             if found is not None:
                 endpoints = [tcp_endpoint(address, found.port) for address in found.addresses]
                 say(use="scheduler", name=found.name, endpoints=endpoints)
             else:
-                if not survey.nodes() and not settings.node:
+                if not survey.nodes() and not named:
                     body = start_node(process, settings, template)
                 await process.announce(multicast=False)
                 broker.machine.hold_settling(False)
@@ -93,26 +91,6 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool) -
             if body is not None:
                 await stop(process, body)
     return 0
-
-
-async def _look(process: Process, survey: Survey, settings: PrivateSettings) -> None:
-    """Raises Refused if a node that was named is of no use."""
-    refused: list[str] = []
-    unknown: dict[str, str] = {}
-    process.on_named = refused.append
-    process.on_unknown = unknown.__setitem__
-    process.on_reached = lambda what, about: (
-        refused.append(f"{what} {other_python(about.python)}") if about.python != PYTHON else None
-    )
-    process.reach_named(settings.node, NODE_PORT, "nodes")
-    await survey.look()
-    names = {node.name for node in survey.nodes()}
-    for host, text in unknown.items():
-        if host not in names:  # a node's name is no host's
-            refused.append(survey.left_out.get(host, text))
-    if refused:
-        raise Refused(refused[0])
-    process.on_named = lambda text: process.notice(text, "error")
 
 
 def start_node(process: Process, settings: PrivateSettings, template: Template) -> NodeBody:

@@ -18,7 +18,6 @@ from types import TracebackType
 import zmq
 
 from dispycos.config import CommonSettings, Failure, HostPort
-from dispycos.protocol.envelope import About
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
@@ -37,6 +36,7 @@ SAY_AGAIN_S = 3600.0
 REFUSED_MAX = 1000
 KNOCKS_MAX = 16  # at the same time
 HINTS_MAX = 32  # finds that have not proved themselves are dialled at the same time
+SEEN_MAX = 10_000
 OTHER_DIALS_S = 1.5  # a found peer has so long to dial us before we dial it
 GOODBYE_S = 0.3
 OPEN_FILES_MAX = (
@@ -152,10 +152,7 @@ class Process:
         self._knocked: set[int] = set()
         self._knocking = asyncio.Semaphore(KNOCKS_MAX)
         self.diallers: list[Dialler] = []  # of what was named
-        self._named: list[asyncio.Task[None]] = []
-        self.on_unknown: Callable[[str, str], None] = lambda host, text: self.on_named(text)  # no such host
-        self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
-        self.on_reached: Callable[[str, About], None] = lambda what, about: None  # who was named has answered
+        self.seen: dict[str, tuple[int, int] | None] = {}  # names of nodes that were found, and their Pythons
 
     def tune_collector(self) -> None:
         """This process holds many small objects and few cycles, and runs no user's code: collect rarely."""
@@ -252,21 +249,12 @@ class Process:
         if (self.keys is not None and presence.tag == self.keys.tag) or (
             self.keys is None and presence.tag == "insecure"
         ):
+            if presence.role == "node" and len(self.seen) < SEEN_MAX:
+                self.seen[presence.name] = presence.python
             self.on_presence(presence)
-        elif (
-            self.knocks
-            and presence.key
-            and presence.epoch not in self._knocked
-            and self.keys is not None
-            and not self._is_named(presence)
-        ):
+        elif self.knocks and presence.key and presence.epoch not in self._knocked and self.keys is not None:
             self._knocked.add(presence.epoch)
             self.keep(self._knock(presence))
-
-    def _is_named(self, presence: Presence) -> bool:
-        """Whether the user named that very place: then its refusal is told as that."""
-        endpoints = {endpoint for dialler in self.diallers for endpoint in dialler.endpoints}
-        return any(tcp_endpoint(address, presence.port) in endpoints for address in presence.addresses)
 
     def _on_refused(self, text: str) -> None:
         """Each visitor's refusal is said once an hour, however often it comes."""
@@ -348,33 +336,28 @@ class Process:
         """As reach, unless it dials us first."""
         self.runtime.loop.call_later(OTHER_DIALS_S, self.reach, presence)
 
-    def reach_named(self, places: Iterable[HostPort], port: int, option: str) -> None:
-        """Hold links to places that the user named; what is wrong with them goes to `on_named`."""
+    def reach_named(self, places: Iterable[HostPort], port: int, option: str, role: str) -> None:
+        """Hold links to places that the user named, where such a role is meant, and say what is wrong with them."""
         for place in places:
-            self._named.append(asyncio.ensure_future(self._reach_named(place, port, option)))
-            self._keep_task(self._named[-1])
+            self.keep(self._reach_named(place, port, option, role))
 
-    async def settle_named(self, seconds: float) -> None:
-        """Until each named place has answered or refused, but not longer."""
-        if self._named:
-            await asyncio.wait(self._named, timeout=seconds)
-
-    async def _reach_named(self, place: HostPort, port: int, option: str) -> None:
+    async def _reach_named(self, place: HostPort, port: int, option: str, role: str) -> None:
         try:
             addresses = await Resolver().resolve(place.host)
         except Failure as failure:
-            self.on_unknown(place.host, f"{option} {place}: {failure}")
+            self.notice(f"{option} {place}: {failure}", "error")
             return
         dialler = self.runtime.dial([tcp_endpoint(address, place.port or port) for address in addresses])
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
         self.diallers.append(dialler)
         try:
-            about = self.runtime.router.about(await asyncio.shield(dialler.ready))
+            found = self.runtime.role_of(await asyncio.shield(dialler.ready))
         except Refused as refusal:
-            self.on_named(f"{option} {place}: {refusal}; {SECRET_REMEDY}")
-        else:
-            if about is not None:
-                self.on_reached(f"{option} {place}", about)
+            self.notice(f"{option} {place}: {refusal}; {SECRET_REMEDY}", "error")
+            return
+        if found not in (role, ""):  # "": the link has ended again
+            self.notice(f"{option} {place} is a {found}; the option is for a {role}", "error")
+            dialler.stop()
 
     # --- the end ---
 

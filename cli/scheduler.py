@@ -52,7 +52,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.listen_ipc()
         broker = make_broker(process, private=False)
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
-        process.reach_named(settings.node, NODE_PORT, "--node")
+        process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
         where = (
             "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
@@ -79,7 +79,7 @@ def make_broker(process: Process, *, private: bool) -> Broker:
         port=process.port,
         insecure=process.keys is None,
     )
-    return Broker(process.runtime, machine, process.registry.is_dead)
+    return Broker(process.runtime, machine, process.registry.is_dead, process.seen)
 
 
 def scheduler_id(state: Path, name: str) -> str:

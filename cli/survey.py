@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+from dispycos.brokers.waiting import other_python
 from dispycos.transport.discovery import Presence
 from dispycos.version import PYTHON
 
 from .process import Process
 
-NAMED_S = 1.5  # nodes that were named have so long to answer, before the rest is used
 HINT_S = 0.3  # mDNS answers within this where there is anybody, and who was found proves itself
 PROVEN_S = 1.0  # one that has the secret has so long to greet us, also one of this host and user
 
@@ -25,13 +25,12 @@ class Survey:
         self._process = process
         self._wants_scheduler = wants_scheduler
         self._found: list[tuple[Presence, float]] = []
-        self.left_out: dict[str, str] = {}  # nodes of other Pythons, by name, and what is to be said of them
+        self._left_out: set[str] = set()  # names of nodes of other Pythons
         process.on_presence = self._on_presence
 
     async def look(self) -> None:
         """The registry at once; mDNS for 0.3 s, unless nodes were found before; then as long as somebody may still answer."""
         await self._process.browse()
-        await self._process.settle_named(NAMED_S)
         clock = self._process.runtime.clock
         until = clock() + HINT_S
         while not self._is_decided(clock(), until):
@@ -53,19 +52,19 @@ class Survey:
         return [found for found, _ in self._found if self._process.runtime.is_linked(found.epoch)]
 
     def _on_presence(self, found: Presence) -> None:
-        if found.role == "node" and found.python not in (None, PYTHON):
-            self._leave_out(found)
+        if found.role == "node" and found.python is not None and found.python != PYTHON:
+            self._leave_out(found, found.python)
         elif found.role == "node" or (found.role == "scheduler" and self._wants_scheduler):
             self._found.append((found, self._process.runtime.clock()))
             self._process.reach(found)
 
-    def _leave_out(self, node: Presence) -> None:
-        """It is no node for this program: bytecode of another Python crashes the interpreter."""
-        if node.name not in self.left_out:
-            self.left_out[node.name] = (
-                f"node {node.name} at {node.addresses[0]}:{node.port} {other_python(node.python)}"
+    def _leave_out(self, node: Presence, python: tuple[int, int]) -> None:
+        if node.name not in self._left_out:
+            self._left_out.add(node.name)
+            place = f"{node.addresses[0]}:{node.port}"
+            self._process.notice(
+                f"not used: node {node.name} at {place} {other_python(python, PYTHON)}", "warning"
             )
-            self._process.notice(f"not used: {self.left_out[node.name]}", "warning")
 
     def _is_decided(self, now: float, until: float) -> bool:
         if self.scheduler() is not None:
@@ -79,9 +78,3 @@ class Survey:
         return not self._process.runtime.is_linked(found.epoch) and waited < (
             PROVEN_S if is_trusted else HINT_S
         )
-
-
-def other_python(python: tuple[int, int] | None) -> str:
-    """Why such a node is of no use, and what to do."""
-    theirs, ours = (".".join(map(str, version or ())) for version in (python, PYTHON))
-    return f"runs Python {theirs}, this program {ours}: run `dispycos node` there with Python {ours}"

@@ -94,9 +94,16 @@ def test_without_a_link_to_what_was_found_a_client_stays_by_itself(
         async def story(scene: Scene) -> None:
             assert await scene.uplink.reach(None, []) == scene.private.epoch
             assert scene.client.is_linked(scene.private.epoch)
-            assert scene.uplink._private is not None and scene.uplink._private.settings["always"]
+            assert scene.uplink._private is not None and scene.uplink._private.orders["always"]
 
         play(story, f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_secret_file_that_the_client_names_is_stronger_than_the_environment() -> None:
+    environment = {"DISPYCOS_SECRET": "eighteen dry horses", "HOME": "/h"}
+    told = {"debug": ["True"], "secret": "eighteen dry horses"}
+    assert local._told({"debug": ["True"]}, environment) == (told, {"HOME": "/h"})
+    assert local._told({"secret_file": ["/a/file"]}, environment)[0] == {"secret_file": ["/a/file"]}
 
 
 def test_the_secret_of_the_environment_is_told_to_the_private_process_and_not_shown(
@@ -106,14 +113,9 @@ def test_the_secret_of_the_environment_is_told_to_the_private_process_and_not_sh
 
     async def story(scene: Scene) -> None:
         private = local.PrivateProcess({"nodes": []})
-        assert private.settings == {"nodes": [], "secret": "eighteen dry horses"}
         environment = Path(f"/proc/{private.pid}/environ")
         if environment.exists():
             assert b"horses" not in environment.read_bytes()
         await private.close()
-
-        named = local.PrivateProcess({"secret_file": "/a/file"})
-        assert "secret" not in named.settings, "the file that the client names is the stronger one"
-        await named.close()
 
     play(story)

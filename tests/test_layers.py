@@ -54,6 +54,7 @@ BODIES = {
     "dispycos/transport/security.py",
     "dispycos/transport/witness.py",
     "brokers/broker.py",
+    "brokers/finding.py",
     "brokers/local.py",
     "actors/client.py",
     "actors/connecting.py",

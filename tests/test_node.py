@@ -95,7 +95,7 @@ def test_a_lease_starts_the_zygote_then_its_servers_and_each_reports_when_it_is_
     hand = Hand(2)
     assert hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 2, 50.0)) == [
         StartZygote(LEASE),
-        ("scheduler", Opened(LEASE, 2)),
+        ("scheduler", Opened(LEASE, 2, 50.0)),
     ]
     assert hand.call("zygote_ready") == [start(1), start(2)]
     assert hand.ready(2) == [("scheduler", ServerUp(LEASE, spot(2), 12))]
@@ -104,7 +104,7 @@ def test_a_lease_starts_the_zygote_then_its_servers_and_each_reports_when_it_is_
 
 def test_a_node_gives_no_more_servers_than_it_has_ports_for() -> None:
     hand = Hand(2)
-    assert ("scheduler", Opened(LEASE, 2)) in hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 64, 50.0))
+    assert ("scheduler", Opened(LEASE, 2, 50.0)) in hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 64, 50.0))
     assert hand.call("zygote_ready") == [start(1), start(2)]
 
 
@@ -180,7 +180,7 @@ def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
     successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
     assert hand.hear(server_address(1), Began(run.task)) == [], "there is nobody to tell"
     assert hand.hear(successor, Open(lease, INFO, 2, 50.0)) == [
-        (successor, Opened(lease, 2)),
+        (successor, Opened(lease, 2, 50.0)),
         (successor, ServerUp(lease, spot(1), 11)),
         (successor, ServerUp(lease, spot(2), 12)),
     ]

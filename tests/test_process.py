@@ -353,37 +353,11 @@ def test_the_same_visitor_is_told_of_once() -> None:
     play(scene)
 
 
-def test_named_places_are_settled_when_each_has_answered_or_refused() -> None:
-    async def scene() -> None:
-        async with make("node") as here, make("scheduler") as there, make("scheduler", THEIRS) as foreign:
-            foreign.notice = lambda text, level: None
-            here.on_named = lambda text: None
-            places = [HostPort("127.0.0.1", process.listen_tcp(0)) for process in (there, foreign)]
-            here.reach_named(places, 1, "--peer")
-            async with asyncio.timeout(3):
-                await here.settle_named(60.0)
-            assert here.runtime.is_linked(there.runtime.epoch)
-
-    play(scene)
-
-
-def test_a_named_place_that_is_silent_is_not_waited_for_longer_than_said() -> None:
-    async def scene() -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            async with make("node") as here:
-                here.reach_named([HostPort("127.0.0.1", held.getsockname()[1])], 1, "--peer")
-                async with asyncio.timeout(3):
-                    await here.settle_named(0.05)
-
-    play(scene)
-
-
 def test_a_named_place_is_reached_whatever_its_name_is() -> None:
     async def scene() -> None:
         async with make("node") as here, make("scheduler") as there:
             port = there.listen_tcp(0)
-            here.reach_named([HostPort("localhost", port)], 1, "--peer")
+            here.reach_named([HostPort("localhost", port)], 1, "--peer", "scheduler")
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
 
     play(scene)
@@ -393,8 +367,21 @@ def test_a_named_place_without_port_has_the_default_one() -> None:
     async def scene() -> None:
         async with make("node") as here, make("scheduler") as there:
             port = there.listen_tcp(0)
-            here.reach_named([HostPort("127.0.0.1", None)], port, "--peer")
+            here.reach_named([HostPort("127.0.0.1", None)], port, "--peer", "scheduler")
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
+
+    play(scene)
+
+
+def test_a_named_place_of_another_kind_is_an_error_in_words() -> None:
+    async def scene() -> None:
+        async with make("scheduler") as here, make("scheduler") as there:
+            said: list[tuple[str, str]] = []
+            here.notice = lambda text, level: said.append((text, level))
+            port = there.listen_tcp(0)
+            here.reach_named([HostPort("127.0.0.1", port)], 1, "--node", "node")
+            await until(lambda: said)
+            assert said == [(f"--node 127.0.0.1:{port} is a scheduler; the option is for a node", "error")]
 
     play(scene)
 
@@ -405,7 +392,7 @@ def test_a_named_place_that_refuses_is_an_error_in_words() -> None:
             there.notice = lambda text, level: None
             said: list[tuple[str, str]] = []
             here.notice = lambda text, level: said.append((text, level))
-            here.reach_named([HostPort("127.0.0.1", there.listen_tcp(0))], 1, "--peer")
+            here.reach_named([HostPort("127.0.0.1", there.listen_tcp(0))], 1, "--peer", "scheduler")
             await until(lambda: said)
             assert said[0][1] == "error"
             assert said[0][0].startswith("--peer 127.0.0.1:") and "copy the secret file" in said[0][0]
@@ -423,7 +410,7 @@ def test_a_name_that_does_not_exist_is_an_error_in_words(monkeypatch: pytest.Mon
         async with make("node") as here:
             said: list[tuple[str, str]] = []
             here.notice = lambda text, level: said.append((text, level))
-            here.reach_named([HostPort("nowhere", 9)], 1, "--node")
+            here.reach_named([HostPort("nowhere", 9)], 1, "--node", "node")
             await until(lambda: said)
             assert said[0][1] == "error"
             assert said[0][0].startswith("--node nowhere:9: ")

@@ -8,6 +8,7 @@ import pytest
 
 from dispycos.brokers import dispatch, leasing, scheduler
 from dispycos.brokers.lifecycle import NodeState
+from dispycos.brokers.outbox import Look, StopLooking
 from dispycos.brokers.placement import AHEAD_MAX
 from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
@@ -220,6 +221,8 @@ def test_a_client_whose_allocations_match_nothing_is_told_what_there_is() -> Non
     desk = Desk()
     desk.node("alpha", 7)
     desk.tell(Address(50, CLIENT), enlist(Allocation("beta")))
+    desk.scheduler.looked(50, "", desk.now)
+    desk.drain()
     [notice] = words(desk.wait(3.0))
     assert "alpha (not asked for)" in notice.text
 
@@ -1232,3 +1235,91 @@ def test_a_word_that_is_nothing_for_a_scheduler_is_logged() -> None:
 
 def test_the_tests_speak_of_the_python_that_their_nodes_have() -> None:
     assert node_info("alpha", 7).python == PYTHON == enlist().client.python
+
+
+# --- places that clients name
+
+
+def test_a_client_that_names_a_place_gets_the_cluster_when_it_was_looked_for() -> None:
+    desk = Desk()
+    desk.node("alpha", 7)
+    client = Address(50, CLIENT)
+    assert not words(desk.tell(client, enlist(Allocation("box"), Allocation("10.0.*"))))
+    assert Look(50) in desk.logs
+    assert desk.scheduler.places(50) == {0: Allocation("box")}
+    assert not desk.scheduler.is_there(50, 0)
+    desk.scheduler.found(50, 0, ["10.0.0.7"], [], desk.now)
+    assert desk.scheduler.is_there(50, 0)
+    desk.scheduler.looked(50, "", desk.now)
+    sent = desk.drain()
+    assert [type(word) for word in words(sent)][:2] == [Granted, Admit] and words(sent, Open)
+
+
+def test_a_client_that_names_what_is_not_there_is_turned_away_and_holds_up_nobody() -> None:
+    desk = Desk()
+    looking, other = Address(50, CLIENT), Address(51, CLIENT)
+    desk.tell(looking, enlist(Allocation("box")))
+    assert Granted in map(type, words(desk.tell(other, enlist())))
+    desk.scheduler.looked(50, "nodes: box is not known", desk.now)
+    assert words(desk.drain()) == [Turned("nodes: box is not known")]
+    assert StopLooking(50) in desk.logs
+    desk.scheduler.looked(50, "said twice", desk.now)
+    desk.scheduler.found(50, 0, ["10.0.0.7"], [7], desk.now)
+    assert not desk.drain() and desk.scheduler.is_there(50, 0), "it has left"
+
+
+def test_a_node_that_answers_late_at_a_named_place_is_used_then() -> None:
+    desk = Desk()
+    desk.node("alpha", 7)
+    client = Address(50, CLIENT)
+    desk.tell(client, enlist(Allocation("gateway", 2222)))
+    desk.scheduler.looked(50, "", desk.now)
+    assert not words(desk.drain(), Open)
+    desk.scheduler.found(50, 0, [], [7], desk.now)
+    assert words(desk.drain(), Open)
+
+
+def test_a_place_where_all_nodes_are_of_another_python_is_unfit() -> None:
+    desk = Desk()
+    other = (PYTHON[0], PYTHON[1] + 1)
+    desk.tell(Address(50, CLIENT), enlist(Allocation("alpha"), Allocation("10.0.0.8"), Allocation("nobody")))
+    desk.node("alpha", 7, python=other)
+    assert desk.scheduler.unfit(50, 0).startswith(f"runs Python {other[0]}.{other[1]}, this program ")
+    desk.node("alpha", 8)
+    assert [desk.scheduler.unfit(50, number) for number in range(3)] == ["", "", ""]
+
+
+def test_what_the_operator_names_is_looked_for_and_restricts_nobody() -> None:
+    desk = Desk()
+    desk.scheduler.also = [Allocation("box")]
+    desk.node("alpha", 7)
+    desk.tell(Address(50, CLIENT), enlist())
+    assert desk.scheduler.places(50) == {0: Allocation("box")}
+    desk.scheduler.looked(50, "", desk.now)
+    assert words(desk.drain(), Open)
+
+
+@pytest.mark.parametrize(("asked", "given", "option"), [(2.0, 10.0, "--min"), (500.0, 100.0, "--max")])
+def test_a_pulse_interval_that_nodes_do_not_allow_is_said_once(
+    asked: float, given: float, option: str
+) -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    [lease] = [word.lease for word in words(desk.tell(client, enlist(pulse=asked)), Granted)]
+    nodes = [desk.node(name, epoch) for name, epoch in (("alpha", 7), ("beta", 8))]
+    said = [words(desk.tell(node, Opened(lease, 2, given)), Notice) for node in nodes]
+    assert [len(notices) for notices in said] == [1, 0]
+    assert f"{option}_pulse_interval {asked:g}" in said[0][0].text and f"takes {given:g} s" in said[0][0].text
+
+
+def test_a_node_is_a_zombie_after_five_of_the_pulses_that_it_sends() -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    [lease] = [word.lease for word in words(desk.tell(client, enlist(pulse=0.001)), Granted)]
+    node = desk.node("alpha", 7)
+    desk.tell(node, Opened(lease, 2, 10.0))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.wait(49.0)
+    assert not desk.scheduler.registry.nodes[7].zombie
+    desk.wait(2.0)
+    assert desk.scheduler.registry.nodes[7].zombie

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.cli import private
 from dispycos.cli.process import Process
 from dispycos.cli.survey import HINT_S, PROVEN_S, Survey
-from dispycos.config import CommonSettings, Failure, HostPort, PrivateSettings, Refused
+from dispycos.config import CommonSettings
 from dispycos.transport.discovery import Presence
 from dispycos.transport.security import Keys, Secret
 from dispycos.version import PYTHON
@@ -202,52 +201,6 @@ def test_a_node_of_another_python_is_named_once_and_not_dialled() -> None:
         assert text.startswith(
             f"not used: node hint at 127.0.0.1:9706 runs Python {theirs}, this program {ours}: "
         )
-        assert survey.left_out == {"hint": text.removeprefix("not used: ")}
-
-    play(story)
-
-
-def of_another_python(name: str) -> Process:
-    """A node, as it is when another Python runs it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dispycos.version.PYTHON", OTHER)
-        return member("node", name)
-
-
-def test_a_node_of_another_python_that_was_named_is_an_error_in_words() -> None:
-    async def story(scene: Scene) -> None:
-        async with of_another_python("there") as node:
-            node.listen_tcp(0)
-            scene.process.browse = nothing  # type: ignore[method-assign]
-            settings = PrivateSettings(node=(HostPort("127.0.0.1", node.port),))
-            survey = Survey(scene.process, wants_scheduler=False)
-            with pytest.raises(
-                Refused, match=rf"^nodes 127\.0\.0\.1:{node.port} runs Python .* run `dispycos node` there"
-            ):
-                await private._look(scene.process, survey, settings)
-
-    async def nothing() -> None:
-        pass
-
-    play(story)
-
-
-def test_a_node_of_another_python_that_was_named_by_its_name_is_the_same_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def story(scene: Scene) -> None:
-        async def unknown(resolver: object, host: str) -> list[str]:
-            raise Failure(f"there is no host {host}")
-
-        async def browse() -> None:
-            scene.process._found(replace(hint("node", 9706), python=OTHER))
-
-        monkeypatch.setattr("dispycos.cli.process.Resolver.resolve", unknown)
-        scene.process.browse = browse  # type: ignore[method-assign]
-        for name, said in {"hint": "node hint at .* runs Python", "tint": "there is no host tint"}.items():
-            survey = Survey(scene.process, wants_scheduler=False)
-            with pytest.raises(Refused, match=said):
-                await private._look(scene.process, survey, PrivateSettings(node=(HostPort(name),)))
 
     play(story)
 

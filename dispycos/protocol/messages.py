@@ -229,6 +229,7 @@ class Opened(Message, frozen=True, tag=32):
 
     lease: Lease
     servers: int
+    pulse_interval: float = 0.0  # of its pulses: what was asked for, or the nearest that the node allows
 
 
 class Declined(Message, frozen=True, tag=33):

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from textwrap import dedent
 
 import psutil
 import pytest
@@ -386,3 +387,81 @@ def test_it_works_in_a_folder_with_files_named_like_the_standard_library(user: U
     """Python itself puts the script's folder first: what the script imports is theirs, but children must not stumble."""
     user.write({"queue_.py": "", "resource.py": "x = 1\n", "platform_.py": ""})
     check_it_works(user)
+
+
+# --- nodes that are named -----------------------------------------------------------------------------------
+
+NODES = """
+    import asyncio, sys
+    import dispycos
+
+    async def main():
+        for text in sys.argv[1:]:
+            client = dispycos.Client(nodes=[text])
+            try:
+                await client.schedule(timeout=8)
+            except (dispycos.ScheduleError, TimeoutError) as error:
+                print(repr(error), flush=True)
+            else:
+                places = await client.servers()
+                value = await asyncio.wait_for(client.submit(abs, -7), 8)
+                print(text, len(places), value, flush=True)
+                await client.close()
+
+    dispycos.run(main)
+"""
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_node_is_named_by_its_host_whatever_it_is_called(user: User, is_shared: bool) -> None:
+    if is_shared:
+        user.scheduler()
+    port = port_of(user.node("rack[1]", cpus=1))
+    texts = ["127.0.0.1", "localhost", f"localhost:{port}", "rack[1]", "r*", "127.*", f"[::1]:{port}"]
+    script = user.script("nodes.py", NODES, *texts[:-1])
+    assert script.succeed(30) == "".join(f"{text} 1 7\n" for text in texts[:-1])
+    assert script.err == ""
+
+
+def test_a_node_that_says_another_address_is_known_because_it_answers_where_it_was_named(user: User) -> None:
+    port = port_of(user.node("n", "--ext_ip_addr", "192.0.2.9", cpus=1))
+    said = user.script("nodes.py", NODES, f"127.0.0.1:{port}").succeed(20)
+    assert said.startswith(f"127.0.0.1:{port} 1 7"), said
+
+
+def test_scheduler_in_a_program_dials_the_nodes_that_its_client_names(user: User) -> None:
+    port = port_of(user.node("n", cpus=1))
+    for entry in (user.folder / "run" / "dispycos" / "registry").iterdir():
+        entry.unlink()  # it is not found by itself
+    text = "import dispycos\n\ndispycos.Scheduler(cpus=2)\n" + dedent(NODES)
+    assert user.script("nodes.py", text, f"localhost:{port}").succeed(20).startswith(f"localhost:{port} 1 7")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_node_that_cannot_be_is_refused_in_words(user: User, is_shared: bool) -> None:
+    scheduler = user.scheduler()
+    place = f"127.0.0.1:{port_of(scheduler)}"
+    if not is_shared:
+        scheduler.interrupt()
+        assert scheduler.wait() == 0
+    texts = ["no-such-host.invalid", "a..b", *([place] if is_shared else [])]
+    said = user.script("nodes.py", NODES, *texts).succeed(30).splitlines()
+    assert len(said) == len(texts)
+    assert all("ScheduleError" in line and text in line for text, line in zip(texts, said, strict=True)), said
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_named_host_without_a_node_is_said_and_waited_for(user: User, is_shared: bool) -> None:
+    if is_shared:
+        user.scheduler()
+    port = free_port()
+    script = user.script("nodes.py", NODES, f"127.0.0.1:{port}")
+    script.wait_line(rf"nodes: 127.0.0.1:{port}: no answer")
+    user.node("late", port=port)
+    assert script.succeed(10).startswith(f"127.0.0.1:{port} 0 7"), "schedule() did not wait for it"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

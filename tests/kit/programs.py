@@ -289,7 +289,7 @@ class User:
         node = self.command(
             "node", "--name", name, "--cpus", str(cpus), "--tcp_ports", str(port), "--daemon", *options
         )
-        node.wait_line(rf"node {name}: ")
+        node.wait_line(rf"node {re.escape(name)}: ")
         return node
 
     def scheduler(self, *options: str, port: int = 0) -> Program:

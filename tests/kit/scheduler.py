@@ -453,7 +453,8 @@ class Judge:
                 living = list(self.scheduler.registry.sites())
                 assert self.done_at.pop(task) not in living, f"{task} is spoken for while its node lives"
             case Outcome(task=task):
-                assert task not in self.confirmed or task in self.owner, f"{task} ended, and the client knows"
+                known = task in self.confirmed and task not in self.owner and task not in self.spent
+                assert not known, f"{task} ended, and the client knows"
                 self.ended[task] += 1
                 assert self.ended[task] == 1, f"{task} ended twice"
                 assert task in self.submitted
@@ -495,9 +496,13 @@ class Judge:
         registry = scheduler.registry
         for position, client in enumerate(registry.queued_clients(), 1):
             holder = registry.active.title if registry.active is not None else "nobody"
-            assert client.standing == (position, holder), "a client does not know its position"
+            assert client.looking or client.standing == (position, holder), (
+                "a client does not know its position"
+            )
         if registry.active is None:
-            assert all(client.away for client in registry.clients.values()), "nobody has the cluster"
+            assert all(client.away or client.looking for client in registry.clients.values()), (
+                "nobody has the cluster"
+            )
         for key, task in registry.tasks.items():
             before = self.states.get(key, TaskState.WAITING)
             assert task.state in _after(before), f"{before} led to {task.state}"
