@@ -121,7 +121,7 @@ class Client:
         )
         forsaken = weakref.finalize(self, seat.forsake_soon)  # __del__ would run at exit, without modules
         forsaken.atexit = False
-        seat.gone.add_done_callback(lambda _: forsaken.detach())
+        seat.left.add_done_callback(lambda _: forsaken.detach())
         try:
             async with asyncio.timeout(timeout):
                 await seat.take(location, self._secret_file)

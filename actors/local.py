@@ -37,7 +37,7 @@ class Stay(Protocol):
 
     title: str  # for people: which of the program's clients it is
     is_forsaken: bool  # nobody refers to its client
-    gone: asyncio.Future[None]  # the next in line may go on
+    left: asyncio.Future[None]  # the next in line may go on
 
     @property
     def is_leaving(self) -> bool: ...

@@ -90,7 +90,7 @@ class Seat(ClientRole):
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
         self.scheduled: asyncio.Future[int] = self.loop.create_future()
-        self.gone: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
+        self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
         self._freed: asyncio.Future[str] = self.loop.create_future()
         self._hurried: asyncio.Future[None] = self.loop.create_future()
         self._given_back: asyncio.Future[str] = self.loop.create_future()  # to a scheduler that was given up
@@ -130,7 +130,7 @@ class Seat(ClientRole):
             if ahead[0].is_forsaken:
                 ahead[0].make_way()
             with telling(self.loop, self._tell_of_line):
-                await asyncio.wait([ahead[-1].gone])
+                await asyncio.wait([ahead[-1].left])
 
     async def _tell_of_line(self) -> None:
         ahead = self.home.ahead_of(self)
@@ -163,8 +163,8 @@ class Seat(ClientRole):
         It goes on when nobody waits for it any more, and ends soon when it is cancelled, as at the end of its loop.
         """
         self.is_open = False
-        self._awaits_io = await_io
         if self._ending is None:
+            self._awaits_io = await_io
             _fail(self.scheduled, ScheduleError("the client was closed before it had the cluster"))
             if terminate:
                 self.hurry()
@@ -182,7 +182,7 @@ class Seat(ClientRole):
 
     def _see_end(self, patience: float | None, ending: asyncio.Task[None]) -> None:
         """A Task that is cancelled before its first step takes none: of all Tasks of the loop, at its end."""
-        if ending.cancelled() and not self.gone.done():
+        if ending.cancelled() and not self.left.done():
             self._ending = self._begin_end(patience)
 
     def hurry(self) -> None:
@@ -237,7 +237,7 @@ class Seat(ClientRole):
                 if self._uplink is not None:
                     await self._uplink.close()
             finally:
-                _set(self.gone, None)
+                _set(self.left, None)
                 self.home.leave(self)
 
     async def _await_release(self, patience: float | None) -> None:

@@ -143,6 +143,30 @@ def test_deliver_says_whether_it_is_in_the_mailbox() -> None:
     play(scene)
 
 
+def test_a_task_can_be_asked_whether_it_waits_for_a_message() -> None:
+    async def child(task: Any = None) -> None:
+        await asyncio.sleep(0.05)
+        await task.receive(20)
+
+    async def scene() -> None:
+        handle = Task(child)
+        host = handle._host
+
+        async def waits() -> int:
+            answer = await host.call(handle.home, messages.AwaitsMessage(), None, 5)
+            assert answer is not None
+            return answer.message.code
+
+        assert await waits() == 0
+        await asyncio.sleep(0.1)
+        assert await waits() == 1
+        handle.send("end")
+        await handle
+        assert await waits() == 0
+
+    play(scene)
+
+
 def test_a_send_to_a_task_that_has_ended_is_nothing() -> None:
     async def child() -> None: ...
 

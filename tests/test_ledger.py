@@ -600,6 +600,32 @@ def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
     assert running.text == "the client closed"
 
 
+def test_who_waits_for_a_client_of_its_own_program_is_told_so() -> None:
+    desk = Desk()
+    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.hear(messages.Queued(1, "another on h (pid 1)"))
+    desk.ledger.wake(desk.now + PATIENCE)
+    assert desk.drain()[-1] == Say(
+        "waiting for the cluster: another on h (pid 1) has it (another Client of this very program); "
+        "place 1 in the queue",
+        "warning",
+    )
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.LOST, OutcomeKind.REFUSED])
+def test_somebody_has_to_hear_of_tasks_that_were_lost(desk: Desk, kind: OutcomeKind) -> None:
+    lost, monitored, unwanted, late = (desk.submit() for _ in range(4))
+    desk.drain()
+    monitored.watch(Address(9, 9), 1)
+    desk.ledger.terminate(unwanted)
+    for record in (lost, monitored, unwanted):
+        desk.hear(outcome(record, kind))
+    desk.ledger.release(terminate=True, await_io=False)
+    desk.hear(outcome(late, kind))
+    desk.drain()
+    assert list(desk.ledger.unread.values()) == [lost]
+
+
 def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
     desk = Desk()
     desk.ledger.enlist(BROKER, ENLIST, desk.now)

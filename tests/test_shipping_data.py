@@ -175,9 +175,12 @@ def test_what_is_not_there_is_no_file_and_says_where_it_was_looked_for(path: Pac
     [
         (
             "/client/pack/words.txt",
-            r"/client/pack is a folder of laptop, this is node4: importlib.resources.files\('pack'\)",
+            r"/client/pack is a folder of the client's host, this is node4: importlib.resources.files\('pack'\)",
         ),
-        ("/client/table.csv", r"/client is a folder of laptop, this is node4: named in Client\(components="),
+        (
+            "/client/table.csv",
+            r"/client is a folder of the client's host, this is node4: named in Client\(components=",
+        ),
         ("/elsewhere/words.txt", None),
     ],
 )
@@ -204,7 +207,7 @@ def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
     mirror = Mirror(pull, client="laptop", folder=tmp_path)
     try:
         with pytest.raises(
-            OSError, match=r"data of laptop do not travel: it is too large .*components=.*pack/big"
+            OSError, match=r"this file of laptop does not travel: it is too large .*components=.*pack/big"
         ):
             PackagePath(mirror, "pack", "big").read_bytes()
     finally:

@@ -112,6 +112,17 @@ def test_modules_that_were_loaded_without_a_spec_are_found_by_their_file(
     assert "was made at the client while it ran" in local.why_not("nothing_x")
 
 
+def test_modules_that_make_up_their_attributes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Magic(ModuleType):
+        __file__ = "_magic.py"
+
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(f"there is no {name} in the library")
+
+    monkeypatch.setitem(sys.modules, "magic_x", Magic("magic_x"))
+    assert LocalModules().find("magic_x") is None
+
+
 def test_only_what_is_installed_is_called_so(local: LocalModules) -> None:
     assert "is installed at the client" in local.why_not("gamma_x")
     for name in ("nowhere_x", "alpha_x.nothing"):

@@ -20,6 +20,7 @@ from ..task import Task
 from .calling import COMMON, no_iterator
 from .ends import Outcome, Returned
 from .execution import Execution
+from .loops import must_run_on
 from .subtasks import Subtasks
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Cell:
     async def _wait(self, deadline: float | None) -> bool:
         """Until a message is there; False at the deadline."""
         loop = self.host.loop
+        must_run_on(loop)
         timer = None
         with self.host.shield:
             waiter: asyncio.Future[bool] = loop.create_future()

@@ -15,6 +15,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.runtime import Runtime
 
 from .cell import current_cell
+from .loops import must_run_on
 
 if TYPE_CHECKING:
     from ..ledger import Record
@@ -66,6 +67,7 @@ class Correspondence:
 
     async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
         """Send something that is answered by its correlation; None when the other end is gone."""
+        must_run_on(self.loop)
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0

@@ -1,7 +1,8 @@
-"""The current event loop of a server's plain functions, which Python up to 3.13 makes for who asks for it and none is set.
+"""Event loops of the user's: what a plain function finds as the current one, and what waits on none but its task's.
 
-In one process, one after another, they would find what those before them left: no loop, and an error for it, after asyncio.run();
-a closed one after `loop.close()`. From Python 3.14 on there is none for anybody who sets none.
+Python up to 3.13 makes a current loop for who asks for it and none is set. In one process, one after another, plain functions
+would find what those before them left: no loop, and an error for it, after asyncio.run(); a closed one after `loop.close()`.
+From Python 3.14 on there is none for anybody who sets none.
 """
 
 from __future__ import annotations
@@ -31,3 +32,12 @@ if sys.version_info < (3, 14):
 def use_fresh_loops() -> None:
     if sys.version_info < (3, 14):
         asyncio.set_event_loop_policy(FreshLoops())
+
+
+def must_run_on(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise RuntimeError where a loop of the user's runs: what is to be waited for comes by a loop that this one holds up."""
+    if asyncio.get_running_loop() is not loop:
+        raise RuntimeError(
+            "messages, replies and ends of tasks cannot be waited for in another event loop than the task's own: instead of "
+            "asyncio.run(...) in it make the function an `async def`, and await there"
+        )

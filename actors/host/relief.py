@@ -1,16 +1,17 @@
 """Touches a thread: while the loop is kept by somebody's code, the driver's turn is run here instead.
 
-The thread waits, in poll(), until there is something that the loop should see to: a step of a task begins, a turn of the
-driver falls due (something was submitted or sent), or a socket has something to read. If 20 ms later the very step still
-runs, or the loop has taken no turn, the loop is kept: by a step, by a plain asyncio program or by a notebook's cell. Then
-the thread takes over: it runs the turn under the one lock that every API call takes too, waits in poll() for the sockets
-(20 ms at most, for deadlines), and so on until the loop is back. Then it hands back by `hand_back`, and always after its
-last turn, because that turn may have taken the edge of a ZMQ_FD which the loop would otherwise wait for. It never runs
+Every 20 ms the thread looks whether the loop goes round: whether steps begin and turns of the driver are taken. If the very
+step of the last look still runs, or something waits and no turn was taken, the loop is kept: by a step, by a plain asyncio
+program or by a notebook's cell. If nothing waits the thread sleeps, in poll(), until a step begins, a turn falls due
+(something was submitted or sent) or a socket has something to read.
+
+Beside a loop that is kept the thread runs the turn under the one lock that every API call takes too, waits in poll() for the
+sockets (20 ms at most, for deadlines), and so on until the loop is back. Then it hands back by `hand_back`, and always after
+its last turn, because that turn may have taken the edge of a ZMQ_FD which the loop would otherwise wait for. It never runs
 user code.
 
-It costs a step and a send two looks at attributes, and while there is traffic 50 looks a second; when there is nothing to
-see to it sleeps. Beside code that computes in Python each turn waits for the GIL: a server uses
-sys.setswitchinterval(0.0005), with which an answer takes 0.7 ms instead of 5.
+It costs a step and a send two looks at attributes. Beside code that computes in Python each turn waits for the GIL: a server
+uses sys.setswitchinterval(0.0005), with which an answer takes 0.7 ms instead of 5.
 """
 
 from __future__ import annotations
@@ -77,15 +78,17 @@ class Relief:
     def _watch(self) -> None:
         driver, interrupts = self._driver, self._interrupts
         while not self._is_stopping:
-            self._wait_for_work()
-            turns, step = driver.turns, interrupts.running
+            turns, steps, step = driver.turns, interrupts.steps, interrupts.running
             time.sleep(LOOK_S)
             if interrupts.running:
                 interrupts.nudge()
             if step and interrupts.running == step:
                 self._relieve_step(step)
-            elif not step and driver.turns == turns and self._is_needed():
-                self._relieve_loop(turns)
+            elif driver.turns == turns and interrupts.steps == steps:
+                if self._is_needed():
+                    self._relieve_loop(turns)
+                else:
+                    self._wait_for_work()
 
     def _wait_for_work(self) -> None:
         """Until the loop should do something."""

@@ -171,7 +171,7 @@ class Mirror:
                     else "named in Client(components=...) it comes into the folder above that of the task"
                 )
                 error.add_note(
-                    f"{os.path.dirname(path)} is a folder of {self._client}, this is {self._node}: {how}"
+                    f"{os.path.dirname(path)} is a folder of the client's host, this is {self._node}: {how}"
                 )
                 return
 
@@ -471,7 +471,7 @@ class Mirror:
         if found.error:
             raise OSError(
                 errno.EREMOTE,
-                f"package data of {self._client} do not travel: {found.error} "
+                f"this file of {self._client} does not travel: {found.error} "
                 "(files named in Client(components=...) lie in the folder above that of the task)",
                 f"{module}/{path}",
             )

@@ -208,6 +208,8 @@ async def test_tasks_on_other_servers_hear_of_a_death(client, task):
     assert await task.receive(timeout=5) == "asking"
     os.kill(pid, signal.SIGKILL)
     assert await asyncio.wait_for(asyncio.shield(asker), 5)
+    with raises(TaskLost):
+        await victim
 
 
 async def ignore_all(teller, *, task):

@@ -104,6 +104,24 @@ async def test_a_loop_of_a_function_may_send(client, task):
     assert await task.receive(timeout=5) == "from a loop of its own"
 
 
+def waits_for_messages(*, task):
+    return asyncio.run(task.receive())
+
+
+def asks(other):
+    return asyncio.run(other.ask("anything"))
+
+
+async def test_a_loop_of_a_function_does_not_wait_for_tasks(client, task):
+    other = await client.io_rtask(keep_alive)
+    for start in (client.submit, dispycos.Task):
+        for function, arguments in ((waits_for_messages, ()), (asks, (other,))):
+            with raises(RuntimeError, "in another event loop than the task's own", "`async def`"):
+                await start(function, *arguments)
+    other.send("end")
+    assert await other == "end"
+
+
 def waits_in(way, told):
     async def wait():
         told.send("waits")
