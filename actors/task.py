@@ -267,9 +267,7 @@ class Task(asyncio.Future[Any]):
     def _look(self) -> None:
         """Somebody wants to know the outcome: it is taken now, or when it comes."""
         if not _is_done(self):
-            source = self._source
-            if source is None or source.ended or source.future is not self:
-                self._host.follow(self)
+            self._host.follow(self)
 
     def _complete(self, value: Any, error: BaseException | None) -> None:
         """Told by the host, on the loop: the task has ended so."""
