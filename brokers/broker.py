@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from dispycos.links import LinkLost, LinkReady
 from dispycos.router import Event
@@ -33,7 +34,7 @@ class Broker:
         runtime: Runtime,
         scheduler: Scheduler,
         is_dead: Callable[[int], bool],
-        seen: Mapping[str, tuple[int, int] | None],
+        seen: Mapping[str, tuple[int, int] | None] = MappingProxyType({}),
     ) -> None:
         self.runtime = runtime
         self._finder = Finder(runtime, scheduler, seen)
