@@ -89,9 +89,7 @@ class Mirror:
         self._lines: dict[str, list[str]] = {}
         self._settings: set[bytes] = set()  # statements that define nothing, carried out
         self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
-        self._context = (
-            copy_context()
-        )  # where client code is made: decimal's and numpy's settings are variables
+        self._context = copy_context()  # where the client's code is made
         self._within = False
         self._failed = ""  # how one of them did: what runs here would not be what was meant
         self._replaced = sys.modules["__main__"], sys.argv
