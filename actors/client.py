@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import sys
+import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
-from dispycos.errors import NotScheduled
+from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
+from dispycos.errors import NotScheduled, TaskLost
+from dispycos.living import refuse_in_server
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster import allocations
 from .ledger import Record
-from .local import host_of_this_loop
+from .local import GOODBYE_S, home_of_this_loop
 from .mapping import Tally, values_of
 from .parcels import ClientParcels
 from .places import find_place, servers_at
 from .seat import Seat, Wishes
 from .task import Location, Task
+from .telling import say
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
@@ -31,23 +35,29 @@ class Client:
     """A program's hold on the cluster: ships functions to servers and runs them there as remote tasks.
 
     Use it as ``async with Client([compute]) as client:``, or ``await client.schedule()`` ... ``await client.close()``; in
-    generator functions with ``yield``.
+    generator functions with ``yield``. One Client of an event loop has the cluster at a time, others wait in schedule().
+    A Client that nobody refers to any more is closed; what it still runs is ended if another one waits. A loop that ends gives
+    the clusters of its clients back; such a Client can be scheduled again in the next.
 
     Parameters
     ----------
     components: functions, classes, modules and paths of files that tasks use. What is missing is sent when it is needed.
-    pulse_interval: seconds between two reports of a node's load; between 10 and 100 unless the node allows others.
-    nodes: host names, addresses (``*`` matches) or DispycosNodeAllocate; only matching nodes are used. Empty: all.
+    pulse_interval: seconds between two reports of a node's load; nodes allow 10 to 100 if they were told no others
+        (``--min_pulse_interval``, ``--max_pulse_interval``). A node that does not allow it takes the nearest, and that is said.
+    nodes: host names, addresses (``*`` matches), Locations or DispycosNodeAllocate; only matching nodes are used. Empty: all.
     status_task: a Task that gets a DispycosStatus for every change, and a MonitorStatus for every task that ends.
     restart_servers: taken and without effect: it is about servers that are closed on purpose, and nothing closes one yet.
         A server that dies is replaced in any case.
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
         False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
         after 60 s without its scheduler; then they are lost when it is back, and 15 minutes later in any case.
+    cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
+        it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
+        `components` lie in the folder above, ``../name``.
 
     Raises
     ------
-    TypeError, ValueError, FileNotFoundError: a parameter is of no use; the text names it.
+    TypeError, ValueError, FileNotFoundError, NotADirectoryError: a parameter is of no use; the text names it.
     """
 
     def __init__(
@@ -61,23 +71,21 @@ class Client:
         abandon_zombie_nodes: bool = False,
         secret_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
     ) -> None:
         if status_task is not None and not isinstance(status_task, Task):
             raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
-        if not MIN_PULSE_INTERVAL <= pulse_interval <= MAX_PULSE_INTERVAL:
-            raise ValueError(
-                f"pulse_interval is {pulse_interval:g} s; it must be between {MIN_PULSE_INTERVAL:g} and {MAX_PULSE_INTERVAL:g}"
-            )
         self.status_task = status_task
-        self._parcels = ClientParcels(components)
+        self._parcels = ClientParcels(components, cwd)
         self._secret_file = Path(secret_file) if secret_file is not None else None
         self._wishes = Wishes(
             name or os.path.basename(sys.argv[0] or "python") or "python",
             allocations(nodes),
-            float(pulse_interval),
+            positive_seconds(pulse_interval, "pulse_interval"),
             bool(restart_servers),
             bool(abandon_zombie_nodes),
         )
+        self._made_at = _place_of_caller()
         self._seat: Seat | None = None
 
     # --- the cluster ---
@@ -88,24 +96,38 @@ class Client:
         Parameters
         ----------
         location: host name, address or Location of a scheduler; None: one of this cluster that is found, else a private one.
-        timeout: seconds; None waits for the clients before us as long as they take.
+        timeout: seconds; None waits for the clients before us, those of this program among them, as long as they take.
 
         Raises
         ------
         TimeoutError: not scheduled in time; the client has left the queue.
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
-        if self._seat is not None:
+        refuse_in_server("a Client")
+        seat = self._seat
+        if seat is not None and self._is_of_this_loop(seat) and not seat.is_leaving:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(seat.scheduled)
             return 0
-        host = host_of_this_loop(self._parcels, self._secret_file)
-        seat = Seat(host, self._parcels, self.status_task)
+        seat = self._seat = Seat(
+            home_of_this_loop(self._parcels, self._secret_file),
+            self._parcels,
+            self.status_task,
+            self._wishes,
+            f"{self._wishes.name} (made in {self._made_at})",
+        )
+        forsaken = weakref.finalize(self, seat.forsake_soon)  # __del__ would run at exit, without modules
+        forsaken.atexit = False
+        seat.left.add_done_callback(lambda _: forsaken.detach())
         try:
             async with asyncio.timeout(timeout):
-                await seat.take(location, self._wishes, self._secret_file)
-        except BaseException:
-            await seat.leave(terminate=True, await_io=False, patience=1.0)
+                await seat.take(location, self._secret_file)
+        except asyncio.CancelledError:
+            seat.leave(terminate=True, patience=GOODBYE_S)
             raise
-        self._seat = seat
+        except BaseException:
+            await asyncio.shield(seat.leave(terminate=True, patience=GOODBYE_S))
+            raise
         return 0
 
     async def close(
@@ -113,15 +135,38 @@ class Client:
     ) -> int:
         """Give the cluster back: waits for CPU tasks (with await_io for io tasks too), then until the servers are gone.
 
+        When the waiting is cancelled the tasks are told to end, and the cluster is given back all the same.
+
         Parameters
         ----------
         terminate: end the tasks instead: each gets its KeyboardInterrupt and has about 5 s.
         timeout: seconds; after them as with terminate.
+
+        Raises
+        ------
+        TaskLost: tasks were lost or refused and nobody awaited them; the text says how many, and why. Not with terminate, and
+            not while another exception is handled: then it is a warning.
         """
-        seat, self._seat = self._seat, None
-        if seat is not None:
-            await seat.leave(terminate=terminate, await_io=await_io, patience=timeout)
+        lost = await self._leave(terminate=terminate, await_io=await_io, patience=timeout)
+        if lost is not None and sys.exception() is None:
+            raise lost
+        if lost is not None:
+            say(str(lost), "warning")
         return 0
+
+    async def _leave(
+        self, *, terminate: bool, await_io: bool = False, patience: float | None = None
+    ) -> TaskLost | None:
+        seat = self._seat
+        if seat is None or seat.runtime.is_parents or not self._is_of_this_loop(seat):
+            return None
+        ending = seat.leave(terminate=terminate, await_io=await_io, patience=patience)
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            seat.hurry()
+            raise
+        return seat.take_lost()
 
     async def __aenter__(self) -> Client:
         await self.schedule()
@@ -130,7 +175,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close(terminate=kind is not None)
+        lost = await self._leave(terminate=kind is not None)
+        if lost is not None:
+            raise lost
 
     # --- tasks ---
 
@@ -201,11 +248,11 @@ class Client:
 
     async def nodes(self) -> list[str]:
         """Addresses of the nodes that this client has."""
-        return [node.addr for node in self._here().ledger.nodes.values()]
+        return [node.addr for node in list(self._here().ledger.nodes.values())]
 
     async def servers(self) -> list[Location]:
         """Locations of the servers that this client has."""
-        return [Location(spot.addr, spot.port) for spot, _ in self._here().ledger.servers.values()]
+        return [Location(spot.addr, spot.port) for spot, _ in list(self._here().ledger.servers.values())]
 
     async def tasks(self, where: str | Location | None = None) -> list[Task]:
         """Handles of the tasks that run now: on a node (address, name, Location), on a server (Location), or on all."""
@@ -220,11 +267,31 @@ class Client:
     # --- inside ---
 
     def _here(self) -> Seat:
-        if self._seat is None:
+        seat = self._seat
+        if seat is not None and seat.is_open and seat.loop is _running_loop():
+            return seat
+        if seat is not None and not self._is_of_this_loop(seat):
+            raise NotScheduled(
+                "this client belongs to an event loop that has ended (asyncio.run ended), and its cluster was given back "
+                "then: call schedule() again, or use `async with Client(...)`"
+            )
+        if seat is None or not seat.is_open:
             raise NotScheduled(
                 "this client has no cluster: call schedule() first, or use `async with Client(...)`"
             )
-        return self._seat
+        return seat
+
+    @staticmethod
+    def _is_of_this_loop(seat: Seat) -> bool:
+        """False: its loop has ended. A thread without a loop may use another's."""
+        if seat.loop.is_closed():
+            return False
+        if _running_loop() not in (None, seat.loop):
+            raise RuntimeError(
+                "this client belongs to another event loop, which has not ended: use it there "
+                "(asyncio.run_coroutine_threadsafe), or make another Client for this one"
+            )
+        return True
 
     def _submit(
         self,
@@ -254,6 +321,26 @@ class Client:
         if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
             await handle
         return handle
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _place_of_caller() -> str:
+    """The line outside of this package that runs, and in a notebook its cell."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("dispycos."):
+        frame = frame.f_back
+    if frame is None:
+        return "C code"
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None and frame.f_globals.get("__name__") == "__main__":
+        return f"cell [{shell.execution_count}], line {frame.f_lineno}"
+    return f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"
 
 
 def _must_be_callable(function: object) -> None:

@@ -15,7 +15,7 @@ from dispycos.links import SERVER_ROLE, LinkLost, LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
-from dispycos.router import Event
+from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
@@ -60,6 +60,8 @@ class ClientRole:
                 self.ledger.scheduler_lost(STARTED_ANEW)
         elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
             self.runtime.defer(self._await_link)
+        elif isinstance(event, Unsent):
+            self.ledger.unsent(event.envelope.message, event.reason)
         elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
             self.ledger.scheduler_lost(STARTED_ANEW)
 

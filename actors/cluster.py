@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
+from dispycos.config import parse_nodes, port_number, whole_number
 from dispycos.protocol.messages import Allocation, NodeInfo
 from dispycos.protocol.status import Status
 
 from .ledger import News, Pulsed, Record
 from .task import Location, Task
+
+ENTRY: Final = "a host name, an address, a Location or a DispycosNodeAllocate"
 
 
 class DispycosStatus(NamedTuple):
@@ -104,42 +108,95 @@ class DispycosNodeAllocate:
 
     Parameters
     ----------
-    node: name, address, or address pattern with ``*``. port: the node's, if not the default.
+    node: name of a node, host name, address, ``"host:port"`` or Location; in names and addresses ``*`` stands for anything.
+        A host that is named is dialled, so its node need not be found by itself.
+    port: the node's, if not the default.
     platform: regular expression looked for in the node's platform, ignoring case.
     cpus: None takes all; 0 leaves such nodes out; n > 0 needs and takes n; n < 0 leaves n free.
-    memory, disk: bytes that must be available.
+    memory, disk: bytes that must be available; None or 0: it does not matter.
+
+    Raises
+    ------
+    TypeError, ValueError: a parameter is of no use; the text names it.
     """
 
-    node: str
+    node: str | Location
     port: int | None = None
-    platform: str = ""
+    platform: str | re.Pattern[str] | None = ""
     cpus: int | None = None
-    memory: int = field(default=0)
-    disk: int = field(default=0)
+    memory: int | None = 0
+    disk: int | None = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.node, str) or not self.node:
-            raise TypeError(f"DispycosNodeAllocate: node must be a name or an address, not {self.node!r}")
+        self.as_word()
 
     def as_word(self) -> Allocation:
-        return Allocation(self.node, self.port, self.platform, self.cpus, self.memory, self.disk)
+        """As schedulers know it."""
+        what = "DispycosNodeAllocate"
+        node, port = self._place(what)
+        cpus = whole_number(self.cpus, f"{what}: cpus") if self.cpus is not None else None
+        memory, disk = (_amount(getattr(self, name), f"{what}: {name}") for name in ("memory", "disk"))
+        return Allocation(node, port, self._pattern(what), cpus, memory, disk)
+
+    def _place(self, what: str) -> tuple[str, int | None]:
+        given = self.node
+        if isinstance(given, Location):
+            if self.port is not None:
+                raise ValueError(f"{what}: {given} has a port of its own, so leave out port={self.port!r}")
+            return self._parsed(given.addr, what)[0], port_number(given.port, f"{what}: port")
+        node, port = self._parsed(given, what)
+        if self.port is None:
+            return node, port
+        if port is not None:
+            raise ValueError(f"{what}: {given!r} has a port of its own, so leave out port={self.port!r}")
+        return node, port_number(self.port, f"{what}: port")
+
+    def _parsed(self, text: object, what: str) -> tuple[str, int | None]:
+        if not isinstance(text, str):
+            raise TypeError(f"{what}: node must be a name, an address or a Location, not {text!r}")
+        try:
+            return parse_nodes(text)
+        except ValueError as error:
+            raise ValueError(f"{what}: node {text!r}: {error}") from None
+
+    def _pattern(self, what: str) -> str:
+        pattern = self.platform.pattern if isinstance(self.platform, re.Pattern) else self.platform or ""
+        if not isinstance(pattern, str):
+            raise TypeError(f"{what}: platform must be a regular expression, not {self.platform!r}")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{what}: platform {pattern!r} is no regular expression: {error}") from None
+        return str(pattern)
+
+
+def _amount(value: object, what: str) -> int:
+    """Of bytes."""
+    number = whole_number(value, what) if value is not None else 0
+    if number < 0:
+        raise ValueError(f"{what} must not be negative: {number}")
+    return number
 
 
 def allocations(nodes: Any) -> list[Allocation]:
-    """What Client(nodes=...) means: names, addresses or DispycosNodeAllocate; nothing means any node."""
-    if isinstance(nodes, str | DispycosNodeAllocate):
+    """What Client(nodes=...) means: names, addresses, Locations or DispycosNodeAllocate; nothing means any node."""
+    if nodes is None:
+        return []
+    if isinstance(nodes, str | DispycosNodeAllocate | Location):
         nodes = [nodes]
+    if not isinstance(nodes, Iterable) or isinstance(nodes, bytes | bytearray):
+        raise TypeError(f"nodes must be a list, {ENTRY}, not {type(nodes).__name__}")
     words = []
-    for number, item in enumerate(nodes or ()):
-        if isinstance(item, str):
-            item = DispycosNodeAllocate(item)
-        if not isinstance(item, DispycosNodeAllocate):
-            raise TypeError(
-                f"nodes[{number}] must be a host name, an address or a DispycosNodeAllocate, not {type(item).__name__}"
-            )
+    for number, item in enumerate(nodes):
+        if not isinstance(item, str | DispycosNodeAllocate | Location):
+            raise TypeError(f"nodes[{number}] must be {ENTRY}, not {type(item).__name__}")
         if hasattr(item, "allocate"):
             raise TypeError(
                 f"nodes[{number}]: a subclass with its own allocate() is not available in this version"
             )
-        words.append(item.as_word())
+        try:
+            allocation = item if isinstance(item, DispycosNodeAllocate) else DispycosNodeAllocate(item)
+            words.append(allocation.as_word())
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"nodes[{number}]: {error}") from None
     return words

@@ -9,20 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import SCHEDULER_PORT, parse_place
+from dispycos.brokers.placement import Named
+from dispycos.config import SCHEDULER_PORT, HostPort, texts_of
 from dispycos.errors import ScheduleError
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import Resolver, tcp_endpoint
+from dispycos.transport.addresses import AddressError, Resolver, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Entry, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
+from dispycos.transport.probe import stranger_at
 from dispycos.transport.security import Keys, Secret
 
+from .places import scheduler_place
 from .task import Location
 from .telling import say
 
 log = logging.getLogger("dispycos")
+
+ANSWER_S = 0.4  # a scheduler that was named has answered by then, or it is looked who is there
+START_REMEDY = "start `dispycos scheduler` there, or call schedule() without a location"
+PLACE_REMEDY = (
+    f"give the place of a `dispycos scheduler` (its port is {SCHEDULER_PORT} if it was told no other); "
+    "nodes are named by Client(nodes=...)"
+)
+FOUND_S = 2.0  # a scheduler that has just proved itself to the private process has so long to greet us
 
 
 class Uplink:
@@ -41,28 +52,35 @@ class Uplink:
 
     async def reach(self, location: str | Location | None, nodes: Iterable[Allocation]) -> int:
         """Its epoch, once the link is up: of the one at this place; else of the private one that Scheduler() started, of
-        one that is found, or of a private one that is started now, and told of these nodes.
+        one that is found, or of a private one that is started now, and starts no node if there are some among these.
         """
+        place = scheduler_place(location) if location is not None else None
         private = Scheduler.take()
-        if location is not None:
+        if place is not None:
             if private is not None:
-                await private.close()
-            return await self._dial_named(location)
+                private.end()
+            return await self._dial_named(place)
         if private is None:
             entry = self._registered()
             if entry is not None:
                 return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
-            private = PrivateProcess(self._private_settings(nodes))
+            private = PrivateProcess(self._private_orders(nodes))
         self._private = private
+        self.runtime.in_child.append(private.in_child)
         return await self._use_private(private)
 
-    async def close(self) -> None:
-        """What is queued leaves, then the link and the private process end."""
-        if self._watcher is not None:
+    def drop(self) -> None:
+        """What is queued leaves, then the link ends, and soon after the private process. Does not wait, and needs no loop."""
+        if self._watcher is not None and not self.runtime.loop.is_closed():
             self._watcher.cancel()
-        if self._dialler is not None:
-            self.runtime.push()
-            self._dialler.stop()
+        self.runtime.push()
+        _stop(self._dialler)
+        if self._private is not None:
+            self._private.end()
+
+    async def close(self) -> None:
+        """As drop, and waits for the end of the private process."""
+        self.drop()
         if self._private is not None:
             await self._private.close()
 
@@ -76,14 +94,27 @@ class Uplink:
                 return entry
         return None
 
-    async def _dial_named(self, location: str | Location) -> int:
-        if isinstance(location, str):
-            place = parse_place(location)
-            host, port = place.host, place.port or SCHEDULER_PORT
-        else:
-            host, port = location.addr, location.port
-        endpoints = [tcp_endpoint(address, port) for address in await Resolver().resolve(host)]
-        return await self._dial(endpoints, f"the scheduler at {host}:{port}")
+    async def _dial_named(self, place: HostPort) -> int:
+        host, port = place.host, place.port or SCHEDULER_PORT
+        what = f"the scheduler at {HostPort(host, port)}"
+        try:
+            addresses = await Resolver().resolve(host)
+        except AddressError as error:
+            raise ScheduleError(f"schedule(): {error}") from None
+        dialling = asyncio.ensure_future(
+            self._dial([tcp_endpoint(address, port) for address in addresses], what)
+        )
+        try:
+            await asyncio.wait([dialling], timeout=ANSWER_S)
+            if not dialling.done() and (fault := await stranger_at(addresses, port, ANSWER_S)):
+                raise ScheduleError(f"{what} is not there: {fault}; {START_REMEDY}")
+            epoch = await dialling
+        finally:
+            dialling.cancel()
+        role = self.runtime.role_of(epoch)
+        if role != "scheduler":
+            raise ScheduleError(f"{HostPort(host, port)} is a {role}, no scheduler: {PLACE_REMEDY}")
+        return epoch
 
     async def _dial(self, endpoints: list[str], what: str) -> int:
         self._dialler = dialler = self.runtime.dial(endpoints, uplink=True)
@@ -95,16 +126,12 @@ class Uplink:
 
     # --- a private one ---
 
-    def _private_settings(self, nodes: Iterable[Allocation]) -> dict[str, Any]:
-        return {
-            "nodes": [
-                f"{word.node}:{word.port}" if word.port else word.node
-                for word in nodes
-                if "*" not in word.node
-            ],
-            "secret_file": str(self._secret_file) if self._secret_file else None,
-            "debug": log.isEnabledFor(logging.DEBUG),
-        }
+    def _private_orders(self, nodes: Iterable[Allocation]) -> dict[str, Any]:
+        debug = log.isEnabledFor(logging.DEBUG) or None
+        orders: dict[str, Any] = dict(texts_of({"secret_file": self._secret_file, "debug": debug}))
+        if any(Named(word).is_place and word.cpus != 0 for word in nodes):
+            orders["named"] = True
+        return orders
 
     async def _use_private(self, private: PrivateProcess) -> int:
         """The child's first line says where it listens, its second what it found on the network."""
@@ -118,13 +145,26 @@ class Uplink:
             raise
         epoch = await dialling
         if survey["use"] == "scheduler":
-            assert self._dialler is not None
-            self._dialler.stop()
-            await private.close()
-            self._private = None
-            return await self._dial(survey["endpoints"], f"the scheduler {survey['name']}")
+            return await self._move(private, survey)
         self._watcher = asyncio.ensure_future(self._watch(private))
         return epoch
+
+    async def _move(self, private: PrivateProcess, found: dict[str, Any]) -> int:
+        """To a scheduler that the private process has found; without a link to that, to one that looks for none."""
+        own, epoch = self._dialler, 0
+        try:
+            async with asyncio.timeout(FOUND_S):
+                epoch = await self._dial(found["endpoints"], f"the scheduler {found['name']}")
+        except (TimeoutError, ScheduleError):
+            _stop(self._dialler)
+        finally:
+            _stop(own)
+        await private.close()
+        self._private = None
+        if epoch:
+            return epoch
+        self._private = PrivateProcess({**private.orders, "always": True})
+        return await self._use_private(self._private)
 
     async def _watch(self, private: PrivateProcess) -> None:
         """Pass its notices on, and its end."""
@@ -135,3 +175,8 @@ class Uplink:
                     say(line["notice"], line.get("level", "info"))
         except ScheduleError as error:
             self._on_end(str(error))
+
+
+def _stop(dialler: Dialler | None) -> None:
+    if dialler is not None:
+        dialler.stop()

@@ -306,6 +306,14 @@ class Feeding:
         server.alone = True
         return task
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is here, and nothing can be at servers on loan."""
+        return not self.tasks and not self._lent
+
+    def reclaim_all(self) -> None:
+        self._reclaim(self._lent)
+
     def take_wanted_back(self) -> list[Server]:
         """Lent servers that are to be reclaimed, each once."""
         wanted, self._wanted_back = self._wanted_back, []

@@ -30,6 +30,7 @@ CALL_MAX = (
 )  # bytes of a call that travels through the scheduler; larger ones are fetched by the server
 PATIENCE = 3.0  # seconds of waiting until it is said what for
 HANDED_PER_DRAIN = 512  # Submits in one go, so that the client's loop stays responsive
+LEFT_NAMED = 5  # files that went with their folders
 UNREAD_MAX = 1000  # errors that nobody has looked at; those beyond are not told at the end
 ACKS_MIN = 64  # outcomes that are confirmed at once, or ...
 ACK_AFTER = 0.02  # ... so many seconds after the first
@@ -153,6 +154,7 @@ class Print(msgspec.Struct, frozen=True):
     """What a server wrote."""
 
     output: messages.Output
+    text: Payload
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -200,8 +202,11 @@ class Ledger:
         self.records: dict[int, Record] = {}
         self.wants_news = False
         self.over = ""  # why the lease ended, if this client did not ask for it
-        self.unread: dict[int, Record] = {}  # tasks that raised, and nobody has looked at it
+        self.unread: dict[
+            int, Record
+        ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._origin = ""  # how the scheduler calls clients of this process, after their name
         self.loans = Loans()
         self._backlog: deque[Record] = deque()
         self._waiting = 0  # those in the backlog that have not ended
@@ -212,8 +217,10 @@ class Ledger:
         self._unconfirmed = 0
         self._ack_at: float | None = None  # confirming can wait a little: one message for many outcomes
         self._effects: list[object] = []
+        self._left: list[messages.Left] = []  # files that are removed with the lease, by node
         self._patience: float | None = None
         self._releasing = False
+        self._terminating = False  # ... and nobody cares what becomes of the tasks
         self._release: messages.Release | None = None  # to be sent when all tasks are handed in
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Started: self.on_started,
@@ -221,7 +228,10 @@ class Ledger:
             messages.Recalled: self.on_recalled,
             messages.ServerLost: self.on_server_lost,
             messages.Admit: self.on_admit,
-            messages.Output: lambda envelope, now: self._effects.append(Print(envelope.message)),
+            messages.Output: lambda envelope, now: self._effects.append(
+                Print(envelope.message, envelope.payload)
+            ),
+            messages.Left: lambda envelope, now: self._left.append(envelope.message),
             messages.Queued: self.on_queued,
             messages.Granted: self.on_granted,
             messages.Turned: self.on_turned,
@@ -273,6 +283,7 @@ class Ledger:
 
     def enlist(self, scheduler: Address, word: messages.Enlist, now: float) -> None:
         self.scheduler = scheduler
+        self._origin = f" on {word.client.host} (pid {word.client.pid})"
         self._patience = now + PATIENCE
         self._send(scheduler, word)
 
@@ -298,6 +309,7 @@ class Ledger:
     def release(self, *, terminate: bool, await_io: bool) -> None:
         """Give the cluster back: after all that was submitted, or, to terminate, without what was not handed in."""
         self._releasing = True
+        self._terminating = self._terminating or terminate
         self._release = messages.Release(terminate, await_io)
         if terminate:
             for record in list(self._backlog):
@@ -321,6 +333,15 @@ class Ledger:
         self._forget_servers()
         self._effects.append(Failed(reason))
         self._effects.append(Freed(reason))
+
+    def unsent(self, word: messages.Message, reason: str) -> None:
+        """This word of ours cannot be sent at all: whoever waits for an answer hears that."""
+        if isinstance(word, messages.Enlist):
+            self._effects.append(Failed(reason))
+        elif isinstance(word, messages.Submit | messages.Run):
+            record = self.records.get(word.task.number)
+            if record is not None:
+                self._end(record, OutcomeKind.REFUSED, f"{record.function}: {reason}", started=False)
 
     def backlog(self) -> int:
         """Tasks that wait here for the scheduler's credit."""
@@ -403,6 +424,8 @@ class Ledger:
         held, record.held = record.held, None
         for envelope in held or ():
             self._turn_away(envelope)
+        if self._is_news(record):
+            self.unread[record.task.number] = record
         for watcher, correlation in record.watchers or ():
             self._effects.append(
                 Send(
@@ -412,9 +435,14 @@ class Ledger:
                 )
             )
         record.watchers = None
-        if outcome == OutcomeKind.RAISED and len(self.unread) < UNREAD_MAX:
-            self.unread[record.task.number] = record
         self._effects.append(Resolve(record))
+
+    def _is_news(self, record: Record) -> bool:
+        """Whether somebody has to hear of its end. Of those that raised the values are kept, so there is a bound."""
+        if record.outcome == OutcomeKind.RAISED:
+            return len(self.unread) < UNREAD_MAX
+        is_failure = record.outcome in (OutcomeKind.LOST, OutcomeKind.REFUSED)
+        return is_failure and not (record.watchers or record.terminated or self._terminating)
 
     def _turn_away(self, envelope: Envelope) -> None:
         """A message for a task that ended before it came."""
@@ -590,6 +618,9 @@ class Ledger:
     def on_released(self, envelope: Envelope, now: float) -> None:
         self.lease = None
         reason = envelope.message.reason
+        if self._left:
+            self._say(_left_behind(self._left), "warning")
+            self._left.clear()
         if not self._releasing:
             self.over = reason or "the scheduler ended the lease"
             self._say(f"the lease has ended: {self.over}", "warning")
@@ -610,8 +641,9 @@ class Ledger:
         self.servers.clear()
 
     def _say_queued(self, queued: messages.Queued) -> None:
+        own = " (another Client of this very program)" if queued.holder.endswith(self._origin) else ""
         self._say(
-            f"waiting for the cluster: {queued.holder} has it; place {queued.position} in the queue",
+            f"waiting for the cluster: {queued.holder} has it{own}; place {queued.position} in the queue",
             "warning",
         )
 
@@ -634,6 +666,16 @@ class Ledger:
         self.loans.check()
         for record in self._backlog:
             assert not record.handed, f"task {record.task.number} is handed in and still queued"
+
+
+def _left_behind(left: list[messages.Left]) -> str:
+    count = sum(word.count for word in left)
+    names = [name for word in left for name in word.names][:LEFT_NAMED]
+    more = f" and {count - len(names)} more" if count > len(names) else ""
+    return (
+        f"{count} file{'s' if count > 1 else ''} of tasks ({sum(word.size for word in left):,} bytes) went with their working "
+        f"folders: {', '.join(names)}{more}. What is to stay needs an absolute path or Client(cwd=...), or is returned"
+    )
 
 
 def scheduler_of(epoch: int) -> Address:

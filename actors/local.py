@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from dispycos.config import Failure
+from dispycos.living import refuse_in_server
 from dispycos.runtime import Runtime
 from dispycos.transport.folders import find_folders, make_private, sweep_sockets
 from dispycos.transport.security import Keys, Secret
@@ -31,33 +33,54 @@ GOODBYE_S = 1.0  # after Ctrl-C: clients have so long to give their servers back
 
 
 class Stay(Protocol):
-    """A client's stay at a scheduler."""
+    """A client's stay at a scheduler, or in the line for it."""
 
-    async def leave(self, *, terminate: bool, await_io: bool, patience: float | None) -> None: ...
+    title: str  # for people: which of the program's clients it is
+    is_forsaken: bool  # nobody refers to its client
+    left: asyncio.Future[None]  # the next in line may go on
+
+    @property
+    def is_leaving(self) -> bool: ...
+    def make_way(self) -> None: ...
+    def leave(
+        self, *, terminate: bool, await_io: bool = False, patience: float | None = None
+    ) -> asyncio.Task[None]: ...
+    def vanish(self) -> None: ...
 
 
 class Home:
-    """A host for local tasks and clients on the running loop, with its relief thread."""
+    """A host for local tasks and clients on the running loop, with its relief thread.
 
-    def __init__(self, parcels: ClientParcels, secret_file: Path | None = None) -> None:
+    It is closed when the last client has left, or with its loop; `kept` by dispycos.run.
+    """
+
+    def __init__(
+        self, parcels: ClientParcels, secret_file: Path | None = None, *, kept: bool = False
+    ) -> None:
         keys = Keys.from_secret(Secret.load_or_make(secret_file))
         self.interrupts = Interrupts()
         self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
         self.host = TaskHost(self.runtime, parcels, self.interrupts)
         self.host.home = self
-        self._users: list[Stay | None] = []
+        self.runtime.in_child += [self.interrupts.in_child, self._in_child]
+        self._stays: list[Stay] = []  # the first has the cluster, the others wait in line
+        self._kept = kept
+        self._closed = False
         self._ipc = ""
-        runtime = self.runtime
-        self._relief = Relief(
-            turn=runtime.turn_elsewhere,
-            fds=runtime.descriptors,
-            lock=runtime.lock,
-            interrupts=self.interrupts,
-            after=runtime.hand_back,
-        )
+        self._relief = Relief(self.runtime, self.interrupts)
         self._relief.start()
-        if threading.current_thread() is threading.main_thread():
+        if _is_main_thread():
             self.interrupts.install()
+        self._sentinel: Any = self._end_with_loop()
+        with contextlib.suppress(StopIteration):
+            self._sentinel.__anext__().send(None)
+
+    async def _end_with_loop(self) -> AsyncGenerator[None, None]:
+        """asyncio.run, and whoever ends a loop in good order, closes all async generators: nobody else is told of the end."""
+        try:
+            yield
+        finally:
+            await self.end()
 
     @property
     def ipc(self) -> str:
@@ -71,31 +94,74 @@ class Home:
                 log.debug("no socket for servers of this host: %s", error)
         return self._ipc
 
-    def enter(self, stay: Stay | None) -> None:
-        """A client's stay, or the program itself, uses this host."""
-        self._users.append(stay)
+    # --- who has the cluster ---
 
-    async def end_stays(self) -> None:
-        """The program ends: clusters that it did not give back are given back now."""
-        for stay in list(self._users):
-            if stay is not None:
-                await stay.leave(terminate=True, await_io=False, patience=GOODBYE_S)
+    def enter(self, stay: Stay) -> None:
+        """At the end of the line."""
+        self._stays.append(stay)
 
-    async def leave(self, stay: Stay | None) -> None:
+    def ahead_of(self, stay: Stay) -> list[Stay]:
+        """Those that had the cluster or waited for it before."""
+        return self._stays[: self._stays.index(stay)]
+
+    def has_line(self) -> bool:
+        """Whether somebody waits for the first one to leave."""
+        return len(self._stays) > 1
+
+    def leave(self, stay: Stay) -> None:
         """The last one out closes the sockets."""
-        if stay in self._users:
-            self._users.remove(stay)
-        if not self._users:
-            self.host.close()
-            self._relief.stop()
-            self.interrupts.uninstall()
-            await self.runtime.close()
+        if stay in self._stays:
+            self._stays.remove(stay)
+        if not self._stays and not self._kept:
+            self._close(loop_ends=False)
+
+    # --- ends ---
+
+    def _in_child(self) -> None:
+        """In a forked child: it is the parent who gives clusters back and closes sockets."""
+        self._stays.clear()
+        self._closed = True
+
+    async def end(self) -> None:
+        """The loop ends: clusters that the program did not give back are given back now."""
+        leaving = [stay.leave(terminate=True, patience=GOODBYE_S) for stay in self._stays]
+        if leaving:
+            await asyncio.wait(leaving)
+        self._close(loop_ends=True)
+
+    def end_late(self) -> None:
+        """Of a loop that was closed without a word."""
+        for stay in list(self._stays):
+            stay.vanish()
+        self._close(loop_ends=True)
+
+    def _close(self, *, loop_ends: bool) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.host.close()
+        self._relief.stop()
+        if _is_main_thread():
+            self.interrupts.uninstall(loop_ends=loop_ends)
+        self.runtime.close_now()
+        if not self._sentinel.ag_running:
+            with contextlib.suppress(StopIteration):
+                self._sentinel.aclose().send(None)
 
 
-def host_of_this_loop(parcels: ClientParcels, secret_file: Path | None) -> TaskHost:
-    """The host on the running loop, made if there is none."""
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def home_of_this_loop(parcels: ClientParcels, secret_file: Path | None) -> Home:
+    """The one on the running loop, made if there is none."""
     host = TaskHost.find(asyncio.get_running_loop())
-    return host if host is not None else Home(parcels, secret_file).host
+    if host is not None:
+        home: Home = host.home
+        return home
+    for forgotten in TaskHost.of_closed_loops():
+        forgotten.home.end_late()
+    return Home(parcels, secret_file)
 
 
 def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -104,27 +170,24 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
     Parameters
     ----------
     main: a generator function, an ``async def`` or a plain function, called with the arguments (and with ``task`` if it has
-        a parameter of that name); or a coroutine object, as asyncio.run takes it.
+        a parameter of that name that they leave open); or a coroutine object, as asyncio.run takes it.
 
     Raises
     ------
     RuntimeError: an event loop runs already (a notebook, for example): ``await main()`` there.
+    ScheduleError: this is a remote task.
     KeyboardInterrupt: Ctrl-C; tasks were ended and servers given back before.
     """
     if not callable(main) and not inspect.iscoroutine(main):
         raise TypeError(f"run() needs a function or a coroutine, not {type(main).__name__}")
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
+        _refuse_where_it_cannot()
+    except Exception:
         if inspect.iscoroutine(main):
             main.close()
-        raise RuntimeError(
-            "dispycos.run() cannot be called while an event loop runs (as in a notebook): await your main() instead"
-        )
+        raise
     try:
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # as in run_server.main
             outcome = runner.run(_run_main(main, args, kwargs))
         if isinstance(outcome, Returned):
             return outcome.value
@@ -137,15 +200,24 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
         raise  # alone it adds no line to the traceback
 
 
+def _refuse_where_it_cannot() -> None:
+    refuse_in_server("dispycos.run()")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "dispycos.run() cannot be called while an event loop runs (as in a notebook): await your main() instead"
+    )
+
+
 async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-    home = Home(ClientParcels())
-    home.enter(None)
+    home = Home(ClientParcels(), kept=True)
     try:
         function = (lambda: main) if inspect.iscoroutine(main) else main
         return await _outcome_of(home.host, function, args, kwargs)
     finally:
-        await home.end_stays()
-        await home.leave(None)
+        await home.end()
 
 
 async def _outcome_of(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from reprlib import Repr
-from typing import Any, TextIO
+from typing import Any
 
 from .host.ends import add_note, without_our_frames
 from .task import Task
+from .telling import Stream
 
 AHEAD_MAX = 4096  # tasks whose values were not taken yet: an iterable may be endless, and its reader slow
 SLICE_S = 0.005  # submitting goes on for so long before the loop has its turn
@@ -120,9 +120,9 @@ class Ahead:
 class Tally:
     """A count for people: on a terminal one line that is written over, elsewhere a line now and then."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream if stream is not None else sys.stderr  # None in a program without a console
-        self._is_terminal = self._stream is not None and self._stream.isatty()
+    def __init__(self) -> None:
+        self._stream = Stream("stderr")
+        self._is_terminal = self._stream.is_terminal()
         self._clock = asyncio.get_running_loop().time
         self._next = self._clock() + (0.0 if self._is_terminal else LOGGED_S)
         self._width = 0
@@ -144,10 +144,7 @@ class Tally:
             self._write("\n")
 
     def _write(self, end: str) -> None:
-        if self._stream is None:
-            return
         text = f"{self._done} done, {self._in_flight} in flight"
         start = "\r" if self._is_terminal else ""
         self._stream.write(f"{start}{text.ljust(self._width)}{end}")  # no longer line is left behind it
-        self._stream.flush()
         self._width = len(text) if self._is_terminal else 0

@@ -46,8 +46,10 @@ from dispycos.protocol.messages import (
     TaskId,
     Terminate,
 )
+from dispycos.protocol.texts import cut
 
 from .feeding import NodeTask, report
+from .logs import readable
 from .outcomes import KEPT_BYTES, KEPT_COUNT, Outcomes, cancelled
 from .supervisor import UNKNOWN, Marks, Supervisor
 from .tenancy import (
@@ -55,17 +57,20 @@ from .tenancy import (
     LINES_KEPT,
     CloseZygote,
     Closing,
+    End,
     ForgetPeer,
     KillServer,
     Outbox,
     Place,
     StartZygote,
     Tenancy,
+    recalled,
 )
 
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 QUEUE_MAX: Final = 65_536  # tasks here; a scheduler sends far less
 LINE_MAX: Final = 1000
+OPERATOR: Final = "its operator ends it"
 
 
 class Node:
@@ -83,8 +88,12 @@ class Node:
         kept_bytes: int = KEPT_BYTES,
         kept_count: int = KEPT_COUNT,
         insecure: bool = False,
+        serve: int = 0,
     ) -> None:
-        """`ports` are the servers' entries of tcp_ports: one for each server that may ever run here."""
+        """`ports` are the servers' entries of tcp_ports: one for each server that may ever run here.
+
+        After `serve` leases the node ends; 0 is no limit.
+        """
         self.info = info
         self.address = address
         self._ports = ports
@@ -97,6 +106,9 @@ class Node:
         self._declined: dict[int, None] = {}  # those to be told when the node is free again
         self.tenancy: Tenancy | None = None
         self._served = 0
+        self._serve = serve
+        self._ending = ""  # why it takes nothing new
+        self._has_ended = False
         self._now = 0.0
         self._out = Outbox(address)
         self._supervisor = Supervisor(info, self._out)
@@ -155,6 +167,8 @@ class Node:
         return stall if stall is not None and stall < due else due
 
     def drain(self) -> list[object]:
+        if self._ending:
+            self._approach_end()
         tenancy, out = self.tenancy, self._out
         # A client that confirms nothing is given nothing more to confirm.
         if tenancy is not None and not tenancy.outcomes.is_full:
@@ -180,9 +194,10 @@ class Node:
         elif (
             (run.server and run.server not in feeding.servers)
             or tenancy.stranded
+            or self._ending
             or len(feeding.tasks) >= QUEUE_MAX
         ):
-            # The scheduler has or gets the ServerDown, so it knows better than we what to do with it now.
+            # The scheduler has or gets the ServerDown, or has heard that we end: it knows what to do with it now.
             self._out.send(envelope.sender, Recalled([run.task]))
         else:
             feeding.put(NodeTask(run.task, run, envelope.payload, now))
@@ -271,7 +286,8 @@ class Node:
         if tenancy is None or envelope.sender != tenancy.scheduler:
             return
         back = tenancy.feeding.take_back(max(0, recall.count))
-        self._out.send(envelope.sender, Recalled([task.id for task in back]))
+        for word in recalled([task.id for task in back]):
+            self._out.send(envelope.sender, word)
 
     def _on_recalled(self, envelope: Envelope, recalled: Recalled, now: float) -> None:
         tenancy = self.tenancy
@@ -321,7 +337,11 @@ class Node:
     def _register(self, epoch: int) -> None:
         """Said with each link: a scheduler uses a node that was away when it knows which lease it has still."""
         tenancy = self.tenancy
-        lease, closing = (None, False) if tenancy is None else (tenancy.lease, tenancy.closing is not None)
+        if tenancy is None and self._ending:
+            return  # it is not for use
+        lease, closing = None, False
+        if tenancy is not None:
+            lease, closing = tenancy.lease, bool(self._ending) or tenancy.closing is not None
         self._out.send(Address(epoch, SCHEDULER), Register(self._described(), lease, closing))
 
     def _described(self) -> NodeInfo:
@@ -347,6 +367,8 @@ class Node:
                 self._declined[message.lease.scheduler_epoch] = None
                 state = "held by" if tenancy.closing is None else "still being closed for"
                 return f"{state} {tenancy.holder} for {now - tenancy.since:.0f} s"
+        elif self._ending:
+            return self._ending
         elif message.client.python != self.info.python:
             # Bytecode of another minor version crashes the interpreter; the scheduler should have known.
             theirs, ours = (".".join(map(str, v)) for v in (message.client.python, self.info.python))
@@ -375,7 +397,7 @@ class Node:
             now + interval,
         )
         self._out.effects.append(StartZygote(message.lease))
-        self._out.send(scheduler, Opened(message.lease, count))
+        self._out.send(scheduler, Opened(message.lease, count, interval))
 
     def _take_over(self, tenancy: Tenancy, scheduler: Address, message: Open) -> None:
         """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
@@ -383,7 +405,7 @@ class Node:
         tenancy.lease = message.lease
         tenancy.scheduler = scheduler
         tenancy.scheduler_gone = False
-        self._out.send(scheduler, Opened(message.lease, len(tenancy.places)))
+        self._out.send(scheduler, Opened(message.lease, len(tenancy.places), tenancy.pulse_interval))
         for place in tenancy.places:
             if place.server is not None:
                 self._out.send(scheduler, ServerUp(tenancy.lease, place.server.spot, place.server.pid))
@@ -520,10 +542,12 @@ class Node:
         closing = tenancy.closing
         if closing is None or any(place.alive for place in tenancy.places):
             return
-        self._out.effects.append(CloseZygote(tenancy.lease))
-        self._out.to_scheduler(tenancy, Closed(tenancy.lease, closing.reason))
         self.tenancy = None
         self._served += 1
+        if self._served == self._serve:
+            self._ending = f"it was started for {self._serve} clients"
+        self._out.effects.append(CloseZygote(tenancy.lease))
+        self._out.to_scheduler(tenancy, Closed(tenancy.lease, closing.reason, bool(self._ending)))
         declined, self._declined = self._declined, {}
         for epoch in declined:
             if epoch in self._schedulers:
@@ -537,19 +561,38 @@ class Node:
             if self.tenancy is not None and self.tenancy.closing is not None:
                 self.tenancy.closing.kill_at = min(self.tenancy.closing.kill_at, now + kill_after)
 
-    # --- what is told
+    # --- the end of the node
 
-    @property
-    def served(self) -> int:
-        """Leases that have ended."""
-        return self._served
+    def finish(self, now: float, *, terminate: bool = False) -> None:
+        """The operator's wish: it takes nothing new, and ends when all tasks that it has are done, or with them."""
+        self._now = now
+        self._ending = OPERATOR
+        if terminate:
+            self.end_lease(OPERATOR, now)
+        tenancy = self.tenancy
+        if tenancy is not None and tenancy.scheduler.epoch in self._schedulers:
+            self._register(tenancy.scheduler.epoch)  # which gives it no more tasks, then
+
+    def _approach_end(self) -> None:
+        """One step further, if nothing is in the way: its tasks, then its lease, then itself."""
+        tenancy = self.tenancy
+        if tenancy is not None and tenancy.closing is None:
+            tenancy.feeding.reclaim_all()
+            if tenancy.feeding.is_idle:
+                self._close(tenancy, self._ending, self._now)
+        if self.tenancy is None and not self._has_ended:
+            self._has_ended = True
+            self._out.effects.append(End())
+
+    # --- what is told
 
     def say_status(self) -> str:
         """For the operator: what each server does (spec 6.2, "status")."""
         tenancy = self.tenancy
+        ending = "ends when its tasks are done; " if self._ending else ""
         if tenancy is None:
-            return f"free; {self._served} clients served"
-        lines = [f"used by {tenancy.holder}; {self._served} clients served"]
+            return f"{ending or 'free; '}{self._served} clients served"
+        lines = [f"{ending}used by {tenancy.holder}; {self._served} clients served"]
         for place in tenancy.places:
             count = len(place.server.cpu) + len(place.server.io) if place.server is not None else 0
             lines.append(
@@ -567,7 +610,7 @@ class Node:
             location = (self.info.addr, self.info.port)
             self._out.to_scheduler(tenancy, Pulse(self.info.name, self._available, location))
 
-    def output(self, number: int, stream: int, text: str, now: float) -> None:
+    def output(self, number: int, stream: int, text: bytes, now: float) -> None:
         """A server wrote this (number 0: the zygote); its last lines are kept in case it never gets ready."""
         self._now = now
         tenancy = self.tenancy
@@ -576,8 +619,9 @@ class Node:
         name, lines = f"{self.info.name}/setup", tenancy.setup_lines
         if number:
             name, lines = tenancy.places[number - 1].name, tenancy.places[number - 1].lines
-        lines.extend(line[:LINE_MAX] for line in text.splitlines()[-LINES_KEPT:])
-        self._out.to_client(tenancy, Output(name, stream, text))
+        for line in text.splitlines()[-LINES_KEPT:]:
+            lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
+        self._out.to_client(tenancy, Output(name, stream), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""

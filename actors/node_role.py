@@ -14,7 +14,7 @@ from dispycos.runtime import FORGET_S, Runtime
 from dispycos.session import PeerReset
 
 from .node import Node
-from .tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
+from .tenancy import CloseZygote, End, ForgetPeer, KillServer, StartServer, StartZygote
 
 
 class NodeRole:
@@ -31,6 +31,7 @@ class NodeRole:
     kill_server: Callable[[int], None]  # by its number
     start_zygote: Callable[[Lease], None]
     close_zygote: Callable[[Lease], None]
+    end: Callable[[], None]
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
@@ -57,5 +58,7 @@ class NodeRole:
             self.close_zygote(effect.lease)
         elif isinstance(effect, ForgetPeer):
             self.runtime.router.bury(effect.epoch, now)
+        elif isinstance(effect, End):
+            self.end()
         else:
             raise TypeError(f"no such effect: {effect!r}")

@@ -12,12 +12,19 @@ from typing import Any
 
 import msgspec
 
+from dispycos.config import parse_place
 from dispycos.errors import RemoteError
-from dispycos.protocol.envelope import Buffer, Payload
+from dispycos.protocol.codec import TRANSFER_MAX
+from dispycos.protocol.envelope import Buffer, Payload, buffers_of, size_of
+from dispycos.transport.addresses import is_numeric
 
+from .logs import levels_here
 from .shipping import pickling
 from .shipping.snapshot import Snapshot
 from .shipping.words import CodeBundle, CodeRequest, MissingCode
+from .task import Location
+
+PLACE_REMEDY = "; the place of a scheduler belongs into schedule(), those of nodes into Client(nodes=[...])"
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(CodeRequest)
@@ -36,24 +43,30 @@ class Components(msgspec.Struct, array_like=True, frozen=True):
     bundle: CodeBundle  # of the named code; and what the program is, which a server has to know before its first call
     files: list[FileComponent]
     at_once: bool  # code was named, so it is made before the first call comes
+    levels: bytes  # what the client's loggers let pass (logs.py)
+    program_folder: bytes  # where the client runs, as the file system has it
+    cwd: bytes  # the folder in which tasks are to run; b"": the server's own
 
 
 def dumps_value(value: Any, what: str) -> Payload:
-    return _plain(pickling.dumps(value, what))
+    return _plain(pickling.dumps(value, what), what)
 
 
 def dumps_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-    return _plain(pickling.dumps_call(function, args, kwargs))
+    return _plain(pickling.dumps_call(function, args, kwargs), "the call")
 
 
-def _plain(payload: pickling.Payload) -> Payload:
+def _plain(pickled: pickling.Payload, what: str) -> Payload:
     """Out-of-band buffers as the mailbox takes them."""
-    if isinstance(payload, bytes):
-        return payload
-    buffers: list[Buffer] = []
-    for part in payload:
-        buffers.append(part.raw() if isinstance(part, pickle.PickleBuffer) else part)
-    return buffers
+    payload: Payload = pickled if isinstance(pickled, bytes) else [_raw(part) for part in pickled]
+    size = len(payload) if isinstance(payload, bytes) else sum(map(size_of, buffers_of(payload)))
+    if size > TRANSFER_MAX:
+        raise ValueError(f"{what} has {size:,} bytes; a message takes at most {TRANSFER_MAX:,}")
+    return payload
+
+
+def _raw(part: pickling.Frame) -> Buffer:
+    return part.raw() if isinstance(part, pickle.PickleBuffer) else part
 
 
 def as_payload(payload: Payload) -> Any:
@@ -67,35 +80,62 @@ def loads_plain(payload: Payload) -> Any:
     return pickling.loads(payload or b"")
 
 
+def _encoded(answer: Components | CodeBundle) -> bytes:
+    try:
+        return _encoder.encode(answer)
+    except UnicodeEncodeError:  # a folder's name may be any bytes; at a server it is a name for people
+        return _encoder.encode(_printable(msgspec.to_builtins(answer, builtin_types=(bytes,))))
+
+
+def _printable(thing: Any) -> Any:
+    if isinstance(thing, str):
+        return thing.encode(errors="backslashreplace").decode()
+    return [_printable(part) for part in thing] if isinstance(thing, list | tuple) else thing
+
+
 class ClientParcels:
     """opening.Parcels for a client: everything is here already, and servers pull from here.
 
     Raises
     ------
     TypeError: a component is neither function, class, module nor path. FileNotFoundError: a path leads nowhere.
+    ValueError: two files have one name. What folder_of raises: `cwd` is no folder.
     """
 
-    def __init__(self, components: Iterable[Any] = ()) -> None:
+    def __init__(self, components: Iterable[Any] = (), cwd: str | os.PathLike[str] | None = None) -> None:
+        self._cwd = "" if cwd is None else folder_of(cwd)
+        self._program_folder = _present_folder()
         self.snapshot = Snapshot.of_main()
         self._code: list[Any] = []
         self._files: list[Path] = []
-        if isinstance(components, str | os.PathLike) or not isinstance(components, Iterable):
+        if isinstance(components, str | os.PathLike | Location) or not isinstance(components, Iterable):
             components = [components]
         for number, component in enumerate(components):
             self._add(number, component)
 
     def _add(self, number: int, component: Any) -> None:
         if isinstance(component, str | os.PathLike):
-            path = Path(component)
-            if not path.is_file():
-                raise FileNotFoundError(f"components[{number}]: no such file: {path} (in {Path.cwd()})")
-            self._files.append(path)
+            self._add_file(number, Path(component))
         elif isinstance(component, ModuleType) or inspect.isroutine(component) or inspect.isclass(component):
             self._code.append(component)
         else:
             raise TypeError(
                 f"components[{number}] must be a function, a class, a module or the path of a file, not {type(component).__name__}"
+                + (PLACE_REMEDY if isinstance(component, Location) else "")
             )
+
+    def _add_file(self, number: int, path: Path) -> None:
+        if not path.is_file():
+            remedy = PLACE_REMEDY if _is_place(str(path)) else ""
+            raise FileNotFoundError(f"components[{number}]: no such file: {path} (in {Path.cwd()}){remedy}")
+        for other in self._files:
+            if other.samefile(path):
+                return
+            if other.name == path.name:
+                raise ValueError(
+                    f"components[{number}]: {path} and {other} have one name, and servers find files by it: rename one"
+                )
+        self._files.append(path)
 
     # --- values ---
 
@@ -126,12 +166,9 @@ class ClientParcels:
         """(error, encoded answer): a CodeBundle, or Components when the request is empty."""
         try:
             if request is None:
-                return "", _encoder.encode(self.components())
-            return "", _encoder.encode(
-                self.snapshot.answer(
-                    _requests.decode(request if not isinstance(request, list) else request[0])
-                )
-            )
+                return "", _encoded(self.components())
+            single = request if not isinstance(request, list) else request[0]
+            return "", _encoded(self.snapshot.answer(_requests.decode(single)))
         except (
             Exception
         ) as error:  # a value's own __reduce__ may fail in any way; the server's task gets the words
@@ -140,4 +177,37 @@ class ClientParcels:
     def components(self) -> Components:
         bundle = self.snapshot.answer(self.snapshot.request_for(self._code))
         files = [FileComponent(path.name, path.read_bytes()) for path in self._files]
-        return Components(bundle, files, at_once=bool(self._code))
+        return Components(
+            bundle, files, bool(self._code), levels_here(), self._program_folder, os.fsencode(self._cwd)
+        )
+
+
+def _present_folder() -> bytes:
+    try:
+        return os.getcwdb()
+    except FileNotFoundError:  # somebody removed it
+        return b""
+
+
+def folder_of(cwd: str | os.PathLike[str]) -> str:
+    """The absolute path of this folder, which must be there."""
+    path = os.fspath(cwd) if isinstance(cwd, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise TypeError(f"cwd must be the path of a folder (str or PathLike), not {type(cwd).__name__}")
+    if not path:
+        raise ValueError("cwd is an empty string; leave it out, or name a folder")
+    path = os.path.abspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"cwd: no such folder: {path}")
+    if not os.path.isdir(path):
+        raise NotADirectoryError(f"cwd: {path} is not a folder")
+    return path
+
+
+def _is_place(text: str) -> bool:
+    """Whether a missing file looks like a host."""
+    try:
+        place = parse_place(text)
+    except ValueError:
+        return False
+    return place.port is not None or is_numeric(place.host) or place.host == "localhost"

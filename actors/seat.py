@@ -6,29 +6,51 @@ import asyncio
 import contextlib
 import os
 import platform
-import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dispycos.errors import DispycosError, ScheduleError
+from dispycos.brokers.waiting import AGAIN_MAX_S, AGAIN_S, listing_of
+from dispycos.errors import DispycosError, ScheduleError, TaskLost
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.addresses import CLIENT, SERVER, Address
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import Allocation, ClientInfo, TaskId
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.texts import NAME_MAX, cut
+from dispycos.version import PYTHON
 
 from .client_role import ClientRole
 from .cluster import status_word
 from .connecting import Uplink
-from .host.cells import TaskHost, name_of
+from .host.calling import name_of
+from .host.cells import TaskHost
 from .host.results import unpack_outcome
-from .ledger import Failed, Freed, Ledger, News, Print, Pulsed, Record, Room, Say, Scheduled, scheduler_of
+from .ledger import (
+    PATIENCE,
+    Failed,
+    Freed,
+    Ledger,
+    News,
+    Print,
+    Pulsed,
+    Record,
+    Room,
+    Say,
+    Scheduled,
+    scheduler_of,
+)
+from .local import GOODBYE_S, Home
+from .logs import LevelWatch
 from .parcels import ClientParcels
 from .task import Location, MonitorStatus, Task
-from .telling import print_output, say, tell_unread
+from .telling import Stream, print_errors, print_output, say, tell_unread
 
 RELEASED_AFTER_S = 10.0  # for Released, once the tasks were told to end
+ASKED_MAX = 1000  # tasks that are asked whether they wait for a message
+ANSWER_S = 1.0
+NAMED_MAX = 5  # tasks, or reasons, in one text
 
 
 class Wishes(NamedTuple):
@@ -42,38 +64,54 @@ class Wishes(NamedTuple):
 
 
 class Seat(ClientRole):
-    """The ledger's body: hands tasks in, and completes what their handles wait for."""
+    """The ledger's body: hands tasks in, and completes what their handles wait for.
+
+    From schedule() on it stands in the line of its loop's clients: first come, first served. It does not know its Client, so
+    that one can be collected which nobody refers to.
+    """
 
     host: TaskHost
 
-    def __init__(self, host: TaskHost, parcels: ClientParcels, status_task: Task | None) -> None:
-        super().__init__(host.runtime, host, Ledger(host.runtime.address(CLIENT)))
-        self.loop = host.loop
+    def __init__(
+        self, home: Home, parcels: ClientParcels, status_task: Task | None, wishes: Wishes, title: str
+    ) -> None:
+        super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
+        self.home = home
+        self.loop = home.runtime.loop
         self.parcels = parcels
         self.status_task = status_task
-        if host.records is not None:
-            raise ScheduleError("another Client of this event loop has the cluster: close it first")
+        self.wishes = wishes
+        self.title = title  # for people: which of the program's clients it is
+        self.is_open = False  # it has the cluster, and nobody has said that it should go
+        self.is_forsaken = False  # nobody refers to its client
+        self.lost: list[Record] = []  # tasks of which it has to be said that they were lost; known at the end
         self.ledger.wants_news = status_task is not None
-        self.runtime.attach(CLIENT, self)
-        host.records = self
-        host.parcels = self.parcels
-        host.home.enter(self)
         self._uplink: Uplink | None = None
-        self._scheduled: asyncio.Future[int] = self.loop.create_future()
+        self._ending: asyncio.Task[None] | None = None
+        self._awaits_io = False
+        self.scheduled: asyncio.Future[int] = self.loop.create_future()
+        self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
         self._freed: asyncio.Future[str] = self.loop.create_future()
+        self._hurried: asyncio.Future[None] = self.loop.create_future()
         self._given_back: asyncio.Future[str] = self.loop.create_future()  # to a scheduler that was given up
         self._room = asyncio.Event()
-        for future in (self._scheduled, self._freed, self._given_back):
-            future.add_done_callback(_look_at)
+        self.scheduled.add_done_callback(_look_at)
+        home.enter(self)
+        self._out, self._err = Stream("stdout"), Stream("stderr")
+        self._levels = LevelWatch()
 
     # --- getting the cluster ---
 
-    async def take(self, location: str | Location | None, wishes: Wishes, secret_file: Path | None) -> None:
-        """Find a scheduler, enlist, wait for the servers."""
+    async def take(self, location: str | Location | None, secret_file: Path | None) -> None:
+        """Wait in line, find a scheduler, enlist, wait for the servers."""
+        await self._wait_in_line()
+        self._sit_down()
         self._uplink = Uplink(self.runtime, secret_file, on_end=self.lose)
+        wishes = self.wishes
         epoch = await self._uplink.reach(location, wishes.allocations)
-        python = (sys.version_info[0], sys.version_info[1])
-        info = ClientInfo(wishes.name, platform.node(), os.getpid(), python, self.host.home.ipc)
+        info = ClientInfo(
+            cut(wishes.name, NAME_MAX), platform.node(), os.getpid(), PYTHON, self.host.home.ipc
+        )
         with self.runtime.lock:
             word = messages.Enlist(
                 info,
@@ -84,50 +122,219 @@ class Seat(ClientRole):
             )
             self.ledger.enlist(scheduler_of(epoch), word, self.runtime.clock())
         self.runtime.turn_soon()
-        await self._scheduled
+        await asyncio.shield(self.scheduled)
+        self.is_open = True
+
+    async def _wait_in_line(self) -> None:
+        while ahead := self.home.ahead_of(self):
+            if ahead[0].is_forsaken:
+                ahead[0].make_way()
+            with telling(self.loop, self._tell_of_line):
+                await asyncio.wait([ahead[-1].left])
+
+    async def _tell_of_line(self) -> None:
+        ahead = self.home.ahead_of(self)
+        if not ahead:
+            return
+        has_it = "is being closed" if ahead[0].is_leaving else "has it: close that one first"
+        say(
+            f"waiting for the cluster: another Client of this very program, {ahead[0].title}, {has_it}; "
+            f"place {len(ahead)} in the line",
+            "warning",
+        )
+
+    def _sit_down(self) -> None:
+        self.host.parcels = self.parcels
+        self.host.records = self
+        self.runtime.attach(CLIENT, self)
 
     # --- leaving ---
 
-    async def leave(self, *, terminate: bool, await_io: bool, patience: float | None) -> None:
-        """Release, wait for Released, end the private process."""
+    @property
+    def is_leaving(self) -> bool:
+        return self._ending is not None
+
+    def leave(
+        self, *, terminate: bool, await_io: bool = False, patience: float | None = None
+    ) -> asyncio.Task[None]:
+        """Give the cluster back. What can be done at once is done when this returns.
+
+        The Task is the rest: it waits for Released, `patience` seconds and then, with all tasks told to end, as long again.
+        It goes on when nobody waits for it any more, and ends soon when it is cancelled, as at the end of its loop.
+        """
+        self.is_open = False
+        if self._ending is None:
+            self._awaits_io = await_io
+            _fail(self.scheduled, ScheduleError("the client was closed before it had the cluster"))
+            if terminate:
+                self.hurry()
+            else:
+                self._release(terminate=False)
+            self._ending = self._begin_end(patience)
+        elif terminate:
+            self.hurry()
+        return self._ending
+
+    def _begin_end(self, patience: float | None) -> asyncio.Task[None]:
+        ending = asyncio.Task(self._end(patience), loop=self.loop)
+        ending.add_done_callback(partial(self._see_end, patience))
+        return ending
+
+    def _see_end(self, patience: float | None, ending: asyncio.Task[None]) -> None:
+        """A Task that is cancelled before its first step takes none: of all Tasks of the loop, at its end."""
+        if ending.cancelled() and not self.left.done():
+            self._ending = self._begin_end(patience)
+
+    def hurry(self) -> None:
+        """The tasks are told to end, and none is waited for."""
+        if not self._hurried.done():
+            self._hurried.set_result(None)
+            self._release(terminate=True)
+
+    def _release(self, *, terminate: bool) -> None:
+        if self._has_lease():
+            with self.runtime.lock:
+                self.ledger.release(terminate=terminate, await_io=self._awaits_io and not terminate)
+            self.runtime.turn_soon()
+
+    def _has_lease(self) -> bool:
+        """Or waits for it, in the scheduler's queue."""
+        return self.ledger.scheduler is not None and not self.is_freed
+
+    def forsake_soon(self) -> None:
+        """Nobody refers to its client any more. From any thread, and wherever the garbage collector comes by."""
+        if self._ending is None and not self.runtime.is_parents:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self._forsake)
+
+    def _forsake(self) -> None:
+        """As a close() for which nobody waits: handles that are kept get their values, unless another Client waits."""
+        self.is_forsaken = True
+        self.leave(terminate=False)
+        if self.home.has_line():
+            self.make_way()
+
+    def make_way(self) -> None:
+        if self.ledger.records and not self._hurried.done():
+            tasks = listing_of(record.function for record in self.ledger.records.values())
+            say(
+                f"{self.title} is not referred to any more, and another Client waits for the cluster: it is closed, "
+                f"which ends {tasks}",
+                "warning",
+            )
+        self.hurry()
+
+    async def _end(self, patience: float | None) -> None:
         try:
-            scheduler = self.ledger.scheduler
-            if scheduler is not None and not self.is_freed:
-                await self._release(terminate=terminate, await_io=await_io, patience=patience)
-            elif scheduler is not None and self.gave_up and self.runtime.is_linked(scheduler.epoch):
-                await self._wait(self._given_back, patience)  # else it turns this process's next client away
+            await self._await_release(patience)
+        except asyncio.CancelledError:
+            self.hurry()
+            if self._has_lease():
+                await asyncio.wait([self._freed], timeout=GOODBYE_S)
         finally:
-            if self.ledger.scheduler is not None:
-                self.lose("the client left, and its scheduler did not answer")
-            if self._uplink is not None:
-                await self._uplink.close()
-            if self._gone is not None:
-                self._gone.cancel()
-            tell_unread(self.parcels, list(self.ledger.unread.values()))
-            self.ledger.unread.clear()
-            self.runtime.remove(CLIENT, self)
-            self.host.records = None
-            await self.host.home.leave(self)
+            self._stand_up()
+            try:
+                if self._uplink is not None:
+                    await self._uplink.close()
+            finally:
+                _set(self.left, None)
+                self.home.leave(self)
 
-    async def _release(self, *, terminate: bool, await_io: bool, patience: float | None) -> None:
-        if not terminate:
-            self._send_release(terminate=False, await_io=await_io)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await asyncio.shield(self._freed)
-                return
-        self._send_release(terminate=True, await_io=False)
-        await self._wait(self._freed, patience)
+    async def _await_release(self, patience: float | None) -> None:
+        scheduler = self.ledger.scheduler
+        if scheduler is None:
+            return
+        if not self._has_lease():
+            if self.gave_up and self.runtime.is_linked(scheduler.epoch):  # else it turns our next client away
+                await asyncio.wait([self._given_back], timeout=_limit(patience))
+            return
+        if not self._hurried.done():
+            with telling(self.loop, self._tell_who_waits):
+                ends = (self._freed, self._hurried)
+                await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if self._freed.done():
+            return
+        self.hurry()
+        await asyncio.wait([self._freed], timeout=_limit(patience))
 
-    async def _wait(self, answer: asyncio.Future[str], patience: float | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RELEASED_AFTER_S if patience is None else patience):
-                await asyncio.shield(answer)
+    def vanish(self) -> None:
+        """Give the cluster back without a word from it: the loop is closed."""
+        self.is_open = False
+        self._release(terminate=True)
+        self._stand_up()
+        self.home.leave(self)
 
-    def _send_release(self, *, terminate: bool, await_io: bool) -> None:
-        with self.runtime.lock:
-            self.ledger.release(terminate=terminate, await_io=bool(await_io))
-        self.runtime.turn_soon()
+    def _stand_up(self) -> None:
+        if self.host.records is not self:
+            return  # it was still in line
+        if self.ledger.scheduler is not None:
+            self.lose("the client left, and its scheduler did not answer")
+        if self._uplink is not None:
+            self._uplink.drop()
+        if self._gone is not None:
+            self._gone.cancel()
+        self._tell_unread()
+        self.runtime.remove(CLIENT, self)
+        self.host.records = None
+
+    # --- words about its tasks ---
+
+    async def _tell_who_waits(self) -> None:
+        """Of the tasks that are waited for: those that wait for a message may do so for ever."""
+        records = [
+            record
+            for record in list(self.ledger.records.values())
+            if record.address is not None and (self._awaits_io or not record.io)
+        ][:ASKED_MAX]
+        answers = await asyncio.gather(*(self._awaits_message(record.address) for record in records))
+        waiting = [record for record, waits in zip(records, answers, strict=True) if waits]
+        if not waiting:
+            return
+        names = [f"{record.function} at {self._server_of(record)}" for record in waiting[:NAMED_MAX]]
+        more = f" and {len(waiting) - NAMED_MAX} more" if len(waiting) > NAMED_MAX else ""
+        what = f"{self.title}, to which nobody refers any more," if self.is_forsaken else "close()"
+        say(
+            f"{what} waits for {', '.join(names)}{more}, waiting in receive() for a message: "
+            "send them what ends them, terminate() them, or use close(terminate=True)",
+            "warning",
+        )
+
+    async def _awaits_message(self, task: Address | None) -> bool:
+        assert task is not None
+        try:
+            answer = await self.host.call(task, messages.AwaitsMessage(), None, ANSWER_S)
+        except TimeoutError:
+            return False
+        return answer is not None and bool(answer.message.code)
+
+    def _server_of(self, record: Record) -> str:
+        spot, _ = self.ledger.servers.get(record.address.epoch if record.address else 0, (None, ""))
+        return spot.name if spot is not None else str(record.location)
+
+    def _tell_unread(self) -> None:
+        """Of those that were lost nobody hears if close() is not awaited, or an exception is under way; see `take_lost`."""
+        unread, self.ledger.unread = list(self.ledger.unread.values()), {}
+        tell_unread(
+            self._err, self.parcels, [record for record in unread if record.outcome == OutcomeKind.RAISED]
+        )
+        self.lost = [record for record in unread if record.outcome != OutcomeKind.RAISED]
+        if self.lost and (self._hurried.done() or self.is_forsaken):
+            say(str(self.take_lost()), "warning")
+
+    def take_lost(self) -> TaskLost | None:
+        """What close() raises, once."""
+        lost, self.lost = self.lost, []
+        if not lost:
+            return None
+        is_or_are = "was" if len(lost) == 1 else "were"
+        what = "lost" if any(record.outcome == OutcomeKind.LOST for record in lost) else "refused"
+        reasons = list(dict.fromkeys(record.text for record in lost))
+        more = f"; and {len(reasons) - NAMED_MAX} other reasons" if len(reasons) > NAMED_MAX else ""
+        return TaskLost(
+            f"{listing_of(record.function for record in lost)} that nobody awaited {is_or_are} {what}: "
+            f"{'; '.join(reasons[:NAMED_MAX])}{more}",
+            started=any(record.started for record in lost),
+        )
 
     # --- tasks ---
 
@@ -153,8 +360,17 @@ class Seat(ClientRole):
             handle = self._make_handle(record)
             record.handle = handle
             self.ledger.submit(record)
+            levels = self._levels.news(self.loop.time())
+            if levels is not None:
+                self._send_levels(levels)
+        self.host.note_caller()
         self.runtime.turn_soon()
         return handle
+
+    def _send_levels(self, levels: bytes) -> None:
+        for epoch in self.ledger.servers:
+            to = Address(epoch, SERVER)
+            self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
 
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for the scheduler's credit."""
@@ -206,8 +422,16 @@ class Seat(ClientRole):
     # --- on the loop ---
 
     def tell(self, effect: object) -> None:
+        """Where the caller's context decides what sys.stdout is, as in a notebook, it is that of whoever used us last."""
+        self.host.caller.copy().run(self._tell, effect)
+
+    def _tell(self, effect: object) -> None:
         if isinstance(effect, Print):
-            print_output(effect.output)
+            text = b"".join(buffers_of(effect.text)).decode("utf-8", "replace")
+            if effect.output.stream == 1:
+                print_output(self._out, effect.output.server, text)
+            else:
+                print_errors(self._err, effect.output.server, text)
         elif isinstance(effect, Say):
             say(effect.text, effect.level)
         elif isinstance(effect, News | Pulsed):
@@ -216,9 +440,9 @@ class Seat(ClientRole):
         elif isinstance(effect, Room):
             self._room.set()
         elif isinstance(effect, Scheduled):
-            _set(self._scheduled, effect.servers)
+            _set(self.scheduled, effect.servers)
         elif isinstance(effect, Failed):
-            _fail(self._scheduled, ScheduleError(effect.reason))
+            _fail(self.scheduled, ScheduleError(effect.reason))
         elif isinstance(effect, Freed):
             _set(self._given_back if self._freed.done() else self._freed, effect.reason)
 
@@ -242,6 +466,28 @@ class Seat(ClientRole):
             terminated = record.outcome in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED)
             return MonitorStatus(handle, KeyboardInterrupt if terminated else type(error), str(error))
         return MonitorStatus(handle, StopIteration, value)
+
+
+@contextlib.contextmanager
+def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Nobody waits in silence: while the block lasts `tell` is called after 3 s, then at growing intervals."""
+
+    async def tell_again() -> None:
+        pause = PATIENCE
+        while True:
+            await asyncio.sleep(pause)
+            await tell()
+            pause = min(max(AGAIN_S, 2 * pause), AGAIN_MAX_S)
+
+    teller = asyncio.Task(tell_again(), loop=loop)
+    try:
+        yield
+    finally:
+        teller.cancel()
+
+
+def _limit(patience: float | None) -> float:
+    return RELEASED_AFTER_S if patience is None else patience
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

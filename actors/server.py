@@ -35,6 +35,12 @@ class Forget(msgspec.Struct, frozen=True):
     epochs: list[int]
 
 
+class SetLevels(msgspec.Struct, frozen=True):
+    """The client logs other things than before."""
+
+    levels: Payload
+
+
 class Stop(msgspec.Struct, frozen=True):
     """Nothing is left to do: end the process."""
 
@@ -82,6 +88,7 @@ class Server:
             messages.Recall: self.on_recall,
             messages.Reclaim: self.on_reclaim,
             messages.Shutdown: self.on_shutdown,
+            messages.Levels: lambda envelope, now: self._effects.append(SetLevels(envelope.payload)),
             messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
         }
 

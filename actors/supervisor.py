@@ -10,7 +10,6 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.messages import (
     NodeInfo,
     Notice,
-    Recalled,
     ServerDown,
     ServerLost,
     ServerUp,
@@ -33,6 +32,7 @@ from .tenancy import (
     StartServer,
     StartZygote,
     Tenancy,
+    recalled,
 )
 
 KILL_NOTICE: Final = 0.2  # seconds that the others on its server have, before it is killed
@@ -226,8 +226,8 @@ class Supervisor:
         spot = server.spot if server is not None else self._spot(place, 0)
         said = "" if closing or again else _indented(place.lines)
         self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, closing, again, said))
-        if back:
-            self._out.to_scheduler(tenancy, Recalled(back))
+        for came_back in recalled(back) if back else ():
+            self._out.to_scheduler(tenancy, came_back)
         if server is not None:
             self._out.effects.append(ForgetPeer(server.address.epoch))
         if again and tenancy.zygote_ready:
@@ -270,9 +270,9 @@ class Supervisor:
         """Without any server, and none to come, what waits here would wait for ever."""
         if tenancy.closing is None and not any(place.alive or place.retrying for place in tenancy.places):
             tenancy.stranded = True
-            tasks = tenancy.feeding.cancel_all()
-            if tasks:
-                self._out.to_scheduler(tenancy, Recalled([task.id for task in tasks]))
+            back = [task.id for task in tenancy.feeding.cancel_all()]
+            for word in recalled(back) if back else ():
+                self._out.to_scheduler(tenancy, word)
 
     def _speak_for(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from dispycos.errors import TaskTerminated
+from dispycos.errors import RemoteError, TaskTerminated
 from dispycos.protocol.addresses import Address
 
 from .host.ends import without_our_frames
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .host.cell import Cell
     from .host.handles import Handles
     from .ledger import Record
+
+
+CANCELLED = "asyncio.exceptions.CancelledError"  # as RemoteError names it
 
 
 class Location(NamedTuple):
@@ -40,7 +43,8 @@ class Task(asyncio.Future[Any]):
     """A task: an actor with an address and a mailbox, here or in a server process anywhere.
 
     ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,
-    an ``async def``, or a plain function. It gets the task itself as ``task`` if it has a parameter of that name.
+    an ``async def``, or a plain function, for which no event loop runs. It gets the task itself as ``task`` if it has a
+    parameter of that name and the caller gives nothing for it. Its value is no iterator: return a list.
     ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
     results, at any depth; they are equal when they mean the same task.
 
@@ -89,7 +93,7 @@ class Task(asyncio.Future[Any]):
         direct: Address | None = None,
         place: Location | None = None,
     ) -> Task:
-        super().__init__(loop=host.loop)
+        _begin(self, loop=host.loop)
         self._asked: tuple[Any] | None = (
             None  # the message of the first cancel(), by which a termination is a cancellation
         )
@@ -175,7 +179,7 @@ class Task(asyncio.Future[Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         """The task's value; raises what it raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
         self._look()
-        return super().__await__()
+        return _wait(self)
 
     __iter__ = __await__
 
@@ -203,7 +207,7 @@ class Task(asyncio.Future[Any]):
 
     def is_alive(self) -> bool:
         """False when it is known here that it has ended."""
-        return not (super().done() if self._source is None else self._source.ended)
+        return not (_is_done(self) if self._source is None else self._source.ended)
 
     # --- as a future: it is completed, and the value unpickled, when somebody first wants it ---
 
@@ -212,18 +216,19 @@ class Task(asyncio.Future[Any]):
         if self._source is not None:
             return self._source.ended
         self._look()
-        return super().done()
+        return _is_done(self)
 
     def cancelled(self) -> bool:
-        """Whether it has ended and was cancelled: by cancel(), or by a CancelledError of its own."""
+        """Whether cancel() ended it."""
         self._look()
         return super().cancelled()
 
     def result(self) -> Any:
         """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended."""
-        self._look()
+        if not _is_done(self):
+            self._look()
         try:
-            return super().result()
+            return _result(self)
         except BaseException as error:
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
@@ -236,7 +241,7 @@ class Task(asyncio.Future[Any]):
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Have the loop call `fn(handle)` when the task has ended."""
         self._look()
-        super().add_done_callback(fn, context=copy_context() if context is None else context)
+        _call_when_done(self, fn, context=copy_context() if context is None else context)
 
     def cancel(self, msg: Any = None) -> bool:
         """terminate(), as asyncio says it: who waits gets CancelledError when the task has ended. False if it has already.
@@ -249,6 +254,10 @@ class Task(asyncio.Future[Any]):
         self.terminate()
         return True
 
+    def _cancelled_elsewhere(self) -> None:
+        """By a handle of another process; perhaps on the relief thread."""
+        self._asked = self._asked or (None,)
+
     def set_result(self, result: Any, /) -> None:
         raise RuntimeError("the outcome of a task is its own: set_result() is not for handles")
 
@@ -257,18 +266,16 @@ class Task(asyncio.Future[Any]):
 
     def _look(self) -> None:
         """Somebody wants to know the outcome: it is taken now, or when it comes."""
-        if not super().done():
+        if not _is_done(self):
             self._host.follow(self)
 
     def _complete(self, value: Any, error: BaseException | None) -> None:
         """Told by the host, on the loop: the task has ended so."""
-        if super().done():
+        if _is_done(self):
             return
         if error is None:
-            super().set_result(value)
-        elif isinstance(error, asyncio.CancelledError):
-            super().cancel(self._asked[0] if self._asked else str(error) or None)
-        elif self._asked and isinstance(error, TaskTerminated):
+            _set_result(self, value)
+        elif self._asked and _is_cancellation(error):
             super().cancel(self._asked[0])
         else:
             super().set_exception(error)
@@ -303,6 +310,22 @@ class Task(asyncio.Future[Any]):
         raise RuntimeError(
             f"{self.name}.{method}() is for the task itself, while it runs; to reach it from outside use send or ask"
         )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """As the end of a task that is to be cancelled. Of one that is not a CancelledError is news, and told as any error."""
+    if isinstance(error, RemoteError):
+        return error.type_name == CANCELLED
+    return isinstance(error, TaskTerminated)
+
+
+# As super() has them, at half the cost: each task is submitted, awaited and completed by them.
+_begin = asyncio.Future.__init__
+_is_done = asyncio.Future.done
+_result = asyncio.Future.result
+_set_result = asyncio.Future.set_result
+_call_when_done = asyncio.Future.add_done_callback
+_wait = asyncio.Future.__await__
 
 
 def _rebuild(

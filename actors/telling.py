@@ -2,35 +2,143 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import re
+import select
 import sys
 import traceback
-from collections.abc import Sequence
-
-from dispycos.protocol.messages import Output
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .host.results import Pickling, unpack_outcome
 from .ledger import Record
+from .logs import MARK, decode_record, handle_record
 
 log = logging.getLogger("dispycos")
 
 UNREAD_TOLD = 10  # tracebacks that are printed at close()
+PATIENCE_S = 1.0  # for the reader of a pipe that does not block
+PIECE = 1000  # characters, which such a pipe takes whole once it takes anything (PIPE_BUF)
+
+_RECORD = re.compile(f"{MARK}([^\n{MARK}]*)\n?")
+_LINE_END = re.compile("\r\n|\n|\r")
 
 
 def say(text: str, level: str = "info") -> None:
     """Warnings go to the terminal, the rest to the log."""
-    getattr(log, level)(text)
+    with contextlib.suppress(
+        Exception
+    ):  # a handler of the program's own, and a closed sys.stderr, may raise anything
+        getattr(log, level)(text)
 
 
-def print_output(output: Output) -> None:
+class Stream:
+    """sys.stdout or sys.stderr, whatever that is at the time: closed, full, None, or an object that has only write().
+
+    What it does not take is lost, and that is said once for each reason.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said: set[str] = set()
+        self._is_stuck = False  # its pipe was full for PATIENCE_S
+
+    def is_terminal(self) -> bool:
+        try:
+            return bool(getattr(sys, self._name).isatty())
+        except Exception:  # it may be the program's own object, or closed, or None
+            return False
+
+    def write(self, text: str) -> None:
+        stream: Any = getattr(sys, self._name)
+        if stream is None:  # a program without a console: Python's own print is silent then, too
+            return
+        try:
+            self._write(stream, text)
+        except Exception as error:  # it may be the program's own object
+            reason = f"{type(error).__name__}: {error}"[:200]
+            if type(error).__name__ not in self._said:
+                self._said.add(type(error).__name__)
+                say(f"sys.{self._name} does not take what tasks print: {reason}", "warning")
+
+    def _write(self, stream: Any, text: str) -> None:
+        flush = getattr(stream, "flush", None)
+        descriptor = _nonblocking(stream)
+        if descriptor is None or flush is None:
+            _write_encodable(stream, text)
+            if flush is not None:
+                flush()
+            return
+        for start in range(0, len(text), PIECE):
+            self._await_room(descriptor)
+            _write_encodable(stream, text[start : start + PIECE])
+            flush()
+
+    def _await_room(self, descriptor: int) -> None:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLOUT)
+        is_ready = poller.poll(0 if self._is_stuck else PATIENCE_S * 1000)
+        self._is_stuck = not is_ready
+        if not is_ready:
+            raise BlockingIOError("its pipe is full")
+
+
+def _nonblocking(stream: Any) -> int | None:
+    """The descriptor behind it, if that does not wait for its reader."""
+    try:
+        descriptor: int = stream.fileno()
+        return None if os.get_blocking(descriptor) else descriptor
+    except (OSError, ValueError, TypeError, AttributeError):  # no file
+        return None
+
+
+def _write_encodable(stream: Any, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def print_output(stream: Stream, server: str, text: str) -> None:
     """What a server wrote, with its name before each line."""
-    stream = sys.stdout if output.stream == 1 else sys.stderr
-    lines = output.text.splitlines() or [""]
-    stream.write("".join(f"[{output.server}] {line}\n" for line in lines))
-    stream.flush()
+    lines = _LINE_END.split(text)
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    stream.write("".join(f"[{server}] {line}\n" for line in lines))
 
 
-def tell_unread(parcels: Pickling, unread: Sequence[Record]) -> None:
+def print_errors(stream: Stream, server: str, text: str) -> None:
+    """What a server wrote to its standard error: lines for people, and log records for this program's handlers."""
+    if MARK not in text:
+        print_output(stream, server, text)
+        return
+    for is_record, part in _parts(text):
+        words: str | None = part
+        if is_record and (record := decode_record(part, server)) is not None:
+            try:
+                words = handle_record(record)
+            except Exception:  # the handlers are the program's own
+                words = f"{record.levelname} {record.name}: {record.msg}"
+        if words is not None:
+            print_output(stream, server, words)
+
+
+def _parts(text: str) -> Iterator[tuple[bool, str]]:
+    """(whether it is a record, what it says), in order."""
+    end = 0
+    for found in _RECORD.finditer(text):
+        if found.start() > end:
+            yield False, text[end : found.start()]
+        yield True, found[1]
+        end = found.end()
+    if end < len(text):
+        yield False, text[end:]
+
+
+def tell_unread(stream: Stream, parcels: Pickling, unread: Sequence[Record]) -> None:
     """Errors of tasks that nobody awaited: they must not go unheard."""
     for record in unread[:UNREAD_TOLD]:
         try:
@@ -38,6 +146,6 @@ def tell_unread(parcels: Pickling, unread: Sequence[Record]) -> None:
         except BaseException as error:  # what the user's task raised, of whatever kind
             trace = "".join(traceback.format_exception(error.__cause__ or error)).strip()
             place = f"{record.function} at {record.location}"
-            print_output(Output(place, 2, f"nobody awaited this error:\n{trace}"))
+            print_output(stream, place, f"nobody awaited this error:\n{trace}")
     if len(unread) > UNREAD_TOLD:
         say(f"{len(unread) - UNREAD_TOLD} more tasks raised, and nobody awaited them", "warning")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,13 +12,14 @@ import msgspec
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Done, Lease, Message, Outcome, TaskId
+from dispycos.protocol.messages import ClientInfo, Done, Lease, Message, Outcome, Recalled, TaskId
 
 from .feeding import Feeding, NodeTask, Server
 from .outcomes import Outcomes
 
 KILL_AFTER: Final = 5.0  # seconds that a task has after its KeyboardInterrupt
 LINES_KEPT: Final = 20
+RECALLED_MAX: Final = 4096  # tasks
 RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
 RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
 RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
@@ -52,6 +54,10 @@ class CloseZygote(msgspec.Struct, frozen=True):
     """All servers are gone: end the zygote. Its end is not reported."""
 
     lease: Lease
+
+
+class End(msgspec.Struct, frozen=True):
+    """This node has nothing left to do, and takes nothing new: its process may go."""
 
 
 class ForgetPeer(msgspec.Struct, frozen=True):
@@ -187,6 +193,12 @@ class Tenancy:
             )
         elif self.stranded:
             assert not self.feeding.tasks, "tasks wait for servers that will never come"
+
+
+def recalled(tasks: list[TaskId]) -> Iterator[Recalled]:
+    """Words, one at least and each short enough for a message, that give these tasks back."""
+    for start in range(0, max(1, len(tasks)), RECALLED_MAX):
+        yield Recalled(tasks[start : start + RECALLED_MAX])
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------

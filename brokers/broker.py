@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from dispycos.links import LinkLost, LinkReady
@@ -11,6 +11,8 @@ from dispycos.router import Event
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
+from .finding import Finder
+from .outbox import Look, StopLooking
 from .scheduler import Scheduler
 
 LOOKS = 3  # at a node whose link was lost: is it dead?
@@ -23,10 +25,18 @@ class Broker:
 
     `is_dead(epoch)` knows of nodes of this host that ended without a word: one that was named is linked by tcp, which
     tells no process. The runtime tells of processes that are linked by ipc; of others only silence tells.
+    `seen`: see Finder.
     """
 
-    def __init__(self, runtime: Runtime, scheduler: Scheduler, is_dead: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        scheduler: Scheduler,
+        is_dead: Callable[[int], bool],
+        seen: Mapping[str, tuple[int, int] | None],
+    ) -> None:
         self.runtime = runtime
+        self._finder = Finder(runtime, scheduler, seen)
         self._is_dead = is_dead
         self.machine = scheduler
         runtime.attach(scheduler.address.actor, self)
@@ -60,4 +70,9 @@ class Broker:
             self.runtime.loop.call_later(LOOK_S, self._look_at, epoch, looks - 1)
 
     def carry_out(self, effect: object, now: float) -> None:
-        raise TypeError(f"no such effect: {effect!r}")
+        if isinstance(effect, Look):
+            self.runtime.defer(partial(self._finder.look, effect.client))
+        elif isinstance(effect, StopLooking):
+            self.runtime.defer(partial(self._finder.stop_looking, effect.client))
+        else:
+            raise TypeError(f"no such effect: {effect!r}")

@@ -16,7 +16,7 @@ from dispycos.protocol.status import OutcomeKind
 
 from .lifecycle import ClientState, TaskState
 from .outbox import Outbox
-from .placement import Pace, cpu_level
+from .placement import Pace, cpu_level, io_level
 from .placing import Placing, count_on, is_usable
 from .registry import CREDIT, Alarm, Client, Node, Registry, Server, Site, Task
 
@@ -99,15 +99,11 @@ class Dispatch:
             there = [server.spot.name for server in self.registry.servers.values()]
             text = f"there is no such server ({submit.server:016x}); there are: {_listing(there)}"
         else:
-            sites = [
-                site
-                for site in self.registry.sites()
-                if submit.node in (site.node.info.name, site.node.info.addr)
-            ]
+            sites = [site for site in self.registry.sites() if submit.node in _names_of(site.node)]
             if sites:
-                task.bound = min(sites, key=lambda site: cpu_level(len(site.servers), site.slow, site.fast))
+                task.bound = min(sites, key=lambda site: _load(site, submit.io))
                 return True
-            there = [f"{site.node.info.name} ({site.node.info.addr})" for site in self.registry.sites()]
+            there = [site.node.title for site in self.registry.sites()]
             text = f"there is no node {submit.node}; there are: {_listing(there)}"
         self._end(task, OutcomeKind.REFUSED, False, text)
         return False
@@ -374,6 +370,20 @@ class Dispatch:
 
 
 # --- small questions about one task or site
+
+
+def _names_of(node: Node) -> tuple[str, ...]:
+    """What a task may call it by that has to run there."""
+    info = node.info
+    return info.name, info.addr, f"{info.addr}:{info.port}"
+
+
+def _load(site: Site, io: bool) -> tuple[bool, int, int]:
+    """By which the nodes of one name compare; what was bound to them a moment ago counts too."""
+    bound = sum(map(len, site.pinned.values()))
+    servers = len(site.servers)
+    level = io_level(servers, site.io + bound) if io else cpu_level(servers, site.slow + bound, site.fast)
+    return not is_usable(site), level, bound
 
 
 def _is_there(task: Task, envelope: Envelope) -> bool:

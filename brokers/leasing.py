@@ -33,7 +33,7 @@ from .waiting import Waiting, listing, version
 
 NODES_MAX: Final = 10_000
 NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is a zombie
-IDLE_PULSE_S: Final = 10.0  # the pulse while no client says another
+IDLE_PULSE_S: Final = 10.0  # the pulse of a node that no client has
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
 FORGET_AFTER_S: Final = 900.0  # a node may come back within this time; later the runtime forgets its session
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
@@ -112,7 +112,7 @@ class Leasing:
     def node_lost(self, node: Node, now: float) -> None:
         """Its link is down: its tasks may go on, new ones do not go there."""
         node.away, node.confirmed = True, False
-        self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + self._node_patience())
+        self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + _patience_with(node))
         self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
         self._settled(node)
         if node.site is not None:
@@ -137,11 +137,11 @@ class Leasing:
         if node.site.client.wants.abandon_zombies:
             self._abandon(node)
         elif node.site.client.state is not ClientState.CLOSING:
-            self.waiting.tell_of_zombie(node.site, self._node_patience())
+            self.waiting.tell_of_zombie(node.site, _patience_with(node))
 
     def _abandon(self, node: Node) -> None:
         """Not forgotten: it may live behind a broken link, and has to close when that heals."""
-        why = f"was silent for {self._node_patience():g} s"
+        why = f"was silent for {_patience_with(node):g} s"
         self._site_gone(node, OutcomeKind.LOST, why, Status.NodeAbandoned, Status.ServerAbandoned)
         assert node.lease is not None
         if node.state is not NodeState.CLOSING:
@@ -154,12 +154,8 @@ class Leasing:
             self.registry.nodes[epoch], f"it was silent for {self.forget_after:g} s, so its session is gone"
         )
 
-    def _node_patience(self) -> float:
-        active = self.registry.active
-        return NODE_PATIENCE_PULSES * (active.wants.pulse_interval if active is not None else IDLE_PULSE_S)
-
-    def node_gone(self, node: Node, why: str) -> None:
-        self.out.log("warning", f"{node.title} is gone: {why}")
+    def node_gone(self, node: Node, why: str, level: str = "warning") -> None:
+        self.out.log(level, f"{node.title} is gone: {why}")
         self._settled(node)
         if node.site is not None:
             self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
@@ -179,6 +175,12 @@ class Leasing:
         if node.site is not None:
             self.out.tell(node.site.client, pulse)
 
+    def on_left(self, envelope: Envelope, now: float) -> None:
+        """By us, so that it is there before Released: the node may never have spoken with the client."""
+        node = self.registry.nodes.get(envelope.sender.epoch)
+        if node is not None and node.site is not None:
+            self.out.tell(node.site.client, envelope.message)
+
     # --- the lease on all nodes
 
     def new_lease(self, client: Client) -> Lease:
@@ -187,6 +189,12 @@ class Leasing:
 
     def offer_all(self, client: Client, now: float) -> None:
         for node in list(self.registry.nodes.values()):
+            self._offer(node, client, now, settle=True)
+
+    def offer_one(self, epoch: int, client: Client, now: float) -> None:
+        """It has turned out that this node is one that the client names."""
+        node = self.registry.nodes.get(epoch)
+        if node is not None:
             self._offer(node, client, now, settle=True)
 
     def settle(self, client: Client) -> None:
@@ -230,7 +238,7 @@ class Leasing:
         if node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
-        cpus = allocate(node.info, client.wants.allocations)
+        cpus = allocate(node.info, client.allocations)
         if cpus <= 0:
             self._settled(node)
             return
@@ -274,10 +282,28 @@ class Leasing:
             return
         site.node.turn(NodeState.OPEN)
         site.expected = message.servers
+        site.pulse_interval = message.pulse_interval
+        self._tell_of_pulses(site)
         site.client.warned.discard(site.node.epoch)
         self.dispatch.touch(site)
         self._tell_node(site, Status.NodeInitialized)
         self._see_ready(site)
+
+    def _tell_of_pulses(self, site: Site) -> None:
+        """Once, though many nodes may be the same in this."""
+        client, asked, given = site.client, site.client.wants.pulse_interval, site.pulse_interval
+        if given in (0.0, asked) or client.told_of_pulses:
+            return
+        client.told_of_pulses = True
+        option = "min" if given > asked else "max"
+        self.out.tell(
+            client,
+            Notice(
+                f"{site.node.title} allows no pulse_interval of {asked:g} s and takes {given:g} s, as others may: "
+                f"start it with --{option}_pulse_interval {asked:g}, or ask for {given:g} s",
+                "warning",
+            ),
+        )
 
     def on_declined(self, envelope: Envelope, now: float) -> None:
         message: Declined = envelope.message
@@ -320,11 +346,13 @@ class Leasing:
                 kind = OutcomeKind.LOST if message.reason else OutcomeKind.TERMINATED
                 self._site_gone(node, kind, _closed_because(message.reason))
             node.turn(NodeState.IDLE)
-            if self.registry.active is not None:
-                self._offer(node, self.registry.active, now, settle=False)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
             self._site_gone(node, OutcomeKind.LOST, _closed_because(message.reason or "no reason given"))
             node.turn(NodeState.DECLINED)
+        if message.last:
+            self.node_gone(node, "it has ended", "info")
+        elif node.state is NodeState.IDLE and self.registry.active is not None:
+            self._offer(node, self.registry.active, now, settle=False)
 
     # --- servers
 
@@ -417,6 +445,13 @@ class Leasing:
         if active is not None and node.epoch in active.unsettled:
             active.unsettled.discard(node.epoch)
             self.registry.alarms.cancel(Alarm.NODE_UNSETTLED, node.epoch)
+
+
+def _patience_with(node: Node) -> float:
+    """Seconds of silence until it is a zombie."""
+    site = node.site
+    interval = IDLE_PULSE_S if site is None else site.pulse_interval or site.client.wants.pulse_interval
+    return NODE_PATIENCE_PULSES * interval
 
 
 def _closed_because(reason: str) -> str:

@@ -8,32 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
 from typing import Any
 
+from dispycos.config import Failure, PrivateSettings, private_settings, texts_of
 from dispycos.errors import ScheduleError
+from dispycos.living import refuse_in_server
 from dispycos.protocol.status import Status
+from dispycos.transport.addresses import find_addresses
+from dispycos.transport.security import SECRET_VARIABLE
 
 LINE_MAX = 1 << 20
 START_MAX = 30.0  # seconds until a child that says nothing is given up
+END_MAX = 5.0  # seconds until a child that was told to end is killed
 
 
 class PrivateProcess:
     """The child and its lines."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self.orders = orders
+        told, environment = _told(orders, os.environ)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "dispycos", "private"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=environment,
             start_new_session=True,  # the terminal's Ctrl-C is the client's business
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(settings).encode() + b"\n")
+        self._process.stdin.write(json.dumps(told).encode() + b"\n")
         self._process.stdin.flush()
         self._reader: asyncio.StreamReader | None = None
         self._transport: asyncio.ReadTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reaper: threading.Thread | None = None
 
     @property
     def pid(self) -> int:
@@ -44,8 +57,8 @@ class PrivateProcess:
         if self._reader is None:
             self._reader = asyncio.StreamReader(limit=LINE_MAX)
             protocol = asyncio.StreamReaderProtocol(self._reader)
-            loop = asyncio.get_running_loop()
-            self._transport, _ = await loop.connect_read_pipe(lambda: protocol, self._process.stdout)
+            self._loop = asyncio.get_running_loop()
+            self._transport, _ = await self._loop.connect_read_pipe(lambda: protocol, self._process.stdout)
         try:
             async with asyncio.timeout(timeout):
                 line = await self._reader.readline()
@@ -70,31 +83,72 @@ class PrivateProcess:
         """Its exit code, when it has ended."""
         return await asyncio.to_thread(self._process.wait)
 
-    def end(self) -> None:
-        """End of input: it closes its servers and goes. Does not wait."""
-        assert self._process.stdin is not None
-        if not self._process.stdin.closed:
-            self._process.stdin.close()
+    def end(self, patience: float = END_MAX) -> None:
+        """End of input: it closes its servers and goes; killed after `patience` seconds. Does not wait, and needs no loop."""
+        if self._reaper is not None:
+            return
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._reaper = threading.Thread(
+            target=self._reap, args=(patience,), name="dispycos-reaper", daemon=True
+        )
+        self._reaper.start()
 
-    async def close(self, patience: float = 5.0) -> None:
-        """End it and wait; killed after `patience` seconds."""
-        self.end()
-        ended = asyncio.ensure_future(self.wait())
-        await asyncio.wait([ended], timeout=patience)
-        if not ended.done():
+    def in_child(self) -> None:
+        """In a forked child: one that lives longer than its parent must not keep this process alive."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def _reap(self, patience: float) -> None:
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            await ended
-        if self._transport is not None:
-            self._transport.close()
-        elif self._process.stdout is not None:
-            self._process.stdout.close()
+            self._process.wait()
+        self._close_output()  # not before: its last words would fail there, with a traceback
+
+    def _close_output(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            if self._transport is not None and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._transport.close)
+                return
+        except RuntimeError:  # the loop is closed
+            pass
+        self._process.stdout.close()
+
+    async def close(self, patience: float = END_MAX) -> None:
+        """End it and wait; though the waiting be cancelled, it ends."""
+        self.end(patience)
+        assert self._reaper is not None
+        await asyncio.to_thread(self._reaper.join)
+
+
+def _told(orders: dict[str, Any], own: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the child is told, and its environment: others can read that, so the secret is not in it."""
+    environment = dict(own)
+    secret = environment.pop(SECRET_VARIABLE, None)
+    if secret and not orders.get("secret_file"):  # the file that the client names is the stronger one
+        orders = {**orders, "secret": secret}
+    return orders, environment
 
 
 class Scheduler:
     """A private scheduler for the Client that schedules next (spec 6.3.1); its child process starts at once.
 
-    There is no need to keep the object. Keyword arguments are those of the `scheduler` command; `nodes` names nodes to use
-    beside those that are found.
+    There is no need to keep the object.
+
+    Parameters
+    ----------
+    nodes: names, addresses, ``"host:port"`` of nodes to use beside those that are found.
+    ip_addr: the only addresses of this host to use, mDNS included. ext_ip_addr: those by which others reach it.
+    name, cpus, dest_path, max_file_size, min_pulse_interval, max_pulse_interval: as options of `dispycos node`, for the node
+        that is started here where none is found.
+    secret_file: file that holds the cluster's secret; the Client needs the same. debug: say more.
+
+    Raises
+    ------
+    TypeError: there is no such option; the text lists those there are. ValueError: its value is of no use.
     """
 
     NodeDiscovered = Status.NodeDiscovered
@@ -114,9 +168,20 @@ class Scheduler:
 
     _waiting: PrivateProcess | None = None  # started by Scheduler(), not yet taken by a client
 
-    def __init__(self, **settings: Any) -> None:
-        if Scheduler._waiting is None or not Scheduler._waiting.is_alive():
-            Scheduler._waiting = PrivateProcess({**settings, "always": True})
+    def __init__(self, **options: Any) -> None:
+        refuse_in_server("a Scheduler")
+        orders = {**texts_of(options), "always": True}
+        try:
+            settings = private_settings(PrivateSettings(), texts_of(options))
+            find_addresses(settings.ip_addr, settings.ext_ip_addr)
+        except Failure as failure:
+            raise ValueError(f"Scheduler(): {failure}") from None
+        waiting = Scheduler._waiting
+        if waiting is not None and waiting.is_alive():
+            if waiting.orders == orders:
+                return
+            waiting.end()  # what was said last counts
+        Scheduler._waiting = PrivateProcess(orders)
 
     @classmethod
     def take(cls) -> PrivateProcess | None:

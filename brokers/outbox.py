@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 
 from .registry import Client
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Look for the nodes at the places that a client names; answered by found() and, once, looked()."""
+
+    client: int  # epoch
+
+
+class StopLooking(msgspec.Struct, frozen=True):
+    """That client has left."""
+
+    client: int
 
 
 class Outbox:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from fnmatch import fnmatchcase
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from dispycos.protocol.messages import Allocation, NodeInfo
 from dispycos.protocol.status import OutcomeKind
@@ -33,26 +33,45 @@ RECALL_AFTER_S: Final = (
 # --- nodes
 
 
-def allocate(node: NodeInfo, allocations: Sequence[Allocation]) -> int:
+class Named(NamedTuple):
+    """An allocation, and what was found out about the place that it names."""
+
+    allocation: Allocation
+    addresses: tuple[str, ...] = ()  # of the host of that name
+    epochs: tuple[int, ...] = ()  # of nodes that answered there
+
+    @property
+    def is_place(self) -> bool:
+        """Whether it names one host, which can be looked for."""
+        return "*" not in self.allocation.node
+
+    def is_at(self, node: NodeInfo) -> bool:
+        """Whether the node is there, by its name or its address."""
+        if node.epoch in self.epochs:
+            return True
+        if self.allocation.port not in (None, node.port):
+            return False
+        # Only * stands for others.
+        where = self.allocation.node.lower().replace("[", "[[]").replace("?", "[?]")
+        return node.addr in self.addresses or any(
+            fnmatchcase(known.lower(), where) for known in (node.addr, node.name)
+        )
+
+    def matches(self, node: NodeInfo) -> bool:
+        return self.is_at(node) and bool(re.search(self.allocation.platform, node.platform, re.IGNORECASE))
+
+
+def allocate(node: NodeInfo, named: Sequence[Named]) -> int:
     """How many servers of a node a client gets (spec 6.4 `nodes`, 6.7; DECISIONS: cpus, nodes); 0: none.
 
     The first entry that matches decides. A list restricts to what matches, unless all its entries exclude.
     """
-    for allocation in allocations:
-        if _matches(allocation, node):
-            return _servers(allocation, node)
-    if all(allocation.cpus == 0 for allocation in allocations):
+    for item in named:
+        if item.matches(node):
+            return _servers(item.allocation, node)
+    if all(item.allocation.cpus == 0 for item in named):
         return max(0, node.cpus)
     return 0
-
-
-def _matches(allocation: Allocation, node: NodeInfo) -> bool:
-    where = allocation.node.lower()
-    if not (fnmatchcase(node.addr.lower(), where) or fnmatchcase(node.name.lower(), where)):
-        return False
-    if allocation.port is not None and allocation.port != node.port:
-        return False
-    return re.search(allocation.platform, node.platform, re.IGNORECASE) is not None
 
 
 def _servers(allocation: Allocation, node: NodeInfo) -> int:

@@ -18,7 +18,7 @@ from dispycos.protocol.envelope import Payload
 from dispycos.protocol.messages import Enlist, Lease, NodeInfo, Spot, Submit, TaskId
 
 from .lifecycle import CLIENT, NODE, ClientState, NodeState, TaskState, step
-from .placement import Pace
+from .placement import Named, Pace
 
 PATIENCE_S: float = 3.0  # of waiting, until it is said what for
 CREDIT: int = 4096  # tasks that a client may have handed in and not ended
@@ -30,6 +30,8 @@ class Client:
 
     address: Address
     wants: Enlist
+    named: list[Named]  # its allocations, then what is looked for beside
+    looking: bool = False  # for the places among these; until that is done it gets nothing
     state: ClientState = ClientState.QUEUED
     away: bool = False
     lease: Lease | None = None
@@ -37,6 +39,7 @@ class Client:
     lost: bool = False  # its process is gone: nothing is said to it any more
     parting: str = ""  # why it lost the cluster, if it did not ask to leave
     discovered: set[int] = field(default_factory=set)  # epochs of the nodes that it was told of
+    told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     warned: set[int] = field(default_factory=set)  # epochs of the nodes that it was told it does not get
     unsettled: set[int] = field(default_factory=set)  # epochs of the nodes that Settled waits for
     settled: bool = False
@@ -51,6 +54,10 @@ class Client:
     @property
     def epoch(self) -> int:
         return self.address.epoch
+
+    @property
+    def allocations(self) -> list[Named]:
+        return self.named[: len(self.wants.allocations)]
 
     @property
     def title(self) -> str:
@@ -93,6 +100,7 @@ class Site:
     node: Node
     client: Client
     expected: int | None = None  # servers that the node starts; None until it said so
+    pulse_interval: float = 0.0  # seconds between its pulses, once it said so
     reported: set[str] = field(default_factory=set)  # names of those that came up or failed to
     failures: dict[str, str] = field(default_factory=dict)  # by name: why it is not started again
     servers: dict[int, Server] = field(default_factory=dict)

@@ -9,7 +9,7 @@ placed, credit is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Final
 
@@ -18,6 +18,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Admit,
     Adopt,
+    Allocation,
     Began,
     ClientReport,
     Closed,
@@ -27,6 +28,8 @@ from dispycos.protocol.messages import (
     Gone,
     Granted,
     Inventory,
+    Left,
+    Notice,
     Opened,
     OutcomeAck,
     Pulse,
@@ -48,11 +51,11 @@ from dispycos.protocol.status import OutcomeKind
 from .dispatch import Dispatch
 from .leasing import Leasing
 from .lifecycle import ClientState
-from .outbox import Outbox
-from .placement import fault_of
+from .outbox import Look, Outbox, StopLooking
+from .placement import Named, fault_of
 from .placing import Placing
 from .registry import CLIENT_ALARMS, CREDIT, PATIENCE_S, Alarm, Client, Registry
-from .waiting import Waiting, state_of
+from .waiting import Waiting, other_python, state_of
 
 CLIENTS_MAX: Final = 1000
 CLIENT_PATIENCE_S: Final = 10.0  # a client that cannot be reached for so long is gone
@@ -82,6 +85,7 @@ class Scheduler:
         self.addr = addr
         self.port = port
         self.insecure = insecure
+        self.also: list[Allocation] = []  # what its operator names beside the clients
         self.registry = Registry()
         self.out = Outbox(address)
         self.placing = Placing(self.registry, self.out)
@@ -110,6 +114,7 @@ class Scheduler:
             ServerDown: self.leasing.on_server_down,
             Closed: self.leasing.on_closed,
             Pulse: self.leasing.on_pulse,
+            Left: self.leasing.on_left,
             Inventory: self.on_inventory,
         }
         self._on_alarm: dict[Alarm, Callable[[int, float], None]] = {
@@ -234,10 +239,13 @@ class Scheduler:
         if fault:
             self.out.send(envelope.sender, Turned(fault))
             return
-        client = Client(envelope.sender, wants)
+        client = Client(envelope.sender, wants, [Named(word) for word in (*wants.allocations, *self.also)])
         self.registry.clients[client.epoch] = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} wants the cluster")
+        if any(named.is_place for named in client.named):
+            client.looking = True
+            self.out.effects.append(Look(client.epoch))
 
     def _fault_of(self, wants: Enlist, sender: Address) -> str:
         if self._stopped:
@@ -249,6 +257,74 @@ class Scheduler:
         if not (isfinite(wants.pulse_interval) and wants.pulse_interval > 0):
             return f"pulse_interval {wants.pulse_interval} is not a number of seconds"
         return next(filter(None, map(fault_of, wants.allocations)), "")
+
+    # --- clients: the places that they name
+
+    def places(self, epoch: int) -> dict[int, Allocation]:
+        """What is to be looked for on behalf of a client, by its number there; nothing if it has left."""
+        client = self.registry.clients.get(epoch)
+        if client is None:
+            return {}
+        return {k: named.allocation for k, named in enumerate(client.named) if named.is_place}
+
+    def is_there(self, epoch: int, number: int) -> bool:
+        """Whether a node is known at that place, or the client has left."""
+        client = self.registry.clients.get(epoch)
+        nodes = self.registry.nodes.values()
+        return client is None or any(client.named[number].is_at(node.info) for node in nodes)
+
+    def python_of(self, epoch: int) -> tuple[int, int] | None:
+        """The client's; None if it has left."""
+        client = self.registry.clients.get(epoch)
+        return client.wants.client.python if client is not None else None
+
+    def unfit(self, epoch: int, number: int) -> str:
+        """Why no node at that place is of any use to the client; empty if one is, or none is known there."""
+        client = self.registry.clients.get(epoch)
+        if client is None:
+            return ""
+        place, ours = client.named[number], client.wants.client.python
+        pythons = [node.info.python for node in self.registry.nodes.values() if place.is_at(node.info)]
+        return "" if not pythons or ours in pythons else other_python(pythons[0], ours)
+
+    def found(
+        self, epoch: int, number: int, addresses: Iterable[str], nodes: Iterable[int], now: float
+    ) -> None:
+        """The addresses of such a place, and the epochs of nodes that answered there."""
+        client, nodes = self.registry.clients.get(epoch), tuple(nodes)
+        if client is None:
+            return
+        place = client.named[number]
+        client.named[number] = place._replace(
+            addresses=(*place.addresses, *addresses), epochs=(*place.epochs, *nodes)
+        )
+        if client is self.registry.active:
+            self._stir(now)
+            for node in nodes:
+                self.leasing.offer_one(node, client, now)
+
+    def looked(self, epoch: int, fault: str, now: float) -> None:
+        """The client waits no longer for its places to be found; with a fault it is turned away."""
+        client = self.registry.clients.get(epoch)
+        if client is None or not client.looking:
+            return
+        self._stir(now)
+        client.looking = False
+        self._queue_changed = True
+        if fault and client.state is ClientState.QUEUED:
+            self.out.tell(client, Turned(fault))
+            self._remove(client)
+
+    def tell(self, epoch: int, text: str, now: float) -> None:
+        """A warning for a client."""
+        client = self.registry.clients.get(epoch)
+        if client is not None:
+            self._stir(now)
+            self.out.tell(client, Notice(text, "warning"))
+
+    def _stir(self, now: float) -> None:
+        self._stirred = True
+        self._now = now
 
     def on_release(self, envelope: Envelope, now: float) -> None:
         release: Release = envelope.message
@@ -272,7 +348,8 @@ class Scheduler:
         )
 
     def _client_gone(self, client: Client, why: str) -> None:
-        self.out.log("warning", f"{client.title} is gone: {why}")
+        level = "debug" if self.private else "warning"  # the terminal was that client's
+        self.out.log(level, f"{client.title} is gone: {why}")
         if client.state is ClientState.QUEUED:
             self.out.tell(client, Released(why))
             self._remove(client)
@@ -309,13 +386,15 @@ class Scheduler:
         for alarm in CLIENT_ALARMS:
             self.registry.alarms.cancel(alarm, client.epoch)
         self._queue_changed = True
+        if any(named.is_place for named in client.named):
+            self.out.effects.append(StopLooking(client.epoch))
 
     def _tell_positions(self) -> None:
         self._queue_changed = False
         active = self.registry.active
         holder = active.title if active is not None else "nobody"
         for position, client in enumerate(self.registry.queued_clients(), 1):
-            if client.standing != (position, holder):
+            if client.standing != (position, holder) and not client.looking:
                 client.standing = (position, holder)
                 self.out.tell(client, Queued(position, holder))
 
@@ -323,7 +402,8 @@ class Scheduler:
 
     def _grant_next(self, now: float) -> None:
         """To the first who can be reached: a ghost at the head holds up nobody."""
-        client = next((client for client in self.registry.queued_clients() if not client.away), None)
+        queue = self.registry.queued_clients()
+        client = next((client for client in queue if not client.away and not client.looking), None)
         if client is None:
             return
         client.turn(ClientState.ACTIVE)

@@ -137,8 +137,12 @@ class Waiting:
 
 
 def listing(tasks: Iterable[Task]) -> str:
+    return listing_of(task.submit.function for task in tasks)
+
+
+def listing_of(functions: Iterable[str]) -> str:
     """Such as: 3 tasks (compute 2, wait 1)."""
-    by_name = Counter(task.submit.function for task in tasks)
+    by_name = Counter(functions)
     names = ", ".join(f"{name} {number}" for name, number in by_name.most_common(NAMED_MAX))
     return f"{_number(by_name.total())} ({names}{', ...' if len(by_name) > NAMED_MAX else ''})"
 
@@ -151,9 +155,7 @@ def _may_serve(node: Node, client: Client) -> bool:
     """Now or later, as far as is known."""
     if node.site is not None:
         return not node.site.is_hopeless
-    return (
-        node.info.python == client.wants.client.python and allocate(node.info, client.wants.allocations) > 0
-    )
+    return node.info.python == client.wants.client.python and allocate(node.info, client.allocations) > 0
 
 
 def state_of(node: Node, client: Client | None) -> str:
@@ -172,3 +174,9 @@ def state_of(node: Node, client: Client | None) -> str:
 
 def version(python: tuple[int, int]) -> str:
     return f"{python[0]}.{python[1]}"
+
+
+def other_python(theirs: tuple[int, int], ours: tuple[int, int]) -> str:
+    """Why such a node is of no use to a program, and what to do: byte code of another Python crashes the interpreter."""
+    needed = version(ours)
+    return f"runs Python {version(theirs)}, this program {needed}: run `dispycos node` there with Python {needed}"

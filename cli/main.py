@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from dispycos.config import Failure, Misuse, Settings, parse_path
+from dispycos.config import Failure, Misuse, SecretSettings, Settings, parse_path
 
 from .options import (
     COMMANDS,
@@ -26,6 +26,7 @@ from .options import (
     settle,
     write_config,
 )
+from .sight import take_out_of_sight
 
 INTERRUPTED = 130
 TIMED_OUT = 124
@@ -125,16 +126,18 @@ def _build(command: Command) -> click.Command:
 def _parameter(command: Command, option: Option) -> click.Option:
     default = default_of(command, option)
     shown = f"  [default: {default:g}]" if isinstance(default, int | float) else ""
-    later = "  [not available yet]" if option.refusal else ""
+    hidden = not option.help or bool(
+        option.refusal
+    )  # what is not available is answered if given, and not shown
     names = [option.name, *([f"-{option.short}"] if option.short else []), f"--{option.name}"]
     if option.is_flag:
-        return click.Option(names, is_flag=True, help=option.help + later, hidden=not option.help)
+        return click.Option(names, is_flag=True, help=option.help, hidden=hidden)
     return click.Option(
         names,
         metavar=option.metavar,
         multiple=option.is_multiple,
-        help=option.help + shown + later,
-        hidden=not option.help,
+        help=option.help + shown,
+        hidden=hidden,
     )
 
 
@@ -146,6 +149,7 @@ def _callback(command: Command) -> Callable[..., int]:
         if settings is None:
             return 0
         invocation.is_debug = settings.debug
+        _hide_secret(invocation, settings)
         return _body(command.runs)(settings) or 0
 
     return call
@@ -161,6 +165,13 @@ def _settings(command: Command, given: dict[str, Any]) -> Settings | None:
         return settled.settings
     write_config(_path("--save_config", save_config), settled.saved)
     return None
+
+
+def _hide_secret(invocation: Invocation, settings: Settings) -> None:
+    """Before the command forks anything; `secret show` is there to show it."""
+    if not isinstance(settings, SecretSettings) and not take_out_of_sight(settings.secret):
+        text = "the passphrase of --secret can be seen in the list of processes; a secret file cannot"
+        click.echo(f"{invocation.command}: {text}", err=True)
 
 
 def _path(option: str, text: str) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import gc
 import logging
 import os
 import socket
+import time
 from functools import partial
 from pathlib import Path
 
@@ -15,31 +18,44 @@ from dispycos.actors.host.run_node import PRELOAD, NodeBody, describe
 from dispycos.actors.node import Node
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
+from dispycos.transport.claims import WorkFolder, sweep_work_folders
 from dispycos.transport.discovery import Registry
 from dispycos.transport.folders import find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
-from .process import Process, is_free, load_keys, raise_open_files, set_up_logging, wants_console
+from .console import read_console, run_on_in_background, wants_console
+from .process import Process, forbid_core_files, is_free, load_keys, raise_open_files, set_up_logging
 
 log = logging.getLogger("dispycos")
 
+TURN_S = 3.0
 STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
 
 
 def run(settings: NodeSettings) -> int:
     """Exit code 0 after an orderly end."""
-    template = Template.fork(PRELOAD)  # before any thread, secret and ZeroMQ context
+    template = fork_template()
+    run_on_in_background()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings, template))
+
+
+def fork_template() -> Template:
+    """A process's first act: before any thread and ZeroMQ context."""
+    forbid_core_files()
+    gc.collect()  # what is imported by now stays, and its pages are shared as long as no collector touches them
+    gc.freeze()
+    return Template.fork(PRELOAD)
 
 
 async def _run(settings: NodeSettings, template: Template) -> int:
     servers, warning = count_servers(settings.cpus, cpu_count())
     if warning:
         log.warning("%s", warning)
-    name = settings.name or free_name(socket.gethostname())
     keys = load_keys(settings)
+    turn = take_turn(make_private(find_folders().registry))
+    name = settings.name or free_name(socket.gethostname())
     process = Process("node", name, settings, keys)
     async with process:
         plan = settle_ports(process, plan_ports(settings.tcp_ports, servers))
@@ -50,8 +66,9 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.on_presence = lambda found: (
                 process.reach_later(found) if found.role == "scheduler" else None
             )
-            process.reach_named(settings.peer, SCHEDULER_PORT, "--peer")
+            process.reach_named(settings.peer, SCHEDULER_PORT, "--peer", "scheduler")
             await process.announce(multicast=False)
+            os.close(turn)
             where = (
                 "loopback only"
                 if process.addresses.is_loopback_only
@@ -63,9 +80,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.tune_collector()
             process.keep(_be_found(process))
             if wants_console(daemon=settings.daemon):
-                process.read_console(partial(console, process, body))
-            if settings.serve > 0:
-                process.keep(_serve(process, body, settings.serve))
+                read_console(partial(console, process, body))
             await process.stopping.wait()
         finally:
             await stop(process, body)
@@ -73,9 +88,24 @@ async def _run(settings: NodeSettings, template: Template) -> int:
     return 0
 
 
+def take_turn(folder: Path) -> int:
+    """A descriptor, to be closed when this node is announced: of several that start each sees names and ports of those before."""
+    file = os.open(folder / "turn.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + TURN_S
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            time.sleep(0.01)
+    else:
+        log.warning("another node has been starting for %g s: not waiting for it any more", TURN_S)
+    return file
+
+
 def free_name(host: str) -> str:
     """The host's name, or host-2 ... when a node of that name runs here (DECISIONS: a second node on one host)."""
-    taken = {entry.name for entry in Registry(find_folders().registry).read()}
+    taken = {entry.name for entry in Registry(find_folders().registry).read() if entry.role == "node"}
     name, number = host, 1
     while name in taken:
         number += 1
@@ -112,8 +142,11 @@ def make_body(
         min_pulse_interval=settings.min_pulse_interval,
         max_pulse_interval=settings.max_pulse_interval,
         insecure=process.keys is None,
+        serve=max(0, settings.serve),
     )
-    folder = make_private(lease_parent(settings.dest_path) / f"{process.name}-{os.getpid()}")
+    parent = lease_parent(settings.dest_path)
+    folder = WorkFolder(parent, process.name, epoch)
+    process.keep(asyncio.to_thread(sweep_work_folders, parent))
     ipc = process.ipc or process.listen_ipc()
     return NodeBody(
         process.runtime,
@@ -123,6 +156,7 @@ def make_body(
         folder,
         debug=settings.debug,
         max_file_size=settings.max_file_size,
+        on_end=process.stopping.set,
     )
 
 
@@ -136,25 +170,20 @@ async def _be_found(process: Process) -> None:
     await process.announce(multicast=True)
 
 
-async def _serve(process: Process, body: NodeBody, clients: int) -> None:
-    """End after so many clients."""
-    while body.machine.served < clients:
-        await asyncio.sleep(0.05)
-    process.stopping.set()
-
-
 def console(process: Process, body: NodeBody, line: str) -> str | None:
     """A command typed at the node (spec 6.2)."""
+    machine, now = body.machine, process.runtime.clock()
     if line in ("", "status"):
-        return body.machine.say_status()
-    if line in ("quit", "exit", "terminate"):
-        process.stopping.set()
-        return None
-    if line == "close":
-        body.machine.end_lease("its operator closed it", process.runtime.clock())
-        process.runtime.turn_soon()
-        return None
-    return f"unknown command {line!r}: status, close, quit, exit, terminate"
+        return machine.say_status()
+    if line not in ("close", "quit", "exit", "terminate"):
+        return f"unknown command {line!r}: there are status, close, quit, exit, terminate"
+    with process.runtime.lock:
+        if line == "close":
+            machine.end_lease("its operator closed it", now)
+        else:
+            machine.finish(now, terminate=line == "terminate")
+    process.runtime.turn_soon()
+    return machine.say_status() if line in ("quit", "exit") and machine.tenancy is not None else None
 
 
 async def stop(process: Process, body: NodeBody) -> None:

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -19,19 +18,15 @@ from types import TracebackType
 import zmq
 
 from dispycos.config import CommonSettings, Failure, HostPort
+from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of, started_at
+from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of
+from dispycos.transport.door import SPARE_PART, descriptors_max
 from dispycos.transport.folders import Folders, find_folders, make_private
-from dispycos.transport.security import (
-    SECRET_REMEDY,
-    Keys,
-    Secret,
-    forget_in_environment,
-    hide_in_process_list,
-)
-from dispycos.version import RELEASE
+from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
+from dispycos.version import PYTHON, RELEASE
 
 log = logging.getLogger("dispycos")
 
@@ -39,6 +34,9 @@ COLLECTOR = (100_000, 50, 100)
 KNOCK_S = 3.0
 SAY_AGAIN_S = 3600.0
 REFUSED_MAX = 1000
+KNOCKS_MAX = 16  # at the same time
+HINTS_MAX = 32  # finds that have not proved themselves are dialled at the same time
+SEEN_MAX = 10_000
 OTHER_DIALS_S = 1.5  # a found peer has so long to dial us before we dial it
 GOODBYE_S = 0.3
 OPEN_FILES_MAX = (
@@ -46,15 +44,20 @@ OPEN_FILES_MAX = (
 )
 
 
+Place = tuple[tuple[str, ...], int]  # addresses and port
+
+
 class PortTaken(Failure):
     """Somebody else listens there."""
 
 
-def set_up_logging(*, debug: bool) -> None:
-    """To standard error; time only where a person would miss it."""
+def set_up_logging(*, debug: bool, times: bool = True) -> None:
+    """To standard error. With `times` for processes that run for days; not for what a person waits for."""
+    words = "%(levelname)s %(message)s" if debug else "dispycos: %(message)s"
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s" if debug else "dispycos: %(message)s",
+        format=f"%(asctime)s {words}" if times or debug else words,
+        datefmt=None if debug else "%Y-%m-%d %H:%M:%S",  # None: with milliseconds
         stream=sys.stderr,
     )
     for name in ("asyncio", "zeroconf"):
@@ -75,18 +78,20 @@ def raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def forbid_core_files() -> None:
+    """Of this process and of all that it will start: they would hold the cluster's keys, and users' data."""
+    with contextlib.suppress(ImportError):  # Windows has none
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def load_keys(settings: CommonSettings) -> Keys | None:
-    """The cluster's keys; None with --insecure. Takes the passphrase out of sight."""
+    """The cluster's keys; None with --insecure."""
     if settings.insecure:
         log.warning("INSECURE: whoever reaches this process's ports can run code here as %s", _user())
         return None
-    try:
-        secret = Secret.load_or_make(settings.secret_file, settings.secret)
-    finally:
-        forget_in_environment(os.environ)
-    if settings.secret is not None and not hide_in_process_list(settings.secret):
-        log.warning("the passphrase of --secret can be seen in the list of processes; a secret file cannot")
-    return Keys.from_secret(secret)
+    return Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
 
 
 def _user() -> str:
@@ -119,11 +124,12 @@ class Process:
         self, role: str, name: str, settings: CommonSettings, keys: Keys | None, *, private: bool = False
     ) -> None:
         self.role = role
-        self.name = name
+        self.name = cut(name, NAME_MAX)
         self.keys = keys
         self.private = private
         self.folders: Folders = find_folders()
-        self.runtime = Runtime(role, name, keys)
+        self.runtime = Runtime(role, self.name, keys)
+        self.runtime.mailbox.spare = descriptors_max() // SPARE_PART  # whatever strangers make us dial
         self.addresses: HostAddresses = find_addresses(settings.ip_addr, settings.ext_ip_addr)
         if keys is None and not settings.insecure:
             self.addresses = loopback_only()
@@ -141,12 +147,12 @@ class Process:
         self._entry: Path | None = None
         self._multicast: Multicast | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._known: set[tuple[tuple[str, ...], int]] = set()
+        self._finds: dict[Place, tuple[Dialler, Presence]] = {}  # and who was found there last
+        self._hints: dict[Place, Dialler] = {}  # those of them that may not have proved themselves
         self._knocked: set[int] = set()
-        self.diallers: list[Dialler] = []
-        self._named: list[asyncio.Task[None]] = []
-        self.on_unknown: Callable[[str, str], None] = lambda host, text: self.on_named(text)  # no such host
-        self.on_named: Callable[[str], None] = lambda text: self.notice(text, "error")
+        self._knocking = asyncio.Semaphore(KNOCKS_MAX)
+        self.diallers: list[Dialler] = []  # of what was named
+        self.seen: dict[str, tuple[int, int] | None] = {}  # names of nodes that were found, and their Pythons
 
     def tune_collector(self) -> None:
         """This process holds many small objects and few cycles, and runs no user's code: collect rarely."""
@@ -157,6 +163,8 @@ class Process:
     async def __aenter__(self) -> Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the end of the terminal is not ours
             # Not everywhere can a loop take signals (Windows; a loop beside the main thread): then Python's own way holds.
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 loop.add_signal_handler(number, self.stopping.set)
@@ -174,8 +182,6 @@ class Process:
         if self._multicast is not None:
             await self._multicast.close()
         await self.runtime.quiet(GOODBYE_S)
-        for dialler in self.diallers:
-            dialler.stop()
         await self.runtime.close()
         if self.failure is not None and error is None:
             raise self.failure
@@ -210,7 +216,6 @@ class Process:
             self.role if not self.private else f"private-{self.role}",
             self.name,
             os.getpid(),
-            started_at(os.getpid()) or 0.0,
             self.addresses.announced,
             self.port,
             self.ports,
@@ -219,6 +224,7 @@ class Process:
             self.runtime.epoch,
             RELEASE,
             key=key,
+            python=PYTHON,
         )
         self._entry = self.registry.announce(entry)
         if multicast and self._multicast is not None:
@@ -229,7 +235,7 @@ class Process:
     async def browse(self) -> None:
         """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
         for entry in self.registry.read():
-            if entry.pid != os.getpid() and not entry.role.startswith("private"):
+            if not entry.role.startswith("private"):
                 self._found(entry.presence)
         self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
         trouble = await self._multicast.open()
@@ -243,21 +249,12 @@ class Process:
         if (self.keys is not None and presence.tag == self.keys.tag) or (
             self.keys is None and presence.tag == "insecure"
         ):
+            if presence.role == "node" and len(self.seen) < SEEN_MAX:
+                self.seen[presence.name] = presence.python
             self.on_presence(presence)
-        elif (
-            self.knocks
-            and presence.key
-            and presence.epoch not in self._knocked
-            and self.keys is not None
-            and not self._is_named(presence)
-        ):
+        elif self.knocks and presence.key and presence.epoch not in self._knocked and self.keys is not None:
             self._knocked.add(presence.epoch)
             self.keep(self._knock(presence))
-
-    def _is_named(self, presence: Presence) -> bool:
-        """Whether the user named that very place: then its refusal is told as that."""
-        endpoints = {endpoint for dialler in self.diallers for endpoint in dialler.endpoints}
-        return any(tcp_endpoint(address, presence.port) in endpoints for address in presence.addresses)
 
     def _on_refused(self, text: str) -> None:
         """Each visitor's refusal is said once an hour, however often it comes."""
@@ -270,6 +267,10 @@ class Process:
 
     async def _knock(self, presence: Presence) -> None:
         """It has another secret: both ends shall hear that once, in words."""
+        async with self._knocking:
+            await self._knock_at(presence)
+
+    async def _knock_at(self, presence: Presence) -> None:
         endpoints = [tcp_endpoint(address, presence.port) for address in presence.addresses]
         knock = self.runtime.dial(endpoints, keep=False, foreign_key=presence.key.encode())
         knock.on_silence = lambda text: None
@@ -290,41 +291,73 @@ class Process:
     def reach(self, presence: Presence) -> None:
         """Hold a link to a process that was found; it may be faster and dial us."""
         place = (presence.addresses, presence.port)
-        if place in self._known or self.runtime.is_linked(presence.epoch):
+        if self.runtime.is_linked(presence.epoch):
             return
-        self._known.add(place)
-        self.diallers.append(self.runtime.dial(endpoints_of(presence), expected=presence.epoch))
-        self.diallers[-1].on_gone = lambda: self._known.discard(place)
-        self.diallers[-1].on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
+        if place in self._finds:
+            self._finds[place] = self._finds[place][0], presence
+            return
+        self._bound_hints()
+        dialler = self.runtime.dial(endpoints_of(presence), expected=presence.epoch)
+        dialler.on_gone = lambda: self._on_gone(place)
+        dialler.on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
+        self._finds[place] = dialler, presence
+        self._hints[place] = dialler
+
+    def _on_gone(self, place: Place) -> None:
+        """Another process answers there, perhaps the one that was found there later: anybody may announce a place."""
+        dialler, last = self._forget(place)
+        if last.epoch != dialler.expected:
+            self.reach(last)
+
+    def _forget(self, place: Place) -> tuple[Dialler, Presence]:
+        self._hints.pop(place, None)
+        dialler, last = self._finds.pop(place)
+        dialler.stop()
+        return dialler, last
+
+    def _bound_hints(self) -> None:
+        """Of too many that have not proved themselves the first goes: it had its time."""
+        if len(self._hints) >= HINTS_MAX:
+            self._hints = {place: hint for place, hint in self._hints.items() if not hint.is_proven}
+        if len(self._hints) >= HINTS_MAX:
+            self._forget(next(iter(self._hints)))
+
+    def has_proved(self, epoch: int) -> bool:
+        """Whether a process that was found has shown that it has the secret, though it may not have greeted us yet."""
+        return any(dialler.is_proven for dialler, _ in self._finds.values() if dialler.expected == epoch)
+
+    def leave(self, epoch: int) -> None:
+        """Hold no link any more to a process that was found."""
+        for place, (dialler, _) in list(self._finds.items()):
+            if dialler.expected == epoch:
+                self._forget(place)
 
     def reach_later(self, presence: Presence) -> None:
         """As reach, unless it dials us first."""
         self.runtime.loop.call_later(OTHER_DIALS_S, self.reach, presence)
 
-    def reach_named(self, places: Iterable[HostPort], port: int, option: str) -> None:
-        """Hold links to places that the user named; what is wrong with them goes to `on_named`."""
+    def reach_named(self, places: Iterable[HostPort], port: int, option: str, role: str) -> None:
+        """Hold links to places that the user named, where such a role is meant, and say what is wrong with them."""
         for place in places:
-            self._named.append(asyncio.ensure_future(self._reach_named(place, port, option)))
-            self._keep_task(self._named[-1])
+            self.keep(self._reach_named(place, port, option, role))
 
-    async def settle_named(self, seconds: float) -> None:
-        """Until each named place has answered or refused, but not longer."""
-        if self._named:
-            await asyncio.wait(self._named, timeout=seconds)
-
-    async def _reach_named(self, place: HostPort, port: int, option: str) -> None:
+    async def _reach_named(self, place: HostPort, port: int, option: str, role: str) -> None:
         try:
             addresses = await Resolver().resolve(place.host)
         except Failure as failure:
-            self.on_unknown(place.host, f"{option} {place}: {failure}")
+            self.notice(f"{option} {place}: {failure}", "error")
             return
         dialler = self.runtime.dial([tcp_endpoint(address, place.port or port) for address in addresses])
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
         self.diallers.append(dialler)
         try:
-            await asyncio.shield(dialler.ready)
+            found = self.runtime.role_of(await asyncio.shield(dialler.ready))
         except Refused as refusal:
-            self.on_named(f"{option} {place}: {refusal}; {SECRET_REMEDY}")
+            self.notice(f"{option} {place}: {refusal}; {SECRET_REMEDY}", "error")
+            return
+        if found not in (role, ""):  # "": the link has ended again
+            self.notice(f"{option} {place} is a {found}; the option is for a {role}", "error")
+            dialler.stop()
 
     # --- the end ---
 
@@ -342,23 +375,3 @@ class Process:
         if not task.cancelled() and task.exception() is not None and self.failure is None:
             self.failure = task.exception()
             self.stopping.set()
-
-    def read_console(self, commands: Callable[[str], str | None]) -> None:
-        """Commands from the terminal, a line each; answers go to standard output. Not with --daemon."""
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            for line in sys.stdin:
-                loop.call_soon_threadsafe(answer, line.strip())
-
-        def answer(line: str) -> None:
-            text = commands(line)
-            if text:
-                print(text, flush=True)
-
-        threading.Thread(target=read, name="dispycos-console", daemon=True).start()
-
-
-def wants_console(*, daemon: bool) -> bool:
-    """A node or scheduler without a terminal behaves as with --daemon."""
-    return not daemon and sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()

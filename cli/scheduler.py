@@ -15,13 +15,24 @@ from dispycos.config import NODE_PORT, SCHEDULER_PORT, SchedulerSettings
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.transport.folders import make_private
 
-from .process import PortTaken, Process, is_free, load_keys, raise_open_files, set_up_logging, wants_console
+from .console import read_console, run_on_in_background, wants_console
+from .process import (
+    PortTaken,
+    Process,
+    forbid_core_files,
+    is_free,
+    load_keys,
+    raise_open_files,
+    set_up_logging,
+)
 
 log = logging.getLogger("dispycos")
 
 
 def run(settings: SchedulerSettings) -> int:
     """Exit code 0 after an orderly end."""
+    run_on_in_background()
+    forbid_core_files()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings))
@@ -41,7 +52,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.listen_ipc()
         broker = make_broker(process, private=False)
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
-        process.reach_named(settings.node, NODE_PORT, "--node")
+        process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
         where = (
             "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
@@ -50,7 +61,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.tune_collector()
         process.keep(_be_found(process))
         if wants_console(daemon=settings.daemon):
-            process.read_console(partial(console, process, broker))
+            read_console(partial(console, process, broker))
         await process.stopping.wait()
         await broker.end(f"the scheduler {name} was stopped")
     log.info("scheduler %s has ended", name)
@@ -68,7 +79,7 @@ def make_broker(process: Process, *, private: bool) -> Broker:
         port=process.port,
         insecure=process.keys is None,
     )
-    return Broker(process.runtime, machine, process.registry.is_dead)
+    return Broker(process.runtime, machine, process.registry.is_dead, process.seen)
 
 
 def scheduler_id(state: Path, name: str) -> str:
@@ -97,4 +108,4 @@ def console(process: Process, broker: Broker, line: str) -> str | None:
     if line in ("", "status"):
         registry = broker.machine.registry
         return f"{len(registry.clients)} clients, {len(registry.nodes)} nodes"
-    return f"unknown command {line!r}: status, quit, exit"
+    return f"unknown command {line!r}: there are status, quit, exit"

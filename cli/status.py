@@ -29,7 +29,7 @@ ASKER = 20  # our actor
 
 def run(settings: StatusSettings) -> int:
     """Exit code 0 when anything was found, 3 when nothing was."""
-    set_up_logging(debug=settings.debug)
+    set_up_logging(debug=settings.debug, times=False)
     logging.getLogger("dispycos").setLevel(logging.DEBUG if settings.debug else logging.ERROR)
     return asyncio.run(_run(settings))
 

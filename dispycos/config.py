@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import operator
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import time
-from pathlib import Path
-from typing import ClassVar
+from math import isfinite
+from numbers import Real
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
 
 MIN_PULSE_INTERVAL = 10.0
 MAX_PULSE_INTERVAL = 100.0
@@ -92,6 +95,34 @@ def parse_passphrase(text: str) -> str:
             f"{len(text.strip())} characters are too easy to guess, use {PASSPHRASE_MIN} or more"
         )
     return text
+
+
+def whole_number(value: object, what: str) -> int:
+    """What a program gives where a whole number belongs: also those of numpy. Raises TypeError naming `what`."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise TypeError(f"{what} must be a whole number, not {value!r}")
+
+
+def positive_seconds(value: object, what: str) -> float:
+    """Raises TypeError, ValueError naming `what`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{what} must be a number of seconds, not {value!r}")
+    seconds = float(value)
+    if not (isfinite(seconds) and seconds > 0):
+        raise ValueError(f"{what} must be a number of seconds above 0, not {value!r}")
+    return seconds
+
+
+def port_number(value: object, what: str) -> int:
+    """A port that can be dialled. Raises TypeError, ValueError naming `what`."""
+    port = whole_number(value, what)
+    if not 1 <= port <= PORT_MAX:
+        raise ValueError(f"{what} must be between 1 and {PORT_MAX}, not {port}")
+    return port
 
 
 def parse_whole(text: str) -> int:
@@ -191,6 +222,29 @@ def _require_ipv4(host: str, text: str) -> None:
         ipaddress.IPv4Address(host)
     except ValueError:
         raise ValueError(f"{text!r} is not an IPv4 address") from None
+
+
+def parse_nodes(text: str) -> tuple[str, int | None]:
+    """What a client calls nodes by, as schedulers compare it, and their port if it is told.
+
+    That is a name as parse_name takes it, a host name or an address, with * for anything; an IPv6 address with a port in
+    brackets.
+    """
+    place = text.strip()
+    if place.startswith("[") and "]" in place and ":" in place[: place.index("]")]:
+        found = parse_place(place)
+        return str(ipaddress.IPv6Address(found.host)), found.port
+    name, colon, port = place.partition(":")
+    if place.count(":") > 1 or ("*" in port and re.fullmatch(r"[0-9a-fA-F:*]+", place)):
+        return (place if "*" in place else str(ipaddress.IPv6Address(parse_host(place)))), None
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)+", name):
+        _require_ipv4(name, name)
+    with_letters = name.replace("*", "x")
+    try:
+        parse_host(with_letters)  # may be longer than a node's name
+    except ValueError:
+        parse_name(with_letters)
+    return name, _real_port(port) if colon else None
 
 
 def parse_place(text: str) -> HostPort:
@@ -312,6 +366,57 @@ class PrivateSettings(NodeSettings):
     """A scheduler and a node in one process, for the client that started it."""
 
     node: tuple[HostPort, ...] = ()
+
+
+PRIVATE_OPTIONS: dict[str, Parser] = {
+    "nodes": lambda text: HostPort(*parse_nodes(text)),
+    "ip_addr": parse_host,
+    "ext_ip_addr": parse_host,
+    "name": parse_name,
+    "cpus": parse_whole,
+    "dest_path": parse_path,
+    "max_file_size": parse_size,
+    "min_pulse_interval": parse_seconds,
+    "max_pulse_interval": parse_seconds,
+    "secret_file": parse_path,
+    "debug": parse_flag,
+}
+SEVERAL = ("nodes", "ip_addr", "ext_ip_addr")  # those that may be lists
+
+
+def texts_of(options: Mapping[str, object]) -> dict[str, list[str]]:
+    """Values that a program gives for a private scheduler, as one would type them. Raises TypeError naming the option."""
+    texts = {}
+    for name, value in options.items():
+        if name not in PRIVATE_OPTIONS:
+            raise TypeError(
+                f"Scheduler() has no option {name}; there are {', '.join(PRIVATE_OPTIONS)}. "
+                "Others are options of the commands `dispycos scheduler` and `dispycos node`"
+            )
+        if value is not None:
+            items = value if name in SEVERAL and isinstance(value, list | tuple) else [value]
+            texts[name] = [_text_of(name, item) for item in items]
+    return texts
+
+
+def _text_of(name: str, value: object) -> str:
+    if isinstance(value, bool) != (name == "debug") or not isinstance(value, str | Real | PurePath):
+        raise TypeError(f"Scheduler(): {name} cannot be {value!r}")
+    return str(value)
+
+
+def private_settings(base: PrivateSettings, texts: Mapping[str, Sequence[str]]) -> PrivateSettings:
+    """The settings of a private scheduler. Raises ValueError naming the option."""
+    changes: dict[str, Any] = {}
+    for name, given in texts.items():
+        try:
+            values = tuple(PRIVATE_OPTIONS[name](text) for text in given)
+        except ValueError as error:
+            raise ValueError(f"Scheduler(): {name}: {error}") from None
+        changes["node" if name == "nodes" else name] = values if name in SEVERAL else values[0]
+    settings = replace(base, **changes)
+    settings.check()
+    return settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ class Packing:
                 body, envelope.to[1], envelope.sender[1], envelope.correlation, envelope.message, payload
             )
             if len(body) > BODY_MAX:
-                self._split(before)
+                self._split(before, envelope, payload)
         if self._shipments.open_pairs:
             pair = (envelope.sender.actor, envelope.to.actor)
             self._after = max(self._after, self._shipments.latest(pair))
@@ -105,7 +105,7 @@ class Packing:
             self.body, envelope.to[1], envelope.sender[1], envelope.correlation, envelope.message, written
         )
         if len(self.body) > BODY_MAX:
-            self._split(before)
+            self._split(before, envelope, written)
 
     def _put_large(self, envelope: Envelope) -> None:
         """A payload that may have to leave in frames of its own, or in chunks."""
@@ -126,12 +126,14 @@ class Packing:
         self._frames.extend(frames)
         self.frames_size += size
 
-    def _split(self, before: int) -> None:
-        """The body grew too long: all but the last entry make a block."""
-        tail = self.body[before:]
+    def _split(self, before: int, envelope: Envelope, written: Any) -> None:
+        """The body grew too long: all but the last entry make a block. One that is too long alone has its texts cut."""
+        tail: bytes | bytearray = self.body[before:]
         del self.body[before:]
         if len(tail) + 3 > BODY_MAX:
-            raise ValueError(f"a message of {len(tail)} bytes: anything large belongs into the payload")
+            tail = self._codec.encode_short(
+                envelope.to[1], envelope.sender[1], envelope.correlation, envelope.message, written
+            )
         self.cut()
         self.body += tail
 

@@ -7,7 +7,7 @@ has left (`link_drained`). A link is closed only after its last word was taken.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .alarms import Alarms
 from .links import BULK_ROOM, LINK_BYTES, CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
@@ -23,7 +23,15 @@ from .session import Local, PeerFault, PeerReset, PeerUp, Session, reset_block
 SESSIONS_MAX: Final = 16384
 BURIED_MAX: Final = 4096
 
-Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerFault
+
+class Unsent(NamedTuple):
+    """A message of ours that cannot be sent, because of what is in it: said to its owner, since nobody else is to suffer."""
+
+    envelope: Envelope
+    reason: str
+
+
+Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerFault | Unsent
 
 
 class _Peer:
@@ -214,7 +222,14 @@ class Router:
                 return
             peer = self._meet(epoch)
             self._choose(peer, self._topology.route(epoch), now)
-        if peer.session.put(envelope):
+        try:
+            is_full = peer.session.put(envelope)
+        except Exception as error:  # msgspec's are of many kinds
+            self._events.append(
+                Unsent(envelope, f"{type(envelope.message).__name__} cannot be sent: {error}")
+            )
+            return
+        if is_full:
             self._pump(peer, now)
         self._dirty[epoch] = peer
 

@@ -17,18 +17,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from . import version
 from .links import CLIENT_ROLE, NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
+from .living import ParentsLock, let_go, living
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope
-from .router import Event, Router
+from .protocol.texts import NAME_MAX, cut
+from .router import Event, Router, Unsent
 from .session import PeerReset
 from .transport.dialler import Dialler
 from .transport.mailbox import Buffer, Mailbox
@@ -61,18 +64,18 @@ class Runtime:
     Parameters
     ----------
     role: "client", "node", "scheduler", "server" or "viewer"; proven to others by the key for it.
-    name: for people, in status and errors.
+    name: for people, in status and errors; a long one is cut.
     keys: the cluster's keys, or None for loopback and ipc only.
     """
 
     def __init__(self, role: str, name: str, keys: Keys | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.role = role
-        self.name = name
+        self.name = cut(name, NAME_MAX)
         self.epoch = secrets.randbits(63) | 1
-        self.lock = threading.RLock()
+        self.lock: AbstractContextManager[Any] = threading.RLock()
         self.codec: Codec[messages.Message] = Codec(messages.Word)
-        self.router = Router(self.codec, self.epoch, version.about(name), role)
+        self.router = Router(self.codec, self.epoch, version.about(self.name), role)
         self.mailbox = Mailbox(self.loop, self, keys)
         # Servers talk to their client by its listener; that one is dead is told by the scheduler, after its last words.
         self.mailbox.listeners_first = role == CLIENT_ROLE
@@ -95,17 +98,25 @@ class Runtime:
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferring = False
         self.turn_due = False
+        self.turns = 0  # on the loop: it is not kept by anybody
+        self.on_due: Callable[[], None] | None = None  # called once when a turn falls due, then forgotten
         self._will_push = False  # the turn that runs the deferred calls sends, after them, what they leave
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._closed = False
+        self.is_parents = False  # in a forked child: it belongs to the parent
+        self.in_child: list[
+            Callable[[], None]
+        ] = []  # called first in each forked child, for what goes with this runtime
+        living.add(self)
 
     # --- actors ---
 
     def attach(self, actor: int, role: Role) -> Address:
         """Put a role's machine at this actor id."""
-        self._roles.append(role)
-        return self.attach_inbox(actor, role.machine.receive)
+        with self.lock:
+            self._roles.append(role)
+            return self.attach_inbox(actor, role.machine.receive)
 
     def attach_inbox(self, actor: int, receive: Callable[[Envelope, float], None]) -> Address:
         """Hand what comes for this actor id to `receive`, under the lock; it must not run user code."""
@@ -114,8 +125,9 @@ class Runtime:
 
     def remove(self, actor: int, role: Role) -> None:
         """Take a role away."""
-        self._roles.remove(role)
-        self.detach(actor)
+        with self.lock:
+            self._roles.remove(role)
+            self.detach(actor)
 
     def detach(self, actor: int) -> None:
         """What still comes for it goes to actor 0's fallback, if there is one, else it is dropped."""
@@ -141,24 +153,27 @@ class Runtime:
         self._deferred.append(call)
         if not self._deferring:
             self._deferring = True
-            if threading.get_ident() == self._thread:
-                self.loop.call_soon(self._run_deferred)
-            else:
-                self.loop.call_soon_threadsafe(self._run_deferred)
+            self._call_soon(self._run_deferred)
 
     def turn_soon(self) -> None:
         """Have a turn after the present callback; many calls, one turn."""
         if self.turn_due:
             return
         self.turn_due = True
+        if (ring := self.on_due) is not None:
+            self.on_due = None
+            ring()
+        if not self._will_push or not self.is_own_thread():
+            self._call_soon(self._turn_if_due)
+
+    def _call_soon(self, call: Callable[[], None]) -> None:
         try:
             if threading.get_ident() == self._thread:
-                if not self._will_push:
-                    self.loop.call_soon(self._turn_if_due)
+                self.loop.call_soon(call)
             else:
-                self.loop.call_soon_threadsafe(self._turn_if_due)
+                self.loop.call_soon_threadsafe(call)
         except RuntimeError:
-            log.debug("the loop is closed: nothing can be sent any more")
+            log.debug("the loop is closed: %s is not called any more", call)
 
     def push(self) -> None:
         """Send now what is queued, without waiting for the end of the turn, and without reading."""
@@ -185,6 +200,10 @@ class Runtime:
     def is_linked(self, epoch: int) -> bool:
         """Whether there is a direct link to this runtime, whoever dialled it."""
         return self.router.is_linked(epoch)
+
+    def role_of(self, epoch: int) -> str:
+        """What a runtime that is linked says it is: "node", "scheduler" ..."""
+        return self._neighbours.get(epoch, "")
 
     def is_own_thread(self) -> bool:
         return threading.get_ident() == self._thread
@@ -244,6 +263,8 @@ class Runtime:
     def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None:
         dialler = self._diallers.get(link)
         uplink = dialler is not None and dialler.uplink
+        if dialler is not None and dialler.foreign_key is None:
+            dialler.is_proven = True
         self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role)
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
@@ -262,13 +283,17 @@ class Runtime:
 
     def turn(self, *, run_deferred: bool = True) -> None:
         """Read, feed, wake, carry out, send. On the loop's thread or, under the lock, on the relief thread."""
+        if self.is_parents:
+            return
         with self.lock:
             if self._closed:
                 return
             self.turn_due = False
             now = self._now = self.clock()
             self.mailbox.pump()
-            if self._timer is None or self._timer_at <= now or not self.is_own_thread():
+            is_own = self.is_own_thread()
+            self.turns += is_own
+            if self._timer is None or self._timer_at <= now or not is_own:
                 self._wake(now)
             self._settle(now)
             if self._broken and not self.mailbox.has_more:
@@ -277,7 +302,7 @@ class Runtime:
             self._transmit()
             self.mailbox.after_sends()
             self._arm()
-        if run_deferred and self._deferred and self.is_own_thread():
+        if run_deferred and self._deferred and is_own:
             self._will_push = True
             try:
                 self._run_deferred()
@@ -333,7 +358,8 @@ class Runtime:
             return
         message = envelope.message
         reply: messages.Message | None = None
-        if isinstance(message, messages.Tell) and envelope.correlation:
+        is_tell = isinstance(message, messages.Tell) and envelope.correlation
+        if is_tell or isinstance(message, messages.AwaitsMessage):
             reply = messages.Delivered(0)
         elif isinstance(message, messages.Ask):
             reply = messages.Reply(ok=False)
@@ -359,6 +385,8 @@ class Runtime:
                 self.defer(partial(dialler.link_down, event.link, event.reason, refused=False))
         elif isinstance(event, LinkLost):
             self._forget_lost(event.epoch, self._neighbours.pop(event.epoch, ""))
+        elif isinstance(event, Unsent):
+            log.error("%s", event.reason)
         for role in self._roles:
             role.on_event(event, now)
 
@@ -432,6 +460,8 @@ class Runtime:
             if self._timer_at <= due:
                 return
             self._timer.cancel()
+        if self.loop.is_closed():
+            return
         self._timer_at = due
         self._timer = self.loop.call_at(due, self._on_timer)
 
@@ -489,6 +519,10 @@ class Runtime:
 
     async def close(self) -> None:
         """Say farewell, close every socket; calls after this raise."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """As close, of a loop that may have ended."""
         with self.lock:
             self.router.say_farewell(f"{self.name} has ended")
         self.push()
@@ -500,6 +534,18 @@ class Runtime:
                 dialler.stop()
             self.witness.close()
             self.mailbox.close()
+        living.discard(self)
+
+    # --- in a forked child ---
+
+    def die_in_child(self) -> None:
+        """Its sockets and its loop are the parent's: no call of ours touches them from here on."""
+        self.is_parents = self._closed = True
+        self.lock = ParentsLock()
+        self._deferred.clear()
+        let_go(self.loop)
+        for call in self.in_child:
+            call()
 
 
 def outlasts(own_role: str, peer_role: str) -> float | None:

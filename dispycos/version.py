@@ -13,6 +13,7 @@ FRAME_MAX = 256 * 1024 + 4 * 1024
 
 
 RELEASE = "0.1.0"  # setup.cfg reads it here: asking the installed package costs every process 15 ms
+PYTHON = (sys.version_info[0], sys.version_info[1])  # bytecode of another one crashes the interpreter
 
 
 def about(name: str) -> About:
@@ -20,7 +21,7 @@ def about(name: str) -> About:
     return About(
         protocol=PROTOCOL,
         version=RELEASE,
-        python=(sys.version_info[0], sys.version_info[1]),
+        python=PYTHON,
         pickle=pickle.HIGHEST_PROTOCOL,
         platform=platform.platform(),
         max_frame=FRAME_MAX,

@@ -143,6 +143,30 @@ def test_deliver_says_whether_it_is_in_the_mailbox() -> None:
     play(scene)
 
 
+def test_a_task_can_be_asked_whether_it_waits_for_a_message() -> None:
+    async def child(task: Any = None) -> None:
+        await asyncio.sleep(0.05)
+        await task.receive(20)
+
+    async def scene() -> None:
+        handle = Task(child)
+        host = handle._host
+
+        async def waits() -> int:
+            answer = await host.call(handle.home, messages.AwaitsMessage(), None, 5)
+            assert answer is not None
+            return answer.message.code
+
+        assert await waits() == 0
+        await asyncio.sleep(0.1)
+        assert await waits() == 1
+        handle.send("end")
+        await handle
+        assert await waits() == 0
+
+    play(scene)
+
+
 def test_a_send_to_a_task_that_has_ended_is_nothing() -> None:
     async def child() -> None: ...
 
@@ -262,6 +286,40 @@ def test_who_stops_watching_hears_nothing() -> None:
         await handle
         await asyncio.sleep(0.01)
         assert got == []
+
+    host_scene(scene)
+
+
+def test_two_who_watch_from_one_place_both_hear_of_the_end() -> None:
+    async def child(task: Any = None) -> None:
+        await task.receive()
+
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        got: list[int] = []
+        me = host.runtime.attach_inbox(60, lambda envelope, now: got.append(envelope.correlation))
+        handle = Task(child)
+        await asyncio.sleep(0)
+        for correlation in (7, 8, 9):
+            host.post(Envelope(handle.home, me, messages.Watch(), correlation))
+        host.post(Envelope(handle.home, me, messages.Watch(end=True), 8))
+        handle.send("end")
+        await until(lambda: len(got) == 2)
+        assert got == [7, 9]
+
+    host_scene(scene)
+
+
+def test_a_stranger_who_cancels_cancels_for_all_who_wait_here() -> None:
+    async def child(task: Any = None) -> None:
+        await task.receive()
+
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        handle = Task(child)
+        await asyncio.sleep(0.01)
+        host.post(Envelope(handle.home, Address(99, 20), messages.TerminateActor(cancelled=True)))
+        with pytest.raises(asyncio.CancelledError):
+            await handle
+        assert handle.cancelled()
 
     host_scene(scene)
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from dispycos import Task
-from dispycos.actors.host.cells import name_of, takes_task
 from dispycos.protocol.addresses import FIRST_TASK
 from tests.kit.local_tasks import play
 
@@ -68,33 +67,3 @@ def test_a_task_that_starts_another_goes_on_first() -> None:
 
     play(scene)
     assert order == ["parent", "child"]
-
-
-# --- small ---
-
-
-def test_functions_that_name_a_task_are_known() -> None:
-    class Callable_:
-        def __call__(self, task: Any) -> None: ...
-
-    def keyword(*, task: Any = None) -> None: ...
-
-    def local_only() -> None:
-        task = 1
-        del task
-
-    assert [takes_task(f) for f in (slow, keyword, Callable_(), local_only, max, print)] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
-
-
-def test_functions_are_called_by_their_names() -> None:
-    class Nameless:
-        def __call__(self) -> None: ...
-
-    assert [name_of(f) for f in (slow, max, Nameless())] == ["slow", "max", "Nameless"]

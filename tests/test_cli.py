@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dispycos.cli.main import run
+from dispycos.cli.options import COMMANDS, Command
 from dispycos.config import HostPort, NodeSettings, NothingFound, PortRange, SchedulerSettings, StatusSettings
 
 Body = Callable[[object], int | None]
@@ -183,6 +184,31 @@ def test_secret_show_makes_the_secret_once_and_prints_nothing_else(tmp_path: Pat
     assert (first.returncode, first.stderr) == (0, "")
 
 
+def test_secret_show_shows_that_of_the_environment_too(tmp_path: Path) -> None:
+    assert python_m("secret", "show", env={"DISPYCOS_SECRET": "ab" * 32}).stdout == "ab" * 32 + "\n"
+    assert not (tmp_path / ".config").exists()
+
+
+def test_a_command_has_the_secret_of_the_environment_which_is_gone_from_there(
+    bodies: Callable[[str, Body], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPYCOS_SECRET", "sixteen characters")
+    seen: list[object] = []
+    bodies("node", lambda settings: seen.append((settings, os.environ.get("DISPYCOS_SECRET"))))
+    assert run(["node"]) == 0
+    assert seen == [(NodeSettings(secret="sixteen characters"), None)]
+
+
+def test_a_passphrase_that_stays_in_sight_is_said_once_and_not_repeated(
+    bodies: Callable[[str, Body], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies("node", lambda settings: None)
+    monkeypatch.setattr("dispycos.cli.main.take_out_of_sight", lambda passphrase: False)
+    assert run(["node", "-s", "sixteen characters"]) == 0
+    said = capsys.readouterr().err
+    assert "the passphrase of --secret can be seen" in said and "sixteen" not in said
+
+
 def test_a_secret_that_others_can_read_is_an_error_in_two_lines(tmp_path: Path) -> None:
     python_m("secret", "show")
     file = tmp_path / ".config/dispycos/secret"
@@ -226,3 +252,18 @@ def test_help_and_version_need_no_network_library() -> None:
     assert "private" not in done.stdout
     assert python_m("--version").stdout.startswith("dispycos 0.")
     assert "--ip_addr" in python_m("node", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "hidden"), [(c, o.name) for c in COMMANDS for o in c.options if o.refusal or not o.help]
+)
+def test_what_is_not_available_is_answered_and_not_shown(
+    command: Command, hidden: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command.name, "--help"]) == 0
+    assert f"--{hidden}" not in capsys.readouterr().out.replace(f"--{hidden}_", "")
+    option = command.option(hidden)
+    assert option is not None
+    value = [] if option.is_flag else ["12:00" if "HH" in option.metavar else "1"]
+    assert run([command.name, f"--{hidden}", *value]) == 2
+    assert option.refusal in capsys.readouterr().err

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,3 +123,64 @@ def test_a_map_that_outlives_its_client_ends_without_complaint(tmp_path: Path) -
 def test_a_map_without_a_cluster_is_refused_at_once() -> None:
     with pytest.raises(dispycos.NotScheduled):
         Client().map(compute, [1])
+
+
+# --- the folder that tasks run in
+
+
+@pytest.mark.parametrize(
+    ("cwd", "error", "text"),
+    [
+        (7, TypeError, "cwd must be the path of a folder"),
+        (b"/tmp", TypeError, "not bytes"),
+        ("", ValueError, "empty"),
+        ("missing", FileNotFoundError, "cwd: no such folder: .*/missing"),
+        ("file.txt", NotADirectoryError, "cwd: .*/file.txt is not a folder"),
+    ],
+)
+def test_a_folder_that_is_none_is_refused_at_once(
+    cwd: Any, error: type[Exception], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").touch()
+    with pytest.raises(error, match=text):
+        Client(cwd=cwd)
+
+
+# --- what tasks print, and log
+
+
+def test_output_is_written_where_whoever_used_the_client_last_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook, where a variable of the context says under which cell sys.stdout writes."""
+    cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell", default="none")
+    seen: list[tuple[str, str]] = []
+
+    class Notebook:
+        def write(self, text: str) -> None:
+            seen.append((cell.get(), text))
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        async def run_cell(name: str, code: Callable[[], Any]) -> None:
+            async def run() -> None:
+                cell.set(name)
+                told = len(seen)
+                waits = code()
+                stub.send(messages.Output("s", 1), b"hello\n")
+                while len(seen) < told + 1:
+                    await asyncio.sleep(0.01)
+                if waits is not None:
+                    waits.cancel()
+
+            await asyncio.create_task(run())
+
+        monkeypatch.setattr("sys.stdout", Notebook())
+        handles: list[Any] = []
+        await run_cell("first", lambda: handles.append(client.submit(compute, 1)))
+        await run_cell("second", lambda: asyncio.ensure_future(asyncio.wait(handles)))
+        await run_cell("third", lambda: handles[0].add_done_callback(print))
+        monkeypatch.undo()
+
+    play(scene, tmp_path)
+    assert seen == [(name, "[s] hello\n") for name in ("first", "second", "third")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import time
 from typing import Any
 
@@ -51,10 +52,95 @@ def test_what_is_no_node_is_named(nodes: Any, text: str) -> None:
         allocations(nodes)
 
 
-@pytest.mark.parametrize("node", ["", None, 5])
-def test_an_allocation_needs_a_node(node: Any) -> None:
-    with pytest.raises(TypeError, match="must be a name or an address"):
-        DispycosNodeAllocate(node)
+@pytest.mark.parametrize(
+    ("node", "port", "word"),
+    [
+        ("box", None, ("box", None)),
+        (" box ", None, ("box", None)),
+        ("box:9800", None, ("box", 9800)),
+        ("box", 9800, ("box", 9800)),
+        (Location("10.0.0.5", 9800), None, ("10.0.0.5", 9800)),
+        ("10.0.0.*", None, ("10.0.0.*", None)),
+        ("10.0.0.*:9800", None, ("10.0.0.*", 9800)),
+        ("0:0:0:0:0:0:0:1", None, ("::1", None)),
+        ("[::1]:9800", None, ("::1", 9800)),
+        (Location("::1", 9800), None, ("::1", 9800)),
+        ("fd00:*", None, ("fd00:*", None)),
+        ("rack[1]?", None, ("rack[1]?", None)),
+        ("7", None, ("7", None)),
+        ("a" * 60 + ".example.com", None, ("a" * 60 + ".example.com", None)),
+    ],
+)
+def test_a_node_is_named_in_these_ways(node: Any, port: Any, word: tuple[str, int | None]) -> None:
+    assert DispycosNodeAllocate(node, port).as_word()[:2] == word
+    if port is None:
+        assert allocations([node])[0][:2] == word
+
+
+class Text(str):
+    """As users' own kinds of text are."""
+
+
+class Whole:
+    """As numpy's integers are."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+def test_numbers_and_texts_of_other_kinds_are_taken_and_none_does_not_matter() -> None:
+    kinds = DispycosNodeAllocate(Text("box"), Whole(), Text("linux"), Whole(), Whole(), Whole())  # type: ignore[arg-type]
+    word = kinds.as_word()
+    assert word == Allocation("box", 3, "linux", 3, 3, 3)
+    assert {type(part) for part in word} == {str, int, bool}
+    assert DispycosNodeAllocate("*", None, None, None, None, None).as_word() == Allocation("*")
+    assert DispycosNodeAllocate("*", platform=re.compile("Linux")).as_word().platform == "Linux"
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"node": None}, TypeError, "node must be"),
+        ({"node": 5}, TypeError, "not 5"),
+        ({"node": b"box"}, TypeError, "not b'box'"),
+        ({"node": ""}, ValueError, "node ''"),
+        ({"node": "a b"}, ValueError, "node 'a b'"),
+        ({"node": "http://box"}, ValueError, "'http://box'"),
+        ({"node": "box:abc"}, ValueError, "'box:abc': 'abc' is not"),
+        ({"node": "box:0"}, ValueError, "port 0"),
+        ({"node": "10.0.0.256"}, ValueError, "'10.0.0.256' is not an IPv4"),
+        ({"node": "box:1", "port": 2}, ValueError, "leave out port=2"),
+        ({"node": Location("box", 1), "port": 2}, ValueError, "leave out port=2"),
+        ({"node": Location("box", 0)}, ValueError, "not 0"),
+        ({"port": "9706"}, TypeError, "port must be a whole number, not '9706'"),
+        ({"port": 70000}, ValueError, "not 70000"),
+        ({"port": True}, TypeError, "not True"),
+        ({"cpus": "2"}, TypeError, "cpus must be a whole number, not '2'"),
+        ({"cpus": 1.0}, TypeError, "not 1.0"),
+        ({"memory": 1e9}, TypeError, "memory must be"),
+        ({"disk": -1}, ValueError, "disk must not be negative"),
+        ({"platform": 5}, TypeError, "platform must be a regular expression, not 5"),
+        ({"platform": "("}, ValueError, r"platform '\(' is no regular expression"),
+    ],
+)
+def test_an_allocation_of_no_use_is_refused_at_once(
+    given: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        DispycosNodeAllocate(**{"node": "*", **given})
+
+
+def test_an_allocation_that_was_changed_is_checked_when_it_is_used() -> None:
+    changed = DispycosNodeAllocate("box")
+    changed.cpus = "2"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=r"nodes\[1\]: .*cpus"):
+        allocations(["a", changed])
+
+
+@pytest.mark.parametrize("nodes", [5, b"box", object()])
+def test_nodes_that_are_no_list_are_named(nodes: Any) -> None:
+    with pytest.raises(TypeError, match="nodes must be a list"):
+        allocations(nodes)
 
 
 def test_an_allocate_of_ones_own_is_refused_not_ignored() -> None:

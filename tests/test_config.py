@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import time
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from dispycos.config import (
     PortRange,
     SchedulerSettings,
     count_servers,
+    positive_seconds,
 )
 
 GOOD = [
@@ -147,3 +150,22 @@ def test_exit_codes_tell_failures_apart() -> None:
     kinds = (Failure, Misuse, config.NothingFound, config.Refused, config.WrongVersion, config.TimedOut)
     assert [kind.exit_code for kind in kinds] == [1, 2, 3, 4, 5, 124]
     assert str(Failure("what", "remedy")) == "what\nremedy"
+
+
+class Third(float):
+    """A kind of number of a program's own."""
+
+
+@pytest.mark.parametrize("value", [1, 0.5, Third(2.0), Fraction(1, 2)])
+def test_seconds_of_a_program_are_any_number_above_0(value: Any) -> None:
+    assert positive_seconds(value, "it") == float(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(0, ValueError), (-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError)]
+    + [(value, TypeError) for value in ("5", None, True, 5j)],
+)
+def test_what_is_no_number_of_seconds_is_named(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="pulse_interval must be a number of seconds"):
+        positive_seconds(value, "pulse_interval")

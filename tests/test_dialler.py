@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import socket
 from collections.abc import Awaitable, Callable
@@ -70,8 +71,11 @@ class Phone:
         self.dropped: list[int] = []
         self.linked: set[int] = set()
         self.stopped: list[Dialler] = []
+        self.are_missing = False  # descriptors
 
     def open_link(self, endpoint: str, dialler: Dialler) -> int:
+        if self.are_missing:
+            raise OSError(errno.EMFILE, "Too many open files", endpoint)
         self.opened.append((next(self.numbers), endpoint))
         return self.opened[-1][0]
 
@@ -151,6 +155,19 @@ def test_when_none_answers_all_are_tried_again_after_a_pause() -> None:
     desk.dialler.link_down(3, "no answer", refused=False)
     desk.phone.loop.run(BACKOFF_FIRST)
     assert [endpoint for _, endpoint in desk.phone.opened[3:]] == ["a", "b", "c"]
+
+
+def test_without_a_descriptor_it_is_tried_again_and_told_what_is_missing() -> None:
+    desk = Desk("a", "b")
+    for link in (1, 2):
+        desk.dialler.link_down(link, "no answer", refused=False)
+    desk.phone.are_missing = True
+    desk.phone.loop.run(SILENCE_MAX)
+    (silence,) = desk.silences
+    assert "(b: Too many open files)" in silence
+    desk.phone.are_missing = False
+    desk.phone.loop.run(BACKOFF_MAX)
+    assert [endpoint for _, endpoint in desk.phone.opened[2:]] == ["a", "b"]
 
 
 def test_pauses_double_up_to_a_bound_and_start_over_after_success() -> None:
@@ -377,3 +394,16 @@ def test_a_wrong_secret_is_refused_within_a_second() -> None:
             await asyncio.wait_for(dialler.ready, 1.0)
 
     play(scene, THEIRS, OURS)
+
+
+def test_the_end_of_the_lesser_of_two_links_is_no_loss() -> None:
+    desk = Desk("a")
+    desk.dialler.link_ready(1, 7)
+    desk.phone.linked.add(7)
+    desk.dialler.link_down(1, "the peer said: there is another link", refused=False)
+    assert desk.losses == []
+    desk.phone.linked.clear()
+    desk.phone.loop.run(BACKOFF_FIRST)
+    desk.dialler.link_ready(2, 7)
+    desk.dialler.link_down(2, "connection lost", refused=False)
+    assert desk.losses == ["connection lost"]

@@ -8,14 +8,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dispycos.config import Failure
 from dispycos.transport.addresses import AddressError, HostAddresses, Resolver, find_addresses, tcp_endpoint
-from dispycos.transport.discovery import Entry, Registry, host_mark, started_at
+from dispycos.transport.claims import kernel_mark
+from dispycos.transport.discovery import Entry, Presence, Registry, _service, host_mark, read_service
 from dispycos.transport.folders import SWEPT_AFTER_S, FolderError, find_folders, make_private, sweep_sockets
 
 from .kit.netns import Hosts, why_unavailable
@@ -24,13 +28,11 @@ NO_NAMESPACES = why_unavailable()
 needs_namespaces = pytest.mark.skipif(bool(NO_NAMESPACES), reason=NO_NAMESPACES or "-")
 
 
-def entry(pid: int = 0, **changes: object) -> Entry:
-    pid = pid or os.getpid()
+def entry(**changes: object) -> Entry:
     plain = Entry(
         role="node",
         name="host-2",
-        pid=pid,
-        started=started_at(pid) or 0.0,
+        pid=os.getpid(),
         addresses=("10.0.0.1", "127.0.0.1"),
         port=9706,
         ports=(9706, 9707, 9708),
@@ -38,6 +40,7 @@ def entry(pid: int = 0, **changes: object) -> Entry:
         tag="0123456789abcdef",
         epoch=2**64 - 1,
         version="0.1.0",
+        python=(3, 12),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -56,37 +59,105 @@ def test_who_is_announced_is_read_until_withdrawn(tmp_path: Path) -> None:
     assert registry.read() == [] and not list((tmp_path / "run" / "registry").iterdir())
 
 
-def test_a_process_that_is_gone_is_neither_read_nor_kept(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry")
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+ANNOUNCER = """
+import sys
+from pathlib import Path
+import msgspec
+from dispycos.transport.discovery import Entry, Registry
+folder, *entries = sys.argv[1:]
+registry = Registry(Path(folder))
+for entry in entries:
+    registry.announce(msgspec.json.decode(entry, type=Entry))
+print("announced", flush=True)
+input()
+"""
+
+
+@contextmanager
+def announced(folder: Path, *entries: Entry) -> Iterator[subprocess.Popen[str]]:
+    """By another process; it is killed at the end of the block."""
+    texts = [msgspec.json.encode(entry).decode() for entry in entries]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ANNOUNCER, str(folder), *texts],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
-        path = registry.announce(entry(process.pid))
-        assert [e.pid for e in registry.read()] == [process.pid]
+        wait_line(process, "announced")
+        yield process
     finally:
         process.kill()
         process.communicate(timeout=10)
-    assert registry.read() == [] and not path.exists()
 
 
-def test_a_pid_that_belongs_to_another_process_now_is_cleaned_up(tmp_path: Path) -> None:
+def test_a_process_that_is_gone_is_neither_read_nor_kept(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry")
-    path = registry.announce(entry(started=1.0))
-    assert registry.read() == [] and not path.exists()
+    with announced(tmp_path / "registry", entry(epoch=7)):
+        assert registry.read() == [entry(epoch=7)] and not registry.is_dead(7)
+    assert registry.is_dead(7)
+    assert registry.read() == [] and not list((tmp_path / "registry").iterdir())
+    assert not registry.is_dead(7), "whoever has withdrawn is not said to be dead"
+
+
+def test_a_killed_process_is_dead_before_its_parent_takes_notice(tmp_path: Path) -> None:
+    with announced(tmp_path / "registry", entry(epoch=7)) as process:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Registry(tmp_path / "registry").is_dead(7)
+
+
+def test_a_pid_says_nothing_of_who_lives(tmp_path: Path) -> None:
+    """It is another process's in another container."""
+    registry = Registry(tmp_path / "registry")
+    with announced(tmp_path / "registry", entry(epoch=7, pid=2**22)):  # nobody's here
+        assert [found.epoch for found in registry.read()] == [7]
+    written = registry.announce(entry(epoch=8))
+    left = written.with_name(written.name.replace(f"{8:016x}", f"{9:016x}"))
+    left.write_bytes(written.read_bytes())  # with the pid of one who lives
+    assert [found.epoch for found in registry.read()] == [8] and not left.exists()
+
+
+def test_announced_again_an_entry_is_the_same_ones(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    path = registry.announce(entry())
+    assert registry.announce(entry(name="now")) == path
+    assert [found.name for found in Registry(tmp_path / "registry").read()] == ["now"]
+
+
+def test_entries_of_containers_that_share_the_folder_go_when_their_process_has_ended(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    path = registry.announce(entry())
+    beside = path.with_name(kernel_mark() + "f" * 8 + path.name.removeprefix(host_mark()))
+    path.rename(beside)
+    assert registry.read() == [] and beside.exists(), "it lives, but its loopback is not ours"
+    registry.withdraw(path)
+    assert registry.read() == [] and not beside.exists()
 
 
 def test_the_socket_of_a_process_that_was_killed_goes_with_its_entry_and_nothing_else_does(
     tmp_path: Path,
 ) -> None:
-    registry = Registry(tmp_path / "registry")
     left, file = tmp_path / "n1-1.sock", tmp_path / "file"
     file.touch()
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(left))
-    registry.announce(entry(started=1.0, epoch=1, ipc=str(left)))
-    registry.announce(entry(started=1.0, epoch=2, ipc=str(left)))  # it is gone already
-    registry.announce(entry(started=1.0, epoch=3, ipc=str(file)))
-    assert registry.read() == []
+    there = entry(epoch=1, ipc=str(left))
+    with announced(tmp_path / "registry", there, replace(there, epoch=2), entry(epoch=3, ipc=str(file))):
+        pass
+    assert Registry(tmp_path / "registry").read() == []
     assert not left.exists() and file.exists() and not list((tmp_path / "registry").iterdir())
+
+
+def test_a_socket_at_which_somebody_listens_stays_whatever_an_entry_says(tmp_path: Path) -> None:
+    there = tmp_path / "n1-1.sock"
+    with announced(tmp_path / "registry", entry(ipc=str(there))):
+        pass
+    with socket.socket(socket.AF_UNIX) as living:
+        living.bind(str(there))
+        living.listen()
+        assert Registry(tmp_path / "registry").read() == []
+        assert there.exists()
 
 
 def test_files_that_are_not_ours_are_passed_over_and_left(tmp_path: Path) -> None:
@@ -127,7 +198,8 @@ def test_two_processes_with_a_shared_folder_see_each_other(tmp_path: Path) -> No
         "import sys; from pathlib import Path; from dispycos.transport.discovery import Registry;"
         "print([e.name for e in Registry(Path(sys.argv[1])).read()])"
     )
-    Registry(tmp_path / "r").announce(entry())
+    registry = Registry(tmp_path / "r")
+    registry.announce(entry())
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "r")], capture_output=True, text=True
     )
@@ -302,7 +374,7 @@ async def main(only):
     multicast = Multicast(only)
     print("open", repr(await multicast.open()), flush=True)
     own = find_addresses(only).announced
-    await multicast.announce(Presence("node", "host.b-2", own, 9706, "ab" * 8, 2**63, 1, "k" * 40))
+    await multicast.announce(Presence("node", "host.b-2", own, 9706, "ab" * 8, 2**63, 1, "k" * 40, "", (3, 12)))
     print("announced", flush=True)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -344,6 +416,15 @@ def wait_line(process: subprocess.Popen[str], wanted: str) -> str:
     raise AssertionError(f"no {wanted!r} before the end: {process.stderr.read() if process.stderr else ''}")
 
 
+def test_what_a_service_says_is_what_was_announced_and_nonsense_is_passed_over() -> None:
+    here = Presence("node", "box", ("10.0.0.1",), 9706, "ab" * 8, 2**63, 1, "k" * 40, python=(3, 12))
+    assert read_service(_service(here)) == here
+    older = replace(here, python=None)  # one that does not say its Python
+    assert read_service(_service(older)) == older
+    for odd in ({"python": (3, 1200)}, {"role": "No de"}, {"tag": "ab"}, {"key": "k"}, {"addresses": ()}):
+        assert read_service(_service(replace(here, **odd))) is None  # type: ignore[arg-type]
+
+
 @needs_namespaces
 @pytest.mark.timeout(40)
 def test_another_host_is_found_in_under_two_seconds_whoever_starts_first() -> None:
@@ -357,6 +438,7 @@ def test_another_host_is_found_in_under_two_seconds_whoever_starts_first() -> No
         late = a.run(python(BROWSE, "5")).stdout
         print("waiting:", told, "late:", late)
         assert f"name='host.b-2', addresses=('{b.address}',), port=9706" in told
+        assert "python=(3, 12)" in told
         assert f"tag='{'ab' * 8}', epoch={2**63}, protocol=1, key='{'k' * 40}'" in told
         assert float(late.split()[1]) < 2
         announcer.terminate()
@@ -413,3 +495,13 @@ def test_a_host_without_interfaces_says_so_once_and_goes_on() -> None:
         assert done.stdout.splitlines()[-2] == "nobody", done.stderr
         assert done.stderr == ""
         print(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "announced"),
+    [("host-2", "host-2"), ("n" * 300, "n" * 63), ("\u2713" * 30, "\u2713" * 21), ("a\tb\udce9", "a?b?")],
+)
+def test_a_name_of_any_length_is_announced_so_that_it_is_taken(name: str, announced: str) -> None:
+    presence = Presence("node", name, ("127.0.0.1",), 9706, "ab" * 8, 2**63, 1, "k" * 40)
+    found = read_service(_service(presence))
+    assert found is not None and found.name == announced

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import random
@@ -83,17 +84,155 @@ def test_a_plain_function_that_raises_stop_iteration_has_raised_it(stage: BareSt
     assert isinstance(error_of(stage.run_one(next, iter(()))), StopIteration)
 
 
-def test_a_plain_function_may_return_a_coroutine_or_a_generator_to_run(stage: BareStage) -> None:
+def test_a_plain_function_may_return_a_coroutine_to_run_but_a_generator_is_its_value(
+    stage: BareStage,
+) -> None:
     async def coroutine() -> str:
         await asyncio.sleep(0)
         return "coroutine"
 
     def generator() -> Generator[Any, Any, str]:
+        ran.append("never")
         yield
         return "generator"
 
+    ran: list[str] = []
     assert stage.run_one(lambda: coroutine()) == Returned("coroutine")
-    assert stage.run_one(lambda: generator()) == Returned("generator")
+    for function in (lambda: generator(), lambda: (x for x in ran)):
+        outcome = stage.run_one(function)
+        assert isinstance(outcome, Returned)
+        assert isinstance(outcome.value, Generator)
+    assert ran == []
+
+
+def test_a_generator_function_is_known_behind_partials_and_decorators(stage: BareStage) -> None:
+    def generator(x: int) -> Generator[Any, Any, int]:
+        return (yield x) + 1
+
+    @functools.wraps(generator)
+    def decorated(*args: Any) -> Any:
+        return generator(*args)
+
+    class Calls:
+        def __call__(self, x: int) -> Any:
+            return (yield from generator(x))
+
+    for function in (
+        partial(generator, 1),
+        partial(decorated, 1),
+        partial(Calls(), 1),
+        partial(Calls().__call__, 1),
+    ):
+        assert stage.run_one(function) == Returned(2)
+    assert stage.run_one(decorated, 1) == Returned(2)
+
+
+# --- plain functions and loops
+
+
+def test_a_plain_function_finds_no_loop_and_may_run_one(stage: BareStage) -> None:
+    async def inner() -> tuple[int, bool]:
+        await asyncio.sleep(0.001)
+        return 5, asyncio.current_task() is not None
+
+    def plain() -> Any:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        loop = asyncio.new_event_loop()
+        try:
+            by_loop = loop.run_until_complete(inner())
+        finally:
+            loop.close()
+        with asyncio.Runner() as runner:
+            by_runner = runner.run(inner())
+        return asyncio.run(inner()), by_loop, by_runner, threading.current_thread() is threading.main_thread()
+
+    async def scene(stage: BareStage) -> None:
+        hooks = sys.get_asyncgen_hooks()
+        for function in (plain, partial(plain), lambda: plain()):
+            assert await stage.run(function) == Returned(((5, True),) * 3 + (True,))
+        assert asyncio.get_running_loop() is stage.loop
+        assert sys.get_asyncgen_hooks() == hooks
+
+    stage.play(scene)
+
+
+def test_the_loop_runs_again_after_a_plain_function_that_raised(stage: BareStage) -> None:
+    def raises() -> None:
+        raise ValueError("mine")
+
+    async def scene(stage: BareStage) -> None:
+        assert isinstance(error_of(await stage.run(raises)), ValueError)
+        assert asyncio.get_running_loop() is stage.loop
+
+    stage.play(scene)
+
+
+def test_what_suspends_finds_its_loop_running_from_the_call_on(stage: BareStage) -> None:
+    def generator() -> Generator[Any, Any, object]:
+        yield
+        return asyncio.get_running_loop()
+
+    async def coroutine() -> object:
+        return asyncio.get_running_loop()
+
+    found: list[object] = []
+
+    @functools.wraps(coroutine)
+    def decorated() -> Any:
+        found.append(asyncio.get_running_loop())
+        return coroutine()
+
+    async def scene(stage: BareStage) -> None:
+        for function in (generator, coroutine, decorated, partial(decorated), lambda: coroutine()):
+            assert await stage.run(function) == Returned(stage.loop)
+        assert found == [stage.loop, stage.loop]
+
+    stage.play(scene)
+
+
+@pytest.mark.parametrize("how", ["asyncio.run", "run_until_complete", "a callback that computes"])
+def test_a_loop_of_a_plain_function_is_interrupted_within_50_ms(stage: BareStage, how: str) -> None:
+    seen: list[str] = []
+
+    async def inner() -> None:
+        try:
+            if how == "a callback that computes":
+                while True:
+                    pass
+            await asyncio.sleep(10)
+        finally:
+            seen.append("finally")
+
+    def plain() -> None:
+        if how != "run_until_complete":
+            asyncio.run(inner())
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(inner())
+        except KeyboardInterrupt:
+            seen.append("interrupted")
+            asyncio.gather(*(task for task in asyncio.all_tasks(loop) if not task.cancel()))
+            loop.run_until_complete(asyncio.wait(asyncio.all_tasks(loop)))
+            raise
+        finally:
+            loop.close()
+
+    async def scene(stage: BareStage) -> None:
+        execution, done = stage.prepare(plain)
+        asked: list[float] = []
+
+        def interrupt() -> None:
+            asked.append(time.monotonic())
+            execution.interrupt()
+
+        in_thread_soon(interrupt)
+        stage.loop.call_soon(execution.start)
+        assert isinstance(error_of(await done), KeyboardInterrupt)
+        assert time.monotonic() - asked[0] < 1  # with room for a busy machine
+        assert seen[-1] == "finally"
+
+    stage.play(scene)
 
 
 def test_the_first_step_runs_inside_start(stage: BareStage) -> None:
@@ -117,19 +256,6 @@ def test_the_first_step_runs_inside_start(stage: BareStage) -> None:
             await done
 
     stage.play(scene)
-
-
-def test_started_inside_a_task_it_runs_as_soon_as_that_task_waits(stage: BareStage) -> None:
-    async def coroutine() -> bool:
-        return asyncio.current_task() is not None
-
-    async def scene(stage: BareStage) -> Outcome:
-        execution, done = stage.prepare(coroutine)
-        execution.start()
-        assert not execution.is_done
-        return await done
-
-    assert stage.play(scene) == Returned(True)
 
 
 def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: BareStage) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import dispycos
-from dispycos import MonitorStatus, Task
+from dispycos import MonitorStatus, Task, TaskLost
 from dispycos.actors.host.cells import TaskHost
 from dispycos.protocol.addresses import Address
-from tests.kit.local_tasks import Custom, play, until
+from tests.kit.local_tasks import Custom, Pull, host_scene, play, until
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("own_home")]
 
@@ -284,6 +284,39 @@ def test_callbacks_are_called_with_the_handle_once_and_can_be_taken_back() -> No
         assert called[-1] == ("late", handle)
 
     play(scene)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_handle_whose_runtime_has_closed_leaves_nobody_waiting(watched: bool) -> None:
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        handle = host.handle(Address(99, 20), "far", None, None)
+        waiting = asyncio.ensure_future(asyncio.gather(handle, return_exceptions=True)) if watched else None
+        await asyncio.sleep(0)
+        host.close()
+        await host.runtime.close()
+        if waiting is not None:
+            (error,) = await waiting
+            assert isinstance(error, TaskLost) and "far" in str(error)
+        else:
+            with pytest.raises(RuntimeError, match="closed"):
+                await handle
+
+    host_scene(scene)
+
+
+def test_one_who_asked_first_and_has_ended_takes_nothing_from_others_who_wait() -> None:
+    """The home of somebody else's task answers this process, not the task that asked."""
+
+    async def impatient(handle: Task) -> bool:
+        return handle.done()
+
+    async def scene(host: TaskHost, parcels: Pull) -> None:
+        here = Task(slow, "value", 0.05)
+        handle = Task._make(host, here.home, "as of somebody else", None)
+        assert await Task(impatient, handle) is False
+        assert await handle == "value"
+
+    host_scene(scene)
 
 
 # --- handles that travel ---

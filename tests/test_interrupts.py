@@ -360,3 +360,53 @@ def test_a_signal_that_arrives_after_its_step_is_no_ctrl_c() -> None:
     interrupts.uninstall()
     assert (left, heard) == (KeyboardInterrupt, [])
     assert signal.getsignal(signal.SIGINT) is not None
+
+
+# --- handlers of others
+
+
+def test_a_handler_of_the_users_gets_the_signal_once(interrupts: Interrupts) -> None:
+    heard: list[int] = []
+    owner = object()
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+        asked = in_thread(lambda: interrupts.request(owner))
+        for _ in range(3):
+            time.sleep(0.02)
+            in_thread(interrupts.nudge).join(5)
+        asked.join(5)
+
+    assert run_step(interrupts, owner, listen) is KeyboardInterrupt  # given back, nobody raised it
+    assert heard == [1]
+    interrupts.reinstall(over_users=True)
+    with pytest.raises(KeyboardInterrupt):
+        run_step(interrupts, owner, lambda: signal.raise_signal(signal.SIGINT))
+    assert heard == [1]
+
+
+def test_after_a_task_the_handler_is_ours_again_unless_the_program_has_its_own(
+    interrupts: Interrupts,
+) -> None:
+    ours = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as add_signal_handler() of a loop leaves it
+    interrupts.reinstall(over_users=False)
+    assert signal.getsignal(signal.SIGINT) is ours
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.reinstall(over_users=False)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    interrupts.reinstall(over_users=True)
+    assert signal.getsignal(signal.SIGINT) is ours
+    interrupts.uninstall()
+    before = signal.getsignal(signal.SIGINT)
+    interrupts.reinstall(over_users=True)
+    assert signal.getsignal(signal.SIGINT) is before
+    interrupts.install()
+
+
+def test_the_handler_equals_pythons_own_for_those_who_ask_but_is_another(interrupts: Interrupts) -> None:
+    ours = signal.getsignal(signal.SIGINT)
+    assert ours == signal.default_int_handler
+    assert ours is not signal.default_int_handler
+    assert ours != signal.SIG_DFL
+    assert ours in {ours}

@@ -42,15 +42,19 @@ IMPURE = OUTSIDE | {
 }
 
 BODIES = {
+    "dispycos/living.py",
     "dispycos/runtime.py",
     "dispycos/transport/addresses.py",
     "dispycos/transport/dialler.py",
     "dispycos/transport/discovery.py",
+    "dispycos/transport/door.py",
     "dispycos/transport/folders.py",
     "dispycos/transport/mailbox.py",
+    "dispycos/transport/probe.py",
     "dispycos/transport/security.py",
     "dispycos/transport/witness.py",
     "brokers/broker.py",
+    "brokers/finding.py",
     "brokers/local.py",
     "actors/client.py",
     "actors/connecting.py",
@@ -68,11 +72,11 @@ BODIES = {
     "actors/host/handles.py",
     "actors/host/interrupts.py",
     "actors/host/lines.py",
+    "actors/host/loops.py",
     "actors/host/mirroring.py",
     "actors/host/opening.py",
     "actors/host/processes.py",
     "actors/host/relief.py",
-    "actors/host/results.py",
     "actors/host/run_node.py",
     "actors/host/run_server.py",
     "actors/host/stepper.py",
@@ -83,11 +87,13 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "cli/console.py",
     "cli/node.py",
     "cli/private.py",
     "cli/process.py",
     "cli/scheduler.py",
     "cli/status.py",
+    "cli/survey.py",
 }
 
 MACHINES = {

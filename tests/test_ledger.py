@@ -491,10 +491,44 @@ def test_requests_output_and_notices_go_to_the_body(desk: Desk) -> None:
     server = Address(1001, SERVER)
     code = desk.hear(messages.CodeWanted(), b"request", server, 3)
     call = desk.hear(messages.CallWanted(TaskId(7, 16)), None, server, 4)
-    written = messages.Output("box/server-1", 1, "hello\n")
-    desk.hear(written)
+    written = messages.Output("box/server-1", 1)
+    desk.hear(written, b"hello\n")
     desk.hear(messages.Notice("no node found", "warning"))
-    assert desk.drain() == [Give(code), Give(call), Print(written), Say("no node found", "warning")]
+    assert desk.drain() == [
+        Give(code),
+        Give(call),
+        Print(written, b"hello\n"),
+        Say("no node found", "warning"),
+    ]
+
+
+def test_a_task_that_cannot_be_sent_is_refused_in_words() -> None:
+    desk = Desk(granted=100)
+    record, other = desk.submit(), desk.submit()
+    words = [effect.envelope.message for effect in desk.drain() if isinstance(effect, Send)]
+    desk.ledger.unsent(words[0], "Submit cannot be sent: too long")
+    assert desk.drain() == [Resolve(record)]
+    assert (record.outcome, record.text) == (OutcomeKind.REFUSED, "compute: Submit cannot be sent: too long")
+    assert not other.ended
+
+
+def test_a_client_that_cannot_say_what_it_wants_fails_at_once(desk: Desk) -> None:
+    desk.ledger.unsent(ENLIST, "Enlist cannot be sent: too long")
+    assert desk.drain() == [Failed("Enlist cannot be sent: too long")]
+
+
+def test_files_that_went_with_their_folders_are_named_once_for_all_nodes(desk: Desk) -> None:
+    desk.ledger.release(terminate=False, await_io=False)
+    desk.drain()
+    desk.hear(messages.Left(1, 5, ["out.txt"]))
+    desk.hear(messages.Left(700, 9_000_000, ["a", "b", "c", "d", "e"]))
+    assert desk.drain() == []
+    desk.hear(messages.Released())
+    said = desk.drain()[0]
+    assert isinstance(said, Say) and said.level == "warning"
+    assert said.text.startswith(
+        "701 files of tasks (9,000,005 bytes) went with their working folders: out.txt, a, b, c, d and 696 more."
+    )
 
 
 def test_a_word_that_is_not_for_clients_is_passed_over(desk: Desk) -> None:
@@ -564,6 +598,32 @@ def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
         Freed(""),
     ]
     assert running.text == "the client closed"
+
+
+def test_who_waits_for_a_client_of_its_own_program_is_told_so() -> None:
+    desk = Desk()
+    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.hear(messages.Queued(1, "another on h (pid 1)"))
+    desk.ledger.wake(desk.now + PATIENCE)
+    assert desk.drain()[-1] == Say(
+        "waiting for the cluster: another on h (pid 1) has it (another Client of this very program); "
+        "place 1 in the queue",
+        "warning",
+    )
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.LOST, OutcomeKind.REFUSED])
+def test_somebody_has_to_hear_of_tasks_that_were_lost(desk: Desk, kind: OutcomeKind) -> None:
+    lost, monitored, unwanted, late = (desk.submit() for _ in range(4))
+    desk.drain()
+    monitored.watch(Address(9, 9), 1)
+    desk.ledger.terminate(unwanted)
+    for record in (lost, monitored, unwanted):
+        desk.hear(outcome(record, kind))
+    desk.ledger.release(terminate=True, await_io=False)
+    desk.hear(outcome(late, kind))
+    desk.drain()
+    assert list(desk.ledger.unread.values()) == [lost]
 
 
 def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:

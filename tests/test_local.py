@@ -19,7 +19,7 @@ import pytest
 import dispycos
 from dispycos import Task
 from dispycos.actors.host.cells import TaskHost
-from dispycos.actors.local import GOODBYE_S, Home, host_of_this_loop
+from dispycos.actors.local import GOODBYE_S, Home, home_of_this_loop
 from dispycos.actors.parcels import ClientParcels
 from dispycos.transport.folders import find_folders
 
@@ -69,9 +69,16 @@ class Stay:
         self.home: Any = None
         self.left: list[dict[str, Any]] = []
 
-    async def leave(self, **how: Any) -> None:
+    def leave(self, **how: Any) -> asyncio.Task[None]:
         self.left.append(how)
-        await self.home.leave(self)
+        return asyncio.ensure_future(self._go())
+
+    async def _go(self) -> None:
+        self.home.leave(self)
+
+    def vanish(self) -> None:
+        self.left.append({"vanished": True})
+        self.home.leave(self)
 
 
 class Custom(Exception):
@@ -227,15 +234,16 @@ def test_control_c_at_a_program_is_one_line(tmp_path: Path, body: str) -> None:
 def test_a_loop_has_one_host_which_is_made_when_it_is_wanted() -> None:
     async def main() -> None:
         assert TaskHost.find(asyncio.get_running_loop()) is None
-        host = host_of_this_loop(ClientParcels(), None)
-        assert host_of_this_loop(ClientParcels(), None) is host
-        assert TaskHost.of_running_loop() is host
-        stay = Stay()
-        host.home.enter(None)
-        host.home.enter(stay)
-        await host.home.leave(None)
-        assert TaskHost.find(asyncio.get_running_loop()) is host
-        await host.home.leave(stay)
+        home = home_of_this_loop(ClientParcels(), None)
+        assert home_of_this_loop(ClientParcels(), None) is home
+        assert TaskHost.of_running_loop() is home.host
+        stays: Any = [Stay(), Stay()]
+        for stay in stays:
+            home.enter(stay)
+        assert home.ahead_of(stays[1]) == [stays[0]]
+        home.leave(stays[0])
+        assert TaskHost.find(asyncio.get_running_loop()) is home.host
+        home.leave(stays[1])
         assert TaskHost.find(asyncio.get_running_loop()) is None
 
     asyncio.run(main())
@@ -251,7 +259,62 @@ def test_a_cluster_that_the_program_did_not_give_back_is_given_back_at_its_end()
 
     with pytest.raises(Custom):
         dispycos.run(main)
-    assert stay.left == [{"terminate": True, "await_io": False, "patience": GOODBYE_S}]
+    assert stay.left == [{"terminate": True, "patience": GOODBYE_S}]
+
+
+def test_what_asyncio_run_leaves_open_is_given_back_at_its_end() -> None:
+    stay: Any = Stay()
+    threads = threading.active_count()
+
+    async def main() -> None:
+        stay.home = home_of_this_loop(ClientParcels(), None)
+        stay.home.enter(stay)
+
+    asyncio.run(main())
+    assert stay.left == [{"terminate": True, "patience": GOODBYE_S}]
+    assert threading.active_count() <= threads, "the relief thread has ended"
+
+
+def test_a_loop_that_was_closed_without_a_word_is_noticed_with_the_next() -> None:
+    stay: Any = Stay()
+
+    async def main(stay: Any) -> None:
+        stay.home = home_of_this_loop(ClientParcels(), None)
+        stay.home.enter(stay)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main(stay))
+    loop.close()
+    assert stay.left == []
+    asyncio.run(main(Stay()))
+    assert stay.left == [{"vanished": True}]
+    assert not TaskHost.of_closed_loops()
+
+
+def test_control_c_is_for_the_program_in_each_asyncio_run() -> None:
+    """What was installed in the first, and is given back at its end, does not keep asyncio from its own."""
+
+    async def main() -> None:
+        stay: Any = Stay()
+        stay.home = home_of_this_loop(ClientParcels(), None)
+        stay.home.enter(stay)
+
+    async def interrupted() -> str:
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            heard.append("cancelled, as asyncio does")
+            raise
+        return "not interrupted"
+
+    heard: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
+    asyncio.run(main())
+    assert signal.getsignal(signal.SIGINT) == before
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(interrupted())
+    assert heard == ["cancelled, as asyncio does"]
 
 
 def test_the_secret_file_that_is_named_is_used(tmp_path: Path) -> None:
@@ -260,9 +323,7 @@ def test_the_secret_file_that_is_named_is_used(tmp_path: Path) -> None:
     secret.chmod(0o600)
 
     async def main() -> None:
-        home = Home(ClientParcels(), secret)
-        home.enter(None)
-        await home.leave(None)
+        await Home(ClientParcels(), secret).end()
 
     asyncio.run(main())
     assert not (tmp_path / "dispycos").exists(), "no other was made"
@@ -298,10 +359,9 @@ def test_without_a_folder_for_its_socket_a_client_has_none_and_goes_on(
 
     async def main() -> None:
         home = Home(ClientParcels(), own_home / "secret")
-        home.enter(None)
         assert home.ipc == ""
         listening = home.runtime.mailbox.descriptors()
-        await home.leave(None)
+        await home.end()
         assert listening == []
 
     asyncio.run(main())

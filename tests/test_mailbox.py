@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,7 +16,15 @@ from typing import Any, NamedTuple
 import pytest
 import zmq
 
-from dispycos.transport.mailbox import CLOSED_MAX, DRAIN_MAX, Buffer, Mailbox, _Listener, is_readable
+from dispycos.transport.mailbox import (
+    CLOSED_MAX,
+    DRAIN_MAX,
+    LINK_DESCRIPTORS,
+    Buffer,
+    Mailbox,
+    _Listener,
+    is_readable,
+)
 from dispycos.transport.security import Keys, Secret
 
 pytestmark = pytest.mark.timeout(30)
@@ -311,6 +321,28 @@ def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open() -> None:
         assert info.value.errno == zmq.EADDRINUSE
         assert len(here.mailbox.descriptors()) <= before + 1  # the ZAP handler stays
         assert here.mailbox.listen(ANY_PORT) != endpoint
+
+    play(scene, OURS, OURS)
+
+
+def test_without_a_descriptor_a_link_is_an_error_and_leaves_nothing_open() -> None:
+    async def scene(here: Owner, there: Owner) -> None:
+        endpoint = there.mailbox.listen(ANY_PORT)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        for more, here.mailbox.spare in (0, 0), (LINK_DESCRIPTORS - 1, 0), (LINK_DESCRIPTORS + 9, 10):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, hard))
+            try:
+                with pytest.raises(OSError) as info:
+                    here.mailbox.dial(endpoint, role="client")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert info.value.errno == errno.EMFILE
+        left = os.dup(0)
+        os.close(left)
+        assert left == free
+        assert here.mailbox.dial(endpoint, role="client")
 
     play(scene, OURS, OURS)
 

@@ -185,6 +185,46 @@ def test_a_slow_iterable_does_not_hold_up_values_nor_the_loop() -> None:
     play(scene)
 
 
+def note_of(*iterables: Iterable[Any]) -> str:
+    """What the error of the first item says of it."""
+    notes: list[str] = []
+
+    async def scene() -> None:
+        bench = Bench()
+        first = asyncio.ensure_future(anext(bench.map(*iterables)))
+        await wait_until(lambda: bench.handles)
+        bench.handles[0].end(error=ValueError("no"))
+        with pytest.raises(ValueError, match="no") as info:
+            await first
+        assert [frame.name for frame in info.traceback] == ["scene"]
+        notes.extend(info.value.__notes__)
+
+    play(scene)
+    (note,) = notes
+    return note
+
+
+class NoWords:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_error_says_for_which_item() -> None:
+    assert note_of([7]) == "for the item 7"
+    assert note_of([7], ["b"]) == "for the item (7, 'b')"
+
+
+def test_a_long_item_is_cut() -> None:
+    assert note_of(["x" * 10_000]).startswith("for the item 'xxx")
+    assert len(note_of(["x" * 10_000])) < 300
+    assert len(note_of([list(range(10_000))])) < 300
+
+
+@pytest.mark.parametrize("item", [NoWords(), type("array", (), {})()])
+def test_an_item_that_cannot_say_itself_hides_no_error(item: Any) -> None:
+    assert type(item).__name__ in note_of([item])
+
+
 def test_an_error_of_one_task_is_raised_and_the_others_are_terminated_once() -> None:
     async def scene() -> None:
         bench = Bench()
@@ -305,7 +345,7 @@ def counted(stream: io.StringIO, seconds: float, ends: int = 3) -> str:
     """What is written when a value comes every so many seconds."""
 
     async def scene() -> None:
-        tally = Tally(stream)
+        tally = Tally()
         now = 100.0
         tally._clock = lambda: now
         tally._next = now + (0.0 if stream.isatty() else mapping.LOGGED_S)
@@ -314,7 +354,8 @@ def counted(stream: io.StringIO, seconds: float, ends: int = 3) -> str:
             now += seconds
         tally.close()
 
-    asyncio.run(scene())
+    with contextlib.redirect_stderr(stream):
+        asyncio.run(scene())
     return stream.getvalue()
 
 

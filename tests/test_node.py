@@ -95,7 +95,7 @@ def test_a_lease_starts_the_zygote_then_its_servers_and_each_reports_when_it_is_
     hand = Hand(2)
     assert hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 2, 50.0)) == [
         StartZygote(LEASE),
-        ("scheduler", Opened(LEASE, 2)),
+        ("scheduler", Opened(LEASE, 2, 50.0)),
     ]
     assert hand.call("zygote_ready") == [start(1), start(2)]
     assert hand.ready(2) == [("scheduler", ServerUp(LEASE, spot(2), 12))]
@@ -104,7 +104,7 @@ def test_a_lease_starts_the_zygote_then_its_servers_and_each_reports_when_it_is_
 
 def test_a_node_gives_no_more_servers_than_it_has_ports_for() -> None:
     hand = Hand(2)
-    assert ("scheduler", Opened(LEASE, 2)) in hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 64, 50.0))
+    assert ("scheduler", Opened(LEASE, 2, 50.0)) in hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 64, 50.0))
     assert hand.call("zygote_ready") == [start(1), start(2)]
 
 
@@ -180,7 +180,7 @@ def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
     successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
     assert hand.hear(server_address(1), Began(run.task)) == [], "there is nobody to tell"
     assert hand.hear(successor, Open(lease, INFO, 2, 50.0)) == [
-        (successor, Opened(lease, 2)),
+        (successor, Opened(lease, 2, 50.0)),
         (successor, ServerUp(lease, spot(1), 11)),
         (successor, ServerUp(lease, spot(2), 12)),
     ]
@@ -510,7 +510,7 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
     for pid in range(100, 105):
         hand.now += 1.0
         assert hand.call("server_exited", 1, pid, "exited with code 1", False)[-1] == start(1)
-    hand.call("output", 1, 2, "Traceback ...\nImportError: no module named 'numpie'\n")
+    hand.call("output", 1, 2, b"Traceback ...\nImportError: no module named 'numpie'\n")
     said = "\n    Traceback ...\n    ImportError: no module named 'numpie'"
     down = ServerDown(LEASE, spot(1, life=0), "exited with code 1", lines=said)
     text = f"node box does not try again to start what always fails: server box/server-1 exited with code 1{said}"
@@ -592,8 +592,8 @@ def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     for _ in range(5):
         assert hand.call("zygote_failed", "node_setup raised") == [StartZygote(LEASE)]
-    assert hand.call("output", 0, 2, "ValueError: 17\n") == [
-        ("client", Output("box/setup", 2, "ValueError: 17\n"))
+    assert hand.call("output", 0, 2, b"ValueError: 17\n") == [
+        ("client", Output("box/setup", 2), b"ValueError: 17\n")
     ]
     text = "node box does not try again to start what always fails: node_setup raised\n    ValueError: 17"
     assert hand.call("zygote_failed", "node_setup raised") == [
@@ -731,10 +731,10 @@ def test_pulses_come_at_the_interval_within_its_limits(asked: float, given: floa
 
 def test_output_goes_to_the_client_with_the_name_of_its_server() -> None:
     hand = Hand(1)
-    assert hand.call("output", 1, 1, "nobody listens\n") == []
+    assert hand.call("output", 1, 1, b"nobody listens\n") == []
     hand.open()
-    assert hand.call("output", 1, 1, "hello\n") == [("client", Output("box/server-1", 1, "hello\n"))]
-    assert hand.call("output", 2, 1, "no such server\n") == []
+    assert hand.call("output", 1, 1, b"hello\n") == [("client", Output("box/server-1", 1), b"hello\n")]
+    assert hand.call("output", 2, 1, b"no such server\n") == []
 
 
 def test_a_report_tells_of_servers_and_their_tasks() -> None:

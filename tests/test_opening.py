@@ -12,7 +12,7 @@ from dispycos import Task, TaskTerminated
 from dispycos.actors.host.cells import TaskHost
 from dispycos.actors.host.ends import Outcome, Raised, Returned
 from dispycos.actors.host.opening import loading, settle
-from dispycos.errors import DispycosError
+from dispycos.errors import DispycosError, RemoteError
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from tests.kit.local_tasks import Pull, host_scene, play
@@ -61,9 +61,9 @@ def test_settling_keeps_what_a_future_can_hold() -> None:
             (KeyboardInterrupt(), TaskTerminated),
             (SystemExit(2), DispycosError),
             (StopIteration(2), DispycosError),
+            (asyncio.CancelledError(), RemoteError),
         ]:
             assert type(settled(Raised(error)).exception()) is kind
-        assert settled(Raised(asyncio.CancelledError())).cancelled()
         assert settled(Returned(5)).result() == 5
 
     host_scene(scene)

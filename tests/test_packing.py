@@ -34,6 +34,10 @@ class Later(msgspec.Struct, array_like=True, tag=2, frozen=True):
     n: int
 
 
+class Many(msgspec.Struct, array_like=True, tag=3, frozen=True):
+    numbers: list[int]
+
+
 HERE, THERE = 5, 7
 
 
@@ -189,11 +193,43 @@ def test_a_confirmed_block_is_kept_while_the_peer_holds_its_messages_back() -> N
     assert [envelope.message.n for envelope in pair.packing.unconfirmed()] == [2]
 
 
-def test_a_message_too_large_for_a_block_is_the_callers_mistake_and_leaves_the_others() -> None:
+def test_a_text_too_long_for_a_block_is_cut_with_a_word_and_takes_nothing_along() -> None:
     pair = Pair()
     pair.put(1)
-    with pytest.raises(ValueError, match="belongs into the payload"):
-        pair.packing.put(Envelope(Address(THERE, 16), Address(HERE, 16), Note(2, "x" * BODY_MAX)))
+    pair.packing.put(Envelope(Address(THERE, 16), Address(HERE, 16), Note(2, "x" * 340_012), 5, b"payload"))
+    pair.put(3)
+    for parcel in pair.take():
+        assert len(parcel.body) <= BODY_MAX
+        pair.unpacking.open(packet_of(parcel))
+    assert pair.numbers() == [1, 2, 3]
+    cut = pair.got[1]
+    assert cut.message.text.startswith("xxxx") and cut.message.text.endswith("... (cut: 340,012 characters)")
+    assert (cut.correlation, cut.payload) == (5, b"payload")
+
+
+def test_a_text_that_is_no_unicode_is_sent_in_words() -> None:
+    pair = Pair()
+    pair.packing.put(Envelope(Address(THERE, 16), Address(HERE, 16), Note(1, "caf\udce9")))
+    pair.put(2)
+    (parcel,) = pair.take()
+    pair.unpacking.open(packet_of(parcel))
+    assert [envelope.message.text for envelope in pair.got] == [r"caf\udce9", ""]
+
+
+@pytest.mark.parametrize(
+    ("message", "refused"),
+    [
+        (Many(list(range(BODY_MAX))), "Many: anything large belongs into the payload"),
+        (Note(object()), "object"),
+    ],  # type: ignore[arg-type]
+)
+def test_a_message_that_cannot_be_sent_is_the_callers_mistake_and_leaves_the_others(
+    message: Any, refused: str
+) -> None:
+    pair = Pair(sent=Note | Many)
+    pair.put(1)
+    with pytest.raises((ValueError, TypeError), match=refused):
+        pair.packing.put(Envelope(Address(THERE, 16), Address(HERE, 16), message))
     pair.packing.check()
     assert [envelope.message.n for envelope in pair.packing.unconfirmed()] == [1]
 

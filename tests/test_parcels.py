@@ -24,6 +24,7 @@ from dispycos.actors.parcels import (
     loads_plain,
 )
 from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MissingCode, NotPicklable
+from dispycos.actors.task import Location
 from dispycos.errors import RemoteError
 
 SOURCE = """
@@ -117,6 +118,7 @@ def test_without_components_a_server_still_learns_what_the_program_is(
     monkeypatch.setattr(sys, "argv", ["script.py", "--fast", "\udcff"])
     given = components_of(ClientParcels())
     assert (given.files, given.bundle.statements, given.bundle.main_version) == ([], [], 1)
+    assert given.cwd == b""
     assert given.bundle.main is not None and "beside_x" in given.bundle.main.local_names
     assert given.bundle.main.argv == [b"script.py", b"--fast", "\udcff".encode(errors="surrogatepass")]
 
@@ -128,6 +130,12 @@ def test_what_debuggers_make_of_a_scripts_name_is_a_name(main: types.ModuleType)
     main.__file__ = Target(main.__file__)
     info = components_of(ClientParcels([main.scale])).bundle.main
     assert info is not None and type(main.__file__) is Target and info.file == main.__file__
+
+
+def test_the_name_of_a_folder_may_be_any_bytes(main: types.ModuleType) -> None:
+    main.__file__ = f"/caf\udce9{main.__file__}"
+    info = components_of(ClientParcels([main.scale])).bundle.main
+    assert info is not None and info.file == main.__file__.replace("\udce9", r"\udce9")
 
 
 def test_functions_and_classes_of_the_script_are_sent_with_what_they_use(main: types.ModuleType) -> None:
@@ -230,3 +238,31 @@ def test_a_client_is_never_behind_and_fetches_from_nobody(main: types.ModuleType
     asyncio.run(parcels.catch_up(1 << 40))
     with pytest.raises(RemoteError, match="not here"):
         asyncio.run(parcels.fetch(MissingCode(CodeRequest(names=["Shape"]))))
+
+
+@pytest.mark.parametrize(
+    ("components", "error"),
+    [
+        ("10.0.0.5:9705", FileNotFoundError),
+        (["box:9705"], FileNotFoundError),
+        ("localhost", FileNotFoundError),
+        (["::1"], FileNotFoundError),
+        (Location("box", 9705), TypeError),
+    ],
+)
+def test_a_place_that_is_given_for_a_component_is_told_where_it_belongs(
+    components: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=r"components\[0\].*belongs into schedule\(\).*Client\(nodes="):
+        ClientParcels(components)
+
+
+def test_two_files_of_one_name_are_refused_and_one_file_named_twice_is_one(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(folder)
+    paths = [tmp_path / "x" / "a.txt", tmp_path / "y" / "a.txt"]
+    with pytest.raises(ValueError, match=rf"components\[1\]: {paths[1]} and {paths[0]} have one name"):
+        ClientParcels(paths)
+    twice = ClientParcels([paths[0], tmp_path / "y" / ".." / "x" / "a.txt"])
+    assert twice.components().files == [FileComponent("a.txt", b"x")]

@@ -14,6 +14,7 @@ from dispycos.brokers.placement import (
     SAMPLES_KEPT,
     SAMPLES_MIN,
     STEPS,
+    Named,
     Pace,
     Shelves,
     ahead_of,
@@ -60,12 +61,34 @@ NODE = node_info("alpha", 7, 4, addr="192.168.1.5", available=Availability(90.0,
     ],
 )
 def test_the_first_allocation_that_matches_decides(allocations: list[Allocation], servers: int) -> None:
-    assert allocate(NODE, allocations) == servers
+    assert allocate(NODE, [Named(word) for word in allocations]) == servers
+
+
+@pytest.mark.parametrize(
+    ("allocation", "addresses", "epochs", "is_there"),
+    [
+        (Allocation("box"), (), (), False),
+        (Allocation("box"), ("192.168.1.5",), (), True),  # its node has another name
+        (Allocation("box", 9707), ("192.168.1.5",), (), False),
+        (Allocation("box", 9707), (), (7,), True),  # reached through a tunnel, say
+        (Allocation("alph[a]"), (), (), False),  # no pattern
+        (Allocation("alph?"), (), (), False),
+        (Allocation("a*a"), (), (), True),
+    ],
+)
+def test_a_node_is_at_a_place_by_name_by_address_or_because_it_answered_there(
+    allocation: Allocation, addresses: tuple[str, ...], epochs: tuple[int, ...], is_there: bool
+) -> None:
+    assert Named(allocation, addresses, epochs).is_at(NODE) is is_there
+
+
+def test_a_name_may_have_signs_that_are_patterns_elsewhere() -> None:
+    assert Named(Allocation("rack[1]?")).is_at(NODE._replace(name="Rack[1]?"))
 
 
 def test_a_node_that_does_not_say_what_it_has_is_not_taken_for_a_demand() -> None:
-    assert allocate(NODE._replace(available=None), [Allocation(memory=1)]) == 0
-    assert allocate(NODE._replace(available=None), [Allocation()]) == 4
+    assert allocate(NODE._replace(available=None), [Named(Allocation(memory=1))]) == 0
+    assert allocate(NODE._replace(available=None), [Named(Allocation())]) == 4
 
 
 def test_a_platform_that_is_no_pattern_is_said_in_words() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from dispycos.brokers import local
 from dispycos.brokers.local import PrivateProcess, Scheduler
+from dispycos.config import HostPort, PrivateSettings, private_settings, texts_of
 from dispycos.errors import ScheduleError
 
 pytestmark = pytest.mark.timeout(30)
@@ -115,10 +116,60 @@ def test_scheduler_starts_one_for_the_client_that_comes_next(child: Callable[[st
     async def scene() -> None:
         child(ECHO).end()
         Scheduler(name="s")
-        Scheduler(name="t")  # one is waiting already
+        first = Scheduler._waiting
+        Scheduler(name="s")
+        assert first is not None and Scheduler._waiting is first, "one is waiting already"
+        Scheduler(name="t")  # what was said last counts
+        assert await first.wait() == 0
+        await first.close()
         process = Scheduler.take()
         assert process is not None and Scheduler.take() is None
-        assert await process.next_line() == {"name": "s", "always": True}
+        assert await process.next_line() == {"name": ["t"], "always": True}
         await process.close()
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"no_such_thing": 1}, TypeError, r"no option no_such_thing; there are nodes, ip_addr.*cpus"),
+        ({"tcp_port": 9705}, TypeError, "no option tcp_port; .*`dispycos scheduler`"),
+        ({"cpus": "two"}, ValueError, "cpus: 'two' is not"),
+        ({"cpus": True}, TypeError, "cpus cannot be True"),
+        ({"debug": 1}, TypeError, "debug cannot be 1"),
+        ({"nodes": [5j]}, TypeError, "nodes cannot be 5j"),
+        ({"nodes": ["box:abc"]}, ValueError, "nodes: 'abc'"),
+        ({"min_pulse_interval": 60, "max_pulse_interval": 30}, ValueError, "leave no pulse interval"),
+        ({"ip_addr": "192.0.2.7"}, ValueError, "192.0.2.7 is not an address of this host"),
+    ],
+)
+def test_an_option_of_no_use_is_refused_before_anything_starts(
+    options: dict[str, object], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        Scheduler(**options)
+    assert Scheduler.take() is None
+
+
+def test_options_of_a_program_become_settings() -> None:
+    texts = texts_of(
+        {
+            "nodes": ["box", "rack[1]:9800"],
+            "ip_addr": "127.0.0.1",
+            "cpus": 2,
+            "debug": True,
+            "dest_path": Path("/d"),
+        }
+        | {"name": None, "min_pulse_interval": 0.5}
+    )
+    base = PrivateSettings(name="n", cpus=1)
+    assert private_settings(base, texts) == PrivateSettings(
+        node=(HostPort("box"), HostPort("rack[1]", 9800)),
+        ip_addr=("127.0.0.1",),
+        cpus=2,
+        debug=True,
+        dest_path=Path("/d"),
+        name="n",
+        min_pulse_interval=0.5,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import stat
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from dispycos.cli import process as process_module
-from dispycos.cli.process import PortTaken, Process, is_free, load_keys, set_up_logging, wants_console
+from dispycos.cli.process import PortTaken, Process, is_free, load_keys, set_up_logging
 from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence, Registry
@@ -89,28 +90,6 @@ def test_a_secret_file_that_others_can_read_is_no_key(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(SecretError, match="644"):
         load_keys(CommonSettings(secret_file=path))
-
-
-def test_the_passphrase_is_taken_out_of_sight(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("DISPYCOS_SECRET", "a passphrase of the environment")
-    hidden: list[str] = []
-
-    def hide(passphrase: str) -> bool:
-        hidden.append(passphrase)
-        return len(hidden) > 1
-
-    monkeypatch.setattr(process_module, "hide_in_process_list", hide)
-    assert load_keys(CommonSettings(secret="sixteen characters")) is not None
-    assert hidden == ["sixteen characters"]
-    assert "can be seen in the list of processes" in caplog.text
-    assert "sixteen characters" not in caplog.text
-    assert "DISPYCOS_SECRET" not in os.environ
-
-    caplog.clear()
-    load_keys(CommonSettings(secret="sixteen characters"))
-    assert caplog.text == ""
 
 
 def test_without_keys_it_is_said_loudly(caplog: pytest.LogCaptureFixture, home: Path) -> None:
@@ -277,16 +256,42 @@ def test_what_is_found_of_the_own_cluster_is_told_and_reached() -> None:
             assert found == [presence_of(there)]
             here.reach(found[0])
             here.reach(found[0])
-            assert len(here.diallers) == 1
+            assert len(here._finds) == 1
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
             here.reach(presence_of(there))
-            assert len(here.diallers) == 1
+            assert len(here._finds) == 1
+
+    play(scene)
+
+
+def test_of_many_hints_the_first_go_and_those_that_proved_themselves_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process_module, "HINTS_MAX", 3)
+
+    async def scene() -> None:
+        async with make("scheduler") as here, make("node", name="there") as there:
+            there.listen_tcp(0)
+            here.reach(presence_of(there))
+            await until(lambda: here.runtime.is_linked(there.runtime.epoch))
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                port = silent.getsockname()[1]
+                hints = [
+                    Presence("node", "hint", (f"127.0.0.{k}",), port, KEYS.tag, 70 + k) for k in range(1, 8)
+                ]
+                for hint in hints:
+                    here.reach(hint)
+                places = [(hint.addresses, hint.port) for hint in hints]
+                assert list(here._finds) == [(("127.0.0.1",), there.port), *places[-3:]]
+                assert here.runtime.is_linked(there.runtime.epoch)
+                here.reach(hints[0])  # announced again
+                assert places[0] in here._finds
 
     play(scene)
 
 
 def test_who_is_faster_dials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "OTHER_DIALS_S", 0.05)
+    monkeypatch.setattr(process_module, "OTHER_DIALS_S", 0.5)
 
     async def scene() -> None:
         async with make("scheduler") as here, make("node") as there:
@@ -295,8 +300,8 @@ def test_who_is_faster_dials(monkeypatch: pytest.MonkeyPatch) -> None:
             here.reach_later(presence_of(there))
             there.reach(presence_of(here))
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
-            await asyncio.sleep(0.1)
-            assert here.diallers == []
+            await asyncio.sleep(0.6)
+            assert here._finds == {}
 
     play(scene)
 
@@ -348,37 +353,11 @@ def test_the_same_visitor_is_told_of_once() -> None:
     play(scene)
 
 
-def test_named_places_are_settled_when_each_has_answered_or_refused() -> None:
-    async def scene() -> None:
-        async with make("node") as here, make("scheduler") as there, make("scheduler", THEIRS) as foreign:
-            foreign.notice = lambda text, level: None
-            here.on_named = lambda text: None
-            places = [HostPort("127.0.0.1", process.listen_tcp(0)) for process in (there, foreign)]
-            here.reach_named(places, 1, "--peer")
-            async with asyncio.timeout(3):
-                await here.settle_named(60.0)
-            assert here.runtime.is_linked(there.runtime.epoch)
-
-    play(scene)
-
-
-def test_a_named_place_that_is_silent_is_not_waited_for_longer_than_said() -> None:
-    async def scene() -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            async with make("node") as here:
-                here.reach_named([HostPort("127.0.0.1", held.getsockname()[1])], 1, "--peer")
-                async with asyncio.timeout(3):
-                    await here.settle_named(0.05)
-
-    play(scene)
-
-
 def test_a_named_place_is_reached_whatever_its_name_is() -> None:
     async def scene() -> None:
         async with make("node") as here, make("scheduler") as there:
             port = there.listen_tcp(0)
-            here.reach_named([HostPort("localhost", port)], 1, "--peer")
+            here.reach_named([HostPort("localhost", port)], 1, "--peer", "scheduler")
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
 
     play(scene)
@@ -388,8 +367,21 @@ def test_a_named_place_without_port_has_the_default_one() -> None:
     async def scene() -> None:
         async with make("node") as here, make("scheduler") as there:
             port = there.listen_tcp(0)
-            here.reach_named([HostPort("127.0.0.1", None)], port, "--peer")
+            here.reach_named([HostPort("127.0.0.1", None)], port, "--peer", "scheduler")
             await until(lambda: here.runtime.is_linked(there.runtime.epoch))
+
+    play(scene)
+
+
+def test_a_named_place_of_another_kind_is_an_error_in_words() -> None:
+    async def scene() -> None:
+        async with make("scheduler") as here, make("scheduler") as there:
+            said: list[tuple[str, str]] = []
+            here.notice = lambda text, level: said.append((text, level))
+            port = there.listen_tcp(0)
+            here.reach_named([HostPort("127.0.0.1", port)], 1, "--node", "node")
+            await until(lambda: said)
+            assert said == [(f"--node 127.0.0.1:{port} is a scheduler; the option is for a node", "error")]
 
     play(scene)
 
@@ -400,7 +392,7 @@ def test_a_named_place_that_refuses_is_an_error_in_words() -> None:
             there.notice = lambda text, level: None
             said: list[tuple[str, str]] = []
             here.notice = lambda text, level: said.append((text, level))
-            here.reach_named([HostPort("127.0.0.1", there.listen_tcp(0))], 1, "--peer")
+            here.reach_named([HostPort("127.0.0.1", there.listen_tcp(0))], 1, "--peer", "scheduler")
             await until(lambda: said)
             assert said[0][1] == "error"
             assert said[0][0].startswith("--peer 127.0.0.1:") and "copy the secret file" in said[0][0]
@@ -418,7 +410,7 @@ def test_a_name_that_does_not_exist_is_an_error_in_words(monkeypatch: pytest.Mon
         async with make("node") as here:
             said: list[tuple[str, str]] = []
             here.notice = lambda text, level: said.append((text, level))
-            here.reach_named([HostPort("nowhere", 9)], 1, "--node")
+            here.reach_named([HostPort("nowhere", 9)], 1, "--node", "node")
             await until(lambda: said)
             assert said[0][1] == "error"
             assert said[0][0].startswith("--node nowhere:9: ")
@@ -503,50 +495,6 @@ def test_links_end_with_the_process() -> None:
     play(scene)
 
 
-# --- the console ---
-
-
-def test_commands_of_the_console_are_answered(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    reader, writer = os.pipe()
-    heard: list[str] = []
-
-    def command(line: str) -> str | None:
-        heard.append(line)
-        return f"answer to {line}" if line != "quit" else None
-
-    async def scene() -> None:
-        async with make() as process:
-            with os.fdopen(reader) as lines:
-                monkeypatch.setattr(sys, "stdin", lines)
-                process.read_console(command)
-                os.write(writer, b"status \nquit\n")
-                os.close(writer)
-                await until(lambda: len(heard) == 2)
-
-    play(scene)
-    assert heard == ["status", "quit"]
-    assert capsys.readouterr().out == "answer to status\n"
-
-
-def test_a_console_is_wanted_at_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal:
-        closed = False
-
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr(sys, "stdin", Terminal())
-    assert wants_console(daemon=False)
-    assert not wants_console(daemon=True)
-    monkeypatch.setattr(sys, "stdin", None)
-    assert not wants_console(daemon=False)
-    with open(os.devnull) as nothing:
-        monkeypatch.setattr(sys, "stdin", nothing)
-        assert not wants_console(daemon=False)
-
-
 @pytest.mark.parametrize(("debug", "level"), [(True, logging.DEBUG), (False, logging.INFO)])
 def test_logging_goes_to_standard_error(monkeypatch: pytest.MonkeyPatch, debug: bool, level: int) -> None:
     given: dict[str, Any] = {}
@@ -556,3 +504,8 @@ def test_logging_goes_to_standard_error(monkeypatch: pytest.MonkeyPatch, debug: 
     set_up_logging(debug=debug)
     assert given["level"] == level
     assert given["stream"] is sys.stderr
+    record = logging.LogRecord("dispycos", level, "", 0, "node n", None, None)
+    line = logging.Formatter(given["format"], given["datefmt"]).format(record)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* (DEBUG|dispycos:) node n$", line), line
+    set_up_logging(debug=False, times=False)
+    assert given["format"] == "dispycos: %(message)s"

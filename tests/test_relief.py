@@ -31,7 +31,7 @@ def is_free(lock: Any) -> bool:
 
 
 class Echo:
-    """A fake driver: its turn answers each byte of one pipe on another."""
+    """A fake driver: its turn answers each byte of one pipe on another. Its loop is back when a test says so."""
 
     def __init__(self) -> None:
         self.interrupts = Interrupts()
@@ -40,15 +40,26 @@ class Echo:
         self.requests, self.asking = os.pipe()
         self.answers, self.answering = os.pipe()
         os.set_blocking(self.requests, False)
-        self.turns: list[int] = []  # the step beside which each turn ran
+        self.turns = 0  # those of the loop
+        self.turn_due = False
+        self.on_due: Callable[[], None] | None = None
+        self.relieved: list[int] = []  # the step beside which each turn ran
         self.afters: list[int] = []  # the running step at each hand-back
         self.fault: Exception | None = None
         self.handed_back = threading.Event()
-        self.relief = Relief(self.turn, lambda: [self.requests], self.lock, self.interrupts, self.after)
+        self.relief = Relief(self, self.interrupts)
         self.relief.start()
 
-    def turn(self) -> None:
-        self.turns.append(self.interrupts.running)
+    def descriptors(self) -> list[int]:
+        return [self.requests]
+
+    def turn_elsewhere(self) -> None:
+        with self.lock:
+            self.turn_due = False
+            self.relieved.append(self.interrupts.running)
+            self._answer()
+
+    def _answer(self) -> None:
         if self.fault is not None:
             raise self.fault
         try:
@@ -57,9 +68,16 @@ class Echo:
             return
         os.write(self.answering, asked)
 
-    def after(self) -> None:
+    def hand_back(self) -> None:
         self.afters.append(self.interrupts.running)
         self.handed_back.set()
+
+    def submit(self) -> None:
+        """What every send does."""
+        self.turn_due = True
+        ring, self.on_due = self.on_due, None
+        if ring is not None:
+            ring()
 
     def step(self, function: Callable[[], object], owner: object = None) -> None:
         self.interrupts.begin(owner)
@@ -133,12 +151,12 @@ def test_it_hands_back_promptly_after_the_step_and_after_its_last_turn(echo: Ech
         assert echo.handed_back.wait(5)
         delays.append(time.monotonic() - ended_at)
     assert min(delays) < 0.002
-    turns = len(echo.turns)
-    assert set(echo.turns) == {1, 2, 3, 4, 5}
+    turns = len(echo.relieved)
+    assert set(echo.relieved) == {1, 2, 3, 4, 5}
     assert echo.afters == [0] * 5
     echo.step(lambda: None)
     time.sleep(3 * relief_module.LOOK_S)
-    assert len(echo.turns) == turns
+    assert len(echo.relieved) == turns
 
 
 @pytest.mark.timeout(20)
@@ -147,7 +165,7 @@ def test_no_turn_is_taken_beside_short_steps_or_when_idle(echo: Echo) -> None:
     while time.monotonic() < until:
         echo.step(lambda: None)
     time.sleep(0.1)
-    assert echo.turns == echo.afters == []
+    assert echo.relieved == echo.afters == []
 
 
 @pytest.mark.timeout(20)
@@ -160,7 +178,57 @@ def test_it_sleeps_when_idle_and_the_next_long_step_wakes_it(echo: Echo) -> None
     echo.step(lambda: time.sleep(0.1))
     assert time.thread_time() - used < 0.05
     assert echo.handed_back.wait(5)
-    assert echo.turns
+    assert echo.relieved
+
+
+@pytest.mark.timeout(20)
+def test_a_loop_that_takes_no_turn_is_relieved_until_it_is_back(echo: Echo) -> None:
+    """A plain asyncio program, which has no steps, submits and then computes."""
+    times: list[float] = []
+    echo.submit()
+    assert echo.handed_back.wait(5)  # asked for: from it the loop's return is seen
+    round_trips(echo, times).join(10)
+    assert len(times) == 20 and sorted(times)[10] < 0.01
+    assert set(echo.relieved) == {0} and len(echo.afters) == 1
+    echo.turns += 1
+    until = time.monotonic() + 5
+    while len(echo.afters) < 2 and time.monotonic() < until:
+        time.sleep(0.001)
+    assert len(echo.afters) == 2, "handed back, after its last turn"
+    turns = len(echo.relieved)
+    time.sleep(3 * relief_module.LOOK_S)
+    assert len(echo.relieved) == turns
+
+
+@pytest.mark.timeout(20)
+def test_what_comes_by_a_socket_is_seen_though_the_loop_is_kept(echo: Echo) -> None:
+    os.write(echo.asking, b"?")
+    assert os.read(echo.answers, 1) == b"?"
+
+
+@pytest.mark.timeout(20)
+def test_a_loop_that_is_kept_with_nothing_to_do_costs_no_looks(echo: Echo) -> None:
+    echo.submit()
+    until = time.monotonic() + 5
+    while len(echo.afters) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(echo.afters) == 2, "it sleeps again, and the loop is as kept as before"
+    turns = len(echo.relieved)
+    time.sleep(0.2)
+    assert len(echo.relieved) == turns <= relief_module.IDLE_LOOKS_MAX
+    os.write(echo.asking, b"?")
+    assert os.read(echo.answers, 1) == b"?"
+
+
+@pytest.mark.timeout(20)
+def test_a_loop_that_takes_its_turns_is_left_alone(echo: Echo) -> None:
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        echo.submit()
+        echo.turn_due = False
+        echo.turns += 1
+        time.sleep(0.002)
+    assert echo.relieved == echo.afters == []
 
 
 @pytest.mark.timeout(20)
@@ -206,13 +274,13 @@ def test_a_turn_that_fails_is_logged_and_the_thread_lives_on(
     echo.fault = ZeroDivisionError("planted")
     echo.step(lambda: time.sleep(0.15))
     assert echo.handed_back.wait(5)
-    assert len(echo.turns) == 1
+    assert len(echo.relieved) == 1
     assert "planted" in caplog.text
     echo.fault = None
     echo.handed_back.clear()
     echo.step(lambda: time.sleep(0.15))
     assert echo.handed_back.wait(5)
-    assert len(echo.turns) > 1
+    assert len(echo.relieved) > 1
 
 
 @pytest.mark.timeout(20)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dispycos.actors.host.ends import Raised, Returned
-from dispycos.actors.host.results import TRACEBACK_MAX, pack_outcome, unpack_outcome
+from dispycos.actors.host.results import TEXT_MAX, pack_outcome, unpack_outcome
 from dispycos.actors.parcels import dumps_value, loads_plain
 from dispycos.actors.shipping.words import CodeRequest, MissingCode
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
@@ -332,9 +332,9 @@ def test_a_value_with_words_that_are_no_unicode_comes_back() -> None:
 
 
 def test_an_exception_with_a_very_long_text_is_cut_not_lost() -> None:
-    kind, payload = pack_outcome(Plain(), caught(Unpicklable("x" * 10 * TRACEBACK_MAX)), "compute", False)
+    kind, payload = pack_outcome(Plain(), caught(Unpicklable("x" * 10 * TEXT_MAX)), "compute", False)
     assert kind == OutcomeKind.RAISED
-    assert isinstance(payload, bytes) and len(payload) < 3 * TRACEBACK_MAX
+    assert isinstance(payload, bytes) and len(payload) < 3 * TEXT_MAX
     with pytest.raises(RemoteError, match="Unpicklable: xxx"):
         unpack_outcome(Plain(), kind, "", True, payload, "compute")
 

@@ -22,7 +22,7 @@ from dispycos.protocol.codec import (
 )
 from dispycos.protocol.control import Bye, LinkHello, Unreachable
 from dispycos.protocol.envelope import About, Envelope
-from dispycos.router import Event, Router
+from dispycos.router import Event, Router, Unsent
 from dispycos.session import PeerFault, PeerReset, PeerUp
 
 
@@ -439,3 +439,17 @@ def test_mutated_messages_close_their_link_and_raise_nothing(data: st.DataObject
         PeerFault,
         PeerUp,
     }
+
+
+def test_a_message_that_cannot_be_sent_is_told_to_its_owner_and_the_others_arrive() -> None:
+    net = Net()
+    here, there = net.add("here", "client", 5), net.add("there", "scheduler", 7)
+    net.join("here", "there", uplink=True)
+    bad = Envelope(Address(7, 16), Address(5, 16), Note(object()))  # type: ignore[arg-type]
+    for envelope in (Envelope(bad.to, bad.sender, Note(1)), bad, Envelope(bad.to, bad.sender, Note(2))):
+        here.send(envelope, net.now)
+    net.run()
+    assert [envelope.message for envelope in net.got["there"]] == [Note(1), Note(2)]
+    (unsent,) = [event for event in net.events["here"] if isinstance(event, Unsent)]
+    assert unsent.envelope is bad and unsent.reason.startswith("Note cannot be sent: ")
+    there.check()

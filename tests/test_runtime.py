@@ -227,6 +227,7 @@ def test_everything_sent_in_one_turn_leaves_as_one_zeromq_message() -> None:
     ("word", "correlation", "answer"),
     [
         (messages.Tell(), 7, messages.Delivered(0)),
+        (messages.AwaitsMessage(), 7, messages.Delivered(0)),
         (messages.Ask(), 7, messages.Reply(ok=False)),
         (messages.Watch(), 7, messages.Ended(0, "it had ended before")),
         (messages.Tell(), 0, None),

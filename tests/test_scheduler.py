@@ -8,6 +8,7 @@ import pytest
 
 from dispycos.brokers import dispatch, leasing, scheduler
 from dispycos.brokers.lifecycle import NodeState
+from dispycos.brokers.outbox import Look, StopLooking
 from dispycos.brokers.placement import AHEAD_MAX
 from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
@@ -27,6 +28,7 @@ from dispycos.protocol.messages import (
     Granted,
     Inventory,
     Lease,
+    Left,
     NodeNews,
     Notice,
     Open,
@@ -104,6 +106,16 @@ def test_the_first_client_gets_the_cluster_and_the_others_hear_where_they_stand(
     ] == [(third, 1)]
     sent = desk.tell(first, Release())
     assert [(e.to, type(e.message)) for e in sent[:2]] == [(first, Released), (third, Granted)]
+
+
+@pytest.mark.parametrize(("private", "level"), [(False, "warning"), (True, "debug")])
+def test_that_a_client_vanished_is_not_said_at_its_own_terminal(private: bool, level: str) -> None:
+    desk = Desk()
+    desk.scheduler.private = private
+    desk.client(50)
+    desk.scheduler.peer_reset(50, [], desk.now)
+    desk.drain()
+    assert [log.level for log in desk.logs if isinstance(log, Log) and "is gone" in log.text] == [level]
 
 
 def test_a_client_that_vanished_from_the_queue_holds_up_nobody() -> None:
@@ -209,6 +221,8 @@ def test_a_client_whose_allocations_match_nothing_is_told_what_there_is() -> Non
     desk = Desk()
     desk.node("alpha", 7)
     desk.tell(Address(50, CLIENT), enlist(Allocation("beta")))
+    desk.scheduler.looked(50, "", desk.now)
+    desk.drain()
     [notice] = words(desk.wait(3.0))
     assert "alpha (not asked for)" in notice.text
 
@@ -499,6 +513,17 @@ def test_a_pulse_goes_on_to_the_client_and_what_it_says_is_remembered() -> None:
     assert desk.scheduler.registry.nodes[7].info.available == pulse.available
 
 
+def test_files_that_go_with_a_lease_are_told_before_its_end() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, Release())
+    left = Left(2, 10, ["out.txt", "a/b.bin"])
+    assert words(desk.tell(node, left)) == [left]
+    assert words(desk.tell(node, Closed(lease)), Released)
+    assert words(desk.tell(node, left)) == [], "nobody has it now"
+
+
 # --- tasks
 
 
@@ -623,9 +648,44 @@ def test_a_task_for_what_there_is_not_is_refused_with_what_there_is() -> None:
     sent = desk.tell(client, submit(1, node="beta"), submit(2, server=999), submit(3, node="10.0.0.7"))
     refused = words(sent, Outcome)
     assert [(o.task.number, o.outcome, o.started) for o in refused] == [(1, 6, False), (2, 6, False)]
-    assert "beta" in refused[0].text and "alpha (10.0.0.7)" in refused[0].text
+    assert "beta" in refused[0].text and "alpha (10.0.0.7:9706)" in refused[0].text
     assert "alpha/server-1, alpha/server-2" in refused[1].text
     assert placed(sent) == [(3, 7)]
+
+
+def test_tasks_for_an_address_are_spread_over_the_nodes_that_have_it() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    for name, epoch in (("a", 7), ("b", 8)):
+        desk.node(name, epoch, lease, servers=1, addr="10.0.0.1", port=9000 + epoch)
+    sent = desk.tell(client, *(submit(number, node="10.0.0.1") for number in (1, 2, 3, 4)))
+    assert sorted(node for _, node in placed(sent)) == [7, 8]
+    assert [sum(map(len, site.pinned.values())) for site in desk.scheduler.registry.sites()] == [1, 1]
+    sent = desk.tell(client, *(submit(number, node="10.0.0.1", io=True) for number in (5, 6)))
+    assert sorted(node for _, node in placed(sent)) == [7, 8]
+
+
+def test_a_task_for_an_address_and_port_goes_to_that_node_though_another_has_its_name() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    for epoch, addr in ((7, "10.0.0.1"), (8, "10.0.0.2")):
+        desk.node("a", epoch, lease, servers=1, addr=addr)
+    assert placed(desk.tell(client, submit(1, node="10.0.0.2:9706"))) == [(1, 8)]
+    assert not placed(desk.tell(client, submit(2, node="10.0.0.2:9706")))
+
+
+def test_a_node_that_ends_after_its_client_is_not_given_to_the_next() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    other = Address(51, CLIENT)
+    desk.tell(other, enlist())
+    desk.tell(client, Release())
+    sent = desk.tell(node, Closed(lease, last=True))
+    assert Granted in map(type, words(sent)) and not words(sent, Open)
+    assert not desk.scheduler.registry.nodes
+    desk.node("alpha", 8)
+    assert desk.scheduler.registry.nodes[8].state is NodeState.OPENING, "the next one of that name is"
 
 
 def test_a_dead_server_takes_along_what_waited_for_it() -> None:
@@ -1175,3 +1235,91 @@ def test_a_word_that_is_nothing_for_a_scheduler_is_logged() -> None:
 
 def test_the_tests_speak_of_the_python_that_their_nodes_have() -> None:
     assert node_info("alpha", 7).python == PYTHON == enlist().client.python
+
+
+# --- places that clients name
+
+
+def test_a_client_that_names_a_place_gets_the_cluster_when_it_was_looked_for() -> None:
+    desk = Desk()
+    desk.node("alpha", 7)
+    client = Address(50, CLIENT)
+    assert not words(desk.tell(client, enlist(Allocation("box"), Allocation("10.0.*"))))
+    assert Look(50) in desk.logs
+    assert desk.scheduler.places(50) == {0: Allocation("box")}
+    assert not desk.scheduler.is_there(50, 0)
+    desk.scheduler.found(50, 0, ["10.0.0.7"], [], desk.now)
+    assert desk.scheduler.is_there(50, 0)
+    desk.scheduler.looked(50, "", desk.now)
+    sent = desk.drain()
+    assert [type(word) for word in words(sent)][:2] == [Granted, Admit] and words(sent, Open)
+
+
+def test_a_client_that_names_what_is_not_there_is_turned_away_and_holds_up_nobody() -> None:
+    desk = Desk()
+    looking, other = Address(50, CLIENT), Address(51, CLIENT)
+    desk.tell(looking, enlist(Allocation("box")))
+    assert Granted in map(type, words(desk.tell(other, enlist())))
+    desk.scheduler.looked(50, "nodes: box is not known", desk.now)
+    assert words(desk.drain()) == [Turned("nodes: box is not known")]
+    assert StopLooking(50) in desk.logs
+    desk.scheduler.looked(50, "said twice", desk.now)
+    desk.scheduler.found(50, 0, ["10.0.0.7"], [7], desk.now)
+    assert not desk.drain() and desk.scheduler.is_there(50, 0), "it has left"
+
+
+def test_a_node_that_answers_late_at_a_named_place_is_used_then() -> None:
+    desk = Desk()
+    desk.node("alpha", 7)
+    client = Address(50, CLIENT)
+    desk.tell(client, enlist(Allocation("gateway", 2222)))
+    desk.scheduler.looked(50, "", desk.now)
+    assert not words(desk.drain(), Open)
+    desk.scheduler.found(50, 0, [], [7], desk.now)
+    assert words(desk.drain(), Open)
+
+
+def test_a_place_where_all_nodes_are_of_another_python_is_unfit() -> None:
+    desk = Desk()
+    other = (PYTHON[0], PYTHON[1] + 1)
+    desk.tell(Address(50, CLIENT), enlist(Allocation("alpha"), Allocation("10.0.0.8"), Allocation("nobody")))
+    desk.node("alpha", 7, python=other)
+    assert desk.scheduler.unfit(50, 0).startswith(f"runs Python {other[0]}.{other[1]}, this program ")
+    desk.node("alpha", 8)
+    assert [desk.scheduler.unfit(50, number) for number in range(3)] == ["", "", ""]
+
+
+def test_what_the_operator_names_is_looked_for_and_restricts_nobody() -> None:
+    desk = Desk()
+    desk.scheduler.also = [Allocation("box")]
+    desk.node("alpha", 7)
+    desk.tell(Address(50, CLIENT), enlist())
+    assert desk.scheduler.places(50) == {0: Allocation("box")}
+    desk.scheduler.looked(50, "", desk.now)
+    assert words(desk.drain(), Open)
+
+
+@pytest.mark.parametrize(("asked", "given", "option"), [(2.0, 10.0, "--min"), (500.0, 100.0, "--max")])
+def test_a_pulse_interval_that_nodes_do_not_allow_is_said_once(
+    asked: float, given: float, option: str
+) -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    [lease] = [word.lease for word in words(desk.tell(client, enlist(pulse=asked)), Granted)]
+    nodes = [desk.node(name, epoch) for name, epoch in (("alpha", 7), ("beta", 8))]
+    said = [words(desk.tell(node, Opened(lease, 2, given)), Notice) for node in nodes]
+    assert [len(notices) for notices in said] == [1, 0]
+    assert f"{option}_pulse_interval {asked:g}" in said[0][0].text and f"takes {given:g} s" in said[0][0].text
+
+
+def test_a_node_is_a_zombie_after_five_of_the_pulses_that_it_sends() -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    [lease] = [word.lease for word in words(desk.tell(client, enlist(pulse=0.001)), Granted)]
+    node = desk.node("alpha", 7)
+    desk.tell(node, Opened(lease, 2, 10.0))
+    desk.scheduler.peer_lost(7, desk.now)
+    desk.wait(49.0)
+    assert not desk.scheduler.registry.nodes[7].zombie
+    desk.wait(2.0)
+    assert desk.scheduler.registry.nodes[7].zombie

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import re
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,10 @@ import pytest
 
 import dispycos
 from dispycos.actors.client import Client
-from dispycos.actors.local import host_of_this_loop
+from dispycos.actors.local import home_of_this_loop
 from dispycos.actors.parcels import ClientParcels
 from dispycos.protocol import messages
+from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.status import OutcomeKind
 from tests.kit.stub_scheduler import StubScheduler, play, play_here, secret_in
 
@@ -121,10 +126,344 @@ def test_a_lease_that_was_given_up_without_a_link_is_given_back_when_that_heals(
     play(scene, tmp_path)
 
 
-def test_a_second_stay_on_the_same_loop_is_refused(tmp_path: Path) -> None:
+# --- the line of a program's clients ---
+
+
+def another(folder: Path, name: str = "another") -> Client:
+    return Client(name=name, secret_file=secret_in(folder))
+
+
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits is told after 50 ms what for."""
+    monkeypatch.setattr("dispycos.actors.seat.PATIENCE", 0.05)
+
+
+def test_clients_of_a_loop_get_the_cluster_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    soon(monkeypatch)
+
     async def scene(client: Client, stub: StubScheduler) -> None:
-        with pytest.raises(dispycos.ScheduleError, match="another Client of this event loop"):
-            await Client().schedule(stub.location)
+        others = [another(tmp_path, name) for name in ("second", "third")]
+        waits = [asyncio.ensure_future(other.schedule(stub.location)) for other in others]
+        await asyncio.sleep(0.2)
+        assert [word for word in stub.got if isinstance(word.message, messages.Enlist)] == stub.got[:1]
+        await client.close()
+        assert await waits[0] == 0 and not waits[1].done()
+        await others[0].close()
+        assert await waits[1] == 0
+        await others[1].close()
+
+    play(scene, tmp_path, name="first")
+    lines = [line for line in caplog.messages if "waiting for the cluster" in line]
+    assert len(lines) == 2
+    assert "another Client of this very program, first (made in stub_scheduler.py, line" in lines[0]
+    assert "has it: close that one first; place 1" in lines[0] and "place 2" in lines[1]
+
+
+def test_who_does_not_wait_any_more_leaves_the_line(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        impatient, cancelled, patient = (another(tmp_path) for _ in range(3))
+        waits = [asyncio.ensure_future(other.schedule(stub.location)) for other in (cancelled, patient)]
+        with pytest.raises(TimeoutError):
+            await impatient.schedule(stub.location, timeout=0.05)
+        waits[0].cancel()
+        await client.close()
+        assert await waits[1] == 0
+        await patient.close()
+        assert await impatient.schedule(stub.location) == 0
+        await impatient.close()
+
+    play(scene, tmp_path)
+
+
+def test_schedule_twice_at_once_is_one_stay(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        assert await asyncio.gather(*(client.schedule(stub.location) for _ in range(2))) == [0, 0]
+        assert sum(isinstance(word.message, messages.Enlist) for word in stub.got) == 2
+
+    play(scene, tmp_path)
+
+
+def test_a_client_that_nobody_refers_to_gives_its_lease_back_when_its_tasks_have_ended(
+    tmp_path: Path,
+) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        dropped = another(tmp_path)
+        await dropped.schedule(stub.location)
+        handle = dropped.submit(compute, 1)
+        await stub.until(lambda: stub.tasks)
+        stub.is_deaf = True
+        del dropped
+        gc.collect()
+        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=False, await_io=False))
+        stub.end(stub.tasks[0], 1)
+        assert await handle == 1
+        stub.send(messages.Released(""))
+        stub.is_deaf = False
+        assert await client.schedule(stub.location) == 0
+
+    play(scene, tmp_path)
+
+
+@pytest.mark.parametrize("first", ["the next waits", "nobody refers to it"])
+def test_a_client_that_nobody_refers_to_makes_way_for_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        dropped, following = another(tmp_path, "dropped"), another(tmp_path)
+        await dropped.schedule(stub.location)
+        handle = dropped.submit(compute, 1)
+        await stub.until(lambda: stub.tasks)
+        if first == "the next waits":
+            waits = asyncio.ensure_future(following.schedule(stub.location))
+            await asyncio.sleep(0)
+        stub.is_deaf = True
+        del dropped
+        gc.collect()
+        if first == "nobody refers to it":
+            await stub.until(lambda: isinstance(stub.got[-1].message, messages.Release))
+            waits = asyncio.ensure_future(following.schedule(stub.location))
+        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=True, await_io=False))
+        stub.is_deaf = False
+        stub.send(messages.Released(""))
+        assert await waits == 0
+        with pytest.raises(dispycos.TaskTerminated):
+            await handle
+        await following.close()
+
+    play(scene, tmp_path)
+    assert "another Client waits for the cluster: it is closed, which ends 1 task (compute 1)" in caplog.text
+
+
+# --- close ---
+
+
+@pytest.mark.parametrize("delay", [0.001, 0.05])
+def test_a_cancelled_close_gives_the_cluster_back_all_the_same(tmp_path: Path, delay: float) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        handle = client.submit(compute, 1)
+        await stub.until(lambda: stub.tasks)
+        stub.is_deaf = True
+        closing = asyncio.ensure_future(client.close())
+        await asyncio.sleep(delay)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(dispycos.NotScheduled):
+            client.submit(compute, 2)
+        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=True, await_io=False))
+        again = asyncio.ensure_future(client.close())
+        await asyncio.sleep(0.05)
+        assert not again.done(), "the second one waits for what the first began"
+        stub.send(messages.Released(""))
+        assert await again == 0
+        with pytest.raises(dispycos.TaskTerminated):
+            await handle
+        stub.is_deaf = False
+        assert await client.schedule(stub.location, timeout=5) == 0
+
+    play(scene, tmp_path)
+
+
+def test_an_end_that_is_cancelled_with_all_tasks_of_its_loop_comes_all_the_same(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        dropped, following = another(tmp_path), another(tmp_path)
+        await client.close()
+        await dropped.schedule(stub.location)
+        del dropped
+        gc.collect()
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # before its first step
+        assert await following.schedule(stub.location, timeout=5) == 0
+        await following.close()
+
+    play(scene, tmp_path)
+
+
+@pytest.mark.parametrize("when", range(8))
+def test_schedule_can_be_cancelled_at_any_point(tmp_path: Path, when: int) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        scheduling = asyncio.ensure_future(client.schedule(stub.location))
+        for _ in range(when**2):
+            await asyncio.sleep(0)
+        scheduling.cancel()
+        await asyncio.wait([scheduling])
+        if not scheduling.cancelled():
+            await client.close()
+        assert await another(tmp_path).schedule(stub.location, timeout=5) == 0
+
+    play(scene, tmp_path)
+
+
+def test_close_says_which_tasks_wait_for_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    soon(monkeypatch)
+    monkeypatch.setattr("dispycos.actors.seat.AGAIN_S", 0.1)
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        def actor(envelope: Envelope, now: float) -> None:
+            word = messages.Delivered(int(isinstance(envelope.message, messages.AwaitsMessage)))
+            answer = Envelope(envelope.sender, envelope.to, word, envelope.correlation)
+            stub.runtime.router.send(answer, now)
+
+        for name in ("counter", "compute"):
+            compute.__name__ = name
+            client.submit(compute, 1)
+        await stub.until(lambda: len(stub.tasks) == 2)
+        stub.runtime.attach_inbox(99, actor)  # the other one has no actor there, and answers that it does not
+        stub.begin(stub.tasks[0], 99)
+        stub.begin(stub.tasks[1], 98)
+        stub.is_deaf = True
+        closing = asyncio.ensure_future(client.close())
+        while caplog.text.count("close() waits") < 3:
+            await asyncio.sleep(0.01)
+        stub.send(messages.Released(""))
+        await closing
+
+    play(scene, tmp_path)
+    line = next(line for line in caplog.messages if "close() waits" in line)
+    assert line.startswith("close() waits for counter at 127.0.0.1:9707, waiting in receive()")
+    assert "terminate()" in line and "compute" not in line
+
+
+def entering(client: Client, stub: StubScheduler) -> Client:
+    """For `async with`, which names no scheduler."""
+    client.schedule = partial(client.schedule, stub.location)  # type: ignore[method-assign]
+    return client
+
+
+async def lose_tasks(client: Client, stub: StubScheduler) -> None:
+    """Five, of which one is awaited, one was to be terminated, and one is monitored."""
+    handles = [client.submit(compute, n) for n in range(5)]
+    await stub.until(lambda: len(stub.tasks) == 5)
+
+    async def watch(*, task: Any) -> Any:
+        await handles[4].monitor(task)
+        return (await task.receive()).type
+
+    watcher = dispycos.Task(watch)
+    handles[3].terminate()
+    await stub.until(lambda: isinstance(stub.got[-1].message, messages.Terminate))
+    for task in stub.tasks:
+        stub.send(messages.Outcome(task.message.task, OutcomeKind.LOST, text="the node burnt down"))
+    with pytest.raises(dispycos.TaskLost):
+        await handles[0]
+    assert await watcher is dispycos.TaskLost
+
+
+WORDS = r"2 tasks \(compute 2\) that nobody awaited were lost: the node burnt down"
+
+
+def test_close_raises_if_tasks_were_lost_that_nobody_awaited(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await lose_tasks(client, stub)
+        with pytest.raises(dispycos.TaskLost, match=WORDS):
+            await client.close()
+        assert await client.close() == 0
+        async with entering(client, stub):
+            """Nothing of the first stay is left."""
+
+    play(scene, tmp_path)
+
+
+def test_leaving_the_block_raises_too(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        with pytest.raises(dispycos.TaskLost, match=WORDS):
+            async with entering(client, stub):
+                await lose_tasks(client, stub)
+
+    play(scene, tmp_path)
+
+
+@pytest.mark.parametrize("how", ["the body raised", "terminate", "in finally"])
+def test_lost_tasks_are_a_warning_where_an_exception_would_hide_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    async def leave(client: Client, stub: StubScheduler) -> None:
+        if how == "the body raised":
+            await client.close()
+            async with entering(client, stub):
+                await lose_tasks(client, stub)
+                raise KeyError("mine")
+        await lose_tasks(client, stub)
+        try:
+            if how == "terminate":
+                await client.close(terminate=True)
+            raise KeyError("mine")
+        finally:
+            await client.close()
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        with pytest.raises(KeyError, match="mine"):
+            await leave(client, stub)
+
+    play(scene, tmp_path)
+    assert re.search(WORDS, caplog.text)
+
+
+# --- loops that have ended ---
+
+
+def test_a_client_of_a_loop_that_has_ended_says_so_and_can_be_scheduled_again(tmp_path: Path) -> None:
+    client = Client(secret_file=secret_in(tmp_path))
+
+    async def scene(_: Client, stub: StubScheduler) -> None:
+        await _.close()
+        await client.schedule(stub.location)
+        client.submit(compute, 1)
+
+    async def calls(_: Client, stub: StubScheduler) -> None:
+        await _.close()
+        for call in (client.submit, client.rtask, client.map):
+            with pytest.raises(dispycos.NotScheduled, match=r"event loop that has ended"):
+                await call(compute, [1])  # type: ignore[misc]
+        assert await client.close() == 0
+        await client.schedule(stub.location)
+        handle = client.submit(compute, 2)
+        await stub.until(lambda: stub.tasks)
+        stub.end(stub.tasks[0], 4)
+        assert await handle == 4
+        await client.close()
+
+    play(scene, tmp_path)
+    with pytest.raises(dispycos.NotScheduled, match="event loop that has ended"):
+        client.submit(compute, 1)
+    play(calls, tmp_path)
+
+
+def test_a_client_used_on_another_loop_that_runs_says_so(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        async def elsewhere() -> None:
+            for call in (lambda: client.rtask(compute, 1), client.schedule, client.close):
+                with pytest.raises(RuntimeError, match="belongs to another event loop"):
+                    await call()
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+
+    play(scene, tmp_path)
+
+
+def test_a_loop_that_is_closed_with_a_client_gives_the_cluster_back_with_the_next(tmp_path: Path) -> None:
+    """Nobody tells of the end of such a loop."""
+    client = Client(secret_file=secret_in(tmp_path))
+    threads = threading.active_count()
+
+    async def scene(other: Client, stub: StubScheduler) -> None:
+        await other.close()
+        loop = asyncio.new_event_loop()
+        await asyncio.to_thread(loop.run_until_complete, client.schedule(stub.location))
+        loop.close()
+        assert threading.active_count() > threads + 1
+        await other.schedule(stub.location)
+        assert [type(word.message) for word in stub.got[-2:]] == [messages.Release, messages.Enlist]
 
     play(scene, tmp_path)
 
@@ -164,7 +503,7 @@ def test_a_status_task_hears_how_tasks_end(tmp_path: Path) -> None:
             await asyncio.sleep(0.001)
 
     async def main() -> None:
-        host_of_this_loop(ClientParcels(), secret_in(tmp_path))
+        home_of_this_loop(ClientParcels(), secret_in(tmp_path))
         await play_here(scene, tmp_path, status_task=dispycos.Task(watch))
 
     asyncio.run(main())

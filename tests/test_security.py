@@ -27,10 +27,8 @@ from dispycos.transport.security import (
     Secret,
     SecretError,
     Zap,
-    children_environment,
     derive,
     explain_handshake_failure,
-    hide_in_process_list,
     ipc_peer,
     pid_of_user,
     secure_dialler,
@@ -138,22 +136,13 @@ def test_what_secret_show_prints_may_be_given_as_a_passphrase() -> None:
     assert Secret.load_or_make(passphrase=Secret(b"\x01" * 32, "").text).data == b"\x01" * 32
 
 
-def test_children_do_not_inherit_the_secret() -> None:
-    assert children_environment({"DISPYCOS_SECRET": "x", "PATH": "y"}) == {"PATH": "y"}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="overwriting the command line is possible on Linux only")
-def test_a_passphrase_disappears_from_the_process_list() -> None:
-    program = (
-        "import sys; from dispycos.transport.security import hide_in_process_list as hide;"
-        "print(hide(sys.argv[2])); print(open('/proc/self/cmdline').read())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "-s", "correct horse battery"], capture_output=True, text=True
-    )
-    assert done.stdout.startswith("True\n")
-    assert "horse" not in done.stdout
-    assert not hide_in_process_list("this is in nobody's command line")
+def test_the_environment_may_name_the_secret_file(tmp_path: Path, home: dict[str, str]) -> None:
+    path = tmp_path / "of the cluster"
+    path.write_text("ab" * 32)
+    path.chmod(0o600)
+    named = {**home, "DISPYCOS_SECRET_FILE": str(path)}
+    assert Secret.load_or_make(environ=named).data == b"\xab" * 32
+    assert Secret.load_or_make(environ={**named, "DISPYCOS_SECRET": "cd" * 32}).data == b"\xcd" * 32
 
 
 def test_keys_differ_by_role_and_by_secret() -> None:

@@ -1,7 +1,10 @@
 """Which modules are local, what of them is sent, and how imports are resolved without executing anything."""
 
 import sys
+import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -45,6 +48,85 @@ def test_a_module_comes_with_its_packages_and_its_imports_and_none_is_executed(l
 def test_a_namespace_package_is_sent_as_an_empty_one(local: LocalModules) -> None:
     names = [(source.name, source.package) for source in local.with_needs(["space_x.inner"])]
     assert names == [("space_x", True), ("space_x.inner", False)]
+
+
+def test_what_python_finds_in_any_other_folder_is_local_too(
+    local: LocalModules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(
+        tmp_path, {"elsewhere/src/delta_x.py": "", "elsewhere/src/queue.py": "", "gone/epsilon_x.py": ""}
+    )
+    for folder in ("elsewhere/src", "gone"):
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / folder)])
+    assert {"delta_x", "epsilon_x"} <= set(LocalModules().names()) and local.find("delta_x")
+    assert "queue" not in LocalModules().names() and not local.find("queue")  # the standard one comes first
+
+
+def test_a_module_in_an_archive_is_read_there(
+    local: LocalModules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.writestr("packed_x.py", "value = 5\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "packed.zip"))
+    found = local.find("packed_x")
+    assert found and found.source == "value = 5\n"
+
+
+def test_namespace_packages_inside_others_are_told_apart(
+    local: LocalModules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path, {"space_x/in_x/deep.py": "", "other/space_x/in_x/also.py": ""})
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "other")])
+    sent = {source.name: source for source in local.with_needs(["space_x.in_x.deep", "space_x.in_x.also"])}
+    assert list(sent) == ["space_x", "space_x.in_x", "space_x.in_x.also", "space_x.in_x.deep"]
+    assert sent["space_x.in_x"].folders == [f"{tmp_path}/space_x/in_x", f"{tmp_path}/other/space_x/in_x"]
+    assert sent["space_x"].hash != sent["space_x.in_x"].hash
+
+
+def test_a_package_with_compiled_parts_is_named_by_its_place_only(
+    local: LocalModules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = ModuleType("alpha_x.fast")
+    compiled.__spec__ = ModuleSpec("alpha_x.fast", None, origin="/x/alpha_x/fast" + EXTENSION_SUFFIXES[0])
+    assert [source.source is None for source in local.with_needs(["alpha_x.one"])] == [False] * 4
+    monkeypatch.setitem(sys.modules, "alpha_x.fast", compiled)
+    sent = {
+        source.name: source.source is None for source in LocalModules().with_needs(["alpha_x.one", "beta_x"])
+    }
+    assert sent == {"alpha_x": True, "alpha_x.one": True, "beta_x": False}
+
+
+def test_modules_that_were_loaded_without_a_spec_are_found_by_their_file(
+    local: LocalModules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So do old loaders; and pytest makes empty parents of what is in no package."""
+    loaded, parent = ModuleType("made_x.test_x"), ModuleType("made_x")
+    loaded.__file__ = str(tmp_path / "beta_x.py")
+    for module in (loaded, parent, ModuleType("nothing_x")):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    sent = local.with_needs(["made_x.test_x", "nothing_x"])
+    assert [(source.name, source.source) for source in sent] == [
+        ("made_x", ""),
+        ("made_x.test_x", "value = 1\n"),
+    ]
+    assert "was made at the client while it ran" in local.why_not("nothing_x")
+
+
+def test_modules_that_make_up_their_attributes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Magic(ModuleType):
+        __file__ = "_magic.py"
+
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(f"there is no {name} in the library")
+
+    monkeypatch.setitem(sys.modules, "magic_x", Magic("magic_x"))
+    assert LocalModules().find("magic_x") is None
+
+
+def test_only_what_is_installed_is_called_so(local: LocalModules) -> None:
+    assert "is installed at the client" in local.why_not("gamma_x")
+    for name in ("nowhere_x", "alpha_x.nothing"):
+        assert local.why_not(name) == f"module {name!r} is not found at the client either"
 
 
 def test_an_edit_is_another_hash_unless_the_module_runs(local: LocalModules, tmp_path: Path) -> None:

@@ -591,16 +591,16 @@ def test_what_is_left_is_cancelled_and_the_outcome_waits_for_it(stage: HostStage
         await asyncio.sleep(0)
         return "value"
 
-    def plain() -> str:
+    async def without_waiting() -> str:
         asyncio.get_running_loop().create_task(tidy("never begun"))
-        return "plain"
+        return "at once"
 
     async def scene(stage: HostStage) -> list[Outcome]:
         outcomes = [await stage.run(function)]
         assert told == ["a", "b"]
-        return [*outcomes, await stage.run(plain)]
+        return [*outcomes, await stage.run(without_waiting)]
 
-    assert stage.play(scene) == [Returned("value"), Returned("plain")]
+    assert stage.play(scene) == [Returned("value"), Returned("at once")]
     assert told == ["a", "b"]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.task import Location, MonitorStatus, Task
-from dispycos.errors import TaskLost, TaskTerminated
+from dispycos.actors.task import CANCELLED, Location, MonitorStatus, Task
+from dispycos.errors import RemoteError, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Address
 
 HOME = Address(7, 20)
@@ -184,7 +184,7 @@ def test_a_task_that_was_terminated_says_that(host: Host) -> None:
         task.result()
 
 
-@pytest.mark.parametrize("error", [None, ValueError("x"), TaskLost("gone")])
+@pytest.mark.parametrize("error", [None, ValueError("x"), TaskLost("gone"), RemoteError("odd", "mod.Odd")])
 def test_a_cancelled_task_that_ends_otherwise_keeps_its_outcome(host: Host, error: Any) -> None:
     task = cancelled(host)
     task._complete(5, error)
@@ -194,11 +194,16 @@ def test_a_cancelled_task_that_ends_otherwise_keeps_its_outcome(host: Host, erro
         assert task.result() == 5
 
 
-def test_a_task_that_raises_cancelled_error_is_cancelled_and_says_what_that_said(host: Host) -> None:
-    task = cancelled(host, asked=False)
-    task._complete(None, asyncio.CancelledError("its own words"))
-    with pytest.raises(asyncio.CancelledError, match="its own words"):
-        task.result()
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_task_that_raises_cancelled_error_is_cancelled_only_if_that_was_asked_for(
+    host: Host, asked: bool
+) -> None:
+    task = cancelled(host, asked=asked)
+    task._complete(None, RemoteError("compute raised CancelledError", CANCELLED))
+    assert task.cancelled() is asked
+    if not asked:
+        with pytest.raises(RemoteError, match="compute raised CancelledError"):
+            task.result()
 
 
 def test_the_first_outcome_counts(host: Host) -> None:

@@ -17,8 +17,10 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 
 from ..task import Task
-from .ends import Outcome
+from .calling import COMMON, no_iterator
+from .ends import Outcome, Returned
 from .execution import Execution
+from .loops import must_run_on
 from .subtasks import Subtasks
 
 if TYPE_CHECKING:
@@ -96,7 +98,11 @@ class Cell:
             elif watcher in self.watchers:
                 self.watchers.remove(watcher)
         elif isinstance(message, messages.TerminateActor):
+            if message.cancelled and self.handle is not None:
+                self.handle._cancelled_elsewhere()
             self.terminate()
+        elif isinstance(message, messages.AwaitsMessage):
+            self.host.answer(envelope, messages.Delivered(int(self.waiter is not None)))
         else:
             self.host.on_reply(envelope)
 
@@ -130,6 +136,7 @@ class Cell:
     async def _wait(self, deadline: float | None) -> bool:
         """Until a message is there; False at the deadline."""
         loop = self.host.loop
+        must_run_on(loop)
         timer = None
         with self.host.shield:
             waiter: asyncio.Future[bool] = loop.create_future()
@@ -178,6 +185,8 @@ class Cell:
 
     def finished(self, outcome: Outcome) -> None:
         """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
+        if type(outcome) is Returned and type(outcome.value) not in COMMON:
+            outcome = no_iterator(outcome, self.name)
         if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
             self._finish(outcome)
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dispycos.protocol import messages
@@ -19,6 +18,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.runtime import Runtime
 
 from ..task import Location, Task
+from .calling import name_of, with_task
 from .cell import Cell, cell_of, context_of, current_cell
 from .ends import Outcome, Raised
 from .execution import Execution
@@ -56,8 +56,13 @@ class TaskHost(Handles):
     @staticmethod
     def of_running_loop() -> TaskHost:
         """The host that `Task(...)` uses. A loop without one gets one for local tasks and messages between them."""
-        loop = asyncio.get_running_loop()
-        host = _hosts.get(loop)
+        try:
+            host = _hosts.get(asyncio.get_running_loop())
+        except RuntimeError:  # a plain function of a task has no running loop, and yet a host
+            cell = current_cell()
+            if cell is None or not cell.host.runtime.is_own_thread():
+                raise
+            return cell.host
         if host is None:
             raise RuntimeError(
                 "no dispycos runtime on this event loop: start it with dispycos.run(main) or `async with Client(...)`"
@@ -67,6 +72,11 @@ class TaskHost(Handles):
     @staticmethod
     def find(loop: asyncio.AbstractEventLoop) -> TaskHost | None:
         return _hosts.get(loop)
+
+    @staticmethod
+    def of_closed_loops() -> list[TaskHost]:
+        """Those of programs that nobody closed before."""
+        return [host for loop, host in _hosts.items() if loop.is_closed() and host.home is not None]
 
     @staticmethod
     def loading() -> Handles:
@@ -127,14 +137,17 @@ class TaskHost(Handles):
         return cell
 
     def begin(
-        self, cell: Cell, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, cell: Cell, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Take the first step now; not to be called inside a step."""
         if cell.stopping:
             cell.finished(Raised(KeyboardInterrupt()))
             return
-        if takes_task(function):
-            kwargs = {**kwargs, "task": cell.handle}
+        try:
+            args, kwargs = with_task(function, args, kwargs, cell.handle)
+        except TypeError as error:
+            cell.finished(Raised(error))
+            return
         cell.execution = Execution(
             function,
             args,
@@ -149,8 +162,11 @@ class TaskHost(Handles):
 
     def on_cell_end(self, cell: Cell, outcome: Outcome) -> None:
         """Tell who wants to know, and let the task go."""
+        self.interrupts.reinstall(over_users=self.place is not None)  # in a client it may be the program's
         if cell.on_end is not None:
             cell.on_end(cell, outcome)
+        if self.runtime.is_parents:  # a forked child whose loop runs out
+            return
         with self.runtime.lock:
             self.cells.pop(cell.address.actor, None)
             self.runtime.detach(cell.address.actor)
@@ -177,18 +193,3 @@ class TaskHost(Handles):
             cell.terminate()
         self.give_up()
         _hosts.pop(self.loop, None)
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", None) or type(function).__name__
-
-
-def takes_task(function: Callable[..., Any]) -> bool:
-    """Whether the function names a parameter `task`, and so wants to be passed its task."""
-    code = getattr(function, "__code__", None)
-    if code is not None:
-        return "task" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    try:
-        return "task" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a builtin without a signature
-        return False

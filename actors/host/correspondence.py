@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dispycos.protocol import messages
@@ -14,6 +15,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.runtime import Runtime
 
 from .cell import current_cell
+from .loops import must_run_on
 
 if TYPE_CHECKING:
     from ..ledger import Record
@@ -49,7 +51,7 @@ class Correspondence:
         self.loop = runtime.loop
         self.shield = shield
         self.records: Records | None = None
-        self._correlations = 0
+        self._correlations = count(1)  # its next() is one step, on whichever thread
         self._calls: dict[int, Call] = {}  # by correlation
         self.address = runtime.attach_inbox(HOST_ACTOR, lambda envelope, now: self.on_reply(envelope))
         runtime.fallback = self.forward
@@ -65,6 +67,7 @@ class Correspondence:
 
     async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
         """Send something that is answered by its correlation; None when the other end is gone."""
+        must_run_on(self.loop)
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
@@ -80,8 +83,7 @@ class Correspondence:
 
     def take_correlation(self) -> int:
         """A new one, for something that is answered in its own way."""
-        self._correlations += 1
-        return self._correlations
+        return next(self._correlations)
 
     def expect(
         self, epoch: int, then: Callable[[Envelope | None], None], *, at_once: bool = False, home: int = 0
@@ -142,6 +144,8 @@ class Correspondence:
             return False
         assert self.records is not None
         if isinstance(envelope.message, messages.TerminateActor):
+            if envelope.message.cancelled and record.handle is not None:
+                record.handle._cancelled_elsewhere()
             self.records.terminate(record)
             return True
         if isinstance(envelope.message, messages.Watch):

@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from asyncio import AbstractEventLoop, Future
+from asyncio.events import _set_running_loop as set_running_loop  # documented for those who make loops
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import Context
 from types import CoroutineType, GeneratorType
 from typing import Any
 
+from .calling import COMMON, can_suspend
 from .ends import Due, Outcome, Raised, Returned, made, outcome_of, raised
 from .interrupts import Interrupts, enter_user_code
 from .stepper import Asked, Stepper, take
@@ -89,13 +91,6 @@ class Execution:
             return True
         return self._stepper is not None and self._stepper.is_interrupted
 
-    def start(self) -> None:
-        """Run the first step now; called while another asyncio.Task runs, as soon as that one waits."""
-        if asyncio.current_task(self._loop) is None:
-            self._call()
-        else:
-            self._loop.call_soon(self._call)
-
     def interrupt(self, exception: type[BaseException] = KeyboardInterrupt) -> None:
         """From any thread: raise it in the running step, else soon where the function is suspended."""
         if self._on_done is None or self._asked or self._due is not None:
@@ -138,7 +133,8 @@ class Execution:
 
     # -- the first step
 
-    def _call(self) -> None:
+    def start(self) -> None:
+        """Run the first step now, in a callback of the loop: no asyncio.Task is running."""
         function, args, kwargs = self._function, self._args, self._kwargs
         self._function, self._args, self._kwargs = None, (), {}
         assert function is not None
@@ -148,19 +144,26 @@ class Execution:
             self._interrupts.end()
             self._finish(Raised(made(due)))
             return
+        suspends = can_suspend(function)
         try:
-            result = self._context.run(enter_user_code, function, args, kwargs)
+            if suspends:
+                result = self._context.run(enter_user_code, function, args, kwargs)
+            else:  # it never waits on our loop: it finds none running, as in a plain program, and may run one of its own
+                set_running_loop(None)
+                try:
+                    result = self._context.run(enter_user_code, function, args, kwargs)
+                finally:
+                    set_running_loop(self._loop)
         except BaseException as error:  # the edge of user code
             self._interrupts.end()
             self._finish(raised(error))
             return
         self._due = self._interrupts.end()
-        if type(result) is CoroutineType:
-            self._await(result, self._finish)
-        elif type(result) is GeneratorType:
+        kind = type(result)
+        if kind is GeneratorType and suspends:  # else it is the value of a plain function
             self._generators.append(result)
             self._advance()
-        elif isinstance(result, Coroutine):
+        elif kind is CoroutineType or (kind not in COMMON and isinstance(result, Coroutine)):
             self._await(result, self._finish)
         else:
             self._finish(Returned(result))
@@ -204,7 +207,7 @@ class Execution:
             return self._return(raised(problem))
         finally:
             error = None  # an exception in a local of a frame that it names would wait for the gc
-        self._due = self._interrupts.end()
+        self._due = self._interrupts.end(True)
         if self._due is None:
             return self._take(yielded)
         if isinstance(yielded, Coroutine):

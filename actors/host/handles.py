@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ class Handles(Correspondence):
         self.cells: dict[int, Cell] = {}  # the tasks of this process
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
         self._opening: set[asyncio.Task[None]] = set()  # the ends of somebody else's tasks
+        self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
+
+    def note_caller(self) -> None:
+        self.caller = contextvars.copy_context()
 
     # --- messages ---
 
@@ -127,7 +132,7 @@ class Handles(Correspondence):
         return messages.Ended(kind), payload
 
     def terminate(self, target: Task) -> None:
-        with self.shield:
+        with self.shield, self.runtime.lock:
             state = target._source
             if isinstance(state, Cell):
                 state.terminate()
@@ -135,15 +140,18 @@ class Handles(Correspondence):
                 assert self.records is not None
                 self.records.terminate(state)
             else:
-                self.runtime.send(Envelope(target.home, self.me(), messages.TerminateActor()))
+                word = messages.TerminateActor(cancelled=bool(target._asked))
+                self.runtime.send(Envelope(target.home, self.me(), word))
 
     def follow(self, target: Task) -> None:
         """Have the handle completed when its task ends, or now if it has."""
+        self.note_caller()
         source = target._source
         if source is not None:
             source.future = target  # first this, then the look: another thread's turn may end it meanwhile
             if source.ended:
-                self.settle(source)
+                with self.shield:  # it may be in a step of the user's, who unpickles here
+                    self.settle(source)
         elif not target._watched:
             target._watched = True
             home = target.home
@@ -157,31 +165,26 @@ class Handles(Correspondence):
         target, source.future = source.future, None
         if target is None:
             return
-        with self.shield:
-            if isinstance(source, Cell):
-                assert source.outcome is not None
-                settle(target, source.outcome)
-            else:
-                settle(target, self._outcome_of(source))
-
-    def _outcome_of(self, record: Record) -> Outcome:
+        if isinstance(source, Cell):
+            assert source.outcome is not None
+            settle(target, source.outcome)
+            return
         if self.records is not None:
-            self.records.looked_at(record)
-        where = str(record.location or "")
+            self.records.looked_at(source)
         try:
-            return Returned(
-                unpack_outcome(
-                    self.parcels,
-                    record.outcome,
-                    record.text,
-                    record.started,
-                    record.payload,
-                    record.function,
-                    where,
-                )
+            value = unpack_outcome(
+                self.parcels,
+                source.outcome,
+                source.text,
+                source.started,
+                source.payload,
+                source.function,
+                source.location,
             )
         except BaseException as error:  # the user's own __setstate__ or __init__ ran
-            return raised(error)
+            settle(target, raised(error))
+        else:
+            target._complete(value, None)
 
     def _hear(self, target: Task, answer: Envelope | None) -> None:
         """The end of a task that somebody else asked for; its value may miss code."""
@@ -202,7 +205,7 @@ class Handles(Correspondence):
         word = answer.message
         if not word.outcome:
             raise TaskLost(f"{target.name} has ended; its value went to the client that asked for it")
-        where = str(self.location_of(target) or "")
+        where = self.location_of(target)
         return await open_outcome(self.parcels, word.outcome, word.text, answer.payload, target.name, where)
 
     # --- opening messages ---

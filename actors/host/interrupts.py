@@ -13,7 +13,10 @@ raise, all read at that moment:
   of the user's code, in `enter`, `leave` and `end` themselves, and in a coroutine of the runtime that the
   user awaits, the innermost frame is the runtime's. asyncio and logging are spared likewise: their tables
   and locks are shared with the other tasks. A frame of another module of the standard library belongs to
-  whoever called it.
+  whoever called it. A loop that a plain function runs (asyncio.run) is asyncio too: there a callback that was
+  just taken from the queue would be lost. Where it waits nothing is, and in its callbacks the frame is the user's.
+
+A handler that the user has put in our place gets the signal once, as of a Ctrl-C, and what it does is the user's.
 
 What could not be raised stays asked for. It is raised at the next leave, by `nudge()` (the relief thread
 calls it every 20 ms while a step runs), or is given back by `end()`, and then thrown in where the function
@@ -27,16 +30,31 @@ there.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import get_ident
 from types import FrameType, FunctionType
 from typing import Any
 
+from .forks import leave_child
+
+if sys.version_info < (3, 12):  # there the public one looks for an enum first, for 2 us, with each task
+    from _signal import getsignal  # type: ignore[import-not-found]
+else:
+    from signal import getsignal
+
+SIGINT = int(signal.SIGINT)
+
 PROTECTED_PACKAGES = frozenset({"dispycos", "asyncio", "logging"})
+WAITING_MODULES = (
+    "selectors",
+    "asyncio.runners",
+)  # of a loop that waits; of one that waits in C, as uvloop's does
 REQUEST_ATTEMPTS_MAX = 16
 
 _STDLIB = os.path.dirname(os.__file__) + os.sep
@@ -58,7 +76,9 @@ class Interrupts:
         self.steps = 0  # how many have begun, and so the number of the latest
         self.running = 0  # its number while it runs, else 0
         self.on_begin: Callable[[], None] | None = None  # called once by the next begin(), then forgotten
-        self.on_end: Callable[[], None] | None = None  # called once by the next end(), then forgotten
+        self.on_end: Callable[[bool], None] | None = (
+            None  # called once by the next end(), with what that is told, then forgotten
+        )
         self.shielded = Shield(self)
         self._on_idle = on_idle
         self._main = threading.main_thread().ident or 0
@@ -73,6 +93,7 @@ class Interrupts:
         self._installed = False
         self._previous: Any = None
         self._previous_hook: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
+        self._own_handler = _Handler(self._on_signal)
         self._own_hook: Callable[[sys.UnraisableHookArgs], Any] = self._on_unraisable
 
     # -- the handler's place
@@ -81,13 +102,16 @@ class Interrupts:
         """Take over SIGINT and sys.unraisablehook; main thread only."""
         if self._installed:
             raise RuntimeError("interrupts are installed already")
-        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        self._previous = signal.signal(signal.SIGINT, self._own_handler)
         self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._own_hook
         self._kicked = False
         self._installed = True
 
-    def uninstall(self) -> None:
-        """Give both back, unless somebody else has replaced them since; main thread only."""
+    def uninstall(self, *, loop_ends: bool = False) -> None:
+        """Give both back, unless somebody else has replaced them since; main thread only.
+
+        With `loop_ends` not to the asyncio.Runner of that loop: the next one takes over from the default handler alone.
+        """
         if not self._installed:
             return
         if self.running:
@@ -95,10 +119,38 @@ class Interrupts:
         with self._asking:
             self._installed = False
         # A signal of ours that is under way is handled before that: signal.signal() looks for it first.
-        if signal.getsignal(signal.SIGINT) == self._on_signal:
-            signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
+        if self._stands():
+            is_runners = isinstance(_owner_of(self._previous), asyncio.Runner)
+            previous = signal.default_int_handler if loop_ends and is_runners else self._previous
+            signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
         if sys.unraisablehook is self._own_hook:
             sys.unraisablehook = self._previous_hook
+
+    def reinstall(self, *, over_users: bool) -> None:
+        """A task has ended: SIGINT is ours again. A loop of its own that listened to SIGINT leaves Python's default there, which
+        would raise in the midst of the runtime. `over_users`: a handler of the user's does not outlast its task either.
+        """
+        if not self._installed or self._stands():
+            return
+        if over_users or getsignal(SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._own_handler)
+            self._kicked = False
+
+    def _stands(self) -> bool:
+        return getsignal(SIGINT) is self._own_handler
+
+    def in_child(self) -> None:
+        """In a forked child: signals are handled as in any program, and the step that forked it ends it."""
+        self.on_begin = None
+        self.on_end = leave_child if self.running else None
+        self._asks.clear()
+        self._depth = 0
+        if self._installed:
+            self._installed = False
+            if self._stands():
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            if sys.unraisablehook is self._own_hook:
+                sys.unraisablehook = self._previous_hook
 
     # -- steps
 
@@ -109,19 +161,22 @@ class Interrupts:
         self._owner = owner
         number = self.steps = self.steps + 1
         self.running = number
-        if self.on_begin is not None:
-            ring, self.on_begin = self.on_begin, None
+        if (ring := self.on_begin) is not None:  # another thread may take it back at any moment
+            self.on_begin = None
             ring()
         return number
 
-    def end(self) -> type[BaseException] | None:
-        """The step is over; returns what was asked for and came too late to be raised in it."""
+    def end(self, goes_on: bool = False) -> type[BaseException] | None:
+        """The step is over; returns what was asked for and came too late to be raised in it.
+
+        `goes_on`: the function waits for its next step. Else it has returned, or what it raised is being handled.
+        """
         number = self.running
         self.running = 0
         self._owner = None
-        if self.on_end is not None:
-            ring, self.on_end = self.on_end, None
-            ring()
+        if (tell := self.on_end) is not None:  # another thread may take it back at any moment
+            self.on_end = None
+            tell(goes_on)
         depth, self._depth = self._depth, 0
         assert depth == 0, "a shield was held beyond the end of a step"
         return self._asks.pop(number, None) if self._asks else None
@@ -173,7 +228,7 @@ class Interrupts:
         """
         if self._asks and self._depth == 0:
             with self._asking:
-                if self._installed and self.running in self._asks:
+                if self._installed and self.running in self._asks and self._stands():
                     self._kicked = False
                     self._kick()
 
@@ -229,6 +284,20 @@ class Interrupts:
             self._previous_hook(unraisable)
 
 
+class _Handler(partial[None]):
+    """Ours, equal to Python's own, since it does the same for users.
+
+    trio looks whether the handler equals that one, and then puts one in its place that its loop can bear; what ours raises
+    while that loop waits would leave it unusable. asyncio looks whether it *is* that one, and leaves ours, which
+    raises in a coroutine that computes too.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is signal.default_int_handler
+
+    __hash__ = partial.__hash__
+
+
 class Shield:
     """`with interrupts.shielded:` around the body of every runtime entry that a step may call."""
 
@@ -250,18 +319,25 @@ class Shield:
                 interrupts._raise_asked()
 
 
+def _owner_of(handler: Any) -> object:
+    """Of a bound method, with arguments or without."""
+    return getattr(getattr(handler, "func", handler), "__self__", None)
+
+
 def is_users(frame: FrameType | None) -> bool:
     """Whether an exception raised in this frame lands in the user's code."""
     if frame is not None and frame.f_code is enter_user_code.__code__:
         # A C function, which has no frame. A Python function is about to begin or has returned: what it returned,
         # a coroutine perhaps, must not be lost.
         return not isinstance(frame.f_locals["function"], FunctionType)
+    waits = frame is not None and frame.f_globals.get("__name__") in WAITING_MODULES
     while frame is not None:
         code = frame.f_code
         if code is enter_user_code.__code__:
             return True
         name = frame.f_globals.get("__name__")
-        if isinstance(name, str) and name.partition(".")[0] in PROTECTED_PACKAGES:
+        package = name.partition(".")[0] if isinstance(name, str) else ""
+        if package in PROTECTED_PACKAGES and not (waits and package == "asyncio"):
             return False
         if not _is_standard_library(code.co_filename):
             return True

@@ -77,10 +77,10 @@ class ServerParcels:
     async def fetch(self, missing: MissingCode) -> None:
         await self._get(missing.request)
 
-    async def get_components(self) -> None:
-        """What Client(components) named: code, and files for the folder above the servers' own."""
+    async def get_components(self) -> Components:
+        """What Client(components) named: code, and files for the folder above the servers' own; these are put in place."""
         answer = await self._call(messages.CodeWanted(), None)
-        components = _components.decode(_single(answer))
+        components = _components.decode(single(answer))
         for file in components.files:
             if 0 < self._max_file_size < len(file.data):
                 raise Failure(
@@ -92,6 +92,7 @@ class ServerParcels:
             self.mirror.install(components.bundle)
         else:
             self.mirror.hold(components.bundle)
+        return components
 
     async def get_call(self, task: TaskId) -> Payload:
         answer = await self.host.call(self.client, messages.CallWanted(task), None, FETCH_S)
@@ -103,7 +104,7 @@ class ServerParcels:
 
     async def _get(self, request: CodeRequest) -> None:
         answer = await self._call(messages.CodeWanted(), _encoder.encode(request))
-        self.mirror.install(_bundles.decode(_single(answer)))
+        self.mirror.install(_bundles.decode(single(answer)))
 
     async def _call(self, word: messages.Message, payload: Payload) -> Payload:
         try:
@@ -147,7 +148,7 @@ class ServerParcels:
             )
         if answers[0].message.error:
             raise ImportError(answers[0].message.error)
-        return _bundles.decode(_single(answers[0].payload))
+        return _bundles.decode(single(answers[0].payload))
 
     def _pump(self, came: threading.Event) -> None:
         runtime = self.host.runtime
@@ -164,7 +165,7 @@ class ServerParcels:
                 poller.poll(20)
 
 
-def _single(payload: Payload) -> bytes:
+def single(payload: Payload) -> bytes:
     """Words travel as one buffer."""
     if isinstance(payload, list):
         return bytes(payload[0])

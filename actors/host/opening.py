@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dispycos.errors import DispycosError, TaskTerminated
+from dispycos.errors import DispycosError, RemoteError, TaskTerminated
 from dispycos.protocol.envelope import Envelope, Payload
 
 from ..shipping.words import MissingCode
+from ..task import CANCELLED, Task
 from .ends import Outcome, Raised
 from .results import unpack_outcome
 
 if TYPE_CHECKING:
-    from ..task import Task
     from .handles import Handles
 
 _loading: contextvars.ContextVar[Handles | None] = contextvars.ContextVar("dispycos_loading", default=None)
@@ -53,7 +53,7 @@ async def open_value(parcels: Parcels, envelope: Envelope, host: Handles) -> tup
 
 
 async def open_outcome(
-    parcels: Parcels, kind: int, text: str, payload: Payload, name: str, where: str = ""
+    parcels: Parcels, kind: int, text: str, payload: Payload, name: str, where: object = None
 ) -> Any:
     """The value of a task, or its exception raised; gets missing code first."""
     while True:
@@ -98,6 +98,8 @@ def settle(handle: Task, outcome: Outcome) -> None:
     error = outcome.error
     if isinstance(error, KeyboardInterrupt):
         error = TaskTerminated("the task was terminated")
-    elif not isinstance(error, Exception | asyncio.CancelledError) or isinstance(error, StopIteration):
+    elif isinstance(error, asyncio.CancelledError):
+        error = RemoteError(f"{handle.name} raised CancelledError: {error}", CANCELLED)
+    elif not isinstance(error, Exception) or isinstance(error, StopIteration):
         error = DispycosError(f"{type(error).__name__}: {error}")
     handle._complete(None, error)

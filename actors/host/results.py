@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import traceback
-from asyncio import CancelledError
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -12,12 +11,13 @@ import msgspec
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
 from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.texts import NAME_MAX, cut
 
 from ..shipping.exceptions import ErrorRebuilder, Travelling, Unfound
 from ..shipping.words import MissingCode
 from .ends import Outcome, Raised, add_note
 
-TRACEBACK_MAX = 64 * 1024  # characters of a traceback that travel; the end is what matters
+TEXT_MAX = 64 * 1024  # characters of an error's text, and of its traceback
 
 
 class Pickling(Protocol):
@@ -56,11 +56,13 @@ def pack_outcome(
 
 def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
     kind = type(error)
-    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))[-TRACEBACK_MAX:]
+    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
     pickled = _pickled(pickling, Travelling(error), name)
     if pickled is None:  # then for one of its causes or parts, perhaps
         pickled = _pickled(pickling, Travelling(error, lambda part: _spare(pickling, part, name)), name)
-    return _encoder.encode(Raising(_name_of(error), _text_of(error), _sendable(trace), pickled))
+    return _encoder.encode(
+        Raising(_name_of(error), _text_of(error), cut(trace, TEXT_MAX, TEXT_MAX // 2), pickled)
+    )
 
 
 def _pickled(pickling: Pickling, error: Travelling, name: str) -> list[bytes] | None:
@@ -81,23 +83,18 @@ def _spare(pickling: Pickling, error: BaseException, name: str) -> BaseException
 
 
 def _name_of(error: BaseException) -> str:
-    return _sendable(f"{type(error).__module__}.{type(error).__qualname__}")
-
-
-def _sendable(text: str) -> str:
-    """File names that are not UTF-8 come as lone surrogates, which cannot travel as they are."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return cut(f"{type(error).__module__}.{type(error).__qualname__}", NAME_MAX)
 
 
 def _text_of(error: BaseException) -> str:
     try:
-        return _sendable(str(error)[:TRACEBACK_MAX])
+        return cut(str(error), TEXT_MAX)
     except Exception as second:  # a user's __str__ that fails must not hide the first error
         return f"<its __str__ raised {type(second).__name__}>"
 
 
 def unpack_outcome(
-    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: str = ""
+    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: object = None
 ) -> Any:
     """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError.
 
@@ -137,7 +134,7 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
             error = _rebuilt(pickling, [*raising.pickled])
         except Exception as failure:
             why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
-    if not isinstance(error, Exception | CancelledError) or isinstance(error, StopIteration):
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
         # What ends a loop or an asyncio.Task, and a StopIteration, which no future takes: whoever waits would wait for ever.
         error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
     _attach(error, RemoteTraceback(raising.trace))

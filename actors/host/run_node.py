@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import logging
 import os
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from dispycos.protocol.addresses import NODE
+from dispycos.protocol.addresses import NODE, SCHEDULER, Address
+from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Lease, NodeInfo
+from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
+from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import make_private
+from dispycos.version import PYTHON
 
 from ..node import Node
 from ..node_role import NodeRole
@@ -28,13 +31,14 @@ from .processes import ProcessTree, ServerProcess, ServerSpec, Template, Zygote,
 from .progress import last_begun
 from .resources import ONE_THREAD, availability
 from .start import Start
+from .working import leftovers
 
 log = logging.getLogger("dispycos")
 
 ENTRY = "dispycos.actors.host.run_server:main"
 PRELOAD = ("dispycos.actors.host.run_server",)
 LOOK_S = 5.0  # how often the machine's load is looked at
-LINE_MAX = 64 * 1024  # characters without a newline that are held back
+LINE_MAX = 1 << 20  # bytes of a line; what a server may write in a second
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -45,6 +49,7 @@ class NodeBody(NodeRole):
     Parameters
     ----------
     ipc: path of the agent's socket, where its servers connect. folder: where leases have theirs.
+    on_end: called when the machine says that this process has nothing left to do.
     """
 
     def __init__(
@@ -53,14 +58,17 @@ class NodeBody(NodeRole):
         machine: Node,
         template: Template,
         ipc: str,
-        folder: Path,
+        folder: WorkFolder,
         *,
         debug: bool,
         max_file_size: int = 0,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
+        self.end = on_end
         self.runtime = runtime
         self.machine = machine
-        self.folder = folder
+        self._work = folder
+        self.folder = folder.path
         self._ipc = ipc
         self._debug = debug
         self._max_file_size = max_file_size
@@ -95,6 +103,10 @@ class NodeBody(NodeRole):
         self._go(self._start_zygote(lease))
 
     def close_zygote(self, lease: Lease) -> None:
+        left = leftovers(self._lease_folder(lease))
+        if left.count:
+            word = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
+            self.runtime.router.send(word, self.runtime.clock())
         self._go(self._close_zygote(lease))
 
     def _go(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -114,9 +126,11 @@ class NodeBody(NodeRole):
 
     async def _start_zygote(self, lease: Lease) -> None:
         folder = make_private(self._lease_folder(lease))
-        environment: dict[str, str | None] = {"DISPYCOS_SECRET": None, "DISPYCOS_SECRET_FILE": None}
+        environment: dict[str, str | None] = {"DISPYCOS_SECRET_FILE": None}
         environment.update({name: "1" for name in ONE_THREAD if name not in os.environ})
-        spec = ZygoteSpec(f"{lease.client:016x}-{lease.number}", str(folder), environment)
+        # The node's epoch too: another node of this host may hold the same lease, and each sweeps up after its own.
+        tag = f"{lease.client:016x}-{lease.number}-{self.runtime.epoch:016x}"
+        spec = ZygoteSpec(tag, str(folder), environment)
         try:
             zygote = await self._tree.start_zygote(spec)
         except (ProcessTreeError, OSError) as error:
@@ -200,7 +214,7 @@ class NodeBody(NodeRole):
         lines = self._lines.setdefault((server.number, stream), Lines())
         self._pass_on(server.number, stream, lines.take(data))
 
-    def _pass_on(self, number: int, stream: int, text: str) -> None:
+    def _pass_on(self, number: int, stream: int, text: bytes) -> None:
         if text:
             self.machine.output(number, stream, text, self.runtime.clock())
             self.runtime.turn_soon()
@@ -208,8 +222,8 @@ class NodeBody(NodeRole):
     # --- time ---
 
     def _look_around(self) -> None:
-        self.machine.availability(availability(self.folder), self.runtime.clock())
         self._look = self.runtime.loop.call_later(LOOK_S, self._look_around)
+        self.machine.availability(availability(self.folder), self.runtime.clock())
 
     async def close(self) -> None:
         """End every process of this node."""
@@ -218,33 +232,32 @@ class NodeBody(NodeRole):
         for task in list(self._under_way):
             task.cancel()
         await self._tree.close()
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        await asyncio.to_thread(self._work.remove)
 
 
 class Lines:
-    """Bytes of a stream as whole lines of text: a print from a server is not torn."""
+    """Bytes of a stream as whole lines: a print from a server is not torn. A bar that is drawn over itself is many lines."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = ""
+        self._held = bytearray()
 
-    def take(self, data: bytes) -> str:
-        text = self._held + self._decoder.decode(data)
-        whole, newline, self._held = text.rpartition("\n")
-        if len(self._held) > LINE_MAX:
-            whole, newline, self._held = text, "", ""
-        return whole + newline
+    def take(self, data: bytes) -> bytes:
+        end = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1  # one at the end may be half of "\r\n"
+        self._held += data[:end] if end else data
+        if not end and len(self._held) <= LINE_MAX:
+            return b""
+        if not end:
+            self._held += b" ... (cut: a line of more than %d bytes goes on)\n" % LINE_MAX
+        whole, self._held = bytes(self._held), bytearray(data[end:] if end else b"")
+        return whole
 
-    def rest(self) -> str:
-        held, self._held = self._held + self._decoder.decode(b"", final=True), ""
+    def rest(self) -> bytes:
+        held, self._held = bytes(self._held), bytearray()
         return held
 
 
 def describe(name: str, addr: str, port: int, cpus: int, epoch: int) -> NodeInfo:
     """What others are told of this node."""
     import platform
-    import sys
 
-    return NodeInfo(
-        name, addr, port, cpus, platform.platform(), (sys.version_info[0], sys.version_info[1]), epoch
-    )
+    return NodeInfo(cut(name, NAME_MAX), addr, port, cpus, platform.platform(), PYTHON, epoch)

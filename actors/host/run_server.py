@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,24 @@ from dispycos.router import Event
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
-from ..server import Forget, Interrupt, Server, Stop, Work
+from ..logs import LevelSetter, RecordWriter
+from ..server import Forget, Interrupt, Server, SetLevels, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
-from .cell import Cell
+from .calling import ATOMS
+from .cell import Cell, current_cell
 from .cells import TaskHost
-from .ends import Outcome, Raised
+from .ends import Outcome, Raised, Returned
 from .interrupts import Interrupts
-from .mirroring import ServerParcels
+from .loops import use_fresh_loops
+from .mirroring import ServerParcels, single
 from .opening import loading
 from .progress import Progress
 from .relief import Relief
 from .results import pack_outcome
 from .start import Start
+from .working import WorkingFolder
+from .zygote import flush_stdio, renew_stdio
 
 log = logging.getLogger("dispycos")
 
@@ -50,36 +56,55 @@ CONNECT_S = 10.0
 def main(argument: bytes) -> int:
     """Entry point in a forked server; returns the exit code."""
     start = msgspec.msgpack.decode(argument, type=Start)
-    logging.basicConfig(
-        level=logging.DEBUG if start.debug else logging.INFO,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    set_up_logging(start.debug)
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
     interrupts = Interrupts(on_idle=lambda: None)  # a stray SIGINT between steps is nobody's
     interrupts.install()
+    use_fresh_loops()
     try:
-        return asyncio.run(_serve(start, interrupts))
+        # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(_serve(start, interrupts))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.exit_code
 
 
+def set_up_logging(debug: bool) -> None:
+    """What tasks log is for the client's handlers; what this process says of itself is a line on standard error."""
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    log.propagate = False
+    # A descriptor of our own: a task may close its standard error, or put a file in its place.
+    stream = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    own = logging.StreamHandler(stream)
+    own.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    log.addHandler(own)
+    logging.root.addHandler(RecordWriter(stream.fileno(), _task_name))
+
+
+def _task_name() -> str:
+    cell = current_cell()
+    return cell.name if cell is not None else ""
+
+
+def mend_stdio() -> None:
+    """A task that closed sys.stdout has not closed it for the next one."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None or getattr(stream, "closed", False):
+            flush_stdio()
+            renew_stdio()
+            return
+
+
 async def _serve(start: Start, interrupts: Interrupts) -> int:
     runtime = Runtime("server", start.name, None)
+    runtime.in_child.append(interrupts.in_child)
     dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
     async with asyncio.timeout(CONNECT_S):
         node = await dialler.ready
     body = ServerBody(start, runtime, interrupts, Address(node, NODE))
     dialler.on_lost = lambda reason: body.lose_agent(reason)
-    relief = Relief(
-        turn=runtime.turn_elsewhere,
-        fds=runtime.descriptors,
-        lock=runtime.lock,
-        interrupts=interrupts,
-        after=runtime.hand_back,
-    )
+    relief = Relief(runtime, interrupts)
     await body.get_ready()
     open_lane(runtime, start)  # not before the agent knows of us: it is whose word ends the session
     relief.start()
@@ -114,6 +139,8 @@ class ServerBody:
         self.host.adopt_subtasks()
         self.parcels.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}
+        self._folder = WorkingFolder(Path.cwd())
+        self._levels = LevelSetter()
         self._progress = Progress(Path.cwd())
         self._fetching: set[asyncio.Task[None]] = set()
         self._node = node
@@ -121,9 +148,19 @@ class ServerBody:
 
     async def get_ready(self) -> None:
         """Components first, then tasks may come."""
-        await self.parcels.get_components()
+        components = await self.parcels.get_components()
+        self._levels.take(components.levels)
+        self._enter_folder(os.fsdecode(components.cwd), os.fsdecode(components.program_folder))
         ready = messages.ServerReady(self.start.number, os.getpid())
         self.runtime.send(Envelope(self._node, self.machine.address, ready))
+
+    def _enter_folder(self, wanted: str, program: str) -> None:
+        why_not = self._folder.enter(wanted, program)
+        if why_not and self.start.number == 1:  # once a node
+            node = self.start.node_name
+            text = f"cwd: {wanted} cannot be used on node {node} ({why_not}): tasks there run in folders of their servers"
+            notice = messages.Notice(text, "warning")
+            self.runtime.send(Envelope(self.parcels.client, self.machine.address, notice))
 
     def lose_agent(self, reason: str) -> None:
         """Without its agent a server is nobody's."""
@@ -149,6 +186,8 @@ class ServerBody:
                 self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
         elif isinstance(effect, Stop):
             self.runtime.defer(self._stop)
+        elif isinstance(effect, SetLevels):
+            self.runtime.defer(partial(self._levels.take, single(effect.levels)))
         else:
             raise TypeError(f"no such effect: {effect!r}")
 
@@ -179,6 +218,9 @@ class ServerBody:
     def _take(self, envelope: Envelope) -> None:
         """Give the task its address; then its call, at once or when it has been fetched."""
         run: messages.Run = envelope.message
+        if not self._cells:  # else it may be where another one wants to be
+            mend_stdio()
+            self._folder.come_back()
         cell = self.host.prepare(
             run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end
         )
@@ -265,6 +307,8 @@ class ServerBody:
     def _on_end(self, cell: Cell, outcome: Outcome) -> None:
         """Pickle the outcome, which is the user's code once more, and hand it over."""
         run: messages.Run = cell.run
+        if isinstance(outcome, Raised):
+            self._folder.explain(outcome.error)
         kind, payload = self._pack(cell, outcome)
         del self._cells[run.task]
         with self.runtime.lock:
@@ -273,8 +317,12 @@ class ServerBody:
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
         name = cell.run.function
+        if type(outcome) is Returned and type(outcome.value) in ATOMS:  # nothing of the user's runs
+            return pack_outcome(self.parcels, outcome, name, cell.stopping)
         self.interrupts.begin(cell)
         try:
+            if isinstance(outcome, Raised):
+                self.parcels.mirror.explain(outcome.error)
             return pack_outcome(self.parcels, outcome, name, cell.stopping)
         except KeyboardInterrupt:
             return OutcomeKind.TERMINATED, None

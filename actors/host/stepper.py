@@ -121,7 +121,7 @@ class Stepper(Coroutine[Any, Any, Any]):
             self._interrupts.end()
             outcome = raised(error)
         else:
-            self._due = self._interrupts.end()
+            self._due = self._interrupts.end(True)
             if self._due is not None:  # asked for, too late to be raised in this step
                 self._cancel()
             return yielded

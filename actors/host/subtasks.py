@@ -92,8 +92,8 @@ class Subtasks:
         self._interrupts.begin(self.owner)
         return True
 
-    def end_step(self) -> None:
-        due = self._interrupts.end()
+    def end_step(self, goes_on: bool) -> None:
+        due = self._interrupts.end(goes_on)
         if due is not None:  # asked for, too late to be raised in this step
             self.throw_in(due)
 
@@ -185,6 +185,7 @@ class Subtask(Coroutine[Any, Any, Any]):
         subtasks = self._subtasks
         assert subtasks is not None
         is_outermost = subtasks.begin_step()
+        goes_on = True
         try:
             if is_outermost and can_wait and self._has_to_wait(subtasks):
                 return None  # a bare yield: the Task comes again in the next turn
@@ -197,13 +198,16 @@ class Subtask(Coroutine[Any, Any, Any]):
             self._leave(subtasks)
             if not is_outermost:
                 raise
+            is_outermost = False
+            subtasks.end_step(goes_on=False)  # here, while the exception is being handled
             subtasks.throw_in(without_our_frames(error))
         except BaseException:
+            goes_on = False
             self._leave(subtasks)
             raise
         finally:
             if is_outermost:
-                subtasks.end_step()
+                subtasks.end_step(goes_on)
             del resume, argument, subtasks  # a traceback holds this frame
         raise CancelledError
 

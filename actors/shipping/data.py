@@ -90,12 +90,18 @@ class PackagePath(os.PathLike[str]):
 
     @property
     def parent(self) -> "PackagePath":
-        return PackagePath(self._host, self._module, posixpath.dirname(self._path))
+        return self.joinpath("..")
 
     def joinpath(self, *descendants: str | os.PathLike[str]) -> "PackagePath":
-        parts = [os.fspath(part) for part in descendants]
-        joined = posixpath.normpath(posixpath.join(self._path, *parts))
-        return PackagePath(self._host, self._module, "" if joined == "." else joined)
+        """Above the folder of a package is that of the package around it; nothing is above the outermost."""
+        module, path = self._module, self._path
+        for part in "/".join(map(str, descendants)).split("/"):
+            if part == ".." and not path and "." in module:
+                module = module.rpartition(".")[0]
+            else:
+                path = posixpath.normpath(posixpath.join(path, part))
+                path = "" if path == "." else path
+        return PackagePath(self._host, module, path)
 
     __truediv__ = joinpath
 
@@ -152,7 +158,7 @@ class PackagePath(os.PathLike[str]):
         found = self._host.package_data(self._module, self._path)
         if found.data is None and found.entries is None:
             raise FileNotFoundError(
-                errno.ENOENT, f"{self._module} has no such file at the client", self._path
+                errno.ENOENT, f"no such file of {self._module} at the client", f"{self._module}/{self._path}"
             )
         return found
 

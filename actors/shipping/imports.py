@@ -55,7 +55,8 @@ class SourceLoader(InspectLoader):
 
     def __init__(self, source: ModuleSource, host: DataHost) -> None:
         self.source = source
-        self._host = host
+        package = source.name if source.package else source.name.rpartition(".")[0]
+        self._folder = PackagePath(host, package or source.name)
 
     def get_source(self, fullname: str) -> str:
         return self.source.source or ""
@@ -75,11 +76,11 @@ class SourceLoader(InspectLoader):
     def get_data(self, path: str) -> bytes:
         """For pkgutil.get_data; the path begins with the folder of the module's `__file__`."""
         inside = os.path.relpath(path, os.path.dirname(self.source.path))
-        return PackagePath(self._host, self.source.name).joinpath(inside).read_bytes()
+        return self._folder.joinpath(inside).read_bytes()
 
     def get_resource_reader(self, fullname: str) -> PackageReader:
         """For importlib.resources."""
-        return PackageReader(PackagePath(self._host, self.source.name))
+        return PackageReader(self._folder)
 
 
 class ClientFolder(PathEntryFinder):

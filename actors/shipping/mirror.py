@@ -46,7 +46,7 @@ from .words import (
 SCAN_BYTES_MAX = 256 << 10
 LINES_MAX = 1_000_000
 OUTSTANDING_MAX = 4096
-FOREIGN = ("importlib", "pkgutil", "runpy")
+FOREIGN = ("functools", "importlib", "pkgutil", "runpy")  # importlib.resources dispatches by functools
 
 Pull = Callable[[CodeRequest], CodeBundle]
 
@@ -170,6 +170,27 @@ class Mirror:
                 self.settle()
             except MissingCode as missing:
                 self._asked.pop(missing.request.number, None)  # the next load asks again
+
+    def explain(self, error: BaseException) -> None:
+        """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
+        name = error.filename if isinstance(error, FileNotFoundError) else None
+        if not isinstance(name, str):
+            return
+        paths = {module.path: module.name for module in self._modules.values() if module.path}
+        paths |= {getattr(self.main, "__file__", ""): "__main__"}
+        for path, module in paths.items():
+            if path and name.startswith(os.path.dirname(path) + os.sep):
+                known = self._modules.get(module)
+                package = module if known is not None and known.package else module.rpartition(".")[0]
+                how = (
+                    f"importlib.resources.files({package!r}) reads it there"
+                    if package
+                    else "named in Client(components=...) it comes into the folder above that of the task"
+                )
+                error.add_note(
+                    f"{os.path.dirname(path)} is a folder of the client's host, this is {self._node}: {how}"
+                )
+                return
 
     def settle(self) -> None:
         """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
@@ -467,7 +488,7 @@ class Mirror:
         if found.error:
             raise OSError(
                 errno.EREMOTE,
-                f"package data of {self._client} do not travel: {found.error} "
+                f"this file of {self._client} does not travel: {found.error} "
                 "(files named in Client(components=...) lie in the folder above that of the task)",
                 f"{module}/{path}",
             )

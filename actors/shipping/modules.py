@@ -116,14 +116,16 @@ class LocalModules:
     def _read(self, spec: ModuleSpec) -> ModuleSource | None:
         name, origin = spec.name, spec.origin
         package = spec.submodule_search_locations is not None
-        folders = list(getattr(sys.modules.get(name), "__path__", spec.submodule_search_locations or []))
+        folders = list(_path_of(sys.modules.get(name)) or spec.submodule_search_locations or [])
         if package and (origin is None or os.path.isdir(origin)):  # a namespace package
-            is_local = any(map(self._is_local, folders)) or not folders
-            return ModuleSource(name, "", True, "", hash_of(b"namespace"), folders) if is_local else None
-        if origin is None or not os.path.isabs(origin) or not self._is_local(origin):
+            if folders and not any(map(self._is_local, folders)):
+                return None
+            digest = hash_of("\0".join([name, *folders]).encode(errors="surrogatepass"))
+            return ModuleSource(name, "", True, "", digest, folders)
+        if origin is None or not spec.has_location or not self._is_local(origin):
             return None
         text = None if name.split(".")[0] in self._compiled_packages() else _text_of(spec)
-        digest = hash_of(f"{origin}\0{package}\0{text}".encode())
+        digest = hash_of(f"{origin}\0{package}\0{text}".encode(errors="surrogatepass"))
         return ModuleSource(name, origin, package, text, digest, folders)
 
     def _compiled_packages(self) -> set[str]:
@@ -148,8 +150,8 @@ class LocalModules:
             return False
         if name not in sys.modules and not is_standard(name):
             return True  # what else there may be is found out when it is asked for
-        origin = getattr(_spec_of(name), "origin", None)
-        return origin is not None and os.path.isabs(origin) and self._is_local(origin)
+        spec = _spec_of(name)
+        return spec is not None and spec.has_location and self._is_local(spec.origin or "")
 
 
 def _text_of(spec: ModuleSpec) -> str | None:
@@ -206,7 +208,7 @@ def _spec_of(name: str) -> ModuleSpec | None:
     parent = name.rpartition(".")[0]
     if not parent:
         return _found(name, None)
-    path: Iterable[str] | None = getattr(sys.modules.get(parent), "__path__", None)
+    path = _path_of(sys.modules.get(parent))
     if path is None and (above := _spec_of(parent)) is not None:
         path = above.submodule_search_locations
     return None if path is None else _found(name, list(path))
@@ -216,28 +218,53 @@ def _spec_of_loaded(name: str, module: ModuleType) -> ModuleSpec | None:
     spec = getattr(module, "__spec__", None)
     if isinstance(spec, ModuleSpec):
         return spec
-    file, path = getattr(module, "__file__", None), getattr(module, "__path__", None)
+    file, path = _own(module, "__file__"), _path_of(module)
     if isinstance(file, str):
-        return spec_from_file_location(
-            name, file, submodule_search_locations=None if path is None else list(path)
-        )
+        return spec_from_file_location(name, file, submodule_search_locations=path)
     holds = any(other.startswith(f"{name}.") for other in list(sys.modules))
     return (
         ModuleSpec(name, None, is_package=True) if holds else None
     )  # as pytest makes parents of test modules
 
 
+def _own(module: ModuleType | None, name: str) -> object:
+    """Some make up every attribute that they are asked for."""
+    return vars(module).get(name) if isinstance(module, ModuleType) else None
+
+
+def _path_of(module: ModuleType | None) -> list[str] | None:
+    path = _own(module, "__path__")
+    return list(path) if isinstance(path, Iterable) else None
+
+
 def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
-    spec = PathFinder.find_spec(name, path)
+    spec = PathFinder.find_spec(name) if path is None else _found_along(name, path)
     if spec is not None or is_standard(name):
         return spec
     for finder in sys.meta_path:  # those of editable installs, for one
         if finder is PathFinder or isinstance(finder, FirstFinder | LastFinder):
             continue
-        spec = finder.find_spec(name, path)
-        if spec is not None:
+        find_spec = getattr(finder, "find_spec", None)
+        spec = find_spec(name, path) if find_spec is not None else None
+        if isinstance(spec, ModuleSpec):
             return spec
     return None
+
+
+def _found_along(name: str, path: list[str]) -> ModuleSpec | None:
+    """As PathFinder, which looks into sys.modules for the parent of a namespace package."""
+    from pkgutil import get_importer  # most programs need no more than what is loaded
+
+    portions: list[str] = []
+    for folder in path:
+        finder = get_importer(folder)
+        spec = finder.find_spec(name) if finder is not None else None
+        if spec is not None and spec.loader is not None:
+            return spec
+        portions += (spec and spec.submodule_search_locations) or []
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = portions
+    return spec if portions else None
 
 
 def _installed_roots() -> list[str]:

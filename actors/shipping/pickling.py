@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
+from dispycos.protocol.codec import BUFFERS_MAX
+
 from .rebuild import make_view
 
 PROTOCOL = 5
 OUT_OF_BAND_MIN = 16 << 10
+OUT_OF_BAND_MAX = BUFFERS_MAX - 1  # buffers, beside the stream
 
 Frame: TypeAlias = bytes | pickle.PickleBuffer
 Payload: TypeAlias = bytes | list[Frame]  # a list: the pickle stream, then its out-of-band buffers
@@ -82,7 +85,7 @@ class LargeBuffers(list[pickle.PickleBuffer]):
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
         try:
-            if buffer.raw().nbytes < OUT_OF_BAND_MIN:
+            if len(self) >= OUT_OF_BAND_MAX or buffer.raw().nbytes < OUT_OF_BAND_MIN:
                 return True
         except BufferError:
             return True  # not contiguous

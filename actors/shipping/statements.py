@@ -49,7 +49,9 @@ class Unit:
 
     @cached_property
     def hash(self) -> bytes:
-        return hash_of(f"{self.file}\0{self.first_line}\0{self.flags}\0{self.source}".encode())
+        return hash_of(
+            f"{self.file}\0{self.first_line}\0{self.flags}\0{self.source}".encode(errors="surrogatepass")
+        )
 
     @cached_property
     def code(self) -> CodeType | None:

@@ -13,6 +13,7 @@ import msgspec
 from .control import Control, Unsigned, Unsupported
 from .envelope import Buffer, Payload, buffers_of, size_of
 from .errors import ProtocolError
+from .texts import fitted
 
 KIB: Final = 1024
 INLINE_MAX: Final = 16 * KIB
@@ -26,6 +27,7 @@ BLOCK_BYTES: Final = MESSAGE_MAX - 2 * KIB
 HEADER_SIZE: Final = 128
 BUFFERS_MAX: Final = 4096
 TRANSFER_MAX: Final = 16 * KIB * KIB * KIB
+TEXT_LIMITS: Final = (16 * KIB, KIB, 64)  # characters of each text in a message that is too long
 
 VERSION: Final = 1
 MESSAGES: Final = 1
@@ -245,7 +247,22 @@ class Codec(Generic[M]):
             self._encode_into((to, sender, correlation, message, payload), body, -1)
         except Exception:
             del body[size:]
-            raise
+            body += self.encode_short(to, sender, correlation, message, payload)
+
+    def encode_short(self, to: int, sender: int, correlation: int, message: M, payload: Any) -> bytes:
+        """The entry with its texts cut until it fits into a body, alone if need be.
+
+        Raises
+        ------
+        ValueError: it is too long without them. What msgspec raises: something in it is no word.
+        """
+        for limit in TEXT_LIMITS:
+            entry = _encoder.encode((to, sender, correlation, fitted(message, limit), payload))
+            if len(entry) + len(_ARRAY) <= BODY_MAX:
+                return entry
+        raise ValueError(
+            f"a message of {len(entry)} bytes, {type(message).__name__}: anything large belongs into the payload"
+        )
 
     def decode_entries(self, body: Buffer, count: int) -> list[Entry[M | Unsupported | Unknown]]:
         """All entries of a body; one whose message has an unknown tag carries Unknown in its place."""

@@ -229,6 +229,7 @@ class Opened(Message, frozen=True, tag=32):
 
     lease: Lease
     servers: int
+    pulse_interval: float = 0.0  # of its pulses: what was asked for, or the nearest that the node allows
 
 
 class Declined(Message, frozen=True, tag=33):
@@ -318,6 +319,7 @@ class Close(Message, frozen=True, tag=72):
 class Closed(Message, frozen=True, tag=73):
     lease: Lease
     reason: str = ""
+    last: bool = False  # the node ends, and takes nobody any more
 
 
 class ServerReady(Message, frozen=True, tag=74):
@@ -399,7 +401,7 @@ class Tell(Message, frozen=True, tag=42):
 
 
 class Delivered(Message, frozen=True, tag=43):
-    code: int  # 1 in the mailbox, 0 the task has ended
+    code: int  # 1 in the mailbox, 0 the task has ended; to AwaitsMessage: whether it does
 
 
 class Ask(Message, frozen=True, tag=44):
@@ -429,13 +431,26 @@ class Ended(Message, frozen=True, tag=47):
 class TerminateActor(Message, frozen=True, tag=48):
     """terminate() by somebody who is not the owner: goes to the task's home, which forwards it as Terminate."""
 
+    cancelled: bool = False  # it was cancel(): who waits there gets CancelledError
+
 
 class Output(Message, frozen=True, tag=49):
-    """Node -> client: what a server wrote to its standard output (1) or error (2)."""
+    """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
 
     server: str
     stream: int
-    text: str
+
+
+class Left(Message, frozen=True, tag=84):
+    """Node -> scheduler -> client, before Closed: files of tasks in working folders that are removed with the lease."""
+
+    count: int
+    size: int  # bytes
+    names: list[str]  # of some
+
+
+class AwaitsMessage(Message, frozen=True, tag=57):
+    """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
@@ -449,6 +464,10 @@ class CodeGiven(Message, frozen=True, tag=51):
     """Client -> server; payload: an encoded shipping.CodeBundle."""
 
     error: str = ""
+
+
+class Levels(Message, frozen=True, tag=56):
+    """Client -> server, when they change; payload: what its loggers let pass, encoded."""
 
 
 class CallWanted(Message, frozen=True, tag=52):
@@ -559,6 +578,9 @@ Word = (
     | Ended
     | TerminateActor
     | Output
+    | AwaitsMessage
+    | Left
+    | Levels
     | CodeWanted
     | CodeGiven
     | CallWanted

@@ -187,8 +187,8 @@ class Resolver:
     def _look_up(self, host: str, loop: asyncio.AbstractEventLoop, answer: Answer) -> None:
         try:
             outcome = partial(_succeed, answer, _getaddrinfo(host))
-        except OSError as error:
-            reason = f"{host} is not known: {error.strerror}"
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name server would take it
+            reason = f"{host} is not known: {getattr(error, 'strerror', None) or error}"
             outcome = partial(_fail, answer, AddressError(reason, "check the name, or give an address"))
         finally:
             self._free.release()

@@ -51,6 +51,7 @@ class Dialler:
         self.foreign_key = foreign_key  # of a listener that will refuse us, and shall say so
         self.endpoints = list(dict.fromkeys(endpoints))
         self.link = 0  # the one in use
+        self.is_proven = False  # who answered has the cluster's secret
         self.epoch = 0
         self.refusal = ""
         self.on_silence: Callable[[str], None] = log.warning
@@ -82,7 +83,7 @@ class Dialler:
             self._runtime.drop_link(link, "not wanted any more")
         self._tried.clear()
         self.link = 0
-        if not self.ready.done():
+        if not self.ready.done() and not self.ready.get_loop().is_closed():
             self.ready.cancel()
 
     # --- told by the runtime, on the loop's thread ---
@@ -127,7 +128,10 @@ class Dialler:
             self.refusal = reason
         if link == self.link:
             self.link = 0
-            self.on_lost(reason)
+            if self._runtime.is_linked(self.epoch):
+                log.debug("the link that was dialled ended: %s", reason)  # of two the lesser one
+            else:
+                self.on_lost(reason)
         if self.link or self._tried:
             return  # another address may answer
         if endpoint in self._first and len(self._first) < len(self.endpoints):
@@ -137,6 +141,9 @@ class Dialler:
         if self.refusal and not self.ready.done():
             self.ready.set_exception(Refused(self.refusal))
             self.ready.exception()  # looked at: whoever awaits it still gets it
+        self._try_later()
+
+    def _try_later(self) -> None:
         if self._keep and not self.refusal:
             self._retry = self._runtime.loop.call_later(self._backoff * random.uniform(0.7, 1.3), self._try)
             self._backoff = min(2 * self._backoff, BACKOFF_MAX)
@@ -149,7 +156,12 @@ class Dialler:
             self._retry = self._runtime.loop.call_later(BACKOFF_MAX, self._try)
             return
         for endpoint in self._first or self.endpoints:
-            self._tried[self._runtime.open_link(endpoint, self)] = endpoint
+            try:
+                self._tried[self._runtime.open_link(endpoint, self)] = endpoint
+            except OSError as error:
+                self._last_reason = f"{endpoint}: {error.strerror}"
+        if not self._tried:
+            self._try_later()
 
     def _say_silence(self) -> None:
         if not self.link and not self._stopped:

@@ -1,6 +1,6 @@
 """Finds processes of the cluster: a registry of files for one user on one host, and mDNS between hosts.
 
-What is found is a hint, never a sign of life: a killed service stays listed by mDNS for minutes.
+What mDNS finds is a hint, never a sign of life: a killed service stays listed for minutes, and anybody may list one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
-import psutil
 
 from .addresses import find_addresses, is_numeric, rank, tcp_endpoint
-from .folders import make_private
+from .claims import claim, is_claimed, kernel_mark
+from .folders import is_listening, make_private
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
@@ -33,6 +33,7 @@ SERVICE_TYPE = "_dispycos._tcp.local."
 ENTRY_BYTES_MAX = 64 * 1024
 ENTRIES_MAX = 1000
 SERVICES_MAX = 1000
+NAME_BYTES = 63  # of a name in mDNS
 QUESTIONS_MAX = 32  # services asked about at the same time
 QUESTION_TIMEOUT_MS = 1500
 GOODBYE_TIMEOUT_S = 0.7
@@ -51,6 +52,7 @@ class Presence:
     protocol: int = 1
     key: str = ""  # the listener's public key: a foreign cluster knocks with it (see security.secure_knock)
     ipc: str = ""  # its socket, if it is a process of this user on this host; known from the registry only
+    python: tuple[int, int] | None = None  # it runs that minor version, as far as it says
 
 
 def endpoints_of(found: Presence) -> list[str]:
@@ -61,12 +63,11 @@ def endpoints_of(found: Presence) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One process in the registry. `started` is what tells it from a later process with the same pid."""
+    """One process in the registry."""
 
     role: str
     name: str
     pid: int
-    started: float
     addresses: tuple[str, ...]
     port: int
     ports: tuple[int, ...]
@@ -76,6 +77,7 @@ class Entry:
     version: str
     protocol: int = 1
     key: str = ""
+    python: tuple[int, int] | None = None
 
     @property
     def presence(self) -> Presence:
@@ -89,107 +91,99 @@ class Entry:
             self.protocol,
             self.key,
             self.ipc or "",
+            self.python,
         )
 
 
 class Registry:
-    """The announced processes of this user on this host: one JSON file each in a private folder."""
+    """The announced processes of this user on this host: one JSON file each in a private folder, claimed while they live."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._host = host_mark()
+        self._announced: dict[Path, IO[bytes]] = {}
 
     def announce(self, entry: Entry) -> Path:
-        """Writes the file whole; withdraw() takes it back."""
+        """Writes the file whole; withdraw() takes it back, and so does the end of this process."""
         make_private(self._folder)
         path = self._folder / f"{self._host}-{entry.pid}-{entry.epoch:016x}.json"
         part = path.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(entry))
+        file = open(part, "wb", buffering=0)  # noqa: SIM115
+        claim(file.fileno())
+        file.write(msgspec.json.encode(entry))
         part.replace(path)
+        self._release(path)
+        self._announced[path] = file
         return path
 
     def withdraw(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+        self._release(path)
+
+    def _release(self, path: Path) -> None:
+        file = self._announced.pop(path, None)
+        if file is not None:
+            file.close()
 
     def read(self) -> list[Entry]:
-        """Who lives. Files and sockets of those who do not are removed; what cannot be read is passed over."""
+        """Who lives here. Files and sockets of those who do not are removed; what cannot be read is passed over."""
         entries = []
-        for path in self._paths():
-            entry = _read_entry(path)
+        for path in self._paths(kernel_mark()):
+            entry, lives = _look_at(path)
             if entry is None:
                 continue
-            if started_at(entry.pid) == entry.started:
-                entries.append(entry)
-            else:
+            if not lives:
                 _bury(path, entry)
+            elif path.name.startswith(self._host):  # elsewhere its loopback is another
+                entries.append(entry)
         return entries
 
     def is_dead(self, epoch: int) -> bool:
         """True if that process announced itself on this host, and is gone without having withdrawn."""
-        for path in self._paths():
+        for path in self._paths(self._host):
             if path.stem.endswith(f"{epoch:016x}"):
-                entry = _read_entry(path)
-                return entry is not None and not _lives(entry)
+                entry, lives = _look_at(path)
+                return entry is not None and not lives
         return False
 
-    def _paths(self) -> list[Path]:
-        """Those of this boot and these namespaces only: elsewhere a pid says nothing."""
+    def _paths(self, mark: str) -> list[Path]:
         try:
             with os.scandir(self._folder) as files:
-                names = [f.name for f in files if f.name.startswith(self._host) and f.name.endswith(".json")]
+                names = [f.name for f in files if f.name.startswith(mark) and f.name.endswith(".json")]
         except OSError:
             return []
         return [self._folder / name for name in sorted(names)[:ENTRIES_MAX]]
 
 
-def _read_entry(path: Path) -> Entry | None:
+def _look_at(path: Path) -> tuple[Entry | None, bool]:
+    """What is written there, and whether who wrote it lives."""
     try:
         with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(ENTRY_BYTES_MAX), type=Entry)
+            entry = msgspec.json.decode(file.read(ENTRY_BYTES_MAX), type=Entry)
+            return entry, is_claimed(file.fileno())
     except (OSError, msgspec.DecodeError):
-        return None
+        return None, False
 
 
 def _bury(path: Path, entry: Entry) -> None:
     with contextlib.suppress(OSError):  # another reader was first
-        if entry.ipc is not None and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode):
+        if (
+            entry.ipc is not None
+            and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode)
+            and not is_listening(entry.ipc)
+        ):
             os.unlink(entry.ipc)
     with contextlib.suppress(OSError):
         path.unlink()
 
 
-def _lives(entry: Entry) -> bool:
-    try:
-        with open(f"/proc/{entry.pid}/stat", "rb") as file:
-            state = file.read().rsplit(b")", 1)[1].split()[0]
-    except OSError:
-        state = b""
-    return state != b"Z" and started_at(entry.pid) == entry.started
-
-
-def started_at(pid: int) -> float | None:
-    """When that process began, in a measure that stays the same when the clock is set; None if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return float(file.read().rsplit(b")", 1)[1].split()[19])  # ticks after boot
-    except (FileNotFoundError, ProcessLookupError):
-        if os.path.exists("/proc/self/stat"):
-            return None
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
-
-
 def host_mark() -> str:
-    """The same for processes that see each other's pids and loopback; another after a reboot."""
-    parts = []
-    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid", "/proc/self/ns/net"):
-        try:
-            parts.append(os.readlink(path) if "/ns/" in path else Path(path).read_text())
-        except OSError:
-            parts.append("")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    """The same for processes that see each other's loopback; another after a reboot."""
+    try:
+        network = os.readlink("/proc/self/ns/net")
+    except OSError:
+        network = ""
+    return kernel_mark() + hashlib.sha256(network.encode()).hexdigest()[:8]
 
 
 OnFound = Callable[[Presence], None]
@@ -288,8 +282,11 @@ class Multicast:
             question.add_done_callback(self._questions.discard)
 
     async def _ask(self, zeroconf: Zeroconf, name: str, info: ServiceInfo) -> None:
-        if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
-            self._on_answer(name, info)
+        from zeroconf import NotRunningException
+
+        with contextlib.suppress(NotRunningException):  # closed meanwhile
+            if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
+                self._on_answer(name, info)
 
     def _on_answer(self, name: str, info: ServiceInfo) -> None:
         presence = read_service(info)
@@ -345,11 +342,18 @@ def _service(presence: Presence) -> ServiceInfo:
             "role": presence.role,
             "port": str(presence.port),
             "tag": presence.tag,
-            "name": presence.name,
+            "name": _announced(presence.name),
             "epoch": f"{presence.epoch:016x}",
             "key": presence.key,
+            **({"python": "{}.{}".format(*presence.python)} if presence.python else {}),
         },
     )
+
+
+def _announced(name: str) -> str:
+    """What read_service takes: a record has little room."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return printable.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _packed(address: str) -> bytes:
@@ -359,8 +363,8 @@ def _packed(address: str) -> bytes:
 def read_service(info: ServiceInfo) -> Presence | None:
     """What a service says of itself; None if it is not as ours are: anyone may have sent it."""
     said = info.decoded_properties
-    names = ("protocol", "role", "tag", "name", "epoch", "key")
-    protocol, role, tag, name, epoch, key = (said.get(n) or "" for n in names)
+    names = ("protocol", "role", "tag", "name", "epoch", "key", "python")
+    protocol, role, tag, name, epoch, key, python = (said.get(n) or "" for n in names)
     found = sorted(map(ipaddress.ip_address, info.parsed_addresses()), key=rank)
     addresses = tuple(str(a) for a in found if not (a.version == 6 and a.is_link_local))
     is_ours = (
@@ -369,11 +373,16 @@ def read_service(info: ServiceInfo) -> Presence | None:
         and re.fullmatch(r"[0-9a-f]{16}", tag)
         and re.fullmatch(r"[0-9a-f]{16}", epoch)
         and (not key or len(key) == 40)
-        and 0 < len(name) <= 63
+        and re.fullmatch(r"([0-9]{1,3}\.[0-9]{1,3})?", python)
+        and 0 < len(name) <= NAME_BYTES
         and name.isprintable()
         and info.port
         and addresses
     )
     if not is_ours or info.port is None:
         return None
-    return Presence(role, name, addresses[:16], info.port, tag, int(epoch, 16), int(protocol), key)
+    major, _, minor = python.partition(".")
+    version = (int(major), int(minor)) if python else None
+    return Presence(
+        role, name, addresses[:16], info.port, tag, int(epoch, 16), int(protocol), key, python=version
+    )

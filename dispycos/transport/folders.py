@@ -158,11 +158,12 @@ def sweep_sockets(folder: Path) -> None:
     """Removes the sockets of processes that were killed: nobody listens there. Young ones may be about to listen."""
     for path in folder.glob("*.sock"):
         with contextlib.suppress(OSError):  # another sweeper was first
-            if path.lstat().st_mtime < time.time() - SWEPT_AFTER_S and not _is_listening(path):
+            if path.lstat().st_mtime < time.time() - SWEPT_AFTER_S and not is_listening(path):
                 path.unlink()
 
 
-def _is_listening(path: Path) -> bool:
+def is_listening(path: Path | str) -> bool:
+    """Whether somebody takes connections at this socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

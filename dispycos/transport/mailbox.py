@@ -18,6 +18,7 @@ from typing import Protocol
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from .door import look_for_descriptors
 from .security import (
     Keys,
     RefusalWatch,
@@ -42,6 +43,7 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 DRAIN_MAX = 128  # messages read from one socket in one turn, so that no peer starves the others
+LINK_DESCRIPTORS = 8  # five of its own, and some that libzmq needs meanwhile
 CLOSED_MAX = 4096  # routing ids of closed links that a listener remembers, to ignore what they still send
 
 _DOWN = {
@@ -126,6 +128,7 @@ class Mailbox:
         self._hot: dict[zmq.Socket[bytes], None] = {}  # sockets that may have something to read
         self._sent: dict[zmq.Socket[bytes], None] = {}  # sockets sent on since after_sends
         self._zap: Zap | None = None
+        self.spare = 0  # descriptors that are not for links that we dial
         self.listeners_first = False  # what has come to listeners is read before anything of dialled sockets
 
     # --- opening and closing ---
@@ -157,6 +160,8 @@ class Mailbox:
             socket, socket.getsockopt_string(zmq.LAST_ENDPOINT), not ipc and self._keys is not None
         )
         listener.watch = watch
+        if watch is not None:
+            watch.admitted = lambda: len(listener.links)
         self._listeners.append(listener)
         self._watch(socket, lambda: self._read_listener(listener))
         return listener.endpoint
@@ -164,10 +169,12 @@ class Mailbox:
     def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None = None) -> int:
         """Start a connection; on_link_up or on_link_down follows. Numeric addresses only: libzmq resolves names by blocking.
 
-        With the key of a foreign cluster's listener it is a knock: both ends hear that it is refused.
+        With the key of a foreign cluster's listener it is a knock: both ends hear that it is refused. Raises OSError when there
+        are no descriptors for it.
         """
-        socket = self.context.socket(zmq.DEALER)
         ipc = endpoint.startswith("ipc://")
+        look_for_descriptors(LINK_DESCRIPTORS, self.spare, endpoint)
+        socket = self.context.socket(zmq.DEALER)
         socket_options(socket, ipc=ipc)
         if foreign_key is not None:
             secure_knock(socket, foreign_key)

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import socket as sockets
 import stat
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -31,12 +31,16 @@ from typing import Final, Literal, NamedTuple
 import zmq
 
 from ..config import PASSPHRASE_MIN, Failure
+from .door import Door, strangers_max
 from .folders import find_folders, make_missing
+
+log = logging.getLogger("dispycos")
 
 Role = Literal["scheduler", "node", "client", "viewer"]
 ROLES: Final[tuple[Role, ...]] = ("scheduler", "node", "client", "viewer")
 
 SECRET_VARIABLE = "DISPYCOS_SECRET"
+SECRET_FILE_VARIABLE = "DISPYCOS_SECRET_FILE"
 SECRET_BYTES = 32
 SECRET_FILE_MAX = 4096
 SCRYPT_N = 2**16
@@ -81,7 +85,7 @@ class Secret:
         passphrase: str | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Secret:
-        """The passphrase, else the file, else DISPYCOS_SECRET, else the user's own file, made if missing."""
+        """The passphrase, else the file, else what the environment says, else the user's own file, made if missing."""
         environ = os.environ if environ is None else environ
         if passphrase is not None:
             return cls(secret_bytes(passphrase, "the passphrase"), "the passphrase given with --secret")
@@ -89,6 +93,8 @@ class Secret:
             return cls(read_secret(path), str(path))
         if environ.get(SECRET_VARIABLE):
             return cls(secret_bytes(environ[SECRET_VARIABLE], SECRET_VARIABLE), SECRET_VARIABLE)
+        if environ.get(SECRET_FILE_VARIABLE):
+            return cls.load_or_make(Path(environ[SECRET_FILE_VARIABLE]).expanduser())
         path = find_folders(environ).secret_file
         if not path.exists():
             make_secret(path)
@@ -182,35 +188,6 @@ def _publish(part: Path, path: Path) -> None:
         raise
     except OSError:
         _write_new(path, part.read_text())
-
-
-def children_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that runs users' code."""
-    return {name: value for name, value in environ.items() if name != SECRET_VARIABLE}
-
-
-def forget_in_environment(environ: MutableMapping[str, str]) -> None:
-    environ.pop(SECRET_VARIABLE, None)
-
-
-def hide_in_process_list(passphrase: str) -> bool:
-    """Overwrites it where `ps` reads our command line. False where that cannot be done (all but Linux)."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rsplit(b")", 1)[1].split()
-    except OSError:
-        return False
-    start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end; fields[0] is the third of proc(5)
-    if not 0 < start < end:
-        return False
-    words = ctypes.string_at(start, end - start)
-    wanted = os.fsencode(passphrase)
-    at = words.find(wanted) if wanted else -1
-    found = at >= 0
-    while at >= 0:
-        ctypes.memset(start + at, ord("*"), len(wanted))
-        at = words.find(wanted, at + len(wanted))
-    return found
 
 
 class KeyPair(NamedTuple):
@@ -482,7 +459,7 @@ SECRET_REMEDY = "copy the secret file from one host to the other (`dispycos secr
 
 
 class RefusalWatch:
-    """Tells who was turned away by a listening socket before ZAP saw a key; the others ZAP reports.
+    """Tells who was turned away by a listening socket before ZAP saw a key; the others ZAP reports. Keeps its door.
 
     The monitor names the local end only, so the peer's address is asked of the descriptor once accepted; if
     that is closed already, the address stays unknown. Each (address, reason) is told once a minute, however
@@ -493,10 +470,12 @@ class RefusalWatch:
         self._on_refused = on_refused
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self.admitted: Callable[[], int] = lambda: 0  # how many of those inside have proved themselves
+        self._door: Door | None = None
         self._peers: dict[int, str] = {}
         self._reason = ""
         self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
-        events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | HANDSHAKE_FAILURES
+        events = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILURES
         self._monitor = listener.get_monitor_socket(events)
         self._monitor.setsockopt(zmq.LINGER, 0)
         self._fd = self._monitor.fileno()
@@ -509,6 +488,9 @@ class RefusalWatch:
             self._loop.remove_reader(self._fd)
             self._listener.disable_monitor()
             self._monitor.close()
+        if self._door is not None:
+            self._door.close()
+            self._door = None
 
     def serve(self) -> None:
         for _ in range(ZAP_BATCH):
@@ -522,25 +504,42 @@ class RefusalWatch:
         self._loop.call_soon(self.serve)
 
     def _on_event(self, event: int, value: int) -> None:
-        if event == zmq.EVENT_ACCEPTED:
+        if event == zmq.EVENT_LISTENING:
+            self._door = Door(value, strangers_max())
+        elif event == zmq.EVENT_ACCEPTED:
             self._peers[value] = peer_address(value)
+            self._mind_the_door()
         elif event & HANDSHAKE_FAILURES:
             self._reason = explain_refused_stranger(event, value)
         elif event == zmq.EVENT_DISCONNECTED:  # libzmq says why first, then which descriptor
             address, reason = self._peers.pop(value, UNKNOWN), self._reason
             self._reason = ""
-            if reason:
-                self._tell(address, reason)
+            self._mind_the_door()
+            if reason and self._is_news(address, reason):
+                self._on_refused(address, reason)
 
-    def _tell(self, address: str, reason: str) -> None:
+    def _mind_the_door(self) -> None:
+        if self._door is None:
+            return
+        strangers = len(self._peers) - self.admitted()
+        self._door.see(strangers)
+        if not self._door.is_open and self._is_news("", "crowded"):
+            log.warning(
+                "%d connections at %s have not proved that they are of this cluster: until some have ended, others that come there "
+                "wait, but not processes of this host and user",
+                strangers,
+                self._listener.getsockopt_string(zmq.LAST_ENDPOINT),
+            )
+
+    def _is_news(self, address: str, reason: str) -> bool:
         now = self._loop.time()
         if self._told.get((address, reason), 0.0) > now:
-            return
+            return False
         self._told[address, reason] = now + REPORT_AGAIN_S
         self._told.move_to_end((address, reason))
         while len(self._told) > REPORTS_MAX:
             self._told.popitem(last=False)
-        self._on_refused(address, reason)
+        return True
 
 
 def peer_address(descriptor: int) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from textwrap import dedent
 
 import psutil
 import pytest
@@ -147,10 +150,7 @@ def test_a_found_node_with_another_secret_is_named_at_both_ends_and_the_client_g
     registry = user.folder / "run" / "dispycos" / "registry"
     check_it_works(user)  # makes the folders
     registry.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (registry / entry.name).write_bytes(
-        entry.read_bytes()
-    )  # found for sure: mDNS on loopback is not everywhere
-    (registry / entry.name).chmod(0o600)
+    os.link(entry, registry / entry.name)  # found for sure: mDNS on loopback is not everywhere
     script = user.script("works.py", WORKS)
     assert script.succeed().startswith("49 ")
     here = script.wait_line("node theirs .*another secret")
@@ -180,23 +180,50 @@ def test_status_of_a_place_with_another_secret_is_exit_4(user: User, stranger: U
 # --- places that are not there ------------------------------------------------------------------------------
 
 
-def test_a_scheduler_that_is_not_there_is_said_and_times_out(user: User) -> None:
-    script = user.script(
-        "nobody.py",
-        """
-        import dispycos
+SCHEDULE = """
+    import sys, dispycos
 
-        async def main():
-            try:
-                await dispycos.Client().schedule(location="127.0.0.1:1", timeout=4)
-            except TimeoutError:
-                print("timed out")
+    async def main():
+        try:
+            await dispycos.Client().schedule(location=sys.argv[1])
+        except dispycos.ScheduleError as error:
+            print(error)
 
-        dispycos.run(main)
-        """,
-    )
-    assert script.succeed() == "timed out\n"
-    assert "127.0.0.1:1" in script.err, "it waited in silence; " + script.told()
+    dispycos.run(main)
+"""
+
+
+def test_a_place_where_nobody_listens_is_no_scheduler(user: User) -> None:
+    said = user.script("nobody.py", SCHEDULE, "127.0.0.1:1").succeed(10)
+    assert "127.0.0.1:1 is not there: nobody listens" in said and "start `dispycos scheduler`" in said
+
+
+def test_the_place_of_a_node_is_no_scheduler(user: User) -> None:
+    node = user.node("n")
+    said = user.script("node.py", SCHEDULE, f"localhost:{port_of(node)}").succeed(10)
+    assert "is a node, no scheduler" in said and "nodes=" in said
+    assert node.is_alive()
+
+
+@pytest.mark.parametrize("banner", [b"SSH-2.0-Some\r\n", b""])
+def test_the_place_of_another_program_is_no_scheduler(user: User, banner: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(stranger.accept()[0])
+                    held[-1].sendall(banner)
+
+        held: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        port = stranger.getsockname()[1]
+        script = user.script("stranger.py", SCHEDULE, f"127.0.0.1:{port}")
+        said = script.succeed(10)
+        for connection in held:
+            connection.close()
+    assert f"127.0.0.1:{port} is not there" in said, said
+    assert ("another program" in said and "SSH" in said) or (not banner and "says nothing" in said), said
 
 
 def test_a_host_name_that_does_not_exist_is_a_clear_error(user: User) -> None:
@@ -360,3 +387,81 @@ def test_it_works_in_a_folder_with_files_named_like_the_standard_library(user: U
     """Python itself puts the script's folder first: what the script imports is theirs, but children must not stumble."""
     user.write({"queue_.py": "", "resource.py": "x = 1\n", "platform_.py": ""})
     check_it_works(user)
+
+
+# --- nodes that are named -----------------------------------------------------------------------------------
+
+NODES = """
+    import asyncio, sys
+    import dispycos
+
+    async def main():
+        for text in sys.argv[1:]:
+            client = dispycos.Client(nodes=[text])
+            try:
+                await client.schedule(timeout=8)
+            except (dispycos.ScheduleError, TimeoutError) as error:
+                print(repr(error), flush=True)
+            else:
+                places = await client.servers()
+                value = await asyncio.wait_for(client.submit(abs, -7), 8)
+                print(text, len(places), value, flush=True)
+                await client.close()
+
+    dispycos.run(main)
+"""
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_node_is_named_by_its_host_whatever_it_is_called(user: User, is_shared: bool) -> None:
+    if is_shared:
+        user.scheduler()
+    port = port_of(user.node("rack[1]", cpus=1))
+    texts = ["127.0.0.1", "localhost", f"localhost:{port}", "rack[1]", "r*", "127.*", f"[::1]:{port}"]
+    script = user.script("nodes.py", NODES, *texts[:-1])
+    assert script.succeed(30) == "".join(f"{text} 1 7\n" for text in texts[:-1])
+    assert script.err == ""
+
+
+def test_a_node_that_says_another_address_is_known_because_it_answers_where_it_was_named(user: User) -> None:
+    port = port_of(user.node("n", "--ext_ip_addr", "192.0.2.9", cpus=1))
+    said = user.script("nodes.py", NODES, f"127.0.0.1:{port}").succeed(20)
+    assert said.startswith(f"127.0.0.1:{port} 1 7"), said
+
+
+def test_scheduler_in_a_program_dials_the_nodes_that_its_client_names(user: User) -> None:
+    port = port_of(user.node("n", cpus=1))
+    for entry in (user.folder / "run" / "dispycos" / "registry").iterdir():
+        entry.unlink()  # it is not found by itself
+    text = "import dispycos\n\ndispycos.Scheduler(cpus=2)\n" + dedent(NODES)
+    assert user.script("nodes.py", text, f"localhost:{port}").succeed(20).startswith(f"localhost:{port} 1 7")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_node_that_cannot_be_is_refused_in_words(user: User, is_shared: bool) -> None:
+    scheduler = user.scheduler()
+    place = f"127.0.0.1:{port_of(scheduler)}"
+    if not is_shared:
+        scheduler.interrupt()
+        assert scheduler.wait() == 0
+    texts = ["no-such-host.invalid", "a..b", *([place] if is_shared else [])]
+    said = user.script("nodes.py", NODES, *texts).succeed(30).splitlines()
+    assert len(said) == len(texts)
+    assert all("ScheduleError" in line and text in line for text, line in zip(texts, said, strict=True)), said
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_named_host_without_a_node_is_said_and_waited_for(user: User, is_shared: bool) -> None:
+    if is_shared:
+        user.scheduler()
+    port = free_port()
+    script = user.script("nodes.py", NODES, f"127.0.0.1:{port}")
+    script.wait_line(rf"nodes: 127.0.0.1:{port}: no answer")
+    user.node("late", port=port)
+    assert script.succeed(10).startswith(f"127.0.0.1:{port} 0 7"), "schedule() did not wait for it"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -361,6 +361,114 @@ def test_code_from_the_command_line_and_from_standard_input_runs(cluster: User) 
     assert cluster.python("-", stdin="piped.py").succeed() == "20\n"
 
 
+FIRST = """
+    import asyncio, functools, os, sys, threading, dispycos, shapes
+    from shapes import Square, area
+
+    def die():
+        os._exit(1)
+
+    def arguments():
+        return sys.argv
+
+    async def each(*calls):
+        async with dispycos.Client() as client:
+            return await asyncio.gather(*[client.submit(*call) for call in calls])
+
+    async def main():
+        assert await each((Square(4).area,), (functools.partial(area, Square(4)),)) == [16, 16]
+        assert await each((str, Square(5)), (arguments,)) == ["square 5", sys.argv]
+        found = []
+        thread = threading.Thread(target=lambda: found.extend(asyncio.run(each((Square(7).area,)))))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert found == [49]
+        async with dispycos.Client() as client:
+            await asyncio.gather(*[client.submit(die) for _ in await client.servers()], return_exceptions=True)
+            assert await asyncio.gather(*[client.submit(area, Square(n)) for n in range(20)]) == [n * n for n in range(20)]
+        print("its values", sys.argv[1:])
+
+    if __name__ == "__main__":
+        dispycos.run(main)
+"""
+SHAPES = """
+    import dataclasses
+
+    @dataclasses.dataclass
+    class Square:
+        side: int
+
+        def area(self):
+            return area(self)
+
+        def __str__(self):
+            return f"square {self.side}"
+
+    def area(square):
+        return square.side ** 2
+"""
+
+
+@pytest.mark.parametrize(
+    "way",
+    [["first.py"], ["-m", "first"], ["-c", "import runpy; runpy.run_path('first.py', run_name='__main__')"]],
+)
+def test_a_servers_first_call_may_be_of_any_module(cluster: User, way: list[str]) -> None:
+    cluster.write({"first.py": FIRST, "shapes.py": SHAPES})
+    assert cluster.python(*way, "fast", "--n=2").succeed(40) == "its values ['fast', '--n=2']\n"
+
+
+def test_a_module_found_by_any_entry_of_sys_path_travels(cluster: User) -> None:
+    text = """
+        import os, sys
+        here = os.path.dirname(os.path.abspath(__file__))
+        sys.path.append(os.path.dirname(here))
+        sys.path.insert(0, os.path.join(os.path.dirname(here), "src"))
+        import dispycos, sibling.part, layered
+
+        def both():
+            return sibling.part.NAME, layered.NAME
+
+        async def main():
+            async with dispycos.Client() as client:
+                print(*await client.submit(layered.name), *await client.submit(both))
+
+        dispycos.run(main)
+    """
+    cluster.write(
+        {
+            "folders/scripts/uses.py": text,
+            "folders/sibling/part.py": "NAME = 'sibling'\n",
+            "folders/src/layered/__init__.py": "NAME = 'src'\ndef name():\n    return [NAME]\n",
+        }
+    )
+    assert cluster.python("uses.py", folder="folders/scripts").succeed() == "src sibling src\n"
+
+
+@pytest.mark.parametrize("launcher", [["-m", "pdb", "-c", "continue"], ["-m", "cProfile", "-o", "profile"]])
+def test_a_program_in_a_debugger_or_profiler_is_the_same_program(cluster: User, launcher: list[str]) -> None:
+    text = """
+        import sys, dispycos
+
+        class Point:
+            pass
+
+        def make():
+            return Point(), sys.argv
+
+        async def main():
+            async with dispycos.Client() as client:
+                made, argv = await client.submit(make)
+                print("same", type(made) is Point, argv == sys.argv)
+
+        if __name__ == "__main__":
+            dispycos.run(main)
+    """
+    cluster.write({"launched.py": text, "quit.txt": "q\n"})
+    program = cluster.python(*launcher, "launched.py", stdin="quit.txt")
+    assert "same True True\n" in program.succeed(30)
+
+
 def test_a_module_that_is_nowhere_on_the_servers_is_an_error_that_names_it(cluster: User) -> None:
     text = """
         import dispycos

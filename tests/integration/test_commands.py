@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import resource
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -467,3 +469,80 @@ def test_kill_9_of_a_private_process_is_heard_at_its_client(user: User) -> None:
     assert script.wait(10) == 1
     assert "private scheduler" in script.err, script.told()
     wait_until(lambda: not user.processes(), 2, "its servers end with it")
+
+
+# --- the node's console, names, and its last client ----------------------------------------------------------
+
+
+@pytest.fixture
+def console() -> Iterator[tuple[int, int]]:
+    """(what is typed at, what the program reads): a terminal that controls nobody."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+WORKS_FOR = """
+    import sys, time
+    import dispycos
+
+    def work(seconds):
+        try:
+            time.sleep(seconds)
+            return "worked"
+        except KeyboardInterrupt:
+            time.sleep(1)
+            return "had a second more"
+
+    async def main():
+        async with dispycos.Client([work]) as client:
+            handle = await client.rtask(work, float(sys.argv[1]))
+            print("started", flush=True)
+            print(await handle, flush=True)
+
+    dispycos.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "seconds", "value"),
+    [("quit", "2", "worked"), ("exit", "2", "worked"), ("terminate", "30", "had a second more")],
+)
+def test_the_console_ends_a_node_after_its_tasks_or_with_them(
+    user: User, console: tuple[int, int], word: str, seconds: str, value: str
+) -> None:
+    ours, theirs = console
+    node = user.command("node", "--name", "n", "--cpus", "1", "--tcp_ports", "0", stdin=theirs)
+    node.wait_line(r"node n: ")
+    os.write(ours, b"stop\n")
+    node.wait_line("unknown command 'stop': there are status, close, quit, exit, terminate")
+    client = user.script("works.py", WORKS_FOR, seconds)
+    client.wait_line("started")
+    os.write(ours, f"{word}\n".encode())
+    assert client.succeed(10) == f"started\n{value}\n"
+    assert node.wait(5) == 0
+    if word != "terminate":
+        assert "ends when its tasks are done; used by works.py" in node.out
+
+
+def test_nodes_that_start_together_beside_a_scheduler_have_the_hosts_name_and_numbers(user: User) -> None:
+    user.scheduler()
+    nodes = [user.command("node", "--daemon", "--cpus", "1") for _ in range(3)]
+    names = {node.wait_line(r"node \S+: ").text.split("node ")[1].split(":")[0] for node in nodes}
+    host = socket.gethostname()
+    assert names == {host, f"{host}-2", f"{host}-3"}
+    assert len({port_of(node) for node in nodes}) == 3
+
+
+def test_a_node_for_one_client_is_not_given_to_the_next(user: User) -> None:
+    user.scheduler()
+    node = user.node("n", "--serve", "1", cpus=1)
+    first = user.script("works.py", WORKS_FOR, "1")
+    first.wait_line("started")
+    second = user.script("works.py", WORKS_FOR, "0")
+    assert first.succeed() == "started\nworked\n"
+    assert node.wait(5) == 0
+    user.node("n", "--serve", "1", cpus=1)
+    assert second.succeed() == "started\nworked\n"
+    assert "declined" not in second.err and "start" not in second.err, second.told()

@@ -8,6 +8,7 @@ from tests.conftest import Report, report_of, scenarios_of
 from tests.kit.programs import User
 
 PLAYED = (
+    "functions.py",
     "client_api.py",
     "messages.py",
     "steps.py",

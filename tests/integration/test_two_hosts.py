@@ -106,6 +106,56 @@ def test_with_another_secret_both_ends_say_so_and_the_program_runs_by_itself(hos
     assert f"refused {here.address}: it has another secret" in said and "secret show" in said
 
 
+STRANGER = """
+import asyncio, socket, sys
+from dispycos.transport.discovery import Multicast, Presence
+
+async def main(address, tag):
+    multicast, held = Multicast(), []
+    await multicast.open()
+    for epoch, role in enumerate(("scheduler", "node"), 77):
+        held.append(socket.create_server((address, 0)))  # it takes connections and says nothing
+        port = held[-1].getsockname()[1]
+        await multicast.announce(Presence(role, "hint", (address,), port, tag, epoch, python=sys.version_info[:2]))
+    print("announced", flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def announce_falsely(host: Host, tag: str) -> None:
+    """What anybody can do who has heard an announcement: the tag is in it, the secret is not."""
+    stranger = host.start([sys.executable, "-c", STRANGER, host.address, tag])
+    assert stranger.stdout is not None and stranger.stdout.readline() == "announced\n"
+
+
+def tag_of(host: Host) -> str:
+    shown = host.run([sys.executable, "-m", "dispycos", "secret", "show", "--json"]).stdout
+    return str(json.loads(shown)["tag"])
+
+
+def test_a_stranger_that_announces_a_cluster_keeps_no_program_from_its_own_servers(hosts: list[Host]) -> None:
+    there, here = hosts
+    announce_falsely(there, tag_of(here))
+    for _ in range(3):  # whether mDNS tells of it in time is a matter of luck
+        lines = here.run(script_in(here)).stdout.splitlines()
+        assert lines[1] == f"{here.folder} ['{here.address}']"
+        assert float(lines[0].split()[1]) < 3.0, lines
+
+
+def test_a_scheduler_on_another_host_is_found_also_beside_a_strangers_announcement(hosts: list[Host]) -> None:
+    there, here = hosts
+    give_secret(here, secret_of(there))
+    announce_falsely(there, tag_of(here))
+    there.start([sys.executable, "-m", "dispycos", "scheduler", "--daemon"])
+    start_node(there)
+    ran = here.run(script_in(here))
+    assert ran.stdout.splitlines()[1].startswith(str(there.folder)), ran
+    status = there.run([sys.executable, "-m", "dispycos", "status"]).stdout
+    assert "private" not in status, status
+
+
 LONG = """
 import asyncio, time
 import dispycos

@@ -131,6 +131,9 @@ class NodeBody(NodeRole):
     def close_zygote(self, lease: Lease) -> None:
         self.has_zygote = False
 
+    def end(self) -> None:
+        self.process.leave()
+
     # --- processes
 
     def _zygote_up(self, lease: Lease) -> None:

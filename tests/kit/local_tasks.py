@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import dispycos
-from dispycos.actors.host.cells import TaskHost, takes_task
+from dispycos.actors.host.calling import with_task
+from dispycos.actors.host.cells import TaskHost
 from dispycos.actors.host.interrupts import Interrupts
 from dispycos.actors.parcels import dumps_value, loads_plain
 from dispycos.actors.shipping.words import CodeRequest, MissingCode
@@ -26,7 +27,8 @@ def play(scene: Callable[..., Any]) -> Any:
     async def main(task: Any = None) -> Any:
         asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
         async with asyncio.timeout(15):
-            return await scene(task) if takes_task(scene) else await scene()
+            args, kwargs = with_task(scene, (), {}, task)
+            return await scene(*args, **kwargs)
 
     value = dispycos.run(main)
     assert complaints == []

@@ -62,13 +62,13 @@ class Program:
     """One running program: its lines as they come, and its end."""
 
     def __init__(
-        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: Path | None = None
+        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: Path | int | None = None
     ) -> None:
         self.command = list(command)
         self.started = time.monotonic()
         self.lines: list[Line] = []
         self._changed = threading.Condition()
-        with open(stdin if stdin is not None else os.devnull) as typed:
+        with open(stdin if stdin is not None else os.devnull, closefd=not isinstance(stdin, int)) as typed:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=cwd,
@@ -256,14 +256,14 @@ class User:
     # --- what they type ---
 
     def python(
-        self, *arguments: str, folder: str = "", stdin: str | None = None, **variables: str
+        self, *arguments: str, folder: str = "", stdin: str | int | None = None, **variables: str
     ) -> Program:
-        """`python ARGUMENTS` in a folder of their home, from a file as standard input."""
+        """`python ARGUMENTS` in a folder of their home, from a file or a descriptor as standard input."""
         program = Program(
             [sys.executable, *arguments],
             self.folder / folder,
             {**self.environment(), **variables},
-            self.folder / stdin if stdin is not None else None,
+            self.folder / stdin if isinstance(stdin, str) else stdin,
         )
         self.programs.append(program)
         return program
@@ -274,16 +274,22 @@ class User:
             self.write({name: text})
         return self.python(name, *arguments, **variables)
 
-    def command(self, *arguments: str, **variables: str) -> Program:
+    def shell(self, line: str) -> Program:
+        """What they type at a shell."""
+        program = Program(["/bin/sh", "-c", line], self.folder, self.environment())
+        self.programs.append(program)
+        return program
+
+    def command(self, *arguments: str, stdin: int | None = None, **variables: str) -> Program:
         """`dispycos ARGUMENTS`."""
-        return self.python("-m", "dispycos", *arguments, **variables)
+        return self.python("-m", "dispycos", *arguments, stdin=stdin, **variables)
 
     def node(self, name: str, *options: str, cpus: int = 2, port: int = 0) -> Program:
         """`dispycos node` on a free port, waited for until it says so."""
         node = self.command(
             "node", "--name", name, "--cpus", str(cpus), "--tcp_ports", str(port), "--daemon", *options
         )
-        node.wait_line(rf"node {name}: ")
+        node.wait_line(rf"node {re.escape(name)}: ")
         return node
 
     def scheduler(self, *options: str, port: int = 0) -> Program:

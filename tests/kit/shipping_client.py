@@ -32,6 +32,7 @@ class Remote:
         )
         theirs.close()
         self.pulls: list[CodeRequest] = []
+        self.install()  # every server asks for its client's components first
 
     def __enter__(self) -> "Remote":
         return self

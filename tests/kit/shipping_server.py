@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import traceback
 from contextvars import copy_context
 from functools import partial
@@ -28,7 +29,7 @@ def serve(pipe: Connection, node: str) -> None:
         pipe.send(("pull", msgpack.encode(request)))
         return msgpack.decode(pipe.recv()[1], type=CodeBundle)
 
-    mirror = Mirror(pull, node=node, client="client")
+    mirror = Mirror(pull, node=node, client="client", folder=Path(tempfile.mkdtemp()))
 
     def load(payload: Any) -> Any:
         while True:

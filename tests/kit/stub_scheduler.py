@@ -76,9 +76,9 @@ class StubScheduler:
     def send(self, word: messages.Message, payload: Any = None) -> None:
         self.runtime.send(Envelope(Address(self.client, CLIENT), self.address, word, 0, payload))
 
-    def begin(self, task: Envelope) -> None:
+    def begin(self, task: Envelope, actor: int = 99) -> None:
         spot = Spot("127.0.0.1", 9707, self.runtime.epoch, "stub/server-1")
-        self.send(messages.Started(task.message.task, 99, spot))
+        self.send(messages.Started(task.message.task, actor, spot))
 
     def end(self, task: Envelope, value: Any, kind: OutcomeKind = OutcomeKind.RETURNED) -> None:
         payload = dumps_value(value, "the value") if kind == OutcomeKind.RETURNED else None

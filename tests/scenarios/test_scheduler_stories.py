@@ -15,6 +15,7 @@ from dispycos.brokers import dispatch, leasing, placement, placing, scheduler
 from dispycos.brokers.dispatch import Dispatch
 from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import NodeState, TaskState
+from dispycos.brokers.outbox import Look
 from dispycos.brokers.registry import Site, Task
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.machine import Send
@@ -50,6 +51,7 @@ class World:
         self.nodes: dict[int, FakeNode] = {}
         self.epochs = 1
         self.events: list[str] = []
+        self.looks: list[int] = []  # clients whose places are being looked for
         for number in range(self.dice.randint(1, 3)):
             self.add_node(f"node{number}")
         self.add_client()
@@ -87,7 +89,16 @@ class World:
                 peer: Peer | None = self.clients.get(epoch) or self.nodes.get(epoch)
                 if peer is not None and peer.alive:
                     peer.inbox.append(effect.envelope)
+            elif isinstance(effect, Look):
+                self.looks.append(effect.client)
         self.judge.look()
+
+    def find_places(self) -> None:
+        """Those that clients named are looked for; by its name a node is known without being found."""
+        looks, self.looks = self.looks, []
+        for client in looks:
+            self.scheduler.looked(client, "", self.now)
+        self.drain()
 
     def carry_in(self, peer: FakeClient | FakeNode, count: int) -> None:
         for _ in range(min(count, len(peer.outbox))):
@@ -113,6 +124,7 @@ class World:
                 client.hears(outcome, self.dice)
 
     def pass_time(self, seconds: float) -> None:
+        self.find_places()
         end = self.now + seconds
         for _ in range(10_000):
             due = self.scheduler.deadline()

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 from scenarios import play, raises, until
 
@@ -207,6 +208,8 @@ async def test_tasks_on_other_servers_hear_of_a_death(client, task):
     assert await task.receive(timeout=5) == "asking"
     os.kill(pid, signal.SIGKILL)
     assert await asyncio.wait_for(asyncio.shield(asker), 5)
+    with raises(TaskLost):
+        await victim
 
 
 async def ignore_all(teller, *, task):
@@ -256,6 +259,63 @@ async def test_an_exception_has_the_remote_traceback_as_its_cause(client, task):
     assert "in outer" in text and "in inner" in text and "return 1 // n" in text and "deaths.py" in text
 
 
+async def take_all(values):
+    return [value async for _, value in values]
+
+
+async def test_an_error_shows_frames_of_the_user_only_and_says_where_it_was(client, task):
+    async def result_of(handle):
+        await asyncio.wait([handle])
+        return handle.result()
+
+    async def group_of(handle):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(result_of(handle))
+
+    async def in_a_task_here(handle):
+        return await handle
+
+    def as_a_generator(handle):
+        yield handle
+
+    waits = {
+        "await": lambda: client.submit(outer),
+        "result": lambda: result_of(client.submit(outer)),
+        "finish": lambda: client.submit(outer).finish(8),
+        "gather": lambda: asyncio.gather(client.submit(outer), client.submit(outer)),
+        "group": lambda: group_of(client.submit(outer)),
+        "map": lambda: take_all(client.map(lambda number: outer(), ["item " + "x" * 1000])),
+        "here": lambda: dispycos.Task(in_a_task_here, client.submit(outer)),
+        "generator": lambda: dispycos.Task(as_a_generator, client.submit(outer)),
+        "subtask there": lambda: client.submit(outer_in_a_group),
+    }
+    for how, wait in waits.items():
+        try:
+            await wait()
+        except ZeroDivisionError as caught:
+            error = caught
+        except ExceptionGroup as caught:
+            error = caught.exceptions[0] if how == "group" else caught
+        else:
+            raise AssertionError(f"{how} raised nothing")
+        shown = traceback.extract_tb(error.__traceback__)
+        assert all("actors" not in frame.filename for frame in shown), f"{how}: {shown}"
+        assert "in inner" in str(error.__cause__) and "actors" not in str(error.__cause__), error.__cause__
+        places = [f"on the server {place}" for place in await client.servers()]
+        assert any(place in error.__notes__[0] for place in places), f"{how}: {error.__notes__}"
+        if how == "map":
+            assert error.__notes__[1].startswith("for the item 'item xxx"), error.__notes__
+            assert len(error.__notes__[1]) < 300
+        else:
+            assert "in the task outer" in error.__notes__[0], f"{how}: {error.__notes__}"
+            assert len(error.__notes__) == 1
+
+
+async def outer_in_a_group():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(outer))
+
+
 async def test_sys_exit_is_an_exception_and_the_server_lives_on(client, task):
     for value in (3, "words", None):
         error = await server_lives_on(client, leave, value)
@@ -294,7 +354,7 @@ async def test_odd_exceptions_arrive_somehow_and_harm_nobody(client, task):
     assert type(await server_lives_on(client, exhausts_the_stack)) is RecursionError
     group = await server_lives_on(client, raises_a_group)
     assert [type(e) for e in group.exceptions] == [ValueError, TypeError]
-    assert (await server_lives_on(client, with_a_note)).__notes__ == ["the note"]
+    assert (await server_lives_on(client, with_a_note)).__notes__[0] == "the note"
 
 
 async def test_an_argument_that_cannot_be_pickled_is_named_here(client, task):

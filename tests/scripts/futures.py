@@ -8,7 +8,7 @@ import contextvars
 import functools
 import threading
 
-from scenarios import play
+from scenarios import play, raises
 
 import dispycos
 
@@ -48,6 +48,13 @@ async def linger(seconds):
         await asyncio.sleep(LONG)
     finally:
         await asyncio.sleep(seconds)
+
+
+async def end_otherwise(seconds):
+    try:
+        await asyncio.sleep(seconds)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise asyncio.CancelledError("of its own") from None
 
 
 async def give_up():
@@ -443,9 +450,10 @@ async def test_the_words_of_a_cancellation_come_to_who_waits(start):
 
 
 @both
-async def test_one_that_raises_cancelled_error_itself(start):
-    future = await start(give_up)
-    return (await end_of(future))[0], look(future)
+async def test_one_that_answers_with_a_cancelled_error_of_its_own(start):
+    future = await start(end_otherwise, LONG)
+    await asyncio.sleep(0.2)
+    return future.cancel(), (await end_of(future))[0], look(future)
 
 
 @both
@@ -496,6 +504,36 @@ async def test_it_is_a_future(start):
         (await end_of(ask(functools.partial(future.set_exception, ValueError()))))[0],
     ]
     return facts, await future
+
+
+# --- between processes ---
+
+
+async def impatient(handle):
+    return await end_of(asyncio.wait_for(handle, 0.1))
+
+
+async def test_one_who_loses_patience_elsewhere_cancels_it_for_who_waits_here(client, task):
+    handle = client.io_submit(nap, LONG)
+    there = client.io_submit(impatient, handle)
+    assert (await end_of(handle))[0] == "CancelledError"
+    assert (await there)[0] == "TimeoutError"
+    assert handle.cancelled()
+
+
+async def test_a_cancelled_error_that_nobody_asked_for_is_an_error_and_cancels_nobody(client, task):
+    for handle in (client.io_submit(give_up), dispycos.Task(give_up)):
+        with raises(dispycos.RemoteError, "give_up raised", "CancelledError: of its own"):
+            await handle
+
+
+async def test_one_that_is_terminated_is_not_cancelled(client, task):
+    for handle in (client.io_submit(nap, LONG), dispycos.Task(nap, LONG)):
+        gathered = asyncio.gather(handle, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        handle.terminate()
+        (error,) = await gathered
+        assert type(error) is dispycos.TaskTerminated and not handle.cancelled(), error
 
 
 if __name__ == "__main__":

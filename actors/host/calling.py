@@ -1,0 +1,143 @@
+"""How a task's function is called: whether it suspends, who fills its parameter `task`, and what is no value of a task.
+
+All is told by a few attributes of the function, with each call: inspect.signature() takes longer than a short task.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import AsyncGeneratorType, CodeType, FunctionType, GeneratorType, MethodType
+from typing import Any, NamedTuple
+
+from dispycos.protocol.texts import NAME_MAX, cut
+
+from .ends import Outcome, Raised, Returned
+
+SUSPENDS = (
+    inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+)
+PASSES_ON = inspect.CO_VARKEYWORDS
+LAYERS_MAX = 32  # partials and decorators around one function
+ATOMS = frozenset((type(None), bool, int, float, str, bytes))  # values with nothing of the user's in them
+COMMON = ATOMS | {list, tuple, dict}  # most values: known to be no coroutine and no iterator
+ITERATORS = ("builtins", "itertools")  # where their types are
+
+_placeholder = getattr(functools, "Placeholder", object())  # of Python 3.14
+
+
+class Layer(NamedTuple):
+    """What a callable calls, and what it adds to the arguments."""
+
+    called: Any
+    positional: int
+    named: Mapping[str, Any]
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", None)
+    if type(name) is str and 0 < len(name) <= NAME_MAX:
+        return name
+    return cut(name if isinstance(name, str) and name else type(function).__name__, NAME_MAX)
+
+
+def beneath(function: Any) -> Layer | None:
+    """One layer in: of a method, a partial, what functools.wraps was used for, a class, an object with __call__."""
+    if isinstance(function, MethodType):
+        return Layer(function.__func__, 1, {})
+    if isinstance(function, functools.partial):
+        given = sum(argument is not _placeholder for argument in function.args)
+        return Layer(function.func, given, function.keywords)
+    wrapped = getattr(function, "__wrapped__", None)
+    if wrapped is not None:
+        return Layer(wrapped, 0, {})
+    if isinstance(function, type):
+        made_by = (getattr(function, name) for name in ("__init__", "__new__"))
+        return next((Layer(method, 1, {}) for method in made_by if hasattr(method, "__code__")), None)
+    method = getattr(type(function), "__call__", None)  # noqa: B004
+    return Layer(method, 1, {}) if hasattr(method, "__code__") else None
+
+
+def can_suspend(function: Any) -> bool:
+    """Whether it is an `async def` or a generator function, in whatever layers. All others are plain: no loop runs for them."""
+    if type(function) is MethodType:
+        function = function.__func__
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        return bool(function.__code__.co_flags & SUSPENDS)  # most, told at once
+    for _ in range(LAYERS_MAX):
+        code: CodeType | None = getattr(function, "__code__", None)
+        if code is not None and code.co_flags & SUSPENDS:
+            return True
+        layer = beneath(function) if not isinstance(function, type) else None
+        if layer is None:
+            return False
+        function = layer.called
+    return False
+
+
+def with_task(
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: object
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """The arguments, and the task itself for a parameter `task` that the caller left open.
+
+    Raises
+    ------
+    TypeError: the caller's arguments reach as far as `task`, but not to all that have to follow.
+    """
+    code: CodeType | None = getattr(function, "__code__", None)  # a method gives its function's
+    if code is not None and "task" not in code.co_varnames and not code.co_flags & PASSES_ON:
+        return args, kwargs  # most, told at once
+    called, taken, named, layers = function, len(args), kwargs, 0
+    while code is None or "task" not in (
+        names := code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    ):
+        layers += 1
+        can_pass = layers <= LAYERS_MAX and (code is None or code.co_flags & PASSES_ON)
+        layer = beneath(called) if can_pass else None
+        if layer is None:
+            return args, kwargs
+        called = layer.called
+        taken += layer.positional
+        named = {**layer.named, **named}
+        code = getattr(called, "__code__", None)
+    if "task" in named:
+        return args, kwargs
+    place = names.index("task")
+    if place >= code.co_argcount:
+        return args, {**kwargs, "task": task}
+    if isinstance(called, MethodType):
+        taken += 1
+    if place < taken:
+        required = code.co_argcount - len(called.__defaults__ or ())
+        missing = [name for name in names[taken:required] if name not in named]
+        if missing:
+            raise TypeError(_missing(name_of(function), missing))
+        return args, kwargs
+    if place >= code.co_posonlyargcount:
+        return args, {**kwargs, "task": task}
+    return ((*args, task) if place == taken else args), kwargs
+
+
+def _missing(name: str, missing: list[str]) -> str:
+    those = ", ".join(missing)
+    return (
+        f"{name}() misses {those}: what was given by position begins with its `task`, which then is the caller's. "
+        f"To get the task itself, from dispycos, put it last or behind a star: def {name}({those}, *, task)"
+    )
+
+
+def no_iterator(outcome: Returned, name: str) -> Outcome:
+    """The same; an error where the value is an iterator of Python's own, whose items nobody has computed."""
+    kind = type(outcome.value)
+    if kind is AsyncGeneratorType:
+        remedy = "an `async def` that is a task has no `yield`: return a list, or send the items as messages"
+    elif hasattr(kind, "__next__") and kind.__module__ in ITERATORS:
+        remedy = "return a list of its items"
+        if kind is GeneratorType:
+            remedy += (
+                f", or make {name} itself a generator function (functools.wraps tells it of a decorated one)"
+            )
+    else:
+        return outcome
+    return Raised(TypeError(f"{name} returned a {kind.__name__}, which cannot be a task's value: {remedy}"))

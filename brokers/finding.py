@@ -1,0 +1,139 @@
+"""Looks for the nodes at the places that clients name (spec 6.4, `nodes`): resolves names, dials, and tells the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from dispycos.config import NODE_PORT, HostPort
+from dispycos.protocol.messages import Allocation
+from dispycos.runtime import Runtime
+from dispycos.transport.addresses import AddressError, Resolver, find_addresses, tcp_endpoint
+from dispycos.transport.dialler import Dialler, Refused
+from dispycos.transport.security import SECRET_REMEDY
+
+from .scheduler import Scheduler
+from .waiting import other_python
+
+Python = tuple[int, int]
+
+ANSWER_S = 1.5  # a node that is named has so long to answer before its client gets what else there is
+LOOK_S = 0.01
+
+
+class Finder:
+    """What a scheduler's body does about Look and StopLooking.
+
+    `seen` holds the names of nodes that were found and are about to register, with their Python if they said it: such a name
+    need not be a host's, and one of another Python is not dialled.
+    """
+
+    def __init__(self, runtime: Runtime, machine: Scheduler, seen: Mapping[str, Python | None]) -> None:
+        self.runtime = runtime
+        self.machine = machine
+        self._seen = seen
+        self._searches: dict[int, asyncio.Task[None]] = {}  # by client
+        self._diallers: dict[HostPort, tuple[int, Dialler]] = {}  # with the client that named it last
+
+    def look(self, client: int) -> None:
+        self._searches[client] = asyncio.ensure_future(self._look(client))
+
+    def stop_looking(self, client: int) -> None:
+        """Links that came about stay, like those to nodes that were found otherwise."""
+        search = self._searches.pop(client, None)
+        if search is not None:
+            search.cancel()
+        for place, (owner, dialler) in list(self._diallers.items()):
+            if owner == client and not dialler.link:
+                dialler.stop()
+                del self._diallers[place]
+
+    async def _look(self, client: int) -> None:
+        places = self.machine.places(client)
+        faults = await asyncio.gather(*(self._find(client, k, place) for k, place in places.items()))
+        self._tell(partial(self.machine.looked, client, next(filter(None, faults), "")))
+
+    async def _find(self, client: int, number: int, place: Allocation) -> str:
+        """What is wrong with the place, for the person who named it; empty also if nobody answers there yet."""
+        title = f"nodes: {HostPort(place.node, place.port)}"
+        fault = await self._fault_of(client, number, place)
+        if not fault and place.cpus != 0:
+            fault = self.machine.unfit(client, number)
+        return f"{title}: {fault}" if fault else ""
+
+    async def _fault_of(self, client: int, number: int, place: Allocation) -> str:
+        there = partial(self.machine.is_there, client, number)
+        if there():
+            return ""
+        own = find_addresses().own
+        try:
+            addresses = await Resolver().resolve(place.node)
+        except AddressError as error:
+            if place.node == socket.gethostname():  # no name server need know it
+                addresses = own
+            elif place.node in self._seen or place.cpus == 0:
+                return self._fault_of_seen(client, place)
+            else:
+                return f"no node of this name is here, and as a host {error}"
+        is_here = any(map(_is_loopback, addresses)) or not set(own).isdisjoint(addresses)
+        self._tell(partial(self.machine.found, client, number, (*addresses, *(own if is_here else ())), ()))
+        if place.cpus == 0:
+            return ""
+        if is_here and place.port is not None and place.port == self.machine.port:
+            return "that is this scheduler, no node; a scheduler is named by schedule(location)"
+        until = self.runtime.clock() + ANSWER_S
+        dialler: Dialler | None = None
+        while not there() and self.runtime.clock() < until:
+            if dialler is None:
+                dialler = self._dial(client, number, HostPort(place.node, place.port), addresses)
+            elif dialler.ready.done() and (fault := self._fault_at(dialler)):
+                return fault
+            await asyncio.sleep(LOOK_S)
+        return ""
+
+    def _dial(self, client: int, number: int, place: HostPort, addresses: tuple[str, ...]) -> Dialler:
+        if place in self._diallers:
+            self._diallers.pop(place)[1].stop()
+        endpoints = [tcp_endpoint(address, place.port or NODE_PORT) for address in addresses]
+        dialler = self.runtime.dial(endpoints)
+        self._diallers[place] = client, dialler
+
+        def on_silence(text: str) -> None:
+            if not self.machine.is_there(client, number):
+                self._tell(partial(self.machine.tell, client, f"nodes: {place}: {text}"))
+
+        def on_ready(ready: asyncio.Future[int]) -> None:
+            if not ready.cancelled() and ready.exception() is None:
+                self._tell(partial(self.machine.found, client, number, (), (ready.result(),)))
+
+        dialler.on_silence = on_silence
+        dialler.ready.add_done_callback(on_ready)
+        return dialler
+
+    def _fault_of_seen(self, client: int, place: Allocation) -> str:
+        theirs, ours = self._seen.get(place.node), self.machine.python_of(client)
+        if place.cpus == 0 or theirs is None or ours is None or theirs == ours:
+            return ""
+        return other_python(theirs, ours)
+
+    def _fault_at(self, dialler: Dialler) -> str:
+        try:
+            role = self.runtime.role_of(dialler.ready.result())
+        except Refused as refusal:
+            return f"{refusal}; {SECRET_REMEDY}"
+        if role in ("node", ""):  # "": its link is gone again
+            return ""
+        dialler.stop()
+        return f"it is a {role}, no node; a scheduler is named by schedule(location)"
+
+    def _tell(self, word: Callable[[float], None]) -> None:
+        with self.runtime.lock:
+            word(self.runtime.clock())
+        self.runtime.turn_soon()
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback

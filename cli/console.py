@@ -1,0 +1,78 @@
+"""Commands typed at the terminal, a line each, while this process is in its foreground (spec 6.2, 6.3.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+LOOK_S = 0.3  # so often it is looked whether the shell has brought us to the foreground
+
+Commands = Callable[[str], str | None]
+
+
+def run_on_in_background() -> None:
+    """A shell's background job goes on: unasked, a read of the terminal stops it, and with `stty tostop` a write too.
+
+    Not for processes that were forked before: users' programs have what they expect.
+    """
+    for name in ("SIGTTIN", "SIGTTOU"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def wants_console(*, daemon: bool) -> bool:
+    """A node or scheduler without a terminal behaves as with --daemon."""
+    return not daemon and sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
+def read_console(commands: Commands) -> None:
+    """Answers go to standard output. Not with --daemon."""
+    loop = asyncio.get_running_loop()
+
+    def answer(line: str) -> None:
+        text = commands(line)
+        if text:
+            print(text, flush=True)
+
+    def give(line: str) -> None:
+        loop.call_soon_threadsafe(answer, line.strip().lower())
+
+    threading.Thread(
+        target=_read, args=(sys.stdin.fileno(), give), name="dispycos-console", daemon=True
+    ).start()
+
+
+def _read(terminal: int, give: Callable[[str], None]) -> None:
+    held = b""
+    while True:
+        readable, _, _ = select.select([terminal], [], [], LOOK_S)
+        if not readable:
+            continue
+        if not _has(terminal):  # what is typed is the shell's
+            time.sleep(LOOK_S)
+            continue
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:
+            if _has(terminal):
+                return  # it was hung up
+            continue  # sent to the background in this moment
+        if not data:
+            return
+        *lines, held = (held + data).split(b"\n")
+        for line in lines:
+            give(line.decode(errors="replace"))
+
+
+def _has(terminal: int) -> bool:
+    """Whether we are in its foreground; of one that controls no session of ours anybody may read."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return True

@@ -1,0 +1,89 @@
+"""Ctrl-C, once and more often, at programs that wait for tasks: each ends soon, with what Python says of it and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.kit.programs import User
+
+pytestmark = pytest.mark.timeout(60)
+
+WAITS = """
+    import asyncio, sys, time
+    import dispycos
+
+    def nap():
+        print("task runs", flush=True)
+        time.sleep(30)
+
+    def refuse():
+        print("task runs", flush=True)
+        while True:
+            try:
+                time.sleep(100)
+            except KeyboardInterrupt:
+                pass
+
+    async def gather(client):
+        await asyncio.gather(*(client.submit(nap) for _ in range(6)))
+
+    async def gather_refusing(client):
+        await asyncio.gather(client.submit(refuse), client.submit(nap))
+
+    async def take_values(client):
+        async for _ in client.map(lambda _: nap(), range(6)):
+            pass
+
+    async def close(client):
+        client.submit(nap)
+
+    async def close_refusing(client):
+        client.submit(refuse)
+
+    async def main():
+        async with dispycos.Client() as client:
+            await globals()[sys.argv[2]](client)
+
+    dispycos.run(main) if sys.argv[1] == "dispycos" else asyncio.run(main())
+"""
+
+KILLED_S = 5.0  # what a task has to end in
+
+
+@pytest.mark.parametrize("runner", ["dispycos", "asyncio"])
+@pytest.mark.parametrize(
+    ("what", "pauses", "seconds"),
+    [
+        ("gather", [], 1.0),
+        ("gather", [0.05], 1.0),
+        ("take_values", [], 1.0),
+        ("close", [], 1.0),
+        ("close", [0.02, 0.02], 1.0),
+        ("gather_refusing", [0.8], KILLED_S),
+        ("gather_refusing", [0.3, 0.3], 2.0),
+        ("close_refusing", [0.3, 0.3], 2.0),
+    ],
+)
+def test_it_ends(runner: str, what: str, pauses: list[float], seconds: float) -> None:
+    with User() as user:  # it sees to it that no process is left
+        program = user.script("waits.py", WAITS, runner, what)
+        program.wait_line("task runs")
+        start = time.monotonic()
+        program.interrupt()
+        for pause in pauses:
+            time.sleep(pause)
+            if program.is_alive():
+                program.interrupt()
+        code = program.wait(10)
+        took = time.monotonic() - start
+        assert code in (130, -signal.SIGINT)
+        assert took < seconds + sum(pauses) + 1.0, f"{took:.1f} s; {program.told()}"  # on a busy machine
+        said = [line for line in program.err.splitlines() if "killed by SIGKILL" not in line]
+        if runner == "dispycos":
+            assert said == ["interrupted"], program.told()
+        else:
+            ends = {line for line in said if line and not line.startswith((" ", "Traceback", "During"))}
+            assert ends <= {"KeyboardInterrupt", "asyncio.exceptions.CancelledError"}, program.told()

@@ -1,0 +1,42 @@
+"""A notebook: cells that are edited and run again, a client that is made again, a cell that is interrupted."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from tests.conftest import SCRIPTS
+from tests.kit.programs import User
+
+MISSING = [name for name in ("nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+
+
+def test_a_notebook_as_people_use_one(user: User) -> None:
+    lines = user.python(str(SCRIPTS / "notebook.py")).succeed(90).splitlines()
+    cells = [tuple(line.split(": ", 1)) if ": " in line else (line.rstrip(":"), "") for line in lines]
+    by_name = dict(cells)
+    runs = [text for name, text in cells if name == "run"]
+    assert runs[0] == "42 [0, 2, 4]"
+    assert set(runs[1:]) == {"2121 ['00', '11', '22']"}, "as edited, also by the clients that came after"
+    assert by_name["delay"] == "True", "a task starts though its cell keeps the loop"
+    clients = [text for name, text in cells if name == "client"]
+    assert clients[0] == clients[2] == ""
+    assert (
+        "(made in cell [3], line 1) is not referred to any more" in clients[1] and "counter 1" in clients[1]
+    )
+    assert by_name["gone"] == "False", "the actor of the client that was made again has ended"
+    assert (
+        "another Client of this very program" in by_name["second"]
+        and "close that one first" in by_name["second"]
+    )
+    assert "TimeoutError" in by_name["second"]
+    assert by_name["gather"] == "napping |  CancelledError:", "so ipykernel interrupts a cell that awaits"
+    assert by_name["asleep"].startswith("asleep |  KeyboardInterrupt")
+    assert by_name["ended"] == "all have ended"
+    assert [text for name, text in cells if name == "close"] == ["0", "0"]

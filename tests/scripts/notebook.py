@@ -1,0 +1,91 @@
+"""A notebook as people use one, run by nbclient: prints what each cell wrote, or how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+CELLS = {
+    "define": """
+        import asyncio, os, time, dispycos
+        def double(x): return 2 * x
+        def started(): return time.time()
+        def nap(seconds): time.sleep(seconds)
+        async def counter(*, task):
+            while True: task.reply(await task.receive())
+    """,
+    "client": "client = dispycos.Client(); await client.schedule()",
+    "run": "print(await client.submit(double, 21), [await h for h in [client.submit(double, n) for n in range(3)]])",
+    "edit": "def double(x): return f'{x}{x}'",
+    "plain": "began = time.time(); handle = client.submit(started); time.sleep(2)",
+    "delay": "print(await handle - began < 1.5)",
+    "actor": "actor = await client.rtask(counter); print(await actor.ask('here'))",
+    "gone": "print(actor.is_alive())",
+    "second": "other = dispycos.Client(name='second'); await other.schedule(timeout=4)",
+    "gather": """
+        naps = [client.submit(nap, 60) for _ in range(3)]
+        print("napping", flush=True)
+        await asyncio.gather(*naps)
+    """,
+    "ended": """
+        while any(handle.is_alive() for handle in naps): await asyncio.sleep(0.05)
+        print("all have ended")
+    """,
+    "asleep": "print('asleep', flush=True); time.sleep(60)",
+    "close": "print(await client.close())",
+}
+
+
+class Notebook:
+    def __init__(self) -> None:
+        self.cells = {name: nbformat.v4.new_code_cell(_dedent(text)) for name, text in CELLS.items()}
+        self.notebook = nbformat.v4.new_notebook(cells=list(self.cells.values()))
+        self.client = NotebookClient(self.notebook, timeout=60, kernel_name="python3", allow_errors=True)
+
+    async def run(self, name: str, *, interrupted_at: str = "") -> None:
+        """Run the cell, and interrupt the kernel when it has written that."""
+        cell = self.cells[name]
+        cell.outputs = []
+        running = asyncio.ensure_future(self.client.async_execute_cell(cell, list(self.cells).index(name)))
+        if interrupted_at:
+            while interrupted_at not in text_of(cell):
+                await asyncio.sleep(0.02)
+            await self.client.km.interrupt_kernel()
+        await running
+        print(f"{name}: {text_of(cell)}", flush=True)
+
+
+def text_of(cell: Any) -> str:
+    """What stands under it."""
+    words = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            words.append(output.text)
+        elif output.output_type == "error":
+            words.append(f"{output.ename}: {output.evalue}")
+    return " | ".join(" ".join(words).strip().splitlines())
+
+
+def _dedent(text: str) -> str:
+    lines = text.strip("\n").splitlines()
+    margin = len(lines[0]) - len(lines[0].lstrip())
+    return "\n".join(line[margin:] for line in lines).strip()
+
+
+async def main() -> None:
+    notebook = Notebook()
+    async with notebook.client.async_setup_kernel():
+        for name in ("define", "client", "run", "edit", "run", "plain", "delay"):
+            await notebook.run(name)
+        for name in ("actor", "client", "gone", "run", "second", "run"):
+            await notebook.run(name)
+        await notebook.run("gather", interrupted_at="napping")
+        await notebook.run("asleep", interrupted_at="asleep")
+        for name in ("ended", "run", "close", "client", "run", "close"):
+            await notebook.run(name)
+
+
+asyncio.run(main())

@@ -1,0 +1,121 @@
+"""The way to a client's scheduler: its private one, until the link to one that was found is there."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dispycos.actors import connecting
+from dispycos.actors.connecting import Uplink
+from dispycos.brokers import local
+from dispycos.runtime import Runtime
+from dispycos.transport.security import Keys, Secret
+
+pytestmark = pytest.mark.timeout(30)
+
+KEYS = Keys.from_secret(Secret(b"o" * 32, "test"))
+
+CHILD = """
+import json, sys
+orders = json.loads(sys.stdin.readline())
+print(json.dumps({"endpoint": sys.argv[1]}), flush=True)
+found = {"use": "scheduler", "name": "found", "endpoints": [sys.argv[2]]}
+print(json.dumps({"use": "private"} if orders.get("always") else found), flush=True)
+sys.stdin.read()
+"""
+
+
+class Scene:
+    """A client, the scheduler in its private process, and one that listens by tcp."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ended: list[str] = []
+        self.private = Runtime("scheduler", "private", KEYS)
+        self.found = Runtime("scheduler", "found", KEYS)
+        self.client = Runtime("client", "client", KEYS)
+        self.private_ipc = f"ipc://{self.private.listen_ipc(folder)}"
+        self.found_tcp = self.found.listen("tcp://127.0.0.1:*")
+        self.uplink = Uplink(self.client, None, self.ended.append)
+
+    async def close(self) -> None:
+        await self.uplink.close()
+        for runtime in (self.client, self.private, self.found):
+            await runtime.close()
+
+
+@pytest.fixture
+def play(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Plays a scene with a private process that says it has found a scheduler at this place."""
+
+    def start(story: Callable[[Scene], Awaitable[None]], found: str = "") -> None:
+        async def main() -> None:
+            scene = Scene(tmp_path)
+            (tmp_path / "child.py").write_text(CHILD)
+            python = tmp_path / "python"
+            python.write_text(
+                f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'child.py'} {scene.private_ipc} {found or scene.found_tcp}\n"
+            )
+            python.chmod(0o755)
+            monkeypatch.setattr(local.sys, "executable", str(python))
+            try:
+                async with asyncio.timeout(15):
+                    await story(scene)
+            finally:
+                await scene.close()
+
+        asyncio.run(main())
+
+    return start
+
+
+def test_a_scheduler_that_was_found_is_used_and_the_private_one_goes(play: Callable[..., None]) -> None:
+    async def story(scene: Scene) -> None:
+        assert await scene.uplink.reach(None, []) == scene.found.epoch
+        assert scene.client.is_linked(scene.found.epoch)
+        assert scene.uplink._private is None
+        while scene.client.is_linked(scene.private.epoch):
+            await asyncio.sleep(0.01)
+        assert scene.ended == []
+
+    play(story)
+
+
+def test_without_a_link_to_what_was_found_a_client_stays_by_itself(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "FOUND_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        async def story(scene: Scene) -> None:
+            assert await scene.uplink.reach(None, []) == scene.private.epoch
+            assert scene.client.is_linked(scene.private.epoch)
+            assert scene.uplink._private is not None and scene.uplink._private.orders["always"]
+
+        play(story, f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_secret_file_that_the_client_names_is_stronger_than_the_environment() -> None:
+    environment = {"DISPYCOS_SECRET": "eighteen dry horses", "HOME": "/h"}
+    told = {"debug": ["True"], "secret": "eighteen dry horses"}
+    assert local._told({"debug": ["True"]}, environment) == (told, {"HOME": "/h"})
+    assert local._told({"secret_file": ["/a/file"]}, environment)[0] == {"secret_file": ["/a/file"]}
+
+
+def test_the_secret_of_the_environment_is_told_to_the_private_process_and_not_shown(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPYCOS_SECRET", "eighteen dry horses")
+
+    async def story(scene: Scene) -> None:
+        private = local.PrivateProcess({"nodes": []})
+        environment = Path(f"/proc/{private.pid}/environ")
+        if environment.exists():
+            assert b"horses" not in environment.read_bytes()
+        await private.close()
+
+    play(story)

@@ -1,0 +1,227 @@
+"""What a private process takes for its cluster: a find is a hint, until its link has proved the secret."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dispycos.cli.process import Process
+from dispycos.cli.survey import HINT_S, PROVEN_S, Survey
+from dispycos.config import CommonSettings
+from dispycos.transport.discovery import Presence
+from dispycos.transport.security import Keys, Secret
+from dispycos.version import PYTHON
+
+pytestmark = pytest.mark.timeout(30)
+
+KEYS = Keys.from_secret(Secret(b"o" * 32, "test"))
+SETTINGS = CommonSettings(ip_addr=("127.0.0.1",))
+OTHER = (PYTHON[0], PYTHON[1] + 1)
+TICK = 0.06  # a turn of the loop and more, on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def home(own_home: Path) -> Path:
+    return own_home
+
+
+class Scene:
+    """A private process that looks around, and what is found there by and by."""
+
+    def __init__(self) -> None:
+        self.process = Process("scheduler", "private", SETTINGS, KEYS, private=True)
+        self.said: list[str] = []
+        self.process.notice = lambda text, level: self.said.append(text)
+        self.finds: list[Presence] = []
+
+    async def look(self, *, wants_scheduler: bool = True) -> tuple[Survey, float]:
+        survey = Survey(self.process, wants_scheduler=wants_scheduler)
+
+        async def browse() -> None:
+            for found in self.finds:
+                self.process._found(found)
+
+        self.process.browse = browse  # type: ignore[method-assign]
+        start = self.process.runtime.clock()
+        await survey.look()
+        return survey, self.process.runtime.clock() - start
+
+
+def presence_of(process: Process) -> Presence:
+    return Presence(
+        process.role,
+        process.name,
+        ("127.0.0.1",),
+        process.port,
+        KEYS.tag,
+        process.runtime.epoch,
+        python=PYTHON,
+    )
+
+
+def member(role: str, name: str = "there", keys: Keys = KEYS) -> Process:
+    return Process(role, name, SETTINGS, keys)
+
+
+def hint(role: str, port: int, epoch: int = 77) -> Presence:
+    """As anybody may announce it who has heard an announcement of ours."""
+    return Presence(role, "hint", ("127.0.0.1",), port, KEYS.tag, epoch, python=PYTHON)
+
+
+def play(story: Callable[[Scene], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            scene = Scene()
+            async with scene.process:
+                await story(scene)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("role", ["scheduler", "node"])
+def test_a_hint_to_where_nobody_answers_costs_no_more_than_the_look_around(role: str) -> None:
+    async def story(scene: Scene) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            refusing = socket.create_server(("127.0.0.1", 0))
+            port = refusing.getsockname()[1]
+            refusing.close()
+            scene.finds = [hint(role, silent.getsockname()[1]), hint(role, port, epoch=78)]
+            survey, took = await scene.look()
+        assert survey.scheduler() is None and survey.nodes() == []
+        assert HINT_S <= took < HINT_S + 4 * TICK
+
+    play(story)
+
+
+def test_a_stranger_that_goes_on_and_on_costs_no_more_than_that_twice() -> None:
+    async def story(scene: Scene) -> None:
+        async def announce() -> None:
+            for epoch in itertools.count(100):
+                scene.process._found(hint("node", 1 + epoch % 9, epoch))
+                await asyncio.sleep(0.02)
+
+        stranger = asyncio.ensure_future(announce())
+        survey, took = await scene.look()
+        stranger.cancel()
+        assert survey.nodes() == [] and took < 2 * HINT_S + 4 * TICK
+
+    play(story)
+
+
+def test_a_scheduler_counts_as_soon_as_it_has_proved_itself_and_not_before() -> None:
+    async def story(scene: Scene) -> None:
+        async with member("scheduler") as honest:
+            honest.listen_tcp(0)
+            scene.finds = [hint("scheduler", 1), presence_of(honest)]
+            survey, took = await scene.look()
+            assert survey.scheduler() == presence_of(honest)
+            assert took < HINT_S
+
+    play(story)
+
+
+def test_nodes_that_have_proved_themselves_are_not_waited_for_longer() -> None:
+    async def story(scene: Scene) -> None:
+        async with member("node") as honest:
+            honest.listen_tcp(0)
+            scene.finds = [presence_of(honest)]
+            survey, took = await scene.look()
+            assert survey.nodes() == [presence_of(honest)]
+            assert took < HINT_S
+
+    play(story)
+
+
+def test_one_that_has_the_secret_is_waited_for_longer_than_one_that_may_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(scene: Scene) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            scene.finds = [hint("node", silent.getsockname()[1])]
+            monkeypatch.setattr(scene.process, "has_proved", lambda epoch: epoch == 77)
+            survey, took = await scene.look()
+        assert survey.nodes() == [] and took >= PROVEN_S
+
+    play(story)
+
+
+def test_who_is_of_another_cluster_proves_nothing() -> None:
+    async def story(scene: Scene) -> None:
+        async with member("scheduler", keys=Keys.from_secret(Secret(b"t" * 32, "test"))) as foreign:
+            foreign.listen_tcp(0)
+            scene.finds = [hint("scheduler", foreign.port, foreign.runtime.epoch)]
+            survey, _ = await scene.look()
+            assert survey.scheduler() is None
+            assert not scene.process.has_proved(foreign.runtime.epoch)
+
+    play(story)
+
+
+def test_without_a_wish_for_a_scheduler_none_is_dialled_and_later_ones_never() -> None:
+    async def story(scene: Scene) -> None:
+        async with member("scheduler") as honest:
+            honest.listen_tcp(0)
+            scene.finds = [presence_of(honest)]
+            survey, _ = await scene.look(wants_scheduler=False)
+            assert survey.scheduler() is None and scene.process._finds == {}
+
+        scene.finds = []
+        await scene.look()
+        scene.process._found(hint("scheduler", 1))
+        assert scene.process._finds == {}
+
+    play(story)
+
+
+def test_the_link_to_a_scheduler_that_was_not_taken_is_given_up() -> None:
+    async def story(scene: Scene) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            scene.finds = [hint("scheduler", silent.getsockname()[1])]
+            await scene.look()
+        assert scene.process._finds == {} and not scene.process.runtime._wanted
+
+    play(story)
+
+
+def test_a_node_of_another_python_is_named_once_and_not_dialled() -> None:
+    async def story(scene: Scene) -> None:
+        found = replace(hint("node", 9706), python=OTHER)
+        scene.finds = [found, replace(found, addresses=("127.0.0.2",))]
+        survey, took = await scene.look()
+        assert survey.nodes() == [] and scene.process._finds == {}
+        assert took < HINT_S + 4 * TICK
+        theirs, ours = (".".join(map(str, version)) for version in (OTHER, PYTHON))
+        (text,) = scene.said
+        assert text.startswith(
+            f"not used: node hint at 127.0.0.1:9706 runs Python {theirs}, this program {ours}: "
+        )
+
+    play(story)
+
+
+def test_a_scheduler_of_another_python_is_as_good_as_any() -> None:
+    async def story(scene: Scene) -> None:
+        async with member("scheduler") as honest:
+            honest.listen_tcp(0)
+            scene.finds = [replace(presence_of(honest), python=OTHER)]
+            survey, _ = await scene.look()
+            assert survey.scheduler() == scene.finds[0]
+
+    play(story)
+
+
+def test_a_hint_with_the_place_of_another_does_not_hide_it() -> None:
+    async def story(scene: Scene) -> None:
+        async with member("node") as honest:
+            honest.listen_tcp(0)
+            scene.finds = [hint("node", honest.port), presence_of(honest)]
+            survey, _ = await scene.look()
+            assert survey.nodes() == [presence_of(honest)]
+
+    play(story)
