@@ -178,6 +178,26 @@ def look():
 FILES = {"helper.py": "FLAG = False\ndef flagged(): return FLAG\n", "late.py": ""}
 
 
+def test_what_a_module_sets_in_the_context_is_set_for_every_later_call(tmp_path: Path) -> None:
+    script = """
+        from settings_of_ours import seventh
+        from shipping_client import Remote
+
+        def look():
+            return seventh()
+
+        with Remote() as remote:
+            print([remote.call(look) for _ in range(2)])
+    """
+    module = """
+        import decimal
+        decimal.getcontext().prec = 5
+        def seventh(): return str(decimal.Decimal(1) / 7)
+    """
+    out = run_python(tmp_path, "script.py", files={"script.py": script, "settings_of_ours.py": module})
+    assert out == "['0.14286', '0.14286']\n"
+
+
 def test_settings_are_there_when_a_function_runs(tmp_path: Path) -> None:
     end = """
 with Remote() as remote:

@@ -243,8 +243,7 @@ class ServerBody:
         call: Any = None
         self.interrupts.begin(cell)
         try:
-            with loading(self.host):
-                call = self.parcels.loads_call(payload)
+            call = self.parcels.mirror.within(self._load_call, payload)
         except MissingCode as error:
             missing = error
         except (
@@ -267,11 +266,15 @@ class ServerBody:
                 announced = self.machine.enter(run.task, self.runtime.clock())
             if announced:
                 self.runtime.push()
-            self.host.begin(cell, function, args, kwargs)
+            self.parcels.mirror.run(self.host.begin, cell, function, args, kwargs)
             if not cell.ended:
                 with self.runtime.lock:
                     self.machine.suspended(run.task)
                 self.runtime.turn_soon()
+
+    def _load_call(self, payload: Payload) -> Any:
+        with loading(self.host):
+            return self.parcels.loads_call(payload)
 
     def _later(self, coroutine: Any) -> None:
         task = asyncio.Task(

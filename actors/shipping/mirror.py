@@ -14,6 +14,7 @@ import pickletools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import RLock, get_ident
@@ -88,6 +89,8 @@ class Mirror:
         self._lines: dict[str, list[str]] = {}
         self._settings: set[bytes] = set()  # statements that define nothing, carried out
         self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
+        self._context = copy_context()  # where the client's code is made
+        self._within = False
         self._failed = ""  # how one of them did: what runs here would not be what was meant
         self._replaced = sys.modules["__main__"], sys.argv
         self._finders = FirstFinder(self), LastFinder(self)
@@ -140,6 +143,20 @@ class Mirror:
                 del self._asked[next(iter(self._asked))]
             return made
 
+    def within(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls what makes the client's code: it may set variables of the context that later calls find."""
+        if self._within:
+            return function(*args)
+        self._within = True
+        try:
+            return self._context.run(function, *args)
+        finally:
+            self._within = False
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls it in a copy of the context that the client's code left when it was made."""
+        return self._context.copy().run(function, *args)
+
     def hold(self, bundle: CodeBundle) -> None:
         """Takes it; the first load makes it."""
         with self._lock:
@@ -180,7 +197,7 @@ class Mirror:
         with self._lock, self._loading_here():
             while self._steps:
                 try:
-                    self._make(self._steps[0])
+                    self.within(self._make, self._steps[0])
                 except Exception as error:
                     failed = [step.hash for step in self._steps]
                     self._steps.clear()

@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 import traceback
+from contextvars import copy_context
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ def serve(pipe: Connection, node: str) -> None:
     def load(payload: Any) -> Any:
         while True:
             try:
-                return loads(payload, mirror)
+                return mirror.within(loads, payload, mirror)
             except MissingCode as missing:
                 mirror.install(pull(missing.request))
 
@@ -48,8 +50,8 @@ def serve(pipe: Connection, node: str) -> None:
             version, payload = rest
             if mirror.version and mirror.version < version:
                 mirror.install(pull(mirror.request()))
-            function, args, kwargs = load(payload)
-            pipe.send(("result", dumps(function(*args, **kwargs))))
+            function, args, kwargs = copy_context().run(load, payload)  # in one of an asyncio Task
+            pipe.send(("result", dumps(mirror.run(partial(function, *args, **kwargs)))))
         except Exception as error:  # edge of user code
             pipe.send(("error", type(error).__name__, str(error), traceback.format_exc(), len(pulls)))
 
