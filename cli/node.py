@@ -54,7 +54,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
     if warning:
         log.warning("%s", warning)
     keys = load_keys(settings)
-    turn = take_turn(make_private(find_folders().registry))
+    turn = take_turn(make_private(find_folders().registry.parent))
     name = settings.name or free_name(socket.gethostname())
     process = Process("node", name, settings, keys)
     async with process:
