@@ -136,7 +136,7 @@ class Cell:
     async def _wait(self, deadline: float | None) -> bool:
         """Until a message is there; False at the deadline."""
         loop = self.host.loop
-        must_run_on(loop)
+        must_run_on(self.host.runtime)
         timer = None
         with self.host.shield:
             waiter: asyncio.Future[bool] = loop.create_future()

@@ -67,7 +67,7 @@ class Correspondence:
 
     async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
         """Send something that is answered by its correlation; None when the other end is gone."""
-        must_run_on(self.loop)
+        must_run_on(self.runtime)
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0

@@ -11,6 +11,8 @@ import asyncio
 import sys
 import threading
 
+from dispycos.runtime import Runtime
+
 if sys.version_info < (3, 14):
 
     class FreshLoops(asyncio.DefaultEventLoopPolicy):
@@ -34,9 +36,11 @@ def use_fresh_loops() -> None:
         asyncio.set_event_loop_policy(FreshLoops())
 
 
-def must_run_on(loop: asyncio.AbstractEventLoop) -> None:
-    """Raise RuntimeError where a loop of the user's runs: what is to be waited for comes by a loop that this one holds up."""
-    if asyncio.get_running_loop() is not loop:
+def must_run_on(runtime: Runtime) -> None:
+    """Raise RuntimeError where a loop of the user's runs: what is to be waited for comes by the runtime's, which it holds up."""
+    if asyncio.get_running_loop() is runtime.loop:
+        return
+    with runtime.lock:  # in a forked child the words are others
         raise RuntimeError(
             "messages, replies and ends of tasks cannot be waited for in another event loop than the task's own: instead of "
             "asyncio.run(...) in it make the function an `async def`, and await there"
