@@ -125,7 +125,9 @@ def test_a_background_job_runs_on_and_fg_brings_its_console(user: User, role: st
         time.sleep(0.5)  # a job that reads the terminal is stopped in this time
         jobs = shell.ask("jobs")
         assert "Running" in jobs and "Stopped" not in jobs, jobs
-        shell.type("fg")
+        start = len(shell.heard)
+        shell.type("fg")  # which repeats the command
+        wait_until(lambda: shell.hears(f"-m dispycos {role}", start), 10, f"it is brought: {shell.heard}")
         shell.type("status")
         answer = "clients served" if role == "node" else "0 clients"
         wait_until(lambda: shell.hears(answer), 10, f"it answers: {shell.heard}")
