@@ -34,7 +34,7 @@ from ..task import Location
 from .calling import ATOMS
 from .cell import Cell, current_cell
 from .cells import TaskHost
-from .ends import Outcome, Raised, Returned
+from .ends import Outcome, Raised, Returned, add_note
 from .interrupts import Interrupts
 from .loops import use_fresh_loops
 from .mirroring import ServerParcels, single
@@ -249,7 +249,7 @@ class ServerBody:
         except (
             BaseException
         ) as error:  # the user's __setstate__ or module may raise anything, KeyboardInterrupt included
-            error.add_note(f"while the call of {run.function} was unpickled")
+            add_note(error, f"while the call of {run.function} was unpickled")
             outcome = Raised(error)
         due = self.interrupts.end()
         if due is not None:
