@@ -76,7 +76,7 @@ class Shell:
     """bash at a terminal of its own, as somebody types there."""
 
     def __init__(self, user: User) -> None:
-        variables = {**user.environment(), "PS1": "", "HISTFILE": "", "TERM": "dumb"}
+        variables = {**user.environment(), "PS1": "ready> ", "HISTFILE": "", "TERM": "dumb"}
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.chdir(user.folder)
@@ -131,8 +131,10 @@ def test_a_background_job_runs_on_and_fg_brings_its_console(user: User, role: st
         shell.type("status")
         answer = "clients served" if role == "node" else "0 clients"
         wait_until(lambda: shell.hears(answer), 10, f"it answers: {shell.heard}")
+        start = len(shell.heard)
         shell.type("quit")
-        wait_until(lambda: shell.hears("has ended"), 10, f"it ends: {shell.heard}")
+        wait_until(lambda: shell.hears("ready> ", start), 10, f"it ends: {shell.heard}")
+        assert "has ended" in shell.heard[start:]
         assert "Running" not in shell.ask("jobs")
 
 
