@@ -35,11 +35,12 @@ class Finder:
         self.runtime = runtime
         self.machine = machine
         self._seen = seen
-        self._searches: dict[int, asyncio.Task[None]] = {}  # by client
+        self._searches: dict[int, asyncio.Task[str]] = {}  # by client
         self._diallers: dict[HostPort, tuple[int, Dialler]] = {}  # with the client that named it last
 
     def look(self, client: int) -> None:
-        self._searches[client] = asyncio.ensure_future(self._look(client))
+        self._searches[client] = search = asyncio.ensure_future(self._look(client))
+        search.add_done_callback(partial(self._looked, client))
 
     def stop_looking(self, client: int) -> None:
         """Links that came about stay, like those to nodes that were found otherwise."""
@@ -51,10 +52,18 @@ class Finder:
                 dialler.stop()
                 del self._diallers[place]
 
-    async def _look(self, client: int) -> None:
+    async def _look(self, client: int) -> str:
         places = self.machine.places(client)
         faults = await asyncio.gather(*(self._find(client, k, place) for k, place in places.items()))
-        self._tell(partial(self.machine.looked, client, next(filter(None, faults), "")))
+        return next(filter(None, faults), "")
+
+    def _looked(self, client: int, search: asyncio.Task[str]) -> None:
+        """The client must not wait for ever, whatever went wrong."""
+        if search.cancelled():
+            return
+        error = search.exception()
+        fault = search.result() if error is None else f"nodes: the search for them failed: {error!r}"
+        self._tell(partial(self.machine.looked, client, fault))
 
     async def _find(self, client: int, number: int, place: Allocation) -> str:
         """What is wrong with the place, for the person who named it; empty also if nobody answers there yet."""

@@ -126,9 +126,8 @@ def _build(command: Command) -> click.Command:
 def _parameter(command: Command, option: Option) -> click.Option:
     default = default_of(command, option)
     shown = f"  [default: {default:g}]" if isinstance(default, int | float) else ""
-    hidden = not option.help or bool(
-        option.refusal
-    )  # what is not available is answered if given, and not shown
+    # What is not available is answered if it is given, and not shown.
+    hidden = bool(option.refusal) or not option.help
     names = [option.name, *([f"-{option.short}"] if option.short else []), f"--{option.name}"]
     if option.is_flag:
         return click.Option(names, is_flag=True, help=option.help, hidden=hidden)
