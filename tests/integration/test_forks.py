@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.kit.programs import User
@@ -60,7 +62,16 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("how", ["dispycos.run", "asyncio.run"])
+LOST = "asyncio itself loses the exception of a child that was forked in one of its Tasks, which then waits for ever"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "dispycos.run",
+        pytest.param("asyncio.run", marks=pytest.mark.skipif(sys.version_info >= (3, 14), reason=LOST)),
+    ],
+)
 def test_a_client_forks_and_goes_on(user: User, how: str) -> None:
     program = user.script("forks.py", SCRIPT, how)
     assert program.succeed(40).splitlines() == [
