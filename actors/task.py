@@ -94,9 +94,7 @@ class Task(asyncio.Future[Any]):
         place: Location | None = None,
     ) -> Task:
         _begin(self, loop=host.loop)
-        self._asked: tuple[Any] | None = (
-            None  # the message of the first cancel(), by which a termination is a cancellation
-        )
+        self._asked: tuple[Any] | None = None  # the message of cancel(), which makes its termination one
         self._watched = False  # its home was asked to tell its end, which nobody else tells
         self._host = host
         self.home = home
@@ -189,10 +187,10 @@ class Task(asyncio.Future[Any]):
 
     async def finish(self, timeout: float | None = None) -> Any:
         """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
-        await asyncio.wait((self,), timeout=timeout)
-        if not self.done():
-            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
         try:
+            await asyncio.wait((self,), timeout=timeout)
+            if not self.done():
+                raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
             return self.result()
         except BaseException as error:
             without_our_frames(error)
