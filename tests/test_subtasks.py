@@ -352,7 +352,12 @@ async def timeouts() -> Any:
             return f"late {error.args}"
         return "none"
 
-    shielded = asyncio.create_task(asyncio.sleep(0.02, "shielded"))
+    async def released() -> str:
+        await release.wait()
+        return "shielded"
+
+    release = asyncio.Event()
+    shielded = asyncio.create_task(released())
     found = []
     for awaitable in (slow(), asyncio.shield(shielded), asyncio.sleep(60)):
         try:
@@ -364,6 +369,7 @@ async def timeouts() -> Any:
             found.append(await asyncio.wait_for(asyncio.sleep(60), 0.005))
         except TimeoutError:
             found.append("timeout")
+    release.set()
     task = asyncio.current_task()
     assert task is not None
     return found, await shielded, task.cancelling()
