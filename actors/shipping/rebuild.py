@@ -1,5 +1,6 @@
 """Makes functions and classes that were pickled by value; pickle streams refer to these functions by name."""
 
+import builtins
 import importlib
 import marshal
 import sys
@@ -20,6 +21,7 @@ class MirrorModule(ModuleType):
         self, name: str, require: Callable[[tuple[str, ...]], None], look_up: Callable[[str], None]
     ) -> None:
         super().__init__(name)
+        vars(self)["__builtins__"] = builtins  # code in C that imports looks there
         vars(self)["__dispycos_require__"] = require
         vars(self)["__dispycos_look_up__"] = look_up
 
