@@ -6,6 +6,7 @@ import marshal
 import sys
 from abc import ABCMeta, update_abstractmethods
 from collections.abc import Callable
+from contextlib import suppress
 from enum import EnumMeta
 from functools import lru_cache
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -82,6 +83,9 @@ def fill_function(function: FunctionType, state: dict[str, Any]) -> None:
         generic: Any = function
         generic.__type_params__ = state["type_params"]
     vars(function).update(state["attributes"])
+    for name, module in state["rewriters"].items():
+        with suppress(ImportError):  # a node without it: most functions do without, too
+            function.__globals__.setdefault(name, importlib.import_module(module))
 
 
 def make_cached(function: FunctionType, parameters: dict[str, Any]) -> Any:
