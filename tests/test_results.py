@@ -237,8 +237,21 @@ def test_exceptions_in_a_value_come_back_too() -> None:
     assert isinstance(keywords["k"], Keywords)
 
 
+def test_attributes_that_cannot_be_pickled_stay_and_a_note_says_so() -> None:
+    error, cause = Holding("the text"), Holding("the cause")
+    error.port, error.__cause__, cause.cause_of = 5, cause, error  # type: ignore[attr-defined]
+    got = again(error)
+    for held, text in ((got, "the text"), (got.__cause__, "the cause")):
+        assert isinstance(held, Holding) and str(held) == text and not hasattr(held, "lock")
+        assert held.__notes__[0] == "without lock, which cannot be pickled"
+    assert vars(got)["port"] == 5 and vars(got.__cause__)["cause_of"] is got
+    assert hasattr(error, "lock")
+
+
 def test_a_group_is_split_as_over_there() -> None:
-    group = ExceptionGroup("several", [ValueError(1), Coded([Failed("no luck", 12), Holding("a lock")], 77)])
+    group = ExceptionGroup(
+        "several", [ValueError(1), Coded([Failed("no luck", 12), Unpicklable("itself")], 77)]
+    )
     got = again(group)
     assert isinstance(got, ExceptionGroup)
     values, rest = got.split(ValueError)
@@ -248,7 +261,7 @@ def test_a_group_is_split_as_over_there() -> None:
     assert isinstance(coded, Coded) and coded.code == 77
     failed, spare = coded.exceptions
     assert isinstance(failed, Failed) and failed.code == 12
-    assert isinstance(spare, RemoteError) and spare.type_name == f"{__name__}.Holding", (
+    assert isinstance(spare, RemoteError) and spare.type_name == f"{__name__}.Unpicklable", (
         "only this part is lost"
     )
 
@@ -257,8 +270,8 @@ def test_causes_and_contexts_come_along_and_under_them_the_traceback() -> None:
     try:
         try:
             try:
-                raise Holding("cannot travel")
-            except Holding:
+                raise Unpicklable("cannot travel")
+            except Unpicklable:
                 raise Keywords(code=3)  # noqa: B904 - the context is what is tested
         except Keywords as error:
             raise Failed("no luck", 12) from error

@@ -1,8 +1,10 @@
 """Snapshot and mirror in one process: what an answer holds, and what a mirror makes of good and bad ones."""
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -140,6 +142,11 @@ def test_libraries_that_try_imports_do_not_ask_the_client(mirror: Mirror) -> Non
     mirror.install(CodeBundle(0, 1))
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'no_such_library'$"):
         __import__("no_such_library")
+
+
+def test_functions_may_call_code_in_c_that_imports(mirror: Mirror) -> None:
+    of_the_client = FunctionType((lambda parse: parse("2020", "%Y")).__code__, vars(mirror.main))
+    assert of_the_client(time.strptime).tm_year == 2020
 
 
 def test_closing_gives_back_main_and_imports() -> None:

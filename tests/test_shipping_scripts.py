@@ -354,6 +354,36 @@ run("remote.__exit__()")
     ]
 
 
+def test_an_assert_that_pytest_rewrote_fails_in_its_own_words(tmp_path: Path) -> None:
+    out = run_python(
+        tmp_path,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        files={
+            "test_of_the_user.py": """
+            from shipping_client import Remote, RemoteFailure
+
+            def test_values():
+                def compare(value):
+                    assert value == [1, 2]
+                    return "equal"
+
+                with Remote() as remote:
+                    print(remote.call(compare, [1, 2]))
+                    try:
+                        remote.call(compare, [1, 3])
+                    except RemoteFailure as failure:
+                        print(failure)
+            """
+        },
+    )
+    assert "equal" in out and "AssertionError: assert [1, 3] == [1, 2]" in out
+
+
 def test_the_guard_is_never_run_but_what_it_defines_travels(tmp_path: Path) -> None:
     out = run_python(
         tmp_path,

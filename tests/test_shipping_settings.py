@@ -24,7 +24,8 @@ def settings_in(text: str) -> list[str]:
     return [setting.source.rstrip("\n") for unit in units if (setting := found.of(unit)) is not None]
 
 
-IMPORTS = """import os, sys, io, subprocess, decimal, warnings, atexit, signal, random, colorsys as cs, xml.etree.ElementTree as ET
+IMPORTS = """import os, sys, io, logging, subprocess, decimal, warnings, atexit, signal, random, colorsys as cs
+import xml.etree.ElementTree as ET
 import numpy as np
 from decimal import getcontext, setcontext, Context
 from os import environ
@@ -56,9 +57,11 @@ CARRIED_OUT = [
     "warnings.filterwarnings('ignore', category=UserWarning)",
     "sys.setrecursionlimit(5000)",
     "ET.register(1)",
+    "ET.register_namespace('x', 'http://x')",
 ]
 
 LEFT = [
+    "logging.getLogger('a').propagate = False",
     "sys.stdout = io.StringIO()",
     "sys.path += ['x']",
     "os.environ['DISPYCOS_SECRET'] = 'x'",
@@ -93,6 +96,36 @@ def test_what_sets_something_is_carried_out(statement: str) -> None:
 @pytest.mark.parametrize("statement", LEFT)
 def test_what_reaches_out_or_may_do_anything_is_not(statement: str) -> None:
     assert settings_in(IMPORTS + statement) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "setting", "meant"),
+    [
+        ("context = getcontext()", "context.prec = 50", "getcontext().prec = 50"),
+        (
+            "a = b = decimal.getcontext()",
+            "a.traps[1], b.prec = 2, 3",
+            "decimal.getcontext().traps[1], decimal.getcontext().prec = 2, 3",
+        ),
+        ("é: dict = cs.table['x']", "é['y'] = (\n    é)", "cs.table['x']['y'] = (\n    é)"),
+        ("e = environ", "del e['X']", "del environ['X']"),
+    ],
+)
+def test_what_is_set_by_another_name_of_it_is_set_there(named: str, setting: str, meant: str) -> None:
+    assert settings_in(f"{IMPORTS}{named}\n{setting}\n") == [meant]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "table = np.zeros(3)\ntable[0] = 1\n",
+        "own = {}\nown['x'] = 1\n",
+        "context = getcontext()\ncontext = Context()\ncontext.prec = 2\n",
+        "file = io.get_file()\nfile.mode = 2\n",
+    ],
+)
+def test_what_a_script_has_made_itself_is_no_setting(text: str) -> None:
+    assert settings_in(IMPORTS + text) == []
 
 
 def test_of_a_compound_statement_what_sets_something_is_kept_on_its_lines() -> None:

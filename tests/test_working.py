@@ -54,6 +54,15 @@ def test_a_file_of_the_program_is_named_where_it_is(
     assert f"your program runs in {tmp_path / 'program'}" in note and "Client(cwd=" in note
 
 
+@pytest.mark.parametrize("path", ["table.csv", "../table.csv"])
+def test_where_components_are_is_said_to_tasks_that_run_in_a_folder_of_the_client(
+    server: WorkingFolder, tmp_path: Path, path: str
+) -> None:
+    assert server.enter(str(tmp_path / "program" / "out"), "") == ""
+    (note,) = notes_of(server, lambda: Path(path).read_text())
+    assert f"not above this one: {str(tmp_path / 'lease' / 'table.csv')!r}" in note
+
+
 def test_any_other_relative_path_says_where_it_was_looked_for(server: WorkingFolder) -> None:
     (note,) = notes_of(server, lambda: Path("nowhere.txt").read_text())
     assert note.startswith(f"'nowhere.txt' was looked for in {os.getcwd()}") and "Client([...])" in note

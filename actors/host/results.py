@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import traceback
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -58,14 +59,23 @@ def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
     kind = type(error)
     trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
     pickled = _pickled(pickling, Travelling(error), name)
-    if pickled is None:  # then for one of its causes or parts, perhaps
-        pickled = _pickled(pickling, Travelling(error, lambda part: _spare(pickling, part, name)), name)
+    if pickled is None:  # then for one of its causes, parts or attributes, perhaps
+        pickled = _pickled(
+            pickling, _lightened(pickling, error, lambda part: _spare(pickling, part, name)), name
+        )
     return _encoder.encode(
         Raising(_name_of(error), _text_of(error), cut(trace, TEXT_MAX, TEXT_MAX // 2), pickled)
     )
 
 
-def _pickled(pickling: Pickling, error: Travelling, name: str) -> list[bytes] | None:
+def _lightened(
+    pickling: Pickling, error: BaseException, spare: Callable[[BaseException], BaseException]
+) -> Travelling:
+    """Without what cannot be pickled of it."""
+    return Travelling(error, spare, fit=lambda part: _pickled(pickling, part, "a task") is not None)
+
+
+def _pickled(pickling: Pickling, error: Any, name: str) -> list[bytes] | None:
     try:
         payload = pickling.dumps(error, f"the exception of {name}")
         return [bytes(buffer) for buffer in buffers_of(payload)]
@@ -78,7 +88,7 @@ def _pickled(pickling: Pickling, error: Travelling, name: str) -> list[bytes] | 
 def _spare(pickling: Pickling, error: BaseException, name: str) -> BaseException:
     """What travels for a cause or a part of a group: itself, if it can but for others that it holds."""
     words = RemoteError(f"{_name_of(error)}: {_text_of(error)} (it cannot be pickled)", _name_of(error))
-    alone = Travelling(error, lambda _: words)
+    alone = _lightened(pickling, error, lambda _: words)
     return words if _pickled(pickling, alone, name) is None else error
 
 

@@ -76,8 +76,11 @@ class WorkingFolder:
 
     def _hint(self, path: str) -> str:
         components = self._own.parent
-        if os.path.exists(components / path):
-            return f"components are in the folder above: {os.path.relpath(components / path)!r}"
+        name = path.removeprefix("../")
+        if os.path.exists(components / name):
+            if os.getcwd() == str(self._own):
+                return f"components are in the folder above: {'../' + name!r}"
+            return f"components are in the folder above the server's own, not above this one: {str(components / name)!r}"
         found = os.path.join(self._program, path)
         if self._program and (
             os.path.exists(found) or os.path.isdir(os.path.dirname(path) and os.path.dirname(found))

@@ -126,6 +126,7 @@ class ByValuePickler(dill.Pickler):  # type: ignore[misc]
             "annotations": type_params.annotations_of(function),
             "type_params": getattr(function, "__type_params__", ()),
             "attributes": vars(function),
+            "rewriters": _rewriters(function.__globals__, needed),
         }
         return (
             make_function,
@@ -168,6 +169,12 @@ class Reduced:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reduction
+
+
+def _rewriters(scope: dict[str, Any], needed: tuple[str, ...]) -> dict[str, str]:
+    """Modules bound to names that no text can bind, by what rewrote the code: pytest does with each `assert`."""
+    found = {name: scope.get(name) for name in needed if not name.isidentifier()}
+    return {name: module.__name__ for name, module in found.items() if isinstance(module, ModuleType)}
 
 
 def _cell(cell: CellType) -> Any:

@@ -23,7 +23,7 @@ class Travelling:
     """Stands for an exception while it is pickled; what is unpickled is the exception.
 
     Its causes, the parts of a group and other exceptions in it come along in the same way. `spare` gives what travels for
-    one of those that cannot.
+    one of those that cannot. Attributes that are not `fit` stay where they are, and a note says so.
     """
 
     def __init__(
@@ -31,9 +31,11 @@ class Travelling:
         error: BaseException,
         spare: Callable[[BaseException], BaseException] | None = None,
         known: dict[int, "Travelling"] | None = None,
+        fit: Callable[[Any], bool] | None = None,
     ) -> None:
         self.error = error
         self._spare = spare
+        self._fit = fit
         self._known = {} if known is None else known
         self._known[id(error)] = self
 
@@ -53,8 +55,20 @@ class Travelling:
             else {n: self._with(v) for n in LINKS if (v := getattr(error, n, None)) is not None}
         )
         if isinstance(state, dict):
-            state = {name: self._with(value) for name, value in state.items()}
+            state, left = self._light(state)
+            if left:
+                links["__notes__"] = [
+                    *links.get("__notes__", ()),
+                    f"without {', '.join(left)}, which cannot be pickled",
+                ]
         return make, tuple(map(self._with, args)), (state, slots, setter, links), items, pairs, fill_error
+
+    def _light(self, state: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """What of its attributes travels, and the names of the others."""
+        kept = {name: self._with(value) for name, value in state.items() if name not in LINKS}
+        fit = self._fit or (lambda _: True)
+        left = [name for name, value in kept.items() if value is state[name] and not fit(value)]
+        return {name: value for name, value in kept.items() if name not in left}, left
 
     def _with(self, value: Any) -> Any:
         """The same, with exceptions in it travelling as this one does."""
@@ -69,7 +83,7 @@ class Travelling:
     def _other(self, error: BaseException) -> Any:
         if self._spare is not None:
             error = self._spare(error)
-        return Travelling(error, self._spare, self._known)
+        return Travelling(error, self._spare, self._known, self._fit)
 
 
 def is_built_otherwise(kind: type) -> bool:

@@ -3,25 +3,55 @@
 cProfile, profile and trace (of older Pythons), runpy.run_module() and asyncio's REPL leave their own module as
 `sys.modules["__main__"]`, and run the program in a dictionary that is no module's. Nothing of it could be pickled by
 name then, here or in any other library. So that namespace gets the module that it lacks, as later Pythons' cProfile
-does it by itself.
+does it by itself. So does a script that multiprocessing executes again, as `__mp_main__`, in the processes that it
+starts by spawn or forkserver.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import CO_NEWLOCALS
-from types import FrameType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
+
+from dispycos.errors import ScheduleError
+
+EXECUTED_AGAIN = "__mp_main__"  # multiprocessing's name for it
 
 
 def program_main() -> ModuleType:
     """`__main__`, which is the user's program from now on."""
     main = sys.modules["__main__"]
+    if any(f.f_globals.get("__name__") == EXECUTED_AGAIN for f in module_frames()):
+        raise ScheduleError(
+            "multiprocessing executes this script once more in a process that it started, and there it has come to a Client "
+            'again: put what only the program itself should do under `if __name__ == "__main__":`'
+        )
+    if main.__name__ == EXECUTED_AGAIN:
+        return _named_main(main)
     scopes = [f.f_globals for f in module_frames() if f.f_globals.get("__name__") == "__main__"]
     is_launcher = any(scope is vars(main) for scope in scopes[1:]) and scopes[0] is not vars(main)
     if not is_launcher:
         return main
     made = sys.modules["__main__"] = NamespaceModule(scopes[0])
     return made
+
+
+def _named_main(again: ModuleType) -> ModuleType:
+    """The script under its own name; the module that multiprocessing made has a copy of its namespace only."""
+    scopes = (thing.__globals__ for thing in vars(again).values() if isinstance(thing, FunctionType))
+    scope = next((scope for scope in scopes if scope["__name__"] == EXECUTED_AGAIN), vars(again))
+    made = sys.modules["__main__"] = NamespaceModule(scope)
+    made.__name__ = "__main__"
+    _rename(scope.values())
+    return made
+
+
+def _rename(things: Iterable[Any]) -> None:
+    for thing in things:
+        has_own = isinstance(thing, type) or type(thing).__module__ != EXECUTED_AGAIN
+        if has_own and getattr(thing, "__module__", None) == EXECUTED_AGAIN:
+            thing.__module__ = "__main__"
+            _rename(vars(thing).values() if isinstance(thing, type) else ())
 
 
 def module_frames() -> Iterator[FrameType]:

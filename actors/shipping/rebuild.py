@@ -1,10 +1,12 @@
 """Makes functions and classes that were pickled by value; pickle streams refer to these functions by name."""
 
+import builtins
 import importlib
 import marshal
 import sys
 from abc import ABCMeta, update_abstractmethods
 from collections.abc import Callable
+from contextlib import suppress
 from enum import EnumMeta
 from functools import lru_cache
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -20,6 +22,7 @@ class MirrorModule(ModuleType):
         self, name: str, require: Callable[[tuple[str, ...]], None], look_up: Callable[[str], None]
     ) -> None:
         super().__init__(name)
+        vars(self)["__builtins__"] = builtins  # code in C that imports looks there
         vars(self)["__dispycos_require__"] = require
         vars(self)["__dispycos_look_up__"] = look_up
 
@@ -80,6 +83,9 @@ def fill_function(function: FunctionType, state: dict[str, Any]) -> None:
         generic: Any = function
         generic.__type_params__ = state["type_params"]
     vars(function).update(state["attributes"])
+    for name, module in state["rewriters"].items():
+        with suppress(ImportError):  # a node without it: most functions do without, too
+            function.__globals__.setdefault(name, importlib.import_module(module))
 
 
 def make_cached(function: FunctionType, parameters: dict[str, Any]) -> Any:

@@ -21,10 +21,9 @@ Definers = Callable[[str], list[Unit]]
 
 SETTING_CALLS = {
     "*.register",
-    "codecs.register*",
+    "*.register_*",
     "copyreg.*",
     "csv.field_size_limit",
-    "csv.register_dialect",
     "cv2.setNumThreads",
     "decimal.setcontext",
     "jax.config.update",
@@ -62,28 +61,32 @@ SETTING_CALLS = {
 }
 NEVER = {"atexit.*", "signal.*", "faulthandler.*", "webbrowser.*", "multiprocessing.*", f"{OWN_PACKAGE}.*"}
 
-OF_THE_SERVER = {"sys", OWN_PACKAGE}  # what it is and where it writes are its own
+OF_THE_SERVER = {
+    "sys",
+    "logging",
+    OWN_PACKAGE,
+}  # what it is and where it writes; log records are handled at the client
 BUT = {"sys.dont_write_bytecode", "sys.tracebacklimit", "sys.displayhook"}
 OWN_VARIABLES = "DISPYCOS_"  # the secret is among them
 
 # fmt: off
-# Modules with what starts processes and threads, opens files and connections, or reads standard input.
+# What starts processes and threads, opens files and connections, or reads standard input; but for what follows.
 REACHING_OUT = {
-    "_io", "_socket", "_sqlite3", "_thread", "asyncio", "concurrent", "ctypes", "ftplib", "getpass", "glob",
-    "http", "httpx", "io", "multiprocessing", "nt", "os", "posix", "pty", "requests", "runpy", "shelve",
-    "shutil", "signal", "smtplib", "socket", "sqlite3", "subprocess", "tempfile", "threading", "urllib",
-    "urllib3", "webbrowser",
-    OWN_PACKAGE,
+    *(f"{module}.*" for module in (
+        "_io", "_socket", "_sqlite3", "_thread", "asyncio", "concurrent", "ctypes", "ftplib", "getpass", "glob",
+        "http", "httpx", "io", "multiprocessing", "nt", "os", "posix", "pty", "requests", "runpy", "shelve",
+        "shutil", "signal", "smtplib", "socket", "sqlite3", "subprocess", "tempfile", "threading", "urllib",
+        "urllib3", "webbrowser", OWN_PACKAGE,
+    )),
+    *(f"builtins.{name}" for name in (
+        "input", "exec", "eval", "compile", "breakpoint", "print", "__import__",
+    )),
+    "_sitebuiltins.*",
+    "*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained",
 }
 HARMLESS = {
     "os.path.*", "posixpath.*", "os.environ.*", "os.getenv", "os.cpu_count", "os.fspath", "os.getcwd",
     "urllib.parse.*", "io.StringIO", "io.BytesIO",
-}
-NOT_HARMLESS = {
-    "*.read*", "*.load*", "*.open*", "*.fetch*", "*.download*", "*.connect*", "*.from_pretrained",
-}
-NOT_HARMLESS_BUILTINS = {
-    "open", "input", "exec", "eval", "compile", "breakpoint", "print", "__import__", "exit", "quit", "help",
 }
 # A function with these names in its code may do such things; that is no proof, and none is possible.
 WORDS_OF_REACHING_OUT = {
@@ -107,6 +110,7 @@ class Settings:
         """What of the statement is carried out: all, or what sets something inside an `if`, `try`, `with` or `for`."""
         if unit.in_guard:
             return None
+        unit = self._unaliased(unit)
         if isinstance(unit.node, ast.If | ast.Try | ast.TryStar | ast.With | ast.For):
             return self._reduced(unit)
         return unit if self._sets(unit.node) and unit.code is not None else None
@@ -149,19 +153,44 @@ class Settings:
 
     def _is_settable(self, target: ast.expr) -> bool:
         root = _root_of(target)
-        path = self._path_of(target)
-        if root is None or not self._imports_of(root):
+        if root is None or not self._imports_of(root.id):
             return False
-        if path in BUT:
-            return True
-        return _top(self._path_of(ast.Name(root))) not in OF_THE_SERVER
+        return self._path_of(target) in BUT or _top(self._path_of(root)) not in OF_THE_SERVER
 
     def _is_listed(self, call: ast.Call) -> bool:
         root = _root_of(call.func)
-        if root is None or not isinstance(call.func, ast.Attribute | ast.Name) or not self._imports_of(root):
+        if (
+            root is None
+            or not isinstance(call.func, ast.Attribute | ast.Name)
+            or not self._imports_of(root.id)
+        ):
             return False
         names = self._names_of(call.func)
         return _match(names, SETTING_CALLS) and not _match(names, NEVER)
+
+    def _unaliased(self, unit: Unit) -> Unit:
+        """`context = getcontext(); context.prec = 50` in one: at a server the name alone may be bound to a copy."""
+        lines = [line.encode() for line in unit.source.splitlines(keepends=True)]
+        roots = [name for target in _targets(unit.node) if (name := _root_of(target)) not in (None, target)]
+        found = [(name, meant) for name in roots if name and (meant := self._meant_by(name.id))]
+        for name, meant in sorted(found, key=lambda pair: pair[0].col_offset, reverse=True):
+            line = lines[name.lineno - unit.first_line]
+            text = line[: name.col_offset] + meant.encode() + line[name.end_col_offset :]
+            lines[name.lineno - unit.first_line] = text
+        source = b"".join(lines).decode()
+        node = statement_in(source) if found else None
+        return unit if node is None else replace(unit, node=node, source=source)
+
+    def _meant_by(self, name: str) -> str:
+        """The expression that the name stands for, if it is one for something imported and gives the same each time."""
+        node = definers[0].node if len(definers := self._definers(name)) == 1 else None
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            return ""
+        root = _root_of(node.value)
+        calls = [part for part in _evaluated(node.value) if isinstance(part, ast.Call)]
+        gets = all(self._path_of(call.func).rpartition(".")[2].startswith("get") for call in calls)
+        is_imported = root is not None and bool(self._imports_of(root.id))
+        return ast.unparse(node.value) if is_imported and gets and self._is_quiet(node.value) else ""
 
     # --- what a statement calls ---
 
@@ -174,15 +203,8 @@ class Settings:
 
     def _is_harmless(self, function: ast.expr) -> bool:
         live = self._resolve(function)
-        if live is NOTHING:
-            return False
-        name = getattr(live, "__name__", "")
-        if getattr(builtins, name, None) is live:
-            return name not in NOT_HARMLESS_BUILTINS
         names = self._names_of(function)
-        if _match(names, HARMLESS):
-            return True
-        if any(_top(name) in REACHING_OUT for name in names) or _match(names, NOT_HARMLESS):
+        if live is NOTHING or (_match(names, REACHING_OUT) and not _match(names, HARMLESS)):
             return False
         return not WORDS_OF_REACHING_OUT & set(_words_in(live))
 
@@ -272,7 +294,7 @@ def _targets(node: ast.stmt) -> Iterator[ast.expr]:
             yield target.value if isinstance(target, ast.Starred) else target
 
 
-def _root_of(node: ast.expr) -> str | None:
+def _root_of(node: ast.expr) -> ast.Name | None:
     """The name that it begins with."""
     while not isinstance(node, ast.Name):
         if isinstance(node, ast.Attribute | ast.Subscript):
@@ -281,7 +303,7 @@ def _root_of(node: ast.expr) -> str | None:
             node = node.func
         else:
             return None
-    return node.id
+    return node
 
 
 def _imported_as(node: ast.AST, name: str) -> Iterator[str]:
