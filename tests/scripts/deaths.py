@@ -76,15 +76,13 @@ def returns_what_cannot_be_rebuilt():
     return OnlyThere()
 
 
-class TwoArguments(Exception):
-    """As many people's: its pickle calls TwoArguments("both") and fails."""
-
-    def __init__(self, first, second):
-        super().__init__(f"{first} and {second}")
+class RebuiltOnlyThere(Exception):
+    def __reduce__(self):
+        return rebuild_only_there, (os.getpid(),)
 
 
 def raises_what_cannot_be_rebuilt():
-    raise TwoArguments("this", "that")
+    raise RebuiltOnlyThere("this and that")
 
 
 class HoldsALock(Exception):
@@ -336,7 +334,7 @@ async def test_a_value_that_cannot_be_rebuilt_here_is_a_remote_error(client, tas
 
 async def test_an_exception_that_cannot_be_rebuilt_keeps_name_text_and_traceback(client, task):
     error = await server_lives_on(client, raises_what_cannot_be_rebuilt)
-    assert isinstance(error, RemoteError) and "TwoArguments" in error.type_name
+    assert isinstance(error, RemoteError) and "RebuiltOnlyThere" in error.type_name
     assert "this and that" in str(error) and "raises_what_cannot_be_rebuilt" in str(error.__cause__)
 
 
