@@ -76,7 +76,9 @@ def test_print_logging_and_subprocesses_are_seen_with_the_servers_name(cluster: 
 def test_an_uncaught_error_of_a_task_ends_the_program_with_both_tracebacks(cluster: User) -> None:
     program = cluster.script("noisy.py", SCRIPT, "fail")
     assert program.wait() == 1
-    assert program.err.rstrip().endswith("RuntimeError: it failed there"), program.told()
+    *_, error, note = program.err.rstrip().splitlines()
+    assert error == "RuntimeError: it failed there", program.told()
+    assert note.startswith("in the task fails on the server "), program.told()
     assert "in fails" in program.err and 'noisy.py", line' in program.err
 
 

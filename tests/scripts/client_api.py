@@ -265,9 +265,12 @@ async def test_finish_times_out_and_the_task_goes_on(client, task):
     assert (await rtask)[1] == "still here"
 
 
-async def test_a_second_client_of_the_loop_is_refused_in_words(client, task):
-    with raises(dispycos.ScheduleError, "another Client"):
-        await dispycos.Client([plain]).schedule()
+async def test_a_second_client_of_the_loop_waits_in_line_and_may_leave_it(client, task):
+    second = dispycos.Client([plain])
+    with raises(TimeoutError):
+        await second.schedule(timeout=0.1)
+    with raises(dispycos.NotScheduled):
+        second.submit(plain, 1)
     assert (await client.submit(plain, 3))[0] == 3
 
 
@@ -287,7 +290,7 @@ async def test_bad_parameters_are_named(client, task):
     with raises(FileNotFoundError, "no/such/file"):
         dispycos.Client(["no/such/file.txt"])
     with raises(ValueError, "pulse_interval"):
-        dispycos.Client(pulse_interval=1)
+        dispycos.Client(pulse_interval=0)
     with raises(TypeError, "status_task"):
         dispycos.Client(status_task=5)
     with raises(TypeError, "nodes[0]"):
