@@ -63,7 +63,7 @@ in_debian() {
     unshare --mount --pid $net --fork --kill-child bash -euc '
         root=$1; shift
         mount -t proc proc "$root/proc"
-        mount --bind /dev "$root/dev"
+        mount --rbind /dev "$root/dev"  # with its terminals
         mount -t tmpfs tmpfs "$root/dev/shm"
         mount -t tmpfs tmpfs "$root/tmp"
         mount -t tmpfs tmpfs "$root/run"
