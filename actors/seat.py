@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator
@@ -126,6 +127,8 @@ class Seat(ClientRole):
         self.is_open = True
 
     async def _wait_in_line(self) -> None:
+        if self.home.ahead_of(self):
+            gc.collect()  # of a client that has the cluster perhaps only a cycle is left, as an error with its traceback makes one
         while ahead := self.home.ahead_of(self):
             if ahead[0].is_forsaken:
                 ahead[0].make_way()

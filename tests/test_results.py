@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import pickle
 import sys
 from dataclasses import dataclass
@@ -168,6 +169,23 @@ def test_an_exception_comes_back_as_itself_with_its_traceback_as_cause() -> None
     cause = info.value.__cause__
     assert isinstance(cause, RemoteTraceback)
     assert "in caught" in str(cause) and "Custom: (3, 'look here')" in str(cause)
+
+
+def test_a_traceback_gets_the_lines_that_the_server_did_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = caught(ExceptionGroup("several", [caught(ValueError(3)).error, ValueError()]))
+    with monkeypatch.context() as patch:
+        patch.setattr(linecache, "getline", lambda *_: "")
+        patch.setattr(linecache, "getlines", lambda *_: [])
+        patch.setattr(linecache, "cache", {})
+        kind, payload = pack_outcome(Plain(), outcome, "compute", False)
+    with pytest.raises(ExceptionGroup) as info:
+        unpack_outcome(Plain(), kind, "", True, payload, "compute")
+    said = str(info.value.__cause__).splitlines()
+    places = [place for place, line in enumerate(said) if line.endswith(", in caught")]
+    assert len(places) == 2
+    for place in places:
+        margin = said[place].index("File")
+        assert said[place + 1][margin:].startswith("  raise")
 
 
 def test_an_exception_with_buffers_comes_back_as_itself() -> None:

@@ -208,6 +208,24 @@ def test_a_client_that_nobody_refers_to_gives_its_lease_back_when_its_tasks_have
     play(scene, tmp_path)
 
 
+def test_a_client_that_only_a_cycle_refers_to_makes_way_for_the_next(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        dropped, following = another(tmp_path, "dropped"), another(tmp_path)
+        await dropped.schedule(stub.location)
+        cycle: list[Any] = [dropped]
+        cycle.append(cycle)
+        del dropped, cycle
+        assert await following.schedule(stub.location) == 0
+        await following.close()
+
+    gc.disable()
+    try:
+        play(scene, tmp_path)
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("first", ["the next waits", "nobody refers to it"])
 def test_a_client_that_nobody_refers_to_makes_way_for_the_next(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str

@@ -3,10 +3,12 @@
 import abc
 import dataclasses
 import enum
+import gc
 import io
 import pickle
 import socket
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -127,6 +129,22 @@ def test_closures_and_classes_nested_in_functions_travel_by_value() -> None:
     assert concrete.itself() is kinds[3] and factorial(5) == 120
     with pytest.raises(TypeError, match="abstract"):
         kinds[2]()
+
+
+def test_what_travels_by_value_leaves_nothing_that_refers_to_the_caller() -> None:
+    class Caller:
+        def dumps(self) -> None:
+            dumps(lambda: 0)
+
+    caller = Caller()
+    gone = weakref.ref(caller)
+    gc.disable()
+    try:
+        caller.dumps()
+        del caller
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_function_by_value_keeps_the_globals_of_its_module() -> None:

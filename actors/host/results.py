@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import linecache
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -147,8 +149,18 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
     if not isinstance(error, Exception) or isinstance(error, StopIteration):
         # What ends a loop or an asyncio.Task, and a StopIteration, which no future takes: whoever waits would wait for ever.
         error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
-    _attach(error, RemoteTraceback(raising.trace))
+    _attach(error, RemoteTraceback(_FRAME.sub(_with_its_line, raising.trace)))
     return error
+
+
+_FRAME = re.compile(r'^([ |]*)File "(.+)", line (\d+)(?:, in .+)?\n(?!\1  )', re.MULTILINE)
+
+
+def _with_its_line(frame: re.Match[str]) -> str:
+    """Of a function that travelled by value a server has no text; here it is at hand."""
+    margin, file, number = frame.groups()
+    line = linecache.getline(file, int(number)).strip()
+    return f"{frame[0]}{margin}  {line}\n" if line else frame[0]
 
 
 def _rebuilt(pickling: Pickling, buffers: list[Buffer]) -> Any:

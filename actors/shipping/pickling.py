@@ -204,7 +204,9 @@ def _dumps_slowly(value: Any) -> Payload:
     try:
         return large.payload(dumps_naming(value, Names(main), large))
     except Exception as error:  # edge of user code
-        named = error
+        named = error.with_traceback(
+            None
+        )  # with this frame it would be a cycle, and keep the callers' objects
     large = LargeBuffers()
     try:
         return large.payload(dumps_by_value(value, Names(main), buffers=large))
