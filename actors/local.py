@@ -58,7 +58,10 @@ class Home:
         self, parcels: ClientParcels, secret_file: Path | None = None, *, kept: bool = False
     ) -> None:
         keys = Keys.from_secret(Secret.load_or_make(secret_file))
-        self.interrupts = Interrupts()
+        loop = asyncio.get_running_loop()
+        self.interrupts = Interrupts(loop=loop, is_ending=self._hurry)
+        self._ending = False
+        self._hurried: asyncio.Future[None] = loop.create_future()
         self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
         self.host = TaskHost(self.runtime, parcels, self.interrupts)
         self.host.home = self
@@ -126,11 +129,22 @@ class Home:
         """The loop ends: clusters that the program did not give back are given back now."""
         leaving = [stay.leave(terminate=True, patience=GOODBYE_S) for stay in self._stays]
         if leaving:
-            await asyncio.wait(leaving)
-        self._close(loop_ends=True)
+            await self.wait_in_end(asyncio.gather(*leaving, return_exceptions=True))
+        self.end_late()
+
+    async def wait_in_end(self, what: asyncio.Future[Any], timeout: float | None = None) -> None:
+        """The program ends, by Ctrl-C perhaps: one more, and this is not waited for any longer."""
+        self._ending = True
+        await asyncio.wait([what, self._hurried], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    def _hurry(self) -> bool:
+        """Ctrl-C: whether the end is on its way already."""
+        if self._ending and not self._hurried.done():
+            self._hurried.set_result(None)
+        return self._ending
 
     def end_late(self) -> None:
-        """Of a loop that was closed without a word."""
+        """Of a loop that was closed without a word, or whose end is not waited for."""
         for stay in list(self._stays):
             stay.vanish()
         self._close(loop_ends=True)
@@ -215,15 +229,16 @@ async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     home = Home(ClientParcels(), kept=True)
     try:
         function = (lambda: main) if inspect.iscoroutine(main) else main
-        return await _outcome_of(home.host, function, args, kwargs)
+        return await _outcome_of(home, function, args, kwargs)
     finally:
         await home.end()
 
 
 async def _outcome_of(
-    host: TaskHost, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    home: Home, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Outcome:
     """Start the task; a cancellation from outside (Ctrl-C) becomes its KeyboardInterrupt."""
+    host = home.host
     ended: asyncio.Future[Outcome] = host.loop.create_future()
 
     def on_end(cell: Cell, outcome: Outcome) -> None:
@@ -242,7 +257,7 @@ async def _outcome_of(
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
         cell.terminate()
-        await asyncio.wait([ended], timeout=GOODBYE_S)
+        await home.wait_in_end(ended, GOODBYE_S)
         raise
 
 

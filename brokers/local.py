@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from dispycos.config import Failure, PrivateSettings, private_settings, texts_of
@@ -46,7 +47,7 @@ class PrivateProcess:
         self._reader: asyncio.StreamReader | None = None
         self._transport: asyncio.ReadTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reaper: threading.Thread | None = None
+        self._reaped: Future[None] | None = None  # once it was told to end: done when it has
 
     @property
     def pid(self) -> int:
@@ -85,27 +86,28 @@ class PrivateProcess:
 
     def end(self, patience: float = END_MAX) -> None:
         """End of input: it closes its servers and goes; killed after `patience` seconds. Does not wait, and needs no loop."""
-        if self._reaper is not None:
+        if self._reaped is not None:
             return
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        self._reaper = threading.Thread(
-            target=self._reap, args=(patience,), name="dispycos-reaper", daemon=True
-        )
-        self._reaper.start()
+        self._reaped = Future()
+        threading.Thread(
+            target=self._reap, args=(patience, self._reaped), name="dispycos-reaper", daemon=True
+        ).start()
 
     def in_child(self) -> None:
         """In a forked child: one that lives longer than its parent must not keep this process alive."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def _reap(self, patience: float) -> None:
+    def _reap(self, patience: float, reaped: Future[None]) -> None:
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._close_output()  # not before: its last words would fail there, with a traceback
+        reaped.set_result(None)
 
     def _close_output(self) -> None:
         assert self._process.stdout is not None
@@ -118,10 +120,11 @@ class PrivateProcess:
         self._process.stdout.close()
 
     async def close(self, patience: float = END_MAX) -> None:
-        """End it and wait; though the waiting be cancelled, it ends."""
+        """End it and wait; though the waiting be cancelled, it ends, and holds up nobody: a thread of the loop's would be waited
+        for by the interpreter."""
         self.end(patience)
-        assert self._reaper is not None
-        await asyncio.to_thread(self._reaper.join)
+        assert self._reaped is not None
+        await asyncio.shield(asyncio.wrap_future(self._reaped))
 
 
 def _told(orders: dict[str, Any], own: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

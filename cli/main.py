@@ -67,7 +67,11 @@ def _explain(invocation: Invocation, error: Exception) -> int:
     if invocation.is_debug:
         traceback.print_exception(error)
     match error:
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message(), err=True)
+            return error.exit_code
         case click.ClickException():
+            _suggest_what_is_shown(error)
             text, code = f"{error.format_message()}\nsee: {invocation.command} --help", error.exit_code
         case Failure():
             text, code = str(error), error.exit_code
@@ -78,6 +82,17 @@ def _explain(invocation: Invocation, error: Exception) -> int:
             code = getattr(error, "exit_code", 1)
     click.echo(f"{invocation.command}: {text}", err=True)
     return code
+
+
+def _suggest_what_is_shown(error: click.ClickException) -> None:
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.possibilities:
+        hidden = {
+            name
+            for option in error.ctx.command.params
+            if getattr(option, "hidden", False)
+            for name in option.opts
+        }
+        error.possibilities[:] = [name for name in error.possibilities if name not in hidden]
 
 
 def _normalized(aliases: dict[str, str]) -> Callable[[str], str]:

@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from dispycos.config import NODE_PORT, CommonSettings, NothingFound, Refused, StatusSettings
+from dispycos.config import (
+    NODE_PORT,
+    SCHEDULER_PORT,
+    CommonSettings,
+    HostPort,
+    NothingFound,
+    Refused,
+    StatusSettings,
+)
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
@@ -26,11 +34,13 @@ from .process import load_keys, set_up_logging
 LOOK_S = 0.4  # mDNS answers within this where there is anybody
 ASKER = 20  # our actor
 
+log = logging.getLogger("dispycos")
+
 
 def run(settings: StatusSettings) -> int:
     """Exit code 0 when anything was found, 3 when nothing was."""
     set_up_logging(debug=settings.debug, times=False)
-    logging.getLogger("dispycos").setLevel(logging.DEBUG if settings.debug else logging.ERROR)
+    log.setLevel(logging.DEBUG if settings.debug else logging.ERROR)
     return asyncio.run(_run(settings))
 
 
@@ -41,6 +51,7 @@ async def _run(settings: StatusSettings) -> int:
         await view.look()
     finally:
         await view.runtime.close()
+    silent = ", ".join(view.silent)
     if not view.schedulers and not view.nodes:
         foreign = (
             f"; {view.foreign} process{'es' * (view.foreign > 1)} of another cluster (another secret)"
@@ -49,10 +60,19 @@ async def _run(settings: StatusSettings) -> int:
         )
         if view.refused:
             raise Refused(f"{view.refused}{foreign}", "copy the secret file from one host to the other")
+        if silent:
+            raise NothingFound(
+                f"--peer {silent}: no scheduler or node answers there, and no other was found{foreign}",
+                "start one there: dispycos node; or give its port: --peer HOST:PORT",
+            )
         raise NothingFound(
             f"no scheduler, node or client was found{foreign}",
             "start one: dispycos node; or name one: --peer HOST",
         )
+    if silent:
+        log.error("--peer %s: no scheduler or node answers there", silent)
+    if view.refused:
+        log.error("%s", view.refused)
     print(json.dumps(view.as_object(), indent=2) if settings.json else view.as_text())
     return 0
 
@@ -66,6 +86,7 @@ class View:
         self.nodes: dict[int, NodeReport] = {}
         self.foreign = 0
         self.refused = ""
+        self.silent: list[str] = []  # what was named and did not answer
         self._tag = tag
         self._settings = settings
         self._asked: dict[int, asyncio.Future[None]] = {}
@@ -77,9 +98,7 @@ class View:
         """The registry, what was named, and mDNS; every process found is asked once."""
         for entry in Registry(find_folders().registry).read():
             self._found(entry.presence)
-        for place in self._settings.peer:
-            addresses = await Resolver().resolve(place.host)
-            self._visit([tcp_endpoint(address, place.port or NODE_PORT) for address in addresses])
+        named = {str(place): await self._visit_named(place) for place in self._settings.peer}
         own = find_addresses(self._settings.ip_addr)
         multicast = Multicast(own.own if own.is_restricted else ())
         await multicast.open()
@@ -90,6 +109,18 @@ class View:
                 await asyncio.wait(self._visits, timeout=self._settings.timeout)
         finally:
             await multicast.close()
+        self.silent = [place for place, asking in named.items() if not any(one.done() for one in asking)]
+
+    async def _visit_named(self, place: HostPort) -> list[asyncio.Task[None]]:
+        """Without a port there may be a scheduler, a node or both: who answers is not kept waiting for the other."""
+        addresses = await Resolver().resolve(place.host)
+        ports = [place.port] if place.port else [SCHEDULER_PORT, NODE_PORT]
+        asking = [
+            asyncio.ensure_future(self._ask([tcp_endpoint(address, port) for address in addresses]))
+            for port in ports
+        ]
+        self._visits.add(asyncio.ensure_future(_await_first(asking)))
+        return asking
 
     def _found(self, found: Presence) -> None:
         if found.epoch in self._seen:
@@ -101,8 +132,7 @@ class View:
             self._visit(endpoints_of(found))
 
     def _visit(self, endpoints: list[str]) -> None:
-        visit = asyncio.ensure_future(self._ask(endpoints))
-        self._visits.add(visit)
+        self._visits.add(asyncio.ensure_future(self._ask(endpoints)))
 
     async def _ask(self, endpoints: list[str]) -> None:
         dialler = self.runtime.dial(endpoints, uplink=False, keep=False)
@@ -174,6 +204,11 @@ class View:
                     f"  {server.spot.name} at {server.spot.addr}:{server.spot.port} (pid {server.pid}): {tasks}"
                 )
         return click.unstyle("\n".join(lines)) if not sys.stdout.isatty() else "\n".join(lines)
+
+
+async def _await_first(asking: list[asyncio.Task[None]]) -> None:
+    await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(asking, timeout=LOOK_S)
 
 
 def _insecure(insecure: bool) -> str:

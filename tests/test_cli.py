@@ -267,3 +267,15 @@ def test_what_is_not_available_is_answered_and_not_shown(
     value = [] if option.is_flag else ["12:00" if "HH" in option.metavar else "1"]
     assert run([command.name, f"--{hidden}", *value]) == 2
     assert option.refusal in capsys.readouterr().err
+
+
+def test_what_is_not_available_is_not_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["node", "--port", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "'--tcp_ports'" in told and "udp_port" not in told
+
+
+def test_without_a_command_the_help_is_shown_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Usage: dispycos") and "see:" not in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import sys
@@ -410,3 +411,33 @@ def test_the_handler_equals_pythons_own_for_those_who_ask_but_is_another(interru
     assert ours is not signal.default_int_handler
     assert ours != signal.SIG_DFL
     assert ours in {ours}
+
+
+# --- Ctrl-C while no step runs ---
+
+
+def test_a_ctrl_c_is_not_handled_in_the_midst_of_the_loop_but_in_a_callback_of_its_own() -> None:
+    """A handler that raises would lose the callback that the loop has just taken from its queue."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        before = signal.signal(signal.SIGINT, lambda *_: seen.append("handled"))
+        interrupts = Interrupts(loop=loop)
+        interrupts.install()
+        try:
+            loop.call_soon(
+                signal.raise_signal, signal.SIGINT
+            )  # a function in C: the interrupted frame is asyncio's
+            loop.call_soon(seen.append, "what stood in the queue")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            seen.append("user's code")
+            signal.raise_signal(signal.SIGINT)
+            seen.append("goes on")
+        finally:
+            interrupts.uninstall()
+            signal.signal(signal.SIGINT, before)
+
+    asyncio.run(main())
+    assert seen == ["what stood in the queue", "handled", "user's code", "handled", "goes on"]

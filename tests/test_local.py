@@ -275,6 +275,25 @@ def test_what_asyncio_run_leaves_open_is_given_back_at_its_end() -> None:
     assert threading.active_count() <= threads, "the relief thread has ended"
 
 
+def test_one_more_ctrl_c_ends_the_wait_for_what_is_given_back_at_the_end() -> None:
+    class Slow(Stay):
+        async def _go(self) -> None:
+            await asyncio.sleep(60)
+
+    stay: Any = Slow()
+
+    async def main() -> None:
+        stay.home = home_of_this_loop(ClientParcels(), None)
+        stay.home.enter(stay)
+        ending = asyncio.ensure_future(stay.home.end())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        await asyncio.wait_for(ending, 5)
+
+    asyncio.run(main())  # which that Ctrl-C does not touch
+    assert stay.left == [{"terminate": True, "patience": GOODBYE_S}, {"vanished": True}]
+
+
 def test_a_loop_that_was_closed_without_a_word_is_noticed_with_the_next() -> None:
     stay: Any = Stay()
 

@@ -73,6 +73,26 @@ def test_a_child_that_does_not_end_is_killed(child: Callable[[str], PrivateProce
     play(scene)
 
 
+def test_a_cancelled_close_holds_up_neither_the_loop_nor_the_program(
+    child: Callable[[str], PrivateProcess],
+) -> None:
+    started: list[PrivateProcess] = []
+
+    async def scene() -> None:
+        process = child("import time\nprint('{}', flush=True)\ntime.sleep(100)\n")
+        started.append(process)
+        await process.next_line()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(process.close(patience=5), 0.05)
+
+    start = time.monotonic()
+    play(scene)  # waits for what its loop has running in threads
+    try:
+        assert time.monotonic() - start < 4
+    finally:
+        started[0]._process.kill()
+
+
 def test_close_before_the_first_line_leaves_nothing_open(child: Callable[[str], PrivateProcess]) -> None:
     async def scene() -> None:
         process = child(ECHO)

@@ -362,8 +362,36 @@ def test_what_is_named_and_silent_is_nobody() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         place = HostPort("127.0.0.1", held.getsockname()[1])
-        with pytest.raises(NothingFound):
+        with pytest.raises(NothingFound, match=f"--peer {place}: no scheduler or node answers there"):
             run(StatusSettings(ip_addr=("127.0.0.1",), peer=(place,), timeout=0.2))
+
+
+def test_what_is_named_and_silent_is_named_beside_what_is_found(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        place = HostPort("127.0.0.1", held.getsockname()[1])
+        settings = StatusSettings(ip_addr=("127.0.0.1",), peer=(place,), timeout=0.2)
+        assert beside(lambda: Answering((NODE, NODE_REPORT), role="node"), lambda port: run(settings)) == 0
+    assert [record.message for record in caplog.records] == [
+        f"--peer {place}: no scheduler or node answers there"
+    ]
+    assert capsys.readouterr().out.startswith("node box at")
+
+
+def test_a_host_that_is_named_without_a_port_is_asked_for_a_scheduler_and_a_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def command(port: int) -> None:
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            monkeypatch.setattr("dispycos.cli.status.NODE_PORT", held.getsockname()[1])
+            monkeypatch.setattr("dispycos.cli.status.SCHEDULER_PORT", port)
+            settings = StatusSettings(ip_addr=("127.0.0.1",), peer=(HostPort("127.0.0.1"),), timeout=0.2)
+            assert run(settings) == 0
+
+    beside(lambda: Answering((NODE, NODE_REPORT), role="node"), command, announced=False)
 
 
 def beside(

@@ -68,11 +68,18 @@ def enter_user_code(function: Callable[..., Any], args: Sequence[Any], kwargs: M
 class Interrupts:
     """The running step of this process, its shield, and the SIGINT handler while installed.
 
-    `on_idle` is called in the handler for a SIGINT that nobody asked for while no step runs (Ctrl-C at a
-    client); without it the handler that was there before is called.
+    A SIGINT that nobody asked for while no step runs is a Ctrl-C at a client, and for the handler that was there before.
+    Most of them raise, and what the loop had just taken from its queue would be lost: so with the `loop` that this process runs
+    they are called in a callback of their own, unless the user's code was interrupted; and not at all if `is_ending()`.
+    `on_idle` is called in its place, in the handler.
     """
 
-    def __init__(self, on_idle: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_idle: Callable[[], None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        is_ending: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.steps = 0  # how many have begun, and so the number of the latest
         self.running = 0  # its number while it runs, else 0
         self.on_begin: Callable[[], None] | None = None  # called once by the next begin(), then forgotten
@@ -81,6 +88,8 @@ class Interrupts:
         )
         self.shielded = Shield(self)
         self._on_idle = on_idle
+        self._loop = loop
+        self._is_ending = is_ending
         self._main = threading.main_thread().ident or 0
         self._owner: object = None
         self._depth = 0
@@ -253,7 +262,7 @@ class Interrupts:
         number = self.running
         if not ours:
             if not number:
-                self._pass_on(signum, frame)
+                self._on_nobodys(signum, frame)
                 return
             self._asks.setdefault(number, KeyboardInterrupt)  # Ctrl-C is for the step that keeps the program
         if number in self._asks and self._depth == 0 and is_users(frame):
@@ -265,10 +274,20 @@ class Interrupts:
             self._raised, self._raised_type = self.running, exception
             raise exception
 
-    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
+    def _on_nobodys(self, signum: int, frame: FrameType | None) -> None:
         if self._on_idle is not None:
             self._on_idle()
-        elif callable(self._previous):
+        elif self._loop is None or self._loop.is_closed() or is_users(frame):
+            self._pass_on(signum, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._pass_on_unless_ending, signum, frame)
+
+    def _pass_on_unless_ending(self, signum: int, frame: FrameType | None) -> None:
+        if not self._is_ending():
+            self._pass_on(signum, frame)
+
+    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
+        if callable(self._previous):
             self._previous(signum, frame)
         elif self._previous == signal.SIG_DFL:
             signal.signal(signum, signal.SIG_DFL)
