@@ -11,9 +11,8 @@ from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import AddressError
-from dispycos.version import PYTHON
 
-from .kit.scheduler import Desk, enlist
+from .kit.scheduler import PYTHON, Desk, enlist
 
 OTHER = (PYTHON[0], PYTHON[1] + 1)
 

@@ -292,9 +292,10 @@ def test_a_task_that_closes_its_streams_closes_them_for_itself(cluster: User) ->
 
 
 LOGGING = """
-    import asyncio, logging, os, sys
+    import asyncio, logging, os, sys, warnings
     import dispycos
 
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python's word on forks in a process with threads
     log = logging.getLogger("etl.load")
 
     def work(n):
