@@ -127,7 +127,7 @@ class Seat(ClientRole):
         self.is_open = True
 
     async def _wait_in_line(self) -> None:
-        if self.home.ahead_of(self):
+        if len(self.home.ahead_of(self)) == 1:
             gc.collect()  # of a client that has the cluster perhaps only a cycle is left, as an error with its traceback makes one
         while ahead := self.home.ahead_of(self):
             if ahead[0].is_forsaken:

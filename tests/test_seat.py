@@ -143,10 +143,14 @@ def test_clients_of_a_loop_get_the_cluster_one_after_the_other(
 ) -> None:
     soon(monkeypatch)
 
+    def told() -> list[str]:
+        return [line for line in caplog.messages if "waiting for the cluster" in line]
+
     async def scene(client: Client, stub: StubScheduler) -> None:
         others = [another(tmp_path, name) for name in ("second", "third")]
         waits = [asyncio.ensure_future(other.schedule(stub.location)) for other in others]
-        await asyncio.sleep(0.2)
+        while len(told()) < 2:
+            await asyncio.sleep(0.01)
         assert [word for word in stub.got if isinstance(word.message, messages.Enlist)] == stub.got[:1]
         await client.close()
         assert await waits[0] == 0 and not waits[1].done()
@@ -155,7 +159,7 @@ def test_clients_of_a_loop_get_the_cluster_one_after_the_other(
         await others[1].close()
 
     play(scene, tmp_path, name="first")
-    lines = [line for line in caplog.messages if "waiting for the cluster" in line]
+    lines = told()
     assert len(lines) == 2
     assert "another Client of this very program, first (made in stub_scheduler.py, line" in lines[0]
     assert "has it: close that one first; place 1" in lines[0] and "place 2" in lines[1]
