@@ -70,7 +70,6 @@ from .tenancy import (
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 QUEUE_MAX: Final = 65_536  # tasks here; a scheduler sends far less
 LINE_MAX: Final = 1000
-OPERATOR: Final = "its operator ends it"
 
 
 class Node:
@@ -566,9 +565,9 @@ class Node:
     def finish(self, now: float, *, terminate: bool = False) -> None:
         """The operator's wish: it takes nothing new, and ends when all tasks that it has are done, or with them."""
         self._now = now
-        self._ending = OPERATOR
+        self._ending = f"the operator of node {self.info.name} ends it"
         if terminate:
-            self.end_lease(OPERATOR, now)
+            self.end_lease(self._ending, now)
         tenancy = self.tenancy
         if tenancy is not None and tenancy.scheduler.epoch in self._schedulers:
             self._register(tenancy.scheduler.epoch)  # which gives it no more tasks, then
@@ -591,12 +590,12 @@ class Node:
         tenancy = self.tenancy
         ending = "ends when its tasks are done; " if self._ending else ""
         if tenancy is None:
-            return f"{ending or 'free; '}{self._served} clients served"
-        lines = [f"{ending}used by {tenancy.holder}; {self._served} clients served"]
+            return f"{ending or 'free; '}clients served: {self._served}"
+        lines = [f"{ending}used by {tenancy.holder}; clients served: {self._served}"]
         for place in tenancy.places:
             count = len(place.server.cpu) + len(place.server.io) if place.server is not None else 0
             lines.append(
-                f"  {place.name}: {count} tasks" if place.server is not None else f"  {place.name}: not up"
+                f"  {place.name}: tasks: {count}" if place.server is not None else f"  {place.name}: not up"
             )
         return "\n".join(lines)
 

@@ -125,6 +125,8 @@ class ClientParcels:
             )
 
     def _add_file(self, number: int, path: Path) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(f"components[{number}]: {path} is a folder: name its files")
         if not path.is_file():
             remedy = PLACE_REMEDY if _is_place(str(path)) else ""
             raise FileNotFoundError(f"components[{number}]: no such file: {path} (in {Path.cwd()}){remedy}")

@@ -72,7 +72,7 @@ class Waiting:
             return f"none of the {len(nodes)} known nodes can be used: {there}"
         return (
             "no node found: start `dispycos node` here or on a host with the same secret, "
-            "or name one with --peer"
+            "or name one that mDNS does not reach: Client(nodes=['host'])"
         )
 
     def refuse_hopeless(self, client: Client) -> None:

@@ -31,8 +31,8 @@ def wants_console(*, daemon: bool) -> bool:
     return not daemon and sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
-def read_console(commands: Commands) -> None:
-    """Answers go to standard output. Not with --daemon."""
+def read_console(commands: Commands, is_over: Callable[[], bool]) -> None:
+    """Answers go to standard output. Not with --daemon. What is typed when it is over is the shell's."""
     loop = asyncio.get_running_loop()
 
     def answer(line: str) -> None:
@@ -44,14 +44,16 @@ def read_console(commands: Commands) -> None:
         loop.call_soon_threadsafe(answer, line.strip().lower())
 
     threading.Thread(
-        target=_read, args=(sys.stdin.fileno(), give), name="dispycos-console", daemon=True
+        target=_read, args=(sys.stdin.fileno(), give, is_over), name="dispycos-console", daemon=True
     ).start()
 
 
-def _read(terminal: int, give: Callable[[str], None]) -> None:
+def _read(terminal: int, give: Callable[[str], None], is_over: Callable[[], bool]) -> None:
     held = b""
     while True:
         readable, _, _ = select.select([terminal], [], [], LOOK_S)
+        if is_over():
+            return
         if not readable:
             continue
         if not _has(terminal):  # what is typed is the shell's

@@ -80,7 +80,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.tune_collector()
             process.keep(_be_found(process))
             if wants_console(daemon=settings.daemon):
-                read_console(partial(console, process, body))
+                read_console(partial(console, process, body), process.stopping.is_set)
             await process.stopping.wait()
         finally:
             await stop(process, body)
@@ -179,7 +179,7 @@ def console(process: Process, body: NodeBody, line: str) -> str | None:
         return f"unknown command {line!r}: there are status, close, quit, exit, terminate"
     with process.runtime.lock:
         if line == "close":
-            machine.end_lease("its operator closed it", now)
+            machine.end_lease(f"the operator of node {machine.info.name} closed it", now)
         else:
             machine.finish(now, terminate=line == "terminate")
     process.runtime.turn_soon()

@@ -61,7 +61,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.tune_collector()
         process.keep(_be_found(process))
         if wants_console(daemon=settings.daemon):
-            read_console(partial(console, process, broker))
+            read_console(partial(console, process, broker), process.stopping.is_set)
         await process.stopping.wait()
         await broker.end(f"the scheduler {name} was stopped")
     log.info("scheduler %s has ended", name)
@@ -107,5 +107,5 @@ def console(process: Process, broker: Broker, line: str) -> str | None:
         return None
     if line in ("", "status"):
         registry = broker.machine.registry
-        return f"{len(registry.clients)} clients, {len(registry.nodes)} nodes"
+        return f"clients: {len(registry.clients)}; nodes: {len(registry.nodes)}"
     return f"unknown command {line!r}: there are status, quit, exit"

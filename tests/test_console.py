@@ -39,15 +39,19 @@ def test_commands_of_the_console_are_answered(
     async def scene() -> None:
         with os.fdopen(reader) as lines:
             monkeypatch.setattr(sys, "stdin", lines)
-            read_console(command)
+            read_console(command, lambda: "quit" in heard)
+            (thread,) = [one for one in threading.enumerate() if one.name == "dispycos-console"]
             for part in (b"sta", b"tus \nQUIT\n"):
                 os.write(writer, part)
                 await asyncio.sleep(0.05)
-            os.close(writer)
             async with asyncio.timeout(5):
                 # At its end the terminal is left alone.
                 while len(heard) < 2 or any(t.name == "dispycos-console" for t in threading.enumerate()):
                     await asyncio.sleep(0.01)
+            os.write(writer, b"ls\n")
+            await asyncio.to_thread(thread.join, 5)
+            assert os.read(reader, 100) == b"ls\n", "what is typed at the end is the shell's"
+            os.close(writer)
 
     play(scene)
     assert heard == ["status", "quit"]
@@ -131,7 +135,7 @@ def test_a_background_job_runs_on_and_fg_brings_its_console(user: User, role: st
         shell.type("fg")  # which repeats the command
         wait_until(lambda: shell.hears(f"-m dispycos {role}", start), 10, f"it is brought: {shell.heard}")
         shell.type("status")
-        answer = "clients served" if role == "node" else "0 clients"
+        answer = "clients served" if role == "node" else "clients: 0"
         wait_until(lambda: shell.hears(answer), 10, f"it answers: {shell.heard}")
         start = len(shell.heard)
         shell.type("quit")

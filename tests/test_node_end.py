@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from dispycos.actors.node import OPERATOR
 from dispycos.actors.tenancy import KILL_AFTER, CloseZygote, End, KillServer
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.messages import (
@@ -20,6 +19,7 @@ from dispycos.protocol.messages import (
 )
 from tests.kit.node import INFO, LEASE, SCHEDULER_EPOCH, THE_SCHEDULER, Hand, done, server_address
 
+OPERATOR = "the operator of node box ends it"
 OTHER_SCHEDULER = Address(55, SCHEDULER)
 OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_epoch=55)
 

@@ -181,7 +181,7 @@ def test_a_file_that_is_not_there_is_said_at_once(main: types.ModuleType, tmp_pa
 
 def test_a_folder_is_no_file(main: types.ModuleType, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(FileNotFoundError, match="folder"):
+    with pytest.raises(IsADirectoryError, match=r"components\[0\]: .* is a folder: name its files"):
         ClientParcels(["folder"])
 
 

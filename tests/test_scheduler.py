@@ -214,7 +214,9 @@ def test_a_client_without_any_node_is_told_what_is_missing() -> None:
     desk.client()
     assert not desk.wait(2.9)
     [notice] = words(desk.wait(0.2))
-    assert "no node found" in notice.text and "dispycos node" in notice.text
+    assert (
+        "no node found" in notice.text and "dispycos node" in notice.text and "Client(nodes=" in notice.text
+    )
 
 
 def test_a_client_whose_allocations_match_nothing_is_told_what_there_is() -> None:
