@@ -59,14 +59,15 @@ class Notebook:
 
 
 def text_of(cell: Any) -> str:
-    """What stands under it."""
+    """What stands under it, but for words about nodes of other clusters: those of other tests may be announced beside."""
     words = []
     for output in cell.outputs:
         if output.output_type == "stream":
             words.append(output.text)
         elif output.output_type == "error":
             words.append(f"{output.ename}: {output.evalue}")
-    return " | ".join(" ".join(words).strip().splitlines())
+    lines = " ".join(words).strip().splitlines()
+    return " | ".join(line for line in lines if "has another secret than this program" not in line)
 
 
 def _dedent(text: str) -> str:
