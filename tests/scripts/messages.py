@@ -49,7 +49,8 @@ async def deliver_to(other, *messages):
 
 async def monitor_other(other, *, task):
     await other.monitor()
-    other.send("end")
+    await task.receive()
+    task.reply("watching")
     return await task.receive(timeout=5)
 
 
@@ -266,7 +267,11 @@ async def test_tasks_on_servers_monitor_each_other(client, task):
     here, same, far = await two_nodes(client)
     for place in (here, same, far):
         other = await client.io_rtask_at(place, echo)
-        status = await (await client.io_rtask_at(here, monitor_other, other))
+        watcher = await client.io_rtask_at(here, monitor_other, other)
+        # Its word to the task's home, which is here, has come before its reply; what it sends to the task itself might not wait.
+        assert await watcher.ask("do you watch?") == "watching"
+        other.send("end")
+        status = await watcher
         assert (status.info, status.type, status.value) == (other, StopIteration, "ended")
 
 
