@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dispycos.machine import Send
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 CALL_MAX = (
     256 * 1024
 )  # bytes of a call that travels through the scheduler; larger ones are fetched by the server
-PATIENCE = 3.0  # seconds of waiting until it is said what for
 HANDED_PER_DRAIN = 512  # Submits in one go, so that the client's loop stays responsive
 LEFT_NAMED = 5  # files that went with their folders
 UNREAD_MAX = 1000  # errors that nobody has looked at; those beyond are not told at the end
@@ -284,7 +284,7 @@ class Ledger:
     def enlist(self, scheduler: Address, word: messages.Enlist, now: float) -> None:
         self.scheduler = scheduler
         self._origin = f" on {word.client.host} (pid {word.client.pid})"
-        self._patience = now + PATIENCE
+        self._patience = now + PATIENCE_S
         self._send(scheduler, word)
 
     def submit(self, record: Record) -> None:

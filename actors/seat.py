@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dispycos.brokers.waiting import AGAIN_MAX_S, AGAIN_S, listing_of
 from dispycos.errors import DispycosError, ScheduleError, TaskLost
+from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
@@ -29,7 +29,6 @@ from .host.calling import name_of
 from .host.cells import TaskHost
 from .host.results import unpack_outcome
 from .ledger import (
-    PATIENCE,
     Failed,
     Freed,
     Ledger,
@@ -51,7 +50,6 @@ from .telling import Stream, print_errors, print_output, say, tell_unread
 RELEASED_AFTER_S = 10.0  # for Released, once the tasks were told to end
 ASKED_MAX = 1000  # tasks that are asked whether they wait for a message
 ANSWER_S = 1.0
-NAMED_MAX = 5  # tasks, or reasons, in one text
 
 
 class Wishes(NamedTuple):
@@ -219,7 +217,7 @@ class Seat(ClientRole):
 
     def make_way(self) -> None:
         if self.ledger.records and not self._hurried.done():
-            tasks = listing_of(record.function for record in self.ledger.records.values())
+            tasks = listing(record.function for record in self.ledger.records.values())
             say(
                 f"{self.title} is not referred to any more, and another Client waits for the cluster: it is closed, "
                 f"which ends {tasks}",
@@ -334,7 +332,7 @@ class Seat(ClientRole):
         reasons = list(dict.fromkeys(record.text for record in lost))
         more = f"; and {len(reasons) - NAMED_MAX} other reasons" if len(reasons) > NAMED_MAX else ""
         return TaskLost(
-            f"{listing_of(record.function for record in lost)} that nobody awaited {is_or_are} {what}: "
+            f"{listing(record.function for record in lost)} that nobody awaited {is_or_are} {what}: "
             f"{'; '.join(reasons[:NAMED_MAX])}{more}",
             started=any(record.started for record in lost),
         )
@@ -476,11 +474,11 @@ def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None]]
     """Nobody waits in silence: while the block lasts `tell` is called after 3 s, then at growing intervals."""
 
     async def tell_again() -> None:
-        pause = PATIENCE
+        pause = PATIENCE_S
         while True:
             await asyncio.sleep(pause)
             await tell()
-            pause = min(max(AGAIN_S, 2 * pause), AGAIN_MAX_S)
+            pause = next_pause(pause)
 
     teller = asyncio.Task(tell_again(), loop=loop)
     try:

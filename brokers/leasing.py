@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dispycos.notices import PATIENCE_S, counted, listing
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Close,
@@ -28,8 +29,8 @@ from .dispatch import Dispatch
 from .lifecycle import ClientState, NodeState
 from .outbox import Outbox
 from .placement import allocate
-from .registry import NODE_ALARMS, PATIENCE_S, Alarm, Client, Node, Registry, Server, Site
-from .waiting import Waiting, listing, version
+from .registry import NODE_ALARMS, Alarm, Client, Node, Registry, Server, Site
+from .waiting import Waiting, version
 
 NODES_MAX: Final = 10_000
 NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is a zombie
@@ -75,7 +76,7 @@ class Leasing:
                 )
                 return
             node = self.registry.nodes[envelope.sender.epoch] = Node(envelope.sender, message.node)
-            self.out.log("info", f"{node.title} is here, {message.node.cpus} CPUs")
+            self.out.log("info", f"{node.title} is here, {counted(message.node.cpus, 'CPU')}")
         node.info = message.node
         site, was_away = node.site, not node.confirmed
         self._confirm(node)
@@ -121,7 +122,7 @@ class Leasing:
     def _site_away(self, site: Site, now: float) -> None:
         self.dispatch.touch(site)
         there = self.waiting.tasks_of(site)
-        still = f"; {listing(there)} may still run there" if there else ""
+        still = f"; {listing(task.submit.function for task in there)} may still run there" if there else ""
         self._tell_node(site, Status.NodeDisconnected, f"its link is down{still}")
         if any(task.terminated for task in there):
             self.dispatch.await_terminated(site.node, now)

@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 import msgspec
 
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Payload
 from dispycos.protocol.messages import Enlist, Lease, NodeInfo, Spot, Submit, TaskId
@@ -20,7 +21,6 @@ from dispycos.protocol.messages import Enlist, Lease, NodeInfo, Spot, Submit, Ta
 from .lifecycle import CLIENT, NODE, ClientState, NodeState, TaskState, step
 from .placement import Named, Pace
 
-PATIENCE_S: float = 3.0  # of waiting, until it is said what for
 CREDIT: int = 4096  # tasks that a client may have handed in and not ended
 
 

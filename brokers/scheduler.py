@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Final
 
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
@@ -54,7 +55,7 @@ from .lifecycle import ClientState
 from .outbox import Look, Outbox, StopLooking
 from .placement import Named, fault_of
 from .placing import Placing
-from .registry import CLIENT_ALARMS, CREDIT, PATIENCE_S, Alarm, Client, Registry
+from .registry import CLIENT_ALARMS, CREDIT, Alarm, Client, Registry
 from .waiting import Waiting, other_python, state_of
 
 CLIENTS_MAX: Final = 1000

@@ -6,10 +6,9 @@ can ever take are refused with the reason.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from typing import Final
 
+from dispycos.notices import NAMED_MAX, PATIENCE_S, counted, listing, next_pause
 from dispycos.protocol.messages import Notice
 from dispycos.protocol.status import OutcomeKind
 
@@ -17,11 +16,7 @@ from .dispatch import LISTED_MAX, Dispatch
 from .lifecycle import ClientState, NodeState
 from .outbox import Outbox
 from .placement import allocate
-from .registry import PATIENCE_S, Alarm, Client, Node, Registry, Site, Task
-
-AGAIN_S: Final = 30.0  # what is still missing is said again after this time, then after twice as long ...
-AGAIN_MAX_S: Final = 600.0  # ... up to this
-NAMED_MAX: Final = 5  # functions, or nodes that failed, in one text
+from .registry import Alarm, Client, Node, Registry, Site, Task
 
 WORKING: Final = frozenset({ClientState.ACTIVE, ClientState.FINISHING})
 REMEDY: Final = (
@@ -60,9 +55,9 @@ class Waiting:
     def on_client_starved(self, epoch: int, now: float) -> None:
         client = self.registry.clients[epoch]
         waiting = self.registry.waiting()
-        who = f"{_number(waiting)} cannot run: " if waiting else ""
+        who = f"{counted(waiting, 'task')} cannot run: " if waiting else ""
         self._tell(client, f"{who}{self.missing(client)}; still waiting", "warning")
-        client.patience = min(max(AGAIN_S, 2 * client.patience), AGAIN_MAX_S)
+        client.patience = next_pause(client.patience)
 
     def missing(self, client: Client) -> str:
         """Why a client has no server, for people."""
@@ -108,7 +103,8 @@ class Waiting:
         where = "".join(
             f", {len(there)} of them on {node.title}, which is silent" for node, there in silent.items()
         )
-        text = f"close() waits for {listing(tasks)}{where}; close(terminate=True) would end the wait"
+        names = listing(task.submit.function for task in tasks)
+        text = f"close() waits for {names}{where}; close(terminate=True) would end the wait"
         hindered = silent or not self.dispatch.has_usable_server()
         if tasks:
             self._tell(client, text, "warning" if hindered else "info")
@@ -119,8 +115,9 @@ class Waiting:
         there = self.tasks_of(site)
         text = f"{site.node.title} has been silent for {silence:g} s and gets no new tasks until it is back"
         if there:
+            names = listing(task.submit.function for task in there)
             text += (
-                f"; {listing(there)} go on then, unless it has ended them for want of its scheduler. terminate() ends the wait for "
+                f"; {names} go on then, unless it has ended them for want of its scheduler. terminate() ends the wait for "
                 "one, close(terminate=True) for all, and Client(abandon_zombie_nodes=True) gives such nodes up"
             )
         self._tell(site.client, text, "warning")
@@ -134,21 +131,6 @@ class Waiting:
 
 
 # --- small, for people
-
-
-def listing(tasks: Iterable[Task]) -> str:
-    return listing_of(task.submit.function for task in tasks)
-
-
-def listing_of(functions: Iterable[str]) -> str:
-    """Such as: 3 tasks (compute 2, wait 1)."""
-    by_name = Counter(functions)
-    names = ", ".join(f"{name} {number}" for name, number in by_name.most_common(NAMED_MAX))
-    return f"{_number(by_name.total())} ({names}{', ...' if len(by_name) > NAMED_MAX else ''})"
-
-
-def _number(tasks: int) -> str:
-    return "1 task" if tasks == 1 else f"{tasks} tasks"
 
 
 def _may_serve(node: Node, client: Client) -> bool:

@@ -19,6 +19,7 @@ from dispycos.config import (
     Refused,
     StatusSettings,
 )
+from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
@@ -193,7 +194,7 @@ class View:
             node = report.node
             use = f"used by {report.client}" if report.client else "free"
             lines.append(
-                f"node {node.name} at {node.addr}:{node.port}, {node.cpus} CPUs, {use}{_insecure(report.insecure)}"
+                f"node {node.name} at {node.addr}:{node.port}, {counted(node.cpus, 'CPU')}, {use}{_insecure(report.insecure)}"
             )
             for server in report.servers:
                 tasks = (

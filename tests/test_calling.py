@@ -239,7 +239,9 @@ def test_functions_are_called_by_their_names() -> None:
 def test_an_iterator_of_pythons_own_is_no_iterator(value: Any, kind: str, remedy: str) -> None:
     outcome = no_iterator(Returned(value), "it")
     assert isinstance(outcome, Raised)
-    with pytest.raises(TypeError, match=f"it returned a {kind}, which cannot be a task's value: .*{remedy}"):
+    with pytest.raises(
+        TypeError, match=f"it returned an? {kind}, which cannot be a task's value: .*{remedy}"
+    ):
         raise outcome.error
 
 

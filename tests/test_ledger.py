@@ -12,7 +12,6 @@ from dispycos.actors.ledger import (
     ACKS_MAX,
     CALL_MAX,
     HANDED_PER_DRAIN,
-    PATIENCE,
     Began,
     Failed,
     Forget,
@@ -31,6 +30,7 @@ from dispycos.actors.ledger import (
 )
 from dispycos.actors.task import Location
 from dispycos.machine import Send
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
@@ -392,13 +392,13 @@ def test_nobody_waits_for_room_at_a_scheduler_that_is_gone() -> None:
 def test_who_waits_in_the_queue_is_told_for_whom_after_a_while() -> None:
     desk = Desk()
     desk.ledger.enlist(BROKER, ENLIST, desk.now)
-    assert desk.ledger.deadline() == desk.now + PATIENCE
+    assert desk.ledger.deadline() == desk.now + PATIENCE_S
     desk.hear(messages.Queued(2, "anna's job"))
     assert desk.drain() == [desk.sent(ENLIST)]
 
-    desk.ledger.wake(desk.now + PATIENCE - 0.1)
+    desk.ledger.wake(desk.now + PATIENCE_S - 0.1)
     assert desk.drain() == []
-    desk.ledger.wake(desk.now + PATIENCE)
+    desk.ledger.wake(desk.now + PATIENCE_S)
     assert desk.drain() == [
         Say("waiting for the cluster: anna's job has it; place 2 in the queue", "warning")
     ]
@@ -407,7 +407,7 @@ def test_who_waits_in_the_queue_is_told_for_whom_after_a_while() -> None:
 
 def test_who_has_the_cluster_is_told_nothing_of_waiting() -> None:
     desk = Desk(granted=1)
-    desk.ledger.wake(desk.now + PATIENCE)
+    desk.ledger.wake(desk.now + PATIENCE_S)
     assert desk.drain() == []
     assert desk.ledger.deadline() is None
 
@@ -604,7 +604,7 @@ def test_who_waits_for_a_client_of_its_own_program_is_told_so() -> None:
     desk = Desk()
     desk.ledger.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Queued(1, "another on h (pid 1)"))
-    desk.ledger.wake(desk.now + PATIENCE)
+    desk.ledger.wake(desk.now + PATIENCE_S)
     assert desk.drain()[-1] == Say(
         "waiting for the cluster: another on h (pid 1) has it (another Client of this very program); "
         "place 1 in the queue",
@@ -630,7 +630,7 @@ def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
     desk = Desk()
     desk.ledger.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Queued(2, "anna's job"))
-    desk.ledger.wake(desk.now + PATIENCE)
+    desk.ledger.wake(desk.now + PATIENCE_S)
     desk.drain()
     desk.hear(messages.Queued(1, "bert's job"))
     assert desk.drain() == [

@@ -135,7 +135,7 @@ def another(folder: Path, name: str = "another") -> Client:
 
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits is told after 50 ms what for."""
-    monkeypatch.setattr("dispycos.actors.seat.PATIENCE", 0.05)
+    monkeypatch.setattr("dispycos.actors.seat.PATIENCE_S", 0.05)
 
 
 def test_clients_of_a_loop_get_the_cluster_one_after_the_other(
@@ -327,7 +327,7 @@ def test_close_says_which_tasks_wait_for_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     soon(monkeypatch)
-    monkeypatch.setattr("dispycos.actors.seat.AGAIN_S", 0.1)
+    monkeypatch.setattr("dispycos.notices.AGAIN_S", 0.1)
 
     async def scene(client: Client, stub: StubScheduler) -> None:
         def actor(envelope: Envelope, now: float) -> None:

@@ -140,4 +140,7 @@ def no_iterator(outcome: Returned, name: str) -> Outcome:
             )
     else:
         return outcome
-    return Raised(TypeError(f"{name} returned a {kind.__name__}, which cannot be a task's value: {remedy}"))
+    article = "an" if kind is AsyncGeneratorType else "a"
+    return Raised(
+        TypeError(f"{name} returned {article} {kind.__name__}, which cannot be a task's value: {remedy}")
+    )

@@ -3,50 +3,27 @@
 import linecache
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import InspectLoader, MetaPathFinder, PathEntryFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import spec_from_file_location, spec_from_loader
 from types import CodeType, ModuleType
-from typing import Protocol
 
 from .data import DataHost, PackagePath, PackageReader
 from .words import ModuleSource
 
 
-class ModuleHost(DataHost, Protocol):
-    """What the import hook wants of the mirror."""
+class ClientFinder(MetaPathFinder):
+    """Makes modules from what the client sent, as far as `find_source` gives it; None leaves the import to the others."""
 
-    def source_of(self, name: str) -> ModuleSource | None:
-        """The module's source, fetched if the client may have it; None leaves the import to the others."""
-
-    def last_source_of(self, name: str) -> ModuleSource | None:
-        """The same when nobody else has it; says in an ImportError where it is missing."""
-
-
-class FirstFinder(MetaPathFinder):
-    """Before all others: the client's local modules win over installed ones of that name."""
-
-    def __init__(self, host: ModuleHost) -> None:
+    def __init__(self, host: DataHost, find_source: Callable[[str], ModuleSource | None]) -> None:
         self._host = host
+        self._find_source = find_source
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        source = self._host.source_of(fullname)
-        return None if source is None else spec_of(source, self._host, path)
-
-
-class LastFinder(MetaPathFinder):
-    """After all others: modules that the client did not announce, and words for what nobody has."""
-
-    def __init__(self, host: ModuleHost) -> None:
-        self._host = host
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        source = self._host.last_source_of(fullname)
+        source = self._find_source(fullname)
         return None if source is None else spec_of(source, self._host, path)
 
 
@@ -90,7 +67,7 @@ class ClientFolder(PathEntryFinder):
         self._path = PackagePath(host, package)
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
-        return None  # FirstFinder was asked before
+        return None  # the first ClientFinder was asked before
 
     def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
         for entry in self._path.iterdir():

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from .imports import ClientFolder, FirstFinder, LastFinder, SourceLoader
+from .imports import ClientFinder, ClientFolder, SourceLoader
 from .modules import NEVER_LOCAL, OWN_PACKAGE, is_standard
 from .pickling import Payload
 from .pickling import loads as loads_here
@@ -93,7 +93,8 @@ class Mirror:
         self._within = False
         self._failed = ""  # how one of them did: what runs here would not be what was meant
         self._replaced = sys.modules["__main__"], sys.argv
-        self._finders = FirstFinder(self), LastFinder(self)
+        # The client's local modules win over installed ones of that name; what nobody has is looked for there, too.
+        self._finders = ClientFinder(self, self.source_of), ClientFinder(self, self.last_source_of)
         sys.modules["__main__"] = self.main
         sys.meta_path.insert(0, self._finders[0])
         sys.meta_path.append(self._finders[1])
@@ -441,7 +442,7 @@ class Mirror:
             return self._modules[top].source is not None
         return top in self._local_names
 
-    # The import hook asks here (ModuleHost).
+    # The import hook asks here.
 
     def source_of(self, name: str) -> ModuleSource | None:
         known = self._modules.get(name)

@@ -14,7 +14,7 @@ from threading import Lock
 from types import ModuleType
 
 from .data import read_data
-from .imports import FirstFinder, LastFinder, SourceLoader
+from .imports import ClientFinder, SourceLoader
 from .statements import Import, hash_of, imports_in
 from .words import ModuleSource, PackageData
 
@@ -242,7 +242,7 @@ def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
     if spec is not None or is_standard(name):
         return spec
     for finder in sys.meta_path:  # those of editable installs, for one
-        if finder is PathFinder or isinstance(finder, FirstFinder | LastFinder):
+        if finder is PathFinder or isinstance(finder, ClientFinder):
             continue
         find_spec = getattr(finder, "find_spec", None)
         spec = find_spec(name, path) if find_spec is not None else None

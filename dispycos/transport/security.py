@@ -125,7 +125,7 @@ def read_secret(path: Path) -> bytes:
         raise SecretError(
             f"the secret file {path} cannot be read: {error.strerror}",
             "copy it from a host of the cluster, where `dispycos secret show` prints it",
-        ) from error
+        ) from None
     try:
         if len(text) > SECRET_FILE_MAX:
             raise UnicodeError

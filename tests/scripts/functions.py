@@ -242,12 +242,12 @@ async def stream():
 
 async def test_an_iterator_is_no_value(client, task):
     for function, kind in (
-        (squares, "generator"),
-        (undecorated_body, "generator"),
-        (stream, "async_generator"),
+        (squares, "a generator"),
+        (undecorated_body, "a generator"),
+        (stream, "an async_generator"),
     ):
         for start in (client.submit, dispycos.Task):
-            with raises(TypeError, f"{function.__name__} returned a {kind}"):
+            with raises(TypeError, f"{function.__name__} returned {kind}"):
                 await start(function)
     with raises(TypeError, "<lambda> returned a map", "a list"):
         await client.submit(lambda: map(str, range(3)))
