@@ -22,6 +22,7 @@ from dispycos.protocol.status import OutcomeKind, Status
 
 from .loans import Loan, Loans
 from .task import Location
+from .unprinted import Unprinted
 
 if TYPE_CHECKING:
     from .task import Task
@@ -208,6 +209,7 @@ class Ledger:
         self.queued: messages.Queued | None = None
         self._origin = ""  # how the scheduler calls clients of this process, after their name
         self.loans = Loans()
+        self._unprinted = Unprinted()
         self._backlog: deque[Record] = deque()
         self._waiting = 0  # those in the backlog that have not ended
         self._room_at: int | None = None  # somebody waits for a backlog of so few
@@ -228,9 +230,7 @@ class Ledger:
             messages.Recalled: self.on_recalled,
             messages.ServerLost: self.on_server_lost,
             messages.Admit: self.on_admit,
-            messages.Output: lambda envelope, now: self._effects.append(
-                Print(envelope.message, envelope.payload)
-            ),
+            messages.Output: self.on_output,
             messages.Left: lambda envelope, now: self._left.append(envelope.message),
             messages.Queued: self.on_queued,
             messages.Granted: self.on_granted,
@@ -255,13 +255,14 @@ class Ledger:
     def deadline(self) -> float | None:
         if self._waiting and self.lease is not None and self._handed < self._limit:
             return 0.0  # more may be handed over at once
-        if self._ack_at is not None and (self._patience is None or self._ack_at < self._patience):
-            return self._ack_at
-        return self._patience
+        times = (self._ack_at, self._patience, self._unprinted.deadline)
+        return min((time for time in times if time is not None), default=None)
 
     def wake(self, now: float) -> None:
         if self._ack_at is not None and self._ack_at <= now:
             self._confirm()
+        for outcome in self._unprinted.expired(now):
+            self._take(outcome)
         if self._patience is not None and self._patience <= now:
             self._patience = None
             if self.queued is not None and self.lease is None:
@@ -388,6 +389,21 @@ class Ledger:
             self._on_lent(envelope.sender, loan.node if loan is not None else word.node, record)
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
+        if word.marks is None or not self._unprinted.hold(envelope, now):
+            self._take(envelope)
+
+    def on_output(self, envelope: Envelope, now: float) -> None:
+        if envelope.payload:
+            self._effects.append(Print(envelope.message, envelope.payload))
+        for outcome in self._unprinted.on_output(envelope.message):
+            self._take(outcome)
+
+    def _take(self, envelope: Envelope) -> None:
+        """This is the outcome of its task."""
+        word: messages.Outcome = envelope.message
+        record = self.records.get(word.task.number)
+        if record is None:
+            return
         if word.spot is not None and word.started and not record.started:
             self._started(record, word.spot)  # it is over already: words held for it came too late
         record.payload = envelope.payload
@@ -411,6 +427,9 @@ class Ledger:
             self._effects.append(News(Status.TaskCreated, record))
 
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
+        if (earlier := self._unprinted.take(record.task.number)) is not None:
+            self._take(earlier)
+            return
         if not record.handed:
             self._waiting -= 1
         if record.loan is not None:
@@ -594,6 +613,7 @@ class Ledger:
         elif word.status in (Status.ServerClosed, Status.ServerAbandoned):
             self.servers.pop(word.spot.epoch, None)
             self.loans.drop_idle(word.spot.epoch)  # of one that is busy ServerLost tells
+            self._unprinted.forget(word.spot.epoch)
             self._effects.append(Forget(word.spot.epoch))
         if word.text and not self._releasing:
             self._say(f"server {word.spot.name} {word.text}", "warning")

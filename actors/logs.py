@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -35,18 +34,16 @@ _levels = msgspec.msgpack.Decoder(dict[str, int])
 
 
 class RecordWriter(logging.Handler):
-    """Writes records to a descriptor; `task_name` tells whose task logs."""
+    """Has records written; `task_name` tells whose task logs."""
 
-    def __init__(self, descriptor: int, task_name: Callable[[], str]) -> None:
+    def __init__(self, write: Callable[[bytes], object], task_name: Callable[[], str]) -> None:
         super().__init__()
-        self._descriptor = descriptor
+        self._write = write
         self._task_name = task_name
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            rest = memoryview(encode_record(record, self._task_name()))
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            self._write(encode_record(record, self._task_name()))
         except Exception:
             self.handleError(record)
 

@@ -609,18 +609,21 @@ class Node:
             location = (self.info.addr, self.info.port)
             self._out.to_scheduler(tenancy, Pulse(self.info.name, self._available, location))
 
-    def output(self, number: int, stream: int, text: bytes, now: float) -> None:
-        """A server wrote this (number 0: the zygote); its last lines are kept in case it never gets ready."""
+    def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
+        """A server (number 0: the zygote) wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready."""
         self._now = now
         tenancy = self.tenancy
         if tenancy is None or not 0 <= number <= len(tenancy.places):
             return
         name, lines = f"{self.info.name}/setup", tenancy.setup_lines
+        epoch = 0
         if number:
-            name, lines = tenancy.places[number - 1].name, tenancy.places[number - 1].lines
+            place = tenancy.places[number - 1]
+            name, lines = place.name, place.lines
+            epoch = place.server.address.epoch if place.server is not None else 0
         for line in text.splitlines()[-LINES_KEPT:]:
             lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
-        self._out.to_client(tenancy, Output(name, stream), text)
+        self._out.to_client(tenancy, Output(name, stream, epoch, mark), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""

@@ -195,15 +195,22 @@ class Server:
         if running is not None and not running.announced:
             self._announce(running)
 
-    def end(self, task: TaskId, outcome: OutcomeKind, payload: Payload, text: str, now: float) -> None:
+    def seconds_of(self, task: TaskId, now: float) -> float:
+        """How long it has run."""
+        return now - self.running[task].began
+
+    def end(
+        self, task: TaskId, outcome: OutcomeKind, payload: Payload, marks: tuple[int, int] | None, now: float
+    ) -> None:
         """The task has its outcome: to the client, after all that the task sent there, and a copy to the node.
 
+        `marks` are behind what it wrote, in the streams of its output.
         The client's first, since somebody waits for it; if a death leaves out one of the two, the other is enough.
         """
         running = self.running.pop(task)
         run = running.run
-        if outcome == OutcomeKind.TERMINATED and self._reason:
-            text = f"{run.function} was terminated: {self._reason}"
+        is_closed = outcome == OutcomeKind.TERMINATED and self._reason
+        text = f"{run.function} was terminated: {self._reason}" if is_closed else ""
         if self._cpu_task == task:
             self._cpu_task = None
         seconds = now - running.began
@@ -212,7 +219,9 @@ class Server:
         lent = self._is_lent_after(run, outcome, seconds)
         direct = self._is_direct(task)
         node = 0 if direct else self.node.epoch
-        word = messages.Outcome(task, outcome, running.actor, self.spot, seconds, True, text, node, lent)
+        word = messages.Outcome(
+            task, outcome, running.actor, self.spot, seconds, True, text, node, lent, marks
+        )
         self._effects.append(Send(Envelope(Address(run.task.owner, CLIENT), self.address, word, 0, payload)))
         if direct:
             self._direct_ended(lent)

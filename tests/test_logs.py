@@ -48,7 +48,7 @@ def there_and_back(message: object, *args: object, **more: Any) -> logging.LogRe
     """What a client makes of what a task logs."""
     logger = logging.Logger("etl")
     with tempfile.TemporaryFile() as file:
-        logger.addHandler(RecordWriter(file.fileno(), lambda: "load"))
+        logger.addHandler(RecordWriter(file.write, lambda: "load"))
         logger.error(message, *args, **more)
         file.seek(0)
         line = file.read().decode()

@@ -510,7 +510,7 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
     for pid in range(100, 105):
         hand.now += 1.0
         assert hand.call("server_exited", 1, pid, "exited with code 1", False)[-1] == start(1)
-    hand.call("output", 1, 2, b"Traceback ...\nImportError: no module named 'numpie'\n")
+    hand.call("output", 1, 2, b"Traceback ...\nImportError: no module named 'numpie'\n", 0)
     said = "\n    Traceback ...\n    ImportError: no module named 'numpie'"
     down = ServerDown(LEASE, spot(1, life=0), "exited with code 1", lines=said)
     text = f"node box does not try again to start what always fails: server box/server-1 exited with code 1{said}"
@@ -592,7 +592,7 @@ def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     for _ in range(5):
         assert hand.call("zygote_failed", "node_setup raised") == [StartZygote(LEASE)]
-    assert hand.call("output", 0, 2, b"ValueError: 17\n") == [
+    assert hand.call("output", 0, 2, b"ValueError: 17\n", 0) == [
         ("client", Output("box/setup", 2), b"ValueError: 17\n")
     ]
     text = "node box does not try again to start what always fails: node_setup raised\n    ValueError: 17"
@@ -731,10 +731,11 @@ def test_pulses_come_at_the_interval_within_its_limits(asked: float, given: floa
 
 def test_output_goes_to_the_client_with_the_name_of_its_server() -> None:
     hand = Hand(1)
-    assert hand.call("output", 1, 1, b"nobody listens\n") == []
+    assert hand.call("output", 1, 1, b"nobody listens\n", 0) == []
     hand.open()
-    assert hand.call("output", 1, 1, b"hello\n") == [("client", Output("box/server-1", 1), b"hello\n")]
-    assert hand.call("output", 2, 1, b"no such server\n") == []
+    word = Output("box/server-1", 1, server_address(1).epoch, 7)
+    assert hand.call("output", 1, 1, b"hello\n", 7) == [("client", word, b"hello\n")]
+    assert hand.call("output", 2, 1, b"no such server\n", 0) == []
 
 
 def test_a_report_tells_of_servers_and_their_tasks() -> None:

@@ -156,7 +156,7 @@ class Agent:
     template_exits: list[str] = field(default_factory=list)
     said: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
-    def on_output(self, server: ServerProcess, stream: int, data: bytes) -> None:
+    def on_output(self, server: ServerProcess, stream: int, data: bytes, mark: int) -> None:
         assert server.name not in [exit.name for exit in self.exits], "output after the exit report"
         self.said[server.name, stream] = self.said.get((server.name, stream), b"") + data
 
@@ -610,7 +610,7 @@ def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
     async def scenario() -> None:
         read, write = os.pipe()
         output = Output(
-            asyncio.get_running_loop(), {1: read}, lambda stream, data: heard.append(data), lambda: None
+            asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data), lambda: None
         )
         try:
             os.write(write, b"a" * 60 + b"\n" + b"b" * 60)

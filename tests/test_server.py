@@ -63,7 +63,7 @@ class Post:
         return announced
 
     def end(self, given: Run, kind: OutcomeKind = OutcomeKind.RETURNED, payload: Any = b"value") -> None:
-        self.server.end(given.task, kind, payload, "", self.now)
+        self.server.end(given.task, kind, payload, None, self.now)
         self.server.check()
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from .exits import Usage
 from .lines import FrameReader, Heard, Word, encode_frame
+from .stdio import take_marks
 from .zygote import usage_of
 
 BURIAL_PATIENCE_S = 2.0  # from SIGKILL to the kernel's word that it is gone
@@ -232,12 +233,13 @@ class Output:
         self,
         loop: asyncio.AbstractEventLoop,
         pipes: dict[int, int],
-        on_data: Callable[[int, bytes], None],
+        on_data: Callable[[int, bytes, int], None],
         on_drained: Callable[[], None],
     ) -> None:
         self._loop, self._pipes = loop, pipes
         self._on_data, self._on_drained = on_data, on_drained
         self._kept = bytearray()
+        self._parts = dict.fromkeys(pipes, b"")  # of marks that were cut in reading
         self._budget = OUTPUT_RATE_MAX
         self._window_ends = loop.time() + 1.0
         self._dropped = dict.fromkeys(pipes, 0)
@@ -285,6 +287,7 @@ class Output:
             os.close(pipe)
 
     def _take(self, stream: int, data: bytes) -> None:
+        data, mark, self._parts[stream] = take_marks(self._parts[stream] + data)
         if stream == 2:
             self._kept += data
             if len(self._kept) > 2 * OUTPUT_KEPT:
@@ -302,7 +305,8 @@ class Output:
         self._budget -= len(passed)
         if passed:
             self._ends_in_line[stream] = passed.endswith(b"\n")
-            self._on_data(stream, passed)
+        if passed or mark:
+            self._on_data(stream, passed, mark)
 
     def _say_dropped(self) -> None:
         if self._timer is not None:
@@ -313,4 +317,4 @@ class Output:
                 self._dropped[stream] = 0
                 before = b"" if self._ends_in_line[stream] else b"\n"
                 self._ends_in_line[stream] = True
-                self._on_data(stream, before + b"[%d bytes of output dropped: over 1 MiB/s]\n" % count)
+                self._on_data(stream, before + b"[%d bytes of output dropped: over 1 MiB/s]\n" % count, 0)

@@ -191,7 +191,7 @@ class ServerProcess:
         tree = self.zygote.tree
         pipes, self._pipes = self._pipes, {}
         self._output = Output(
-            tree.loop, pipes, lambda stream, data: tree.tell_output(self, stream, data), self._certify
+            tree.loop, pipes, lambda *output: tree.tell_output(self, *output), self._certify
         )
 
     def on_refused(self) -> None:
@@ -457,7 +457,7 @@ class ProcessTree:
         template: Template,
         loop: asyncio.AbstractEventLoop,
         on_exit: Callable[[ServerExit], None],
-        on_output: Callable[[ServerProcess, int, bytes], None],
+        on_output: Callable[[ServerProcess, int, bytes, int], None],
         on_zygote_exit: Callable[[ZygoteExit], None] = lambda certificate: None,
         on_template_exit: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -514,8 +514,8 @@ class ProcessTree:
 
     # The agent is told in a turn of its own, in this order: what it raises then is not raised in here.
 
-    def tell_output(self, server: ServerProcess, stream: int, data: bytes) -> None:
-        self.loop.call_soon(self._on_output, server, stream, data)
+    def tell_output(self, server: ServerProcess, stream: int, data: bytes, mark: int) -> None:
+        self.loop.call_soon(self._on_output, server, stream, data, mark)
 
     def tell_exit(self, certificate: ServerExit) -> None:
         self.loop.call_soon(self._on_exit, certificate)

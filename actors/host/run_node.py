@@ -210,13 +210,16 @@ class NodeBody(NodeRole):
     def _on_template_exit(self, text: str) -> None:
         log.warning("%s; the next lease starts another", text)
 
-    def _on_output(self, server: ServerProcess, stream: int, data: bytes) -> None:
+    def _on_output(self, server: ServerProcess, stream: int, data: bytes, mark: int) -> None:
         lines = self._lines.setdefault((server.number, stream), Lines())
-        self._pass_on(server.number, stream, lines.take(data))
+        text = lines.take(data)
+        if mark:  # a task has ended, maybe with half a line
+            text += lines.rest()
+        self._pass_on(server.number, stream, text, mark)
 
-    def _pass_on(self, number: int, stream: int, text: bytes) -> None:
-        if text:
-            self.machine.output(number, stream, text, self.runtime.clock())
+    def _pass_on(self, number: int, stream: int, text: bytes, mark: int = 0) -> None:
+        if text or mark:
+            self.machine.output(number, stream, text, mark, self.runtime.clock())
             self.runtime.turn_soon()
 
     # --- time ---

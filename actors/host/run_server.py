@@ -43,8 +43,8 @@ from .progress import Progress
 from .relief import Relief
 from .results import pack_outcome
 from .start import Start
+from .stdio import OutputMarks, renew_stdio
 from .working import WorkingFolder
-from .zygote import flush_stdio, renew_stdio
 
 log = logging.getLogger("dispycos")
 
@@ -56,7 +56,8 @@ CONNECT_S = 10.0
 def main(argument: bytes) -> int:
     """Entry point in a forked server; returns the exit code."""
     start = msgspec.msgpack.decode(argument, type=Start)
-    set_up_logging(start.debug)
+    marks = OutputMarks()
+    set_up_logging(start.debug, marks)
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
     interrupts = Interrupts(on_idle=lambda: None)  # a stray SIGINT between steps is nobody's
     interrupts.install()
@@ -64,13 +65,13 @@ def main(argument: bytes) -> int:
     try:
         # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(_serve(start, interrupts))
+            return runner.run(_serve(start, interrupts, marks))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.exit_code
 
 
-def set_up_logging(debug: bool) -> None:
+def set_up_logging(debug: bool, marks: OutputMarks) -> None:
     """What tasks log is for the client's handlers; what this process says of itself is a line on standard error."""
     log.setLevel(logging.DEBUG if debug else logging.INFO)
     log.propagate = False
@@ -79,7 +80,7 @@ def set_up_logging(debug: bool) -> None:
     own = logging.StreamHandler(stream)
     own.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     log.addHandler(own)
-    logging.root.addHandler(RecordWriter(stream.fileno(), _task_name))
+    logging.root.addHandler(RecordWriter(marks.write, _task_name))
 
 
 def _task_name() -> str:
@@ -87,22 +88,13 @@ def _task_name() -> str:
     return cell.name if cell is not None else ""
 
 
-def mend_stdio() -> None:
-    """A task that closed sys.stdout has not closed it for the next one."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None or getattr(stream, "closed", False):
-            flush_stdio()
-            renew_stdio()
-            return
-
-
-async def _serve(start: Start, interrupts: Interrupts) -> int:
+async def _serve(start: Start, interrupts: Interrupts, marks: OutputMarks) -> int:
     runtime = Runtime("server", start.name, None)
     runtime.in_child.append(interrupts.in_child)
     dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
     async with asyncio.timeout(CONNECT_S):
         node = await dialler.ready
-    body = ServerBody(start, runtime, interrupts, Address(node, NODE))
+    body = ServerBody(start, runtime, interrupts, marks, Address(node, NODE))
     dialler.on_lost = lambda reason: body.lose_agent(reason)
     relief = Relief(runtime, interrupts)
     await body.get_ready()
@@ -125,10 +117,13 @@ def open_lane(runtime: Runtime, start: Start) -> None:
 class ServerBody:
     """Carries out what the server's machine wants."""
 
-    def __init__(self, start: Start, runtime: Runtime, interrupts: Interrupts, node: Address) -> None:
+    def __init__(
+        self, start: Start, runtime: Runtime, interrupts: Interrupts, marks: OutputMarks, node: Address
+    ) -> None:
         self.start = start
         self.runtime = runtime
         self.interrupts = interrupts
+        self._marks = marks
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
         place = Location(start.addr, start.port)
         self.machine = Server(
@@ -219,7 +214,6 @@ class ServerBody:
         """Give the task its address; then its call, at once or when it has been fetched."""
         run: messages.Run = envelope.message
         if not self._cells:  # else it may be where another one wants to be
-            mend_stdio()
             self._folder.come_back()
         cell = self.host.prepare(
             run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end
@@ -311,9 +305,21 @@ class ServerBody:
             self._folder.explain(outcome.error)
         kind, payload = self._pack(cell, outcome)
         del self._cells[run.task]
+        self._flush()
         with self.runtime.lock:
-            self.machine.end(run.task, kind, payload, "", self.runtime.clock())
+            now = self.runtime.clock()
+            marks = self._marks.mark(self.machine.seconds_of(run.task, now))
+            self.machine.end(run.task, kind, payload, marks, now)
         self.runtime.turn_soon()
+
+    def _flush(self) -> None:
+        """What was printed leaves. A task that closed sys.stdout has not closed it for the next one."""
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except Exception:  # closed, None, or an object of the user's
+            if not self._cells:  # else it may be what another one wants
+                renew_stdio()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
         name = cell.run.function

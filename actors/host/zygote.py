@@ -60,6 +60,7 @@ from .lines import (
     ZygoteForked,
     ZygoteSwept,
 )
+from .stdio import flush_stdio, renew_stdio
 
 TEXT_MAX = 64 << 10
 END_PATIENCE_S = 1.0
@@ -148,24 +149,6 @@ def close_inherited(keep: int) -> None:
         if descriptor > 2 and descriptor != keep:
             with suppress(OSError):  # the one that listed the folder is closed already
                 os.close(descriptor)
-
-
-def renew_stdio() -> None:
-    """Python's streams over the 0, 1 and 2 of now, with none of the buffers of the process that forked us."""
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = open(  # noqa: SIM115
-            descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-        )
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
-def flush_stdio() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with suppress(OSError, ValueError):  # nobody reads it any more, or a user's code closed it
-                stream.flush()
 
 
 def fork_quietly() -> int:

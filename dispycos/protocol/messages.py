@@ -392,6 +392,7 @@ class Outcome(Message, frozen=True, tag=41):
     text: str = ""  # for LOST and TERMINATED: how it came
     node: int = 0  # epoch of the node that keeps a copy until OutcomeAck; 0: nobody
     lent: bool = False  # the server is the client's: it may send it one short task (Run) at a time
+    marks: tuple[int, int] | None = None  # behind what it wrote to the streams 1 and 2; 0: nothing there
 
 
 class Tell(Message, frozen=True, tag=42):
@@ -439,6 +440,8 @@ class Output(Message, frozen=True, tag=49):
 
     server: str
     stream: int
+    epoch: int = 0  # of that server, and the last of its marks (`Outcome.marks`) before the end of this, if there is one
+    mark: int = 0
 
 
 class Left(Message, frozen=True, tag=84):

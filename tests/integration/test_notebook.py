@@ -25,6 +25,10 @@ def test_a_notebook_as_people_use_one(user: User) -> None:
     assert runs[0] == "42 [0, 2, 4]"
     assert set(runs[1:]) == {"2121 ['00', '11', '22']"}, "as edited, also by the clients that came after"
     assert by_name["delay"] == "True", "a task starts though its cell keeps the loop"
+    said = by_name["say"].split(" | ")
+    assert [line.split("] ")[1] for line in said[:-1]] == [f"said {n}" for n in range(20)], (
+        "before the values"
+    )
     clients = [text for name, text in cells if name == "client"]
     assert clients[0] == clients[2] == ""
     assert (

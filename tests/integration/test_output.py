@@ -395,3 +395,40 @@ def test_tasks_run_in_the_folder_that_the_client_names(cluster: User) -> None:
     assert program.succeed().splitlines()[0] == "given.csv c,d"
     assert (cluster.folder / "named" / "written.txt").read_text() == "result"
     assert not program.err, program.told()
+
+
+BEFORE = """
+    import subprocess, sys, dispycos
+
+    def by_print(n):
+        print("about", n)
+        print("its end", end="")
+        return f"value {n}"
+
+    def by_standard_error(n):
+        print("about", n, file=sys.stderr)
+        return f"value {n}"
+
+    def by_a_child(n):
+        subprocess.run(["echo", f"about {n}"])
+        return f"value {n}"
+
+    async def main():
+        sys.stderr = sys.stdout
+        async with dispycos.Client() as client:
+            for function in (by_print, by_standard_error, by_a_child):
+                for n in range(20):
+                    print(await client.submit(function, n))
+
+    dispycos.run(main)
+"""
+
+
+def test_what_a_task_wrote_comes_before_its_value(cluster: User) -> None:
+    lines = cluster.script("before.py", BEFORE).succeed().splitlines()
+    before = ""
+    for line in lines:
+        if line.startswith("value"):
+            assert re.search(rf"about {line.removeprefix('value ')}\b", before), lines
+            before = ""
+        before += line

@@ -281,6 +281,6 @@ class ServerProcess(Host):
         self.note(f"ends task {task.number}: {kind.name}")
         del self.cells[task]
         self.book.ended(task, kind)
-        self.machine.end(task, kind, payload, "", self.world.now)
+        self.machine.end(task, kind, payload, None, self.world.now)
         self.end_cell(cell)
         self.turn_soon()

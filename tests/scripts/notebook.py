@@ -17,6 +17,10 @@ CELLS = {
         async def counter(*, task):
             while True: task.reply(await task.receive())
     """,
+    "say": """
+        def say(n): print(f"said {n}"); return n
+        print([await client.submit(say, n) for n in range(20)])
+    """,
     "client": "client = dispycos.Client(); await client.schedule()",
     "run": "print(await client.submit(double, 21), [await h for h in [client.submit(double, n) for n in range(3)]])",
     "edit": "def double(x): return f'{x}{x}'",
@@ -79,7 +83,7 @@ def _dedent(text: str) -> str:
 async def main() -> None:
     notebook = Notebook()
     async with notebook.client.async_setup_kernel():
-        for name in ("define", "client", "run", "edit", "run", "plain", "delay"):
+        for name in ("define", "client", "run", "say", "edit", "run", "plain", "delay"):
             await notebook.run(name)
         for name in ("actor", "client", "gone", "run", "second", "run"):
             await notebook.run(name)

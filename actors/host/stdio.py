@@ -1,0 +1,96 @@
+"""Standard output and error of template, zygote and servers; and the marks by which a task's output comes before its value.
+
+A value goes to the client directly, what was printed goes by a pipe to the agent, and from there by its scheduler: it would come
+later. So a server whose task wrote something writes a mark behind it, and names the mark in the outcome; the agent
+takes the marks out of the stream and passes their numbers on with the output; the client ends the task when it has both.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import resource
+import sys
+from contextlib import suppress
+
+CHILD_S = 0.0003  # no process that a task starts ends sooner
+
+_MARK = re.compile(b"\x1e([0-9]{1,19})\x1e")
+_PART = re.compile(b"\x1e[0-9]{0,19}\\Z")
+_writes = {1: 0, 2: 0}  # by descriptor
+
+
+class _Counted(io.FileIO):
+    def write(self, data: object) -> int:
+        _writes[self.fileno()] += 1
+        return super().write(data)  # type: ignore[arg-type]
+
+
+def renew_stdio() -> None:
+    """Python's streams over the 0, 1 and 2 of now, with none of the buffers of the process that forked us."""
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        raw = io.BufferedWriter(_Counted(descriptor, "w", closefd=False))
+        stream = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def flush_stdio() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):  # nobody reads it any more, or a user's code closed it
+                stream.flush()
+
+
+class OutputMarks:
+    """A server's, for the pipes that are its output: a task may close its streams, or put files in their place."""
+
+    def __init__(self) -> None:
+        self._pipes = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        self._writes = dict(_writes)
+        self._faults = 0  # of the processes that tasks started, so far; each has some
+        self._number = 0
+
+    def write(self, record: bytes) -> None:
+        """To standard error, as a whole."""
+        _writes[2] += 1
+        rest = memoryview(record)
+        while rest:
+            rest = rest[os.write(self._pipes[2], rest) :]
+
+    def mark(self, seconds: float) -> tuple[int, int] | None:
+        """Behind what was written since the last one: a mark for each of the two streams, 0 where there is nothing new.
+
+        `seconds` is how long the task took.
+        """
+        had_child = seconds >= CHILD_S and self._had_child()
+        if self._writes == _writes and not had_child:
+            return None
+        self._number += 1
+        marks = [0, 0, 0]
+        for descriptor, pipe in self._pipes.items():
+            if had_child or self._writes[descriptor] != _writes[descriptor]:
+                os.write(pipe, b"\x1e%d\x1e" % self._number)
+                self._writes[descriptor] = _writes[descriptor]
+                marks[descriptor] = self._number
+        return marks[1], marks[2]
+
+    def _had_child(self) -> bool:
+        """Whether a process of a task has ended, which may have written to our streams."""
+        before = self._faults
+        self._faults = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+        return self._faults != before
+
+
+def take_marks(data: bytes) -> tuple[bytes, int, bytes]:
+    """(what was written, the last mark in it or 0, the beginning of another at its end)."""
+    if b"\x1e" not in data:
+        return data, 0, b""
+    last = 0
+    for found in _MARK.finditer(data):
+        last = int(found[1])
+    data = _MARK.sub(b"", data)
+    part = _PART.search(data)
+    return (data, last, b"") if part is None else (data[: part.start()], last, part[0])
