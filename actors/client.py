@@ -7,6 +7,9 @@ import inspect
 import os
 import sys
 import weakref
+from asyncio.events import (
+    _get_running_loop as running_loop,  # documented for those who make loops; None without one
+)
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -268,7 +271,7 @@ class Client:
 
     def _here(self) -> Seat:
         seat = self._seat
-        if seat is not None and seat.is_open and seat.loop is _running_loop():
+        if seat is not None and seat.is_open and seat.loop is running_loop():
             return seat
         if seat is not None and not self._is_of_this_loop(seat):
             raise NotScheduled(
@@ -286,7 +289,7 @@ class Client:
         """False: its loop has ended. A thread without a loop may use another's."""
         if seat.loop.is_closed():
             return False
-        if _running_loop() not in (None, seat.loop):
+        if running_loop() not in (None, seat.loop):
             raise RuntimeError(
                 "this client belongs to another event loop, which has not ended: use it there "
                 "(asyncio.run_coroutine_threadsafe), or make another Client for this one"
@@ -304,8 +307,9 @@ class Client:
     ) -> Task:
         seat = self._here()
         _must_be_callable(function)
-        ledger = seat.ledger
-        node, server = ("", 0) if where is None else find_place(where, ledger.nodes, ledger.servers)
+        node, server = "", 0
+        if where is not None:
+            node, server = find_place(where, seat.ledger.nodes, seat.ledger.servers)
         return seat.submit(function, args, kwargs, io=io, node=node, server=server)
 
     async def _until_started(self, handle: Task) -> Task:
@@ -321,13 +325,6 @@ class Client:
         if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
             await handle
         return handle
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _place_of_caller() -> str:

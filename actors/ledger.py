@@ -261,8 +261,7 @@ class Ledger:
     def wake(self, now: float) -> None:
         if self._ack_at is not None and self._ack_at <= now:
             self._confirm()
-        for outcome in self._unprinted.expired(now):
-            self._take(outcome)
+        self._take_printed(self._unprinted.expired(now))
         if self._patience is not None and self._patience <= now:
             self._patience = None
             if self.queued is not None and self.lease is None:
@@ -390,20 +389,20 @@ class Ledger:
         if record is None or record.task != word.task:
             return  # the second outcome of this attempt: the first one counted
         if word.marks is None or not self._unprinted.hold(envelope, now):
-            self._take(envelope)
+            self._take(record, envelope)
 
     def on_output(self, envelope: Envelope, now: float) -> None:
         if envelope.payload:
             self._effects.append(Print(envelope.message, envelope.payload))
-        for outcome in self._unprinted.on_output(envelope.message):
-            self._take(outcome)
+        self._take_printed(self._unprinted.on_output(envelope.message))
 
-    def _take(self, envelope: Envelope) -> None:
+    def _take_printed(self, outcomes: list[Envelope]) -> None:
+        for envelope in outcomes:
+            self._take(self.records[envelope.message.task.number], envelope)
+
+    def _take(self, record: Record, envelope: Envelope) -> None:
         """This is the outcome of its task."""
         word: messages.Outcome = envelope.message
-        record = self.records.get(word.task.number)
-        if record is None:
-            return
         if word.spot is not None and word.started and not record.started:
             self._started(record, word.spot)  # it is over already: words held for it came too late
         record.payload = envelope.payload
@@ -427,8 +426,8 @@ class Ledger:
             self._effects.append(News(Status.TaskCreated, record))
 
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
-        if (earlier := self._unprinted.take(record.task.number)) is not None:
-            self._take(earlier)
+        if self._unprinted.held and (earlier := self._unprinted.take(record.task.number)) is not None:
+            self._take(record, earlier)
             return
         if not record.handed:
             self._waiting -= 1
@@ -443,7 +442,7 @@ class Ledger:
         held, record.held = record.held, None
         for envelope in held or ():
             self._turn_away(envelope)
-        if self._is_news(record):
+        if outcome != OutcomeKind.RETURNED and self._is_news(record):
             self.unread[record.task.number] = record
         for watcher, correlation in record.watchers or ():
             self._effects.append(

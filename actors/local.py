@@ -251,7 +251,8 @@ async def _outcome_of(
         except BaseException as error:  # whatever it is, it is what run() ends with
             on_end(cell, Raised(error))
 
-    cell = host.prepare(getattr(function, "__name__", "main"), on_end=on_end)
+    with host.shield, host.runtime.lock:
+        cell = host.prepare(getattr(function, "__name__", "main"), on_end=on_end)
     host.loop.call_soon(begin)
     try:
         return await asyncio.shield(ended)

@@ -109,14 +109,14 @@ class LevelWatch:
 
     def __init__(self) -> None:
         self._told = levels_here()
-        self._root = logging.root.level
+        self.root = logging.root.level
         self._look_at = 0.0
 
     def news(self, now: float) -> bytes | None:
         """The levels, if they are others than before."""
-        if now < self._look_at and logging.root.level == self._root:
+        if now < self._look_at and logging.root.level == self.root:
             return None
-        self._look_at, self._root = now + LOOK_S, logging.root.level
+        self._look_at, self.root = now + LOOK_S, logging.root.level
         levels = levels_here()
         if levels == self._told:
             return None

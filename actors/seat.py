@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -361,15 +363,15 @@ class Seat(ClientRole):
             handle = self._make_handle(record)
             record.handle = handle
             self.ledger.submit(record)
-            levels = self._levels.news(self.loop.time())
-            if levels is not None:
-                self._send_levels(levels)
-        self.host.note_caller()
+            if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
+                self._send_levels()
+        self.host.caller = copy_context()
         self.runtime.turn_soon()
         return handle
 
-    def _send_levels(self, levels: bytes) -> None:
-        for epoch in self.ledger.servers:
+    def _send_levels(self) -> None:
+        levels = self._levels.news(self.runtime.clock())
+        for epoch in self.ledger.servers if levels is not None else ():
             to = Address(epoch, SERVER)
             self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
 
@@ -388,7 +390,7 @@ class Seat(ClientRole):
 
     def _make_handle(self, record: Record) -> Task:
         home = Address(record.task.owner, record.task.number)
-        return Task._make(self.host, home, record.function, record)
+        return Task.__new__(Task)._bind(self.host, home, record.function, record)
 
     # --- host.Records ---
 

@@ -104,12 +104,6 @@ class Task(asyncio.Future[Any]):
         self._place = place
         return self
 
-    @classmethod
-    def _make(
-        cls, host: Handles, home: Address, name: str, source: Cell | Record | None, **more: Any
-    ) -> Task:
-        return cls.__new__(cls)._bind(host, home, name, source, **more)
-
     # --- messages ---
 
     def send(self, message: Any) -> int:

@@ -15,14 +15,14 @@ class Unprinted:
 
     def __init__(self) -> None:
         self._marks: dict[tuple[int, int], int] = {}  # the last one that came, by server and stream
-        self._held: dict[int, tuple[float, Envelope]] = {}
+        self.held: dict[int, tuple[float, Envelope]] = {}
 
     def hold(self, envelope: Envelope, now: float) -> bool:
         """Whether this outcome has to wait: then `on_output`, `expired` or `take` gives it back."""
         word: Outcome = envelope.message
         if self._is_printed(word):
             return False
-        self._held[word.task.number] = now + AWAITED_S, envelope
+        self.held[word.task.number] = now + AWAITED_S, envelope
         return True
 
     def _is_printed(self, word: Outcome) -> bool:
@@ -38,20 +38,20 @@ class Unprinted:
         if not word.mark:
             return []
         self._marks[word.epoch, word.stream] = word.mark
-        printed = [number for number, (_, held) in self._held.items() if self._is_printed(held.message)]
-        return [self._held.pop(number)[1] for number in printed]
+        printed = [number for number, (_, held) in self.held.items() if self._is_printed(held.message)]
+        return [self.held.pop(number)[1] for number in printed]
 
     @property
     def deadline(self) -> float | None:
-        return next(iter(self._held.values()))[0] if self._held else None
+        return next(iter(self.held.values()))[0] if self.held else None
 
     def expired(self, now: float) -> list[Envelope]:
-        late = [number for number, (until, _) in self._held.items() if until <= now]
-        return [self._held.pop(number)[1] for number in late]
+        late = [number for number, (until, _) in self.held.items() if until <= now]
+        return [self.held.pop(number)[1] for number in late]
 
     def take(self, number: int) -> Envelope | None:
         """The outcome of this task, if it waits here."""
-        held = self._held.pop(number, None)
+        held = self.held.pop(number, None)
         return None if held is None else held[1]
 
     def forget(self, server: int) -> None:

@@ -7,6 +7,7 @@ import itertools
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +16,13 @@ from dispycos.actors.host.calling import beneath, can_suspend, name_of, no_itera
 from dispycos.actors.host.ends import Raised, Returned
 
 ME = "the task itself"
+CELL = SimpleNamespace(handle=ME)
 Call = Callable[..., Any]
 
 
 def called(function: Call, *args: Any, **kwargs: Any) -> Any:
     """What the function gets, given these by its caller."""
-    positional, named = with_task(function, args, kwargs, ME)
+    positional, named = with_task(function, args, kwargs, CELL)
     return function(*positional, **named)
 
 
@@ -161,8 +163,8 @@ def test_arguments_that_end_at_the_task_say_so() -> None:
     for function in (work, Worker().work, decorated(work), functools.partial(work, 5)):
         given = () if isinstance(function, functools.partial) else (5,)
         with pytest.raises(TypeError, match=r"misses x: .* `task`, .* the caller's.* dispycos, put it last"):
-            with_task(function, given, {}, ME)
-        assert with_task(function, given, {"x": 1}, ME) == (given, {"x": 1})
+            with_task(function, given, {}, CELL)
+        assert with_task(function, given, {"x": 1}, CELL) == (given, {"x": 1})
 
 
 def plain() -> None: ...

@@ -312,7 +312,7 @@ def test_one_who_asked_first_and_has_ended_takes_nothing_from_others_who_wait() 
 
     async def scene(host: TaskHost, parcels: Pull) -> None:
         here = Task(slow, "value", 0.05)
-        handle = Task._make(host, here.home, "as of somebody else", None)
+        handle = Task.__new__(Task)._bind(host, here.home, "as of somebody else", None)
         assert await Task(impatient, handle) is False
         assert await handle == "value"
 

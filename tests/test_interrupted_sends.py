@@ -58,7 +58,7 @@ async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
     there.listen(endpoint)
     await here.dial([endpoint], uplink=True).ready
     host = TaskHost(here, Plain(), interrupts)
-    target = Task._make(
+    target = Task.__new__(Task)._bind(
         host, Address(there.epoch, FIRST_TASK), "there", None, direct=Address(there.epoch, FIRST_TASK)
     )
     sent: list[int] = []  # how many each round knows to have sent: one more may have left
@@ -100,7 +100,8 @@ async def _run_until_interrupted(host: TaskHost, function: Any, delay: float) ->
     def on_end(cell: Cell, outcome: Outcome) -> None:
         ended.set_result(outcome)
 
-    cell = host.prepare("sender", on_end=on_end)
+    with host.shield, host.runtime.lock:
+        cell = host.prepare("sender", on_end=on_end)
 
     def strike() -> None:
         begun.wait(5)

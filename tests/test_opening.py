@@ -52,7 +52,7 @@ def test_a_message_whose_code_is_missing_waits_for_it_and_keeps_its_place() -> N
 def test_settling_keeps_what_a_future_can_hold() -> None:
     async def scene(host: TaskHost, parcels: Pull) -> None:
         def settled(outcome: Outcome) -> Task:
-            handle = Task._make(host, host.runtime.address(99), "compute", None)
+            handle = Task.__new__(Task)._bind(host, host.runtime.address(99), "compute", None)
             settle(handle, outcome)
             return handle
 

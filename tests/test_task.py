@@ -66,7 +66,7 @@ def host() -> Iterator[Host]:
 
 
 def handle(host: Any, home: Address = HOME, name: str = "compute", source: Any = None) -> Task:
-    return Task._make(host, home, name, source)
+    return Task.__new__(Task)._bind(host, home, name, source)
 
 
 def test_a_location_is_equal_by_value_hashable_and_shown_as_addr_and_port() -> None:

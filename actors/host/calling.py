@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CodeType, FunctionType, GeneratorType, MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from dispycos.protocol.texts import NAME_MAX, cut
 
@@ -25,6 +25,13 @@ COMMON = ATOMS | {list, tuple, dict}  # most values: known to be no coroutine an
 ITERATORS = ("builtins", "itertools")  # where their types are
 
 _placeholder = getattr(functools, "Placeholder", object())  # of Python 3.14
+
+
+class HasHandle(Protocol):
+    """A task here, whose handle is made when it is wanted."""
+
+    @property
+    def handle(self) -> object: ...
 
 
 class Layer(NamedTuple):
@@ -77,7 +84,7 @@ def can_suspend(function: Any) -> bool:
 
 
 def with_task(
-    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: object
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], cell: HasHandle
 ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """The arguments, and the task itself for a parameter `task` that the caller left open.
 
@@ -105,7 +112,7 @@ def with_task(
         return args, kwargs
     place = names.index("task")
     if place >= code.co_argcount:
-        return args, {**kwargs, "task": task}
+        return args, {**kwargs, "task": cell.handle}
     if isinstance(called, MethodType):
         taken += 1
     if place < taken:
@@ -115,8 +122,8 @@ def with_task(
             raise TypeError(_missing(name_of(function), missing))
         return args, kwargs
     if place >= code.co_posonlyargcount:
-        return args, {**kwargs, "task": task}
-    return ((*args, task) if place == taken else args), kwargs
+        return args, {**kwargs, "task": cell.handle}
+    return ((*args, cell.handle) if place == taken else args), kwargs
 
 
 def _missing(name: str, missing: list[str]) -> str:

@@ -34,12 +34,13 @@ class Cell:
 
     __slots__ = (
         "__weakref__",
+        "_handle",
         "address",
         "asked",
         "ended",
         "execution",
         "future",
-        "handle",
+        "home",
         "host",
         "inbox",
         "name",
@@ -52,11 +53,12 @@ class Cell:
         "watchers",
     )
 
-    def __init__(self, host: TaskHost, address: Address, name: str) -> None:
+    def __init__(self, host: TaskHost, address: Address, home: Address, name: str) -> None:
         self.host = host
         self.address = address
+        self.home = home
         self.name = name
-        self.handle: Task | None = None
+        self._handle: Task | None = None
         self.inbox: deque[Envelope] = deque()
         self.waiter: asyncio.Future[bool] | None = None
         self.execution: Execution | None = None
@@ -71,6 +73,18 @@ class Cell:
         self.subtasks: Subtasks | None = None  # made with the first of them
         self.stopping = False  # terminate() was called
         self.ended = False
+
+    @property
+    def handle(self) -> Task:
+        """Made when somebody wants it: most tasks do not know themselves."""
+        return self._handle or self.bind(Task.__new__(Task))
+
+    def bind(self, handle: Task) -> Task:
+        """This is the task's own handle."""
+        self._handle = handle._bind(
+            self.host, self.home, self.name, self, direct=self.address, place=self.host.place
+        )
+        return handle
 
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers.append((watcher, correlation))
@@ -98,7 +112,7 @@ class Cell:
             elif watcher in self.watchers:
                 self.watchers.remove(watcher)
         elif isinstance(message, messages.TerminateActor):
-            if message.cancelled and self.handle is not None:
+            if message.cancelled:
                 self.handle._cancelled_elsewhere()
             self.terminate()
         elif isinstance(message, messages.AwaitsMessage):
@@ -173,6 +187,15 @@ class Cell:
             self.asked = None
             self.host.answer(request, messages.Reply(code=self.host.parcels.version()), payload)
 
+    def take_unanswered(self) -> list[Envelope]:
+        """It has ended: the requests that nobody answers any more."""
+        unanswered = [entry for entry in self.inbox if isinstance(entry.message, messages.Ask)]
+        if self.asked is not None:
+            unanswered.append(self.asked)
+        self.inbox.clear()
+        self.asked = None
+        return unanswered
+
     # --- end ---
 
     def terminate(self) -> None:
@@ -194,7 +217,7 @@ class Cell:
         self.outcome = outcome
         self.ended = True
         self.host.on_cell_end(self, outcome)
-        self.execution = self.handle = self.on_end = self.run = self.subtasks = (
+        self.execution = self._handle = self.on_end = self.run = self.subtasks = (
             None  # they point here: no work for the garbage collector
         )
 
@@ -214,8 +237,9 @@ def cell_of(context: contextvars.Context) -> Cell | None:
     return context.get(_current)
 
 
-def context_of(cell: Cell) -> contextvars.Context:
-    """A copy of the present context, in which this is the current task."""
-    context = contextvars.copy_context()
+def context_of(cell: Cell, context: contextvars.Context | None) -> contextvars.Context:
+    """The context, else a copy of the present one, in which this is the current task from now on."""
+    if context is None:
+        context = contextvars.copy_context()
     context.run(_current.set, cell)
     return context

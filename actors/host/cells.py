@@ -18,10 +18,10 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.runtime import Runtime
 
 from ..task import Location, Task
-from .calling import name_of, with_task
+from .calling import can_suspend, name_of, with_task
 from .cell import Cell, cell_of, context_of, current_cell
-from .ends import Outcome, Raised
-from .execution import Execution
+from .ends import Outcome, Raised, Returned, raised
+from .execution import Execution, call_plainly, is_coroutine
 from .handles import Handles
 from .interrupts import Interrupts
 from .opening import Parcels, host_that_loads
@@ -113,7 +113,8 @@ class TaskHost(Handles):
         """Start a task here; its first step comes when the caller's is over."""
         if not callable(function):
             raise TypeError(f"a task needs a function, not {type(function).__name__}")
-        cell = self.prepare(name_of(function), handle=handle, home=home, on_end=on_end)
+        with self.shield, self.runtime.lock:
+            cell = self.prepare(name_of(function), handle=handle, home=home, on_end=on_end)
         self.loop.call_soon(self.begin, cell, function, args, kwargs)
         return cell
 
@@ -125,40 +126,85 @@ class TaskHost(Handles):
         home: Address | None = None,
         on_end: Callable[[Cell, Outcome], None] | None = None,
     ) -> Cell:
-        """Give a task its address and mailbox, before its function is there."""
-        with self.shield, self.runtime.lock:
-            address = self.runtime.address(self.take_number())
-            cell = Cell(self, address, name)
-            cell.on_end = on_end
-            bound = Task.__new__(Task) if handle is None else handle
-            cell.handle = bound._bind(self, home or address, name, cell, direct=address, place=self.place)
-            self.cells[address.actor] = cell
-            self.runtime.attach_inbox(address.actor, cell.on_envelope)
+        """Give a task its address and mailbox, before its function is there. Not to be interrupted, and under the lock."""
+        address = self.runtime.address(self.take_number())
+        cell = Cell(self, address, home or address, name)
+        cell.on_end = on_end
+        if handle is not None:
+            cell.bind(handle)
+        self.cells[address.actor] = cell
+        self.runtime.attach_inbox(address.actor, cell.on_envelope)
         return cell
 
     def begin(
-        self, cell: Cell, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        cell: Cell,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        context: contextvars.Context | None = None,
     ) -> None:
-        """Take the first step now; not to be called inside a step."""
+        """Take the first step now, in this context, its own, or in a copy of the present one; not to be called inside a step."""
         if cell.stopping:
             cell.finished(Raised(KeyboardInterrupt()))
             return
         try:
-            args, kwargs = with_task(function, args, kwargs, cell.handle)
+            args, kwargs = with_task(function, args, kwargs, cell)
         except TypeError as error:
             cell.finished(Raised(error))
             return
-        cell.execution = Execution(
+        context = context_of(cell, context)
+        if can_suspend(function):
+            cell.execution = self._execution(cell, context, function, args, kwargs)
+            cell.execution.start()
+        else:
+            self._call(cell, context, function, args, kwargs)
+
+    def _call(
+        self,
+        cell: Cell,
+        context: contextvars.Context,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        """A plain function is one step, and needs nothing that waits; but it may return a coroutine to go on with."""
+        self.interrupts.begin(cell)
+        try:
+            if (
+                cell.stopping
+            ):  # looked at again: terminate() in another thread looks for the step after it has said so
+                raise KeyboardInterrupt
+            value = call_plainly(self.loop, context, function, args, kwargs)
+        except BaseException as error:  # the edge of user code
+            self.interrupts.end()
+            cell.finished(raised(error))
+            return
+        due = self.interrupts.end()
+        if not is_coroutine(value):
+            cell.finished(Returned(value))
+            return
+        cell.execution = self._execution(cell, context, function, args, kwargs)
+        cell.execution.go_on(value, due)
+
+    def _execution(
+        self,
+        cell: Cell,
+        context: contextvars.Context,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Execution:
+        return Execution(
             function,
             args,
             kwargs,
             loop=self.loop,
             interrupts=self.interrupts,
-            context=context_of(cell),
+            context=context,
             owner=cell,
             on_done=cell.finished,
         )
-        cell.execution.start()
 
     def on_cell_end(self, cell: Cell, outcome: Outcome) -> None:
         """Tell who wants to know, and let the task go."""
@@ -171,11 +217,7 @@ class TaskHost(Handles):
             self.cells.pop(cell.address.actor, None)
             self.runtime.detach(cell.address.actor)
             watchers, cell.watchers = cell.watchers, []
-            unanswered = [entry for entry in cell.inbox if isinstance(entry.message, messages.Ask)]
-            if cell.asked is not None:
-                unanswered.append(cell.asked)
-            cell.inbox.clear()
-            cell.asked = None
+            unanswered = cell.take_unanswered() if cell.inbox or cell.asked is not None else ()
         for request in unanswered:
             self.answer(request, messages.Reply(ok=False))
         if watchers:

@@ -29,6 +29,27 @@ IMMEDIATE_S = 0.005  # ... and for how long it may go on with them
 INTERRUPT_ATTEMPTS_MAX = 16
 
 
+def call_plainly(
+    loop: AbstractEventLoop,
+    context: Context,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """Call a function that never waits on our loop: it finds none running, as in a plain program, and may run one of its own."""
+    set_running_loop(None)
+    try:
+        return context.run(enter_user_code, function, args, kwargs)
+    finally:
+        set_running_loop(loop)
+
+
+def is_coroutine(value: Any) -> bool:
+    """Whether a function that returned this is not over."""
+    kind = type(value)
+    return kind is CoroutineType or (kind not in COMMON and isinstance(value, Coroutine))
+
+
 class Execution:
     """One running user function; `on_done` hears its outcome once, outside any step."""
 
@@ -148,25 +169,26 @@ class Execution:
         try:
             if suspends:
                 result = self._context.run(enter_user_code, function, args, kwargs)
-            else:  # it never waits on our loop: it finds none running, as in a plain program, and may run one of its own
-                set_running_loop(None)
-                try:
-                    result = self._context.run(enter_user_code, function, args, kwargs)
-                finally:
-                    set_running_loop(self._loop)
+            else:
+                result = call_plainly(self._loop, self._context, function, args, kwargs)
         except BaseException as error:  # the edge of user code
             self._interrupts.end()
             self._finish(raised(error))
             return
-        self._due = self._interrupts.end()
-        kind = type(result)
-        if kind is GeneratorType and suspends:  # else it is the value of a plain function
+        due = self._interrupts.end()
+        if suspends and type(result) is GeneratorType:  # else it is the value of a plain function
+            self._due = due
             self._generators.append(result)
             self._advance()
-        elif kind is CoroutineType or (kind not in COMMON and isinstance(result, Coroutine)):
-            self._await(result, self._finish)
+        elif is_coroutine(result):
+            self.go_on(result, due)
         else:
             self._finish(Returned(result))
+
+    def go_on(self, coroutine: Coroutine[Any, Any, Any], due: Due | None) -> None:
+        """The function was called and returned this: it is the task, and gets what was asked for meanwhile."""
+        self._due = due
+        self._await(coroutine, self._finish)
 
     def _finish(self, outcome: Outcome) -> None:
         on_done, self._on_done = self._on_done, None

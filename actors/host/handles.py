@@ -36,9 +36,6 @@ class Handles(Correspondence):
         self._opening: set[asyncio.Task[None]] = set()  # the ends of somebody else's tasks
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
 
-    def note_caller(self) -> None:
-        self.caller = contextvars.copy_context()
-
     # --- messages ---
 
     def tell(self, target: Task, message: Any) -> None:
@@ -102,7 +99,7 @@ class Handles(Correspondence):
             state = self.records.record(home.actor)
         if state is not None and state.handle is not None:
             return state.handle
-        return Task._make(self, home, name, state, direct=None if state is not None else direct, place=place)
+        return Task.__new__(Task)._bind(self, home, name, state, None if state is not None else direct, place)
 
     # --- monitors and ends ---
 
@@ -145,7 +142,7 @@ class Handles(Correspondence):
 
     def follow(self, target: Task) -> None:
         """Have the handle completed when its task ends, or now if it has."""
-        self.note_caller()
+        self.caller = contextvars.copy_context()
         source = target._source
         if source is not None:
             source.future = target  # first this, then the look: another thread's turn may end it meanwhile

@@ -199,10 +199,11 @@ class ServerBody:
         while True:
             with runtime.lock:
                 envelope = machine.take()
-            if envelope is None:
-                return
+                if envelope is None:
+                    return
+                cell = self._take(envelope)
             try:
-                self._take(envelope)
+                self._get_call(cell, envelope.payload)
             except BaseException:  # the loop will report it; the tasks behind must not wait for ever
                 runtime.defer(self.work)
                 raise
@@ -210,8 +211,8 @@ class ServerBody:
                 runtime.defer(self.work)
                 return
 
-    def _take(self, envelope: Envelope) -> None:
-        """Give the task its address; then its call, at once or when it has been fetched."""
+    def _take(self, envelope: Envelope) -> Cell:
+        """Give the task its address; under the lock."""
         run: messages.Run = envelope.message
         if not self._cells:  # else it may be where another one wants to be
             self._folder.come_back()
@@ -222,13 +223,17 @@ class ServerBody:
         self._cells[run.task] = cell
         if not run.io:
             self._progress.begin(run.task, direct=envelope.sender.epoch != self.machine.node.epoch)
-        with self.runtime.lock:
-            self.machine.begin(run, cell.address.actor, self.runtime.clock())
+        self.machine.begin(run, cell.address.actor, self.runtime.clock())
+        return cell
+
+    def _get_call(self, cell: Cell, payload: Payload) -> None:
+        """At once, or when it has been fetched."""
         self.runtime.turn_soon()
+        run: messages.Run = cell.run
         if run.fetch or self.parcels.is_behind(run.code):
-            self._later(self._fetch_call(cell, run, envelope.payload))
+            self._later(self._fetch_call(cell, run, payload))
         else:
-            self._open(cell, run, envelope.payload)
+            self._open(cell, run, payload)
 
     def _open(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
         """Unpickle the call, which is the user's code already, and take the first step."""
@@ -260,7 +265,7 @@ class ServerBody:
                 announced = self.machine.enter(run.task, self.runtime.clock())
             if announced:
                 self.runtime.push()
-            self.parcels.mirror.run(self.host.begin, cell, function, args, kwargs)
+            self.host.begin(cell, function, args, kwargs, self.parcels.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
                     self.machine.suspended(run.task)

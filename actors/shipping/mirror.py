@@ -14,7 +14,7 @@ import pickletools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import RLock, get_ident
@@ -154,9 +154,9 @@ class Mirror:
         finally:
             self._within = False
 
-    def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls it in a copy of the context that the client's code left when it was made."""
-        return self._context.copy().run(function, *args)
+    def context(self) -> Context:
+        """A copy of the one that the client's code left when it was made."""
+        return self._context.copy()
 
     def hold(self, bundle: CodeBundle) -> None:
         """Takes it; the first load makes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import dispycos
@@ -27,7 +28,7 @@ def play(scene: Callable[..., Any]) -> Any:
     async def main(task: Any = None) -> Any:
         asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
         async with asyncio.timeout(15):
-            args, kwargs = with_task(scene, (), {}, task)
+            args, kwargs = with_task(scene, (), {}, SimpleNamespace(handle=task))
             return await scene(*args, **kwargs)
 
     value = dispycos.run(main)

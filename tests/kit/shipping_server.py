@@ -51,7 +51,7 @@ def serve(pipe: Connection, node: str) -> None:
             if mirror.version and mirror.version < version:
                 mirror.install(pull(mirror.request()))
             function, args, kwargs = copy_context().run(load, payload)  # in one of an asyncio Task
-            pipe.send(("result", dumps(mirror.run(partial(function, *args, **kwargs)))))
+            pipe.send(("result", dumps(mirror.context().run(partial(function, *args, **kwargs)))))
         except Exception as error:  # edge of user code
             pipe.send(("error", type(error).__name__, str(error), traceback.format_exc(), len(pulls)))
 
