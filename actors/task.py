@@ -326,6 +326,6 @@ def _rebuild(
     """Unpickle a handle: the same object's state where it is known, else a handle that works from here."""
     from .host.cells import TaskHost
 
-    return TaskHost.loading().handle(
+    return TaskHost.of_running_loop().handle(
         Address(*home), name, Address(*direct) if direct else None, Location(*place) if place else None
     )

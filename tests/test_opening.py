@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from dispycos import Task, TaskTerminated
 from dispycos.actors.host.cells import TaskHost
 from dispycos.actors.host.ends import Outcome, Raised, Returned
-from dispycos.actors.host.opening import loading, settle
+from dispycos.actors.host.opening import settle
 from dispycos.errors import DispycosError, RemoteError
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
@@ -91,19 +90,5 @@ def test_a_message_that_cannot_be_rebuilt_is_an_error_at_its_reader_and_the_next
         handle.send(Thorny())
         handle.send("next")
         assert await handle == "next"
-
-    play(scene)
-
-
-def test_unpickled_handles_belong_to_the_host_that_loads() -> None:
-    async def scene(task: Any = None) -> None:
-        data = pickle.dumps(task)
-        other = object.__new__(TaskHost)
-        asked: list[Any] = []
-        other.handle = lambda *args: asked.append(args) or task  # type: ignore[method-assign,func-returns-value]
-        with loading(other):
-            assert pickle.loads(data) is task
-        assert len(asked) == 1
-        assert pickle.loads(data) is task and len(asked) == 1
 
     play(scene)

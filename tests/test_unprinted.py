@@ -98,14 +98,14 @@ from dispycos.actors.host.stdio import OutputMarks, renew_stdio
 
 renew_stdio()
 marks = OutputMarks()
-told = [marks.mark(1.0)]
-print("out"); told += marks.mark(0.0), marks.mark(0.0)
-print("err", file=sys.stderr); told.append(marks.mark(0.0))
-marks.write(b"a record"); told.append(marks.mark(0.0))
-subprocess.run(["true"]); told += marks.mark({CHILD_S / 2}), marks.mark({CHILD_S}), marks.mark({CHILD_S})
+told = [marks.after_task(1.0)]
+print("out"); told += marks.after_task(0.0), marks.after_task(0.0)
+print("err", file=sys.stderr); told.append(marks.after_task(0.0))
+marks.write(b"a record"); told.append(marks.after_task(0.0))
+subprocess.run(["true"]); told += marks.after_task({CHILD_S / 2}), marks.after_task({CHILD_S}), marks.after_task({CHILD_S})
 sys.stdout.close()
 renew_stdio()
-print("again"); told.append(marks.mark(0.0))
+print("again"); told.append(marks.after_task(0.0))
 os.write(2, repr(told).encode())
 """
 

@@ -24,7 +24,7 @@ from .ends import Outcome, Raised, Returned, raised
 from .execution import Execution, call_plainly, is_coroutine
 from .handles import Handles
 from .interrupts import Interrupts
-from .opening import Parcels, host_that_loads
+from .opening import Parcels
 from .results import pack_outcome
 from .subtasks import Subtasks, adopt
 
@@ -77,12 +77,6 @@ class TaskHost(Handles):
     def of_closed_loops() -> list[TaskHost]:
         """Those of programs that nobody closed before."""
         return [host for loop, host in _hosts.items() if loop.is_closed() and host.home is not None]
-
-    @staticmethod
-    def loading() -> Handles:
-        """The host that unpickles now."""
-        host = host_that_loads()
-        return host if host is not None else TaskHost.of_running_loop()
 
     # --- starting tasks ---
 

@@ -211,7 +211,7 @@ class Handles(Correspondence):
         """(True, the value) or (False, the exception to raise); gets missing code first."""
         if isinstance(envelope.message, messages.Ended):
             return True, await self._monitor_status(envelope)
-        return await open_value(self.parcels, envelope, self)
+        return await open_value(self.parcels, envelope)
 
     async def _monitor_status(self, envelope: Envelope) -> MonitorStatus:
         handle = self._watched.pop(envelope.correlation, None)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from dispycos.errors import DispycosError, RemoteError, TaskTerminated
 from dispycos.protocol.envelope import Envelope, Payload
@@ -15,11 +12,6 @@ from ..shipping.words import MissingCode
 from ..task import CANCELLED, Task
 from .ends import Outcome, Raised
 from .results import unpack_outcome
-
-if TYPE_CHECKING:
-    from .handles import Handles
-
-_loading: contextvars.ContextVar[Handles | None] = contextvars.ContextVar("dispycos_loading", default=None)
 
 
 class Parcels(Protocol):
@@ -37,15 +29,14 @@ class Parcels(Protocol):
     async def fetch(self, missing: MissingCode) -> None: ...
 
 
-async def open_value(parcels: Parcels, envelope: Envelope, host: Handles) -> tuple[bool, Any]:
+async def open_value(parcels: Parcels, envelope: Envelope) -> tuple[bool, Any]:
     """(True, the value) or (False, the exception to raise); gets missing code first."""
     code = envelope.message.code
     if parcels.is_behind(code):
         await parcels.catch_up(code)
     while True:
         try:
-            with loading(host):
-                return True, parcels.loads(envelope.payload)
+            return True, parcels.loads(envelope.payload)
         except MissingCode as missing:
             await parcels.fetch(missing)
         except Exception as error:  # the user's own __setstate__ or __init__ may raise anything
@@ -61,33 +52,6 @@ async def open_outcome(
             return unpack_outcome(parcels, kind, text, True, payload, name, where)
         except MissingCode as missing:
             await parcels.fetch(missing)
-
-
-class _Loading:
-    """While handles are unpickled: which host they belong to."""
-
-    __slots__ = ("_host", "_token")
-
-    def __init__(self, host: Handles) -> None:
-        self._host = host
-
-    def __enter__(self) -> None:
-        self._token = _loading.set(self._host)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _loading.reset(self._token)
-
-
-def loading(host: Handles) -> AbstractContextManager[None]:
-    """`with loading(host):` around unpickling, so that handles in it belong to this host."""
-    return _Loading(host)
-
-
-def host_that_loads() -> Handles | None:
-    """The one whose handles are unpickled now."""
-    return _loading.get()
 
 
 def settle(handle: Task, outcome: Outcome) -> None:

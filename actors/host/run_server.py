@@ -38,12 +38,11 @@ from .ends import Outcome, Raised, Returned, add_note
 from .interrupts import Interrupts
 from .loops import use_fresh_loops
 from .mirroring import ServerParcels, single
-from .opening import loading
 from .progress import Progress
 from .relief import Relief
 from .results import pack_outcome
 from .start import Start
-from .stdio import OutputMarks, renew_stdio
+from .stdio import OutputMarks
 from .working import WorkingFolder
 
 log = logging.getLogger("dispycos")
@@ -242,7 +241,7 @@ class ServerBody:
         call: Any = None
         self.interrupts.begin(cell)
         try:
-            call = self.parcels.mirror.within(self._load_call, payload)
+            call = self.parcels.mirror.within(self.parcels.loads_call, payload)
         except MissingCode as error:
             missing = error
         except (
@@ -270,10 +269,6 @@ class ServerBody:
                 with self.runtime.lock:
                     self.machine.suspended(run.task)
                 self.runtime.turn_soon()
-
-    def _load_call(self, payload: Payload) -> Any:
-        with loading(self.host):
-            return self.parcels.loads_call(payload)
 
     def _later(self, coroutine: Any) -> None:
         task = asyncio.Task(
@@ -310,21 +305,11 @@ class ServerBody:
             self._folder.explain(outcome.error)
         kind, payload = self._pack(cell, outcome)
         del self._cells[run.task]
-        self._flush()
+        now = self.runtime.clock()
+        marks = self._marks.after_task(self.machine.seconds_of(run.task, now), others=bool(self._cells))
         with self.runtime.lock:
-            now = self.runtime.clock()
-            marks = self._marks.mark(self.machine.seconds_of(run.task, now))
             self.machine.end(run.task, kind, payload, marks, now)
         self.runtime.turn_soon()
-
-    def _flush(self) -> None:
-        """What was printed leaves. A task that closed sys.stdout has not closed it for the next one."""
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except Exception:  # closed, None, or an object of the user's
-            if not self._cells:  # else it may be what another one wants
-                renew_stdio()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
         name = cell.run.function
