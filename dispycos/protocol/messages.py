@@ -98,27 +98,6 @@ class Enlist(Message, frozen=True, tag=10):
     zombie_period: float = 0.0  # seconds, 0: off
 
 
-class Submit(Message, frozen=True, tag=11):
-    """Run this; the payload is the pickled call. Larger calls stay at the client, which the server asks (`fetch`)."""
-
-    task: TaskId
-    function: str  # the function's name, for placement, status and people
-    io: bool = False  # io_rtask: does not count as CPU task
-    node: str = ""  # rtask_at: only on the node of this addr or name
-    server: int = 0  # rtask_at: only on the server of this epoch
-    code: int = 0  # main_version of the call
-    fetch: bool = False
-    lend: bool = False  # if it is short, the client would like to keep its server afterwards
-
-
-class Terminate(Message, frozen=True, tag=12):
-    """KeyboardInterrupt for a task, about 5 s later the end; a queued one is dropped. Client -> scheduler -> node -> server.
-
-    Of a task that it sent to a server itself the client tells the node.
-    """
-
-    task: TaskId
-    server: int = 0  # epoch: it was sent to this one directly
 
 
 class Release(Message, frozen=True, tag=13):
@@ -128,17 +107,6 @@ class Release(Message, frozen=True, tag=13):
     await_io: bool = False
 
 
-class OutcomeAck(Message, frozen=True, tag=14):
-    """These outcomes are in the client's ledger. To the scheduler, which notes it and tells the node: forget your copies."""
-
-    tasks: list[TaskId]
-    node: int = 0  # its epoch
-
-
-class Tally(Message, frozen=True, tag=15):
-    """So many tasks ended that the scheduler did not see, because their servers were on loan; for status."""
-
-    ended: int
 
 
 # --- scheduler to client -------------------------------------------------------------------------------------------------
@@ -184,14 +152,21 @@ class Settled(Message, frozen=True, tag=25):
     servers: int
 
 
-class Admit(Message, frozen=True, tag=26):
-    """Application credit: how many tasks the client may have handed in altogether since Granted."""
-
-    limit: int
-
 
 class Released(Message, frozen=True, tag=27):
     reason: str = ""
+
+
+class Wanting(Message, frozen=True, tag=16):
+    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by a Notice of what is missing, or Hopeless."""
+
+    tasks: int
+
+
+class Hopeless(Message, frozen=True, tag=29):
+    """Scheduler -> client: no server can come any more: what waits is to be refused, with this reason."""
+
+    reason: str
 
 
 class Notice(Message, frozen=True, tag=28):
@@ -254,50 +229,9 @@ class ServerDown(Message, frozen=True, tag=35):
     lines: str = ""  # what it wrote last, if it is not started again; each line begins with a newline
 
 
-class Run(Message, frozen=True, tag=36):
-    """Scheduler -> node -> server; the payload is the pickled call, not looked at on the way."""
-
-    task: TaskId
-    function: str
-    io: bool = False
-    server: int = 0  # epoch; 0: any server of the node
-    code: int = 0
-    fetch: bool = False
-    fast: bool = False  # known to be short: may wait in a server's queue, start is not announced
-    lend: bool = False  # nothing waits behind it: afterwards the server is lent to the client (Outcome.lent)
 
 
-class Began(Message, frozen=True, tag=37):
-    """Server -> node -> scheduler: runs now, there. Not sent for fast tasks."""
 
-    task: TaskId
-    server: int = 0
-
-
-class Done(Message, frozen=True, tag=38):
-    """Server -> node with a copy of the outcome as payload; node -> scheduler without."""
-
-    task: TaskId
-    outcome: int  # see status.OUTCOMES
-    seconds: float  # time it ran
-    server: int = 0
-    actor: int = 0
-    size: int = (
-        0  # bytes of the outcome's payload; over the limit of a copy the payload stays with the server
-    )
-    lent: bool = False  # the server is lent to the client now, until Returned or Adopt
-
-
-class Recall(Message, frozen=True, tag=39):
-    """Give back up to so many tasks that have not started."""
-
-    count: int
-
-
-class Recalled(Message, frozen=True, tag=70):
-    """These came back, not started."""
-
-    tasks: list[TaskId]
 
 
 class Pulse(Message, frozen=True, tag=71):
@@ -335,30 +269,8 @@ class Gone(Message, frozen=True, tag=76):
     epochs: list[int]
 
 
-class Reclaim(Message, frozen=True, tag=77):
-    """Node or client -> server: the loan is over; the node is answered by Returned when no task runs on it any more, or Adopt."""
 
 
-class Returned(Message, frozen=True, tag=78):
-    """Server -> node: it is lent to nobody now."""
-
-
-class Adopt(Message, frozen=True, tag=79):
-    """Server -> node -> scheduler: a task that the client gave it directly runs for long: it is the node's from now on, and
-    the loan is over."""
-
-    task: TaskId
-    function: str
-    server: int = 0  # epoch; filled in by the node
-
-
-class ServerLost(Message, frozen=True, tag=80):
-    """Node -> client: a server died; said for a task that the client gave it directly."""
-
-    server: int  # epoch
-    text: str
-    reached: TaskId | None = None  # the last such task that it began; None: not known
-    closing: bool = False
 
 
 class Shutdown(Message, frozen=True, tag=75):
@@ -368,11 +280,31 @@ class Shutdown(Message, frozen=True, tag=75):
     reason: str = ""  # for the tasks' outcomes
 
 
-# --- tasks ---------------------------------------------------------------------------------------------------------------
+# --- client and server, node and client -------------------------------------------------------------------------------------
+
+
+class Run(Message, frozen=True, tag=36):
+    """Client -> server; the payload is the pickled call. Larger calls stay at the client, which the server asks (`fetch`)."""
+
+    task: TaskId
+    function: str  # the function's name, for status and people
+    position: int  # of this among all that the client gave this server, from 1
+    io: bool = False  # it mostly waits: it runs beside others
+    code: int = 0  # main_version of the call
+    fetch: bool = False
+    short: bool = False  # known to be: its start is not announced
+
+
+class Placed(Message, frozen=True, tag=54):
+    """Server -> client: the task has its address and mailbox, and is not given back any more."""
+
+    task: TaskId
+    actor: int
+    spot: Spot
 
 
 class Started(Message, frozen=True, tag=40):
-    """Server -> client: the task runs, as this actor."""
+    """Server -> client: its first step comes next; it is this actor."""
 
     task: TaskId
     actor: int
@@ -380,8 +312,7 @@ class Started(Message, frozen=True, tag=40):
 
 
 class Outcome(Message, frozen=True, tag=41):
-    """Server -> client, on the session of the task's own messages, so it follows all that the task sent; or the node, or the
-    scheduler, speaks for a server that died. The first one for (task, attempt) counts."""
+    """Server -> client, on the session of the task's own messages, so it follows all that the task sent."""
 
     task: TaskId
     outcome: int
@@ -389,10 +320,50 @@ class Outcome(Message, frozen=True, tag=41):
     spot: Spot | None = None
     seconds: float = 0.0
     started: bool = True
-    text: str = ""  # for LOST and TERMINATED: how it came
-    node: int = 0  # epoch of the node that keeps a copy until OutcomeAck; 0: nobody
-    lent: bool = False  # the server is the client's: it may send it one short task (Run) at a time
+    text: str = ""  # for TERMINATED: how it came
     marks: tuple[int, int] | None = None  # behind what it wrote to the streams 1 and 2; 0: nothing there
+
+
+class Recall(Message, frozen=True, tag=39):
+    """Client -> server: give back the CPU tasks behind this position that have not begun. Answered by Returned."""
+
+    after: int
+
+
+class Returned(Message, frozen=True, tag=78):
+    """Server -> client: these have not begun, and will not here: it was asked, or drains."""
+
+    positions: list[int]
+    draining: bool = False  # it takes nothing any more
+
+
+class Terminate(Message, frozen=True, tag=12):
+    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: about 5 s later its end."""
+
+    task: TaskId
+    server: int = 0  # epoch
+    position: int = 0  # of its Run there
+
+
+class Kill(Message, frozen=True, tag=81):
+    """Client -> node: nobody knows any more what this server has. Answered by ServerLost."""
+
+    server: int  # epoch
+
+
+class ServerLost(Message, frozen=True, tag=80):
+    """Node -> client: a server's process has ended. The marks are positions of Runs, by its page; None: not known."""
+
+    server: int  # epoch
+    text: str
+    cpu: int | None = None  # the last CPU task that it had begun
+    io: int | None = None
+    closing: bool = False  # it was told to end
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------------------
+
+
 
 
 class Tell(Message, frozen=True, tag=42):
@@ -486,10 +457,6 @@ class CallGiven(Message, frozen=True, tag=53):
 # --- status --------------------------------------------------------------------------------------------------------------
 
 
-class Inventory(Message, frozen=True, tag=60):
-    """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
-
-
 class TaskReport(NamedTuple):
     function: str
     owner: int
@@ -498,6 +465,25 @@ class TaskReport(NamedTuple):
     io: bool
     state: str  # "running", "waiting"
     since: float  # seconds it is in that state
+
+
+class ServerTasks(Message, frozen=True, tag=64):
+    """Server -> node, when somebody asks for a NodeReport: what it has."""
+
+    tasks: list[TaskReport]
+
+
+class Counts(Message, frozen=True, tag=63):
+    """Client -> scheduler, when somebody asks for a SchedulerReport: how many of its tasks wait, run and have ended."""
+
+    waiting: int
+    running: int
+    ended: int
+
+
+class Inventory(Message, frozen=True, tag=60):
+    """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
+
 
 
 class ServerReport(NamedTuple):
@@ -536,19 +522,16 @@ class SchedulerReport(Message, frozen=True, tag=62):
 
 Word = (
     Enlist
-    | Submit
-    | Terminate
     | Release
-    | OutcomeAck
-    | Tally
     | Queued
     | Granted
     | Turned
     | NodeNews
     | ServerNews
     | Settled
-    | Admit
     | Released
+    | Wanting
+    | Hopeless
     | Notice
     | Register
     | Open
@@ -556,23 +539,21 @@ Word = (
     | Declined
     | ServerUp
     | ServerDown
-    | Run
-    | Began
-    | Done
-    | Recall
-    | Recalled
     | Pulse
     | Close
     | Closed
     | ServerReady
     | Gone
-    | Reclaim
-    | Returned
-    | Adopt
-    | ServerLost
     | Shutdown
+    | Run
+    | Placed
     | Started
     | Outcome
+    | Recall
+    | Returned
+    | Terminate
+    | Kill
+    | ServerLost
     | Tell
     | Delivered
     | Ask
@@ -589,6 +570,8 @@ Word = (
     | CallWanted
     | CallGiven
     | Inventory
+    | ServerTasks
+    | Counts
     | NodeReport
     | SchedulerReport
 )
