@@ -22,7 +22,7 @@ from dispycos.living import refuse_in_server
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster import allocations
-from .ledger import Record
+from .record import Record
 from .local import GOODBYE_S, home_of_this_loop
 from .mapping import Tally, values_of
 from .parcels import ClientParcels
@@ -205,13 +205,13 @@ class Client:
         NotPicklable: naming the argument that cannot be sent.
         TaskRefused, TaskLost: it cannot be run, or its server died before it started.
         """
-        return await self._until_started(self._submit(function, args, kwargs))
+        return await self._until_started(self._submit(function, args, kwargs, alone=True))
 
     async def rtask_at(
         self, where: str | Location, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Task:
         """As rtask, on a node (its address, name or Location) or on one server (its Location)."""
-        return await self._until_started(self._submit(function, args, kwargs, where=where))
+        return await self._until_started(self._submit(function, args, kwargs, where=where, alone=True))
 
     async def io_rtask(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """As rtask, for a task that mostly waits: it shares its server, and close() does not wait for it."""
@@ -304,18 +304,19 @@ class Client:
         *,
         io: bool = False,
         where: str | Location | None = None,
+        alone: bool = False,
     ) -> Task:
         seat = self._here()
         _must_be_callable(function)
         node, server = "", 0
         if where is not None:
             node, server = find_place(where, seat.ledger.nodes, seat.ledger.servers)
-        return seat.submit(function, args, kwargs, io=io, node=node, server=server)
+        return seat.submit(function, args, kwargs, io=io, node=node, server=server, alone=alone)
 
     async def _until_started(self, handle: Task) -> Task:
         record = handle._source
         assert isinstance(record, Record)
-        if not record.started and not record.ended:
+        if record.address is None and not record.ended:
             record.when_started = asyncio.get_running_loop().create_future()
             try:
                 await record.when_started

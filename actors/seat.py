@@ -30,22 +30,12 @@ from .connecting import Uplink
 from .host.calling import name_of
 from .host.cells import TaskHost
 from .host.results import unpack_outcome
-from .ledger import (
-    Failed,
-    Freed,
-    Ledger,
-    News,
-    Print,
-    Pulsed,
-    Record,
-    Room,
-    Say,
-    Scheduled,
-    scheduler_of,
-)
+from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
+from .ledger import Ledger, scheduler_of
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch
 from .parcels import ClientParcels
+from .record import Record
 from .task import Location, MonitorStatus, Task
 from .telling import Stream, print_errors, print_output, say, tell_unread
 
@@ -284,6 +274,9 @@ class Seat(ClientRole):
 
     async def _tell_who_waits(self) -> None:
         """Of the tasks that are waited for: those that wait for a message may do so for ever."""
+        with self.runtime.lock:
+            self.ledger.say_what_close_waits_for()
+        self.runtime.turn_soon()
         records = [
             record
             for record in list(self.ledger.records.values())
@@ -350,6 +343,7 @@ class Seat(ClientRole):
         io: bool,
         node: str,
         server: int,
+        alone: bool = False,
     ) -> Task:
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
@@ -357,7 +351,9 @@ class Seat(ClientRole):
         call = self.parcels.dumps_call(function, args, kwargs)
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
-            record = Record(task, name, call, io=io, node=node, server=server, code=self.parcels.version())
+            record = Record(
+                task, name, call, io=io, node=node, server=server, alone=alone, code=self.parcels.version()
+            )
             if self.ledger.wants_news:
                 record.info = (args, kwargs)
             handle = self._make_handle(record)
@@ -399,7 +395,7 @@ class Seat(ClientRole):
 
     def terminate(self, record: Record) -> None:
         with self.runtime.lock:
-            self.ledger.terminate(record)
+            self.ledger.terminate(record, self.runtime.clock())
         self.runtime.turn_soon()
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:

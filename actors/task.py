@@ -15,7 +15,7 @@ from .host.ends import without_our_frames
 if TYPE_CHECKING:
     from .host.cell import Cell
     from .host.handles import Handles
-    from .ledger import Record
+    from .record import Record
 
 
 CANCELLED = "asyncio.exceptions.CancelledError"  # as RemoteError names it

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .host.results import Pickling, unpack_outcome
-from .ledger import Record
+from .record import Record
 from .logs import MARK, decode_record, handle_record
 
 log = logging.getLogger("dispycos")

@@ -22,7 +22,7 @@ from .opening import Parcels, open_outcome, open_value, settle
 from .results import pack_outcome, unpack_outcome
 
 if TYPE_CHECKING:
-    from ..ledger import Record
+    from ..record import Record
 
 
 class Handles(Correspondence):
