@@ -22,11 +22,11 @@ from dispycos.living import refuse_in_server
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster import allocations
-from .record import Record
 from .local import GOODBYE_S, home_of_this_loop
 from .mapping import Tally, values_of
 from .parcels import ClientParcels
 from .places import find_place, servers_at
+from .record import Record
 from .seat import Seat, Wishes
 from .task import Location, Task
 from .telling import say

@@ -7,10 +7,10 @@ gives the tasks to servers (dispatching/).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from dispycos.machine import Send
-from dispycos.notices import PATIENCE_S, counted, listing, next_pause
+from dispycos.notices import PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
@@ -38,7 +38,9 @@ from .record import Record
 from .task import Location
 from .unprinted import Unprinted
 
-CALL_MAX: Final = 256 * 1024  # bytes of a call that is sent with its Run; larger ones are fetched by the server
+CALL_MAX: Final = (
+    256 * 1024
+)  # bytes of a call that is sent with its Run; larger ones are fetched by the server
 SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
 LEFT_NAMED: Final = 5  # files that went with their folders
@@ -71,7 +73,9 @@ class Ledger:
         self._is_changed = False  # since the last pass of the dispatcher
         self._cpu_left = self._ended = 0  # CPU tasks that have not ended, tasks that have
         self._patience: float | None = None  # in the queue of clients
-        self._want_at: float | None = None  # tasks wait and no server may take them: until then nothing is said
+        self._want_at: float | None = (
+            None  # tasks wait and no server may take them: until then nothing is said
+        )
         self._pause = PATIENCE_S
         self._releasing = False
         self._terminating = False  # ... and nobody cares what becomes of the tasks
@@ -191,7 +195,7 @@ class Ledger:
     def _end_untold(self, effect: dispatch.Ended) -> None:
         self._end(_record(effect.entry), effect.kind, effect.text, started=effect.started)
 
-    _carry = {  # noqa: RUF012
+    _carry: ClassVar[dict[type, Callable[[Ledger, Any], None]]] = {
         dispatch.Runs: _send_runs,
         dispatch.Recall: _send_recall,
         dispatch.Terminate: _send_terminate,

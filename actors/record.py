@@ -58,9 +58,7 @@ class Record(Entry):
         code: int = 0,
     ) -> None:
         size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
-        super().__init__(
-            function, io=io, node=node, server=server, alone=alone, size=size, retries=retries
-        )
+        super().__init__(function, io=io, node=node, server=server, alone=alone, size=size, retries=retries)
         self.task = task
         self.call = call  # given up when the outcome is there
         self.code = code

@@ -27,10 +27,10 @@ from dispycos.version import PYTHON
 from .client_role import ClientRole
 from .cluster import status_word
 from .connecting import Uplink
+from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
 from .host.calling import name_of
 from .host.cells import TaskHost
 from .host.results import unpack_outcome
-from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
 from .ledger import Ledger, scheduler_of
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch

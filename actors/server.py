@@ -87,7 +87,9 @@ class Server:
         self._io: deque[Envelope] = deque()  # placed, and to be started
         self._cpu_task: TaskId | None = None
         self._is_called = False  # the body was told to work, and has not found nothing to do since
-        self._asked: set[TaskId] = set()  # of those that the body has taken: to be interrupted when they have an address
+        self._asked: set[TaskId] = (
+            set()
+        )  # of those that the body has taken: to be interrupted when they have an address
         self._effects: list[object] = []
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Run: self.on_run,
@@ -163,11 +165,10 @@ class Server:
         self._stop_if_idle()
 
     def on_inventory(self, envelope: Envelope, now: float) -> None:
-        waiting = [
-            _report(given.message, "waiting", 0.0) for given in list(self._cpu)[:REPORTED_MAX]
-        ]
+        waiting = [_report(given.message, "waiting", 0.0) for given in list(self._cpu)[:REPORTED_MAX]]
         running = [
-            _report(task.run, "running", now - task.began) for task in list(self.running.values())[:REPORTED_MAX]
+            _report(task.run, "running", now - task.began)
+            for task in list(self.running.values())[:REPORTED_MAX]
         ]
         answer = messages.ServerTasks([*running, *waiting])
         self._effects.append(Send(Envelope(envelope.sender, self.address, answer, envelope.correlation)))
@@ -234,7 +235,9 @@ class Server:
         text = f"{run.function} was terminated: {self._reason}" if is_drained else ""
         if self._cpu_task == task:
             self._cpu_task = None
-        word = messages.Outcome(task, outcome, running.actor, self.spot, now - running.began, True, text, marks)
+        word = messages.Outcome(
+            task, outcome, running.actor, self.spot, now - running.began, True, text, marks
+        )
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, payload)))
         if self._cpu:
             self._call()

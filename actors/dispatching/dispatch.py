@@ -84,13 +84,20 @@ class Dispatcher:
         self._turns = 0
         self._has_more = False  # than fitted in the last pass
         self._end_of_all = ""  # why all that comes back ends, instead of being given again
-        self._give_up: dict[Node, float] = {}  # silent, and asked to end tasks: until then they are waited for
+        self._give_up: dict[
+            Node, float
+        ] = {}  # silent, and asked to end tasks: until then they are waited for
         self._effects: list[Effect] = []
 
     @property
     def waiting(self) -> int:
         """Tasks that no server has."""
         return self.giving.waiting
+
+    @property
+    def has_servers(self) -> bool:
+        """Whether any server may be given something."""
+        return bool(self.fleet.choice.io) or bool(self.fleet.choice.nodes)
 
     # --- from the client
 

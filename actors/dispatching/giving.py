@@ -148,7 +148,9 @@ class Giving:
             self._feed(server, share)
 
     def _ahead_at(self, pin: Pin) -> None:
-        servers = [server for server in self.fleet.servers_of(pin) if server in self.fleet.choice.ahead.level_of]
+        servers = [
+            server for server in self.fleet.servers_of(pin) if server in self.fleet.choice.ahead.level_of
+        ]
         servers.sort(key=lambda server: len(server.cpu))
         for server in servers:
             if self._room > 0 and pin.cpu.head() is not None:

@@ -117,7 +117,9 @@ class Choice:
                 assert node.free.level_of.get(server) == free, f"{server.name} is free, or is not"
                 io = io_level(server) if offered and len(server.io) < IO_MAX else None
                 assert self.io.level_of.get(server) == io, f"{server.name} stands wrong for io tasks"
-                ahead = self.ahead.level_of.get(server)  # one that is full or stalls is taken out when it is seen
+                ahead = self.ahead.level_of.get(
+                    server
+                )  # one that is full or stalls is taken out when it is seen
                 assert ahead is None or (offered and ahead == len(server.cpu) > 0), f"{server.name} is fed"
 
 
