@@ -3,17 +3,24 @@
 The tables below follow the way of a task: a client enlists with a scheduler, the scheduler opens nodes, a node starts
 servers, tasks run, speak and end. Fields are only ever added at the end, with a default: a peer of another release ignores
 what it does not know, and an unknown tag is answered with `Unsupported` by the codec's user.
+
+`way` says how a session carries a word (protocol.envelope): CONTROL, so that nothing holds it up, but for the messages between
+tasks (MESSAGES), and for what is said of an actor when all that it sent has arrived (BEHIND).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
+
+from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """Base of all words; `tag` numbers are grouped by who speaks."""
+
+    way: ClassVar[int] = CONTROL
 
 
 class TaskId(NamedTuple):
@@ -109,6 +116,9 @@ class Submit(Message, frozen=True, tag=11):
     code: int = 0  # main_version of the call
     fetch: bool = False
     lend: bool = False  # if it is short, the client would like to keep its server afterwards
+    key: str = ""  # reserved: to find the task again after its client came back
+    priority: int = 0  # reserved, as is ...
+    share: str = ""  # ... the fairness key: tasks of one key share what they get
 
 
 class Terminate(Message, frozen=True, tag=12):
@@ -191,6 +201,10 @@ class Admit(Message, frozen=True, tag=26):
 
 
 class Released(Message, frozen=True, tag=27):
+    """The servers are gone, and all that they printed has been said."""
+
+    way = BEHIND
+    actor = ANYBODY
     reason: str = ""
 
 
@@ -265,6 +279,9 @@ class Run(Message, frozen=True, tag=36):
     fetch: bool = False
     fast: bool = False  # known to be short: may wait in a server's queue, start is not announced
     lend: bool = False  # nothing waits behind it: afterwards the server is lent to the client (Outcome.lent)
+    key: str = ""  # reserved, as in Submit
+    priority: int = 0
+    share: str = ""
 
 
 class Began(Message, frozen=True, tag=37):
@@ -306,6 +323,10 @@ class Pulse(Message, frozen=True, tag=71):
     node: str
     available: Availability
     location: tuple[str, int] = ("", 0)
+    oldest_s: float = 0.0  # reserved: age of the oldest message that waits there, and how many tasks ...
+    waiting: int = 0
+    running: int = 0
+    ended: int = 0
 
 
 class Close(Message, frozen=True, tag=72):
@@ -383,6 +404,7 @@ class Outcome(Message, frozen=True, tag=41):
     """Server -> client, on the session of the task's own messages, so it follows all that the task sent; or the node, or the
     scheduler, speaks for a server that died. The first one for (task, attempt) counts."""
 
+    way = BEHIND
     task: TaskId
     outcome: int
     actor: int = 0
@@ -392,25 +414,34 @@ class Outcome(Message, frozen=True, tag=41):
     text: str = ""  # for LOST and TERMINATED: how it came
     node: int = 0  # epoch of the node that keeps a copy until OutcomeAck; 0: nobody
     lent: bool = False  # the server is the client's: it may send it one short task (Run) at a time
+    cpu_s: float | None = None  # reserved: CPU time that it took
+    peak_bytes: int | None = None  # reserved: by how much the server's peak memory rose
+    index: int = 0  # reserved: which of the values of a task that yields several, 1 the first
 
 
 class Tell(Message, frozen=True, tag=42):
     """send() and deliver(): payload is the pickled message; a correlation asks for Delivered."""
 
+    way = MESSAGES
     code: int = 0
+    urgent: bool = False  # reserved: it overtakes others in the mailbox
 
 
 class Delivered(Message, frozen=True, tag=43):
+    way = MESSAGES
     code: int  # 1 in the mailbox, 0 the task has ended; to AwaitsMessage: whether it does
 
 
 class Ask(Message, frozen=True, tag=44):
     """ask(): answered by Reply with the same correlation."""
 
+    way = MESSAGES
     code: int = 0
+    urgent: bool = False
 
 
 class Reply(Message, frozen=True, tag=45):
+    way = MESSAGES
     ok: bool = True
     code: int = 0
 
@@ -418,12 +449,14 @@ class Reply(Message, frozen=True, tag=45):
 class Watch(Message, frozen=True, tag=46):
     """monitor(): tell me when you end; answered by Ended (at once if it has)."""
 
+    way = MESSAGES
     end: bool = False  # stop watching
 
 
 class Ended(Message, frozen=True, tag=47):
     """A watched task ended; the payload is its outcome's."""
 
+    way = MESSAGES
     outcome: int
     text: str = ""
 
@@ -437,6 +470,7 @@ class TerminateActor(Message, frozen=True, tag=48):
 class Output(Message, frozen=True, tag=49):
     """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
 
+    way = MESSAGES
     server: str
     stream: int
 
@@ -451,6 +485,8 @@ class Left(Message, frozen=True, tag=84):
 
 class AwaitsMessage(Message, frozen=True, tag=57):
     """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
+
+    way = MESSAGES
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
