@@ -72,6 +72,7 @@ class Packing:
         self._open_block()
 
     def _open_block(self) -> None:
+        self._number = self._out.cut_last + 1
         self.body = open_body()
         self.count = 0
         self._frames: list[Buffer] = []
@@ -95,7 +96,7 @@ class Packing:
         if self._shipments.open_pairs:
             pair = (envelope.sender.actor, envelope.to.actor)
             self._after = max(self._after, self._shipments.latest(pair))
-        self._latest[envelope.sender[1]] = self._out.cut_last + 1
+        self._latest[envelope.sender[1]] = self._number
         self.count += 1
         if self.count < BLOCK_MESSAGES and len(self.body) + self.frames_size < BODY_MAX:
             return False
@@ -157,6 +158,10 @@ class Packing:
             self._out.cut(self.count, body, self._frames, self._transfers, self._after)
             self._open_block()
 
+    def wants_acks(self) -> bool:
+        """True while `retire` has something to do for messages."""
+        return bool(self.retained or self._shipments.open_pairs or len(self._latest) > LATEST_MAX)
+
     def retire(self, messages: list[Parcel], chunks: list[Parcel]) -> None:
         """Forgets what is confirmed, but for blocks with messages that the peer still holds back."""
         shipments = self._shipments
@@ -169,8 +174,7 @@ class Packing:
                 actor: seq for actor, seq in self._latest.items() if seq > confirmed or actor in held
             }
         retained = self.retained
-        if shipments.open_pairs:
-            retained.extend(parcel for parcel in messages if parcel.after > shipments.confirmed)
+        retained.extend(parcel for parcel in messages if parcel.after > shipments.confirmed)
         while retained and retained[0].after <= shipments.confirmed:
             retained.popleft()
 

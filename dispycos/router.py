@@ -381,7 +381,7 @@ class Router:
         if load < LINK_BYTES:
             session.pump(now, BULK_ROOM - load)
             self._collect(peer, now)
-        if session.has_backlog() and link.load() >= BULK_ROOM:
+        if link.load() >= BULK_ROOM and session.has_backlog():
             link.was_full = True
 
     def _collect(self, peer: _Peer, now: float) -> None:

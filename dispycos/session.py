@@ -21,7 +21,17 @@ from typing import Any, Final, NamedTuple
 
 from .channel import STREAMS, Channel, Ends
 from .packing import Known
-from .protocol.codec import NOTICE, RECORD, VERSION, Block, Codec, Packet, control_packet, encode_control
+from .protocol.codec import (
+    NOTICE,
+    RECORD,
+    VERSION,
+    Block,
+    Codec,
+    Packet,
+    control_packet,
+    encode_chunks,
+    encode_control,
+)
 from .protocol.control import Control, Hello, Limits, Reset
 from .protocol.envelope import About, Buffer, Envelope
 from .protocol.errors import ProtocolError
@@ -88,6 +98,11 @@ class Session:
         self._control = Channel(0, ends, self._answer_unknown, before=self._messages)
         self._channels = (self._control, self._messages)
         self._streams = (*self._control.streams, *self._messages.streams)
+        # Looked at often.
+        self._flights = [stream.out.flight for stream in self._streams]
+        ready = [channel.shipments.ready for channel in self._channels]
+        self._queues = [*(stream.out.waiting for stream in self._streams), *ready]
+        self._behind = self._control.behind
         # By way; not a method of ours that calls them: every message comes by here.
         self.puts: tuple[Callable[[Envelope], bool], ...] = (
             self._control.packing.put,
@@ -125,10 +140,10 @@ class Session:
 
     def has_backlog(self) -> bool:
         """True while something waits that was never sent."""
-        return self._control.has_backlog() or self._messages.has_backlog()
+        return any(self._queues) or bool(self._control.packing.count or self._messages.packing.count)
 
     def is_in_flight(self) -> bool:
-        return self._control.is_in_flight() or self._messages.is_in_flight()
+        return any(self._flights)
 
     def wants_pump(self) -> bool:
         """True if something may leave now that could not before a block came: an ack, or what waited for credit."""
@@ -157,17 +172,38 @@ class Session:
         """Sends what credit allows, control words first and chunks last; then the acks, if nothing carried them."""
         if self.sid:
             for channel in self._channels:
-                if channel.packing.count or channel.words.out.waiting:
-                    for parcel in channel.take_words(now):
-                        self._emit(channel.words, parcel)
+                out, packing = channel.words.out, channel.packing
+                if out.waiting:
+                    self._pump_words(channel, now)
+                if packing.count and out.has_credit(packing.count, len(packing.body) + packing.frames_size):
+                    packing.cut()
+                    self._pump_words(channel, now)
             for channel in self._channels:
                 if channel.chunks.out.waiting or channel.shipments.ready:
-                    for parcel in channel.take_chunks(now, bulk_room):
-                        self._emit(channel.chunks, parcel)
-                        bulk_room -= parcel.size
+                    bulk_room = self._pump_chunks(channel, now, bulk_room)
         if self._ack_now:
             self._acknowledge()
         self._arm(now)
+
+    def _pump_words(self, channel: Channel, now: float) -> None:
+        while parcel := channel.words.out.take(now):
+            self._emit(channel.words, parcel)
+            if parcel.transfers:
+                channel.shipments.release(parcel.transfers)
+
+    def _pump_chunks(self, channel: Channel, now: float, room: int) -> int:
+        """The room that is left."""
+        out, shipments = channel.chunks.out, channel.shipments
+        while room > 0:
+            if not out.waiting and shipments.ready:
+                chunks, frames, completed = shipments.cut()
+                out.cut(len(chunks), encode_chunks(chunks), frames, after=completed)
+            parcel = out.take(now)
+            if parcel is None:
+                break
+            self._emit(channel.chunks, parcel)
+            room -= parcel.size
+        return room
 
     def _emit(self, stream: Stream, parcel: Parcel) -> None:
         block = self._block(stream, parcel.seq, parcel.count, parcel.body)
@@ -229,17 +265,24 @@ class Session:
         self._ack_soon(stream, now)
         if is_new:
             self._channels[block.stream // STREAMS].advance()
-            if self._control.is_behind:
+            if self._behind:
                 self._control.release()
 
     def consume(self, now: float) -> None:
         """The layer above has taken what was delivered: its place is free again, and the peer shall know."""
         for channel in self._channels:
             if channel.is_fresh:
-                for stream in channel.consume():
-                    self._ack_soon(stream, now)
-                    if stream.incoming.is_half_used():
-                        self._ack_now = True
+                channel.is_fresh = False
+                arrivals = channel.arrivals
+                self._give_credit(channel.words, arrivals.held_messages, arrivals.held_bytes, now)
+                if channel.chunks.incoming.ack:
+                    self._give_credit(channel.chunks, 0, 0, now)
+
+    def _give_credit(self, stream: Stream, held_messages: int, held_bytes: int, now: float) -> None:
+        if stream.incoming.consume(held_messages, held_bytes):
+            self._ack_soon(stream, now)
+            if stream.incoming.is_half_used():
+                self._ack_now = True
 
     def _ack_soon(self, stream: Stream, now: float) -> None:
         self._unsaid[stream] = None

@@ -1,6 +1,6 @@
 """Faults planted into the session and the router, each plausible in review, to prove that the simulator finds them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -120,23 +120,23 @@ def messages_overtake_a_large_payload(patch: Patch) -> None:
 
 
 def a_control_word_waits_for_message_credit(patch: Patch) -> None:
-    original = Channel.take_words
+    original = Session._pump_words
 
-    def take_words(self: Channel, now: float) -> Iterator[Parcel]:
-        if self._before is None or not self._before.words.out.waiting:
-            yield from original(self, now)
+    def pump_words(self: Session, channel: Channel, now: float) -> None:
+        if channel is self._messages or not self._messages.words.out.waiting:
+            original(self, channel, now)
 
-    patch.setattr(Channel, "take_words", take_words)
+    patch.setattr(Session, "_pump_words", pump_words)
 
 
 def a_control_word_waits_for_chunks(patch: Patch) -> None:
-    original = Channel.take_words
+    original = Session._pump_words
 
-    def take_words(self: Channel, now: float) -> Iterator[Parcel]:
-        if self._before is None or not self._before.shipments.ready:
-            yield from original(self, now)
+    def pump_words(self: Session, channel: Channel, now: float) -> None:
+        if channel is self._messages or not self._messages.shipments.ready:
+            original(self, channel, now)
 
-    patch.setattr(Channel, "take_words", take_words)
+    patch.setattr(Session, "_pump_words", pump_words)
 
 
 def the_last_word_overtakes_what_it_is_about(patch: Patch) -> None:
@@ -161,14 +161,13 @@ def what_comes_behind_is_dropped_with_the_session(patch: Patch) -> None:
 
 
 def control_credit_is_not_given_back(patch: Patch) -> None:
-    original = Channel.consume
+    original = Session._give_credit
 
-    def consume(self: Channel) -> Iterator[Stream]:
-        if self._before is not None:
-            return iter(())
-        return original(self)
+    def give_credit(self: Session, stream: Stream, messages: int, size: int, now: float) -> None:
+        if stream is not self._control.words:
+            original(self, stream, messages, size, now)
 
-    patch.setattr(Channel, "consume", consume)
+    patch.setattr(Session, "_give_credit", give_credit)
 
 
 def a_control_block_is_cut_again_after_a_move(patch: Patch) -> None:
