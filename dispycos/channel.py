@@ -5,6 +5,7 @@ before it (`Entry.floor`) is delivered behind that.
 """
 
 from collections.abc import Callable
+from heapq import heappop
 from typing import Any, Final, NamedTuple
 
 from .packing import Known, Packing, Unpacking
@@ -80,13 +81,16 @@ class Channel:
         )
 
     def release(self) -> None:
-        """Those that waited for the other channel, if they need not any more."""
-        waiting = self.behind[:]
-        self.behind.clear()
-        for envelope, floor in waiting:
+        """Delivers those that waited for the other channel and need not any more."""
+        assert self._before is not None
+        arrived = self._before.words.incoming.ack
+        reached: list[tuple[int, int, Envelope]] = []
+        while self.behind and self.behind[0][0] <= arrived:
+            reached.append(heappop(self.behind))
+        for floor, _, envelope in reached:  # one that waits for chunks goes back
             self._unpacking.deliver(envelope, floor)
 
     def end(self) -> None:
         """What they waited for will not come; the peer knows that we have them."""
-        self._deliveries.extend(envelope for envelope, _ in self.behind)
+        self._deliveries.extend(envelope for _, _, envelope in sorted(self.behind))
         self.behind.clear()

@@ -7,6 +7,8 @@ is large, in chunks: those are transfers, and until one is complete what follows
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from heapq import heappush
+from itertools import count
 from typing import Any, Final
 
 import msgspec
@@ -233,7 +235,8 @@ class Unpacking:
         self._deliveries = deliveries
         self._answer = answer
         self._may_pass = may_pass
-        self.behind: list[tuple[Envelope, int]] = []
+        self.behind: list[tuple[int, int, Envelope]] = []  # a heap: floor, order of arrival
+        self._order = count()
 
     def open(self, packet: Packet) -> None:
         """A block of messages."""
@@ -261,7 +264,7 @@ class Unpacking:
         if not floor or self._may_pass(envelope, floor):
             self._deliveries.append(envelope)
         else:
-            self.behind.append((envelope, floor))
+            heappush(self.behind, (floor, next(self._order), envelope))
 
     def _accept(self, envelope: Envelope, transfer: Transfer | None, floor: int) -> None:
         if isinstance(envelope.message, Unknown):

@@ -241,7 +241,7 @@ class Session:
         for stream in list(self._unsaid):
             self.outbox.append(Packet(self._block(stream, 0, 0, b""), (), 0))
 
-    def _control_word(self, record: Control, flags: int = RECORD) -> None:
+    def _say(self, record: Control, flags: int = RECORD) -> None:
         self.outbox.append(control_packet(self._local.epoch, self.peer, encode_control(record), flags))
 
     # What arrives
@@ -312,7 +312,7 @@ class Session:
     def _hello(self, probe: int, echo: int) -> None:
         limits = [stream.incoming.tell() for stream in self._streams]
         about = self._local.about
-        self._control_word(Hello(self._incarnation, self._peer_incarnation, limits, about, probe, echo))
+        self._say(Hello(self._incarnation, self._peer_incarnation, limits, about, probe, echo))
 
     def on_hello(self, hello: Hello, now: float) -> None:
         if not 0 < hello.incarnation < 2**32:
@@ -372,7 +372,7 @@ class Session:
         low, high = sid >> 32, sid & 0xFFFFFFFF
         mine, theirs = (low, high) if self._local.epoch < self.peer else (high, low)
         if mine != self._incarnation:
-            self._control_word(Reset(sid), RECORD | NOTICE)
+            self._say(Reset(sid), RECORD | NOTICE)
         elif theirs > self._peer_incarnation and not (self._asked and now < self._probed_at + RTO_MIN):
             self._ask(now)
 
