@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from .protocol.codec import Packet
+from .protocol.control import Limits
 from .protocol.envelope import Buffer
 from .protocol.errors import ProtocolError
 
@@ -45,7 +46,7 @@ class Outgoing:
         self.waiting: deque[Parcel] = deque()
         self.flight: deque[Parcel] = deque()
         self.sent = 0
-        self._cut = 0
+        self.cut_last = 0
         self._messages = 0
         self._bytes = 0
         self._limit_messages = limit_messages
@@ -55,11 +56,11 @@ class Outgoing:
         self, count: int, body: bytes, frames: Sequence[Buffer], transfers: Sequence[int] = (), after: int = 0
     ) -> None:
         size = len(body) + sum(map(_size, frames))
-        self._cut += 1
+        self.cut_last += 1
         self._messages += count
         self._bytes += size
         self.waiting.append(
-            Parcel(self._cut, count, body, frames, size, self._messages, self._bytes, transfers, after)
+            Parcel(self.cut_last, count, body, frames, size, self._messages, self._bytes, transfers, after)
         )
 
     def has_credit(self, count: int, size: int) -> bool:
@@ -83,7 +84,7 @@ class Outgoing:
     def check(self) -> None:
         """What must hold between two calls."""
         numbers = [parcel.seq for parcel in (*self.flight, *self.waiting)]
-        assert numbers == list(range(self._cut - len(numbers) + 1, self._cut + 1)), (
+        assert numbers == list(range(self.cut_last - len(numbers) + 1, self.cut_last + 1)), (
             "a block is missing or twice there"
         )
         assert all(parcel.seq <= self.sent for parcel in self.flight), "in flight, but never sent"
@@ -135,10 +136,6 @@ class Incoming:
         self._early_bytes += packet.size
         return True
 
-    @property
-    def has_early(self) -> bool:
-        return bool(self._early)
-
     def peek(self) -> Packet | None:
         return self._early.get(self.ack + 1)
 
@@ -161,6 +158,10 @@ class Incoming:
             self.limit_bytes = limit_bytes
         return self.limit_messages > self._told_messages or self.limit_bytes > self._told_bytes
 
+    def tell(self) -> Limits:
+        """What the peer may know of us now."""
+        return Limits(self.ack, self.limit_messages, self.limit_bytes)
+
     def note_told(self) -> None:
         """The peer is being told the limits as they are now."""
         self._told_messages = self.limit_messages
@@ -171,6 +172,17 @@ class Incoming:
         left_messages = self._told_messages - self.messages
         left_bytes = self._told_bytes - self.bytes
         return left_messages * 2 <= self._window_messages or left_bytes * 2 <= WINDOW_BYTES
+
+
+class Stream:
+    """Both directions of the stream with this number."""
+
+    __slots__ = ("incoming", "number", "out")
+
+    def __init__(self, number: int, window_messages: int) -> None:
+        self.number = number
+        self.out = Outgoing(window_messages)
+        self.incoming = Incoming(window_messages)
 
 
 def _size(buffer: Buffer) -> int:

@@ -3,17 +3,24 @@
 The tables below follow the way of a task: a client enlists with a scheduler, the scheduler opens nodes, a node starts
 servers, tasks run, speak and end. Fields are only ever added at the end, with a default: a peer of another release ignores
 what it does not know, and an unknown tag is answered with `Unsupported` by the codec's user.
+
+`way` says how a session carries a word (protocol.envelope): CONTROL, so that nothing holds it up, but for the messages between
+tasks (MESSAGES), and for what is said of an actor when all that it sent has arrived (BEHIND).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
+
+from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """Base of all words; `tag` numbers are grouped by who speaks."""
+
+    way: ClassVar[int] = CONTROL
 
 
 class TaskId(NamedTuple):
@@ -98,15 +105,11 @@ class Enlist(Message, frozen=True, tag=10):
     zombie_period: float = 0.0  # seconds, 0: off
 
 
-
-
 class Release(Message, frozen=True, tag=13):
     """The client closes; answered by Released when its servers are gone."""
 
     terminate: bool = False
     await_io: bool = False
-
-
 
 
 # --- scheduler to client -------------------------------------------------------------------------------------------------
@@ -152,8 +155,11 @@ class Settled(Message, frozen=True, tag=25):
     servers: int
 
 
-
 class Released(Message, frozen=True, tag=27):
+    """The servers are gone, and all that they printed has been said."""
+
+    way = BEHIND
+    actor = ANYBODY
     reason: str = ""
 
 
@@ -229,17 +235,16 @@ class ServerDown(Message, frozen=True, tag=35):
     lines: str = ""  # what it wrote last, if it is not started again; each line begins with a newline
 
 
-
-
-
-
-
 class Pulse(Message, frozen=True, tag=71):
     """Node -> scheduler -> client, every pulse_interval (spec 6.4, 6.6)."""
 
     node: str
     available: Availability
     location: tuple[str, int] = ("", 0)
+    oldest_s: float = 0.0  # reserved: age of the oldest message that waits there, and how many tasks ...
+    waiting: int = 0
+    running: int = 0
+    ended: int = 0
 
 
 class Close(Message, frozen=True, tag=72):
@@ -269,10 +274,6 @@ class Gone(Message, frozen=True, tag=76):
     epochs: list[int]
 
 
-
-
-
-
 class Shutdown(Message, frozen=True, tag=75):
     """Node -> server: end; tasks still there get their KeyboardInterrupt first."""
 
@@ -293,6 +294,9 @@ class Run(Message, frozen=True, tag=36):
     code: int = 0  # main_version of the call
     fetch: bool = False
     short: bool = False  # known to be: its start is not announced
+    key: str = ""  # reserved: to find the task again after its client came back
+    priority: int = 0  # reserved, as is ...
+    share: str = ""  # ... the fairness key: tasks of one key share what they get
 
 
 class Placed(Message, frozen=True, tag=54):
@@ -314,6 +318,7 @@ class Started(Message, frozen=True, tag=40):
 class Outcome(Message, frozen=True, tag=41):
     """Server -> client, on the session of the task's own messages, so it follows all that the task sent."""
 
+    way = BEHIND
     task: TaskId
     outcome: int
     actor: int = 0
@@ -322,6 +327,9 @@ class Outcome(Message, frozen=True, tag=41):
     started: bool = True
     text: str = ""  # for TERMINATED: how it came
     marks: tuple[int, int] | None = None  # behind what it wrote to the streams 1 and 2; 0: nothing there
+    cpu_s: float | None = None  # CPU time that it took
+    peak_bytes: int | None = None  # by how much the server's peak memory rose
+    index: int = 0  # reserved: which of the values of a task that yields several, 1 the first
 
 
 class Recall(Message, frozen=True, tag=39):
@@ -364,25 +372,28 @@ class ServerLost(Message, frozen=True, tag=80):
 # --- tasks ---------------------------------------------------------------------------------------------------------------
 
 
-
-
 class Tell(Message, frozen=True, tag=42):
     """send() and deliver(): payload is the pickled message; a correlation asks for Delivered."""
 
+    way = MESSAGES
     code: int = 0
+    urgent: bool = False  # reserved: it overtakes others in the mailbox
 
 
 class Delivered(Message, frozen=True, tag=43):
+    way = MESSAGES
     code: int  # 1 in the mailbox, 0 the task has ended; to AwaitsMessage: whether it does
 
 
 class Ask(Message, frozen=True, tag=44):
     """ask(): answered by Reply with the same correlation."""
 
+    way = MESSAGES
     code: int = 0
 
 
 class Reply(Message, frozen=True, tag=45):
+    way = MESSAGES
     ok: bool = True
     code: int = 0
 
@@ -390,12 +401,14 @@ class Reply(Message, frozen=True, tag=45):
 class Watch(Message, frozen=True, tag=46):
     """monitor(): tell me when you end; answered by Ended (at once if it has)."""
 
+    way = MESSAGES
     end: bool = False  # stop watching
 
 
 class Ended(Message, frozen=True, tag=47):
     """A watched task ended; the payload is its outcome's."""
 
+    way = MESSAGES
     outcome: int
     text: str = ""
 
@@ -409,6 +422,7 @@ class TerminateActor(Message, frozen=True, tag=48):
 class Output(Message, frozen=True, tag=49):
     """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
 
+    way = MESSAGES
     server: str
     stream: int
     epoch: int = 0  # of that server, and the last of its marks (`Outcome.marks`) before the end of this, if there is one
@@ -425,6 +439,8 @@ class Left(Message, frozen=True, tag=84):
 
 class AwaitsMessage(Message, frozen=True, tag=57):
     """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
+
+    way = MESSAGES
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
@@ -483,7 +499,6 @@ class Counts(Message, frozen=True, tag=63):
 
 class Inventory(Message, frozen=True, tag=60):
     """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
-
 
 
 class ServerReport(NamedTuple):
