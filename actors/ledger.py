@@ -526,12 +526,12 @@ class Ledger:
         record = self.loans.lose(word.server)
         if record is None:
             return
-        begun = word.reached is None or word.reached == record.task
+        known = word.marks != messages.UNKNOWN_MARKS
+        begun = not known or word.marks.direct == record.task.number
         if begun and (word.closing or record.terminated):
             self._end(record, OutcomeKind.TERMINATED, word.text, started=True)
         elif begun:
-            known = f" while it ran {record.function}"
-            how = known if word.reached is not None else f"; {record.function} may have started"
+            how = f" while it ran {record.function}" if known else f"; {record.function} may have started"
             self._end(record, OutcomeKind.LOST, word.text + how, started=True)
         else:
             self._hand_in_again(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,8 @@ from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
+
+from .feeding import DIRECT
 
 ADOPT_AFTER = 0.015  # seconds until the node hears of a task that the client gave directly; the relief thread comes after 20 ms
 COPY_MAX = 64 * 1024  # bytes of an outcome that the node keeps a copy of, in case this process dies
@@ -45,6 +48,17 @@ class Stop(msgspec.Struct, frozen=True):
     """Nothing is left to do: end the process."""
 
 
+class Given(NamedTuple):
+    """A task that waits here, and its place in the order in which they were given."""
+
+    position: int
+    envelope: Envelope
+
+    @property
+    def run(self) -> messages.Run:
+        return self.envelope.message  # type: ignore[no-any-return]
+
+
 class Running:
     """A task that was started."""
 
@@ -72,8 +86,9 @@ class Server:
         self.running: dict[TaskId, Running] = {}
         self.closing = False
         self._reason = ""
-        self._cpu: deque[Envelope] = deque()
-        self._io: deque[Envelope] = deque()
+        self._given = 0  # tasks that the node gave so far: the position of the last one
+        self._cpu: deque[Given] = deque()
+        self._io: deque[Given] = deque()
         self._cpu_task: TaskId | None = None
         self._is_called = False  # the body was told to work, and has not found nothing to do since
         self._taken: dict[TaskId, bool] = {}  # given to the body, not begun; True: to be interrupted then
@@ -117,9 +132,14 @@ class Server:
     # --- from the node, and from the client that it is lent to ---
 
     def on_run(self, envelope: Envelope, now: float) -> None:
-        if envelope.sender.epoch != self.node.epoch and not self._accept(envelope, now):
+        if envelope.sender.epoch == self.node.epoch:
+            self._given += 1
+            position = self._given
+        elif self._accept(envelope, now):
+            position = DIRECT + envelope.message.task.number
+        else:
             return
-        (self._io if envelope.message.io else self._cpu).append(envelope)
+        (self._io if envelope.message.io else self._cpu).append(Given(position, envelope))
         self._call()
 
     def on_terminate(self, envelope: Envelope, now: float) -> None:
@@ -132,15 +152,15 @@ class Server:
             return
         for queue in (self._cpu, self._io):
             for waiting in queue:
-                if waiting.message.task == task:
+                if waiting.run.task == task:
                     queue.remove(waiting)
-                    self._cancel(waiting.message)
+                    self._cancel(waiting.run)
                     return
 
     def on_recall(self, envelope: Envelope, now: float) -> None:
         """Give back the last ones: they would have waited longest. A task is here or given back, never both."""
         count = min(envelope.message.count, len(self._cpu))
-        back = [self._cpu.pop().message.task for _ in range(count)]
+        back = [self._cpu.pop().run.task for _ in range(count)]
         self._send(self.node, messages.Recalled(back[::-1]))
 
     def on_reclaim(self, envelope: Envelope, now: float) -> None:
@@ -154,25 +174,25 @@ class Server:
         self._reason = envelope.message.reason
         for queue in (self._cpu, self._io):
             while queue:
-                self._cancel(queue.popleft().message)
+                self._cancel(queue.popleft().run)
         self._taken = dict.fromkeys(self._taken, True)
         self._effects.extend(Interrupt(task) for task in self.running)
         self._stop_if_idle()
 
     # --- called by the body, on the loop, under the lock ---
 
-    def take(self) -> Envelope | None:
+    def take(self) -> Given | None:
         """The next task to start now, if any."""
         if self._io:
-            envelope = self._io.popleft()
+            given = self._io.popleft()
         elif self._cpu and self._cpu_task is None:
-            envelope = self._cpu.popleft()
-            self._cpu_task = envelope.message.task
+            given = self._cpu.popleft()
+            self._cpu_task = given.run.task
         else:
             self._is_called = False
             return None
-        self._taken[envelope.message.task] = False
-        return envelope
+        self._taken[given.run.task] = False
+        return given
 
     def begin(self, run: messages.Run, actor: int, now: float) -> None:
         """It has its address; its call is opened next."""

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
+from dispycos.actors.feeding import DIRECT as PAST_THE_NODE
 from dispycos.actors.ledger import Record
 from dispycos.actors.server import ADOPT_AFTER, Interrupt, Work
-from dispycos.actors.supervisor import Marks
+from dispycos.actors.terminations import NO_STEP, EndStep, Look, Step
 from dispycos.brokers.placement import FAST_S
 from dispycos.protocol.addresses import NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
+    UNKNOWN_MARKS,
     Adopt,
     Availability,
     Done,
+    Marks,
     NodeNews,
     Outcome,
     Pulse,
@@ -259,36 +262,24 @@ def end_direct(hand: Hand) -> None:
     assert hand.hear(THE_CLIENT, word) == []
 
 
-def kills_at(hand: Hand, now: float) -> bool:
-    return "KillServer" in [type(effect).__name__ for effect in hand.wake_at(now)]
-
-
-def test_a_server_that_answers_is_not_killed(hand: Hand) -> None:
-    end_direct(hand)
-    hand.hear(server_address(1), Returned())
-    assert not kills_at(hand, 5.0) and not kills_at(hand, 6.0)
-
-
-def test_a_server_that_hangs_in_it_is_killed(hand: Hand) -> None:
+def test_a_server_is_killed_only_for_the_step_of_the_task_that_it_was_sent(hand: Hand) -> None:
     end_direct(hand)
     assert hand.node.deadline() == 5.0
-    assert not kills_at(hand, 5.0)
-    assert kills_at(hand, 5.2)
-
-
-def test_a_server_whose_task_does_not_end_is_killed_counted_from_its_interrupt(hand: Hand) -> None:
-    end_direct(hand)
-    hand.now = 1.0
-    hand.hear(server_address(1), Adopt(DIRECT, "compute"))
-    assert not kills_at(hand, 5.0)
-    assert kills_at(hand, 5.2)
+    assert hand.wake_at(5.0) == [Look(1)]
+    assert hand.call("looked", 1, NO_STEP) == [], "it has ended, or waits"
+    assert hand.wake_at(6.0) == [Look(1)]
+    hangs = Step(PAST_THE_NODE + DIRECT.number, int(0.5e9))
+    assert hand.call("looked", 1, hangs) == [(1, Reclaim())]
+    assert hand.wake_at(6.2) == [EndStep(1, hangs)]
 
 
 def test_an_adopted_task_is_ended_as_any_other(hand: Hand) -> None:
     hand.hear(server_address(1), Adopt(DIRECT, "compute"))
     assert hand.hear(THE_CLIENT, Terminate(DIRECT, server_address(1).epoch)) == [(1, Terminate(DIRECT))]
-    assert not kills_at(hand, 5.0)
-    assert kills_at(hand, 5.2)
+    hand.wake_at(5.0)
+    hangs = Step(PAST_THE_NODE + DIRECT.number)
+    hand.call("looked", 1, hangs)
+    assert hand.wake_at(5.2) == [EndStep(1, hangs)]
 
 
 def test_all_lent_servers_are_reclaimed_and_one_that_does_not_answer_holds_up_nobody() -> None:
@@ -305,12 +296,12 @@ def test_all_lent_servers_are_reclaimed_and_one_that_does_not_answer_holds_up_no
 
 
 def test_the_client_hears_of_a_death_what_the_server_had_begun_of_its_own(hand: Hand) -> None:
-    marks = Marks(TaskId(7, 1), TaskId(7, 99))
+    marks = Marks(1, 0, 99)
     told = hand.node.server_exited(1, 11, KILLED, False, 1.0, marks)
     assert told is None
     assert (
         "client",
-        ServerLost(server_address(1).epoch, f"server box/server-1 was {KILLED}", TaskId(7, 99)),
+        ServerLost(server_address(1).epoch, f"server box/server-1 was {KILLED}", marks),
     ) in hand.did()
 
 
@@ -383,7 +374,9 @@ def test_terminate_goes_where_the_task_is(desk: Desk) -> None:
 def test_terminated_it_does_not_run_elsewhere(desk: Desk, word: Any) -> None:
     record = sent_directly(desk)
     desk.ledger.terminate(record)
-    came_back = Recalled([record.task]) if word is Recalled else ServerLost(SPOT.epoch, "gone", TaskId(7, 16))
+    came_back = (
+        Recalled([record.task]) if word is Recalled else ServerLost(SPOT.epoch, "gone", Marks(1, 0, 16))
+    )
     desk.hear(came_back, sender=LENT)
     assert record.outcome == OutcomeKind.CANCELLED and not record.started
 
@@ -391,7 +384,7 @@ def test_terminated_it_does_not_run_elsewhere(desk: Desk, word: Any) -> None:
 def test_terminated_its_server_may_die_for_it(desk: Desk) -> None:
     record = sent_directly(desk)
     desk.ledger.terminate(record)
-    desk.hear(ServerLost(SPOT.epoch, "gone", record.task))
+    desk.hear(ServerLost(SPOT.epoch, "gone", Marks(1, 0, record.task.number)))
     assert record.outcome == OutcomeKind.TERMINATED
 
 
@@ -422,9 +415,8 @@ def test_a_dead_server_takes_what_it_had_begun(
     desk: Desk, begun: bool, known: bool, closing: bool, kind: OutcomeKind
 ) -> None:
     record = sent_directly(desk)
-    desk.hear(
-        ServerLost(SPOT.epoch, "server box/server-1 was killed", record.task if known else None, closing)
-    )
+    marks = Marks(1, 0, record.task.number) if known else UNKNOWN_MARKS
+    desk.hear(ServerLost(SPOT.epoch, "server box/server-1 was killed", marks, closing))
     assert record.outcome == kind and record.started
     assert record.text.startswith("server box/server-1 was killed")
     assert ("while it ran compute" in record.text) == (known and not closing)
@@ -432,7 +424,7 @@ def test_a_dead_server_takes_what_it_had_begun(
 
 def test_what_a_dead_server_had_not_begun_runs_elsewhere(desk: Desk) -> None:
     record = sent_directly(desk)
-    desk.hear(ServerLost(SPOT.epoch, "server box/server-1 was killed", TaskId(7, 16)))
+    desk.hear(ServerLost(SPOT.epoch, "server box/server-1 was killed", Marks(1, 0, 16)))
     assert desk.drain() == [submitted(record, lend=True)]
 
 

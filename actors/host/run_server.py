@@ -27,8 +27,9 @@ from dispycos.router import Event
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
+from ..feeding import DIRECT as PAST_THE_NODE
 from ..logs import LevelSetter, RecordWriter
-from ..server import Forget, Interrupt, Server, SetLevels, Stop, Work
+from ..server import Forget, Given, Interrupt, Server, SetLevels, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
 from .calling import ATOMS
@@ -39,7 +40,7 @@ from .interrupts import Interrupts
 from .loops import use_fresh_loops
 from .mirroring import ServerParcels, single
 from .opening import loading
-from .progress import Progress
+from .page import CPU, DIRECT, IO, PageWriter
 from .relief import Relief
 from .results import pack_outcome
 from .start import Start
@@ -53,18 +54,22 @@ FAREWELL_S = 2.0  # the last outcomes have so long to be confirmed
 CONNECT_S = 10.0
 
 
-def main(argument: bytes) -> int:
-    """Entry point in a forked server; returns the exit code."""
+def main(argument: bytes, page: int) -> int:
+    """Entry point in a forked server, with the descriptor of its page; returns the exit code."""
     start = msgspec.msgpack.decode(argument, type=Start)
     set_up_logging(start.debug)
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
-    interrupts = Interrupts(on_idle=lambda: None)  # a stray SIGINT between steps is nobody's
+    writer = PageWriter(page)
+    os.close(page)  # mapped, it has another one
+    interrupts = Interrupts(
+        on_idle=lambda: None, page=writer.words
+    )  # a stray SIGINT between steps is nobody's
     interrupts.install()
     use_fresh_loops()
     try:
         # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(_serve(start, interrupts))
+            return runner.run(_serve(start, interrupts, writer))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.exit_code
@@ -96,13 +101,13 @@ def mend_stdio() -> None:
             return
 
 
-async def _serve(start: Start, interrupts: Interrupts) -> int:
+async def _serve(start: Start, interrupts: Interrupts, page: PageWriter) -> int:
     runtime = Runtime("server", start.name, None)
-    runtime.in_child.append(interrupts.in_child)
+    runtime.in_child += [interrupts.in_child, page.in_child]
     dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
     async with asyncio.timeout(CONNECT_S):
         node = await dialler.ready
-    body = ServerBody(start, runtime, interrupts, Address(node, NODE))
+    body = ServerBody(start, runtime, interrupts, page, Address(node, NODE))
     dialler.on_lost = lambda reason: body.lose_agent(reason)
     relief = Relief(runtime, interrupts)
     await body.get_ready()
@@ -125,7 +130,9 @@ def open_lane(runtime: Runtime, start: Start) -> None:
 class ServerBody:
     """Carries out what the server's machine wants."""
 
-    def __init__(self, start: Start, runtime: Runtime, interrupts: Interrupts, node: Address) -> None:
+    def __init__(
+        self, start: Start, runtime: Runtime, interrupts: Interrupts, page: PageWriter, node: Address
+    ) -> None:
         self.start = start
         self.runtime = runtime
         self.interrupts = interrupts
@@ -141,7 +148,7 @@ class ServerBody:
         self._cells: dict[TaskId, Cell] = {}
         self._folder = WorkingFolder(Path.cwd())
         self._levels = LevelSetter()
-        self._progress = Progress(Path.cwd())
+        self._page = page
         self._fetching: set[asyncio.Task[None]] = set()
         self._node = node
         runtime.attach(SERVER, self)
@@ -203,11 +210,11 @@ class ServerBody:
         until = runtime.clock() + WORK_S
         while True:
             with runtime.lock:
-                envelope = machine.take()
-            if envelope is None:
+                given = machine.take()
+            if given is None:
                 return
             try:
-                self._take(envelope)
+                self._take(given)
             except BaseException:  # the loop will report it; the tasks behind must not wait for ever
                 runtime.defer(self.work)
                 raise
@@ -215,8 +222,9 @@ class ServerBody:
                 runtime.defer(self.work)
                 return
 
-    def _take(self, envelope: Envelope) -> None:
+    def _take(self, given: Given) -> None:
         """Give the task its address; then its call, at once or when it has been fetched."""
+        position, envelope = given
         run: messages.Run = envelope.message
         if not self._cells:  # else it may be where another one wants to be
             mend_stdio()
@@ -224,10 +232,12 @@ class ServerBody:
         cell = self.host.prepare(
             run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end
         )
-        cell.run = run
+        cell.run, cell.position = run, position
         self._cells[run.task] = cell
-        if not run.io:
-            self._progress.begin(run.task, direct=envelope.sender.epoch != self.machine.node.epoch)
+        if position > PAST_THE_NODE:
+            self._page.begin(DIRECT, position - PAST_THE_NODE)
+        else:
+            self._page.begin(IO if run.io else CPU, position)
         with self.runtime.lock:
             self.machine.begin(run, cell.address.actor, self.runtime.clock())
         self.runtime.turn_soon()
@@ -238,6 +248,8 @@ class ServerBody:
 
     def _open(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
         """Unpickle the call, which is the user's code already, and take the first step."""
+        if cell.ended:  # dropped while it was fetched
+            return
         missing: MissingCode | None = None
         outcome: Outcome | None = None
         call: Any = None
@@ -290,7 +302,8 @@ class ServerBody:
             if run.fetch:
                 payload = await self.parcels.get_call(run.task)
         except Exception as error:
-            cell.finished(Raised(error))
+            if not cell.ended:
+                cell.finished(Raised(error))
             return
         self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
 
@@ -300,7 +313,8 @@ class ServerBody:
         try:
             await self.parcels.fetch(missing)
         except Exception as error:
-            cell.finished(Raised(error))
+            if not cell.ended:
+                cell.finished(Raised(error))
             return
         self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
 
@@ -310,6 +324,7 @@ class ServerBody:
         if isinstance(outcome, Raised):
             self._folder.explain(outcome.error)
         kind, payload = self._pack(cell, outcome)
+        self._page.end()
         del self._cells[run.task]
         with self.runtime.lock:
             self.machine.end(run.task, kind, payload, "", self.runtime.clock())

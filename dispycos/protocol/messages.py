@@ -84,6 +84,20 @@ class Spot(NamedTuple):
     name: str
 
 
+class Marks(NamedTuple):
+    """The last tasks that a server had begun when it died, by their positions in the order in which it was given them.
+
+    A mark beyond what was given means that all of it may have begun.
+    """
+
+    cpu: int
+    io: int
+    direct: int  # of those that the client gave past the node: its number
+
+
+UNKNOWN_MARKS = Marks(2**63, 2**63, 2**63)
+
+
 # --- client to scheduler -------------------------------------------------------------------------------------------------
 
 
@@ -357,7 +371,7 @@ class ServerLost(Message, frozen=True, tag=80):
 
     server: int  # epoch
     text: str
-    reached: TaskId | None = None  # the last such task that it began; None: not known
+    marks: Marks
     closing: bool = False
 
 
