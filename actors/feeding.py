@@ -25,6 +25,9 @@ FIRST_MEAN: Final = AHEAD_S / FEED_AHEAD  # of a function that has not run
 FUNCTIONS_MAX: Final = 10_000  # whose run times are remembered
 IO_MAX: Final = 1000  # io tasks on one server
 REPORT_TASKS: Final = 256  # named per server in a report
+DIRECT: Final = (
+    1 << 62
+)  # added to the client's number of what it gave directly: such a task has no position here
 STALL: Final = 0.05  # seconds of one step after which those waiting behind it are asked back
 
 
@@ -37,6 +40,7 @@ class NodeTask(msgspec.Struct, eq=False):
     since: float  # when it came, was given, or began
     queue: Queue | None = None
     server: Server | None = None
+    position: int = 0  # in the order in which its server was given tasks
     began: bool = False
     acked: bool = False  # the client has its outcome, though our copy is still on the way
     terminated: bool = False
@@ -57,6 +61,7 @@ class Server:
         default_factory=dict
     )  # in the order given: the first one may have started, the others not
     io: dict[TaskId, NodeTask] = field(default_factory=dict)
+    given: int = 0  # tasks so far
     cpu_queue: Queue = field(default_factory=OrderedDict)  # wait for this very server
     io_queue: Queue = field(default_factory=OrderedDict)
     since: float = 0.0  # when its present CPU task became the first
@@ -300,7 +305,8 @@ class Feeding:
     def adopt(self, id: TaskId, function: str, server: Server, now: float) -> NodeTask:
         """A task that the client gave it itself, and that has begun, is ours from now on; the loan is over."""
         self.returned(server)
-        task = NodeTask(id, Run(id, function), None, now, server=server, began=True)
+        position = DIRECT + id.number
+        task = NodeTask(id, Run(id, function), None, now, server=server, position=position, began=True)
         self.tasks[id] = server.cpu[id] = task
         server.since = now
         server.alone = True
@@ -372,9 +378,7 @@ class Feeding:
                 queue[id] = task
                 queue.move_to_end(id, last=False)
                 break
-            task.queue = None
-            task.server = server
-            task.since = now
+            _hand(task, server, now)
             _without_lending(task)
             server.cpu[id] = task
             given.append(task)
@@ -415,9 +419,7 @@ class Feeding:
         return None
 
     def _give(self, task: NodeTask, server: Server, now: float) -> NodeTask:
-        task.queue = None
-        task.server = server
-        task.since = now
+        _hand(task, server, now)
         if task.run.io:
             server.io[task.id] = task
             self._place(server)
@@ -504,6 +506,13 @@ class Feeding:
         assert levels == self._wanted(server), (
             f"{server.spot.name} is on {levels}, not {self._wanted(server)}"
         )
+
+
+def _hand(task: NodeTask, server: Server, now: float) -> None:
+    task.queue = None
+    task.server = server
+    task.since = now
+    server.given = task.position = server.given + 1
 
 
 def _without_lending(task: NodeTask) -> None:

@@ -362,7 +362,8 @@ class Ledger:
         """Its node speaks for it: what had begun is lost, the rest is given to others."""
         word: messages.ServerLost = envelope.message
         self._lose_server(word.server)
-        self.dispatcher.server_lost(word.server, word.text, word.cpu, word.io, closing=word.closing)
+        cpu, io = word.marks or (None, None)
+        self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
 
     def _lose_server(self, epoch: int) -> None:
         self.servers.pop(epoch, None)

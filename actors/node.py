@@ -17,6 +17,7 @@ from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import About, Envelope
 from dispycos.protocol.messages import (
+    UNKNOWN_MARKS,
     Adopt,
     Availability,
     Began,
@@ -26,6 +27,7 @@ from dispycos.protocol.messages import (
     Done,
     Gone,
     Inventory,
+    Marks,
     NodeInfo,
     NodeReport,
     Notice,
@@ -48,12 +50,11 @@ from dispycos.protocol.messages import (
 )
 from dispycos.protocol.texts import cut
 
-from .feeding import NodeTask, report
+from .feeding import DIRECT, NodeTask, report
 from .logs import readable
 from .outcomes import KEPT_BYTES, KEPT_COUNT, Outcomes, cancelled
-from .supervisor import UNKNOWN, Marks, Supervisor
+from .supervisor import Supervisor
 from .tenancy import (
-    KILL_AFTER,
     LINES_KEPT,
     CloseZygote,
     Closing,
@@ -66,6 +67,7 @@ from .tenancy import (
     Tenancy,
     recalled,
 )
+from .terminations import KILL_AFTER, Step
 
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 QUEUE_MAX: Final = 65_536  # tasks here; a scheduler sends far less
@@ -241,10 +243,6 @@ class Node:
             server = self.tenancy.feeding.servers.get(envelope.sender.epoch)
             if server is not None:
                 self.tenancy.feeding.returned(server)
-                doomed = self.tenancy.doomed
-                self.tenancy.doomed = {
-                    task: entry for task, entry in doomed.items() if entry[1] is not server
-                }
 
     def _on_adopt(self, envelope: Envelope, adopt: Adopt, now: float) -> None:
         """Status shows it now, other tasks do not count on its server, and it can be killed for."""
@@ -252,12 +250,8 @@ class Node:
         server = None if tenancy is None else tenancy.feeding.servers.get(envelope.sender.epoch)
         if tenancy is None or server is None or adopt.task in tenancy.feeding.tasks:
             return
-        kill_at, _ = tenancy.doomed.pop(adopt.task, (0.0, None))
-        task = tenancy.feeding.adopt(adopt.task, adopt.function, server, now)
+        tenancy.feeding.adopt(adopt.task, adopt.function, server, now)
         self._out.to_scheduler(tenancy, replace(adopt, server=envelope.sender.epoch))
-        if kill_at:
-            task.terminated = True
-            tenancy.terminating.append((kill_at, task))
 
     def _running(self, epoch: int, id: TaskId) -> NodeTask | None:
         """The task of which this server speaks, if it has it."""
@@ -310,14 +304,14 @@ class Node:
             self._cancel(tenancy, task)
         elif not task.terminated:
             task.terminated = True
-            tenancy.terminating.append((now + KILL_AFTER, task))
-            self._out.send(task.server.address, Terminate(task.id))
+            if tenancy.terminations.ask(task.server.number, task.position, now):
+                self._out.send(task.server.address, Terminate(task.id))
 
     def _end_direct(self, tenancy: Tenancy, terminate: Terminate, now: float) -> None:
-        """Of a task that the client sent itself only its server knows; one that does not answer within 5 s is killed."""
+        """Of a task that the client sent itself only its server knows."""
         server = tenancy.feeding.servers.get(terminate.server)
-        if server is not None and terminate.task not in tenancy.doomed:
-            tenancy.doomed[terminate.task] = now + KILL_AFTER, server
+        position = DIRECT + terminate.task.number
+        if server is not None and tenancy.terminations.ask(server.number, position, now):
             self._out.send(server.address, Terminate(terminate.task))
             self._out.send(server.address, Reclaim())
 
@@ -475,11 +469,11 @@ class Node:
         death: str,
         oom: bool,
         now: float,
-        reached: Marks = UNKNOWN,
+        marks: Marks = UNKNOWN_MARKS,
     ) -> None:
         """A server's process ended, all it sent was received; `death` is like "killed by SIGKILL (9)".
 
-        `reached` are the last CPU tasks that it began, by its own marks; None: not known, so the first of those given.
+        `marks` are the last tasks that it began, from its page.
         """
         self._now = now
         tenancy = self.tenancy
@@ -489,8 +483,22 @@ class Node:
             return
         place.gone_pid = pid
         death = f"{death}, out of memory" if oom else death
-        self._supervisor.bury(tenancy, place, death, now, reached=reached)
+        self._supervisor.bury(tenancy, place, death, now, marks=marks)
         self._finish_if_empty(tenancy)
+
+    def looked(self, number: int, step: Step, now: float) -> None:
+        """Which step runs on this server: the answer to Look."""
+        self._now = now
+        if self.tenancy is not None:
+            self.tenancy.terminations.looked(number, step, now)
+            self._supervisor.end_steps(self.tenancy)
+
+    def judged(self, number: int, pid: int, killed: bool, now: float) -> None:
+        """What came of an EndStep; if it was killed its exit follows."""
+        self._now = now
+        place = None if self.tenancy is None else self.tenancy.living(number, pid)
+        if self.tenancy is not None and place is not None:
+            self._supervisor.judged(self.tenancy, place, killed, now)
 
     def server_failed_to_start(self, number: int, text: str, now: float) -> None:
         """There is no process: fork failed, or the zygote is gone."""

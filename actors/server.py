@@ -142,7 +142,7 @@ class Server:
         task = envelope.message.task
         if task in self.running:
             self._effects.append(Interrupt(task))
-        elif task == self._cpu_task:  # taken, and not begun
+        elif task == self._cpu_task:  # the body has taken it, and not begun
             self._asked.add(task)
         else:
             for waiting in self._cpu:
@@ -154,14 +154,16 @@ class Server:
     # --- from the node
 
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
+        word: messages.Shutdown = envelope.message
         self.draining = True
-        self._reason = envelope.message.reason
         back = [given.message.position for given in self._cpu]
         self._send(self.client, messages.Returned(back, draining=True))
         self._cpu.clear()
-        if self._cpu_task is not None:
-            self._asked.add(self._cpu_task)
-        self._effects.extend(Interrupt(task) for task in self.running)
+        if not word.drain:
+            self._reason = word.reason
+            if self._cpu_task is not None and self._cpu_task not in self.running:
+                self._asked.add(self._cpu_task)
+            self._effects.extend(Interrupt(task) for task in self.running)
         self._stop_if_idle()
 
     def on_inventory(self, envelope: Envelope, now: float) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.messages import (
+    UNKNOWN_MARKS,
+    Marks,
     NodeInfo,
     Notice,
+    Run,
     ServerDown,
     ServerLost,
     ServerUp,
@@ -19,10 +22,9 @@ from dispycos.protocol.messages import (
     Terminate,
 )
 
-from .feeding import NodeTask, Server
+from .feeding import DIRECT, NodeTask, Server
 from .outcomes import repeat, verdict
 from .tenancy import (
-    KILL_AFTER,
     RESTARTS_MAX,
     ForgetPeer,
     KillServer,
@@ -34,32 +36,14 @@ from .tenancy import (
     Tenancy,
     recalled,
 )
+from .terminations import KILL_AFTER, Hangs
 
-KILL_NOTICE: Final = 0.2  # seconds that the others on its server have, before it is killed
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 
 
-class Marks(NamedTuple):
-    """The last CPU tasks that a dead server began: of those its node gave it, and of those its client did. None: not known."""
-
-    given: TaskId | None = None
-    direct: TaskId | None = None
-
-
-UNKNOWN: Final = Marks()
-
-
-def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
-    """Those of a dead server's CPU tasks that had begun: it runs them one by one, in the order given.
-
-    Several may have: short ones end without a word of their own, and the words of the last few die with the process.
-    """
-    given = list(server.cpu)
-    last = given.index(reached) if reached in server.cpu else 0 if reached is None else -1
-    confirmed = [
-        index for index, task in enumerate(server.cpu.values()) if task.acked
-    ]  # though Done never came
-    return given[: max([last, *confirmed]) + 1]
+def has_begun(task: NodeTask, marks: Marks) -> bool:
+    """Whether a dead server had begun this one: it took what it was given in order, of each kind."""
+    return task.position <= (marks.io if task.run.io else marks.cpu) or task.position > DIRECT
 
 
 def _sentence(spot: Spot, death: str) -> str:
@@ -79,9 +63,8 @@ class Supervisor:
         self._out = out
 
     def wake(self, tenancy: Tenancy, now: float) -> None:
-        self._adopt_doomed(tenancy, now)
-        self._escalate(tenancy, now)
-        self._kill_condemned(tenancy, now)
+        tenancy.terminations.wake(now)
+        self.end_steps(tenancy)
         self._retry(tenancy, now)
 
     # --- starting
@@ -146,51 +129,36 @@ class Supervisor:
 
     # --- killing
 
-    def _adopt_doomed(self, tenancy: Tenancy, now: float) -> None:
-        """Their servers did not answer: they hang in them, with the GIL."""
-        for id, (at, server) in list(tenancy.doomed.items()):
-            if at > now:
-                return
-            del tenancy.doomed[id]
-            if tenancy.feeding.servers.get(server.address.epoch) is server and not server.cpu:
-                task = tenancy.feeding.adopt(id, "its task", server, now)
-                task.terminated = True
-                tenancy.terminating.appendleft((now, task))
-
-    def _escalate(self, tenancy: Tenancy, now: float) -> None:
-        """Tasks that had their KeyboardInterrupt 5 s ago and are still there cost their server its life."""
-        while tenancy.terminating and tenancy.terminating[0][0] <= now:
-            _, task = tenancy.terminating.popleft()
-            server = task.server
-            if server is None or tenancy.feeding.tasks.get(task.id) is not task:
-                continue
-            place = tenancy.place_of(server)
-            if place.condemned is not None:
-                continue
-            if not task.run.io and next(iter(server.cpu)) != task.id:
-                tenancy.terminating.append(
-                    (now + KILL_AFTER, task)
-                )  # waits behind another, which must not die for it
-                continue
-            place.condemned = task
-            tenancy.feeding.withdraw(server)
-            tenancy.condemned.append((now + KILL_NOTICE, place))
-            for other in server.io.values():
-                if other is not task:
-                    self._out.send(server.address, Terminate(other.id))
-
-    def _kill_condemned(self, tenancy: Tenancy, now: float) -> None:
-        while tenancy.condemned and tenancy.condemned[0][0] <= now:
-            _, place = tenancy.condemned.popleft()
-            task, server = place.condemned, place.server
-            if task is None or server is None or task.server is not server:
-                continue  # it exited meanwhile
-            if tenancy.feeding.tasks.get(task.id) is task:
-                self._out.effects.append(KillServer(place.number))
+    def end_steps(self, tenancy: Tenancy) -> None:
+        """Has looked at and killed what its terminations want."""
+        effects, tenancy.terminations.effects = tenancy.terminations.effects, []
+        for effect in effects:
+            if isinstance(effect, Hangs):
+                self._condemn(tenancy, tenancy.places[effect.server - 1], effect.position)
             else:
-                place.condemned = None
-                if tenancy.closing is None:
-                    tenancy.feeding.restore(server)
+                self._out.effects.append(effect)
+
+    def _condemn(self, tenancy: Tenancy, place: Place, position: int) -> None:
+        """A step does not end: its server gets nothing more, and the others there their KeyboardInterrupt."""
+        server = place.server
+        assert server is not None
+        tenancy.feeding.withdraw(server)
+        # Of one that the client gave directly, and that hangs in C code with the GIL, nobody has told its function.
+        direct = TaskId(tenancy.lease.client, position - DIRECT)
+        place.condemned = NodeTask(direct, Run(direct, "its task"), None, 0.0, server=server)
+        for task in [*server.cpu.values(), *server.io.values()]:
+            if task.position == position:
+                place.condemned = task
+            elif task.run.io:
+                self._out.send(server.address, Terminate(task.id))
+
+    def judged(self, tenancy: Tenancy, place: Place, killed: bool, now: float) -> None:
+        """The step that was to be ended was, or it had ended: then the server goes on."""
+        tenancy.terminations.judged(place.number, killed, now)
+        if not killed and place.server is not None:
+            place.condemned = None
+            if tenancy.closing is None:
+                tenancy.feeding.restore(place.server)
 
     # --- death
 
@@ -202,10 +170,11 @@ class Supervisor:
         now: float,
         *,
         unborn: bool = False,
-        reached: Marks = UNKNOWN,
+        marks: Marks = UNKNOWN_MARKS,
     ) -> None:
         """Speaks for all that a dead server had, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
+        tenancy.terminations.forget(place.number)
         if server is not None:
             place.gone_pid = server.pid
         if place.condemned is not None:
@@ -213,13 +182,9 @@ class Supervisor:
         back = []
         closing = tenancy.closing is not None
         if server is not None:
-            back = self._speak_for(
-                tenancy, server, place.condemned, death, now, begun_by(server, reached.given)
-            )
+            back = self._speak_for(tenancy, server, place.condemned, death, now, marks)
             if server.was_lent:
-                word = ServerLost(
-                    server.address.epoch, _sentence(server.spot, death), reached.direct, closing
-                )
+                word = ServerLost(server.address.epoch, _sentence(server.spot, death), marks, closing)
                 self._out.to_client(tenancy, word)
         place.condemned = None
         again = self._may_restart(tenancy, place, server, unborn, death, now)
@@ -281,7 +246,7 @@ class Supervisor:
         cause: NodeTask | None,
         death: str,
         now: float,
-        begun: Container[TaskId],
+        marks: Marks,
     ) -> list[TaskId]:
         """Says the outcome of each task that the server had or had ended; the rest goes back, not started."""
         sentence = _sentence(server.spot, death)
@@ -291,7 +256,7 @@ class Supervisor:
         closing = tenancy.closing is not None
         back: list[TaskId] = []
         for task in tenancy.feeding.drop(server):
-            started = task.server is server and (task.run.io or task.began or task.id in begun)
+            started = task.server is server and has_begun(task, marks)
             word = verdict(task, started, closing or task is cause, server.spot, sentence, now)
             if word is None:
                 back.append(task.id)

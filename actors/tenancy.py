@@ -16,8 +16,8 @@ from dispycos.protocol.messages import ClientInfo, Done, Lease, Message, Outcome
 
 from .feeding import Feeding, NodeTask, Server
 from .outcomes import Outcomes
+from .terminations import Terminations
 
-KILL_AFTER: Final = 5.0  # seconds that a task has after its KeyboardInterrupt
 LINES_KEPT: Final = 20
 RECALLED_MAX: Final = 4096  # tasks
 RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
@@ -132,22 +132,14 @@ class Tenancy:
     )  # lost peers of the lease, and until when they may come back
     scheduler_gone: bool = False  # its process has ended; another may take the lease over
     client_gone: bool = False
-    terminating: deque[tuple[float, NodeTask]] = field(default_factory=deque)  # by time
-    doomed: dict[TaskId, tuple[float, Server]] = field(
-        default_factory=dict
-    )  # by time: tasks that the client sent itself and wants ended, until their servers answer
-    condemned: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
+    terminations: Terminations = field(default_factory=Terminations)
     closing: Closing | None = None
 
     def deadline(self) -> float:
         """When something of the lease itself is due; asked for in every turn, and mostly it is the pulse."""
         due = self.pulse_at
-        if self.terminating:
-            due = min(due, self.terminating[0][0])
-        if self.doomed:
-            due = min(due, next(iter(self.doomed.values()))[0])
-        if self.condemned:
-            due = min(due, self.condemned[0][0])
+        if (look := self.terminations.deadline()) is not None:
+            due = min(due, look)
         if self.retries:
             due = min(due, self.retries[0][0])
         if self.silent:
@@ -175,6 +167,7 @@ class Tenancy:
         """Asserts what must hold between two events."""
         self.feeding.check()
         self.outcomes.check()
+        self.terminations.check()
         ready = {
             place.server.address.epoch: place.server for place in self.places if place.server is not None
         }

@@ -51,8 +51,8 @@ class Post:
         self.drain()
 
     def take(self) -> Run | None:
-        envelope = self.server.take()
-        return None if envelope is None else envelope.message
+        given = self.server.take()
+        return None if given is None else given.run
 
     def begin(self, given: Run) -> bool:
         """Its address, then its first step."""
@@ -93,9 +93,9 @@ def post() -> Iterator[Post]:
 def test_a_task_is_taken_when_it_comes(post: Post) -> None:
     post.hear(run(1), b"call")
     assert post.drain() == [Work()]
-    envelope = post.server.take()
-    assert envelope is not None
-    assert (envelope.message, envelope.payload) == (run(1), b"call")
+    given = post.server.take()
+    assert given is not None
+    assert (given.position, given.run, given.envelope.payload) == (1, run(1), b"call")
     assert post.take() is None
 
 

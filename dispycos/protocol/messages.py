@@ -91,6 +91,13 @@ class Spot(NamedTuple):
     name: str
 
 
+class Marks(NamedTuple):
+    """The last tasks that a server had begun when it died, by the positions of their Runs."""
+
+    cpu: int
+    io: int
+
+
 # --- client to scheduler -------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +286,7 @@ class Shutdown(Message, frozen=True, tag=75):
 
     grace: float  # seconds until the server is killed
     reason: str = ""  # for the tasks' outcomes
+    drain: bool = False  # what runs may go on to its end, however long it takes
 
 
 # --- client and server, node and client -------------------------------------------------------------------------------------
@@ -360,12 +368,11 @@ class Kill(Message, frozen=True, tag=81):
 
 
 class ServerLost(Message, frozen=True, tag=80):
-    """Node -> client: a server's process has ended. The marks are positions of Runs, by its page; None: not known."""
+    """Node -> client: a server's process has ended. The marks are from its page; None: not known."""
 
     server: int  # epoch
     text: str
-    cpu: int | None = None  # the last CPU task that it had begun
-    io: int | None = None
+    marks: Marks | None = None
     closing: bool = False  # it was told to end
 
 

@@ -327,8 +327,8 @@ class Cluster:
             too_large = "was lost" in text and plan.size > COPY_MAX  # its server had to leave with it
             if whole - {"server"} or too_large:
                 return ""
-            # Which io tasks a dead server had begun nobody knows; of CPU tasks its mark tells.
-            dead = (plan.io or plan.fetch) if start is None else start.server.died_of_kill
+            # Which tasks a dead server had begun its page tells; that is before their calls are fetched.
+            dead = plan.fetch if start is None else start.server.died_of_kill
             return (
                 ""
                 if dead and ("server" in whole or "deaf" in self.violence)

@@ -16,6 +16,7 @@ from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.node import Node
 from dispycos.actors.node_role import NodeRole
 from dispycos.actors.tenancy import StartServer
+from dispycos.actors.terminations import Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.placement import Pace
@@ -125,6 +126,31 @@ class NodeBody(NodeRole):
         if server is not None:
             server.exit("killed by SIGKILL (9)")
 
+    def look(self, number: int) -> None:
+        server = self.servers.get(number)
+        if server is not None:
+            self.machine.looked(number, server.step, self.process.world.now)
+            self.process.turn_soon()
+
+    def end_step(self, number: int, step: Step) -> None:
+        """By the zygote, a little later; its word comes before that of the server's end."""
+        server = self.servers.get(number)
+        if server is not None:
+            dice = self.process.world.dice
+            delay = dice.random() * dice.choice((0.001, 0.3))
+            self.process.later(delay, partial(self._judge, server, step))
+
+    def _judge(self, server: ServerProcess, step: Step) -> None:
+        if not server.is_alive:
+            return
+        killed = server.step == step
+        if killed:
+            server.check_kill()
+        self.machine.judged(server.order.number, server.pid, killed, self.process.world.now)
+        if killed:
+            server.exit("killed by SIGKILL (9)")
+        self.process.turn_soon()
+
     def start_zygote(self, lease: Lease) -> None:
         self.process.later(self.process.world.dice.random() * 0.1, partial(self._zygote_up, lease))
 
@@ -174,7 +200,7 @@ class NodeBody(NodeRole):
                     cable.hurry(end)
         self.process.turn()
         self.process.note(f"hears that {server.name} {text}")
-        self.machine.server_exited(number, server.pid, text, False, self.process.world.now, server.progress)
+        self.machine.server_exited(number, server.pid, text, False, self.process.world.now, server.marks)
         self.process.turn_soon()
 
     def kill_all(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -12,16 +11,17 @@ from dispycos.actors import feeding, outcomes, supervisor
 from dispycos.actors.feeding import Feeding, NodeTask
 from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.server import Server
+from dispycos.actors.terminations import NO_STEP, Step, Terminations
 from dispycos.brokers.dispatch import Dispatch
 from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import NodeState
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Spot, TaskId
+from dispycos.protocol.messages import Marks, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
 from dispycos.runtime import outlasts
 
-from . import cluster_runtime
+from . import cluster_bodies, cluster_runtime, cluster_servers
 
 Patch = pytest.MonkeyPatch
 
@@ -42,14 +42,68 @@ def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
 
 
 def the_mark_of_progress_is_ignored(patch: Patch) -> None:
-    def begun_by(server: feeding.Server, reached: TaskId | None) -> Container[TaskId]:
-        return list(server.cpu)[:1]
+    def has_begun(task: NodeTask, marks: Marks) -> bool:
+        return task.run.io or (task.server is not None and next(iter(task.server.cpu)) == task.id)
 
-    patch.setattr(supervisor, "begun_by", begun_by)
+    patch.setattr(supervisor, "has_begun", has_begun)
 
 
 def what_a_dead_server_had_waiting_counts_as_begun(patch: Patch) -> None:
-    patch.setattr(supervisor, "begun_by", lambda server, reached: list(server.cpu))
+    patch.setattr(supervisor, "has_begun", lambda task, marks: True)
+
+
+def a_task_is_marked_when_it_comes_and_not_when_it_begins(patch: Patch) -> None:
+    """So the mark is beyond what waits, and beyond what is given back."""
+    original = cluster_servers.ServerProcess.turn
+
+    def turn(self: cluster_servers.ServerProcess) -> None:
+        original(self)
+        self.marks = self.marks._replace(cpu=self.machine._given)
+
+    patch.setattr(cluster_servers.ServerProcess, "turn", turn)
+
+
+def a_mark_is_torn(patch: Patch) -> None:
+    """The reader finds the low half of the new number beside the high half of the old one, as if halves had 2 bits."""
+
+    def has_begun(task: NodeTask, marks: Marks) -> bool:
+        torn = marks.cpu & 3 | (max(marks.cpu - 1, 0) & ~3)
+        return original(task, marks._replace(cpu=torn))
+
+    original = supervisor.has_begun
+    patch.setattr(supervisor, "has_begun", has_begun)
+
+
+def the_kill_is_aimed_at_whatever_runs_by_then(patch: Patch) -> None:
+    def judge(self: cluster_bodies.NodeBody, server: Any, step: Step) -> None:
+        original(self, server, server.step)
+
+    original = cluster_bodies.NodeBody._judge
+    patch.setattr(cluster_bodies.NodeBody, "_judge", judge)
+
+
+def the_5_s_run_from_the_request_alone(patch: Patch) -> None:
+    original = Terminations.looked
+
+    def looked(self: Terminations, server: int, step: Step, now: float) -> None:
+        asked = self._servers[server].asked.get(step.position, 0.0) if server in self._servers else 0.0
+        since = min(step.since, int(asked * 1e9))
+        original(self, server, step._replace(since=since), now)
+        if server in self._servers and self._servers[server].hanging != NO_STEP:
+            self._servers[server].hanging = step
+
+    patch.setattr(Terminations, "looked", looked)
+
+
+def a_server_is_killed_for_a_task_that_waits(patch: Patch) -> None:
+    original = cluster_servers.ServerProcess._drop
+
+    def drop(self: cluster_servers.ServerProcess, cell: Any) -> None:
+        if not cell.ended:
+            self.exit("killed by SIGKILL (9)")
+        original(self, cell)
+
+    patch.setattr(cluster_servers.ServerProcess, "_drop", drop)
 
 
 def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
@@ -88,7 +142,7 @@ def a_second_outcome_counts(patch: Patch) -> None:
 
 def a_task_that_is_given_back_stays_as_well(patch: Patch) -> None:
     def on_recall(self: Server, envelope: Envelope, now: float) -> None:
-        tasks = [waiting.message.task for waiting in self._cpu]
+        tasks = [waiting.run.task for waiting in self._cpu]
         self._send(self.node, messages.Recalled(tasks[-envelope.message.count :]))
 
     patch.setattr(Server, "on_recall", on_recall)
@@ -162,7 +216,7 @@ def what_a_dead_server_had_on_loan_runs_again(patch: Patch) -> None:
     original = Ledger.on_server_lost
 
     def on_server_lost(self: Ledger, envelope: Envelope, now: float) -> None:
-        nothing = msgspec.structs.replace(envelope.message, reached=TaskId(0, 0, 0))
+        nothing = msgspec.structs.replace(envelope.message, marks=Marks(0, 0, 0))
         original(self, Envelope(envelope.to, envelope.sender, nothing), now)
 
     patch.setattr(Ledger, "on_server_lost", on_server_lost)
@@ -187,6 +241,11 @@ BUGS = [
     Bug(the_node_is_silent_about_a_dead_server),
     Bug(the_mark_of_progress_is_ignored),
     Bug(what_a_dead_server_had_waiting_counts_as_begun),
+    Bug(a_task_is_marked_when_it_comes_and_not_when_it_begins),
+    Bug(a_mark_is_torn),
+    Bug(the_kill_is_aimed_at_whatever_runs_by_then),
+    Bug(the_5_s_run_from_the_request_alone),
+    Bug(a_server_is_killed_for_a_task_that_waits),
     Bug(a_lost_task_is_said_not_to_have_started),
     Bug(the_scheduler_forgets_what_comes_back),
     Bug(a_second_outcome_counts),

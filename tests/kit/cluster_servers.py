@@ -9,12 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from dispycos.actors.server import Forget, Interrupt, Server, Stop, Work
-from dispycos.actors.supervisor import Marks
+from dispycos.actors.feeding import DIRECT
+from dispycos.actors.server import Forget, Given, Interrupt, Server, Stop, Work
+from dispycos.actors.terminations import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
-from dispycos.protocol.messages import Run, Spot, TaskId
+from dispycos.protocol.messages import Marks, Run, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.session import PeerReset
@@ -33,6 +34,8 @@ class Actor(Cell):
     run: Run
     plan: Plan
     is_open = False  # its first step has begun
+    position = 0
+    asked_at = 0.0  # when its KeyboardInterrupt came
     in_last = False
     napping = False
 
@@ -56,9 +59,8 @@ class ServerProcess(Host):
         self.node = Address(node.epoch, NODE)
         self.order = order
         self.pid = pid
-        self.progress = Marks(
-            TaskId(0, 0, 0), TaskId(0, 0, 0)
-        )  # the file of actors/host/progress.py: it survives the process
+        self.marks = Marks(0, 0, 0)  # the page of actors/host/page.py: it survives the process
+        self.step = NO_STEP
         self._report_exit = on_exit
 
     def boot(self) -> None:
@@ -145,23 +147,25 @@ class ServerProcess(Host):
 
     def work(self) -> None:
         while self.user.stepping is None and self.is_alive:
-            envelope = self.machine.take()
-            if envelope is None:
+            given = self.machine.take()
+            if given is None:
                 return
-            self._take(envelope)
+            self._take(given)
         if self.user.stepping is not None:
             self.defer(partial(self.user.call, self.work))
 
-    def _take(self, envelope: Envelope) -> None:
-        run: Run = envelope.message
+    def _take(self, given: Given) -> None:
+        position, envelope = given
+        run = given.run
         plan = self.book.plans[run.task]
         cell = Actor(self, plan.number, Address(self.epoch, self.take_number()))
-        cell.run, cell.plan = run, plan
+        cell.run, cell.plan, cell.position = run, plan, position
         self.attach_inbox(cell.address.actor, cell.on_envelope)
         self.cells[run.task] = cell
-        if not run.io:
-            is_direct = envelope.sender.epoch != self.node.epoch
-            self.progress = self.progress._replace(**{"direct" if is_direct else "given": run.task})
+        if position > DIRECT:
+            self.marks = self.marks._replace(direct=position - DIRECT)
+        else:
+            self.marks = self.marks._replace(**{"io" if run.io else "cpu": position})
         self.machine.begin(run, cell.address.actor, self.world.now)
         self.turn_soon()
         if run.fetch:
@@ -204,10 +208,11 @@ class ServerProcess(Host):
             then(cell)
             return
         self.user.stepping = cell
+        self.step = Step(cell.position, int(self.world.now * 1e9))
 
         def over() -> None:
             if self.user.stepping is cell:
-                self.user.stepping = None
+                self.user.stepping, self.step = None, NO_STEP
                 then(cell)
                 if self.user.stepping is None:
                     self.user.release()
@@ -250,6 +255,9 @@ class ServerProcess(Host):
                 self.tell(cell, words.direct or words.home, words.target)
 
     def interrupt(self, cell: Actor) -> None:
+        if not cell.stopping:
+            cell.asked_at = self.world.now
+            self.later(KILL_AFTER, partial(self.user.call, partial(self._drop, cell)))
         cell.stopping = True
         if cell.plan.deaf or not cell.is_open:
             return
@@ -258,9 +266,20 @@ class ServerProcess(Host):
         else:
             self.later(0.0, partial(self.user.call, partial(self._finish, cell, OutcomeKind.TERMINATED)))
 
+    def _drop(self, cell: Actor) -> None:
+        """It waits on after its KeyboardInterrupt."""
+        self._finish(cell, OutcomeKind.TERMINATED)
+
+    def check_kill(self) -> None:
+        """It is about to be killed: was the task whose step runs asked to end, and has that had its time?"""
+        cell, now = self.user.stepping, self.world.now
+        had = min(now - cell.asked_at, now - self.step.since / 1e9) if cell is not None else 0.0
+        if cell is None or not cell.stopping or had < KILL_AFTER - 0.001:
+            self.world.wrong(f"{self.name} is killed for a step that had {had:.1f} s of its 5")
+
     def _cut_short(self, cell: Actor) -> None:
         if self.user.stepping is cell:
-            self.user.stepping = None
+            self.user.stepping, self.step = None, NO_STEP
             self._finish(cell, OutcomeKind.TERMINATED)
             if self.user.stepping is None:
                 self.user.release()

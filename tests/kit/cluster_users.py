@@ -88,7 +88,6 @@ class User:
         plan = self._plan(brisk=True)
         record = self._submit(plan)
         if self.dice.random() < 0.01:
-            self.violence.add("deaf")
             plan.deaf, plan.nap = True, 1000.0
             client.later(self.dice.random() * 0.1, partial(client.terminate, record))
         pause = self.dice.choice((0.0, 0.0, 0.0, 0.0005, 0.02))
@@ -176,13 +175,17 @@ class User:
         self._submit(plan)
 
     def _submit_deaf(self) -> None:
-        """Ignores its KeyboardInterrupt: costs its server its life."""
+        """Ignores its KeyboardInterrupt: costs its server its life, but nobody anything if it only waits."""
         plan = Plan(
             self.client.book.next_number(), "deaf", io=self.dice.random() < 0.5, deaf=True, nap=1000.0
         )
-        if self.dice.random() < 0.5:
-            plan.first = 1000.0
-        self.violence.add("deaf")
+        roll = self.dice.random()
+        if roll < 0.5:
+            plan.first = self.dice.choice((1000.0, 4.8 + self.dice.random()))
+        elif roll < 0.7:
+            plan.nap, plan.last = self.dice.random() * 4, 1000.0
+        if plan.first or plan.last:
+            self.violence.add("deaf")
         record = self._submit(plan)
         self.client.later(self.dice.random(), partial(self.client.terminate, record))
 
