@@ -176,7 +176,7 @@ class Ledger:
 
     def _send_terminate(self, effect: dispatch.Terminate) -> None:
         server, record = effect.server, _record(effect.entry)
-        word = messages.Terminate(record.task, server.epoch, record.position)
+        word = messages.Terminate(record.task, server.epoch, record.position, record.function)
         self._send(Address(server.epoch, SERVER), word)
         self._send(Address(server.node.epoch, NODE), word)
 

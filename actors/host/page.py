@@ -24,12 +24,11 @@ from ..terminations import NO_STEP, Step
 # The fields. Tasks are known by their positions in the order in which the server was given them, beginning with 1.
 CPU: Final = 0  # the last CPU task begun
 IO: Final = 1  # the last io task begun
-DIRECT: Final = 2  # the last one begun that the client gave past its node, by its number at the client
-BEGUN: Final = 3  # how many have begun ...
-ENDED: Final = 4  # ... and how many have ended
-SINCE: Final = 5  # when the step of STEP began, on the monotonic clock in nanoseconds; written before it
-STEP: Final = 6  # the task whose step runs, 0: none
-ACTIVE: Final = 7  # when a task last ended, on the same clock
+BEGUN: Final = 2  # how many have begun ...
+ENDED: Final = 3  # ... and how many have ended
+SINCE: Final = 4  # when the step of STEP began, on the monotonic clock in nanoseconds; written before it
+STEP: Final = 5  # the task whose step runs, 0: none
+ACTIVE: Final = 6  # when a task last ended, on the same clock
 SIZE: Final = 8 * 8
 
 
@@ -63,7 +62,7 @@ class PageReader:
     def marks(self) -> Marks:
         """The last tasks that it began."""
         words = self._words
-        return Marks(words[CPU], words[IO], words[DIRECT])
+        return Marks(words[CPU], words[IO])
 
     def step(self) -> Step:
         """The step that runs, if any. It may be over already, unless the process is stopped."""
@@ -102,7 +101,7 @@ class PageWriter:
         self.words = memoryview(bytearray(SIZE)).cast("Q")
 
     def begin(self, mark: int, position: int) -> None:
-        """This task has begun; `mark` is CPU, IO or DIRECT."""
+        """This task has begun; `mark` is CPU or IO."""
         words = self.words
         words[mark] = position
         self._count += 1

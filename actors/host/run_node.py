@@ -14,7 +14,7 @@ import msgspec
 
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import UNKNOWN_MARKS, Lease, NodeInfo
+from dispycos.protocol.messages import Lease, NodeInfo
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.claims import WorkFolder
@@ -209,7 +209,7 @@ class NodeBody(NodeRole):
             say(certificate.ending),
             bool(certificate.oom),
             self.runtime.clock(),
-            server.page.marks() if server is not None else UNKNOWN_MARKS,
+            server.page.marks() if server is not None else None,
         )
         self.runtime.turn_soon()
 

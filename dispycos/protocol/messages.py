@@ -171,7 +171,7 @@ class Released(Message, frozen=True, tag=27):
 
 
 class Wanting(Message, frozen=True, tag=16):
-    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by a Notice of what is missing, or Hopeless."""
+    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by Notice (what is missing) or Hopeless."""
 
     tasks: int
 
@@ -354,11 +354,12 @@ class Returned(Message, frozen=True, tag=78):
 
 
 class Terminate(Message, frozen=True, tag=12):
-    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: about 5 s later its end."""
+    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: its end, 5 s later."""
 
     task: TaskId
     server: int = 0  # epoch
     position: int = 0  # of its Run there
+    function: str = ""
 
 
 class Kill(Message, frozen=True, tag=81):
