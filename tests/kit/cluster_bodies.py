@@ -168,11 +168,7 @@ class NodeBody(NodeRole):
         """First all that it had sent, then its death."""
         if self.servers.get(number) is server:
             del self.servers[number]
-        for cable in self.process.world.cables:
-            for end in cable.ends:
-                if end.owner is self.process and end.other.owner is server:
-                    cable.hurry(end)
-        self.process.turn()
+        self.process.read_all(of=server.epoch)
         self.process.note(f"hears that {server.name} {text}")
         self.machine.server_exited(number, server.pid, text, False, self.process.world.now, server.progress)
         self.process.turn_soon()
@@ -324,6 +320,7 @@ class ClientProcess(Host):
         self.on_freed: Callable[[str], None] = lambda reason: None
 
     def boot(self) -> None:
+        self.fallback = self.forward
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
         self.seat: SeatBody | None = None
@@ -414,7 +411,7 @@ class ClientProcess(Host):
     def _delivered(self, answer: Envelope | None) -> None:
         self.waits_for -= 1
 
-    def fallback(self, envelope: Envelope) -> bool:
+    def forward(self, envelope: Envelope) -> bool:
         """TaskHost.forward: a message for the home of a task that was asked for here."""
         record = self.ledger.records.get(envelope.to.actor) if self.ledger is not None else None
         if self.ledger is None or record is None or record.ended:

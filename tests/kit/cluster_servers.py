@@ -20,7 +20,7 @@ from dispycos.router import Event
 from dispycos.session import PeerReset
 
 from .cluster_runtime import Process, Universe
-from .cluster_tasks import Book, Cell, Host, Loop, Plan, decode
+from .cluster_tasks import Book, Cell, Host, Plan, decode
 
 FAREWELL_S: Final = 2.0
 FETCH_S: Final = 60.0
@@ -65,7 +65,7 @@ class ServerProcess(Host):
         order = self.order
         spot = Spot("10.0.0.1", order.port, self.epoch, order.name)
         self.machine = Server(Address(self.epoch, SERVER), self.node, spot)
-        self.user = Loop(self)
+        self.stepping: Actor | None = None
         self.cells: dict[TaskId, Actor] = {}
         self._stopping = False
         self._quiet_until = 0.0
@@ -73,8 +73,9 @@ class ServerProcess(Host):
 
     def start(self) -> None:
         super().start()
-        self.lane_lost()
-        self.later(FETCH_S, self._no_components)
+        if self.world.is_one_host:
+            self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # run_server.open_lane
+        self.call_later(FETCH_S, self._no_components)
         self._components = self.expect(self.order.client, self._got_components)
         wanted = Envelope(
             Address(self.order.client, CLIENT),
@@ -97,10 +98,6 @@ class ServerProcess(Host):
 
     # --- the end
 
-    def lane_lost(self) -> None:
-        if self.world.is_one_host:
-            self.open_lane(self.order.client)
-
     def uplink_lost(self) -> None:
         if self.is_alive and not self._stopping:
             self.exit("exit code 1")
@@ -116,7 +113,7 @@ class ServerProcess(Host):
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, Work):
-            self.defer(partial(self.user.call, self.work))
+            self.defer(self.work)
         elif isinstance(effect, Interrupt):
             cell = self.cells.get(effect.task)
             if cell is not None:
@@ -126,7 +123,7 @@ class ServerProcess(Host):
                 self.peer_gone(epoch, self.router.bury(epoch, now))
         else:
             assert isinstance(effect, Stop), effect
-            self.defer(partial(self.user.call, self._stop))
+            self.defer(self._stop)
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -139,18 +136,17 @@ class ServerProcess(Host):
             self.leave()
             self._report_exit(self, "exited")
         else:
-            self.later(0.01, self._leave_when_quiet)
+            self.call_later(0.01, self._leave_when_quiet)
 
     # --- tasks
 
     def work(self) -> None:
-        while self.user.stepping is None and self.is_alive:
+        while not self.is_kept and self.is_alive:
             envelope = self.machine.take()
             if envelope is None:
                 return
             self._take(envelope)
-        if self.user.stepping is not None:
-            self.defer(partial(self.user.call, self.work))
+        self.defer(self.work)
 
     def _take(self, envelope: Envelope) -> None:
         run: Run = envelope.message
@@ -179,9 +175,9 @@ class ServerProcess(Host):
         if cell.ended:
             return
         if answer is None or answer.message.error:
-            self.user.call(partial(self._finish, cell, OutcomeKind.RAISED, b"no call"))
+            self._finish(cell, OutcomeKind.RAISED, b"no call")
         else:
-            self.user.call(partial(self._open, cell, answer.payload))
+            self._open(cell, answer.payload)
 
     def _open(self, cell: Actor, payload: Payload) -> None:
         """The first step, until it has to wait."""
@@ -200,19 +196,19 @@ class ServerProcess(Host):
         self._step(cell, cell.plan.first, self._first_done)
 
     def _step(self, cell: Actor, seconds: float, then: Callable[[Actor], None]) -> None:
+        self.on_users_side()
         if seconds <= 0:
             then(cell)
             return
-        self.user.stepping = cell
+        self.stepping, self.is_kept = cell, True
+        self.later(seconds, partial(self._over, cell, then))
 
-        def over() -> None:
-            if self.user.stepping is cell:
-                self.user.stepping = None
-                then(cell)
-                if self.user.stepping is None:
-                    self.user.release()
-
-        self.later(seconds, over)
+    def _over(self, cell: Actor, then: Callable[[Actor], None]) -> None:
+        """The step has ended, unless it was cut short before; then the loop goes on."""
+        if self.stepping is cell:
+            self.stepping, self.is_kept = None, False
+            then(cell)
+            self.run_deferred()
 
     def _first_done(self, cell: Actor) -> None:
         if self._is_interrupted(cell):
@@ -222,10 +218,10 @@ class ServerProcess(Host):
             return
         self.machine.suspended(cell.run.task)
         self.turn_soon()
-        cell.on_message = partial(self.user.call, partial(self._look, cell))
+        cell.on_message = partial(self._look, cell)
         cell.napping = cell.plan.nap > 0
         if cell.napping:
-            self.later(cell.plan.nap, partial(self.user.call, partial(self._awake, cell)))
+            self.call_later(cell.plan.nap, self._awake, cell)
         self._look(cell)
 
     def _awake(self, cell: Actor) -> None:
@@ -253,17 +249,11 @@ class ServerProcess(Host):
         cell.stopping = True
         if cell.plan.deaf or not cell.is_open:
             return
-        if self.user.stepping is cell:
-            self.later(INTERRUPTED_S, partial(self._cut_short, cell))
+        if self.stepping is cell:
+            cut_short = partial(self._finish, kind=OutcomeKind.TERMINATED)
+            self.later(INTERRUPTED_S, partial(self._over, cell, cut_short))
         else:
-            self.later(0.0, partial(self.user.call, partial(self._finish, cell, OutcomeKind.TERMINATED)))
-
-    def _cut_short(self, cell: Actor) -> None:
-        if self.user.stepping is cell:
-            self.user.stepping = None
-            self._finish(cell, OutcomeKind.TERMINATED)
-            if self.user.stepping is None:
-                self.user.release()
+            self.defer(partial(self._finish, cell, OutcomeKind.TERMINATED))
 
     def _is_interrupted(self, cell: Actor) -> bool:
         if cell.stopping and not cell.plan.deaf:

@@ -6,7 +6,6 @@ told: at the end the two are compared.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -192,7 +191,7 @@ class Host(Process):
 
     def end_cell(self, cell: Cell) -> None:
         cell.ended = True
-        self.actors.pop(cell.address.actor, None)
+        self.detach(cell.address.actor)
 
     def tell(self, cell: Cell, to: Address, target: int) -> None:
         payload = self.book.words(cell.number, target)
@@ -226,23 +225,3 @@ class Host(Process):
 
     def _give_none(self, call: Call) -> None:
         self.defer(lambda: call.then(None))
-
-
-class Loop:
-    """The user's side of an event loop: nothing of it runs while a step keeps the thread."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.stepping: Any = None
-        self._waiting: deque[Callable[[], None]] = deque()
-
-    def call(self, action: Callable[[], None]) -> None:
-        if self.stepping is None:
-            action()
-        else:
-            self._waiting.append(action)
-
-    def release(self) -> None:
-        self.stepping = None
-        while self._waiting and self.stepping is None:
-            self._waiting.popleft()()
