@@ -62,6 +62,7 @@ class ServerProcess(Host):
         self._report_exit = on_exit
 
     def boot(self) -> None:
+        super().boot()
         order = self.order
         spot = Spot("10.0.0.1", order.port, self.epoch, order.name)
         self.machine = Server(Address(self.epoch, SERVER), self.node, spot)
@@ -76,7 +77,7 @@ class ServerProcess(Host):
         if self.world.is_one_host:
             self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # run_server.open_lane
         self.call_later(FETCH_S, self._no_components)
-        self._components = self.expect(self.order.client, self._got_components)
+        self._components = self.correspondence.expect(self.order.client, self._got_components)
         wanted = Envelope(
             Address(self.order.client, CLIENT),
             Address(self.epoch, 5),
@@ -86,7 +87,7 @@ class ServerProcess(Host):
         self.send(wanted)
 
     def _no_components(self) -> None:
-        if self._components in self.calls:
+        if self.correspondence.expects(self._components):
             self.exit("exit code 1")
 
     def _got_components(self, answer: Envelope | None) -> None:
@@ -167,7 +168,7 @@ class ServerProcess(Host):
 
     def _fetch(self, cell: Actor) -> None:
         task = cell.run.task
-        correlation = self.expect(task.owner, partial(self._fetched, cell))
+        correlation = self.correspondence.expect(task.owner, partial(self._fetched, cell))
         to = Address(task.owner, CLIENT)
         self.send(Envelope(to, Address(self.epoch, 5), messages.CallWanted(task), correlation))
 
