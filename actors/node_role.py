@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.messages import Lease
 from dispycos.router import Event
-from dispycos.runtime import FORGET_S, Runtime
+from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
+from dispycos.turns import FORGET_S
 
 from .node import Node
 from .tenancy import CloseZygote, End, ForgetPeer, KillServer, StartServer, StartZygote

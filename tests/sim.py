@@ -5,6 +5,7 @@ planted fault; it says a line of JSON for each.
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -32,6 +33,7 @@ SIMULATORS = {
 
 
 def main(arguments: list[str]) -> int:
+    logging.getLogger("dispycos").setLevel(logging.ERROR)  # what bodies tell users of lost messages
     if arguments[:1] == ["--trace"]:
         print("\n".join(cluster.story(int(arguments[1]))))
         return 0

@@ -109,6 +109,7 @@ MACHINES = {
     "dispycos/liveness.py",
     "dispycos/links.py",
     "dispycos/machine.py",
+    "dispycos/turns.py",
     *(
         f"brokers/{name}.py"
         for name in (

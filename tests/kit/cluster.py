@@ -6,12 +6,14 @@ close, and the book of what really happened is compared with what the ledgers sa
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from dispycos.actors.outcomes import COPY_MAX
+
 from dispycos.actors.ledger import Record
 from dispycos.actors.node import Node
-from dispycos.actors.outcomes import COPY_MAX
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol.status import OutcomeKind
 
@@ -36,6 +38,7 @@ class Cluster:
     """A scheduler with nodes, or a private process; one client or two in turn."""
 
     def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
+        self.seed = seed
         self.world = Universe(seed, keeps_diary=keeps_diary)
         self.dice = self.world.dice
         self.book = Book(self.world)
@@ -70,6 +73,7 @@ class Cluster:
     def play(self) -> list[str]:
         """Runs all of it; what went wrong, in words."""
         world, dice = self.world, self.dice
+        random.seed(self.seed)  # the real dialler's jitter
         world.run(0.5)
         for _ in range(dice.choice((0, 1, 2, 3, 4, 6))):
             world.after(dice.random() * TROUBLE_S, self._trouble)
@@ -110,13 +114,13 @@ class Cluster:
         cables = [
             cable
             for cable in self.world.cables
-            if not cable.is_cut and (cable.ends[0].is_lane or cable.ends[0].owner.role != "server")
+            if not cable.is_cut and (cable.is_lane or cable.ends[0].owner.role != "server")
         ]
         if cables:
             cable = self.dice.choice(cables)
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
             # A lane is a socket of one kernel, which tells its ends at once; of other links they may hear late.
-            cable.cut(self.dice.choice((0.05, 0.3, 0.3 if cable.ends[0].is_lane else 3.0)))
+            cable.cut(self.dice.choice((0.05, 0.3, 0.3 if cable.is_lane else 3.0)))
 
     def _outage(self) -> None:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])

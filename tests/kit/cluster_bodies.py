@@ -194,11 +194,7 @@ class NodeBody(NodeRole):
         """First all that it had sent, then its death."""
         if self.servers.get(number) is server:
             del self.servers[number]
-        for cable in self.process.world.cables:
-            for end in cable.ends:
-                if end.owner is self.process and end.other.owner is server:
-                    cable.hurry(end)
-        self.process.turn()
+        self.process.read_all(of=server.epoch)
         self.process.note(f"hears that {server.name} {text}")
         self.machine.server_exited(number, server.pid, text, False, self.process.world.now, server.marks)
         self.process.turn_soon()
@@ -350,6 +346,8 @@ class ClientProcess(Host):
         self.on_freed: Callable[[str], None] = lambda reason: None
 
     def boot(self) -> None:
+        super().boot()
+        self.correspondence.records = cast(Any, self)
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
         self.seat: SeatBody | None = None
@@ -433,17 +431,19 @@ class ClientProcess(Host):
                 self.tell(self.main, to, plan.number)
                 continue
             self.waits_for += 1
-            correlation = self.expect(to.epoch, self._delivered, to.actor if to.epoch == self.epoch else 0)
+            home = to.actor if to.epoch == self.epoch else 0
+            correlation = self.correspondence.expect(to.epoch, self._delivered, home=home)
             payload = self.book.words(self.main.number, plan.number)
             self.send(Envelope(to, self.main.address, messages.Tell(), correlation, payload))
 
     def _delivered(self, answer: Envelope | None) -> None:
         self.waits_for -= 1
 
-    def fallback(self, envelope: Envelope) -> bool:
-        """TaskHost.forward: a message for the home of a task that was asked for here."""
-        record = self.ledger.records.get(envelope.to.actor) if self.ledger is not None else None
-        if self.ledger is None or record is None or record.ended:
-            return False
+    # --- correspondence.Records
+
+    def record(self, number: int) -> Record | None:
+        return self.ledger.records.get(number) if self.ledger is not None else None
+
+    def pass_on(self, record: Record, envelope: Envelope) -> None:
+        assert self.ledger is not None
         self.ledger.pass_on(record, envelope)
-        return True

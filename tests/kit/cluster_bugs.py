@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import pytest
+from dispycos.actors.feeding import Feeding, NodeTask
 
 from dispycos.actors import feeding, outcomes, supervisor
-from dispycos.actors.feeding import Feeding, NodeTask
 from dispycos.actors.ledger import Ledger, Record
 from dispycos.actors.server import Server
 from dispycos.actors.terminations import NO_STEP, Step, Terminations
@@ -19,9 +19,10 @@ from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Marks, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
-from dispycos.runtime import outlasts
+from dispycos.router import Router
+from dispycos.turns import Turns
 
-from . import cluster_bodies, cluster_runtime, cluster_servers
+from . import cluster_bodies, cluster_servers
 
 Patch = pytest.MonkeyPatch
 
@@ -202,10 +203,12 @@ def every_zombie_is_abandoned(patch: Patch) -> None:
 
 
 def a_lost_lane_ends_its_session(patch: Patch) -> None:
-    def forgetful(own_role: str, peer_role: str) -> float | None:
-        return 0.05 if "server" in (own_role, peer_role) else outlasts(own_role, peer_role)
+    original = Turns.outlasts
 
-    patch.setattr(cluster_runtime, "outlasts", forgetful)
+    def forgetful(self: Turns, role: str) -> float | None:
+        return 0.05 if "server" in (self.role, role) else original(self, role)
+
+    patch.setattr(Turns, "outlasts", forgetful)
 
 
 def a_lent_server_is_given_tasks(patch: Patch) -> None:
@@ -228,6 +231,80 @@ def what_a_server_on_loan_does_not_take_is_forgotten(patch: Patch) -> None:
 
 def loans_at_a_node_that_is_gone_are_kept(patch: Patch) -> None:
     patch.setattr(Ledger, "_lose_loans", lambda self, node: None)
+
+
+# --- in the turn (dispycos/turns.py)
+
+
+def a_broken_link_is_dropped_before_it_is_read_empty(patch: Patch) -> None:
+    original = Turns._transmit
+
+    def transmit(self: Turns) -> None:
+        original(self)
+        if self._broken:
+            self._drop_broken(self._now)
+
+    patch.setattr(Turns, "_transmit", transmit)
+
+
+def a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler(patch: Patch) -> None:
+    def drop_broken(self: Turns, now: float) -> None:
+        broken, self._broken = self._broken, {}
+        for link in broken:
+            self.router.link_down(link, now)
+            self.mailbox.close_link(link)
+        self.turn_soon()
+
+    patch.setattr(Turns, "_drop_broken", drop_broken)
+
+
+def what_machines_want_sent_waits_for_the_next_turn(patch: Patch) -> None:
+    flush, original = Router.flush, Turns._settle
+
+    def settle(self: Turns, now: float) -> None:
+        flush(self.router, now)
+        original(self, now)
+
+    patch.setattr(Turns, "_settle", settle)
+    patch.setattr(Router, "flush", lambda self, now: None)
+    patch.setattr(Router, "is_dirty", False)
+
+
+def a_role_that_is_due_is_not_woken(patch: Patch) -> None:
+    original = Turns._wake
+
+    def wake(self: Turns, now: float) -> None:
+        roles, self._roles = self._roles, []
+        original(self, now)
+        self._roles = roles
+
+    patch.setattr(Turns, "_wake", wake)
+
+
+def nobody_answers_for_an_actor_that_has_ended(patch: Patch) -> None:
+    patch.setattr(Turns, "_undeliverable", lambda self, envelope: self.fallback and self.fallback(envelope))
+
+
+def a_session_is_forgotten_though_its_link_is_back(patch: Patch) -> None:
+    original = Turns._wake
+
+    def wake(self: Turns, now: float) -> None:
+        for due, _, epoch in self._forgets:
+            if due <= now:
+                self.router.forget(epoch, now)
+        original(self, now)
+
+    patch.setattr(Turns, "_wake", wake)
+
+
+def what_is_deferred_runs_inside_the_turn(patch: Patch) -> None:
+    original = Turns._send_all
+
+    def send_all(self: Any, now: float) -> None:
+        self.run_deferred()
+        original(self, now)
+
+    patch.setattr(Turns, "_send_all", send_all)
 
 
 class Bug(NamedTuple):
@@ -257,7 +334,14 @@ BUGS = [
     Bug(every_zombie_is_abandoned, 700),
     Bug(a_lost_lane_ends_its_session),
     Bug(a_lent_server_is_given_tasks),
-    Bug(what_a_dead_server_had_on_loan_runs_again),
+    Bug(what_a_dead_server_had_on_loan_runs_again, 600),
     Bug(what_a_server_on_loan_does_not_take_is_forgotten),
     Bug(loans_at_a_node_that_is_gone_are_kept),
+    Bug(a_broken_link_is_dropped_before_it_is_read_empty),
+    Bug(a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler),
+    Bug(what_machines_want_sent_waits_for_the_next_turn),
+    Bug(a_role_that_is_due_is_not_woken),
+    Bug(nobody_answers_for_an_actor_that_has_ended),
+    Bug(a_session_is_forgotten_though_its_link_is_back),
+    Bug(what_is_deferred_runs_inside_the_turn),
 ]

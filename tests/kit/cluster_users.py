@@ -48,6 +48,7 @@ class User:
         self.client.take_seat(PULSE_S, self.abandons)
 
     def on_scheduled(self) -> None:
+        self.client.on_users_side()
         self.client.note("is scheduled")
         dice = self.dice
         self.bursts = dice.randrange(1, 5)
@@ -190,6 +191,7 @@ class User:
         self.client.later(self.dice.random(), partial(self.client.terminate, record))
 
     def on_resolved(self, record: Record) -> None:
+        self.client.on_users_side()
         self.open.discard(record.task)
         caller = self.callers.pop(record.task, None)
         if caller is not None:
@@ -219,6 +221,7 @@ class User:
 
     def on_freed(self, reason: str) -> None:
         client = self.client
+        client.on_users_side()
         if client.ledger is None:
             return
         client.note(f"is freed: {reason}")
