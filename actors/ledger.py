@@ -247,7 +247,7 @@ class Ledger:
 
     def _send_release(self) -> None:
         self._is_released = True
-        self._to_scheduler(messages.Release(self._terminating))
+        self._to_scheduler(messages.Release())
 
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
@@ -487,7 +487,11 @@ class Ledger:
         self._effects.append(Scheduled(envelope.message.servers))
 
     def on_hopeless(self, envelope: Envelope, now: float) -> None:
-        self.dispatcher.end_waiting(OutcomeKind.REFUSED, envelope.message.reason)
+        word: messages.Hopeless = envelope.message
+        if word.node:
+            self.dispatcher.node_failed(word.node, word.reason)
+        else:
+            self.dispatcher.end_waiting(OutcomeKind.REFUSED, word.reason)
 
     def on_inventory(self, envelope: Envelope, now: float) -> None:
         waiting = self.dispatcher.waiting

@@ -113,10 +113,7 @@ class Enlist(Message, frozen=True, tag=10):
 
 
 class Release(Message, frozen=True, tag=13):
-    """The client closes; answered by Released when its servers are gone."""
-
-    terminate: bool = False
-    await_io: bool = False
+    """The client has done: its nodes are closed. Answered by Released when its servers are gone."""
 
 
 # --- scheduler to client -------------------------------------------------------------------------------------------------
@@ -177,9 +174,10 @@ class Wanting(Message, frozen=True, tag=16):
 
 
 class Hopeless(Message, frozen=True, tag=29):
-    """Scheduler -> client: no server can come any more: what waits is to be refused, with this reason."""
+    """Scheduler -> client: no server can come any more, or none on this node: what waits for one is to be refused."""
 
     reason: str
+    node: int = 0  # epoch; 0: on any
 
 
 class Notice(Message, frozen=True, tag=28):
@@ -255,11 +253,9 @@ class Pulse(Message, frozen=True, tag=71):
 
 
 class Close(Message, frozen=True, tag=72):
-    """End the lease; without `terminate` CPU tasks (and io tasks with await_io) are waited for. Answered by Closed."""
+    """End the lease: the tasks that are left get their KeyboardInterrupt. Answered by Closed."""
 
     lease: Lease
-    terminate: bool = False
-    await_io: bool = False
 
 
 class Closed(Message, frozen=True, tag=73):
@@ -528,9 +524,9 @@ class ClientReport(NamedTuple):
     host: str
     pid: int
     state: str  # "running", "queued"
-    queued: int  # tasks waiting for a server
-    running: int
-    done: int
+    queued: int | None  # tasks waiting for a server; None: the client did not answer
+    running: int | None
+    done: int | None
 
 
 class SchedulerReport(Message, frozen=True, tag=62):
