@@ -4,27 +4,30 @@ Each has numbers, credit and packing of its own, so nothing in the one waits for
 before it (`Entry.floor`) is delivered behind that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop
 from typing import Any, Final, NamedTuple
 
 from .packing import Known, Packing, Unpacking
 from .protocol.codec import Codec
-from .protocol.envelope import ANYBODY, Buffer, Envelope
+from .protocol.envelope import ANYBODY, About, Buffer, Envelope
 from .stream import UNLIMITED, WINDOW_MESSAGES, Parcel, Stream
 from .transfers import Arrivals, Shipments
 
 STREAMS: Final = 2  # of a channel: its messages, its chunks
 
 
-class Ends(NamedTuple):
-    """Between whom a session is, and where its messages go."""
+class Local(NamedTuple):
+    """What all sessions of a runtime share."""
 
     codec: Codec[Any]
-    here: Known
-    there: Known
+    epoch: int
+    about: About
+    incarnations: Iterator[int]
     allocate: Callable[[int], Buffer]
+    addresses: Known
     deliveries: list[Envelope]
+    events: list[Any]
 
 
 class Channel:
@@ -33,7 +36,8 @@ class Channel:
     def __init__(
         self,
         number: int,
-        ends: Ends,
+        local: Local,
+        there: Known,
         answer: Callable[[Envelope], object],
         before: "Channel | None" = None,
     ) -> None:
@@ -42,12 +46,12 @@ class Channel:
         self.streams = (self.words, self.chunks)
         self.is_fresh = False  # something came since `consume`
         self.shipments = Shipments()
-        self.packing = Packing(ends.codec, ends.here, ends.there, self.words.out, self.shipments)
-        self.arrivals = Arrivals(ends.allocate)
-        self._deliveries = ends.deliveries
+        self.packing = Packing(local.codec, local.addresses, there, self.words.out, self.shipments)
+        self.arrivals = Arrivals(local.allocate)
+        self._deliveries = local.deliveries
         self._before = before
         self._unpacking = Unpacking(
-            ends.codec, ends.here, ends.there, self.arrivals, ends.deliveries, answer, self._may_pass
+            local.codec, local.addresses, there, self.arrivals, local.deliveries, answer, self._may_pass
         )
         self.behind = self._unpacking.behind
 

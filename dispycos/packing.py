@@ -5,7 +5,6 @@ decided here. A payload is written into its entry, or leaves in frames of its ow
 is large, in chunks: those are transfers, and until one is complete what follows it waits (`transfers`).
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heappush
 from itertools import count
@@ -67,9 +66,7 @@ class Packing:
         self._there = there
         self._out = out
         self._shipments = shipments
-        self.retained: deque[Parcel] = (
-            deque()
-        )  # confirmed blocks with messages that the peer still holds back
+        self.retained: list[Parcel] = []  # confirmed blocks with messages that the peer still holds back
         self._latest: dict[int, int] = {}  # by actor: the block with the last message that it sent
         self._open_block()
 
@@ -84,21 +81,19 @@ class Packing:
 
     def put(self, envelope: Envelope, floor: int = 0) -> bool:
         """Takes a message; True when a block became full and could be pumped."""
-        payload = envelope.payload
+        payload, sender = envelope.payload, envelope.sender[1]
         if floor or (payload is not None and (payload.__class__ is not bytes or len(payload) > INLINE_MAX)):
             self._put_large(envelope, floor)
         else:  # as in _append, without the call: every message comes by here
             body = self.body
             before = len(body)
-            self._write(
-                body, envelope.to[1], envelope.sender[1], envelope.correlation, envelope.message, payload
-            )
+            self._write(body, envelope.to[1], sender, envelope.correlation, envelope.message, payload)
             if len(body) > BODY_MAX:
                 self._split(before, envelope, payload)
         if self._shipments.open_pairs:
             pair = (envelope.sender.actor, envelope.to.actor)
             self._after = max(self._after, self._shipments.latest(pair))
-        self._latest[envelope.sender[1]] = self._number
+        self._latest[sender] = self._number
         self.count += 1
         if self.count < BLOCK_MESSAGES and len(self.body) + self.frames_size < BODY_MAX:
             return False
@@ -178,7 +173,7 @@ class Packing:
         retained = self.retained
         retained.extend(parcel for parcel in messages if parcel.after > shipments.confirmed)
         while retained and retained[0].after <= shipments.confirmed:
-            retained.popleft()
+            del retained[0]
 
     def unconfirmed(self) -> list[Envelope]:
         """All messages that the peer did not confirm, in the order in which they were sent."""

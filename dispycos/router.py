@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from .alarms import Alarms
+from .channel import Local
 from .links import BULK_ROOM, LINK_BYTES, CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
 from .neighbours import NEIGHBOUR, Neighbours
 from .packing import Known
@@ -18,7 +19,7 @@ from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import Local, PeerFault, PeerReset, PeerUp, Session, reset_block
+from .session import PeerFault, PeerReset, PeerUp, Session, reset_block
 from .transfers import Allocate, room_for
 
 SESSIONS_MAX: Final = 16384

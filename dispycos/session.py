@@ -16,24 +16,23 @@ and credit of their own, for its messages and for the chunks of large payloads, 
 One that is to come behind messages of the other channel says so itself (`way`). What is in a block is not looked at here.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from .channel import STREAMS, Channel, Ends
+from .channel import STREAMS, Channel, Local
 from .packing import Known
 from .protocol.codec import (
     NOTICE,
     RECORD,
     VERSION,
     Block,
-    Codec,
     Packet,
     control_packet,
     encode_chunks,
     encode_control,
 )
 from .protocol.control import Control, Hello, Limits, Reset
-from .protocol.envelope import About, Buffer, Envelope
+from .protocol.envelope import About, Envelope
 from .protocol.errors import ProtocolError
 from .stream import Parcel, Stream
 
@@ -64,19 +63,6 @@ class PeerFault(NamedTuple):
     reason: str
 
 
-class Local(NamedTuple):
-    """What all sessions of a runtime share."""
-
-    codec: Codec[Any]
-    epoch: int
-    about: About
-    incarnations: Iterator[int]
-    allocate: Callable[[int], Buffer]
-    addresses: Known
-    deliveries: list[Envelope]
-    events: list[Any]
-
-
 class Session:
     """One end of the conversation with one peer. Its owner empties `outbox` after each call."""
 
@@ -92,10 +78,8 @@ class Session:
 
     def _begin(self) -> None:
         """Both directions start at 1."""
-        local = self._local
-        ends = Ends(local.codec, local.addresses, self._there, local.allocate, local.deliveries)
-        self._messages = Channel(1, ends, self._answer_unknown)
-        self._control = Channel(0, ends, self._answer_unknown, before=self._messages)
+        self._messages = Channel(1, self._local, self._there, self._answer_unknown)
+        self._control = Channel(0, self._local, self._there, self._answer_unknown, before=self._messages)
         self._channels = (self._control, self._messages)
         self._streams = (*self._control.streams, *self._messages.streams)
         # Looked at often.

@@ -42,9 +42,20 @@ class Outgoing:
     A new stream starts with the credit of one window, without being told.
     """
 
+    __slots__ = (
+        "_bytes",
+        "_limit_bytes",
+        "_limit_messages",
+        "_messages",
+        "cut_last",
+        "flight",
+        "sent",
+        "waiting",
+    )
+
     def __init__(self, limit_messages: int) -> None:
         self.waiting: deque[Parcel] = deque()
-        self.flight: deque[Parcel] = deque()
+        self.flight: list[Parcel] = []  # an empty deque takes 600 bytes, and there are many sessions
         self.sent = 0
         self.cut_last = 0
         self._messages = 0
@@ -100,14 +111,30 @@ class Outgoing:
         if ack > self.sent:
             raise ProtocolError(f"block {ack} confirmed, but only {self.sent} were sent")
         flight = self.flight
-        confirmed: list[Parcel] = []
-        while flight and flight[0].seq <= ack:
-            confirmed.append(flight.popleft())
+        if not flight or flight[0].seq > ack:
+            return []
+        count = ack - flight[0].seq + 1
+        confirmed = flight[:count]
+        del flight[:count]
         return confirmed
 
 
 class Incoming:
     """What arrives on a stream: the blocks in order, and those that came too early for it."""
+
+    __slots__ = (
+        "_early",
+        "_early_bytes",
+        "_early_messages",
+        "_told_bytes",
+        "_told_messages",
+        "_window_messages",
+        "ack",
+        "bytes",
+        "limit_bytes",
+        "limit_messages",
+        "messages",
+    )
 
     def __init__(self, window_messages: int) -> None:
         self.ack = 0

@@ -29,6 +29,9 @@ def room_for(length: int) -> Buffer:
     return memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
+_NO_VIEWS: Final[deque[memoryview]] = deque()  # never filled
+
+
 class Cargo(NamedTuple):
     """Some chunks to leave together, and the last transfer that they complete (0: none)."""
 
@@ -44,8 +47,8 @@ class Shipments:
         self.confirmed = 0
         self._announced = 0
         self._payloads: dict[int, Payload] = {}
-        self.ready: deque[int] = deque()  # transfers whose chunks may leave
-        self._views: deque[memoryview] = deque()
+        self.ready: list[int] = []  # transfers whose chunks may leave
+        self._views = _NO_VIEWS
         self._offset = 0
         self.open_pairs: dict[Pair, int] = {}
 
@@ -84,7 +87,7 @@ class Shipments:
             cargo.frames.append(frame)
             self._offset += size_of(frame)
             if not self._views:
-                self.ready.popleft()
+                del self.ready[0]
                 cargo = cargo._replace(completed=number)
         return cargo
 

@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from dispycos.channel import Local
 from dispycos.packing import LATEST_MAX, Known
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import RECORD, Codec, Packet, decode_control, decode_message, encode_message
 from dispycos.protocol.control import Hello, Reset, Unsupported
 from dispycos.protocol.envelope import ANYBODY, BEHIND, CONTROL, MESSAGES, About, Envelope
 from dispycos.protocol.errors import ProtocolError
-from dispycos.session import ACK_DELAY, Local, PeerReset, PeerUp, Session, reset_block
+from dispycos.session import ACK_DELAY, PeerReset, PeerUp, Session, reset_block
 from dispycos.stream import WINDOW_MESSAGES
 
 ROOM = 2**21
