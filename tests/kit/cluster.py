@@ -10,10 +10,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from dispycos.actors.outcomes import COPY_MAX
-
-from dispycos.actors.ledger import Record
 from dispycos.actors.node import Node
+from dispycos.actors.record import Record
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol.status import OutcomeKind
 
@@ -289,9 +287,7 @@ class Cluster:
         registry = scheduler.registry
         tables: dict[str, Mapping[Any, Any]] = {
             "clients": registry.clients,
-            "tasks": registry.tasks,
             "servers": registry.servers,
-            "paces": registry.paces,
         }
         return [f"the scheduler still has {name}: {list(table)}" for name, table in tables.items() if table]
 
@@ -328,8 +324,7 @@ class Cluster:
         if outcome in PLAIN:
             return "" if outcome == plan.kind else "not what it did"
         if outcome == OutcomeKind.LOST:
-            too_large = "was lost" in text and plan.size > COPY_MAX  # its server had to leave with it
-            if whole - {"server"} or too_large:
+            if whole - {"server"}:
                 return ""
             # Which tasks a dead server had begun its page tells; that is before their calls are fetched.
             dead = plan.fetch if start is None else start.server.died_of_kill

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
-from dispycos.actors import ledger
+from dispycos.actors import effects
 from dispycos.actors.client_role import ClientRole
-from dispycos.actors.ledger import Ledger, Record
+from dispycos.actors.ledger import Ledger
 from dispycos.actors.node import Node
 from dispycos.actors.node_role import NodeRole
+from dispycos.actors.record import Record
 from dispycos.actors.tenancy import StartServer
 from dispycos.actors.terminations import Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
-from dispycos.brokers.placement import Pace
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
@@ -37,7 +37,7 @@ BRISK: Final = "brisk"  # a function that is short, and soon known to be
 
 
 class BrokerBody(Broker):
-    """The real one, and its end in virtual time; with a head start for one function, so that it is fed ahead after a few runs."""
+    """The real one, and its end in virtual time."""
 
     def __init__(self, process: Process, name: str, *, private: bool) -> None:
         self.process = process
@@ -65,12 +65,6 @@ class BrokerBody(Broker):
         else:
             process.later(0.01, partial(self._end_when_quiet, until, then))
 
-    def know_pace(self) -> None:
-        registry = self.machine.registry
-        if registry.active is not None and BRISK not in registry.paces:
-            pace = registry.paces[BRISK] = Pace()
-            pace.wanted = 3
-
 
 class SchedulerProcess(Process):
     role = "scheduler"
@@ -81,10 +75,6 @@ class SchedulerProcess(Process):
     @property
     def scheduler(self) -> Scheduler:
         return self.broker.machine
-
-    def turn(self) -> None:
-        super().turn()
-        self.broker.know_pace()
 
     def stop(self) -> None:
         self.broker.stop("the scheduler was stopped", self.leave)
@@ -253,10 +243,6 @@ class PrivateProcess(Process):
     def scheduler(self) -> Scheduler:
         return self.broker.machine
 
-    def turn(self) -> None:
-        super().turn()
-        self.broker.know_pace()
-
     def die(self, dying_words: tuple[End, ...] = ()) -> None:
         self.agent.kill_all()
         super().die(dying_words)
@@ -318,18 +304,18 @@ class SeatBody(ClientRole):
         return "", None
 
     def carry_out(self, effect: object, now: float) -> None:
-        if isinstance(effect, ledger.Forget):
+        if isinstance(effect, effects.Forget):
             self.client.forgotten.add(effect.epoch)
         super().carry_out(effect, now)
 
     def tell(self, effect: object) -> None:
-        if isinstance(effect, ledger.Scheduled):
+        if isinstance(effect, effects.Scheduled):
             self.client.on_scheduled()
-        elif isinstance(effect, ledger.Freed):
+        elif isinstance(effect, effects.Freed):
             self.client.on_freed(effect.reason)
-        elif isinstance(effect, ledger.Failed):
+        elif isinstance(effect, effects.Failed):
             self.client.note(f"failed: {effect.reason}")
-        elif isinstance(effect, ledger.Say):
+        elif isinstance(effect, effects.Say):
             self.client.note(f"says: {effect.text}")
 
 
@@ -406,7 +392,7 @@ class ClientProcess(Host):
         if self.ledger is not None and not record.ended:
             self.note(f"terminates task {record.task.number}")
             self.book.asked_to_end.add(record.task)
-            self.ledger.terminate(record)
+            self.ledger.terminate(record, self.world.now)
             self.turn_soon()
 
     def words_to(self, record: Record, count: int) -> Words:

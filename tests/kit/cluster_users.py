@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from dispycos.actors.ledger import Record
+from dispycos.actors.record import Record
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
