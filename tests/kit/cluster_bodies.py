@@ -376,11 +376,11 @@ class ClientProcess(Host):
 
     # --- tasks and their messages
 
-    def submit(self, plan: Plan) -> Record:
+    def submit(self, plan: Plan, *, node: str = "", server: int = 0) -> Record:
         """TaskHost.submit; the plan is in the book before anybody can start it."""
         assert self.ledger is not None
         task = TaskId(self.epoch, self.take_number())
-        record = Record(task, plan.function, plan.call(task), io=plan.io)
+        record = Record(task, plan.function, plan.call(task), io=plan.io, node=node, server=server)
         self.book.plans[task] = plan
         self.records[plan.number] = record
         self.note(f"submits task {task.number}: {plan}")

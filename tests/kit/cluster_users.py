@@ -134,14 +134,15 @@ class User:
 
     def _submit(self, plan: Plan) -> Record:
         dice, client = self.dice, self.client
-        record = client.submit(plan)
-        self.closings[record.task] = self.closing
         ledger = client.ledger
+        node, server = "", 0
         if ledger is not None and ledger.servers and dice.random() < 0.06:
             if dice.random() < 0.5:
-                record.server = dice.choice(list(ledger.servers))
+                server = dice.choice(list(ledger.servers))
             else:
-                record.node = dice.choice(list(ledger.servers.values()))[1]
+                node = dice.choice(list(ledger.servers.values()))[1]
+        record = client.submit(plan, node=node, server=server)
+        self.closings[record.task] = self.closing
         self.open.add(record.task)
         if plan.expects:
             left = plan.expects
