@@ -98,15 +98,11 @@ class Enlist(Message, frozen=True, tag=10):
     zombie_period: float = 0.0  # seconds, 0: off
 
 
-
-
 class Release(Message, frozen=True, tag=13):
     """The client closes; answered by Released when its servers are gone."""
 
     terminate: bool = False
     await_io: bool = False
-
-
 
 
 # --- scheduler to client -------------------------------------------------------------------------------------------------
@@ -143,6 +139,7 @@ class ServerNews(Message, frozen=True, tag=24):
     spot: Spot
     node: str
     text: str = ""
+    node_epoch: int = 0
 
 
 class Settled(Message, frozen=True, tag=25):
@@ -152,13 +149,12 @@ class Settled(Message, frozen=True, tag=25):
     servers: int
 
 
-
 class Released(Message, frozen=True, tag=27):
     reason: str = ""
 
 
 class Wanting(Message, frozen=True, tag=16):
-    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by a Notice of what is missing, or Hopeless."""
+    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by a Notice, or by Hopeless."""
 
     tasks: int
 
@@ -229,11 +225,6 @@ class ServerDown(Message, frozen=True, tag=35):
     lines: str = ""  # what it wrote last, if it is not started again; each line begins with a newline
 
 
-
-
-
-
-
 class Pulse(Message, frozen=True, tag=71):
     """Node -> scheduler -> client, every pulse_interval (spec 6.4, 6.6)."""
 
@@ -267,10 +258,6 @@ class Gone(Message, frozen=True, tag=76):
     """Scheduler -> node -> server: these runtimes of the lease are dead."""
 
     epochs: list[int]
-
-
-
-
 
 
 class Shutdown(Message, frozen=True, tag=75):
@@ -322,6 +309,8 @@ class Outcome(Message, frozen=True, tag=41):
     started: bool = True
     text: str = ""  # for TERMINATED: how it came
     marks: tuple[int, int] | None = None  # behind what it wrote to the streams 1 and 2; 0: nothing there
+    cpu_s: float | None = None  # seconds of CPU that it used; None: not known
+    peak_bytes: int | None = None  # by which the server's peak of memory rose; None: not known
 
 
 class Recall(Message, frozen=True, tag=39):
@@ -338,7 +327,7 @@ class Returned(Message, frozen=True, tag=78):
 
 
 class Terminate(Message, frozen=True, tag=12):
-    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: about 5 s later its end."""
+    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: its end 5 s later."""
 
     task: TaskId
     server: int = 0  # epoch
@@ -362,8 +351,6 @@ class ServerLost(Message, frozen=True, tag=80):
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------------------
-
-
 
 
 class Tell(Message, frozen=True, tag=42):
@@ -483,7 +470,6 @@ class Counts(Message, frozen=True, tag=63):
 
 class Inventory(Message, frozen=True, tag=60):
     """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
-
 
 
 class ServerReport(NamedTuple):
