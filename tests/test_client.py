@@ -14,6 +14,7 @@ import pytest
 import dispycos
 from dispycos.actors.client import BACKLOG_MAX, Client
 from dispycos.protocol import messages
+from dispycos.protocol.status import OutcomeKind
 from tests.kit.stub_scheduler import StubScheduler, play
 
 pytestmark = pytest.mark.timeout(40)
@@ -128,6 +129,101 @@ def test_a_map_that_outlives_its_client_ends_without_complaint(tmp_path: Path) -
 def test_a_map_without_a_cluster_is_refused_at_once() -> None:
     with pytest.raises(dispycos.NotScheduled):
         Client().map(compute, [1])
+
+
+# --- retries, and what a task has used
+
+
+SUBMITS: list[Callable[..., Any]] = [
+    Client.submit,
+    Client.io_submit,
+    Client.rtask,
+    Client.io_rtask,
+    lambda client, *args, **kwargs: client.rtask_at("stub", *args, **kwargs),
+    lambda client, *args, **kwargs: client.io_rtask_at("stub", *args, **kwargs),
+]
+
+
+@pytest.mark.parametrize("call", SUBMITS)
+def test_a_task_is_started_again_as_often_as_that_is_allowed(
+    call: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        called = call(client, compute, 3, retries=1)
+        starting = asyncio.ensure_future(called) if asyncio.iscoroutine(called) else None
+        await stub.until(lambda: stub.tasks)
+        stub.begin(stub.tasks[0])
+        handle = called if starting is None else await starting
+        assert handle.attempt == 1
+        stub.lose_server("killed by SIGKILL (9)")
+        await stub.add_server()
+        await stub.until(lambda: len(stub.tasks) == 2)
+        assert stub.tasks[1].message.task == stub.tasks[0].message.task._replace(attempt=2)
+        assert stub.arguments(stub.tasks[1]) == (3,)
+        assert handle.attempt == 2
+        stub.lose_server("killed again")
+        with pytest.raises(dispycos.TaskLost, match="killed again"):
+            await handle
+        assert handle.attempt == 2
+
+    play(scene, tmp_path)
+    assert "compute was lost (killed by SIGKILL (9)): attempt 2 of 2" in caplog.text
+
+
+def test_a_task_of_a_map_is_started_again(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        values = client.map(compute, [3], retries=1)
+        first = asyncio.ensure_future(anext(values))
+        await stub.until(lambda: stub.tasks)
+        stub.lose_server("killed by SIGKILL (9)")
+        await stub.add_server()
+        await stub.until(lambda: len(stub.tasks) == 2)
+        stub.end(stub.tasks[1], 9)
+        assert await first == (3, 9)
+        await values.aclose()
+
+    play(scene, tmp_path)
+
+
+def test_without_retries_a_lost_task_is_lost(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        handle = client.submit(compute, 3)
+        await stub.until(lambda: stub.tasks)
+        stub.lose_server("killed by SIGKILL (9)")
+        with pytest.raises(dispycos.TaskLost, match="killed by SIGKILL"):
+            await handle
+        assert (handle.attempt, handle.usage) == (1, None)
+
+    play(scene, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("retries", "error"), [(-1, ValueError), (1.0, TypeError), (True, TypeError), ("1", TypeError)]
+)
+def test_retries_are_a_count(retries: Any, error: type[Exception], tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        with pytest.raises(error, match="retries"):
+            client.submit(compute, 1, retries=retries)
+        with pytest.raises(error, match="retries"):
+            client.map(compute, [1], retries=retries)
+
+    play(scene, tmp_path, has_server=False)
+
+
+def test_a_handle_tells_what_its_task_has_used(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        known, unknown, dropped = (client.io_submit(compute, n) for n in range(3))
+        await stub.until(lambda: len(stub.tasks) == 3)
+        assert known.usage is None
+        stub.end(stub.tasks[0], 0, seconds=2.5, cpu_s=2.25, peak_bytes=1 << 20)
+        stub.end(stub.tasks[1], 1, seconds=0.5)
+        stub.end(stub.tasks[2], None, OutcomeKind.CANCELLED, started=False)
+        await asyncio.wait([known, unknown, dropped])
+        assert known.usage == dispycos.Usage(seconds=2.5, cpu_s=2.25, peak_bytes=1 << 20)
+        assert unknown.usage == dispycos.Usage(0.5, None, None)
+        assert dropped.usage is None
+
+    play(scene, tmp_path)
 
 
 # --- the folder that tasks run in

@@ -59,7 +59,7 @@ class StubScheduler:
         self.heard: list[Envelope] = []  # by node and server
         self.tasks: list[Envelope] = []
         self.client = 0
-        self.servers: list[StubServer] = []  # the last one is the present lease's
+        self.servers: list[StubServer] = []  # the last one is the one that does what tests say
         self._keys = keys
         self._granting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -85,13 +85,16 @@ class StubScheduler:
     async def _grant(self) -> None:
         self.send(messages.Granted(Lease(1, self.client, "stub", self.runtime.epoch), "stub"))
         if self.has_server:
-            server = StubServer(self, self._keys)
-            self.servers.append(server)
-            await server.runtime.dial([self._endpoint], uplink=True).ready
-            self.send(messages.NodeNews(Status.NodeInitialized, server.node))
-            spot, node = server.spot, server.node
-            self.send(messages.ServerNews(Status.ServerInitialized, spot, node.name, node_epoch=node.epoch))
+            await self.add_server()
         self.send(messages.Settled(1, 1))
+
+    async def add_server(self) -> None:
+        server = StubServer(self, self._keys)
+        self.servers.append(server)
+        await server.runtime.dial([self._endpoint], uplink=True).ready
+        spot, node = server.spot, server.node
+        self.send(messages.NodeNews(Status.NodeInitialized, node))
+        self.send(messages.ServerNews(Status.ServerInitialized, spot, node.name, node_epoch=node.epoch))
 
     def note(self, envelope: Envelope) -> None:
         self.heard.append(envelope)
