@@ -251,6 +251,7 @@ class Ledger:
 
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
+        self._is_changed = True
         for record in list(self.records.values()):
             self._end(record, OutcomeKind.LOST, reason, started=record.at is not None)
         self.over = reason
@@ -262,7 +263,7 @@ class Ledger:
         if isinstance(word, messages.Enlist):
             self._effects.append(Failed(reason))
         elif isinstance(word, messages.Run):
-            record = self.records.get(word.task.number)
+            record = self._record_of(word.task)
             if record is not None and record.at is not None:
                 kind = OutcomeKind.REFUSED
                 self.dispatcher.outcome(record, record.at.epoch, kind, 0.0, now, started=False)
@@ -351,7 +352,8 @@ class Ledger:
         if word.spot is not None and word.started and record.location is None:
             self._note_place(record, word.spot)  # it is over already: words held for it came too late
         record.payload = envelope.payload
-        record.seconds = word.seconds
+        if word.started:
+            record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
         self._end(record, word.outcome, word.text, started=word.started)
 
     def on_returned(self, envelope: Envelope, now: float) -> None:
@@ -463,8 +465,8 @@ class Ledger:
         location = Location(word.spot.addr, word.spot.port)
         if word.status in (Status.ServerDiscovered, Status.ServerInitialized):
             self.servers[word.spot.epoch] = (word.spot, word.node)
-            node = next((epoch for epoch, node in self.nodes.items() if node.name == word.node), 0)
-            if node:
+            node = word.node_epoch or self._node_named(word.node)
+            if node in self.dispatcher.fleet.nodes:
                 self.dispatcher.server_up(word.spot.epoch, word.spot.name, node)
         elif word.status in (Status.ServerClosed, Status.ServerAbandoned):
             self.servers.pop(word.spot.epoch, None)  # what becomes of its tasks its node says
@@ -473,14 +475,16 @@ class Ledger:
         if self.wants_news:
             self._effects.append(News(Status(word.status), location))
 
+    def _node_named(self, name: str) -> int:
+        return next((epoch for epoch, node in self.nodes.items() if node.name == name), 0)
+
     def on_pulse(self, envelope: Envelope, now: float) -> None:
         word: messages.Pulse = envelope.message
-        for epoch, node in self.nodes.items():
-            if node.name == word.node:
-                self.nodes[epoch] = node._replace(available=word.available)
-                if self.wants_news:
-                    self._effects.append(Pulsed(self.nodes[epoch]))
-                return
+        node = self.nodes.get(epoch := self._node_named(word.node))
+        if node is not None:
+            self.nodes[epoch] = node = node._replace(available=word.available)
+            if self.wants_news:
+                self._effects.append(Pulsed(node))
 
     def on_settled(self, envelope: Envelope, now: float) -> None:
         self.dispatcher.settled()

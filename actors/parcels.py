@@ -48,6 +48,9 @@ class Components(msgspec.Struct, array_like=True, frozen=True):
     cwd: bytes  # the folder in which tasks are to run; b"": the server's own
 
 
+COPIED_MAX = 1 << 20  # bytes of a call up to which its buffers are copied when it is submitted
+
+
 def dumps_value(value: Any, what: str) -> Payload:
     return _plain(pickling.dumps(value, what), what)
 
@@ -63,6 +66,15 @@ def _plain(pickled: pickling.Payload, what: str) -> Payload:
     if size > TRANSFER_MAX:
         raise ValueError(f"{what} has {size:,} bytes; a message takes at most {TRANSFER_MAX:,}")
     return payload
+
+
+def kept_as_it_is(call: Payload, *, whole: bool) -> Payload:
+    """A call that may be sent again is to be the same then: its buffers are copied, large ones only if `whole`."""
+    if call is None or isinstance(call, bytes):
+        return call
+    buffers = buffers_of(call)
+    is_large = sum(map(size_of, buffers)) > COPIED_MAX
+    return call if is_large and not whole else [bytes(buffer) for buffer in buffers]
 
 
 def _raw(part: pickling.Frame) -> Buffer:

@@ -28,6 +28,7 @@ class Record(Entry):
         "address",
         "call",
         "code",
+        "cpu_s",
         "ended",
         "future",
         "handle",
@@ -36,6 +37,7 @@ class Record(Entry):
         "location",
         "outcome",
         "payload",
+        "peak_bytes",
         "seconds",
         "started",
         "task",
@@ -68,7 +70,9 @@ class Record(Entry):
         self.ended = False  # its outcome is here, and what it printed
         self.outcome = 0
         self.text = ""
-        self.seconds = 0.0
+        self.seconds: float | None = None  # that it ran, by what its server said
+        self.cpu_s: float | None = None  # seconds of CPU; None: not known
+        self.peak_bytes: int | None = None  # by which its server's peak of memory rose; None: not known
         self.payload: Payload = None
         self.future: Any = None  # the handle, when somebody waits for the outcome
         self.when_started: Any = None  # a future, while rtask() waits for the start

@@ -34,7 +34,7 @@ from .host.results import unpack_outcome
 from .ledger import Ledger, scheduler_of
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch
-from .parcels import ClientParcels
+from .parcels import ClientParcels, kept_as_it_is
 from .record import Record
 from .task import Location, MonitorStatus, Task
 from .telling import Stream, print_errors, print_output, say, tell_unread
@@ -344,15 +344,24 @@ class Seat(ClientRole):
         node: str,
         server: int,
         alone: bool = False,
+        retries: int = 0,
     ) -> Task:
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         name = name_of(function)
-        call = self.parcels.dumps_call(function, args, kwargs)
+        call = kept_as_it_is(self.parcels.dumps_call(function, args, kwargs), whole=retries > 0)
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Record(
-                task, name, call, io=io, node=node, server=server, alone=alone, code=self.parcels.version()
+                task,
+                name,
+                call,
+                io=io,
+                node=node,
+                server=server,
+                alone=alone,
+                retries=retries,
+                code=self.parcels.version(),
             )
             if self.ledger.wants_news:
                 record.info = (args, kwargs)
@@ -372,7 +381,7 @@ class Seat(ClientRole):
             self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
 
     async def wait_backlog(self, at_most: int) -> None:
-        """Until no more tasks than that wait here for the scheduler's credit."""
+        """Until no more tasks than that wait here for a server."""
         while self.ledger.backlog() > at_most:
             self._room.clear()
             self.ledger.ask_for_room(at_most)

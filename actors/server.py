@@ -8,7 +8,7 @@ when the client asks (`Recall`), and at once when the server drains.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -26,6 +26,12 @@ class Place(msgspec.Struct, frozen=True):
     """Give this io task its address and mailbox now, perhaps on the relief thread; then call `placed`."""
 
     given: Envelope
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """This io task ends without having begun: take its address and mailbox away."""
+
+    task: TaskId
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -84,28 +90,33 @@ class Server:
         self.draining = False
         self._reason = ""
         self._cpu: deque[Envelope] = deque()
+        self._placing: set[TaskId] = set()  # io tasks that the body is to give an address
         self._io: deque[Envelope] = deque()  # placed, and to be started
         self._cpu_task: TaskId | None = None
         self._is_called = False  # the body was told to work, and has not found nothing to do since
-        self._asked: set[TaskId] = (
-            set()
-        )  # of those that the body has taken: to be interrupted when they have an address
+        self._asked: set[TaskId] = set()  # tasks without an address that are to end when they have one
         self._effects: list[object] = []
-        self._handlers: dict[type, Callable[[Envelope, float], None]] = {
-            messages.Run: self.on_run,
-            messages.Recall: self.on_recall,
-            messages.Terminate: self.on_terminate,
-            messages.Shutdown: self.on_shutdown,
-            messages.Inventory: self.on_inventory,
-            messages.Levels: lambda envelope, now: self._effects.append(SetLevels(envelope.payload)),
-            messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
+        self._handlers: dict[Address, dict[type, Callable[[Envelope, float], None]]] = {
+            client: {
+                messages.Run: self.on_run,
+                messages.Recall: self.on_recall,
+                messages.Terminate: self.on_terminate,
+                messages.Levels: lambda envelope, now: self._effects.append(SetLevels(envelope.payload)),
+            },
+            node: {
+                messages.Terminate: self.on_terminate,
+                messages.Shutdown: self.on_shutdown,
+                messages.Inventory: self.on_inventory,
+                messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
+            },
         }
 
     # --- Machine ---
 
     def receive(self, envelope: Envelope, now: float) -> None:
-        handler = self._handlers.get(type(envelope.message))
-        if handler is not None and envelope.sender in (self.client, self.node):
+        speaker = self._handlers.get(envelope.sender)
+        handler = speaker.get(type(envelope.message)) if speaker is not None else None
+        if handler is not None:
             handler(envelope, now)
 
     def deadline(self) -> None:
@@ -121,11 +132,10 @@ class Server:
     # --- from the client
 
     def on_run(self, envelope: Envelope, now: float) -> None:
-        if envelope.sender != self.client:
-            return
         if self.draining:
-            self._send(self.client, messages.Returned([envelope.message.position], draining=True))
+            self._give_back([envelope])
         elif envelope.message.io:
+            self._placing.add(envelope.message.task)
             self._effects.append(Place(envelope))
         else:
             self._cpu.append(envelope)
@@ -133,34 +143,41 @@ class Server:
 
     def on_recall(self, envelope: Envelope, now: float) -> None:
         """A task is here or given back, never both."""
-        back = []
+        back: deque[Envelope] = deque()
         while self._cpu and self._cpu[-1].message.position > envelope.message.after:
-            back.append(self._cpu.pop().message.position)
-        self._send(self.client, messages.Returned(back[::-1], self.draining))
+            back.appendleft(self._cpu.pop())
+        self._give_back(back)
 
     def on_terminate(self, envelope: Envelope, now: float) -> None:
+        """What has not begun is dropped at once, whoever keeps the thread."""
         task = envelope.message.task
-        if task in self.running:
-            self._effects.append(Interrupt(task))
-        elif task == self._cpu_task:  # the body has taken it, and not begun
+        running = self.running.get(task)
+        if running is not None:
+            placed = _find(self._io, task) if running.run.io else None
+            if placed is None:
+                self._effects.append(Interrupt(task))
+            else:
+                self._io.remove(placed)
+                self._drop(placed.message)
+        elif task == self._cpu_task or task in self._placing:
             self._asked.add(task)
-        else:
-            for waiting in self._cpu:
-                if waiting.message.task == task:
-                    self._cpu.remove(waiting)
-                    self._speak(waiting.message, OutcomeKind.CANCELLED)
-                    return
+        elif (waiting := _find(self._cpu, task)) is not None:
+            self._cpu.remove(waiting)
+            self._speak(waiting.message)
 
     # --- from the node
 
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
+        """What has no address goes back. Without `drain` what was placed and has not begun is dropped, the rest is interrupted."""
         word: messages.Shutdown = envelope.message
         self.draining = True
-        back = [given.message.position for given in self._cpu]
-        self._send(self.client, messages.Returned(back, draining=True))
-        self._cpu.clear()
+        back, self._cpu = self._cpu, deque()
+        self._give_back(back)
         if not word.drain:
             self._reason = word.reason
+            placed, self._io = self._io, deque()
+            for given in placed:
+                self._drop(given.message)
             if self._cpu_task is not None and self._cpu_task not in self.running:
                 self._asked.add(self._cpu_task)
             self._effects.extend(Interrupt(task) for task in self.running)
@@ -178,12 +195,22 @@ class Server:
     # --- called by the body, under the lock: on the loop, but for `placed` ---
 
     def placed(self, given: Envelope, actor: int, now: float) -> None:
-        """An io task has its address; it is started when the loop gets to it."""
+        """An io task has its address; it is started when the loop gets to it, unless it is to end already."""
         run: messages.Run = given.message
+        self._placing.discard(run.task)
         self.running[run.task] = Running(run, actor, now)
-        self._io.append(given)
-        self._send(self.client, messages.Placed(run.task, actor, self.spot))
-        self._call()
+        if run.task in self._asked:
+            self._asked.discard(run.task)
+            self._drop(run)
+        elif self.draining:  # nobody was told of its address
+            del self.running[run.task]
+            self._effects.append(Drop(run.task))
+            self._give_back([given])
+        else:
+            self._io.append(given)
+            self._send(self.client, messages.Placed(run.task, actor, self.spot))
+            self._call()
+        self._stop_if_idle()
 
     def take(self) -> Envelope | None:
         """The next task to start now, if any."""
@@ -225,24 +252,32 @@ class Server:
         return now - self.running[task].began
 
     def end(
-        self, task: TaskId, outcome: OutcomeKind, payload: Payload, marks: tuple[int, int] | None, now: float
+        self,
+        task: TaskId,
+        outcome: OutcomeKind,
+        payload: Payload,
+        marks: tuple[int, int] | None,
+        now: float,
+        *,
+        cpu_s: float | None = None,
+        peak_bytes: int | None = None,
     ) -> None:
         """The task has its outcome: to the client, after all that the task sent there.
 
-        `marks` are behind what it wrote, in the streams of its output.
+        `marks` are behind what it wrote, in the streams of its output. What it used of the CPU and by how much it raised the
+        peak of the memory may be unknown.
         """
         running = self.running.pop(task)
-        run = running.run
-        is_drained = outcome == OutcomeKind.TERMINATED and self._reason
-        text = f"{run.function} was terminated: {self._reason}" if is_drained else ""
+        text = self._why(running.run) if outcome == OutcomeKind.TERMINATED else ""
         if self._cpu_task == task:
             self._cpu_task = None
+            if self._cpu:
+                self._call()
+        seconds = now - running.began
         word = messages.Outcome(
-            task, outcome, running.actor, self.spot, now - running.began, True, text, marks
+            task, outcome, running.actor, self.spot, seconds, True, text, marks, cpu_s, peak_bytes
         )
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, payload)))
-        if self._cpu:
-            self._call()
         self._stop_if_idle()
 
     def check(self) -> None:
@@ -252,6 +287,10 @@ class Server:
         if cpu:
             assert self._cpu_task == cpu[0], "the running CPU task is not the one taken"
         assert not (self.draining and self._cpu), "it drains and keeps what has not begun"
+        assert not (self._reason and self._io), "it ends and keeps what has not begun"
+        assert all(given.message.task in self.running for given in self._io), "it waits without an address"
+        without = {*self._placing, self._cpu_task} - self.running.keys()
+        assert without >= self._asked, "who has an address, or is gone, is still to be ended"
 
     # --- small ---
 
@@ -265,15 +304,34 @@ class Server:
         running.announced = True
         self._send(self.client, messages.Started(running.run.task, running.actor, self.spot))
 
-    def _speak(self, run: messages.Run, outcome: OutcomeKind) -> None:
-        self._send(self.client, messages.Outcome(run.task, outcome, 0, self.spot, 0.0, False))
+    def _give_back(self, given: Iterable[Envelope]) -> None:
+        positions = [envelope.message.position for envelope in given]
+        self._send(self.client, messages.Returned(positions, self.draining))
+
+    def _drop(self, run: messages.Run) -> None:
+        """It was placed, and will not begin."""
+        del self.running[run.task]
+        self._effects.append(Drop(run.task))
+        self._speak(run)
+
+    def _speak(self, run: messages.Run) -> None:
+        """It ends without having begun."""
+        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, self.spot, 0.0, False, self._why(run))
+        self._send(self.client, word)
+
+    def _why(self, run: messages.Run) -> str:
+        return f"{run.function} was terminated: {self._reason}" if self._reason else ""
 
     def _stop_if_idle(self) -> None:
-        if self.draining and not self.running and self._cpu_task is None:
+        if self.draining and not self.running and self._cpu_task is None and not self._placing:
             self._effects.append(Stop())
 
     def _send(self, to: Address, word: messages.Message) -> None:
         self._effects.append(Send(Envelope(to, self.address, word)))
+
+
+def _find(given: Iterable[Envelope], task: TaskId) -> Envelope | None:
+    return next((envelope for envelope in given if envelope.message.task == task), None)
 
 
 def _report(run: messages.Run, state: str, since: float) -> TaskReport:

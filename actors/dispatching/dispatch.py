@@ -94,8 +94,9 @@ class Dispatcher:
 
     @property
     def has_servers(self) -> bool:
-        """Whether any server may be given something."""
-        return bool(self.fleet.choice.io) or bool(self.fleet.choice.nodes)
+        """Whether any server may be given something, now or when it has answered."""
+        choice = self.fleet.choice
+        return bool(choice.io or choice.nodes) or any(map(_may_take, self.fleet.servers.values()))
 
     # --- from the client
 
@@ -428,3 +429,7 @@ class Dispatcher:
 
 def _had_by(servers: Iterable[Server]) -> list[Entry]:
     return [entry for server in servers for entry in (*server.cpu, *server.io.values())]
+
+
+def _may_take(server: Server) -> bool:
+    return server.phase in (Phase.READY, Phase.RECALLING) and server.node.is_offered

@@ -95,6 +95,10 @@ class Cell:
         )
         return handle
 
+    @property
+    def attempt(self) -> int:
+        return self.run.task.attempt if self.run is not None else 1
+
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers.append((watcher, correlation))
 

@@ -28,7 +28,7 @@ from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
 from ..logs import LevelSetter, RecordWriter
-from ..server import Forget, Interrupt, Place, Server, SetLevels, Stop, Work
+from ..server import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
 from .calling import ATOMS
@@ -184,6 +184,10 @@ class ServerBody:
         elif isinstance(effect, Place):
             run = effect.given.message
             self.machine.placed(effect.given, self._place(run).address.actor, now)
+        elif isinstance(effect, Drop):
+            dropped = self._cells.pop(effect.task)
+            dropped.on_end = None  # its outcome is on the way
+            self.runtime.defer(partial(dropped.finished, Raised(KeyboardInterrupt())))
         elif isinstance(effect, Interrupt):
             cell = self._cells.get(effect.task)
             if cell is not None:

@@ -150,6 +150,7 @@ class ServerNews(Message, frozen=True, tag=24):
     spot: Spot
     node: str
     text: str = ""
+    node_epoch: int = 0
 
 
 class Settled(Message, frozen=True, tag=25):
@@ -168,7 +169,7 @@ class Released(Message, frozen=True, tag=27):
 
 
 class Wanting(Message, frozen=True, tag=16):
-    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by Notice (what is missing) or Hopeless."""
+    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by a Notice, or by Hopeless."""
 
     tasks: int
 
@@ -331,8 +332,8 @@ class Outcome(Message, frozen=True, tag=41):
     started: bool = True
     text: str = ""  # for TERMINATED: how it came
     marks: tuple[int, int] | None = None  # behind what it wrote to the streams 1 and 2; 0: nothing there
-    cpu_s: float | None = None  # CPU time that it took
-    peak_bytes: int | None = None  # by how much the server's peak memory rose
+    cpu_s: float | None = None  # seconds of CPU that it used; None: not known
+    peak_bytes: int | None = None  # by which the server's peak of memory rose; None: not known
     index: int = 0  # reserved: which of the values of a task that yields several, 1 the first
 
 

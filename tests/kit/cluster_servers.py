@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from dispycos.actors.server import Forget, Interrupt, Place, Server, Stop, Work
+from dispycos.actors.server import Drop, Forget, Interrupt, Place, Server, Stop, Work
 from dispycos.actors.terminations import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
@@ -118,6 +118,9 @@ class ServerProcess(Host):
         elif isinstance(effect, Place):
             cell = self._place(effect.given.message)
             self.machine.placed(effect.given, cell.address.actor, now)
+        elif isinstance(effect, Drop):
+            dropped = self.cells.pop(effect.task)
+            self.defer(partial(self.end_cell, dropped))
         elif isinstance(effect, Interrupt):
             interrupted = self.cells.get(effect.task)
             if interrupted is not None:
