@@ -125,6 +125,7 @@ MACHINES = {
         f"actors/{name}.py"
         for name in ("ledger", "node", "supervisor", "tenancy", "server", "feeding", "outcomes")
     ),
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "actors" / "dispatching").glob("*.py")),
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "dispycos" / "protocol").glob("*.py")),
 }
 
