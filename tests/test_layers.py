@@ -136,6 +136,7 @@ MACHINES = {
             "terminations",
         )
     ),
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "actors" / "dispatching").glob("*.py")),
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "dispycos" / "protocol").glob("*.py")),
 }
 

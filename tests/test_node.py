@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from dispycos.actors.feeding import DIRECT
 from msgspec.structs import replace
 
-from dispycos.actors.feeding import DIRECT
 from dispycos.actors.node import LEASE_GRACE, QUEUE_MAX
 from dispycos.actors.supervisor import RETRY_AFTER
 from dispycos.actors.tenancy import (

@@ -98,6 +98,11 @@ class Dispatcher:
         choice = self.fleet.choice
         return bool(choice.io or choice.nodes) or any(map(_may_take, self.fleet.servers.values()))
 
+    def had_by_node(self, epoch: int) -> list[Entry]:
+        """What its servers have."""
+        node = self.fleet.nodes.get(epoch)
+        return _had_by(node.servers.values()) if node is not None else []
+
     # --- from the client
 
     def submit(self, entry: Entry) -> None:
@@ -144,8 +149,7 @@ class Dispatcher:
         entry.placed = True
         if started:
             self._note_begun(entry, server)
-            if not entry.io:
-                server.since = now
+            server.started_at = now
         return not entry.over
 
     def outcome(
@@ -168,7 +172,7 @@ class Dispatcher:
             assert learner is not None
             if kind <= OutcomeKind.RAISED:
                 learner.saw(seconds)
-                self.lags.saw(now - server.since - seconds - server.srtt)
+                self.lags.saw(server.lag_of(seconds, now))
             elif kind == OutcomeKind.TERMINATED:
                 learner.forget()
             server.since = now

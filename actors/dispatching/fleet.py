@@ -56,7 +56,6 @@ class Fleet:
         node.servers[epoch] = server
         node.failure = ""
         self.changed[server] = None
-        self.touch(node)
         return server
 
     def remove_server(self, server: Server) -> None:
@@ -64,10 +63,9 @@ class Fleet:
         del server.node.servers[server.epoch]
         self.changed.pop(server, None)
         self.choice.remove(server)
-        self.touch(server.node)
 
     def touch(self, node: Node) -> None:
-        """Whether it is offered changed, or how many servers it has."""
+        """Whether it is offered changed."""
         self.changed.update(dict.fromkeys(node.servers.values()))
 
     # --- names

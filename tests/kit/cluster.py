@@ -317,7 +317,7 @@ class Cluster:
     def _objection(self, user: User, record: Record) -> str:
         """Why this outcome cannot be right after what happened; empty if it can."""
         book, task = self.book, record.task
-        outcome, _, text = book.outcomes[task]
+        outcome = book.outcomes[task][0]
         plan = book.plans[task]
         start = book.starts.get(task)
         whole = self.violence - {"client", "deaf"}
