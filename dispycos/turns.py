@@ -145,12 +145,11 @@ class Turns:
     def address(self, actor: int) -> Address:
         return Address(self.epoch, actor)
 
-    def send(self, envelope: Envelope) -> None:
-        """Queue for the end of this turn; a full block leaves at once."""
+    def put(self, envelope: Envelope) -> None:
+        """Queue for the end of this turn, for which the caller asks; a full block leaves at once."""
         self.router.send(envelope, self._now)
         if self.router.has_outgoing:
             self._transmit()
-        self.turn_soon()
 
     # --- peers ---
 
@@ -350,10 +349,17 @@ class Turns:
         self.turn_soon()
 
     def _send_all(self, now: float) -> None:
+        """The end of each turn; what is left to do then has a deadline."""
         self.router.flush(now)
         self._transmit()
         self.mailbox.after_sends()
-        due = self._deadline()
+        due = self.router.deadline()
+        for role in self._roles:
+            other = role.machine.deadline()
+            if other is not None and (due is None or other < due):
+                due = other
+        if self._forgets and (due is None or self._forgets[0][0] < due):
+            due = self._forgets[0][0]
         if due is not None and (self.due is None or due < self.due):
             self.due = due
 
@@ -371,14 +377,3 @@ class Turns:
                 return
             router.flush(self._now)
         self.turn_soon()
-
-    def _deadline(self) -> float | None:
-        """The earliest of all."""
-        due = self.router.deadline()
-        for role in self._roles:
-            other = role.machine.deadline()
-            if other is not None and (due is None or other < due):
-                due = other
-        if self._forgets and (due is None or self._forgets[0][0] < due):
-            due = self._forgets[0][0]
-        return due
