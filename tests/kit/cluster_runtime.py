@@ -77,6 +77,7 @@ class Process(Turns):
         self.deferred: deque[Callable[[], None]] = deque()
         self.is_kept = False  # a step keeps the loop: turns go on by the relief thread, and nothing else
         self.is_in_turn = False
+        self.is_fed = False  # this turn has had something for the machines
         self._turn_at: float | None = None
         self._timer_at: float | None = None
         self.note("starts")
@@ -171,12 +172,14 @@ class Process(Turns):
         return None if seconds is None else self.world.patience(seconds)
 
     def attach_inbox(self, actor: int, receive: Callable[[Envelope, float], None]) -> Address:
-        def noting(envelope: Envelope, now: float) -> None:
-            source = f"{self.world.name_of(envelope.sender.epoch)}/{envelope.sender.actor}"
-            self.note(f"<- {source} to {actor}: {envelope.message}"[:230])
+        def hear(envelope: Envelope, now: float) -> None:
+            self.is_fed = True
+            if self.world.diary is not None:
+                source = f"{self.world.name_of(envelope.sender.epoch)}/{envelope.sender.actor}"
+                self.note(f"<- {source} to {actor}: {envelope.message}"[:230])
             receive(envelope, now)
 
-        return super().attach_inbox(actor, receive if self.world.diary is None else noting)
+        return super().attach_inbox(actor, hear)
 
     def send(self, envelope: Envelope) -> None:
         self.put(envelope)
@@ -233,11 +236,11 @@ class Process(Turns):
 
     def turn(self) -> None:
         now, self._turn_at = self.world.now, None
-        feeds = self.mailbox.has_more or self.router.has_news or (self.due is not None and self.due <= now)
+        self.is_fed = self.due is not None and self.due <= now
         self.is_in_turn = True
         self.take_turn(now)
         self.is_in_turn = False
-        for role in self._roles if feeds else ():
+        for role in self._roles if self.is_fed else ():
             self._check(role.machine)
         self._arm()
         self.run_deferred()
