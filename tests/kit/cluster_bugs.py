@@ -270,7 +270,7 @@ BUGS = [
     Bug(words_for_a_task_that_waits_are_dropped),
     Bug(nodes_are_not_told_that_the_client_left),
     Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
-    Bug(every_zombie_is_abandoned, 700),
+    Bug(every_zombie_is_abandoned, 800),
     Bug(a_lost_lane_ends_its_session),
     Bug(a_lent_server_is_given_tasks),
     Bug(what_a_dead_server_had_on_loan_runs_again, 600),
