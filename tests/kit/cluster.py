@@ -16,7 +16,8 @@ from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster_bodies import ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
-from .cluster_runtime import Process, Universe
+from .cluster_links import Universe
+from .cluster_runtime import Process
 from .cluster_tasks import Book
 from .cluster_users import User
 

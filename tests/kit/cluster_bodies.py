@@ -27,7 +27,8 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
 from dispycos.runtime import Runtime
 
-from .cluster_runtime import End, Process, Universe
+from .cluster_links import End, Universe
+from .cluster_runtime import Process
 from .cluster_servers import ServerProcess
 from .cluster_tasks import Book, Cell, Host, Plan, Words
 

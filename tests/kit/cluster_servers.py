@@ -19,7 +19,8 @@ from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.session import PeerReset
 
-from .cluster_runtime import Process, Universe
+from .cluster_links import Universe
+from .cluster_runtime import Process
 from .cluster_tasks import Book, Cell, Host, Plan, decode
 
 FAREWELL_S: Final = 2.0
