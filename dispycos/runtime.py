@@ -40,7 +40,7 @@ from .transport.witness import Witness
 
 log = logging.getLogger("dispycos")
 
-FORGET_S = 60.0  # a client or viewer whose link was lost so long ago will not resume its session ...
+FORGET_S = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S = 1000.0  # ... a node may
 READS_MAX = 10_000
 ROUNDS_MAX = 64  # loopback rounds in one turn; the rest waits for the next
@@ -191,8 +191,14 @@ class Runtime:
         """If that process is not linked then, its session goes: for long-lived ones, which many others visit."""
         self.loop.call_later(seconds, self._forget, epoch)
 
+    def lives(self, epoch: int) -> bool:
+        """Whether the process of this runtime is known to live, because it is of this host: it may still be silent for long."""
+        return self.witness.lives(epoch)
+
     def _forget(self, epoch: int) -> None:
         with self.lock:
+            if self.lives(epoch):
+                return  # its death will be told
             if not self._closed and not self.router.is_linked(epoch):
                 self.router.forget(epoch, self._now)
                 self.witness.forget(epoch)
@@ -265,7 +271,9 @@ class Runtime:
         uplink = dialler is not None and dialler.uplink
         if dialler is not None and dialler.foreign_key is None:
             dialler.is_proven = True
-        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role)
+        mailbox = self.mailbox
+        witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
+        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
         self.router.link_down(link, self._now)

@@ -221,8 +221,9 @@ class Process:
         for end in list(self.links.values()):
             end.is_open = False
             end.cable.cut(0.3, whole=dying_words)
-        if self.uplink is not None:
-            self.uplink.later(LATENCY_S, partial(self.uplink.on_death, self.epoch))
+        for other in self.world.processes.values():
+            if self.epoch in other.watched:
+                other.later(LATENCY_S, partial(other.on_death, self.epoch))
 
     def leave(self) -> None:
         """Runtime.close(): what was said before still leaves."""
@@ -269,6 +270,9 @@ class Process:
     def clock(self) -> float:
         return self.world.now
 
+    def lives(self, epoch: int) -> bool:
+        return epoch in self.watched
+
     def is_linked(self, epoch: int) -> bool:
         return self.router.is_linked(epoch)
 
@@ -309,9 +313,8 @@ class Process:
 
     def forget_later(self, epoch: int, seconds: float) -> None:
         def forget() -> None:
-            if not self.router.is_linked(epoch):
+            if not self.lives(epoch) and not self.router.is_linked(epoch):
                 self.router.forget(epoch, self.world.now)
-                self.watched.pop(epoch, None)
 
         self.later(seconds, forget)
 
@@ -342,7 +345,8 @@ class Process:
         for side in cable.ends:
             side.is_lane = not uplink
         self._take_link(end)
-        self.router.link_up(end.number, self.world.now, dialled=True, uplink=uplink)
+        one_host = self.world.is_one_host
+        self.router.link_up(end.number, self.world.now, dialled=True, uplink=uplink, witnessed=one_host)
         self.turn_soon()
 
     def _delay(self) -> float:
@@ -428,7 +432,8 @@ class Process:
                 self._take_link(end)
                 role = end.other.owner.role
                 proven = None if role == "server" else role  # ipc proves none
-                self.router.link_up(end.number, now, dialled=False, role=proven)
+                one_host = self.world.is_one_host
+                self.router.link_up(end.number, now, dialled=False, role=proven, witnessed=one_host)
             self.router.receive(end.number, frames, now)
 
     def _settle(self, now: float) -> bool:
@@ -497,7 +502,7 @@ class Process:
         elif isinstance(event, LinkReady):
             self.neighbours[event.epoch] = event.role
             self.note(f"has a link to {self.world.name_of(event.epoch)}")
-            if self.world.is_one_host and event.role == "client":  # they dial by ipc, nodes by tcp
+            if self.world.is_one_host and event.role != "server":
                 self.watched[event.epoch] = event.link
         for role in list(self.roles):
             role.on_event(event, now)

@@ -24,7 +24,6 @@ from .cluster_runtime import Process, Universe
 from .cluster_tasks import Book, Cell, Host, Loop, Plan, decode
 
 FAREWELL_S: Final = 2.0
-FETCH_S: Final = 60.0
 INTERRUPTED_S: Final = 0.001  # from a KeyboardInterrupt to the end of a step
 
 
@@ -76,7 +75,6 @@ class ServerProcess(Host):
     def start(self) -> None:
         super().start()
         self.lane_lost()
-        self.later(FETCH_S, self._no_components)
         self._components = self.expect(self.order.client, self._got_components)
         wanted = Envelope(
             Address(self.order.client, CLIENT),
@@ -85,10 +83,6 @@ class ServerProcess(Host):
             self._components,
         )
         self.send(wanted)
-
-    def _no_components(self) -> None:
-        if self._components in self.calls:
-            self.exit("exit code 1")
 
     def _got_components(self, answer: Envelope | None) -> None:
         if answer is None or answer.message.error:
