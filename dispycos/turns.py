@@ -23,7 +23,7 @@ from .protocol.envelope import Buffer, Envelope
 from .router import Event, Router, Unsent
 from .session import PeerReset
 
-FORGET_S: Final = 60.0  # a client or viewer whose link was lost so long ago will not resume its session ...
+FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S: Final = 1000.0  # ... a node may
 ROUNDS_MAX: Final = 64  # loopback rounds in one turn; the rest waits for the next
 
@@ -51,6 +51,7 @@ class Mailbox(Protocol):
     def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None) -> int: ...
     def close_link(self, link: int) -> None: ...
     def pid_of(self, link: int) -> int: ...  # 0: not a process of this host, as far as is known
+    def tells_end(self, link: int) -> bool: ...  # the kernel says there when the other end is gone
 
 
 class Witness(Protocol):
@@ -58,6 +59,8 @@ class Witness(Protocol):
 
     def watch(self, epoch: int, pid: int, on_death: Callable[[], None]) -> None: ...
     def forget(self, epoch: int) -> None: ...
+    def can_watch(self, pid: int) -> bool: ...
+    def lives(self, epoch: int) -> bool: ...
 
 
 class Dialler(Protocol):
@@ -139,6 +142,10 @@ class Turns:
         """Whether there is a direct link to this runtime, whoever dialled it."""
         return self.router.is_linked(epoch)
 
+    def lives(self, epoch: int) -> bool:
+        """Whether the process of this runtime is known to live, because it is of this host: it may still be silent for long."""
+        return self.witness.lives(epoch)
+
     def role_of(self, epoch: int) -> str:
         """What a runtime that is linked says it is: "node", "scheduler" ..."""
         return self._neighbours.get(epoch, "")
@@ -188,7 +195,9 @@ class Turns:
         uplink = dialler is not None and dialler.uplink
         if dialler is not None and dialler.foreign_key is None:
             dialler.is_proven = True
-        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role)
+        mailbox = self.mailbox
+        witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
+        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
         """The mailbox's word: it is gone, after all that had come by it."""
@@ -231,7 +240,7 @@ class Turns:
         while self._forgets and self._forgets[0][0] <= now:
             _, epoch = self._forgets.pop_first()
             assert isinstance(epoch, int)
-            if not self.router.is_linked(epoch):
+            if not self.router.is_linked(epoch) and not self.lives(epoch):  # else its death will be told
                 self.router.forget(epoch, now)
                 self.defer(partial(self.witness.forget, epoch))
 

@@ -219,7 +219,13 @@ class Mailbox:
 
     def pid_of(self, link: int) -> int:
         end = self.links.get(link)
-        return end.other.owner.epoch if end is not None and end.cable.is_ipc and not end.dialled else 0
+        if end is None or not self._owner.world.is_one_host or self.tells_end(link):
+            return 0
+        return end.other.owner.epoch
+
+    def tells_end(self, link: int) -> bool:
+        end = self.links.get(link)
+        return end is not None and end.cable.is_ipc and end.dialled
 
     def _take(self, end: End) -> int:
         self._count += 1
@@ -242,6 +248,12 @@ class Witness:
 
     def forget(self, epoch: int) -> None:
         self._watched.pop(epoch, None)
+
+    def can_watch(self, pid: int) -> bool:
+        return bool(pid)
+
+    def lives(self, epoch: int) -> bool:
+        return epoch in self._watched
 
     def ended(self, epoch: int) -> None:
         if epoch in self._watched:

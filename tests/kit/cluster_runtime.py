@@ -102,8 +102,9 @@ class Process(Turns):
         for end in list(self.mailbox.links.values()):
             end.is_open = False
             end.cable.cut(0.3, whole=dying_words)
-        if self.uplink is not None and self.uplink.is_alive:
-            self.uplink.witness.ended(self.epoch)
+        for other in self.world.processes.values():
+            if other.is_alive:  # type: ignore[attr-defined]
+                other.witness.ended(self.epoch)  # type: ignore[attr-defined]
 
     def leave(self) -> None:
         """Runtime.close(): what was said before still leaves."""
