@@ -21,6 +21,7 @@ from .giving import Giving
 from .learning import Lags, Learners
 from .recalling import Recalling
 
+UNBEGUN: Final = "; {} had not begun, but had its address: what was sent there is lost"
 GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer, when its tasks are to end
 
 # --- what is to be done
@@ -289,7 +290,7 @@ class Dispatcher:
             self.giving.held -= 1
             if entry.over:
                 continue
-            if entry not in begun:
+            if entry not in begun and not entry.placed:
                 again.append(entry)
             elif self._may_retry(entry, server, closing):
                 entry.attempt += 1
@@ -298,7 +299,9 @@ class Dispatcher:
             else:
                 asked_for = entry.terminated or closing or self._end_of_all
                 kind = OutcomeKind.TERMINATED if asked_for else OutcomeKind.LOST
-                self._end(entry, kind, text + how.format(entry.function), started=True)
+                started = entry in begun
+                what = (how if started else UNBEGUN).format(entry.function)
+                self._end(entry, kind, text + what, started=started)
             if entry in begun and not entry.io and entry.learner is not None:
                 entry.learner.forget()
         gone = f"server {server.name} is gone: {text}"

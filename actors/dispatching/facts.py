@@ -222,12 +222,8 @@ class Server:
         return now - began - seconds - self.srtt
 
     def begun_by(self, cpu: int | None, io: int | None) -> set[Entry]:
-        """What had begun of what it has, by the marks on its page; None: nobody could read it.
-
-        What was placed counts as begun: it had an address, and what was sent there has died with it.
-        """
-        begun = {entry for entry in [*self.cpu, *self.io.values()] if entry.placed}
-        begun |= _reached(self.cpu, cpu, self.reached_cpu, self.refused)
+        """What had begun of what it has, by the marks on its page; None: nobody could read it."""
+        begun = _reached(self.cpu, cpu, self.reached_cpu, self.refused)
         return begun | _reached(self.io.values(), io, self.reached_io, self.refused)
 
 

@@ -328,7 +328,9 @@ class Cluster:
             if whole - {"server"}:
                 return ""
             # Which tasks a dead server had begun its page tells; that is before their calls are fetched.
-            dead = plan.fetch if start is None else start.server.died_of_kill
+            # What has an address is lost with its server in any case.
+            placed = plan.fetch or record.address is not None
+            dead = placed if start is None else start.server.died_of_kill
             return (
                 ""
                 if dead and ("server" in whole or "deaf" in self.violence)

@@ -102,9 +102,9 @@ class Process(Turns):
         for end in list(self.mailbox.links.values()):
             end.is_open = False
             end.cable.cut(0.3, whole=dying_words)
-        for other in self.world.processes.values():
-            if other.is_alive:  # type: ignore[attr-defined]
-                other.witness.ended(self.epoch)  # type: ignore[attr-defined]
+        for other in set(self.world.listeners.values()):
+            if other.is_alive:
+                other.witness.ended(self.epoch)
 
     def leave(self) -> None:
         """Runtime.close(): what was said before still leaves."""
