@@ -178,13 +178,9 @@ def desk() -> Iterator[Desk]:
 # --- giving ---
 
 
-def test_tasks_wait_for_lease_and_server_and_are_numbered_as_they_are_given() -> None:
-    desk = Desk(granted=False)
+def test_tasks_wait_for_a_server_and_are_numbered_as_they_are_given() -> None:
+    desk = Desk(servers=0)
     first, second = desk.submit(), desk.submit(io=True)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
-    assert desk.drain() == [desk.sent(ENLIST)]
-    desk.hear(messages.Granted(LEASE, "s"))
-    desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
     assert desk.drain() == []
     assert desk.ledger.backlog() == 2
     desk.hear_of_server(1)
@@ -560,6 +556,18 @@ def test_nodes_and_servers_come_and_go() -> None:
     assert (desk.ledger.nodes, desk.ledger.servers) == ({}, {})
 
 
+def test_a_server_whose_end_is_told_before_it_was_known_gets_nothing(desk: Desk) -> None:
+    """Its node and its scheduler speak on ways of their own."""
+    desk.lose_server(2, cpu=0, io=0)
+    assert desk.drain() == [Forget(1002)]
+    desk.hear_of_server(2)
+    first, *others = (desk.submit(alone=True) for _ in range(2))
+    assert desk.drain() == [run(first)]
+    assert list(desk.ledger.servers) == [1001]
+    desk.hear(messages.ServerNews(Status.ServerClosed, spot(2), "box"))
+    assert desk.ledger.backlog() == len(others)
+
+
 def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
     record = desk.running()
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
@@ -576,7 +584,9 @@ def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
 def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None:
     before = desk.running()
     desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX, "is silent"))
-    assert desk.drain() == [Say("node box: is silent", "warning")]
+    (said,) = desk.drain()
+    assert isinstance(said, Say) and said.level == "warning"
+    assert said.text.startswith("node box: is silent; 1 task (compute 1) go on when it is back")
     assert desk.ledger.nodes == {900: BOX}
     record = desk.submit()
     assert desk.drain() == []
@@ -696,6 +706,13 @@ def test_when_a_server_comes_nothing_is_wanted_any_more() -> None:
     desk.lose_server(1, cpu=0, io=0)
     desk.drain()
     assert desk.wait(PATIENCE_S) == [desk.sent(messages.Wanting(4))], "patience begins anew"
+
+
+def test_servers_that_drain_are_none(desk: Desk) -> None:
+    desk.given()
+    desk.hear(messages.Returned([1], draining=True), sender=at(1))
+    assert desk.drain() == []
+    assert desk.wait(PATIENCE_S) == [desk.sent(messages.Wanting(1))]
 
 
 def test_who_has_nothing_to_do_wants_nothing() -> None:
@@ -956,17 +973,20 @@ def test_who_waits_in_the_queue_leaves_it_at_once() -> None:
 
 def test_tasks_left_when_the_lease_ends_unasked_are_lost(desk: Desk) -> None:
     running = desk.running()
+    (given,) = desk.given()
     waiting = desk.submit(alone=True)
     desk.drain()
     desk.hear(messages.Released("the node was stopped"))
     assert desk.drain() == [
         Say("the lease has ended: the node was stopped", "warning"),
         Resolve(running),
+        Resolve(given),
         Resolve(waiting),
         Forget(1001),
         Freed("the node was stopped"),
     ]
-    assert (running.outcome, running.started, waiting.started) == (OutcomeKind.LOST, True, False)
+    assert running.outcome == OutcomeKind.LOST
+    assert [record.started for record in (running, given, waiting)] == [True, True, False]
     assert running.text == desk.ledger.over == "the node was stopped"
 
 
@@ -1066,6 +1086,8 @@ def test_close_warns_if_it_may_wait_for_ever(desk: Desk) -> None:
         "close(terminate=True) would end the wait"
     )
     assert close_says(desk) == [Say(text, "warning")]
+    desk.ledger.release(terminate=True, await_io=False)
+    assert close_says(desk) == [desk.sent(messages.Release(terminate=True))]
 
 
 def test_close_warns_if_there_is_no_server() -> None:

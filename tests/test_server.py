@@ -453,7 +453,10 @@ def test_an_io_task_that_has_no_address_at_the_shutdown_is_given_back(post: Post
     given = run(1, io=True)
     post.hear(given)
     post.shut_down()
-    post.drain()
+    assert post.drain() == [
+        Place(Envelope(ME, OWNER, given, 0, None)),
+        to_owner(Returned([], draining=True)),
+    ]
     post.place(given)
     assert post.drain() == [Drop(given.task), to_owner(Returned([1], draining=True)), Stop()]
 

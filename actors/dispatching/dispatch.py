@@ -100,6 +100,11 @@ class Dispatcher:
         choice = self.fleet.choice
         return bool(choice.io or choice.nodes) or any(map(_may_take, self.fleet.servers.values()))
 
+    def had_by_node(self, epoch: int) -> list[Entry]:
+        """What its servers have."""
+        node = self.fleet.nodes.get(epoch)
+        return _had_by(node.servers.values()) if node is not None else []
+
     # --- from the client
 
     def submit(self, entry: Entry) -> None:
