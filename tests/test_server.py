@@ -234,7 +234,8 @@ def test_an_outcome_goes_to_the_owner(post: Post) -> None:
 
 
 def test_an_outcome_says_what_the_task_used_where_that_is_known(post: Post) -> None:
-    for number, used in enumerate([{"cpu_s": 1.25, "peak_bytes": 1 << 33}, {}]):
+    known: dict[str, Any] = {"cpu_s": 1.25, "peak_bytes": 1 << 33}
+    for number, used in enumerate([known, {}]):
         post.start(run(number))
         post.end(run(number), **used)
         (outcome,) = post.drain()
@@ -549,5 +550,4 @@ def test_a_report_is_bounded(post: Post) -> None:
 def test_the_agent_alone_watches_the_time(post: Post) -> None:
     post.start(run(1))
     post.server.wake(post.now + 1000)
-    assert post.server.deadline() is None
     assert post.drain() == []
