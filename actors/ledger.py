@@ -178,7 +178,7 @@ class Ledger:
 
     def _send_terminate(self, effect: dispatch.Terminate) -> None:
         server, record = effect.server, _record(effect.entry)
-        word = messages.Terminate(record.task, server.epoch, record.position)
+        word = messages.Terminate(record.task, server.epoch, record.position, record.function)
         self._send(Address(server.epoch, SERVER), word)
         self._send(Address(server.node.epoch, NODE), word)
 
@@ -247,7 +247,7 @@ class Ledger:
 
     def _send_release(self) -> None:
         self._is_released = True
-        self._to_scheduler(messages.Release(self._terminating))
+        self._to_scheduler(messages.Release())
 
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
@@ -366,7 +366,8 @@ class Ledger:
         if word.server not in self.dispatcher.fleet.servers:
             self._lost_early.add(word.server)
         self._lose_server(word.server)
-        self.dispatcher.server_lost(word.server, word.text, word.cpu, word.io, closing=word.closing)
+        cpu, io = word.marks or (None, None)
+        self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
 
     def _lose_server(self, epoch: int) -> None:
         self.servers.pop(epoch, None)
@@ -496,7 +497,11 @@ class Ledger:
         self._effects.append(Scheduled(envelope.message.servers))
 
     def on_hopeless(self, envelope: Envelope, now: float) -> None:
-        self.dispatcher.end_waiting(OutcomeKind.REFUSED, envelope.message.reason)
+        word: messages.Hopeless = envelope.message
+        if word.node:
+            self.dispatcher.node_failed(word.node, word.reason)
+        else:
+            self.dispatcher.end_waiting(OutcomeKind.REFUSED, word.reason)
 
     def on_inventory(self, envelope: Envelope, now: float) -> None:
         waiting = self.dispatcher.waiting

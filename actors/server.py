@@ -168,17 +168,19 @@ class Server:
     # --- from the node
 
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
-        """What has no address goes back; what was placed and has not begun is dropped, the rest is interrupted."""
+        """What has no address goes back. Without `drain` what was placed and has not begun is dropped, the rest is interrupted."""
+        word: messages.Shutdown = envelope.message
         self.draining = True
-        self._reason = envelope.message.reason
         back, self._cpu = self._cpu, deque()
         self._give_back(back)
-        placed, self._io = self._io, deque()
-        for given in placed:
-            self._drop(given.message)
-        if self._cpu_task is not None and self._cpu_task not in self.running:
-            self._asked.add(self._cpu_task)
-        self._effects.extend(Interrupt(task) for task in self.running)
+        if not word.drain:
+            self._reason = word.reason
+            placed, self._io = self._io, deque()
+            for given in placed:
+                self._drop(given.message)
+            if self._cpu_task is not None and self._cpu_task not in self.running:
+                self._asked.add(self._cpu_task)
+            self._effects.extend(Interrupt(task) for task in self.running)
         self._stop_if_idle()
 
     def on_inventory(self, envelope: Envelope, now: float) -> None:
@@ -284,7 +286,8 @@ class Server:
         assert len(cpu) <= 1, f"two CPU tasks run at once: {cpu}"
         if cpu:
             assert self._cpu_task == cpu[0], "the running CPU task is not the one taken"
-        assert not (self.draining and (self._cpu or self._io)), "it drains and keeps what has not begun"
+        assert not (self.draining and self._cpu), "it drains and keeps what has not begun"
+        assert not (self._reason and self._io), "it ends and keeps what has not begun"
         assert all(given.message.task in self.running for given in self._io), "it waits without an address"
         without = {*self._placing, self._cpu_task} - self.running.keys()
         assert without >= self._asked, "who has an address, or is gone, is still to be ended"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from dispycos.notices import PATIENCE_S, counted, listing
+from dispycos.notices import counted
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Close,
     Closed,
     Declined,
     Gone,
+    Hopeless,
     Lease,
     NodeNews,
     Notice,
@@ -23,12 +24,11 @@ from dispycos.protocol.messages import (
     ServerUp,
     Settled,
 )
-from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.protocol.status import Status
 
-from .dispatch import Dispatch
+from .allocation import allocate
 from .lifecycle import ClientState, NodeState
 from .outbox import Outbox
-from .placement import allocate
 from .registry import NODE_ALARMS, Alarm, Client, Node, Registry, Server, Site
 from .waiting import Waiting, version
 
@@ -46,14 +46,12 @@ class Leasing:
     def __init__(
         self,
         registry: Registry,
-        dispatch: Dispatch,
         waiting: Waiting,
         out: Outbox,
         name: str,
         scheduler_id: str,
     ) -> None:
         self.registry = registry
-        self.dispatch = dispatch
         self.waiting = waiting
         self.out = out
         self.name = name
@@ -82,23 +80,20 @@ class Leasing:
         self._confirm(node)
         self._compare_lease(node, message.lease, message.closing, now)
         if was_away and site is not None and node.site is site and node.state is NodeState.OPEN:
-            self.dispatch.touch(site)
             self._tell_node(site, Status.NodeResumed, "its link is up again")
 
     def _confirm(self, node: Node) -> None:
         node.confirmed, node.zombie = True, False
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN, Alarm.NODE_UNANSWERING):
+        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN):
             self.registry.alarms.cancel(alarm, node.epoch)
 
     def _compare_lease(self, node: Node, held: Lease | None, closing: bool, now: float) -> None:
         """A node says which lease it holds: is it what it should?"""
         if node.state is NodeState.OPEN and held != node.lease:
-            self._site_gone(node, OutcomeKind.LOST, "it lost its lease")
+            self._site_gone(node, "it lost its lease")
             node.turn(NodeState.IDLE)
         elif node.state is NodeState.OPEN and closing:  # nobody was heard for its lease_grace
             node.turn(NodeState.CLOSING)
-            if node.site is not None:
-                self.dispatch.touch(node.site)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return
         if held is not None and held.scheduler == self.scheduler_id:
@@ -106,28 +101,18 @@ class Leasing:
             self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
             node.lease = held
             node.turn(NodeState.CLOSING)
-            self.out.send(node.address, Close(held, terminate=True))
+            self.out.send(node.address, Close(held))
         elif self.registry.active is not None:
             self._offer(node, self.registry.active, now, settle=self.held)
 
     def node_lost(self, node: Node, now: float) -> None:
-        """Its link is down: its tasks may go on, new ones do not go there."""
+        """Its link is down: its client gives it no new tasks, those it has may go on."""
         node.away, node.confirmed = True, False
         self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + _patience_with(node))
         self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
         self._settled(node)
         if node.site is not None:
-            self._site_away(node.site, now)
-
-    def _site_away(self, site: Site, now: float) -> None:
-        self.dispatch.touch(site)
-        there = self.waiting.tasks_of(site)
-        still = f"; {listing(task.submit.function for task in there)} may still run there" if there else ""
-        self._tell_node(site, Status.NodeDisconnected, f"its link is down{still}")
-        if any(task.terminated for task in there):
-            self.dispatch.await_terminated(site.node, now)
-        if site.client.state is ClientState.FINISHING:  # whose close() does not pass such news on
-            self.registry.alarms.set(Alarm.CLOSE_WAITS, site.client.epoch, now + PATIENCE_S)
+            self._tell_node(node.site, Status.NodeDisconnected, "its link is down")
 
     def on_node_silent(self, epoch: int, now: float) -> None:
         """A zombie: given up if its client said so, else its tasks stay."""
@@ -143,11 +128,11 @@ class Leasing:
     def _abandon(self, node: Node) -> None:
         """Not forgotten: it may live behind a broken link, and has to close when that heals."""
         why = f"was silent for {_patience_with(node):g} s"
-        self._site_gone(node, OutcomeKind.LOST, why, Status.NodeAbandoned, Status.ServerAbandoned)
+        self._site_gone(node, why, Status.NodeAbandoned, Status.ServerAbandoned)
         assert node.lease is not None
         if node.state is not NodeState.CLOSING:
             node.turn(NodeState.CLOSING)
-            self.out.send(node.address, Close(node.lease, terminate=True))
+            self.out.send(node.address, Close(node.lease))
 
     def on_node_forgotten(self, epoch: int, now: float) -> None:
         """Its session goes with the runtime's patience; what was on its way is lost, so nothing can go on."""
@@ -159,7 +144,7 @@ class Leasing:
         self.out.log(level, f"{node.title} is gone: {why}")
         self._settled(node)
         if node.site is not None:
-            self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
+            self._site_gone(node, f"is gone: {why}")
         for alarm in NODE_ALARMS:
             self.registry.alarms.cancel(alarm, node.epoch)
         for client in self.registry.clients.values():
@@ -211,16 +196,15 @@ class Leasing:
         for site in list(self.registry.sites()):
             if site.node.state is not NodeState.CLOSING:
                 site.node.turn(NodeState.CLOSING)
-            self.dispatch.touch(site)
             assert site.node.lease is not None
-            self.out.send(site.node.address, Close(site.node.lease, client.terminate, client.await_io))
+            self.out.send(site.node.address, Close(site.node.lease))
             if site.node.zombie:  # it closes when it is back; nobody waits for that
-                self._site_gone(site.node, OutcomeKind.TERMINATED, "was silent when the client closed")
+                self._site_gone(site.node, "was silent when the client closed")
 
     def on_close_overdue(self, epoch: int, now: float) -> None:
         for site in list(self.registry.sites()):
             self.out.log("warning", f"{site.node.title} did not close in time")
-            self._site_gone(site.node, OutcomeKind.TERMINATED, "did not close in time")
+            self._site_gone(site.node, "did not close in time")
             site.node.turn(NodeState.IDLE)
 
     def forgive_all(self) -> None:
@@ -235,7 +219,7 @@ class Leasing:
     def _offer(self, node: Node, client: Client, now: float, *, settle: bool) -> None:
         """Open the node for the client, if it suits; `settle`: schedule() waits for it."""
         if client.state is ClientState.CLOSING or node.away:
-            return  # one that finishes still needs nodes for its waiting tasks
+            return
         if node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
@@ -279,14 +263,13 @@ class Leasing:
         site = self._site_of(envelope, message.lease)
         if site is None or site.node.state is not NodeState.OPENING:
             if site is None:  # it was given up meanwhile; unsaid, the node would keep the lease for ever
-                self.out.send(envelope.sender, Close(message.lease, terminate=True))
+                self.out.send(envelope.sender, Close(message.lease))
             return
         site.node.turn(NodeState.OPEN)
         site.expected = message.servers
         site.pulse_interval = message.pulse_interval
         self._tell_of_pulses(site)
         site.client.warned.discard(site.node.epoch)
-        self.dispatch.touch(site)
         self._tell_node(site, Status.NodeInitialized)
         self._see_ready(site)
 
@@ -313,10 +296,9 @@ class Leasing:
             return
         node, client = site.node, site.client
         if node.state is NodeState.CLOSING:  # it crossed the Close
-            self._site_gone(node, OutcomeKind.TERMINATED, "declined")
+            self._site_gone(node, "declined")
             node.turn(NodeState.IDLE)
         elif node.state is NodeState.OPENING:
-            self.dispatch.drop_site(site, OutcomeKind.LOST, f"{node.title} declined")
             node.site = None
             node.turn(NodeState.DECLINED)
             self._settled(node)
@@ -344,11 +326,10 @@ class Leasing:
             return
         if node.state is NodeState.CLOSING:
             if node.site is not None:
-                kind = OutcomeKind.LOST if message.reason else OutcomeKind.TERMINATED
-                self._site_gone(node, kind, _closed_because(message.reason))
+                self._site_gone(node, _closed_because(message.reason))
             node.turn(NodeState.IDLE)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
-            self._site_gone(node, OutcomeKind.LOST, _closed_because(message.reason or "no reason given"))
+            self._site_gone(node, _closed_because(message.reason or "no reason given"))
             node.turn(NodeState.DECLINED)
         if message.last:
             self.node_gone(node, "it has ended", "info")
@@ -366,7 +347,6 @@ class Leasing:
         self.registry.servers[spot.epoch] = site.servers[spot.epoch] = Server(spot, site)
         site.reported.add(spot.name)
         site.failures.pop(spot.name, None)
-        self.dispatch.touch(site)
         for status in (Status.ServerDiscovered, Status.ServerInitialized):
             self.out.tell(site.client, ServerNews(status, spot, site.node.info.name))
         self._see_ready(site)
@@ -380,11 +360,11 @@ class Leasing:
         site.reported.add(spot.name)
         if not message.restarting and not message.expected:
             site.failures[spot.name] = f"server {spot.name} {message.death}{message.lines}"
-            self.dispatch.touch(site)
+            if site.is_hopeless:
+                self.out.tell(site.client, Hopeless(site.failure, site.node.epoch))
         server = site.servers.pop(spot.epoch, None)
         if server is not None:
             del self.registry.servers[spot.epoch]
-            self.dispatch.server_gone(server, message.death)
             self.out.tell(
                 site.client,
                 ServerNews(
@@ -412,16 +392,14 @@ class Leasing:
     def _site_gone(
         self,
         node: Node,
-        kind: OutcomeKind,
         why: str,
         status: Status = Status.NodeClosed,
         of_servers: Status = Status.ServerClosed,
     ) -> None:
-        """The lease on this node is over, however that came. Its tasks are spoken for here."""
+        """The lease on this node is over, however that came."""
         site = node.site
         assert site is not None
         self._settled(node)
-        self.dispatch.drop_site(site, kind, f"{node.title} {why}")
         for server in site.servers.values():
             del self.registry.servers[server.spot.epoch]
             news = ServerNews(of_servers, server.spot, node.info.name)  # NodeNews says why

@@ -1,4 +1,4 @@
-"""Which state may follow which, for clients, nodes and tasks as the scheduler sees them.
+"""Which state may follow which, for clients and nodes as the scheduler sees them.
 
 A server has no states here: it is up for as long as it is in the table. Whether a peer can be reached
 (`away`) is no state either: a node that cannot be reached for a while keeps its lease and its tasks.
@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 class ClientState(Enum):
     QUEUED = auto()  # others have the cluster
     ACTIVE = auto()  # has it
-    FINISHING = auto()  # closes; its tasks are still waited for, new ones are refused
     CLOSING = auto()  # its nodes end their servers
     GONE = auto()  # in no table any more
 
@@ -28,19 +27,9 @@ class NodeState(Enum):
     GONE = auto()  # in no table any more
 
 
-class TaskState(Enum):
-    WAITING = auto()  # in one of the queues
-    GIVEN = auto()  # a node has it; whether it runs is not known
-    RUNNING = auto()  # a server said that it runs
-    ENDED = auto()  # in no table any more
-
-
 CLIENT: Final[Mapping[ClientState, frozenset[ClientState]]] = {
     ClientState.QUEUED: frozenset({ClientState.ACTIVE, ClientState.GONE}),
-    # Without a wait for tasks it goes to CLOSING at once.
-    ClientState.ACTIVE: frozenset({ClientState.FINISHING, ClientState.CLOSING}),
-    # A second close(), or a client that dies, ends the wait.
-    ClientState.FINISHING: frozenset({ClientState.CLOSING}),
+    ClientState.ACTIVE: frozenset({ClientState.CLOSING}),
     ClientState.CLOSING: frozenset({ClientState.GONE}),
     ClientState.GONE: frozenset(),
 }
@@ -60,16 +49,7 @@ NODE: Final[Mapping[NodeState, frozenset[NodeState]]] = {
     NodeState.GONE: frozenset(),
 }
 
-TASK: Final[Mapping[TaskState, frozenset[TaskState]]] = {
-    TaskState.WAITING: frozenset({TaskState.GIVEN, TaskState.ENDED}),
-    # GIVEN -> WAITING: recalled, it had not started. GIVEN -> ENDED: short tasks do not announce their start.
-    TaskState.GIVEN: frozenset({TaskState.RUNNING, TaskState.WAITING, TaskState.ENDED}),
-    # Never back to WAITING: it would start twice.
-    TaskState.RUNNING: frozenset({TaskState.ENDED}),
-    TaskState.ENDED: frozenset(),
-}
-
-State = TypeVar("State", ClientState, NodeState, TaskState)
+State = TypeVar("State", ClientState, NodeState)
 
 
 def step(table: Mapping[State, frozenset[State]], now: State, then: State) -> State:

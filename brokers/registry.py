@@ -1,27 +1,20 @@
-"""The facts of a scheduler: clients, nodes, servers, tasks and deadlines; check() says whether they agree.
+"""The facts of a scheduler: clients, nodes, servers and deadlines; check() says whether they agree.
 
-Everything that belongs to the client that has the cluster hangs on its `Site`s and in `tasks`; when its lease
-ends, these go, and nothing of it remains.
+Everything that belongs to the client that has the cluster hangs on its `Site`s; when its lease ends, these go, and
+nothing of it remains.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-import msgspec
-
-from dispycos.notices import PATIENCE_S
 from dispycos.protocol.addresses import Address
-from dispycos.protocol.envelope import Payload
-from dispycos.protocol.messages import Enlist, Lease, NodeInfo, Spot, Submit, TaskId
+from dispycos.protocol.messages import Enlist, Lease, NodeInfo, Spot
 
-from .lifecycle import CLIENT, NODE, ClientState, NodeState, TaskState, step
-from .placement import Named, Pace
-
-CREDIT: int = 4096  # tasks that a client may have handed in and not ended
+from .allocation import Named
+from .lifecycle import CLIENT, NODE, ClientState, NodeState, step
 
 
 @dataclass(slots=True, eq=False)
@@ -43,13 +36,7 @@ class Client:
     warned: set[int] = field(default_factory=set)  # epochs of the nodes that it was told it does not get
     unsettled: set[int] = field(default_factory=set)  # epochs of the nodes that Settled waits for
     settled: bool = False
-    patience: float = PATIENCE_S  # until it is told (again) that there is no server
-    terminate: bool = False
-    await_io: bool = False
-    handed_in: int = 0
-    ended: int = 0
-    unseen: int = 0  # tasks that ended on servers on loan
-    limit: int = 0  # the last Admit
+    hopeless: str = ""  # what it was told of servers that cannot be started anywhere
 
     @property
     def epoch(self) -> int:
@@ -95,7 +82,7 @@ class Node:
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """What one lease has on one node: servers, load, and the tasks that may run nowhere else."""
+    """What one lease has on one node."""
 
     node: Node
     client: Client
@@ -104,16 +91,6 @@ class Site:
     reported: set[str] = field(default_factory=set)  # names of those that came up or failed to
     failures: dict[str, str] = field(default_factory=dict)  # by name: why it is not started again
     servers: dict[int, Server] = field(default_factory=dict)
-    slow: int = 0  # CPU tasks there that need a server each
-    fast: int = 0  # CPU tasks there that were known to be short
-    io: int = 0
-    pinned: dict[tuple[int, bool], deque[Task]] = field(default_factory=dict)  # by (server or 0, io)
-    starved: bool = False  # a pinned task lacks nothing but a slot: no short tasks are fed ahead of it
-    recall_not_before: float = 0.0
-    unheard: dict[TaskId, int] = field(
-        default_factory=dict
-    )  # how they ended; whether the client knows is not known
-    heard: dict[TaskId, None] = field(default_factory=dict)  # the client knew before the node's word came
 
     @property
     def is_ready(self) -> bool:
@@ -135,46 +112,25 @@ class Server:
 
     spot: Spot
     site: Site
-    cpu: int = 0  # CPU tasks that are known to be on it: pinned there or begun there
-    io: int = 0
-
-
-class Task(msgspec.Struct, eq=False):
-    """A task from Submit to its end. A Struct costs a fifth of a dataclass, and each task has one."""
-
-    submit: Submit
-    payload: Payload
-    turn: int  # place in the order of submission
-    pace: Pace
-    state: TaskState = TaskState.WAITING
-    site: Site | None = None  # where it was given to
-    server: Server | None = None  # the one it is pinned to, or began on
-    bound: Site | None = None  # the only one it may go to
-    fast: bool = False  # how it counts at its site
-    terminated: bool = False  # its Terminate was passed on
-    adopted: bool = False  # its client sent it to a server itself, and has its call
 
 
 class Alarm(Enum):
     """What a deadline is for, and about whom."""
 
     CLIENT_SILENT = auto()
-    CLIENT_STARVED = auto()
+    CLIENT_ALONE = auto()
     CLOSE_WAITS = auto()
     CLOSE_OVERDUE = auto()
     NODE_SILENT = auto()
     NODE_FORGOTTEN = auto()
-    NODE_UNANSWERING = auto()
     NODE_UNSETTLED = auto()
     NODE_DECLINED = auto()
-    REBALANCE = auto()
 
 
-CLIENT_ALARMS = (Alarm.CLIENT_SILENT, Alarm.CLIENT_STARVED, Alarm.CLOSE_WAITS, Alarm.CLOSE_OVERDUE)
+CLIENT_ALARMS = (Alarm.CLIENT_SILENT, Alarm.CLIENT_ALONE, Alarm.CLOSE_WAITS, Alarm.CLOSE_OVERDUE)
 NODE_ALARMS = (
     Alarm.NODE_SILENT,
     Alarm.NODE_FORGOTTEN,
-    Alarm.NODE_UNANSWERING,
     Alarm.NODE_UNSETTLED,
     Alarm.NODE_DECLINED,
 )
@@ -216,24 +172,10 @@ class Registry:
         self.leases = 0  # numbers given out
         self.nodes: dict[int, Node] = {}
         self.servers: dict[int, Server] = {}
-        self.tasks: dict[TaskId, Task] = {}
-        self.paces: dict[str, Pace] = {}  # by name of function
-        # Tasks that may go to any node, each queue in the order of submission.
-        self.slow: deque[Task] = deque()
-        self.fast: deque[Task] = deque()
-        self.io: deque[Task] = deque()
         self.alarms = Alarms()
 
     def sites(self) -> Iterator[Site]:
         return (node.site for node in self.nodes.values() if node.site is not None)
-
-    def queues(self) -> Iterator[deque[Task]]:
-        yield from (self.slow, self.fast, self.io)
-        for site in self.sites():
-            yield from site.pinned.values()
-
-    def waiting(self) -> int:
-        return sum(len(queue) for queue in self.queues())
 
     def queued_clients(self) -> Iterator[Client]:
         return (client for client in self.clients.values() if client.state is ClientState.QUEUED)
@@ -254,9 +196,6 @@ class Registry:
         for node in self.nodes.values():
             self._check_node(node)
         self._check_servers()
-        self._check_queues()
-        for site in self.sites():
-            self._check_load(site)
         for alarm, about in self.alarms.times:
             self._check_alarm(alarm, about)
 
@@ -267,14 +206,10 @@ class Registry:
             assert (client is self.active) == (client.state is not ClientState.QUEUED), client
             assert (client is self.active) == (client.lease is not None), client
         if self.active is None:
-            assert not self.tasks and not self.servers and not self.paces and not any(self.sites())
-            assert not self.waiting()
+            assert not self.servers and not any(self.sites())
             return
         active = self.active
         assert self.clients[active.epoch] is active
-        handed_in = sum(not task.adopted for task in self.tasks.values())
-        assert active.handed_in - active.ended == handed_in
-        assert active.handed_in <= active.limit
         assert active.unsettled <= self.nodes.keys()
 
     def _check_node(self, node: Node) -> None:
@@ -294,44 +229,6 @@ class Registry:
             assert server.site.servers[epoch] is server
             assert server.site.node.site is server.site
         assert len(self.servers) == sum(len(site.servers) for site in self.sites())
-
-    def _check_queues(self) -> None:
-        seen: set[TaskId] = set()
-        for queue in self.queues():
-            turns = [task.turn for task in queue]
-            assert turns == sorted(set(turns)), "a queue is out of order"
-            for task in queue:
-                assert task.state is TaskState.WAITING and task.site is None, task
-                assert task.submit.task not in seen, "a task is in two queues"
-                seen.add(task.submit.task)
-        waiting = {key for key, task in self.tasks.items() if task.state is TaskState.WAITING}
-        assert seen == waiting, f"queued and waiting differ: {seen ^ waiting}"
-        assert all(task.pace.fast for task in self.fast) and not any(task.pace.fast for task in self.slow)
-        assert all(task.submit.io for task in self.io)
-        for site in self.sites():
-            for (server, io), queue in site.pinned.items():
-                assert queue, "an empty queue was kept"
-                assert all(task.bound is site and task.submit.io == io for task in queue)
-                assert all((task.server.spot.epoch if task.server else 0) == server for task in queue)
-
-    def _check_load(self, site: Site) -> None:
-        here = [task for task in self.tasks.values() if task.site is site]
-        cpu = [task for task in here if not task.submit.io]
-        assert site.fast == sum(task.fast for task in cpu)
-        assert site.slow == len(cpu) - site.fast
-        assert site.io == len(here) - len(cpu)
-        on: Counter[tuple[int, bool]] = Counter(
-            (task.server.spot.epoch, task.submit.io) for task in here if task.server is not None
-        )
-        for epoch, server in site.servers.items():
-            assert (server.cpu, server.io) == (on[epoch, False], on[epoch, True]), server.spot
-        for task in here:
-            assert task.state in (TaskState.GIVEN, TaskState.RUNNING), task.state
-            assert self.active is not None and task.submit.task.owner == self.active.epoch
-            assert task.bound in (None, site)
-        assert site.heard.keys() <= {task.submit.task for task in here}, "heard of what is not there"
-        assert not site.unheard.keys() & self.tasks.keys(), "a task has ended and is still in the table"
-        assert all(task.owner == site.client.epoch for task in site.unheard)
 
     def _check_alarm(self, alarm: Alarm, about: int) -> None:
         if alarm in CLIENT_ALARMS:

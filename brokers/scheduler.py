@@ -1,10 +1,8 @@
 """The scheduler's brain: gives the cluster to one client after the other.
 
-Nodes and servers are leased in leasing.py; tasks are booked in dispatch.py and given to nodes in placing.py, by
-the rules of placement.py; what those who wait are told is in waiting.py; the tables are in registry.py. A handler
-records what happened; `drain` then decides what follows, in this order: tasks that can never run are refused, a
-client that has finished leaves, the next one gets the cluster, those who wait hear their position, tasks are
-placed, credit is raised.
+It decides who has which nodes, and knows of no task. Nodes and servers are leased in leasing.py; what those who wait are told
+is in waiting.py; the tables are in registry.py. A handler records what happened; `drain` then decides what follows, in this
+order: a client that has done leaves, the next one gets the cluster, those who wait hear their position.
 """
 
 from __future__ import annotations
@@ -17,14 +15,11 @@ from dispycos.notices import PATIENCE_S
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
-    Admit,
-    Adopt,
     Allocation,
-    Began,
     ClientReport,
     Closed,
+    Counts,
     Declined,
-    Done,
     Enlist,
     Gone,
     Granted,
@@ -32,33 +27,27 @@ from dispycos.protocol.messages import (
     Left,
     Notice,
     Opened,
-    OutcomeAck,
     Pulse,
     Queued,
-    Recalled,
     Register,
     Release,
     Released,
     SchedulerReport,
     ServerDown,
     ServerUp,
-    Submit,
-    Tally,
-    Terminate,
     Turned,
+    Wanting,
 )
-from dispycos.protocol.status import OutcomeKind
 
-from .dispatch import Dispatch
+from .allocation import Named, fault_of
 from .leasing import Leasing
 from .lifecycle import ClientState
 from .outbox import Look, Outbox, StopLooking
-from .placement import Named, fault_of
-from .placing import Placing
-from .registry import CLIENT_ALARMS, CREDIT, Alarm, Client, Registry
+from .registry import CLIENT_ALARMS, Alarm, Client, Registry
 from .waiting import Waiting, other_python, state_of
 
 CLIENTS_MAX: Final = 1000
+ANSWER_S: Final = 0.3  # for a client to count its tasks
 CLIENT_PATIENCE_S: Final = 10.0  # a client that cannot be reached for so long is gone
 CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
 
@@ -89,23 +78,16 @@ class Scheduler:
         self.also: list[Allocation] = []  # what its operator names beside the clients
         self.registry = Registry()
         self.out = Outbox(address)
-        self.placing = Placing(self.registry, self.out)
-        self.dispatch = Dispatch(self.registry, self.placing, self.out)
-        self.waiting = Waiting(self.registry, self.dispatch, self.out)
-        self.leasing = Leasing(self.registry, self.dispatch, self.waiting, self.out, name, scheduler_id)
+        self.waiting = Waiting(self.registry, self.out)
+        self.leasing = Leasing(self.registry, self.waiting, self.out, name, scheduler_id)
+        self._asked: list[tuple[float, Envelope]] = []  # for a report, until the client's counts are there
         self._now = 0.0
         self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
         self._stirred = True  # something happened since the last drain
         self._handlers: dict[type, Handler] = {
-            Submit: self.dispatch.on_submit,
-            Done: self.dispatch.on_done,
-            OutcomeAck: self.dispatch.on_outcome_ack,
-            Tally: self.on_tally,
-            Began: self.dispatch.on_began,
-            Adopt: self.dispatch.on_adopt,
-            Terminate: self.dispatch.on_terminate,
-            Recalled: self.dispatch.on_recalled,
+            Wanting: self.waiting.on_wanting,
+            Counts: self.on_counts,
             Enlist: self.on_enlist,
             Release: self.on_release,
             Register: self.leasing.on_register,
@@ -120,15 +102,13 @@ class Scheduler:
         }
         self._on_alarm: dict[Alarm, Callable[[int, float], None]] = {
             Alarm.CLIENT_SILENT: self._client_silent,
-            Alarm.CLIENT_STARVED: self.waiting.on_client_starved,
+            Alarm.CLIENT_ALONE: self.waiting.on_alone,
             Alarm.CLOSE_WAITS: self.waiting.on_close_waits,
             Alarm.CLOSE_OVERDUE: self.leasing.on_close_overdue,
             Alarm.NODE_SILENT: self.leasing.on_node_silent,
             Alarm.NODE_FORGOTTEN: self.leasing.on_node_forgotten,
-            Alarm.NODE_UNANSWERING: self.dispatch.on_node_unanswering,
             Alarm.NODE_UNSETTLED: self.leasing.on_node_unsettled,
             Alarm.NODE_DECLINED: self.leasing.on_node_declined,
-            Alarm.REBALANCE: lambda about, now: self.placing.rebalance(now),
         }
 
     # --- the machine
@@ -148,38 +128,32 @@ class Scheduler:
         while (due := self.registry.alarms.take_due(now)) is not None:
             alarm, about = due
             self._on_alarm[alarm](about, now)
+        while self._asked and self._asked[0][0] <= now:
+            self._send_report(self._asked.pop(0)[1], None)
 
     def deadline(self) -> float | None:
-        return self.registry.alarms.next()
+        due = self.registry.alarms.next()
+        if self._asked and (due is None or self._asked[0][0] < due):
+            return self._asked[0][0]
+        return due
 
     def drain(self) -> list[object]:
         if not self._stirred:
             return []
         self._stirred = False
-        now = self._now
         client = self.registry.active
-        if client is not None:
-            self._end_hopeless(client)
-            if client.state is not ClientState.ACTIVE:
-                self._finish(client)
+        if client is not None and client.state is ClientState.CLOSING and not any(self.registry.sites()):
+            self._part(client)
         if self.registry.active is None and self.registry.clients:
-            self._grant_next(now)
+            self._grant_next(self._now)
         if self._queue_changed:
             self._tell_positions()
-        self.placing.place(now)
         client = self.registry.active
-        if client is not None:
-            self.waiting.watch(client, now)
-            if client.state is ClientState.ACTIVE:
-                self.leasing.settle(client)
-                self.dispatch.admit(client)
+        if client is not None and client.state is ClientState.ACTIVE:
+            if not self.leasing.held:  # else more nodes may be found
+                self.waiting.tell_of_hopeless(client)
+            self.leasing.settle(client)
         return self.out.drain()
-
-    def _end_hopeless(self, client: Client) -> None:
-        """Tasks that would wait for ever, and a client that closes would wait for them."""
-        self.dispatch.refuse_pinned()
-        if not self.leasing.held:  # else more nodes may be found
-            self.waiting.refuse_hopeless(client)
 
     def hold_settling(self, held: bool) -> None:
         """Nodes are still being looked for: those that come count as known, and Settled waits."""
@@ -189,7 +163,6 @@ class Scheduler:
     def check(self) -> None:
         """Do the tables agree? Holds whenever the machine has been drained."""
         self.registry.check()
-        self.placing.check()
 
     # --- peers
 
@@ -328,19 +301,14 @@ class Scheduler:
         self._now = now
 
     def on_release(self, envelope: Envelope, now: float) -> None:
-        release: Release = envelope.message
         client = self.registry.clients.get(envelope.sender.epoch)
         if client is None:
             self.out.send(envelope.sender, Released("it did not have the cluster"))
         elif client.state is ClientState.QUEUED:
             self.out.tell(client, Released("it left the queue"))
             self._remove(client)
-        else:
-            client.await_io = release.await_io
-            client.terminate = client.terminate or release.terminate
-            if client.state is ClientState.ACTIVE:
-                client.turn(ClientState.FINISHING)
-                self.registry.alarms.set(Alarm.CLOSE_WAITS, client.epoch, now + PATIENCE_S)
+        elif client.state is ClientState.ACTIVE:
+            self._close(client)
 
     def _client_silent(self, epoch: int, now: float) -> None:
         """It is told all the same: should its link heal, it learns what became of it."""
@@ -355,10 +323,9 @@ class Scheduler:
             self.out.tell(client, Released(why))
             self._remove(client)
             return
-        client.terminate = True
         client.parting = why
         if client.state is ClientState.ACTIVE:
-            client.turn(ClientState.FINISHING)
+            self._close(client)
 
     def _tell_nodes_of_death(self, client: Client) -> None:
         """Its servers would wait some seconds, at their end, for it to hear their last words."""
@@ -376,10 +343,9 @@ class Scheduler:
             if client.state is ClientState.QUEUED:
                 self._remove(client)
                 continue
-            client.terminate = True
             client.parting = why
             if client.state is ClientState.ACTIVE:
-                client.turn(ClientState.FINISHING)
+                self._close(client)
 
     def _remove(self, client: Client) -> None:
         client.state = ClientState.GONE
@@ -409,25 +375,15 @@ class Scheduler:
             return
         client.turn(ClientState.ACTIVE)
         client.lease = self.leasing.new_lease(client)
-        client.limit = CREDIT
         self.registry.active = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} has the cluster")
         self.out.tell(client, Granted(client.lease, self.name))
-        self.out.tell(client, Admit(client.limit))
         self.leasing.offer_all(client, now)
-
-    def _finish(self, client: Client) -> None:
-        """One step further, if nothing is in the way: its tasks, then its nodes."""
-        waits = not client.terminate and self.dispatch.has_work(client.await_io)
-        if client.state is ClientState.FINISHING and not waits:
-            self._close(client)
-        if client.state is ClientState.CLOSING and not any(self.registry.sites()):
-            self._part(client)
+        self.registry.alarms.set(Alarm.CLIENT_ALONE, client.epoch, now + PATIENCE_S)
 
     def _close(self, client: Client) -> None:
         client.turn(ClientState.CLOSING)
-        self.dispatch.end_waiting(OutcomeKind.CANCELLED, "the client closed")
         self.leasing.close_all(client)
         self.registry.alarms.set(Alarm.CLOSE_WAITS, client.epoch, self._now + PATIENCE_S)
         self.registry.alarms.set(Alarm.CLOSE_OVERDUE, client.epoch, self._now + CLOSE_PATIENCE_S)
@@ -435,7 +391,6 @@ class Scheduler:
     def _part(self, client: Client) -> None:
         """Nothing of it is left but its place."""
         self.leasing.forgive_all()
-        self.registry.paces.clear()
         self.out.tell(client, Released(client.parting))
         client.turn(ClientState.GONE)
         self.registry.active = None
@@ -444,27 +399,37 @@ class Scheduler:
 
     # --- status
 
-    def on_tally(self, envelope: Envelope, now: float) -> None:
-        client = self.registry.clients.get(envelope.sender.epoch)
-        if client is not None:
-            client.unseen += envelope.message.ended
-
     def on_inventory(self, envelope: Envelope, now: float) -> None:
+        """Its tasks are known to the client that has the cluster: it is asked, and not waited for long."""
+        client = self.registry.active
+        if client is None or client.away or client.lost:
+            self._send_report(envelope, None)
+            return
+        self._asked.append((now + ANSWER_S, envelope))
+        self.out.tell(client, Inventory())
+
+    def on_counts(self, envelope: Envelope, now: float) -> None:
+        client = self.registry.active
+        if client is not None and envelope.sender == client.address:
+            asked, self._asked = self._asked, []
+            for _, request in asked:
+                self._send_report(request, envelope.message)
+
+    def _send_report(self, request: Envelope, counts: Counts | None) -> None:
         registry = self.registry
-        clients = [self._report(client) for client in registry.clients.values()]
+        clients = [self._report(client, counts) for client in registry.clients.values()]
         nodes = [
             (node.info.name, node.info.addr, node.info.port, state_of(node, registry.active))
             for node in registry.nodes.values()
         ]
         report = SchedulerReport(self.name, self.addr, self.port, self.private, clients, nodes, self.insecure)
-        self.out.send(envelope.sender, report, envelope.correlation)
+        self.out.send(request.sender, report, request.correlation)
 
-    def _report(self, client: Client) -> ClientReport:
+    def _report(self, client: Client, counts: Counts | None) -> ClientReport:
         info = client.wants.client
         if client is not self.registry.active:
             return ClientReport(info.name, info.host, info.pid, "queued", 0, 0, 0)
-        waiting = self.registry.waiting()
-        running = len(self.registry.tasks) - waiting
-        return ClientReport(
-            info.name, info.host, info.pid, "running", waiting, running, client.ended + client.unseen
+        waiting, running, ended = (
+            (counts.waiting, counts.running, counts.ended) if counts is not None else (None, None, None)
         )
+        return ClientReport(info.name, info.host, info.pid, "running", waiting, running, ended)

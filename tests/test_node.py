@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from dispycos.actors.feeding import DIRECT
+from msgspec.structs import replace
 
 from dispycos.actors.node import LEASE_GRACE, QUEUE_MAX
-from dispycos.actors.supervisor import KILL_NOTICE, RETRY_AFTER
+from dispycos.actors.supervisor import RETRY_AFTER
 from dispycos.actors.tenancy import (
-    KILL_AFTER,
     CloseZygote,
     ForgetPeer,
     KillServer,
     StartServer,
     StartZygote,
 )
+from dispycos.actors.terminations import KILL_AFTER, KILL_NOTICE, NO_STEP, EndStep, Look, Step
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.envelope import About, Envelope
 from dispycos.protocol.messages import (
@@ -27,6 +29,7 @@ from dispycos.protocol.messages import (
     Done,
     Gone,
     Inventory,
+    Marks,
     NodeReport,
     Notice,
     Open,
@@ -37,9 +40,11 @@ from dispycos.protocol.messages import (
     Pulse,
     Recall,
     Recalled,
+    Reclaim,
     Register,
     Run,
     ServerDown,
+    ServerLost,
     ServerReady,
     ServerReport,
     ServerUp,
@@ -79,8 +84,17 @@ def start(number: int) -> StartServer:
     return StartServer(number, f"box/server-{number}", 9700 + number, LEASE, CLIENT_EPOCH)
 
 
-def exit_of(hand: Hand, number: int, death: str = SIGKILL, life: int = 1, oom: bool = False) -> list[object]:
-    return hand.call("server_exited", number, 10 * life + number, death, oom)
+def exit_of(
+    hand: Hand, number: int, death: str = SIGKILL, life: int = 1, oom: bool = False, cpu: int = 1, io: int = 0
+) -> list[object]:
+    """`cpu` and `io`: the positions of the last tasks that it had begun."""
+    pid = 10 * life + number
+    hand.node.server_exited(number, pid, death, oom, hand.now, Marks(cpu, io, 0))
+    return hand.did()
+
+
+def looked(hand: Hand, number: int, step: Step) -> list[object]:
+    return hand.call("looked", number, step)
 
 
 def tuple_of(effect: object) -> tuple[Any, ...]:
@@ -336,7 +350,8 @@ def test_a_running_task_is_interrupted_once_and_its_end_is_its_own_word() -> Non
     assert hand.hear(THE_SCHEDULER, Terminate(run.task)) == []
     ended = done(run, 1, outcome=OutcomeKind.TERMINATED)
     assert hand.hear(server_address(1), ended) == [("scheduler", ended)]
-    assert hand.wake_at(KILL_AFTER) == []
+    assert hand.wake_at(KILL_AFTER) == [Look(1)]
+    assert looked(hand, 1, NO_STEP) == []
 
 
 def test_a_task_that_ignores_its_interrupt_costs_its_server_and_the_others_there_are_warned_first() -> None:
@@ -346,14 +361,16 @@ def test_a_task_that_ignores_its_interrupt_costs_its_server_and_the_others_there
     hand.hear(server_address(1), Began(deaf.task), Began(beside.task))
     hand.hear(THE_SCHEDULER, Terminate(deaf.task))
     assert hand.wake_at(KILL_AFTER - 0.1) == []
-    assert hand.wake_at(KILL_AFTER) == [(1, Terminate(beside.task))]
+    assert hand.wake_at(KILL_AFTER) == [Look(1)]
+    assert looked(hand, 1, Step(1)) == [(1, Terminate(beside.task))]
     assert hand.hear(THE_SCHEDULER, hand.run(io=True)) == [], "it is fed no more"
-    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [KillServer(1)]
+    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [EndStep(1, Step(1))]
+    assert hand.call("judged", 1, 11, True) == []
     death = f"{SIGKILL}: compute did not end within 5 s of its KeyboardInterrupt"
     sentence = f"server box/server-1 was {death}"
     seconds = KILL_AFTER + KILL_NOTICE
     epoch = server_address(1).epoch
-    assert exit_of(hand, 1) == [
+    assert exit_of(hand, 1, io=2) == [
         (
             "client",
             Outcome(deaf.task, OutcomeKind.TERMINATED, spot=spot(1), seconds=seconds, text=sentence),
@@ -381,9 +398,43 @@ def test_a_task_that_ends_in_the_last_moment_saves_its_server() -> None:
     run, later = hand.runs(2)
     hand.hear(THE_SCHEDULER, run, later)
     hand.hear(THE_SCHEDULER, Terminate(run.task))
-    assert hand.wake_at(KILL_AFTER) == []
+    assert hand.wake_at(KILL_AFTER) == [Look(1)]
+    assert looked(hand, 1, Step(1)) == []
     assert hand.hear(server_address(1), done(run, 1)) == [("scheduler", done(run, 1))]
-    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [(1, later)]
+    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [EndStep(1, Step(1))], "it looks again and kills nobody"
+    assert hand.call("judged", 1, 11, False) == [(1, later)]
+
+
+def test_a_word_about_the_step_of_an_earlier_process_is_not_taken_for_the_present_one() -> None:
+    hand = Hand(1).open()
+    run, later = hand.runs(2)
+    hand.hear(THE_SCHEDULER, run, later)
+    hand.hear(THE_SCHEDULER, Terminate(run.task))
+    hand.wake_at(KILL_AFTER)
+    looked(hand, 1, Step(1))
+    hand.wake_at(KILL_AFTER + KILL_NOTICE)
+    exit_of(hand, 1)
+    hand.ready(1, life=2)
+    assert hand.call("judged", 1, 11, False) == []
+
+
+def test_a_task_that_its_client_gave_directly_is_killed_for_by_its_number() -> None:
+    hand = Hand(1).open()
+    lone, direct = hand.run(lend=True, fast=True), hand.run()
+    hand.hear(THE_SCHEDULER, lone)
+    hand.hear(server_address(1), replace(done(lone, 1), lent=True))
+    server = server_address(1).epoch
+    assert hand.hear(THE_CLIENT, Terminate(direct.task, server)) == [
+        (1, Terminate(direct.task)),
+        (1, Reclaim()),
+    ]
+    hand.wake_at(KILL_AFTER)
+    step = Step(DIRECT + direct.task.number)
+    assert looked(hand, 1, step) == [(1, Reclaim())], "it gets nothing more, from nobody"
+    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [EndStep(1, step)]
+    hand.call("judged", 1, 11, True)
+    lost = [word for to, word, *_ in map(tuple_of, exit_of(hand, 1)) if isinstance(word, ServerLost)]
+    assert [(word.server, "its task did not end" in word.text) for word in lost] == [(server, True)]
 
 
 def test_a_server_is_not_killed_for_a_task_that_waits_in_it() -> None:
@@ -391,7 +442,8 @@ def test_a_server_is_not_killed_for_a_task_that_waits_in_it() -> None:
     _, waiting = runs = hand.runs(2, fast=True)
     hand.hear(THE_SCHEDULER, *runs)
     hand.hear(THE_SCHEDULER, Terminate(waiting.task))
-    hand.wake_at(KILL_AFTER)
+    assert hand.wake_at(KILL_AFTER)[-1] == Look(1)
+    assert looked(hand, 1, Step(1)) == [], "another one runs, and nobody asked for its end"
     assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == []
     assert hand.hear(server_address(1), Recalled([waiting.task])) == [
         ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False)),
@@ -410,7 +462,7 @@ def test_the_node_speaks_for_a_dead_server_and_starts_the_next() -> None:
     hand.now = 2.0
     epoch = server_address(1).epoch
     text = f"server box/server-1 was {SIGKILL}, out of memory; compute may have started"
-    assert exit_of(hand, 1, oom=True) == [
+    assert exit_of(hand, 1, oom=True, cpu=2) == [
         ("client", Outcome(finished.task, OutcomeKind.RETURNED, 20, spot(1), 0.5), b"value"),
         ("client", Outcome(running.task, OutcomeKind.LOST, spot=spot(1), seconds=2.0, text=text)),
         ("scheduler", Done(running.task, OutcomeKind.LOST, 2.0, epoch)),
@@ -421,6 +473,38 @@ def test_the_node_speaks_for_a_dead_server_and_starts_the_next() -> None:
     ]
     assert hand.ready(1, life=2) == [("scheduler", ServerUp(LEASE, spot(1, life=2), 21))]
     assert hand.hear(THE_SCHEDULER, behind) == [(1, behind)]
+
+
+def test_an_io_task_that_a_dead_server_had_not_begun_runs_elsewhere() -> None:
+    hand = Hand(1).open()
+    keeps, begun, waits = hand.run(), hand.run(io=True), hand.run(io=True)
+    hand.hear(THE_SCHEDULER, keeps, begun, waits)
+    said = [word for to, word, *_ in map(tuple_of, exit_of(hand, 1, cpu=1, io=2)) if to == "scheduler"]
+    assert [word.task for word in said if isinstance(word, Done)] == [keeps.task, begun.task]
+    assert Recalled([waits.task]) in said
+
+
+def test_of_a_server_without_a_page_all_that_it_was_given_may_have_begun() -> None:
+    hand = Hand(1).open()
+    runs = hand.runs(3, fast=True)
+    hand.hear(THE_SCHEDULER, *runs)
+    said = hand.call("server_exited", 1, 11, SIGKILL, False)
+    assert [word.task for _, word, *_ in map(tuple_of, said) if isinstance(word, Done)] == [
+        run.task for run in runs
+    ]
+
+
+def test_what_is_given_back_leaves_a_gap_in_the_order() -> None:
+    """The mark counts what was given, not what was begun."""
+    hand = Hand(1).open()
+    first, back, again = hand.runs(3, fast=True)
+    hand.hear(THE_SCHEDULER, first, back)
+    hand.wake_at(0.1)
+    assert hand.hear(server_address(1), Recalled([back.task]), done(first, 1))[-1] == (1, back)
+    hand.hear(THE_SCHEDULER, again)
+    said = [word for to, word, *_ in map(tuple_of, exit_of(hand, 1, cpu=3)) if to == "scheduler"]
+    assert [word.task for word in said if isinstance(word, Done)] == [back.task]
+    assert Recalled([again.task]) in said
 
 
 def test_a_dead_server_takes_only_its_own_tasks_with_it() -> None:
@@ -456,7 +540,7 @@ def test_a_task_whose_outcome_the_client_has_is_not_given_back_to_run_twice() ->
     first, ended = runs = hand.runs(2, fast=True)
     hand.hear(THE_SCHEDULER, *runs)
     hand.hear(THE_SCHEDULER, OutcomeAck([ended.task]))
-    said = [word for to, word, *_ in map(tuple_of, exit_of(hand, 1)) if to == "scheduler"]
+    said = [word for to, word, *_ in map(tuple_of, exit_of(hand, 1, cpu=2)) if to == "scheduler"]
     assert [word.task for word in said if isinstance(word, Done)] == [first.task, ended.task]
     assert not any(isinstance(word, Recalled) for word in said)
 

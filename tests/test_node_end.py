@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from dispycos.actors.tenancy import KILL_AFTER, CloseZygote, End, KillServer
+from dispycos.actors.tenancy import CloseZygote, End, KillServer
+from dispycos.actors.terminations import KILL_AFTER
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.messages import (
     Close,

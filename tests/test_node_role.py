@@ -10,8 +10,8 @@ from dispycos.actors.node_role import NodeRole
 from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
 from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.messages import Lease
-from dispycos.runtime import FORGET_S
 from dispycos.session import PeerReset
+from dispycos.turns import FORGET_S
 
 LEASE = Lease(1, 7, "s", 5)
 ABOUT = cast(Any, "about")

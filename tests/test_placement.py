@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-
 from dispycos.brokers.placement import (
     AHEAD_MAX,
     BARRED,
@@ -25,6 +24,7 @@ from dispycos.brokers.placement import (
     recall_count,
     room_ahead,
 )
+
 from dispycos.protocol.messages import Allocation, Availability
 from dispycos.protocol.status import OutcomeKind
 

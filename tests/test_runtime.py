@@ -24,11 +24,12 @@ from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Buffer, Envelope
 from dispycos.router import Event
-from dispycos.runtime import ROUNDS_MAX, Runtime
+from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 from dispycos.transport.dialler import Refused
 from dispycos.transport.mailbox import DRAIN_MAX
 from dispycos.transport.security import Keys, Secret
+from dispycos.turns import ROUNDS_MAX
 from tests.kit.programs import wait_until
 
 pytestmark = pytest.mark.timeout(40)
@@ -981,11 +982,13 @@ def test_one_whose_session_was_forgotten_is_not_watched_any_more(tmp_path: Path)
         here.attach(7, role)
         async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
             here.forget_later(peer.epoch, 0.0)  # still linked: nothing happens
+            here.turn_soon()
             await asyncio.sleep(0.01)
             assert here.witness._watched
             await peer.obey("unlink")
             await until(lambda: "LinkLost" in peer.news(role))
             here.forget_later(peer.epoch, 0.0)
+            here.turn_soon()
             await until(lambda: not here.witness._watched)
             peer.process.kill()
             peer.process.wait()

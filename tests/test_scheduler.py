@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from dispycos.brokers.placement import AHEAD_MAX
 
 from dispycos.brokers import dispatch, leasing, scheduler
 from dispycos.brokers.lifecycle import NodeState
 from dispycos.brokers.outbox import Look, StopLooking
-from dispycos.brokers.placement import AHEAD_MAX
 from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
@@ -54,7 +54,7 @@ from dispycos.protocol.messages import (
     Turned,
 )
 from dispycos.protocol.status import OutcomeKind, Status
-from dispycos.runtime import FORGET_NODE_S
+from dispycos.turns import FORGET_NODE_S
 
 from .kit.scheduler import HOME, PYTHON, Desk, enlist, node_info, spot
 

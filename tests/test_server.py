@@ -123,9 +123,9 @@ def post() -> Iterator[Post]:
 def test_a_task_is_taken_when_it_comes(post: Post) -> None:
     post.hear(run(1), b"call")
     assert post.drain() == [Work()]
-    envelope = post.server.take()
-    assert envelope is not None
-    assert (envelope.message, envelope.payload) == (run(1), b"call")
+    given = post.server.take()
+    assert given is not None
+    assert (given.position, given.run, given.envelope.payload) == (1, run(1), b"call")
     assert post.take() is None
 
 

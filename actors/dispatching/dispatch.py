@@ -18,7 +18,7 @@ from dispycos.protocol.status import OutcomeKind
 from .facts import Entry, Node, Phase, Pin, Server, Standing
 from .fleet import Fleet
 from .giving import Giving
-from .learning import Gaps, Learners
+from .learning import Lags, Learners
 from .recalling import Recalling
 
 GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer, when its tasks are to end
@@ -80,13 +80,11 @@ class Dispatcher:
         self.giving = Giving(self.fleet)
         self.recalling = Recalling(self.fleet)
         self.learners = Learners()
-        self.gaps = Gaps()
+        self.lags = Lags()
         self._turns = 0
         self._has_more = False  # than fitted in the last pass
         self._end_of_all = ""  # why all that comes back ends, instead of being given again
-        self._give_up: dict[
-            Node, float
-        ] = {}  # silent, and asked to end tasks: until then they are waited for
+        self._give_up: dict[Node, float] = {}  # silent, and asked to end tasks: waited for until then
         self._effects: list[Effect] = []
 
     @property
@@ -151,8 +149,7 @@ class Dispatcher:
         entry.placed = True
         if started:
             self._note_begun(entry, server)
-            if not entry.io:
-                server.since = now
+            server.started_at = now
         return not entry.over
 
     def outcome(
@@ -171,13 +168,14 @@ class Dispatcher:
         elif kind == OutcomeKind.REFUSED:
             server.refused = entry.position
         if not entry.io:
-            server.since = now
             learner = entry.learner
             assert learner is not None
             if kind <= OutcomeKind.RAISED:
                 learner.saw(seconds)
+                self.lags.saw(server.lag_of(seconds, now))
             elif kind == OutcomeKind.TERMINATED:
                 learner.forget()
+            server.since = now
         if entry.over:
             return False
         entry.over = True
@@ -250,9 +248,7 @@ class Dispatcher:
         if node is None:
             return
         node.failure = text
-        for pin in node.pins:
-            if all(node.failure and not node.servers for node in pin.nodes):
-                self._end_at(pin, OutcomeKind.REFUSED, f"no server can be started: {text}")
+        self._end_hopeless(node)
 
     def node_lost(self, epoch: int, text: str) -> None:
         """It is gone, and its servers with it. Of those that were not told of before nobody knows what had begun."""
@@ -300,13 +296,15 @@ class Dispatcher:
                 again.append(entry)
                 self._effects.append(Again(entry, text))
             else:
-                kind = OutcomeKind.TERMINATED if entry.terminated or closing else OutcomeKind.LOST
+                asked_for = entry.terminated or closing or self._end_of_all
+                kind = OutcomeKind.TERMINATED if asked_for else OutcomeKind.LOST
                 self._end(entry, kind, text + how.format(entry.function), started=True)
             if entry in begun and not entry.io and entry.learner is not None:
                 entry.learner.forget()
         gone = f"server {server.name} is gone: {text}"
         self._end_at(server.pin, OutcomeKind.REFUSED, gone)
         self._give_again(again, gone)
+        self._end_hopeless(server.node)
 
     def settled(self) -> None:
         """All nodes are known that were there at the beginning: names that nobody bears are refused, now and later."""
@@ -317,11 +315,11 @@ class Dispatcher:
 
     def place(self, now: float) -> None:
         """Give out what can be given."""
-        giving, gaps = self.giving, self.gaps
-        gaps.turn(now, giving.held > 0)
-        changed = self.fleet.update(gaps.longest)
+        giving, lags = self.giving, self.lags
+        lags.turn(now)
+        changed = self.fleet.update(lags.longest)
         if giving.waiting:
-            self._has_more = giving.run(changed, gaps.longest, now)
+            self._has_more = giving.run(changed, lags.longest, now)
             given, giving.given = giving.given, {}
             for server, entries in given.items():
                 self.recalling.watch(server)
@@ -347,10 +345,11 @@ class Dispatcher:
     def deadline(self) -> float | None:
         if self._has_more:
             return 0.0
-        times = [*self._give_up.values()]
-        if self.recalling.deadline is not None:
-            times.append(self.recalling.deadline)
-        return min(times, default=None)
+        at = self.recalling.deadline
+        if self._give_up:
+            first = min(self._give_up.values())
+            at = first if at is None else min(at, first)
+        return at
 
     def drain(self) -> list[Effect]:
         effects, self._effects = self._effects, []
@@ -392,6 +391,11 @@ class Dispatcher:
             server.reached_io = max(server.reached_io, entry.position)
         else:
             server.reached_cpu = max(server.reached_cpu, entry.position)
+
+    def _end_hopeless(self, node: Node) -> None:
+        for pin in node.pins:
+            if text := self.fleet.failure_of(pin):
+                self._end_at(pin, OutcomeKind.REFUSED, text)
 
     def _end_at(self, pin: Pin, kind: OutcomeKind, text: str) -> None:
         for entry in self.giving.waiting_at(pin):

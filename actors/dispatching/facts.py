@@ -184,6 +184,7 @@ class Server:
     cpu: deque[Entry] = field(default_factory=deque)  # it runs them one by one, in this order
     io: dict[int, Entry] = field(default_factory=dict)  # by position
     since: float = 0.0  # when its first CPU task became that
+    started_at: float = 0.0  # when it last said that one has started
     work_s: float = 0.0  # seconds that its CPU tasks are expected to take
     calls: int = 0  # bytes of their calls
     asked_of: int = 0  # position of the CPU task behind which all was asked back
@@ -211,6 +212,14 @@ class Server:
         else:  # so that nothing adds up
             self.work_s = 0.0
             self.calls = 0
+
+    def lag_of(self, seconds: float, now: float) -> float:
+        """How late is it heard that its first CPU task has ended, which ran for so long?
+
+        What passes before the start, while code is fetched, is no lag; unless both are heard at once.
+        """
+        began = self.started_at if self.since < self.started_at < now else self.since
+        return now - began - seconds - self.srtt
 
     def begun_by(self, cpu: int | None, io: int | None) -> set[Entry]:
         """What had begun of what it has, by the marks on its page; None: nobody could read it.

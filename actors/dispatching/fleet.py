@@ -22,11 +22,11 @@ class Fleet:
         self.changed: dict[Server, None] = {}  # since the last pass
         self.is_settled = False  # all nodes that were there at the beginning are known
 
-    def update(self, gap: float) -> Iterable[Server]:
+    def update(self, lag: float) -> Iterable[Server]:
         """Puts the servers that changed where they belong now, and says which they are."""
         changed, self.changed = self.changed, {}
         for server in changed:
-            self.choice.update(server, gap)
+            self.choice.update(server, lag)
         return changed
 
     # --- nodes and servers
@@ -56,7 +56,6 @@ class Fleet:
         node.servers[epoch] = server
         node.failure = ""
         self.changed[server] = None
-        self.touch(node)
         return server
 
     def remove_server(self, server: Server) -> None:
@@ -64,10 +63,9 @@ class Fleet:
         del server.node.servers[server.epoch]
         self.changed.pop(server, None)
         self.choice.remove(server)
-        self.touch(server.node)
 
     def touch(self, node: Node) -> None:
-        """Whether it is offered changed, or how many servers it has."""
+        """Whether it is offered changed."""
         self.changed.update(dict.fromkeys(node.servers.values()))
 
     # --- names
@@ -88,7 +86,19 @@ class Fleet:
             pin = self.pins[entry.node] = Pin(entry.node, nodes)
             for node in nodes:
                 node.pins.append(pin)
-        return pin
+        return self.failure_of(pin) or pin
+
+    def failure_of(self, pin: Pin) -> str:
+        """Why there will never be a server there; empty if there may be one."""
+        if not pin.nodes or any(node.servers or not node.failure for node in pin.nodes):
+            return ""
+        return f"no server can be started: {pin.nodes[0].failure}"
+
+    def pin_of(self, entry: Entry) -> Pin | None:
+        """Where a task waits whose name was found before."""
+        if entry.server:
+            return self.servers[entry.server].pin
+        return self.pins[entry.node] if entry.node else None
 
     def no_node(self, name: str) -> str:
         there = [node.title for node in self.nodes.values()]

@@ -30,40 +30,31 @@ class Giving:
         self.given: dict[Server, list[Entry]] = {}  # in this pass
         self.touched: dict[Pin, None] = {}  # somebody waits there anew
         self._now = 0.0
-        self._gap = 0.0
+        self._lag = 0.0
         self._room = 0  # for so many more in this pass
 
     # --- queues
 
     def put(self, entry: Entry, pin: Pin | None) -> None:
-        self.waiting += 1
-        if pin is None:
-            (self.io if entry.io else self.cpu).entries.append(entry)
-        else:
-            self.pinned += 1
-            self.touched[pin] = None
-            (pin.io if entry.io else pin.cpu).entries.append(entry)
+        self._queue_of(entry, pin).entries.append(entry)
 
     def put_back(self, entries: Iterable[Entry]) -> None:
         """Each to its turn; those that name a place find it."""
         backs: dict[Queue, list[Entry]] = {}
         for entry in entries:
-            self.waiting += 1
-            pin = self.pin_of(entry)
-            if pin is None:
-                queue = self.io if entry.io else self.cpu
-            else:
-                self.pinned += 1
-                self.touched[pin] = None
-                queue = pin.io if entry.io else pin.cpu
-            backs.setdefault(queue, []).append(entry)
+            pin = self.fleet.pin_of(entry)
+            backs.setdefault(self._queue_of(entry, pin), []).append(entry)
         for queue, back in backs.items():
             queue.put_back(back)
 
-    def pin_of(self, entry: Entry) -> Pin | None:
-        if entry.server:
-            return self.fleet.servers[entry.server].pin
-        return self.fleet.pins[entry.node] if entry.node else None
+    def _queue_of(self, entry: Entry, pin: Pin | None) -> Queue:
+        """It is to wait there."""
+        self.waiting += 1
+        if pin is None:
+            return self.io if entry.io else self.cpu
+        self.pinned += 1
+        self.touched[pin] = None
+        return pin.io if entry.io else pin.cpu
 
     def take_out(self, entry: Entry) -> None:
         """It ended while it waited."""
@@ -96,9 +87,9 @@ class Giving:
 
     # --- the pass
 
-    def run(self, changed: Iterable[Server], gap: float, now: float) -> bool:
+    def run(self, changed: Iterable[Server], lag: float, now: float) -> bool:
         """True if there was more to give than fits in one pass."""
-        self._now, self._gap, self._room = now, gap, PASS_MAX
+        self._now, self._lag, self._room = now, lag, PASS_MAX
         pins = self._pins_at(changed) if self.pinned else ()
         if self.cpu.entries:
             self._on_free()
@@ -182,25 +173,27 @@ class Giving:
 
     def _feed(self, server: Server, count: int) -> None:
         """Up to so many behind what it has."""
-        gap, queue, fed = self._gap, self.cpu, 0
-        while fed < count and stalls_at(server, True) > self._now:
+        lag, queue, fed = self._lag, self.cpu, 0
+        if stalls_at(server, True) <= self._now:
+            count = -1
+        while fed < count:
             if self.pinned:
                 queue = self.queue_for(server, io=False)
             entry = queue.head()
-            if entry is None or entry.alone or not has_room(server, entry, gap):
+            if entry is None or entry.alone or not has_room(server, entry, lag):
                 break
             queue.entries.popleft()
             self._give(entry, server)
             fed += 1
         ahead = self.fleet.choice.ahead
-        if fed < count or is_full(server, gap):
+        if fed != count or is_full(server, lag):
             ahead.remove(server)  # until it changes
         else:
             ahead.put(server, len(server.cpu))
 
     def _take(self, queue: Queue, server: Server) -> None:
         self._give(queue.entries.popleft(), server)
-        self.fleet.choice.update(server, self._gap)
+        self.fleet.choice.update(server, self._lag)
 
     def _give(self, entry: Entry, server: Server) -> None:
         position = server.given = server.given + 1

@@ -1,4 +1,4 @@
-"""What is learned from the past: how long functions run, and how long the client is away between its turns."""
+"""What is learned from the past: how long functions run, and how late the client hears that they ended."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Final
 
 FADE: Final = 16  # runs after which one has faded to a third
 FUNCTIONS_MAX: Final = 10_000  # functions that are remembered
-GAP_MAX_S: Final = 2.0  # a client that is away for longer is not planned for
-LATELY_S: Final = 5.0  # a gap is remembered for this long at least, and twice as long at most
+LAG_MAX_S: Final = 2.0  # a client that is away for longer is not planned for
+LATELY_S: Final = 5.0  # a lag is remembered for this long at least, and twice as long at most
 
 
 class Learner:
@@ -46,25 +46,28 @@ class Learners:
         return learner
 
 
-class Gaps:
-    """The longest time lately between two turns of the client."""
+class Lags:
+    """How late, at worst, the client heard of an end lately: it computes, or keeps the interpreter, between its turns.
 
-    __slots__ = ("_before", "_last", "_present", "_since", "longest")
+    Time between turns would tell too little: who waits for a long task has no turns, and is not late.
+    """
+
+    __slots__ = ("_before", "_present", "_since", "longest")
 
     def __init__(self) -> None:
-        self._last = 0.0
         self._since = 0.0
         self._present = self._before = 0.0
-        self.longest = 0.0
+        self.longest = 0.0  # seconds
 
-    def turn(self, now: float, is_waiting: bool) -> None:
-        """A turn begins. Only a gap in which somebody had something to say counts: else the client was not wanted."""
-        gap, self._last = now - self._last, now
+    def saw(self, seconds: float) -> None:
+        if seconds > self._present:
+            self._present = min(seconds, LAG_MAX_S)
+            self.longest = max(self._present, self._before)
+
+    def turn(self, now: float) -> None:
+        """Forget what is too old."""
         if now >= self._since + LATELY_S:
             is_old = now >= self._since + 2 * LATELY_S
             self._before = 0.0 if is_old else self._present
             self._present, self._since = 0.0, now
             self.longest = self._before
-        if is_waiting and gap > self._present:
-            self._present = min(gap, GAP_MAX_S)
-            self.longest = max(self._present, self._before)

@@ -3,8 +3,8 @@
 A CPU task goes to the least loaded node that has a free server (free servers / servers), there to the one with the
 fewest io tasks, of those to the one that ran last. An io task goes to a server without a CPU task while there is one, to
 the one with the fewest io tasks. A task is given *ahead*, behind others, where it is expected to begin within a horizon
-of time: so long the client may be unable to say anything, be it that its words travel or that it computes. Ray does the
-same by a fixed number of tasks in flight, dask by a part of the threads; both starve short tasks or hoard long ones.
+of time: so long the client may be unable to say anything, be it that its words travel or that it computes. Ray
+has a fixed number of tasks in flight for that, and dask a factor of the threads, whatever their tasks take.
 """
 
 from __future__ import annotations
@@ -19,29 +19,32 @@ AHEAD_S: Final = 0.01  # the horizon of a client that is always there and has no
 UNKNOWN_S: Final = 100.0  # expected of a function that has not run: longer than any horizon
 CALLS_MAX: Final = 1 << 20  # bytes of calls that wait at one server; a single call may be larger
 CALL_OVERHEAD: Final = 256  # bytes that each costs beside, so that the smallest are bounded too
+WORTH: Final = 10  # times that the way may go into a run, and one is put behind it all the same
 IO_MAX: Final = 1000  # io tasks on one server
 STEPS: Final = 64  # levels of nodes with a free server
 STALL_S: Final = 0.05  # a step that lasts so long is long: what waits behind it is asked back
 
 
-def is_full(server: Server, gap: float) -> bool:
-    """May nothing more be put behind what this busy server has, `gap` being how long the client is away lately?
+def is_full(server: Server, lag: float) -> bool:
+    """May nothing more be put behind what this busy server has, `lag` being how late the client may hear of it?
 
-    Of what is unknown one waits, and one behind it.
+    One may wait behind what is unknown, and where the server would idle for a tenth of each run else.
     """
     cpu = server.cpu
     waits = len(cpu) - 1
-    if waits and server.calls - cpu[0].size + waits * CALL_OVERHEAD >= CALLS_MAX:
-        return True
-    return server.work_s > server.srtt + gap + AHEAD_S and (waits > 0 or cpu[0].cost < UNKNOWN_S)
+    away = server.srtt + lag
+    if waits:
+        calls = server.calls - cpu[0].size + waits * CALL_OVERHEAD
+        return server.work_s > away + AHEAD_S or calls >= CALLS_MAX
+    return UNKNOWN_S > server.work_s > max(away + AHEAD_S, WORTH * away)
 
 
-def has_room(server: Server, entry: Entry, gap: float) -> bool:
+def has_room(server: Server, entry: Entry, lag: float) -> bool:
     """May this one be put behind what it has? A large call may wait there alone."""
     waits = len(server.cpu) - 1
     if waits and server.calls - server.cpu[0].size + entry.size + waits * CALL_OVERHEAD > CALLS_MAX:
         return False
-    return not is_full(server, gap)
+    return not is_full(server, lag)
 
 
 def stalls_at(server: Server, is_wanted: bool) -> float:
@@ -51,10 +54,12 @@ def stalls_at(server: Server, is_wanted: bool) -> float:
     return server.since + server.srtt + max(STALL_S, usual)
 
 
-def recallable(server: Server) -> int:
-    """How many of its CPU tasks may not have begun: the first one has, unless an io task keeps the thread."""
-    count = sum(not entry.placed for entry in server.cpu)
-    return count if server.io else count - (not server.cpu[0].placed)
+def recallable(server: Server) -> list[Entry]:
+    """Its CPU tasks that may not have begun and might run elsewhere: the first has begun, unless an io task keeps the thread."""
+    entries = [entry for entry in server.cpu if not (entry.placed or entry.server)]
+    if entries and entries[0] is server.cpu[0] and not server.io:
+        del entries[0]
+    return entries
 
 
 class Choice:
@@ -65,7 +70,7 @@ class Choice:
         self.io: Shelves[Server] = Shelves()  # those with a CPU task last, else by io tasks
         self.ahead: Shelves[Server] = Shelves()  # with a CPU task and room for more, by CPU tasks
 
-    def update(self, server: Server, gap: float) -> None:
+    def update(self, server: Server, lag: float) -> None:
         """Its load changed, or whether it is offered."""
         if server.phase is not READY or not server.node.is_offered:
             self.remove(server)
@@ -78,7 +83,7 @@ class Choice:
         else:
             server.node.free.remove(server)
             self._put_io(server, io_level(server))
-            if is_full(server, gap):
+            if is_full(server, lag):
                 self.ahead.remove(server)
             else:
                 self.ahead.put(server, len(server.cpu))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .facts import READY, Server
+from .facts import READY, Entry, Server
 from .fleet import Fleet
 from .placement import STALL_S, recallable, stalls_at
 
@@ -18,8 +18,10 @@ class Recalling:
 
     @property
     def deadline(self) -> float | None:
-        times = [at for at in (self._look_at, self._even_out_at) if at is not None]
-        return min(times, default=None)
+        look, even_out = self._look_at, self._even_out_at
+        if look is None or even_out is None:
+            return look if even_out is None else even_out
+        return min(look, even_out)
 
     def watch(self, server: Server) -> None:
         """It was given something, or changed: may something wait there?"""
@@ -58,9 +60,11 @@ class Recalling:
                 del self._watched[server]
             elif stalls_at(server, is_wanted) > now:
                 self._arm(min(stalls_at(server, is_wanted), now + STALL_S))  # one may idle by then
-            elif server.phase is READY and server.asked_of != server.cpu[0].position and recallable(server):
-                server.asked_of = server.cpu[0].position
-                stuck.append((server, _last_to_keep(server)))
+            elif server.phase is READY and server.asked_of != server.cpu[0].position:
+                behind = recallable(server)
+                if behind:
+                    server.asked_of = server.cpu[0].position
+                    stuck.append((server, behind[0].position - 1))
         return stuck
 
     def _arm(self, at: float) -> None:
@@ -70,25 +74,30 @@ class Recalling:
     def _even_out(self, asked: set[Server]) -> list[tuple[Server, int]]:
         """Half of what waits at the fullest, one for each that idles; what is still uneven then is halved again."""
         idle = sum(len(node.free) for node in self.fleet.choice.nodes.level_of)
-        counts = [
-            (recallable(server), server)
+        waiting = [
+            self._movable(server)
             for server in self._watched
             if server.phase is READY and server not in asked and server.cpu
         ]
-        counts.sort(key=lambda pair: -pair[0])
+        waiting.sort(key=len, reverse=True)
         halves = []
-        for count, server in counts[:idle]:
-            if count:
-                halves.append((server, server.cpu[-((count + 1) // 2)].position - 1))
+        for entries in waiting[:idle]:
+            if entries:
+                first = entries[-((len(entries) + 1) // 2)]
+                assert first.at is not None
+                halves.append((first.at, first.position - 1))
         return halves
+
+    def _movable(self, server: Server) -> list[Entry]:
+        """What waits there and may run on a server that idles."""
+        idle, pins = self.fleet.choice.nodes.level_of, self.fleet.pins
+        return [
+            entry
+            for entry in recallable(server)
+            if not entry.node or any(node in idle for node in pins[entry.node].nodes)
+        ]
 
 
 def _has_waiting(server: Server) -> bool:
     """An io task may keep the thread from a CPU task, as another CPU task does."""
     return bool(server.cpu) and (len(server.cpu) > 1 or bool(server.io))
-
-
-def _last_to_keep(server: Server) -> int:
-    """All is asked back but the first, which has begun; unless an io task may keep the thread."""
-    head = server.cpu[0]
-    return head.position - 1 if server.io and not head.placed else head.position

@@ -3,17 +3,24 @@
 The tables below follow the way of a task: a client enlists with a scheduler, the scheduler opens nodes, a node starts
 servers, tasks run, speak and end. Fields are only ever added at the end, with a default: a peer of another release ignores
 what it does not know, and an unknown tag is answered with `Unsupported` by the codec's user.
+
+`way` says how a session carries a word (protocol.envelope): CONTROL, so that nothing holds it up, but for the messages between
+tasks (MESSAGES), and for what is said of an actor when all that it sent has arrived (BEHIND).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
+
+from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """Base of all words; `tag` numbers are grouped by who speaks."""
+
+    way: ClassVar[int] = CONTROL
 
 
 class TaskId(NamedTuple):
@@ -84,6 +91,13 @@ class Spot(NamedTuple):
     name: str
 
 
+class Marks(NamedTuple):
+    """The last tasks that a server had begun when it died, by the positions of their Runs."""
+
+    cpu: int
+    io: int
+
+
 # --- client to scheduler -------------------------------------------------------------------------------------------------
 
 
@@ -99,10 +113,7 @@ class Enlist(Message, frozen=True, tag=10):
 
 
 class Release(Message, frozen=True, tag=13):
-    """The client closes; answered by Released when its servers are gone."""
-
-    terminate: bool = False
-    await_io: bool = False
+    """The client has done: its nodes are closed. Answered by Released when its servers are gone."""
 
 
 # --- scheduler to client -------------------------------------------------------------------------------------------------
@@ -150,6 +161,10 @@ class Settled(Message, frozen=True, tag=25):
 
 
 class Released(Message, frozen=True, tag=27):
+    """The servers are gone, and all that they printed has been said."""
+
+    way = BEHIND
+    actor = ANYBODY
     reason: str = ""
 
 
@@ -160,9 +175,10 @@ class Wanting(Message, frozen=True, tag=16):
 
 
 class Hopeless(Message, frozen=True, tag=29):
-    """Scheduler -> client: no server can come any more: what waits is to be refused, with this reason."""
+    """Scheduler -> client: no server can come any more, or none on this node: what waits for one is to be refused."""
 
     reason: str
+    node: int = 0  # epoch; 0: on any
 
 
 class Notice(Message, frozen=True, tag=28):
@@ -231,14 +247,16 @@ class Pulse(Message, frozen=True, tag=71):
     node: str
     available: Availability
     location: tuple[str, int] = ("", 0)
+    oldest_s: float = 0.0  # reserved: age of the oldest message that waits there, and how many tasks ...
+    waiting: int = 0
+    running: int = 0
+    ended: int = 0
 
 
 class Close(Message, frozen=True, tag=72):
-    """End the lease; without `terminate` CPU tasks (and io tasks with await_io) are waited for. Answered by Closed."""
+    """End the lease: the tasks that are left get their KeyboardInterrupt. Answered by Closed."""
 
     lease: Lease
-    terminate: bool = False
-    await_io: bool = False
 
 
 class Closed(Message, frozen=True, tag=73):
@@ -265,6 +283,7 @@ class Shutdown(Message, frozen=True, tag=75):
 
     grace: float  # seconds until the server is killed
     reason: str = ""  # for the tasks' outcomes
+    drain: bool = False  # what runs may go on to its end, however long it takes
 
 
 # --- client and server, node and client -------------------------------------------------------------------------------------
@@ -280,6 +299,9 @@ class Run(Message, frozen=True, tag=36):
     code: int = 0  # main_version of the call
     fetch: bool = False
     short: bool = False  # known to be: its start is not announced
+    key: str = ""  # reserved: to find the task again after its client came back
+    priority: int = 0  # reserved, as is ...
+    share: str = ""  # ... the fairness key: tasks of one key share what they get
 
 
 class Placed(Message, frozen=True, tag=54):
@@ -301,6 +323,7 @@ class Started(Message, frozen=True, tag=40):
 class Outcome(Message, frozen=True, tag=41):
     """Server -> client, on the session of the task's own messages, so it follows all that the task sent."""
 
+    way = BEHIND
     task: TaskId
     outcome: int
     actor: int = 0
@@ -311,6 +334,7 @@ class Outcome(Message, frozen=True, tag=41):
     marks: tuple[int, int] | None = None  # behind what it wrote to the streams 1 and 2; 0: nothing there
     cpu_s: float | None = None  # seconds of CPU that it used; None: not known
     peak_bytes: int | None = None  # by which the server's peak of memory rose; None: not known
+    index: int = 0  # reserved: which of the values of a task that yields several, 1 the first
 
 
 class Recall(Message, frozen=True, tag=39):
@@ -327,11 +351,12 @@ class Returned(Message, frozen=True, tag=78):
 
 
 class Terminate(Message, frozen=True, tag=12):
-    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: its end 5 s later."""
+    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: its end, 5 s later."""
 
     task: TaskId
     server: int = 0  # epoch
     position: int = 0  # of its Run there
+    function: str = ""
 
 
 class Kill(Message, frozen=True, tag=81):
@@ -341,12 +366,11 @@ class Kill(Message, frozen=True, tag=81):
 
 
 class ServerLost(Message, frozen=True, tag=80):
-    """Node -> client: a server's process has ended. The marks are positions of Runs, by its page; None: not known."""
+    """Node -> client: a server's process has ended. The marks are from its page; None: not known."""
 
     server: int  # epoch
     text: str
-    cpu: int | None = None  # the last CPU task that it had begun
-    io: int | None = None
+    marks: Marks | None = None
     closing: bool = False  # it was told to end
 
 
@@ -356,20 +380,25 @@ class ServerLost(Message, frozen=True, tag=80):
 class Tell(Message, frozen=True, tag=42):
     """send() and deliver(): payload is the pickled message; a correlation asks for Delivered."""
 
+    way = MESSAGES
     code: int = 0
+    urgent: bool = False  # reserved: it overtakes others in the mailbox
 
 
 class Delivered(Message, frozen=True, tag=43):
+    way = MESSAGES
     code: int  # 1 in the mailbox, 0 the task has ended; to AwaitsMessage: whether it does
 
 
 class Ask(Message, frozen=True, tag=44):
     """ask(): answered by Reply with the same correlation."""
 
+    way = MESSAGES
     code: int = 0
 
 
 class Reply(Message, frozen=True, tag=45):
+    way = MESSAGES
     ok: bool = True
     code: int = 0
 
@@ -377,12 +406,14 @@ class Reply(Message, frozen=True, tag=45):
 class Watch(Message, frozen=True, tag=46):
     """monitor(): tell me when you end; answered by Ended (at once if it has)."""
 
+    way = MESSAGES
     end: bool = False  # stop watching
 
 
 class Ended(Message, frozen=True, tag=47):
     """A watched task ended; the payload is its outcome's."""
 
+    way = MESSAGES
     outcome: int
     text: str = ""
 
@@ -396,6 +427,7 @@ class TerminateActor(Message, frozen=True, tag=48):
 class Output(Message, frozen=True, tag=49):
     """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
 
+    way = MESSAGES
     server: str
     stream: int
     epoch: int = 0  # of that server, and the last of its marks (`Outcome.marks`) before the end of this, if there is one
@@ -412,6 +444,8 @@ class Left(Message, frozen=True, tag=84):
 
 class AwaitsMessage(Message, frozen=True, tag=57):
     """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
+
+    way = MESSAGES
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
@@ -491,9 +525,9 @@ class ClientReport(NamedTuple):
     host: str
     pid: int
     state: str  # "running", "queued"
-    queued: int  # tasks waiting for a server
-    running: int
-    done: int
+    queued: int | None  # tasks waiting for a server; None: the client did not answer
+    running: int | None
+    done: int | None
 
 
 class SchedulerReport(Message, frozen=True, tag=62):

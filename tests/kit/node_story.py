@@ -10,6 +10,7 @@ from functools import partial
 from itertools import count
 
 from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
+from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -18,6 +19,7 @@ from dispycos.protocol.messages import (
     Close,
     Closed,
     Done,
+    Marks,
     Message,
     Open,
     Outcome,
@@ -127,6 +129,11 @@ class FakeServer:
         self.shutting = False
         self.inbox: list[Run] = []
         self.running: dict[TaskId, Run] = {}
+        self.given = 0
+        self.positions: dict[TaskId, int] = {}
+        self.marks = Marks(0, 0, 0)
+        self.step = NO_STEP
+        self.asked_to_end: set[int] = set()
         self.answers = story.random.random() < 0.8  # to recalls
 
     def send(self, message: Message, payload: Payload = None) -> None:
@@ -161,6 +168,8 @@ class FakeServer:
         cpu = [other for other in [*self.inbox, *self.running.values()] if not other.io]
         if not run.io and cpu:
             assert run.fast and all(other.fast for other in cpu), f"{run.task} came beside {cpu}"
+        self.given += 1
+        self.positions[run.task] = self.given
         if run.io:
             self.start(run)
         else:
@@ -173,6 +182,10 @@ class FakeServer:
 
     def start(self, run: Run) -> None:
         self.running[run.task] = run
+        position = self.positions[run.task]
+        self.marks = self.marks._replace(**{"io" if run.io else "cpu": position})
+        if not run.io:  # an io task waits, and a CPU task computes
+            self.step = Step(position, int(self.story.now * 1e9))
         self.story.judge.on_started(run.task)
         if not run.fast:
             self.send(Began(run.task, self.address.epoch))
@@ -185,6 +198,8 @@ class FakeServer:
             return
         plan = self.story.plans[run.task]
         del self.running[run.task]
+        if not run.io:
+            self.step = NO_STEP
         if plan.deadly == "before":
             self.die("killed by SIGSEGV (11)")
             return
@@ -201,6 +216,7 @@ class FakeServer:
         self.story.server_outcome(self, id)
 
     def interrupt(self, id: TaskId) -> None:
+        self.asked_to_end.add(self.positions.get(id, 0))
         queued = next((run for run in self.inbox if run.task == id), None)
         if queued is not None:
             self.inbox.remove(queued)
@@ -208,6 +224,9 @@ class FakeServer:
         elif id in self.running and not self.story.plans[id].deaf:
             run = self.running[id]
             self.story.later(0.01, lambda: self.finish(run, OutcomeKind.TERMINATED))
+        elif id in self.running and self.running[id].io:
+            run = self.running[id]
+            self.story.later(KILL_AFTER, lambda: self.finish(run, OutcomeKind.TERMINATED))  # it is dropped
 
     def give_back(self, amount: int) -> None:
         if self.alive:
@@ -355,6 +374,10 @@ class Story:
                 server = self.places.get(effect.number)
                 if server is not None:
                     self.later(0.001, partial(server.die, "killed by SIGKILL (9)"))
+            elif isinstance(effect, Look):
+                self.node.looked(effect.server, self.places[effect.server].step, self.now)
+            elif isinstance(effect, EndStep):
+                self.later(0.001, partial(self.end_step, self.places[effect.server], effect.step))
             elif isinstance(effect, CloseZygote):
                 assert all(not server.alive for server in self.places.values()), (
                     "the zygote was closed too early"
@@ -364,6 +387,14 @@ class Story:
                 self.forgotten.append(effect.epoch)
             else:
                 assert isinstance(effect, Log), effect
+
+    def end_step(self, server: FakeServer, step: Step) -> None:
+        if server.alive:
+            killed = server.step == step
+            assert not killed or step.position in server.asked_to_end, "killed for a task that may go on"
+            self.node.judged(server.number, server.pid, killed, self.now)
+            if killed:
+                server.die("killed by SIGKILL (9)")
 
     def end_of_setup(self, zygote: int) -> Callable[[], None]:
         def ready() -> None:
@@ -414,7 +445,7 @@ class Story:
                 self.later(self.random.random(), lambda: server.die("killed by SIGKILL (9)"))
 
     def report_exit(self, server: FakeServer, death: str) -> None:
-        self.node.server_exited(server.number, server.pid, death, False, self.now)
+        self.node.server_exited(server.number, server.pid, death, False, self.now, server.marks)
 
     def server_outcome(self, server: FakeServer, id: TaskId) -> None:
         """To the client, unless the server dies with it still in its buffers."""

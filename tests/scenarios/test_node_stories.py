@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from dispycos.actors.feeding import Feeding, NodeTask, Server
+from dispycos.actors.outcomes import Outcomes, verdict
 
 from dispycos.actors import supervisor
-from dispycos.actors.feeding import Feeding, NodeTask, Server
 from dispycos.actors.node import Node
-from dispycos.actors.outcomes import Outcomes, verdict
 from dispycos.actors.supervisor import Supervisor
 from dispycos.protocol.messages import TaskId
 from tests.kit.node_story import Judge, Story

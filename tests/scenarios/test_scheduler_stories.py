@@ -10,9 +10,9 @@ import random
 from typing import Any
 
 import pytest
+from dispycos.brokers.dispatch import Dispatch
 
 from dispycos.brokers import dispatch, leasing, placement, placing, scheduler
-from dispycos.brokers.dispatch import Dispatch
 from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import NodeState, TaskState
 from dispycos.brokers.outbox import Look

@@ -1,0 +1,265 @@
+"""The turn without a clock or a socket: what it reads, whom it wakes, which links it drops, and what it leaves for later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dispycos.links import LinkLost, LinkReady
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.codec import Codec
+from dispycos.protocol.envelope import About, Buffer, Envelope
+from dispycos.router import Event, Router
+from dispycos.session import PeerReset
+from dispycos.turns import FORGET_S, Turns
+
+CODEC: Codec[Any] = Codec(messages.Word)
+ROLE_ACTOR = 7
+LINK = 1  # the only one, at either end
+
+
+class Owner:
+    """A dialler that only notes."""
+
+    uplink = True
+    foreign_key: bytes | None = None
+    is_proven = False
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    def link_ready(self, link: int, epoch: int) -> None:
+        self.heard.append(("ready", link, epoch))
+
+    def link_down(self, link: int, reason: str, *, refused: bool) -> None:
+        self.heard.append(("down", link, refused))
+
+
+class Role:
+    """A role and its machine, which does nothing by itself."""
+
+    def __init__(self) -> None:
+        self.machine = self
+        self.due: float | None = None
+        self.woken: list[float] = []
+        self.events: list[type[Event]] = []
+        self.got: list[str] = []
+
+    def receive(self, envelope: Envelope, now: float) -> None:
+        self.got.append(envelope.message.text)
+
+    def wake(self, now: float) -> None:
+        self.woken.append(now)
+        self.due = None
+
+    def deadline(self) -> float | None:
+        return self.due
+
+    def drain(self) -> list[object]:
+        return []
+
+    def on_event(self, event: Event, now: float) -> None:
+        self.events.append(type(event))
+
+
+class Desk(Turns):
+    """A body, its mailbox and its witness in one: a link to another desk, and what is deferred waits to be run."""
+
+    def __init__(self, epoch: int, role: str) -> None:
+        about = About((1, 1), "0.1", (3, 11), 5, "linux", 256 * 1024, name=role)
+        super().__init__(Router(CODEC, epoch, about, role))
+        self.mailbox = self.witness = self  # type: ignore[assignment]
+        self.other: Desk
+        self.arrived: list[list[bytes]] = []
+        self.reads_max = 100
+        self.takes = True  # what is sent
+        self.closed: list[int] = []
+        self.deferred: list[Callable[[], None]] = []
+        self.watched: dict[int, Callable[[], None]] = {}
+        self.pids = 0
+        self.is_due = False
+        self.here = Role()
+        self.attach(ROLE_ACTOR, self.here)  # type: ignore[arg-type]
+
+    def defer(self, call: Callable[[], None]) -> None:
+        self.deferred.append(call)
+
+    def turn_soon(self) -> None:
+        self.is_due = True
+
+    def run_deferred(self) -> None:
+        calls, self.deferred = self.deferred, []
+        for call in calls:
+            call()
+
+    def note(self, text: str) -> None:
+        """Something for the other desk."""
+        self.send(Envelope(self.other.address(ROLE_ACTOR), self.address(ROLE_ACTOR), messages.Notice(text)))
+
+    # --- mailbox, witness
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self.arrived)
+
+    def pump(self) -> None:
+        taken, self.arrived = self.arrived[: self.reads_max], self.arrived[self.reads_max :]
+        for frames in taken:
+            self.on_message(LINK, frames)
+
+    def send_frames(self, frames: Sequence[Buffer]) -> bool:
+        if self.takes:
+            self.other.arrived.append([bytes(frame) for frame in frames])
+        return self.takes
+
+    def after_sends(self) -> None:
+        """No edge to lose."""
+
+    def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None) -> int:
+        return LINK
+
+    def close_link(self, link: int) -> None:
+        self.closed.append(link)
+
+    def pid_of(self, link: int) -> int:
+        return self.pids
+
+    def watch(self, epoch: int, pid: int, on_death: Callable[[], None]) -> None:
+        self.watched[epoch] = on_death
+
+    def forget(self, epoch: int) -> None:
+        self.watched.pop(epoch, None)
+
+    def on_death(self, link: int, epoch: int) -> None:
+        self.peer_died(link, epoch, self._now)
+
+
+class Post:
+    """The desk's mailbox, whose send() is another than the desk's."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._desk, name)
+
+    def send(self, link: int, frames: Sequence[Buffer]) -> bool:
+        return self._desk.send_frames(frames)
+
+
+def linked(now: float = 0.0) -> tuple[Desk, Desk, Owner]:
+    """A client that dialled a scheduler, and whose dialler that was."""
+    client, scheduler, owner = Desk(2, "client"), Desk(4, "scheduler"), Owner()
+    client.other, scheduler.other = scheduler, client
+    for desk in (client, scheduler):
+        desk.mailbox = Post(desk)
+    scheduler.pids = 4711
+    client.open_link("there", owner)
+    client.on_link_up(LINK, dialled=True, role=None)
+    scheduler.on_link_up(LINK, dialled=False, role=None)
+    talk(client, scheduler, now)
+    client.run_deferred()
+    scheduler.run_deferred()
+    assert owner.heard == [("ready", LINK, 4)]
+    return client, scheduler, owner
+
+
+def talk(client: Desk, scheduler: Desk, now: float) -> None:
+    for _ in range(6):
+        client.take_turn(now)
+        scheduler.take_turn(now)
+
+
+def test_what_one_sends_the_other_gets_in_one_turn_of_each() -> None:
+    client, scheduler, _ = linked()
+    client.note("first")
+    talk(client, scheduler, 0.0)  # their sessions have met
+    client.note("second")
+    client.take_turn(0.0)
+    scheduler.take_turn(0.0)
+    assert scheduler.here.got == ["first", "second"]
+
+
+def test_a_link_that_takes_nothing_more_is_read_empty_and_only_then_dropped() -> None:
+    client, scheduler, _ = linked()
+    client.note("hello")
+    talk(client, scheduler, 0.0)
+    for number in range(3):
+        client.note(f"{number}")
+        client.take_turn(0.0)
+    scheduler.takes, scheduler.reads_max = False, 1
+    scheduler.note("answer")
+    scheduler.push_out(0.0)
+    for _ in range(2):
+        scheduler.take_turn(0.0)
+        assert scheduler.closed == [] and scheduler.is_due
+    scheduler.take_turn(0.0)
+    assert scheduler.here.got == ["hello", "0", "1", "2"]
+    assert scheduler.closed == [LINK] and not scheduler.is_linked(client.epoch)
+
+
+def test_of_a_link_that_takes_nothing_more_its_dialler_hears_though_the_mailbox_never_says_so() -> None:
+    """Else nobody dials again: the mailbox tells nothing of a link that was closed."""
+    client, _, owner = linked()
+    client.takes = False
+    client.note("into the void")
+    client.push_out(0.0)
+    assert client.is_due
+    client.take_turn(0.0)
+    assert owner.heard == [("ready", LINK, 4)]  # not inside a turn
+    client.run_deferred()
+    assert owner.heard[1:] == [("down", LINK, False)]
+    assert client.closed == [LINK]
+
+
+def test_a_turn_is_due_at_the_earliest_deadline_and_nobody_is_woken_before() -> None:
+    client, scheduler, _ = linked()
+    second = Role()
+    client.attach(8, second)  # type: ignore[arg-type]
+    talk(client, scheduler, 0.1)
+    client.here.due, second.due = 1.0, 0.5
+    client.take_turn(0.1)
+    assert client.due is not None and client.due <= 0.5
+    client.take_turn(0.4)
+    assert client.here.woken == second.woken == []
+    client.take_turn(0.5)
+    assert (client.here.woken, second.woken) == ([], [0.5])
+    client.take_turn(2.0)
+    assert client.here.woken == [2.0]
+
+
+def test_a_session_without_a_link_is_forgotten_in_time_and_its_process_not_watched_any_more() -> None:
+    client, scheduler, _ = linked()
+    assert list(scheduler.watched) == [client.epoch]
+    scheduler.note("unconfirmed")
+    scheduler.on_link_down(LINK, "gone", refused=False)
+    scheduler.take_turn(1.0)
+    assert scheduler.router.busy_peers() == [client.epoch]
+    scheduler.take_turn(1.0 + FORGET_S - 0.1)
+    assert scheduler.router.busy_peers() == [client.epoch]
+    assert scheduler.due is not None and scheduler.due <= 1.0 + FORGET_S
+    scheduler.take_turn(1.0 + FORGET_S)
+    assert scheduler.router.busy_peers() == []
+    scheduler.run_deferred()
+    assert scheduler.watched == {}
+
+
+def test_a_session_whose_link_is_back_is_kept() -> None:
+    client, scheduler, _ = linked()
+    scheduler.note("kept")
+    scheduler.forget_later(client.epoch, 5.0)
+    scheduler.takes = False
+    scheduler.router.flush(0.0)
+    scheduler._wake(6.0)
+    assert scheduler.router.busy_peers() == [client.epoch]
+
+
+def test_of_a_dead_process_the_end_of_its_link_is_told_then_its_own() -> None:
+    client, scheduler, _ = linked()
+    scheduler.watched[client.epoch]()
+    assert scheduler.here.events == [LinkReady, LinkLost, PeerReset]
+    assert scheduler.closed == [LINK]
+    scheduler.send(Envelope(Address(client.epoch, 7), scheduler.address(7), messages.Notice("late")))
+    scheduler.take_turn(0.0)
+    assert scheduler.here.events[3:] == [PeerReset]  # it comes back at once
