@@ -83,7 +83,11 @@ class ClientRole:
     def _give_up(self) -> None:
         self._gone = None
         scheduler = self.ledger.scheduler
-        if scheduler is not None and not self.is_freed and not self.runtime.is_linked(scheduler.epoch):
+        if scheduler is None or self.is_freed or self.runtime.is_linked(scheduler.epoch):
+            return
+        if self.runtime.lives(scheduler.epoch):
+            self._await_link()  # it is stopped: its death would be told
+        else:
             self.lose(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
             self._give_lease_back()
 

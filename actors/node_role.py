@@ -43,7 +43,8 @@ class NodeRole:
                 self.machine.add_scheduler(event.epoch, now)
             self.machine.peer_up(event.epoch, event.about, now)
         elif isinstance(event, LinkLost):
-            self.machine.peer_lost(event.epoch, now)
+            if not self.runtime.lives(event.epoch):  # else it is waited for: its death will be told
+                self.machine.peer_lost(event.epoch, now)
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
 

@@ -105,11 +105,12 @@ class Leasing:
         elif self.registry.active is not None:
             self._offer(node, self.registry.active, now, settle=self.held)
 
-    def node_lost(self, node: Node, now: float) -> None:
+    def node_lost(self, node: Node, now: float, *, lives: bool) -> None:
         """Its link is down: its client gives it no new tasks, those it has may go on."""
         node.away, node.confirmed = True, False
         self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + _patience_with(node))
-        self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
+        if not lives:
+            self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
         self._settled(node)
         if node.site is not None:
             self._tell_node(node.site, Status.NodeDisconnected, "its link is down")

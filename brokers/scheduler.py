@@ -48,7 +48,9 @@ from .waiting import Waiting, other_python, state_of
 
 CLIENTS_MAX: Final = 1000
 ANSWER_S: Final = 0.3  # for a client to count its tasks
-CLIENT_PATIENCE_S: Final = 10.0  # a client that cannot be reached for so long is gone
+CLIENT_PATIENCE_S: Final = (
+    60.0  # a client of another host that cannot be reached for so long is gone; sooner than its session
+)
 CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
 
 Handler = Callable[[Envelope, float], None]
@@ -177,17 +179,18 @@ class Scheduler:
         if node is not None and node.away:
             node.away = False  # its Register follows
 
-    def peer_lost(self, epoch: int, now: float) -> None:
-        """Its link is gone; it may come back, as if nothing had happened."""
+    def peer_lost(self, epoch: int, now: float, *, lives: bool = False) -> None:
+        """Its link is gone; it may come back, as if nothing had happened. If it `lives` that is waited for: its death is told."""
         self._stirred = True
         self._now = now
         client = self.registry.clients.get(epoch)
         if client is not None and not client.away:
             client.away = True
-            self.registry.alarms.set(Alarm.CLIENT_SILENT, epoch, now + CLIENT_PATIENCE_S)
+            if not lives:
+                self.registry.alarms.set(Alarm.CLIENT_SILENT, epoch, now + CLIENT_PATIENCE_S)
         node = self.registry.nodes.get(epoch)
         if node is not None and not node.away:
-            self.leasing.node_lost(node, now)
+            self.leasing.node_lost(node, now, lives=lives)
 
     def peer_reset(self, epoch: int, unconfirmed: list[Envelope], now: float) -> None:
         """Its process is another one now. What was not confirmed needs no look: the tables know more."""

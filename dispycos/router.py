@@ -89,11 +89,21 @@ class Router:
     # Links
 
     def link_up(
-        self, link: int, now: float, *, dialled: bool, uplink: bool = False, role: str | None = None
+        self,
+        link: int,
+        now: float,
+        *,
+        dialled: bool,
+        uplink: bool = False,
+        role: str | None = None,
+        witnessed: bool = False,
     ) -> None:
-        """A connection exists; `role` is what authentication proved, None where the peer's word is enough."""
+        """A connection exists; `role` is what authentication proved, None where the peer's word is enough.
+
+        `witnessed`: the kernel tells when the process at the other end has ended, so its silence means nothing.
+        """
         self._now = now
-        self._neighbours.link_up(link, now, dialled=dialled, uplink=uplink, role=role)
+        self._neighbours.link_up(link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
 
     def link_down(self, link: int, now: float) -> None:
         """A connection is gone, with whatever was on its way."""

@@ -93,7 +93,8 @@ class Runtime(Turns):
         with self.lock:
             if self._closed:
                 raise RuntimeError("this runtime is closed: the client or server it belonged to has ended")
-            super().send(envelope)
+            self.put(envelope)
+        self.turn_soon()
 
     def say(self, level: str, text: str) -> None:
         getattr(log, level)(text)
@@ -218,11 +219,9 @@ class Runtime(Turns):
     def _arm(self) -> None:
         """Set the one timer to when a turn is due; a later time is looked at when the timer fires."""
         due = self.due
-        if due is None or not self.is_own_thread():
+        if due is None or (self._timer is not None and self._timer_at <= due) or not self.is_own_thread():
             return
         if self._timer is not None:
-            if self._timer_at <= due:
-                return
             self._timer.cancel()
         if self.loop.is_closed():
             return

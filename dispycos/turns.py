@@ -23,7 +23,7 @@ from .protocol.envelope import Buffer, Envelope
 from .router import Event, Router, Unsent
 from .session import PeerReset
 
-FORGET_S: Final = 60.0  # a client or viewer whose link was lost so long ago will not resume its session ...
+FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S: Final = 1000.0  # ... a node may
 ROUNDS_MAX: Final = 64  # loopback rounds in one turn; the rest waits for the next
 
@@ -41,50 +41,37 @@ class Role(Protocol):
 
 
 class Mailbox(Protocol):
-    """Where links are. From within `pump` it tells on_link_up, on_link_down and on_message."""
+    """Where links are (transport/mailbox.py). From within `pump` it tells on_link_up, on_link_down and on_message."""
 
     @property
-    def has_more(self) -> bool:
-        """True when the last pump left something unread; then the mailbox has asked for another turn."""
-
-    def pump(self) -> None:
-        """Read what is there."""
-
-    def send(self, link: int, frames: Sequence[Buffer]) -> bool:
-        """Give one message away; False when the link takes nothing more, though it may have something to read."""
-
-    def after_sends(self) -> None:
-        """The turn has sent all it had."""
-
-    def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None) -> int:
-        """Begin a link. Raises OSError when that cannot be tried."""
-
-    def close_link(self, link: int) -> None:
-        """Forget a link; what was sent on it may still leave."""
-
-    def pid_of(self, link: int) -> int:
-        """The process of this host at its other end; 0: not known."""
+    def has_more(self) -> bool: ...  # the last pump left something unread, and another turn was asked for
+    def pump(self) -> None: ...
+    def send(self, link: int, frames: Sequence[Buffer]) -> bool: ...  # False: it takes nothing more
+    def after_sends(self) -> None: ...
+    def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None) -> int: ...
+    def close_link(self, link: int) -> None: ...
+    def pid_of(self, link: int) -> int: ...  # 0: not a process of this host, as far as is known
+    def tells_end(self, link: int) -> bool: ...  # the kernel says there when the other end is gone
 
 
 class Witness(Protocol):
-    """Sees processes of this host end. All of it is called from deferred calls."""
+    """Sees processes of this host end (transport/witness.py); called on the loop."""
 
     def watch(self, epoch: int, pid: int, on_death: Callable[[], None]) -> None: ...
     def forget(self, epoch: int) -> None: ...
+    def can_watch(self, pid: int) -> bool: ...
+    def lives(self, epoch: int) -> bool: ...
 
 
 class Dialler(Protocol):
-    """Whose link it is that we dialled."""
+    """Whose link it is that we dialled (transport/dialler.py); called on the loop."""
 
     uplink: bool
     foreign_key: bytes | None
     is_proven: bool
 
-    def link_ready(self, link: int, epoch: int) -> None:
-        """Deferred: the other end has told who it is."""
-
-    def link_down(self, link: int, reason: str, *, refused: bool) -> None:
-        """Deferred: it did not come about, or ended."""
+    def link_ready(self, link: int, epoch: int) -> None: ...
+    def link_down(self, link: int, reason: str, *, refused: bool) -> None: ...
 
 
 class Turns:
@@ -94,9 +81,7 @@ class Turns:
     mailbox: Mailbox
     witness: Witness
     on_refused: Callable[[str], None]  # a stranger or a member of another cluster knocked
-    say: Callable[
-        [str, str], None
-    ]  # a level, as a method name of logging.Logger, and a line for the operator
+    say: Callable[[str, str], None]  # level, as a method of logging.Logger, and line: for the operator
 
     def __init__(self, router: Router) -> None:
         self.router = router
@@ -145,12 +130,11 @@ class Turns:
     def address(self, actor: int) -> Address:
         return Address(self.epoch, actor)
 
-    def send(self, envelope: Envelope) -> None:
-        """Queue for the end of this turn; a full block leaves at once."""
+    def put(self, envelope: Envelope) -> None:
+        """Queue for the end of this turn, for which the caller asks; a full block leaves at once."""
         self.router.send(envelope, self._now)
         if self.router.has_outgoing:
             self._transmit()
-        self.turn_soon()
 
     # --- peers ---
 
@@ -158,13 +142,16 @@ class Turns:
         """Whether there is a direct link to this runtime, whoever dialled it."""
         return self.router.is_linked(epoch)
 
+    def lives(self, epoch: int) -> bool:
+        """Whether the process of this runtime is known to live, because it is of this host: it may still be silent for long."""
+        return self.witness.lives(epoch)
+
     def role_of(self, epoch: int) -> str:
         """What a runtime that is linked says it is: "node", "scheduler" ..."""
         return self._neighbours.get(epoch, "")
 
     def outlasts(self, role: str) -> float | None:
-        """For how many seconds a session with such a peer is kept without a link; None where other routes are left, and
-        the end is told."""
+        """Seconds for which a session with such a peer is kept without a link; None: other routes are left, its end is told."""
         if SERVER_ROLE in (self.role, role):
             return None
         return FORGET_NODE_S if role == NODE_ROLE else FORGET_S
@@ -208,7 +195,9 @@ class Turns:
         uplink = dialler is not None and dialler.uplink
         if dialler is not None and dialler.foreign_key is None:
             dialler.is_proven = True
-        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role)
+        mailbox = self.mailbox
+        witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
+        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
         """The mailbox's word: it is gone, after all that had come by it."""
@@ -251,7 +240,7 @@ class Turns:
         while self._forgets and self._forgets[0][0] <= now:
             _, epoch = self._forgets.pop_first()
             assert isinstance(epoch, int)
-            if not self.router.is_linked(epoch):
+            if not self.router.is_linked(epoch) and not self.lives(epoch):  # else its death will be told
                 self.router.forget(epoch, now)
                 self.defer(partial(self.witness.forget, epoch))
 
@@ -344,16 +333,23 @@ class Turns:
 
     def _drop_broken(self, now: float) -> None:
         """All is read by now: a send fails as soon as the connection has ended, though its last words may be unheard."""
-        broken, self._broken = self._broken, {}
-        for link in broken:
+        for link in self._broken:
             self._close(link, "it took nothing more", now)
+        self._broken.clear()
         self.turn_soon()
 
     def _send_all(self, now: float) -> None:
+        """The end of each turn; what is left to do then has a deadline."""
         self.router.flush(now)
         self._transmit()
         self.mailbox.after_sends()
-        due = self._deadline()
+        due = self.router.deadline()
+        for role in self._roles:
+            other = role.machine.deadline()
+            if other is not None and (due is None or other < due):
+                due = other
+        if self._forgets and (due is None or self._forgets[0][0] < due):
+            due = self._forgets[0][0]
         if due is not None and (self.due is None or due < self.due):
             self.due = due
 
@@ -371,14 +367,3 @@ class Turns:
                 return
             router.flush(self._now)
         self.turn_soon()
-
-    def _deadline(self) -> float | None:
-        """The earliest of all."""
-        due = self.router.deadline()
-        for role in self._roles:
-            other = role.machine.deadline()
-            if other is not None and (due is None or other < due):
-                due = other
-        if self._forgets and (due is None or self._forgets[0][0] < due):
-            due = self._forgets[0][0]
-        return due

@@ -42,6 +42,7 @@ class Desk(ClientRole):
         self.heard: list[Record] = []
         self.sent: list[Envelope] = []
         self.linked = False
+        self.living = False
         self.unknown: list[int] = []  # servers that nobody told of
         self.ledger.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
@@ -67,6 +68,9 @@ class Desk(ClientRole):
 
     def turn_soon(self) -> None:
         """Tests say when."""
+
+    def lives(self, epoch: int) -> bool:
+        return self.living
 
     def is_linked(self, epoch: int) -> bool:
         return self.linked
@@ -162,6 +166,22 @@ def test_a_broken_link_to_the_scheduler_is_waited_for_once_and_then_given_up(des
         Freed("no link to the scheduler for 10 s"),
     ]
     assert desk.sent == [Envelope(BROKER, ME, messages.Release())]
+
+
+def test_a_scheduler_of_this_host_that_lives_is_waited_for_however_long(desk: Desk) -> None:
+    desk.living = True
+    desk.on_event(LinkLost(1, 5), 0.0)
+    desk.run()
+    for _ in range(10):
+        ((_, give_up),) = desk.timers
+        desk.timers.clear()
+        give_up()
+        desk.run()
+    assert desk.told == []
+    desk.living = False
+    desk.timers.pop()[1]()
+    desk.run()
+    assert desk.told[0] == Failed("no link to the scheduler for 10 s")
 
 
 def test_a_scheduler_that_was_given_up_may_say_later_that_the_lease_has_ended(desk: Desk) -> None:

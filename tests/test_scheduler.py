@@ -1156,14 +1156,35 @@ def test_a_client_that_is_known_to_be_dead_is_not_said_to_be_silent_later() -> N
     assert desk.scheduler.registry.active.parting == "its process ended"
 
 
-def test_a_client_silent_for_ten_seconds_is_closed_and_can_learn_of_it_later() -> None:
+def test_a_client_of_this_host_that_lives_is_waited_for_however_long() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.scheduler.peer_lost(50, desk.now, lives=True)
+    assert words(desk.wait(1e6), Close) == []
+    desk.scheduler.peer_reset(50, [], desk.now)
+    assert words(desk.drain(), Close) == [Close(lease, terminate=True)]
+    desk.tell(node, Closed(lease))
+
+
+def test_a_node_of_this_host_that_lives_is_not_forgotten() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    desk.node("alpha", 7, lease)
+    desk.scheduler.peer_lost(7, desk.now, lives=True)
+    desk.wait(1e6)
+    assert 7 in desk.scheduler.registry.nodes and desk.scheduler.registry.nodes[7].zombie
+
+
+def test_a_client_silent_for_a_minute_is_closed_and_can_learn_of_it_later() -> None:
     desk = Desk()
     _, lease = desk.client()
     node = desk.node("alpha", 7, lease)
     desk.scheduler.peer_lost(50, desk.now)
-    assert words(desk.wait(10.0), Close) == [Close(lease, terminate=True)]
+    assert words(desk.wait(59.0), Close) == []
+    assert words(desk.wait(1.0), Close) == [Close(lease, terminate=True)]
     [released] = words(desk.tell(node, Closed(lease)), Released)
-    assert "10 s" in released.reason
+    assert "60 s" in released.reason
 
 
 def test_what_an_old_lease_still_says_is_ignored() -> None:

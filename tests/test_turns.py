@@ -69,7 +69,7 @@ class Desk(Turns):
     def __init__(self, epoch: int, role: str) -> None:
         about = About((1, 1), "0.1", (3, 11), 5, "linux", 256 * 1024, name=role)
         super().__init__(Router(CODEC, epoch, about, role))
-        self.mailbox = self.witness = self  # type: ignore[assignment]
+        self.mailbox = self.witness = self
         self.other: Desk
         self.arrived: list[list[bytes]] = []
         self.reads_max = 100
@@ -95,7 +95,7 @@ class Desk(Turns):
 
     def note(self, text: str) -> None:
         """Something for the other desk."""
-        self.send(Envelope(self.other.address(ROLE_ACTOR), self.address(ROLE_ACTOR), messages.Notice(text)))
+        self.put(Envelope(self.other.address(ROLE_ACTOR), self.address(ROLE_ACTOR), messages.Notice(text)))
 
     # --- mailbox, witness
 
@@ -108,7 +108,7 @@ class Desk(Turns):
         for frames in taken:
             self.on_message(LINK, frames)
 
-    def send_frames(self, frames: Sequence[Buffer]) -> bool:
+    def send(self, link: int, frames: Sequence[Buffer]) -> bool:
         if self.takes:
             self.other.arrived.append([bytes(frame) for frame in frames])
         return self.takes
@@ -135,25 +135,10 @@ class Desk(Turns):
         self.peer_died(link, epoch, self._now)
 
 
-class Post:
-    """The desk's mailbox, whose send() is another than the desk's."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._desk, name)
-
-    def send(self, link: int, frames: Sequence[Buffer]) -> bool:
-        return self._desk.send_frames(frames)
-
-
 def linked(now: float = 0.0) -> tuple[Desk, Desk, Owner]:
     """A client that dialled a scheduler, and whose dialler that was."""
     client, scheduler, owner = Desk(2, "client"), Desk(4, "scheduler"), Owner()
     client.other, scheduler.other = scheduler, client
-    for desk in (client, scheduler):
-        desk.mailbox = Post(desk)
     scheduler.pids = 4711
     client.open_link("there", owner)
     client.on_link_up(LINK, dialled=True, role=None)
@@ -260,6 +245,6 @@ def test_of_a_dead_process_the_end_of_its_link_is_told_then_its_own() -> None:
     scheduler.watched[client.epoch]()
     assert scheduler.here.events == [LinkReady, LinkLost, PeerReset]
     assert scheduler.closed == [LINK]
-    scheduler.send(Envelope(Address(client.epoch, 7), scheduler.address(7), messages.Notice("late")))
+    scheduler.put(Envelope(Address(client.epoch, 7), scheduler.address(7), messages.Notice("late")))
     scheduler.take_turn(0.0)
     assert scheduler.here.events[3:] == [PeerReset]  # it comes back at once

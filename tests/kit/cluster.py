@@ -16,7 +16,8 @@ from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster_bodies import ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
-from .cluster_runtime import Process, Universe
+from .cluster_links import Universe
+from .cluster_runtime import Process
 from .cluster_tasks import Book
 from .cluster_users import User
 
@@ -26,7 +27,7 @@ FORGET_S: Final = (12.0, 20.0)  # as the figures of dispycos.runtime, but so ear
 ZOMBIE_S: Final = (4.5, 5.5)  # longer than 5 pulses, and so short that nobody else is out of patience
 LONG_S: Final = 30.0  # an outage that outlasts the patience of everybody
 WORK_MAX: Final = 90.0  # by then every task has its outcome
-REST_MAX: Final = 40.0  # and then so long until nothing is left of anybody
+REST_MAX: Final = 100.0  # and then so long until nothing is left of anybody
 
 PLAIN: Final = frozenset({OutcomeKind.RETURNED, OutcomeKind.RAISED})
 Fault = Callable[[], None]

@@ -27,7 +27,8 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
 from dispycos.runtime import Runtime
 
-from .cluster_runtime import End, Process, Universe
+from .cluster_links import End, Universe
+from .cluster_runtime import Process
 from .cluster_servers import ServerProcess
 from .cluster_tasks import Book, Cell, Host, Plan, Words
 
@@ -45,11 +46,7 @@ class BrokerBody(Broker):
         scheduler = Scheduler(name, f"id of {name}", address, private=private)
         if process.world.forget_node_s < FORGET_AFTER_S:
             scheduler.leasing.forget_after = 0.9 * process.world.forget_node_s
-        super().__init__(cast(Runtime, process), scheduler, self._knows_dead)
-
-    def _knows_dead(self, epoch: int) -> bool:
-        """Where all run on one host, the dead are known at once."""
-        return self.process.world.is_one_host and epoch in self.process.world.dead
+        super().__init__(cast(Runtime, process), scheduler)
 
     def stop(self, why: str, then: Callable[[], None]) -> None:
         """Broker.end: its operator, or the end of its client, stops it."""

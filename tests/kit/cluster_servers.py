@@ -19,11 +19,11 @@ from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.session import PeerReset
 
-from .cluster_runtime import Process, Universe
+from .cluster_links import Universe
+from .cluster_runtime import Process
 from .cluster_tasks import Book, Cell, Host, Plan, decode
 
 FAREWELL_S: Final = 2.0
-FETCH_S: Final = 60.0
 INTERRUPTED_S: Final = 0.001  # from a KeyboardInterrupt to the end of a step
 
 
@@ -76,7 +76,6 @@ class ServerProcess(Host):
         super().start()
         if self.world.is_one_host:
             self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # run_server.open_lane
-        self.call_later(FETCH_S, self._no_components)
         self._components = self.correspondence.expect(self.order.client, self._got_components)
         wanted = Envelope(
             Address(self.order.client, CLIENT),
@@ -85,10 +84,6 @@ class ServerProcess(Host):
             self._components,
         )
         self.send(wanted)
-
-    def _no_components(self) -> None:
-        if self.correspondence.expects(self._components):
-            self.exit("exit code 1")
 
     def _got_components(self, answer: Envelope | None) -> None:
         if answer is None or answer.message.error:

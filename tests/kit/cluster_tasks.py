@@ -21,7 +21,8 @@ from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 from dispycos.runtime import Runtime
 
-from .cluster_runtime import Process, Universe
+from .cluster_links import Universe
+from .cluster_runtime import Process
 
 
 class Words(NamedTuple):
