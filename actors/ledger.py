@@ -64,6 +64,9 @@ class Ledger:
             int, Record
         ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._lost_early: set[int] = (
+            set()
+        )  # servers whose end their nodes told before the scheduler told of them
         self._origin = ""  # how the scheduler calls clients of this process, after their name
         self._room_at: int | None = None  # somebody waits for a backlog of so few
         self._unprinted = Unprinted()
@@ -140,8 +143,7 @@ class Ledger:
 
     def _dispatch(self) -> None:
         dispatcher = self.dispatcher
-        if self.lease is not None:
-            dispatcher.place(self._now)
+        dispatcher.place(self._now)
         for effect in dispatcher.drain():
             self._carry[type(effect)](self, effect)
         self._watch_wants()
@@ -206,8 +208,7 @@ class Ledger:
 
     def _watch_wants(self) -> None:
         """Nobody waits in silence: the scheduler is asked what is missing when no server may take what waits."""
-        is_wanting = self.dispatcher.waiting and not self.dispatcher.has_servers and self.lease is not None
-        if not is_wanting:
+        if not self.dispatcher.waiting or self.dispatcher.has_servers:
             self._want_at, self._pause = None, PATIENCE_S
         elif self._want_at is None:
             self._want_at = self._now + self._pause
@@ -239,7 +240,6 @@ class Ledger:
         self._await_io = await_io
         if terminate:
             self.dispatcher.close("the client closed")
-        if terminate or self.lease is None:
             self._send_release()
 
     def _has_done_all(self) -> bool:
@@ -363,6 +363,8 @@ class Ledger:
     def on_server_lost(self, envelope: Envelope, now: float) -> None:
         """Its node speaks for it: what had begun is lost, the rest is given to others."""
         word: messages.ServerLost = envelope.message
+        if word.server not in self.dispatcher.fleet.servers:
+            self._lost_early.add(word.server)
         self._lose_server(word.server)
         cpu, io = word.marks or (None, None)
         self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
@@ -439,17 +441,18 @@ class Ledger:
 
     def on_node_news(self, envelope: Envelope, now: float) -> None:
         word: messages.NodeNews = envelope.message
-        node, dispatcher = word.node, self.dispatcher
+        node, dispatcher, text = word.node, self.dispatcher, word.text
         if word.status in (Status.NodeDiscovered, Status.NodeInitialized, Status.NodeResumed):
             self.nodes[node.epoch] = node
             dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
             dispatcher.node_heard(node.epoch)
         elif word.status == Status.NodeDisconnected:
             dispatcher.node_silent(node.epoch, now)
+            text += _what_goes_on(dispatcher.had_by_node(node.epoch))
         elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
             self._lose_node(node)
         if word.text and not self._releasing:
-            self._say(f"node {node.name}: {word.text}", "warning")
+            self._say(f"node {node.name}: {text}", "warning")
         if self.wants_news:
             self._effects.append(News(Status(word.status), node))
 
@@ -462,18 +465,21 @@ class Ledger:
 
     def on_server_news(self, envelope: Envelope, now: float) -> None:
         word: messages.ServerNews = envelope.message
-        location = Location(word.spot.addr, word.spot.port)
-        if word.status in (Status.ServerDiscovered, Status.ServerInitialized):
-            self.servers[word.spot.epoch] = (word.spot, word.node)
+        epoch = word.spot.epoch
+        if word.status in (Status.ServerClosed, Status.ServerAbandoned):
+            self.servers.pop(epoch, None)  # what becomes of its tasks its node says
+        elif (
+            word.status in (Status.ServerDiscovered, Status.ServerInitialized)
+            and epoch not in self._lost_early
+        ):
+            self.servers[epoch] = (word.spot, word.node)
             node = word.node_epoch or self._node_named(word.node)
             if node in self.dispatcher.fleet.nodes:
-                self.dispatcher.server_up(word.spot.epoch, word.spot.name, node)
-        elif word.status in (Status.ServerClosed, Status.ServerAbandoned):
-            self.servers.pop(word.spot.epoch, None)  # what becomes of its tasks its node says
+                self.dispatcher.server_up(epoch, word.spot.name, node)
         if word.text and not self._releasing:
             self._say(f"server {word.spot.name} {word.text}", "warning")
         if self.wants_news:
-            self._effects.append(News(Status(word.status), location))
+            self._effects.append(News(Status(word.status), Location(word.spot.addr, word.spot.port)))
 
     def _node_named(self, name: str) -> int:
         return next((epoch for epoch, node in self.nodes.items() if node.name == name), 0)
@@ -568,6 +574,17 @@ def _is_short(record: Record) -> bool:
 def _record(entry: Entry) -> Record:
     assert isinstance(entry, Record)
     return entry
+
+
+def _what_goes_on(entries: list[Entry]) -> str:
+    """On a node that is silent, for people."""
+    if not entries:
+        return ""
+    return (
+        f"; {listing(entry.function for entry in entries)} go on when it is back, unless it has ended them for want of its "
+        "scheduler. terminate() ends the wait for one, close(terminate=True) for all, and "
+        "Client(abandon_zombie_nodes=True) gives such nodes up"
+    )
 
 
 def _left_behind(left: list[messages.Left]) -> str:

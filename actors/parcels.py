@@ -24,6 +24,7 @@ from .shipping.snapshot import Snapshot
 from .shipping.words import CodeBundle, CodeRequest, MissingCode
 from .task import Location
 
+COPIED_MAX = 1 << 20  # bytes of a call up to which its buffers are copied when it is submitted
 PLACE_REMEDY = "; the place of a scheduler belongs into schedule(), those of nodes into Client(nodes=[...])"
 
 _encoder = msgspec.msgpack.Encoder()
@@ -46,9 +47,6 @@ class Components(msgspec.Struct, array_like=True, frozen=True):
     levels: bytes  # what the client's loggers let pass (logs.py)
     program_folder: bytes  # where the client runs, as the file system has it
     cwd: bytes  # the folder in which tasks are to run; b"": the server's own
-
-
-COPIED_MAX = 1 << 20  # bytes of a call up to which its buffers are copied when it is submitted
 
 
 def dumps_value(value: Any, what: str) -> Payload:

@@ -349,7 +349,9 @@ class Seat(ClientRole):
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         name = name_of(function)
-        call = kept_as_it_is(self.parcels.dumps_call(function, args, kwargs), whole=retries > 0)
+        call = self.parcels.dumps_call(function, args, kwargs)
+        if type(call) is not bytes:
+            call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Record(

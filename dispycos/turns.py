@@ -258,6 +258,7 @@ class Turns:
                     receive(envelope, now)
                 else:
                     self._undeliverable(envelope)
+            has_carried = False  # which may leave the machine something more to say
             for role in self._roles:
                 for effect in role.machine.drain():
                     if type(effect) is Send:
@@ -266,7 +267,8 @@ class Turns:
                         self.say(effect.level, effect.text)
                     else:
                         role.carry_out(effect, now)
-            if not router.has_news:
+                        has_carried = True
+            if not (has_carried or router.has_news):
                 return
         self.turn_soon()
 

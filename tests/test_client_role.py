@@ -165,7 +165,7 @@ def test_a_broken_link_to_the_scheduler_is_waited_for_once_and_then_given_up(des
         Failed("no link to the scheduler for 10 s"),
         Freed("no link to the scheduler for 10 s"),
     ]
-    assert desk.sent == [Envelope(BROKER, ME, messages.Release(terminate=True))]
+    assert desk.sent == [Envelope(BROKER, ME, messages.Release())]
 
 
 def test_a_scheduler_of_this_host_that_lives_is_waited_for_however_long(desk: Desk) -> None:

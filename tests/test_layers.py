@@ -113,14 +113,12 @@ MACHINES = {
     *(
         f"brokers/{name}.py"
         for name in (
+            "allocation",
             "lifecycle",
             "outbox",
             "registry",
-            "placement",
-            "placing",
             "scheduler",
             "leasing",
-            "dispatch",
         )
     ),
     *(
@@ -131,8 +129,6 @@ MACHINES = {
             "supervisor",
             "tenancy",
             "server",
-            "feeding",
-            "outcomes",
             "terminations",
         )
     ),

@@ -31,7 +31,7 @@ from dispycos.notices import AGAIN_S, PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Availability, Lease, NodeInfo, Spot, TaskId
+from dispycos.protocol.messages import Availability, Lease, Marks, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
 ME = Address(7, CLIENT)
@@ -129,8 +129,17 @@ class Desk:
         self.ledger.terminate(record, self.now)
         self.ledger.check()
 
-    def lose_server(self, number: int, text: str = "killed by SIGKILL (9)", **fields: Any) -> None:
-        self.hear(messages.ServerLost(1000 + number, text, **fields), sender=AGENT)
+    def lose_server(
+        self,
+        number: int,
+        text: str = "killed by SIGKILL (9)",
+        *,
+        begun: int | None = None,
+        closing: bool = False,
+    ) -> None:
+        """`begun`: the last CPU task, and no io task; None: its page cannot be read."""
+        marks = None if begun is None else Marks(begun, 0)
+        self.hear(messages.ServerLost(1000 + number, text, marks, closing), sender=AGENT)
 
     def running(self, **fields: Any) -> Record:
         """A task that has started, as actor 30."""
@@ -163,7 +172,7 @@ def tell(record: Record, correlation: int = 0) -> Envelope:
 def terminating(record: Record) -> list[Send]:
     """To its server, and to its node."""
     assert record.at is not None
-    word = messages.Terminate(record.task, record.at.epoch, record.position)
+    word = messages.Terminate(record.task, record.at.epoch, record.position, record.function)
     return [Desk.sent(word, Address(record.at.epoch, SERVER)), Desk.sent(word, AGENT)]
 
 
@@ -178,13 +187,9 @@ def desk() -> Iterator[Desk]:
 # --- giving ---
 
 
-def test_tasks_wait_for_lease_and_server_and_are_numbered_as_they_are_given() -> None:
-    desk = Desk(granted=False)
+def test_tasks_wait_for_a_server_and_are_numbered_as_they_are_given() -> None:
+    desk = Desk(servers=0)
     first, second = desk.submit(), desk.submit(io=True)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
-    assert desk.drain() == [desk.sent(ENLIST)]
-    desk.hear(messages.Granted(LEASE, "s"))
-    desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
     assert desk.drain() == []
     assert desk.ledger.backlog() == 2
     desk.hear_of_server(1)
@@ -472,7 +477,7 @@ def test_what_waits_behind_a_long_step_is_asked_back_for_a_server_that_is_free(d
 def test_of_a_dead_server_what_had_begun_is_lost_and_the_rest_runs_elsewhere(desk: Desk) -> None:
     first, second = desk.given(2)
     desk.hear_of_server(2)
-    desk.lose_server(1, cpu=1, io=0)
+    desk.lose_server(1, begun=1)
     assert desk.drain() == [Forget(1001), Resolve(first), run(second, 1, 2)]
     assert first.outcome == OutcomeKind.LOST and first.started
     assert first.text == "killed by SIGKILL (9) while it ran compute"
@@ -490,14 +495,14 @@ def test_what_has_its_address_is_lost_with_its_server_though_it_has_not_begun(de
     """Somebody may have talked to it."""
     placed, other = desk.given(2, io=True)
     desk.hear(messages.Placed(placed.task, 30, SPOT), sender=at(1))
-    desk.lose_server(1, cpu=0, io=0)
+    desk.lose_server(1, begun=0)
     assert Resolve(placed) in desk.drain()
     assert placed.outcome == OutcomeKind.LOST and not other.ended
 
 
 def test_a_server_that_was_told_to_end_terminates_what_it_had_begun(desk: Desk) -> None:
     (record,) = desk.given()
-    desk.lose_server(1, "its node was stopped", cpu=1, io=0, closing=True)
+    desk.lose_server(1, "its node was stopped", begun=1, closing=True)
     assert desk.drain() == [Forget(1001), Resolve(record)]
     assert record.outcome == OutcomeKind.TERMINATED
 
@@ -506,7 +511,7 @@ def test_a_task_that_may_be_retried_is_tried_again_and_that_is_said(desk: Desk) 
     record = desk.running(retries=1)
     desk.hear_of_server(2)
     first = record.task
-    desk.lose_server(1, cpu=1, io=0)
+    desk.lose_server(1, begun=1)
     assert desk.drain() == [
         Forget(1001),
         Say("compute was lost (killed by SIGKILL (9)): attempt 2 of 2", "warning"),
@@ -522,7 +527,7 @@ def test_a_task_that_may_be_retried_is_tried_again_and_that_is_said(desk: Desk) 
     desk.start(record)
     assert desk.drain() == [Began(record)]
     assert record.address == Address(1002, 30)
-    desk.lose_server(2, cpu=1, io=0)
+    desk.lose_server(2, begun=1)
     assert desk.drain() == [Forget(1002), Resolve(record)]
     assert record.outcome == OutcomeKind.LOST
 
@@ -533,7 +538,7 @@ def test_a_task_is_not_retried_against_its_users_will(desk: Desk, why: str) -> N
     desk.hear_of_server(2)
     if why == "terminated":
         desk.terminate(record)
-    desk.lose_server(1, cpu=1, io=0, closing=why == "closing")
+    desk.lose_server(1, begun=1, closing=why == "closing")
     desk.drain()
     assert record.ended and record.attempt == 1
 
@@ -560,6 +565,18 @@ def test_nodes_and_servers_come_and_go() -> None:
     assert (desk.ledger.nodes, desk.ledger.servers) == ({}, {})
 
 
+def test_a_server_whose_end_is_told_before_it_was_known_gets_nothing(desk: Desk) -> None:
+    """Its node and its scheduler speak on ways of their own."""
+    desk.lose_server(2, begun=0)
+    assert desk.drain() == [Forget(1002)]
+    desk.hear_of_server(2)
+    first, *others = (desk.submit(alone=True) for _ in range(2))
+    assert desk.drain() == [run(first)]
+    assert list(desk.ledger.servers) == [1001]
+    desk.hear(messages.ServerNews(Status.ServerClosed, spot(2), "box"))
+    assert desk.ledger.backlog() == len(others)
+
+
 def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
     record = desk.running()
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
@@ -576,7 +593,9 @@ def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
 def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None:
     before = desk.running()
     desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX, "is silent"))
-    assert desk.drain() == [Say("node box: is silent", "warning")]
+    (said,) = desk.drain()
+    assert isinstance(said, Say) and said.level == "warning"
+    assert said.text.startswith("node box: is silent; 1 task (compute 1) go on when it is back")
     assert desk.ledger.nodes == {900: BOX}
     record = desk.submit()
     assert desk.drain() == []
@@ -615,7 +634,7 @@ def test_a_server_that_nobody_knows_any_more_is_killed_by_its_node(desk: Desk) -
     assert desk.drain() == [desk.sent(messages.Kill(1001), AGENT)]
     desk.submit(server=1001)
     assert desk.drain() == [], "it gets nothing more"
-    desk.lose_server(1, cpu=1, io=0)
+    desk.lose_server(1, begun=1)
     effects = desk.drain()
     assert Resolve(first) in effects and run(second, 1, 2) in effects
 
@@ -693,9 +712,16 @@ def test_when_a_server_comes_nothing_is_wanted_any_more() -> None:
     recall = desk.sent(messages.Recall(1), at(1))
     assert desk.ledger.backlog() == 2 and desk.wait(AGAIN_S) == [recall]
     assert desk.wait(AGAIN_S) == [], "it is busy, and does not answer yet: that is no want"
-    desk.lose_server(1, cpu=0, io=0)
+    desk.lose_server(1, begun=0)
     desk.drain()
     assert desk.wait(PATIENCE_S) == [desk.sent(messages.Wanting(4))], "patience begins anew"
+
+
+def test_servers_that_drain_are_none(desk: Desk) -> None:
+    desk.given()
+    desk.hear(messages.Returned([1], draining=True), sender=at(1))
+    assert desk.drain() == []
+    assert desk.wait(PATIENCE_S) == [desk.sent(messages.Wanting(1))]
 
 
 def test_who_has_nothing_to_do_wants_nothing() -> None:
@@ -719,6 +745,15 @@ def test_what_waits_is_refused_when_no_server_can_come_any_more(desk: Desk) -> N
         (OutcomeKind.REFUSED, "no server can be started: no disk")
     }
     assert not had.ended
+
+
+def test_what_waits_for_a_node_without_servers_is_refused_when_it_can_start_none() -> None:
+    desk = Desk(servers=0)
+    there, anywhere = desk.submit(node="box"), desk.submit()
+    desk.hear(messages.Hopeless("no disk", node=900))
+    assert desk.drain() == [Resolve(there)]
+    assert (there.outcome, there.text) == (OutcomeKind.REFUSED, "no server can be started: no disk")
+    assert not anywhere.ended
 
 
 def test_who_waits_for_room_is_told_once_when_the_backlog_has_fallen(desk: Desk) -> None:
@@ -877,7 +912,7 @@ def test_that_an_older_attempt_could_not_be_sent_is_no_news(desk: Desk) -> None:
     record = desk.running(retries=1)
     old = messages.Run(record.task, "compute", 1)
     desk.hear_of_server(2)
-    desk.lose_server(1, cpu=1, io=0)
+    desk.lose_server(1, begun=1)
     desk.drain()
     desk.ledger.unsent(old, "Run cannot be sent: too long", desk.now)
     assert desk.drain() == [] and not record.ended
@@ -931,7 +966,7 @@ def test_release_with_terminate_waits_for_nothing(desk: Desk) -> None:
     running, behind, waiting = desk.submit(), desk.submit(), desk.submit()
     desk.drain()
     desk.ledger.release(terminate=True, await_io=False)
-    assert desk.drain() == [desk.sent(messages.Release(terminate=True)), Resolve(waiting)]
+    assert desk.drain() == [desk.sent(messages.Release()), Resolve(waiting)]
     assert (waiting.outcome, waiting.text) == (OutcomeKind.CANCELLED, "the client closed")
     desk.hear(messages.Returned([2], draining=True), sender=at(1))
     assert desk.drain() == [Resolve(behind)]
@@ -944,7 +979,7 @@ def test_who_loses_patience_while_it_is_released_says_so(desk: Desk) -> None:
     desk.ledger.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
     desk.ledger.release(terminate=True, await_io=False)
-    assert desk.drain() == [desk.sent(messages.Release(terminate=True))]
+    assert desk.drain() == [desk.sent(messages.Release())]
 
 
 def test_who_waits_in_the_queue_leaves_it_at_once() -> None:
@@ -956,17 +991,20 @@ def test_who_waits_in_the_queue_leaves_it_at_once() -> None:
 
 def test_tasks_left_when_the_lease_ends_unasked_are_lost(desk: Desk) -> None:
     running = desk.running()
+    (given,) = desk.given()
     waiting = desk.submit(alone=True)
     desk.drain()
     desk.hear(messages.Released("the node was stopped"))
     assert desk.drain() == [
         Say("the lease has ended: the node was stopped", "warning"),
         Resolve(running),
+        Resolve(given),
         Resolve(waiting),
         Forget(1001),
         Freed("the node was stopped"),
     ]
-    assert (running.outcome, running.started, waiting.started) == (OutcomeKind.LOST, True, False)
+    assert running.outcome == OutcomeKind.LOST
+    assert [record.started for record in (running, given, waiting)] == [True, True, False]
     assert running.text == desk.ledger.over == "the node was stopped"
 
 
@@ -975,7 +1013,7 @@ def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
     desk.ledger.release(terminate=True, await_io=False)
     desk.hear(messages.Released())
     assert desk.drain() == [
-        desk.sent(messages.Release(terminate=True)),
+        desk.sent(messages.Release()),
         Resolve(running),
         Forget(1001),
         Freed(""),
@@ -1066,6 +1104,8 @@ def test_close_warns_if_it_may_wait_for_ever(desk: Desk) -> None:
         "close(terminate=True) would end the wait"
     )
     assert close_says(desk) == [Say(text, "warning")]
+    desk.ledger.release(terminate=True, await_io=False)
+    assert close_says(desk) == [desk.sent(messages.Release())]
 
 
 def test_close_warns_if_there_is_no_server() -> None:

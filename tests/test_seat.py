@@ -114,7 +114,7 @@ def test_a_lease_that_was_given_up_without_a_link_is_given_back_when_that_heals(
         with pytest.raises(dispycos.TaskLost, match="no link to the scheduler"):
             await handle
         await stub.until(lambda: isinstance(stub.got[-1].message, messages.Release))
-        assert stub.got[-1].message == messages.Release(terminate=True)
+        assert stub.got[-1].message == messages.Release()
         closing = asyncio.ensure_future(client.close())
         await asyncio.sleep(0.05)
         assert not closing.done()  # until the scheduler has the lease back, it would turn us away
@@ -249,7 +249,7 @@ def test_a_client_that_nobody_refers_to_makes_way_for_the_next(
             await asyncio.sleep(0.01)  # it is closed, and waits for its task
             assert isinstance(stub.got[-1].message, messages.Enlist)
             waits = asyncio.ensure_future(following.schedule(stub.location))
-        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=True))
+        await stub.until(lambda: stub.got[-1].message == messages.Release())
         stub.is_deaf = False
         stub.send(messages.Released(""))
         assert await waits == 0
@@ -277,7 +277,7 @@ def test_a_cancelled_close_gives_the_cluster_back_all_the_same(tmp_path: Path, d
             await closing
         with pytest.raises(dispycos.NotScheduled):
             client.submit(compute, 2)
-        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=True))
+        await stub.until(lambda: stub.got[-1].message == messages.Release())
         again = asyncio.ensure_future(client.close())
         await asyncio.sleep(0.05)
         assert not again.done(), "the second one waits for what the first began"

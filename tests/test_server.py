@@ -123,9 +123,9 @@ def post() -> Iterator[Post]:
 def test_a_task_is_taken_when_it_comes(post: Post) -> None:
     post.hear(run(1), b"call")
     assert post.drain() == [Work()]
-    given = post.server.take()
-    assert given is not None
-    assert (given.position, given.run, given.envelope.payload) == (1, run(1), b"call")
+    envelope = post.server.take()
+    assert envelope is not None
+    assert (envelope.message, envelope.payload) == (run(1), b"call")
     assert post.take() is None
 
 
@@ -234,7 +234,8 @@ def test_an_outcome_goes_to_the_owner(post: Post) -> None:
 
 
 def test_an_outcome_says_what_the_task_used_where_that_is_known(post: Post) -> None:
-    for number, used in enumerate([{"cpu_s": 1.25, "peak_bytes": 1 << 33}, {}]):
+    known: dict[str, Any] = {"cpu_s": 1.25, "peak_bytes": 1 << 33}
+    for number, used in enumerate([known, {}]):
         post.start(run(number))
         post.end(run(number), **used)
         (outcome,) = post.drain()
@@ -453,7 +454,10 @@ def test_an_io_task_that_has_no_address_at_the_shutdown_is_given_back(post: Post
     given = run(1, io=True)
     post.hear(given)
     post.shut_down()
-    post.drain()
+    assert post.drain() == [
+        Place(Envelope(ME, OWNER, given, 0, None)),
+        to_owner(Returned([], draining=True)),
+    ]
     post.place(given)
     assert post.drain() == [Drop(given.task), to_owner(Returned([1], draining=True)), Stop()]
 
@@ -466,6 +470,36 @@ def test_an_io_task_that_was_to_end_before_the_shutdown_has_its_outcome(post: Po
     post.drain()
     post.place(given)
     assert post.drain() == [Drop(given.task), cancelled(given), Stop()]
+
+
+def test_a_server_that_only_drains_lets_what_has_an_address_go_on(post: Post) -> None:
+    cpu, aside = run(1), run(3, io=True)
+    post.start(cpu)
+    post.hear(run(2))
+    post.hear(aside)
+    post.place(aside)
+    post.drain()
+    post.hear(messages.Shutdown(5.0, "its node ends when it has done", drain=True), sender=AGENT)
+    assert post.drain() == [to_owner(Returned([2], draining=True))]
+    assert post.take() == aside
+    post.enter(aside)
+    post.end(cpu)
+    post.drain()
+    post.end(aside, OutcomeKind.TERMINATED, None)
+    outcome, stop = post.drain()
+    assert isinstance(outcome, Send) and outcome.envelope.message.text == "", (
+        "it was not the drain that ended it"
+    )
+    assert stop == Stop()
+
+
+def test_a_server_that_drains_may_be_told_to_end_after_all(post: Post) -> None:
+    cpu = run(1)
+    post.start(cpu)
+    post.hear(messages.Shutdown(5.0, drain=True), sender=AGENT)
+    post.drain()
+    post.shut_down("its node was stopped")
+    assert post.drain() == [to_owner(Returned([], draining=True)), Interrupt(cpu.task)]
 
 
 # --- who may say what
@@ -546,5 +580,4 @@ def test_a_report_is_bounded(post: Post) -> None:
 def test_the_agent_alone_watches_the_time(post: Post) -> None:
     post.start(run(1))
     post.server.wake(post.now + 1000)
-    assert post.server.deadline() is None
     assert post.drain() == []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispycos.links import LinkLost, LinkReady
+from dispycos.machine import Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
@@ -45,6 +46,9 @@ class Role:
         self.woken: list[float] = []
         self.events: list[type[Event]] = []
         self.got: list[str] = []
+        self.effects: list[object] = []
+        self.carried: list[object] = []
+        self.on_carry: Callable[[], None] = lambda: None
 
     def receive(self, envelope: Envelope, now: float) -> None:
         self.got.append(envelope.message.text)
@@ -57,26 +61,50 @@ class Role:
         return self.due
 
     def drain(self) -> list[object]:
-        return []
+        effects, self.effects = self.effects, []
+        return effects
+
+    def carry_out(self, effect: object, now: float) -> None:
+        self.carried.append(effect)
+        self.on_carry()
 
     def on_event(self, event: Event, now: float) -> None:
         self.events.append(type(event))
 
 
+class Witness:
+    """It sees all processes that have a pid."""
+
+    def __init__(self) -> None:
+        self.watched: dict[int, Callable[[], None]] = {}
+
+    def can_watch(self, pid: int) -> bool:
+        return pid > 0
+
+    def watch(self, epoch: int, pid: int, on_death: Callable[[], None]) -> None:
+        self.watched[epoch] = on_death
+
+    def lives(self, epoch: int) -> bool:
+        return epoch in self.watched
+
+    def forget(self, epoch: int) -> None:
+        self.watched.pop(epoch, None)
+
+
 class Desk(Turns):
-    """A body, its mailbox and its witness in one: a link to another desk, and what is deferred waits to be run."""
+    """A body and its mailbox in one: a link to another desk, and what is deferred waits to be run."""
 
     def __init__(self, epoch: int, role: str) -> None:
         about = About((1, 1), "0.1", (3, 11), 5, "linux", 256 * 1024, name=role)
         super().__init__(Router(CODEC, epoch, about, role))
-        self.mailbox = self.witness = self
+        self.mailbox = self
+        self.witness = Witness()
         self.other: Desk
         self.arrived: list[list[bytes]] = []
         self.reads_max = 100
         self.takes = True  # what is sent
         self.closed: list[int] = []
         self.deferred: list[Callable[[], None]] = []
-        self.watched: dict[int, Callable[[], None]] = {}
         self.pids = 0
         self.is_due = False
         self.here = Role()
@@ -125,21 +153,18 @@ class Desk(Turns):
     def pid_of(self, link: int) -> int:
         return self.pids
 
-    def watch(self, epoch: int, pid: int, on_death: Callable[[], None]) -> None:
-        self.watched[epoch] = on_death
-
-    def forget(self, epoch: int) -> None:
-        self.watched.pop(epoch, None)
+    def tells_end(self, link: int) -> bool:
+        return False
 
     def on_death(self, link: int, epoch: int) -> None:
         self.peer_died(link, epoch, self._now)
 
 
-def linked(now: float = 0.0) -> tuple[Desk, Desk, Owner]:
+def linked(now: float = 0.0, pid: int = 4711) -> tuple[Desk, Desk, Owner]:
     """A client that dialled a scheduler, and whose dialler that was."""
     client, scheduler, owner = Desk(2, "client"), Desk(4, "scheduler"), Owner()
     client.other, scheduler.other = scheduler, client
-    scheduler.pids = 4711
+    scheduler.pids = pid
     client.open_link("there", owner)
     client.on_link_up(LINK, dialled=True, role=None)
     scheduler.on_link_up(LINK, dialled=False, role=None)
@@ -164,6 +189,25 @@ def test_what_one_sends_the_other_gets_in_one_turn_of_each() -> None:
     client.take_turn(0.0)
     scheduler.take_turn(0.0)
     assert scheduler.here.got == ["first", "second"]
+
+
+def test_what_a_machine_says_while_its_effect_is_carried_out_leaves_with_the_same_turn() -> None:
+    """A server's body gives an io task its address, and the machine tells the client of it."""
+    here, there, _ = linked()
+    here.note("hello")
+    talk(here, there, 0.0)  # their sessions have met
+
+    def answer() -> None:
+        here.here.on_carry = lambda: None
+        word = Envelope(there.address(ROLE_ACTOR), here.address(ROLE_ACTOR), messages.Notice("placed"))
+        here.here.effects += [Send(word), "work"]
+
+    here.here.on_carry = answer
+    here.here.effects = ["place"]
+    here.take_turn(0.0)
+    there.take_turn(0.0)
+    assert here.here.carried == ["place", "work"]
+    assert there.here.got == ["hello", "placed"]
 
 
 def test_a_link_that_takes_nothing_more_is_read_empty_and_only_then_dropped() -> None:
@@ -214,9 +258,8 @@ def test_a_turn_is_due_at_the_earliest_deadline_and_nobody_is_woken_before() -> 
     assert client.here.woken == [2.0]
 
 
-def test_a_session_without_a_link_is_forgotten_in_time_and_its_process_not_watched_any_more() -> None:
-    client, scheduler, _ = linked()
-    assert list(scheduler.watched) == [client.epoch]
+def test_a_session_without_a_link_is_forgotten_in_time() -> None:
+    client, scheduler, _ = linked(pid=0)
     scheduler.note("unconfirmed")
     scheduler.on_link_down(LINK, "gone", refused=False)
     scheduler.take_turn(1.0)
@@ -226,8 +269,16 @@ def test_a_session_without_a_link_is_forgotten_in_time_and_its_process_not_watch
     assert scheduler.due is not None and scheduler.due <= 1.0 + FORGET_S
     scheduler.take_turn(1.0 + FORGET_S)
     assert scheduler.router.busy_peers() == []
-    scheduler.run_deferred()
-    assert scheduler.watched == {}
+
+
+def test_a_session_with_a_process_that_is_known_to_live_is_kept_without_a_link() -> None:
+    client, scheduler, _ = linked()
+    assert list(scheduler.witness.watched) == [client.epoch]
+    scheduler.note("unconfirmed")
+    scheduler.on_link_down(LINK, "gone", refused=False)
+    scheduler.take_turn(1.0)
+    scheduler.take_turn(1.0 + FORGET_S)
+    assert scheduler.router.busy_peers() == [client.epoch]
 
 
 def test_a_session_whose_link_is_back_is_kept() -> None:
@@ -242,7 +293,7 @@ def test_a_session_whose_link_is_back_is_kept() -> None:
 
 def test_of_a_dead_process_the_end_of_its_link_is_told_then_its_own() -> None:
     client, scheduler, _ = linked()
-    scheduler.watched[client.epoch]()
+    scheduler.witness.watched[client.epoch]()
     assert scheduler.here.events == [LinkReady, LinkLost, PeerReset]
     assert scheduler.closed == [LINK]
     scheduler.put(Envelope(Address(client.epoch, 7), scheduler.address(7), messages.Notice("late")))

@@ -10,6 +10,7 @@ import pytest
 
 from dispycos.actors.effects import Print, Resolve
 from dispycos.actors.host.stdio import CHILD_S, take_marks
+from dispycos.actors.record import Record
 from dispycos.actors.unprinted import AWAITED_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import SERVER, Address
@@ -19,9 +20,9 @@ from tests.test_ledger import SPOT, Desk, outcome
 SERVER_ADDRESS = Address(SPOT.epoch, SERVER)
 
 
-def ended(desk: Desk, marks: tuple[int, int], **fields: object) -> object:
+def ended(desk: Desk, marks: tuple[int, int]) -> Record:
     record = desk.running()
-    desk.hear(outcome(record, spot=SPOT, marks=marks, **fields), b"value", SERVER_ADDRESS)
+    desk.hear(outcome(record, spot=SPOT, marks=marks), b"value", SERVER_ADDRESS)
     return record
 
 
@@ -64,7 +65,8 @@ def test_an_agent_that_says_nothing_delays_an_outcome_by_a_second() -> None:
     assert desk.ledger.deadline() == desk.now + AWAITED_S
     assert desk.wait(AWAITED_S - 0.01) == []
     assert desk.wait(0.01) == [Resolve(record)]
-    assert desk.ledger.deadline() is None or desk.ledger.deadline() > desk.now
+    due = desk.ledger.deadline()
+    assert due is None or due > desk.now
 
 
 def test_the_outcome_that_waits_is_the_one_that_counts() -> None:
