@@ -111,14 +111,14 @@ MACHINES = {
     *(
         f"brokers/{name}.py"
         for name in (
+            "allocation",
             "lifecycle",
             "outbox",
             "registry",
-            "placement",
-            "placing",
-            "scheduler",
             "leasing",
-            "dispatch",
+            "waiting",
+            "reporting",
+            "scheduler",
         )
     ),
     *(

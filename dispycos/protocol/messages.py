@@ -98,7 +98,13 @@ class Enlist(Message, frozen=True, tag=10):
     zombie_period: float = 0.0  # seconds, 0: off
 
 
-class Submit(Message, frozen=True, tag=11):
+class Wanting(Message, frozen=True, tag=16):
+    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by Notice (what is missing) or Hopeless."""
+
+    tasks: int
+
+
+class Submit(Message, frozen=True, tag=11):  # goes with the old path
     """Run this; the payload is the pickled call. Larger calls stay at the client, which the server asks (`fetch`)."""
 
     task: TaskId
@@ -122,20 +128,20 @@ class Terminate(Message, frozen=True, tag=12):
 
 
 class Release(Message, frozen=True, tag=13):
-    """The client closes; answered by Released when its servers are gone."""
+    """The client has done, or does not care for its tasks: its nodes close. Answered by Released when its servers are gone."""
 
-    terminate: bool = False
+    terminate: bool = False  # goes with the old path, as does ...
     await_io: bool = False
 
 
-class OutcomeAck(Message, frozen=True, tag=14):
+class OutcomeAck(Message, frozen=True, tag=14):  # goes with the old path
     """These outcomes are in the client's ledger. To the scheduler, which notes it and tells the node: forget your copies."""
 
     tasks: list[TaskId]
     node: int = 0  # its epoch
 
 
-class Tally(Message, frozen=True, tag=15):
+class Tally(Message, frozen=True, tag=15):  # goes with the old path
     """So many tasks ended that the scheduler did not see, because their servers were on loan; for status."""
 
     ended: int
@@ -184,7 +190,7 @@ class Settled(Message, frozen=True, tag=25):
     servers: int
 
 
-class Admit(Message, frozen=True, tag=26):
+class Admit(Message, frozen=True, tag=26):  # goes with the old path
     """Application credit: how many tasks the client may have handed in altogether since Granted."""
 
     limit: int
@@ -192,6 +198,16 @@ class Admit(Message, frozen=True, tag=26):
 
 class Released(Message, frozen=True, tag=27):
     reason: str = ""
+
+
+class Hopeless(Message, frozen=True, tag=29):
+    """Scheduler -> client: no server can come any more, or none on this node: what waits for one is to be refused.
+
+    In force until a node is discovered, or a server gets ready after all; Wanting is answered by it until then.
+    """
+
+    reason: str
+    node: int = 0  # epoch; 0: on any
 
 
 class Notice(Message, frozen=True, tag=28):
@@ -267,14 +283,14 @@ class Run(Message, frozen=True, tag=36):
     lend: bool = False  # nothing waits behind it: afterwards the server is lent to the client (Outcome.lent)
 
 
-class Began(Message, frozen=True, tag=37):
+class Began(Message, frozen=True, tag=37):  # goes with the old path
     """Server -> node -> scheduler: runs now, there. Not sent for fast tasks."""
 
     task: TaskId
     server: int = 0
 
 
-class Done(Message, frozen=True, tag=38):
+class Done(Message, frozen=True, tag=38):  # goes with the old path
     """Server -> node with a copy of the outcome as payload; node -> scheduler without."""
 
     task: TaskId
@@ -294,7 +310,7 @@ class Recall(Message, frozen=True, tag=39):
     count: int
 
 
-class Recalled(Message, frozen=True, tag=70):
+class Recalled(Message, frozen=True, tag=70):  # goes with the old path
     """These came back, not started."""
 
     tasks: list[TaskId]
@@ -309,10 +325,10 @@ class Pulse(Message, frozen=True, tag=71):
 
 
 class Close(Message, frozen=True, tag=72):
-    """End the lease; without `terminate` CPU tasks (and io tasks with await_io) are waited for. Answered by Closed."""
+    """End the lease: tasks that are left get their KeyboardInterrupt. Answered by Closed."""
 
     lease: Lease
-    terminate: bool = False
+    terminate: bool = False  # goes with the old path, as does ...
     await_io: bool = False
 
 
@@ -335,7 +351,7 @@ class Gone(Message, frozen=True, tag=76):
     epochs: list[int]
 
 
-class Reclaim(Message, frozen=True, tag=77):
+class Reclaim(Message, frozen=True, tag=77):  # goes with the old path
     """Node or client -> server: the loan is over; the node is answered by Returned when no task runs on it any more, or Adopt."""
 
 
@@ -343,7 +359,7 @@ class Returned(Message, frozen=True, tag=78):
     """Server -> node: it is lent to nobody now."""
 
 
-class Adopt(Message, frozen=True, tag=79):
+class Adopt(Message, frozen=True, tag=79):  # goes with the old path
     """Server -> node -> scheduler: a task that the client gave it directly runs for long: it is the node's from now on, and
     the loan is over."""
 
@@ -487,7 +503,18 @@ class CallGiven(Message, frozen=True, tag=53):
 
 
 class Inventory(Message, frozen=True, tag=60):
-    """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
+    """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport.
+
+    The scheduler asks the client that has the cluster, which answers by Counts.
+    """
+
+
+class Counts(Message, frozen=True, tag=63):
+    """Client -> scheduler, as answer to Inventory: how many of its tasks wait, run and have ended."""
+
+    waiting: int
+    running: int
+    ended: int
 
 
 class TaskReport(NamedTuple):
@@ -519,9 +546,9 @@ class ClientReport(NamedTuple):
     host: str
     pid: int
     state: str  # "running", "queued"
-    queued: int  # tasks waiting for a server
-    running: int
-    done: int
+    queued: int | None  # tasks waiting for a server; None: the client did not answer
+    running: int | None
+    done: int | None
 
 
 class SchedulerReport(Message, frozen=True, tag=62):
@@ -536,6 +563,7 @@ class SchedulerReport(Message, frozen=True, tag=62):
 
 Word = (
     Enlist
+    | Wanting
     | Submit
     | Terminate
     | Release
@@ -549,6 +577,7 @@ Word = (
     | Settled
     | Admit
     | Released
+    | Hopeless
     | Notice
     | Register
     | Open
@@ -589,6 +618,7 @@ Word = (
     | CallWanted
     | CallGiven
     | Inventory
+    | Counts
     | NodeReport
     | SchedulerReport
 )
