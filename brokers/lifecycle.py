@@ -42,8 +42,8 @@ NODE: Final[Mapping[NodeState, frozenset[NodeState]]] = {
     # OPEN -> DECLINED: it closed the lease by itself, so this client does not get it a second time.
     # OPEN -> IDLE: it registered again without the lease, so it lost it and may be opened anew.
     NodeState.OPEN: frozenset({NodeState.CLOSING, NodeState.DECLINED, NodeState.IDLE, NodeState.GONE}),
-    # DECLINED -> OPENING: asked again after a while. DECLINED -> IDLE: the client that it refused has left.
-    NodeState.DECLINED: frozenset({NodeState.OPENING, NodeState.IDLE, NodeState.CLOSING, NodeState.GONE}),
+    # DECLINED -> OPENING: asked again after a while, or for the next client. DECLINED -> CLOSING: as of one that is idle.
+    NodeState.DECLINED: frozenset({NodeState.OPENING, NodeState.CLOSING, NodeState.GONE}),
     # CLOSING -> IDLE: Closed came; or Declined, which crossed the Close; or nothing came in time.
     NodeState.CLOSING: frozenset({NodeState.IDLE, NodeState.GONE}),
     NodeState.GONE: frozenset(),

@@ -117,8 +117,10 @@ MACHINES = {
             "lifecycle",
             "outbox",
             "registry",
-            "scheduler",
             "leasing",
+            "waiting",
+            "reporting",
+            "scheduler",
         )
     ),
     *(
