@@ -63,13 +63,14 @@ class Stop(msgspec.Struct, frozen=True):
 class Running:
     """A task that has its address."""
 
-    __slots__ = ("actor", "announced", "began", "run")
+    __slots__ = ("actor", "announced", "began", "interrupted", "run")
 
     def __init__(self, run: messages.Run, actor: int, began: float) -> None:
         self.run = run
         self.actor = actor
         self.began = began
         self.announced = False
+        self.interrupted = False
 
 
 class Server:
@@ -155,7 +156,7 @@ class Server:
         if running is not None:
             placed = _find(self._io, task) if running.run.io else None
             if placed is None:
-                self._effects.append(Interrupt(task))
+                self._interrupt(running)
             else:
                 self._io.remove(placed)
                 self._drop(placed.message)
@@ -180,7 +181,8 @@ class Server:
                 self._drop(given.message)
             if self._cpu_task is not None and self._cpu_task not in self.running:
                 self._asked.add(self._cpu_task)
-            self._effects.extend(Interrupt(task) for task in self.running)
+            for running in self.running.values():
+                self._interrupt(running)
         self._stop_if_idle()
 
     def on_inventory(self, envelope: Envelope, now: float) -> None:
@@ -230,7 +232,7 @@ class Server:
             self._send(self.client, messages.Placed(run.task, actor, self.spot))
         if run.task in self._asked:
             self._asked.discard(run.task)
-            self._effects.append(Interrupt(run.task))
+            self._interrupt(self.running[run.task])
 
     def enter(self, task: TaskId, now: float) -> bool:
         """Its call is open, the first step comes now. True: the start was announced, and should leave before the step."""
@@ -293,6 +295,12 @@ class Server:
         assert without >= self._asked, "who has an address, or is gone, is still to be ended"
 
     # --- small ---
+
+    def _interrupt(self, running: Running) -> None:
+        """Once: both its client and the node ask, and what it does then is not to be interrupted."""
+        if not running.interrupted:
+            running.interrupted = True
+            self._effects.append(Interrupt(running.run.task))
 
     def _call(self) -> None:
         """Once is enough until `take` has given None."""

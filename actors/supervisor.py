@@ -120,7 +120,8 @@ class Supervisor:
         place = tenancy.place_of(word.server)
         if place is not None:
             place.asked[word.position] = word.function
-            tenancy.terminations.ask(place.number, word.position, now)
+            if tenancy.terminations.ask(place.number, word.position, now) and place.server is not None:
+                self._out.send(place.server.address, word)  # the 5 s begin: it has its KeyboardInterrupt now
 
     def end_steps(self, tenancy: Tenancy) -> None:
         """Has looked at and killed what its terminations want."""
