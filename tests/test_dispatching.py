@@ -540,7 +540,7 @@ def test_io_tasks_have_a_mark_of_their_own_and_what_was_placed_is_lost() -> None
     desk.place()
     desk.dispatcher.placed(third, 101, desk.now)
     desk.dispatcher.server_lost(101, "server s1 was killed", 0, first.position)
-    assert desk.ends() == [(1, LOST, True), (3, LOST, True)]
+    assert desk.ends() == [(1, LOST, True), (3, LOST, False)]
     assert (second.at, desk.dispatcher.waiting) == (None, 2)
 
 

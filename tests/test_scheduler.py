@@ -43,7 +43,7 @@ from dispycos.protocol.messages import (
     Turned,
 )
 from dispycos.protocol.status import Status
-from dispycos.runtime import FORGET_NODE_S
+from dispycos.turns import FORGET_NODE_S
 
 from .kit.scheduler import HOME, PYTHON, Desk, enlist, node_info, spot, words
 
