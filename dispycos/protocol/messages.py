@@ -181,6 +181,7 @@ class ServerNews(Message, frozen=True, tag=24):
     spot: Spot
     node: str
     text: str = ""
+    node_epoch: int = 0
 
 
 class Settled(Message, frozen=True, tag=25):
