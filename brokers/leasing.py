@@ -208,7 +208,7 @@ class Leasing:
             self.out.send(node.address, messages.Notice(text, "warning"))
 
     def _warn_of(self, node: Node, client: Client, text: str) -> bool:
-        """Why the client does not get this node. Once, until it does; True if it was not said before."""
+        """Why the client does not get this node, once; True if it was not said before."""
         is_new = node.epoch not in client.warned
         if is_new:
             client.warned.add(node.epoch)
@@ -223,7 +223,6 @@ class Leasing:
         elif share.node.state is NodeState.OPENING:
             share.node.turn(NodeState.OPEN)
             share.expected, share.pulse_interval = word.servers, word.pulse_interval
-            share.client.warned.discard(share.node.epoch)
             self._tell_of_pulses(share)
             self._tell(share, Status.NodeInitialized)
             self._see_ready(share)

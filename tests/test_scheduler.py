@@ -176,6 +176,16 @@ def test_a_silent_node_is_named_and_not_waited_for() -> None:
     assert "alpha" in notice.text and words(sent, Settled) == [Settled(0, 0)]
 
 
+def test_settled_does_not_wait_for_a_node_that_came_later() -> None:
+    desk = Desk()
+    alpha = desk.node("alpha", 7)
+    _, lease = desk.client()
+    beta = desk.node("beta", 8)
+    desk.tell(beta, Opened(lease, 1))
+    sent = desk.tell(alpha, Opened(lease, 1), ServerUp(lease, spot("alpha", 701, 1), 1))
+    assert words(sent, Settled) == [Settled(2, 1)]
+
+
 @pytest.mark.parametrize("end", ["is lost", "dies", "closes"])
 def test_settled_does_not_wait_for_a_node_that_will_have_no_servers_soon(end: str) -> None:
     desk = Desk()
@@ -281,6 +291,13 @@ def test_a_node_that_still_holds_an_old_lease_closes_it_before_it_gets_the_new_o
     node = Address(7, NODE)
     assert words(desk.tell(node, Register(node_info("alpha", 7), old))) == [Close(old)]
     assert [type(word) for word in words(desk.tell(node, Closed(old)))] == [NodeNews, Open]
+
+
+def test_a_lease_of_another_scheduler_is_not_ours_to_close() -> None:
+    desk = Desk()
+    desk.client()
+    sent = desk.tell(Address(7, NODE), Register(node_info("alpha", 7), Lease(9, 40, "id-2", 77)))
+    assert not words(sent, Close) and words(sent, Open), "it declines that, with the name of who has it"
 
 
 def test_a_node_started_again_takes_the_place_of_its_earlier_process() -> None:
@@ -845,8 +862,9 @@ def test_a_node_that_answers_late_at_a_named_place_is_used_then() -> None:
     desk.tell(client, enlist(Allocation("gateway", 2222)))
     desk.scheduler.looked(50, "", desk.now)
     assert not words(desk.drain(), Open)
-    desk.scheduler.found(50, 0, [], [7], desk.now)
-    assert words(desk.drain(), Open)
+    desk.scheduler.found(50, 0, [], [7, 8], desk.now)
+    assert [e.to.epoch for e in desk.drain() if isinstance(e.message, Open)] == [7], "8 has not registered"
+    assert not desk.wait(1000.0), "it is not waited for"
 
 
 def test_what_the_operator_names_is_looked_for_and_restricts_nobody() -> None:
