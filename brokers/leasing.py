@@ -44,13 +44,13 @@ class Leasing:
         if node is None:
             return
         node.info = word.node
-        share, was_silent = node.share, not node.confirmed
+        was_silent = not node.confirmed
         node.confirmed, node.zombie = True, False
         self.alarms.cancel(self.on_node_silent, node)
         self.alarms.cancel(self.on_node_forgotten, node)
         self._compare_lease(node, word.lease, word.closing, now)
-        if was_silent and share is not None and node.share is share and node.state is NodeState.OPEN:
-            self._tell(share, Status.NodeResumed, "its link is up again")
+        if was_silent and node.share is not None and node.state is NodeState.OPEN:
+            self._tell(node.share, Status.NodeResumed, "its link is up again")
 
     def _welcome(self, address: Address, info: NodeInfo) -> Node | None:
         earlier = self.registry.node_like(info)
@@ -75,7 +75,6 @@ class Leasing:
             return
         if held is not None and held.scheduler == self.scheduler_id:
             # Granted by this scheduler before it or the node was cut off: nobody knows of it any more.
-            self.alarms.cancel(self.on_node_declined, node)
             node.lease = held
             self._close(node)
         elif self.registry.active is not None:
@@ -94,16 +93,19 @@ class Leasing:
     def on_node_silent(self, node: Node, now: float) -> None:
         """A zombie: given up if its client said so; else it keeps what it has."""
         node.zombie = True
-        share, silence = node.share, _patience_with(node)
+        share = node.share
         if share is None:
             return
         if share.client.wants.abandon_zombies:
-            # Not forgotten: it may live behind a broken link, and has to close when that heals.
-            self._share_gone(node, f"was silent for {silence:g} s", abandoned=True)
-            if node.state is not NodeState.CLOSING:
-                self._close(node)
+            self._abandon(node)
         elif share.client.state is ClientState.ACTIVE:
-            self.out.warn(share.client, of_zombie(share, silence))
+            self.out.warn(share.client, of_zombie(share, _patience_with(node)))
+
+    def _abandon(self, node: Node) -> None:
+        """Not forgotten: it may live behind a broken link, and has to close when that heals."""
+        self._share_gone(node, f"was silent for {_patience_with(node):g} s", abandoned=True)
+        if node.state is not NodeState.CLOSING:
+            self._close(node)
 
     def on_node_forgotten(self, node: Node, now: float) -> None:
         """Its session goes with the runtime's patience; what was on its way is lost, so nothing can go on."""
@@ -114,8 +116,6 @@ class Leasing:
         if node.share is not None:
             self._share_gone(node, f"is gone: {why}")
         self.alarms.forget(node)
-        for client in self.registry.clients.values():
-            client.warned.discard(node.epoch)
         node.turn(NodeState.GONE)
         del self.registry.nodes[node.epoch]
 
@@ -187,7 +187,6 @@ class Leasing:
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return  # it still closes for another client, and is offered again when it has
         assert client.lease is not None
-        self.alarms.cancel(self.on_node_declined, node)
         is_new = node.state is NodeState.IDLE or node.epoch not in client.opened
         node.turn(NodeState.OPENING)
         # Opened once more it has another number, or late words about the first time would be taken for words about this.
@@ -209,7 +208,7 @@ class Leasing:
             self.out.send(node.address, messages.Notice(text, "warning"))
 
     def _warn_of(self, node: Node, client: Client, text: str) -> bool:
-        """Why the client does not get this node. Once, until it does; True if it was not said before."""
+        """Why the client does not get this node, once; True if it was not said before."""
         is_new = node.epoch not in client.warned
         if is_new:
             client.warned.add(node.epoch)
@@ -224,7 +223,6 @@ class Leasing:
         elif share.node.state is NodeState.OPENING:
             share.node.turn(NodeState.OPEN)
             share.expected, share.pulse_interval = word.servers, word.pulse_interval
-            share.client.warned.discard(share.node.epoch)
             self._tell_of_pulses(share)
             self._tell(share, Status.NodeInitialized)
             self._see_ready(share)

@@ -36,8 +36,8 @@ class Client:
     standing: tuple[int, str] | None = None  # what it was told last: its position, and who has the cluster
     settled: bool = False
     parting: str = ""  # why it lost the cluster, if it did not ask to leave
-    opened: set[int] = field(default_factory=set)  # epochs of the nodes that were opened for it
-    warned: set[int] = field(default_factory=set)  # epochs of the nodes that it was told it does not get
+    opened: set[int] = field(default_factory=set)  # epochs of nodes that were opened for it
+    warned: set[int] = field(default_factory=set)  # epochs of nodes that it was told it does not get
     told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     told_alone: float = 0.0  # until then it knows that it has no node
     hopeless: str = ""  # what it was told of servers that cannot be started anywhere

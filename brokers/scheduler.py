@@ -150,11 +150,9 @@ class Scheduler:
         if client is not None:
             client.lost = True
             self.registry.alarms.cancel(self._client_silent, client)
-            if (
-                client is self.registry.active
-            ):  # its servers would wait some seconds, at their end, for it to hear them
-                for share in self.registry.shares:
-                    self.out.send(share.node.address, messages.Gone([epoch]))
+            # Else its servers would wait some seconds, at their end, for it to hear their last words.
+            for share in self.registry.shares if client is self.registry.active else ():
+                self.out.send(share.node.address, messages.Gone([epoch]))
             self._client_gone(client, "its process ended")
         if node is not None:
             # Of one that is linked only the session is gone: it was away for too long, and registers anew.
@@ -201,10 +199,8 @@ class Scheduler:
         client = self.registry.clients.get(envelope.sender.epoch)
         if client is None:
             self.out.send(envelope.sender, Released("it did not have the cluster"))
-            return
-        if client.state is ClientState.QUEUED:
-            self.out.tell(client, Released("it left the queue"))
-        self._let_go(client, "")
+        else:
+            self._let_go(client, "")
 
     def _client_silent(self, client: Client, now: float) -> None:
         """It is told all the same: should its link heal, it learns what became of it."""
@@ -213,14 +209,13 @@ class Scheduler:
     def _client_gone(self, client: Client, why: str) -> None:
         level = "debug" if self.private else "warning"  # the terminal was that client's
         self.out.log(level, f"{client.title} is gone: {why}")
-        if client.state is ClientState.QUEUED:
-            self.out.tell(client, Released(why))
         self._let_go(client, why)
 
     def _let_go(self, client: Client, why: str) -> None:
         """From the queue at once; who has the cluster leaves when its nodes have closed."""
         client.parting = client.parting or why
         if client.state is ClientState.QUEUED:
+            self.out.tell(client, Released(why or "it left the queue"))
             self._remove(client)
         elif client.state is ClientState.ACTIVE:
             client.turn(ClientState.CLOSING)
@@ -270,8 +265,10 @@ class Scheduler:
 
     def on_wanting(self, envelope: Envelope, now: float) -> None:
         client = self.registry.active
-        if client is None or client.address != envelope.sender or now < client.told_alone:
+        if client is None or client.address != envelope.sender or client.state is not ClientState.ACTIVE:
             return
+        if now < client.told_alone:
+            return  # it has just been said
         if client.hopeless:
             self.out.tell(client, Hopeless(client.hopeless))
         else:

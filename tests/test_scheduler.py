@@ -149,6 +149,7 @@ def test_a_client_hears_of_its_nodes_and_servers_in_order_and_then_that_all_is_s
     ]
     sent = desk.tell(node, ServerUp(opened.lease, spot("alpha", 701, 1), 1))
     assert [news.status for news in words(sent)] == [Status.ServerDiscovered, Status.ServerInitialized]
+    assert {(news.node, news.node_epoch) for news in words(sent)} == {("alpha", 7)}
     sent = desk.tell(node, ServerDown(opened.lease, spot("alpha", 0, 2), "exit code 1"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]
     assert words(sent, Settled) == [Settled(1, 1)]
@@ -173,6 +174,66 @@ def test_a_silent_node_is_named_and_not_waited_for() -> None:
     sent = desk.wait(leasing.SETTLE_PATIENCE_S)
     [notice] = words(sent, Notice)
     assert "alpha" in notice.text and words(sent, Settled) == [Settled(0, 0)]
+
+
+def test_settled_does_not_wait_for_a_node_that_came_later() -> None:
+    desk = Desk()
+    alpha = desk.node("alpha", 7)
+    _, lease = desk.client()
+    beta = desk.node("beta", 8)
+    desk.tell(beta, Opened(lease, 1))
+    sent = desk.tell(alpha, Opened(lease, 1), ServerUp(lease, spot("alpha", 701, 1), 1))
+    assert words(sent, Settled) == [Settled(2, 1)]
+
+
+@pytest.mark.parametrize("end", ["is lost", "dies", "closes"])
+def test_settled_does_not_wait_for_a_node_that_will_have_no_servers_soon(end: str) -> None:
+    desk = Desk()
+    node = desk.node("alpha", 7)
+    _, lease = desk.client()
+    assert not words(desk.tell(node, Opened(lease, 2)), Settled)
+    if end == "is lost":
+        sent = desk.lose(7)
+    elif end == "dies":
+        sent = desk.die(7)
+    else:
+        sent = desk.tell(node, Closed(lease, "close at its terminal"))
+    assert words(sent, Settled) == [Settled(end == "is lost", 0)]
+
+
+def test_settled_does_not_wait_for_a_node_that_has_too_little_left_when_its_turn_comes() -> None:
+    desk = Desk()
+    left = Availability(0.0, 2000, 0, 0)
+    node = Address(7, NODE)
+    first, lease = desk.client()
+    desk.node("alpha", 7, lease, available=left)
+    desk.tell(first, Release())
+    desk.tell(Address(51, CLIENT), enlist(Allocation(memory=1000)))
+    desk.tell(node, Pulse("alpha", left._replace(memory=500)))
+    assert words(desk.tell(node, Closed(lease)), Settled) == [Settled(0, 0)]
+
+
+def test_who_closes_before_all_is_settled_leaves_nothing_to_wait_for_to_the_next() -> None:
+    desk = Desk()
+    node = desk.node("alpha", 7)
+    client, _ = desk.client()
+    desk.tell(client, Release())
+    assert not words(desk.wait(leasing.SETTLE_PATIENCE_S), Notice)
+    desk.die(node.epoch)
+    assert words(desk.tell(Address(51, CLIENT), enlist()), Settled) == [Settled(0, 0)]
+
+
+def test_a_node_may_say_something_else_of_itself_when_it_registers_anew_and_there_may_not_be_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leasing, "NODES_MAX", 1)
+    desk = Desk()
+    desk.node("alpha", 7)
+    desk.node("alpha", 7, servers=4)
+    assert desk.scheduler.registry.nodes[7].info.cpus == 4
+    [refusal] = words(desk.tell(Address(8, NODE), Register(node_info("beta", 8, addr="10.0.0.8"))))
+    assert refusal == Notice("scheduler head has 1 nodes already", "error")
+    assert list(desk.scheduler.registry.nodes) == [7]
 
 
 def test_a_client_whose_allocations_match_nothing_is_told_what_there_is() -> None:
@@ -230,6 +291,13 @@ def test_a_node_that_still_holds_an_old_lease_closes_it_before_it_gets_the_new_o
     node = Address(7, NODE)
     assert words(desk.tell(node, Register(node_info("alpha", 7), old))) == [Close(old)]
     assert [type(word) for word in words(desk.tell(node, Closed(old)))] == [NodeNews, Open]
+
+
+def test_a_lease_of_another_scheduler_is_not_ours_to_close() -> None:
+    desk = Desk()
+    desk.client()
+    sent = desk.tell(Address(7, NODE), Register(node_info("alpha", 7), Lease(9, 40, "id-2", 77)))
+    assert not words(sent, Close) and words(sent, Open), "it declines that, with the name of who has it"
 
 
 def test_a_node_started_again_takes_the_place_of_its_earlier_process() -> None:
@@ -564,6 +632,7 @@ def test_a_client_does_not_wait_for_a_node_that_had_not_granted_the_lease_when_i
     client, lease = desk.client()
     assert words(desk.tell(client, Release())) == [Close(lease)]
     assert words(desk.tell(node, Declined(lease, "held by bob")), Released), "it crossed the Close"
+    assert words(desk.tell(Address(51, CLIENT), enlist()), Open)
 
 
 def test_the_process_of_a_client_that_ended_is_cleared_away_without_a_word_to_it() -> None:
@@ -793,8 +862,9 @@ def test_a_node_that_answers_late_at_a_named_place_is_used_then() -> None:
     desk.tell(client, enlist(Allocation("gateway", 2222)))
     desk.scheduler.looked(50, "", desk.now)
     assert not words(desk.drain(), Open)
-    desk.scheduler.found(50, 0, [], [7], desk.now)
-    assert words(desk.drain(), Open)
+    desk.scheduler.found(50, 0, [], [7, 8], desk.now)
+    assert [e.to.epoch for e in desk.drain() if isinstance(e.message, Open)] == [7], "8 has not registered"
+    assert not desk.wait(1000.0), "it is not waited for"
 
 
 def test_what_the_operator_names_is_looked_for_and_restricts_nobody() -> None:

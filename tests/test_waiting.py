@@ -123,6 +123,17 @@ def test_a_node_of_no_use_to_the_client_is_no_hope() -> None:
     assert [word.node for word in words(fail(desk, node, lease, 1), Hopeless)] == [7, 0]
 
 
+def test_a_failed_server_that_came_up_after_all_and_is_started_again_is_hope() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    node = open_node(desk, "alpha", 7, lease, servers=1)
+    fail(desk, node, lease, 1)
+    desk.tell(node, ServerUp(lease, spot("alpha", 701, 1), 1))
+    assert not words(
+        desk.tell(node, ServerDown(lease, spot("alpha", 701, 1), "died", restarting=True)), Hopeless
+    )
+
+
 def test_while_nodes_are_still_looked_for_there_is_hope() -> None:
     desk = Desk()
     _, lease = desk.client()
@@ -185,6 +196,7 @@ def test_who_does_not_have_the_cluster_may_want_what_he_likes() -> None:
     assert not desk.tell(Address(51, CLIENT), Wanting(1))
     node = desk.node("alpha", 7, lease)
     desk.tell(client, Release())
+    assert not desk.tell(client, Wanting(1)), "it closes"
     desk.tell(node, Closed(lease))
     assert not desk.tell(client, Wanting(1))
 
