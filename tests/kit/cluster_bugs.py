@@ -114,6 +114,7 @@ def a_server_is_killed_for_a_task_that_waits(patch: Patch) -> None:
 
     def drop(self: cluster_servers.ServerProcess, cell: Any) -> None:
         if not cell.ended:
+            self.check_kill()
             self.exit("killed by SIGKILL (9)")
         original(self, cell)
 
@@ -131,17 +132,6 @@ def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
 
 def what_comes_back_is_forgotten(patch: Patch) -> None:
     patch.setattr(Dispatcher, "_give_again", lambda self, entries, gone="": None)
-
-
-def a_second_outcome_counts(patch: Patch) -> None:
-    """That of a server which does not have the task any more."""
-    original = Dispatcher.outcome
-
-    def outcome(self: Dispatcher, entry: Any, epoch: int, *rest: Any, **more: Any) -> bool:
-        known = original(self, entry, epoch, *rest, **more)
-        return known or (entry.at is None and entry.turn > 0)
-
-    patch.setattr(Dispatcher, "outcome", outcome)
 
 
 def a_task_that_is_given_back_stays_as_well(patch: Patch) -> None:
@@ -165,16 +155,6 @@ def a_recall_takes_what_has_begun(patch: Patch) -> None:
     patch.setattr(Server, "on_recall", on_recall)
 
 
-def what_a_draining_server_gets_is_dropped(patch: Patch) -> None:
-    original = Server.on_run
-
-    def on_run(self: Server, envelope: Envelope, now: float) -> None:
-        if not self.draining:
-            original(self, envelope, now)
-
-    patch.setattr(Server, "on_run", on_run)
-
-
 def words_for_a_task_that_waits_are_dropped(patch: Patch) -> None:
     original = Ledger.pass_on
 
@@ -187,10 +167,10 @@ def words_for_a_task_that_waits_are_dropped(patch: Patch) -> None:
 
 def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
     def close_all(self: Leasing, client: Any) -> None:
-        for site in list(self.registry.sites()):
-            self._site_gone(site.node, "closed")
-            site.node.turn(NodeState.CLOSING)
-            site.node.turn(NodeState.IDLE)
+        for share in list(self.registry.shares):
+            self._share_gone(share.node, "closed")
+            share.node.turn(NodeState.CLOSING)
+            share.node.turn(NodeState.IDLE)
 
     patch.setattr(Leasing, "close_all", close_all)
 
@@ -199,19 +179,10 @@ def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
     patch.setattr(Dispatcher, "node_lost", lambda self, epoch, text: None)
 
 
-def a_server_with_a_new_session_is_given_all_again(patch: Patch) -> None:
-    def session_reset(self: Dispatcher, epoch: int) -> None:
-        server = self.fleet.servers.get(epoch)
-        if server is not None:
-            self.returned(epoch, [entry.position for entry in (*server.cpu, *server.io.values())])
-
-    patch.setattr(Dispatcher, "session_reset", session_reset)
-
-
 def every_zombie_is_abandoned(patch: Patch) -> None:
-    def on_node_silent(self: Leasing, epoch: int, now: float) -> None:
-        if self.registry.nodes[epoch].site is not None:
-            self._abandon(self.registry.nodes[epoch])
+    def on_node_silent(self: Leasing, node: Any, now: float) -> None:
+        if node.share is not None:
+            self._abandon(node)
 
     patch.setattr(Leasing, "on_node_silent", on_node_silent)
 
@@ -318,21 +289,18 @@ BUGS = [
     Bug(a_server_is_killed_for_a_task_that_waits),
     Bug(a_lost_task_is_said_not_to_have_started),
     Bug(what_comes_back_is_forgotten),
-    Bug(a_second_outcome_counts),
     Bug(a_task_that_is_given_back_stays_as_well),
     Bug(a_recall_takes_what_has_begun),
-    Bug(what_a_draining_server_gets_is_dropped),
     Bug(words_for_a_task_that_waits_are_dropped),
     Bug(nodes_are_not_told_that_the_client_left),
     Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
-    Bug(a_server_with_a_new_session_is_given_all_again),
     Bug(every_zombie_is_abandoned, 700),
     Bug(a_lost_lane_ends_its_session),
     Bug(a_broken_link_is_dropped_before_it_is_read_empty),
     Bug(a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler),
     Bug(what_machines_want_sent_waits_for_the_next_turn),
     Bug(a_role_that_is_due_is_not_woken),
-    Bug(nobody_answers_for_an_actor_that_has_ended),
+    Bug(nobody_answers_for_an_actor_that_has_ended, 400),
     Bug(a_session_is_forgotten_though_its_link_is_back),
     Bug(what_is_deferred_runs_inside_the_turn),
 ]
