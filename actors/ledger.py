@@ -580,11 +580,7 @@ def _what_goes_on(entries: list[Entry]) -> str:
     """On a node that is silent, for people."""
     if not entries:
         return ""
-    return (
-        f"; {listing(entry.function for entry in entries)} go on when it is back, unless it has ended them for want of its "
-        "scheduler. terminate() ends the wait for one, close(terminate=True) for all, and "
-        "Client(abandon_zombie_nodes=True) gives such nodes up"
-    )
+    return f"; {listing(entry.function for entry in entries)} may still run there"
 
 
 def _left_behind(left: list[messages.Left]) -> str:

@@ -595,7 +595,7 @@ def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None
     desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX, "is silent"))
     (said,) = desk.drain()
     assert isinstance(said, Say) and said.level == "warning"
-    assert said.text.startswith("node box: is silent; 1 task (compute 1) go on when it is back")
+    assert said.text.startswith("node box: is silent; 1 task (compute 1) may still run there")
     assert desk.ledger.nodes == {900: BOX}
     record = desk.submit()
     assert desk.drain() == []
