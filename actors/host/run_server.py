@@ -37,6 +37,7 @@ from .cells import TaskHost
 from .ends import Outcome, Raised, Returned, add_note
 from .interrupts import Interrupts
 from .loops import use_fresh_loops
+from .meter import Meter
 from .mirroring import ServerParcels, single
 from .page import CPU, IO, PageWriter
 from .relief import Relief
@@ -134,6 +135,7 @@ class ServerBody:
         self.interrupts = interrupts
         self._page = page
         self._marks = marks
+        self._meter = Meter()
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
         place = Location(start.addr, start.port)
         spot = Spot(start.addr, start.port, runtime.epoch, start.name)
@@ -287,6 +289,8 @@ class ServerBody:
                 announced = self.machine.enter(run.task, self.runtime.clock())
             if announced:
                 self.runtime.push()
+            if not run.io:
+                self._meter.begin(measured=not run.short)
             self.host.begin(cell, function, args, kwargs, self.parcels.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
@@ -331,9 +335,11 @@ class ServerBody:
         del self._cells[run.task]
         self._begun -= 1
         now = self.runtime.clock()
-        marks = self._marks.after_task(self.machine.seconds_of(run.task, now), others=self._begun > 0)
+        seconds = self.machine.seconds_of(run.task, now)
+        cpu_s, peak_bytes = (None, None) if run.io else self._meter.end(seconds)
+        marks = self._marks.after_task(seconds, others=self._begun > 0)
         with self.runtime.lock:
-            self.machine.end(run.task, kind, payload, marks, now)
+            self.machine.end(run.task, kind, payload, marks, now, cpu_s=cpu_s, peak_bytes=peak_bytes)
         self.runtime.turn_soon()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
