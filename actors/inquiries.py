@@ -63,6 +63,12 @@ class Inquiries:
             inquiry.reports[server.number] = ServerReport(server.spot, server.pid, word.tasks)
             self._finish(envelope.correlation)
 
+    def forget(self, epoch: int) -> None:
+        """This server is dead: nothing is said of it."""
+        for key, inquiry in list(self._open.items()):
+            if inquiry.open.pop(epoch, None) is not None:
+                self._finish(key)
+
     def wake(self, now: float) -> None:
         """Who has not answered is looked at."""
         for inquiry in list(self._open.values()):

@@ -293,6 +293,8 @@ class Node:
         self._now = now
         tenancy = self.tenancy
         if tenancy is not None:
+            for server in tenancy.servers():
+                self._inquiries.forget(server.address.epoch)
             self._supervisor.on_zygote_failed(tenancy, text, now)
             self._finish_if_empty(tenancy)
 
@@ -326,6 +328,8 @@ class Node:
             self._out.log("info", f"process {pid}, once server {number}, {death}")
             return
         place.gone_pid = pid
+        if place.server is not None:
+            self._inquiries.forget(place.server.address.epoch)
         death = f"{death}, out of memory" if oom else death
         self._supervisor.bury(tenancy, place, death, now, marks=marks, restart=not self._ending)
         self._finish_if_empty(tenancy)
@@ -422,8 +426,9 @@ class Node:
         tenancy = self.tenancy
         if tenancy is None:
             return
-        for server in tenancy.servers():
-            self._out.send(server.address, Shutdown(KILL_AFTER, drain=True))
+        if tenancy.closing is None:
+            for server in tenancy.servers():
+                self._out.send(server.address, Shutdown(KILL_AFTER, drain=True))
         if tenancy.scheduler.epoch in self._schedulers:
             self._register(tenancy.scheduler.epoch)
 

@@ -17,7 +17,7 @@ import pytest
 
 from dispycos.actors.host import page as pages
 from dispycos.actors.host.interrupts import Interrupts
-from dispycos.actors.host.page import CPU, DIRECT, IO, SINCE, SIZE, STEP, PageReader, PageWriter, make_page
+from dispycos.actors.host.page import CPU, IO, SINCE, SIZE, STEP, PageReader, PageWriter, make_page
 from dispycos.actors.terminations import NO_STEP, Step
 from dispycos.protocol.messages import Marks
 
@@ -51,12 +51,11 @@ def in_child(body: Callable[[], None]) -> int:
 
 def test_an_agent_reads_what_has_begun_and_ended(descriptor: int) -> None:
     writer, reader = PageWriter(descriptor), PageReader(descriptor)
-    assert reader.marks() == Marks(0, 0, 0) and reader.is_idle() and reader.last_activity() == 0
+    assert reader.marks() == Marks(0, 0) and reader.is_idle() and reader.last_activity() == 0
     writer.begin(CPU, 3)
     writer.begin(IO, 5)
-    writer.begin(DIRECT, 99)
-    assert reader.marks() == Marks(3, 5, 99)
-    for _ in range(3):
+    assert reader.marks() == Marks(3, 5)
+    for _ in range(2):
         assert not reader.is_idle()
         writer.end()
     assert reader.is_idle()
@@ -209,7 +208,7 @@ def test_nothing_of_ours_touches_it_in_a_forked_child(descriptor: int) -> None:
         writer.end()
 
     assert in_child(body) == 0
-    assert reader.step() == before and reader.marks() == Marks(0, 0, 0)
+    assert reader.step() == before and reader.marks() == Marks(0, 0)
 
 
 def test_the_page_is_as_large_as_its_fields() -> None:

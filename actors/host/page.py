@@ -29,7 +29,7 @@ ENDED: Final = 3  # ... and how many have ended
 SINCE: Final = 4  # when the step of STEP began, on the monotonic clock in nanoseconds; written before it
 STEP: Final = 5  # the task whose step runs, 0: none
 ACTIVE: Final = 6  # when a task last ended, on the same clock
-SIZE: Final = 8 * 8
+SIZE: Final = 7 * 8
 
 
 def make_page() -> int:
