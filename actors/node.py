@@ -7,7 +7,8 @@ happened in the world: peer_lost ...
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
@@ -443,15 +444,15 @@ class Node:
 
     # --- what is told
 
-    def say_status(self) -> str:
-        """For the operator: what each server does (spec 6.2, "status")."""
+    def say_status(self, running: Mapping[int, int] = MappingProxyType({})) -> str:
+        """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
         tenancy = self.tenancy
         ending = "ends when its tasks are done; " if self._ending else ""
         if tenancy is None:
             return f"{ending or 'free; '}clients served: {self._served}"
         lines = [f"{ending}used by {tenancy.holder}; clients served: {self._served}"]
         for place in tenancy.places:
-            state = "up" if place.server is not None else "not up"
+            state = f"tasks: {running.get(place.number, 0)}" if place.server is not None else "not up"
             lines.append(f"  {place.name}: {state}")
         return "\n".join(lines)
 

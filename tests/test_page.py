@@ -51,14 +51,14 @@ def in_child(body: Callable[[], None]) -> int:
 
 def test_an_agent_reads_what_has_begun_and_ended(descriptor: int) -> None:
     writer, reader = PageWriter(descriptor), PageReader(descriptor)
-    assert reader.marks() == Marks(0, 0) and reader.is_idle() and reader.last_activity() == 0
+    assert reader.marks() == Marks(0, 0) and reader.running() == 0 and reader.last_activity() == 0
     writer.begin(CPU, 3)
     writer.begin(IO, 5)
     assert reader.marks() == Marks(3, 5)
     for _ in range(2):
-        assert not reader.is_idle()
+        assert reader.running() > 0
         writer.end()
-    assert reader.is_idle()
+    assert reader.running() == 0
     assert 0 <= time.monotonic() - reader.last_activity() < 1
 
 
@@ -108,7 +108,7 @@ def test_what_a_killed_process_wrote_last_is_there(descriptor: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(body) == -signal.SIGKILL
-    assert reader.marks().cpu == 42 and not reader.is_idle()
+    assert reader.marks().cpu == 42 and reader.running() > 0
 
 
 VALUES = (0, 2**64 - 1)

@@ -73,10 +73,10 @@ class PageReader:
                 return Step(position, since)
         return NO_STEP
 
-    def is_idle(self) -> bool:
-        """Whether all that has begun has ended."""
+    def running(self) -> int:
+        """How many tasks have begun and not ended."""
         ended = self._words[ENDED]  # first: what begins meanwhile counts
-        return ended == self._words[BEGUN]
+        return self._words[BEGUN] - ended
 
     def last_activity(self) -> float:
         """When it last began a task or a step or ended a task, in seconds of the monotonic clock; 0: never."""

@@ -114,6 +114,12 @@ class NodeBody(NodeRole):
         self.machine.judged(server.number, server.pid, killed, self.runtime.clock())
         self.runtime.turn_soon()
 
+    def say_status(self) -> str:
+        """For the operator."""
+        return self.machine.say_status(
+            {number: server.page.running() for number, server in self._servers.items()}
+        )
+
     def start_zygote(self, lease: Lease) -> None:
         self._go(self._start_zygote(lease))
 
