@@ -23,7 +23,7 @@ from dispycos.protocol.status import OutcomeKind
 
 from .cluster import allocations
 from .local import GOODBYE_S, home_of_this_loop
-from .mapping import Tally, values_of
+from .mapping import Progress, values_of
 from .parcels import ClientParcels
 from .places import find_place, servers_at
 from .record import Record
@@ -281,7 +281,7 @@ class Client:
             raise TypeError("map() needs an iterable beside the function")
         calls = zip(*iterables, strict=False)  # the shortest ends it, as with Python's own map
         submit = partial(self.submit, function, retries=_count(retries))
-        return values_of(submit, calls, Tally() if progress else None)
+        return values_of(submit, calls, Progress() if progress else None)
 
     async def ready(self) -> None:
         """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""

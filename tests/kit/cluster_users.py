@@ -78,7 +78,7 @@ class User:
         self._close_when_done()
 
     def _call(self, times: int) -> None:
-        """Short tasks one after the other, each waited for: these get their servers on loan."""
+        """Short tasks one after the other, each waited for."""
         client = self.client
         if client.is_leaving or client.is_freed:
             times = 0
