@@ -109,6 +109,22 @@ def test_a_queued_client_that_comes_back_in_time_keeps_its_place() -> None:
     assert [e.to.epoch for e in desk.tell(holder, Release()) if isinstance(e.message, Granted)] == [51]
 
 
+def test_who_comes_back_to_a_cluster_that_nobody_has_gets_it_and_the_others_hear_who_has_it() -> None:
+    desk = Desk()
+    first, _ = desk.client(50)
+    for epoch in (51, 52):
+        desk.tell(Address(epoch, CLIENT), enlist())
+        desk.lose(epoch)
+    desk.tell(first, Release())
+    desk.scheduler.peer_up(51, None, desk.now)
+    sent = desk.drain()
+    assert [(e.to.epoch, type(e.message)) for e in sent if isinstance(e.message, Granted | Queued)] == [
+        (51, Granted),
+        (52, Queued),
+    ]
+    assert words(sent, Queued) == [Queued(1, "script.py on here (pid 77)")]
+
+
 @pytest.mark.parametrize(
     ("wants", "reason"),
     [
