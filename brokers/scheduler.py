@@ -98,7 +98,7 @@ class Scheduler:
         client = self.registry.active
         if client is not None and client.state is ClientState.CLOSING and not self.registry.shares:
             self._part(client)
-        if self.registry.active is None and self.registry.clients:
+        if self.registry.active is None:
             self._grant_next()
         if self._queue_changed:
             self._tell_positions()
@@ -259,7 +259,7 @@ class Scheduler:
 
     def _client_alone(self, client: Client, now: float) -> None:
         """That there is no node at all is said also if no task waits."""
-        if client.state is ClientState.ACTIVE and not self.registry.shares:
+        if not self.registry.shares:
             client.told_alone = now + PATIENCE_S
             self.out.warn(client, f"{missing(self.registry)}; still waiting")
 
@@ -318,12 +318,12 @@ class Scheduler:
     def looked(self, epoch: int, fault: str, now: float) -> None:
         """The client waits no longer for its places to be found; with a fault it is turned away."""
         client = self.registry.clients.get(epoch)
-        if client is None or not client.looking:
+        if client is None:
             return
         self._stir(now)
         client.looking = False
         self._queue_changed = True
-        if fault and client.state is ClientState.QUEUED:
+        if fault:
             self.out.tell(client, Turned(fault))
             self._remove(client)
 

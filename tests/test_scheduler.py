@@ -94,7 +94,7 @@ def test_a_client_that_vanished_from_the_queue_holds_up_nobody() -> None:
     assert [e.to for e in sent if isinstance(e.message, Granted)] == [patient]
     desk.wait(scheduler.CLIENT_PATIENCE_S - 0.1)
     assert 51 in desk.scheduler.registry.clients
-    assert words(desk.wait(0.1), Released)
+    assert words(desk.wait(0.1)) == [Released("nothing was heard of it for 60 s")]
     assert 51 not in desk.scheduler.registry.clients
 
 
@@ -109,11 +109,28 @@ def test_a_queued_client_that_comes_back_in_time_keeps_its_place() -> None:
     assert [e.to.epoch for e in desk.tell(holder, Release()) if isinstance(e.message, Granted)] == [51]
 
 
+def test_who_comes_back_to_a_cluster_that_nobody_has_gets_it_and_the_others_hear_who_has_it() -> None:
+    desk = Desk()
+    first, _ = desk.client(50)
+    for epoch in (51, 52):
+        desk.tell(Address(epoch, CLIENT), enlist())
+        desk.lose(epoch)
+    desk.tell(first, Release())
+    desk.scheduler.peer_up(51, None, desk.now)
+    sent = desk.drain()
+    assert [(e.to.epoch, type(e.message)) for e in sent if isinstance(e.message, Granted | Queued)] == [
+        (51, Granted),
+        (52, Queued),
+    ]
+    assert words(sent, Queued) == [Queued(1, "script.py on here (pid 77)")]
+
+
 @pytest.mark.parametrize(
     ("wants", "reason"),
     [
         (enlist(pulse=0.0), "pulse_interval"),
         (enlist(pulse=float("nan")), "pulse_interval"),
+        (enlist(pulse=float("inf")), "pulse_interval"),
         (enlist(Allocation(platform="(")), "not a regular expression"),
     ],
 )
@@ -309,6 +326,17 @@ def test_a_node_started_again_takes_the_place_of_its_earlier_process() -> None:
     assert words(sent, NodeNews)[0].text == "is gone: it was started again"
     assert [word.status for word in words(sent, ServerNews)] == [Status.ServerClosed] * 2
     assert list(desk.scheduler.registry.nodes) == [8]
+
+
+def test_silence_counts_from_the_first_link_that_was_lost_and_is_told_once() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    desk.node("alpha", 7, lease)
+    assert news(desk.lose(7)) == [Status.NodeDisconnected]
+    desk.lose(50)
+    desk.wait(50.0)
+    assert not desk.lose(7) and not desk.lose(50)
+    assert words(desk.wait(10.0), Close) == [Close(lease)]
 
 
 def test_a_node_back_within_patience_goes_on() -> None:
@@ -759,6 +787,7 @@ def test_an_inventory_names_clients_and_nodes_and_the_client_counts_its_tasks() 
     desk = Desk(addr="10.0.0.1", port=9705, insecure=True)
     client, lease = desk.client()
     desk.node("alpha", 7, lease, servers=1)
+    desk.wait(10.0)
     desk.tell(Address(51, CLIENT), enlist())
     [asked] = desk.tell(VIEWER, Inventory(), correlation=123)
     assert (asked.to, asked.message) == (client, Inventory())
@@ -778,7 +807,7 @@ def test_an_inventory_names_clients_and_nodes_and_the_client_counts_its_tasks() 
         ("queued", 0, 0, 0),
     ]
     assert report.nodes == [("alpha", "10.0.0.7", 9706, "open")]
-    assert not desk.tell(client, Counts(1, 2, 3)) and not desk.wait(1.0)
+    assert not desk.tell(client, Counts(1, 2, 3)) and desk.scheduler.deadline() is None
 
 
 def test_who_looks_is_answered_without_counts_when_the_client_does_not_answer() -> None:
@@ -850,7 +879,7 @@ def test_a_client_that_names_what_is_not_there_is_turned_away_and_holds_up_nobod
     desk.scheduler.looked(50, "nodes: box is not known", desk.now)
     assert words(desk.drain()) == [Turned("nodes: box is not known")]
     assert StopLooking(50) in desk.logs
-    desk.scheduler.looked(50, "said twice", desk.now)
+    desk.scheduler.looked(50, "said too late", desk.now)
     desk.scheduler.found(50, 0, ["10.0.0.7"], [7], desk.now)
     assert not desk.drain(), "it has left"
 
@@ -865,6 +894,15 @@ def test_a_node_that_answers_late_at_a_named_place_is_used_then() -> None:
     desk.scheduler.found(50, 0, [], [7, 8], desk.now)
     assert [e.to.epoch for e in desk.drain() if isinstance(e.message, Open)] == [7], "8 has not registered"
     assert not desk.wait(1000.0), "it is not waited for"
+
+
+def test_what_is_wrong_with_a_place_is_passed_on_to_its_client() -> None:
+    desk = Desk()
+    desk.client()
+    desk.scheduler.tell(50, "nodes: box: no answer yet", desk.now)
+    assert words(desk.drain()) == [Notice("nodes: box: no answer yet", "warning")]
+    desk.scheduler.tell(51, "nodes: box: no answer yet", desk.now)
+    assert not desk.drain(), "it has left"
 
 
 def test_what_the_operator_names_is_looked_for_and_restricts_nobody() -> None:

@@ -162,6 +162,8 @@ def test_a_client_that_closes_is_told_of_no_hope() -> None:
         ("silent", "none of the 1 known nodes can be used: alpha (not reachable)"),
         ("declined", "none of the 1 known nodes can be used: alpha (declined)"),
         ("opening", "none of the 1 known nodes can be used: alpha (opening)"),
+        ("closing", "none of the 1 known nodes can be used: alpha (closing)"),
+        ("other", "none of the 1 known nodes can be used: alpha (has Python 3.12)"),
         ("fine", "they may not run on the servers that there are; known nodes: alpha (open)"),
         ("dead", "no node found: start `dispycos node` here or on a host with the same secret, or name one that "
          "mDNS does not reach: Client(nodes=['host'])"),
@@ -172,6 +174,10 @@ def test_who_wants_servers_is_told_what_is_missing(end: str, missing: str) -> No
     client, lease = desk.client()
     if end == "opening":
         desk.node("alpha", 7)
+    elif end == "closing":
+        desk.tell(Address(7, NODE), Register(node_info("alpha", 7), Lease(9, 40, "id-1", 77)))
+    elif end == "other":
+        desk.node("alpha", 7, python=(3, 12))
     elif end == "declined":
         desk.tell(desk.node("alpha", 7), Declined(lease, "held by bob"))
     else:
