@@ -57,7 +57,7 @@ class ClientRole:
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
-            self.ledger.session_lost(event.epoch)
+            self.ledger.session_lost(event.epoch, event.unconfirmed)
             if self._is_schedulers(event.epoch):
                 self.ledger.scheduler_lost(STARTED_ANEW)
         elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):

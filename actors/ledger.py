@@ -6,7 +6,7 @@ gives the tasks to servers (dispatching/).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
 from dispycos.machine import Send
@@ -374,10 +374,13 @@ class Ledger:
         self._unprinted.forget(epoch)
         self._effects.append(Forget(epoch))
 
-    def session_lost(self, epoch: int) -> None:
-        """With this process; what was on its way is lost with it."""
+    def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None:
+        """With this process; what was on its way is lost with it. What a node was asked for it is asked for again."""
         self._is_changed = True
         self.dispatcher.session_reset(epoch)
+        for envelope in unconfirmed:
+            if envelope.to.actor == NODE and epoch in self.nodes:
+                self._send(envelope.to, envelope.message)
 
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
         if self._unprinted.held and (earlier := self._unprinted.take(record.task.number)) is not None:

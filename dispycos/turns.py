@@ -97,6 +97,7 @@ class Turns:
         self._neighbours: dict[int, str] = {}  # their roles
         self._broken: dict[int, None] = {}  # links that take nothing more, and may have something to read
         self._forgets = Alarms()  # of sessions without a link
+        self._kept: set[int] = set()  # not to be forgotten though they have none
 
     def defer(self, call: Callable[[], None]) -> None:
         """Have this run after the turn, on the loop's thread, in order. From any thread."""
@@ -158,7 +159,12 @@ class Turns:
 
     def forget_later(self, epoch: int, seconds: float) -> None:
         """If that process is not linked then, its session goes: for long-lived ones, which many others visit."""
+        self._kept.discard(epoch)
         self._forgets.set(self._now + seconds, epoch)
+
+    def keep(self, epoch: int) -> None:
+        """Its session stays, however it was to be forgotten before, until `forget_later` is called again."""
+        self._kept.add(epoch)
 
     def peer_died(self, link: int, epoch: int, now: float) -> None:
         """A process of this host has ended, and all that it had sent was read: the end of its link, then its own."""
@@ -240,8 +246,8 @@ class Turns:
         while self._forgets and self._forgets[0][0] <= now:
             _, epoch = self._forgets.pop_first()
             assert isinstance(epoch, int)
-            if not self.router.is_linked(epoch) and not self.lives(epoch):  # else its death will be told
-                self.router.forget(epoch, now)
+            if not (epoch in self._kept or self.router.is_linked(epoch) or self.lives(epoch)):
+                self.router.forget(epoch, now)  # of one that lives the death will be told
                 self.defer(partial(self.witness.forget, epoch))
 
     def _settle(self, now: float) -> None:

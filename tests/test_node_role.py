@@ -66,7 +66,7 @@ START = StartServer(3, "box/server-3", 9703, LEASE, 7)
         (KillServer(3), [("kill_server", 3)]),
         (Look(3), [("look", 3)]),
         (EndStep(3, Step(7, 9)), [("end_step", 3, Step(7, 9))]),
-        (StartZygote(LEASE), [("prefer", 5), ("start_zygote", LEASE)]),
+        (StartZygote(LEASE), [("prefer", 5), ("keep", 7), ("start_zygote", LEASE)]),
         (CloseZygote(LEASE), [("forget_later", 7, FORGET_S), ("close_zygote", LEASE)]),
         (ForgetPeer(33), [("bury", 33, 2.0)]),
     ],

@@ -291,6 +291,20 @@ def test_a_session_whose_link_is_back_is_kept() -> None:
     assert scheduler.router.busy_peers() == [client.epoch]
 
 
+def test_a_session_that_is_kept_is_not_forgotten_until_that_is_asked_for_again() -> None:
+    client, scheduler, _ = linked()
+    scheduler.witness.watched.clear()
+    scheduler.note("unconfirmed")
+    scheduler.on_link_down(LINK, "gone", refused=False)
+    scheduler.take_turn(1.0)
+    scheduler.keep(client.epoch)
+    scheduler.take_turn(1.0 + FORGET_S)
+    assert scheduler.router.busy_peers() == [client.epoch]
+    scheduler.forget_later(client.epoch, 5.0)
+    scheduler.take_turn(10.0 + FORGET_S)
+    assert scheduler.router.busy_peers() == []
+
+
 def test_of_a_dead_process_the_end_of_its_link_is_told_then_its_own() -> None:
     client, scheduler, _ = linked()
     scheduler.witness.watched[client.epoch]()
