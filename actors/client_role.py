@@ -19,7 +19,9 @@ from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
-from .ledger import TOLD, Began, Forget, Freed, Give, Ledger, Record, Resolve
+from .effects import TOLD, Began, Forget, Freed, Give, Resolve
+from .ledger import Ledger
+from .record import Record
 
 SCHEDULER_GONE_AFTER = 10.0  # seconds without a link until its tasks are given up
 STARTED_ANEW = "the scheduler was started anew and does not know this client"
@@ -53,23 +55,17 @@ class ClientRole:
     # --- links ---
 
     def on_event(self, event: Event, now: float) -> None:
-        self._note_lane(event)
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
+            self.ledger.session_lost(event.epoch, event.unconfirmed)
             if self._is_schedulers(event.epoch):
                 self.ledger.scheduler_lost(STARTED_ANEW)
         elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
             self.runtime.defer(self._await_link)
         elif isinstance(event, Unsent):
-            self.ledger.unsent(event.envelope.message, event.reason)
+            self.ledger.unsent(event.envelope.message, event.reason, now)
         elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
             self.ledger.scheduler_lost(STARTED_ANEW)
-
-    def _note_lane(self, event: Event) -> None:
-        if isinstance(event, LinkReady) and event.role == SERVER_ROLE:
-            self.ledger.loans.lanes.add(event.epoch)
-        elif isinstance(event, LinkLost):
-            self.ledger.loans.lanes.discard(event.epoch)
 
     def _is_another_scheduler(self, event: LinkReady) -> bool:
         if event.role != "scheduler" or self.ledger.scheduler is None or self.is_freed:
@@ -87,7 +83,11 @@ class ClientRole:
     def _give_up(self) -> None:
         self._gone = None
         scheduler = self.ledger.scheduler
-        if scheduler is not None and not self.is_freed and not self.runtime.is_linked(scheduler.epoch):
+        if scheduler is None or self.is_freed or self.runtime.is_linked(scheduler.epoch):
+            return
+        if self.runtime.lives(scheduler.epoch):
+            self._await_link()  # it is stopped: its death would be told
+        else:
             self.lose(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
             self._give_lease_back()
 

@@ -12,7 +12,8 @@ from dispycos.config import parse_nodes, port_number, whole_number
 from dispycos.protocol.messages import Allocation, NodeInfo
 from dispycos.protocol.status import Status
 
-from .ledger import News, Pulsed, Record
+from .effects import News, Pulsed
+from .record import Record
 from .task import Location, Task
 
 ENTRY: Final = "a host name, an address, a Location or a DispycosNodeAllocate"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dispycos.brokers.allocation import Named
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.brokers.placement import Named
 from dispycos.config import SCHEDULER_PORT, HostPort, texts_of
 from dispycos.errors import ScheduleError
 from dispycos.protocol.messages import Allocation

@@ -1,194 +1,50 @@
 """What a client asked for and is owed: every task from submit to its one outcome, the nodes and servers it has, its lease.
 
-The ledger alone decides which outcome counts: the first for (task, attempt). It hands tasks to the scheduler within the
-scheduler's application credit and keeps the rest, so a million queued tasks cost nobody else anything.
+The ledger alone decides which outcome counts: the first word of the server that has the task, or the dispatcher's, which
+gives the tasks to servers (dispatching/).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final
 
 from dispycos.machine import Send
-from dispycos.notices import PATIENCE_S
+from dispycos.notices import PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import NODE, SCHEDULER, Address
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
+from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
+from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Lease, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
-from .loans import Loan, Loans
+from .dispatching import dispatch
+from .dispatching.dispatch import Dispatcher
+from .dispatching.facts import Entry
+from .effects import (
+    Began,
+    Failed,
+    Forget,
+    Freed,
+    Give,
+    News,
+    Print,
+    Pulsed,
+    Resolve,
+    Room,
+    Say,
+    Scheduled,
+)
+from .record import Record
 from .task import Location
 from .unprinted import Unprinted
 
-if TYPE_CHECKING:
-    from .task import Task
-
-CALL_MAX = (
+CALL_MAX: Final = (
     256 * 1024
-)  # bytes of a call that travels through the scheduler; larger ones are fetched by the server
-HANDED_PER_DRAIN = 512  # Submits in one go, so that the client's loop stays responsive
-LEFT_NAMED = 5  # files that went with their folders
-UNREAD_MAX = 1000  # errors that nobody has looked at; those beyond are not told at the end
-ACKS_MIN = 64  # outcomes that are confirmed at once, or ...
-ACK_AFTER = 0.02  # ... so many seconds after the first
-ACKS_MAX = 1024  # outcomes confirmed in one message
-
-
-class Record:
-    """One task that this client asked for; its handles look here."""
-
-    __slots__ = (
-        "address",
-        "call",
-        "code",
-        "ended",
-        "function",
-        "future",
-        "handed",
-        "handle",
-        "held",
-        "info",
-        "io",
-        "loan",
-        "location",
-        "node",
-        "outcome",
-        "payload",
-        "seconds",
-        "server",
-        "started",
-        "task",
-        "terminated",
-        "text",
-        "watchers",
-        "when_started",
-    )
-
-    def __init__(
-        self,
-        task: TaskId,
-        function: str,
-        call: Payload,
-        *,
-        io: bool = False,
-        node: str = "",
-        server: int = 0,
-        code: int = 0,
-    ) -> None:
-        self.task = task
-        self.function = function
-        self.call = call  # given up when the outcome is there
-        self.io = io
-        self.node = node
-        self.server = server
-        self.code = code
-        self.handed = False
-        self.loan: Loan | None = None  # it was sent to a server that is lent to us
-        self.address: Address | None = None
-        self.location: Location | None = None
-        self.started = False
-        self.ended = False
-        self.terminated = False
-        self.outcome = 0
-        self.text = ""
-        self.seconds = 0.0
-        self.payload: Payload = None
-        self.future: Any = None  # made when somebody waits for the outcome
-        self.when_started: Any = None  # a future, while rtask() waits for the start
-        self.held: list[Envelope] | None = None  # messages for a task that has not started
-        self.watchers: list[tuple[Address, int]] | None = None
-        self.handle: Task | None = None
-        self.info: Any = None  # args and kwargs, kept only for a status_task
-
-    def watch(self, watcher: Address, correlation: int) -> None:
-        self.watchers = [*(self.watchers or ()), (watcher, correlation)]
-
-    @property
-    def size(self) -> int:
-        return sum(size_of(buffer) for buffer in buffers_of(self.call))
-
-
-# --- what the client's body does ---
-
-
-class Resolve(msgspec.Struct, frozen=True):
-    """The task has its outcome: whoever waits may look."""
-
-    record: Record
-
-
-class Began(msgspec.Struct, frozen=True):
-    """The task runs."""
-
-    record: Record
-
-
-class Room(msgspec.Struct, frozen=True):
-    """The backlog has fallen to what `ask_for_room` named: who paces its submits may go on."""
-
-
-class News(msgspec.Struct, frozen=True):
-    """For the status_task (spec 6.5): info is a NodeInfo, a Location, or the Record of a task."""
-
-    status: Status
-    info: object
-
-
-class Pulsed(msgspec.Struct, frozen=True):
-    """For the status_task: what a node has left (spec 6.6)."""
-
-    node: NodeInfo
-
-
-class Say(msgspec.Struct, frozen=True):
-    """A line for the person at the terminal."""
-
-    text: str
-    level: str = "info"
-
-
-class Print(msgspec.Struct, frozen=True):
-    """What a server wrote."""
-
-    output: messages.Output
-    text: Payload
-
-
-class Forget(msgspec.Struct, frozen=True):
-    """This process is dead: its session can go."""
-
-    epoch: int
-
-
-class Scheduled(msgspec.Struct, frozen=True):
-    """Every node known has started its servers or refused."""
-
-    servers: int
-
-
-class Failed(msgspec.Struct, frozen=True):
-    """The cluster cannot be had."""
-
-    reason: str
-
-
-class Freed(msgspec.Struct, frozen=True):
-    """The lease has ended."""
-
-    reason: str
-
-
-class Give(msgspec.Struct, frozen=True):
-    """A server asks for code or for a large call."""
-
-    request: Envelope
-
-
-TOLD = (News, Pulsed, Room, Say, Print, Scheduled, Failed, Freed)  # on the loop, to people and to who waits
+)  # bytes of a call that is sent with its Run; larger ones are fetched by the server
+SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
+SHORT_RUNS: Final = 4  # ... once it is known by so many runs
+LEFT_NAMED: Final = 5  # files that went with their folders
+UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
 
 class Ledger:
@@ -201,35 +57,39 @@ class Ledger:
         self.nodes: dict[int, NodeInfo] = {}
         self.servers: dict[int, tuple[Spot, str]] = {}
         self.records: dict[int, Record] = {}
+        self.dispatcher = Dispatcher()
         self.wants_news = False
         self.over = ""  # why the lease ended, if this client did not ask for it
         self.unread: dict[
             int, Record
         ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._lost_early: set[int] = (
+            set()
+        )  # servers whose end their nodes told before the scheduler told of them
         self._origin = ""  # how the scheduler calls clients of this process, after their name
-        self.loans = Loans()
-        self._unprinted = Unprinted()
-        self._backlog: deque[Record] = deque()
-        self._waiting = 0  # those in the backlog that have not ended
         self._room_at: int | None = None  # somebody waits for a backlog of so few
-        self._limit = 0
-        self._handed = 0
-        self._acks: dict[int, list[TaskId]] = {}
-        self._unconfirmed = 0
-        self._ack_at: float | None = None  # confirming can wait a little: one message for many outcomes
+        self._unprinted = Unprinted()
         self._effects: list[object] = []
         self._left: list[messages.Left] = []  # files that are removed with the lease, by node
-        self._patience: float | None = None
+        self._now = 0.0
+        self._is_changed = False  # since the last pass of the dispatcher
+        self._cpu_left = self._ended = 0  # CPU tasks that have not ended, tasks that have
+        self._patience: float | None = None  # in the queue of clients
+        self._want_at: float | None = (
+            None  # tasks wait and no server may take them: until then nothing is said
+        )
+        self._pause = PATIENCE_S
         self._releasing = False
         self._terminating = False  # ... and nobody cares what becomes of the tasks
-        self._release: messages.Release | None = None  # to be sent when all tasks are handed in
+        self._await_io = False
+        self._is_released = False  # the word was sent
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
-            messages.Started: self.on_started,
+            messages.Placed: self.on_placed,
+            messages.Started: self.on_placed,
             messages.Outcome: self.on_outcome,
-            messages.Recalled: self.on_recalled,
+            messages.Returned: self.on_returned,
             messages.ServerLost: self.on_server_lost,
-            messages.Admit: self.on_admit,
             messages.Output: self.on_output,
             messages.Left: lambda envelope, now: self._left.append(envelope.message),
             messages.Queued: self.on_queued,
@@ -238,9 +98,11 @@ class Ledger:
             messages.NodeNews: self.on_node_news,
             messages.ServerNews: self.on_server_news,
             messages.Settled: self.on_settled,
+            messages.Hopeless: self.on_hopeless,
             messages.Released: self.on_released,
             messages.Notice: lambda envelope, now: self._say(envelope.message.text, envelope.message.level),
             messages.Pulse: self.on_pulse,
+            messages.Inventory: self.on_inventory,
             messages.CodeWanted: lambda envelope, now: self._effects.append(Give(envelope)),
             messages.CallWanted: lambda envelope, now: self._effects.append(Give(envelope)),
         }
@@ -250,34 +112,106 @@ class Ledger:
     def receive(self, envelope: Envelope, now: float) -> None:
         handler = self._handlers.get(type(envelope.message))
         if handler is not None:
+            self._now = now
+            self._is_changed = True
             handler(envelope, now)
 
     def deadline(self) -> float | None:
-        if self._waiting and self.lease is not None and self._handed < self._limit:
-            return 0.0  # more may be handed over at once
-        times = (self._ack_at, self._patience, self._unprinted.deadline)
+        times = (self.dispatcher.deadline(), self._patience, self._want_at, self._unprinted.deadline)
         return min((time for time in times if time is not None), default=None)
 
     def wake(self, now: float) -> None:
-        if self._ack_at is not None and self._ack_at <= now:
-            self._confirm()
+        self._now = now
+        self._is_changed = True
+        self.dispatcher.wake(now)
         self._take_printed(self._unprinted.expired(now))
         if self._patience is not None and self._patience <= now:
             self._patience = None
             if self.queued is not None and self.lease is None:
                 self._say_queued(self.queued)
+        if self._want_at is not None and self._want_at <= now:
+            self._pause = next_pause(self._pause)
+            self._want_at = now + self._pause
+            self._to_scheduler(messages.Wanting(self.dispatcher.waiting))
 
     def drain(self) -> list[object]:
-        self._hand_over()
-        if self._release is not None and not self._waiting and not self.loans.busy:
-            self._send_release()
-        if self._unconfirmed >= ACKS_MIN or self._releasing:
-            self._confirm()
-        if self._room_at is not None and self._waiting <= self._room_at:
-            self._room_at = None
-            self._effects.append(Room())
+        if self._is_changed:
+            self._is_changed = False
+            self._dispatch()
         effects, self._effects = self._effects, []
         return effects
+
+    def _dispatch(self) -> None:
+        dispatcher = self.dispatcher
+        dispatcher.place(self._now)
+        for effect in dispatcher.drain():
+            self._carry[type(effect)](self, effect)
+        self._watch_wants()
+        if self._releasing and not self._is_released and self._has_done_all():
+            self._send_release()
+        if self._room_at is not None and dispatcher.waiting <= self._room_at:
+            self._room_at = None
+            self._effects.append(Room())
+
+    # --- what the dispatcher wants done
+
+    def _send_runs(self, effect: dispatch.Runs) -> None:
+        server = Address(effect.server.epoch, SERVER)
+        effects, me = self._effects, self.address
+        for record in effect.entries:
+            assert isinstance(record, Record)
+            call = record.call
+            fetch = type(call) is not bytes or len(call) > CALL_MAX
+            run = messages.Run(
+                record.task,
+                record.function,
+                record.position,
+                record.io,
+                record.code,
+                fetch,
+                _is_short(record),
+            )
+            effects.append(Send(Envelope(server, me, run, 0, None if fetch else call)))
+
+    def _send_recall(self, effect: dispatch.Recall) -> None:
+        self._send(Address(effect.server.epoch, SERVER), messages.Recall(effect.after))
+
+    def _send_terminate(self, effect: dispatch.Terminate) -> None:
+        server, record = effect.server, _record(effect.entry)
+        word = messages.Terminate(record.task, server.epoch, record.position, record.function)
+        self._send(Address(server.epoch, SERVER), word)
+        self._send(Address(server.node.epoch, NODE), word)
+
+    def _send_kill(self, effect: dispatch.Kill) -> None:
+        self._send(Address(effect.server.node.epoch, NODE), messages.Kill(effect.server.epoch))
+
+    def _try_again(self, effect: dispatch.Again) -> None:
+        record = _record(effect.entry)
+        owner, number, _ = record.task
+        record.task = TaskId(owner, number, record.attempt)
+        record.address = record.location = None
+        record.started = False
+        again = f"attempt {record.attempt} of {record.retries + 1}"
+        self._say(f"{record.function} was lost ({effect.text}): {again}", "warning")
+
+    def _end_untold(self, effect: dispatch.Ended) -> None:
+        self._end(_record(effect.entry), effect.kind, effect.text, started=effect.started)
+
+    _carry: ClassVar[dict[type, Callable[[Ledger, Any], None]]] = {
+        dispatch.Runs: _send_runs,
+        dispatch.Recall: _send_recall,
+        dispatch.Terminate: _send_terminate,
+        dispatch.Kill: _send_kill,
+        dispatch.Again: _try_again,
+        dispatch.Ended: _end_untold,
+    }
+
+    def _watch_wants(self) -> None:
+        """Nobody waits in silence: the scheduler is asked what is missing when no server may take what waits."""
+        if not self.dispatcher.waiting or self.dispatcher.has_servers:
+            self._want_at, self._pause = None, PATIENCE_S
+        elif self._want_at is None:
+            self._want_at = self._now + self._pause
 
     # --- called by the body ---
 
@@ -285,75 +219,69 @@ class Ledger:
         self.scheduler = scheduler
         self._origin = f" on {word.client.host} (pid {word.client.pid})"
         self._patience = now + PATIENCE_S
-        self._send(scheduler, word)
+        self._to_scheduler(word)
 
     def submit(self, record: Record) -> None:
         self.records[record.task.number] = record
-        self._backlog.append(record)
-        self._waiting += 1
+        self._cpu_left += not record.io
+        self._is_changed = True
+        self.dispatcher.submit(record)
 
-    def terminate(self, record: Record) -> None:
-        """Cancel it here if the scheduler has not got it yet, else ask for its end on the way that it went."""
-        if record.ended:
-            return
-        record.terminated = True
-        if not record.handed:
-            self._end(record, OutcomeKind.CANCELLED, "", started=False)
-        elif record.loan is not None:
-            loan = record.loan
-            self._send(Address(loan.node, NODE), messages.Terminate(record.task, loan.server.epoch))
-        else:
-            assert self.scheduler is not None
-            self._send(self.scheduler, messages.Terminate(record.task))
+    def terminate(self, record: Record, now: float) -> None:
+        if not record.ended:
+            self._is_changed = True
+            self.dispatcher.terminate(record, now)
 
     def release(self, *, terminate: bool, await_io: bool) -> None:
-        """Give the cluster back: after all that was submitted, or, to terminate, without what was not handed in."""
+        """Give the cluster back: after all that was submitted, or, to terminate, at once."""
+        self._is_changed = True
         self._releasing = True
         self._terminating = self._terminating or terminate
-        self._release = messages.Release(terminate, await_io)
+        self._await_io = await_io
         if terminate:
-            for record in list(self._backlog):
-                self.terminate(record)
-        if terminate or self.lease is None or not (self._waiting or self.loans.busy):
+            self.dispatcher.close("the client closed")
             self._send_release()
 
+    def _has_done_all(self) -> bool:
+        return not (self.records if self._await_io else self._cpu_left)
+
     def _send_release(self) -> None:
-        assert self.scheduler is not None and self._release is not None
-        self._send(self.scheduler, self._release)
-        self._release = None
+        self._is_released = True
+        self._to_scheduler(messages.Release())
 
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
+        self._is_changed = True
         for record in list(self.records.values()):
-            self._end(record, OutcomeKind.LOST, reason, started=record.started or record.handed)
-        self.lease = None
+            self._end(record, OutcomeKind.LOST, reason, started=record.at is not None)
         self.over = reason
-        self._release = None
-        self._backlog.clear()
-        self._forget_servers()
-        self._effects.append(Failed(reason))
-        self._effects.append(Freed(reason))
+        self._end_lease(reason)
+        self._effects.insert(-1, Failed(reason))
 
-    def unsent(self, word: messages.Message, reason: str) -> None:
+    def unsent(self, word: messages.Message, reason: str, now: float) -> None:
         """This word of ours cannot be sent at all: whoever waits for an answer hears that."""
         if isinstance(word, messages.Enlist):
             self._effects.append(Failed(reason))
-        elif isinstance(word, messages.Submit | messages.Run):
-            record = self.records.get(word.task.number)
-            if record is not None:
-                self._end(record, OutcomeKind.REFUSED, f"{record.function}: {reason}", started=False)
+        elif isinstance(word, messages.Run):
+            record = self._record_of(word.task)
+            if record is not None and record.at is not None:
+                kind = OutcomeKind.REFUSED
+                self.dispatcher.outcome(record, record.at.epoch, kind, 0.0, now, started=False)
+                self._end(record, kind, f"{record.function}: {reason}", started=False)
+                self._is_changed = True
 
     def backlog(self) -> int:
-        """Tasks that wait here for the scheduler's credit."""
-        return self._waiting
+        """Tasks that no server has yet."""
+        return self.dispatcher.waiting
 
     def ask_for_room(self, backlog_max: int) -> None:
         """One Room, as soon as no more than so many wait here. Who asks again before it comes is answered by the same one."""
         self._room_at = backlog_max
+        self._is_changed = True
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:
         """A message that came to a task's home: to the task, behind what was held for it, or held."""
-        if record.address is not None and not record.held:
+        if record.address is not None:
             self._pass(record.address, envelope)
         elif record.held is None:
             record.held = [envelope]
@@ -364,30 +292,48 @@ class Ledger:
         message = Envelope(to, envelope.sender, envelope.message, envelope.correlation, envelope.payload)
         self._effects.append(Send(message))
 
+    def say_what_close_waits_for(self) -> None:
+        """A warning if it may be for ever."""
+        left = [record for record in self.records.values() if self._await_io or not record.io]
+        if not left or self._is_released:
+            return
+        nodes = {record.at.node for record in left if record.at is not None and record.at.node.is_silent}
+        silent = ", ".join(f"node {node.title}" for node in nodes)
+        where = f", some of them on {silent}, which is silent" if silent else ""
+        names = listing(record.function for record in left)
+        text = f"close() waits for {names}{where}; close(terminate=True) would end the wait"
+        self._say(text, "warning" if silent or not self.dispatcher.has_servers else "info")
+
     # --- tasks ---
 
-    def on_started(self, envelope: Envelope, now: float) -> None:
-        word: messages.Started = envelope.message
-        record = self.records.get(word.task.number)
-        if record is not None and record.task == word.task:
-            self._start(record, word.spot, word.actor)
+    def on_placed(self, envelope: Envelope, now: float) -> None:
+        """Placed, or Started."""
+        word: messages.Placed | messages.Started = envelope.message
+        started = type(word) is messages.Started
+        record = self._record_of(word.task)
+        if record is None or not self.dispatcher.placed(record, envelope.sender.epoch, now, started=started):
+            return
+        record.started |= started
+        if record.address is None:
+            record.address = Address(word.spot.epoch, word.actor)
+            held, record.held = record.held, None
+            for waiting in held or ():
+                self._pass(record.address, waiting)
+            self._note_place(record, word.spot)
+
+    def _note_place(self, record: Record, spot: Spot) -> None:
+        record.location = Location(spot.addr, spot.port)
+        self._effects.append(Began(record))
+        if self.wants_news:
+            self._effects.append(News(Status.TaskCreated, record))
 
     def on_outcome(self, envelope: Envelope, now: float) -> None:
         word: messages.Outcome = envelope.message
-        node = envelope.sender.epoch if envelope.sender.actor == NODE else word.node
-        if node:
-            self._acks.setdefault(node, []).append(word.task)
-            self._unconfirmed += 1
-            if self._ack_at is None:
-                self._ack_at = now + ACK_AFTER
-        record = self.records.get(word.task.number)
-        loan = record.loan if record is not None and record.task == word.task else None
-        if record is not None and loan is not None:
-            self._loan_ended(record, loan, word)
-        if word.lent:
-            self._on_lent(envelope.sender, loan.node if loan is not None else word.node, record)
-        if record is None or record.task != word.task:
-            return  # the second outcome of this attempt: the first one counted
+        record = self._record_of(word.task)
+        if record is None or not self.dispatcher.outcome(
+            record, envelope.sender.epoch, word.outcome, word.seconds, now, started=word.started
+        ):
+            return
         if word.marks is None or not self._unprinted.hold(envelope, now):
             self._take(record, envelope)
 
@@ -403,36 +349,45 @@ class Ledger:
     def _take(self, record: Record, envelope: Envelope) -> None:
         """This is the outcome of its task."""
         word: messages.Outcome = envelope.message
-        if word.spot is not None and word.started and not record.started:
-            self._started(record, word.spot)  # it is over already: words held for it came too late
+        if word.spot is not None and word.started and record.location is None:
+            self._note_place(record, word.spot)  # it is over already: words held for it came too late
         record.payload = envelope.payload
-        record.seconds = word.seconds
+        if word.started:
+            record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
         self._end(record, word.outcome, word.text, started=word.started)
 
-    def _start(self, record: Record, spot: Spot, actor: int) -> None:
-        if record.started:
-            return
-        record.address = Address(spot.epoch, actor)
-        held, record.held = record.held, None
-        for envelope in held or ():
-            self._pass(record.address, envelope)
-        self._started(record, spot)
+    def on_returned(self, envelope: Envelope, now: float) -> None:
+        word: messages.Returned = envelope.message
+        self.dispatcher.returned(envelope.sender.epoch, word.positions, draining=word.draining)
 
-    def _started(self, record: Record, spot: Spot) -> None:
-        record.started = True
-        record.location = Location(spot.addr, spot.port)
-        self._effects.append(Began(record))
-        if self.wants_news:
-            self._effects.append(News(Status.TaskCreated, record))
+    def on_server_lost(self, envelope: Envelope, now: float) -> None:
+        """Its node speaks for it: what had begun is lost, the rest is given to others."""
+        word: messages.ServerLost = envelope.message
+        if word.server not in self.dispatcher.fleet.servers:
+            self._lost_early.add(word.server)
+        self._lose_server(word.server)
+        cpu, io = word.marks or (None, None)
+        self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
+
+    def _lose_server(self, epoch: int) -> None:
+        self.servers.pop(epoch, None)
+        self._unprinted.forget(epoch)
+        self._effects.append(Forget(epoch))
+
+    def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None:
+        """With this process; what was on its way is lost with it. What a node was asked for it is asked for again."""
+        self._is_changed = True
+        self.dispatcher.session_reset(epoch)
+        for envelope in unconfirmed:
+            if envelope.to.actor == NODE and epoch in self.nodes:
+                self._send(envelope.to, envelope.message)
 
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
         if self._unprinted.held and (earlier := self._unprinted.take(record.task.number)) is not None:
             self._take(record, earlier)
             return
-        if not record.handed:
-            self._waiting -= 1
-        if record.loan is not None:
-            self.loans.ended(record.loan)
+        self._cpu_left -= not record.io
+        self._ended += 1
         record.ended = True
         record.started = started
         record.outcome = outcome
@@ -445,13 +400,8 @@ class Ledger:
         if outcome != OutcomeKind.RETURNED and self._is_news(record):
             self.unread[record.task.number] = record
         for watcher, correlation in record.watchers or ():
-            self._effects.append(
-                Send(
-                    Envelope(
-                        watcher, self.address, messages.Ended(outcome, text), correlation, record.payload
-                    )
-                )
-            )
+            word = messages.Ended(outcome, text)
+            self._effects.append(Send(Envelope(watcher, self.address, word, correlation, record.payload)))
         record.watchers = None
         self._effects.append(Resolve(record))
 
@@ -473,103 +423,10 @@ class Ledger:
             return
         self._effects.append(Send(Envelope(envelope.sender, envelope.to, word, envelope.correlation)))
 
-    def on_admit(self, envelope: Envelope, now: float) -> None:
-        self._limit = max(self._limit, envelope.message.limit)
-
-    def _hand_over(self) -> None:
-        backlog = self._backlog
-        if not backlog or self.lease is None or self.scheduler is None:
-            return
-        if self._waiting > self.loans.idle:
-            self._give_back_loans()
-        room = min(self._limit - self._handed, HANDED_PER_DRAIN)
-        while room > 0 and backlog:
-            record = backlog.popleft()
-            if record.ended:
-                continue
-            room -= 1
-            self._waiting -= 1
-            record.handed = True
-            call = record.call
-            fetch = type(call) is not bytes or len(call) > CALL_MAX
-            loanable = not (fetch or record.io or record.node or record.server)
-            if loanable and (loan := self.loans.take(record)) is not None:
-                run = messages.Run(record.task, record.function, code=record.code, fast=True)
-                self._effects.append(Send(Envelope(loan.server, self.address, run, 0, call)))
-                continue
-            self._handed += 1
-            if not record.io:
-                self._give_back_loans()
-            lend = loanable and not self._waiting and len(self.records) <= len(self.loans.lanes)
-            word = messages.Submit(
-                record.task, record.function, record.io, record.node, record.server, record.code, fetch, lend
-            )
-            if fetch:
-                call = None
-            else:
-                record.call = None  # the scheduler has it now
-            self._effects.append(Send(Envelope(self.scheduler, self.address, word, 0, call)))
-
-    # --- servers on loan ---
-
-    def _give_back_loans(self) -> None:
-        """What goes by the scheduler finds all servers with their nodes."""
-        for server in self.loans.give_back():
-            self._send(server, messages.Reclaim())
-
-    def _loan_ended(self, record: Record, loan: Loan, word: messages.Outcome) -> None:
-        self.loans.ended(loan)
-        self.loans.count += 1
-        if not word.lent and word.outcome <= OutcomeKind.RAISED and word.node:
-            self.loans.was_long(record.function)
-
-    def _on_lent(self, server: Address, node: int, record: Record | None) -> None:
-        """The word of a server that is dead by now, or of whose node nobody would tell us, is not relied on."""
-        if server.epoch in self.servers and node in self.nodes:
-            self.loans.lent(server.epoch, node, record.function if record is not None else "")
-        else:
-            self._send(server, messages.Reclaim())
-
-    def on_recalled(self, envelope: Envelope, now: float) -> None:
-        """The server was not lent to us any more when the task came."""
-        for task in envelope.message.tasks:
-            record = self.records.get(task.number)
-            if record is not None and record.task == task and record.loan is not None:
-                self.loans.ended(record.loan)
-                self._hand_in_again(record)
-
-    def on_server_lost(self, envelope: Envelope, now: float) -> None:
-        """Its node speaks for all others that it had."""
-        word: messages.ServerLost = envelope.message
-        record = self.loans.lose(word.server)
-        if record is None:
-            return
-        begun = word.reached is None or word.reached == record.task
-        if begun and (word.closing or record.terminated):
-            self._end(record, OutcomeKind.TERMINATED, word.text, started=True)
-        elif begun:
-            known = f" while it ran {record.function}"
-            how = known if word.reached is not None else f"; {record.function} may have started"
-            self._end(record, OutcomeKind.LOST, word.text + how, started=True)
-        else:
-            self._hand_in_again(record)
-
-    def _hand_in_again(self, record: Record) -> None:
-        """It has not started; if all is to end, then here."""
-        record.handed = False
-        self._waiting += 1
-        self._backlog.appendleft(record)
-        if record.terminated or (self._releasing and self._release is None):
-            self._end(record, OutcomeKind.CANCELLED, "", started=False)
-
-    def _confirm(self) -> None:
-        for node, tasks in self._acks.items():
-            for first in range(0, len(tasks), ACKS_MAX):
-                if self.scheduler is not None:
-                    self._send(self.scheduler, messages.OutcomeAck(tasks[first : first + ACKS_MAX], node))
-        self._acks.clear()
-        self._unconfirmed = 0
-        self._ack_at = None
+    def _record_of(self, task: TaskId) -> Record | None:
+        """The task, if this is its present attempt."""
+        record = self.records.get(task.number)
+        return record if record is not None and record.task == task else None
 
     # --- the cluster ---
 
@@ -587,55 +444,74 @@ class Ledger:
 
     def on_node_news(self, envelope: Envelope, now: float) -> None:
         word: messages.NodeNews = envelope.message
+        node, dispatcher, text = word.node, self.dispatcher, word.text
         if word.status in (Status.NodeDiscovered, Status.NodeInitialized, Status.NodeResumed):
-            self.nodes[word.node.epoch] = word.node
+            self.nodes[node.epoch] = node
+            dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
+            dispatcher.node_heard(node.epoch)
+        elif word.status == Status.NodeDisconnected:
+            dispatcher.node_silent(node.epoch, now)
+            text += _what_goes_on(dispatcher.had_by_node(node.epoch))
         elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
-            self.nodes.pop(word.node.epoch, None)
-            self._lose_loans(word.node)
+            self._lose_node(node)
         if word.text and not self._releasing:
-            self._say(f"node {word.node.name}: {word.text}", "warning")
+            self._say(f"node {node.name}: {text}", "warning")
         if self.wants_news:
-            self._effects.append(News(Status(word.status), word.node))
+            self._effects.append(News(Status(word.status), node))
 
-    def _lose_loans(self, node: NodeInfo) -> None:
-        """Nobody else speaks for tasks that were sent to its servers directly."""
-        for server in self.loans.on_node(node.epoch):
-            record = self.loans.lose(server)
-            if record is not None:
-                self._end(record, OutcomeKind.LOST, f"node {node.name} is gone", started=True)
+    def _lose_node(self, node: NodeInfo) -> None:
+        self.nodes.pop(node.epoch, None)
+        known = self.dispatcher.fleet.nodes.get(node.epoch)
+        for epoch in known.servers if known is not None else ():
+            self._lose_server(epoch)
+        self.dispatcher.node_lost(node.epoch, f"node {node.name} is gone")
 
     def on_server_news(self, envelope: Envelope, now: float) -> None:
         word: messages.ServerNews = envelope.message
-        location = Location(word.spot.addr, word.spot.port)
-        if word.status in (Status.ServerDiscovered, Status.ServerInitialized):
-            self.servers[word.spot.epoch] = (word.spot, word.node)
-        elif word.status in (Status.ServerClosed, Status.ServerAbandoned):
-            self.servers.pop(word.spot.epoch, None)
-            self.loans.drop_idle(word.spot.epoch)  # of one that is busy ServerLost tells
-            self._unprinted.forget(word.spot.epoch)
-            self._effects.append(Forget(word.spot.epoch))
+        epoch = word.spot.epoch
+        if word.status in (Status.ServerClosed, Status.ServerAbandoned):
+            self.servers.pop(epoch, None)  # what becomes of its tasks its node says
+        elif (
+            word.status in (Status.ServerDiscovered, Status.ServerInitialized)
+            and epoch not in self._lost_early
+        ):
+            self.servers[epoch] = (word.spot, word.node)
+            node = word.node_epoch or self._node_named(word.node)
+            if node in self.dispatcher.fleet.nodes:
+                self.dispatcher.server_up(epoch, word.spot.name, node)
         if word.text and not self._releasing:
             self._say(f"server {word.spot.name} {word.text}", "warning")
         if self.wants_news:
-            self._effects.append(News(Status(word.status), location))
+            self._effects.append(News(Status(word.status), Location(word.spot.addr, word.spot.port)))
+
+    def _node_named(self, name: str) -> int:
+        return next((epoch for epoch, node in self.nodes.items() if node.name == name), 0)
 
     def on_pulse(self, envelope: Envelope, now: float) -> None:
         word: messages.Pulse = envelope.message
-        if self.loans.count and self.scheduler is not None:
-            self._send(self.scheduler, messages.Tally(self.loans.count))
-            self.loans.count = 0
-        for epoch, node in self.nodes.items():
-            if node.name == word.node:
-                self.nodes[epoch] = node._replace(available=word.available)
-                if self.wants_news:
-                    self._effects.append(Pulsed(self.nodes[epoch]))
-                return
+        node = self.nodes.get(epoch := self._node_named(word.node))
+        if node is not None:
+            self.nodes[epoch] = node = node._replace(available=word.available)
+            if self.wants_news:
+                self._effects.append(Pulsed(node))
 
     def on_settled(self, envelope: Envelope, now: float) -> None:
+        self.dispatcher.settled()
         self._effects.append(Scheduled(envelope.message.servers))
 
+    def on_hopeless(self, envelope: Envelope, now: float) -> None:
+        word: messages.Hopeless = envelope.message
+        if word.node:
+            self.dispatcher.node_failed(word.node, word.reason)
+        else:
+            self.dispatcher.end_waiting(OutcomeKind.REFUSED, word.reason)
+
+    def on_inventory(self, envelope: Envelope, now: float) -> None:
+        waiting = self.dispatcher.waiting
+        word = messages.Counts(waiting, len(self.records) - waiting, self._ended)
+        self._effects.append(Send(Envelope(envelope.sender, self.address, word, envelope.correlation)))
+
     def on_released(self, envelope: Envelope, now: float) -> None:
-        self.lease = None
         reason = envelope.message.reason
         if self._left:
             self._say(_left_behind(self._left), "warning")
@@ -643,21 +519,22 @@ class Ledger:
         if not self._releasing:
             self.over = reason or "the scheduler ended the lease"
             self._say(f"the lease has ended: {self.over}", "warning")
-        asked = self._releasing
-        kind = OutcomeKind.TERMINATED if asked else OutcomeKind.LOST
+        kind = OutcomeKind.TERMINATED if self._releasing else OutcomeKind.LOST
         for record in list(self.records.values()):
-            self._end(record, kind, reason or "the client closed", started=record.started or record.handed)
-        self._backlog.clear()
-        self._forget_servers()
-        self._effects.append(Freed(envelope.message.reason))
+            started = record.started or record.at is not None
+            self._end(record, kind, reason or "the client closed", started=started)
+        self._end_lease(reason)
         if self.wants_news:
             self._effects.append(News(Status.ClientClosed, None))
 
-    def _forget_servers(self) -> None:
-        """They end with the lease, and nobody will tell us of each."""
-        self.loans.clear()
-        self._effects.extend(Forget(epoch) for epoch in self.servers)
+    def _end_lease(self, reason: str) -> None:
+        """The servers end with it, and nobody will tell us of each."""
+        self.lease = None
+        self._is_released = True
+        self._effects.extend(Forget(epoch) for epoch in self.dispatcher.fleet.servers)
         self.servers.clear()
+        self.dispatcher = Dispatcher()
+        self._effects.append(Freed(reason))
 
     def _say_queued(self, queued: messages.Queued) -> None:
         own = " (another Client of this very program)" if queued.holder.endswith(self._origin) else ""
@@ -674,17 +551,39 @@ class Ledger:
     def _send(self, to: Address, word: messages.Message) -> None:
         self._effects.append(Send(Envelope(to, self.address, word)))
 
+    def _to_scheduler(self, word: messages.Message) -> None:
+        assert self.scheduler is not None
+        self._send(self.scheduler, word)
+
     def check(self) -> None:
         """What must hold between two messages."""
-        assert self._handed <= self._limit or not self._limit, "handed in more than admitted"
+        self.dispatcher.check()
         for number, record in self.records.items():
             assert record.task.number == number and not record.ended, (
                 f"task {number} has ended and is still kept"
             )
-            assert not (record.started and record.held), f"task {number} runs and its messages wait"
-        self.loans.check()
-        for record in self._backlog:
-            assert not record.handed, f"task {record.task.number} is handed in and still queued"
+            assert not (record.address and record.held), f"task {number} has an address and its messages wait"
+        assert self._cpu_left == sum(not record.io for record in self.records.values()), "miscounted"
+
+
+def _is_short(record: Record) -> bool:
+    """Its start need not be announced: its outcome will be there as soon."""
+    learner = record.learner
+    if learner is None or learner.runs < SHORT_RUNS or learner.mean >= SHORT_S:
+        return False
+    return not (record.alone or record.io or record.held or record.watchers)
+
+
+def _record(entry: Entry) -> Record:
+    assert isinstance(entry, Record)
+    return entry
+
+
+def _what_goes_on(entries: list[Entry]) -> str:
+    """On a node that is silent, for people."""
+    if not entries:
+        return ""
+    return f"; {listing(entry.function for entry in entries)} may still run there"
 
 
 def _left_behind(left: list[messages.Left]) -> str:

@@ -22,7 +22,7 @@ Args = tuple[Any, ...]
 
 
 async def values_of(
-    submit: Callable[..., Task], calls: Iterator[Args], tally: Tally | None = None
+    submit: Callable[..., Task], calls: Iterator[Args], progress: Progress | None = None
 ) -> AsyncGenerator[tuple[Any, Any], None]:
     """(argument, value) as the tasks end. The first error is raised here; whatever ends this ends the tasks that are left."""
     ahead = Ahead(submit, calls)
@@ -36,8 +36,8 @@ async def values_of(
                 except Exception as error:
                     add_note(error, f"for the item {_in_words(argument)}")
                     raise
-                if tally is not None:
-                    tally.count(ahead.in_flight)
+                if progress is not None:
+                    progress.count(ahead.in_flight)
                 yield argument, value
             elif ahead.may_grow:
                 await asyncio.sleep(0)  # what was submitted leaves, and what has ended is heard of
@@ -50,8 +50,8 @@ async def values_of(
         raise  # alone it adds no line to the traceback
     finally:
         ahead.terminate()
-        if tally is not None:
-            tally.close()
+        if progress is not None:
+            progress.close()
 
 
 def _in_words(item: Any) -> str:
@@ -117,7 +117,7 @@ class Ahead:
                 handle.terminate()
 
 
-class Tally:
+class Progress:
     """A count for people: on a terminal one line that is written over, elsewhere a line now and then."""
 
     def __init__(self) -> None:

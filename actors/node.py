@@ -1,59 +1,47 @@
-"""The node agent's brain: grants its one lease, lets tasks through to the servers, and tells what happens.
+"""The node agent's brain: grants its one lease, has its servers started, watched and ended, and tells what happens.
 
-The way of a task is short on purpose, for it is the hot path: `_on_run` puts it into the short queue, `drain`
-gives it to a server, `_on_done` keeps a copy of its outcome and passes the fact on. Rare things come after:
-recalls, leases, closing; the life and death of servers is the supervisor's. The body calls the methods named
-after what happened in the world: peer_lost ...
+No task passes here: a client gives its tasks to the servers itself. The node keeps the 5 s that a task has to end, for its
+page says whose step runs; the life and death of servers is the supervisor's. The body calls the methods named after what
+happened in the world: peer_lost ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
-from msgspec.structs import replace
-
-from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import About, Envelope
 from dispycos.protocol.messages import (
-    Adopt,
     Availability,
-    Began,
     Close,
     Closed,
     Declined,
-    Done,
     Gone,
     Inventory,
+    Kill,
+    Marks,
     NodeInfo,
     NodeReport,
     Notice,
     Open,
     Opened,
-    OutcomeAck,
     Output,
     Pulse,
-    Recall,
-    Recalled,
-    Reclaim,
     Register,
-    Returned,
-    Run,
     ServerReady,
+    ServerTasks,
     ServerUp,
     Shutdown,
-    TaskId,
     Terminate,
 )
 from dispycos.protocol.texts import cut
 
-from .feeding import NodeTask, report
+from .inquiries import Inquiries
 from .logs import readable
-from .outcomes import KEPT_BYTES, KEPT_COUNT, Outcomes, cancelled
-from .supervisor import UNKNOWN, Marks, Supervisor
+from .supervisor import Supervisor
 from .tenancy import (
-    KILL_AFTER,
     LINES_KEPT,
     CloseZygote,
     Closing,
@@ -64,11 +52,10 @@ from .tenancy import (
     Place,
     StartZygote,
     Tenancy,
-    recalled,
 )
+from .terminations import KILL_AFTER, Step
 
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
-QUEUE_MAX: Final = 65_536  # tasks here; a scheduler sends far less
 LINE_MAX: Final = 1000
 
 
@@ -84,8 +71,6 @@ class Node:
         min_pulse_interval: float,
         max_pulse_interval: float,
         lease_grace: float = LEASE_GRACE,
-        kept_bytes: int = KEPT_BYTES,
-        kept_count: int = KEPT_COUNT,
         insecure: bool = False,
         serve: int = 0,
     ) -> None:
@@ -98,7 +83,6 @@ class Node:
         self._ports = ports
         self._pulse_limits = (min_pulse_interval, max_pulse_interval)
         self._lease_grace = lease_grace
-        self._kept = (kept_bytes, kept_count)
         self._insecure = insecure
         self._available = info.available
         self._schedulers: dict[int, None] = {}  # epochs of those connected
@@ -111,20 +95,15 @@ class Node:
         self._now = 0.0
         self._out = Outbox(address)
         self._supervisor = Supervisor(info, self._out)
+        self._inquiries = Inquiries(self._out)
         self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
-            Run: self._on_run,
-            Done: self._on_done,
-            Began: self._on_began,
-            Returned: self._on_returned,
-            Adopt: self._on_adopt,
-            OutcomeAck: self._on_ack,
             Terminate: self._on_terminate,
-            Recall: self._on_recall,
-            Recalled: self._on_recalled,
+            Kill: self._on_kill,
             Open: self._on_open,
             Close: self._on_close,
             ServerReady: self._on_server_ready,
             Inventory: self._on_inventory,
+            ServerTasks: self._on_server_tasks,
             Notice: self._on_notice,
             Gone: self._on_gone,
         }
@@ -141,11 +120,10 @@ class Node:
 
     def wake(self, now: float) -> None:
         self._now = now
+        self._inquiries.wake(now)
         tenancy = self.tenancy
         if tenancy is None:
             return
-        for server in tenancy.feeding.stalls(now):
-            self._out.send(server.address, Recall(len(server.cpu) - 1))
         self._supervisor.wake(tenancy, now)
         if tenancy.pulse_at <= now:
             self._pulse(tenancy, now)
@@ -158,172 +136,33 @@ class Node:
             self._kill_all(tenancy, tenancy.closing, now)
 
     def deadline(self) -> float | None:
-        tenancy = self.tenancy
-        if tenancy is None:
-            return None
-        due = tenancy.deadline()
-        stall = tenancy.feeding.deadline
-        return stall if stall is not None and stall < due else due
+        asked = self._inquiries.deadline
+        if self.tenancy is None:
+            return asked
+        due = self.tenancy.deadline()
+        return due if asked is None else min(due, asked)
 
     def drain(self) -> list[object]:
         if self._ending:
             self._approach_end()
-        tenancy, out = self.tenancy, self._out
-        # A client that confirms nothing is given nothing more to confirm.
-        if tenancy is not None and not tenancy.outcomes.is_full:
-            sender, append = self.address, out.effects.append
-            for task in tenancy.feeding.assign(self._now):
-                assert task.server is not None
-                append(Send(Envelope(task.server.address, sender, task.run, 0, task.payload)))
-            for server in tenancy.feeding.take_wanted_back():
-                append(Send(Envelope(server.address, sender, Reclaim())))
-        effects, out.effects = out.effects, []
+        effects, self._out.effects = self._out.effects, []
         return effects
 
-    # --- the way of a task
+    # --- what the client wants of its servers
 
-    def _on_run(self, envelope: Envelope, run: Run, now: float) -> None:
-        tenancy = self.tenancy
-        if tenancy is None or tenancy.closing is not None or envelope.sender != tenancy.scheduler:
-            self._refuse(envelope, run)
-            return
-        feeding = tenancy.feeding
-        if run.task in feeding.tasks:
-            self._out.log("warning", f"{run.task} was given to this node twice; the second is ignored")
-        elif (
-            (run.server and run.server not in feeding.servers)
-            or tenancy.stranded
-            or self._ending
-            or len(feeding.tasks) >= QUEUE_MAX
-        ):
-            # The scheduler has or gets the ServerDown, or has heard that we end: it knows what to do with it now.
-            self._out.send(envelope.sender, Recalled([run.task]))
-        else:
-            feeding.put(NodeTask(run.task, run, envelope.payload, now))
+    def _on_terminate(self, envelope: Envelope, word: Terminate, now: float) -> None:
+        if self.tenancy is not None and envelope.sender == self.tenancy.home:
+            self._supervisor.terminate(self.tenancy, word, now)
 
-    def _refuse(self, envelope: Envelope, run: Run) -> None:
-        """Nothing runs without a lease; a replaced scheduler gets no answer, its successor owns the tasks."""
-        tenancy = self.tenancy
-        if tenancy is not None and envelope.sender != tenancy.scheduler:
-            self._out.log("warning", f"{run.task} came from {envelope.sender}, which does not hold the lease")
-        else:
-            self._out.send(envelope.sender, Recalled([run.task]))
+    def _on_kill(self, envelope: Envelope, word: Kill, now: float) -> None:
+        if self.tenancy is not None and envelope.sender == self.tenancy.home:
+            self._kill(self.tenancy, word.server)
 
-    def _on_began(self, envelope: Envelope, began: Began, now: float) -> None:
-        tenancy = self.tenancy
-        task = self._running(envelope.sender.epoch, began.task)
-        if task is None or tenancy is None:
-            return
-        task.began = True
-        task.since = now
-        task.payload = None  # it will never be given again
-        self._out.to_scheduler(tenancy, replace(began, server=envelope.sender.epoch))
-
-    def _on_done(self, envelope: Envelope, done: Done, now: float) -> None:
-        epoch = envelope.sender[0]
-        tenancy = self.tenancy
-        task = self._running(epoch, done.task)
-        if task is None or tenancy is None:
-            return
-        server = task.server
-        tenancy.feeding.ended(task, now, done.seconds)
-        if done.lent and server is not None:
-            tenancy.feeding.lend(server)
-        if done.server != epoch:
-            done = replace(done, server=epoch)
-        if not task.acked:
-            tenancy.outcomes.keep(done, envelope.payload, epoch)
-        if not tenancy.scheduler_gone:
-            self._out.effects.append(Send(Envelope(tenancy.scheduler, self.address, done)))
-
-    def _on_returned(self, envelope: Envelope, returned: Returned, now: float) -> None:
-        if self.tenancy is not None:
-            server = self.tenancy.feeding.servers.get(envelope.sender.epoch)
-            if server is not None:
-                self.tenancy.feeding.returned(server)
-                doomed = self.tenancy.doomed
-                self.tenancy.doomed = {
-                    task: entry for task, entry in doomed.items() if entry[1] is not server
-                }
-
-    def _on_adopt(self, envelope: Envelope, adopt: Adopt, now: float) -> None:
-        """Status shows it now, other tasks do not count on its server, and it can be killed for."""
-        tenancy = self.tenancy
-        server = None if tenancy is None else tenancy.feeding.servers.get(envelope.sender.epoch)
-        if tenancy is None or server is None or adopt.task in tenancy.feeding.tasks:
-            return
-        kill_at, _ = tenancy.doomed.pop(adopt.task, (0.0, None))
-        task = tenancy.feeding.adopt(adopt.task, adopt.function, server, now)
-        self._out.to_scheduler(tenancy, replace(adopt, server=envelope.sender.epoch))
-        if kill_at:
-            task.terminated = True
-            tenancy.terminating.append((kill_at, task))
-
-    def _running(self, epoch: int, id: TaskId) -> NodeTask | None:
-        """The task of which this server speaks, if it has it."""
-        if self.tenancy is not None:
-            task = self.tenancy.feeding.tasks.get(id)
-            if task is not None and task.server is not None and task.server.address[0] == epoch:
-                return task
-        self._out.log("warning", f"runtime {epoch:x} speaks of {id}, which it does not have")
-        return None
-
-    def _on_ack(self, envelope: Envelope, ack: OutcomeAck, now: float) -> None:
-        tenancy = self.tenancy
-        if tenancy is None or envelope.sender != tenancy.scheduler:
-            return  # late: the lease has ended, and with it all that was kept
-        for id in ack.tasks:
-            if not tenancy.outcomes.ack(id):
-                task = tenancy.feeding.tasks.get(id)
-                if task is not None and task.server is not None:
-                    task.acked = True  # the outcome overtook our copy of it
-
-    # --- tasks that come back or have to end
-
-    def _on_recall(self, envelope: Envelope, recall: Recall, now: float) -> None:
-        tenancy = self.tenancy
-        if tenancy is None or envelope.sender != tenancy.scheduler:
-            return
-        back = tenancy.feeding.take_back(max(0, recall.count))
-        for word in recalled([task.id for task in back]):
-            self._out.send(envelope.sender, word)
-
-    def _on_recalled(self, envelope: Envelope, recalled: Recalled, now: float) -> None:
-        tenancy = self.tenancy
-        server = None if tenancy is None else tenancy.feeding.servers.get(envelope.sender.epoch)
-        if tenancy is None or server is None:
-            self._out.log("warning", f"{envelope.sender} gives back tasks, but is no server of this lease")
-            return
-        for task in tenancy.feeding.given_back(server, recalled.tasks, now):
-            if task.terminated or tenancy.closing is not None:
-                self._cancel(tenancy, task)
-
-    def _on_terminate(self, envelope: Envelope, terminate: Terminate, now: float) -> None:
-        tenancy = self.tenancy
-        if tenancy is None or envelope.sender.epoch not in (tenancy.scheduler.epoch, tenancy.lease.client):
-            return
-        task = tenancy.feeding.tasks.get(terminate.task)
-        if task is None:
-            self._end_direct(tenancy, terminate, now)  # else it has ended; its outcome is on the way
-            return
-        if task.server is None:
-            self._cancel(tenancy, task)
-        elif not task.terminated:
-            task.terminated = True
-            tenancy.terminating.append((now + KILL_AFTER, task))
-            self._out.send(task.server.address, Terminate(task.id))
-
-    def _end_direct(self, tenancy: Tenancy, terminate: Terminate, now: float) -> None:
-        """Of a task that the client sent itself only its server knows; one that does not answer within 5 s is killed."""
-        server = tenancy.feeding.servers.get(terminate.server)
-        if server is not None and terminate.task not in tenancy.doomed:
-            tenancy.doomed[terminate.task] = now + KILL_AFTER, server
-            self._out.send(server.address, Terminate(terminate.task))
-            self._out.send(server.address, Reclaim())
-
-    def _cancel(self, tenancy: Tenancy, task: NodeTask, text: str = "") -> None:
-        tenancy.feeding.cancel(task)
-        self._out.speak(tenancy, cancelled(task, text))
+    def _kill(self, tenancy: Tenancy, epoch: int) -> None:
+        """Its exit is told, and the next one started."""
+        place = tenancy.place_of(epoch)
+        if place is not None:
+            self._out.effects.append(KillServer(place.number))
 
     # --- the lease
 
@@ -389,7 +228,6 @@ class Node:
             message.client,
             now,
             places,
-            Outcomes(*self._kept),
             scheduler,
             Address(message.lease.client, CLIENT),
             interval,
@@ -437,9 +275,8 @@ class Node:
         elif epoch == tenancy.scheduler.epoch:
             tenancy.scheduler_gone = True
             tenancy.silent.setdefault(epoch, now + self._lease_grace)
-        elif epoch in tenancy.feeding.servers:
-            # A server that lost its session is of no use; if it lives, its exit is the way to a new one.
-            self._out.effects.append(KillServer(tenancy.feeding.servers[epoch].number))
+        else:  # a server that lost its session is of no use; if it lives, its exit is the way to a new one
+            self._kill(tenancy, epoch)
 
     def _client_gone(self, tenancy: Tenancy, now: float) -> None:
         tenancy.client_gone = True
@@ -457,6 +294,8 @@ class Node:
         self._now = now
         tenancy = self.tenancy
         if tenancy is not None:
+            for server in tenancy.servers():
+                self._inquiries.forget(server.address.epoch)
             self._supervisor.on_zygote_failed(tenancy, text, now)
             self._finish_if_empty(tenancy)
 
@@ -466,7 +305,9 @@ class Node:
         if tenancy is None or place is None or place.server is not None:
             self._out.log("warning", f"{sender} says it is server {ready.number}, which nobody waits for")
         else:
-            self._supervisor.on_server_ready(tenancy, place, Address(sender.epoch, SERVER), ready.pid)
+            address = Address(sender.epoch, SERVER)
+            draining = bool(self._ending)
+            self._supervisor.on_server_ready(tenancy, place, address, ready.pid, draining=draining)
 
     def server_exited(
         self,
@@ -475,11 +316,11 @@ class Node:
         death: str,
         oom: bool,
         now: float,
-        reached: Marks = UNKNOWN,
+        marks: Marks | None = None,
     ) -> None:
         """A server's process ended, all it sent was received; `death` is like "killed by SIGKILL (9)".
 
-        `reached` are the last CPU tasks that it began, by its own marks; None: not known, so the first of those given.
+        `marks` are the last tasks that it began, from its page.
         """
         self._now = now
         tenancy = self.tenancy
@@ -488,9 +329,26 @@ class Node:
             self._out.log("info", f"process {pid}, once server {number}, {death}")
             return
         place.gone_pid = pid
+        if place.server is not None:
+            self._inquiries.forget(place.server.address.epoch)
         death = f"{death}, out of memory" if oom else death
-        self._supervisor.bury(tenancy, place, death, now, reached=reached)
+        self._supervisor.bury(tenancy, place, death, now, marks=marks, restart=not self._ending)
         self._finish_if_empty(tenancy)
+
+    def looked(self, number: int, step: Step, now: float) -> None:
+        """Which step runs on this server: the answer to Look."""
+        self._now = now
+        if self.tenancy is not None:
+            self.tenancy.terminations.looked(number, step, now)
+            self._supervisor.end_steps(self.tenancy)
+        self._inquiries.looked(number, step, now)
+
+    def judged(self, number: int, pid: int, killed: bool, now: float) -> None:
+        """What came of an EndStep; if it was killed its exit follows."""
+        self._now = now
+        place = None if self.tenancy is None else self.tenancy.living(number, pid)
+        if self.tenancy is not None and place is not None:
+            self._supervisor.judged(self.tenancy, place, killed, now)
 
     def server_failed_to_start(self, number: int, text: str, now: float) -> None:
         """There is no process: fork failed, or the zygote is gone."""
@@ -498,7 +356,8 @@ class Node:
         tenancy = self.tenancy
         place = None if tenancy is None else tenancy.living(number, -1)
         if tenancy is not None and place is not None:
-            self._supervisor.bury(tenancy, place, f"did not start: {text}", now, unborn=True)
+            why, restart = f"did not start: {text}", not self._ending
+            self._supervisor.bury(tenancy, place, why, now, unborn=True, restart=restart)
             self._finish_if_empty(tenancy)
 
     # --- the end of a lease
@@ -514,17 +373,14 @@ class Node:
             self._close(tenancy, "", now)
 
     def _close(self, tenancy: Tenancy, reason: str, now: float) -> None:
-        """Tasks get their KeyboardInterrupt; whether to wait for them first was the scheduler's choice."""
+        """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""
         if tenancy.closing is not None:
             return
         tenancy.closing = Closing(reason, now + KILL_AFTER)
         if reason:
             self._out.log("info", f"the lease of {tenancy.holder} ends: {reason}")
-        for task in tenancy.feeding.cancel_all():
-            self._out.speak(tenancy, cancelled(task, reason))
         for place in tenancy.places:
             if place.server is not None:
-                tenancy.feeding.withdraw(place.server)
                 self._out.send(place.server.address, Shutdown(KILL_AFTER, reason))
             elif place.alive:
                 self._out.effects.append(KillServer(place.number))
@@ -569,34 +425,35 @@ class Node:
         if terminate:
             self.end_lease(self._ending, now)
         tenancy = self.tenancy
-        if tenancy is not None and tenancy.scheduler.epoch in self._schedulers:
-            self._register(tenancy.scheduler.epoch)  # which gives it no more tasks, then
+        if tenancy is None:
+            return
+        if tenancy.closing is None:
+            for server in tenancy.servers():
+                self._out.send(server.address, Shutdown(KILL_AFTER, drain=True))
+        if tenancy.scheduler.epoch in self._schedulers:
+            self._register(tenancy.scheduler.epoch)
 
     def _approach_end(self) -> None:
-        """One step further, if nothing is in the way: its tasks, then its lease, then itself."""
+        """One step further, if nothing is in the way: its servers, then its lease, then itself."""
         tenancy = self.tenancy
-        if tenancy is not None and tenancy.closing is None:
-            tenancy.feeding.reclaim_all()
-            if tenancy.feeding.is_idle:
-                self._close(tenancy, self._ending, self._now)
+        if tenancy is not None and tenancy.closing is None and not tenancy.is_inhabited:
+            self._close(tenancy, self._ending, self._now)
         if self.tenancy is None and not self._has_ended:
             self._has_ended = True
             self._out.effects.append(End())
 
     # --- what is told
 
-    def say_status(self) -> str:
-        """For the operator: what each server does (spec 6.2, "status")."""
+    def say_status(self, running: Mapping[int, int] = MappingProxyType({})) -> str:
+        """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
         tenancy = self.tenancy
         ending = "ends when its tasks are done; " if self._ending else ""
         if tenancy is None:
             return f"{ending or 'free; '}clients served: {self._served}"
         lines = [f"{ending}used by {tenancy.holder}; clients served: {self._served}"]
         for place in tenancy.places:
-            count = len(place.server.cpu) + len(place.server.io) if place.server is not None else 0
-            lines.append(
-                f"  {place.name}: tasks: {count}" if place.server is not None else f"  {place.name}: not up"
-            )
+            state = f"tasks: {running.get(place.number, 0)}" if place.server is not None else "not up"
+            lines.append(f"  {place.name}: {state}")
         return "\n".join(lines)
 
     def availability(self, available: Availability, now: float) -> None:
@@ -630,7 +487,7 @@ class Node:
         tenancy = self.tenancy
         if tenancy is None or envelope.sender != tenancy.scheduler:
             return
-        for server in tenancy.feeding.servers.values():
+        for server in tenancy.servers():
             self._out.send(server.address, gone)
         if tenancy.lease.client in gone.epochs:
             self._out.effects.append(ForgetPeer(tenancy.lease.client))
@@ -641,12 +498,13 @@ class Node:
 
     def _on_inventory(self, envelope: Envelope, message: Inventory, now: float) -> None:
         tenancy = self.tenancy
-        client, servers = "", []
-        if tenancy is not None:
-            client = tenancy.client.name
-            servers = [report(place.server, now) for place in tenancy.places if place.server is not None]
-        answer = NodeReport(self._described(), client, servers, self._served, self._insecure)
-        self._out.effects.append(Send(Envelope(envelope.sender, self.address, answer, envelope.correlation)))
+        client = tenancy.client.name if tenancy is not None else ""
+        servers = tenancy.servers() if tenancy is not None else []
+        report = NodeReport(self._described(), client, [], self._served, self._insecure)
+        self._inquiries.ask(envelope, report, servers, now)
+
+    def _on_server_tasks(self, envelope: Envelope, word: ServerTasks, now: float) -> None:
+        self._inquiries.on_answer(envelope)
 
     def check(self) -> None:
         """Asserts what must hold between two events."""

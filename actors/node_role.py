@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.messages import Lease
 from dispycos.router import Event
-from dispycos.runtime import FORGET_S, Runtime
+from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
+from dispycos.turns import FORGET_S
 
 from .node import Node
 from .tenancy import CloseZygote, End, ForgetPeer, KillServer, StartServer, StartZygote
+from .terminations import EndStep, Look, Step
 
 
 class NodeRole:
@@ -29,6 +31,8 @@ class NodeRole:
     # What a body adds:
     start_server: Callable[[StartServer], None]
     kill_server: Callable[[int], None]  # by its number
+    look: Callable[[int], None]  # at its page; answered by machine.looked()
+    end_step: Callable[[int, Step], None]  # answered by machine.judged(), or the server's exit
     start_zygote: Callable[[Lease], None]
     close_zygote: Callable[[Lease], None]
     end: Callable[[], None]
@@ -39,7 +43,8 @@ class NodeRole:
                 self.machine.add_scheduler(event.epoch, now)
             self.machine.peer_up(event.epoch, event.about, now)
         elif isinstance(event, LinkLost):
-            self.machine.peer_lost(event.epoch, now)
+            if not self.runtime.lives(event.epoch):  # else it is waited for: its death will be told
+                self.machine.peer_lost(event.epoch, now)
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
 
@@ -48,8 +53,13 @@ class NodeRole:
             self.start_server(effect)
         elif isinstance(effect, KillServer):
             self.kill_server(effect.number)
+        elif isinstance(effect, Look):
+            self.look(effect.server)
+        elif isinstance(effect, EndStep):
+            self.end_step(effect.server, effect.step)
         elif isinstance(effect, StartZygote):
             self.runtime.router.prefer(effect.lease.scheduler_epoch)
+            self.runtime.keep(effect.lease.client)  # it may have had a lease before, and mostly comes by the scheduler
             self.zygote_of = effect.lease
             self.start_zygote(effect.lease)
         elif isinstance(effect, CloseZygote):

@@ -24,6 +24,7 @@ from .shipping.snapshot import Snapshot
 from .shipping.words import CodeBundle, CodeRequest, MissingCode
 from .task import Location
 
+COPIED_MAX = 1 << 20  # bytes of a call up to which its buffers are copied when it is submitted
 PLACE_REMEDY = "; the place of a scheduler belongs into schedule(), those of nodes into Client(nodes=[...])"
 
 _encoder = msgspec.msgpack.Encoder()
@@ -63,6 +64,15 @@ def _plain(pickled: pickling.Payload, what: str) -> Payload:
     if size > TRANSFER_MAX:
         raise ValueError(f"{what} has {size:,} bytes; a message takes at most {TRANSFER_MAX:,}")
     return payload
+
+
+def kept_as_it_is(call: Payload, *, whole: bool) -> Payload:
+    """A call that may be sent again is to be the same then: its buffers are copied, large ones only if `whole`."""
+    if call is None or isinstance(call, bytes):
+        return call
+    buffers = buffers_of(call)
+    is_large = sum(map(size_of, buffers)) > COPIED_MAX
+    return call if is_large and not whole else [bytes(buffer) for buffer in buffers]
 
 
 def _raw(part: pickling.Frame) -> Buffer:

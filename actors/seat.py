@@ -27,25 +27,15 @@ from dispycos.version import PYTHON
 from .client_role import ClientRole
 from .cluster import status_word
 from .connecting import Uplink
+from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
 from .host.calling import name_of
 from .host.cells import TaskHost
 from .host.results import unpack_outcome
-from .ledger import (
-    Failed,
-    Freed,
-    Ledger,
-    News,
-    Print,
-    Pulsed,
-    Record,
-    Room,
-    Say,
-    Scheduled,
-    scheduler_of,
-)
+from .ledger import Ledger, scheduler_of
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch
-from .parcels import ClientParcels
+from .parcels import ClientParcels, kept_as_it_is
+from .record import Record
 from .task import Location, MonitorStatus, Task
 from .telling import Stream, print_errors, print_output, say, tell_unread
 
@@ -284,6 +274,9 @@ class Seat(ClientRole):
 
     async def _tell_who_waits(self) -> None:
         """Of the tasks that are waited for: those that wait for a message may do so for ever."""
+        with self.runtime.lock:
+            self.ledger.say_what_close_waits_for()
+        self.runtime.turn_soon()
         records = [
             record
             for record in list(self.ledger.records.values())
@@ -350,14 +343,28 @@ class Seat(ClientRole):
         io: bool,
         node: str,
         server: int,
+        alone: bool = False,
+        retries: int = 0,
     ) -> Task:
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         name = name_of(function)
         call = self.parcels.dumps_call(function, args, kwargs)
+        if type(call) is not bytes:
+            call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
-            record = Record(task, name, call, io=io, node=node, server=server, code=self.parcels.version())
+            record = Record(
+                task,
+                name,
+                call,
+                io=io,
+                node=node,
+                server=server,
+                alone=alone,
+                retries=retries,
+                code=self.parcels.version(),
+            )
             if self.ledger.wants_news:
                 record.info = (args, kwargs)
             handle = self._make_handle(record)
@@ -376,7 +383,7 @@ class Seat(ClientRole):
             self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
 
     async def wait_backlog(self, at_most: int) -> None:
-        """Until no more tasks than that wait here for the scheduler's credit."""
+        """Until no more tasks than that wait here for a server."""
         while self.ledger.backlog() > at_most:
             self._room.clear()
             self.ledger.ask_for_room(at_most)
@@ -399,7 +406,7 @@ class Seat(ClientRole):
 
     def terminate(self, record: Record) -> None:
         with self.runtime.lock:
-            self.ledger.terminate(record)
+            self.ledger.terminate(record, self.runtime.clock())
         self.runtime.turn_soon()
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:

@@ -1,22 +1,37 @@
-"""What a server process does with the tasks it is given: one CPU task at a time, io tasks beside it, each with one outcome."""
+"""What a server process does with the tasks that its client gives it: one CPU task at a time, io tasks beside it, each with one
+outcome.
+
+The client alone gives it tasks, and owns them: it is told where they are and how they end. What has not begun is given back
+when the client asks (`Recall`), and at once when the server drains.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from dispycos.brokers.placement import FAST_S
 from dispycos.machine import Send
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, Address
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
-from dispycos.protocol.messages import Spot, TaskId
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import Spot, TaskId, TaskReport
 from dispycos.protocol.status import OutcomeKind
 
-ADOPT_AFTER = 0.015  # seconds until the node hears of a task that the client gave directly; the relief thread comes after 20 ms
-COPY_MAX = 64 * 1024  # bytes of an outcome that the node keeps a copy of, in case this process dies
+REPORTED_MAX = 256  # tasks named in a report
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Give this io task its address and mailbox now, perhaps on the relief thread; then call `placed`."""
+
+    given: Envelope
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """This io task ends without having begun: take its address and mailbox away."""
+
+    task: TaskId
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -46,15 +61,16 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Running:
-    """A task that was started."""
+    """A task that has its address."""
 
-    __slots__ = ("actor", "announced", "began", "run")
+    __slots__ = ("actor", "announced", "began", "interrupted", "run")
 
     def __init__(self, run: messages.Run, actor: int, began: float) -> None:
         self.run = run
         self.actor = actor
         self.began = began
         self.announced = False
+        self.interrupted = False
 
 
 class Server:
@@ -62,129 +78,167 @@ class Server:
 
     Parameters
     ----------
-    address: of this machine. node: of the agent that feeds it. spot: what others are told of where it is.
+    address: of this machine. client: whose tasks it runs. node: of the agent that started it. spot: what others are told of
+        where it is.
     """
 
-    def __init__(self, address: Address, node: Address, spot: Spot) -> None:
+    def __init__(self, address: Address, client: Address, node: Address, spot: Spot) -> None:
         self.address = address
+        self.client = client
         self.node = node
         self.spot = spot
         self.running: dict[TaskId, Running] = {}
-        self.closing = False
+        self.draining = False
         self._reason = ""
         self._cpu: deque[Envelope] = deque()
-        self._io: deque[Envelope] = deque()
+        self._placing: set[TaskId] = set()  # io tasks that the body is to give an address
+        self._io: deque[Envelope] = deque()  # placed, and to be started
         self._cpu_task: TaskId | None = None
         self._is_called = False  # the body was told to work, and has not found nothing to do since
-        self._taken: dict[TaskId, bool] = {}  # given to the body, not begun; True: to be interrupted then
-        self._lent = False  # to the client, which may send one task at a time itself
-        self._reclaimed = False  # ... and no more after this one
-        self._direct: messages.Run | None = None  # what the client sent itself, and the node does not know of
-        self._adopt_at = 0.0
+        self._asked: set[TaskId] = set()  # tasks without an address that are to end when they have one
         self._effects: list[object] = []
-        self._handlers: dict[type, Callable[[Envelope, float], None]] = {
-            messages.Run: self.on_run,
-            messages.Terminate: self.on_terminate,
-            messages.Recall: self.on_recall,
-            messages.Reclaim: self.on_reclaim,
-            messages.Shutdown: self.on_shutdown,
-            messages.Levels: lambda envelope, now: self._effects.append(SetLevels(envelope.payload)),
-            messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
+        self._handlers: dict[Address, dict[type, Callable[[Envelope, float], None]]] = {
+            client: {
+                messages.Run: self.on_run,
+                messages.Recall: self.on_recall,
+                messages.Terminate: self.on_terminate,
+                messages.Levels: lambda envelope, now: self._effects.append(SetLevels(envelope.payload)),
+            },
+            node: {
+                messages.Terminate: self.on_terminate,
+                messages.Shutdown: self.on_shutdown,
+                messages.Inventory: self.on_inventory,
+                messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
+            },
         }
 
     # --- Machine ---
 
     def receive(self, envelope: Envelope, now: float) -> None:
-        handler = self._handlers.get(type(envelope.message))
+        speaker = self._handlers.get(envelope.sender)
+        handler = speaker.get(type(envelope.message)) if speaker is not None else None
         if handler is not None:
             handler(envelope, now)
 
-    def wake(self, now: float) -> None:
-        if self._direct is None or self._adopt_at > now:
-            return
-        if self._direct.task in self.running:
-            self._adopt(self._direct)
-        else:
-            self._adopt_at = now + ADOPT_AFTER  # it has not begun
+    def deadline(self) -> None:
+        """The agent alone watches the time."""
 
-    def deadline(self) -> float | None:
-        return self._adopt_at if self._direct is not None else None
+    def wake(self, now: float) -> None:
+        pass
 
     def drain(self) -> list[object]:
         effects, self._effects = self._effects, []
         return effects
 
-    # --- from the node, and from the client that it is lent to ---
+    # --- from the client
 
     def on_run(self, envelope: Envelope, now: float) -> None:
-        if envelope.sender.epoch != self.node.epoch and not self._accept(envelope, now):
-            return
-        (self._io if envelope.message.io else self._cpu).append(envelope)
-        self._call()
-
-    def on_terminate(self, envelope: Envelope, now: float) -> None:
-        task = envelope.message.task
-        if task in self.running:
-            self._effects.append(Interrupt(task))
-            return
-        if task in self._taken:
-            self._taken[task] = True
-            return
-        for queue in (self._cpu, self._io):
-            for waiting in queue:
-                if waiting.message.task == task:
-                    queue.remove(waiting)
-                    self._cancel(waiting.message)
-                    return
+        if self.draining:
+            self._give_back([envelope])
+        elif envelope.message.io:
+            self._placing.add(envelope.message.task)
+            self._effects.append(Place(envelope))
+        else:
+            self._cpu.append(envelope)
+            self._call()
 
     def on_recall(self, envelope: Envelope, now: float) -> None:
-        """Give back the last ones: they would have waited longest. A task is here or given back, never both."""
-        count = min(envelope.message.count, len(self._cpu))
-        back = [self._cpu.pop().message.task for _ in range(count)]
-        self._send(self.node, messages.Recalled(back[::-1]))
+        """A task is here or given back, never both."""
+        back: deque[Envelope] = deque()
+        while self._cpu and self._cpu[-1].message.position > envelope.message.after:
+            back.appendleft(self._cpu.pop())
+        self._give_back(back)
 
-    def on_reclaim(self, envelope: Envelope, now: float) -> None:
-        if self._direct is not None:
-            self._reclaimed = True
-        elif self._lent or envelope.sender == self.node:
-            self._give_back()  # the node learns from the answer that we are alive
+    def on_terminate(self, envelope: Envelope, now: float) -> None:
+        """What has not begun is dropped at once, whoever keeps the thread."""
+        task = envelope.message.task
+        running = self.running.get(task)
+        if running is not None:
+            placed = _find(self._io, task) if running.run.io else None
+            if placed is None:
+                self._interrupt(running)
+            else:
+                self._io.remove(placed)
+                self._drop(placed.message)
+        elif task == self._cpu_task or task in self._placing:
+            self._asked.add(task)
+        elif (waiting := _find(self._cpu, task)) is not None:
+            self._cpu.remove(waiting)
+            self._speak(waiting.message)
+
+    # --- from the node
 
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
-        self.closing = True
-        self._reason = envelope.message.reason
-        for queue in (self._cpu, self._io):
-            while queue:
-                self._cancel(queue.popleft().message)
-        self._taken = dict.fromkeys(self._taken, True)
-        self._effects.extend(Interrupt(task) for task in self.running)
+        """What has no address goes back. Without `drain` what was placed and has not begun is dropped, the rest is interrupted."""
+        word: messages.Shutdown = envelope.message
+        self.draining = True
+        back, self._cpu = self._cpu, deque()
+        self._give_back(back)
+        if not word.drain:
+            self._reason = word.reason
+            placed, self._io = self._io, deque()
+            for given in placed:
+                self._drop(given.message)
+            if self._cpu_task is not None and self._cpu_task not in self.running:
+                self._asked.add(self._cpu_task)
+            for running in self.running.values():
+                self._interrupt(running)
         self._stop_if_idle()
 
-    # --- called by the body, on the loop, under the lock ---
+    def on_inventory(self, envelope: Envelope, now: float) -> None:
+        waiting = [_report(given.message, "waiting", 0.0) for given in list(self._cpu)[:REPORTED_MAX]]
+        running = [
+            _report(task.run, "running", now - task.began)
+            for task in list(self.running.values())[:REPORTED_MAX]
+        ]
+        answer = messages.ServerTasks([*running, *waiting])
+        self._effects.append(Send(Envelope(envelope.sender, self.address, answer, envelope.correlation)))
+
+    # --- called by the body, under the lock: on the loop, but for `placed` ---
+
+    def placed(self, given: Envelope, actor: int, now: float) -> None:
+        """An io task has its address; it is started when the loop gets to it, unless it is to end already."""
+        run: messages.Run = given.message
+        self._placing.discard(run.task)
+        self.running[run.task] = Running(run, actor, now)
+        if run.task in self._asked:
+            self._asked.discard(run.task)
+            self._drop(run)
+        elif self.draining:  # nobody was told of its address
+            del self.running[run.task]
+            self._effects.append(Drop(run.task))
+            self._give_back([given])
+        else:
+            self._io.append(given)
+            self._send(self.client, messages.Placed(run.task, actor, self.spot))
+            self._call()
+        self._stop_if_idle()
 
     def take(self) -> Envelope | None:
         """The next task to start now, if any."""
         if self._io:
-            envelope = self._io.popleft()
-        elif self._cpu and self._cpu_task is None:
+            return self._io.popleft()
+        if self._cpu and self._cpu_task is None:
             envelope = self._cpu.popleft()
             self._cpu_task = envelope.message.task
-        else:
-            self._is_called = False
-            return None
-        self._taken[envelope.message.task] = False
-        return envelope
+            return envelope
+        self._is_called = False
+        return None
 
-    def begin(self, run: messages.Run, actor: int, now: float) -> None:
-        """It has its address; its call is opened next."""
+    def begin(self, run: messages.Run, actor: int, now: float, *, waits: bool) -> None:
+        """A CPU task has its address; its call is opened next, or fetched first (`waits`)."""
         self.running[run.task] = Running(run, actor, now)
-        if self._taken.pop(run.task):
-            self._effects.append(Interrupt(run.task))
+        if waits:
+            self._send(self.client, messages.Placed(run.task, actor, self.spot))
+        if run.task in self._asked:
+            self._asked.discard(run.task)
+            self._interrupt(self.running[run.task])
 
     def enter(self, task: TaskId, now: float) -> bool:
         """Its call is open, the first step comes now. True: the start was announced, and should leave before the step."""
         running = self.running[task]
         running.began = now
-        if running.run.fast:
+        if running.run.short:
             return False
         self._announce(running)
         return True
@@ -200,95 +254,53 @@ class Server:
         return now - self.running[task].began
 
     def end(
-        self, task: TaskId, outcome: OutcomeKind, payload: Payload, marks: tuple[int, int] | None, now: float
+        self,
+        task: TaskId,
+        outcome: OutcomeKind,
+        payload: Payload,
+        marks: tuple[int, int] | None,
+        now: float,
+        *,
+        cpu_s: float | None = None,
+        peak_bytes: int | None = None,
     ) -> None:
-        """The task has its outcome: to the client, after all that the task sent there, and a copy to the node.
+        """The task has its outcome: to the client, after all that the task sent there.
 
-        `marks` are behind what it wrote, in the streams of its output.
-        The client's first, since somebody waits for it; if a death leaves out one of the two, the other is enough.
+        `marks` are behind what it wrote, in the streams of its output. What it used of the CPU and by how much it raised the
+        peak of the memory may be unknown.
         """
         running = self.running.pop(task)
-        run = running.run
-        is_closed = outcome == OutcomeKind.TERMINATED and self._reason
-        text = f"{run.function} was terminated: {self._reason}" if is_closed else ""
+        text = self._why(running.run) if outcome == OutcomeKind.TERMINATED else ""
         if self._cpu_task == task:
             self._cpu_task = None
+            if self._cpu:
+                self._call()
         seconds = now - running.began
-        size = len(payload) if type(payload) is bytes else sum(map(size_of, buffers_of(payload)))
-        copy = payload if size <= COPY_MAX and not isinstance(payload, list) else None
-        lent = self._is_lent_after(run, outcome, seconds)
-        direct = self._is_direct(task)
-        node = 0 if direct else self.node.epoch
         word = messages.Outcome(
-            task, outcome, running.actor, self.spot, seconds, True, text, node, lent, marks
+            task, outcome, running.actor, self.spot, seconds, True, text, marks, cpu_s, peak_bytes
         )
-        self._effects.append(Send(Envelope(Address(run.task.owner, CLIENT), self.address, word, 0, payload)))
-        if direct:
-            self._direct_ended(lent)
-        else:
-            self._lent |= lent
-            done = messages.Done(task, outcome, seconds, self.address.epoch, running.actor, size, lent)
-            self._effects.append(Send(Envelope(self.node, self.address, done, 0, copy)))
-        if self._cpu or self._io:
-            self._call()
-        self._stop_if_idle()
-
-    def refuse(self, run: messages.Run, text: str) -> None:
-        """The task was taken but cannot be started: its call or its code cannot be had."""
-        self._taken.pop(run.task, None)
-        if self._cpu_task == run.task:
-            self._cpu_task = None
-        self._speak(run, OutcomeKind.REFUSED, text)
-        if self._cpu:
-            self._call()
+        self._effects.append(Send(Envelope(self.client, self.address, word, 0, payload)))
         self._stop_if_idle()
 
     def check(self) -> None:
         """What must hold between two messages."""
         cpu = [running.run.task for running in self.running.values() if not running.run.io]
         assert len(cpu) <= 1, f"two CPU tasks run at once: {cpu}"
-        assert self._lent or self._direct is None, "a task came directly, without a loan"
         if cpu:
             assert self._cpu_task == cpu[0], "the running CPU task is not the one taken"
-
-    # --- the loan ---
-
-    def _accept(self, envelope: Envelope, now: float) -> bool:
-        """A task that the client sent itself; if this server is not lent to it any more it gets it back."""
-        run: messages.Run = envelope.message
-        if self.closing or not self._lent or self._direct is not None:
-            self._send(envelope.sender, messages.Recalled([run.task]))
-            return False
-        self._direct = run
-        self._adopt_at = now + ADOPT_AFTER
-        return True
-
-    def _is_direct(self, task: TaskId) -> bool:
-        return self._direct is not None and self._direct.task == task
-
-    def _is_lent_after(self, run: messages.Run, outcome: OutcomeKind, seconds: float) -> bool:
-        """Whether the client may send the next task itself: only while its tasks are short, and nobody wants the server."""
-        if outcome > OutcomeKind.RAISED or seconds >= FAST_S or self.closing:
-            return False
-        if self._is_direct(run.task):
-            return not self._reclaimed
-        return run.lend and not self._cpu
-
-    def _direct_ended(self, lent: bool) -> None:
-        self._direct = None
-        if not lent:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        self._lent = self._reclaimed = False
-        self._send(self.node, messages.Returned())
-
-    def _adopt(self, run: messages.Run) -> None:
-        self._direct = None
-        self._lent = self._reclaimed = False
-        self._send(self.node, messages.Adopt(run.task, run.function))
+        assert not (self.draining and self._cpu), "it drains and keeps what has not begun"
+        assert not (self._reason and self._io), "it ends and keeps what has not begun"
+        assert all(given.message.task in self.running for given in self._io), "it waits without an address"
+        without = {*self._placing, self._cpu_task} - self.running.keys()
+        assert without >= self._asked, "who has an address, or is gone, is still to be ended"
 
     # --- small ---
+
+    def _interrupt(self, running: Running) -> None:
+        """Once: both its client and the node ask, and what it does then is not to be interrupted."""
+        if not running.interrupted:
+            running.interrupted = True
+            self._effects.append(Interrupt(running.run.task))
 
     def _call(self) -> None:
         """Once is enough until `take` has given None."""
@@ -298,27 +310,38 @@ class Server:
 
     def _announce(self, running: Running) -> None:
         running.announced = True
-        task = running.run.task
-        self._send(Address(task.owner, CLIENT), messages.Started(task, running.actor, self.spot))
-        if not self._is_direct(task):
-            self._send(self.node, messages.Began(task, self.address.epoch))
+        self._send(self.client, messages.Started(running.run.task, running.actor, self.spot))
 
-    def _cancel(self, run: messages.Run) -> None:
-        self._speak(run, OutcomeKind.CANCELLED, "")
+    def _give_back(self, given: Iterable[Envelope]) -> None:
+        positions = [envelope.message.position for envelope in given]
+        self._send(self.client, messages.Returned(positions, self.draining))
 
-    def _speak(self, run: messages.Run, outcome: OutcomeKind, text: str) -> None:
-        direct = self._is_direct(run.task)
-        node = 0 if direct else self.node.epoch
-        word = messages.Outcome(run.task, outcome, 0, self.spot, 0.0, False, text, node)
-        self._send(Address(run.task.owner, CLIENT), word)
-        if direct:
-            self._direct_ended(False)
-        else:
-            self._send(self.node, messages.Done(run.task, outcome, 0.0, self.address.epoch))
+    def _drop(self, run: messages.Run) -> None:
+        """It was placed, and will not begin."""
+        del self.running[run.task]
+        self._effects.append(Drop(run.task))
+        self._speak(run)
+
+    def _speak(self, run: messages.Run) -> None:
+        """It ends without having begun."""
+        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, self.spot, 0.0, False, self._why(run))
+        self._send(self.client, word)
+
+    def _why(self, run: messages.Run) -> str:
+        return f"{run.function} was terminated: {self._reason}" if self._reason else ""
 
     def _stop_if_idle(self) -> None:
-        if self.closing and not self.running and not self._taken:
+        if self.draining and not self.running and self._cpu_task is None and not self._placing:
             self._effects.append(Stop())
 
     def _send(self, to: Address, word: messages.Message) -> None:
         self._effects.append(Send(Envelope(to, self.address, word)))
+
+
+def _find(given: Iterable[Envelope], task: TaskId) -> Envelope | None:
+    return next((envelope for envelope in given if envelope.message.task == task), None)
+
+
+def _report(run: messages.Run, state: str, since: float) -> TaskReport:
+    task = run.task
+    return TaskReport(run.function, task.owner, task.number, task.attempt, run.io, state, since)

@@ -1,13 +1,14 @@
-"""Has the servers of a lease started, killed and started again, and speaks for what died with them."""
+"""Has the servers of a lease started, killed and started again, and tells of those that died."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.messages import (
+    Marks,
     NodeInfo,
     Notice,
     ServerDown,
@@ -15,55 +16,24 @@ from dispycos.protocol.messages import (
     ServerUp,
     Shutdown,
     Spot,
-    TaskId,
     Terminate,
 )
 
-from .feeding import NodeTask, Server
-from .outcomes import repeat, verdict
 from .tenancy import (
-    KILL_AFTER,
     RESTARTS_MAX,
     ForgetPeer,
     KillServer,
     Outbox,
     Place,
     Restarts,
+    Server,
     StartServer,
     StartZygote,
     Tenancy,
-    recalled,
 )
+from .terminations import KILL_AFTER, Hangs
 
-KILL_NOTICE: Final = 0.2  # seconds that the others on its server have, before it is killed
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
-
-
-class Marks(NamedTuple):
-    """The last CPU tasks that a dead server began: of those its node gave it, and of those its client did. None: not known."""
-
-    given: TaskId | None = None
-    direct: TaskId | None = None
-
-
-UNKNOWN: Final = Marks()
-
-
-def begun_by(server: Server, reached: TaskId | None) -> Container[TaskId]:
-    """Those of a dead server's CPU tasks that had begun: it runs them one by one, in the order given.
-
-    Several may have: short ones end without a word of their own, and the words of the last few die with the process.
-    """
-    given = list(server.cpu)
-    last = given.index(reached) if reached in server.cpu else 0 if reached is None else -1
-    confirmed = [
-        index for index, task in enumerate(server.cpu.values()) if task.acked
-    ]  # though Done never came
-    return given[: max([last, *confirmed]) + 1]
-
-
-def _sentence(spot: Spot, death: str) -> str:
-    return f"server {spot.name} {'was ' if death.startswith('killed') else ''}{death}"
 
 
 def _indented(lines: Iterable[str]) -> str:
@@ -79,9 +49,8 @@ class Supervisor:
         self._out = out
 
     def wake(self, tenancy: Tenancy, now: float) -> None:
-        self._adopt_doomed(tenancy, now)
-        self._escalate(tenancy, now)
-        self._kill_condemned(tenancy, now)
+        tenancy.terminations.wake(now)
+        self.end_steps(tenancy)
         self._retry(tenancy, now)
 
     # --- starting
@@ -90,7 +59,6 @@ class Supervisor:
         if tenancy.closing is None and not tenancy.zygote_ready:
             tenancy.zygote_ready = True
             tenancy.zygote_restarts.in_row = 0
-            tenancy.stranded = False
             for place in tenancy.places:
                 self._start(tenancy, place)
 
@@ -114,22 +82,23 @@ class Supervisor:
         for place in tenancy.places:
             down = ServerDown(tenancy.lease, self._spot(place, 0), text, lines=said)
             self._out.to_scheduler(tenancy, down)
-        self._hand_back_queue(tenancy)
 
-    def on_server_ready(self, tenancy: Tenancy, place: Place, address: Address, pid: int) -> None:
-        server = Server(place.number, pid, self._spot(place, address.epoch), address)
-        place.server = server
+    def on_server_ready(
+        self, tenancy: Tenancy, place: Place, address: Address, pid: int, *, draining: bool
+    ) -> None:
+        server = place.server = Server(place.number, pid, self._spot(place, address.epoch), address)
         tenancy.restarts.in_row = place.refused = 0
-        tenancy.feeding.add(server)
-        if tenancy.closing is None:
-            self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, pid))
+        if tenancy.closing is not None:
+            self._out.send(address, Shutdown(KILL_AFTER, tenancy.closing.reason))
+        elif draining:
+            self._out.send(address, Shutdown(KILL_AFTER, drain=True))
         else:
-            tenancy.feeding.withdraw(server)
-            self._out.send(server.address, Shutdown(KILL_AFTER, tenancy.closing.reason))
+            self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, pid))
 
     def _start(self, tenancy: Tenancy, place: Place) -> None:
         place.alive = True
-        place.condemned = None
+        place.condemned = ""
+        place.asked.clear()
         place.lines.clear()
         lease = tenancy.lease
         self._out.effects.append(StartServer(place.number, place.name, place.port, lease, lease.client))
@@ -146,51 +115,29 @@ class Supervisor:
 
     # --- killing
 
-    def _adopt_doomed(self, tenancy: Tenancy, now: float) -> None:
-        """Their servers did not answer: they hang in them, with the GIL."""
-        for id, (at, server) in list(tenancy.doomed.items()):
-            if at > now:
-                return
-            del tenancy.doomed[id]
-            if tenancy.feeding.servers.get(server.address.epoch) is server and not server.cpu:
-                task = tenancy.feeding.adopt(id, "its task", server, now)
-                task.terminated = True
-                tenancy.terminating.appendleft((now, task))
+    def terminate(self, tenancy: Tenancy, word: Terminate, now: float) -> None:
+        """The client has asked the server for the task's end; what it does not end its process has to."""
+        place = tenancy.place_of(word.server)
+        if place is not None:
+            place.asked[word.position] = word.function
+            if tenancy.terminations.ask(place.number, word.position, now) and place.server is not None:
+                self._out.send(place.server.address, word)  # the 5 s begin: it has its KeyboardInterrupt now
 
-    def _escalate(self, tenancy: Tenancy, now: float) -> None:
-        """Tasks that had their KeyboardInterrupt 5 s ago and are still there cost their server its life."""
-        while tenancy.terminating and tenancy.terminating[0][0] <= now:
-            _, task = tenancy.terminating.popleft()
-            server = task.server
-            if server is None or tenancy.feeding.tasks.get(task.id) is not task:
-                continue
-            place = tenancy.place_of(server)
-            if place.condemned is not None:
-                continue
-            if not task.run.io and next(iter(server.cpu)) != task.id:
-                tenancy.terminating.append(
-                    (now + KILL_AFTER, task)
-                )  # waits behind another, which must not die for it
-                continue
-            place.condemned = task
-            tenancy.feeding.withdraw(server)
-            tenancy.condemned.append((now + KILL_NOTICE, place))
-            for other in server.io.values():
-                if other is not task:
-                    self._out.send(server.address, Terminate(other.id))
-
-    def _kill_condemned(self, tenancy: Tenancy, now: float) -> None:
-        while tenancy.condemned and tenancy.condemned[0][0] <= now:
-            _, place = tenancy.condemned.popleft()
-            task, server = place.condemned, place.server
-            if task is None or server is None or task.server is not server:
-                continue  # it exited meanwhile
-            if tenancy.feeding.tasks.get(task.id) is task:
-                self._out.effects.append(KillServer(place.number))
+    def end_steps(self, tenancy: Tenancy) -> None:
+        """Has looked at and killed what its terminations want."""
+        effects, tenancy.terminations.effects = tenancy.terminations.effects, []
+        for effect in effects:
+            if isinstance(effect, Hangs):
+                place = tenancy.places[effect.server - 1]
+                place.condemned = place.asked.get(effect.position, "a task")
             else:
-                place.condemned = None
-                if tenancy.closing is None:
-                    tenancy.feeding.restore(server)
+                self._out.effects.append(effect)
+
+    def judged(self, tenancy: Tenancy, place: Place, killed: bool, now: float) -> None:
+        """The step that was to be ended was, or it had ended: then the server goes on."""
+        tenancy.terminations.judged(place.number, killed, now)
+        if not killed:
+            place.condemned = ""
 
     # --- death
 
@@ -202,32 +149,25 @@ class Supervisor:
         now: float,
         *,
         unborn: bool = False,
-        reached: Marks = UNKNOWN,
+        marks: Marks | None = None,
+        restart: bool = True,
     ) -> None:
-        """Speaks for all that a dead server had, then starts the next one."""
+        """Tells of a dead server, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
-        if server is not None:
-            place.gone_pid = server.pid
-        if place.condemned is not None:
-            death = f"{death}: {place.condemned.run.function} did not end within 5 s of its KeyboardInterrupt"
-        back = []
+        tenancy.terminations.forget(place.number)
+        if place.condemned:
+            death = f"{death}: {place.condemned} did not end within 5 s of its KeyboardInterrupt"
         closing = tenancy.closing is not None
         if server is not None:
-            back = self._speak_for(
-                tenancy, server, place.condemned, death, now, begun_by(server, reached.given)
-            )
-            if server.was_lent:
-                word = ServerLost(
-                    server.address.epoch, _sentence(server.spot, death), reached.direct, closing
-                )
-                self._out.to_client(tenancy, word)
-        place.condemned = None
-        again = self._may_restart(tenancy, place, server, unborn, death, now)
+            place.gone_pid = server.pid
+            text = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
+            self._out.to_client(tenancy, ServerLost(server.address.epoch, text, marks, closing))
+        place.condemned = ""
+        again = restart and self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
         said = "" if closing or again else _indented(place.lines)
-        self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, closing, again, said))
-        for came_back in recalled(back) if back else ():
-            self._out.to_scheduler(tenancy, came_back)
+        expected = closing or not restart
+        self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, expected, again, said))
         if server is not None:
             self._out.effects.append(ForgetPeer(server.address.epoch))
         if again and tenancy.zygote_ready:
@@ -236,8 +176,6 @@ class Supervisor:
                 tenancy.retries.append((now + RETRY_AFTER, place))
             else:
                 self._start(tenancy, place)
-        elif not again:
-            self._hand_back_queue(tenancy)
 
     def _may_restart(
         self, tenancy: Tenancy, place: Place, server: Server | None, unborn: bool, death: str, now: float
@@ -265,36 +203,3 @@ class Supervisor:
         if not tenancy.told_of_failures:
             tenancy.told_of_failures = True
             self._out.to_client(tenancy, Notice(notice, "error"))
-
-    def _hand_back_queue(self, tenancy: Tenancy) -> None:
-        """Without any server, and none to come, what waits here would wait for ever."""
-        if tenancy.closing is None and not any(place.alive or place.retrying for place in tenancy.places):
-            tenancy.stranded = True
-            back = [task.id for task in tenancy.feeding.cancel_all()]
-            for word in recalled(back) if back else ():
-                self._out.to_scheduler(tenancy, word)
-
-    def _speak_for(
-        self,
-        tenancy: Tenancy,
-        server: Server,
-        cause: NodeTask | None,
-        death: str,
-        now: float,
-        begun: Container[TaskId],
-    ) -> list[TaskId]:
-        """Says the outcome of each task that the server had or had ended; the rest goes back, not started."""
-        sentence = _sentence(server.spot, death)
-        for kept in tenancy.outcomes.take(server.address.epoch):
-            outcome, payload = repeat(kept, server.spot, sentence)
-            self._out.to_client(tenancy, outcome, payload)
-        closing = tenancy.closing is not None
-        back: list[TaskId] = []
-        for task in tenancy.feeding.drop(server):
-            started = task.server is server and (task.run.io or task.began or task.id in begun)
-            word = verdict(task, started, closing or task is cause, server.spot, sentence, now)
-            if word is None:
-                back.append(task.id)
-            else:
-                self._out.speak(tenancy, word, task.acked)
-        return back

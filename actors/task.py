@@ -15,7 +15,7 @@ from .host.ends import without_our_frames
 if TYPE_CHECKING:
     from .host.cell import Cell
     from .host.handles import Handles
-    from .ledger import Record
+    from .record import Record
 
 
 CANCELLED = "asyncio.exceptions.CancelledError"  # as RemoteError names it
@@ -29,6 +29,14 @@ class Location(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.addr}:{self.port}"
+
+
+class Usage(NamedTuple):
+    """What a task has used."""
+
+    seconds: float  # that it ran, from its first step
+    cpu_s: float | None  # seconds of CPU; None: not known
+    peak_bytes: int | None  # by which the peak of its server's memory rose while it ran; None: not known
 
 
 class MonitorStatus(NamedTuple):
@@ -196,6 +204,16 @@ class Task(asyncio.Future[Any]):
     def location(self) -> Location | None:
         """Where it runs: the server's Location; None while that is not known, and for tasks of a client."""
         return self._host.location_of(self)
+
+    @property
+    def attempt(self) -> int:
+        """Which of its starts this is, from 1: more if `retries` were allowed and its server was lost. For somebody else's: 1."""
+        return self._source.attempt if self._source is not None else 1
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used, known to the client that asked for it; None before its end, and if it was lost or never began."""
+        return self._host.usage_of(self)
 
     def is_alive(self) -> bool:
         """False when it is known here that it has ended."""

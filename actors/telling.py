@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .host.results import Pickling, unpack_outcome
-from .ledger import Record
 from .logs import MARK, decode_record, handle_record
+from .record import Record
 
 log = logging.getLogger("dispycos")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,14 +11,11 @@ import msgspec
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Done, Lease, Message, Outcome, Recalled, TaskId
+from dispycos.protocol.messages import ClientInfo, Lease, Message, Spot
 
-from .feeding import Feeding, NodeTask, Server
-from .outcomes import Outcomes
+from .terminations import Terminations
 
-KILL_AFTER: Final = 5.0  # seconds that a task has after its KeyboardInterrupt
 LINES_KEPT: Final = 20
-RECALLED_MAX: Final = 4096  # tasks
 RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
 RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
 RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
@@ -70,6 +66,16 @@ class ForgetPeer(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True, eq=False)
+class Server:
+    """A process that takes tasks of the client's."""
+
+    number: int
+    pid: int
+    spot: Spot
+    address: Address
+
+
+@dataclass(slots=True, eq=False)
 class Place:
     """The k-th server of this lease: a name and a port, and one process after the other."""
 
@@ -81,7 +87,8 @@ class Place:
     refused: int = 0  # how often in a row no process came up
     retrying: bool = False  # to be started again at its time in Tenancy.retries
     gone_pid: int = 0  # the process before it, whose exit may be told late
-    condemned: NodeTask | None = None  # on whose account it will be killed
+    asked: dict[int, str] = field(default_factory=dict)  # functions of tasks that are to end, by position
+    condemned: str = ""  # the function on whose account it will be killed
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
 
 
@@ -114,40 +121,29 @@ class Tenancy:
     client: ClientInfo
     since: float
     places: list[Place]
-    outcomes: Outcomes
     scheduler: Address
     home: Address  # of the client
     pulse_interval: float
     pulse_at: float
-    feeding: Feeding = field(default_factory=Feeding)
     zygote_ready: bool = False
     restarts: Restarts = field(default_factory=Restarts)
     zygote_restarts: Restarts = field(default_factory=Restarts)
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
-    stranded: bool = False  # no server is left, and none will come
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
     silent: dict[int, float] = field(
         default_factory=dict
     )  # lost peers of the lease, and until when they may come back
     scheduler_gone: bool = False  # its process has ended; another may take the lease over
     client_gone: bool = False
-    terminating: deque[tuple[float, NodeTask]] = field(default_factory=deque)  # by time
-    doomed: dict[TaskId, tuple[float, Server]] = field(
-        default_factory=dict
-    )  # by time: tasks that the client sent itself and wants ended, until their servers answer
-    condemned: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
+    terminations: Terminations = field(default_factory=Terminations)
     closing: Closing | None = None
 
     def deadline(self) -> float:
         """When something of the lease itself is due; asked for in every turn, and mostly it is the pulse."""
         due = self.pulse_at
-        if self.terminating:
-            due = min(due, self.terminating[0][0])
-        if self.doomed:
-            due = min(due, next(iter(self.doomed.values()))[0])
-        if self.condemned:
-            due = min(due, self.condemned[0][0])
+        if (look := self.terminations.deadline()) is not None:
+            due = min(due, look)
         if self.retries:
             due = min(due, self.retries[0][0])
         if self.silent:
@@ -156,8 +152,20 @@ class Tenancy:
             due = min(due, self.closing.kill_at)
         return due
 
-    def place_of(self, server: Server) -> Place:
-        return self.places[server.number - 1]
+    def place_of(self, epoch: int) -> Place | None:
+        """Where this server is."""
+        for place in self.places:
+            if place.server is not None and place.server.address.epoch == epoch:
+                return place
+        return None
+
+    @property
+    def is_inhabited(self) -> bool:
+        """A server lives, or is to."""
+        return any(place.alive or place.retrying for place in self.places)
+
+    def servers(self) -> list[Server]:
+        return [place.server for place in self.places if place.server is not None]
 
     @property
     def holder(self) -> str:
@@ -173,32 +181,12 @@ class Tenancy:
 
     def check(self) -> None:
         """Asserts what must hold between two events."""
-        self.feeding.check()
-        self.outcomes.check()
-        ready = {
-            place.server.address.epoch: place.server for place in self.places if place.server is not None
-        }
-        assert ready == self.feeding.servers, "the servers that are fed are not those that are ready"
+        self.terminations.check()
         for place in self.places:
             assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
             assert place.alive or place.server is None, f"{place.name} is dead and has a server"
-            doomed = place.condemned is not None or self.closing is not None
-            assert place.server is None or not doomed or place.server.withdrawn, (
-                f"{place.name} ends and is fed"
-            )
         if self.closing is not None:
             assert any(place.alive for place in self.places), "all servers are gone and nobody said Closed"
-            assert not any(task.queue for task in self.feeding.tasks.values()), (
-                "tasks wait for a closing lease"
-            )
-        elif self.stranded:
-            assert not self.feeding.tasks, "tasks wait for servers that will never come"
-
-
-def recalled(tasks: list[TaskId]) -> Iterator[Recalled]:
-    """Words, one at least and each short enough for a message, that give these tasks back."""
-    for start in range(0, max(1, len(tasks)), RECALLED_MAX):
-        yield Recalled(tasks[start : start + RECALLED_MAX])
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------
@@ -221,13 +209,6 @@ class Outbox:
     def to_client(self, tenancy: Tenancy, message: Message, payload: Payload = None) -> None:
         if not tenancy.client_gone:
             self.effects.append(Send(Envelope(tenancy.home, self._sender, message, 0, payload)))
-
-    def speak(self, tenancy: Tenancy, outcome: Outcome, heard: bool = False) -> None:
-        """The node's own word for a task: to the client, and as a fact to the scheduler."""
-        if not heard:
-            self.to_client(tenancy, outcome)
-        epoch = outcome.spot.epoch if outcome.spot is not None else 0
-        self.to_scheduler(tenancy, Done(outcome.task, outcome.outcome, outcome.seconds, epoch))
 
     def log(self, level: str, text: str) -> None:
         self.effects.append(Log(level, text))

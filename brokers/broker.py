@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
@@ -16,29 +16,23 @@ from .finding import Finder
 from .outbox import Look, StopLooking
 from .scheduler import Scheduler
 
-LOOKS = 3  # at a node whose link was lost: is it dead?
-LOOK_S = 0.3
 GOODBYE_S = 0.5
 
 
 class Broker:
     """runtime.Role of a scheduler.
 
-    `is_dead(epoch)` knows of nodes of this host that ended without a word: one that was named is linked by tcp, which
-    tells no process. The runtime tells of processes that are linked by ipc; of others only silence tells.
-    `seen`: see Finder.
+    The runtime tells of the ends of processes of this host; of others only silence tells. `seen`: see Finder.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         scheduler: Scheduler,
-        is_dead: Callable[[int], bool],
         seen: Mapping[str, tuple[int, int] | None] = MappingProxyType({}),
     ) -> None:
         self.runtime = runtime
         self._finder = Finder(runtime, scheduler, seen)
-        self._is_dead = is_dead
         self.machine = scheduler
         runtime.attach(scheduler.address.actor, self)
 
@@ -46,9 +40,7 @@ class Broker:
         if isinstance(event, LinkReady):
             self.machine.peer_up(event.epoch, event.about, now)
         elif isinstance(event, LinkLost):
-            self.machine.peer_lost(event.epoch, now)
-            if event.epoch in self.machine.registry.nodes:
-                self.runtime.defer(partial(self._look_at, event.epoch, LOOKS))
+            self.machine.peer_lost(event.epoch, now, lives=self.runtime.lives(event.epoch))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, event.unconfirmed, now)
 
@@ -59,16 +51,6 @@ class Broker:
         self.runtime.turn_soon()
         await asyncio.sleep(0)
         await self.runtime.quiet(GOODBYE_S)
-
-    def _look_at(self, epoch: int, looks: int) -> None:
-        if self.runtime.is_linked(epoch):
-            return
-        if self._is_dead(epoch):
-            with self.runtime.lock:
-                self.machine.peer_reset(epoch, [], self.runtime.clock())
-            self.runtime.turn_soon()
-        elif looks > 1:
-            self.runtime.loop.call_later(LOOK_S, self._look_at, epoch, looks - 1)
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, Look):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dispycos.config import NODE_PORT, HostPort
@@ -15,6 +15,7 @@ from dispycos.transport.addresses import AddressError, Resolver, find_addresses,
 from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.security import SECRET_REMEDY
 
+from .registry import Client
 from .scheduler import Scheduler
 from .waiting import other_python
 
@@ -52,9 +53,11 @@ class Finder:
                 dialler.stop()
                 del self._diallers[place]
 
-    async def _look(self, client: int) -> str:
-        places = self.machine.places(client)
-        faults = await asyncio.gather(*(self._find(client, k, place) for k, place in places.items()))
+    async def _look(self, epoch: int) -> str:
+        client = self.machine.registry.clients.get(epoch)
+        if client is None:  # it has left
+            return ""
+        faults = await asyncio.gather(*(self._find(client, number) for number in client.places))
         return next(filter(None, faults), "")
 
     def _looked(self, client: int, search: asyncio.Task[str]) -> None:
@@ -65,17 +68,16 @@ class Finder:
         fault = search.result() if error is None else f"nodes: the search for them failed: {error!r}"
         self._tell(partial(self.machine.looked, client, fault))
 
-    async def _find(self, client: int, number: int, place: Allocation) -> str:
+    async def _find(self, client: Client, number: int) -> str:
         """What is wrong with the place, for the person who named it; empty also if nobody answers there yet."""
-        title = f"nodes: {HostPort(place.node, place.port)}"
+        place = client.named[number].allocation
         fault = await self._fault_of(client, number, place)
         if not fault and place.cpus != 0:
-            fault = self.machine.unfit(client, number)
-        return f"{title}: {fault}" if fault else ""
+            fault = _misfit(self._pythons_at(client, number), client)
+        return f"nodes: {HostPort(place.node, place.port)}: {fault}" if fault else ""
 
-    async def _fault_of(self, client: int, number: int, place: Allocation) -> str:
-        there = partial(self.machine.is_there, client, number)
-        if there():
+    async def _fault_of(self, client: Client, number: int, place: Allocation) -> str:
+        if self._pythons_at(client, number):
             return ""
         own = find_addresses().own
         try:
@@ -84,49 +86,50 @@ class Finder:
             if place.node == socket.gethostname():  # no name server need know it
                 addresses = own
             elif place.node in self._seen or place.cpus == 0:
-                return self._fault_of_seen(client, place)
+                python = self._seen.get(place.node)
+                return _misfit([python], client) if python is not None and place.cpus != 0 else ""
             else:
                 return f"no node of this name is here, and as a host {error}"
         is_here = any(map(_is_loopback, addresses)) or not set(own).isdisjoint(addresses)
-        self._tell(partial(self.machine.found, client, number, (*addresses, *(own if is_here else ())), ()))
+        known = (*addresses, *(own if is_here else ()))
+        self._tell(partial(self.machine.found, client.epoch, number, known, ()))
         if place.cpus == 0:
             return ""
         if is_here and place.port is not None and place.port == self.machine.port:
             return "that is this scheduler, no node; a scheduler is named by schedule(location)"
+        return await self._await_node(client, number, addresses)
+
+    async def _await_node(self, client: Client, number: int, addresses: tuple[str, ...]) -> str:
+        """Whoever answers at these is asked what it is; they are not waited for long."""
         until = self.runtime.clock() + ANSWER_S
         dialler: Dialler | None = None
-        while not there() and self.runtime.clock() < until:
+        while not self._pythons_at(client, number) and self.runtime.clock() < until:
             if dialler is None:
-                dialler = self._dial(client, number, HostPort(place.node, place.port), addresses)
+                dialler = self._dial(client, number, addresses)
             elif dialler.ready.done() and (fault := self._fault_at(dialler)):
                 return fault
             await asyncio.sleep(LOOK_S)
         return ""
 
-    def _dial(self, client: int, number: int, place: HostPort, addresses: tuple[str, ...]) -> Dialler:
+    def _dial(self, client: Client, number: int, addresses: tuple[str, ...]) -> Dialler:
+        allocation = client.named[number].allocation
+        place = HostPort(allocation.node, allocation.port)
         if place in self._diallers:
             self._diallers.pop(place)[1].stop()
-        endpoints = [tcp_endpoint(address, place.port or NODE_PORT) for address in addresses]
-        dialler = self.runtime.dial(endpoints)
-        self._diallers[place] = client, dialler
+        dialler = self.runtime.dial([tcp_endpoint(address, place.port or NODE_PORT) for address in addresses])
+        self._diallers[place] = client.epoch, dialler
 
         def on_silence(text: str) -> None:
-            if not self.machine.is_there(client, number):
-                self._tell(partial(self.machine.tell, client, f"nodes: {place}: {text}"))
+            if not self._pythons_at(client, number):
+                self._tell(partial(self.machine.tell, client.epoch, f"nodes: {place}: {text}"))
 
         def on_ready(ready: asyncio.Future[int]) -> None:
             if not ready.cancelled() and ready.exception() is None:
-                self._tell(partial(self.machine.found, client, number, (), (ready.result(),)))
+                self._tell(partial(self.machine.found, client.epoch, number, (), (ready.result(),)))
 
         dialler.on_silence = on_silence
         dialler.ready.add_done_callback(on_ready)
         return dialler
-
-    def _fault_of_seen(self, client: int, place: Allocation) -> str:
-        theirs, ours = self._seen.get(place.node), self.machine.python_of(client)
-        if place.cpus == 0 or theirs is None or ours is None or theirs == ours:
-            return ""
-        return other_python(theirs, ours)
 
     def _fault_at(self, dialler: Dialler) -> str:
         try:
@@ -138,10 +141,21 @@ class Finder:
         dialler.stop()
         return f"it is a {role}, no node; a scheduler is named by schedule(location)"
 
+    def _pythons_at(self, client: Client, number: int) -> list[Python]:
+        """Of the nodes that are known at that place."""
+        nodes = self.machine.registry.nodes.values()
+        return [node.info.python for node in nodes if client.named[number].is_at(node.info)]
+
     def _tell(self, word: Callable[[float], None]) -> None:
         with self.runtime.lock:
             word(self.runtime.clock())
         self.runtime.turn_soon()
+
+
+def _misfit(pythons: Sequence[Python], client: Client) -> str:
+    """Why nodes of these Pythons are of no use to the client; empty if one of them is, or there is none."""
+    ours = client.wants.client.python
+    return other_python(pythons[0], ours) if pythons and ours not in pythons else ""
 
 
 def _is_loopback(address: str) -> bool:

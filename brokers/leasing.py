@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from dispycos.notices import PATIENCE_S, counted, listing
+from dispycos.notices import counted
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import (
-    Close,
-    Closed,
-    Declined,
-    Gone,
-    Lease,
-    NodeNews,
-    Notice,
-    Open,
-    Opened,
-    Pulse,
-    Register,
-    ServerDown,
-    ServerNews,
-    ServerUp,
-    Settled,
-)
-from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.protocol.messages import Lease, NodeInfo, ServerNews, Spot
+from dispycos.protocol.status import Status
 
-from .dispatch import Dispatch
 from .lifecycle import ClientState, NodeState
 from .outbox import Outbox
-from .placement import allocate
-from .registry import NODE_ALARMS, Alarm, Client, Node, Registry, Server, Site
-from .waiting import Waiting, version
+from .registry import Client, Node, Registry, Share
+from .waiting import of_zombie, version
 
 NODES_MAX: Final = 10_000
 NODE_PATIENCE_PULSES: Final = 5  # a node that cannot be reached for so many pulses is a zombie
@@ -43,18 +27,9 @@ DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
 class Leasing:
     """The nodes and servers of one scheduler."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        dispatch: Dispatch,
-        waiting: Waiting,
-        out: Outbox,
-        name: str,
-        scheduler_id: str,
-    ) -> None:
+    def __init__(self, registry: Registry, out: Outbox, name: str, scheduler_id: str) -> None:
         self.registry = registry
-        self.dispatch = dispatch
-        self.waiting = waiting
+        self.alarms = registry.alarms
         self.out = out
         self.name = name
         self.scheduler_id = scheduler_id
@@ -64,123 +39,97 @@ class Leasing:
     # --- known or not
 
     def on_register(self, envelope: Envelope, now: float) -> None:
-        message: Register = envelope.message
-        node = self.registry.nodes.get(envelope.sender.epoch)
+        word: messages.Register = envelope.message
+        node = self.registry.nodes.get(envelope.sender.epoch) or self._welcome(envelope.sender, word.node)
         if node is None:
-            earlier = self.registry.node_like(message.node)
-            if earlier is not None:
-                self.node_gone(earlier, "it was started again")
-            if len(self.registry.nodes) >= NODES_MAX:
-                self.out.send(
-                    envelope.sender, Notice(f"scheduler {self.name} has {NODES_MAX} nodes already", "error")
-                )
-                return
-            node = self.registry.nodes[envelope.sender.epoch] = Node(envelope.sender, message.node)
-            self.out.log("info", f"{node.title} is here, {counted(message.node.cpus, 'CPU')}")
-        node.info = message.node
-        site, was_away = node.site, not node.confirmed
-        self._confirm(node)
-        self._compare_lease(node, message.lease, message.closing, now)
-        if was_away and site is not None and node.site is site and node.state is NodeState.OPEN:
-            self.dispatch.touch(site)
-            self._tell_node(site, Status.NodeResumed, "its link is up again")
-
-    def _confirm(self, node: Node) -> None:
+            return
+        node.info = word.node
+        was_silent = not node.confirmed
         node.confirmed, node.zombie = True, False
-        for alarm in (Alarm.NODE_SILENT, Alarm.NODE_FORGOTTEN, Alarm.NODE_UNANSWERING):
-            self.registry.alarms.cancel(alarm, node.epoch)
+        self.alarms.cancel(self.on_node_silent, node)
+        self.alarms.cancel(self.on_node_forgotten, node)
+        self._compare_lease(node, word.lease, word.closing, now)
+        if was_silent and node.share is not None and node.state is NodeState.OPEN:
+            self._tell(node.share, Status.NodeResumed, "its link is up again")
+
+    def _welcome(self, address: Address, info: NodeInfo) -> Node | None:
+        earlier = self.registry.node_like(info)
+        if earlier is not None:
+            self.node_gone(earlier, "it was started again")
+        if len(self.registry.nodes) >= NODES_MAX:
+            text = f"scheduler {self.name} has {NODES_MAX} nodes already"
+            self.out.send(address, messages.Notice(text, "error"))
+            return None
+        node = self.registry.nodes[address.epoch] = Node(address, info)
+        self.out.log("info", f"{node.title} is here, {counted(info.cpus, 'CPU')}")
+        return node
 
     def _compare_lease(self, node: Node, held: Lease | None, closing: bool, now: float) -> None:
         """A node says which lease it holds: is it what it should?"""
         if node.state is NodeState.OPEN and held != node.lease:
-            self._site_gone(node, OutcomeKind.LOST, "it lost its lease")
+            self._share_gone(node, "it lost its lease")
             node.turn(NodeState.IDLE)
         elif node.state is NodeState.OPEN and closing:  # nobody was heard for its lease_grace
             node.turn(NodeState.CLOSING)
-            if node.site is not None:
-                self.dispatch.touch(node.site)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return
         if held is not None and held.scheduler == self.scheduler_id:
-            # Granted by this scheduler before it or the node was cut off: nobody knows its tasks any more.
-            self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
+            # Granted by this scheduler before it or the node was cut off: nobody knows of it any more.
             node.lease = held
-            node.turn(NodeState.CLOSING)
-            self.out.send(node.address, Close(held, terminate=True))
+            self._close(node)
         elif self.registry.active is not None:
             self._offer(node, self.registry.active, now, settle=self.held)
 
-    def node_lost(self, node: Node, now: float) -> None:
-        """Its link is down: its tasks may go on, new ones do not go there."""
+    def node_lost(self, node: Node, now: float, *, lives: bool) -> None:
+        """Its link is down: its client gives it no new tasks, those that it has may go on."""
         node.away, node.confirmed = True, False
-        self.registry.alarms.set(Alarm.NODE_SILENT, node.epoch, now + _patience_with(node))
-        self.registry.alarms.set(Alarm.NODE_FORGOTTEN, node.epoch, now + self.forget_after)
+        self.alarms.set(self.on_node_silent, node, now + _patience_with(node))
+        if not lives:
+            self.alarms.set(self.on_node_forgotten, node, now + self.forget_after)
         self._settled(node)
-        if node.site is not None:
-            self._site_away(node.site, now)
+        if node.share is not None:
+            self._tell(node.share, Status.NodeDisconnected, "its link is down")
 
-    def _site_away(self, site: Site, now: float) -> None:
-        self.dispatch.touch(site)
-        there = self.waiting.tasks_of(site)
-        still = f"; {listing(task.submit.function for task in there)} may still run there" if there else ""
-        self._tell_node(site, Status.NodeDisconnected, f"its link is down{still}")
-        if any(task.terminated for task in there):
-            self.dispatch.await_terminated(site.node, now)
-        if site.client.state is ClientState.FINISHING:  # whose close() does not pass such news on
-            self.registry.alarms.set(Alarm.CLOSE_WAITS, site.client.epoch, now + PATIENCE_S)
-
-    def on_node_silent(self, epoch: int, now: float) -> None:
-        """A zombie: given up if its client said so, else its tasks stay."""
-        node = self.registry.nodes[epoch]
+    def on_node_silent(self, node: Node, now: float) -> None:
+        """A zombie: given up if its client said so; else it keeps what it has."""
         node.zombie = True
-        if node.site is None:
+        share = node.share
+        if share is None:
             return
-        if node.site.client.wants.abandon_zombies:
+        if share.client.wants.abandon_zombies:
             self._abandon(node)
-        elif node.site.client.state is not ClientState.CLOSING:
-            self.waiting.tell_of_zombie(node.site, _patience_with(node))
+        elif share.client.state is ClientState.ACTIVE:
+            self.out.warn(share.client, of_zombie(share, _patience_with(node)))
 
     def _abandon(self, node: Node) -> None:
         """Not forgotten: it may live behind a broken link, and has to close when that heals."""
-        why = f"was silent for {_patience_with(node):g} s"
-        self._site_gone(node, OutcomeKind.LOST, why, Status.NodeAbandoned, Status.ServerAbandoned)
-        assert node.lease is not None
+        self._share_gone(node, f"was silent for {_patience_with(node):g} s", abandoned=True)
         if node.state is not NodeState.CLOSING:
-            node.turn(NodeState.CLOSING)
-            self.out.send(node.address, Close(node.lease, terminate=True))
+            self._close(node)
 
-    def on_node_forgotten(self, epoch: int, now: float) -> None:
+    def on_node_forgotten(self, node: Node, now: float) -> None:
         """Its session goes with the runtime's patience; what was on its way is lost, so nothing can go on."""
-        self.node_gone(
-            self.registry.nodes[epoch], f"it was silent for {self.forget_after:g} s, so its session is gone"
-        )
+        self.node_gone(node, f"it was silent for {self.forget_after:g} s, so its session is gone")
 
     def node_gone(self, node: Node, why: str, level: str = "warning") -> None:
         self.out.log(level, f"{node.title} is gone: {why}")
-        self._settled(node)
-        if node.site is not None:
-            self._site_gone(node, OutcomeKind.LOST, f"is gone: {why}")
-        for alarm in NODE_ALARMS:
-            self.registry.alarms.cancel(alarm, node.epoch)
-        for client in self.registry.clients.values():
-            client.warned.discard(node.epoch)
+        if node.share is not None:
+            self._share_gone(node, f"is gone: {why}")
+        self.alarms.forget(node)
         node.turn(NodeState.GONE)
         del self.registry.nodes[node.epoch]
 
     def on_pulse(self, envelope: Envelope, now: float) -> None:
-        pulse: Pulse = envelope.message
         node = self.registry.nodes.get(envelope.sender.epoch)
-        if node is None:
-            return
-        node.info = node.info._replace(available=pulse.available)
-        if node.site is not None:
-            self.out.tell(node.site.client, pulse)
+        if node is not None:
+            node.info = node.info._replace(available=envelope.message.available)
+            self.pass_on(envelope, now)
 
-    def on_left(self, envelope: Envelope, now: float) -> None:
-        """By us, so that it is there before Released: the node may never have spoken with the client."""
+    def pass_on(self, envelope: Envelope, now: float) -> None:
+        """From a node to the client that has it; also what must be there before Released, and they may never have spoken."""
         node = self.registry.nodes.get(envelope.sender.epoch)
-        if node is not None and node.site is not None:
-            self.out.tell(node.site.client, envelope.message)
+        if node is not None and node.share is not None:
+            self.out.tell(node.share.client, envelope.message)
 
     # --- the lease on all nodes
 
@@ -199,158 +148,139 @@ class Leasing:
             self._offer(node, client, now, settle=True)
 
     def settle(self, client: Client) -> None:
-        if client.settled or self.held or client.unsettled:
+        if client.settled or self.held or self.alarms.has(self.on_node_unsettled):
             return
         client.settled = True
-        nodes = sum(site.expected is not None for site in self.registry.sites())
-        self.out.tell(client, Settled(nodes, len(self.registry.servers)))
+        nodes = sum(share.expected is not None for share in self.registry.shares)
+        self.out.tell(client, messages.Settled(nodes, len(self.registry.servers)))
 
     def close_all(self, client: Client) -> None:
-        for epoch in list(client.unsettled):
-            self._settled(self.registry.nodes[epoch])
-        for site in list(self.registry.sites()):
-            if site.node.state is not NodeState.CLOSING:
-                site.node.turn(NodeState.CLOSING)
-            self.dispatch.touch(site)
-            assert site.node.lease is not None
-            self.out.send(site.node.address, Close(site.node.lease, client.terminate, client.await_io))
-            if site.node.zombie:  # it closes when it is back; nobody waits for that
-                self._site_gone(site.node, OutcomeKind.TERMINATED, "was silent when the client closed")
-
-    def on_close_overdue(self, epoch: int, now: float) -> None:
-        for site in list(self.registry.sites()):
-            self.out.log("warning", f"{site.node.title} did not close in time")
-            self._site_gone(site.node, OutcomeKind.TERMINATED, "did not close in time")
-            site.node.turn(NodeState.IDLE)
-
-    def forgive_all(self) -> None:
-        """Who declined one client may take the next."""
+        for share in self.registry.shares:
+            self._close(share.node)
+            if share.node.zombie:  # it closes when it is back; nobody waits for that
+                self._share_gone(share.node, "was silent when the client closed")
         for node in self.registry.nodes.values():
-            if node.state is NodeState.DECLINED:
-                self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
-                node.turn(NodeState.IDLE)
+            self._settled(node)
+
+    def end_all(self) -> None:
+        """They had time enough to close."""
+        for share in self.registry.shares:
+            self.out.log("warning", f"{share.node.title} did not close in time")
+            self._share_gone(share.node, "did not close in time")
+            share.node.turn(NodeState.IDLE)
 
     # --- the lease on one node
 
     def _offer(self, node: Node, client: Client, now: float, *, settle: bool) -> None:
         """Open the node for the client, if it suits; `settle`: schedule() waits for it."""
         if client.state is ClientState.CLOSING or node.away:
-            return  # one that finishes still needs nodes for its waiting tasks
+            return
         if node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
-        cpus = allocate(node.info, client.allocations)
+        cpus = client.servers_of(node.info)
         if cpus <= 0:
             self._settled(node)
             return
         if settle and not client.settled:
-            client.unsettled.add(node.epoch)
-            self.registry.alarms.set(Alarm.NODE_UNSETTLED, node.epoch, now + SETTLE_PATIENCE_S)
+            self.alarms.set(self.on_node_unsettled, node, now + SETTLE_PATIENCE_S)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return  # it still closes for another client, and is offered again when it has
         assert client.lease is not None
-        self.registry.alarms.cancel(Alarm.NODE_DECLINED, node.epoch)
+        is_new = node.state is NodeState.IDLE or node.epoch not in client.opened
         node.turn(NodeState.OPENING)
         # Opened once more it has another number, or late words about the first time would be taken for words about this.
-        is_again = node.lease is not None and node.lease.client == client.epoch
-        node.lease = self.new_lease(client) if is_again else client.lease
-        node.site = Site(node, client)
-        if node.epoch not in client.discovered:
-            client.discovered.add(node.epoch)
-            self._tell_node(node.site, Status.NodeDiscovered)
+        node.lease = self.new_lease(client) if node.epoch in client.opened else client.lease
+        client.opened.add(node.epoch)
+        node.share = Share(node, client)
+        if is_new:
+            self._tell(node.share, Status.NodeDiscovered)
         wants = client.wants
-        self.out.send(
-            node.address, Open(node.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
-        )
+        word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
+        self.out.send(node.address, word)
 
     def _leave_out(self, node: Node, client: Client) -> None:
         """Byte code of another Python crashes the interpreter. Both sides are told, once."""
-        if node.epoch in client.warned:
-            return
-        client.warned.add(node.epoch)
         has, needs = version(node.info.python), version(client.wants.client.python)
         remedy = f"run `dispycos node` there with Python {needs}, or the client with Python {has}"
         text = f"{node.title} has Python {has}, {client.title} has Python {needs}; it is left out: {remedy}"
-        self.out.tell(client, Notice(text, "warning"))
-        self.out.send(node.address, Notice(text, "warning"))
+        if self._warn_of(node, client, text):
+            self.out.send(node.address, messages.Notice(text, "warning"))
+
+    def _warn_of(self, node: Node, client: Client, text: str) -> bool:
+        """Why the client does not get this node, once; True if it was not said before."""
+        is_new = node.epoch not in client.warned
+        if is_new:
+            client.warned.add(node.epoch)
+            self.out.warn(client, text)
+        return is_new
 
     def on_opened(self, envelope: Envelope, now: float) -> None:
-        message: Opened = envelope.message
-        site = self._site_of(envelope, message.lease)
-        if site is None or site.node.state is not NodeState.OPENING:
-            if site is None:  # it was given up meanwhile; unsaid, the node would keep the lease for ever
-                self.out.send(envelope.sender, Close(message.lease, terminate=True))
-            return
-        site.node.turn(NodeState.OPEN)
-        site.expected = message.servers
-        site.pulse_interval = message.pulse_interval
-        self._tell_of_pulses(site)
-        site.client.warned.discard(site.node.epoch)
-        self.dispatch.touch(site)
-        self._tell_node(site, Status.NodeInitialized)
-        self._see_ready(site)
+        word: messages.Opened = envelope.message
+        share = self._share_of(envelope, word.lease)
+        if share is None:  # it was given up meanwhile; unsaid, the node would keep the lease for ever
+            self.out.send(envelope.sender, messages.Close(word.lease))
+        elif share.node.state is NodeState.OPENING:
+            share.node.turn(NodeState.OPEN)
+            share.expected, share.pulse_interval = word.servers, word.pulse_interval
+            self._tell_of_pulses(share)
+            self._tell(share, Status.NodeInitialized)
+            self._see_ready(share)
 
-    def _tell_of_pulses(self, site: Site) -> None:
+    def _tell_of_pulses(self, share: Share) -> None:
         """Once, though many nodes may be the same in this."""
-        client, asked, given = site.client, site.client.wants.pulse_interval, site.pulse_interval
+        client, asked, given = share.client, share.client.wants.pulse_interval, share.pulse_interval
         if given in (0.0, asked) or client.told_of_pulses:
             return
         client.told_of_pulses = True
         option = "min" if given > asked else "max"
-        self.out.tell(
+        self.out.warn(
             client,
-            Notice(
-                f"{site.node.title} allows no pulse_interval of {asked:g} s and takes {given:g} s, as others may: "
-                f"start it with --{option}_pulse_interval {asked:g}, or ask for {given:g} s",
-                "warning",
-            ),
+            f"{share.node.title} allows no pulse_interval of {asked:g} s and takes {given:g} s, as others may: "
+            f"start it with --{option}_pulse_interval {asked:g}, or ask for {given:g} s",
         )
 
     def on_declined(self, envelope: Envelope, now: float) -> None:
-        message: Declined = envelope.message
-        site = self._site_of(envelope, message.lease)
-        if site is None:
+        word: messages.Declined = envelope.message
+        share = self._share_of(envelope, word.lease)
+        if share is None:
             return
-        node, client = site.node, site.client
+        node = share.node
         if node.state is NodeState.CLOSING:  # it crossed the Close
-            self._site_gone(node, OutcomeKind.TERMINATED, "declined")
+            self._share_gone(node, "declined")
             node.turn(NodeState.IDLE)
         elif node.state is NodeState.OPENING:
-            self.dispatch.drop_site(site, OutcomeKind.LOST, f"{node.title} declined")
-            node.site = None
+            node.share = None
             node.turn(NodeState.DECLINED)
             self._settled(node)
-            self.registry.alarms.set(Alarm.NODE_DECLINED, node.epoch, now + DECLINED_AGAIN_S)
-            if node.epoch not in client.warned:
-                client.warned.add(node.epoch)
-                self.out.tell(client, Notice(f"{node.title} declined: {message.reason}", "warning"))
+            self.alarms.set(self.on_node_declined, node, now + DECLINED_AGAIN_S)
+            self._warn_of(node, share.client, f"{node.title} declined: {word.reason}")
 
-    def on_node_declined(self, epoch: int, now: float) -> None:
+    def on_node_declined(self, node: Node, now: float) -> None:
         """Whoever had it may have left by now."""
         if self.registry.active is not None:
-            self._offer(self.registry.nodes[epoch], self.registry.active, now, settle=False)
+            self._offer(node, self.registry.active, now, settle=False)
 
-    def on_node_unsettled(self, epoch: int, now: float) -> None:
-        node, active = self.registry.nodes[epoch], self.registry.active
-        assert active is not None
-        self._settled(node)
+    def on_node_unsettled(self, node: Node, now: float) -> None:
+        assert self.registry.active is not None
         text = f"{node.title} has no servers yet after {SETTLE_PATIENCE_S:g} s: going on without them"
-        self.out.tell(active, Notice(text, "warning"))
+        self.out.warn(self.registry.active, text)
 
     def on_closed(self, envelope: Envelope, now: float) -> None:
-        message: Closed = envelope.message
+        word: messages.Closed = envelope.message
         node = self.registry.nodes.get(envelope.sender.epoch)
-        if node is None or node.lease != message.lease:
+        if node is None or node.lease != word.lease:
             return
         if node.state is NodeState.CLOSING:
-            if node.site is not None:
-                kind = OutcomeKind.LOST if message.reason else OutcomeKind.TERMINATED
-                self._site_gone(node, kind, _closed_because(message.reason))
+            if node.share is not None:
+                self._share_gone(
+                    node, f"closed the lease: {word.reason}" if word.reason else "closed the lease"
+                )
             node.turn(NodeState.IDLE)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
-            self._site_gone(node, OutcomeKind.LOST, _closed_because(message.reason or "no reason given"))
+            self._share_gone(node, f"closed the lease: {word.reason or 'no reason given'}")
             node.turn(NodeState.DECLINED)
-        if message.last:
+        if word.last:
             self.node_gone(node, "it has ended", "info")
         elif node.state is NodeState.IDLE and self.registry.active is not None:
             self._offer(node, self.registry.active, now, settle=False)
@@ -358,102 +288,82 @@ class Leasing:
     # --- servers
 
     def on_server_up(self, envelope: Envelope, now: float) -> None:
-        message: ServerUp = envelope.message
-        spot = message.spot
-        site = self._site_of(envelope, message.lease)
-        if site is None or site.node.state is not NodeState.OPEN or spot.epoch in self.registry.servers:
+        word: messages.ServerUp = envelope.message
+        spot, share = word.spot, self._share_of(envelope, word.lease)
+        if share is None or share.node.state is not NodeState.OPEN or spot.epoch in share.servers:
             return
-        self.registry.servers[spot.epoch] = site.servers[spot.epoch] = Server(spot, site)
-        site.reported.add(spot.name)
-        site.failures.pop(spot.name, None)
-        self.dispatch.touch(site)
+        share.servers[spot.epoch] = spot
+        share.reported.add(spot.name)
+        share.failures.pop(spot.name, None)
         for status in (Status.ServerDiscovered, Status.ServerInitialized):
-            self.out.tell(site.client, ServerNews(status, spot, site.node.info.name))
-        self._see_ready(site)
+            self._tell_server(share, status, spot)
+        self._see_ready(share)
 
     def on_server_down(self, envelope: Envelope, now: float) -> None:
-        message: ServerDown = envelope.message
-        spot = message.spot
-        site = self._site_of(envelope, message.lease)
-        if site is None:
+        word: messages.ServerDown = envelope.message
+        spot, share = word.spot, self._share_of(envelope, word.lease)
+        if share is None:
             return
-        site.reported.add(spot.name)
-        if not message.restarting and not message.expected:
-            site.failures[spot.name] = f"server {spot.name} {message.death}{message.lines}"
-            self.dispatch.touch(site)
-        server = site.servers.pop(spot.epoch, None)
-        if server is not None:
-            del self.registry.servers[spot.epoch]
-            self.dispatch.server_gone(server, message.death)
-            self.out.tell(
-                site.client,
-                ServerNews(
-                    Status.ServerClosed, spot, site.node.info.name, "" if message.expected else message.death
-                ),
-            )
-            self._tell_servers([spot.epoch])
-        elif not message.restarting and not message.expected:
-            self.out.tell(
-                site.client, Notice(f"server {spot.name} did not start: {message.death}", "warning")
-            )
-        self._see_ready(site)
+        share.reported.add(spot.name)
+        has_failed = not word.restarting and not word.expected
+        if has_failed:
+            share.failures[spot.name] = f"server {spot.name} {word.death}{word.lines}"
+        if share.servers.pop(spot.epoch, None) is not None:
+            self._tell_server(share, Status.ServerClosed, spot, "" if word.expected else word.death)
+            self._bury([spot.epoch])
+        elif has_failed:
+            self.out.warn(share.client, f"server {spot.name} did not start: {word.death}")
+        if has_failed and share.is_hopeless and share.client.state is ClientState.ACTIVE:
+            self.out.tell(share.client, messages.Hopeless(share.failure, share.node.epoch))
+        self._see_ready(share)
 
-    def _see_ready(self, site: Site) -> None:
-        if site.is_ready:
-            self._settled(site.node)
+    def _see_ready(self, share: Share) -> None:
+        if share.is_ready:
+            self._settled(share.node)
 
     # --- common
 
-    def _site_of(self, envelope: Envelope, lease: Lease) -> Site | None:
+    def _share_of(self, envelope: Envelope, lease: Lease) -> Share | None:
         """What the sender has under this lease; what it says about another one is out of date."""
         node = self.registry.nodes.get(envelope.sender.epoch)
-        return node.site if node is not None and node.lease == lease else None
+        return node.share if node is not None and node.lease == lease else None
 
-    def _site_gone(
-        self,
-        node: Node,
-        kind: OutcomeKind,
-        why: str,
-        status: Status = Status.NodeClosed,
-        of_servers: Status = Status.ServerClosed,
-    ) -> None:
-        """The lease on this node is over, however that came. Its tasks are spoken for here."""
-        site = node.site
-        assert site is not None
+    def _close(self, node: Node) -> None:
+        """Answered by Closed, in its time."""
+        assert node.lease is not None
+        if node.state is not NodeState.CLOSING:
+            node.turn(NodeState.CLOSING)
+        self.out.send(node.address, messages.Close(node.lease))
+
+    def _share_gone(self, node: Node, why: str, *, abandoned: bool = False) -> None:
+        """The lease on this node is over, however that came."""
+        share, node.share = node.share, None
+        assert share is not None
         self._settled(node)
-        self.dispatch.drop_site(site, kind, f"{node.title} {why}")
-        for server in site.servers.values():
-            del self.registry.servers[server.spot.epoch]
-            news = ServerNews(of_servers, server.spot, node.info.name)  # NodeNews says why
-            self.out.tell(site.client, news)
-        dead, node.site = list(site.servers), None
-        self._tell_servers(dead)
-        self._tell_node(site, status, why)
-        site.client.discovered.discard(node.epoch)
+        for spot in share.servers.values():  # the news of the node says why
+            self._tell_server(share, Status.ServerAbandoned if abandoned else Status.ServerClosed, spot)
+        self._bury(list(share.servers))
+        self._tell(share, Status.NodeAbandoned if abandoned else Status.NodeClosed, why)
 
-    def _tell_servers(self, dead: list[int]) -> None:
+    def _bury(self, dead: list[int]) -> None:
         """The other servers of the lease may wait for an answer of these, unless they all end."""
-        for site in self.registry.sites():
-            if dead and site.servers and site.client.state is not ClientState.CLOSING:
-                self.out.send(site.node.address, Gone(dead))
+        for share in self.registry.shares:
+            if dead and share.servers and share.client.state is ClientState.ACTIVE:
+                self.out.send(share.node.address, messages.Gone(dead))
 
-    def _tell_node(self, site: Site, status: Status, text: str = "") -> None:
-        self.out.tell(site.client, NodeNews(status, site.node.info, text))
+    def _tell(self, share: Share, status: Status, text: str = "") -> None:
+        self.out.tell(share.client, messages.NodeNews(status, share.node.info, text))
+
+    def _tell_server(self, share: Share, status: Status, spot: Spot, text: str = "") -> None:
+        self.out.tell(share.client, ServerNews(status, spot, share.node.info.name, text, share.node.epoch))
 
     def _settled(self, node: Node) -> None:
         """Settled does not wait for this node (any more)."""
-        active = self.registry.active
-        if active is not None and node.epoch in active.unsettled:
-            active.unsettled.discard(node.epoch)
-            self.registry.alarms.cancel(Alarm.NODE_UNSETTLED, node.epoch)
+        self.alarms.cancel(self.on_node_unsettled, node)
 
 
 def _patience_with(node: Node) -> float:
     """Seconds of silence until it is a zombie."""
-    site = node.site
-    interval = IDLE_PULSE_S if site is None else site.pulse_interval or site.client.wants.pulse_interval
+    share = node.share
+    interval = IDLE_PULSE_S if share is None else share.pulse_interval or share.client.wants.pulse_interval
     return NODE_PATIENCE_PULSES * interval
-
-
-def _closed_because(reason: str) -> str:
-    return f"closed the lease: {reason}" if reason else "closed the lease"

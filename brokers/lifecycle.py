@@ -1,4 +1,4 @@
-"""Which state may follow which, for clients, nodes and tasks as the scheduler sees them.
+"""Which state may follow which, for clients and nodes as the scheduler sees them.
 
 A server has no states here: it is up for as long as it is in the table. Whether a peer can be reached
 (`away`) is no state either: a node that cannot be reached for a while keeps its lease and its tasks.
@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 class ClientState(Enum):
     QUEUED = auto()  # others have the cluster
     ACTIVE = auto()  # has it
-    FINISHING = auto()  # closes; its tasks are still waited for, new ones are refused
     CLOSING = auto()  # its nodes end their servers
     GONE = auto()  # in no table any more
 
@@ -28,19 +27,9 @@ class NodeState(Enum):
     GONE = auto()  # in no table any more
 
 
-class TaskState(Enum):
-    WAITING = auto()  # in one of the queues
-    GIVEN = auto()  # a node has it; whether it runs is not known
-    RUNNING = auto()  # a server said that it runs
-    ENDED = auto()  # in no table any more
-
-
 CLIENT: Final[Mapping[ClientState, frozenset[ClientState]]] = {
     ClientState.QUEUED: frozenset({ClientState.ACTIVE, ClientState.GONE}),
-    # Without a wait for tasks it goes to CLOSING at once.
-    ClientState.ACTIVE: frozenset({ClientState.FINISHING, ClientState.CLOSING}),
-    # A second close(), or a client that dies, ends the wait.
-    ClientState.FINISHING: frozenset({ClientState.CLOSING}),
+    ClientState.ACTIVE: frozenset({ClientState.CLOSING}),
     ClientState.CLOSING: frozenset({ClientState.GONE}),
     ClientState.GONE: frozenset(),
 }
@@ -53,23 +42,14 @@ NODE: Final[Mapping[NodeState, frozenset[NodeState]]] = {
     # OPEN -> DECLINED: it closed the lease by itself, so this client does not get it a second time.
     # OPEN -> IDLE: it registered again without the lease, so it lost it and may be opened anew.
     NodeState.OPEN: frozenset({NodeState.CLOSING, NodeState.DECLINED, NodeState.IDLE, NodeState.GONE}),
-    # DECLINED -> OPENING: asked again after a while. DECLINED -> IDLE: the client that it refused has left.
-    NodeState.DECLINED: frozenset({NodeState.OPENING, NodeState.IDLE, NodeState.CLOSING, NodeState.GONE}),
+    # DECLINED -> OPENING: asked again after a while, or for the next client. DECLINED -> CLOSING: as of one that is idle.
+    NodeState.DECLINED: frozenset({NodeState.OPENING, NodeState.CLOSING, NodeState.GONE}),
     # CLOSING -> IDLE: Closed came; or Declined, which crossed the Close; or nothing came in time.
     NodeState.CLOSING: frozenset({NodeState.IDLE, NodeState.GONE}),
     NodeState.GONE: frozenset(),
 }
 
-TASK: Final[Mapping[TaskState, frozenset[TaskState]]] = {
-    TaskState.WAITING: frozenset({TaskState.GIVEN, TaskState.ENDED}),
-    # GIVEN -> WAITING: recalled, it had not started. GIVEN -> ENDED: short tasks do not announce their start.
-    TaskState.GIVEN: frozenset({TaskState.RUNNING, TaskState.WAITING, TaskState.ENDED}),
-    # Never back to WAITING: it would start twice.
-    TaskState.RUNNING: frozenset({TaskState.ENDED}),
-    TaskState.ENDED: frozenset(),
-}
-
-State = TypeVar("State", ClientState, NodeState, TaskState)
+State = TypeVar("State", ClientState, NodeState)
 
 
 def step(table: Mapping[State, frozenset[State]], now: State, then: State) -> State:

@@ -7,6 +7,7 @@ import msgspec
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import Notice
 
 from .registry import Client
 
@@ -36,6 +37,10 @@ class Outbox:
     def tell(self, client: Client, message: object) -> None:
         if not client.lost:
             self.send(client.address, message)
+
+    def warn(self, client: Client, text: str) -> None:
+        """The person at its terminal."""
+        self.tell(client, Notice(text, "warning"))
 
     def log(self, level: str, text: str) -> None:
         self.effects.append(Log(level, text))

@@ -1,10 +1,9 @@
-"""The scheduler's brain: gives the cluster to one client after the other.
+"""The scheduler's brain: gives the cluster to one client after the other, and knows nothing of their tasks.
 
-Nodes and servers are leased in leasing.py; tasks are booked in dispatch.py and given to nodes in placing.py, by
-the rules of placement.py; what those who wait are told is in waiting.py; the tables are in registry.py. A handler
-records what happened; `drain` then decides what follows, in this order: tasks that can never run are refused, a
-client that has finished leaves, the next one gets the cluster, those who wait hear their position, tasks are
-placed, credit is raised.
+Which nodes a client gets is decided in allocation.py; they are leased, watched and closed in leasing.py; what a client is told
+that lacks servers is in waiting.py; the tables are in registry.py. A handler records what happened; `drain` then decides
+what follows, in this order: a client that has closed leaves, the next one gets the cluster, those who wait hear their
+position, and who has the cluster hears that its nodes are ready, or that there is no hope for any.
 """
 
 from __future__ import annotations
@@ -13,56 +12,23 @@ from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Final
 
-from dispycos.notices import PATIENCE_S
+from dispycos.notices import PATIENCE_S, counted
+from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import (
-    Admit,
-    Adopt,
-    Allocation,
-    Began,
-    ClientReport,
-    Closed,
-    Declined,
-    Done,
-    Enlist,
-    Gone,
-    Granted,
-    Inventory,
-    Left,
-    Notice,
-    Opened,
-    OutcomeAck,
-    Pulse,
-    Queued,
-    Recalled,
-    Register,
-    Release,
-    Released,
-    SchedulerReport,
-    ServerDown,
-    ServerUp,
-    Submit,
-    Tally,
-    Terminate,
-    Turned,
-)
-from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.messages import Allocation, Enlist, Hopeless, Queued, Released, SchedulerReport, Turned
 
-from .dispatch import Dispatch
+from .allocation import Named, fault_of
 from .leasing import Leasing
 from .lifecycle import ClientState
 from .outbox import Look, Outbox, StopLooking
-from .placement import Named, fault_of
-from .placing import Placing
-from .registry import CLIENT_ALARMS, CREDIT, Alarm, Client, Registry
-from .waiting import Waiting, other_python, state_of
+from .registry import Client, Registry
+from .reporting import Reporting
+from .waiting import hopeless, missing
 
 CLIENTS_MAX: Final = 1000
-CLIENT_PATIENCE_S: Final = 10.0  # a client that cannot be reached for so long is gone
+CLIENT_PATIENCE_S: Final = 60.0  # a client of another host that cannot be reached for so long is gone
 CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
-
-Handler = Callable[[Envelope, float], None]
 
 
 class Scheduler:
@@ -80,62 +46,38 @@ class Scheduler:
         insecure: bool = False,
     ) -> None:
         self.name = name
-        self.scheduler_id = scheduler_id
         self.address = address
         self.private = private
-        self.addr = addr
         self.port = port
-        self.insecure = insecure
         self.also: list[Allocation] = []  # what its operator names beside the clients
-        self.registry = Registry()
-        self.out = Outbox(address)
-        self.placing = Placing(self.registry, self.out)
-        self.dispatch = Dispatch(self.registry, self.placing, self.out)
-        self.waiting = Waiting(self.registry, self.dispatch, self.out)
-        self.leasing = Leasing(self.registry, self.dispatch, self.waiting, self.out, name, scheduler_id)
+        self.registry = registry = Registry()
+        self.out = out = Outbox(address)
+        self.leasing = leasing = Leasing(registry, out, name, scheduler_id)
+        reporting = Reporting(registry, out, SchedulerReport(name, addr, port, private, [], [], insecure))
         self._now = 0.0
         self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
         self._stirred = True  # something happened since the last drain
-        self._handlers: dict[type, Handler] = {
-            Submit: self.dispatch.on_submit,
-            Done: self.dispatch.on_done,
-            OutcomeAck: self.dispatch.on_outcome_ack,
-            Tally: self.on_tally,
-            Began: self.dispatch.on_began,
-            Adopt: self.dispatch.on_adopt,
-            Terminate: self.dispatch.on_terminate,
-            Recalled: self.dispatch.on_recalled,
+        self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             Enlist: self.on_enlist,
-            Release: self.on_release,
-            Register: self.leasing.on_register,
-            Opened: self.leasing.on_opened,
-            Declined: self.leasing.on_declined,
-            ServerUp: self.leasing.on_server_up,
-            ServerDown: self.leasing.on_server_down,
-            Closed: self.leasing.on_closed,
-            Pulse: self.leasing.on_pulse,
-            Left: self.leasing.on_left,
-            Inventory: self.on_inventory,
-        }
-        self._on_alarm: dict[Alarm, Callable[[int, float], None]] = {
-            Alarm.CLIENT_SILENT: self._client_silent,
-            Alarm.CLIENT_STARVED: self.waiting.on_client_starved,
-            Alarm.CLOSE_WAITS: self.waiting.on_close_waits,
-            Alarm.CLOSE_OVERDUE: self.leasing.on_close_overdue,
-            Alarm.NODE_SILENT: self.leasing.on_node_silent,
-            Alarm.NODE_FORGOTTEN: self.leasing.on_node_forgotten,
-            Alarm.NODE_UNANSWERING: self.dispatch.on_node_unanswering,
-            Alarm.NODE_UNSETTLED: self.leasing.on_node_unsettled,
-            Alarm.NODE_DECLINED: self.leasing.on_node_declined,
-            Alarm.REBALANCE: lambda about, now: self.placing.rebalance(now),
+            messages.Release: self.on_release,
+            messages.Wanting: self.on_wanting,
+            messages.Register: leasing.on_register,
+            messages.Opened: leasing.on_opened,
+            messages.Declined: leasing.on_declined,
+            messages.ServerUp: leasing.on_server_up,
+            messages.ServerDown: leasing.on_server_down,
+            messages.Closed: leasing.on_closed,
+            messages.Pulse: leasing.on_pulse,
+            messages.Left: leasing.pass_on,
+            messages.Inventory: reporting.on_inventory,
+            messages.Counts: reporting.on_counts,
         }
 
     # --- the machine
 
     def receive(self, envelope: Envelope, now: float) -> None:
-        self._now = now
-        self._stirred = True
+        self._stir(now)
         handler = self._handlers.get(type(envelope.message))
         if handler is None:
             self.out.log("warning", f"{type(envelope.message).__name__} is nothing for a scheduler: ignored")
@@ -143,11 +85,8 @@ class Scheduler:
             handler(envelope, now)
 
     def wake(self, now: float) -> None:
-        self._now = now
-        self._stirred = True
-        while (due := self.registry.alarms.take_due(now)) is not None:
-            alarm, about = due
-            self._on_alarm[alarm](about, now)
+        self._stir(now)
+        self.registry.alarms.wake(now)
 
     def deadline(self) -> float | None:
         return self.registry.alarms.next()
@@ -156,30 +95,18 @@ class Scheduler:
         if not self._stirred:
             return []
         self._stirred = False
-        now = self._now
         client = self.registry.active
-        if client is not None:
-            self._end_hopeless(client)
-            if client.state is not ClientState.ACTIVE:
-                self._finish(client)
-        if self.registry.active is None and self.registry.clients:
-            self._grant_next(now)
+        if client is not None and client.state is ClientState.CLOSING and not self.registry.shares:
+            self._part(client)
+        if self.registry.active is None:
+            self._grant_next()
         if self._queue_changed:
             self._tell_positions()
-        self.placing.place(now)
         client = self.registry.active
-        if client is not None:
-            self.waiting.watch(client, now)
-            if client.state is ClientState.ACTIVE:
-                self.leasing.settle(client)
-                self.dispatch.admit(client)
+        if client is not None and client.state is ClientState.ACTIVE:
+            self.leasing.settle(client)
+            self._tell_of_hope(client)
         return self.out.drain()
-
-    def _end_hopeless(self, client: Client) -> None:
-        """Tasks that would wait for ever, and a client that closes would wait for them."""
-        self.dispatch.refuse_pinned()
-        if not self.leasing.held:  # else more nodes may be found
-            self.waiting.refuse_hopeless(client)
 
     def hold_settling(self, held: bool) -> None:
         """Nodes are still being looked for: those that come count as known, and Settled waits."""
@@ -189,48 +116,56 @@ class Scheduler:
     def check(self) -> None:
         """Do the tables agree? Holds whenever the machine has been drained."""
         self.registry.check()
-        self.placing.check()
+
+    def _stir(self, now: float) -> None:
+        self._stirred = True
+        self._now = now
 
     # --- peers
 
     def peer_up(self, epoch: int, about: object, now: float) -> None:
-        self._stirred = True
-        self._now = now
-        client = self.registry.clients.get(epoch)
-        if client is not None and client.away:
+        self._stir(now)
+        client, node = self.registry.clients.get(epoch), self.registry.nodes.get(epoch)
+        if client is not None:
             client.away = False
-            self.registry.alarms.cancel(Alarm.CLIENT_SILENT, epoch)
-        node = self.registry.nodes.get(epoch)
-        if node is not None and node.away:
+            self.registry.alarms.cancel(self._client_silent, client)
+        if node is not None:
             node.away = False  # its Register follows
 
-    def peer_lost(self, epoch: int, now: float) -> None:
-        """Its link is gone; it may come back, as if nothing had happened."""
-        self._stirred = True
-        self._now = now
-        client = self.registry.clients.get(epoch)
+    def peer_lost(self, epoch: int, now: float, *, lives: bool = False) -> None:
+        """Its link is gone; it may come back, as if nothing had happened. If it `lives` that is waited for: its death is told."""
+        self._stir(now)
+        client, node = self.registry.clients.get(epoch), self.registry.nodes.get(epoch)
         if client is not None and not client.away:
             client.away = True
-            self.registry.alarms.set(Alarm.CLIENT_SILENT, epoch, now + CLIENT_PATIENCE_S)
-        node = self.registry.nodes.get(epoch)
+            if not lives:
+                self.registry.alarms.set(self._client_silent, client, now + CLIENT_PATIENCE_S)
         if node is not None and not node.away:
-            self.leasing.node_lost(node, now)
+            self.leasing.node_lost(node, now, lives=lives)
 
     def peer_reset(self, epoch: int, unconfirmed: list[Envelope], now: float) -> None:
         """Its process is another one now. What was not confirmed needs no look: the tables know more."""
-        self._stirred = True
-        self._now = now
-        client = self.registry.clients.get(epoch)
+        self._stir(now)
+        client, node = self.registry.clients.get(epoch), self.registry.nodes.get(epoch)
         if client is not None:
             client.lost = True
-            self.registry.alarms.cancel(Alarm.CLIENT_SILENT, epoch)
-            if client is self.registry.active:
-                self._tell_nodes_of_death(client)
+            self.registry.alarms.cancel(self._client_silent, client)
+            # Else its servers would wait some seconds, at their end, for it to hear their last words.
+            for share in self.registry.shares if client is self.registry.active else ():
+                self.out.send(share.node.address, messages.Gone([epoch]))
             self._client_gone(client, "its process ended")
-        node = self.registry.nodes.get(epoch)
         if node is not None:
             # Of one that is linked only the session is gone: it was away for too long, and registers anew.
             self.leasing.node_gone(node, "its process ended" if node.away else "its session was lost")
+
+    def stop(self, why: str, now: float) -> None:
+        """This scheduler ends: nodes end the lease, clients hear why."""
+        self._stir(now)
+        self._stopped = why
+        for client in list(self.registry.clients.values()):
+            self.out.tell(client, Released(why))
+            client.lost = True  # that was the last word
+            self._let_go(client, why)
 
     # --- clients: the queue
 
@@ -244,7 +179,7 @@ class Scheduler:
         self.registry.clients[client.epoch] = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} wants the cluster")
-        if any(named.is_place for named in client.named):
+        if client.places:
             client.looking = True
             self.out.effects.append(Look(client.epoch))
 
@@ -259,34 +194,110 @@ class Scheduler:
             return f"pulse_interval {wants.pulse_interval} is not a number of seconds"
         return next(filter(None, map(fault_of, wants.allocations)), "")
 
+    def on_release(self, envelope: Envelope, now: float) -> None:
+        """Its tasks have ended, or nobody cares for them: the nodes close at once."""
+        client = self.registry.clients.get(envelope.sender.epoch)
+        if client is None:
+            self.out.send(envelope.sender, Released("it did not have the cluster"))
+        else:
+            self._let_go(client, "")
+
+    def _client_silent(self, client: Client, now: float) -> None:
+        """It is told all the same: should its link heal, it learns what became of it."""
+        self._client_gone(client, f"nothing was heard of it for {CLIENT_PATIENCE_S:g} s")
+
+    def _client_gone(self, client: Client, why: str) -> None:
+        level = "debug" if self.private else "warning"  # the terminal was that client's
+        self.out.log(level, f"{client.title} is gone: {why}")
+        self._let_go(client, why)
+
+    def _let_go(self, client: Client, why: str) -> None:
+        """From the queue at once; who has the cluster leaves when its nodes have closed."""
+        client.parting = client.parting or why
+        if client.state is ClientState.QUEUED:
+            self.out.tell(client, Released(why or "it left the queue"))
+            self._remove(client)
+        elif client.state is ClientState.ACTIVE:
+            client.turn(ClientState.CLOSING)
+            self.leasing.close_all(client)
+            self.registry.alarms.set(self._close_waits, client, self._now + PATIENCE_S)
+            self.registry.alarms.set(self._close_overdue, client, self._now + CLOSE_PATIENCE_S)
+
+    def _remove(self, client: Client) -> None:
+        client.turn(ClientState.GONE)
+        if client.places:
+            self.out.effects.append(StopLooking(client.epoch))
+        del self.registry.clients[client.epoch]
+        self.registry.alarms.forget(client)
+        self._queue_changed = True
+
+    def _tell_positions(self) -> None:
+        self._queue_changed = False
+        active = self.registry.active
+        holder = active.title if active is not None else "nobody"
+        for position, client in enumerate(self.registry.queued_clients(), 1):
+            if client.standing != (position, holder) and not client.looking:
+                client.standing = (position, holder)
+                self.out.tell(client, Queued(position, holder))
+
+    # --- clients: the lease
+
+    def _grant_next(self) -> None:
+        """To the first who can be reached: a ghost at the head holds up nobody."""
+        queue = self.registry.queued_clients()
+        client = next((client for client in queue if not client.away and not client.looking), None)
+        if client is None:
+            return
+        client.turn(ClientState.ACTIVE)
+        client.lease = self.leasing.new_lease(client)
+        self.registry.active = client
+        self._queue_changed = True
+        self.out.log("info", f"{client.title} has the cluster")
+        self.out.tell(client, messages.Granted(client.lease, self.name))
+        self.leasing.offer_all(client, self._now)
+        self.registry.alarms.set(self._client_alone, client, self._now + PATIENCE_S)
+
+    def _client_alone(self, client: Client, now: float) -> None:
+        """That there is no node at all is said also if no task waits."""
+        if not self.registry.shares:
+            client.told_alone = now + PATIENCE_S
+            self.out.warn(client, f"{missing(self.registry)}; still waiting")
+
+    def on_wanting(self, envelope: Envelope, now: float) -> None:
+        client = self.registry.active
+        if client is None or client.address != envelope.sender or client.state is not ClientState.ACTIVE:
+            return
+        if now < client.told_alone:
+            return  # it has just been said
+        if client.hopeless:
+            self.out.tell(client, Hopeless(client.hopeless))
+        else:
+            tasks = counted(envelope.message.tasks, "task")
+            self.out.warn(client, f"{tasks} cannot run: {missing(self.registry)}; still waiting")
+
+    def _tell_of_hope(self, client: Client) -> None:
+        """What waits for servers that will never be there would wait for ever. But more nodes may be found."""
+        why = "" if self.leasing.held else hopeless(self.registry, client)
+        if why and why != client.hopeless:
+            self.out.tell(client, Hopeless(why))
+        client.hopeless = why
+
+    def _close_waits(self, client: Client, now: float) -> None:
+        silent = ", ".join(share.node.title for share in self.registry.shares if share.node.away)
+        if silent:
+            self.out.warn(client, f"close() waits some seconds for {silent}: no link")
+
+    def _close_overdue(self, client: Client, now: float) -> None:
+        self.leasing.end_all()
+
+    def _part(self, client: Client) -> None:
+        """Nothing of it is left but its place."""
+        self.out.tell(client, Released(client.parting))
+        self.registry.active = None
+        self._remove(client)
+        self.out.log("info", f"{client.title} has left the cluster")
+
     # --- clients: the places that they name
-
-    def places(self, epoch: int) -> dict[int, Allocation]:
-        """What is to be looked for on behalf of a client, by its number there; nothing if it has left."""
-        client = self.registry.clients.get(epoch)
-        if client is None:
-            return {}
-        return {k: named.allocation for k, named in enumerate(client.named) if named.is_place}
-
-    def is_there(self, epoch: int, number: int) -> bool:
-        """Whether a node is known at that place, or the client has left."""
-        client = self.registry.clients.get(epoch)
-        nodes = self.registry.nodes.values()
-        return client is None or any(client.named[number].is_at(node.info) for node in nodes)
-
-    def python_of(self, epoch: int) -> tuple[int, int] | None:
-        """The client's; None if it has left."""
-        client = self.registry.clients.get(epoch)
-        return client.wants.client.python if client is not None else None
-
-    def unfit(self, epoch: int, number: int) -> str:
-        """Why no node at that place is of any use to the client; empty if one is, or none is known there."""
-        client = self.registry.clients.get(epoch)
-        if client is None:
-            return ""
-        place, ours = client.named[number], client.wants.client.python
-        pythons = [node.info.python for node in self.registry.nodes.values() if place.is_at(node.info)]
-        return "" if not pythons or ours in pythons else other_python(pythons[0], ours)
 
     def found(
         self, epoch: int, number: int, addresses: Iterable[str], nodes: Iterable[int], now: float
@@ -307,12 +318,12 @@ class Scheduler:
     def looked(self, epoch: int, fault: str, now: float) -> None:
         """The client waits no longer for its places to be found; with a fault it is turned away."""
         client = self.registry.clients.get(epoch)
-        if client is None or not client.looking:
+        if client is None:
             return
         self._stir(now)
         client.looking = False
         self._queue_changed = True
-        if fault and client.state is ClientState.QUEUED:
+        if fault:
             self.out.tell(client, Turned(fault))
             self._remove(client)
 
@@ -321,150 +332,4 @@ class Scheduler:
         client = self.registry.clients.get(epoch)
         if client is not None:
             self._stir(now)
-            self.out.tell(client, Notice(text, "warning"))
-
-    def _stir(self, now: float) -> None:
-        self._stirred = True
-        self._now = now
-
-    def on_release(self, envelope: Envelope, now: float) -> None:
-        release: Release = envelope.message
-        client = self.registry.clients.get(envelope.sender.epoch)
-        if client is None:
-            self.out.send(envelope.sender, Released("it did not have the cluster"))
-        elif client.state is ClientState.QUEUED:
-            self.out.tell(client, Released("it left the queue"))
-            self._remove(client)
-        else:
-            client.await_io = release.await_io
-            client.terminate = client.terminate or release.terminate
-            if client.state is ClientState.ACTIVE:
-                client.turn(ClientState.FINISHING)
-                self.registry.alarms.set(Alarm.CLOSE_WAITS, client.epoch, now + PATIENCE_S)
-
-    def _client_silent(self, epoch: int, now: float) -> None:
-        """It is told all the same: should its link heal, it learns what became of it."""
-        self._client_gone(
-            self.registry.clients[epoch], f"nothing was heard of it for {CLIENT_PATIENCE_S:g} s"
-        )
-
-    def _client_gone(self, client: Client, why: str) -> None:
-        level = "debug" if self.private else "warning"  # the terminal was that client's
-        self.out.log(level, f"{client.title} is gone: {why}")
-        if client.state is ClientState.QUEUED:
-            self.out.tell(client, Released(why))
-            self._remove(client)
-            return
-        client.terminate = True
-        client.parting = why
-        if client.state is ClientState.ACTIVE:
-            client.turn(ClientState.FINISHING)
-
-    def _tell_nodes_of_death(self, client: Client) -> None:
-        """Its servers would wait some seconds, at their end, for it to hear their last words."""
-        for site in self.registry.sites():
-            self.out.send(site.node.address, Gone([client.epoch]))
-
-    def stop(self, why: str, now: float) -> None:
-        """This scheduler ends: nodes end the lease, clients hear why."""
-        self._stirred = True
-        self._now = now
-        self._stopped = why
-        for client in list(self.registry.clients.values()):
-            self.out.tell(client, Released(why))
-            client.lost = True  # that was the last word
-            if client.state is ClientState.QUEUED:
-                self._remove(client)
-                continue
-            client.terminate = True
-            client.parting = why
-            if client.state is ClientState.ACTIVE:
-                client.turn(ClientState.FINISHING)
-
-    def _remove(self, client: Client) -> None:
-        client.state = ClientState.GONE
-        del self.registry.clients[client.epoch]
-        for alarm in CLIENT_ALARMS:
-            self.registry.alarms.cancel(alarm, client.epoch)
-        self._queue_changed = True
-        if any(named.is_place for named in client.named):
-            self.out.effects.append(StopLooking(client.epoch))
-
-    def _tell_positions(self) -> None:
-        self._queue_changed = False
-        active = self.registry.active
-        holder = active.title if active is not None else "nobody"
-        for position, client in enumerate(self.registry.queued_clients(), 1):
-            if client.standing != (position, holder) and not client.looking:
-                client.standing = (position, holder)
-                self.out.tell(client, Queued(position, holder))
-
-    # --- clients: the lease
-
-    def _grant_next(self, now: float) -> None:
-        """To the first who can be reached: a ghost at the head holds up nobody."""
-        queue = self.registry.queued_clients()
-        client = next((client for client in queue if not client.away and not client.looking), None)
-        if client is None:
-            return
-        client.turn(ClientState.ACTIVE)
-        client.lease = self.leasing.new_lease(client)
-        client.limit = CREDIT
-        self.registry.active = client
-        self._queue_changed = True
-        self.out.log("info", f"{client.title} has the cluster")
-        self.out.tell(client, Granted(client.lease, self.name))
-        self.out.tell(client, Admit(client.limit))
-        self.leasing.offer_all(client, now)
-
-    def _finish(self, client: Client) -> None:
-        """One step further, if nothing is in the way: its tasks, then its nodes."""
-        waits = not client.terminate and self.dispatch.has_work(client.await_io)
-        if client.state is ClientState.FINISHING and not waits:
-            self._close(client)
-        if client.state is ClientState.CLOSING and not any(self.registry.sites()):
-            self._part(client)
-
-    def _close(self, client: Client) -> None:
-        client.turn(ClientState.CLOSING)
-        self.dispatch.end_waiting(OutcomeKind.CANCELLED, "the client closed")
-        self.leasing.close_all(client)
-        self.registry.alarms.set(Alarm.CLOSE_WAITS, client.epoch, self._now + PATIENCE_S)
-        self.registry.alarms.set(Alarm.CLOSE_OVERDUE, client.epoch, self._now + CLOSE_PATIENCE_S)
-
-    def _part(self, client: Client) -> None:
-        """Nothing of it is left but its place."""
-        self.leasing.forgive_all()
-        self.registry.paces.clear()
-        self.out.tell(client, Released(client.parting))
-        client.turn(ClientState.GONE)
-        self.registry.active = None
-        self._remove(client)
-        self.out.log("info", f"{client.title} has left the cluster")
-
-    # --- status
-
-    def on_tally(self, envelope: Envelope, now: float) -> None:
-        client = self.registry.clients.get(envelope.sender.epoch)
-        if client is not None:
-            client.unseen += envelope.message.ended
-
-    def on_inventory(self, envelope: Envelope, now: float) -> None:
-        registry = self.registry
-        clients = [self._report(client) for client in registry.clients.values()]
-        nodes = [
-            (node.info.name, node.info.addr, node.info.port, state_of(node, registry.active))
-            for node in registry.nodes.values()
-        ]
-        report = SchedulerReport(self.name, self.addr, self.port, self.private, clients, nodes, self.insecure)
-        self.out.send(envelope.sender, report, envelope.correlation)
-
-    def _report(self, client: Client) -> ClientReport:
-        info = client.wants.client
-        if client is not self.registry.active:
-            return ClientReport(info.name, info.host, info.pid, "queued", 0, 0, 0)
-        waiting = self.registry.waiting()
-        running = len(self.registry.tasks) - waiting
-        return ClientReport(
-            info.name, info.host, info.pid, "running", waiting, running, client.ended + client.unseen
-        )
+            self.out.warn(client, text)

@@ -174,7 +174,7 @@ def console(process: Process, body: NodeBody, line: str) -> str | None:
     """A command typed at the node (spec 6.2)."""
     machine, now = body.machine, process.runtime.clock()
     if line in ("", "status"):
-        return machine.say_status()
+        return body.say_status()
     if line not in ("close", "quit", "exit", "terminate"):
         return f"unknown command {line!r}: there are status, close, quit, exit, terminate"
     with process.runtime.lock:
@@ -183,7 +183,7 @@ def console(process: Process, body: NodeBody, line: str) -> str | None:
         else:
             machine.finish(now, terminate=line == "terminate")
     process.runtime.turn_soon()
-    return machine.say_status() if line in ("quit", "exit") and machine.tenancy is not None else None
+    return body.say_status() if line in ("quit", "exit") and machine.tenancy is not None else None
 
 
 async def stop(process: Process, body: NodeBody) -> None:

@@ -79,7 +79,7 @@ def make_broker(process: Process, *, private: bool) -> Broker:
         port=process.port,
         insecure=process.keys is None,
     )
-    return Broker(process.runtime, machine, process.registry.is_dead, process.seen)
+    return Broker(process.runtime, machine, process.seen)
 
 
 def scheduler_id(state: Path, name: str) -> str:

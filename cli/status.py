@@ -33,6 +33,7 @@ from dispycos.transport.folders import find_folders
 from .process import load_keys, set_up_logging
 
 LOOK_S = 0.4  # mDNS answers within this where there is anybody
+BESIDE_S = 0.5  # the node of a private process, if it has one, answers so long after its scheduler
 ASKER = 20  # our actor
 
 log = logging.getLogger("dispycos")
@@ -145,18 +146,21 @@ class View:
             return
         except asyncio.CancelledError:
             return
-        answers = []
-        for actor in (SCHEDULER, NODE):
-            correlation = len(self._asked) + 1
-            self._asked[correlation] = self.runtime.loop.create_future()
-            answers.append(self._asked[correlation])
-            self.runtime.send(
-                Envelope(
-                    Address(epoch, actor), self.runtime.address(ASKER), messages.Inventory(), correlation
-                )
-            )
-        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=self._settings.timeout)
-        await asyncio.wait(answers, timeout=0.1)  # a private process answers twice
+        if self.runtime.role_of(epoch) == "node":
+            await self._question(Address(epoch, NODE), self._settings.timeout)
+            return
+        node = asyncio.ensure_future(self._question(Address(epoch, NODE), self._settings.timeout))
+        await self._question(Address(epoch, SCHEDULER), self._settings.timeout)
+        report = self.schedulers.get(epoch)
+        if report is not None and report.private:
+            await asyncio.wait([node], timeout=BESIDE_S)
+        node.cancel()
+
+    async def _question(self, whom: Address, timeout: float) -> None:
+        correlation = len(self._asked) + 1
+        self._asked[correlation] = answer = self.runtime.loop.create_future()
+        self.runtime.send(Envelope(whom, self.runtime.address(ASKER), messages.Inventory(), correlation))
+        await asyncio.wait([answer], timeout=timeout)
 
     def _on_answer(self, envelope: Envelope, now: float) -> None:
         if isinstance(envelope.message, SchedulerReport):
@@ -186,7 +190,9 @@ class View:
                 f"scheduler {scheduler.name}{_place_in_words(scheduler)}{_insecure(scheduler.insecure)}"
             )
             for client in scheduler.clients:
-                counts = f"{client.running} running, {client.queued} queued, {client.done} done"
+                counts = "it does not answer"
+                if client.running is not None:
+                    counts = f"{client.running} running, {client.queued} queued, {client.done} done"
                 lines.append(
                     f"  client {client.name} ({client.host}, pid {client.pid}) {client.state}: {counts}"
                 )

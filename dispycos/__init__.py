@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dispycos.actors.task import Location as Location
     from dispycos.actors.task import MonitorStatus as MonitorStatus
     from dispycos.actors.task import Task as Task
+    from dispycos.actors.task import Usage as Usage
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import DispycosError as DispycosError
@@ -53,6 +54,7 @@ _PLACES = {
     "TaskLost": "errors",
     "TaskRefused": "errors",
     "TaskTerminated": "errors",
+    "Usage": "actors.task",
     "run": "actors.local",
 }
 

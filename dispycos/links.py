@@ -65,6 +65,7 @@ class Link:
         self.epoch = 0
         self.role = ""
         self.about: About | None = None
+        self.is_witnessed = False  # the end of the process at the other end is told by the kernel
         self.is_ready = False
         self.is_closing = False
         self.is_closed = False

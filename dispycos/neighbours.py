@@ -62,9 +62,12 @@ class Neighbours:
 
     # A link comes and goes
 
-    def link_up(self, link: int, now: float, *, dialled: bool, uplink: bool, role: str | None) -> None:
+    def link_up(
+        self, link: int, now: float, *, dialled: bool, uplink: bool, role: str | None, witnessed: bool
+    ) -> None:
         due = now + GREETING_PATIENCE
         new = Link(link, self._topology.busy, dialled=dialled, uplink=uplink, proven=role, due=due)
+        new.is_witnessed = witnessed
         self._topology.add(new)
         routes = [] if role == SERVER_ROLE else list(self._advertised)
         self._tell(new, LinkHello(self._about, self._epoch, self._role, routes[:ROUTES_PER_RECORD]))
@@ -150,7 +153,7 @@ class Neighbours:
             return self.expel(link, reason)
         link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
         link.uplink |= self._role == NODE_ROLE and link.role == SCHEDULER_ROLE
-        patience = patience_for(self._role, link.role)
+        patience = None if link.is_witnessed else patience_for(self._role, link.role)
         link.liveness = Liveness(patience, now) if patience else None
         link.due = link.liveness.deadline() if link.liveness else None
         older = self._topology.direct(link.epoch)

@@ -8,7 +8,7 @@ waiting for their timers. Everything remembered is bounded; beyond the bound the
 from typing import Final
 
 from .links import LINK_BYTES, NODE_ROLE, RELAYS, SERVER_ROLE, Link, Topology
-from .protocol.codec import CONTROL, NOTICE, Packet, control_packet, encode_control
+from .protocol.codec import NOTICE, RECORD, Packet, control_packet, encode_control
 from .protocol.control import Control, PathUp, Unreachable
 
 HOPS_MAX: Final = 4
@@ -54,7 +54,7 @@ class Relay:
             link.put(self._notice(block.from_epoch, Unreachable(block.to_epoch)))
 
     def _notice(self, to: int, record: Control) -> Packet:
-        return control_packet(self._epoch, to, encode_control(record), CONTROL | NOTICE)
+        return control_packet(self._epoch, to, encode_control(record), RECORD | NOTICE)
 
     def _note_told(self, target: int, source: int) -> None:
         sources = self._told.setdefault(target, {})

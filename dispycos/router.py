@@ -6,19 +6,21 @@ has left (`link_drained`). A link is closed only after its last word was taken.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from .alarms import Alarms
+from .channel import Local
 from .links import BULK_ROOM, LINK_BYTES, CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
 from .neighbours import NEIGHBOUR, Neighbours
 from .packing import Known
-from .protocol.codec import CONTROL, Codec, Packet, decode_control, decode_message, encode_message, group
+from .protocol.codec import RECORD, Codec, Packet, decode_control, decode_message, encode_message, group
 from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import Local, PeerFault, PeerReset, PeerUp, Session, reset_block
+from .session import PeerFault, PeerReset, PeerUp, Session, reset_block
+from .transfers import Allocate, room_for
 
 SESSIONS_MAX: Final = 16384
 BURIED_MAX: Final = 4096
@@ -54,7 +56,7 @@ class Router:
         role: str,
         *,
         incarnations: Iterator[int] | None = None,
-        allocate: Callable[[int], Buffer] = bytearray,
+        allocate: Allocate = room_for,
     ) -> None:
         self.epoch = epoch
         self.role = role
@@ -87,11 +89,21 @@ class Router:
     # Links
 
     def link_up(
-        self, link: int, now: float, *, dialled: bool, uplink: bool = False, role: str | None = None
+        self,
+        link: int,
+        now: float,
+        *,
+        dialled: bool,
+        uplink: bool = False,
+        role: str | None = None,
+        witnessed: bool = False,
     ) -> None:
-        """A connection exists; `role` is what authentication proved, None where the peer's word is enough."""
+        """A connection exists; `role` is what authentication proved, None where the peer's word is enough.
+
+        `witnessed`: the kernel tells when the process at the other end has ended, so its silence means nothing.
+        """
         self._now = now
-        self._neighbours.link_up(link, now, dialled=dialled, uplink=uplink, role=role)
+        self._neighbours.link_up(link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
 
     def link_down(self, link: int, now: float) -> None:
         """A connection is gone, with whatever was on its way."""
@@ -162,7 +174,7 @@ class Router:
 
     def _on_own(self, link: Link, packet: Packet, now: float) -> None:
         block = packet.block
-        record = decode_control(block.body) if block.flags & CONTROL else None
+        record = decode_control(block.body) if block.flags & RECORD else None
         if isinstance(record, Unreachable):
             self._on_unreachable(link, record, now)
             return
@@ -223,7 +235,7 @@ class Router:
             peer = self._meet(epoch)
             self._choose(peer, self._topology.route(epoch), now)
         try:
-            is_full = peer.session.put(envelope)
+            is_full = peer.session.puts[envelope.message.way](envelope)
         except Exception as error:  # msgspec's are of many kinds
             self._events.append(
                 Unsent(envelope, f"{type(envelope.message).__name__} cannot be sent: {error}")
@@ -248,7 +260,7 @@ class Router:
         self._dirty.pop(epoch, None)
         self._fresh.pop(epoch, None)
         peer.scheduled = None
-        return peer.session.unconfirmed()
+        return peer.session.end()
 
     def bury(self, epoch: int, now: float) -> list[Envelope]:
         """As forget, for a process that will never speak again: what is sent to it later is handed back at once."""
@@ -380,7 +392,7 @@ class Router:
         if load < LINK_BYTES:
             session.pump(now, BULK_ROOM - load)
             self._collect(peer, now)
-        if session.has_backlog() and link.load() >= BULK_ROOM:
+        if link.load() >= BULK_ROOM and session.has_backlog():
             link.was_full = True
 
     def _collect(self, peer: _Peer, now: float) -> None:

@@ -11,32 +11,30 @@ incarnation is always answered, or two ends that each missed the other's last wo
 peer that does not know the sid says RESET: then a new incarnation begins, and what was not confirmed goes
 back to the layer above. So it does when the peer's incarnation rises. Nothing is dropped silently.
 
-Two streams, each with numbers and credit of its own: messages, and the chunks of large payloads (bulk).
-What is in a block is not looked at here (`packing`).
+Two channels, of equal making (`channel`): control words, and the messages between tasks. Each has two streams with numbers
+and credit of their own, for its messages and for the chunks of large payloads, so no control word waits for anything else.
+One that is to come behind messages of the other channel says so itself (`way`). What is in a block is not looked at here.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from .packing import Known, Packing, Unpacking
+from .channel import STREAMS, Channel, Local
+from .packing import Known
 from .protocol.codec import (
-    BULK,
-    CONTROL,
-    MESSAGES,
     NOTICE,
+    RECORD,
     VERSION,
     Block,
-    Codec,
     Packet,
     control_packet,
     encode_chunks,
     encode_control,
 )
 from .protocol.control import Control, Hello, Limits, Reset
-from .protocol.envelope import About, Buffer, Envelope
+from .protocol.envelope import About, Envelope
 from .protocol.errors import ProtocolError
-from .stream import UNLIMITED, WINDOW_MESSAGES, Incoming, Outgoing, Parcel
-from .transfers import Arrivals, Shipments
+from .stream import Parcel, Stream
 
 ACK_DELAY: Final = 0.02
 ACK_BLOCKS: Final = 16
@@ -65,19 +63,6 @@ class PeerFault(NamedTuple):
     reason: str
 
 
-class Local(NamedTuple):
-    """What all sessions of a runtime share."""
-
-    codec: Codec[Any]
-    epoch: int
-    about: About
-    incarnations: Iterator[int]
-    allocate: Callable[[int], Buffer]
-    addresses: Known
-    deliveries: list[Envelope]
-    events: list[Any]
-
-
 class Session:
     """One end of the conversation with one peer. Its owner empties `outbox` after each call."""
 
@@ -93,23 +78,29 @@ class Session:
 
     def _begin(self) -> None:
         """Both directions start at 1."""
-        local, here, there = self._local, self._local.addresses, self._there
-        self._out = Outgoing(WINDOW_MESSAGES)
-        self._bulk = Outgoing(UNLIMITED)
-        self._in = Incoming(WINDOW_MESSAGES)
-        self._bulk_in = Incoming(UNLIMITED)
-        self._shipments = Shipments()
-        self._arrivals = Arrivals(local.allocate)
-        self._packing = Packing(local.codec, here, there, self._out, self._shipments)
-        self.put = self._packing.put  # not a method of ours that calls it: every message comes by here
-        self._unpacking = Unpacking(local.codec, here, there, self._arrivals, local.deliveries, self.put)
+        self._messages = Channel(1, self._local, self._there, self._answer_unknown)
+        self._control = Channel(0, self._local, self._there, self._answer_unknown, before=self._messages)
+        self._channels = (self._control, self._messages)
+        self._streams = (*self._control.streams, *self._messages.streams)
+        # Looked at often.
+        self._flights = [stream.out.flight for stream in self._streams]
+        ready = [channel.shipments.ready for channel in self._channels]
+        self._queues = [*(stream.out.waiting for stream in self._streams), *ready]
+        self._behind = self._control.behind
+        # By way; not a method of ours that calls them: every message comes by here.
+        self.puts: tuple[Callable[[Envelope], bool], ...] = (
+            self._control.packing.put,
+            self._messages.packing.put,
+            self._put_behind,
+        )
+        self._unsaid: dict[Stream, None] = {}  # those of which the peer does not know what we have
         self._ack_at: float | None = None
         self._unacked_blocks = 0
         self._ack_now = False
         self._probe = 0
         self._asked = False
         self._probed_at = 0.0
-        self._marks = (0, 0)
+        self._marks = [0] * len(self._streams)
         self._rto = RTO_MIN
         self._backoff = 1.0
         self._srtt: float | None = None
@@ -124,14 +115,19 @@ class Session:
 
     # What leaves
 
+    def _put_behind(self, envelope: Envelope) -> bool:
+        """A control word that is to arrive after what its subject has sent."""
+        return self._control.packing.put(envelope, self._messages.packing.floor(envelope.message.actor))
+
+    def _answer_unknown(self, answer: Envelope) -> None:
+        self._control.packing.put(answer)
+
     def has_backlog(self) -> bool:
         """True while something waits that was never sent."""
-        return bool(
-            self._packing.count or self._out.waiting or self._bulk.waiting or self._shipments.has_cargo()
-        )
+        return any(self._queues) or bool(self._control.packing.count or self._messages.packing.count)
 
     def is_in_flight(self) -> bool:
-        return bool(self._out.flight or self._bulk.flight)
+        return any(self._flights)
 
     def wants_pump(self) -> bool:
         """True if something may leave now that could not before a block came: an ack, or what waited for credit."""
@@ -141,86 +137,96 @@ class Session:
         return self._asked or self.is_in_flight() or self.has_backlog()
 
     def unconfirmed(self) -> list[Envelope]:
-        """All messages that the peer did not confirm, in the order in which they were sent."""
-        return self._packing.unconfirmed()
+        """All messages that the peer did not confirm, those of each channel in the order in which they were sent."""
+        return self._control.packing.unconfirmed() + self._messages.packing.unconfirmed()
+
+    def end(self) -> list[Envelope]:
+        """The session is over: what was confirmed to the peer is delivered, what it did not confirm is handed back."""
+        self._control.end()
+        return self.unconfirmed()
 
     def check(self) -> None:
         """What must hold between two calls."""
-        self._out.check()
-        self._bulk.check()
-        self._packing.check()
+        for stream in self._streams:
+            stream.out.check()
+        for channel in self._channels:
+            channel.packing.check()
 
     def pump(self, now: float, bulk_room: int) -> None:
-        """Sends what credit allows, messages first; then the ack, if nothing carried it."""
+        """Sends what credit allows, control words first and chunks last; then the acks, if nothing carried them."""
         if self.sid:
-            if self._out.waiting:
-                self._pump_messages(now)
-            packing = self._packing
-            if packing.count and self._out.has_credit(packing.count, len(packing.body) + packing.frames_size):
-                packing.cut()
-                self._pump_messages(now)
-            if self._bulk.waiting or self._shipments.has_cargo():
-                self._pump_bulk(now, bulk_room)
+            for channel in self._channels:
+                out, packing = channel.words.out, channel.packing
+                if out.waiting:
+                    self._pump_words(channel, now)
+                if packing.count and out.has_credit(packing.count, len(packing.body) + packing.frames_size):
+                    packing.cut()
+                    self._pump_words(channel, now)
+            for channel in self._channels:
+                if channel.chunks.out.waiting or channel.shipments.ready:
+                    bulk_room = self._pump_chunks(channel, now, bulk_room)
         if self._ack_now:
             self._acknowledge()
         self._arm(now)
 
-    def _pump_messages(self, now: float) -> None:
-        while parcel := self._out.take(now):
-            self._emit(parcel, MESSAGES)
+    def _pump_words(self, channel: Channel, now: float) -> None:
+        while parcel := channel.words.out.take(now):
+            self._emit(channel.words, parcel)
             if parcel.transfers:
-                self._shipments.release(parcel.transfers)
+                channel.shipments.release(parcel.transfers)
 
-    def _pump_bulk(self, now: float, room: int) -> None:
+    def _pump_chunks(self, channel: Channel, now: float, room: int) -> int:
+        """The room that is left."""
+        out, shipments = channel.chunks.out, channel.shipments
         while room > 0:
-            if not self._bulk.waiting and self._shipments.has_cargo():
-                chunks, frames, completed = self._shipments.cut()
-                self._bulk.cut(len(chunks), encode_chunks(chunks), frames, after=completed)
-            parcel = self._bulk.take(now)
+            if not out.waiting and shipments.ready:
+                chunks, frames, completed = shipments.cut()
+                out.cut(len(chunks), encode_chunks(chunks), frames, after=completed)
+            parcel = out.take(now)
             if parcel is None:
-                return
-            self._emit(parcel, BULK)
+                break
+            self._emit(channel.chunks, parcel)
             room -= parcel.size
+        return room
 
-    def _emit(self, parcel: Parcel, stream: int) -> None:
-        block = self._block(stream, parcel.seq, parcel.count, 0, parcel.body)
+    def _emit(self, stream: Stream, parcel: Parcel) -> None:
+        block = self._block(stream, parcel.seq, parcel.count, parcel.body)
         block.frames = len(parcel.frames)
         self.outbox.append(Packet(block, parcel.frames, parcel.size))
 
-    def _block(self, stream: int, seq: int, count: int, flags: int, body: bytes) -> Block:
-        """A header with the newest acks and limits, so that no ack is due any more."""
-        if not flags:
+    def _block(self, stream: Stream, seq: int, count: int, body: bytes) -> Block:
+        """A header with the newest ack and limits of its stream, so that none is due any more."""
+        incoming = stream.incoming
+        incoming.note_told()
+        unsaid = self._unsaid
+        unsaid.pop(stream, None)
+        if not unsaid:
             self._ack_at = None
             self._ack_now = False
             self._unacked_blocks = 0
-            self._in.note_told()
-            self._bulk_in.note_told()
-        incoming, bulk = self._in, self._bulk_in
         return Block(
             VERSION,
             self.peer,
             self._local.epoch,
             self.sid,
-            stream,
+            stream.number,
             seq,
             count,
             incoming.ack,
             incoming.limit_messages,
             incoming.limit_bytes,
-            bulk.ack,
-            bulk.limit_bytes,
             0,
-            flags,
+            0,
             0,
             memoryview(body),
         )
 
     def _acknowledge(self) -> None:
-        self.outbox.append(Packet(self._block(MESSAGES, 0, 0, 0, b""), (), 0))
+        for stream in list(self._unsaid):
+            self.outbox.append(Packet(self._block(stream, 0, 0, b""), (), 0))
 
-    def _control(self, record: Control, flags: int = CONTROL) -> None:
-        body = encode_control(record)
-        self.outbox.append(Packet(self._block(0, 0, 0, flags, body), (), len(body)))
+    def _say(self, record: Control, flags: int = RECORD) -> None:
+        self.outbox.append(control_packet(self._local.epoch, self.peer, encode_control(record), flags))
 
     # What arrives
 
@@ -230,45 +236,40 @@ class Session:
         if block.sid != self.sid or not self.sid:
             self._on_stranger(block.sid, now)
             return
-        self._confirm(block, now)
+        if block.stream >= len(self._streams):
+            raise ProtocolError(f"a block of stream {block.stream}")
+        stream = self._streams[block.stream]
+        self._confirm(stream, block, now)
         if not block.seq:
             return
-        if block.stream == MESSAGES:
-            incoming, advance = self._in, self._advance
-        elif block.stream == BULK:
-            incoming, advance = self._bulk_in, self._advance_bulk
-        else:
-            raise ProtocolError(f"a block of stream {block.stream}")
-        is_new = incoming.put(packet)
+        is_new = stream.incoming.put(packet)
         self._unacked_blocks += 1
         if not is_new or self._unacked_blocks >= ACK_BLOCKS:
             self._ack_now = True
-        self._ack_soon(now)
+        self._ack_soon(stream, now)
         if is_new:
-            advance()
-
-    def _advance(self) -> None:
-        """Everything that is in order now goes where it belongs."""
-        incoming = self._in
-        while packet := incoming.peek():
-            self._unpacking.open(packet)
-            incoming.pop()
-        if self._bulk_in.has_early:
-            self._advance_bulk()
-
-    def _advance_bulk(self) -> None:
-        while (packet := self._bulk_in.peek()) and self._unpacking.open_bulk(packet):
-            self._bulk_in.pop()
+            self._channels[block.stream // STREAMS].advance()
+            if self._behind:
+                self._control.release()
 
     def consume(self, now: float) -> None:
         """The layer above has taken what was delivered: its place is free again, and the peer shall know."""
-        has_news = self._in.consume(self._arrivals.held_messages, self._arrivals.held_bytes)
-        if self._bulk_in.consume(0, 0) or has_news:
-            self._ack_soon(now)
-            if self._in.is_half_used() or self._bulk_in.is_half_used():
+        for channel in self._channels:
+            if channel.is_fresh:
+                channel.is_fresh = False
+                arrivals = channel.arrivals
+                self._give_credit(channel.words, arrivals.held_messages, arrivals.held_bytes, now)
+                if channel.chunks.incoming.ack:
+                    self._give_credit(channel.chunks, 0, 0, now)
+
+    def _give_credit(self, stream: Stream, held_messages: int, held_bytes: int, now: float) -> None:
+        if stream.incoming.consume(held_messages, held_bytes):
+            self._ack_soon(stream, now)
+            if stream.incoming.is_half_used():
                 self._ack_now = True
 
-    def _ack_soon(self, now: float) -> None:
+    def _ack_soon(self, stream: Stream, now: float) -> None:
+        self._unsaid[stream] = None
         if self._ack_at is None:
             self._ack_at = now + ACK_DELAY
 
@@ -288,17 +289,14 @@ class Session:
         self._probe += 1
         self._asked = True
         self._probed_at = now
-        self._marks = (self._out.sent, self._bulk.sent)
+        self._marks = [stream.out.sent for stream in self._streams]
         self._hello(self._probe, echo)
         self._alarm = now + self._timeout()
 
     def _hello(self, probe: int, echo: int) -> None:
-        incoming, bulk = self._in, self._bulk_in
-        limits = Limits(
-            incoming.ack, incoming.limit_messages, incoming.limit_bytes, bulk.ack, bulk.limit_bytes
-        )
+        limits = [stream.incoming.tell() for stream in self._streams]
         about = self._local.about
-        self._control(Hello(self._incarnation, self._peer_incarnation, limits, about, probe, echo))
+        self._say(Hello(self._incarnation, self._peer_incarnation, limits, about, probe, echo))
 
     def on_hello(self, hello: Hello, now: float) -> None:
         if not 0 < hello.incarnation < 2**32:
@@ -308,7 +306,8 @@ class Session:
         is_current = hello.incarnation == self._peer_incarnation
         is_known = hello.known == self._incarnation
         if is_current and is_known:
-            self._confirm(hello.limits, now)
+            for stream, limits in zip(self._streams, hello.limits, strict=False):
+                self._confirm(stream, limits, now)
             if self._asked and hello.echo == self._probe:
                 self._on_answer(now)
         if hello.probe or not is_known:
@@ -334,16 +333,13 @@ class Session:
         """All that was sent before the question and is not confirmed now is lost."""
         self._asked = False
         self._backoff = 1.0
-        for stream, number, mark in (
-            (self._out, MESSAGES, self._marks[0]),
-            (self._bulk, BULK, self._marks[1]),
-        ):
-            for parcel in stream.flight:
+        for stream, mark in zip(self._streams, self._marks, strict=True):
+            for parcel in stream.out.flight:
                 if parcel.seq > mark:
                     break
                 parcel.sent_at = now
                 parcel.resent = True
-                self._emit(parcel, number)
+                self._emit(stream, parcel)
         self._alarm = None
         self._arm(now)
 
@@ -360,33 +356,29 @@ class Session:
         low, high = sid >> 32, sid & 0xFFFFFFFF
         mine, theirs = (low, high) if self._local.epoch < self.peer else (high, low)
         if mine != self._incarnation:
-            self._control(Reset(sid), CONTROL | NOTICE)
+            self._say(Reset(sid), RECORD | NOTICE)
         elif theirs > self._peer_incarnation and not (self._asked and now < self._probed_at + RTO_MIN):
             self._ask(now)
 
     def _start_anew(self) -> None:
-        unconfirmed = self._packing.unconfirmed()
+        unconfirmed = self.end()
         self._begin()
         self._local.events.append(PeerReset(self.peer, unconfirmed))
 
     # Acks, timers
 
-    def _confirm(self, limits: Limits | Block, now: float) -> None:
-        """What the peer has, and may be sent; a block says it in the same words as a HELLO."""
-        out, bulk = self._out, self._bulk
-        out.grant(limits.limit_messages, limits.limit_bytes)
-        bulk.grant(UNLIMITED, limits.bulk_limit)
-        messages = out.acknowledge(limits.ack)
-        chunks = bulk.acknowledge(limits.bulk_ack)
-        if not messages and not chunks:
+    def _confirm(self, stream: Stream, limits: Limits | Block, now: float) -> None:
+        """What the peer has of a stream, and may be sent; a block says it in the same words as a HELLO."""
+        stream.out.grant(limits.limit_messages, limits.limit_bytes)
+        confirmed = stream.out.acknowledge(limits.ack)
+        if not confirmed:
             return
-        last = messages[-1] if messages else chunks[-1]
+        last = confirmed[-1]
         if not last.resent:
             sample = now - last.sent_at
             self._srtt = sample if self._srtt is None else self._srtt + (sample - self._srtt) / 8
             self._rto = min(RTO_MAX, max(RTO_MIN, 4 * self._srtt))
-        if chunks or self._packing.retained or self._shipments.open_pairs:
-            self._packing.retire(messages, chunks)
+        self._channels[stream.number // STREAMS].retire(stream, confirmed)
         self._backoff = 1.0
         self._alarm = None
         self._arm(now)
@@ -396,7 +388,7 @@ class Session:
 
     def _arm(self, now: float) -> None:
         """The safety net hangs while an answer, an ack or credit is awaited."""
-        if self._out.flight or self._asked or self._bulk.flight or self.has_backlog():
+        if self._asked or self.is_in_flight() or self.has_backlog():
             if self._alarm is None:
                 self._alarm = now + self._timeout()
         else:
@@ -423,4 +415,4 @@ class Session:
 def reset_block(packet: Packet, epoch: int) -> Packet:
     """The answer to a block of a session that does not exist here."""
     body = encode_control(Reset(packet.block.sid))
-    return control_packet(epoch, packet.block.from_epoch, body, CONTROL | NOTICE)
+    return control_packet(epoch, packet.block.from_epoch, body, RECORD | NOTICE)

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from .protocol.codec import Packet
+from .protocol.control import Limits
 from .protocol.envelope import Buffer
 from .protocol.errors import ProtocolError
 
@@ -41,11 +42,22 @@ class Outgoing:
     A new stream starts with the credit of one window, without being told.
     """
 
+    __slots__ = (
+        "_bytes",
+        "_limit_bytes",
+        "_limit_messages",
+        "_messages",
+        "cut_last",
+        "flight",
+        "sent",
+        "waiting",
+    )
+
     def __init__(self, limit_messages: int) -> None:
         self.waiting: deque[Parcel] = deque()
-        self.flight: deque[Parcel] = deque()
+        self.flight: list[Parcel] = []  # an empty deque takes 600 bytes, and there are many sessions
         self.sent = 0
-        self._cut = 0
+        self.cut_last = 0
         self._messages = 0
         self._bytes = 0
         self._limit_messages = limit_messages
@@ -55,11 +67,11 @@ class Outgoing:
         self, count: int, body: bytes, frames: Sequence[Buffer], transfers: Sequence[int] = (), after: int = 0
     ) -> None:
         size = len(body) + sum(map(_size, frames))
-        self._cut += 1
+        self.cut_last += 1
         self._messages += count
         self._bytes += size
         self.waiting.append(
-            Parcel(self._cut, count, body, frames, size, self._messages, self._bytes, transfers, after)
+            Parcel(self.cut_last, count, body, frames, size, self._messages, self._bytes, transfers, after)
         )
 
     def has_credit(self, count: int, size: int) -> bool:
@@ -83,7 +95,7 @@ class Outgoing:
     def check(self) -> None:
         """What must hold between two calls."""
         numbers = [parcel.seq for parcel in (*self.flight, *self.waiting)]
-        assert numbers == list(range(self._cut - len(numbers) + 1, self._cut + 1)), (
+        assert numbers == list(range(self.cut_last - len(numbers) + 1, self.cut_last + 1)), (
             "a block is missing or twice there"
         )
         assert all(parcel.seq <= self.sent for parcel in self.flight), "in flight, but never sent"
@@ -99,14 +111,30 @@ class Outgoing:
         if ack > self.sent:
             raise ProtocolError(f"block {ack} confirmed, but only {self.sent} were sent")
         flight = self.flight
-        confirmed: list[Parcel] = []
-        while flight and flight[0].seq <= ack:
-            confirmed.append(flight.popleft())
+        if not flight or flight[0].seq > ack:
+            return []
+        count = ack - flight[0].seq + 1
+        confirmed = flight[:count]
+        del flight[:count]
         return confirmed
 
 
 class Incoming:
     """What arrives on a stream: the blocks in order, and those that came too early for it."""
+
+    __slots__ = (
+        "_early",
+        "_early_bytes",
+        "_early_messages",
+        "_told_bytes",
+        "_told_messages",
+        "_window_messages",
+        "ack",
+        "bytes",
+        "limit_bytes",
+        "limit_messages",
+        "messages",
+    )
 
     def __init__(self, window_messages: int) -> None:
         self.ack = 0
@@ -135,10 +163,6 @@ class Incoming:
         self._early_bytes += packet.size
         return True
 
-    @property
-    def has_early(self) -> bool:
-        return bool(self._early)
-
     def peek(self) -> Packet | None:
         return self._early.get(self.ack + 1)
 
@@ -161,6 +185,10 @@ class Incoming:
             self.limit_bytes = limit_bytes
         return self.limit_messages > self._told_messages or self.limit_bytes > self._told_bytes
 
+    def tell(self) -> Limits:
+        """What the peer may know of us now."""
+        return Limits(self.ack, self.limit_messages, self.limit_bytes)
+
     def note_told(self) -> None:
         """The peer is being told the limits as they are now."""
         self._told_messages = self.limit_messages
@@ -171,6 +199,17 @@ class Incoming:
         left_messages = self._told_messages - self.messages
         left_bytes = self._told_bytes - self.bytes
         return left_messages * 2 <= self._window_messages or left_bytes * 2 <= WINDOW_BYTES
+
+
+class Stream:
+    """Both directions of the stream with this number."""
+
+    __slots__ = ("incoming", "number", "out")
+
+    def __init__(self, number: int, window_messages: int) -> None:
+        self.number = number
+        self.out = Outgoing(window_messages)
+        self.incoming = Incoming(window_messages)
 
 
 def _size(buffer: Buffer) -> int:

@@ -1,22 +1,35 @@
 """Large payloads on their way in chunks: cutting them up, putting them together, keeping order around them.
 
-Chunks of one transfer after the other leave on the bulk stream, after the entry that announces them was sent.
+Chunks of one transfer after the other leave on their channel's second stream, after the entry that announces them was sent.
 Until a payload is complete, its entry and all later ones between the same two actors are held back.
 """
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from .protocol.codec import FRAME_MAX, TRANSFER_MAX, Chunk, Transfer
-from .protocol.envelope import Buffer, Envelope, Payload, buffers_of, size_of
+from .protocol.envelope import ANYBODY, Buffer, Envelope, Payload, buffers_of, size_of
 from .protocol.errors import ProtocolError
 
 CHUNKS_PER_BLOCK: Final = 3
 ASSEMBLIES_MAX: Final = 64
 
+LAZY_MIN: Final = 1024 * 1024
+
 Pair = tuple[int, int]
 Allocate = Callable[[int], Buffer]
+
+
+def room_for(length: int) -> Buffer:
+    """A buffer to be filled. Large ones get their pages as they are written: zeroing 64 MiB at once would keep a turn for 40 ms."""
+    if length < LAZY_MIN:
+        return bytearray(length)
+    return memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+_NO_VIEWS: Final[deque[memoryview]] = deque()  # never filled
 
 
 class Cargo(NamedTuple):
@@ -34,8 +47,8 @@ class Shipments:
         self.confirmed = 0
         self._announced = 0
         self._payloads: dict[int, Payload] = {}
-        self._ready: deque[int] = deque()
-        self._views: deque[memoryview] = deque()
+        self.ready: list[int] = []  # transfers whose chunks may leave
+        self._views = _NO_VIEWS
         self._offset = 0
         self.open_pairs: dict[Pair, int] = {}
 
@@ -59,16 +72,13 @@ class Shipments:
 
     def release(self, numbers: Iterable[int]) -> None:
         """The entries of these transfers were sent, so their chunks may follow."""
-        self._ready.extend(numbers)
-
-    def has_cargo(self) -> bool:
-        return bool(self._ready)
+        self.ready.extend(numbers)
 
     def cut(self) -> Cargo:
         """Takes the next chunks."""
         cargo = Cargo([], [], 0)
-        while self._ready and len(cargo.chunks) < CHUNKS_PER_BLOCK:
-            number = self._ready[0]
+        while self.ready and len(cargo.chunks) < CHUNKS_PER_BLOCK:
+            number = self.ready[0]
             if not self._views:
                 self._views = deque(_views(self._payloads[number]))
                 self._offset = 0
@@ -77,7 +87,7 @@ class Shipments:
             cargo.frames.append(frame)
             self._offset += size_of(frame)
             if not self._views:
-                self._ready.popleft()
+                del self.ready[0]
                 cargo = cargo._replace(completed=number)
         return cargo
 
@@ -148,11 +158,19 @@ class Assembly:
     def _allocate_all(self) -> list[Buffer]:
         try:
             return [self._allocate(length) for length in self._sizes]
-        except (MemoryError, OverflowError):
+        except (MemoryError, OverflowError, OSError):
             raise ProtocolError(f"no memory for a transfer of {self.total} bytes") from None
 
     def payload(self) -> Payload:
         return self._buffers[0] if self._single else self._buffers
+
+
+class Held(NamedTuple):
+    """A message that waits for its payload, the transfer of this number, or for that of another (0)."""
+
+    envelope: Envelope
+    number: int
+    floor: int
 
 
 class Arrivals:
@@ -164,7 +182,7 @@ class Arrivals:
         self._allocate = allocate
         self._assemblies: dict[int, Assembly] = {}
         self._pairs: dict[int, Pair] = {}
-        self._held: dict[Pair, deque[tuple[Envelope, int]]] = {}
+        self._held: dict[Pair, deque[Held]] = {}
         self._begun = 0
         self._newest = 0
 
@@ -174,26 +192,30 @@ class Arrivals:
     def holds(self, pair: Pair) -> bool:
         return pair in self._held
 
+    def holds_from(self, sender: int) -> bool:
+        """True while something of this actor is held; of anybody, if it is ANYBODY."""
+        return bool(self._held) and (sender == ANYBODY or any(pair[0] == sender for pair in self._held))
+
     def knows(self, number: int) -> bool:
         """False for a transfer that no entry has announced yet."""
         return number <= self._newest
 
-    def announce(self, envelope: Envelope, transfer: Transfer) -> None:
+    def announce(self, envelope: Envelope, transfer: Transfer, floor: int = 0) -> None:
         """An entry whose payload is to come: it is held, and so is what follows it."""
         if transfer.id != self._newest + 1:
             raise ProtocolError(f"transfer {transfer.id} after {self._newest}")
         self._assemblies[transfer.id] = Assembly(transfer, self._allocate)
         self._newest = transfer.id
         self._pairs[transfer.id] = (envelope.sender.actor, envelope.to.actor)
-        self.hold(envelope, transfer.id)
+        self.hold(envelope, transfer.id, floor)
 
-    def hold(self, envelope: Envelope, number: int = 0) -> None:
+    def hold(self, envelope: Envelope, number: int = 0, floor: int = 0) -> None:
         pair = (envelope.sender.actor, envelope.to.actor)
-        self._held.setdefault(pair, deque()).append((envelope, number))
+        self._held.setdefault(pair, deque()).append(Held(envelope, number, floor))
         self.held_messages += 1
         self.held_bytes += _weight(envelope)
 
-    def store(self, chunk: Chunk, frame: Buffer) -> list[Envelope]:
+    def store(self, chunk: Chunk, frame: Buffer) -> "list[Held]":
         """Puts a chunk into its place; the messages that need no longer wait."""
         assembly = self._assemblies.get(chunk.transfer)
         if assembly is None:
@@ -208,11 +230,12 @@ class Arrivals:
         self._begun -= 1
         return self._release(self._pairs.pop(chunk.transfer))
 
-    def _release(self, pair: Pair) -> list[Envelope]:
+    def _release(self, pair: Pair) -> "list[Held]":
         queue = self._held[pair]
-        released: list[Envelope] = []
+        released: list[Held] = []
         while queue:
-            envelope, number = queue[0]
+            held = queue[0]
+            envelope, number, _ = held
             if number and not self._assemblies[number].is_complete():
                 return released
             queue.popleft()
@@ -220,7 +243,7 @@ class Arrivals:
             self.held_bytes -= _weight(envelope)
             if number:
                 envelope.payload = self._assemblies.pop(number).payload()
-            released.append(envelope)
+            released.append(held)
         del self._held[pair]
         return released
 

@@ -1,10 +1,13 @@
-"""Fault schedules: `python -m tests.sim N [first_seed]` plays N of sessions and N of clusters; `--trace SEED` tells one.
+"""Fault schedules: `python -m tests.sim [NAME] N [first_seed]` plays N of each simulator, or of one of them.
+
+Their names are sessions, clusters and dispatch. `[NAME] --trace SEED` tells one schedule, of clusters without a name.
 
 `--suite` is what the test suite has played beside its other tests, on the second CPU: schedules, and the search for each
 planted fault; it says a line of JSON for each.
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -13,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.kit import cluster, cluster_bugs, sim, sim_bugs
+from tests.kit import cluster, cluster_bugs, dispatch_bugs, dispatch_sim, sim, sim_bugs
 
 SUITE_SCHEDULES = 2000
 SEARCHED = 300  # schedules in which a planted fault has to show
@@ -21,26 +24,37 @@ SEARCHED = 300  # schedules in which a planted fault has to show
 
 class Simulator(NamedTuple):
     failures: Callable[[int, int], list[str]]
-    bugs: Sequence[sim_bugs.Bug | cluster_bugs.Bug]
+    bugs: Sequence[sim_bugs.Bug | cluster_bugs.Bug | dispatch_bugs.Bug]
     play: Callable[[int], list[str]]  # one schedule: what was wrong
+    story: Callable[[int], list[str]] | None = None  # ... line by line
 
 
 SIMULATORS = {
     "sessions": Simulator(sim.failures, sim_bugs.BUGS, lambda seed: sim.Schedule(seed).play()),
-    "clusters": Simulator(cluster.failures, cluster_bugs.BUGS, lambda seed: cluster.Cluster(seed).play()),
+    "clusters": Simulator(
+        cluster.failures, cluster_bugs.BUGS, lambda seed: cluster.Cluster(seed).play(), cluster.story
+    ),
+    "dispatch": Simulator(dispatch_sim.failures, dispatch_bugs.BUGS, dispatch_sim.play, dispatch_sim.story),
 }
 
 
 def main(arguments: list[str]) -> int:
+    logging.getLogger("dispycos").setLevel(logging.ERROR)  # what bodies tell users of lost messages
+    played = SIMULATORS
+    if arguments[:1] and arguments[0] in SIMULATORS:
+        name, *arguments = arguments
+        played = {name: SIMULATORS[name]}
     if arguments[:1] == ["--trace"]:
-        print("\n".join(cluster.story(int(arguments[1]))))
+        story = played.get("clusters", next(iter(played.values()))).story
+        assert story is not None, "sessions cannot be told"
+        print("\n".join(story(int(arguments[1]))))
         return 0
     if arguments == ["--suite"]:
         return play_suite()
     count = int(arguments[0]) if arguments else 2000
     first = int(arguments[1]) if len(arguments) > 1 else 0
     total = 0
-    for name, simulator in SIMULATORS.items():
+    for name, simulator in played.items():
         began = time.process_time()
         found = simulator.failures(count, first)
         for failure in found:

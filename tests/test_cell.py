@@ -17,6 +17,7 @@ from dispycos.errors import DispycosError
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 from tests.kit.local_tasks import Custom, Pull, host_scene, play, until
 
@@ -458,3 +459,17 @@ def test_what_would_end_the_loop_is_an_error_of_the_task_only(error: BaseExcepti
             assert isinstance(info.value, DispycosError | RuntimeError)
 
     play(scene)
+
+
+# --- what a running task is told of itself ---
+
+
+def test_a_task_knows_which_attempt_it_is() -> None:
+    async def scene(host: TaskHost, _: Pull) -> None:
+        cell = host.prepare("compute", home=Address(7, 16))
+        assert cell.handle.attempt == 1
+        cell.run = messages.Run(TaskId(7, 16, 3), "compute", 1)
+        assert cell.handle.attempt == 3
+        assert cell.handle.usage is None
+
+    host_scene(scene)

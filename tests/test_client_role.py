@@ -9,14 +9,16 @@ from typing import Any, cast
 import pytest
 
 from dispycos.actors.client_role import SCHEDULER_GONE_AFTER, STARTED_ANEW, ClientRole
-from dispycos.actors.ledger import Failed, Forget, Freed, Give, Ledger, Record, Resolve, Room, Say
+from dispycos.actors.effects import Failed, Forget, Freed, Give, Resolve, Room, Say
+from dispycos.actors.ledger import Ledger
+from dispycos.actors.record import Record
 from dispycos.links import LinkLost, LinkReady
 from dispycos.machine import Send
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
+from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import TaskId
-from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
@@ -40,6 +42,7 @@ class Desk(ClientRole):
         self.heard: list[Record] = []
         self.sent: list[Envelope] = []
         self.linked = False
+        self.living = False
         self.unknown: list[int] = []  # servers that nobody told of
         self.ledger.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
@@ -65,6 +68,9 @@ class Desk(ClientRole):
 
     def turn_soon(self) -> None:
         """Tests say when."""
+
+    def lives(self, epoch: int) -> bool:
+        return self.living
 
     def is_linked(self, epoch: int) -> bool:
         return self.linked
@@ -122,6 +128,21 @@ def test_another_peer_that_was_reset_is_only_gone(desk: Desk) -> None:
     assert desk.gone == [(33, [])] and desk.told == []
 
 
+def test_a_server_whose_session_began_anew_is_killed_by_its_node(desk: Desk) -> None:
+    """Nobody knows any more what it was told and what it said."""
+    box = messages.NodeInfo("box", "10.0.0.5", 9700, 1, "Linux", (3, 11), 900)
+    spot = messages.Spot("10.0.0.5", 9701, 33, "box/server-1")
+    for word in (
+        messages.NodeNews(Status.NodeInitialized, box),
+        messages.ServerNews(Status.ServerInitialized, spot, "box", node_epoch=900),
+    ):
+        desk.ledger.receive(Envelope(ME, BROKER, word), 0.0)
+    desk.on_event(PeerReset(33, []), 0.0)
+    desk.run()
+    assert desk.gone == [(33, [])]
+    assert desk.sent == [Envelope(Address(900, NODE), ME, messages.Kill(33))]
+
+
 def test_another_scheduler_at_its_place_means_that_ours_is_lost(desk: Desk) -> None:
     desk.on_event(ready(33, "server"), 0.0)
     desk.on_event(ready(5, "scheduler"), 0.0)
@@ -144,7 +165,23 @@ def test_a_broken_link_to_the_scheduler_is_waited_for_once_and_then_given_up(des
         Failed("no link to the scheduler for 10 s"),
         Freed("no link to the scheduler for 10 s"),
     ]
-    assert desk.sent == [Envelope(BROKER, ME, messages.Release(terminate=True, await_io=False))]
+    assert desk.sent == [Envelope(BROKER, ME, messages.Release())]
+
+
+def test_a_scheduler_of_this_host_that_lives_is_waited_for_however_long(desk: Desk) -> None:
+    desk.living = True
+    desk.on_event(LinkLost(1, 5), 0.0)
+    desk.run()
+    for _ in range(10):
+        ((_, give_up),) = desk.timers
+        desk.timers.clear()
+        give_up()
+        desk.run()
+    assert desk.told == []
+    desk.living = False
+    desk.timers.pop()[1]()
+    desk.run()
+    assert desk.told[0] == Failed("no link to the scheduler for 10 s")
 
 
 def test_a_scheduler_that_was_given_up_may_say_later_that_the_lease_has_ended(desk: Desk) -> None:

@@ -70,7 +70,7 @@ def body_of(*entries: tuple[Any, Any], codec: Codec[Any] = CODEC) -> bytes:
 
 def packet(body: bytes = b"\x90", frames: tuple[bytes, ...] = (), seq: int = 1, count: int = 0) -> Packet:
     block = Block(
-        1, 2**64 - 1, 2, 3, 1, seq, count, 0, 1024, 2**40, 0, 0, 0, 0, len(frames), memoryview(body)
+        c.VERSION, 2**64 - 1, 2, 3, 1, seq, count, 0, 1024, 2**40, 0, 0, len(frames), memoryview(body)
     )
     return Packet(block, frames, len(body) + sum(map(len, frames)))
 
@@ -98,6 +98,28 @@ def test_entries_come_out_as_they_went_in() -> None:
     assert [(e.to, e.sender, e.correlation) for e in entries] == [(17, 18, 5)] * 4
     assert [e.message for e in entries] == [Word(1, "a"), Word(2), Word(3), Word(4)]
     assert [e.payload for e in entries] == [None, b"x", [b"y", b"z"], 2]
+
+
+def test_a_floor_is_written_only_where_there_is_one() -> None:
+    body = c.open_body()
+    for floor in (0, 300):
+        CODEC.append(body, 17, 18, 5, Word(1), b"x", floor)
+    assert [entry.floor for entry in CODEC.decode_entries(c.close_body(body, 2), 2)] == [0, 300]
+    assert len(body) == 3 + len(body_of((Word(1), b"x"))[3:]) * 2 + 3  # as a number of three bytes
+
+
+def test_a_word_whose_text_is_cut_keeps_its_floor() -> None:
+    body = c.open_body()
+    CODEC.append(body, 17, 18, 5, Word(1, "caf\udce9"), None, 300)
+    (entry,) = CODEC.decode_entries(c.close_body(body, 1), 1)
+    assert entry.floor == 300
+
+
+@pytest.mark.parametrize("fields", [16, 13])
+def test_a_block_of_another_version_is_told_as_that_whatever_it_looks_like(fields: int) -> None:
+    block = [1, *([0] * (fields - 2)), b"\x90"]
+    with pytest.raises(ProtocolError, match="a block of version 1, where 2 is spoken"):
+        c.decode_message([msgspec.msgpack.encode([block])])
 
 
 def test_a_transfer_is_told_from_other_payloads() -> None:

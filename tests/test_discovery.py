@@ -94,17 +94,8 @@ def announced(folder: Path, *entries: Entry) -> Iterator[subprocess.Popen[str]]:
 def test_a_process_that_is_gone_is_neither_read_nor_kept(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry")
     with announced(tmp_path / "registry", entry(epoch=7)):
-        assert registry.read() == [entry(epoch=7)] and not registry.is_dead(7)
-    assert registry.is_dead(7)
+        assert registry.read() == [entry(epoch=7)]
     assert registry.read() == [] and not list((tmp_path / "registry").iterdir())
-    assert not registry.is_dead(7), "whoever has withdrawn is not said to be dead"
-
-
-def test_a_killed_process_is_dead_before_its_parent_takes_notice(tmp_path: Path) -> None:
-    with announced(tmp_path / "registry", entry(epoch=7)) as process:
-        process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert Registry(tmp_path / "registry").is_dead(7)
 
 
 def test_a_pid_says_nothing_of_who_lives(tmp_path: Path) -> None:

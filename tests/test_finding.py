@@ -37,7 +37,7 @@ def fault_at(
         desk.tell(Address(50, CLIENT), enlist(allocation))
         runtime = Runtime("scheduler", "head", None)
         try:
-            return await Finder(runtime, desk.scheduler, seen)._find(50, 0, allocation)
+            return await Finder(runtime, desk.scheduler, seen)._find(desk.scheduler.registry.clients[50], 0)
         finally:
             await runtime.close()
 
@@ -63,8 +63,14 @@ def test_a_node_of_another_python_is_told_though_it_is_not_dialled() -> None:
     assert fault_at(Allocation("hint", cpus=0), {"hint": OTHER}) == "", "it is excluded anyway"
 
 
-def test_a_node_of_another_python_that_is_linked_is_told_too() -> None:
+@pytest.mark.parametrize(
+    ("cpus", "pythons", "is_told"),
+    [(None, [OTHER], True), (0, [OTHER], False), (None, [OTHER, PYTHON], False)],
+)
+def test_a_place_where_all_linked_nodes_are_of_another_python_is_told_unless_it_is_excluded(
+    cpus: int | None, pythons: list[tuple[int, int]], is_told: bool
+) -> None:
     desk = Desk()
-    desk.node("alpha", 7, python=OTHER)
-    assert "runs Python" in fault_at(Allocation("alpha"), {}, desk)
-    assert fault_at(Allocation("alpha", cpus=0), {}, desk) == ""
+    for epoch, python in enumerate(pythons, 7):
+        desk.node("alpha", epoch, python=python)
+    assert ("runs Python" in fault_at(Allocation("alpha", cpus=cpus), {}, desk)) is is_told

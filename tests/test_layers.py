@@ -75,6 +75,7 @@ BODIES = {
     "actors/host/loops.py",
     "actors/host/mirroring.py",
     "actors/host/opening.py",
+    "actors/host/page.py",
     "actors/host/processes.py",
     "actors/host/relief.py",
     "actors/host/run_node.py",
@@ -108,23 +109,32 @@ MACHINES = {
     "dispycos/liveness.py",
     "dispycos/links.py",
     "dispycos/machine.py",
+    "dispycos/turns.py",
     *(
         f"brokers/{name}.py"
         for name in (
+            "allocation",
             "lifecycle",
             "outbox",
             "registry",
-            "placement",
-            "placing",
-            "scheduler",
             "leasing",
-            "dispatch",
+            "waiting",
+            "reporting",
+            "scheduler",
         )
     ),
     *(
         f"actors/{name}.py"
-        for name in ("ledger", "node", "supervisor", "tenancy", "server", "feeding", "outcomes")
+        for name in (
+            "ledger",
+            "node",
+            "supervisor",
+            "tenancy",
+            "server",
+            "terminations",
+        )
     ),
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "actors" / "dispatching").glob("*.py")),
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "dispycos" / "protocol").glob("*.py")),
 }
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from dispycos.brokers.lifecycle import CLIENT, NODE, TASK, ClientState, NodeState, TaskState, step
+from dispycos.brokers.lifecycle import CLIENT, NODE, ClientState, NodeState, step
 
 TABLES: list[tuple[Mapping[Any, frozenset[Any]], type[Enum], Enum]] = [
     (CLIENT, ClientState, ClientState.GONE),
     (NODE, NodeState, NodeState.GONE),
-    (TASK, TaskState, TaskState.ENDED),
 ]
 
 
@@ -32,10 +31,6 @@ def test_every_state_has_its_row_and_reaches_the_one_end(
 
 
 def test_a_step_that_the_table_does_not_know_is_refused() -> None:
-    assert step(TASK, TaskState.WAITING, TaskState.GIVEN) is TaskState.GIVEN
-    with pytest.raises(AssertionError, match=r"WAITING may not follow .*RUNNING"):
-        step(TASK, TaskState.RUNNING, TaskState.WAITING)
-
-
-def test_a_task_that_runs_never_goes_back_to_the_queue() -> None:
-    assert TASK[TaskState.RUNNING] == {TaskState.ENDED}
+    assert step(CLIENT, ClientState.QUEUED, ClientState.ACTIVE) is ClientState.ACTIVE
+    with pytest.raises(AssertionError, match=r"CLOSING may not follow .*QUEUED"):
+        step(CLIENT, ClientState.QUEUED, ClientState.CLOSING)

@@ -182,14 +182,16 @@ def test_processes_of_this_host_meet_by_a_file_that_is_theirs_alone(tmp_path: Pa
     assert not path.exists()
 
 
-def test_the_process_behind_a_link_is_known_by_ipc_only_and_while_the_link_lasts(tmp_path: Path) -> None:
+def test_the_process_behind_a_link_within_the_host_is_known_while_the_link_lasts(tmp_path: Path) -> None:
     async def scene(here: Owner, there: Owner, other: Owner) -> None:
         async with (
-            linked(here, there, f"ipc://{tmp_path}/n.sock") as (_, back),
+            linked(here, there, f"ipc://{tmp_path}/n.sock") as (forth, back),
             linked(here, other) as (far, further),
         ):
             assert there.mailbox.pid_of(back) == os.getpid()
-            assert other.mailbox.pid_of(further) == here.mailbox.pid_of(far) == 0
+            assert other.mailbox.pid_of(further) == here.mailbox.pid_of(far) == os.getpid()
+            assert here.mailbox.pid_of(forth) == 0 and here.mailbox.tells_end(forth)
+            assert not any(owner.mailbox.tells_end(link) for owner, link in ((here, far), (there, back)))
             there.mailbox.close_link(back)
             assert there.mailbox.pid_of(back) == 0
 

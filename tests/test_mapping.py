@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dispycos.actors import mapping
-from dispycos.actors.mapping import AHEAD_MAX, Tally, values_of
+from dispycos.actors.mapping import AHEAD_MAX, Progress, values_of
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -55,9 +55,9 @@ class Bench:
         return handle
 
     def map(
-        self, *iterables: Iterable[Any], tally: Tally | None = None
+        self, *iterables: Iterable[Any], progress: Progress | None = None
     ) -> AsyncGenerator[tuple[Any, Any], None]:
-        return values_of(self.submit, zip(*iterables, strict=False), tally)
+        return values_of(self.submit, zip(*iterables, strict=False), progress)
 
     @property
     def left(self) -> list[Handle]:
@@ -345,14 +345,14 @@ def counted(stream: io.StringIO, seconds: float, ends: int = 3) -> str:
     """What is written when a value comes every so many seconds."""
 
     async def scene() -> None:
-        tally = Tally()
+        progress = Progress()
         now = 100.0
-        tally._clock = lambda: now
-        tally._next = now + (0.0 if stream.isatty() else mapping.LOGGED_S)
+        progress._clock = lambda: now
+        progress._next = now + (0.0 if stream.isatty() else mapping.LOGGED_S)
         for left in reversed(range(ends)):
-            tally.count(left * 1000)
+            progress.count(left * 1000)
             now += seconds
-        tally.close()
+        progress.close()
 
     with contextlib.redirect_stderr(stream):
         asyncio.run(scene())
@@ -384,7 +384,7 @@ def test_a_program_without_standard_error_counts_in_silence(monkeypatch: pytest.
     async def scene() -> None:
         monkeypatch.setattr("sys.stderr", None)
         bench = Bench(ends_at_once=True)
-        assert [pair async for pair in bench.map([1], tally=Tally())] == [(1, 1)]
+        assert [pair async for pair in bench.map([1], progress=Progress())] == [(1, 1)]
 
     play(scene)
 
@@ -392,7 +392,7 @@ def test_a_program_without_standard_error_counts_in_silence(monkeypatch: pytest.
 def test_the_count_goes_with_the_values(capsys: pytest.CaptureFixture[str]) -> None:
     async def scene() -> None:
         bench = Bench(ends_at_once=True)
-        assert len([pair async for pair in bench.map(range(5), tally=Tally())]) == 5
+        assert len([pair async for pair in bench.map(range(5), progress=Progress())]) == 5
 
     play(scene)
     assert capsys.readouterr().err == "5 done, 0 in flight\n"

@@ -13,6 +13,7 @@ import pytest
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec, Unknown, close_body, open_body
+from dispycos.protocol.envelope import BEHIND, CONTROL, MESSAGES
 from dispycos.protocol.messages import Message, Word
 
 WORDS: tuple[type[Message], ...] = get_args(Word)
@@ -97,6 +98,16 @@ def test_every_tag_has_one_meaning() -> None:
     assert all(10 <= tag <= 127 for tag in tags), "0 is Unsupported's; up to 127 a tag is one byte"
 
 
+def test_all_is_control_but_what_tasks_say_to_each_other_and_what_comes_behind_that() -> None:
+    by_way: dict[int, set[str]] = {}
+    for word in WORDS:
+        by_way.setdefault(word.way, set()).add(word.__name__)
+    between_tasks = {"Tell", "Delivered", "Ask", "Reply", "Watch", "Ended", "AwaitsMessage"}
+    assert by_way[MESSAGES] == between_tasks | {"Output"}
+    assert by_way[BEHIND] == {"Outcome", "Released"}
+    assert by_way.keys() == {CONTROL, MESSAGES, BEHIND}
+
+
 @pytest.mark.parametrize("word", WORDS, ids=lambda word: word.__name__)
 def test_a_word_comes_out_of_the_codec_as_it_went_in(word: type[Message]) -> None:
     for sample in filled(word):
@@ -109,7 +120,7 @@ def test_a_word_comes_out_of_the_codec_as_it_went_in(word: type[Message]) -> Non
 def test_a_word_cannot_be_changed_by_who_reads_it(word: type[Message]) -> None:
     config = word.__struct_config__
     assert config.frozen and config.array_like
-    assert not get_type_hints(word).keys() - set(word.__struct_fields__)
+    assert not get_type_hints(word).keys() - {*word.__struct_fields__, "way"}
 
 
 @pytest.mark.parametrize("kind", [*WORDS, *tuples()], ids=lambda kind: kind.__name__)

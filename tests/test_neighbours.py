@@ -27,8 +27,10 @@ class Desk:
         relay = Relay(self.topology, 30, role)
         self.neighbours = Neighbours(30, ABOUT, role, self.topology, relay, self.alarms, self.events)
 
-    def link(self, number: int, *, dialled: bool = False, role: str | None = None) -> Link:
-        self.neighbours.link_up(number, 0.0, dialled=dialled, uplink=False, role=role)
+    def link(
+        self, number: int, *, dialled: bool = False, role: str | None = None, witnessed: bool = False
+    ) -> Link:
+        self.neighbours.link_up(number, 0.0, dialled=dialled, uplink=False, role=role, witnessed=witnessed)
         link = self.topology.get(number)
         assert link is not None
         return link
@@ -140,6 +142,13 @@ def test_a_silent_link_is_asked_and_then_given_up() -> None:
     assert asked == 3
     assert desk.topology.route(31) is None
     assert desk.neighbours.farewells == [CloseLink(1, "it has been silent for too long")]
+
+
+def test_a_link_whose_end_the_kernel_tells_is_not_asked() -> None:
+    desk = Desk("scheduler")
+    link = desk.link(1, witnessed=True)
+    desk.neighbours.hear(link, LinkHello(ABOUT, 31, "node", []), 0.0)
+    assert link.is_ready and link.due is None
 
 
 def test_a_link_is_closed_once() -> None:

@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from dispycos.actors.node import LEASE_GRACE, QUEUE_MAX
-from dispycos.actors.supervisor import KILL_NOTICE, RETRY_AFTER
+from dispycos.actors.inquiries import ANSWER_S
+from dispycos.actors.node import LEASE_GRACE
+from dispycos.actors.supervisor import RETRY_AFTER
 from dispycos.actors.tenancy import (
-    KILL_AFTER,
     CloseZygote,
     ForgetPeer,
     KillServer,
     StartServer,
     StartZygote,
 )
+from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.envelope import About, Envelope
 from dispycos.protocol.messages import (
     Availability,
-    Began,
     Close,
     Closed,
     Declined,
-    Done,
     Gone,
     Inventory,
+    Kill,
+    Marks,
     NodeReport,
     Notice,
     Open,
     Opened,
-    Outcome,
-    OutcomeAck,
     Output,
     Pulse,
-    Recall,
-    Recalled,
     Register,
-    Run,
     ServerDown,
+    ServerLost,
     ServerReady,
     ServerReport,
+    ServerTasks,
     ServerUp,
     Shutdown,
     Spot,
     TaskId,
     TaskReport,
     Terminate,
+    Wanting,
 )
-from dispycos.protocol.status import OutcomeKind
 from tests.kit.node import (
     CLIENT_EPOCH,
     INFO,
@@ -59,7 +55,6 @@ from tests.kit.node import (
     THE_NODE,
     THE_SCHEDULER,
     Hand,
-    done,
     server_address,
 )
 
@@ -79,13 +74,24 @@ def start(number: int) -> StartServer:
     return StartServer(number, f"box/server-{number}", 9700 + number, LEASE, CLIENT_EPOCH)
 
 
-def exit_of(hand: Hand, number: int, death: str = SIGKILL, life: int = 1, oom: bool = False) -> list[object]:
-    return hand.call("server_exited", number, 10 * life + number, death, oom)
+def exit_of(
+    hand: Hand, number: int, death: str = SIGKILL, life: int = 1, oom: bool = False, cpu: int = 1, io: int = 0
+) -> list[object]:
+    """`cpu` and `io`: the positions of the last tasks that it had begun."""
+    pid = 10 * life + number
+    hand.node.server_exited(number, pid, death, oom, hand.now, Marks(cpu, io))
+    return hand.did()
 
 
-def tuple_of(effect: object) -> tuple[Any, ...]:
-    """Of something sent: to whom, what, and its payload if it has one."""
-    return effect if isinstance(effect, tuple) else (None, effect)
+def lost(
+    number: int, death: str = f"was {SIGKILL}", cpu: int = 1, io: int = 0, closing: bool = False
+) -> ServerLost:
+    epoch = server_address(number).epoch
+    return ServerLost(epoch, f"server box/server-{number} {death}", Marks(cpu, io), closing)
+
+
+def terminate(number: int, position: int, life: int = 1) -> Terminate:
+    return Terminate(TaskId(CLIENT_EPOCH, position), server_address(number, life).epoch, position, "compute")
 
 
 # --- the lease
@@ -150,7 +156,6 @@ def test_a_scheduler_whose_session_is_gone_is_told_of_the_node_once_more() -> No
 
 def test_a_node_that_ends_its_lease_for_want_of_its_scheduler_says_so_when_that_is_back() -> None:
     hand = Hand(1).open()
-    hand.hear(THE_SCHEDULER, hand.run())
     hand.call("peer_lost", SCHEDULER_EPOCH)
     hand.wake_at(LEASE_GRACE)
     hand.call("peer_up", SCHEDULER_EPOCH, ABOUT)
@@ -158,9 +163,6 @@ def test_a_node_that_ends_its_lease_for_want_of_its_scheduler_says_so_when_that_
     assert hand.call("add_scheduler", SCHEDULER_EPOCH) == [("scheduler", register)]
     told = exit_of(hand, 1)
     assert told[-1] == ("scheduler", Closed(LEASE, "its scheduler was silent for 60 s"))
-    assert [tuple_of(effect)[1].outcome for effect in told if isinstance(tuple_of(effect)[1], Done)] == [
-        OutcomeKind.TERMINATED
-    ]
 
 
 def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> None:
@@ -168,24 +170,23 @@ def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> No
     hand.call("add_scheduler", SCHEDULER_EPOCH)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     hand.call("peer_reset", SCHEDULER_EPOCH, [])
-    told = hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True))
+    told = hand.hear(THE_SCHEDULER, Close(LEASE))
     assert told == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
 
 
 def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
     hand = Hand(2).open()
-    [run] = hand.runs(1)
-    hand.hear(THE_SCHEDULER, run)
     assert hand.call("peer_reset", SCHEDULER_EPOCH, []) == []
     successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
-    assert hand.hear(server_address(1), Began(run.task)) == [], "there is nobody to tell"
+    assert ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, False, True)) not in exit_of(hand, 2), (
+        "it is gone"
+    )
+    hand.ready(2, life=2)
     assert hand.hear(successor, Open(lease, INFO, 2, 50.0)) == [
         (successor, Opened(lease, 2, 50.0)),
         (successor, ServerUp(lease, spot(1), 11)),
-        (successor, ServerUp(lease, spot(2), 12)),
+        (successor, ServerUp(lease, spot(2, life=2), 22)),
     ]
-    assert hand.hear(THE_SCHEDULER, hand.run()) == [], "the old one is fenced"
-    assert hand.hear(server_address(1), done(run, 1)) == [(successor, done(run, 1))]
     assert hand.wake_at(LEASE_GRACE - 1) != [KillServer(1)]
     assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
 
@@ -206,10 +207,8 @@ def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int
 
 def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:
     hand = Hand(1).open()
-    hand.hear(THE_SCHEDULER, *hand.runs(2))
     told = hand.call("peer_reset", CLIENT_EPOCH, [])
-    cancelled = Done(TaskId(7, 2), OutcomeKind.CANCELLED, 0.0)
-    assert told == [("scheduler", cancelled), (1, Shutdown(KILL_AFTER, "its client has ended"))]
+    assert told == [(1, Shutdown(KILL_AFTER, "its client has ended"))]
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
 
 
@@ -218,263 +217,85 @@ def test_the_schedulers_word_that_the_client_is_dead_ends_the_lease_and_every_se
     gone = Gone([77, CLIENT_EPOCH])
     shutdown = Shutdown(KILL_AFTER, "its client has ended")
     assert hand.hear(THE_SCHEDULER, gone) == [(1, gone), ForgetPeer(CLIENT_EPOCH), (1, shutdown)]
-    assert hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True)) == [], "it does that already"
+    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [], "it does that already"
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
-
-
-# --- the way of a task
-
-
-def test_a_task_goes_to_a_server_its_outcome_is_kept_and_the_fact_goes_on_without_payload() -> None:
-    hand = Hand(1).open()
-    run = hand.run()
-    address = server_address(1)
-    assert hand.hear(THE_SCHEDULER, run, payload=b"call") == [(1, run, b"call")]
-    assert hand.hear(address, Began(run.task)) == [("scheduler", Began(run.task, address.epoch))]
-    assert hand.hear(address, done(run, 1, 5), payload=b"value") == [("scheduler", done(run, 1, 5))]
-    assert hand.hear(THE_SCHEDULER, OutcomeAck([run.task])) == []
-    assert exit_of(hand, 1) == [
-        ("scheduler", ServerDown(LEASE, spot(1), SIGKILL, False, True)),
-        ForgetPeer(address.epoch),
-        start(1),
-    ]
-
-
-def test_done_names_the_server_even_if_the_server_did_not() -> None:
-    hand = Hand(1).open()
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
-    said = Done(run.task, OutcomeKind.RETURNED, 0.5, 0, 20)
-    assert hand.hear(server_address(1), said) == [("scheduler", done(run, 1))]
-
-
-def test_a_server_cannot_speak_of_a_task_that_another_has() -> None:
-    hand = Hand(2).open()
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
-    assert hand.hear(server_address(2), done(run, 2), Began(run.task)) == []
-    assert len(hand.logs) == 2
-    assert hand.hear(server_address(1), done(run, 1)) == [("scheduler", done(run, 1))]
-
-
-def test_the_same_task_twice_runs_once() -> None:
-    hand = Hand(2).open()
-    run = hand.run()
-    assert hand.hear(THE_SCHEDULER, run, run) == [(1, run)]
-
-
-def test_tasks_that_no_server_may_run_go_back_to_the_scheduler() -> None:
-    hand = Hand(1)
-    run = hand.run()
-    assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))], "without a lease"
-    hand.open()
-    named = hand.run(server=4711)
-    assert hand.hear(THE_SCHEDULER, named) == [("scheduler", Recalled([named.task]))], "unknown server"
-
-
-def test_the_queue_has_a_bound() -> None:
-    hand = Hand(1)
-    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
-    hand.tell(THE_SCHEDULER, *hand.runs(QUEUE_MAX))
-    over = hand.run()
-    assert hand.hear(THE_SCHEDULER, over) == [("scheduler", Recalled([over.task]))]
-
-
-def test_a_client_that_confirms_nothing_is_given_nothing_more() -> None:
-    hand = Hand(1, kept_count=1).open()
-    first, second = hand.runs(2)
-    hand.hear(THE_SCHEDULER, first, second)
-    assert hand.hear(server_address(1), done(first, 1)) == [("scheduler", done(first, 1))]
-    for stranger in (THE_CLIENT, OTHER_SCHEDULER, Address(8, 4)):
-        assert hand.hear(stranger, OutcomeAck([first.task])) == [], (
-            "only the scheduler knows what is confirmed"
-        )
-    assert hand.hear(THE_SCHEDULER, OutcomeAck([first.task])) == [(1, second)]
-
-
-def test_the_scheduler_gets_waiting_tasks_back_and_always_an_answer() -> None:
-    hand = Hand(1).open()
-    _, second, third = runs = hand.runs(3)
-    hand.hear(THE_SCHEDULER, *runs)
-    assert hand.hear(OTHER_SCHEDULER, Recall(5)) == []
-    assert hand.hear(THE_SCHEDULER, Recall(5)) == [("scheduler", Recalled([second.task, third.task]))]
-    assert hand.hear(THE_SCHEDULER, Recall(5)) == [("scheduler", Recalled([]))]
-
-
-def test_a_server_stuck_in_a_step_is_asked_for_what_waits_behind_it() -> None:
-    hand = Hand(2).open()
-    one, two, three, four = runs = hand.runs(4, fast=True)
-    hand.hear(THE_SCHEDULER, *runs)
-    hand.now = 0.01
-    hand.hear(server_address(2), done(two, 2), done(four, 2))
-    assert hand.node.deadline() == 0.05
-    assert hand.wake_at(0.05) == [(1, Recall(1))]
-    assert hand.hear(server_address(1), Recalled([three.task])) == [(2, three)]
-    assert hand.hear(server_address(1), done(one, 1)) == [("scheduler", done(one, 1))]
 
 
 # --- terminate
 
 
-def test_a_waiting_task_is_cancelled_by_the_node() -> None:
+def test_a_task_that_ignores_its_interrupt_costs_its_server_for_its_own_step_only() -> None:
+    hand = Hand(2).open()
+    word = terminate(1, 5)
+    assert hand.hear(THE_CLIENT, word) == [(1, word)], "so it has its KeyboardInterrupt now"
+    assert hand.hear(THE_CLIENT, word) == [], "the first request counts"
+    assert hand.wake_at(KILL_AFTER) == [Look(1)]
+    step = Step(5, int(1e9))  # it began after the request
+    assert hand.call("looked", 1, step) == []
+    assert hand.wake_at(1.0 + KILL_AFTER) == [Look(1)]
+    hand.call("looked", 1, step)
+    assert hand.wake_at(hand.node.deadline() or 0.0) == [EndStep(1, step)]
+    assert hand.call("judged", 1, 11, True) == []
+    text = f"was {SIGKILL}: compute did not end within 5 s of its KeyboardInterrupt"
+    assert exit_of(hand, 1, cpu=5)[0] == ("client", lost(1, text, cpu=5))
+
+
+def test_a_step_that_ends_in_the_last_moment_saves_its_server() -> None:
     hand = Hand(1).open()
-    _, waiting = runs = hand.runs(2)
-    hand.hear(THE_SCHEDULER, *runs)
-    assert hand.hear(THE_SCHEDULER, Terminate(waiting.task)) == [
-        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False)),
-        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
-    ]
-    assert hand.hear(THE_SCHEDULER, Terminate(waiting.task)) == []
-
-
-def test_a_running_task_is_interrupted_once_and_its_end_is_its_own_word() -> None:
-    hand = Hand(1).open()
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
-    assert hand.hear(OTHER_SCHEDULER, Terminate(run.task)) == []
-    assert hand.hear(THE_CLIENT, Terminate(run.task)) == [(1, Terminate(run.task))]
-    assert hand.hear(THE_SCHEDULER, Terminate(run.task)) == []
-    ended = done(run, 1, outcome=OutcomeKind.TERMINATED)
-    assert hand.hear(server_address(1), ended) == [("scheduler", ended)]
-    assert hand.wake_at(KILL_AFTER) == []
-
-
-def test_a_task_that_ignores_its_interrupt_costs_its_server_and_the_others_there_are_warned_first() -> None:
-    hand = Hand(1).open()
-    deaf, beside = hand.run(), hand.run(io=True)
-    hand.hear(THE_SCHEDULER, deaf, beside)
-    hand.hear(server_address(1), Began(deaf.task), Began(beside.task))
-    hand.hear(THE_SCHEDULER, Terminate(deaf.task))
-    assert hand.wake_at(KILL_AFTER - 0.1) == []
-    assert hand.wake_at(KILL_AFTER) == [(1, Terminate(beside.task))]
-    assert hand.hear(THE_SCHEDULER, hand.run(io=True)) == [], "it is fed no more"
-    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [KillServer(1)]
-    death = f"{SIGKILL}: compute did not end within 5 s of its KeyboardInterrupt"
-    sentence = f"server box/server-1 was {death}"
-    seconds = KILL_AFTER + KILL_NOTICE
-    epoch = server_address(1).epoch
-    assert exit_of(hand, 1) == [
-        (
-            "client",
-            Outcome(deaf.task, OutcomeKind.TERMINATED, spot=spot(1), seconds=seconds, text=sentence),
-        ),
-        ("scheduler", Done(deaf.task, OutcomeKind.TERMINATED, seconds, epoch)),
-        (
-            "client",
-            Outcome(
-                beside.task,
-                OutcomeKind.LOST,
-                spot=spot(1),
-                seconds=seconds,
-                text=f"{sentence} while it ran compute",
-            ),
-        ),
-        ("scheduler", Done(beside.task, OutcomeKind.LOST, seconds, epoch)),
-        ("scheduler", ServerDown(LEASE, spot(1), death, False, True)),
-        ForgetPeer(epoch),
-        start(1),
-    ]
-
-
-def test_a_task_that_ends_in_the_last_moment_saves_its_server() -> None:
-    hand = Hand(1).open()
-    run, later = hand.runs(2)
-    hand.hear(THE_SCHEDULER, run, later)
-    hand.hear(THE_SCHEDULER, Terminate(run.task))
-    assert hand.wake_at(KILL_AFTER) == []
-    assert hand.hear(server_address(1), done(run, 1)) == [("scheduler", done(run, 1))]
-    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == [(1, later)]
+    hand.hear(THE_CLIENT, terminate(1, 5))
+    hand.wake_at(KILL_AFTER)
+    hand.call("looked", 1, Step(5, 0))
+    hand.wake_at(hand.node.deadline() or 0.0)
+    hand.call("judged", 1, 11, False)
+    assert exit_of(hand, 1, cpu=5)[0] == ("client", lost(1, cpu=5)), "for another reason, later"
 
 
 def test_a_server_is_not_killed_for_a_task_that_waits_in_it() -> None:
     hand = Hand(1).open()
-    _, waiting = runs = hand.runs(2, fast=True)
-    hand.hear(THE_SCHEDULER, *runs)
-    hand.hear(THE_SCHEDULER, Terminate(waiting.task))
-    hand.wake_at(KILL_AFTER)
-    assert hand.wake_at(KILL_AFTER + KILL_NOTICE) == []
-    assert hand.hear(server_address(1), Recalled([waiting.task])) == [
-        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False)),
-        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
-    ]
+    hand.hear(THE_CLIENT, terminate(1, 5))
+    assert hand.wake_at(KILL_AFTER) == [Look(1)]
+    assert hand.call("looked", 1, Step(6, 0)) == [], "another one runs"
+    assert hand.wake_at(KILL_AFTER + 1.0) == [Look(1)]
+    assert hand.call("looked", 1, NO_STEP) == []
+
+
+def test_only_the_client_of_the_lease_has_tasks_ended_and_servers_killed() -> None:
+    hand = Hand(1).open()
+    kill = Kill(server_address(1).epoch)
+    for stranger in (THE_SCHEDULER, Address(66, 4), server_address(1)):
+        assert hand.hear(stranger, terminate(1, 5), kill) == []
+    assert hand.node.deadline() == 50.0, "the pulse"
+    assert hand.hear(THE_CLIENT, Kill(12345), terminate(7, 1)) == [], "no such server"
+    assert hand.hear(THE_CLIENT, kill) == [KillServer(1)]
 
 
 # --- death
 
 
-def test_the_node_speaks_for_a_dead_server_and_starts_the_next() -> None:
-    hand = Hand(1).open()
-    finished, running, behind = runs = hand.runs(3, fast=True)
-    hand.hear(THE_SCHEDULER, *runs)
-    hand.hear(server_address(1), done(finished, 1, 5), payload=b"value")
-    hand.now = 2.0
-    epoch = server_address(1).epoch
-    text = f"server box/server-1 was {SIGKILL}, out of memory; compute may have started"
-    assert exit_of(hand, 1, oom=True) == [
-        ("client", Outcome(finished.task, OutcomeKind.RETURNED, 20, spot(1), 0.5), b"value"),
-        ("client", Outcome(running.task, OutcomeKind.LOST, spot=spot(1), seconds=2.0, text=text)),
-        ("scheduler", Done(running.task, OutcomeKind.LOST, 2.0, epoch)),
-        ("scheduler", ServerDown(LEASE, spot(1), f"{SIGKILL}, out of memory", False, True)),
-        ("scheduler", Recalled([behind.task])),
-        ForgetPeer(epoch),
+def test_the_client_is_told_of_a_dead_server_and_what_it_had_begun_and_the_next_is_started() -> None:
+    hand = Hand(2).open()
+    assert exit_of(hand, 1, cpu=7, io=4) == [
+        ("client", lost(1, cpu=7, io=4)),
+        ("scheduler", ServerDown(LEASE, spot(1), SIGKILL, False, True)),
+        ForgetPeer(server_address(1).epoch),
         start(1),
     ]
     assert hand.ready(1, life=2) == [("scheduler", ServerUp(LEASE, spot(1, life=2), 21))]
-    assert hand.hear(THE_SCHEDULER, behind) == [(1, behind)]
 
 
-def test_a_dead_server_takes_only_its_own_tasks_with_it() -> None:
-    hand = Hand(2).open()
-    _, other = runs = hand.runs(2)
-    hand.hear(THE_SCHEDULER, *runs)
-    told = exit_of(hand, 1, "exited with code 3")
-    assert "server box/server-1 exited with code 3; compute may have started" in str(told)
-    assert str(other.task) not in str(told)
-    assert hand.hear(server_address(2), done(other, 2)) == [("scheduler", done(other, 2))]
-
-
-def test_an_outcome_that_the_client_has_is_not_spoken_again() -> None:
+def test_of_a_server_without_a_page_nobody_knows_what_had_begun() -> None:
     hand = Hand(1).open()
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
-    hand.hear(THE_SCHEDULER, OutcomeAck([run.task]))
-    epoch = server_address(1).epoch
-    assert exit_of(hand, 1)[0] == ("scheduler", Done(run.task, OutcomeKind.LOST, 0.0, epoch))
+    hand.node.server_exited(1, 11, SIGKILL, True, hand.now, None)
+    text = f"server box/server-1 was {SIGKILL}, out of memory"
+    assert hand.did()[0] == ("client", ServerLost(server_address(1).epoch, text, None))
 
 
-def test_a_copy_that_comes_after_its_confirmation_is_not_kept() -> None:
-    hand = Hand(1).open()
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
-    hand.hear(THE_SCHEDULER, OutcomeAck([run.task]))
-    hand.hear(server_address(1), done(run, 1, 5), payload=b"value")
-    assert hand.node.tenancy is not None and len(hand.node.tenancy.outcomes) == 0
-
-
-def test_a_task_whose_outcome_the_client_has_is_not_given_back_to_run_twice() -> None:
-    hand = Hand(1).open()
-    first, ended = runs = hand.runs(2, fast=True)
-    hand.hear(THE_SCHEDULER, *runs)
-    hand.hear(THE_SCHEDULER, OutcomeAck([ended.task]))
-    said = [word for to, word, *_ in map(tuple_of, exit_of(hand, 1)) if to == "scheduler"]
-    assert [word.task for word in said if isinstance(word, Done)] == [first.task, ended.task]
-    assert not any(isinstance(word, Recalled) for word in said)
-
-
-def test_what_a_dead_server_left_is_said_once_and_not_kept_for_a_second_death() -> None:
-    hand = Hand(1).open()
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
-    hand.hear(server_address(1), done(run, 1, 5), payload=b"value")
-    assert exit_of(hand, 1)[0] == (
-        "client",
-        Outcome(run.task, OutcomeKind.RETURNED, 20, spot(1), 0.5),
-        b"value",
-    )
-    assert hand.node.tenancy is not None and len(hand.node.tenancy.outcomes) == 0
-    assert hand.hear(THE_SCHEDULER, OutcomeAck([run.task])) == []
-    hand.ready(1, life=2)
-    assert not any("client" in tuple_of(effect) for effect in exit_of(hand, 1, life=2))
+def test_of_a_server_that_was_never_ready_the_client_hears_nothing() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    told = hand.call("server_exited", 1, 100, SIGKILL, False)
+    assert told == [("scheduler", ServerDown(LEASE, spot(1, life=0), SIGKILL, False, True)), start(1)]
 
 
 def test_an_exit_of_an_earlier_process_is_not_taken_for_the_present_one() -> None:
@@ -483,7 +304,7 @@ def test_an_exit_of_an_earlier_process_is_not_taken_for_the_present_one() -> Non
     assert exit_of(hand, 1) == [], "told twice"
     hand.ready(1, life=2)
     assert exit_of(hand, 1) == [], "told late"
-    assert len(exit_of(hand, 1, life=2)) == 3
+    assert len(exit_of(hand, 1, life=2)) == 4
     assert hand.call("server_exited", 9, 9, SIGKILL, False) == []
 
 
@@ -491,13 +312,13 @@ def test_a_second_process_cannot_take_the_place_of_a_server() -> None:
     hand = Hand(1).open()
     assert hand.hear(Address(31337, 3), ServerReady(1, 666)) == []
     assert hand.hear(Address(31337, 3), ServerReady(2, 666)) == []
-    assert hand.hear(Address(31337, 3), Recalled([])) == []
+    assert hand.hear(Address(31337, 3), Wanting(1)) == []
     assert len(hand.logs) == 3
 
 
 def test_a_server_without_its_session_is_ended() -> None:
     hand = Hand(1).open()
-    envelope = Envelope(server_address(1), THE_NODE, Recall(1))
+    envelope = Envelope(server_address(1), THE_NODE, Shutdown(1.0))
     assert hand.call("peer_reset", server_address(1).epoch, [envelope]) == [KillServer(1)]
 
 
@@ -505,8 +326,6 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
     hand = Hand(1)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     hand.call("zygote_ready")
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
     for pid in range(100, 105):
         hand.now += 1.0
         assert hand.call("server_exited", 1, pid, "exited with code 1", False)[-1] == start(1)
@@ -517,9 +336,7 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
     assert hand.call("server_exited", 1, 105, "exited with code 1", False) == [
         ("client", Notice(text, "error")),
         ("scheduler", down),
-        ("scheduler", Recalled([run.task])),
     ]
-    assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))]
 
 
 def test_servers_that_take_long_to_fail_are_not_started_for_ever_either() -> None:
@@ -538,8 +355,6 @@ def test_a_server_without_a_process_is_tried_again_after_a_while_and_not_for_eve
     hand = Hand(1)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     hand.call("zygote_ready")
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
     for _ in range(5):
         death = "did not start: cannot fork"
         down = ("scheduler", ServerDown(LEASE, spot(1, life=0), death, False, True))
@@ -547,7 +362,7 @@ def test_a_server_without_a_process_is_tried_again_after_a_while_and_not_for_eve
         assert hand.node.deadline() == hand.now + RETRY_AFTER
         assert hand.wake_at(hand.now + RETRY_AFTER) == [start(1)]
     told = hand.call("server_failed_to_start", 1, "cannot fork")
-    assert told[-1] == ("scheduler", Recalled([run.task]))
+    assert told[-1] == ("scheduler", ServerDown(LEASE, spot(1, life=0), "did not start: cannot fork"))
 
 
 def test_exits_told_before_the_end_of_their_zygote_do_not_use_up_the_restarts() -> None:
@@ -573,8 +388,6 @@ def test_a_server_is_not_tried_again_once_its_lease_closes() -> None:
 
 def test_a_zygote_that_dies_takes_its_servers_and_comes_back_with_them() -> None:
     hand = Hand(1).open()
-    run = hand.run()
-    hand.hear(THE_SCHEDULER, run)
     told = hand.call("zygote_failed", "killed by SIGSEGV (11)")
     assert told[0] == KillServer(1)
     death = "lost its parent process: killed by SIGSEGV (11)"
@@ -600,8 +413,6 @@ def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
         ("client", Notice(text, "error")),
         ("scheduler", ServerDown(LEASE, spot(1, life=0), "node_setup raised", lines="\n    ValueError: 17")),
     ]
-    run = hand.run()
-    assert hand.hear(THE_SCHEDULER, run) == [("scheduler", Recalled([run.task]))]
 
 
 # --- closing
@@ -609,33 +420,19 @@ def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
 
 def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None:
     hand = Hand(2).open()
-    one, two, waiting = runs = hand.runs(3)
-    hand.hear(THE_SCHEDULER, *runs)
-    assert hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True)) == [
-        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False)),
-        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
-        (1, Shutdown(KILL_AFTER)),
-        (2, Shutdown(KILL_AFTER)),
-    ]
-    assert hand.hear(THE_SCHEDULER, Close(LEASE, terminate=True)) == []
-    late = hand.run()
-    assert hand.hear(THE_SCHEDULER, late) == [("scheduler", Recalled([late.task]))]
-    ended = done(one, 1, outcome=OutcomeKind.TERMINATED)
-    assert hand.hear(server_address(1), ended) == [("scheduler", ended)]
-    hand.hear(THE_SCHEDULER, OutcomeAck([one.task]))
+    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [(1, Shutdown(KILL_AFTER)), (2, Shutdown(KILL_AFTER))]
+    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == []
     assert exit_of(hand, 1, "exited with code 0") == [
+        ("client", lost(1, "exited with code 0", closing=True)),
         ("scheduler", ServerDown(LEASE, spot(1), "exited with code 0", True, False)),
         ForgetPeer(server_address(1).epoch),
     ]
     assert hand.wake_at(KILL_AFTER) == [KillServer(2)]
     assert hand.wake_at(2 * KILL_AFTER) == [KillServer(2)]
-    seconds, epoch = 2 * KILL_AFTER, server_address(2).epoch
-    text = f"server box/server-2 was {SIGKILL}"
     assert exit_of(hand, 2) == [
-        ("client", Outcome(two.task, OutcomeKind.TERMINATED, spot=spot(2), seconds=seconds, text=text)),
-        ("scheduler", Done(two.task, OutcomeKind.TERMINATED, seconds, epoch)),
+        ("client", lost(2, f"was {SIGKILL}", closing=True)),
         ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, True, False)),
-        ForgetPeer(epoch),
+        ForgetPeer(server_address(2).epoch),
         CloseZygote(LEASE),
         ("scheduler", Closed(LEASE)),
     ]
@@ -645,14 +442,8 @@ def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None
 
 def test_the_reason_why_a_node_ends_its_lease_reaches_servers_tasks_and_scheduler() -> None:
     hand = Hand(1).open()
-    running, waiting = hand.runs(2)
-    hand.hear(THE_SCHEDULER, running, waiting)
     reason = "its node was stopped"
-    assert hand.call("end_lease", reason) == [
-        ("client", Outcome(waiting.task, OutcomeKind.CANCELLED, started=False, text=reason)),
-        ("scheduler", Done(waiting.task, OutcomeKind.CANCELLED, 0.0)),
-        (1, Shutdown(KILL_AFTER, reason)),
-    ]
+    assert hand.call("end_lease", reason) == [(1, Shutdown(KILL_AFTER, reason))]
     assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
 
 
@@ -738,20 +529,67 @@ def test_output_goes_to_the_client_with_the_name_of_its_server() -> None:
     assert hand.call("output", 2, 1, b"no such server\n", 0) == []
 
 
-def test_a_report_tells_of_servers_and_their_tasks() -> None:
-    hand = Hand(1).open()
-    hand.hear(THE_SCHEDULER, hand.run())
-    hand.now = 3.0
-    asker = Address(4711, 0)
-    hand.node.receive(Envelope(THE_NODE, asker, Inventory(), 42), hand.now)
-    [effect] = hand.node.drain()
-    task = TaskReport("compute", 7, 1, 1, False, "running", 3.0)
-    report = NodeReport(hand.node.info, "script.py", [ServerReport(spot(1), 11, [task])])
-    assert effect.envelope == Envelope(asker, THE_NODE, report, 42)  # type: ignore[attr-defined]
+def asked(correlation: int = 3) -> Envelope:
+    return Envelope(THE_NODE, Address(66, 20), Inventory(), correlation)
+
+
+def answer_of(effects: list[object]) -> list[NodeReport]:
+    return [
+        effect[1] for effect in effects if isinstance(effect, tuple) and isinstance(effect[1], NodeReport)
+    ]
+
+
+def hear_tasks(hand: Hand, number: int, correlation: int, *tasks: TaskReport) -> list[object]:
+    word = ServerTasks(list(tasks))
+    hand.node.receive(Envelope(THE_NODE, server_address(number), word, correlation), hand.now)
+    return hand.did()
+
+
+TASK = TaskReport("compute", CLIENT_EPOCH, 1, 1, False, "running", 2.0)
+
+
+def test_a_report_asks_the_servers_what_they_do() -> None:
+    hand = Hand(2).open()
+    hand.node.receive(asked(), 0.0)
+    assert hand.did() == [(1, Inventory()), (2, Inventory())]
+    assert hear_tasks(hand, 2, 1) == []
+    assert hear_tasks(hand, 2, 1) == [], "once is enough"
+    [report] = answer_of(hear_tasks(hand, 1, 1, TASK))
+    assert report.client == "script.py"
+    assert report.servers == [ServerReport(spot(1), 11, [TASK]), ServerReport(spot(2), 12, [])]
+
+
+def test_of_a_server_that_does_not_answer_its_page_tells() -> None:
+    hand = Hand(2).open()
+    hand.node.receive(asked(), 0.0)
+    hand.did()
+    hear_tasks(hand, 1, 1)
+    assert hand.call("looked", 2, Step(4, 0)) == [], "asked for another reason"
+    assert hand.wake_at(ANSWER_S) == [Look(2)]
+    hand.now = 5.0
+    [report] = answer_of(hand.call("looked", 2, Step(4, int(2e9))))
+    assert [task.since for task in report.servers[1].tasks] == [3.0]
+
+
+def test_a_server_that_dies_while_it_is_asked_leaves_nobody_waiting() -> None:
+    hand = Hand(2).open()
+    hand.node.receive(asked(), 0.0)
+    hand.did()
+    hear_tasks(hand, 1, 1, TASK)
+    [report] = answer_of(exit_of(hand, 2))
+    assert report.servers == [ServerReport(spot(1), 11, [TASK])]
+    assert hand.node.deadline() == 50.0
+
+
+def test_a_free_node_answers_at_once() -> None:
+    hand = Hand(2)
+    hand.node.receive(asked(), 0.0)
+    [report] = answer_of(hand.did())
+    assert (report.client, report.servers, report.served) == ("", [], 0)
 
 
 def test_notices_and_strange_words_are_for_the_log() -> None:
     hand = Hand(1)
-    assert hand.hear(THE_SCHEDULER, Notice("the client runs Python 3.12", "warning"), Run) == []  # type: ignore[arg-type]
+    assert hand.hear(THE_SCHEDULER, Notice("the client runs Python 3.12", "warning"), Wanting(1)) == []
     assert hand.logs[0] == "the client runs Python 3.12"
     assert "is nothing for a node" in hand.logs[1]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
-from dispycos.actors.tenancy import KILL_AFTER, CloseZygote, End, KillServer
+from dispycos.actors.tenancy import CloseZygote, End, KillServer, StartServer
+from dispycos.actors.terminations import KILL_AFTER
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.messages import (
     Close,
     Closed,
     Declined,
     Open,
-    Recalled,
-    Reclaim,
     Register,
-    Returned,
     Shutdown,
 )
-from tests.kit.node import INFO, LEASE, SCHEDULER_EPOCH, THE_SCHEDULER, Hand, done, server_address
+from tests.kit.node import INFO, LEASE, SCHEDULER_EPOCH, THE_SCHEDULER, Hand
 
 OPERATOR = "the operator of node box ends it"
 OTHER_SCHEDULER = Address(55, SCHEDULER)
@@ -28,18 +24,23 @@ def exit_of(hand: Hand, number: int, death: str = "exited with code 0") -> list[
     return hand.call("server_exited", number, 10 + number, death, False)
 
 
-def test_a_node_that_finishes_runs_what_it_has_takes_nothing_new_and_ends() -> None:
-    hand = Hand(1).open()
-    running, waiting, late = hand.runs(3)
-    hand.hear(THE_SCHEDULER, running, waiting)
+DRAIN = Shutdown(KILL_AFTER, drain=True)
+
+
+def test_a_node_that_finishes_lets_its_servers_end_what_they_have_takes_nothing_new_and_ends() -> None:
+    hand = Hand(2).open()
     hand.node.add_scheduler(SCHEDULER_EPOCH, 0.0)
     hand.did()
-    assert hand.call("finish") == [("scheduler", Register(hand.node.info, LEASE, True))]
+    assert hand.call("finish") == [
+        (1, DRAIN),
+        (2, DRAIN),
+        ("scheduler", Register(hand.node.info, LEASE, True)),
+    ]
     assert hand.node.say_status().startswith("ends when its tasks are done; used by script.py")
-    assert hand.hear(THE_SCHEDULER, late) == [("scheduler", Recalled([late.task]))]
-    assert hand.hear(server_address(1), done(running, 1))[-1] == (1, waiting), "what it has goes on"
-    assert hand.hear(server_address(1), done(waiting, 1))[-1] == (1, Shutdown(KILL_AFTER, OPERATOR))
-    assert exit_of(hand, 1)[-3:] == [
+    assert hand.wake_at(10 * KILL_AFTER) == [], "however long that takes"
+    told = exit_of(hand, 1)
+    assert not any(isinstance(effect, StartServer | CloseZygote) for effect in told), "none is started again"
+    assert exit_of(hand, 2)[-3:] == [
         CloseZygote(LEASE),
         ("scheduler", Closed(LEASE, OPERATOR, last=True)),
         End(),
@@ -49,13 +50,23 @@ def test_a_node_that_finishes_runs_what_it_has_takes_nothing_new_and_ends() -> N
     ], "and it is not said again that it ends"
 
 
-def test_a_node_that_finishes_waits_for_what_a_server_on_loan_may_run() -> None:
-    hand = Hand(1).open()
-    lone = hand.run(lend=True, fast=True)
-    hand.hear(THE_SCHEDULER, lone)
-    hand.hear(server_address(1), replace(done(lone, 1), lent=True))
-    assert hand.call("finish") == [(1, Reclaim())]
-    assert hand.hear(server_address(1), Returned()) == [(1, Shutdown(KILL_AFTER, OPERATOR))]
+def test_a_server_that_gets_ready_at_a_node_that_finishes_drains_as_well() -> None:
+    hand = Hand(2)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 2, 50.0))
+    hand.call("zygote_ready")
+    hand.ready(1)
+    assert hand.call("finish") == [(1, DRAIN)]
+    assert hand.ready(2) == [(2, DRAIN)]
+    exit_of(hand, 1)
+    assert exit_of(hand, 2)[-1] == End()
+
+
+def test_a_server_that_dies_before_it_is_ready_does_not_keep_a_node_that_finishes() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    hand.call("zygote_ready")
+    hand.call("finish")
+    assert exit_of(hand, 1, "exited with code 1")[-1] == End()
 
 
 def test_a_free_node_finishes_at_once() -> None:
@@ -68,7 +79,6 @@ def test_a_free_node_finishes_at_once() -> None:
 
 def test_terminate_ends_the_tasks_with_the_node_also_when_it_was_finishing() -> None:
     hand = Hand(1).open()
-    hand.hear(THE_SCHEDULER, hand.run())
     hand.call("finish")
     hand.node.finish(1.0, terminate=True)
     assert hand.did() == [(1, Shutdown(KILL_AFTER, OPERATOR))]

@@ -8,10 +8,11 @@ import pytest
 
 from dispycos.actors.node_role import NodeRole
 from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
+from dispycos.actors.terminations import EndStep, Look, Step
 from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.messages import Lease
-from dispycos.runtime import FORGET_S
 from dispycos.session import PeerReset
+from dispycos.turns import FORGET_S
 
 LEASE = Lease(1, 7, "s", 5)
 ABOUT = cast(Any, "about")
@@ -34,7 +35,8 @@ class Agent(NodeRole):
         self.machine = cast(Any, noting)
         self.runtime = cast(Any, Notes(self.notes))
         self.runtime.router = noting
-        for hook in ("start_server", "kill_server", "start_zygote", "close_zygote"):
+        self.runtime.lives = lambda epoch: epoch == 44
+        for hook in ("start_server", "kill_server", "look", "end_step", "start_zygote", "close_zygote"):
             setattr(self, hook, getattr(noting, hook))
 
 
@@ -44,6 +46,7 @@ class Agent(NodeRole):
         (LinkReady(1, 33, ABOUT, "server"), [("peer_up", 33, ABOUT, 2.0)]),
         (LinkReady(1, 5, ABOUT, "scheduler"), [("add_scheduler", 5, 2.0), ("peer_up", 5, ABOUT, 2.0)]),
         (LinkLost(1, 33), [("peer_lost", 33, 2.0)]),
+        (LinkLost(1, 44), []),  # it is of this host and lives
         (PeerReset(33, []), [("peer_reset", 33, [], 2.0)]),
     ],
 )
@@ -61,7 +64,9 @@ START = StartServer(3, "box/server-3", 9703, LEASE, 7)
     [
         (START, [("start_server", START)]),
         (KillServer(3), [("kill_server", 3)]),
-        (StartZygote(LEASE), [("prefer", 5), ("start_zygote", LEASE)]),
+        (Look(3), [("look", 3)]),
+        (EndStep(3, Step(7, 9)), [("end_step", 3, Step(7, 9))]),
+        (StartZygote(LEASE), [("prefer", 5), ("keep", 7), ("start_zygote", LEASE)]),
         (CloseZygote(LEASE), [("forget_later", 7, FORGET_S), ("close_zygote", LEASE)]),
         (ForgetPeer(33), [("bury", 33, 2.0)]),
     ],

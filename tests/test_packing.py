@@ -1,5 +1,6 @@
 """Messages into blocks and out of them: what goes where, and what is handed back."""
 
+import os
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from dispycos.protocol.control import Unsupported
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.errors import ProtocolError
 from dispycos.stream import UNLIMITED, Outgoing, Parcel
-from dispycos.transfers import Arrivals, Shipments
+from dispycos.transfers import LAZY_MIN, Arrivals, Shipments, room_for
 
 
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -85,7 +86,7 @@ class Pair:
 
 def packet_of(parcel: Parcel) -> Packet:
     body = memoryview(parcel.body)
-    block = Block(VERSION, THERE, HERE, 1, 1, parcel.seq, parcel.count, 0, 0, 0, 0, 0, 0, 0, 0, body)
+    block = Block(VERSION, THERE, HERE, 1, 1, parcel.seq, parcel.count, 0, 0, 0, 0, 0, 0, body)
     return Packet(block, parcel.frames, parcel.size)
 
 
@@ -232,6 +233,18 @@ def test_a_message_that_cannot_be_sent_is_the_callers_mistake_and_leaves_the_oth
         pair.packing.put(Envelope(Address(THERE, 16), Address(HERE, 16), message))
     pair.packing.check()
     assert [envelope.message.n for envelope in pair.packing.unconfirmed()] == [1]
+
+
+def test_room_for_a_large_payload_is_this_process_s_own() -> None:
+    room = memoryview(room_for(LAZY_MIN))
+    assert room.nbytes == LAZY_MIN and not any(room[:: LAZY_MIN // 16])
+    room[0] = 1
+    child = os.fork()
+    if not child:
+        room[0] = 2
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert room[0] == 1
 
 
 def test_addresses_are_made_once_and_not_without_bound() -> None:

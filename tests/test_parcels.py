@@ -15,12 +15,14 @@ import msgspec
 import pytest
 
 from dispycos.actors.parcels import (
+    COPIED_MAX,
     ClientParcels,
     Components,
     FileComponent,
     as_payload,
     dumps_call,
     dumps_value,
+    kept_as_it_is,
     loads_plain,
 )
 from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MissingCode, NotPicklable
@@ -266,3 +268,23 @@ def test_two_files_of_one_name_are_refused_and_one_file_named_twice_is_one(tmp_p
         ClientParcels(paths)
     twice = ClientParcels([paths[0], tmp_path / "y" / ".." / "x" / "a.txt"])
     assert twice.components().files == [FileComponent("a.txt", b"x")]
+
+
+# --- calls that may be sent again ---
+
+
+@pytest.mark.parametrize(
+    ("size", "whole", "changes"),
+    [(COPIED_MAX - 1, False, False), (COPIED_MAX, False, True), (COPIED_MAX, True, False)],
+    ids=["small", "large", "large and tried again"],
+)
+def test_a_call_is_copied_if_it_is_small_or_may_be_tried_again(size: int, whole: bool, changes: bool) -> None:
+    array = bytearray(size)
+    call = kept_as_it_is([b"s", memoryview(array)], whole=whole)
+    array[0] = 1
+    assert isinstance(call, list) and bytes(call[0]) == b"s"
+    assert call[1][0] == int(changes)
+
+
+def test_a_call_without_buffers_is_what_it_is() -> None:
+    assert kept_as_it_is(b"call", whole=True) == b"call"

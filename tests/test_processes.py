@@ -24,6 +24,7 @@ from dispycos.actors.host import children
 from dispycos.actors.host.children import OomCounter, Output, ProcessTreeError
 from dispycos.actors.host.exits import Exited, Killed, ServerExit, ZygoteExit
 from dispycos.actors.host.lines import ARGUMENT_MAX, FrameReader, FromZygote, SetupDone, encode_frame
+from dispycos.actors.host.page import SINCE, STEP, PageWriter
 from dispycos.actors.host.processes import (
     ProcessTree,
     ServerProcess,
@@ -36,6 +37,7 @@ from dispycos.actors.host.processes import (
     ZygoteLost,
     ZygoteSpec,
 )
+from dispycos.actors.terminations import NO_STEP, Step
 
 HERE = __name__
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -49,57 +51,57 @@ pytestmark = [
 # --- what runs in servers and setups ------------------------------------------------------------------------
 
 
-def hold(argument: bytes) -> None:
+def hold(argument: bytes, page: int) -> None:
     print("up", flush=True)
     time.sleep(600)
 
 
-def exit_with(argument: bytes) -> int:
+def exit_with(argument: bytes, page: int) -> int:
     return int(argument)
 
 
-def leave_with_words(argument: bytes) -> None:
+def leave_with_words(argument: bytes, page: int) -> None:
     sys.exit("no more")
 
 
-def fail(argument: bytes) -> None:
+def fail(argument: bytes, page: int = -1) -> None:
     raise LookupError("nothing of that kind")
 
 
-def speak(argument: bytes) -> None:
+def speak(argument: bytes, page: int) -> None:
     print("by print")
     os.write(1, b"by os.write\n")
     subprocess.run(["sh", "-c", "echo by a subprocess; echo its complaint >&2"], check=True)
     print("on stderr", file=sys.stderr)
 
 
-def crash(argument: bytes) -> None:
+def crash(argument: bytes, page: int) -> None:
     print("last words", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def tell_place(argument: bytes) -> None:
+def tell_place(argument: bytes, page: int) -> None:
     print(os.getcwd(), os.environ.get("COLOUR"), os.environ.get("HIDDEN"), os.environ["DISPYCOS_LEASE"])
     print(sys.path[0], sys.path[1], sys.stdin.read() == "", oct(os.stat(".").st_mode & 0o777))
     print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())
 
 
-def tell_random(argument: bytes) -> None:
+def tell_random(argument: bytes, page: int) -> None:
     print(random.random(), importlib.import_module("numpy.random").random())
 
 
-def tell_length(argument: bytes) -> None:
+def tell_length(argument: bytes, page: int) -> None:
     print(len(argument), signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
 
 
-def flood(argument: bytes) -> None:
+def flood(argument: bytes, page: int) -> None:
     line = b"x" * 1023 + b"\n"
     for _ in range(5 * 1024):
         os.write(1, line)
     os.write(2, b"done\n")
 
 
-def leave_daemon(argument: bytes) -> None:
+def leave_daemon(argument: bytes, page: int) -> None:
     """A grandchild in a session of its own, that holds the output pipes; its parent is gone at once."""
     if argument == b"exec":
         command = "setsid sleep 600 >/dev/null & echo $!"
@@ -116,13 +118,24 @@ def leave_daemon(argument: bytes) -> None:
     time.sleep(600)
 
 
-def leave_daemon_and_end(argument: bytes) -> None:
+def leave_daemon_and_end(argument: bytes, page: int) -> None:
     subprocess.Popen(["setsid", "sleep", "600"])
 
 
-def start_child_in_group(argument: bytes) -> None:
+def start_child_in_group(argument: bytes, page: int) -> None:
     print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
     time.sleep(600)
+
+
+def take_steps(argument: bytes, page: int) -> None:
+    """One step after the other, each as long as the argument says in seconds, and told when it begins."""
+    words = PageWriter(page).words
+    while True:
+        words[SINCE] = time.monotonic_ns()
+        words[STEP] = 7
+        print(words[SINCE], flush=True)
+        time.sleep(float(argument))
+        words[STEP] = 0
 
 
 def import_numpy(argument: bytes) -> None:
@@ -154,6 +167,7 @@ class Agent:
     exits: list[ServerExit] = field(default_factory=list)
     zygote_exits: list[ZygoteExit] = field(default_factory=list)
     template_exits: list[str] = field(default_factory=list)
+    judged: list[tuple[int, bool]] = field(default_factory=list)
     said: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
     def on_output(self, server: ServerProcess, stream: int, data: bytes, mark: int) -> None:
@@ -166,13 +180,15 @@ class Agent:
     async def zygote(self, tag: str = "lease", **more: Any) -> Zygote:
         return await self.tree.start_zygote(ZygoteSpec(tag, f"{self.folder}/{tag}", **more))
 
-    async def run(self, zygote: Zygote, entry: Callable[[bytes], Any], argument: bytes = b"") -> ServerExit:
+    async def run(
+        self, zygote: Zygote, entry: Callable[[bytes, int], Any], argument: bytes = b""
+    ) -> ServerExit:
         server = await start(zygote, entry, argument)
         return await within(server.wait_exit())
 
 
 async def start(
-    zygote: Zygote, entry: Callable[[bytes], Any], argument: bytes = b"", number: int = 1
+    zygote: Zygote, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1
 ) -> ServerProcess:
     return await within(
         zygote.start_server(ServerSpec(f"s{number}", number, f"{HERE}:{entry.__name__}", argument))
@@ -216,6 +232,7 @@ def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> 
             on_output=agent.on_output,
             on_zygote_exit=agent.zygote_exits.append,
             on_template_exit=agent.template_exits.append,
+            on_judged=lambda server, killed: agent.judged.append((server.pid, killed)),
         )
         try:
             yield agent
@@ -406,6 +423,62 @@ def test_a_server_deaf_to_ctrl_c_until_it_says_otherwise(tmp_path: Path) -> None
         server.kill(signal.SIGINT)
         server.kill(signal.SIGTERM)
         assert (await within(server.wait_exit())).signal == signal.SIGTERM
+
+    with_agent(tmp_path, scenario)
+
+
+# --- ending a step ------------------------------------------------------------------------------------------
+
+
+def test_a_server_is_killed_for_the_very_step_that_runs(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        server = await start(await agent.zygote(), take_steps, b"600")
+        await wait_until(lambda: agent.text("s1").endswith("\n"))
+        assert server.page.step() == Step(7, int(agent.text("s1")))
+        server.end_step(server.page.step())
+        certificate = await within(server.wait_exit())
+        assert certificate.ending == Killed(signal.SIGKILL, oom=False, by_its_node=True)
+        assert agent.judged == [(server.pid, True)]
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_server_whose_step_is_over_goes_on_though_the_next_one_is_of_the_same_task(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        server = await start(await agent.zygote(), take_steps, b"0.02")
+        await wait_until(lambda: server.page.step() != NO_STEP)
+        seen = server.page.step()
+        await wait_until(lambda: server.page.step().since > seen.since)
+        for _ in range(20):
+            server.end_step(seen)
+        await wait_until(lambda: len(agent.judged) == 20)
+        assert agent.judged == 20 * [(server.pid, False)]
+        told = len(agent.text("s1"))
+        await wait_until(lambda: len(agent.text("s1")) > told + 100)
+        assert server.is_running
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_server_that_has_ended_is_not_judged(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        server = await start(await agent.zygote(), exit_with, b"3")
+        await within(server.wait_exit())
+        server.end_step(Step(7, 1))
+        await asyncio.sleep(0.1)
+        assert agent.judged == []
+
+    with_agent(tmp_path, scenario)
+
+
+def test_no_server_has_the_page_of_another(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        servers = [await start(zygote, hold, number=number) for number in (1, 2, 3)]
+        await wait_until(lambda: all(agent.text(server.name) for server in servers))
+        for server in servers:
+            links = [os.readlink(entry) for entry in Path(f"/proc/{server.pid}/fd").iterdir()]
+            assert sum("dispycos-page" in link for link in links) == 1, links
 
     with_agent(tmp_path, scenario)
 

@@ -3,103 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from dispycos.brokers.lifecycle import NodeState, TaskState
-from dispycos.brokers.registry import Alarm, Alarms, Node, Registry
-from dispycos.protocol.addresses import NODE, Address
-from dispycos.protocol.messages import Submit, TaskId
-from dispycos.protocol.status import OutcomeKind
+from dispycos.brokers.lifecycle import ClientState, NodeState
+from dispycos.brokers.registry import Alarms, Node, Registry, Share
+from dispycos.protocol.addresses import CLIENT, NODE, Address
 
-from .kit.scheduler import Desk, node_info
+from .kit.scheduler import Desk, enlist, node_info
 
 
 def busy() -> Registry:
-    """A registry with a client, a node of two servers, two tasks that run and one that waits."""
+    """A registry with a client that has a node of two servers, another node, and a client that waits."""
     desk = Desk()
-    client, lease = desk.client()
+    _, lease = desk.client()
     desk.node("alpha", 7, lease)
-    desk.tell(client, *(Submit(TaskId(50, number), "f") for number in (1, 2, 3)))
+    desk.node("beta", 8)
+    desk.tell(Address(51, CLIENT), enlist())
     return desk.scheduler.registry
 
 
-def lose_a_waiting_task(registry: Registry) -> None:
-    registry.slow.clear()
-
-
-def queue_a_running_task(registry: Registry) -> None:
-    registry.slow.append(registry.tasks[TaskId(50, 1)])
-
-
-def swap_the_order(registry: Registry) -> None:
-    registry.tasks[TaskId(50, 3)].turn = -1
-    task = registry.tasks[TaskId(50, 2)]
-    task.state, task.site = TaskState.WAITING, None
-    registry.slow.append(task)
-    registry.slow.reverse()
-
-
-def miscount(registry: Registry) -> None:
-    next(registry.sites()).slow += 1
+def share(registry: Registry) -> Share:
+    return registry.shares[0]
 
 
 def lose_the_client(registry: Registry) -> None:
     registry.active = None
 
 
-def forget_a_server(registry: Registry) -> None:
-    registry.servers.popitem()
+def grant_to_two(registry: Registry) -> None:
+    registry.clients[51].state = ClientState.ACTIVE
 
 
-def forget_the_site(registry: Registry) -> None:
-    registry.nodes[7].site = None
+def keep_who_has_gone(registry: Registry) -> None:
+    registry.clients[51].state = ClientState.GONE
 
 
-def leave_the_site_behind(registry: Registry) -> None:
+def lose_the_lease(registry: Registry) -> None:
+    registry.nodes[7].lease = None
+
+
+def forget_the_share(registry: Registry) -> None:
+    registry.nodes[7].share = None
+
+
+def leave_the_share_behind(registry: Registry) -> None:
     registry.nodes[7].state = NodeState.IDLE
 
 
-def admit_too_much(registry: Registry) -> None:
-    assert registry.active is not None
-    registry.active.limit = 2
+def give_a_share_to_one_who_waits(registry: Registry) -> None:
+    share(registry).client = registry.clients[51]
 
 
-def hear_of_what_is_not_there(registry: Registry) -> None:
-    next(registry.sites()).heard[TaskId(50, 99)] = None
+def have_a_server_twice(registry: Registry) -> None:
+    registry.shares[1].servers.update(share(registry).servers)
 
 
-def call_ended_what_is_there(registry: Registry) -> None:
-    unheard: Any = next(registry.sites()).unheard
-    unheard[TaskId(50, 1)] = OutcomeKind.RETURNED
+def believe_in_one_who_is_away(registry: Registry) -> None:
+    registry.nodes[7].away = True
 
 
-def speak_for_a_stranger(registry: Registry) -> None:
-    unheard: Any = next(registry.sites()).unheard
-    unheard[TaskId(51, 1)] = OutcomeKind.RETURNED
+def call_a_node_silent_that_spoke(registry: Registry) -> None:
+    registry.nodes[7].zombie = True
 
 
-def watch_nobody(registry: Registry) -> None:
-    registry.alarms.set(Alarm.NODE_SILENT, 999, 1.0)
+def mistake_a_node_for_another(registry: Registry) -> None:
+    registry.nodes[9] = registry.nodes.pop(7)
+
+
+def watch_one_who_is_gone(registry: Registry) -> None:
+    node = Node(Address(9, NODE), node_info("gamma", 9), NodeState.GONE)
+    registry.alarms.set(lambda about, now: None, node, 1.0)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lose_a_waiting_task,
-        queue_a_running_task,
-        swap_the_order,
-        miscount,
         lose_the_client,
-        forget_a_server,
-        forget_the_site,
-        leave_the_site_behind,
-        admit_too_much,
-        hear_of_what_is_not_there,
-        call_ended_what_is_there,
-        speak_for_a_stranger,
-        watch_nobody,
+        grant_to_two,
+        keep_who_has_gone,
+        lose_the_lease,
+        forget_the_share,
+        leave_the_share_behind,
+        give_a_share_to_one_who_waits,
+        have_a_server_twice,
+        believe_in_one_who_is_away,
+        call_a_node_silent_that_spoke,
+        mistake_a_node_for_another,
+        watch_one_who_is_gone,
     ],
 )
 def test_check_finds_tables_that_do_not_agree(damage: Callable[[Registry], None]) -> None:
@@ -122,17 +113,45 @@ def test_a_node_is_replaced_by_one_of_the_same_name_or_port_at_its_address() -> 
     assert registry.node_like(node_info("beta", 8, addr="10.0.0.1", port=0)) is None
 
 
-def test_alarms_come_one_at_a_time_in_the_order_of_their_deadlines() -> None:
-    alarms = Alarms()
-    assert alarms.next() is None and alarms.take_due(99.0) is None
-    alarms.set(Alarm.NODE_SILENT, 1, 5.0)
-    alarms.set(Alarm.NODE_SILENT, 2, 3.0)
-    alarms.set(Alarm.CLIENT_SILENT, 3, 4.0)
-    alarms.set(Alarm.NODE_SILENT, 1, 2.5)  # moved
-    alarms.cancel(Alarm.CLIENT_SILENT, 3)
-    alarms.cancel(Alarm.CLIENT_SILENT, 4)  # was never set
+class Caller:
+    """Notes who was called, about whom, and when."""
+
+    def __init__(self) -> None:
+        self.alarms = Alarms()
+        self.heard: list[tuple[str, str, float]] = []
+
+    def silent(self, about: str, now: float) -> None:
+        self.heard.append(("silent", about, now))
+        self.alarms.cancel(self.waits, about)
+
+    def waits(self, about: str, now: float) -> None:
+        self.heard.append(("waits", about, now))
+
+
+def test_alarms_come_in_the_order_of_their_deadlines_as_they_were_set_last() -> None:
+    caller = Caller()
+    alarms = caller.alarms
+    assert alarms.next() is None
+    alarms.set(caller.silent, "a", 5.0)
+    alarms.set(caller.silent, "b", 3.0)
+    alarms.set(caller.waits, "c", 4.0)
+    alarms.set(caller.silent, "a", 2.5)  # moved
+    alarms.cancel(caller.waits, "c")
+    alarms.cancel(caller.waits, "d")  # was never set
+    alarms.set(caller.silent, "e", 2.9)
+    alarms.forget("e")
     assert alarms.next() == 2.5
-    assert alarms.take_due(2.4) is None
-    assert alarms.take_due(2.5) == (Alarm.NODE_SILENT, 1)
-    assert alarms.take_due(9.0) == (Alarm.NODE_SILENT, 2)
-    assert alarms.take_due(9.0) is None and alarms.next() is None
+    alarms.wake(2.4)
+    assert not caller.heard
+    alarms.wake(9.0)
+    assert caller.heard == [("silent", "a", 9.0), ("silent", "b", 9.0)]
+    assert alarms.next() is None
+
+
+def test_what_one_alarm_leads_to_may_cancel_the_next() -> None:
+    caller = Caller()
+    caller.alarms.set(caller.waits, "a", 2.0)
+    caller.alarms.set(caller.silent, "a", 1.0)
+    assert caller.alarms.has(caller.waits)
+    caller.alarms.wake(3.0)
+    assert caller.heard == [("silent", "a", 3.0)] and not caller.alarms.has(caller.waits)

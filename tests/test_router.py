@@ -1,7 +1,7 @@
 """The router: links, routes, relays, and what it does with those who break the rules."""
 
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -21,12 +21,13 @@ from dispycos.protocol.codec import (
     encode_message,
 )
 from dispycos.protocol.control import Bye, LinkHello, Unreachable
-from dispycos.protocol.envelope import About, Envelope
+from dispycos.protocol.envelope import MESSAGES, About, Envelope
 from dispycos.router import Event, Router, Unsent
 from dispycos.session import PeerFault, PeerReset, PeerUp
 
 
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    way: ClassVar[int] = MESSAGES
     n: int
 
 

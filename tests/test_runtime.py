@@ -19,16 +19,18 @@ import pytest
 import zmq
 
 from dispycos.links import LinkLost, LinkReady
+from dispycos.liveness import Patience
 from dispycos.machine import Log, Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Buffer, Envelope
 from dispycos.router import Event
-from dispycos.runtime import ROUNDS_MAX, Runtime
+from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 from dispycos.transport.dialler import Refused
 from dispycos.transport.mailbox import DRAIN_MAX
 from dispycos.transport.security import Keys, Secret
+from dispycos.turns import ROUNDS_MAX
 from tests.kit.programs import wait_until
 
 pytestmark = pytest.mark.timeout(40)
@@ -975,22 +977,26 @@ def test_a_process_that_had_lost_its_link_before_is_known_to_be_dead_all_the_sam
 
 
 @needs_pidfd
-def test_one_whose_session_was_forgotten_is_not_watched_any_more(tmp_path: Path) -> None:
+def test_the_session_of_a_process_that_lives_is_not_forgotten_and_its_death_is_told_all_the_same(
+    tmp_path: Path,
+) -> None:
     async def scene(here: Runtime) -> None:
         role = Role()
         here.attach(7, role)
         async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
             here.forget_later(peer.epoch, 0.0)  # still linked: nothing happens
+            here.turn_soon()
             await asyncio.sleep(0.01)
             assert here.witness._watched
             await peer.obey("unlink")
             await until(lambda: "LinkLost" in peer.news(role))
             here.forget_later(peer.epoch, 0.0)
-            await until(lambda: not here.witness._watched)
-            peer.process.kill()
-            peer.process.wait()
+            here.turn_soon()
             await asyncio.sleep(0.05)
-            assert "PeerReset" not in peer.news(role)
+            assert here.lives(peer.epoch)
+            peer.process.kill()
+            await until(lambda: "PeerReset" in peer.news(role))
+            assert not here.lives(peer.epoch)
 
     play(scene, KEYS)
 
@@ -1009,15 +1015,50 @@ def test_a_process_that_ends_in_order_is_dead_after_its_farewell(tmp_path: Path)
     play(scene, KEYS)
 
 
-@pytest.mark.parametrize(("role", "transport"), [("server", "ipc"), ("client", "tcp")])
-def test_servers_are_their_agents_to_watch_and_of_tcp_the_kernel_tells_nothing(
-    role: str, transport: str, tmp_path: Path
-) -> None:
+def test_servers_are_their_agents_to_watch(tmp_path: Path) -> None:
     async def scene(here: Runtime) -> None:
-        endpoint = here.listen(ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/t.sock")
-        async with Peer(role, endpoint) as peer:
+        async with Peer("server", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
             await peer.obey("say 1")
-            assert here.is_linked(peer.epoch) and not here.witness._watched
+            assert here.is_linked(peer.epoch) and not here.lives(peer.epoch)
+
+    play(scene, KEYS)
+
+
+@needs_pidfd
+def test_a_process_of_this_host_is_known_by_tcp_too() -> None:
+    async def scene(here: Runtime) -> None:
+        role = Role()
+        here.attach(7, role)
+        async with Peer("client", here.listen(ANY_PORT)) as peer:
+            await peer.obey("say 1")
+            assert here.lives(peer.epoch)
+            peer.process.kill()
+            await until(lambda: "PeerReset" in peer.news(role))
+            assert not here.lives(peer.epoch)
+
+    play(scene, KEYS)
+
+
+@needs_pidfd
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_one_of_this_host_that_is_stopped_is_not_asked_and_its_session_goes_on(
+    transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than between hosts; by tcp heartbeats may end the link, but the session lasts."""
+    monkeypatch.setattr("dispycos.liveness.CLIENT", Patience(0.02, 0.02, 3))
+
+    async def scene(here: Runtime) -> None:
+        role = Role()
+        here.attach(7, role)
+        endpoint = here.listen(ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/t.sock")
+        async with Peer("client", endpoint) as peer:
+            await peer.obey("say 1")
+            peer.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.5)
+            assert peer.news(role) == ["LinkReady"] and here.lives(peer.epoch)
+            peer.process.send_signal(signal.SIGCONT)
+            await peer.obey("say 1")
+            assert peer.news(role) == ["LinkReady"]
 
     play(scene, KEYS)
 

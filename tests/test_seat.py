@@ -68,7 +68,7 @@ def test_schedule_gives_up_in_time_and_can_be_tried_again(tmp_path: Path) -> Non
 
 def test_who_leaves_a_silent_scheduler_waits_for_no_task(tmp_path: Path) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
-        handle, started = client.submit(compute, 1), asyncio.ensure_future(client.rtask(compute, 2))
+        handle, started = client.io_submit(compute, 1), asyncio.ensure_future(client.io_rtask(compute, 2))
         await stub.until(lambda: len(stub.tasks) == 2)
         waits = asyncio.ensure_future(handle.finish())
         stub.is_deaf = True
@@ -114,7 +114,7 @@ def test_a_lease_that_was_given_up_without_a_link_is_given_back_when_that_heals(
         with pytest.raises(dispycos.TaskLost, match="no link to the scheduler"):
             await handle
         await stub.until(lambda: isinstance(stub.got[-1].message, messages.Release))
-        assert stub.got[-1].message == messages.Release(terminate=True, await_io=False)
+        assert stub.got[-1].message == messages.Release()
         closing = asyncio.ensure_future(client.close())
         await asyncio.sleep(0.05)
         assert not closing.done()  # until the scheduler has the lease back, it would turn us away
@@ -199,14 +199,13 @@ def test_a_client_that_nobody_refers_to_gives_its_lease_back_when_its_tasks_have
         await dropped.schedule(stub.location)
         handle = dropped.submit(compute, 1)
         await stub.until(lambda: stub.tasks)
-        stub.is_deaf = True
         del dropped
         gc.collect()
-        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=False, await_io=False))
+        await asyncio.sleep(0.01)
+        assert isinstance(stub.got[-1].message, messages.Enlist)
         stub.end(stub.tasks[0], 1)
         assert await handle == 1
-        stub.send(messages.Released(""))
-        stub.is_deaf = False
+        await stub.until(lambda: stub.got[-1].message == messages.Release())
         assert await client.schedule(stub.location) == 0
 
     play(scene, tmp_path)
@@ -247,9 +246,10 @@ def test_a_client_that_nobody_refers_to_makes_way_for_the_next(
         del dropped
         gc.collect()
         if first == "nobody refers to it":
-            await stub.until(lambda: isinstance(stub.got[-1].message, messages.Release))
+            await asyncio.sleep(0.01)  # it is closed, and waits for its task
+            assert isinstance(stub.got[-1].message, messages.Enlist)
             waits = asyncio.ensure_future(following.schedule(stub.location))
-        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=True, await_io=False))
+        await stub.until(lambda: stub.got[-1].message == messages.Release())
         stub.is_deaf = False
         stub.send(messages.Released(""))
         assert await waits == 0
@@ -277,7 +277,7 @@ def test_a_cancelled_close_gives_the_cluster_back_all_the_same(tmp_path: Path, d
             await closing
         with pytest.raises(dispycos.NotScheduled):
             client.submit(compute, 2)
-        await stub.until(lambda: stub.got[-1].message == messages.Release(terminate=True, await_io=False))
+        await stub.until(lambda: stub.got[-1].message == messages.Release())
         again = asyncio.ensure_future(client.close())
         await asyncio.sleep(0.05)
         assert not again.done(), "the second one waits for what the first began"
@@ -333,13 +333,15 @@ def test_close_says_which_tasks_wait_for_a_message(
         def actor(envelope: Envelope, now: float) -> None:
             word = messages.Delivered(int(isinstance(envelope.message, messages.AwaitsMessage)))
             answer = Envelope(envelope.sender, envelope.to, word, envelope.correlation)
-            stub.runtime.router.send(answer, now)
+            stub.server.runtime.router.send(answer, now)
 
         for name in ("counter", "compute"):
             compute.__name__ = name
             client.submit(compute, 1)
         await stub.until(lambda: len(stub.tasks) == 2)
-        stub.runtime.attach_inbox(99, actor)  # the other one has no actor there, and answers that it does not
+        stub.server.runtime.attach_inbox(
+            99, actor
+        )  # the other one has no actor there, and answers that it does not
         stub.begin(stub.tasks[0], 99)
         stub.begin(stub.tasks[1], 98)
         stub.is_deaf = True
@@ -351,7 +353,7 @@ def test_close_says_which_tasks_wait_for_a_message(
 
     play(scene, tmp_path)
     line = next(line for line in caplog.messages if "close() waits" in line)
-    assert line.startswith("close() waits for counter at 127.0.0.1:9707, waiting in receive()")
+    assert line.startswith("close() waits for counter at stub/server-1, waiting in receive()")
     assert "terminate()" in line and "compute" not in line
 
 
@@ -363,7 +365,7 @@ def entering(client: Client, stub: StubScheduler) -> Client:
 
 async def lose_tasks(client: Client, stub: StubScheduler) -> None:
     """Five, of which one is awaited, one was to be terminated, and one is monitored."""
-    handles = [client.submit(compute, n) for n in range(5)]
+    handles = [client.io_submit(compute, n) for n in range(5)]
     await stub.until(lambda: len(stub.tasks) == 5)
 
     async def watch(*, task: Any) -> Any:
@@ -372,9 +374,8 @@ async def lose_tasks(client: Client, stub: StubScheduler) -> None:
 
     watcher = dispycos.Task(watch)
     handles[3].terminate()
-    await stub.until(lambda: isinstance(stub.got[-1].message, messages.Terminate))
-    for task in stub.tasks:
-        stub.send(messages.Outcome(task.message.task, OutcomeKind.LOST, text="the node burnt down"))
+    await stub.until(lambda: isinstance(stub.heard[-1].message, messages.Terminate))
+    stub.lose_server("the node burnt down")
     with pytest.raises(dispycos.TaskLost):
         await handles[0]
     assert await watcher is dispycos.TaskLost

@@ -1,7 +1,7 @@
 """The session: two ends, and between them a network that reorders, doubles, delays and loses as it likes."""
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -9,24 +9,27 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dispycos.packing import Known
+from dispycos.channel import Local
+from dispycos.packing import LATEST_MAX, Known
 from dispycos.protocol.addresses import Address
-from dispycos.protocol.codec import CONTROL, Codec, Packet, decode_control, decode_message, encode_message
+from dispycos.protocol.codec import RECORD, Codec, Packet, decode_control, decode_message, encode_message
 from dispycos.protocol.control import Hello, Reset, Unsupported
-from dispycos.protocol.envelope import About, Envelope
+from dispycos.protocol.envelope import ANYBODY, BEHIND, CONTROL, MESSAGES, About, Envelope
 from dispycos.protocol.errors import ProtocolError
-from dispycos.session import ACK_DELAY, Local, PeerReset, PeerUp, Session, reset_block
+from dispycos.session import ACK_DELAY, PeerReset, PeerUp, Session, reset_block
 from dispycos.stream import WINDOW_MESSAGES
 
 ROOM = 2**21
 
 
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    way: ClassVar[int] = MESSAGES
     n: int
     text: str = ""
 
 
 class Later(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    way: ClassVar[int] = MESSAGES
     n: int
 
 
@@ -60,7 +63,10 @@ class End:
 
     def send(self, n: int, payload: Any = None, actor: int = 16) -> None:
         to = Address(self.peer, 16)
-        self.open().put(Envelope(to, Address(self.epoch, actor), Note(n), 0, payload))
+        self.put(Envelope(to, Address(self.epoch, actor), Note(n), 0, payload))
+
+    def put(self, envelope: Envelope) -> None:
+        self.open().puts[envelope.message.way](envelope)
 
     def take(self, now: float, room: int = ROOM) -> list[Packet]:
         """What leaves now."""
@@ -75,7 +81,7 @@ class End:
     def receive(self, packet: Packet, now: float) -> list[Packet]:
         """Takes a block through the codec, as a router would; answers that need no session."""
         (arrived,) = decode_message([bytes(frame) for frame in encode_message([packet])])
-        record = decode_control(arrived.block.body) if arrived.block.flags & CONTROL else None
+        record = decode_control(arrived.block.body) if arrived.block.flags & RECORD else None
         if self.session is None:
             if not isinstance(record, Hello):
                 return [reset_block(arrived, self.epoch)] if record is None else []
@@ -188,7 +194,7 @@ def test_what_was_lost_is_sent_again_after_a_question_and_nothing_else_is() -> N
     (second,) = one.take(due)
     other.receive(second, due)
     other.receive(question, due)
-    (answer,) = [packet for packet in other.take(due) if packet.block.flags & CONTROL]
+    (answer,) = [packet for packet in other.take(due) if packet.block.flags & RECORD]
     one.receive(answer, due)
     again = one.take(due)
     assert [packet.block.seq for packet in again] == [1]
@@ -281,18 +287,12 @@ def test_a_reset_of_an_older_session_is_ignored() -> None:
 def test_a_hello_that_takes_us_for_another_is_always_answered() -> None:
     one, _ = greeted()
     session = one.open()
-    (hello,) = [Hello(1, 99, session_limits(), ABOUT)]
+    (hello,) = [Hello(1, 99, [], ABOUT)]
     session.on_hello(hello, 0.0)
     (answer,) = one.take(0.0)
     record = decode_control(answer.block.body)
     assert isinstance(record, Hello)
     assert record.known == 1
-
-
-def session_limits() -> Any:
-    from dispycos.protocol.control import Limits
-
-    return Limits(0, 1024, 2**23, 0, 2**23)
 
 
 def test_a_large_payload_holds_back_its_own_pair_and_nobody_else() -> None:
@@ -349,7 +349,7 @@ def test_a_word_that_the_peer_does_not_know_is_answered_and_the_others_arrive() 
     one.open().resync(0.0)
     talk(one, other)
     one.send(1)
-    one.open().put(Envelope(Address(7, 16), Address(5, 18), Later(1), 44, b"x"))
+    one.put(Envelope(Address(7, 16), Address(5, 18), Later(1), 44, b"x"))
     one.send(2)
     talk(one, other)
     assert other.got() == [1, 2]
@@ -360,7 +360,7 @@ def test_a_message_that_cannot_be_sent_is_the_callers_mistake() -> None:
     one, other = greeted()
     one.send(1)
     with pytest.raises(TypeError, match="unsupported"):
-        one.open().put(Envelope(Address(7, 16), Address(5, 16), Note(object())))  # type: ignore[arg-type]
+        one.put(Envelope(Address(7, 16), Address(5, 16), Note(object())))  # type: ignore[arg-type]
     one.send(3)
     talk(one, other)
     assert other.got() == [1, 3]
@@ -471,3 +471,189 @@ Conversation.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestConversation = Conversation.TestCase
+
+
+class Order(Note, tag=3, frozen=True):
+    """A control word."""
+
+    way = CONTROL
+
+
+class Verdict(Note, tag=4, frozen=True):
+    """A control word about an actor: to come behind what that one has sent."""
+
+    way = BEHIND
+    actor: int = 16
+
+
+class Farewell(Note, tag=5, frozen=True):
+    """The last word of all."""
+
+    way = BEHIND
+    actor = ANYBODY
+
+
+ALL = Note | Order | Verdict | Farewell
+
+
+def with_control_words() -> tuple[End, End]:
+    one, other = End(5, 7, ALL), End(7, 5, ALL)
+    one.open().resync(0.0)
+    talk(one, other)
+    return one, other
+
+
+def say(end: End, word: Note) -> None:
+    """From an actor that speaks for others, as a server's machine does."""
+    end.put(Envelope(Address(end.peer, 16), Address(end.epoch, 1), word))
+
+
+def of_stream(packets: list[Packet], number: int) -> list[Packet]:
+    return [packet for packet in packets if packet.block.stream == number]
+
+
+def test_a_control_word_does_not_wait_for_messages_that_have_no_credit() -> None:
+    one, other = with_control_words()
+    for n in range(3000):
+        one.send(n)
+    one.take(0.0)  # all that credit allows, and lost
+    say(one, Order(-1))
+    (block,) = one.take(0.0)
+    other.receive(block, 0.0)
+    assert other.got() == [-1]
+
+
+def test_control_words_are_sent_first() -> None:
+    one, _ = with_control_words()
+    one.send(1)
+    one.send(2, bytes(300_000))
+    say(one, Order(3))
+    assert [packet.block.stream for packet in one.take(0.0)] == [0, 2, 3]
+
+
+def test_a_control_word_does_not_wait_for_chunks_nor_for_its_pair() -> None:
+    one, other = with_control_words()
+    one.send(1, bytes(300_000), actor=1)
+    one.send(2, actor=1)
+    say(one, Order(3))
+    for packet in one.take(0.0, room=0):
+        other.receive(packet, 0.0)
+    assert other.got() == [3]
+    talk(one, other)
+    assert other.got() == [3, 1, 2]
+
+
+def test_a_word_about_an_actor_comes_behind_its_messages_and_holds_up_no_other() -> None:
+    one, other = with_control_words()
+    one.send(1, actor=16)
+    messages = one.take(0.0)
+    say(one, Verdict(2))
+    say(one, Order(3))
+    (control,) = one.take(0.0)
+    other.receive(control, 0.0)
+    assert other.got() == [3]
+    other.receive(messages[0], 0.0)
+    assert other.got() == [3, 1, 2]
+
+
+def test_a_word_about_an_actor_does_not_wait_for_those_of_others() -> None:
+    one, other = with_control_words()
+    one.send(1, actor=17)
+    one.take(0.0)  # lost
+    say(one, Verdict(2))
+    for packet in one.take(0.0):
+        other.receive(packet, 0.0)
+    assert other.got() == [2]
+
+
+def test_a_word_about_an_actor_comes_behind_its_large_payloads() -> None:
+    one, other = with_control_words()
+    one.send(1, bytes(300_000), actor=16)
+    one.send(2, bytes(300_000), actor=17)
+    say(one, Verdict(3))
+    packets = one.take(0.0)
+    *chunks, last = of_stream(packets, 3)
+    for packet in [*of_stream(packets, 2), *of_stream(packets, 0), *chunks]:
+        other.receive(packet, 0.0)
+    assert other.got() == [1, 3]  # the other's payload is not complete
+    other.receive(last, 0.0)
+    assert other.got() == [1, 3, 2]
+
+
+def test_a_large_word_about_an_actor_comes_behind_its_messages_too() -> None:
+    one, other = with_control_words()
+    one.send(1, actor=16)
+    (message,) = one.take(0.0)
+    one.put(Envelope(Address(7, 16), Address(5, 1), Verdict(2), 0, bytes(300_000)))
+    for packet in one.take(0.0):
+        other.receive(packet, 0.0)
+    assert other.got() == []
+    other.receive(message, 0.0)
+    assert other.got() == [1, 2]
+    assert other.deliveries[1].payload == bytes(300_000)
+
+
+def test_the_last_word_of_all_comes_behind_everybody() -> None:
+    one, other = with_control_words()
+    one.send(1, actor=17)
+    (message,) = one.take(0.0)
+    say(one, Farewell(2))
+    (control,) = one.take(0.0)
+    other.receive(control, 0.0)
+    assert other.got() == []
+    other.receive(message, 0.0)
+    assert other.got() == [1, 2]
+
+
+def test_a_word_that_waits_for_what_will_not_come_is_delivered_with_the_end_of_the_session() -> None:
+    one, other = with_control_words()
+    one.send(1, actor=16)
+    one.take(0.0)  # lost
+    say(one, Verdict(2))
+    talk(one, other)
+    assert other.got() == []
+    assert other.open().end() == []
+    assert other.got() == [2]
+
+
+def test_what_is_handed_back_is_of_both_channels() -> None:
+    one, _ = with_control_words()
+    one.send(1)
+    say(one, Order(2))
+    say(one, Verdict(3))
+    assert [envelope.message for envelope in one.open().unconfirmed()] == [Order(2), Verdict(3), Note(1)]
+
+
+def test_control_words_have_credit_of_their_own_and_get_it_back() -> None:
+    one, other = with_control_words()
+    for n in range(3000):
+        say(one, Order(n))
+        one.send(n)
+    for _ in range(20):
+        talk(one, other)
+        for end in (one, other):
+            due = end.open().deadline()
+            end.open().wake(due if due is not None else 0.0)
+    orders = [e.message.n for e in other.deliveries if isinstance(e.message, Order)]
+    notes = [e.message.n for e in other.deliveries if not isinstance(e.message, Order)]
+    assert orders == notes == list(range(3000))
+
+
+def test_which_actors_have_spoken_is_not_known_without_bound() -> None:
+    one, other = with_control_words()
+    for n in range(5 * LATEST_MAX):
+        one.send(n, actor=n + 16)
+        if n % 100 == 0:
+            talk(one, other)
+            other.open().wake(other.open().deadline() or 0.0)
+            talk(one, other)
+    assert len(one.open()._messages.packing._latest) <= 2 * LATEST_MAX
+
+
+def test_a_block_of_a_stream_that_does_not_exist_is_a_protocol_error() -> None:
+    one, other = greeted()
+    one.send(1)
+    (block,) = one.take(0.0)
+    block.block.stream = 4
+    with pytest.raises(ProtocolError, match="stream 4"):
+        other.receive(block, 0.0)

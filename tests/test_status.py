@@ -89,22 +89,26 @@ class Answering:
     """A process that answers Inventory with what it is given."""
 
     def __init__(
-        self, *reports: tuple[int, messages.Message], role: str = "scheduler", keys: Keys | None = None
+        self,
+        *reports: tuple[int, messages.Message],
+        role: str = "scheduler",
+        keys: Keys | None = None,
+        late: float = 0.0,  # seconds until the first of these is given
     ) -> None:
         settings = CommonSettings(ip_addr=("127.0.0.1",))
         self.process = Process(role, "main", settings, keys or own_keys())
         self.asked = 0
         for actor, report in reports:
-            self.process.runtime.attach_inbox(actor, self._answer(actor, report))
+            self.process.runtime.attach_inbox(actor, self._answer(actor, report, late))
+            late = 0.0
 
-    def _answer(self, actor: int, report: messages.Message) -> Callable[[Envelope, float], None]:
+    def _answer(self, actor: int, report: messages.Message, late: float) -> Callable[[Envelope, float], None]:
         def receive(envelope: Envelope, now: float) -> None:
             self.asked += 1
             assert isinstance(envelope.message, messages.Inventory)
             runtime = self.process.runtime
-            runtime.router.send(
-                Envelope(envelope.sender, runtime.address(actor), report, envelope.correlation), now
-            )
+            answer = Envelope(envelope.sender, runtime.address(actor), report, envelope.correlation)
+            runtime.loop.call_soon_threadsafe(runtime.loop.call_later, late, runtime.send, answer)
 
         return receive
 
@@ -168,13 +172,18 @@ def test_a_scheduler_and_a_node_are_asked_and_answer() -> None:
     )
 
 
-def test_a_private_process_answers_for_both_of_its_roles() -> None:
+@pytest.mark.parametrize("first", [SCHEDULER, NODE])
+def test_a_private_process_answers_for_both_of_its_roles_at_whatever_time(first: int) -> None:
+    """Both may have to ask others: a scheduler its client, a node its servers."""
+    private = SchedulerReport("private-9", "127.0.0.1", 0, True, [CLIENT], [])
+
     async def scene(view: View) -> None:
         await view.look()
-        assert list(view.schedulers.values()) == [SCHEDULER_REPORT]
+        assert list(view.schedulers.values()) == [private]
         assert list(view.nodes.values()) == [NODE_REPORT]
 
-    look(scene, lambda: Answering((SCHEDULER, SCHEDULER_REPORT), (NODE, NODE_REPORT)))
+    reports = sorted(((SCHEDULER, private), (NODE, NODE_REPORT)), key=lambda report: report[0] != first)
+    look(scene, lambda: Answering(*reports, late=0.3))
 
 
 def test_a_process_that_does_not_answer_holds_nobody_up_for_longer_than_the_timeout() -> None:
@@ -229,6 +238,17 @@ def test_what_is_named_is_asked_too() -> None:
                 await view.runtime.close()
 
     asyncio.run(main())
+
+
+def test_tasks_of_a_client_that_does_not_answer_are_not_counted() -> None:
+    silent = CLIENT._replace(queued=None, running=None, done=None)
+    report = SchedulerReport("private-9", "127.0.0.1", 0, True, [silent], [])
+    view = view_of(report)
+    assert view.as_text().splitlines()[1:] == [
+        "  client anna's job (host, pid 99) running: it does not answer"
+    ]
+    [client] = view.as_object()["clients"]
+    assert client["queued"] is client["running"] is client["done"] is None
 
 
 def test_processes_of_another_cluster_are_counted_not_asked() -> None:

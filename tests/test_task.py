@@ -147,6 +147,10 @@ def test_whether_somebody_elses_task_is_done_has_to_be_asked(host: Host) -> None
     assert host.asked == [("follow", task)]
 
 
+def test_somebody_elses_task_is_in_its_first_attempt_as_far_as_is_known(host: Host) -> None:
+    assert handle(host).attempt == 1
+
+
 def test_cancel_of_a_task_that_has_ended_does_nothing(host: Host) -> None:
     assert not handle(host, source=SimpleNamespace(ended=True)).cancel()
     assert host.asked == []

@@ -15,9 +15,9 @@ import pytest
 
 from dispycos.actors.host.ends import Raised
 from dispycos.actors.host.results import pack_outcome
-from dispycos.actors.ledger import Record
 from dispycos.actors.logs import encode_record
 from dispycos.actors.parcels import ClientParcels
+from dispycos.actors.record import Record
 from dispycos.actors.task import Location
 from dispycos.actors.telling import UNREAD_TOLD, Stream, print_errors, print_output, say, tell_unread
 from dispycos.protocol.messages import TaskId

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from dispycos.actors.effects import Print, Resolve
 from dispycos.actors.host.stdio import CHILD_S, take_marks
-from dispycos.actors.ledger import Print, Resolve
+from dispycos.actors.record import Record
 from dispycos.actors.unprinted import AWAITED_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import SERVER, Address
@@ -19,9 +20,9 @@ from tests.test_ledger import SPOT, Desk, outcome
 SERVER_ADDRESS = Address(SPOT.epoch, SERVER)
 
 
-def ended(desk: Desk, marks: tuple[int, int], **fields: object) -> object:
+def ended(desk: Desk, marks: tuple[int, int]) -> Record:
     record = desk.running()
-    desk.hear(outcome(record, spot=SPOT, marks=marks, **fields), b"value", SERVER_ADDRESS)
+    desk.hear(outcome(record, spot=SPOT, marks=marks), b"value", SERVER_ADDRESS)
     return record
 
 
@@ -32,7 +33,7 @@ def printed(desk: Desk, mark: int, stream: int = 1, epoch: int = SPOT.epoch) -> 
 
 
 def test_an_outcome_waits_for_the_output_of_its_task() -> None:
-    desk = Desk(granted=9)
+    desk = Desk()
     record = ended(desk, (3, 0))
     assert desk.drain() == []
     earlier, others = printed(desk, 2), printed(desk, 3, epoch=SPOT.epoch + 1)
@@ -42,7 +43,7 @@ def test_an_outcome_waits_for_the_output_of_its_task() -> None:
 
 
 def test_a_mark_without_output_is_not_printed_and_both_streams_are_waited_for() -> None:
-    desk = Desk(granted=9)
+    desk = Desk()
     record = ended(desk, (1, 1))
     desk.hear(messages.Output("box/server-1", 2, SPOT.epoch, 1))
     assert desk.drain() == []
@@ -51,7 +52,7 @@ def test_a_mark_without_output_is_not_printed_and_both_streams_are_waited_for() 
 
 
 def test_what_came_before_its_outcome_is_not_waited_for() -> None:
-    desk = Desk(granted=9)
+    desk = Desk()
     printed(desk, 5)
     desk.drain()
     record = ended(desk, (5, 0))
@@ -59,16 +60,17 @@ def test_what_came_before_its_outcome_is_not_waited_for() -> None:
 
 
 def test_an_agent_that_says_nothing_delays_an_outcome_by_a_second() -> None:
-    desk = Desk(granted=9)
+    desk = Desk()
     record = ended(desk, (1, 0))
     assert desk.ledger.deadline() == desk.now + AWAITED_S
     assert desk.wait(AWAITED_S - 0.01) == []
     assert desk.wait(0.01) == [Resolve(record)]
-    assert desk.ledger.deadline() is None or desk.ledger.deadline() > desk.now
+    due = desk.ledger.deadline()
+    assert due is None or due > desk.now
 
 
 def test_the_outcome_that_waits_is_the_one_that_counts() -> None:
-    desk = Desk(granted=9)
+    desk = Desk()
     record = ended(desk, (1, 0))
     desk.ledger.scheduler_lost("it is gone")
     assert Resolve(record) in desk.drain()

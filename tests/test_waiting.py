@@ -1,61 +1,46 @@
-"""Nobody waits in silence: what a client is told while its tasks wait, and which of them are refused."""
+"""Nobody waits in silence: what a client is told that lacks servers, and when there is no hope for any."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from dispycos.brokers.scheduler import CLOSE_PATIENCE_S
 from dispycos.brokers.waiting import REMEDY
-from dispycos.notices import AGAIN_MAX_S, AGAIN_S, listing
-from dispycos.protocol.addresses import NODE, Address
+from dispycos.notices import listing
+from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Closed,
     Declined,
-    Done,
+    Hopeless,
     Lease,
-    NodeNews,
     Notice,
     Opened,
-    Outcome,
-    Recalled,
     Register,
     Release,
     Released,
-    Run,
     ServerDown,
     ServerUp,
     Settled,
-    Submit,
-    TaskId,
+    Wanting,
 )
-from dispycos.protocol.status import OutcomeKind
 
-from .kit.scheduler import Desk, enlist, node_info, spot
+from .kit.scheduler import Desk, enlist, node_info, spot, words
 
 LINES = "\n    ImportError: no module named 'numpie'"
-
-
-def words(sent: list[Envelope], *kinds: type) -> list[Any]:
-    return [envelope.message for envelope in sent if not kinds or isinstance(envelope.message, kinds)]
 
 
 def notices(sent: list[Envelope]) -> list[tuple[str, str]]:
     return [(word.level, word.text) for word in words(sent, Notice)]
 
 
-def submit(number: int, function: str = "compute", **where: Any) -> Submit:
-    return Submit(TaskId(50, number), function, **where)
-
-
-def fail(desk: Desk, node: Address, lease: Lease, *numbers: int) -> list[Envelope]:
+def fail(desk: Desk, node: Address, lease: Lease, *numbers: int, epoch: int = 0) -> list[Envelope]:
     """These servers of a node are not started again."""
     name = desk.scheduler.registry.nodes[node.epoch].info.name
-    return desk.tell(
-        node,
-        *(ServerDown(lease, spot(name, 0, number), "exited with code 1", lines=LINES) for number in numbers),
-    )
+    downs = [
+        ServerDown(lease, spot(name, epoch, number), "exited with code 1", lines=LINES) for number in numbers
+    ]
+    return desk.tell(node, *downs)
 
 
 def open_node(desk: Desk, name: str, epoch: int, lease: Lease, servers: int = 2) -> Address:
@@ -69,177 +54,195 @@ def open_node(desk: Desk, name: str, epoch: int, lease: Lease, servers: int = 2)
 # --- servers that cannot be started
 
 
-def test_tasks_are_refused_with_the_last_words_of_the_servers_when_none_can_be_started() -> None:
+def why(name: str, epoch: int, server: int) -> str:
+    return f"node {name} (10.0.0.{epoch}:9706): server {name}/server-{server} exited with code 1{LINES}"
+
+
+def test_when_no_server_can_be_started_the_client_hears_their_last_words_once() -> None:
     desk = Desk()
     client, lease = desk.client()
     node = open_node(desk, "alpha", 7, lease)
-    desk.tell(client, submit(1), submit(2, io=True), submit(3, node="alpha"))
-    assert not words(fail(desk, node, lease, 1), Outcome), "another may get ready"
-    outcomes = {outcome.task.number: outcome for outcome in words(fail(desk, node, lease, 2), Outcome)}
-    assert {(o.outcome, o.started) for o in outcomes.values()} == {(OutcomeKind.REFUSED, False)}
-    why = f"node alpha (10.0.0.7:9706): server alpha/server-2 exited with code 1{LINES}"
-    assert outcomes[1].text == outcomes[2].text == f"no server of any node can be started: {why}\n{REMEDY}"
-    assert outcomes[3].text == f"no server can be started: {why}"
-    [late] = words(desk.tell(client, submit(4)), Outcome)
-    assert late.outcome == OutcomeKind.REFUSED
+    assert not words(fail(desk, node, lease, 1), Hopeless), "another may get ready"
+    text = f"no server of any node can be started: {why('alpha', 7, 2)}\n{REMEDY}"
+    sent = fail(desk, node, lease, 2)
+    assert words(sent, Hopeless) == [Hopeless(why("alpha", 7, 2), 7), Hopeless(text)]
     assert not desk.wait(1000.0)
+    assert desk.tell(client, Wanting(1))[0].message == Hopeless(text), "of what was submitted since"
 
 
-def test_tasks_that_come_back_from_a_node_without_servers_are_refused_too() -> None:
+def test_the_last_server_of_a_node_may_have_been_up_before_it_failed() -> None:
     desk = Desk()
-    client, lease = desk.client()
+    _, lease = desk.client()
     node = desk.node("alpha", 7, lease, servers=1)
-    desk.tell(client, submit(1), submit(2, node="alpha", io=True))
-    down = ServerDown(lease, spot("alpha", 701, 1), "killed by SIGKILL (9)", restarting=True)
-    assert not words(desk.tell(node, down), Outcome)
-    fail(desk, node, lease, 1)
-    sent = desk.tell(node, Recalled([TaskId(50, 1), TaskId(50, 2)]))
-    assert sorted((o.task.number, o.outcome) for o in words(sent, Outcome)) == [
-        (1, OutcomeKind.REFUSED),
-        (2, OutcomeKind.REFUSED),
-    ]
+    [of_node, _] = words(fail(desk, node, lease, 1, epoch=701), Hopeless)
+    assert of_node == Hopeless(why("alpha", 7, 1), 7)
 
 
-@pytest.mark.parametrize("other", ["works", "opens", "is declined", "is silent"])
-def test_while_another_node_may_run_them_tasks_wait_unless_they_are_bound(other: str) -> None:
+@pytest.mark.parametrize("other", ["works", "opens", "is declined", "is silent", "closes for another"])
+def test_while_another_node_may_serve_only_the_one_that_failed_is_hopeless(other: str) -> None:
     desk = Desk()
-    client, lease = desk.client()
+    beta = Address(8, NODE)
+    register = Register(node_info("beta", 8, 1, addr="10.0.0.8"))
+    if other == "closes for another":
+        desk.tell(beta, Register(register.node, Lease(9, 40, "id-1", 77)))
+    _, lease = desk.client()
     node = open_node(desk, "alpha", 7, lease, servers=1)
     if other == "works":
         desk.node("beta", 8, lease, servers=1)
-        desk.tell(client, submit(9))
-    else:
-        beta = Address(8, NODE)
-        desk.tell(beta, Register(node_info("beta", 8, 1, addr="10.0.0.8")))
+    elif other != "closes for another":
+        desk.tell(beta, register)
         if other == "is declined":
             desk.tell(beta, Declined(lease, "held by bob for 7 s"))
         elif other == "is silent":
-            desk.scheduler.peer_lost(8, desk.now)
-    desk.tell(client, submit(1), submit(2, node="alpha"))
-    assert [o.task.number for o in words(fail(desk, node, lease, 1), Outcome)] == [2]
+            desk.lose(8)
+    assert words(fail(desk, node, lease, 1), Hopeless) == [Hopeless(why("alpha", 7, 1), 7)]
 
 
-def test_a_node_that_comes_later_is_used_though_others_failed() -> None:
+@pytest.mark.parametrize("hope", ["a node", "a server"])
+def test_when_there_is_hope_again_wanting_is_answered_by_what_is_missing(hope: str) -> None:
     desk = Desk()
     client, lease = desk.client()
-    node = open_node(desk, "alpha", 7, lease)
-    fail(desk, node, lease, 1, 2)
-    beta = open_node(desk, "beta", 8, lease, servers=1)
-    assert not words(desk.tell(client, submit(1)), Outcome)
-    assert words(desk.tell(beta, ServerUp(lease, spot("beta", 801, 1), 1)), Run)
+    node = open_node(desk, "alpha", 7, lease, servers=1)
+    fail(desk, node, lease, 1)
+    if hope == "a node":
+        beta = open_node(desk, "beta", 8, lease, servers=1)
+    else:
+        desk.tell(node, ServerUp(lease, spot("alpha", 701, 1), 1))
+    assert not words(desk.tell(client, Wanting(1)), Hopeless)
+    if hope == "a node":
+        sent = fail(desk, beta, lease, 1)
+        assert [word.node for word in words(sent, Hopeless)] == [8, 0], "and told anew when that one fails"
+        assert why("alpha", 7, 1) in sent[-1].message.reason and why("beta", 8, 1) in sent[-1].message.reason
 
 
-def test_a_server_that_comes_up_after_all_takes_tasks_again() -> None:
+def test_a_node_of_no_use_to_the_client_is_no_hope() -> None:
     desk = Desk()
-    client, lease = desk.client()
+    desk.tell(Address(8, NODE), Register(node_info("beta", 8, python=(3, 12))))
+    _, lease = desk.client()
+    node = open_node(desk, "alpha", 7, lease, servers=1)
+    assert [word.node for word in words(fail(desk, node, lease, 1), Hopeless)] == [7, 0]
+
+
+def test_a_failed_server_that_came_up_after_all_and_is_started_again_is_hope() -> None:
+    desk = Desk()
+    _, lease = desk.client()
     node = open_node(desk, "alpha", 7, lease, servers=1)
     fail(desk, node, lease, 1)
     desk.tell(node, ServerUp(lease, spot("alpha", 701, 1), 1))
-    assert words(desk.tell(client, submit(1)), Run)
+    assert not words(
+        desk.tell(node, ServerDown(lease, spot("alpha", 701, 1), "died", restarting=True)), Hopeless
+    )
 
 
-def test_while_nodes_are_still_looked_for_nothing_is_refused() -> None:
+def test_while_nodes_are_still_looked_for_there_is_hope() -> None:
     desk = Desk()
-    client, lease = desk.client()
+    _, lease = desk.client()
     node = open_node(desk, "alpha", 7, lease, servers=1)
     desk.scheduler.hold_settling(True)
-    desk.tell(client, submit(1))
-    assert not words(fail(desk, node, lease, 1), Outcome)
+    assert [word.node for word in words(fail(desk, node, lease, 1), Hopeless)] == [7]
     desk.scheduler.hold_settling(False)
-    assert words(desk.drain(), Outcome)
+    assert [word.node for word in words(desk.drain(), Hopeless)] == [0]
 
 
-def test_a_client_that_closes_is_not_kept_by_tasks_that_can_never_run() -> None:
+def test_a_client_that_closes_is_told_of_no_hope() -> None:
     desk = Desk()
     client, lease = desk.client()
     node = open_node(desk, "alpha", 7, lease, servers=1)
-    desk.tell(client, submit(1))
     desk.tell(client, Release())
-    fail(desk, node, lease, 1)
+    assert not words(fail(desk, node, lease, 1), Hopeless)
     assert words(desk.tell(node, Closed(lease)), Released) == [Released()]
 
 
 # --- nothing that could take tasks
 
 
-def test_who_has_no_server_is_told_what_is_missing_and_again_at_growing_intervals() -> None:
+@pytest.mark.parametrize(
+    ("end", "missing"),
+    [
+        ("silent", "none of the 1 known nodes can be used: alpha (not reachable)"),
+        ("declined", "none of the 1 known nodes can be used: alpha (declined)"),
+        ("opening", "none of the 1 known nodes can be used: alpha (opening)"),
+        ("closing", "none of the 1 known nodes can be used: alpha (closing)"),
+        ("other", "none of the 1 known nodes can be used: alpha (has Python 3.12)"),
+        ("fine", "they may not run on the servers that there are; known nodes: alpha (open)"),
+        ("dead", "no node found: start `dispycos node` here or on a host with the same secret, or name one that "
+         "mDNS does not reach: Client(nodes=['host'])"),
+    ],
+)  # fmt: skip
+def test_who_wants_servers_is_told_what_is_missing(end: str, missing: str) -> None:
     desk = Desk()
     client, lease = desk.client()
+    if end == "opening":
+        desk.node("alpha", 7)
+    elif end == "closing":
+        desk.tell(Address(7, NODE), Register(node_info("alpha", 7), Lease(9, 40, "id-1", 77)))
+    elif end == "other":
+        desk.node("alpha", 7, python=(3, 12))
+    elif end == "declined":
+        desk.tell(desk.node("alpha", 7), Declined(lease, "held by bob"))
+    else:
+        desk.node("alpha", 7, lease)
+    desk.wait(7.0)
+    if end == "silent":
+        desk.lose(7)
+    elif end == "dead":
+        desk.die(7)
+    assert notices(desk.tell(client, Wanting(2))) == [
+        ("warning", f"2 tasks cannot run: {missing}; still waiting")
+    ]
+    assert notices(desk.tell(client, Wanting(1))) == [
+        ("warning", f"1 task cannot run: {missing}; still waiting")
+    ]
+
+
+def test_who_does_not_have_the_cluster_may_want_what_he_likes() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    desk.tell(Address(51, CLIENT), enlist())
+    assert not desk.tell(Address(51, CLIENT), Wanting(1))
+    node = desk.node("alpha", 7, lease)
+    desk.tell(client, Release())
+    assert not desk.tell(client, Wanting(1)), "it closes"
+    desk.tell(node, Closed(lease))
+    assert not desk.tell(client, Wanting(1))
+
+
+def test_that_there_is_no_node_is_said_unasked_after_3_s_and_not_twice_in_one_breath() -> None:
+    desk = Desk()
+    client, _ = desk.client()
+    assert not desk.wait(2.9)
+    [(level, text)] = notices(desk.wait(0.1))
+    assert level == "warning" and text.startswith("no node found: ") and text.endswith("; still waiting")
+    desk.wait(0.1)
+    assert not desk.tell(client, Wanting(1))
+    assert not desk.wait(30.0)
+    [(_, again)] = notices(desk.tell(client, Wanting(1)))
+    assert again == f"1 task cannot run: {text}"
+
+
+def test_a_client_that_has_left_or_has_a_node_by_then_is_not_told_that_there_is_none() -> None:
+    desk = Desk()
+    client, _ = desk.client()
+    desk.tell(client, Release())
+    _, lease = desk.client(51)
     desk.node("alpha", 7, lease)
-    desk.scheduler.peer_lost(7, desk.now)
-    desk.tell(client, submit(1), submit(2))
-    text = "2 tasks cannot run: none of the 1 known nodes can be used: alpha (not reachable); still waiting"
-    assert not notices(desk.wait(2.9))
-    assert notices(desk.wait(0.1)) == [("warning", text)]
-    zombie, again = notices(desk.wait(AGAIN_S))
-    assert "has been silent" in zombie[1] and again == ("warning", text)
-    assert not notices(desk.wait(2 * AGAIN_S - 0.1))
-    assert notices(desk.wait(0.1)) == [("warning", text)]
-    assert notices(desk.wait(4 * AGAIN_S)) == [("warning", text)]
-    assert notices(desk.wait(8 * AGAIN_S)) == [("warning", text)]
-    assert AGAIN_MAX_S == 20 * AGAIN_S
-
-
-def test_when_a_server_is_back_patience_begins_anew() -> None:
-    desk = Desk()
-    client, lease = desk.client()
-    desk.node("alpha", 7, lease, servers=1)
-    desk.tell(client, submit(1), submit(2))
-    for _ in range(2):
-        desk.scheduler.peer_lost(7, desk.now)
-        assert len(notices([*desk.drain(), *desk.wait(3.0)])) == 1
-        desk.back("alpha", 7, lease)
-        assert not notices(desk.wait(1000.0)), "a task that waits for a busy server is no news"
-
-
-def test_who_lets_nothing_wait_is_told_once_that_there_is_no_node() -> None:
-    desk = Desk()
-    desk.client()
-    [(level, text)] = notices(desk.wait(3600.0))
-    assert level == "warning" and "dispycos node" in text and text.endswith("; still waiting")
+    assert not desk.wait(1000.0)
 
 
 # --- close()
-
-
-def test_a_close_that_waits_says_for_what() -> None:
-    desk = Desk()
-    client, lease = desk.client()
-    node = desk.node("alpha", 7, lease)
-    desk.tell(client, submit(1), submit(2, "wait", io=True), submit(3))
-    desk.tell(client, Release())
-    text = "close() waits for 2 tasks (compute 2); close(terminate=True) would end the wait"
-    assert notices(desk.wait(3.0)) == [("info", text)]
-    desk.tell(node, Done(TaskId(50, 1), OutcomeKind.RETURNED, 1.0))
-    desk.scheduler.peer_lost(7, desk.now)
-    assert words(desk.drain(), NodeNews)
-    where = ", 1 of them on node alpha (10.0.0.7:9706), which is silent"
-    text = f"close() waits for 1 task (compute 1){where}; close(terminate=True) would end the wait"
-    assert notices(desk.wait(3.0))[0] == ("warning", text)
-
-
-def test_a_close_that_waits_for_io_tasks_names_them_and_one_that_does_not_wait_says_nothing() -> None:
-    desk = Desk()
-    client, lease = desk.client()
-    desk.node("alpha", 7, lease)
-    desk.tell(client, submit(2, "wait", io=True))
-    desk.tell(client, Release(await_io=True))
-    [(_, text)] = notices(desk.wait(3.0))
-    assert "1 task (wait 1)" in text
-    desk.tell(client, Release(terminate=True))
-    assert not notices(desk.wait(14.0)), "its nodes close"
 
 
 def test_a_close_that_waits_for_a_node_without_a_link_says_so() -> None:
     desk = Desk()
     client, lease = desk.client(wants=enlist(pulse=50.0))
     desk.node("alpha", 7, lease)
-    desk.scheduler.peer_lost(7, desk.now)
+    desk.node("beta", 8, lease)
+    desk.lose(7)
     desk.tell(client, Release())
     assert notices(desk.wait(3.0)) == [
         ("warning", "close() waits some seconds for node alpha (10.0.0.7:9706): no link")
     ]
-    assert words(desk.wait(12.0), Released)
+    assert words(desk.wait(CLOSE_PATIENCE_S - 3.0), Released)
 
 
 # --- words

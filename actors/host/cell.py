@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dispycos.protocol import messages
@@ -17,14 +19,17 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 
 from ..task import Task
+from ..terminations import KILL_AFTER
 from .calling import COMMON, no_iterator
-from .ends import Outcome, Returned
+from .ends import Outcome, Raised, Returned
 from .execution import Execution
 from .loops import must_run_on
 from .subtasks import Subtasks
 
 if TYPE_CHECKING:
     from .cells import TaskHost
+
+log = logging.getLogger("dispycos")
 
 _current: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("dispycos_task", default=None)
 
@@ -37,6 +42,7 @@ class Cell:
         "_handle",
         "address",
         "asked",
+        "dropping",
         "ended",
         "execution",
         "future",
@@ -46,6 +52,7 @@ class Cell:
         "name",
         "on_end",
         "outcome",
+        "position",
         "run",
         "stopping",
         "subtasks",
@@ -69,9 +76,11 @@ class Cell:
         self.outcome: Outcome | None = None
         self.future: Task | None = None  # the handle, when somebody waits for the end
         self.on_end: Callable[[Cell, Outcome], None] | None = None
-        self.run: Any = None  # in a server: the Run that it came by
+        self.run: Any = None  # in a server: the Run that it came by ...
+        self.position = 0  # ... and its place in the order in which the server was given them
         self.subtasks: Subtasks | None = None  # made with the first of them
         self.stopping = False  # terminate() was called
+        self.dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
         self.ended = False
 
     @property
@@ -85,6 +94,10 @@ class Cell:
             self.host, self.home, self.name, self, direct=self.address, place=self.host.place
         )
         return handle
+
+    @property
+    def attempt(self) -> int:
+        return self.run.task.attempt if self.run is not None else 1
 
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers.append((watcher, correlation))
@@ -199,12 +212,28 @@ class Cell:
     # --- end ---
 
     def terminate(self) -> None:
-        """KeyboardInterrupt at its next chance; from any thread."""
+        """KeyboardInterrupt at its next chance; from any thread. In a server what waits on after 5 s is dropped."""
+        if not self.stopping and self.host.place is not None:
+            self.host.runtime.defer(partial(self._drop_at, self.host.loop.time() + KILL_AFTER))
         self.stopping = True
         if self.execution is not None and not self.execution.is_done:
             self.execution.interrupt()
         else:  # its call is being unpickled, or its outcome pickled
             self.host.interrupts.request(self)
+
+    def _drop_at(self, when: float) -> None:
+        if not self.ended:
+            self.dropping = self.host.loop.call_at(when, self._drop, context=contextvars.Context())
+
+    def _drop(self) -> None:
+        """A step that does not end costs the server its life, but a task that merely waits costs nobody anything."""
+        log.warning("%s waits on %g s after its KeyboardInterrupt: it is dropped", self.name, KILL_AFTER)
+        if self.execution is None:  # its call is being fetched
+            self.finished(Raised(KeyboardInterrupt()))
+        else:
+            self.host.refused += self.execution.drop()
+        if self.subtasks is not None:
+            self.subtasks.drop()
 
     def finished(self, outcome: Outcome) -> None:
         """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
@@ -216,6 +245,8 @@ class Cell:
     def _finish(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.ended = True
+        if self.dropping is not None:
+            self.dropping.cancel()
         self.host.on_cell_end(self, outcome)
         self.execution = self._handle = self.on_end = self.run = self.subtasks = (
             None  # they point here: no work for the garbage collector

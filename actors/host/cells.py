@@ -48,6 +48,7 @@ class TaskHost(Handles):
         self.interrupts = interrupts
         self.place = place
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
+        self.refused: list[object] = []  # coroutines of tasks that were dropped, which would not be closed
         self._numbers = FIRST_TASK
         _hosts[self.loop] = self
 

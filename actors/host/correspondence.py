@@ -18,7 +18,7 @@ from .cell import current_cell
 from .loops import must_run_on
 
 if TYPE_CHECKING:
-    from ..ledger import Record
+    from ..record import Record
 
 log = logging.getLogger("dispycos")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from asyncio import AbstractEventLoop, Future
 from asyncio.events import _set_running_loop as set_running_loop  # documented for those who make loops
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -21,12 +22,14 @@ from typing import Any
 
 from .calling import COMMON, can_suspend
 from .ends import Due, Outcome, Raised, Returned, made, outcome_of, raised
-from .interrupts import Interrupts, enter_user_code
+from .interrupts import Interrupts, Owner, enter_user_code
 from .stepper import Asked, Stepper, take
 
 IMMEDIATE_STEPS_MAX = 64  # resumptions of a generator in one turn of the loop ...
 IMMEDIATE_S = 0.005  # ... and for how long it may go on with them
 INTERRUPT_ATTEMPTS_MAX = 16
+
+log = logging.getLogger("dispycos")
 
 
 def call_plainly(
@@ -77,7 +80,7 @@ class Execution:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         *,
-        owner: object,
+        owner: Owner,
         loop: AbstractEventLoop,
         interrupts: Interrupts,
         context: Context,
@@ -152,6 +155,34 @@ class Execution:
         """From any thread: raise it in the running step; False, and nothing done, when none runs."""
         return self._interrupts.request(self._owner, exception=exception)
 
+    def drop(self) -> list[object]:
+        """On the loop, in no step: it waits on after its interrupt, so it is closed where it waits, and has ended.
+
+        Returns what would not be closed. It has to be kept: without a reference Python would close it once more, outside of
+        steps, and it might go on for ever then.
+        """
+        if self._on_done is None:
+            return []
+        self._waiting = None
+        suspended: list[Any] = list(self._generators)
+        if self._stepper is not None:
+            suspended.append(self._stepper.abandon())
+        self._generators.clear()
+        refused = []
+        self._interrupts.begin(self._owner)
+        try:
+            while suspended:
+                innermost = suspended.pop()
+                try:
+                    self._context.run(innermost.close)
+                except BaseException as error:  # the edge of user code
+                    log.warning("%r in what was dropped", error)
+                    refused.append(innermost)
+        finally:
+            self._interrupts.end()
+        self._finish(Raised(KeyboardInterrupt()))
+        return refused
+
     # -- the first step
 
     def start(self) -> None:
@@ -192,7 +223,8 @@ class Execution:
 
     def _finish(self, outcome: Outcome) -> None:
         on_done, self._on_done = self._on_done, None
-        self._stepper = self._due = self._value = self._error = self._owner = None
+        self._stepper = self._due = self._value = self._error = None
+        del self._owner  # it points here
         assert on_done is not None
         on_done(outcome)
 
@@ -200,6 +232,8 @@ class Execution:
 
     def _advance(self) -> None:
         """Resume the innermost generator until it has to wait, or had its share of this turn."""
+        if self._on_done is None:  # dropped meanwhile
+            return
         until = self._loop.time() + IMMEDIATE_S
         for _ in range(IMMEDIATE_STEPS_MAX):
             if not self._step():

@@ -14,7 +14,7 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.runtime import Runtime
 
-from ..task import Location, MonitorStatus, Task
+from ..task import Location, MonitorStatus, Task, Usage
 from .cell import Cell, current_cell
 from .correspondence import Correspondence
 from .ends import Outcome, Returned, raised
@@ -22,7 +22,7 @@ from .opening import Parcels, open_outcome, open_value, settle
 from .results import pack_outcome, unpack_outcome
 
 if TYPE_CHECKING:
-    from ..ledger import Record
+    from ..record import Record
 
 
 class Handles(Correspondence):
@@ -89,6 +89,12 @@ class Handles(Correspondence):
         if state is not None and not isinstance(state, Cell):
             return state.location
         return target._place
+
+    def usage_of(self, target: Task) -> Usage | None:
+        state = target._source
+        if state is None or isinstance(state, Cell) or not state.ended or state.seconds is None:
+            return None
+        return Usage(state.seconds, state.cpu_s, state.peak_bytes)
 
     def handle(self, home: Address, name: str, direct: Address | None, place: Location | None) -> Task:
         """The handle that came in a message."""

@@ -38,10 +38,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import get_ident
+from time import monotonic_ns
 from types import FrameType, FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from .forks import leave_child
+from .page import SINCE, STEP
 
 if sys.version_info < (3, 12):  # there the public one looks for an enum first, for 2 us, with each task
     from _signal import getsignal  # type: ignore[import-not-found]
@@ -65,13 +67,19 @@ def enter_user_code(function: Callable[..., Any], args: Sequence[Any], kwargs: M
     return function(*args, **kwargs)
 
 
+class Owner(Protocol):
+    """Whose steps they are; in a server with a page it is known there by its position."""
+
+    position: int
+
+
 class Interrupts:
     """The running step of this process, its shield, and the SIGINT handler while installed.
 
     A SIGINT that nobody asked for while no step runs is a Ctrl-C at a client, and for the handler that was there before.
     Most of them raise, and what the loop had just taken from its queue would be lost: so with the `loop` that this process runs
     they are called in a callback of their own, unless the user's code was interrupted; and not at all if `is_ending()`.
-    `on_idle` is called in its place, in the handler.
+    `on_idle` is called in its place, in the handler. `page`: the words of a server's page, where its agent reads which step runs.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class Interrupts:
         on_idle: Callable[[], None] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         is_ending: Callable[[], bool] = lambda: False,
+        page: memoryview | None = None,
     ) -> None:
         self.steps = 0  # how many have begun, and so the number of the latest
         self.running = 0  # its number while it runs, else 0
@@ -87,6 +96,7 @@ class Interrupts:
             None  # called once by the next end(), with what that is told, then forgotten
         )
         self.shielded = Shield(self)
+        self._page = page
         self._on_idle = on_idle
         self._loop = loop
         self._is_ending = is_ending
@@ -150,6 +160,7 @@ class Interrupts:
 
     def in_child(self) -> None:
         """In a forked child: signals are handled as in any program, and the step that forked it ends it."""
+        self._page = None  # the child does not have that memory
         self.on_begin = None
         self.on_end = leave_child if self.running else None
         self._asks.clear()
@@ -163,11 +174,14 @@ class Interrupts:
 
     # -- steps
 
-    def begin(self, owner: object) -> int:
+    def begin(self, owner: Owner) -> int:
         """User code of `owner` runs from here on; returns the number of this step."""
         if self.running:
             raise RuntimeError("a step inside a step")
         self._owner = owner
+        if (page := self._page) is not None:
+            page[SINCE] = monotonic_ns()
+            page[STEP] = owner.position
         number = self.steps = self.steps + 1
         self.running = number
         if (ring := self.on_begin) is not None:  # another thread may take it back at any moment
@@ -183,6 +197,8 @@ class Interrupts:
         number = self.running
         self.running = 0
         self._owner = None
+        if (page := self._page) is not None:
+            page[STEP] = 0
         if (tell := self.on_end) is not None:  # another thread may take it back at any moment
             self.on_end = None
             tell(goes_on)

@@ -74,7 +74,7 @@ class SetupRefused(msgspec.Struct, tag=True, frozen=True):
 
 
 class StartServer(msgspec.Struct, tag=True, frozen=True):
-    """Agent to zygote, with the write ends of the server's two output pipes."""
+    """Agent to zygote, with the write ends of the server's two output pipes, and its page."""
 
     request: int
     name: str
@@ -99,6 +99,19 @@ class SignalServer(msgspec.Struct, tag=True, frozen=True):
     signal: int
 
 
+class EndStep(msgspec.Struct, tag=True, frozen=True):
+    """Kill this server if this very step still runs; answered by StepJudged."""
+
+    pid: int
+    position: int
+    since: int
+
+
+class StepJudged(msgspec.Struct, tag=True, frozen=True):
+    pid: int
+    killed: bool
+
+
 class ServerEnded(msgspec.Struct, tag=True, frozen=True):
     pid: int
     status: int
@@ -119,8 +132,17 @@ class ZygoteSwept(msgspec.Struct, tag=True, frozen=True):
 
 ToTemplate = ForkZygote
 FromTemplate = TemplateReady | TemplateFailed | ZygoteForked | ForkFailed
-ToZygote = SetUp | StartServer | SignalServer | EndZygote
-FromZygote = ZygoteBorn | SetupDone | SetupRefused | ServerStarted | StartFailed | ServerEnded | ZygoteSwept
+ToZygote = SetUp | StartServer | SignalServer | EndStep | EndZygote
+FromZygote = (
+    ZygoteBorn
+    | SetupDone
+    | SetupRefused
+    | ServerStarted
+    | StartFailed
+    | StepJudged
+    | ServerEnded
+    | ZygoteSwept
+)
 Word = ToTemplate | FromTemplate | ToZygote | FromZygote
 Heard = TypeVar("Heard")
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from ..terminations import Step
 from .children import (
     BURIAL_PATIENCE_S,
     LOOK_AGAIN_S,
@@ -30,6 +31,7 @@ from .children import (
 from .exits import Ending, ServerExit, Usage, Vanished, ZygoteExit, read_status, say
 from .lines import (
     ARGUMENT_MAX,
+    EndStep,
     EndZygote,
     ForkFailed,
     ForkZygote,
@@ -43,11 +45,13 @@ from .lines import (
     SignalServer,
     StartFailed,
     StartServer,
+    StepJudged,
     TemplateFailed,
     ZygoteBorn,
     ZygoteForked,
     ZygoteSwept,
 )
+from .page import PageReader, make_page
 from .strays import end_adopted, sweep_up
 from .zygote import adopt_orphans, become_template, fork_quietly
 
@@ -86,7 +90,7 @@ class ZygoteSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """One server: `entry` ("module:function") is called with `argument` in `dispycosproc-<number>`."""
+    """One server: `entry` ("module:function") is called in `dispycosproc-<number>`, with `argument` and its page's descriptor."""
 
     name: str
     number: int
@@ -152,12 +156,13 @@ def open_standard() -> None:
 class ServerProcess:
     """A server process as its agent knows it."""
 
-    def __init__(self, zygote: Zygote, spec: ServerSpec, pipes: dict[int, int]) -> None:
+    def __init__(self, zygote: Zygote, spec: ServerSpec, pipes: dict[int, int], page: PageReader) -> None:
         self.name = spec.name
         self.number = spec.number
         self.zygote = zygote
         self.pid = 0
         self.folder = ""
+        self.page = page
         self._pipes = pipes
         self._output: Output | None = None
         self._signalled: set[int] = set()
@@ -178,6 +183,15 @@ class ServerProcess:
         self._signalled.add(signum)
         self.zygote.signal_server(self.pid, signum)
         return True
+
+    def end_step(self, step: Step) -> None:
+        """Kill it if this very step still runs; the tree's `on_judged` tells, unless it has ended before."""
+        if self.is_running:
+            self.zygote.end_step(self.pid, step)
+
+    def on_judged(self, killed: bool) -> None:
+        if killed:
+            self._signalled.add(signal.SIGKILL)
 
     async def wait_exit(self) -> ServerExit:
         """Its certificate, when all its output has been read."""
@@ -286,15 +300,15 @@ class Zygote:
                 raise ServerRefused(f"{spec.name} was not forked within {START_PATIENCE_S:.0f} s") from None
 
     def _order(self, spec: ServerSpec) -> asyncio.Future[ServerProcess]:
-        (out, out_end), (err, err_end) = make_pipes()
+        (out, out_end), (err, err_end), page = make_pipes()
         self._requests += 1
-        server = ServerProcess(self, spec, {1: out, 2: err})
+        server = ServerProcess(self, spec, {1: out, 2: err}, PageReader(page))
         answer: asyncio.Future[ServerProcess] = self.tree.loop.create_future()
         self._starts[self._requests] = server, answer
         try:
             self._line.send(
                 StartServer(self._requests, spec.name, spec.number, spec.entry, spec.argument),
-                (out_end, err_end),
+                (out_end, err_end, page),
             )
         except ProcessTreeError:
             del self._starts[self._requests]
@@ -304,6 +318,9 @@ class Zygote:
 
     def signal_server(self, pid: int, signum: int) -> None:
         self._line.send(SignalServer(pid, signum))
+
+    def end_step(self, pid: int, step: Step) -> None:
+        self._line.send(EndStep(pid, *step))
 
     async def close(self, grace: float = 0.5) -> None:
         """End its servers, what they left running, and itself. Nothing is left when this returns."""
@@ -336,6 +353,9 @@ class Zygote:
                 server, answer = self._starts.pop(request)
                 server.on_refused()
                 _fail(answer, ServerRefused(f"{server.name} could not be started: {text}"))
+            case StepJudged(pid, killed) if pid in self._servers:
+                self._servers[pid].on_judged(killed)
+                self.tree.tell_judged(self._servers[pid], killed)
             case ServerEnded(pid, status, peak, user, system):
                 self._on_server_ended(pid, status, Usage(peak, user, system))
             case ZygoteSwept(left):
@@ -423,15 +443,15 @@ class Zygote:
             await asyncio.sleep(LOOK_AGAIN_S)
 
 
-def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+def make_pipes() -> tuple[tuple[int, int], tuple[int, int], int]:
+    """For what a server writes to 1 and to 2; and its page."""
+    made: list[int] = []
     try:
-        first = os.pipe()
-        try:
-            return first, os.pipe()
-        except OSError:
-            close_all(first)
-            raise
+        for _ in range(2):
+            made += os.pipe()
+        return (made[0], made[1]), (made[2], made[3]), make_page()
     except OSError as error:
+        close_all(made)
         raise ServerRefused(f"no pipes for another server: {error.strerror}") from error
 
 
@@ -460,10 +480,12 @@ class ProcessTree:
         on_output: Callable[[ServerProcess, int, bytes, int], None],
         on_zygote_exit: Callable[[ZygoteExit], None] = lambda certificate: None,
         on_template_exit: Callable[[str], None] = lambda text: None,
+        on_judged: Callable[[ServerProcess, bool], None] = lambda server, killed: None,
     ) -> None:
         self.loop = loop
         self._on_exit, self._on_output = on_exit, on_output
         self._on_zygote_exit, self._on_template_exit = on_zygote_exit, on_template_exit
+        self._on_judged = on_judged
         self.adopts = adopt_orphans()
         self._oom = OomCounter.of_this_process()
         self._zygotes: list[Zygote] = []
@@ -516,6 +538,9 @@ class ProcessTree:
 
     def tell_output(self, server: ServerProcess, stream: int, data: bytes, mark: int) -> None:
         self.loop.call_soon(self._on_output, server, stream, data, mark)
+
+    def tell_judged(self, server: ServerProcess, killed: bool) -> None:
+        self.loop.call_soon(self._on_judged, server, killed)
 
     def tell_exit(self, certificate: ServerExit) -> None:
         self.loop.call_soon(self._on_exit, certificate)

@@ -23,12 +23,11 @@ from dispycos.version import PYTHON
 
 from ..node import Node
 from ..node_role import NodeRole
-from ..supervisor import UNKNOWN
 from ..tenancy import StartServer
+from ..terminations import Step
 from .children import ProcessTreeError
 from .exits import ServerExit, ZygoteExit, say
 from .processes import ProcessTree, ServerProcess, ServerSpec, Template, Zygote, ZygoteSpec
-from .progress import last_begun
 from .resources import ONE_THREAD, availability
 from .start import Start
 from .working import leftovers
@@ -79,6 +78,7 @@ class NodeBody(NodeRole):
             self._on_output,
             self._on_zygote_exit,
             self._on_template_exit,
+            self._on_judged,
         )
         self._zygote: Zygote | None = None
         self._servers: dict[int, ServerProcess] = {}
@@ -98,6 +98,27 @@ class NodeBody(NodeRole):
         server = self._servers.get(number)
         if server is not None:
             server.kill()
+
+    def look(self, number: int) -> None:
+        server = self._servers.get(number)
+        if server is not None:
+            self.machine.looked(number, server.page.step(), self.runtime.clock())
+            self.runtime.turn_soon()
+
+    def end_step(self, number: int, step: Step) -> None:
+        server = self._servers.get(number)
+        if server is not None:
+            server.end_step(step)
+
+    def _on_judged(self, server: ServerProcess, killed: bool) -> None:
+        self.machine.judged(server.number, server.pid, killed, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def say_status(self) -> str:
+        """For the operator."""
+        return self.machine.say_status(
+            {number: server.page.running() for number, server in self._servers.items()}
+        )
 
     def start_zygote(self, lease: Lease) -> None:
         self._go(self._start_zygote(lease))
@@ -188,14 +209,13 @@ class NodeBody(NodeRole):
             if lines is not None:
                 self._pass_on(number, stream, lines.rest())
         self.runtime.read_all()
-        reached = last_begun(Path(server.folder)) if server is not None else UNKNOWN
         self.machine.server_exited(
             number,
             certificate.pid,
             say(certificate.ending),
             bool(certificate.oom),
             self.runtime.clock(),
-            reached,
+            server.page.marks() if server is not None else None,
         )
         self.runtime.turn_soon()
 

@@ -19,7 +19,7 @@ import msgspec
 from dispycos.config import Failure
 from dispycos.errors import RemoteError
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import NODE, SERVER, Address
+from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
@@ -28,7 +28,7 @@ from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
 from ..logs import LevelSetter, RecordWriter
-from ..server import Forget, Interrupt, Server, SetLevels, Stop, Work
+from ..server import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Work
 from ..shipping.words import MissingCode
 from ..task import Location
 from .calling import ATOMS
@@ -37,8 +37,9 @@ from .cells import TaskHost
 from .ends import Outcome, Raised, Returned, add_note
 from .interrupts import Interrupts
 from .loops import use_fresh_loops
+from .meter import Meter
 from .mirroring import ServerParcels, single
-from .progress import Progress
+from .page import CPU, IO, PageWriter
 from .relief import Relief
 from .results import pack_outcome
 from .start import Start
@@ -52,19 +53,23 @@ FAREWELL_S = 2.0  # the last outcomes have so long to be confirmed
 CONNECT_S = 10.0
 
 
-def main(argument: bytes) -> int:
-    """Entry point in a forked server; returns the exit code."""
+def main(argument: bytes, page: int) -> int:
+    """Entry point in a forked server, with the descriptor of its page; returns the exit code."""
     start = msgspec.msgpack.decode(argument, type=Start)
     marks = OutputMarks()
     set_up_logging(start.debug, marks)
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
-    interrupts = Interrupts(on_idle=lambda: None)  # a stray SIGINT between steps is nobody's
+    writer = PageWriter(page)
+    os.close(page)  # mapped, it has another one
+    interrupts = Interrupts(
+        on_idle=lambda: None, page=writer.words
+    )  # a stray SIGINT between steps is nobody's
     interrupts.install()
     use_fresh_loops()
     try:
         # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(_serve(start, interrupts, marks))
+            return runner.run(_serve(start, interrupts, writer, marks))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.exit_code
@@ -87,13 +92,13 @@ def _task_name() -> str:
     return cell.name if cell is not None else ""
 
 
-async def _serve(start: Start, interrupts: Interrupts, marks: OutputMarks) -> int:
+async def _serve(start: Start, interrupts: Interrupts, page: PageWriter, marks: OutputMarks) -> int:
     runtime = Runtime("server", start.name, None)
-    runtime.in_child.append(interrupts.in_child)
+    runtime.in_child += [interrupts.in_child, page.in_child]
     dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
     async with asyncio.timeout(CONNECT_S):
         node = await dialler.ready
-    body = ServerBody(start, runtime, interrupts, marks, Address(node, NODE))
+    body = ServerBody(start, runtime, interrupts, page, marks, Address(node, NODE))
     dialler.on_lost = lambda reason: body.lose_agent(reason)
     relief = Relief(runtime, interrupts)
     await body.get_ready()
@@ -117,25 +122,32 @@ class ServerBody:
     """Carries out what the server's machine wants."""
 
     def __init__(
-        self, start: Start, runtime: Runtime, interrupts: Interrupts, marks: OutputMarks, node: Address
+        self,
+        start: Start,
+        runtime: Runtime,
+        interrupts: Interrupts,
+        page: PageWriter,
+        marks: OutputMarks,
+        node: Address,
     ) -> None:
         self.start = start
         self.runtime = runtime
         self.interrupts = interrupts
+        self._page = page
         self._marks = marks
+        self._meter = Meter()
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
         place = Location(start.addr, start.port)
-        self.machine = Server(
-            runtime.address(SERVER), node, Spot(start.addr, start.port, runtime.epoch, start.name)
-        )
+        spot = Spot(start.addr, start.port, runtime.epoch, start.name)
+        self.machine = Server(runtime.address(SERVER), Address(start.client, CLIENT), node, spot)
         self.parcels = ServerParcels(start.client, start.client_name, start.node_name, start.max_file_size)
         self.host = TaskHost(runtime, self.parcels, interrupts, place)
         self.host.adopt_subtasks()
         self.parcels.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}
+        self._begun = 0  # of these
         self._folder = WorkingFolder(Path.cwd())
         self._levels = LevelSetter()
-        self._progress = Progress(Path.cwd())
         self._fetching: set[asyncio.Task[None]] = set()
         self._node = node
         runtime.attach(SERVER, self)
@@ -171,6 +183,13 @@ class ServerBody:
     def carry_out(self, effect: object, now: float) -> None:
         if type(effect) is Work:
             self.runtime.defer(self.work)
+        elif isinstance(effect, Place):
+            run = effect.given.message
+            self.machine.placed(effect.given, self._place(run).address.actor, now)
+        elif isinstance(effect, Drop):
+            dropped = self._cells.pop(effect.task)
+            dropped.on_end = None  # its outcome is on the way
+            self.runtime.defer(partial(dropped.finished, Raised(KeyboardInterrupt())))
         elif isinstance(effect, Interrupt):
             cell = self._cells.get(effect.task)
             if cell is not None:
@@ -200,7 +219,7 @@ class ServerBody:
                 envelope = machine.take()
                 if envelope is None:
                     return
-                cell = self._take(envelope)
+                cell = self._begin(envelope.message)
             try:
                 self._get_call(cell, envelope.payload)
             except BaseException:  # the loop will report it; the tasks behind must not wait for ever
@@ -210,19 +229,25 @@ class ServerBody:
                 runtime.defer(self.work)
                 return
 
-    def _take(self, envelope: Envelope) -> Cell:
-        """Give the task its address; under the lock."""
-        run: messages.Run = envelope.message
-        if not self._cells:  # else it may be where another one wants to be
-            self._folder.come_back()
-        cell = self.host.prepare(
-            run.function, home=Address(run.task.owner, run.task.number), on_end=self._on_end
-        )
-        cell.run = run
+    def _place(self, run: messages.Run) -> Cell:
+        """Give the task its address and mailbox; under the lock, perhaps on the relief thread."""
+        home = Address(run.task.owner, run.task.number)
+        cell = self.host.prepare(run.function, home=home, on_end=self._on_end)
+        cell.run, cell.position = run, run.position
         self._cells[run.task] = cell
-        if not run.io:
-            self._progress.begin(run.task, direct=envelope.sender.epoch != self.machine.node.epoch)
-        self.machine.begin(run, cell.address.actor, self.runtime.clock())
+        return cell
+
+    def _begin(self, run: messages.Run) -> Cell:
+        """From here on it counts as started; under the lock."""
+        if not self._begun:  # else it may be where another one wants to be
+            self._folder.come_back()
+        self._begun += 1
+        self._page.begin(IO if run.io else CPU, run.position)
+        if run.io:
+            return self._cells[run.task]
+        cell = self._place(run)
+        waits = run.fetch or self.parcels.is_behind(run.code)
+        self.machine.begin(run, cell.address.actor, self.runtime.clock(), waits=waits)
         return cell
 
     def _get_call(self, cell: Cell, payload: Payload) -> None:
@@ -264,6 +289,8 @@ class ServerBody:
                 announced = self.machine.enter(run.task, self.runtime.clock())
             if announced:
                 self.runtime.push()
+            if not run.io:
+                self._meter.begin(measured=not run.short)
             self.host.begin(cell, function, args, kwargs, self.parcels.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
@@ -304,11 +331,15 @@ class ServerBody:
         if isinstance(outcome, Raised):
             self._folder.explain(outcome.error)
         kind, payload = self._pack(cell, outcome)
+        self._page.end()
         del self._cells[run.task]
+        self._begun -= 1
         now = self.runtime.clock()
-        marks = self._marks.after_task(self.machine.seconds_of(run.task, now), others=bool(self._cells))
+        seconds = self.machine.seconds_of(run.task, now)
+        cpu_s, peak_bytes = (None, None) if run.io else self._meter.end(seconds)
+        marks = self._marks.after_task(seconds, others=self._begun > 0)
         with self.runtime.lock:
-            self.machine.end(run.task, kind, payload, marks, now)
+            self.machine.end(run.task, kind, payload, marks, now, cpu_s=cpu_s, peak_bytes=peak_bytes)
         self.runtime.turn_soon()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:

@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import Any
 
 from .ends import Due, Outcome, Raised, Returned, made, raised
-from .interrupts import Interrupts
+from .interrupts import Interrupts, Owner
 
 Asked = list[type[BaseException]]
 
@@ -42,7 +42,7 @@ class Stepper(Coroutine[Any, Any, Any]):
     def __init__(
         self,
         coroutine: Coroutine[Any, Any, Any],
-        owner: object,
+        owner: Owner,
         loop: AbstractEventLoop,
         interrupts: Interrupts,
         asked: Asked,
@@ -86,14 +86,25 @@ class Stepper(Coroutine[Any, Any, Any]):
             self._due = due
             self._cancel()
 
+    def abandon(self) -> Coroutine[Any, Any, Any]:
+        """The coroutine, which is suspended and is not resumed any more; nobody hears of it."""
+        coroutine, self._coroutine = self._coroutine, None
+        task, self._task, self._on_done = self._task, None, None
+        assert coroutine is not None and task is not None
+        del self._owner
+        task.cancel()
+        return coroutine
+
     # -- called by the asyncio.Task
 
     def send(self, value: Any) -> Any:
-        assert self._coroutine is not None
+        if self._coroutine is None:  # dropped
+            raise CancelledError
         return self._step(self._coroutine.send, value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
-        assert self._coroutine is not None
+        if self._coroutine is None:
+            raise CancelledError
         try:
             return self._step(self._coroutine.throw, typ if val is None else val)
         finally:
@@ -157,7 +168,8 @@ class Stepper(Coroutine[Any, Any, Any]):
     def _end(self, outcome: Outcome) -> Any:
         """Tell the outcome and end the Task: with the value, cancelled, or (whoever awaits it) with None."""
         on_done, self._on_done = self._on_done, None
-        self._coroutine = self._task = self._owner = None
+        self._coroutine = self._task = None
+        del self._owner  # it points here
         assert on_done is not None
         try:
             if isinstance(outcome, Raised) and isinstance(outcome.error, CancelledError):

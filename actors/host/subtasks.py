@@ -33,7 +33,7 @@ from typing import Any
 
 from .ends import Due, without_our_frames
 from .execution import Execution
-from .interrupts import Interrupts
+from .interrupts import Interrupts, Owner
 
 SUBTASKS_S = 3.0  # less than the 5 s after which a task that was terminated is killed with its server
 POSTPONED_MAX = 16  # turns of the loop in which a step stands back for an interrupt
@@ -46,7 +46,7 @@ class Subtasks:
 
     def __init__(
         self,
-        owner: object,
+        owner: Owner,
         name: str,
         loop: AbstractEventLoop,
         interrupts: Interrupts,
@@ -113,16 +113,12 @@ class Subtasks:
     # -- the end
 
     def _wait(self) -> None:
-        self._timer = self._loop.call_later(SUBTASKS_S, self._drop, context=Context())
+        self._timer = self._loop.call_later(SUBTASKS_S, self.drop, context=Context())
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Those that are left after the end of the function have had their time."""
         for subtask in tuple(self._left):
-            log.warning(
-                "%r of the task %s goes on %g s after its end: it is dropped",
-                subtask.task,
-                self._name,
-                SUBTASKS_S,
-            )
+            log.warning("%r of the task %s goes on after its end: it is dropped", subtask.task, self._name)
             subtask.drop()
         self._left.clear()
         self._close()

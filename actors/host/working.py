@@ -10,8 +10,6 @@ from pathlib import Path
 
 from dispycos.protocol.messages import Left
 
-from .progress import NAME as PROGRESS_NAME
-
 FOLLOWED_MAX = 20  # exceptions behind one another
 COUNTED_MAX = 1000  # files: a lease must not end later for its rubbish
 NAMED_MAX = 5
@@ -137,7 +135,7 @@ def leftovers(lease_folder: Path) -> Left:
         for path, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for name in sorted(files):
-                if name == PROGRESS_NAME or count >= COUNTED_MAX:
+                if count >= COUNTED_MAX:
                     continue
                 file = Path(path, name)
                 count += 1

@@ -40,7 +40,9 @@ from typing import Any, NoReturn
 
 import psutil
 
+from ..terminations import Step
 from .lines import (
+    EndStep,
     EndZygote,
     ForkFailed,
     Line,
@@ -52,6 +54,7 @@ from .lines import (
     SignalServer,
     StartFailed,
     StartServer,
+    StepJudged,
     TemplateFailed,
     TemplateReady,
     ToTemplate,
@@ -60,10 +63,14 @@ from .lines import (
     ZygoteForked,
     ZygoteSwept,
 )
+from .page import PageReader
 from .stdio import flush_stdio, renew_stdio
 
 TEXT_MAX = 64 << 10
 END_PATIENCE_S = 1.0
+STOP_PATIENCE_S = (
+    0.05  # a process that is in the kernel for longer runs no more code of its own before it stops
+)
 LEASE_VARIABLE = "DISPYCOS_LEASE"
 
 
@@ -141,6 +148,26 @@ def end_group(pid: int, signum: int) -> None:
         os.killpg(pid, signum)
     except ProcessLookupError:
         os.kill(pid, signum)  # just forked: it has not made its group
+
+
+def end_step(pid: int, page: PageReader, step: Step) -> bool:
+    """Kill this child of ours if the very step still runs, which it was not told to leave; whether it was."""
+    os.kill(pid, signal.SIGSTOP)
+    give_up = time.monotonic() + STOP_PATIENCE_S
+    while not _is_stopped(pid) and time.monotonic() < give_up:
+        time.sleep(0.0002)
+    if page.step() != step:
+        os.kill(pid, signal.SIGCONT)
+        return False
+    end_group(pid, signal.SIGKILL)
+    return True
+
+
+def _is_stopped(pid: int) -> bool:
+    """Or ended; a child that is not reaped."""
+    if not hasattr(os, "waitid"):
+        return False
+    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def close_inherited(keep: int) -> None:
@@ -334,7 +361,7 @@ class _Lease:
     def __init__(self, line: Line[ToZygote], folder: str) -> None:
         self._line = line
         self._folder = folder
-        self._servers: set[int] = set()
+        self._servers: dict[int, PageReader] = {}  # by pid
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -374,28 +401,34 @@ class _Lease:
                 PermissionError
             ):  # it runs as another user now; closing the lease ends it by the kernel
                 end_group(order.pid, order.signal)
+        elif isinstance(order, EndStep) and order.pid in self._servers:
+            page, step = self._servers[order.pid], Step(order.position, order.since)
+            self._line.send(StepJudged(order.pid, end_step(order.pid, page, step)))
         elif isinstance(order, StartServer):
             self._start(order)
 
     def _start(self, order: StartServer) -> None:
-        outputs = [self._line.reader.descriptors.popleft() for _ in range(2)]
+        *outputs, page = [self._line.reader.descriptors.popleft() for _ in range(3)]
         zygote = os.getpid()
         folder = os.path.join(self._folder, f"dispycosproc-{order.number}")
         try:
             make_folder(folder)
             pid = fork_quietly()
             if pid == 0:
-                run_to_exit(self._become_server, order, folder, outputs, zygote)
+                run_to_exit(self._become_server, order, folder, outputs, page, zygote)
+            reader = PageReader(page)
         except OSError as error:
             self._line.send(StartFailed(order.request, str(error)))
         else:
-            self._servers.add(pid)
+            self._servers[pid] = reader
             self._line.send(ServerStarted(order.request, pid, folder))
         finally:
-            for descriptor in outputs:
+            for descriptor in (*outputs, page):
                 os.close(descriptor)
 
-    def _become_server(self, order: StartServer, folder: str, outputs: list[int], zygote: int) -> int:
+    def _become_server(
+        self, order: StartServer, folder: str, outputs: list[int], page: int, zygote: int
+    ) -> int:
         leave_session()
         for target, descriptor in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
             os.dup2(descriptor, target)
@@ -403,6 +436,8 @@ class _Lease:
         # A change of user belongs before this line: it clears the death signal.
         end_with(zygote, signal.SIGKILL)
         self._line.close()
+        for other in self._servers.values():
+            other.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
         renew_stdio()
@@ -411,7 +446,7 @@ class _Lease:
         sys.path[:] = [folder, self._folder, *(entry for entry in sys.path if entry != self._folder)]
         _reseed()
         gc.enable()
-        return _exit_code(load(order.entry)(order.argument))
+        return _exit_code(load(order.entry)(order.argument, page))
 
     def _reap(self) -> bool:
         """Report every server that has ended; False when no child of any kind is left."""
@@ -426,7 +461,7 @@ class _Lease:
             if pid == 0:
                 return True
             if pid in self._servers:
-                self._servers.discard(pid)
+                del self._servers[pid]
                 self._line.send(ServerEnded(pid, status, *usage_of(used)))
 
     def end_all(self) -> list[int]:

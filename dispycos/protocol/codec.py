@@ -29,11 +29,9 @@ BUFFERS_MAX: Final = 4096
 TRANSFER_MAX: Final = 16 * KIB * KIB * KIB
 TEXT_LIMITS: Final = (16 * KIB, KIB, 64)  # characters of each text in a message that is too long
 
-VERSION: Final = 1
-MESSAGES: Final = 1
-BULK: Final = 2
-CONTROL: Final = 1
-NOTICE: Final = 2
+VERSION: Final = 2
+RECORD: Final = 1  # flags: the body is a record of links or sessions, outside the streams
+NOTICE: Final = 2  # ... to which nobody answers
 
 _ARRAY = b"\xdc\x00\x00"
 _Sizes = Annotated[list[Unsigned], msgspec.Meta(max_length=BUFFERS_MAX)]
@@ -42,7 +40,10 @@ M = TypeVar("M")
 
 
 class Block(msgspec.Struct, array_like=True, gc=False):
-    """The header that relays read, and a body that they do not; `seq` 0 is outside the streams."""
+    """The header that relays read, and a body that they do not.
+
+    Ack and limits are those of the same stream in the other direction; `seq` 0 says them alone, or is outside the streams.
+    """
 
     version: Unsigned
     to_epoch: Unsigned
@@ -54,8 +55,6 @@ class Block(msgspec.Struct, array_like=True, gc=False):
     ack: Unsigned
     limit_messages: Unsigned
     limit_bytes: Unsigned
-    bulk_ack: Unsigned
-    bulk_limit: Unsigned
     hops: Unsigned
     flags: Unsigned
     frames: Unsigned
@@ -95,13 +94,17 @@ WirePayload = None | bytes | Unsigned | list[bytes] | Transfer
 
 
 class Entry(msgspec.Struct, Generic[M], array_like=True, gc=False):
-    """A message inside a body; the payload is inline, 0 for one frame, n for a list of n, or a Transfer."""
+    """A message inside a body; the payload is inline, 0 for one frame, n for a list of n, or a Transfer.
+
+    With a floor it is delivered behind this block of the messages between tasks, and behind all that its subject sent in it.
+    """
 
     to: Unsigned
     sender: Unsigned
     correlation: Unsigned
     message: M
     payload: WirePayload = None
+    floor: Unsigned = 0
 
 
 class _LooseEntry(msgspec.Struct, array_like=True):
@@ -110,6 +113,7 @@ class _LooseEntry(msgspec.Struct, array_like=True):
     correlation: Unsigned
     message: msgspec.Raw
     payload: WirePayload = None
+    floor: Unsigned = 0
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -146,6 +150,7 @@ _controls: "msgspec.msgpack.Decoder[Control]" = msgspec.msgpack.Decoder(Control)
 _raws: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _loose: Final = msgspec.msgpack.Decoder(_LooseEntry)
 _heads: Final = msgspec.msgpack.Decoder(_Head)
+_versions: Final = msgspec.msgpack.Decoder(list[_Head])
 
 
 def encode_control(record: Control) -> bytes:
@@ -156,9 +161,9 @@ def decode_control(body: Buffer) -> Control:
     return _decode(_controls, body)
 
 
-def control_packet(epoch: int, to: int, body: bytes, flags: int = CONTROL) -> Packet:
+def control_packet(epoch: int, to: int, body: bytes, flags: int = RECORD) -> Packet:
     """A block outside of the streams and of any session, from this epoch to that."""
-    block = Block(VERSION, to, epoch, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, flags, 0, memoryview(body))
+    block = Block(VERSION, to, epoch, 0, 0, 0, 0, 0, 0, 0, 0, flags, 0, memoryview(body))
     return Packet(block, (), len(body))
 
 
@@ -191,11 +196,11 @@ def decode_message(frames: Sequence[Buffer]) -> list[Packet]:
         raise ProtocolError(f"a message of {sum(sizes)} bytes, its largest frame {max(sizes)}")
     packets: list[Packet] = []
     start = 1
-    for block in _decode(_blocks, frames[0]):
+    for block in _decode_blocks(frames[0]):
         size = len(block.body)
         stop = start + block.frames
         if block.version != VERSION:
-            raise ProtocolError(f"a block of version {block.version}")
+            raise _other_version(block.version)
         if stop > len(frames) or block.count > BLOCK_MESSAGES or size > BODY_MAX:
             raise ProtocolError("a block larger than allowed")
         if stop == start:
@@ -206,6 +211,22 @@ def decode_message(frames: Sequence[Buffer]) -> list[Packet]:
     if start != len(frames):
         raise ProtocolError(f"{len(frames) - start} frames belong to no block")
     return packets
+
+
+def _decode_blocks(head: Buffer) -> list[Block]:
+    try:
+        return _decode(_blocks, head)
+    except ProtocolError:
+        for block in _decode(_versions, head):  # of another version only that is sure
+            if block.tag != VERSION:
+                raise _other_version(block.tag) from None
+        raise
+
+
+def _other_version(version: int) -> ProtocolError:
+    return ProtocolError(
+        f"a block of version {version}, where {VERSION} is spoken: another release of dispycos"
+    )
 
 
 def group(packets: Sequence[Packet]) -> list[list[Packet]]:
@@ -239,17 +260,29 @@ class Codec(Generic[M]):
         self._encode_into = _encoder.encode_into
 
     def append(
-        self, body: bytearray, to: int, sender: int, correlation: int, message: M, payload: Any
+        self,
+        body: bytearray,
+        to: int,
+        sender: int,
+        correlation: int,
+        message: M,
+        payload: Any,
+        floor: int = 0,
     ) -> None:
         """Adds an entry to an open body; what cannot be encoded raises and leaves the body as it was."""
         size = len(body)
         try:
-            self._encode_into((to, sender, correlation, message, payload), body, -1)
+            if floor:
+                self._encode_into((to, sender, correlation, message, payload, floor), body, -1)
+            else:
+                self._encode_into((to, sender, correlation, message, payload), body, -1)
         except Exception:
             del body[size:]
-            body += self.encode_short(to, sender, correlation, message, payload)
+            body += self.encode_short(to, sender, correlation, message, payload, floor)
 
-    def encode_short(self, to: int, sender: int, correlation: int, message: M, payload: Any) -> bytes:
+    def encode_short(
+        self, to: int, sender: int, correlation: int, message: M, payload: Any, floor: int = 0
+    ) -> bytes:
         """The entry with its texts cut until it fits into a body, alone if need be.
 
         Raises
@@ -257,7 +290,7 @@ class Codec(Generic[M]):
         ValueError: it is too long without them. What msgspec raises: something in it is no word.
         """
         for limit in TEXT_LIMITS:
-            entry = _encoder.encode((to, sender, correlation, fitted(message, limit), payload))
+            entry = _encoder.encode((to, sender, correlation, fitted(message, limit), payload, floor))
             if len(entry) + len(_ARRAY) <= BODY_MAX:
                 return entry
         raise ValueError(
@@ -283,7 +316,7 @@ class Codec(Generic[M]):
             tag = _decode(_heads, memoryview(loose.message)).tag
             if tag in self._tags:
                 raise ProtocolError(f"malformed message {tag}: {error}") from None
-            return Entry(loose.to, loose.sender, loose.correlation, Unknown(tag), loose.payload)
+            return Entry(loose.to, loose.sender, loose.correlation, Unknown(tag), loose.payload, loose.floor)
 
 
 def open_body() -> bytearray:

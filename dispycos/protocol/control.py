@@ -1,12 +1,12 @@
 """The words that links and sessions say among themselves, outside the numbered streams."""
 
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from .envelope import About
+from .envelope import CONTROL, About
 
-PROTOCOL: Final = (1, 1)
+PROTOCOL: Final = (2, 2)
 
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 ROUTES_PER_RECORD: Final = 4096
@@ -14,13 +14,11 @@ Epochs = Annotated[list[Unsigned], msgspec.Meta(max_length=ROUTES_PER_RECORD)]
 
 
 class Limits(msgspec.Struct, array_like=True, frozen=True):
-    """How far the peer's two streams were received and how far they may go: absolute, and none ever falls."""
+    """How far a stream of the peer's was received and how far it may go: absolute, and none ever falls."""
 
     ack: Unsigned
     limit_messages: Unsigned
     limit_bytes: Unsigned
-    bulk_ack: Unsigned
-    bulk_limit: Unsigned
 
 
 class LinkHello(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -52,7 +50,7 @@ class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
 
     incarnation: Unsigned
     known: Unsigned
-    limits: Limits
+    limits: list[Limits]  # by stream
     about: About
     probe: Unsigned = 0
     echo: Unsigned = 0
@@ -85,5 +83,7 @@ Control = LinkHello | Routes | Ping | Pong | Hello | Reset | Unreachable | PathU
 
 class Unsupported(msgspec.Struct, array_like=True, tag=0, frozen=True):
     """The answer to a message whose tag the receiver does not know; it goes to the actor that sent it."""
+
+    way: ClassVar[int] = CONTROL
 
     message_tag: int

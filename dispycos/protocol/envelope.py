@@ -1,6 +1,6 @@
 """What travels between actors: a typed word, where to, where from, and bytes that no relay reads."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -8,6 +8,14 @@ from .addresses import Address
 
 Buffer = bytes | bytearray | memoryview
 Payload = Buffer | list[Buffer] | None
+
+
+# The ways of a session, `way` of each class of messages: in the channel of control words, in that of the messages between
+# tasks, or in that of control words but behind what its subject (`actor`) has sent in the other.
+CONTROL: Final = 0
+MESSAGES: Final = 1
+BEHIND: Final = 2
+ANYBODY: Final = -1  # as `actor`: behind all that was sent
 
 
 class Envelope(msgspec.Struct, gc=False):

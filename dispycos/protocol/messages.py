@@ -3,17 +3,24 @@
 The tables below follow the way of a task: a client enlists with a scheduler, the scheduler opens nodes, a node starts
 servers, tasks run, speak and end. Fields are only ever added at the end, with a default: a peer of another release ignores
 what it does not know, and an unknown tag is answered with `Unsupported` by the codec's user.
+
+`way` says how a session carries a word (protocol.envelope): CONTROL, so that nothing holds it up, but for the messages between
+tasks (MESSAGES), and for what is said of an actor when all that it sent has arrived (BEHIND).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
+
+from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """Base of all words; `tag` numbers are grouped by who speaks."""
+
+    way: ClassVar[int] = CONTROL
 
 
 class TaskId(NamedTuple):
@@ -84,6 +91,13 @@ class Spot(NamedTuple):
     name: str
 
 
+class Marks(NamedTuple):
+    """The last tasks that a server had begun when it died, by the positions of their Runs."""
+
+    cpu: int
+    io: int
+
+
 # --- client to scheduler -------------------------------------------------------------------------------------------------
 
 
@@ -98,47 +112,8 @@ class Enlist(Message, frozen=True, tag=10):
     zombie_period: float = 0.0  # seconds, 0: off
 
 
-class Submit(Message, frozen=True, tag=11):
-    """Run this; the payload is the pickled call. Larger calls stay at the client, which the server asks (`fetch`)."""
-
-    task: TaskId
-    function: str  # the function's name, for placement, status and people
-    io: bool = False  # io_rtask: does not count as CPU task
-    node: str = ""  # rtask_at: only on the node of this addr or name
-    server: int = 0  # rtask_at: only on the server of this epoch
-    code: int = 0  # main_version of the call
-    fetch: bool = False
-    lend: bool = False  # if it is short, the client would like to keep its server afterwards
-
-
-class Terminate(Message, frozen=True, tag=12):
-    """KeyboardInterrupt for a task, about 5 s later the end; a queued one is dropped. Client -> scheduler -> node -> server.
-
-    Of a task that it sent to a server itself the client tells the node.
-    """
-
-    task: TaskId
-    server: int = 0  # epoch: it was sent to this one directly
-
-
 class Release(Message, frozen=True, tag=13):
-    """The client closes; answered by Released when its servers are gone."""
-
-    terminate: bool = False
-    await_io: bool = False
-
-
-class OutcomeAck(Message, frozen=True, tag=14):
-    """These outcomes are in the client's ledger. To the scheduler, which notes it and tells the node: forget your copies."""
-
-    tasks: list[TaskId]
-    node: int = 0  # its epoch
-
-
-class Tally(Message, frozen=True, tag=15):
-    """So many tasks ended that the scheduler did not see, because their servers were on loan; for status."""
-
-    ended: int
+    """The client has done: its nodes are closed. Answered by Released when its servers are gone."""
 
 
 # --- scheduler to client -------------------------------------------------------------------------------------------------
@@ -175,6 +150,7 @@ class ServerNews(Message, frozen=True, tag=24):
     spot: Spot
     node: str
     text: str = ""
+    node_epoch: int = 0
 
 
 class Settled(Message, frozen=True, tag=25):
@@ -184,14 +160,25 @@ class Settled(Message, frozen=True, tag=25):
     servers: int
 
 
-class Admit(Message, frozen=True, tag=26):
-    """Application credit: how many tasks the client may have handed in altogether since Granted."""
-
-    limit: int
-
-
 class Released(Message, frozen=True, tag=27):
+    """The servers are gone, and all that they printed has been said."""
+
+    way = BEHIND
+    actor = ANYBODY
     reason: str = ""
+
+
+class Wanting(Message, frozen=True, tag=16):
+    """Client -> scheduler: so many tasks wait, and no server may take them. Answered by a Notice, or by Hopeless."""
+
+    tasks: int
+
+
+class Hopeless(Message, frozen=True, tag=29):
+    """Scheduler -> client: no server can come any more, or none on this node: what waits for one is to be refused."""
+
+    reason: str
+    node: int = 0  # epoch; 0: on any
 
 
 class Notice(Message, frozen=True, tag=28):
@@ -254,66 +241,22 @@ class ServerDown(Message, frozen=True, tag=35):
     lines: str = ""  # what it wrote last, if it is not started again; each line begins with a newline
 
 
-class Run(Message, frozen=True, tag=36):
-    """Scheduler -> node -> server; the payload is the pickled call, not looked at on the way."""
-
-    task: TaskId
-    function: str
-    io: bool = False
-    server: int = 0  # epoch; 0: any server of the node
-    code: int = 0
-    fetch: bool = False
-    fast: bool = False  # known to be short: may wait in a server's queue, start is not announced
-    lend: bool = False  # nothing waits behind it: afterwards the server is lent to the client (Outcome.lent)
-
-
-class Began(Message, frozen=True, tag=37):
-    """Server -> node -> scheduler: runs now, there. Not sent for fast tasks."""
-
-    task: TaskId
-    server: int = 0
-
-
-class Done(Message, frozen=True, tag=38):
-    """Server -> node with a copy of the outcome as payload; node -> scheduler without."""
-
-    task: TaskId
-    outcome: int  # see status.OUTCOMES
-    seconds: float  # time it ran
-    server: int = 0
-    actor: int = 0
-    size: int = (
-        0  # bytes of the outcome's payload; over the limit of a copy the payload stays with the server
-    )
-    lent: bool = False  # the server is lent to the client now, until Returned or Adopt
-
-
-class Recall(Message, frozen=True, tag=39):
-    """Give back up to so many tasks that have not started."""
-
-    count: int
-
-
-class Recalled(Message, frozen=True, tag=70):
-    """These came back, not started."""
-
-    tasks: list[TaskId]
-
-
 class Pulse(Message, frozen=True, tag=71):
     """Node -> scheduler -> client, every pulse_interval (spec 6.4, 6.6)."""
 
     node: str
     available: Availability
     location: tuple[str, int] = ("", 0)
+    oldest_s: float = 0.0  # reserved: age of the oldest message that waits there, and how many tasks ...
+    waiting: int = 0
+    running: int = 0
+    ended: int = 0
 
 
 class Close(Message, frozen=True, tag=72):
-    """End the lease; without `terminate` CPU tasks (and io tasks with await_io) are waited for. Answered by Closed."""
+    """End the lease: the tasks that are left get their KeyboardInterrupt. Answered by Closed."""
 
     lease: Lease
-    terminate: bool = False
-    await_io: bool = False
 
 
 class Closed(Message, frozen=True, tag=73):
@@ -335,44 +278,42 @@ class Gone(Message, frozen=True, tag=76):
     epochs: list[int]
 
 
-class Reclaim(Message, frozen=True, tag=77):
-    """Node or client -> server: the loan is over; the node is answered by Returned when no task runs on it any more, or Adopt."""
-
-
-class Returned(Message, frozen=True, tag=78):
-    """Server -> node: it is lent to nobody now."""
-
-
-class Adopt(Message, frozen=True, tag=79):
-    """Server -> node -> scheduler: a task that the client gave it directly runs for long: it is the node's from now on, and
-    the loan is over."""
-
-    task: TaskId
-    function: str
-    server: int = 0  # epoch; filled in by the node
-
-
-class ServerLost(Message, frozen=True, tag=80):
-    """Node -> client: a server died; said for a task that the client gave it directly."""
-
-    server: int  # epoch
-    text: str
-    reached: TaskId | None = None  # the last such task that it began; None: not known
-    closing: bool = False
-
-
 class Shutdown(Message, frozen=True, tag=75):
     """Node -> server: end; tasks still there get their KeyboardInterrupt first."""
 
     grace: float  # seconds until the server is killed
     reason: str = ""  # for the tasks' outcomes
+    drain: bool = False  # what runs may go on to its end, however long it takes
 
 
-# --- tasks ---------------------------------------------------------------------------------------------------------------
+# --- client and server, node and client -------------------------------------------------------------------------------------
+
+
+class Run(Message, frozen=True, tag=36):
+    """Client -> server; the payload is the pickled call. Larger calls stay at the client, which the server asks (`fetch`)."""
+
+    task: TaskId
+    function: str  # the function's name, for status and people
+    position: int  # of this among all that the client gave this server, from 1
+    io: bool = False  # it mostly waits: it runs beside others
+    code: int = 0  # main_version of the call
+    fetch: bool = False
+    short: bool = False  # known to be: its start is not announced
+    key: str = ""  # reserved: to find the task again after its client came back
+    priority: int = 0  # reserved, as is ...
+    share: str = ""  # ... the fairness key: tasks of one key share what they get
+
+
+class Placed(Message, frozen=True, tag=54):
+    """Server -> client: the task has its address and mailbox, and is not given back any more."""
+
+    task: TaskId
+    actor: int
+    spot: Spot
 
 
 class Started(Message, frozen=True, tag=40):
-    """Server -> client: the task runs, as this actor."""
+    """Server -> client: its first step comes next; it is this actor."""
 
     task: TaskId
     actor: int
@@ -380,38 +321,84 @@ class Started(Message, frozen=True, tag=40):
 
 
 class Outcome(Message, frozen=True, tag=41):
-    """Server -> client, on the session of the task's own messages, so it follows all that the task sent; or the node, or the
-    scheduler, speaks for a server that died. The first one for (task, attempt) counts."""
+    """Server -> client, on the session of the task's own messages, so it follows all that the task sent."""
 
+    way = BEHIND
     task: TaskId
     outcome: int
     actor: int = 0
     spot: Spot | None = None
     seconds: float = 0.0
     started: bool = True
-    text: str = ""  # for LOST and TERMINATED: how it came
-    node: int = 0  # epoch of the node that keeps a copy until OutcomeAck; 0: nobody
-    lent: bool = False  # the server is the client's: it may send it one short task (Run) at a time
+    text: str = ""  # for TERMINATED: how it came
     marks: tuple[int, int] | None = None  # behind what it wrote to the streams 1 and 2; 0: nothing there
+    cpu_s: float | None = None  # seconds of CPU that it used; None: not known
+    peak_bytes: int | None = None  # by which the server's peak of memory rose; None: not known
+    index: int = 0  # reserved: which of the values of a task that yields several, 1 the first
+
+
+class Recall(Message, frozen=True, tag=39):
+    """Client -> server: give back the CPU tasks behind this position that have not begun. Answered by Returned."""
+
+    after: int
+
+
+class Returned(Message, frozen=True, tag=78):
+    """Server -> client: these have not begun, and will not here: it was asked, or drains."""
+
+    positions: list[int]
+    draining: bool = False  # it takes nothing any more
+
+
+class Terminate(Message, frozen=True, tag=12):
+    """Client -> server: KeyboardInterrupt for the task; one that has not begun is dropped. Client -> node: its end, 5 s later."""
+
+    task: TaskId
+    server: int = 0  # epoch
+    position: int = 0  # of its Run there
+    function: str = ""
+
+
+class Kill(Message, frozen=True, tag=81):
+    """Client -> node: nobody knows any more what this server has. Answered by ServerLost."""
+
+    server: int  # epoch
+
+
+class ServerLost(Message, frozen=True, tag=80):
+    """Node -> client: a server's process has ended. The marks are from its page; None: not known."""
+
+    server: int  # epoch
+    text: str
+    marks: Marks | None = None
+    closing: bool = False  # it was told to end
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------------------
 
 
 class Tell(Message, frozen=True, tag=42):
     """send() and deliver(): payload is the pickled message; a correlation asks for Delivered."""
 
+    way = MESSAGES
     code: int = 0
+    urgent: bool = False  # reserved: it overtakes others in the mailbox
 
 
 class Delivered(Message, frozen=True, tag=43):
+    way = MESSAGES
     code: int  # 1 in the mailbox, 0 the task has ended; to AwaitsMessage: whether it does
 
 
 class Ask(Message, frozen=True, tag=44):
     """ask(): answered by Reply with the same correlation."""
 
+    way = MESSAGES
     code: int = 0
 
 
 class Reply(Message, frozen=True, tag=45):
+    way = MESSAGES
     ok: bool = True
     code: int = 0
 
@@ -419,12 +406,14 @@ class Reply(Message, frozen=True, tag=45):
 class Watch(Message, frozen=True, tag=46):
     """monitor(): tell me when you end; answered by Ended (at once if it has)."""
 
+    way = MESSAGES
     end: bool = False  # stop watching
 
 
 class Ended(Message, frozen=True, tag=47):
     """A watched task ended; the payload is its outcome's."""
 
+    way = MESSAGES
     outcome: int
     text: str = ""
 
@@ -438,6 +427,7 @@ class TerminateActor(Message, frozen=True, tag=48):
 class Output(Message, frozen=True, tag=49):
     """Node -> client: a server wrote whole lines to its standard output (1) or error (2). Payload: these, of any length."""
 
+    way = MESSAGES
     server: str
     stream: int
     epoch: int = 0  # of that server, and the last of its marks (`Outcome.marks`) before the end of this, if there is one
@@ -454,6 +444,8 @@ class Left(Message, frozen=True, tag=84):
 
 class AwaitsMessage(Message, frozen=True, tag=57):
     """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
+
+    way = MESSAGES
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
@@ -486,10 +478,6 @@ class CallGiven(Message, frozen=True, tag=53):
 # --- status --------------------------------------------------------------------------------------------------------------
 
 
-class Inventory(Message, frozen=True, tag=60):
-    """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
-
-
 class TaskReport(NamedTuple):
     function: str
     owner: int
@@ -498,6 +486,24 @@ class TaskReport(NamedTuple):
     io: bool
     state: str  # "running", "waiting"
     since: float  # seconds it is in that state
+
+
+class ServerTasks(Message, frozen=True, tag=64):
+    """Server -> node, when somebody asks for a NodeReport: what it has."""
+
+    tasks: list[TaskReport]
+
+
+class Counts(Message, frozen=True, tag=63):
+    """Client -> scheduler, when somebody asks for a SchedulerReport: how many of its tasks wait, run and have ended."""
+
+    waiting: int
+    running: int
+    ended: int
+
+
+class Inventory(Message, frozen=True, tag=60):
+    """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
 
 
 class ServerReport(NamedTuple):
@@ -519,9 +525,9 @@ class ClientReport(NamedTuple):
     host: str
     pid: int
     state: str  # "running", "queued"
-    queued: int  # tasks waiting for a server
-    running: int
-    done: int
+    queued: int | None  # tasks waiting for a server; None: the client did not answer
+    running: int | None
+    done: int | None
 
 
 class SchedulerReport(Message, frozen=True, tag=62):
@@ -536,19 +542,16 @@ class SchedulerReport(Message, frozen=True, tag=62):
 
 Word = (
     Enlist
-    | Submit
-    | Terminate
     | Release
-    | OutcomeAck
-    | Tally
     | Queued
     | Granted
     | Turned
     | NodeNews
     | ServerNews
     | Settled
-    | Admit
     | Released
+    | Wanting
+    | Hopeless
     | Notice
     | Register
     | Open
@@ -556,23 +559,21 @@ Word = (
     | Declined
     | ServerUp
     | ServerDown
-    | Run
-    | Began
-    | Done
-    | Recall
-    | Recalled
     | Pulse
     | Close
     | Closed
     | ServerReady
     | Gone
-    | Reclaim
-    | Returned
-    | Adopt
-    | ServerLost
     | Shutdown
+    | Run
+    | Placed
     | Started
     | Outcome
+    | Recall
+    | Returned
+    | Terminate
+    | Kill
+    | ServerLost
     | Tell
     | Delivered
     | Ask
@@ -589,6 +590,8 @@ Word = (
     | CallWanted
     | CallGiven
     | Inventory
+    | ServerTasks
+    | Counts
     | NodeReport
     | SchedulerReport
 )

@@ -138,14 +138,6 @@ class Registry:
                 entries.append(entry)
         return entries
 
-    def is_dead(self, epoch: int) -> bool:
-        """True if that process announced itself on this host, and is gone without having withdrawn."""
-        for path in self._paths(self._host):
-            if path.stem.endswith(f"{epoch:016x}"):
-                entry, lives = _look_at(path)
-                return entry is not None and not lives
-        return False
-
     def _paths(self, mark: str) -> list[Path]:
         try:
             with os.scandir(self._folder) as files:

@@ -32,6 +32,7 @@ from .security import (
     secure_listener,
     socket_options,
 )
+from .witness import pid_behind
 
 Buffer = bytes | bytearray | memoryview
 
@@ -58,7 +59,7 @@ _HANDSHAKE_FAILURES = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
     zmq.EVENT_HANDSHAKE_FAILED_AUTH,
 }
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECT_RETRIED
+_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
 for _event in _DOWN:
     _WATCHED |= _event
 
@@ -66,7 +67,9 @@ for _event in _DOWN:
 class Owner(Protocol):
     """Who the mailbox reports to; every call comes from within `pump`, except the last three."""
 
-    def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None: ...
+    def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None:
+        """What pid_of() tells of it is known by now."""
+
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None: ...
     def on_message(self, link: int, frames: Sequence[Buffer]) -> None: ...
     def on_stranger(self, address: str, reason: str) -> None:
@@ -122,7 +125,7 @@ class Mailbox:
         self._listeners: list[_Listener] = []
         self._dialled: dict[int, _Dialled] = {}
         self._peers: dict[int, tuple[_Listener, bytes]] = {}
-        self._pids: dict[int, int] = {}  # of links by ipc, from the kernel
+        self._pids: dict[int, int] = {}  # at the other ends of links within this host, from the kernel
         self._next_link = 1
         self._readers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
         self._hot: dict[zmq.Socket[bytes], None] = {}  # sockets that may have something to read
@@ -226,8 +229,13 @@ class Mailbox:
         self.context.destroy(linger=100)
 
     def pid_of(self, link: int) -> int:
-        """The process that connected to us by ipc, as the kernel tells; 0: not known."""
+        """The process of this host at the other end, as the kernel tells; 0: not known, or we connected to it by ipc."""
         return self._pids.get(link, 0)
+
+    def tells_end(self, link: int) -> bool:
+        """Whether we connected to it by ipc: then the kernel tells when the other end is gone."""
+        dialled = self._dialled.get(link)
+        return dialled is not None and dialled.endpoint.startswith("ipc://")
 
     # --- sending ---
 
@@ -330,6 +338,8 @@ class Mailbox:
         link = self._take_link()
         if listener.endpoint.startswith("ipc://"):
             self._pids[link] = pid_of_user(str(frames[0].get("User-Id")))
+        else:
+            self._pids[link] = pid_behind(int(frames[0].get(zmq.SRCFD)))
         listener.links[routing_id] = link
         self._peers[link] = (listener, routing_id)
         self._owner.on_link_up(link, dialled=False, role=role)
@@ -356,7 +366,10 @@ class Mailbox:
         while dialled.link in self._dialled and is_readable(dialled.monitor):
             message = recv_monitor_message(dialled.monitor, _NOBLOCK)
             event, value = zmq.Event(message["event"]), int(message["value"])
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event == zmq.EVENT_CONNECTED:
+                if not dialled.endpoint.startswith("ipc://"):
+                    self._pids[dialled.link] = pid_behind(value)
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 if not dialled.up:
                     self._went_up(dialled)
             elif event in _DOWN or event == zmq.EVENT_CONNECT_RETRIED:

@@ -15,7 +15,6 @@ PLAYED = (
     "terminate.py",
     "payloads.py",
     "deaths.py",
-    "loans.py",
     "futures.py",
 )
 

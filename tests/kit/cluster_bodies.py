@@ -10,15 +10,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
-from dispycos.actors import ledger
+from dispycos.actors import effects
 from dispycos.actors.client_role import ClientRole
-from dispycos.actors.ledger import Ledger, Record
+from dispycos.actors.ledger import Ledger
 from dispycos.actors.node import Node
 from dispycos.actors.node_role import NodeRole
+from dispycos.actors.record import Record
 from dispycos.actors.tenancy import StartServer
+from dispycos.actors.terminations import Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
-from dispycos.brokers.placement import Pace
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
@@ -26,7 +27,8 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
 from dispycos.runtime import Runtime
 
-from .cluster_runtime import End, Process, Universe
+from .cluster_links import End, Universe
+from .cluster_runtime import Process
 from .cluster_servers import ServerProcess
 from .cluster_tasks import Book, Cell, Host, Plan, Words
 
@@ -36,7 +38,7 @@ BRISK: Final = "brisk"  # a function that is short, and soon known to be
 
 
 class BrokerBody(Broker):
-    """The real one, and its end in virtual time; with a head start for one function, so that it is fed ahead after a few runs."""
+    """The real one, and its end in virtual time."""
 
     def __init__(self, process: Process, name: str, *, private: bool) -> None:
         self.process = process
@@ -44,11 +46,7 @@ class BrokerBody(Broker):
         scheduler = Scheduler(name, f"id of {name}", address, private=private)
         if process.world.forget_node_s < FORGET_AFTER_S:
             scheduler.leasing.forget_after = 0.9 * process.world.forget_node_s
-        super().__init__(cast(Runtime, process), scheduler, self._knows_dead)
-
-    def _knows_dead(self, epoch: int) -> bool:
-        """Where all run on one host, the dead are known at once."""
-        return self.process.world.is_one_host and epoch in self.process.world.dead
+        super().__init__(cast(Runtime, process), scheduler)
 
     def stop(self, why: str, then: Callable[[], None]) -> None:
         """Broker.end: its operator, or the end of its client, stops it."""
@@ -64,12 +62,6 @@ class BrokerBody(Broker):
         else:
             process.later(0.01, partial(self._end_when_quiet, until, then))
 
-    def know_pace(self) -> None:
-        registry = self.machine.registry
-        if registry.active is not None and BRISK not in registry.paces:
-            pace = registry.paces[BRISK] = Pace()
-            pace.wanted = 3
-
 
 class SchedulerProcess(Process):
     role = "scheduler"
@@ -80,10 +72,6 @@ class SchedulerProcess(Process):
     @property
     def scheduler(self) -> Scheduler:
         return self.broker.machine
-
-    def turn(self) -> None:
-        super().turn()
-        self.broker.know_pace()
 
     def stop(self) -> None:
         self.broker.stop("the scheduler was stopped", self.leave)
@@ -124,6 +112,31 @@ class NodeBody(NodeRole):
         server = self.servers.get(number)
         if server is not None:
             server.exit("killed by SIGKILL (9)")
+
+    def look(self, number: int) -> None:
+        server = self.servers.get(number)
+        if server is not None:
+            self.machine.looked(number, server.step, self.process.world.now)
+            self.process.turn_soon()
+
+    def end_step(self, number: int, step: Step) -> None:
+        """By the zygote, a little later; its word comes before that of the server's end."""
+        server = self.servers.get(number)
+        if server is not None:
+            dice = self.process.world.dice
+            delay = dice.random() * dice.choice((0.001, 0.3))
+            self.process.later(delay, partial(self._judge, server, step))
+
+    def _judge(self, server: ServerProcess, step: Step) -> None:
+        if not server.is_alive:
+            return
+        killed = server.step == step
+        if killed:
+            server.check_kill()
+        self.machine.judged(server.order.number, server.pid, killed, self.process.world.now)
+        if killed:
+            server.exit("killed by SIGKILL (9)")
+        self.process.turn_soon()
 
     def start_zygote(self, lease: Lease) -> None:
         self.process.later(self.process.world.dice.random() * 0.1, partial(self._zygote_up, lease))
@@ -168,13 +181,9 @@ class NodeBody(NodeRole):
         """First all that it had sent, then its death."""
         if self.servers.get(number) is server:
             del self.servers[number]
-        for cable in self.process.world.cables:
-            for end in cable.ends:
-                if end.owner is self.process and end.other.owner is server:
-                    cable.hurry(end)
-        self.process.turn()
+        self.process.read_all(of=server.epoch)
         self.process.note(f"hears that {server.name} {text}")
-        self.machine.server_exited(number, server.pid, text, False, self.process.world.now, server.progress)
+        self.machine.server_exited(number, server.pid, text, False, self.process.world.now, server.marks)
         self.process.turn_soon()
 
     def kill_all(self) -> None:
@@ -230,10 +239,6 @@ class PrivateProcess(Process):
     @property
     def scheduler(self) -> Scheduler:
         return self.broker.machine
-
-    def turn(self) -> None:
-        super().turn()
-        self.broker.know_pace()
 
     def die(self, dying_words: tuple[End, ...] = ()) -> None:
         self.agent.kill_all()
@@ -296,18 +301,18 @@ class SeatBody(ClientRole):
         return "", None
 
     def carry_out(self, effect: object, now: float) -> None:
-        if isinstance(effect, ledger.Forget):
+        if isinstance(effect, effects.Forget):
             self.client.forgotten.add(effect.epoch)
         super().carry_out(effect, now)
 
     def tell(self, effect: object) -> None:
-        if isinstance(effect, ledger.Scheduled):
+        if isinstance(effect, effects.Scheduled):
             self.client.on_scheduled()
-        elif isinstance(effect, ledger.Freed):
+        elif isinstance(effect, effects.Freed):
             self.client.on_freed(effect.reason)
-        elif isinstance(effect, ledger.Failed):
+        elif isinstance(effect, effects.Failed):
             self.client.note(f"failed: {effect.reason}")
-        elif isinstance(effect, ledger.Say):
+        elif isinstance(effect, effects.Say):
             self.client.note(f"says: {effect.text}")
 
 
@@ -324,6 +329,8 @@ class ClientProcess(Host):
         self.on_freed: Callable[[str], None] = lambda reason: None
 
     def boot(self) -> None:
+        super().boot()
+        self.correspondence.records = cast(Any, self)
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
         self.seat: SeatBody | None = None
@@ -366,11 +373,11 @@ class ClientProcess(Host):
 
     # --- tasks and their messages
 
-    def submit(self, plan: Plan) -> Record:
+    def submit(self, plan: Plan, *, node: str = "", server: int = 0) -> Record:
         """TaskHost.submit; the plan is in the book before anybody can start it."""
         assert self.ledger is not None
         task = TaskId(self.epoch, self.take_number())
-        record = Record(task, plan.function, plan.call(task), io=plan.io)
+        record = Record(task, plan.function, plan.call(task), io=plan.io, node=node, server=server)
         self.book.plans[task] = plan
         self.records[plan.number] = record
         self.note(f"submits task {task.number}: {plan}")
@@ -382,7 +389,7 @@ class ClientProcess(Host):
         if self.ledger is not None and not record.ended:
             self.note(f"terminates task {record.task.number}")
             self.book.asked_to_end.add(record.task)
-            self.ledger.terminate(record)
+            self.ledger.terminate(record, self.world.now)
             self.turn_soon()
 
     def words_to(self, record: Record, count: int) -> Words:
@@ -407,17 +414,19 @@ class ClientProcess(Host):
                 self.tell(self.main, to, plan.number)
                 continue
             self.waits_for += 1
-            correlation = self.expect(to.epoch, self._delivered, to.actor if to.epoch == self.epoch else 0)
+            home = to.actor if to.epoch == self.epoch else 0
+            correlation = self.correspondence.expect(to.epoch, self._delivered, home=home)
             payload = self.book.words(self.main.number, plan.number)
             self.send(Envelope(to, self.main.address, messages.Tell(), correlation, payload))
 
     def _delivered(self, answer: Envelope | None) -> None:
         self.waits_for -= 1
 
-    def fallback(self, envelope: Envelope) -> bool:
-        """TaskHost.forward: a message for the home of a task that was asked for here."""
-        record = self.ledger.records.get(envelope.to.actor) if self.ledger is not None else None
-        if self.ledger is None or record is None or record.ended:
-            return False
+    # --- correspondence.Records
+
+    def record(self, number: int) -> Record | None:
+        return self.ledger.records.get(number) if self.ledger is not None else None
+
+    def pass_on(self, record: Record, envelope: Envelope) -> None:
+        assert self.ledger is not None
         self.ledger.pass_on(record, envelope)
-        return True

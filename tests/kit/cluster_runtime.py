@@ -1,153 +1,30 @@
-"""Processes of the simulated cluster: the runtime's turn in virtual time, around a real router, and connections as TCP has them.
+"""Processes of the simulated cluster: the turns of dispycos/turns.py in virtual time.
 
-Kept in step with dispycos/runtime.py, dispycos/transport/mailbox.py and dialler.py: a turn reads all that has come, feeds the
-machines, carries out, flushes. A connection keeps its order; when it breaks, a part of what was on its way still arrives, and
-nothing after the first that does not.
+Roles, router, dialler and turn are the real ones; time, links and the kernel's word of the dead (cluster_links.py) are virtual.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from dispycos.links import CloseLink, LinkLost, LinkReady, LinkRefused
-from dispycos.machine import Log, Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
-from dispycos.protocol.envelope import Buffer, Envelope, size_of
-from dispycos.router import Event, Router
-from dispycos.runtime import FORGET_NODE_S, FORGET_S, ROUNDS_MAX, outlasts
-from dispycos.session import PeerReset
+from dispycos.protocol.envelope import Envelope
+from dispycos.router import Router
+from dispycos.runtime import Runtime
+from dispycos.transport.dialler import Dialler
+from dispycos.turns import Turns
 
-from .network import World, about
+from .cluster_links import LATENCY_S, End, Mailbox, Universe, Witness
+from .network import about
 
 CODEC: Final[Codec[Any]] = Codec(messages.Word)
-LATENCY_S: Final = 0.001  # from a reason to have a turn until the turn, at most
-
-
-class Universe(World):
-    """The world of one schedule, with a diary for people and the faults that were found."""
-
-    def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
-        super().__init__(seed)
-        self.diary: list[str] | None = [] if keeps_diary else None
-        self.cables: list[Cable] = []
-        self.is_one_host = self.dice.random() < 0.5
-        self.forget_s, self.forget_node_s = FORGET_S, FORGET_NODE_S
-        self.names: dict[int, str] = {}  # of epochs
-        self.processes: dict[int, Process] = {}  # by epoch
-
-    def patience(self, seconds: float) -> float:
-        """How long a session outlasts its link here; some worlds are less patient, to have more happen."""
-        return {FORGET_S: self.forget_s, FORGET_NODE_S: self.forget_node_s}.get(seconds, seconds)
-
-    def note(self, text: str) -> None:
-        if self.diary is not None:
-            self.diary.append(f"{self.now:9.4f} {text}")
-
-    def wrong(self, text: str) -> None:
-        self.note(f"WRONG: {text}")
-        if len(self.faults) < 20:
-            self.faults.append(text)
-
-    def name_of(self, epoch: int) -> str:
-        return self.names.get(epoch, f"{epoch:x}")
-
-
-class End:
-    """One end of a connection: what is on its way to it."""
-
-    __slots__ = (
-        "cable",
-        "dialled",
-        "is_lane",
-        "is_open",
-        "life",
-        "number",
-        "other",
-        "owner",
-        "queue",
-        "swallows",
-    )
-
-    def __init__(self, cable: Cable, owner: Process, *, dialled: bool) -> None:
-        self.cable = cable
-        self.owner = owner
-        self.life = owner.life
-        self.dialled = dialled
-        self.is_lane = False  # a server's own link to its client
-        self.number = 0  # the listener's gets one with the first message
-        self.is_open = True
-        self.swallows = True  # what is sent here after a break, until this end is told
-        self.queue: deque[tuple[float, list[bytes]]] = deque()
-        self.other: End
-
-
-class Cable:
-    """A connection between two processes."""
-
-    def __init__(self, world: Universe, dialler: Process, listener: Process, delay: float) -> None:
-        self.world = world
-        self.delay = delay
-        self.is_cut = False
-        here, there = End(self, dialler, dialled=True), End(self, listener, dialled=False)
-        here.other, there.other = there, here
-        self.ends = (here, there)
-        self._last = {here: 0.0, there: 0.0}
-
-    def send(self, source: End, frames: Sequence[Buffer]) -> bool:
-        """False when this end knows that the connection is gone."""
-        if not source.is_open or (self.is_cut and not source.swallows):
-            return False
-        if self.is_cut:
-            return True
-        world, target = self.world, source.other
-        arrival = max(self._last[target], world.now + self.delay * (0.5 + world.dice.random()))
-        self._last[target] = arrival
-        target.queue.append((arrival, [bytes(frame) for frame in frames]))
-        world.after(arrival - world.now, lambda: self._arrive(target))
-        return True
-
-    def _arrive(self, target: End) -> None:
-        if target.queue and target.queue[0][0] <= self.world.now:
-            _, frames = target.queue.popleft()
-            target.owner.arrived(target, frames)
-
-    def hurry(self, target: End) -> None:
-        """Everything that is on its way to this end is there now."""
-        while target.queue:
-            target.owner.arrived(target, target.queue.popleft()[1])
-
-    def cut(self, patience: float, *, whole: tuple[End, ...] = ()) -> None:
-        """Breaks; each end hears of it within this time, a listener perhaps never."""
-        if self.is_cut:
-            return
-        self.is_cut = True
-        dice = self.world.dice
-        for end in self.ends:
-            if end not in whole:
-                for _ in range(dice.randrange(len(end.queue) + 1)):
-                    end.queue.pop()
-            if end.dialled or dice.random() < 0.5:
-                self.world.after(patience * dice.random(), self._telling(end))
-
-    def _telling(self, end: End) -> Callable[[], None]:
-        def tell() -> None:
-            end.swallows = False
-            if end.dialled and end.is_open:
-                self.hurry(end)  # what had arrived before is still good
-                end.owner.arrived(end, None)
-
-        return tell
-
-    def close(self, end: End) -> None:
-        """One end lets go; what it has sent may still leave."""
-        end.is_open = False
-        self.cut(0.3, whole=(end.other,))
 
 
 class Timer:
@@ -164,10 +41,12 @@ class Timer:
             self._call()
 
 
-class Process:
-    """A process: a runtime in virtual time, alive from `start` to `die`."""
+class Process(Turns):
+    """A process: a runtime in virtual time, alive from `start` to `die`; to roles it looks like a Runtime and its loop."""
 
     role: str
+    mailbox: Mailbox
+    witness: Witness
     lock = nullcontext()  # there is one thread
 
     def __init__(self, world: Universe, name: str) -> None:
@@ -179,6 +58,7 @@ class Process:
         self.paused_until = 0.0
         self.uplink: Process | None = None
         self.keeps_uplink = True
+        world.listeners[f"tcp://{name}"] = self
 
     # --- life
 
@@ -187,24 +67,25 @@ class Process:
         self.life += 1
         self.is_alive = True
         self.paused_until = 0.0
-        self.epoch = self.world.dice.getrandbits(62) * 2 + 1
-        self.world.names[self.epoch] = f"{self.name}.{self.life}"
-        self.world.processes[self.epoch] = self
-        self.neighbours: dict[int, str] = {}  # their roles
-        self.router = Router(CODEC, self.epoch, about(self.name), self.role)
-        self.roles: list[Any] = []
-        self.actors: dict[int, Callable[[Envelope, float], None]] = {}
-        self.inbox: list[tuple[End, list[bytes] | None]] = []
-        self.links: dict[int, End] = {}
-        self.watched: dict[int, int] = {}  # by epoch, the links of those whose end is seen
+        epoch = self.world.dice.getrandbits(62) * 2 + 1
+        super().__init__(Router(CODEC, epoch, about(self.name), self.role))  # a runtime of its own
+        self._now = self.world.now
+        self.world.names[epoch] = f"{self.name}.{self.life}"
+        self.world.listeners[f"ipc://{epoch}"] = self
+        self.mailbox = Mailbox(self)
+        self.witness = Witness(self)
         self.deferred: deque[Callable[[], None]] = deque()
-        self._link_count = 0
+        self.is_kept = False  # a step keeps the loop: turns go on by the relief thread, and nothing else
+        self.is_in_turn = False
+        self.is_fed = False  # this turn has had something for the machines
         self._turn_at: float | None = None
-        self._wake_at: float | None = None
+        self._timer_at: float | None = None
         self.note("starts")
         self.boot()
         if self.uplink is not None:
-            self.dial()
+            endpoints = self.uplink.endpoints_for(self)
+            self.dialler = self.dial(endpoints, uplink=True, keep=self.keeps_uplink)
+            self.dialler.on_lost = lambda reason: self.uplink_lost()
         self.turn_soon()
 
     def boot(self) -> None:
@@ -218,18 +99,18 @@ class Process:
         self.is_alive = False
         self.died_of_kill = not dying_words
         self.life += 1
-        for end in list(self.links.values()):
+        for end in list(self.mailbox.links.values()):
             end.is_open = False
             end.cable.cut(0.3, whole=dying_words)
-        if self.uplink is not None:
-            self.uplink.later(LATENCY_S, partial(self.uplink.on_death, self.epoch))
+        for other in set(self.world.listeners.values()):
+            if other.is_alive:
+                other.witness.ended(self.epoch)
 
     def leave(self) -> None:
         """Runtime.close(): what was said before still leaves."""
         self.router.say_farewell(f"{self.name} has ended")
         self.push()
-        ends = list(self.links.values())
-        self.die(dying_words=tuple(end.other for end in ends))
+        self.die(dying_words=tuple(end.other for end in self.mailbox.links.values()))
 
     def note(self, text: str) -> None:
         if self.world.diary is not None:
@@ -238,7 +119,7 @@ class Process:
     # --- time
 
     def later(self, delay: float, action: Callable[[], None]) -> None:
-        """On the loop, unless the process has ended by then; later if it is paused."""
+        """Unless the process has ended by then; later if it is paused."""
         life = self.life
 
         def fire() -> None:
@@ -255,39 +136,54 @@ class Process:
         self.note(f"is paused for {seconds:.3f} s")
         self.paused_until = max(self.paused_until, self.world.now + seconds)
 
-    # --- what roles, bodies and tasks call, as of dispycos.runtime.Runtime and its loop
+    # --- as of a loop
 
     @property
     def loop(self) -> Process:
         return self
 
     def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Timer:
+        """On the loop: later, if a step keeps it then."""
         timer = Timer(partial(call, *args))
-        self.later(delay, timer.fire)
+        self.later(delay, lambda: self.defer(timer.fire) if self.is_kept else timer.fire())
         return timer
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=cast(asyncio.AbstractEventLoop, self))
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_closed(self) -> bool:
+        return not self.is_alive
+
+    # --- as of dispycos.runtime.Runtime
 
     def clock(self) -> float:
         return self.world.now
 
-    def is_linked(self, epoch: int) -> bool:
-        return self.router.is_linked(epoch)
+    def say(self, level: str, text: str) -> None:
+        self.note(f"says: {text}")
 
-    def attach(self, actor: int, role: Any) -> Address:
-        self.roles.append(role)
-        return self.attach_inbox(actor, role.machine.receive)
+    def on_refused(self, text: str) -> None:
+        self.note(f"refuses: {text}")
+
+    def outlasts(self, role: str) -> float | None:
+        seconds = super().outlasts(role)
+        return None if seconds is None else self.world.patience(seconds)
 
     def attach_inbox(self, actor: int, receive: Callable[[Envelope, float], None]) -> Address:
-        self.actors[actor] = receive
-        return Address(self.epoch, actor)
+        def hear(envelope: Envelope, now: float) -> None:
+            self.is_fed = True
+            if self.world.diary is not None:
+                source = f"{self.world.name_of(envelope.sender.epoch)}/{envelope.sender.actor}"
+                self.note(f"<- {source} to {actor}: {envelope.message}"[:230])
+            receive(envelope, now)
 
-    def remove(self, actor: int, role: Any) -> None:
-        self.roles.remove(role)
-        del self.actors[actor]
+        return super().attach_inbox(actor, hear)
 
     def send(self, envelope: Envelope) -> None:
-        self.router.send(envelope, self.world.now)
-        if self.router.has_outgoing:
-            self._transmit()
+        self.put(envelope)
         self.turn_soon()
 
     def defer(self, call: Callable[[], None]) -> None:
@@ -302,111 +198,66 @@ class Process:
             self.later(delay, self.turn)
 
     def push(self) -> None:
-        now = self.world.now
-        self._settle(now)
-        self.router.flush(now)
-        self._transmit()
-
-    def forget_later(self, epoch: int, seconds: float) -> None:
-        def forget() -> None:
-            if not self.router.is_linked(epoch):
-                self.router.forget(epoch, self.world.now)
-                self.watched.pop(epoch, None)
-
-        self.later(seconds, forget)
+        self.push_out(self.world.now)
+        self._arm()
 
     # --- links
 
-    def dial(self) -> None:
-        """One attempt to have the uplink; more follow."""
-        target = self.uplink
-        if target is None or any(
-            end.dialled and end.is_open and not end.is_lane for end in self.links.values()
-        ):
-            return
-        if not target.is_alive or not self.world.is_up(self, target):  # type: ignore[arg-type]
-            self._dial_again()
-            return
-        self._link_to(target, uplink=True)
+    def endpoints_for(self, dialler: Process) -> list[str]:
+        """discovery.endpoints_of: those of one user on one host connect by ipc first, nodes by tcp."""
+        tcp, ipc = f"tcp://{self.name}", f"ipc://{self.epoch}"
+        if dialler.role == "server":
+            return [ipc]
+        return [ipc, tcp] if dialler.role == "client" and self.world.is_one_host else [tcp]
 
-    def open_lane(self, epoch: int) -> None:
-        """host/run_server.py: a link of a server's own to its client, where both are on one host."""
-        target = self.world.processes[epoch]
-        if target.is_alive and target.epoch == epoch:
-            self._link_to(target, uplink=False)
+    def listens_at(self, endpoint: str) -> bool:
+        return endpoint in (f"tcp://{self.name}", f"ipc://{self.epoch}")
 
-    def _link_to(self, target: Process, *, uplink: bool) -> None:
-        cable = Cable(self.world, self, target, self._delay())
-        self.world.cables.append(cable)
-        end = cable.ends[0]
-        for side in cable.ends:
-            side.is_lane = not uplink
-        self._take_link(end)
-        self.router.link_up(end.number, self.world.now, dialled=True, uplink=uplink)
-        self.turn_soon()
+    def dial(
+        self, endpoints: list[str], *, uplink: bool = False, keep: bool = True, expected: int = 0
+    ) -> Dialler:
+        dialler = Dialler(cast(Runtime, self), endpoints, uplink=uplink, keep=keep, expected=expected)
+        dialler.on_silence = dialler.on_lost = self.note
+        dialler.start()
+        return dialler
 
-    def _delay(self) -> float:
-        return 0.0005 + self.world.dice.random() * self.world.dice.choice((0.001, 0.02))
-
-    def _dial_again(self) -> None:
-        if self.keeps_uplink:
-            self.later(0.05 + self.world.dice.random() * 0.4, self.dial)
-
-    def _take_link(self, end: End) -> None:
-        self._link_count += 1
-        end.number = self._link_count
-        self.links[end.number] = end
-
-    def _drop_link(self, end: End) -> None:
-        self.links.pop(end.number, None)
-        end.cable.close(end)
-        if end.is_lane:
-            if end.dialled:
-                self.later(0.05 + self.world.dice.random(), self.lane_lost)
-        elif end.dialled:
-            self.uplink_lost()
-            self._dial_again()
+    def dialler_stopped(self, dialler: Dialler) -> None:
+        """Its timers end with the process."""
 
     def uplink_lost(self) -> None:
         """Dialler.on_lost."""
 
-    def lane_lost(self) -> None:
-        """Its dialler tries again."""
-
-    def arrived(self, end: End, frames: list[bytes] | None) -> None:
-        """The kernel has it; it is read in the next turn. None: the connection is gone."""
+    def arrived(self, end: End, what: list[bytes] | str) -> None:
+        """The kernel has it; it is read in the next turn."""
         if self.is_alive and end.life == self.life:
-            self.inbox.append((end, frames))
+            self.mailbox.put(end, what)
             self.turn_soon()
 
-    # --- the turn
+    # --- turns
 
     def turn(self) -> None:
-        self._turn_at = None
-        now = self.world.now
-        self._pump(now)
-        due = self.router.deadline()
-        if due is not None and due <= now:
-            self.router.wake(now)
-        worked = False
-        for role in list(self.roles):
-            due = role.machine.deadline()
-            if due is not None and due <= now:
-                role.machine.wake(now)
-                worked = True
-        if self._settle(now) or worked:
-            for role in self.roles:
-                self._check(role.machine)
-        self.router.flush(now)
-        self._transmit()
-        self._arm(now)
+        now, self._turn_at = self.world.now, None
+        self.is_fed = self.due is not None and self.due <= now
+        self.is_in_turn = True
+        self.take_turn(now)
+        self.is_in_turn = False
+        for role in self._roles if self.is_fed else ():
+            self._check(role.machine)
+        self._arm()
         self.run_deferred()
 
     def run_deferred(self) -> None:
         for _ in range(len(self.deferred)):
+            if self.is_kept or not self.is_alive:
+                return
             self.deferred.popleft()()
         if self.deferred:
             self.turn_soon()
+
+    def on_users_side(self) -> None:
+        """Here code of the user's runs."""
+        if self.is_in_turn:
+            self.world.wrong(f"user code of {self.name} runs inside a turn")
 
     def _check(self, machine: Any) -> None:
         """What must hold between two turns."""
@@ -415,144 +266,28 @@ class Process:
         except AssertionError as error:
             self.world.wrong(f"{self.name}: {type(machine).__name__}.check(): {error!r}")
 
-    def _pump(self, now: float) -> None:
-        inbox, self.inbox = self.inbox, []
-        for end, frames in inbox:
-            if not end.is_open:
-                continue
-            if frames is None:
-                self.router.link_down(end.number, now)
-                self._drop_link(end)
-                continue
-            if not end.number:
-                self._take_link(end)
-                role = end.other.owner.role
-                proven = None if role == "server" else role  # ipc proves none
-                self.router.link_up(end.number, now, dialled=False, role=proven)
-            self.router.receive(end.number, frames, now)
-
-    def _settle(self, now: float) -> bool:
-        """True if there was anything for the machines."""
-        router = self.router
-        for n in range(ROUNDS_MAX):
-            events, deliveries = router.take_events(), router.take_deliveries()
-            for event in events:
-                self._on_event(event, now)
-            for envelope in deliveries:
-                if self.world.diary is not None:
-                    self._note_delivery(envelope)
-                receive = self.actors.get(envelope.to.actor)
-                if receive is not None:
-                    receive(envelope, now)
-                else:
-                    self._undeliverable(envelope)
-            worked = bool(events or deliveries)
-            for role in list(self.roles):
-                for effect in role.machine.drain():
-                    worked = True
-                    if type(effect) is Send:
-                        router.send(effect.envelope, now)
-                    elif type(effect) is Log:
-                        self.note(f"says: {effect.text}")
-                    else:
-                        role.carry_out(effect, now)
-            if not worked:
-                return n > 0
-        self.turn_soon()
-        return True
-
-    def _note_delivery(self, envelope: Envelope) -> None:
-        self.note(f"<- {self.world.name_of(envelope.sender.epoch)}/{envelope.sender.actor} to {envelope.to.actor}: "
-                  f"{envelope.message}"[:230])  # fmt: skip
-
-    def fallback(self, envelope: Envelope) -> bool:
-        return False
-
-    def _undeliverable(self, envelope: Envelope) -> None:
-        if self.fallback(envelope):
-            return
-        message = envelope.message
-        reply: messages.Message | None = None
-        if isinstance(message, messages.Tell) and envelope.correlation:
-            reply = messages.Delivered(0)
-        elif isinstance(message, messages.Ask):
-            reply = messages.Reply(ok=False)
-        if reply is not None:
-            self.router.send(
-                Envelope(envelope.sender, envelope.to, reply, envelope.correlation), self.world.now
-            )
-
-    def _on_event(self, event: Event, now: float) -> None:
-        if isinstance(event, CloseLink | LinkRefused):
-            self.router.link_down(event.link, now)
-            end = self.links.get(event.link)
-            if end is not None:
-                self.note(f"closes its link to {end.other.owner.name}: {event.reason}")
-                self._drop_link(end)
-        elif isinstance(event, LinkLost):
-            self.note(f"has no link to {self.world.name_of(event.epoch)} any more")
-            seconds = outlasts(self.role, self.neighbours.pop(event.epoch, ""))
-            if seconds is not None:
-                self.forget_later(event.epoch, self.world.patience(seconds))
-        elif isinstance(event, LinkReady):
-            self.neighbours[event.epoch] = event.role
-            self.note(f"has a link to {self.world.name_of(event.epoch)}")
-            if self.world.is_one_host and event.role == "client":  # they dial by ipc, nodes by tcp
-                self.watched[event.epoch] = event.link
-        for role in list(self.roles):
-            role.on_event(event, now)
-
-    def on_death(self, epoch: int) -> None:
-        """Runtime._on_death: of a process that is linked by ipc."""
-        link = self.watched.pop(epoch, None)
-        if link is None or not self.is_alive:
-            return
-        self.note(f"sees the end of {self.world.name_of(epoch)}")
-        end = self.links.get(link)
-        if end is not None:
+    def read_all(self, *, of: int) -> None:
+        """Runtime.read_all(): what that dead process had sent is here, and is heard before its end is told."""
+        for end in [end for end in self.mailbox.links.values() if end.other.owner.epoch == of]:
             end.cable.hurry(end)
         self.turn()
-        now = self.world.now
-        self.router.link_down(link, now)
-        end = self.links.get(link)
-        if end is not None:
-            self._drop_link(end)
-        for event in self.router.take_events():
-            self._on_event(event, now)
-        self._on_event(PeerReset(epoch, self.router.bury(epoch, now)), now)
-        self.turn_soon()
+        while self.mailbox.has_more:
+            self.turn()
 
-    def _transmit(self) -> None:
-        router = self.router
-        for _ in range(ROUNDS_MAX):
-            for link, frames, _ in router.take_outgoing():
-                end = self.links.get(link)
-                if end is None:
-                    continue
-                if end.cable.send(end, frames):
-                    router.link_drained(link, sum(map(size_of, frames)))
-                else:
-                    router.link_down(link, self.world.now)
-                    self._drop_link(end)
-                    self.turn_soon()
-            if not router.is_dirty:
-                return
-            router.flush(self.world.now)
-        self.turn_soon()
+    def on_death(self, link: int, epoch: int) -> None:
+        self.note(f"sees the end of {self.world.name_of(epoch)}")
+        self.read_all(of=epoch)
+        self.peer_died(link, epoch, self.world.now)
 
-    def _arm(self, now: float) -> None:
-        due = self.router.deadline()
-        for role in self.roles:
-            other = role.machine.deadline()
-            if other is not None and (due is None or other < due):
-                due = other
-        if due is None or (self._wake_at is not None and self._wake_at <= due):
+    def _arm(self) -> None:
+        due = self.due
+        if due is None or (self._timer_at is not None and self._timer_at <= due):
             return
-        self._wake_at = due = max(due, now)
+        self._timer_at = due = max(due, self.world.now)
 
         def wake() -> None:
-            if self._wake_at == due:  # else an earlier one was set since
-                self._wake_at = None
+            if self._timer_at == due:  # else an earlier one was set since
+                self._timer_at = None
                 self.turn()
 
-        self.later(due - now + 1e-9, wake)
+        self.later(due - self.world.now + 1e-9, wake)

@@ -9,21 +9,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from dispycos.actors.server import Forget, Interrupt, Server, Stop, Work
-from dispycos.actors.supervisor import Marks
+from dispycos.actors.server import Drop, Forget, Interrupt, Place, Server, Stop, Work
+from dispycos.actors.terminations import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
-from dispycos.protocol.messages import Run, Spot, TaskId
+from dispycos.protocol.messages import Marks, Run, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.session import PeerReset
 
-from .cluster_runtime import Process, Universe
-from .cluster_tasks import Book, Cell, Host, Loop, Plan, decode
+from .cluster_links import Universe
+from .cluster_runtime import Process
+from .cluster_tasks import Book, Cell, Host, Plan, decode
 
 FAREWELL_S: Final = 2.0
-FETCH_S: Final = 60.0
+LATE_S: Final = 0.3  # the server may be paused when its word comes
 INTERRUPTED_S: Final = 0.001  # from a KeyboardInterrupt to the end of a step
 
 
@@ -33,6 +34,7 @@ class Actor(Cell):
     run: Run
     plan: Plan
     is_open = False  # its first step has begun
+    asked_at = 0.0  # when its KeyboardInterrupt came
     in_last = False
     napping = False
 
@@ -56,16 +58,16 @@ class ServerProcess(Host):
         self.node = Address(node.epoch, NODE)
         self.order = order
         self.pid = pid
-        self.progress = Marks(
-            TaskId(0, 0, 0), TaskId(0, 0, 0)
-        )  # the file of actors/host/progress.py: it survives the process
+        self.marks = Marks(0, 0)  # the page of actors/host/page.py: it survives the process
+        self.step = NO_STEP
         self._report_exit = on_exit
 
     def boot(self) -> None:
+        super().boot()
         order = self.order
         spot = Spot("10.0.0.1", order.port, self.epoch, order.name)
-        self.machine = Server(Address(self.epoch, SERVER), self.node, spot)
-        self.user = Loop(self)
+        self.machine = Server(Address(self.epoch, SERVER), Address(order.client, CLIENT), self.node, spot)
+        self.stepping: Actor | None = None
         self.cells: dict[TaskId, Actor] = {}
         self._stopping = False
         self._quiet_until = 0.0
@@ -73,9 +75,9 @@ class ServerProcess(Host):
 
     def start(self) -> None:
         super().start()
-        self.lane_lost()
-        self.later(FETCH_S, self._no_components)
-        self._components = self.expect(self.order.client, self._got_components)
+        if self.world.is_one_host:
+            self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # run_server.open_lane
+        self._components = self.correspondence.expect(self.order.client, self._got_components)
         wanted = Envelope(
             Address(self.order.client, CLIENT),
             Address(self.epoch, 5),
@@ -83,10 +85,6 @@ class ServerProcess(Host):
             self._components,
         )
         self.send(wanted)
-
-    def _no_components(self) -> None:
-        if self._components in self.calls:
-            self.exit("exit code 1")
 
     def _got_components(self, answer: Envelope | None) -> None:
         if answer is None or answer.message.error:
@@ -96,10 +94,6 @@ class ServerProcess(Host):
         self.send(Envelope(self.node, self.machine.address, ready))
 
     # --- the end
-
-    def lane_lost(self) -> None:
-        if self.world.is_one_host:
-            self.open_lane(self.order.client)
 
     def uplink_lost(self) -> None:
         if self.is_alive and not self._stopping:
@@ -116,17 +110,23 @@ class ServerProcess(Host):
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, Work):
-            self.defer(partial(self.user.call, self.work))
+            self.defer(self.work)
+        elif isinstance(effect, Place):
+            cell = self._place(effect.given.message)
+            self.machine.placed(effect.given, cell.address.actor, now)
+        elif isinstance(effect, Drop):
+            dropped = self.cells.pop(effect.task)
+            self.defer(partial(self.end_cell, dropped))
         elif isinstance(effect, Interrupt):
-            cell = self.cells.get(effect.task)
-            if cell is not None:
-                self.interrupt(cell)
+            interrupted = self.cells.get(effect.task)
+            if interrupted is not None:
+                self.interrupt(interrupted)
         elif isinstance(effect, Forget):
             for epoch in effect.epochs:
                 self.peer_gone(epoch, self.router.bury(epoch, now))
         else:
             assert isinstance(effect, Stop), effect
-            self.defer(partial(self.user.call, self._stop))
+            self.defer(self._stop)
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -139,30 +139,35 @@ class ServerProcess(Host):
             self.leave()
             self._report_exit(self, "exited")
         else:
-            self.later(0.01, self._leave_when_quiet)
+            self.call_later(0.01, self._leave_when_quiet)
 
     # --- tasks
 
     def work(self) -> None:
-        while self.user.stepping is None and self.is_alive:
+        while not self.is_kept and self.is_alive:
             envelope = self.machine.take()
             if envelope is None:
                 return
-            self._take(envelope)
-        if self.user.stepping is not None:
-            self.defer(partial(self.user.call, self.work))
+            self._begin(envelope)
+        self.defer(self.work)
 
-    def _take(self, envelope: Envelope) -> None:
-        run: Run = envelope.message
-        plan = self.book.plans[run.task]
+    def _place(self, run: Run) -> Actor:
+        """It has an address and a mailbox."""
+        plan = self.book.plans[run.task._replace(attempt=1)]
         cell = Actor(self, plan.number, Address(self.epoch, self.take_number()))
         cell.run, cell.plan = run, plan
         self.attach_inbox(cell.address.actor, cell.on_envelope)
         self.cells[run.task] = cell
-        if not run.io:
-            is_direct = envelope.sender.epoch != self.node.epoch
-            self.progress = self.progress._replace(**{"direct" if is_direct else "given": run.task})
-        self.machine.begin(run, cell.address.actor, self.world.now)
+        return cell
+
+    def _begin(self, envelope: Envelope) -> None:
+        run: Run = envelope.message
+        self.marks = self.marks._replace(**{"io" if run.io else "cpu": run.position})
+        if run.io:
+            cell = self.cells[run.task]
+        else:
+            cell = self._place(run)
+            self.machine.begin(run, cell.address.actor, self.world.now, waits=run.fetch)
         self.turn_soon()
         if run.fetch:
             self._fetch(cell)
@@ -171,7 +176,7 @@ class ServerProcess(Host):
 
     def _fetch(self, cell: Actor) -> None:
         task = cell.run.task
-        correlation = self.expect(task.owner, partial(self._fetched, cell))
+        correlation = self.correspondence.expect(task.owner, partial(self._fetched, cell))
         to = Address(task.owner, CLIENT)
         self.send(Envelope(to, Address(self.epoch, 5), messages.CallWanted(task), correlation))
 
@@ -179,9 +184,9 @@ class ServerProcess(Host):
         if cell.ended:
             return
         if answer is None or answer.message.error:
-            self.user.call(partial(self._finish, cell, OutcomeKind.RAISED, b"no call"))
+            self._finish(cell, OutcomeKind.RAISED, b"no call")
         else:
-            self.user.call(partial(self._open, cell, answer.payload))
+            self._open(cell, answer.payload)
 
     def _open(self, cell: Actor, payload: Payload) -> None:
         """The first step, until it has to wait."""
@@ -200,19 +205,20 @@ class ServerProcess(Host):
         self._step(cell, cell.plan.first, self._first_done)
 
     def _step(self, cell: Actor, seconds: float, then: Callable[[Actor], None]) -> None:
+        self.on_users_side()
         if seconds <= 0:
             then(cell)
             return
-        self.user.stepping = cell
+        self.stepping, self.is_kept = cell, True
+        self.step = Step(cell.run.position, int(self.world.now * 1e9))
+        self.later(seconds, partial(self._over, cell, then))
 
-        def over() -> None:
-            if self.user.stepping is cell:
-                self.user.stepping = None
-                then(cell)
-                if self.user.stepping is None:
-                    self.user.release()
-
-        self.later(seconds, over)
+    def _over(self, cell: Actor, then: Callable[[Actor], None]) -> None:
+        """The step has ended, unless it was cut short before; then the loop goes on."""
+        if self.stepping is cell:
+            self.stepping, self.is_kept, self.step = None, False, NO_STEP
+            then(cell)
+            self.run_deferred()
 
     def _first_done(self, cell: Actor) -> None:
         if self._is_interrupted(cell):
@@ -222,10 +228,10 @@ class ServerProcess(Host):
             return
         self.machine.suspended(cell.run.task)
         self.turn_soon()
-        cell.on_message = partial(self.user.call, partial(self._look, cell))
+        cell.on_message = partial(self._look, cell)
         cell.napping = cell.plan.nap > 0
         if cell.napping:
-            self.later(cell.plan.nap, partial(self.user.call, partial(self._awake, cell)))
+            self.call_later(cell.plan.nap, self._awake, cell)
         self._look(cell)
 
     def _awake(self, cell: Actor) -> None:
@@ -250,20 +256,28 @@ class ServerProcess(Host):
                 self.tell(cell, words.direct or words.home, words.target)
 
     def interrupt(self, cell: Actor) -> None:
+        if not cell.stopping:
+            cell.asked_at = self.world.now
+            self.call_later(KILL_AFTER, self._drop, cell)
         cell.stopping = True
         if cell.plan.deaf or not cell.is_open:
             return
-        if self.user.stepping is cell:
-            self.later(INTERRUPTED_S, partial(self._cut_short, cell))
+        if self.stepping is cell:
+            cut_short = partial(self._finish, kind=OutcomeKind.TERMINATED)
+            self.later(INTERRUPTED_S, partial(self._over, cell, cut_short))
         else:
-            self.later(0.0, partial(self.user.call, partial(self._finish, cell, OutcomeKind.TERMINATED)))
+            self.defer(partial(self._finish, cell, OutcomeKind.TERMINATED))
 
-    def _cut_short(self, cell: Actor) -> None:
-        if self.user.stepping is cell:
-            self.user.stepping = None
-            self._finish(cell, OutcomeKind.TERMINATED)
-            if self.user.stepping is None:
-                self.user.release()
+    def _drop(self, cell: Actor) -> None:
+        """It waits on after its KeyboardInterrupt."""
+        self._finish(cell, OutcomeKind.TERMINATED)
+
+    def check_kill(self) -> None:
+        """It is about to be killed: was the task whose step runs asked to end, and has that had its time?"""
+        cell, now = self.stepping, self.world.now
+        had = min(now - cell.asked_at, now - self.step.since / 1e9) if cell is not None else 0.0
+        if cell is None or not cell.stopping or had < KILL_AFTER - LATE_S:
+            self.world.wrong(f"{self.name} is killed for a step that had {had:.1f} s of its 5")
 
     def _is_interrupted(self, cell: Actor) -> bool:
         if cell.stopping and not cell.plan.deaf:

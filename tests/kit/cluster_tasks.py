@@ -1,27 +1,28 @@
 """What tasks of the simulated cluster do, how a process carries their messages, and the book of all that really happened.
 
-Kept in step with actors/host/cells.py and correspondence.py. The book knows everything; the machines know only what they are
-told: at the end the two are compared.
+Messages and their answers are carried by the real actors/host/correspondence.py; what a task is stays in step with cell.py by
+hand. The book knows everything; the machines know only what they are told: at the end the two are compared.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from dispycos.actors.host.correspondence import Correspondence
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
+from dispycos.runtime import Runtime
 
-from .cluster_runtime import Process, Universe
-
-HOST_ACTOR = 5
+from .cluster_links import Universe
+from .cluster_runtime import Process
 
 
 class Words(NamedTuple):
@@ -138,12 +139,6 @@ class Book:
                 wrong(f"{where} has the value of another")
 
 
-class Call(NamedTuple):
-    epoch: int
-    then: Callable[[Envelope | None], None]
-    home: int = 0  # it went to the home of this task, which passes it on
-
-
 class Cell:
     """A mailbox and whose it is."""
 
@@ -162,11 +157,11 @@ class Cell:
             self.heard += 1
             self.host.book.arrived(envelope.payload)
             if envelope.correlation:
-                self.host.answer(envelope, messages.Delivered(1))
+                self.host.correspondence.answer(envelope, messages.Delivered(1))
             if self.on_message is not None:
                 self.host.defer(self.on_message)
         else:
-            self.host.on_reply(envelope)
+            self.host.correspondence.on_reply(envelope)
 
 
 class Host(Process):
@@ -174,12 +169,9 @@ class Host(Process):
 
     book: Book
 
-    def start(self) -> None:
+    def boot(self) -> None:
         self._numbers = FIRST_TASK
-        self._correlations = 0
-        self.calls: dict[int, Call] = {}
-        super().start()
-        self.attach_inbox(HOST_ACTOR, lambda envelope, now: self.on_reply(envelope))
+        self.correspondence = Correspondence(cast(Runtime, self), nullcontext())
 
     def take_number(self) -> int:
         self._numbers += 1
@@ -192,57 +184,17 @@ class Host(Process):
 
     def end_cell(self, cell: Cell) -> None:
         cell.ended = True
-        self.actors.pop(cell.address.actor, None)
+        self.detach(cell.address.actor)
 
     def tell(self, cell: Cell, to: Address, target: int) -> None:
         payload = self.book.words(cell.number, target)
         self.send(Envelope(to, cell.address, messages.Tell(), 0, payload))
 
-    def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None:
-        self.send(Envelope(request.sender, request.to, word, request.correlation, payload))
-
-    def expect(self, epoch: int, then: Callable[[Envelope | None], None], home: int = 0) -> int:
-        self._correlations += 1
-        self.calls[self._correlations] = Call(epoch, then, home)
-        return self._correlations
-
-    def on_reply(self, envelope: Envelope) -> None:
-        call = self.calls.pop(envelope.correlation, None)
-        if call is not None:
-            self.defer(lambda: call.then(envelope))
-
-    def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None:
+    def peer_gone(self, epoch: int, unconfirmed: list[Envelope]) -> None:
         for envelope in unconfirmed:
             if isinstance(envelope.message, messages.Tell):
                 self.book.told.add(tuple(decode(buffers_of(envelope.payload)[0])))
-            if envelope.correlation in self.calls and envelope.sender.epoch == self.epoch:
-                self._give_none(self.calls.pop(envelope.correlation))
-        for correlation in [number for number, call in self.calls.items() if call.epoch == epoch]:
-            self._give_none(self.calls.pop(correlation))
+        self.correspondence.peer_gone(epoch, unconfirmed)
 
     def record_lost(self, number: int) -> None:
-        for correlation in [known for known, call in self.calls.items() if call.home == number]:
-            self._give_none(self.calls.pop(correlation))
-
-    def _give_none(self, call: Call) -> None:
-        self.defer(lambda: call.then(None))
-
-
-class Loop:
-    """The user's side of an event loop: nothing of it runs while a step keeps the thread."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.stepping: Any = None
-        self._waiting: deque[Callable[[], None]] = deque()
-
-    def call(self, action: Callable[[], None]) -> None:
-        if self.stepping is None:
-            action()
-        else:
-            self._waiting.append(action)
-
-    def release(self) -> None:
-        self.stepping = None
-        while self._waiting and self.stepping is None:
-            self._waiting.popleft()()
+        self.correspondence.record_lost(number)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from dispycos.actors.ledger import Record
+from dispycos.actors.record import Record
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
@@ -48,6 +48,7 @@ class User:
         self.client.take_seat(PULSE_S, self.abandons)
 
     def on_scheduled(self) -> None:
+        self.client.on_users_side()
         self.client.note("is scheduled")
         dice = self.dice
         self.bursts = dice.randrange(1, 5)
@@ -77,7 +78,7 @@ class User:
         self._close_when_done()
 
     def _call(self, times: int) -> None:
-        """Short tasks one after the other, each waited for: these get their servers on loan."""
+        """Short tasks one after the other, each waited for."""
         client = self.client
         if client.is_leaving or client.is_freed:
             times = 0
@@ -88,7 +89,6 @@ class User:
         plan = self._plan(brisk=True)
         record = self._submit(plan)
         if self.dice.random() < 0.01:
-            self.violence.add("deaf")
             plan.deaf, plan.nap = True, 1000.0
             client.later(self.dice.random() * 0.1, partial(client.terminate, record))
         pause = self.dice.choice((0.0, 0.0, 0.0, 0.0005, 0.02))
@@ -134,14 +134,15 @@ class User:
 
     def _submit(self, plan: Plan) -> Record:
         dice, client = self.dice, self.client
-        record = client.submit(plan)
-        self.closings[record.task] = self.closing
         ledger = client.ledger
+        node, server = "", 0
         if ledger is not None and ledger.servers and dice.random() < 0.06:
             if dice.random() < 0.5:
-                record.server = dice.choice(list(ledger.servers))
+                server = dice.choice(list(ledger.servers))
             else:
-                record.node = dice.choice(list(ledger.servers.values()))[1]
+                node = dice.choice(list(ledger.servers.values()))[1]
+        record = client.submit(plan, node=node, server=server)
+        self.closings[record.task] = self.closing
         self.open.add(record.task)
         if plan.expects:
             left = plan.expects
@@ -176,17 +177,22 @@ class User:
         self._submit(plan)
 
     def _submit_deaf(self) -> None:
-        """Ignores its KeyboardInterrupt: costs its server its life."""
+        """Ignores its KeyboardInterrupt: costs its server its life, but nobody anything if it only waits."""
         plan = Plan(
             self.client.book.next_number(), "deaf", io=self.dice.random() < 0.5, deaf=True, nap=1000.0
         )
-        if self.dice.random() < 0.5:
-            plan.first = 1000.0
-        self.violence.add("deaf")
+        roll = self.dice.random()
+        if roll < 0.5:
+            plan.first = self.dice.choice((1000.0, 4.8 + self.dice.random()))
+        elif roll < 0.7:
+            plan.nap, plan.last = self.dice.random() * 4, 1000.0
+        if plan.first or plan.last:
+            self.violence.add("deaf")
         record = self._submit(plan)
         self.client.later(self.dice.random(), partial(self.client.terminate, record))
 
     def on_resolved(self, record: Record) -> None:
+        self.client.on_users_side()
         self.open.discard(record.task)
         caller = self.callers.pop(record.task, None)
         if caller is not None:
@@ -216,6 +222,7 @@ class User:
 
     def on_freed(self, reason: str) -> None:
         client = self.client
+        client.on_users_side()
         if client.ledger is None:
             return
         client.note(f"is freed: {reason}")

@@ -3,14 +3,14 @@
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
 from dispycos.links import CloseLink, LinkReady
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
-from dispycos.protocol.envelope import About, Buffer, Envelope, Payload, buffers_of
+from dispycos.protocol.envelope import BEHIND, CONTROL, MESSAGES, About, Buffer, Envelope, Payload, buffers_of
 from dispycos.router import Router
 from dispycos.session import PeerReset
 
@@ -18,17 +18,45 @@ from dispycos.session import PeerReset
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):
     """The nth message from one actor to another; `size` of its payload, 0 for none."""
 
+    way: ClassVar[int] = MESSAGES
     n: int
     size: int
 
 
+class Order(Note, frozen=True, tag=3):
+    """The nth control word."""
+
+    way: ClassVar[int] = CONTROL
+
+
+class Verdict(Note, frozen=True, tag=4):
+    """A control word about an actor that is to come behind its `said` notes to that runtime, by the actor that they were for."""
+
+    way: ClassVar[int] = BEHIND
+    actor: int
+    said: list[tuple[int, int]]
+
+
 class Question(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    way: ClassVar[int] = MESSAGES
     text: str
 
 
-CODEC: Codec[Any] = Codec(Note | Question)
+CODEC: Codec[Any] = Codec(Note | Question | Order | Verdict)
 NOTICE_MAX = 4.0
 BANDWIDTH = 1e7
+
+
+class Way(NamedTuple):
+    """What keeps an order of its own: the words of one kind from one actor to another."""
+
+    sender: Address
+    to: Address
+    kind: type[Note]
+
+
+def way_of(envelope: Envelope) -> Way:
+    return Way(envelope.sender, envelope.to, type(envelope.message))
 
 
 def about(name: str) -> About:
@@ -53,9 +81,11 @@ class World:
         self.steps = 0
         self.wires: list[Wire] = []
         self.hosts: dict[str, Host] = {}
-        self.sent: dict[tuple[Address, Address], list[int]] = {}
-        self.got: dict[tuple[Address, Address], list[int]] = {}
-        self.handed: dict[tuple[Address, Address], set[int]] = {}
+        self.sent: dict[Way, list[int]] = {}
+        self.got: dict[Way, list[int]] = {}
+        self.handed: dict[Way, set[int]] = {}
+        self.log: list[Way] = []  # of all that was got
+        self.closed: dict[Way, int] = {}  # a verdict has come: all notes before this one were there
         self.faults: list[str] = []
         self.dead: set[int] = set()
         self.down: set[frozenset[str]] = set()
@@ -301,15 +331,24 @@ class Host:
             self.router.link_drained(wire.number(self), size)
             self.settle()
 
-    def send(self, to: Address, actor: int, size: int) -> None:
+    def send(self, to: Address, actor: int, size: int, kind: type[Note] = Note) -> None:
         """A message of one of this host's actors, noted to be looked for; none to those who are known to be dead."""
         if to.epoch in self.graves:
             return
         sender = Address(self.router.epoch, actor)
-        log = self.world.sent.setdefault((sender, to), [])
-        note = Note(len(log), size)
-        log.append(note.n)
-        self.router.send(Envelope(to, sender, note, 0, payload_for(note.n, size)), self.world.now)
+        log = self.world.sent.setdefault(Way(sender, to, kind), [])
+        n = len(log)
+        log.append(n)
+        word = Verdict(n, size, actor, self._said(sender, to.epoch)) if kind is Verdict else kind(n, size)
+        self.router.send(Envelope(to, sender, word, 0, payload_for(n, size)), self.world.now)
+
+    def _said(self, sender: Address, epoch: int) -> list[tuple[int, int]]:
+        sent = self.world.sent.items()
+        return [
+            (way.to.actor, len(log))
+            for way, log in sent
+            if way.sender == sender and way.to.epoch == epoch and way.kind is Note
+        ]
 
     def settle(self) -> None:
         """One turn: everything that the router wants done."""
@@ -327,7 +366,15 @@ class Host:
 
     def _deliver(self, envelope: Envelope) -> None:
         note = envelope.message
-        self.world.got.setdefault((envelope.sender, envelope.to), []).append(note.n)
+        way = way_of(envelope)
+        self.world.log.append(way)
+        self.world.got.setdefault(way, []).append(note.n)
+        if note.n < self.world.closed.get(way, 0):
+            self.world.faults.append(f"{note} came after the verdict on {way.sender}")
+        if isinstance(note, Verdict):
+            for actor, count in note.said:
+                notes = Way(envelope.sender, Address(envelope.to.epoch, actor), Note)
+                self.world.closed[notes] = max(count, self.world.closed.get(notes, 0))
         expected = [bytes(buffer) for buffer in buffers_of(payload_for(note.n, note.size))]
         if [bytes(buffer) for buffer in buffers_of(envelope.payload)] != expected:
             self.world.faults.append(f"payload of {note} is not what was sent")
@@ -335,7 +382,7 @@ class Host:
     def hand_back(self, envelopes: list[Envelope]) -> None:
         for envelope in envelopes:
             note = envelope.message
-            self.world.handed.setdefault((envelope.sender, envelope.to), set()).add(note.n)
+            self.world.handed.setdefault(way_of(envelope), set()).add(note.n)
             if buffers_of(envelope.payload) != buffers_of(payload_for(note.n, note.size)):
                 self.world.faults.append(f"payload of {note} was handed back changed")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 from dispycos.actors.node import Node
@@ -11,16 +10,12 @@ from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import (
     ClientInfo,
-    Done,
     Lease,
     Message,
     NodeInfo,
     Open,
-    Run,
     ServerReady,
-    TaskId,
 )
-from dispycos.protocol.status import OutcomeKind
 
 CLIENT_EPOCH, SCHEDULER_EPOCH, NODE_EPOCH, SERVER_EPOCHS = 7, 1, 100, 1000
 THE_CLIENT = Address(CLIENT_EPOCH, CLIENT)
@@ -49,7 +44,6 @@ class Hand:
         self.servers = servers
         self.now = 0.0
         self.logs: list[str] = []
-        self.numbers = count(1)
 
     def did(self) -> list[object]:
         """Effects since the last look: what was sent as (who, message) or (who, message, payload)."""
@@ -99,13 +93,3 @@ class Hand:
 
     def ready(self, number: int, life: int = 1) -> list[object]:
         return self.hear(server_address(number, life), ServerReady(number, 10 * life + number))
-
-    def run(self, **fields: Any) -> Run:
-        return Run(TaskId(CLIENT_EPOCH, next(self.numbers)), "compute", **fields)
-
-    def runs(self, amount: int, **fields: Any) -> list[Run]:
-        return [self.run(**fields) for _ in range(amount)]
-
-
-def done(run: Run, number: int, size: int = 0, outcome: int = OutcomeKind.RETURNED, life: int = 1) -> Done:
-    return Done(run.task, outcome, 0.5, server_address(number, life).epoch, 20, size)

@@ -3,55 +3,54 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispycos.brokers.lifecycle import TASK, ClientState, TaskState
-from dispycos.brokers.registry import Site
-from dispycos.brokers.scheduler import Scheduler
+from dispycos.brokers.leasing import DECLINED_AGAIN_S, SETTLE_PATIENCE_S
+from dispycos.brokers.lifecycle import ClientState, NodeState
+from dispycos.brokers.registry import Client
+from dispycos.brokers.reporting import ANSWER_S
+from dispycos.brokers.scheduler import CLOSE_PATIENCE_S, Scheduler
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
-    Admit,
     Allocation,
-    Began,
     ClientInfo,
     Close,
     Closed,
+    Counts,
     Declined,
-    Done,
     Enlist,
+    Gone,
     Granted,
+    Hopeless,
+    Inventory,
     Lease,
     NodeInfo,
     NodeNews,
+    Notice,
     Open,
     Opened,
-    Outcome,
-    OutcomeAck,
     Queued,
-    Recall,
-    Recalled,
     Register,
     Release,
     Released,
-    Run,
+    SchedulerReport,
     ServerDown,
     ServerNews,
     ServerUp,
     Settled,
     Spot,
-    Submit,
-    TaskId,
-    Terminate,
+    Wanting,
 )
-from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.protocol.status import Status
 
 PYTHON = (3, 11)
+CLIENT_PATIENCE_S = 60.0  # the judge's own figures: planted ones are to be found
+ZOMBIE_S, FORGET_S = 10.0, 60.0
 HOME = Address(1, SCHEDULER)
-SHORT_S, LONG_S = 0.001, 0.5
 
 
 def client_info(name: str = "script.py") -> ClientInfo:
@@ -67,6 +66,14 @@ def enlist(*allocations: Allocation, pulse: float = 2.0, **changes: Any) -> Enli
     return Enlist(client_info(), list(allocations), pulse, **changes)
 
 
+def words(sent: list[Envelope], *kinds: type) -> list[Any]:
+    return [envelope.message for envelope in sent if not kinds or isinstance(envelope.message, kinds)]
+
+
+def spot(node: str, epoch: int, number: int) -> Spot:
+    return Spot("10.0.0.1", 9706 + number, epoch, f"{node}/server-{number}")
+
+
 class Desk:
     """A scheduler and the envelopes it sent, for tests that tell it one thing after the other."""
 
@@ -75,9 +82,9 @@ class Desk:
         self.now = 100.0
         self.logs: list[object] = []
 
-    def tell(self, sender: Address, *messages: Any, payload: bytes | None = None) -> list[Envelope]:
+    def tell(self, sender: Address, *messages: Any, correlation: int = 0) -> list[Envelope]:
         for message in messages:
-            self.scheduler.receive(Envelope(HOME, sender, message, 0, payload), self.now)
+            self.scheduler.receive(Envelope(HOME, sender, message, correlation), self.now)
         return self.drain()
 
     def drain(self) -> list[Envelope]:
@@ -100,8 +107,7 @@ class Desk:
 
     def client(self, epoch: int = 50, wants: Enlist | None = None) -> tuple[Address, Lease]:
         address = Address(epoch, CLIENT)
-        sent = self.tell(address, wants or enlist())
-        granted = next(envelope.message for envelope in sent if isinstance(envelope.message, Granted))
+        [granted] = words(self.tell(address, wants or enlist()), Granted)
         return address, granted.lease
 
     def node(
@@ -117,15 +123,21 @@ class Desk:
                 self.tell(address, ServerUp(lease, spot(name, epoch * 100 + number, number), 1))
         return address
 
+    def lose(self, epoch: int, *, lives: bool = False) -> list[Envelope]:
+        """Its link breaks."""
+        self.scheduler.peer_lost(epoch, self.now, lives=lives)
+        return self.drain()
+
+    def die(self, epoch: int) -> list[Envelope]:
+        """Its process is known to have ended, or its session to have begun anew."""
+        self.scheduler.peer_reset(epoch, [], self.now)
+        return self.drain()
+
     def back(self, name: str, epoch: int, lease: Lease | None, *, closing: bool = False) -> list[Envelope]:
         """The link of a node heals, and it says which lease it holds."""
         self.scheduler.peer_up(epoch, None, self.now)
         info = node_info(name, epoch, addr=f"10.0.0.{epoch}")
         return self.tell(Address(epoch, NODE), Register(info, lease, closing))
-
-
-def spot(node: str, epoch: int, number: int) -> Spot:
-    return Spot("10.0.0.1", 9706 + number, epoch, f"{node}/server-{number}")
 
 
 # --- a whole world
@@ -136,92 +148,47 @@ class Peer:
     """A process with a link to the scheduler."""
 
     address: Address
+    is_local: bool = False  # of the scheduler's host: its end is told, and its silence no sign of it
     up: bool = True
     alive: bool = True
     inbox: deque[Envelope] = field(default_factory=deque)  # on the way from the scheduler
     outbox: deque[Envelope] = field(default_factory=deque)  # on the way to it
 
-    def say(self, message: Any) -> None:
-        self.outbox.append(Envelope(HOME, self.address, message, 0, None))
+    def say(self, message: Any, correlation: int = 0) -> None:
+        self.outbox.append(Envelope(HOME, self.address, message, correlation, None))
+
+
+@dataclass(eq=False)
+class Viewer(Peer):
+    """Looks what there is."""
+
+    asked: int = 0
+
+    def ask(self) -> None:
+        self.asked += 1
+        self.say(Inventory(), self.asked)
 
 
 @dataclass(eq=False)
 class FakeClient(Peer):
     wants: Enlist = field(default_factory=enlist)
     lease: Lease | None = None
-    limit: int = 0
-    numbers: int = 0
-    handed_in: int = 0
-    open_tasks: dict[TaskId, Submit] = field(default_factory=dict)
-    has: dict[TaskId, int] = field(default_factory=dict)  # the first outcome of each
-    servers: list[int] = field(default_factory=list)
-    settled: int = 0
     released: bool = False
     releasing: bool = False
 
-    def receive(self, message: Any, dice: random.Random) -> None:
-        match message:
+    def receive(self, envelope: Envelope, dice: random.Random) -> None:
+        match envelope.message:
             case Granted(lease=lease):
                 assert self.lease is None, "granted twice"
                 self.lease = lease
-            case Admit(limit=limit):
-                assert limit > self.limit
-                self.limit = limit
-            case Outcome():
-                self.hears(message, dice)
-            case ServerNews(status=Status.ServerInitialized, spot=where):
-                self.servers.append(where.epoch)
-            case Settled():
-                self.settled += 1
             case Released():
                 self.released = True
+            case Inventory() if dice.random() < 0.7:
+                self.say(Counts(1, 2, 3))
 
-    def hears(self, outcome: Outcome, dice: random.Random) -> None:
-        """The first one counts; what a node keeps is confirmed each time that it comes."""
-        task = outcome.task
-        if outcome.node:
-            self.say(OutcomeAck([task], outcome.node))
-        if task in self.has:
-            return
-        self.has[task] = outcome.outcome
-        submit = self.open_tasks.get(task)
-        again = outcome.outcome == OutcomeKind.LOST and dice.random() < 0.5
-        if again and submit is not None and self.may_submit:
-            self.submit(submit, task._replace(attempt=task.attempt + 1))
-
-    @property
-    def may_submit(self) -> bool:
-        return self.lease is not None and not self.releasing and self.handed_in < self.limit
-
-    def submit(self, like: Submit, task: TaskId | None = None) -> None:
-        if task is None:
-            self.numbers += 1
-            task = TaskId(self.address.epoch, self.numbers)
-        submit = Submit(task, like.function, like.io, like.node, like.server)
-        self.open_tasks[task] = submit
-        self.handed_in += 1
-        self.say(submit)
-
-    def release(self, terminate: bool, await_io: bool) -> None:
+    def release(self) -> None:
         self.releasing = True
-        self.say(Release(terminate, await_io))
-
-
-@dataclass(eq=False)
-class Held:
-    """A task as a node has it."""
-
-    run: Run
-    server: int = 0
-    begun: bool = False
-
-
-@dataclass(frozen=True)
-class Word:
-    """An outcome on its way to the client, on a link that the scheduler does not see."""
-
-    outcome: Outcome
-    server: int  # that says it; 0: the node itself
+        self.say(Release())
 
 
 @dataclass(eq=False)
@@ -233,19 +200,16 @@ class FakeNode(Peer):
     mute: bool = False
     starting: list[int] = field(default_factory=list)
     servers: dict[int, int] = field(default_factory=dict)  # epoch -> number
-    tasks: dict[TaskId, Held] = field(default_factory=dict)
-    words: deque[Word] = field(default_factory=deque)
-    kept: dict[TaskId, Word] = field(default_factory=dict)  # copies, until the client has confirmed them
     epochs: int = 0
 
     def info(self) -> NodeInfo:
         return node_info(self.name, self.address.epoch, self.cpus, addr=f"10.0.1.{self.name[-1]}")
 
     def register(self) -> None:
-        self.say(Register(self.info(), self.lease))
+        self.say(Register(self.info(), self.lease, self.closing and self.lease is not None))
 
-    def receive(self, message: Any, dice: random.Random) -> None:
-        match message:
+    def receive(self, envelope: Envelope, dice: random.Random) -> None:
+        match envelope.message:
             case Open(lease=lease, cpus=cpus):
                 if self.lease is not None or dice.random() < 0.1:
                     self.say(Declined(lease, "held by somebody for 7 s"))
@@ -254,42 +218,11 @@ class FakeNode(Peer):
                 self.lease, self.closing = lease, False
                 self.starting = list(range(1, cpus + 1))
                 self.say(Opened(lease, cpus))
-            case Run():
-                assert message.task not in self.tasks, "two Runs of one attempt"
-                if message.server and message.server not in self.servers:
-                    self.say(Recalled([message.task]))  # that server has died meanwhile
-                else:
-                    self.tasks[message.task] = Held(message)
-            case Terminate(task=task):
-                held = self.tasks.get(task)
-                if held is not None:
-                    self.end(held, OutcomeKind.TERMINATED if held.begun else OutcomeKind.CANCELLED)
-            case Recall(count=count):
-                waiting = [held for held in self.tasks.values() if not held.begun][-count:]
-                for held in waiting:
-                    del self.tasks[held.run.task]
-                self.say(Recalled([held.run.task for held in waiting]))
-            case OutcomeAck(tasks=tasks):
-                for task in tasks:
-                    self.kept.pop(task, None)
             case Close(lease=lease):
                 if lease == self.lease:
                     self.closing = True
                 else:
                     self.say(Closed(lease))
-
-    def end(self, held: Held, kind: OutcomeKind, seconds: float | None = None) -> None:
-        if seconds is None:
-            seconds = LONG_S if held.run.function == "long" else SHORT_S
-        task = held.run.task
-        del self.tasks[task]
-        self.say(Done(task, kind, seconds, held.server))
-        outcome = Outcome(task, kind, started=held.begun, node=self.address.epoch)
-        if held.server in self.servers:
-            self.words.append(Word(outcome, held.server))
-            self.kept[task] = self.words[-1]
-        else:
-            self.words.append(Word(outcome, 0))  # nobody else can say it
 
     def act(self, dice: random.Random) -> None:
         """One thing that a node does by itself."""
@@ -299,79 +232,62 @@ class FakeNode(Peer):
             self.close()
         elif self.starting and dice.random() < 0.7:
             self.start_server(dice)
-        elif self.servers and dice.random() < 0.06:
+        elif self.servers and dice.random() < 0.3:
             self.lose_server(dice)
-        else:
-            self.work(dice)
+
+    def place(self, epoch: int, number: int) -> Spot:
+        return Spot("10", number, epoch, f"{self.name}/server-{number}")
 
     def start_server(self, dice: random.Random) -> None:
         assert self.lease is not None
         number = self.starting.pop(0)
-        self.epochs += 1
-        place = Spot("10", number, self.address.epoch * 1000 + self.epochs, f"{self.name}/server-{number}")
-        if dice.random() < 0.08:
-            self.say(ServerDown(self.lease, place, "exit code 1"))
+        if dice.random() < 0.3:
+            self.say(ServerDown(self.lease, self.place(0, number), "exit code 1"))
             return
-        self.servers[place.epoch] = number
-        self.say(ServerUp(self.lease, place, 1))
+        self.epochs += 1
+        epoch = self.address.epoch * 1000 + self.epochs
+        self.servers[epoch] = number
+        self.say(ServerUp(self.lease, self.place(epoch, number), 1))
 
     def lose_server(self, dice: random.Random) -> None:
         assert self.lease is not None
         epoch = dice.choice(list(self.servers))
         number = self.servers.pop(epoch)
-        self.repeat(epoch, dice)
-        for held in [held for held in self.tasks.values() if held.begun and held.server == epoch]:
-            self.end(held, OutcomeKind.LOST)
-        back = [held for held in self.tasks.values() if not held.begun and held.run.server == epoch]
-        for held in back:
-            del self.tasks[held.run.task]
-        if back:
-            self.say(Recalled([held.run.task for held in back]))
-        restarting = dice.random() < 0.8
+        restarting = dice.random() < 0.6
         if restarting:
             self.starting.append(number)
-        place = Spot("10", number, epoch, f"{self.name}/server-{number}")
+        place = self.place(epoch, number)
         self.say(ServerDown(self.lease, place, "killed by SIGKILL (9)", restarting=restarting))
 
-    def repeat(self, server: int, dice: random.Random) -> None:
-        """What a dead server had not got rid of went down with it, so the node says again what it keeps."""
-        self.words = deque(word for word in self.words if word.server != server or dice.random() < 0.5)
-        for task, word in list(self.kept.items()):
-            if word.server == server:
-                del self.kept[task]
-                self.words.append(Word(word.outcome, 0))
-
-    def work(self, dice: random.Random) -> None:
-        """Begin what can begin; end something."""
-        busy = {held.server for held in self.tasks.values() if held.begun and not held.run.io}
-        for held in self.tasks.values():
-            run = held.run
-            if held.begun or not self.servers or (run.server and run.server not in self.servers):
-                continue
-            free = [epoch for epoch in self.servers if run.io or epoch not in busy]
-            if run.server:
-                free = [epoch for epoch in free if epoch == run.server]
-            if free:
-                held.server, held.begun = dice.choice(free), True
-                if not run.io:
-                    busy.add(held.server)
-                if not run.fast:
-                    self.say(Began(run.task, held.server))
-        begun = [held for held in self.tasks.values() if held.begun]
-        for held in dice.sample(begun, min(len(begun), dice.randrange(4))):
-            self.end(held, dice.choice((OutcomeKind.RETURNED, OutcomeKind.RETURNED, OutcomeKind.RAISED)))
-
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         assert self.lease is not None
-        for held in list(self.tasks.values()):
-            self.end(held, OutcomeKind.TERMINATED if held.begun else OutcomeKind.CANCELLED)
         for epoch, number in self.servers.items():
-            place = Spot("10", number, epoch, f"{self.name}/server-{number}")
-            self.say(ServerDown(self.lease, place, "closed", expected=True))
+            self.say(ServerDown(self.lease, self.place(epoch, number), "closed", expected=True))
         self.servers, self.starting = {}, []
-        self.kept.clear()  # and what is on its way arrives, for its servers waited for that
-        self.say(Closed(self.lease))
+        self.say(Closed(self.lease, reason))
         self.lease, self.closing = None, False
+
+
+@dataclass(eq=False)
+class Seen:
+    """A node as the client that has the cluster was told of it."""
+
+    is_new: bool = True  # it was not opened yet
+    initialized: bool = False
+    silent: bool = False
+    expected: int | None = None
+    servers: set[int] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)  # of the servers that reported, and of ...
+    failed: set[str] = field(default_factory=set)  # ... those that are not started again
+    knows_failure: bool = False  # that there will be no server
+
+    @property
+    def is_ready(self) -> bool:
+        return self.expected is not None and len(self.names) >= self.expected
+
+    @property
+    def is_hopeless(self) -> bool:
+        return self.expected is not None and not self.servers and len(self.failed) >= self.expected
 
 
 class Judge:
@@ -379,154 +295,286 @@ class Judge:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
-        self.submitted: dict[TaskId, Submit] = {}
-        self.ended: Counter[TaskId] = Counter()
-        self.done_at: dict[TaskId, Site] = {}  # where it ended, as long as the client has not confirmed that
-        self.confirmed: set[TaskId] = set()
-        self.owner: dict[TaskId, int] = {}  # the node that has it, as far as the scheduler can know
-        self.runs: dict[TaskId, Run] = {}
-        self.servers: dict[int, set[int]] = {}  # by node
-        self.away: set[int] = set()
-        self.released: set[int] = set()
-        self.spent: set[TaskId] = set()  # went down with a node, so they may have started
-        self.states: dict[TaskId, TaskState] = {}
-        self.short: Counter[str] = Counter()  # runs seen of a function, 0 again after a long one
+        self.now = 0.0
+        self.waiting: list[int] = []  # clients that enlisted, in order
+        self.releasing: set[int] = set()
+        self.holder: int | None = None
+        self.closing_since: float | None = None
+        self.granted_at = 0.0
+        self.unsettled: set[int] = set()  # nodes that Settled has to wait for
+        self.settled = False
+        self.is_hopeless = False
+        self.nodes: dict[int, Seen] = {}  # what the holder has
+        self.met: set[int] = set()  # nodes that it was told of
+        self.leases: set[tuple[int, Lease]] = set()  # with which nodes were opened
+        self.declined: dict[int, float] = {}  # nodes that may not be asked again before
+        self.quit: set[int] = set()  # nodes that ended the lease by themselves
+        self.away: dict[int, float] = {}  # since when
+        self.local: set[int] = set()  # their death is told, so their silence means nothing
+        self.dead: set[int] = set()  # and that is known
+        self.believed: set[int] = set()  # nodes that say that they have no lease
+        self.wanting = 0  # words that are to be answered now
+        self.to_close: set[int] = set()  # nodes that are to be told now that the lease ends
+        self.to_bury: set[tuple[int, int]] = (
+            set()
+        )  # (node, server): it is to be told now that this one is dead
+        self.asked: dict[tuple[int, int], float] = {}  # (viewer, correlation): when
+
+    # --- what goes in
 
     def goes_in(self, envelope: Envelope) -> None:
         message, sender = envelope.message, envelope.sender.epoch
         match message:
             case Enlist():
-                self.released.discard(sender)
-            case Submit(task=task):
-                self.submitted[task] = message
-            case OutcomeAck(tasks=tasks):
-                self.confirmed.update(tasks)
-                for task in tasks:
-                    self.done_at.pop(task, None)
-            case Done(task=task) if self.owner.get(task) == sender:
-                self.ended[task] += 1
-                site = self.scheduler.registry.nodes[sender].site
-                if task not in self.confirmed and site is not None:
-                    self.done_at[task] = site
-                self.time(message)
-                self.disown(task)
-            case Recalled(tasks=tasks):
-                for task in tasks:
-                    if self.owner.get(task) == sender:
-                        self.disown(task)
-            case ServerUp(lease=lease) if self.holds(sender, lease):
-                self.servers.setdefault(sender, set()).add(message.spot.epoch)
-            case ServerDown():
-                self.servers.get(sender, set()).discard(message.spot.epoch)
-            case Closed(lease=lease) if self.holds(sender, lease):
-                self.node_ended(sender)
+                self.waiting.append(sender)
+            case Release():
+                self.releasing.add(sender)
+                if sender == self.holder and self.closing_since is None:
+                    self.closes()
+            case Wanting() if sender == self.holder and self.closing_since is None:
+                self.wanting += 1
+            case Inventory():
+                self.asked[sender, envelope.correlation] = self.now
+            case Register():
+                self.declined.pop(sender, None)
+                self.quit.discard(sender)
+                known = self.scheduler.registry.nodes.get(sender)
+                if known is not None and known.state is NodeState.OPEN and message.lease != known.lease:
+                    self.believed.add(sender)
+            case Closed(lease=lease) if self.holds(sender, lease) and self.closing_since is None:
+                self.quit.add(sender)
+            case Opened(lease=lease, servers=servers) if self.holds(sender, lease):
+                self.nodes[sender].expected = servers
+            case Declined(lease=lease) if self.holds(sender, lease) and self.closing_since is None:
+                self.declined[sender] = self.now + DECLINED_AGAIN_S
+                self.unsettled.discard(sender)
+                del self.nodes[sender]
+            case ServerUp(lease=lease, spot=place) if self.holds(sender, lease):
+                seen = self.nodes[sender]
+                seen.names.add(place.name)
+                seen.failed.discard(place.name)
+                seen.knows_failure = False
+                self.see_ready(sender)
+            case ServerDown(lease=lease, spot=place) if self.holds(sender, lease):
+                self.server_down(sender, message, place)
 
-    def time(self, done: Done) -> None:
-        name = self.submitted[done.task].function
-        if done.outcome <= OutcomeKind.RAISED and done.seconds < 0.005:
-            self.short[name] += 1
-        elif done.outcome != OutcomeKind.CANCELLED:
-            self.short[name] = 0
+    def server_down(self, node: int, message: ServerDown, place: Spot) -> None:
+        seen = self.nodes[node]
+        seen.names.add(place.name)
+        if not message.restarting and not message.expected:
+            seen.failed.add(place.name)
+        if place.epoch in seen.servers and self.closing_since is None:
+            self.to_bury |= {
+                (at, place.epoch) for at, other in self.nodes.items() if other.servers - {place.epoch}
+            }
+        self.see_ready(node)
+
+    def see_ready(self, node: int) -> None:
+        if self.nodes[node].is_ready:
+            self.unsettled.discard(node)
 
     def holds(self, node: int, lease: Lease) -> bool:
         known = self.scheduler.registry.nodes.get(node)
-        return known is not None and known.lease == lease and known.site is not None
+        return known is not None and known.lease == lease and node in self.nodes
 
-    def disown(self, task: TaskId) -> None:
-        self.owner.pop(task, None)
-        self.runs.pop(task, None)
+    def cut(self, epoch: int) -> None:
+        self.away[epoch] = self.now
+        self.unsettled.discard(epoch)
 
-    def node_ended(self, node: int) -> None:
-        """What it had is nobody's; the scheduler has to speak for it."""
-        self.servers.pop(node, None)
-        for task in [task for task, owner in self.owner.items() if owner == node]:
-            self.disown(task)
-            self.spent.add(task)
+    def closes(self) -> None:
+        self.closing_since = self.now
+        self.to_close = set(self.nodes)
+
+    def dies(self, client: int) -> None:
+        """It is known to be dead, and hears of nothing any more: so nothing is seen of what it has."""
+        self.dead.add(client)
+        if client in self.waiting:
+            self.waiting.remove(client)
+        elif client == self.holder:
+            if self.closing_since is None:
+                self.closes()
+            self.holder = None
+            self.nodes.clear()
+
+    # --- what comes out
 
     def comes_out(self, envelope: Envelope) -> None:
         message, to = envelope.message, envelope.to.epoch
-        assert to not in self.released or isinstance(message, Outcome | Released | Queued), message
+        assert to not in self.dead, f"{message} for a process that has ended"
         match message:
-            case Run():
-                self.judge_run(message, to)
-            case Outcome(task=task) if task in self.done_at:
-                living = list(self.scheduler.registry.sites())
-                assert self.done_at.pop(task) not in living, f"{task} is spoken for while its node lives"
-            case Outcome(task=task):
-                known = task in self.confirmed and task not in self.owner and task not in self.spent
-                assert not known, f"{task} ended, and the client knows"
-                self.ended[task] += 1
-                assert self.ended[task] == 1, f"{task} ended twice"
-                assert task in self.submitted
-                self.disown(task)
-            case NodeNews(status=Status.NodeClosed | Status.NodeAbandoned, node=info):
-                self.node_ended(info.epoch)
+            case Queued():
+                assert to in self.waiting
+            case Granted():
+                self.judge_grant(to)
             case Released():
-                self.released.add(to)
-                left = [task for task in self.submitted if task.owner == to and not self.ended[task]]
-                assert not left, f"released, but {left} have not ended"
+                self.judge_end(to)
+            case Open(lease=lease):
+                self.judge_open(to, lease)
+            case Close():
+                self.to_close.discard(to)
+            case Gone(epochs=epochs):
+                self.to_bury -= {(to, epoch) for epoch in epochs}
+            case Inventory():
+                assert to == self.holder and self.asked, "nobody wants to know"
+            case SchedulerReport():
+                self.judge_report(to, envelope.correlation, message)
+            case _ if envelope.to.actor == CLIENT:
+                assert to == self.holder, f"{message} for one who does not have the cluster"
+                self.judge_news(message)
 
-    def judge_run(self, run: Run, node: int) -> None:
-        submit = self.submitted[run.task]
-        assert not self.ended[run.task], f"{run.task} runs after its end"
-        assert run.task not in self.owner, f"{run.task} has two owners"
-        assert run.task not in self.spent, f"{run.task} may start twice"
-        assert node not in self.away, "a task for a node that cannot be reached"
-        servers = self.servers.get(node, set())
-        assert servers, "a task for a node without servers"
-        there = [other for task, other in self.runs.items() if self.owner[task] == node]
-        if submit.io:
-            assert not run.fast
-        elif run.fast:
-            assert self.short[submit.function] > 0, "a function that is not short was fed ahead"
-        else:
-            assert sum(not other.io for other in there) < len(servers), "no free slot"
-        if submit.server:
-            assert submit.server in servers, "not where it was to run"
-        if submit.node:
-            assert submit.node.startswith("node"), "nobody is called that"
-            info = self.scheduler.registry.nodes[node].info
-            assert submit.node in (info.name, info.addr), "not where it was to run"
-        self.owner[run.task], self.runs[run.task] = node, run
+    def judge_grant(self, client: int) -> None:
+        assert self.holder is None, "two have the cluster"
+        known = self.scheduler.registry
+        passed = self.waiting[: self.waiting.index(client)]
+        assert all(other in self.away or known.clients[other].looking for other in passed), (
+            "it was not its turn"
+        )
+        self.waiting.remove(client)
+        self.holder, self.closing_since, self.granted_at = client, None, self.now
+        self.settled = self.is_hopeless = False
+        wanted = known.clients[client].servers_of
+        self.unsettled = {node.epoch for node in known.nodes.values() if wanted(node.info)} - self.away.keys()
+        self.declined.clear()
+        self.quit.clear()
+        self.met.clear()
+
+    def judge_end(self, client: int) -> None:
+        if client in self.waiting:
+            assert client in self.releasing or self.is_silent(client), "it did not leave the queue"
+            self.waiting.remove(client)
+        elif client == self.holder:
+            assert self.closing_since is not None or self.is_silent(client), "it did not leave"
+            assert not self.nodes, f"released, but it was not told of the end of {self.nodes}"
+            self.holder = None
+
+    def is_silent(self, client: int) -> bool:
+        since = self.away.get(client, self.now)
+        return client not in self.local and self.now - since >= CLIENT_PATIENCE_S - 1e-9
+
+    def judge_open(self, node: int, lease: Lease) -> None:
+        assert lease.client == self.holder and self.closing_since is None, "opened for nobody"
+        assert node not in self.away, "a node was opened that cannot be reached"
+        assert node not in self.nodes or self.nodes[node].is_new, "opened twice"
+        assert node in self.met, "its client does not know it"
+        assert (node, lease) not in self.leases, "a lease was granted twice"
+        assert self.declined.get(node, 0.0) <= self.now, "asked again before its time"
+        self.leases.add((node, lease))
+        self.nodes.setdefault(node, Seen()).is_new = False
+
+    def judge_news(self, message: Any) -> None:
+        match message:
+            case NodeNews(status=status, node=info):
+                self.judge_node(Status(status), info.epoch)
+            case ServerNews(status=status, spot=place):
+                self.judge_server(Status(status), place.epoch)
+            case Settled():
+                assert not self.settled, "settled twice"
+                self.settled = True
+                overdue = self.now - self.granted_at >= SETTLE_PATIENCE_S - 1e-9
+                living = self.unsettled & self.scheduler.registry.nodes.keys()
+                assert overdue or not living, f"settled without {living}"
+            case Hopeless(node=node):
+                whom = [self.nodes[node]] if node else self.nodes.values()
+                assert whom and all(seen.is_hopeless for seen in whom), "there is hope"
+                if node:
+                    self.nodes[node].knows_failure = True
+                else:
+                    self.is_hopeless = True
+                    self.wanting = max(0, self.wanting - 1)
+            case Notice(text=text) if "still waiting" in text:
+                self.wanting = max(0, self.wanting - 1)
+
+    def judge_node(self, status: Status, node: int) -> None:
+        if status is Status.NodeDiscovered:
+            assert node not in self.nodes, "discovered twice"
+            self.nodes[node] = Seen()
+            self.met.add(node)
+            return
+        seen = self.nodes[node]
+        match status:
+            case Status.NodeInitialized:
+                assert not seen.initialized
+                seen.initialized = True
+                seen.silent = seen.silent and not self.scheduler.registry.nodes[node].confirmed
+            case Status.NodeDisconnected:
+                assert node in self.away, "it is there"
+                seen.silent = True
+            case Status.NodeResumed:
+                assert seen.silent and node not in self.away, "it is not back"
+                seen.silent = False
+            case Status.NodeClosed | Status.NodeAbandoned:
+                assert not seen.servers, "servers of whose end nothing was told"
+                del self.nodes[node]
+                self.believed.discard(node)
+                self.unsettled.discard(node)
+                self.to_bury = {(at, server) for at, server in self.to_bury if at != node}
+
+    def judge_server(self, status: Status, server: int) -> None:
+        node = self.nodes[server // 1000]
+        if status is Status.ServerInitialized:
+            assert node.initialized and server not in node.servers
+            node.servers.add(server)
+        elif status in (Status.ServerClosed, Status.ServerAbandoned):
+            node.servers.remove(server)
+
+    def judge_report(self, viewer: int, correlation: int, report: SchedulerReport) -> None:
+        asked = [number for who, number in self.asked if who == viewer and number <= correlation]
+        assert correlation in asked, "a report that nobody wants"
+        for number in asked:  # who asks twice at once is answered once
+            del self.asked[viewer, number]
+        counts = [(one.queued, one.running, one.done) for one in report.clients if one.state == "running"]
+        assert counts in ([], [(1, 2, 3)], [(None, None, None)])
+
+    # --- after each drain
 
     def look(self) -> None:
-        """After each drain."""
-        scheduler = self.scheduler
-        scheduler.check()
-        registry = scheduler.registry
-        for position, client in enumerate(registry.queued_clients(), 1):
-            holder = registry.active.title if registry.active is not None else "nobody"
-            assert client.looking or client.standing == (position, holder), (
-                "a client does not know its position"
-            )
-        if registry.active is None:
-            assert all(client.away or client.looking for client in registry.clients.values()), (
-                "nobody has the cluster"
-            )
-        for key, task in registry.tasks.items():
-            before = self.states.get(key, TaskState.WAITING)
-            assert task.state in _after(before), f"{before} led to {task.state}"
-            self.states[key] = task.state
-        self.look_for_idleness()
-
-    def look_for_idleness(self) -> None:
-        """A free slot and a task that could take it do not exist side by side."""
+        self.scheduler.check()
         registry = self.scheduler.registry
-        active = registry.active
-        if active is None or active.state is ClientState.CLOSING:
+        holder = registry.active.title if registry.active is not None else "nobody"
+        for position, client in enumerate(registry.queued_clients(), 1):
+            assert client.looking or client.standing == (position, holder), "it does not know its position"
+        if registry.active is None:
+            for client in registry.clients.values():
+                assert client.epoch in self.away or client.looking, "nobody has the cluster"
+        elif registry.active.epoch == self.holder:
+            self.look_at_holder(registry.active)
+        names = [(node.info.name, node.info.addr) for node in registry.nodes.values()]
+        assert len(names) == len(set(names)), "a node and its successor are both known"
+        assert not self.to_close, f"nodes were not told of the end: {self.to_close}"
+        assert all(self.now - when <= ANSWER_S + 1e-9 for when in self.asked.values()), "a report is missing"
+
+    def look_at_holder(self, active: Client) -> None:
+        if active.state is ClientState.CLOSING and self.closing_since is None:
+            assert self.is_silent(active.epoch), "the cluster was taken away from a client that lives"
+            self.closing_since = self.now
+        if self.closing_since is not None:
+            assert active.state is ClientState.CLOSING, "Release closes at once"
+            assert self.now - self.closing_since <= CLOSE_PATIENCE_S + 1e-9, "it closes for ever"
+            self.to_bury.clear()
             return
-        for site in registry.sites():
-            if not site.node.confirmed or site.node.state.name != "OPEN" or not site.servers:
-                continue
-            assert not registry.io, "an io task waits beside a server"
-            if site.slow + site.fast < len(site.servers):
-                assert not registry.slow and not registry.fast, "a task waits beside a free slot"
+        assert not self.wanting or self.now < active.told_alone, "who wants servers was told nothing"
+        self.wanting = 0
+        assert not self.to_bury, f"servers were not told of the dead: {self.to_bury}"
+        self.look_at_nodes(active)
 
-
-def _after(state: TaskState) -> set[TaskState]:
-    """What a batch of events may lead to."""
-    reached, edge = {state}, {state}
-    while edge:
-        edge = {then for now in edge for then in TASK[now]} - reached
-        reached |= edge
-    return reached
+    def look_at_nodes(self, active: Client) -> None:
+        assert not self.believed & self.nodes.keys(), "a node lost its lease and is believed to have it"
+        known = self.scheduler.registry.nodes
+        for epoch, seen in self.nodes.items():
+            assert seen.silent or epoch not in self.away, "it looks usable"
+            is_used = known[epoch].confirmed and known[epoch].state is NodeState.OPEN
+            assert not (seen.silent and is_used), "it does not look usable"
+            assert seen.knows_failure or not seen.is_hopeless, "who wants this node waits for ever"
+            silence = self.now - self.away.get(epoch, self.now)
+            assert silence <= ZOMBIE_S + 1e-9 or not active.wants.abandon_zombies, "it was to be abandoned"
+            assert silence <= FORGET_S + 1e-9 or epoch in self.local, "it is waited for, for ever"
+        others = [
+            node for node in known.values() if node.epoch not in self.nodes and active.servers_of(node.info)
+        ]
+        for node in others:
+            refused = node.epoch in self.quit or self.declined.get(node.epoch, 0.0) >= self.now
+            assert not node.confirmed or refused or node.state is NodeState.CLOSING, "a node was not offered"
+        if self.nodes and not others and all(seen.is_hopeless for seen in self.nodes.values()):
+            assert self.is_hopeless, "it waits for ever"
+        else:
+            self.is_hopeless = False

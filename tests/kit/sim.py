@@ -4,13 +4,17 @@ from collections.abc import Callable
 
 from dispycos.protocol.addresses import Address
 
-from .network import Host, World
+from .network import Host, Note, Order, Verdict, Way, World
 
 SIZES = (0, 0, 0, 40, 40, 41, 20_000, 20_001)
 BULKY = (300_000, 300_001, 700_001)
 TROUBLE = 4.0
 REPAIR_MAX = 12.0
 SETTLE_MAX = 2.5
+FLOODED = 0.05  # of the schedules, since a flood has many messages
+FLOOD = 1500  # messages: more than credit allows at once
+FLOOD_BYTES = 9_000_000
+KINDS = (Note, Note, Note, Note, Note, Order, Order, Verdict)
 
 
 class Schedule:
@@ -71,6 +75,8 @@ class Schedule:
         if not self._is_whole():
             return [*world.faults, "the links did not come back"]
         world.run(world.now + SETTLE_MAX, self._is_settled)
+        if dice.random() < FLOODED:
+            self._flood()
         return [*world.faults, *self._lost(), *self._stuck()]
 
     def _talk(self) -> None:
@@ -81,9 +87,38 @@ class Schedule:
             size = dice.choice(BULKY) if dice.random() < 0.3 else -1
             for _ in range(dice.choice((1, 3, 10, 90))):
                 to = Address(target.router.epoch, 16 + dice.randrange(2))
-                source.send(to, 16 + dice.randrange(2), dice.choice(SIZES) if size < 0 else size)
+                kind = dice.choice(KINDS)
+                source.send(to, 16 + dice.randrange(2), dice.choice(SIZES) if size < 0 else size, kind)
                 size = -1
             source.settle()
+
+    def _flood(self) -> None:
+        """More than credit allows of each, and then control words, the first of which is to overtake all that waits."""
+        source, target = self.dice.sample(self.leaves, 2)
+        to, other = Address(target.router.epoch, 18), Address(target.router.epoch, 19)
+        source.send(other, 19, FLOOD_BYTES)
+        for _ in range(FLOOD):
+            source.send(to, 18, 40)
+        source.send(to, 18, 0, Verdict)
+        for _ in range(FLOOD):
+            source.send(to, 18, 0, Order)
+        source.settle()
+        world, sender = self.world, source.router.epoch
+        is_cut_short = self.dice.random() < 0.5
+        if is_cut_short:  # while payloads are on their way, and verdicts wait for them
+            world.after(self.dice.random(), lambda: target.forget(sender))
+        begun = len(world.log)
+        world.run(world.now + REPAIR_MAX, self._is_settled)
+        log = world.log[begun:]
+        orders = Way(Address(sender, 18), to, Order)
+        for notes in (Way(Address(sender, 18), to, Note), Way(Address(sender, 19), other, Note)):
+            if (
+                not is_cut_short
+                and world.sent.get(notes)
+                and orders in log
+                and notes not in log[log.index(orders) :]
+            ):
+                world.faults.append(f"a control word has waited for {_show(notes)}")
 
     def _trouble(self) -> None:
         dice = self.dice
@@ -170,13 +205,16 @@ class Schedule:
     def _lost(self) -> list[str]:
         world = self.world
         wrong = []
-        for pair, got in world.got.items():
-            if got != sorted(set(got)):
-                wrong.append(f"doubled or out of order: {_show(pair)} {_excerpt(got)}")
-        for pair, sent in world.sent.items():
-            missing = set(sent) - set(world.got.get(pair, ())) - world.handed.get(pair, set())
-            if missing and self._is_living(pair[0]):
-                wrong.append(f"neither arrived nor handed back: {_show(pair)} {sorted(missing)[:9]}")
+        for way, got in world.got.items():
+            # A verdict lets later words pass while it waits.
+            is_wrong = len(set(got)) < len(got) if way.kind is Verdict else got != sorted(set(got))
+            if is_wrong:
+                wrong.append(f"doubled or out of order: {_show(way)} {_excerpt(got)}")
+        for way, sent in world.sent.items():
+            missing = set(sent) - set(world.got.get(way, ())) - world.handed.get(way, set())
+            may_be_lost = way.kind is Verdict and not self._is_living(way.to)  # confirmed, and waiting there
+            if missing and self._is_living(way.sender) and not may_be_lost:
+                wrong.append(f"neither arrived nor handed back: {_show(way)} {sorted(missing)[:9]}")
         return wrong
 
     def _is_living(self, address: Address) -> bool:
@@ -192,9 +230,9 @@ class Schedule:
         ]
 
 
-def _show(pair: tuple[Address, Address]) -> str:
-    (source, actor), (target, other) = pair
-    return f"{source:x}/{actor} to {target:x}/{other}"
+def _show(way: Way) -> str:
+    (source, actor), (target, other), kind = way
+    return f"{kind.__name__} of {source:x}/{actor} to {target:x}/{other}"
 
 
 def _excerpt(got: list[int]) -> str:

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from dispycos import session, transfers
+from dispycos.channel import Channel
 from dispycos.packing import Packing
-from dispycos.protocol.codec import Packet
+from dispycos.protocol.codec import Block, Packet
 from dispycos.protocol.control import Hello, Reset
 from dispycos.relay import Relay
 from dispycos.router import Router
 from dispycos.session import PeerReset, Session
-from dispycos.stream import Incoming, Parcel
+from dispycos.stream import Incoming, Parcel, Stream
 
 Patch = pytest.MonkeyPatch
 
@@ -118,6 +119,80 @@ def messages_overtake_a_large_payload(patch: Patch) -> None:
     patch.setattr(transfers.Arrivals, "is_holding", lambda self: False)
 
 
+def a_control_word_waits_for_message_credit(patch: Patch) -> None:
+    original = Session._pump_words
+
+    def pump_words(self: Session, channel: Channel, now: float) -> None:
+        if channel is self._messages or not self._messages.words.out.waiting:
+            original(self, channel, now)
+
+    patch.setattr(Session, "_pump_words", pump_words)
+
+
+def a_control_word_waits_for_chunks(patch: Patch) -> None:
+    original = Session._pump_words
+
+    def pump_words(self: Session, channel: Channel, now: float) -> None:
+        if channel is self._messages or not self._messages.shipments.ready:
+            original(self, channel, now)
+
+    patch.setattr(Session, "_pump_words", pump_words)
+
+
+def the_last_word_overtakes_what_it_is_about(patch: Patch) -> None:
+    patch.setattr(Channel, "_may_pass", lambda self, envelope, floor: True)
+
+
+def the_last_word_overtakes_large_payloads(patch: Patch) -> None:
+    patch.setattr(transfers.Arrivals, "holds_from", lambda self, sender: False)
+
+
+def a_floor_counts_only_blocks_that_are_cut(patch: Patch) -> None:
+    original = Packing.floor
+    patch.setattr(Packing, "floor", lambda self, actor: min(original(self, actor), self._out.cut_last))
+
+
+def nobody_looks_again_at_what_comes_behind(patch: Patch) -> None:
+    patch.setattr(Channel, "release", lambda self: None)
+
+
+def what_comes_behind_is_dropped_with_the_session(patch: Patch) -> None:
+    patch.setattr(Channel, "end", lambda self: None)
+
+
+def control_credit_is_not_given_back(patch: Patch) -> None:
+    original = Session._give_credit
+
+    def give_credit(self: Session, stream: Stream, messages: int, size: int, now: float) -> None:
+        if stream is not self._control.words:
+            original(self, stream, messages, size, now)
+
+    patch.setattr(Session, "_give_credit", give_credit)
+
+
+def a_control_block_is_cut_again_after_a_move(patch: Patch) -> None:
+    original = Router._choose
+
+    def choose(self: Router, peer: Any, link: Any, now: float) -> None:
+        out = peer.session._control.words.out
+        for parcel in list(out.flight):
+            out.cut(parcel.count, parcel.body, parcel.frames)
+        original(self, peer, link, now)
+
+    patch.setattr(Router, "_choose", choose)
+
+
+def acks_of_one_stream_are_taken_for_all(patch: Patch) -> None:
+    original = Session._block
+
+    def block(self: Session, stream: Stream, seq: int, count: int, body: bytes) -> Block:
+        self._unsaid = dict.fromkeys([stream])
+        return original(self, stream, seq, count, body)
+
+    patch.setattr(Session, "_block", block)
+    patch.setattr(session, "RTO_MIN", 5.0)  # as above
+
+
 class Bug(NamedTuple):
     """A fault, and a seed not long before one that shows it."""
 
@@ -131,12 +206,22 @@ BUGS = [
     Bug(an_unknown_session_is_not_reset),
     Bug(a_reset_of_an_older_session_counts),
     Bug(copies_are_delivered_again),
-    Bug(what_comes_early_is_dropped),
+    Bug(what_comes_early_is_dropped, 200),
     Bug(gaps_are_overlooked),
     Bug(nobody_says_that_the_path_is_back),
-    Bug(a_broken_link_is_kept_to_oneself),
+    Bug(a_broken_link_is_kept_to_oneself, 300),
     Bug(a_new_route_is_taken_without_a_word),
     Bug(the_unconfirmed_is_forgotten),
-    Bug(what_waits_for_a_payload_counts_as_delivered, 3300),
+    Bug(what_waits_for_a_payload_counts_as_delivered),
     Bug(messages_overtake_a_large_payload),
+    Bug(a_control_word_waits_for_message_credit),
+    Bug(a_control_word_waits_for_chunks),
+    Bug(the_last_word_overtakes_what_it_is_about),
+    Bug(the_last_word_overtakes_large_payloads),
+    Bug(a_floor_counts_only_blocks_that_are_cut),
+    Bug(nobody_looks_again_at_what_comes_behind),
+    Bug(what_comes_behind_is_dropped_with_the_session),
+    Bug(control_credit_is_not_given_back),
+    Bug(a_control_block_is_cut_again_after_a_move),
+    Bug(acks_of_one_stream_are_taken_for_all),
 ]

@@ -11,32 +11,24 @@ from typing import Any
 
 import pytest
 
-from dispycos.brokers import dispatch, leasing, placement, placing, scheduler
-from dispycos.brokers.dispatch import Dispatch
+from dispycos.brokers import leasing, scheduler, waiting
 from dispycos.brokers.leasing import Leasing
-from dispycos.brokers.lifecycle import NodeState, TaskState
+from dispycos.brokers.lifecycle import ClientState, NodeState
 from dispycos.brokers.outbox import Look
-from dispycos.brokers.registry import Site, Task
+from dispycos.brokers.registry import Alarms, Client, Node, Registry, Share
+from dispycos.brokers.reporting import Reporting
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import (
-    Allocation,
-    Enlist,
-    OutcomeAck,
-    Register,
-    ServerUp,
-    Submit,
-    TaskId,
-    Terminate,
-)
-from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.messages import Allocation, Hopeless, Lease, Wanting
+from dispycos.protocol.status import Status
 
-from ..kit.scheduler import HOME, FakeClient, FakeNode, Judge, Peer, enlist
+from ..kit.scheduler import FORGET_S, HOME, FakeClient, FakeNode, Judge, Peer, Viewer, enlist
 
 SEEDS = 1000
 EVENTS = 120
+VIEWER = Address(2, 20)
 
 
 class World:
@@ -49,36 +41,42 @@ class World:
         self.judge = Judge(self.scheduler)
         self.clients: dict[int, FakeClient] = {}
         self.nodes: dict[int, FakeNode] = {}
-        self.epochs = 1
-        self.events: list[str] = []
+        self.viewer = Viewer(VIEWER)
+        self.epochs = 2
         self.looks: list[int] = []  # clients whose places are being looked for
+        self.deaths: list[Peer] = []  # of this host, and not told yet
         for number in range(self.dice.randint(1, 3)):
             self.add_node(f"node{number}")
         self.add_client()
 
     # --- the world
 
-    def new_epoch(self) -> int:
+    def new_address(self, actor: int) -> Address:
         self.epochs += 1
-        return self.epochs
+        return Address(self.epochs, actor)
+
+    def is_local(self, address: Address) -> bool:
+        local = self.dice.random() < 0.3
+        if local:
+            self.judge.local.add(address.epoch)
+        return local
 
     def add_node(self, name: str) -> FakeNode:
-        node = FakeNode(Address(self.new_epoch(), NODE), name=name, cpus=self.dice.randint(1, 3))
-        self.nodes[node.address.epoch] = node
+        address = self.new_address(NODE)
+        node = FakeNode(address, self.is_local(address), name=name, cpus=self.dice.randint(1, 3))
+        self.nodes[address.epoch] = node
         node.register()
         return node
 
     def add_client(self) -> None:
         allocations = self.dice.choice(([], [], [], [Allocation("*", cpus=1)], [Allocation("node0")]))
-        client = FakeClient(
-            Address(self.new_epoch(), CLIENT),
-            wants=enlist(*allocations, abandon_zombies=self.dice.random() < 0.5),
-        )
-        self.clients[client.address.epoch] = client
+        address = self.new_address(CLIENT)
+        wants = enlist(*allocations, abandon_zombies=self.dice.random() < 0.5)
+        client = self.clients[address.epoch] = FakeClient(address, self.is_local(address), wants=wants)
         client.say(client.wants)
 
-    def peers(self) -> list[FakeClient | FakeNode]:
-        everybody: list[FakeClient | FakeNode] = [*self.clients.values(), *self.nodes.values()]
+    def peers(self) -> list[Peer]:
+        everybody: list[Peer] = [*self.clients.values(), *self.nodes.values()]
         return [peer for peer in everybody if peer.alive]
 
     def drain(self) -> None:
@@ -100,28 +98,24 @@ class World:
             self.scheduler.looked(client, "", self.now)
         self.drain()
 
-    def carry_in(self, peer: FakeClient | FakeNode, count: int) -> None:
+    def carry_in(self, peer: Peer, count: int) -> None:
         for _ in range(min(count, len(peer.outbox))):
             envelope = peer.outbox.popleft()
             self.judge.goes_in(envelope)
             self.scheduler.receive(envelope, self.now)
-        self.drain()
+            self.drain()
 
-    def carry_out(self, peer: FakeClient | FakeNode, count: int) -> None:
+    def carry_out(self, peer: Peer, count: int) -> None:
         if isinstance(peer, FakeNode) and peer.mute:
             return
+        assert isinstance(peer, FakeNode | FakeClient)
         for _ in range(min(count, len(peer.inbox))):
-            peer.receive(peer.inbox.popleft().message, self.dice)
+            peer.receive(peer.inbox.popleft(), self.dice)
 
-    def carry_words(self, node: FakeNode, count: int) -> None:
-        """Outcomes go straight to the client, unless it is cut off from everybody."""
-        for _ in range(min(count, len(node.words))):
-            client = self.clients[node.words[0].outcome.task.owner]
-            if client.alive and not client.up:
-                return
-            outcome = node.words.popleft().outcome
-            if client.alive:
-                client.hears(outcome, self.dice)
+    def look_around(self) -> None:
+        for _ in range(self.dice.randint(1, 2)):
+            self.viewer.ask()
+        self.carry_in(self.viewer, 2)
 
     def pass_time(self, seconds: float) -> None:
         self.find_places()
@@ -130,52 +124,68 @@ class World:
             due = self.scheduler.deadline()
             if due is None or due > end:
                 break
-            self.now = max(self.now, due)
+            self.now = self.judge.now = max(self.now, due)
             self.scheduler.wake(self.now)
             self.drain()
         else:
             raise AssertionError("the scheduler wakes for ever")
-        self.now = end
+        self.now = self.judge.now = end
 
     # --- what happens to peers
 
-    def cut(self, peer: FakeClient | FakeNode) -> None:
+    def cut(self, peer: Peer) -> None:
         peer.up = False
-        self.judge.away.add(peer.address.epoch)
-        self.scheduler.peer_lost(peer.address.epoch, self.now)
+        self.judge.cut(peer.address.epoch)
+        self.scheduler.peer_lost(peer.address.epoch, self.now, lives=peer.is_local)
         self.drain()
 
-    def mend(self, peer: FakeClient | FakeNode) -> None:
+    def mend(self, peer: Peer) -> None:
         epoch = peer.address.epoch
         peer.up = True
-        self.judge.away.discard(epoch)
+        self.judge.away.pop(epoch, None)
         self.scheduler.peer_up(epoch, None, self.now)
         self.drain()
-        known = self.scheduler.registry
         if isinstance(peer, FakeNode):
-            if epoch not in known.nodes:
-                peer.inbox.clear()
-                peer.outbox.clear()  # given up by the other side: the session began anew
+            if epoch not in self.scheduler.registry.nodes:
+                self.forget_session(peer)
             peer.register()
 
-    @staticmethod
-    def has_said(peer: Peer, word: type) -> bool:
-        return any(isinstance(envelope.message, word) for envelope in peer.outbox)
+    def reset(self, node: FakeNode) -> None:
+        """Its session began anew, as the runtime tells; the process is the same."""
+        self.tell_of_death(node)
+        self.forget_session(node)
+        node.register()
 
-    def kill(self, peer: FakeClient | FakeNode) -> None:
+    @staticmethod
+    def forget_session(node: FakeNode) -> None:
+        node.inbox.clear()
+        node.outbox.clear()
+
+    def kill(self, peer: Peer) -> None:
         """The process ends; whether the scheduler hears of it at once, later, or from its successor, differs."""
         peer.alive = False
-        if isinstance(peer, FakeNode):
-            peer.words.clear()
-        epoch = peer.address.epoch
         how = self.dice.randrange(3)
         if how == 0:
-            self.scheduler.peer_reset(epoch, list(peer.inbox), self.now)
-            self.drain()
-        elif peer.up:
-            self.cut(peer)
+            self.tell_of_death(peer)
+        else:
+            if peer.up:
+                self.cut(peer)
+            if peer.is_local:
+                self.deaths.append(peer)
         if isinstance(peer, FakeNode) and (how == 2 or self.dice.random() < 0.7):
             self.add_node(peer.name)
+
+    def tell_of_death(self, peer: Peer) -> None:
+        epoch = peer.address.epoch
+        if isinstance(peer, FakeClient):
+            self.judge.dies(epoch)
+        self.scheduler.peer_reset(epoch, list(peer.inbox), self.now)
+        self.drain()
+        assert epoch not in self.judge.nodes, "its client believes that it lives"
+
+    def tell_of_deaths(self) -> None:
+        while self.deaths:
+            self.tell_of_death(self.deaths.pop())
 
     # --- a story
 
@@ -192,127 +202,98 @@ class World:
             self.carry_in(peer, dice.randint(1, 8))
         elif chance < 0.55 and peer.up:
             self.carry_out(peer, dice.randint(1, 8))
-        elif chance < 0.65 and isinstance(peer, FakeNode):
-            self.carry_words(peer, dice.randint(1, 8))
-        elif chance < 0.90:
+        elif chance < 0.80:
             if isinstance(peer, FakeClient):
                 self.client_acts(peer)
-            else:
+            elif isinstance(peer, FakeNode):
                 peer.act(dice)
-        elif chance < 0.95:
-            self.pass_time(dice.choice((0.01, 0.06, 1.0, 4.0, 12.0)))
+        elif chance < 0.83:
+            self.look_around()
+        elif chance < 0.93:
+            self.pass_time(dice.choice((0.1, 0.4, 1.0, 4.0, 12.0, 70.0)))
         else:
             self.disturb(peer)
 
-    def disturb(self, peer: FakeClient | FakeNode) -> None:
+    def disturb(self, peer: Peer) -> None:
         dice = self.dice
         chance = dice.random()
-        if not peer.up:
+        if self.deaths and chance < 0.5:
+            self.tell_of_deaths()
+        elif not peer.up:
             self.mend(peer)
         elif chance < 0.4:
             self.cut(peer)
-        elif chance < 0.6:
+        elif chance < 0.55:
             self.kill(peer)
         elif chance < 0.75 and len(self.clients) < 5:
             self.add_client()
         elif isinstance(peer, FakeNode):
-            if chance < 0.85:
-                peer.mute = not peer.mute
-            elif chance < 0.92 and peer.lease is not None:
-                peer.close()
-            else:
-                peer.register()
+            self.trouble(peer)
+
+    def trouble(self, node: FakeNode) -> None:
+        chance = self.dice.random()
+        if chance < 0.3:
+            node.mute = not node.mute
+        elif chance < 0.6 and node.lease is not None:
+            node.close("at its terminal")
+        elif chance < 0.75:
+            self.reset(node)
+        elif chance < 0.9:
+            node.lease, node.servers, node.starting = None, {}, []
+            node.register()
+        else:
+            node.register()
 
     def client_acts(self, client: FakeClient) -> None:
-        dice = self.dice
-        chance = dice.random()
-        if client.lease is None or client.releasing:
-            if chance < 0.05 and not client.releasing:
-                client.release(False, False)
-        elif chance < 0.75:
-            for _ in range(min(dice.choice((1, 1, 3, 12)), client.limit - client.handed_in)):
-                client.submit(self.any_task(client))
-        elif chance < 0.92 and client.open_tasks:
-            client.say(Terminate(dice.choice(list(client.open_tasks))))
-        elif chance > 0.96:
-            client.release(dice.random() < 0.4, dice.random() < 0.5)
-
-    def any_task(self, client: FakeClient) -> Submit:
-        dice = self.dice
-        chance = dice.random()
-        function = dice.choice(("short", "short", "long"))
-        io = dice.random() < 0.2
-        node, server = "", 0
-        if chance < 0.12:
-            node = dice.choice(("node0", "node1", "nobody"))
-        elif chance < 0.24:
-            server = dice.choice([*client.servers, 12345])
-        return Submit(TaskId(0, 0), function, io, node, server)
+        chance = self.dice.random()
+        if client.releasing:
+            return
+        if chance < 0.2 and client.lease is not None:
+            client.say(Wanting(self.dice.randint(1, 9)))
+        elif chance > 0.95:
+            client.release()
 
     # --- its end
 
     def finish(self) -> None:
         """Nothing more goes wrong, all close: now everything has to come to an end."""
+        self.tell_of_deaths()
         for _ in range(400):
             for peer in self.peers():
                 if not peer.up:
                     self.mend(peer)
                 if isinstance(peer, FakeNode):
                     peer.mute = False
-                elif peer.lease is not None and not peer.releasing:
-                    peer.release(False, True)
+                elif isinstance(peer, FakeClient) and peer.lease is not None and not peer.releasing:
+                    peer.release()
                 self.carry_out(peer, 1000)
                 if isinstance(peer, FakeNode):
                     peer.act(self.dice)
-                    self.carry_words(peer, 1000)
-                    self.revive(peer)
-            if not any(isinstance(peer, FakeNode) and peer.name == "node0" for peer in self.peers()):
-                self.add_node("node0")
             for peer in self.peers():
                 self.carry_in(peer, 1000)
             self.pass_time(0.5)
-            if not self.scheduler.registry.clients and not any(
-                self.has_said(peer, Enlist) for peer in self.peers()
-            ):
+            if not self.scheduler.registry.clients and not any(peer.outbox for peer in self.peers()):
                 break
         for peer in self.peers():
-            if isinstance(peer, FakeNode):
-                self.carry_words(peer, 10_000)
             self.carry_out(peer, 10_000)
+        self.pass_time(FORGET_S)
         self.judge_the_end()
-
-    def revive(self, node: FakeNode) -> None:
-        """Without any server tasks would wait for ever, and that is right: so somebody sees to the node."""
-        known = self.scheduler.registry.nodes.get(node.address.epoch)
-        if known is not None and known.state is NodeState.DECLINED and not self.has_said(node, Register):
-            node.register()
-        idle = not node.servers and not node.starting and not self.has_said(node, ServerUp)
-        if node.lease is not None and idle and not node.closing:
-            node.starting = [1]
 
     def judge_the_end(self) -> None:
         registry = self.scheduler.registry
         assert not registry.clients, f"{len(registry.clients)} clients did not come to an end"
-        assert not registry.tasks and not registry.servers and registry.active is None
+        assert not registry.servers and registry.active is None and not self.judge.asked
         for client in self.clients.values():
-            if client.alive:
-                assert client.released, f"client {client.address.epoch} was not released"
-                assert client.settled <= 1
-        alive = {client.address.epoch for client in self.clients.values() if client.alive}
-        for task, submit in self.judge.submitted.items():
-            if task.owner in alive:
-                assert self.judge.ended[task] == 1, f"{submit} ended {self.judge.ended[task]} times"
-                assert task in self.clients[task.owner].has, f"the client never hears how {submit} ended"
+            assert client.released or not client.alive, f"client {client.address.epoch} was not released"
+        assert all(self.nodes[epoch].alive for epoch in registry.nodes), "a dead node is kept"
+        for node in self.nodes.values():
+            assert node.lease is None or node.closing or not node.alive, "a node keeps a lease of nobody"
 
 
 @pytest.fixture(autouse=True)
 def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stories are short, so what takes long in life is made to happen early."""
-    monkeypatch.setattr(placement, "SAMPLES_MIN", 3)
-    monkeypatch.setattr(placement, "SAMPLES_KEPT", 5)
-    monkeypatch.setattr(leasing, "FORGET_AFTER_S", 60.0)
-    for module in (dispatch, scheduler):
-        monkeypatch.setattr(module, "CREDIT", 32)
+    monkeypatch.setattr(leasing, "FORGET_AFTER_S", FORGET_S)
 
 
 def tell(seed: int) -> None:
@@ -349,101 +330,111 @@ def test_a_story_is_the_same_each_time() -> None:
 Bug = tuple[Any, str, Any]
 
 
-def uses_nodes_that_are_away(site: Site) -> bool:
-    return site.node.state is NodeState.OPEN
-
-
-def sees_one_server_too_many(servers: int, slow: int, fast: int) -> int:
-    return placement.cpu_level(servers + 1 if servers else 0, slow, fast)
-
-
-def takes_recalled_tasks_back_begun_or_not(self: Dispatch, task: Task) -> bool:
-    task.state = TaskState.WAITING  # and the load of the site stays as it was
-    task.site = None
-    return True
-
-
-def forgets_recalled_tasks(self: Dispatch, tasks: list[Task]) -> None:
+def nothing(*about: object, **more: object) -> None:
     pass
 
 
-def places_lost_tasks_again(self: Dispatch, site: Site, kind: OutcomeKind, text: str) -> None:
-    here = [task for task in self.registry.tasks.values() if task.site is site and task.bound is None]
-    for task in here:
-        task.state, task.site, task.server = TaskState.WAITING, None, None
-    self._requeue(here)
-    REAL_DROP_SITE(self, site, kind, text)
+def takes_a_link_for_a_word(self: Scheduler, epoch: int, about: object, now: float) -> None:
+    REAL_PEER_UP(self, epoch, about, now)
+    node = self.registry.nodes.get(epoch)
+    if node is not None:
+        node.confirmed = True
 
 
-def drop_site_forgets_the_unheard(self: Dispatch, site: Site, kind: OutcomeKind, text: str) -> None:
-    site.unheard.clear()
-    REAL_DROP_SITE(self, site, kind, text)
+def forgets_to_close_what_it_abandons(self: Leasing, node: Node) -> None:
+    node.turn(NodeState.CLOSING) if node.state is not NodeState.CLOSING else None
+    if not node.zombie:
+        REAL_CLOSE(self, node)
 
 
-def forgets_what_is_confirmed(self: Dispatch, envelope: Envelope, now: float) -> None:
-    pass
+def never_minds_which_lease(self: Leasing, envelope: Envelope, lease: Lease) -> Share | None:
+    node = self.registry.nodes.get(envelope.sender.epoch)
+    return node.share if node is not None else None
 
 
-def forgets_what_is_confirmed_early(self: Dispatch, envelope: Envelope, now: float) -> None:
-    done = [task for task in envelope.message.tasks if task not in self.registry.tasks]
-    ack = OutcomeAck(done, envelope.message.node)
-    REAL_ON_OUTCOME_ACK(self, Envelope(HOME, envelope.sender, ack), now)
+def believes_in_old_leases(self: Leasing, node: Node, held: Lease | None, closing: bool, now: float) -> None:
+    REAL_COMPARE(self, node, node.lease if held is None else held, closing, now)
 
 
-def takes_the_first_news_of_an_end_for_its_confirmation(
-    self: Dispatch, envelope: Envelope, now: float
-) -> None:
-    REAL_ON_DONE(self, envelope, now)
-    for site in self.registry.sites():
-        site.unheard.pop(envelope.message.task, None)
+def uses_the_same_number_again(self: Leasing, client: Client) -> Lease:
+    return client.lease or REAL_NEW_LEASE(self, client)
 
 
-def says_cancelled_but_keeps_it_queued(self: Dispatch, task: Task) -> None:
-    pass
+def gives_the_last_the_cluster(self: Registry) -> Any:
+    return reversed([client for client in self.clients.values() if client.state is ClientState.QUEUED])
 
 
-def leaves_its_pinned_tasks_waiting(self: Dispatch, server: object, death: str) -> None:
-    pass
+def looks_before_it_counts_the_dead(self: Leasing, envelope: Envelope, now: float) -> None:
+    """Whether the last server is gone is asked while it is still in the table."""
+    share = self._share_of(envelope, envelope.message.lease)
+    was_up = share is not None and envelope.message.spot.epoch in share.servers
+    kept = self.out.effects[:]
+    REAL_SERVER_DOWN(self, envelope, now)
+    if was_up:
+        new = self.out.effects[len(kept) :]
+        told = [effect for effect in new if isinstance(effect, Send)]
+        self.out.effects[:] = kept + [one for one in told if not isinstance(one.envelope.message, Hopeless)]
 
 
-def believes_every_done(self: Dispatch, envelope: Envelope, now: float) -> None:
-    task = self.registry.tasks.get(envelope.message.task)
-    if task is not None and task.site is not None:
-        self._forget(task)  # and its slot stays taken
+def tells_of_the_node_alone(self: Leasing, share: Share, status: Status, *rest: Any) -> None:
+    if status not in (Status.ServerClosed, Status.ServerAbandoned):
+        REAL_TELL_SERVER(self, share, status, *rest)
 
 
-def forgets_to_close_a_silent_node(self: Leasing, epoch: int, now: float) -> None:
-    node = self.registry.nodes[epoch]
-    if node.site is not None:
-        self._site_gone(node, OutcomeKind.LOST, "was silent")
-        node.turn(NodeState.CLOSING)
+def answers_only_the_first(self: Reporting, envelope: Envelope, now: float) -> None:
+    if not self._askers or envelope.sender in self._askers:
+        REAL_INVENTORY(self, envelope, now)
+        self._askers[envelope.sender] = 1
 
 
-def counts_everything_as_short(self: object) -> bool:
-    return True
+def waits_for_tasks(self: Scheduler, envelope: Envelope, now: float) -> None:
+    if self.registry.active is None or envelope.sender != self.registry.active.address:
+        REAL_RELEASE(self, envelope, now)
 
 
-REAL_DROP_SITE, REAL_ON_DONE = Dispatch.drop_site, Dispatch.on_done
-REAL_ON_OUTCOME_ACK = Dispatch.on_outcome_ack
+def knows_no_successor(self: Registry, info: object) -> None:
+    return None
+
+
+def goes_on_with_a_new_session(self: Leasing, node: Node, why: str, level: str = "warning") -> None:
+    if "session was lost" not in why and "process ended" not in why:
+        REAL_NODE_GONE(self, node, why, level)
+
+
+REAL_PEER_UP, REAL_RELEASE = Scheduler.peer_up, Scheduler.on_release
+REAL_CLOSE, REAL_COMPARE, REAL_NEW_LEASE = Leasing._close, Leasing._compare_lease, Leasing.new_lease
+REAL_SERVER_DOWN, REAL_TELL_SERVER = Leasing.on_server_down, Leasing._tell_server
+REAL_NODE_GONE, REAL_INVENTORY = Leasing.node_gone, Reporting.on_inventory
 
 BUGS: list[Bug] = [
-    (placing, "is_usable", uses_nodes_that_are_away),
-    (placing, "cpu_level", sees_one_server_too_many),
-    (dispatch, "_sort", lambda queue: None),
-    (Dispatch, "_take_back", takes_recalled_tasks_back_begun_or_not),
-    (Dispatch, "_requeue", forgets_recalled_tasks),
-    (Dispatch, "drop_site", places_lost_tasks_again),
-    (Dispatch, "drop_site", drop_site_forgets_the_unheard),
-    (Dispatch, "on_outcome_ack", forgets_what_is_confirmed),
-    (Dispatch, "on_outcome_ack", forgets_what_is_confirmed_early),
-    (Dispatch, "on_done", takes_the_first_news_of_an_end_for_its_confirmation),
-    (Dispatch, "_unqueue", says_cancelled_but_keeps_it_queued),
-    (Dispatch, "server_gone", leaves_its_pinned_tasks_waiting),
-    (Dispatch, "on_done", believes_every_done),
-    (Leasing, "on_node_silent", forgets_to_close_a_silent_node),
-    (placement.Pace, "fast", property(counts_everything_as_short)),
     (scheduler, "CLIENT_PATIENCE_S", 1e9),
+    (scheduler, "CLIENT_PATIENCE_S", 30.0),
+    (scheduler, "CLOSE_PATIENCE_S", 1e9),
     (leasing, "FORGET_AFTER_S", 1e9),
+    (leasing, "NODE_PATIENCE_PULSES", 7),
+    (leasing, "DECLINED_AGAIN_S", 9.0),
+    (leasing, "SETTLE_PATIENCE_S", 9.0),
+    (Alarms, "cancel", nothing),
+    (Alarms, "has", lambda self, handler: False),
+    (Scheduler, "peer_up", takes_a_link_for_a_word),
+    (Scheduler, "on_release", waits_for_tasks),
+    (Scheduler, "on_wanting", nothing),
+    (Scheduler, "_tell_positions", nothing),
+    (Scheduler, "_tell_of_hope", nothing),
+    (Registry, "queued_clients", gives_the_last_the_cluster),
+    (Registry, "node_like", knows_no_successor),
+    (waiting, "_may_serve", lambda node, client: False),
+    (Leasing, "_close", forgets_to_close_what_it_abandons),
+    (Leasing, "_share_of", never_minds_which_lease),
+    (Leasing, "_compare_lease", believes_in_old_leases),
+    (Leasing, "new_lease", uses_the_same_number_again),
+    (Leasing, "on_server_down", looks_before_it_counts_the_dead),
+    (Leasing, "_tell_server", tells_of_the_node_alone),
+    (Leasing, "_bury", nothing),
+    (Leasing, "node_gone", goes_on_with_a_new_session),
+    (Leasing, "offer_all", nothing),
+    (Reporting, "_overdue", nothing),
+    (Reporting, "on_inventory", answers_only_the_first),
 ]
 
 

@@ -5,6 +5,7 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -124,6 +125,33 @@ def with_a_note():
 
 def own_pid():
     return os.getpid()
+
+
+def notes_its_start(number, path, deadly):
+    """Some remove all that is in their working folder, and the folder, and die before their words have left."""
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+    if number in deadly:
+        folder = os.getcwd()
+        assert os.path.basename(folder).startswith("dispycosproc-"), folder
+        for entry in list(os.scandir(folder)):
+            if entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+        os.rmdir(folder)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def test_nothing_starts_twice_though_tasks_remove_their_working_folder_and_die(client, task):
+    """These are fed ahead, and many end without a word: what had begun is told by the page of their server."""
+    with tempfile.NamedTemporaryFile("r") as file:
+        await asyncio.gather(*[client.submit(notes_its_start, -1, file.name, ()) for _ in range(50)])
+        deadly = set(range(90, 1000, 100))
+        handles = [client.submit(notes_its_start, number, file.name, deadly) for number in range(1000)]
+        outcomes = await asyncio.gather(*handles, return_exceptions=True)
+        started = [int(line) for line in file if not line.startswith("-")]
+    lost = {number for number, outcome in enumerate(outcomes) if isinstance(outcome, TaskLost)}
+    assert sorted(started) == list(range(1000)), "each has started, and once"
+    assert deadly <= lost and all(outcomes[number] is None for number in set(range(1000)) - lost)
 
 
 async def test_a_killed_server_is_task_lost_naming_the_signal_and_others_go_on(client, task):

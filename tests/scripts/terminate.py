@@ -356,7 +356,7 @@ async def test_one_that_ignores_it_is_killed_after_5_s_and_those_beside_it_hear(
     with raises(TaskTerminated, "did not end within 5 s"):
         await handle
     assert 4.5 < time.monotonic() - start < 7, time.monotonic() - start
-    with raises((TaskLost, TaskTerminated)):
+    with raises(TaskLost, "ignores did not end within 5 s"):
         await beside
     status = await task.receive(timeout=5)
     assert isinstance(status, MonitorStatus) and status.info == beside
@@ -364,6 +364,99 @@ async def test_one_that_ignores_it_is_killed_after_5_s_and_those_beside_it_hear(
     assert (await elsewhere)[0] == 0
     await until(lambda: four_servers(client), what="the killed server is replaced")
     assert await client.submit(int, 5) == 5
+
+
+async def refuses(teller, *, task):
+    teller.send("runs")
+    while True:
+        try:
+            await task.receive()
+        except KeyboardInterrupt:
+            teller.send("no")
+
+
+def refuses_as_generator(teller, *, task):
+    teller.send("runs")
+    while True:
+        try:
+            yield task.receive()
+        except KeyboardInterrupt:
+            teller.send("no")
+
+
+async def refuses_in_a_subtask(teller, *, task):
+    async def work():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                teller.send("no")
+
+    working = asyncio.create_task(work())
+    teller.send("runs")
+    await working
+
+
+async def refuses_even_to_be_closed(teller, *, task):
+    teller.send("runs")
+    while True:
+        try:
+            await task.receive()
+        except BaseException:
+            teller.send("no")
+
+
+async def test_those_that_wait_on_are_dropped_after_5_s_and_cost_nobody_anything(client, task):
+    server = (await client.servers())[0]
+    pid = await (await client.rtask_at(server, os.getpid))
+    beside = await client.io_rtask_at(server, echo_until_end)
+    for function in (refuses, refuses_as_generator, refuses_in_a_subtask, refuses_even_to_be_closed):
+        await client.io_rtask_at(server, function, task)
+        assert await task.receive(timeout=5) == "runs"
+    waiting = [handle for handle in await client.tasks() if handle != beside]
+    await (computing := await client.rtask_at(server, refuses, task)).monitor()
+    assert await task.receive(timeout=5) == "runs"
+    start = time.monotonic()
+    for handle in (*waiting, computing):
+        handle.terminate()
+    outcomes = await asyncio.gather(*waiting, computing, return_exceptions=True)
+    took = time.monotonic() - start
+    assert [type(outcome) for outcome in outcomes] == 5 * [TaskTerminated], outcomes
+    assert 4.5 < took < 6, took
+    assert await (await client.rtask_at(server, os.getpid)) == pid, "the server has its CPU again"
+    beside.send("end")
+    assert (await beside)[1] == pid
+    while not isinstance(await task.receive(timeout=1), MonitorStatus):
+        pass
+
+
+def begins_late(teller, *, task):
+    """Its step, which does not end, begins 3 s after it was asked to end."""
+    teller.send("runs")
+    try:
+        yield task.receive()
+    except KeyboardInterrupt:
+        pass
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        yield task.sleep(0.1)
+    teller.send("begins")
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+
+
+async def test_the_5_s_run_from_the_beginning_of_its_own_step(client, task):
+    handle = await client.rtask(begins_late, task)
+    assert await task.receive(timeout=5) == "runs"
+    handle.terminate()
+    assert await task.receive(timeout=5) == "begins"
+    start = time.monotonic()
+    with raises(TaskTerminated, "did not end within 5 s"):
+        await handle
+    assert 4.5 < time.monotonic() - start < 6.5, time.monotonic() - start
 
 
 async def four_servers(client):

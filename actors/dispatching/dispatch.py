@@ -1,0 +1,442 @@
+"""The client's dispatcher: gives its tasks to the servers of its lease, and decides what becomes of those of the dead.
+
+It is told facts: by the ledger what is submitted and to be ended, by servers what they have placed, begun, ended and given
+back, by nodes and the scheduler which servers there are. `place` then gives out what can be given; `drain` says what is to be
+sent, and how tasks ended that no server speaks for. A task is given again only after its server gave it back, or is
+dead and had not begun it; after it had begun only if retries are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from dispycos.protocol.status import OutcomeKind
+
+from .facts import Entry, Node, Phase, Pin, Server, Standing
+from .fleet import Fleet
+from .giving import Giving
+from .learning import Lags, Learners
+from .recalling import Recalling
+
+UNBEGUN: Final = "; {} had not begun, but had its address: what was sent there is lost"
+GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer, when its tasks are to end
+
+# --- what is to be done
+
+
+class Runs(msgspec.Struct, frozen=True, gc=False):
+    """Send these to this server, in this order; each knows its position there."""
+
+    server: Server
+    entries: list[Entry]
+
+
+class Recall(msgspec.Struct, frozen=True, gc=False):
+    """Ask this server for the CPU tasks behind this position that it has not placed; it answers by Returned."""
+
+    server: Server
+    after: int
+
+
+class Terminate(msgspec.Struct, frozen=True, gc=False):
+    """Tell this server and its node that this task is to end."""
+
+    server: Server
+    entry: Entry
+
+
+class Kill(msgspec.Struct, frozen=True, gc=False):
+    """Ask its node to kill this server; it answers by ServerLost."""
+
+    server: Server
+
+
+class Again(msgspec.Struct, frozen=True, gc=False):
+    """This task was lost with its server, and is tried again: its attempt was counted."""
+
+    entry: Entry
+    text: str
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """This task has its outcome, without a word of a server's."""
+
+    entry: Entry
+    kind: OutcomeKind
+    text: str
+    started: bool
+
+
+Effect = Runs | Recall | Terminate | Kill | Again | Ended
+
+
+class Dispatcher:
+    """All tasks of one client that have not ended."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.giving = Giving(self.fleet)
+        self.recalling = Recalling(self.fleet)
+        self.learners = Learners()
+        self.lags = Lags()
+        self._turns = 0
+        self._has_more = False  # than fitted in the last pass
+        self._end_of_all = ""  # why all that comes back ends, instead of being given again
+        self._give_up: dict[Node, float] = {}  # silent, and asked to end tasks: waited for until then
+        self._effects: list[Effect] = []
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no server has."""
+        return self.giving.waiting
+
+    @property
+    def has_servers(self) -> bool:
+        """Whether any server may be given something, now or when it has answered."""
+        choice = self.fleet.choice
+        return bool(choice.io or choice.nodes) or any(map(_may_take, self.fleet.servers.values()))
+
+    def had_by_node(self, epoch: int) -> list[Entry]:
+        """What its servers have."""
+        node = self.fleet.nodes.get(epoch)
+        return _had_by(node.servers.values()) if node is not None else []
+
+    # --- from the client
+
+    def submit(self, entry: Entry) -> None:
+        """It waits, or is refused since it can run nowhere."""
+        self._turns += 1
+        entry.turn = self._turns
+        entry.learner = self.learners.get(entry.function)
+        pin = self.fleet.bind(entry) if entry.node or entry.server else None
+        if isinstance(pin, str):
+            self._end(entry, OutcomeKind.REFUSED, pin)
+        else:
+            self.giving.put(entry, pin)
+
+    def terminate(self, entry: Entry, now: float) -> None:
+        if entry.over:
+            return
+        entry.terminated = True
+        server = entry.at
+        if server is None:
+            self.giving.take_out(entry)
+            self._end(entry, OutcomeKind.CANCELLED, "terminated before it started")
+            return
+        self._effects.append(Terminate(server, entry))
+        if server.node.is_silent:
+            self._give_up.setdefault(server.node, now + GIVE_UP_AFTER_S)
+
+    def end_waiting(self, kind: OutcomeKind, text: str) -> None:
+        """Of all tasks that no server has: REFUSED if none can take them."""
+        for entry in self.giving.all_waiting():
+            self._end_one_that_waits(entry, kind, text)
+
+    def close(self, text: str) -> None:
+        """All is to end: what waits now, and what comes back later. The nodes interrupt what runs."""
+        self._end_of_all = text
+        self.end_waiting(OutcomeKind.CANCELLED, text)
+
+    # --- from servers
+
+    def placed(self, entry: Entry, epoch: int, now: float, *, started: bool = False) -> bool:
+        """It is there to stay: has an address, or its first step comes next. False: the word is not about this attempt."""
+        server = entry.at
+        if server is None or server.epoch != epoch:
+            return False
+        entry.placed = True
+        if started:
+            self._note_begun(entry, server)
+            server.started_at = now
+        return not entry.over
+
+    def outcome(
+        self, entry: Entry, epoch: int, kind: int, seconds: float, now: float, *, started: bool = True
+    ) -> bool:
+        """Its server is done with it. True if this is the task's outcome: the first word about this attempt."""
+        server = entry.at
+        if server is None or server.epoch != epoch:
+            return False
+        server.remove(entry)
+        entry.at = None
+        self.giving.held -= 1
+        self.fleet.changed[server] = None
+        if started:
+            self._note_begun(entry, server)
+        elif kind == OutcomeKind.REFUSED:
+            server.refused = entry.position
+        if not entry.io:
+            learner = entry.learner
+            assert learner is not None
+            if kind <= OutcomeKind.RAISED:
+                learner.saw(seconds)
+                self.lags.saw(server.lag_of(seconds, now))
+            elif kind == OutcomeKind.TERMINATED:
+                learner.forget()
+            server.since = now
+        if entry.over:
+            return False
+        entry.over = True
+        return True
+
+    def returned(self, epoch: int, positions: Sequence[int], *, draining: bool = False) -> None:
+        """It gives these back, not begun: as it was asked to, or because it drains."""
+        server = self.fleet.servers.get(epoch)
+        if server is None:
+            return
+        back = self._take_back(server, positions)
+        self.fleet.changed[server] = None
+        if server.phase is Phase.RECALLING and not draining:
+            server.turn(Phase.READY)
+        else:
+            self._drain(server)
+        self._give_again(back)
+
+    def draining(self, epoch: int) -> None:
+        """It takes nothing any more."""
+        server = self.fleet.servers.get(epoch)
+        if server is not None:
+            self._drain(server)
+
+    def _drain(self, server: Server) -> None:
+        if server.phase in (Phase.READY, Phase.RECALLING):
+            server.turn(Phase.DRAINING)
+            self.fleet.changed[server] = None
+
+    def session_reset(self, epoch: int) -> None:
+        """What it was told and said last may be lost, so nobody knows what it has: it has to die."""
+        server = self.fleet.servers.get(epoch)
+        if server is not None and server.phase is not Phase.KILLING:
+            server.turn(Phase.KILLING)
+            self.fleet.changed[server] = None
+            self._effects.append(Kill(server))
+
+    # --- from nodes and the scheduler
+
+    def node_up(self, epoch: int, title: str, names: tuple[str, ...]) -> None:
+        """`names`: what tasks may call it."""
+        if epoch not in self.fleet.nodes:
+            self.fleet.add_node(epoch, title, names)
+
+    def node_stands(self, epoch: int, standing: Standing) -> None:
+        node = self.fleet.nodes.get(epoch)
+        if node is not None:
+            node.standing = standing
+            self.fleet.touch(node)
+
+    def node_silent(self, epoch: int, now: float) -> None:
+        node = self.fleet.nodes.get(epoch)
+        if node is None or node.is_silent:
+            return
+        node.is_silent = True
+        self.fleet.touch(node)
+        if any(entry.terminated and not entry.over for entry in _had_by(node.servers.values())):
+            self._give_up[node] = now + GIVE_UP_AFTER_S
+
+    def node_heard(self, epoch: int) -> None:
+        node = self.fleet.nodes.get(epoch)
+        if node is not None:
+            node.is_silent = False
+            self._give_up.pop(node, None)
+            self.fleet.touch(node)
+
+    def node_failed(self, epoch: int, text: str) -> None:
+        """It does not start servers any more, and says why: nobody waits for its name in vain."""
+        node = self.fleet.nodes.get(epoch)
+        if node is None:
+            return
+        node.failure = text
+        self._end_hopeless(node)
+
+    def node_lost(self, epoch: int, text: str) -> None:
+        """It is gone, and its servers with it. Of those that were not told of before nobody knows what had begun."""
+        node = self.fleet.nodes.get(epoch)
+        if node is None:
+            return
+        for server in list(node.servers):
+            self.server_lost(server, text)
+        self._give_up.pop(node, None)
+        for pin in self.fleet.remove_node(node):
+            self._end_at(pin, OutcomeKind.REFUSED, text)
+
+    def server_up(self, epoch: int, name: str, node: int, srtt: float = 0.0) -> None:
+        """On a node that is known; a server that is known stays as it is."""
+        if epoch not in self.fleet.servers:
+            self.fleet.add_server(epoch, name, self.fleet.nodes[node], srtt)
+
+    def session_is(self, epoch: int, srtt: float) -> None:
+        """Seconds that a word to this server and its answer travel."""
+        server = self.fleet.servers.get(epoch)
+        if server is not None:
+            server.srtt = srtt
+
+    def server_lost(
+        self, epoch: int, text: str, cpu: int | None = None, io: int | None = None, *, closing: bool = False
+    ) -> None:
+        """It is dead. `cpu` and `io`: positions of the last that it had begun, by its page; None: nobody could read it."""
+        server = self.fleet.servers.get(epoch)
+        if server is None:
+            return
+        self.fleet.remove_server(server)
+        self.recalling.forget(server)
+        begun = server.begun_by(cpu, io)
+        how = "; {} may have started" if cpu is None else " while it ran {}"
+        again = []
+        for entry in _had_by([server]):
+            entry.at = None
+            self.giving.held -= 1
+            if entry.over:
+                continue
+            if entry not in begun and not entry.placed:
+                again.append(entry)
+            elif self._may_retry(entry, server, closing):
+                entry.attempt += 1
+                again.append(entry)
+                self._effects.append(Again(entry, text))
+            else:
+                asked_for = entry.terminated or closing or self._end_of_all
+                kind = OutcomeKind.TERMINATED if asked_for else OutcomeKind.LOST
+                started = entry in begun
+                what = (how if started else UNBEGUN).format(entry.function)
+                self._end(entry, kind, text + what, started=started)
+            if entry in begun and not entry.io and entry.learner is not None:
+                entry.learner.forget()
+        gone = f"server {server.name} is gone: {text}"
+        self._end_at(server.pin, OutcomeKind.REFUSED, gone)
+        self._give_again(again, gone)
+        self._end_hopeless(server.node)
+
+    def settled(self) -> None:
+        """All nodes are known that were there at the beginning: names that nobody bears are refused, now and later."""
+        for pin in self.fleet.settle():
+            self._end_at(pin, OutcomeKind.REFUSED, self.fleet.no_node(pin.name))
+
+    # --- the turn
+
+    def place(self, now: float) -> None:
+        """Give out what can be given."""
+        giving, lags = self.giving, self.lags
+        lags.turn(now)
+        changed = self.fleet.update(lags.longest)
+        if giving.waiting:
+            self._has_more = giving.run(changed, lags.longest, now)
+            given, giving.given = giving.given, {}
+            for server, entries in given.items():
+                self.recalling.watch(server)
+                self._effects.append(Runs(server, entries))
+        else:
+            self._has_more = False
+        for server in changed:
+            self.recalling.watch(server)
+        self.recalling.weigh(giving.cpu.head() is None, now)
+
+    def wake(self, now: float) -> None:
+        for server, after in self.recalling.due(now):
+            server.turn(Phase.RECALLING)
+            self.fleet.changed[server] = None
+            self._effects.append(Recall(server, after))
+        for node in [node for node, at in self._give_up.items() if at <= now]:
+            del self._give_up[node]
+            text = f"terminated, but {node.title} has been silent since: it may still run there, until the node is back and ends it"
+            for entry in _had_by(node.servers.values()):
+                if entry.terminated and not entry.over:
+                    self._end(entry, OutcomeKind.LOST, text, started=True)
+
+    def deadline(self) -> float | None:
+        if self._has_more:
+            return 0.0
+        at = self.recalling.deadline
+        if self._give_up:
+            first = min(self._give_up.values())
+            at = first if at is None else min(at, first)
+        return at
+
+    def drain(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- ends, and what is given again
+
+    def _take_back(self, server: Server, positions: Sequence[int]) -> list[Entry]:
+        has = {entry.position: entry for entry in _had_by([server])}
+        back = [has[position] for position in reversed(positions) if position in has]
+        for entry in back:
+            server.remove(entry)
+            entry.at = None
+            self.giving.held -= 1
+        return [entry for entry in back if not entry.over]
+
+    def _give_again(self, entries: Iterable[Entry], gone: str = "") -> None:
+        """They have not begun, or are tried again; `gone`: why the server that some of them named cannot be waited for."""
+        again = []
+        for entry in entries:
+            entry.placed = False
+            if entry.terminated or self._end_of_all:
+                text = self._end_of_all or "terminated before it started"
+                self._end(entry, OutcomeKind.CANCELLED, text)
+            elif entry.server and gone:
+                self._end(entry, OutcomeKind.REFUSED, gone)
+            else:
+                again.append(entry)
+        if again:
+            self.giving.put_back(again)
+
+    def _may_retry(self, entry: Entry, server: Server, closing: bool) -> bool:
+        if closing or entry.terminated or self._end_of_all or entry.server:
+            return False
+        return entry.attempt <= entry.retries
+
+    def _note_begun(self, entry: Entry, server: Server) -> None:
+        if entry.io:
+            server.reached_io = max(server.reached_io, entry.position)
+        else:
+            server.reached_cpu = max(server.reached_cpu, entry.position)
+
+    def _end_hopeless(self, node: Node) -> None:
+        for pin in node.pins:
+            if text := self.fleet.failure_of(pin):
+                self._end_at(pin, OutcomeKind.REFUSED, text)
+
+    def _end_at(self, pin: Pin, kind: OutcomeKind, text: str) -> None:
+        for entry in self.giving.waiting_at(pin):
+            self._end_one_that_waits(entry, kind, text)
+
+    def _end_one_that_waits(self, entry: Entry, kind: OutcomeKind, text: str) -> None:
+        self.giving.take_out(entry)
+        self._end(entry, kind, text)
+
+    def _end(self, entry: Entry, kind: OutcomeKind, text: str, *, started: bool = False) -> None:
+        entry.over = True
+        self._effects.append(Ended(entry, kind, text, started))
+
+    # --- what must hold
+
+    def check(self) -> None:
+        """Asserts that each task is at one place, and each server where its load says."""
+        self.giving.check()
+        fleet = self.fleet
+        fleet.check()
+        held = 0
+        for server in fleet.servers.values():
+            entries = _had_by([server])
+            held += len(entries)
+            assert all(entry.at is server for entry in entries), f"{server.name} has what is elsewhere"
+            assert [entry.io for entry in entries] == [False] * len(server.cpu) + [True] * len(server.io)
+            order = [entry.position for entry in server.cpu]
+            assert order == sorted(set(order)) and all(p <= server.given for p in order), "out of order"
+            assert abs(server.work_s - sum(entry.cost for entry in server.cpu)) < 1e-6
+            assert server.calls == sum(entry.size for entry in server.cpu)
+        assert held == self.giving.held, f"{self.giving.held} tasks given, {held} found"
+        for node in self._give_up:
+            assert node.is_silent and node.epoch in fleet.nodes, f"nobody waits for {node.title}"
+
+
+def _had_by(servers: Iterable[Server]) -> list[Entry]:
+    return [entry for server in servers for entry in (*server.cpu, *server.io.values())]
+
+
+def _may_take(server: Server) -> bool:
+    return server.phase in (Phase.READY, Phase.RECALLING) and server.node.is_offered

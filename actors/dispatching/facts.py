@@ -1,0 +1,235 @@
+"""What a client knows of its tasks, servers and nodes, as far as that decides who gets what.
+
+A server is in one phase at a time:
+
+    READY ──── Recall ───▶ RECALLING        it is asked what has not begun; until it answers it gets nothing
+      ▲                        │
+      └─────── Returned ───────┘
+    READY, RECALLING ── it says so, or gives back unasked ──▶ DRAINING      gets nothing any more, ends what it has
+    any ── its session began anew ──▶ KILLING      what it was told is not known: its node kills it, and says ServerLost
+
+What a server has is kept in the order given. Each Run has a position, counted by server: its page says with two of
+them what had begun when it died.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from .learning import Learner
+from .shelves import Shelves
+
+
+class Phase(Enum):
+    READY = auto()  # takes tasks, if its node is offered
+    RECALLING = auto()  # a Recall is unanswered
+    DRAINING = auto()  # ends what it has begun, gives back the rest
+    KILLING = auto()  # its node was asked to kill it
+
+
+FOLLOWING: Final[Mapping[Phase, frozenset[Phase]]] = {
+    Phase.READY: frozenset({Phase.RECALLING, Phase.DRAINING, Phase.KILLING}),
+    Phase.RECALLING: frozenset({Phase.READY, Phase.DRAINING, Phase.KILLING}),
+    Phase.DRAINING: frozenset({Phase.KILLING}),
+    Phase.KILLING: frozenset(),
+}
+
+READY: Final = Phase.READY  # reading a member from its Enum costs as much as a dictionary look-up
+
+
+class Standing(Enum):
+    """What its client and its operator want of a node."""
+
+    OPEN = auto()
+    SUSPENDED = auto()  # gets nothing for now
+    CLOSING = auto()  # gets nothing any more
+
+
+class Entry:
+    """One task, from submit to its outcome. A million of them may wait: the ledger's Record is one, not beside one."""
+
+    __slots__ = (
+        "alone",
+        "at",
+        "attempt",
+        "cost",
+        "function",
+        "io",
+        "learner",
+        "node",
+        "over",
+        "placed",
+        "position",
+        "retries",
+        "server",
+        "size",
+        "terminated",
+        "turn",
+    )
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        io: bool = False,
+        node: str = "",
+        server: int = 0,
+        alone: bool = False,
+        size: int = 0,
+        retries: int = 0,
+    ) -> None:
+        self.function = function
+        self.io = io
+        self.node = node  # named: only on the nodes of this name or address
+        self.server = server  # named: only on the server of this epoch
+        self.alone = alone  # somebody waits for its start: never behind another
+        self.size = size  # of its call, in bytes
+        self.retries = retries
+        self.attempt = 1
+        self.turn = 0  # in the order of submission
+        self.learner: Learner | None = None  # what is known of its function's run times
+        self.at: Server | None = None  # who has it
+        self.position = 0  # there
+        self.cost = 0.0  # seconds that it was expected to take, when it was given
+        self.placed = False  # that server said that it is there to stay: it has an address, or runs
+        self.terminated = False
+        self.over = False
+
+
+class Queue:
+    """Tasks that wait, by turn. Those that ended meanwhile stay until they are first: to look for one among a million costs."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self) -> None:
+        self.entries: deque[Entry] = deque()
+
+    def head(self) -> Entry | None:
+        entries = self.entries
+        while entries:
+            if not entries[0].over:
+                return entries[0]
+            entries.popleft()
+        return None
+
+    def put_back(self, back: Iterable[Entry]) -> None:
+        """To where their turn is, which is near the front: they were first once."""
+        entries = self.entries
+        front = sorted(back, key=_turn_of)
+        if not front:
+            return
+        last = front[-1].turn
+        before = []
+        while entries and entries[0].turn < last:
+            before.append(entries.popleft())
+        if before:
+            front = sorted(front + before, key=_turn_of)
+        entries.extendleft(reversed(front))
+
+    def take_all(self) -> list[Entry]:
+        entries = [entry for entry in self.entries if not entry.over]
+        self.entries.clear()
+        return entries
+
+
+_turn_of: Callable[[Entry], int] = lambda entry: entry.turn  # noqa: E731
+
+
+@dataclass(slots=True, eq=False)
+class Pin:
+    """A name that tasks may ask for, and those that wait for it: a server's, or one that several nodes may have."""
+
+    name: str
+    nodes: list[Node] = field(default_factory=list)
+    server: Server | None = None
+    cpu: Queue = field(default_factory=Queue)
+    io: Queue = field(default_factory=Queue)
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A node of the lease."""
+
+    epoch: int
+    title: str  # for people
+    names: tuple[str, ...]  # what tasks may call it
+    standing: Standing = Standing.OPEN
+    is_silent: bool = False  # a zombie: it keeps what it has, and gets nothing
+    give_up_at: float | None = None  # silent, and asked to end tasks: nobody waits longer for that
+    failure: str = ""  # why its servers cannot be started; empty: they may be
+    servers: dict[int, Server] = field(default_factory=dict)
+    pins: list[Pin] = field(default_factory=list)
+    free: Shelves[Server] = field(default_factory=Shelves)  # without a CPU task, by io tasks
+
+    @property
+    def is_offered(self) -> bool:
+        return self.standing is Standing.OPEN and not self.is_silent
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A server of the lease, and what it was given and has not ended."""
+
+    epoch: int
+    name: str
+    node: Node
+    pin: Pin
+    srtt: float = 0.0  # seconds, of the session with it
+    phase: Phase = READY
+    given: int = 0  # position of the last Run
+    cpu: deque[Entry] = field(default_factory=deque)  # it runs them one by one, in this order
+    io: dict[int, Entry] = field(default_factory=dict)  # by position
+    since: float = 0.0  # when its first CPU task became that
+    started_at: float = 0.0  # when it last said that one has started
+    work_s: float = 0.0  # seconds that its CPU tasks are expected to take
+    calls: int = 0  # bytes of their calls
+    asked_of: int = 0  # position of the CPU task behind which all was asked back
+    reached_cpu: int = 0  # positions that it has begun by what it said
+    reached_io: int = 0
+    refused: int = -1  # of the last one that it took and could not begin
+
+    def turn(self, phase: Phase) -> None:
+        if phase not in FOLLOWING[self.phase]:
+            raise AssertionError(f"{self.name}: {phase} may not follow {self.phase}")
+        self.phase = phase
+
+    def remove(self, entry: Entry) -> None:
+        """It does not have it any more."""
+        if entry.io:
+            del self.io[entry.position]
+            return
+        if self.cpu[0] is entry:
+            self.cpu.popleft()
+        else:
+            self.cpu.remove(entry)
+        if self.cpu:
+            self.work_s -= entry.cost
+            self.calls -= entry.size
+        else:  # so that nothing adds up
+            self.work_s = 0.0
+            self.calls = 0
+
+    def lag_of(self, seconds: float, now: float) -> float:
+        """How late is it heard that its first CPU task has ended, which ran for so long?
+
+        What passes before the start, while code is fetched, is no lag; unless both are heard at once.
+        """
+        began = self.started_at if self.since < self.started_at < now else self.since
+        return now - began - seconds - self.srtt
+
+    def begun_by(self, cpu: int | None, io: int | None) -> set[Entry]:
+        """What had begun of what it has, by the marks on its page; None: nobody could read it."""
+        begun = _reached(self.cpu, cpu, self.reached_cpu, self.refused)
+        return begun | _reached(self.io.values(), io, self.reached_io, self.refused)
+
+
+def _reached(entries: Iterable[Entry], mark: int | None, known: int, refused: int) -> set[Entry]:
+    """A mark that fits nothing means that all had begun."""
+    has = {entry.position: entry for entry in entries}
+    if mark is None or mark < known or (mark not in has and mark not in (known, refused)):
+        return set(has.values())
+    return {entry for position, entry in has.items() if position <= mark}

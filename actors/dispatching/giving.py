@@ -1,0 +1,235 @@
+"""One pass that gives out what can be given: facts were recorded before, the rules are in `placement`.
+
+What waits is taken by turn: of the queue for any server and those of the names that a server bears, the earliest. What waits
+for a name holds up nobody who may run elsewhere. A task that has to wait for a free server keeps its turn: none goes ahead
+past it, or the server that it waits for would never be free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from .facts import Entry, Pin, Queue, Server
+from .fleet import Fleet
+from .placement import UNKNOWN_S, has_room, is_full, stalls_at
+
+PASS_MAX: Final = 512  # tasks in one pass, so that the client's loop stays responsive
+
+
+class Giving:
+    """The queues, and what a pass gives to whom."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.cpu = Queue()  # for any server
+        self.io = Queue()
+        self.waiting = 0  # tasks in all queues
+        self.pinned = 0  # ... and in those of names
+        self.held = 0  # tasks that servers have
+        self.given: dict[Server, list[Entry]] = {}  # in this pass
+        self.touched: dict[Pin, None] = {}  # somebody waits there anew
+        self._now = 0.0
+        self._lag = 0.0
+        self._room = 0  # for so many more in this pass
+
+    # --- queues
+
+    def put(self, entry: Entry, pin: Pin | None) -> None:
+        self._queue_of(entry, pin).entries.append(entry)
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """Each to its turn; those that name a place find it."""
+        backs: dict[Queue, list[Entry]] = {}
+        for entry in entries:
+            pin = self.fleet.pin_of(entry)
+            backs.setdefault(self._queue_of(entry, pin), []).append(entry)
+        for queue, back in backs.items():
+            queue.put_back(back)
+
+    def _queue_of(self, entry: Entry, pin: Pin | None) -> Queue:
+        """It is to wait there."""
+        self.waiting += 1
+        if pin is None:
+            return self.io if entry.io else self.cpu
+        self.pinned += 1
+        self.touched[pin] = None
+        return pin.io if entry.io else pin.cpu
+
+    def take_out(self, entry: Entry) -> None:
+        """It ended while it waited."""
+        entry.over = True
+        self.waiting -= 1
+        if entry.node or entry.server:
+            self.pinned -= 1
+
+    def waiting_at(self, pin: Pin) -> list[Entry]:
+        return [*pin.cpu.take_all(), *pin.io.take_all()]
+
+    def all_waiting(self) -> list[Entry]:
+        pins = [*self.fleet.pins.values(), *(server.pin for server in self.fleet.servers.values())]
+        return [
+            *self.cpu.take_all(),
+            *self.io.take_all(),
+            *(entry for pin in pins for entry in self.waiting_at(pin)),
+        ]
+
+    def queue_for(self, server: Server, *, io: bool) -> Queue:
+        """The one whose first task has waited longest."""
+        best = self.io if io else self.cpu
+        head = best.head()
+        for pin in self.fleet.pins_of(server):
+            queue = pin.io if io else pin.cpu
+            first = queue.head()
+            if first is not None and (head is None or first.turn < head.turn):
+                best, head = queue, first
+        return best
+
+    # --- the pass
+
+    def run(self, changed: Iterable[Server], lag: float, now: float) -> bool:
+        """True if there was more to give than fits in one pass."""
+        self._now, self._lag, self._room = now, lag, PASS_MAX
+        pins = self._pins_at(changed) if self.pinned else ()
+        if self.cpu.entries:
+            self._on_free()
+        for pin in pins:
+            self._on_free_at(pin)
+        if self.cpu.entries:
+            self._ahead()
+        for pin in pins:
+            self._ahead_at(pin)
+            self._io_at(pin)
+        if self.io.entries:
+            self._beside()
+        return self._room <= 0
+
+    def _pins_at(self, changed: Iterable[Server]) -> list[Pin]:
+        """Names for which something may have changed."""
+        pins, self.touched = self.touched, {}
+        for server in changed:
+            pins.update(dict.fromkeys(self.fleet.pins_of(server)))
+        return [pin for pin in pins if pin.cpu.head() is not None or pin.io.head() is not None]
+
+    def _on_free(self) -> None:
+        choice, queue = self.fleet.choice, self.cpu
+        while self._room > 0 and queue.head() is not None:
+            server = choice.free()
+            if server is None:
+                return
+            self._take(self.queue_for(server, io=False) if self.pinned else queue, server)
+
+    def _on_free_at(self, pin: Pin) -> None:
+        while self._room > 0 and pin.cpu.head() is not None:
+            server = self.fleet.free_at(pin)
+            if server is None:
+                return
+            self._take(self.queue_for(server, io=False), server)
+        self._keep(pin)
+
+    def _ahead(self) -> None:
+        ahead, queue = self.fleet.choice.ahead, self.cpu
+        while self._room > 0:
+            head = queue.head()
+            server = ahead.first()
+            if head is None or head.alone or server is None:
+                return
+            # An even share at once: never more than it should have in the end.
+            share = min(len(queue.entries), self._room) // len(ahead) or 1
+            self._feed(server, share)
+
+    def _ahead_at(self, pin: Pin) -> None:
+        servers = [
+            server for server in self.fleet.servers_of(pin) if server in self.fleet.choice.ahead.level_of
+        ]
+        servers.sort(key=lambda server: len(server.cpu))
+        for server in servers:
+            if self._room > 0 and pin.cpu.head() is not None:
+                self._feed(server, len(pin.cpu.entries) // len(servers) or 1)
+        self._keep(pin)
+
+    def _keep(self, pin: Pin) -> None:
+        """The pass was too short for it: the next one looks again."""
+        if self._room <= 0:
+            self.touched[pin] = None
+
+    def _beside(self) -> None:
+        io = self.fleet.choice.io
+        while self._room > 0 and self.io.head() is not None:
+            server = io.first()
+            if server is None:
+                return
+            self._take(self.queue_for(server, io=True) if self.pinned else self.io, server)
+
+    def _io_at(self, pin: Pin) -> None:
+        level_of = self.fleet.choice.io.level_of
+        while self._room > 0 and pin.io.head() is not None:
+            servers = [server for server in self.fleet.servers_of(pin) if server in level_of]
+            if not servers:
+                return
+            server = min(servers, key=level_of.__getitem__)
+            self._take(self.queue_for(server, io=True), server)
+        self._keep(pin)
+
+    def _feed(self, server: Server, count: int) -> None:
+        """Up to so many behind what it has."""
+        lag, queue, fed = self._lag, self.cpu, 0
+        if stalls_at(server, True) <= self._now:
+            count = -1
+        while fed < count:
+            if self.pinned:
+                queue = self.queue_for(server, io=False)
+            entry = queue.head()
+            if entry is None or entry.alone or not has_room(server, entry, lag):
+                break
+            queue.entries.popleft()
+            self._give(entry, server)
+            fed += 1
+        ahead = self.fleet.choice.ahead
+        if fed != count or is_full(server, lag):
+            ahead.remove(server)  # until it changes
+        else:
+            ahead.put(server, len(server.cpu))
+
+    def _take(self, queue: Queue, server: Server) -> None:
+        self._give(queue.entries.popleft(), server)
+        self.fleet.choice.update(server, self._lag)
+
+    def _give(self, entry: Entry, server: Server) -> None:
+        position = server.given = server.given + 1
+        entry.at, entry.position, entry.placed = server, position, False
+        if entry.io:
+            server.io[position] = entry
+        else:
+            learner = entry.learner
+            assert learner is not None
+            entry.cost = cost = learner.mean if learner.runs else UNKNOWN_S
+            if not server.cpu:
+                server.since = self._now
+            server.cpu.append(entry)
+            server.work_s += cost
+            server.calls += entry.size
+        self.waiting -= 1
+        self.held += 1
+        self._room -= 1
+        if entry.node or entry.server:
+            self.pinned -= 1
+        given = self.given.get(server)
+        if given is None:
+            self.given[server] = [entry]
+        else:
+            given.append(entry)
+
+    def check(self) -> None:
+        """Each task that waits has no server, and is counted."""
+        waiting = pinned = 0
+        pins = [*self.fleet.pins.values(), *(server.pin for server in self.fleet.servers.values())]
+        for queue in (self.cpu, self.io, *(queue for pin in pins for queue in (pin.cpu, pin.io))):
+            entries = [entry for entry in queue.entries if not entry.over]
+            turns = [entry.turn for entry in entries]
+            assert turns == sorted(set(turns)), "what waits is out of order"
+            assert all(entry.at is None for entry in entries), "what waits is at a server"
+            waiting += len(entries)
+            pinned += sum(bool(entry.node or entry.server) for entry in entries)
+        assert (waiting, pinned) == (self.waiting, self.pinned), "what waits is counted wrong"
+        assert not self.given, "what was given was not said"

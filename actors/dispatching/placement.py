@@ -1,0 +1,140 @@
+"""Which server is next, and how much it is given ahead: the rules of placing, as functions of facts.
+
+A CPU task goes to the least loaded node that has a free server (free servers / servers), there to the one with the
+fewest io tasks, of those to the one that ran last. An io task goes to a server without a CPU task while there is one, to
+the one with the fewest io tasks. A task is given *ahead*, behind others, where it is expected to begin within a horizon
+of time: so long the client may be unable to say anything, be it that its words travel or that it computes. Ray
+has a fixed number of tasks in flight for that, and dask a factor of the threads, whatever their tasks take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from .facts import READY, Entry, Node, Server
+from .shelves import Shelves
+
+AHEAD_S: Final = 0.01  # the horizon of a client that is always there and has no way to go
+UNKNOWN_S: Final = 100.0  # expected of a function that has not run: longer than any horizon
+CALLS_MAX: Final = 1 << 20  # bytes of calls that wait at one server; a single call may be larger
+CALL_OVERHEAD: Final = 256  # bytes that each costs beside, so that the smallest are bounded too
+WORTH: Final = 10  # times that the way may go into a run, and one is put behind it all the same
+IO_MAX: Final = 1000  # io tasks on one server
+STEPS: Final = 64  # levels of nodes with a free server
+STALL_S: Final = 0.05  # a step that lasts so long is long: what waits behind it is asked back
+
+
+def is_full(server: Server, lag: float) -> bool:
+    """May nothing more be put behind what this busy server has, `lag` being how late the client may hear of it?
+
+    One may wait behind what is unknown, and where the server would idle for a tenth of each run else.
+    """
+    cpu = server.cpu
+    waits = len(cpu) - 1
+    away = server.srtt + lag
+    if waits:
+        calls = server.calls - cpu[0].size + waits * CALL_OVERHEAD
+        return server.work_s > away + AHEAD_S or calls >= CALLS_MAX
+    return UNKNOWN_S > server.work_s > max(away + AHEAD_S, WORTH * away)
+
+
+def has_room(server: Server, entry: Entry, lag: float) -> bool:
+    """May this one be put behind what it has? A large call may wait there alone."""
+    waits = len(server.cpu) - 1
+    if waits and server.calls - server.cpu[0].size + entry.size + waits * CALL_OVERHEAD > CALLS_MAX:
+        return False
+    return not is_full(server, lag)
+
+
+def stalls_at(server: Server, is_wanted: bool) -> float:
+    """When what waits behind its first task is asked back: at once if another server is free, else if it surprises."""
+    learner = server.cpu[0].learner
+    usual = 2 * learner.mean if learner is not None and not is_wanted else 0.0
+    return server.since + server.srtt + max(STALL_S, usual)
+
+
+def recallable(server: Server) -> list[Entry]:
+    """Its CPU tasks that may not have begun and might run elsewhere: the first has begun, unless an io task keeps the thread."""
+    entries = [entry for entry in server.cpu if not (entry.placed or entry.server)]
+    if entries and entries[0] is server.cpu[0] and not server.io:
+        del entries[0]
+    return entries
+
+
+class Choice:
+    """The servers that may be given something, by their load."""
+
+    def __init__(self) -> None:
+        self.nodes: Shelves[Node] = Shelves()  # with a free server, by the share of those that are not
+        self.io: Shelves[Server] = Shelves()  # those with a CPU task last, else by io tasks
+        self.ahead: Shelves[Server] = Shelves()  # with a CPU task and room for more, by CPU tasks
+
+    def update(self, server: Server, lag: float) -> None:
+        """Its load changed, or whether it is offered."""
+        if server.phase is not READY or not server.node.is_offered:
+            self.remove(server)
+            return
+        io = len(server.io)
+        if not server.cpu:
+            self.ahead.remove(server)
+            server.node.free.put(server, io)
+            self._put_io(server, io)
+        else:
+            server.node.free.remove(server)
+            self._put_io(server, io_level(server))
+            if is_full(server, lag):
+                self.ahead.remove(server)
+            else:
+                self.ahead.put(server, len(server.cpu))
+        self._update_node(server.node)
+
+    def remove(self, server: Server) -> None:
+        self.ahead.remove(server)
+        self.io.remove(server)
+        server.node.free.remove(server)
+        self._update_node(server.node)
+
+    def free(self) -> Server | None:
+        node = self.nodes.first()
+        return node.free.first() if node is not None else None
+
+    def _put_io(self, server: Server, level: int) -> None:
+        if len(server.io) < IO_MAX:
+            self.io.put(server, level)
+        else:
+            self.io.remove(server)
+
+    def _update_node(self, node: Node) -> None:
+        level = node_level(node)
+        if level is None:
+            self.nodes.remove(node)
+        else:
+            self.nodes.put(node, level)
+
+    def check(self, nodes: Iterable[Node]) -> None:
+        """Each is where its load says."""
+        for node in nodes:
+            assert self.nodes.level_of.get(node) == node_level(node), f"{node.title} is on the wrong level"
+            for server in node.servers.values():
+                offered = server.phase is READY and node.is_offered
+                free = len(server.io) if offered and not server.cpu else None
+                assert node.free.level_of.get(server) == free, f"{server.name} is free, or is not"
+                io = io_level(server) if offered and len(server.io) < IO_MAX else None
+                assert self.io.level_of.get(server) == io, f"{server.name} stands wrong for io tasks"
+                ahead = self.ahead.level_of.get(
+                    server
+                )  # one that is full or stalls is taken out when it is seen
+                assert ahead is None or (offered and ahead == len(server.cpu) > 0), f"{server.name} is fed"
+
+
+def io_level(server: Server) -> int:
+    return len(server.io) + (IO_MAX if server.cpu else 0)
+
+
+def node_level(node: Node) -> int | None:
+    free = len(node.free)
+    if not free:
+        return None
+    slots = len(node.servers)
+    return STEPS * (slots - free) // slots

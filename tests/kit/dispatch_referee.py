@@ -1,0 +1,269 @@
+"""Keeps its own book of what a client was told and what it gave to whom, and says where its dispatcher broke a rule."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dispycos.actors.dispatching.dispatch import Effect, Recall, Runs
+from dispycos.actors.dispatching.facts import Entry
+from dispycos.actors.dispatching.learning import FUNCTIONS_MAX
+
+from .dispatch_world import World
+
+SLACK_S: Final = 0.002
+LOOK_S: Final = 0.03  # a client that has no turns looks as often as that
+STALL_S: Final = 0.05
+UNEVEN_S: Final = 0.25  # tasks wait behind others for so long while servers idle, and nobody is asked
+CALLS_MAX: Final = 1 << 20
+
+
+@dataclass(eq=False)
+class Known:
+    """A server, as far as its client was told."""
+
+    epoch: int
+    name: str
+    node: int
+    srtt: float
+    cpu: list[Entry] = field(default_factory=list)
+    io: list[Entry] = field(default_factory=list)
+    recalling: bool = False
+    ended: bool = False  # drains, or is to be killed: gets nothing more
+    since: float = 0.0
+    held_up_since: float = 0.0  # something waits there that may run elsewhere
+    asked_of: Entry | None = None
+
+
+class Referee:
+    """Told all that the client is told, and all that its dispatcher wants done."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.servers: dict[int, Known] = {}
+        self.barred: dict[int, set[str]] = {}  # nodes: why they get nothing
+        self.names: dict[str, set[int]] = {}  # nodes by name
+        self.waiting: dict[int, Entry] = {}  # by turn
+        self.shortest: dict[str, float] = {}  # run of each function
+        self.lags: deque[tuple[float, float]] = deque()  # when the client heard how late
+        self.addressed: set[tuple[int, int]] = set()  # attempts that somebody may talk to
+        self.idle_since: float | None = None
+        self.uneven_since: float | None = None
+
+    # --- what is told
+
+    def submitted(self, entry: Entry) -> None:
+        if not entry.over:
+            self.waiting[entry.turn] = entry
+
+    def hear(self, kind: str, *rest: Any) -> None:
+        getattr(self, f"on_{kind}", lambda *rest: None)(*rest)
+
+    def on_node_up(self, epoch: int, title: str, names: tuple[str, ...]) -> None:
+        self.barred.setdefault(epoch, set())
+        for name in names:
+            self.names.setdefault(name, set()).add(epoch)
+
+    def on_node_stands(self, epoch: int, standing: str) -> None:
+        if epoch in self.barred:
+            self.barred[epoch].discard("SUSPENDED")
+            if standing != "OPEN":
+                self.barred[epoch].add(standing)
+
+    def on_node_silent(self, epoch: int) -> None:
+        if epoch in self.barred:
+            self.barred[epoch].add("silent")
+
+    def on_node_heard(self, epoch: int) -> None:
+        if epoch in self.barred:
+            self.barred[epoch].discard("silent")
+
+    def on_node_lost(self, epoch: int, text: str) -> None:
+        self.barred.pop(epoch, None)
+        for server in [server for server in self.servers.values() if server.node == epoch]:
+            self.on_server_lost(server.epoch, text)
+
+    def on_server_up(self, epoch: int, name: str, node: int, srtt: float) -> None:
+        if node in self.barred:
+            self.servers[epoch] = Known(epoch, name, node, srtt)
+
+    def on_server_lost(self, epoch: int, *rest: Any) -> None:
+        self.servers.pop(epoch, None)
+
+    def on_session_reset(self, epoch: int) -> None:
+        if epoch in self.servers:
+            self.servers[epoch].ended = True
+
+    def on_draining(self, epoch: int) -> None:
+        if epoch in self.servers:
+            self.servers[epoch].ended = True
+
+    def on_returned(self, epoch: int, positions: list[int], draining: bool) -> None:
+        server = self.servers.get(epoch)
+        if server is not None:
+            server.ended = server.ended or draining or not server.recalling
+            server.recalling = False
+            server.cpu = [entry for entry in server.cpu if entry.position not in positions]
+
+    def ended_at(self, epoch: int, entry: Entry, seconds: float, ran: bool) -> None:
+        """Before its dispatcher hears of it."""
+        server = self.servers.get(epoch)
+        if server is None:
+            return
+        if entry in server.io:
+            server.io.remove(entry)
+        elif entry in server.cpu:
+            server.cpu.remove(entry)
+            if ran:
+                self.lags.append((self.world.now, min(self.world.now - server.since - seconds, 2.0)))
+            server.since = self.world.now
+            if ran:
+                self.shortest[entry.function] = min(seconds, self.shortest.get(entry.function, seconds))
+
+    def placed(self, entry: Entry) -> None:
+        self.addressed.add((entry.turn, entry.attempt))
+
+    def again(self, entry: Entry) -> None:
+        """It may be given once more."""
+        if not entry.over and entry.at is None:
+            self.waiting[entry.turn] = entry
+
+    # --- what is given
+
+    def judge(self, effects: list[Effect], has_more: bool) -> None:
+        """After a turn of the client's."""
+        for turn in [turn for turn, entry in self.waiting.items() if entry.over]:
+            del self.waiting[turn]
+        given: list[Entry] = []
+        for effect in effects:
+            if isinstance(effect, Runs):
+                self._give(effect.server.epoch, effect.entries)
+                given += effect.entries
+            elif isinstance(effect, Recall):
+                server = self.servers[effect.server.epoch]
+                behind = [entry for entry in server.cpu if entry.position > effect.after]
+                if server.recalling or server.ended or all(entry.server for entry in behind):
+                    self.world.wrong(f"{server.name} is asked back in vain")
+                server.recalling = True
+                server.asked_of = server.cpu[0] if server.cpu else None
+                self.uneven_since = None
+        self._judge_order(given)
+        if not has_more:
+            self._judge_idle()
+        self.look()
+
+    def _give(self, epoch: int, entries: list[Entry]) -> None:
+        wrong = self.world.wrong
+        server = self.servers.get(epoch)
+        if server is None:
+            wrong("a task is given to a server that is gone")
+            return
+        if server.ended or self.barred.get(server.node, {"gone"}):
+            wrong(
+                f"{server.name} is given tasks, and takes none: {server.ended} {self.barred.get(server.node)}"
+            )
+        if server.recalling:
+            wrong(f"{server.name} is given tasks while it is asked for some back")
+        for entry in entries:
+            if self.waiting.pop(entry.turn, None) is None:
+                wrong(f"task {entry.turn} is given to {server.name}, and did not wait")
+            if (entry.turn, entry.attempt) in self.addressed:
+                wrong(f"task {entry.turn} is given to {server.name}, and had an address elsewhere")
+            if entry.terminated:
+                wrong(f"task {entry.turn} is given to {server.name}, and is to end")
+            if not self.may_run(entry, server):
+                wrong(f"task {entry.turn} is given to {server.name}, and named another")
+            if entry.io:
+                server.io.append(entry)
+                server.held_up_since = self.world.now
+                continue
+            if not server.cpu:
+                server.since = self.world.now
+            elif entry.alone:
+                wrong(f"task {entry.turn} is given behind others, and somebody waits for its start")
+            server.cpu.append(entry)
+        self._judge_ahead(server)
+
+    def _judge_ahead(self, server: Known) -> None:
+        ahead = server.cpu[1:]
+        while self.lags and self.lags[0][0] < self.world.now - 11.0:
+            self.lags.popleft()
+        horizon = server.srtt + 0.01 + max((lag for _, lag in self.lags), default=0.0) + SLACK_S
+        if len(ahead) > 1:
+            if sum(entry.size for entry in ahead) > CALLS_MAX:
+                self.world.wrong(
+                    f"{server.name} has {sum(entry.size for entry in ahead)} bytes of calls ahead"
+                )
+            known = [self.shortest.get(entry.function) for entry in server.cpu]
+            if known[0] is None and known[1] is None and known[-1] is None:
+                self.world.wrong(f"{server.name} has {len(ahead)} ahead of a function that nobody knows")
+            if sum(seconds for seconds in known[:-1] if seconds is not None) > horizon:
+                self.world.wrong(f"{server.name} has {len(ahead)} ahead, more than {horizon} s")
+
+    def may_run(self, entry: Entry, server: Known) -> bool:
+        if entry.server:
+            return entry.server == server.epoch
+        return not entry.node or server.node in self.names.get(entry.node, ())
+
+    def _judge_order(self, given: list[Entry]) -> None:
+        for io in (False, True):
+            turns = [e.turn for e in given if e.io is io and not (e.node or e.server)]
+            first = min(
+                (e.turn for e in self.waiting.values() if e.io is io and not (e.node or e.server)), default=0
+            )
+            if turns and 0 < first < max(turns):
+                self.world.wrong(f"task {max(turns)} was given before {first}, which waits")
+
+    def _takes(self, server: Known) -> bool:
+        return not (server.recalling or server.ended or self.barred.get(server.node, {"gone"}))
+
+    def _judge_idle(self) -> None:
+        if not self.waiting:
+            return
+        takers = [server for server in self.servers.values() if self._takes(server)]
+        idle = [server for server in takers if not server.cpu]
+        for entry in self.waiting.values():
+            for server in takers if entry.io else idle:
+                if self.may_run(entry, server):
+                    self.world.wrong(f"{server.name} idles and task {entry.turn} waits")
+                    return
+
+    def look(self) -> None:
+        """Is what waits behind others asked back?"""
+        now = self.world.now
+        idle = [server for server in self.servers.values() if not server.cpu and self._takes(server)]
+        if not idle:
+            for server in self.servers.values():
+                server.held_up_since = now
+            self.idle_since = self.uneven_since = None
+            return
+        if self.idle_since is None:
+            self.idle_since = now
+        uneven = False
+        for server in self.servers.values():
+            if server.recalling or server.ended or not self._holds_up(server, idle):
+                server.held_up_since = now
+                continue
+            uneven = uneven or len(server.cpu) > 1
+            stuck = max(server.since + STALL_S + server.srtt, self.idle_since + STALL_S, server.held_up_since)
+            if server.asked_of is not server.cpu[0] and now > stuck + SLACK_S:
+                self.world.wrong(f"{server.name} has {len(server.cpu)} tasks in one step, and others idle")
+        if not uneven:
+            self.uneven_since = None
+        elif self.uneven_since is None:
+            self.uneven_since = now
+        elif now > self.uneven_since + UNEVEN_S:
+            self.world.wrong(f"tasks wait behind others since {self.uneven_since}, and servers idle")
+
+    def _holds_up(self, server: Known, idle: list[Known]) -> bool:
+        """Does something wait there that an idle one may run? An io task may keep a CPU task from its step."""
+        return any(
+            any(self.may_run(entry, other) for other in idle)
+            for entry in server.cpu[0 if server.io else 1 :]
+            if (entry.turn, entry.attempt) not in self.addressed
+        )
+
+    def judge_learners(self, known: int) -> None:
+        if known > FUNCTIONS_MAX:
+            self.world.wrong(f"{known} functions are remembered")
