@@ -60,16 +60,17 @@ async def main(*, task):
         io = await client.io_rtask(count_until_end)
         io.send("before")
         pids = [str(server) for server in await client.servers()]
-        late = [client.submit(imports_late, seconds / 2), client.submit(imports_late_in_a_step, seconds / 2)]
+        late = [await client.io_rtask(imports_late, seconds / 2), await client.rtask(imports_late_in_a_step, seconds / 2)]
         tasks = [client.submit(work, number, path) for number in range(300)]
         await asyncio.gather(*tasks[:20])
         print("silent", flush=True)
         if kind == "GIL":
             ctypes.PyDLL(None).sleep(int(seconds))
         else:
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:  # it is stopped here
-                await asyncio.sleep(0.1)
+            before = time.monotonic()
+            while time.monotonic() - before < seconds / 2:  # it is stopped here
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
         print("back", flush=True)
         assert await asyncio.gather(*tasks) == [number * number for number in range(300)]
         assert await asyncio.gather(*late) == ["it came", "it came"]
