@@ -59,7 +59,9 @@ class NodeRole:
             self.end_step(effect.server, effect.step)
         elif isinstance(effect, StartZygote):
             self.runtime.router.prefer(effect.lease.scheduler_epoch)
-            self.runtime.keep(effect.lease.client)  # it may have had a lease before, and mostly comes by the scheduler
+            self.runtime.keep(
+                effect.lease.client
+            )  # it may have had a lease before, and mostly comes by the scheduler
             self.zygote_of = effect.lease
             self.start_zygote(effect.lease)
         elif isinstance(effect, CloseZygote):

@@ -14,7 +14,7 @@ from .host.ends import without_our_frames
 
 if TYPE_CHECKING:
     from .host.cell import Cell
-    from .host.handles import Handles
+    from .host.handles import Handles, Way
     from .record import Record
 
 
@@ -80,6 +80,7 @@ class Task(asyncio.Future[Any]):
         "_place",
         "_source",
         "_watched",
+        "_way",
         "home",
         "name",
     )
@@ -103,6 +104,7 @@ class Task(asyncio.Future[Any]):
     ) -> Task:
         _begin(self, loop=host.loop)
         self._asked: tuple[Any] | None = None  # the message of cancel(), which makes its termination one
+        self._way: Way | None = None  # of the messages sent by it, if it is somebody else's
         self._watched = False  # its home was asked to tell its end, which nobody else tells
         self._host = host
         self.home = home

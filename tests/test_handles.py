@@ -119,6 +119,22 @@ def test_only_a_task_of_this_process_can_be_the_monitor() -> None:
     play(scene)
 
 
+def test_all_handles_of_a_task_here_send_the_same_way_for_as_long_as_one_of_them_did() -> None:
+    async def scene() -> None:
+        host = TaskHost.of_running_loop()
+        home, direct, other = Address(12345, 20), Address(777, 30), Address(888, 31)
+        by_home = host.handle(home, "far", None, None)
+        assert host.reach(by_home) == home
+        assert host.reach(host.handle(home, "far", direct, None)) == home, "else it would overtake"
+        assert host.reach(host.handle(Address(12345, 21), "another", other, None)) == other
+        del by_home
+        known = host.handle(home, "far", direct, None)
+        assert host.reach(known) == direct
+        assert host.reach(host.handle(home, "far", None, None)) == direct
+
+    play(scene)
+
+
 # --- handles as asyncio takes futures ---
 
 

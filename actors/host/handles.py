@@ -7,6 +7,7 @@ import contextvars
 from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from dispycos.errors import TaskLost, TaskTerminated
 from dispycos.protocol import messages
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from ..record import Record
 
 
+class Way:
+    """Where messages to somebody else's task go from this process."""
+
+    __slots__ = ("__weakref__", "to")
+
+    def __init__(self, to: Address) -> None:
+        self.to = to
+
+
 class Handles(Correspondence):
     """What handles ask of their host. `parcels`: pickling and code, of a client or of a server."""
 
@@ -33,6 +43,9 @@ class Handles(Correspondence):
         self.parcels = parcels
         self.cells: dict[int, Cell] = {}  # the tasks of this process
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
+        self._ways: WeakValueDictionary[Address, Way] = (
+            WeakValueDictionary()
+        )  # by home, for as long as handles use it
         self._opening: set[asyncio.Task[None]] = set()  # the ends of somebody else's tasks
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
 
@@ -70,11 +83,23 @@ class Handles(Correspondence):
     # --- where a task is ---
 
     def reach(self, target: Task) -> Address:
-        """Where a message for it goes now: its own address if known, else its home, which passes it on."""
+        """Where a message for it goes now: its own address if known, else its home, which passes it on.
+
+        Of a task that somebody else asked for the first message decides, for all handles of it here: by another way the next
+        could be faster. It may run here.
+        """
+        state = target._source
+        if state is None or target.home.epoch != self.runtime.epoch:
+            way = target._way
+            if way is None:
+                way = self._ways.get(target.home)
+                if way is None:
+                    way = self._ways[target.home] = Way(target._direct or target.home)
+                target._way = way
+            return way.to
         if target._direct is not None:
             return target._direct
-        state = target._source
-        if state is not None and not isinstance(state, Cell) and state.address is not None and not state.held:
+        if not isinstance(state, Cell) and state.address is not None and not state.held:
             return state.address
         return target.home
 

@@ -34,6 +34,40 @@ def collect(count, *, task):
     return found
 
 
+async def send_by_two(old, *, task):
+    """By a handle from before the receiver had begun, and then by one that knows where it is."""
+    n = 0
+    while (new := await task.receive(0.0005)) is None:
+        old.send(n)
+        n += 1
+    for handle in (old, new):
+        for _ in range(50):
+            handle.send(n)
+            n += 1
+    new.send(None)
+    return n
+
+
+async def collect_until_none(*, task):
+    found = []
+    while (message := await task.receive()) is not None:
+        found.append(message)
+    return found
+
+
+async def test_two_handles_of_one_task_keep_the_order_of_what_one_task_sends(client, task):
+    for _ in range(5):
+        receiver = client.submit(collect_until_none)
+        sender = client.io_submit(send_by_two, receiver)
+        while receiver.location is None:
+            await task.sleep(0.005)
+        await task.sleep(0.02)
+        sender.send(receiver)
+        time.sleep(0.02)  # as in a program that computes
+        count = await sender
+        assert await receiver == list(range(count))
+
+
 async def send_numbers(receiver, first, last):
     for n in range(first, last):
         receiver.send(n)
