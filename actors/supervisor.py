@@ -31,7 +31,7 @@ from .tenancy import (
     StartZygote,
     Tenancy,
 )
-from .terminations import KILL_AFTER, Hangs
+from .terminations import KILL_AFTER, EndStep
 
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 
@@ -127,11 +127,10 @@ class Supervisor:
         """Has looked at and killed what its terminations want."""
         effects, tenancy.terminations.effects = tenancy.terminations.effects, []
         for effect in effects:
-            if isinstance(effect, Hangs):
+            if isinstance(effect, EndStep):
                 place = tenancy.places[effect.server - 1]
-                place.condemned = place.asked.get(effect.position, "a task")
-            else:
-                self._out.effects.append(effect)
+                place.condemned = place.asked.get(effect.step.position, "a task")
+            self._out.effects.append(effect)
 
     def judged(self, tenancy: Tenancy, place: Place, killed: bool, now: float) -> None:
         """The step that was to be ended was, or it had ended: then the server goes on."""

@@ -4,10 +4,11 @@ A task has 5 s from the request, or from the beginning of its step if that is la
 KeyboardInterrupt is not even raised. Which step runs is told by the server's page (host/page.py). A task that waits is
 dropped by its own server, and another one that keeps the server was not asked to end; for neither is anybody killed.
 
-What is asked for goes `ask`, and 5 s later `Look`, answered by `looked`. If the step has had its time the server's other tasks
-are warned (`Hangs`) and the step is ended (`EndStep`) by whoever can stop the process, look once more, and kill it only if the
-same step still runs. `judged` tells which it was. Nothing is told of tasks that end by themselves: a look costs the same for one
-task and for a thousand, and a minute after the request nobody looks any more.
+What is asked for goes `ask`, and 5 s later `Look`, answered by `looked`. If the step has had its time it is ended (`EndStep`) by
+whoever can stop the process, look once more, and kill it only if the same step still runs. `judged` tells which it was. The
+server's other tasks cannot be warned: the step keeps the loop in which they would have to hear of it. Nothing is told of tasks
+that end by themselves: a look costs the same for one task and for a thousand, and a minute after the request nobody looks
+any more.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 KILL_AFTER: Final = 5.0  # seconds that a task has after its KeyboardInterrupt
-KILL_NOTICE: Final = 0.2  # seconds that the others on its server have, before it is killed
 LOOK_AGAIN: Final = 1.0  # seconds: a step of the task may have begun
 FORGET_AFTER: Final = (
     60.0  # seconds: by then a task that waits was dropped, unless another keeps its server; ask again
@@ -41,13 +41,6 @@ class Look(msgspec.Struct, frozen=True):
     server: int
 
 
-class Hangs(msgspec.Struct, frozen=True):
-    """For this task the server will be killed soon: it gets nothing more, and its other tasks their KeyboardInterrupt."""
-
-    server: int
-    position: int
-
-
 class EndStep(msgspec.Struct, frozen=True):
     """Kill this server if the very step still runs, else leave it as it is; answered by judged(), or by its end."""
 
@@ -59,8 +52,7 @@ class EndStep(msgspec.Struct, frozen=True):
 class _Server:
     asked: dict[int, float] = field(default_factory=dict)  # by position: when
     due: float = 0.0
-    hanging: Step = NO_STEP  # the others were warned of it
-    judging: bool = False  # an EndStep is unanswered
+    judging: Step = NO_STEP  # an EndStep of it is unanswered
 
 
 class Terminations:
@@ -68,7 +60,7 @@ class Terminations:
 
     def __init__(self) -> None:
         self._servers: dict[int, _Server] = {}
-        self.effects: list[Look | Hangs | EndStep] = []
+        self.effects: list[Look | EndStep] = []
 
     def ask(self, server: int, position: int, now: float) -> bool:
         """Its KeyboardInterrupt is to be sent. False: it was, and the first request counts, until it is forgotten."""
@@ -83,15 +75,11 @@ class Terminations:
         self._servers.pop(server, None)
 
     def deadline(self) -> float | None:
-        return min((known.due for known in self._servers.values() if not known.judging), default=None)
+        return min((known.due for known in self._servers.values() if known.judging == NO_STEP), default=None)
 
     def wake(self, now: float) -> None:
         for server, known in list(self._servers.items()):
-            if known.judging or known.due > now:
-                continue
-            if known.hanging != NO_STEP:
-                known.judging = True
-                self.effects.append(EndStep(server, known.hanging))
+            if known.judging != NO_STEP or known.due > now:
                 continue
             known.due = now + LOOK_AGAIN
             self.effects.append(Look(server))
@@ -99,7 +87,7 @@ class Terminations:
     def looked(self, server: int, step: Step, now: float) -> None:
         """This step ran at a Look."""
         known = self._servers.get(server)
-        if known is None or known.hanging != NO_STEP:
+        if known is None or known.judging != NO_STEP:
             return
         asked = known.asked.get(step.position)
         if asked is None:  # nobody is to be killed for it
@@ -109,21 +97,18 @@ class Terminations:
             return
         known.due = max(asked, step.since / 1e9) + KILL_AFTER
         if known.due <= now:
-            known.hanging = step
-            known.due = now + KILL_NOTICE
-            self.effects.append(Hangs(server, step.position))
+            known.judging = step
+            self.effects.append(EndStep(server, step))
 
     def judged(self, server: int, killed: bool, now: float) -> None:
         """The answer to EndStep. Killed, its end will be told; else the step is over, and the server lives on."""
         known = self._servers.get(server)
         if known is not None and not killed:
-            known.hanging, known.judging = NO_STEP, False
-            known.due = now
+            known.judging, known.due = NO_STEP, now
 
     def check(self) -> None:
         """Asserts what must hold between two calls."""
         for server, known in self._servers.items():
-            assert known.hanging == NO_STEP or known.hanging.position in known.asked, (
+            assert known.judging == NO_STEP or known.judging.position in known.asked, (
                 f"server {server} is to be killed for a task that nobody asked to end"
             )
-            assert known.hanging != NO_STEP or not known.judging, f"server {server} is judged for no step"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dispycos.actors.terminations import (
     FORGET_AFTER,
     KILL_AFTER,
-    KILL_NOTICE,
     LOOK_AGAIN,
     NO_STEP,
     EndStep,
-    Hangs,
     Look,
     Step,
     Terminations,
@@ -52,10 +50,7 @@ def test_a_step_that_runs_since_before_the_request_has_5_s_from_the_request() ->
     watch = Watch()
     watch.step = at(90.0)
     watch.ask(100.0)
-    assert watch.until(200.0) == [
-        (100.0 + KILL_AFTER, Hangs(SERVER, TASK)),
-        (100.0 + KILL_AFTER + KILL_NOTICE, EndStep(SERVER, at(90.0))),
-    ]
+    assert watch.until(200.0) == [(100.0 + KILL_AFTER, EndStep(SERVER, at(90.0)))]
     assert watch.machine.deadline() is None, "the answer is waited for"
 
 
@@ -64,10 +59,7 @@ def test_a_step_that_began_after_the_request_has_5_s_from_its_beginning() -> Non
     watch.ask(100.0)
     assert watch.until(104.0) == []
     watch.step = at(104.5)
-    assert watch.until(200.0) == [
-        (109.5, Hangs(SERVER, TASK)),
-        (109.5 + KILL_NOTICE, EndStep(SERVER, at(104.5))),
-    ]
+    assert watch.until(200.0) == [(109.5, EndStep(SERVER, at(104.5)))]
 
 
 def test_a_step_that_begins_while_nobody_looks_is_found_a_second_later() -> None:
@@ -75,7 +67,7 @@ def test_a_step_that_begins_while_nobody_looks_is_found_a_second_later() -> None
     watch.ask(100.0)
     assert watch.until(120.2) == []
     watch.step = at(120.3)
-    assert watch.until(200.0)[0] == (125.3, Hangs(SERVER, TASK))
+    assert watch.until(200.0)[0] == (125.3, EndStep(SERVER, at(120.3)))
 
 
 def test_for_a_task_that_waits_nobody_is_killed() -> None:
@@ -99,17 +91,17 @@ def test_a_step_after_the_one_that_was_seen_has_its_own_time() -> None:
     watch.step = at(103.0)
     assert watch.until(105.5) == []
     watch.step = at(106.0)
-    assert watch.until(200.0)[0] == (111.0, Hangs(SERVER, TASK))
+    assert watch.until(200.0)[0] == (111.0, EndStep(SERVER, at(106.0)))
 
 
 def test_a_step_that_was_over_in_the_last_moment_costs_nobody_anything_and_the_next_is_watched() -> None:
     watch = Watch()
     watch.step = at(90.0)
     watch.ask(100.0)
-    assert watch.until(105.5)[-1] == (105.2, EndStep(SERVER, at(90.0)))
+    assert watch.until(105.5)[-1] == (105.0, EndStep(SERVER, at(90.0)))
     watch.step = at(105.1)
     watch.machine.judged(SERVER, False, 105.3)
-    assert watch.until(200.0)[0] == (110.1, Hangs(SERVER, TASK))
+    assert watch.until(200.0)[0] == (110.1, EndStep(SERVER, at(105.1)))
 
 
 def test_of_a_server_that_was_killed_nothing_more_is_wanted() -> None:
@@ -140,7 +132,7 @@ def test_the_first_request_counts() -> None:
     watch.step = at(90.0)
     assert watch.ask(100.0)
     assert not watch.ask(104.0)
-    assert watch.until(200.0)[0] == (105.0, Hangs(SERVER, TASK))
+    assert watch.until(200.0)[0] == (105.0, EndStep(SERVER, at(90.0)))
 
 
 def test_a_step_that_begins_in_the_last_second_of_the_minute_is_not_forgotten() -> None:
