@@ -33,6 +33,9 @@ from .tenancy import (
 )
 from .terminations import KILL_AFTER, EndStep
 
+ASKED_MAX: Final = (
+    1000  # functions of tasks that were to end, for the words about a server that is killed for one
+)
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 
 
@@ -120,6 +123,8 @@ class Supervisor:
         place = tenancy.place_of(word.server)
         if place is not None:
             place.asked[word.position] = word.function
+            if len(place.asked) > ASKED_MAX:
+                del place.asked[next(iter(place.asked))]
             if tenancy.terminations.ask(place.number, word.position, now) and place.server is not None:
                 self._out.send(place.server.address, word)  # the 5 s begin: it has its KeyboardInterrupt now
 

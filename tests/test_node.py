@@ -6,7 +6,7 @@ import pytest
 
 from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
-from dispycos.actors.supervisor import RETRY_AFTER
+from dispycos.actors.supervisor import ASKED_MAX, RETRY_AFTER
 from dispycos.actors.tenancy import (
     CloseZygote,
     ForgetPeer,
@@ -246,6 +246,14 @@ def test_a_step_that_ends_in_the_last_moment_saves_its_server() -> None:
     assert hand.call("looked", 1, Step(5, 0)) == [EndStep(1, Step(5, 0))]
     hand.call("judged", 1, 11, False)
     assert exit_of(hand, 1, cpu=5)[0] == ("client", lost(1, cpu=5)), "for another reason, later"
+
+
+def test_of_many_tasks_that_were_to_end_the_last_are_remembered() -> None:
+    hand = Hand(1).open()
+    for position in range(1, ASKED_MAX + 3):
+        hand.hear(THE_CLIENT, terminate(1, position))
+    tenancy = hand.node.tenancy
+    assert tenancy is not None and list(tenancy.places[0].asked) == list(range(3, ASKED_MAX + 3))
 
 
 def test_a_server_is_not_killed_for_a_task_that_waits_in_it() -> None:
