@@ -154,6 +154,7 @@ class Giving:
             self.touched[pin] = None
 
     def _beside(self) -> None:
+        self.fleet.choice.keep_io(self.fleet.servers.values())
         io = self.fleet.choice.io
         while self._room > 0 and self.io.head() is not None:
             server = io.first()
@@ -162,6 +163,8 @@ class Giving:
             self._take(self.queue_for(server, io=True) if self.pinned else self.io, server)
 
     def _io_at(self, pin: Pin) -> None:
+        if pin.io.head() is not None:
+            self.fleet.choice.keep_io(self.fleet.servers.values())
         level_of = self.fleet.choice.io.level_of
         while self._room > 0 and pin.io.head() is not None:
             servers = [server for server in self.fleet.servers_of(pin) if server in level_of]

@@ -68,6 +68,7 @@ class Choice:
     def __init__(self) -> None:
         self.nodes: Shelves[Node] = Shelves()  # with a free server, by the share of those that are not
         self.io: Shelves[Server] = Shelves()  # those with a CPU task last, else by io tasks
+        self._keeps_io = False
         self.ahead: Shelves[Server] = Shelves()  # with a CPU task and room for more, by CPU tasks
 
     def update(self, server: Server, lag: float) -> None:
@@ -75,14 +76,13 @@ class Choice:
         if server.phase is not READY or not server.node.is_offered:
             self.remove(server)
             return
-        io = len(server.io)
+        if self._keeps_io:
+            self._put_io(server)
         if not server.cpu:
             self.ahead.remove(server)
-            server.node.free.put(server, io)
-            self._put_io(server, io)
+            server.node.free.put(server, len(server.io))
         else:
             server.node.free.remove(server)
-            self._put_io(server, io_level(server))
             if is_full(server, lag):
                 self.ahead.remove(server)
             else:
@@ -99,9 +99,17 @@ class Choice:
         node = self.nodes.first()
         return node.free.first() if node is not None else None
 
-    def _put_io(self, server: Server, level: int) -> None:
+    def keep_io(self, servers: Iterable[Server]) -> None:
+        """There are io tasks: from now on it is kept who is next for them. Most programs have none, and save the work."""
+        if not self._keeps_io:
+            self._keeps_io = True
+            for server in servers:
+                if server.phase is READY and server.node.is_offered:
+                    self._put_io(server)
+
+    def _put_io(self, server: Server) -> None:
         if len(server.io) < IO_MAX:
-            self.io.put(server, level)
+            self.io.put(server, io_level(server))
         else:
             self.io.remove(server)
 
@@ -120,7 +128,8 @@ class Choice:
                 offered = server.phase is READY and node.is_offered
                 free = len(server.io) if offered and not server.cpu else None
                 assert node.free.level_of.get(server) == free, f"{server.name} is free, or is not"
-                io = io_level(server) if offered and len(server.io) < IO_MAX else None
+                takes_io = self._keeps_io and offered and len(server.io) < IO_MAX
+                io = io_level(server) if takes_io else None
                 assert self.io.level_of.get(server) == io, f"{server.name} stands wrong for io tasks"
                 ahead = self.ahead.level_of.get(
                     server
