@@ -18,6 +18,7 @@ from typing import Any
 from dispycos.actors.host.processes import Template
 from dispycos.actors.host.resources import cpu_count
 from dispycos.actors.host.run_node import NodeBody
+from dispycos.brokers.broker import Broker
 from dispycos.config import PRIVATE_OPTIONS, Failure, PrivateSettings, count_servers, private_settings
 from dispycos.protocol.messages import Allocation
 from dispycos.transport.addresses import tcp_endpoint
@@ -25,7 +26,7 @@ from dispycos.transport.addresses import tcp_endpoint
 from .node import fork_template, make_body, stop
 from .process import Process, load_keys, raise_open_files, set_up_logging
 from .scheduler import make_broker
-from .survey import Survey
+from .survey import PROVEN_S, Survey
 
 log = logging.getLogger("dispycos")
 
@@ -80,6 +81,7 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool, n
             else:
                 if not survey.nodes() and not named:
                     body = start_node(process, settings, template)
+                await _hear_of(survey, broker)
                 await process.announce(multicast=False)
                 broker.machine.hold_settling(False)
                 process.runtime.turn_soon()
@@ -91,6 +93,14 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool, n
             if body is not None:
                 await stop(process, body)
     return 0
+
+
+async def _hear_of(survey: Survey, broker: Broker) -> None:
+    """The nodes that were found are linked; what they are they say a turn later, and schedule() is to wait for their servers."""
+    clock = broker.runtime.clock
+    until = clock() + PROVEN_S
+    while clock() < until and any(node.epoch not in broker.machine.registry.nodes for node in survey.nodes()):
+        await asyncio.sleep(0.002)
 
 
 def start_node(process: Process, settings: PrivateSettings, template: Template) -> NodeBody:

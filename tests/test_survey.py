@@ -8,9 +8,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from dispycos.cli import private
 from dispycos.cli.process import Process
 from dispycos.cli.survey import HINT_S, PROVEN_S, Survey
 from dispycos.config import CommonSettings
@@ -225,3 +228,25 @@ def test_a_hint_with_the_place_of_another_does_not_hide_it() -> None:
             assert survey.nodes() == [presence_of(honest)]
 
     play(story)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_schedule_waits_until_nodes_that_are_linked_have_said_what_they_are(comes: bool) -> None:
+    """Else it would count their servers before the scheduler knows of them."""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        registry = SimpleNamespace(nodes={})
+        broker: Any = SimpleNamespace(
+            runtime=SimpleNamespace(clock=loop.time), machine=SimpleNamespace(registry=registry)
+        )
+        survey: Any = SimpleNamespace(nodes=lambda: [SimpleNamespace(epoch=7)])
+        if comes:
+            loop.call_later(0.05, registry.nodes.setdefault, 7)
+        began = loop.time()
+        await private._hear_of(survey, broker)
+        waited = loop.time() - began
+        assert (7 in registry.nodes) is comes
+        assert comes or waited >= PROVEN_S
+
+    asyncio.run(scene())
