@@ -144,8 +144,7 @@ class Ledger:
     def _dispatch(self) -> None:
         dispatcher = self.dispatcher
         dispatcher.place(self._now)
-        for effect in dispatcher.drain():
-            self._carry[type(effect)](self, effect)
+        self._carry_out()
         self._watch_wants()
         if self._releasing and not self._is_released and self._has_done_all():
             self._send_release()
@@ -154,6 +153,10 @@ class Ledger:
             self._effects.append(Room())
 
     # --- what the dispatcher wants done
+
+    def _carry_out(self) -> None:
+        for effect in self.dispatcher.drain():
+            self._carry[type(effect)](self, effect)
 
     def _send_runs(self, effect: dispatch.Runs) -> None:
         server = Address(effect.server.epoch, SERVER)
@@ -252,8 +255,9 @@ class Ledger:
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
         self._is_changed = True
+        self._carry_out()
         for record in list(self.records.values()):
-            self._end(record, OutcomeKind.LOST, reason, started=record.at is not None)
+            self._end(record, OutcomeKind.LOST, reason, started=record.started or record.at is not None)
         self.over = reason
         self._end_lease(reason)
         self._effects.insert(-1, Failed(reason))
@@ -519,6 +523,7 @@ class Ledger:
         if not self._releasing:
             self.over = reason or "the scheduler ended the lease"
             self._say(f"the lease has ended: {self.over}", "warning")
+        self._carry_out()  # what nodes said of their servers in this same turn
         kind = OutcomeKind.TERMINATED if self._releasing else OutcomeKind.LOST
         for record in list(self.records.values()):
             started = record.started or record.at is not None
