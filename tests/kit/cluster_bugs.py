@@ -100,8 +100,8 @@ def the_5_s_run_from_the_request_alone(patch: Patch) -> None:
     original = Terminations.looked
 
     def looked(self: Terminations, server: int, step: Step, now: float) -> None:
-        asked = self._servers[server].asked.get(step.position, 0.0) if server in self._servers else 0.0
-        since = min(step.since, int(asked * 1e9))
+        asked = self._servers[server].asked.get(step.position) if server in self._servers else None
+        since = min(step.since, int(asked.at * 1e9) if asked is not None else 0)
         original(self, server, step._replace(since=since), now)
         if self.effects and isinstance(self.effects[-1], EndStep):
             self._servers[server].judging = step
