@@ -591,6 +591,27 @@ def test_a_server_that_dies_while_it_is_asked_leaves_nobody_waiting() -> None:
     assert hand.node.deadline() == 50.0
 
 
+def test_servers_that_die_with_their_zygote_leave_nobody_waiting() -> None:
+    hand = Hand(2).open()
+    hand.node.receive(asked(), 0.0)
+    hand.did()
+    [report] = answer_of(hand.call("zygote_failed", SIGKILL))
+    assert report.servers == []
+    assert hand.node.deadline() == 50.0
+
+
+def test_a_lease_that_ends_while_its_servers_are_asked_leaves_nobody_waiting() -> None:
+    hand = Hand(2).open()
+    hand.node.receive(asked(), 0.0)
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    assert answer_of(exit_of(hand, 1)) == []
+    assert hand.wake_at(ANSWER_S) == [Look(2)], "what still lives may hang"
+    told = exit_of(hand, 2)
+    assert [(report.client, report.servers) for report in answer_of(told)] == [("script.py", [])]
+    assert told[-1] == ("scheduler", Closed(LEASE))
+    assert hand.node.deadline() is None
+
+
 def test_a_free_node_answers_at_once() -> None:
     hand = Hand(2)
     hand.node.receive(asked(), 0.0)
