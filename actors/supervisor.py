@@ -165,6 +165,7 @@ class Supervisor:
         if server is not None:
             place.gone_pid = server.pid
             text = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
+            tenancy.dead.append(server.address.epoch)
             self._out.to_client(tenancy, ServerLost(server.address.epoch, text, marks, closing))
         place.condemned = ""
         again = restart and self._may_restart(tenancy, place, server, unborn, death, now)

@@ -16,6 +16,7 @@ from dispycos.protocol.messages import ClientInfo, Lease, Message, Spot
 from .terminations import Terminations
 
 LINES_KEPT: Final = 20
+DEAD_KEPT: Final = 1000  # servers that a scheduler is told of when it takes the lease over
 RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
 RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
 RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
@@ -54,6 +55,12 @@ class CloseZygote(msgspec.Struct, frozen=True):
 
 class End(msgspec.Struct, frozen=True):
     """This node has nothing left to do, and takes nothing new: its process may go."""
+
+
+class UseScheduler(msgspec.Struct, frozen=True):
+    """The lease's scheduler is another process now: what has no shorter way goes by it."""
+
+    epoch: int
 
 
 class ForgetPeer(msgspec.Struct, frozen=True):
@@ -131,11 +138,14 @@ class Tenancy:
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
-    silent: dict[int, float] = field(
-        default_factory=dict
-    )  # lost peers of the lease, and until when they may come back
-    scheduler_gone: bool = False  # its process has ended; another may take the lease over
+    present: set[int] = field(
+        default_factory=set
+    )  # of its client and its scheduler those that are linked, or known to live
+    alone_until: float | None = None  # nobody of them is there: then it ends
+    heard_at: float | None = None  # when a link to its client was lost
+    scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
+    dead: deque[int] = field(default_factory=lambda: deque(maxlen=DEAD_KEPT))  # servers: epochs
     terminations: Terminations = field(default_factory=Terminations)
     closing: Closing | None = None
 
@@ -146,11 +156,32 @@ class Tenancy:
             due = min(due, look)
         if self.retries:
             due = min(due, self.retries[0][0])
-        if self.silent:
-            due = min(due, *self.silent.values())
+        if self.alone_until is not None:
+            due = min(due, self.alone_until)
         if self.closing is not None:
             due = min(due, self.closing.kill_at)
         return due
+
+    def came(self, epoch: int) -> None:
+        """Its client or its scheduler is there."""
+        if epoch in (self.lease.client, self.scheduler.epoch):
+            self.present.add(epoch)
+            self.alone_until = None
+
+    def went(self, epoch: int, now: float, grace: float) -> None:
+        """There is no link to it any more, and it is not known to live."""
+        if epoch in self.present:
+            self.present.discard(epoch)
+            if epoch == self.lease.client:
+                self.heard_at = now
+            if not self.present:
+                self.alone_until = now + grace
+
+    def heard_s(self, now: float) -> float | None:
+        """Seconds since its client was heard by a link of its own; None: it has had none."""
+        if self.lease.client in self.present:
+            return 0.0
+        return None if self.heard_at is None else now - self.heard_at
 
     def place_of(self, epoch: int) -> Place | None:
         """Where this server is."""

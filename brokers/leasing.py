@@ -6,7 +6,7 @@ from typing import Final
 
 from dispycos.notices import counted
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address
+from dispycos.protocol.addresses import NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Lease, NodeInfo, ServerNews, Spot
 from dispycos.protocol.status import Status
@@ -22,6 +22,7 @@ IDLE_PULSE_S: Final = 10.0  # the pulse of a node that no client has
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
 FORGET_AFTER_S: Final = 900.0  # a node may come back within this time; later the runtime forgets its session
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
+LEASE_GRACE_S: Final = 60.0  # so long a lease waits for a client of which nobody hears
 
 
 class Leasing:
@@ -48,7 +49,7 @@ class Leasing:
         node.confirmed, node.zombie = True, False
         self.alarms.cancel(self.on_node_silent, node)
         self.alarms.cancel(self.on_node_forgotten, node)
-        self._compare_lease(node, word.lease, word.closing, now)
+        self._compare_lease(node, word, now)
         if was_silent and node.share is not None and node.state is NodeState.OPEN:
             self._tell(node.share, Status.NodeResumed, "its link is up again")
 
@@ -64,21 +65,102 @@ class Leasing:
         self.out.log("info", f"{node.title} is here, {counted(info.cpus, 'CPU')}")
         return node
 
-    def _compare_lease(self, node: Node, held: Lease | None, closing: bool, now: float) -> None:
+    def _compare_lease(self, node: Node, word: messages.Register, now: float) -> None:
         """A node says which lease it holds: is it what it should?"""
-        if node.state is NodeState.OPEN and held != node.lease:
+        held = word.lease
+        if node.is_hearsay:
+            node.is_hearsay = node.away = False
+            self._see_hearsay(node, held)
+        elif node.state is NodeState.OPEN and held != node.lease:
             self._share_gone(node, "it lost its lease")
             node.turn(NodeState.IDLE)
-        elif node.state is NodeState.OPEN and closing:  # nobody was heard for its lease_grace
+        elif node.state is NodeState.OPEN and word.closing:  # nobody was heard for its lease_grace
             node.turn(NodeState.CLOSING)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return
+        node.claim = None
+        self.alarms.cancel(self.on_claim_silent, node)
         if held is not None and held.scheduler == self.scheduler_id:
-            # Granted by this scheduler before it or the node was cut off: nobody knows of it any more.
-            node.lease = held
-            self._close(node)
+            self._on_claim(node, held, word, now)
         elif self.registry.active is not None:
             self._offer(node, self.registry.active, now, settle=self.held)
+
+    def _see_hearsay(self, node: Node, held: Lease | None) -> None:
+        """Its client said that it has this node, which says now what it holds."""
+        if held is not None and _is_same_grant(held, node.lease):
+            node.lease = held
+            if node.state is NodeState.CLOSING:
+                self._close(node)
+            elif node.share is not None:
+                self._open(node, node.share.client)
+        else:
+            if node.share is not None:
+                self._share_gone(node, "it lost its lease")
+            if node.state is not NodeState.IDLE:
+                node.turn(NodeState.IDLE)
+
+    def _on_claim(self, node: Node, held: Lease, word: messages.Register, now: float) -> None:
+        """It holds what this scheduler granted, and does not know of: the newest grant is what counts."""
+        active, client = self.registry.active, self.registry.clients.get(held.client)
+        if held.scheduler_epoch == self.out.address.epoch or (client and held.number < client.ticket):
+            self._close_claim(node, held)
+            return
+        self.registry.note_claim(held)
+        if active is None or active.lease is None or held.number > active.lease.number:
+            node.claim = held
+            info = word.client
+            node.holder = f"{info.name} on {info.host} (pid {info.pid})" if info else "somebody"
+            self.alarms.set(self.on_claim_silent, node, now + LEASE_GRACE_S - (word.heard_s or 0.0))
+        elif not _is_same_grant(held, active.lease):
+            self._close_claim(node, held)
+        elif active.state is ClientState.ACTIVE:
+            node.claim = held
+            self._offer(node, active, now, settle=self.held)
+        else:
+            node.share = Share(node, active)
+            self._close_claim(node, held)
+
+    def _close_claim(self, node: Node, held: Lease) -> None:
+        node.claim, node.lease = None, held
+        self._close(node)
+
+    def on_claim_silent(self, node: Node, now: float) -> None:
+        """Its client has not come back to this scheduler; but it may have a link to the node, which answers then by Register."""
+        if node.claim is not None and not node.away:
+            node.lease = node.claim
+            self.out.send(node.address, messages.Close(node.lease, if_silent=True))
+        else:
+            node.claim = None
+
+    def close_stale_claims(self, client: Client) -> None:
+        """Of an earlier stay of this process."""
+        for node in self.registry.nodes.values():
+            claim = node.claim
+            if claim is not None and claim.client == client.epoch and claim.number < client.ticket:
+                self._close_claim(node, claim)
+
+    def close_claims(self) -> None:
+        """This scheduler ends in order: what was not taken up ends, too."""
+        for node in self.registry.nodes.values():
+            if node.claim is not None:
+                self._close_claim(node, node.claim)
+
+    def hear_of(self, info: NodeInfo, client: Client, now: float) -> None:
+        """The client says that it has this node: it is waited for as for one whose link is gone."""
+        known = self.registry.nodes.get(info.epoch) or self.registry.node_like(info)
+        if known is not None:
+            if known.epoch != info.epoch or known.claim is None:
+                news = messages.NodeNews(Status.NodeClosed, info, "is gone: it lost its lease")
+                self.out.tell(client, news)
+            return  # else it is offered like all others
+        node = self.registry.nodes[info.epoch] = Node(Address(info.epoch, NODE), info)
+        node.turn(NodeState.OPENING)
+        node.is_hearsay = node.away = True
+        node.confirmed = False
+        node.lease, node.share = client.lease, Share(node, client)
+        client.opened.add(node.epoch)
+        self.alarms.set(self.on_node_silent, node, now + _patience_with(node))
+        self.alarms.set(self.on_node_forgotten, node, now + self.forget_after)
 
     def node_lost(self, node: Node, now: float, *, lives: bool) -> None:
         """Its link is down: its client gives it no new tasks, those that it has may go on."""
@@ -122,7 +204,11 @@ class Leasing:
     def on_pulse(self, envelope: Envelope, now: float) -> None:
         node = self.registry.nodes.get(envelope.sender.epoch)
         if node is not None:
-            node.info = node.info._replace(available=envelope.message.available)
+            word: messages.Pulse = envelope.message
+            node.info = node.info._replace(available=word.available)
+            if node.share is not None and word.heard_s is not None:
+                client = node.share.client
+                client.heard_at = max(client.heard_at, now - word.heard_s)
             self.pass_on(envelope, now)
 
     def pass_on(self, envelope: Envelope, now: float) -> None:
@@ -132,10 +218,6 @@ class Leasing:
             self.out.tell(node.share.client, envelope.message)
 
     # --- the lease on all nodes
-
-    def new_lease(self, client: Client) -> Lease:
-        self.registry.leases += 1
-        return Lease(self.registry.leases, client.epoch, self.scheduler_id, self.out.address.epoch)
 
     def offer_all(self, client: Client, now: float) -> None:
         for node in list(self.registry.nodes.values()):
@@ -175,27 +257,36 @@ class Leasing:
         """Open the node for the client, if it suits; `settle`: schedule() waits for it."""
         if client.state is ClientState.CLOSING or node.away:
             return
-        if node.info.python != client.wants.client.python:
+        claim, node.claim = node.claim, None
+        is_had = claim is not None and _is_same_grant(claim, client.lease)
+        if claim is not None and not is_had:
+            self._close_claim(node, claim)
+        if not is_had and node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
-        cpus = client.servers_of(node.info)
-        if cpus <= 0:
+        if not is_had and client.servers_of(node.info) <= 0:
             self._settled(node)
             return
         if settle and not client.settled:
             self.alarms.set(self.on_node_unsettled, node, now + SETTLE_PATIENCE_S)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return  # it still closes for another client, and is offered again when it has
-        assert client.lease is not None
         is_new = node.state is NodeState.IDLE or node.epoch not in client.opened
         node.turn(NodeState.OPENING)
-        # Opened once more it has another number, or late words about the first time would be taken for words about this.
-        node.lease = self.new_lease(client) if node.epoch in client.opened else client.lease
-        client.opened.add(node.epoch)
         node.share = Share(node, client)
         if is_new:
             self._tell(node.share, Status.NodeDiscovered)
-        wants = client.wants
+        self._open(node, client)
+
+    def _open(self, node: Node, client: Client) -> None:
+        assert client.lease is not None
+        node.lease = client.lease
+        if (
+            node.epoch in client.opened
+        ):  # or late words about the first time would be taken for words about this
+            node.lease = client.lease._replace(opening=self.registry.next_number())
+        client.opened.add(node.epoch)
+        wants, cpus = client.wants, max(1, client.servers_of(node.info))
         word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
         self.out.send(node.address, word)
 
@@ -223,6 +314,10 @@ class Leasing:
         elif share.node.state is NodeState.OPENING:
             share.node.turn(NodeState.OPEN)
             share.expected, share.pulse_interval = word.servers, word.pulse_interval
+            share.client.dead += word.dead
+            self._bury(word.dead)
+            if share.client.dead:
+                self.out.send(envelope.sender, messages.Gone(share.client.dead))
             self._tell_of_pulses(share)
             self._tell(share, Status.NodeInitialized)
             self._see_ready(share)
@@ -271,6 +366,7 @@ class Leasing:
         node = self.registry.nodes.get(envelope.sender.epoch)
         if node is None or node.lease != word.lease:
             return
+        node.claim = None
         if node.state is NodeState.CLOSING:
             if node.share is not None:
                 self._share_gone(
@@ -360,6 +456,11 @@ class Leasing:
     def _settled(self, node: Node) -> None:
         """Settled does not wait for this node (any more)."""
         self.alarms.cancel(self.on_node_unsettled, node)
+
+
+def _is_same_grant(held: Lease, granted: Lease | None) -> bool:
+    """In whichever life of its scheduler, and however often the node was opened."""
+    return granted is not None and (held.scheduler, held.number) == (granted.scheduler, granted.number)
 
 
 def _patience_with(node: Node) -> float:

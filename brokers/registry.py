@@ -28,6 +28,7 @@ class Client:
     address: Address
     wants: Enlist
     named: list[Named]  # its allocations, then what is looked for beside
+    ticket: int  # its place among those who wait
     looking: bool = False  # for the places among these; until that is done it gets nothing
     state: ClientState = ClientState.QUEUED
     away: bool = False  # its link is gone and may come back
@@ -41,6 +42,8 @@ class Client:
     told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     told_alone: float = 0.0  # until then it knows that it has no node
     hopeless: str = ""  # what it was told of servers that cannot be started anywhere
+    dead: list[int] = field(default_factory=list)  # servers that died while this scheduler was away
+    heard_at: float = 0.0  # when a node of its lease heard it by a link of its own
 
     @property
     def epoch(self) -> int:
@@ -76,6 +79,9 @@ class Node:
     zombie: bool = False  # it was silent for so long that it may be given up
     lease: Lease | None = None  # in the last Open or Close
     share: Share | None = None
+    claim: Lease | None = None  # granted by this scheduler before it was started anew, and not taken up yet
+    holder: str = ""  # whose claim it is, for people
+    is_hearsay: bool = False  # its client says that it has it; it has not come yet
 
     @property
     def epoch(self) -> int:
@@ -162,9 +168,12 @@ class Registry:
     """All tables of one scheduler."""
 
     def __init__(self) -> None:
-        self.clients: dict[int, Client] = {}  # by epoch, in the order in which they enlisted
+        self.clients: dict[int, Client] = {}  # by epoch
         self.active: Client | None = None
-        self.leases = 0  # numbers given out
+        self.count = 0  # the last number given out, to a ticket or a lease
+        self.newest_claim = (
+            0  # the largest number of a lease that was granted before this scheduler was started anew
+        )
         self.nodes: dict[int, Node] = {}
         self.alarms = Alarms()
 
@@ -177,8 +186,29 @@ class Registry:
         """Those that are up, by epoch."""
         return {epoch: spot for share in self.shares for epoch, spot in share.servers.items()}
 
-    def queued_clients(self) -> Iterator[Client]:
-        return (client for client in self.clients.values() if client.state is ClientState.QUEUED)
+    def next_number(self) -> int:
+        self.count += 1
+        return self.count
+
+    def queued_clients(self) -> list[Client]:
+        """The oldest ticket first."""
+        queued = [client for client in self.clients.values() if client.state is ClientState.QUEUED]
+        return sorted(queued, key=lambda client: client.ticket)
+
+    def note_claim(self, lease: Lease) -> None:
+        self.newest_claim = max(self.newest_claim, lease.number)
+        self.count = max(self.count, lease.number)
+
+    def claims(self) -> Iterator[Lease]:
+        """What was granted before this scheduler was started anew, and has not been taken up yet."""
+        if not self.newest_claim:
+            return
+        for client in self.clients.values():
+            if client.state is ClientState.QUEUED and client.wants.lease is not None:
+                yield client.wants.lease
+        for node in self.nodes.values():
+            if node.claim is not None:
+                yield node.claim
 
     def node_like(self, info: NodeInfo) -> Node | None:
         """The known node that a newcomer replaces: same name or port at the same address, earlier process."""
@@ -216,6 +246,7 @@ class Registry:
     def _check_node(self, node: Node) -> None:
         assert node.state is not NodeState.GONE
         assert not (node.away and node.confirmed) and not (node.zombie and node.confirmed)
+        assert node.claim is None or node.state in (NodeState.IDLE, NodeState.DECLINED)
         holds = node.state in (NodeState.OPENING, NodeState.OPEN)
         assert not holds or node.share is not None
         assert node.share is None or holds or node.state is NodeState.CLOSING

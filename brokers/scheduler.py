@@ -16,7 +16,16 @@ from dispycos.notices import PATIENCE_S, counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Allocation, Enlist, Hopeless, Queued, Released, SchedulerReport, Turned
+from dispycos.protocol.messages import (
+    Allocation,
+    Enlist,
+    Hopeless,
+    Lease,
+    Queued,
+    Released,
+    SchedulerReport,
+    Turned,
+)
 
 from .allocation import Named, fault_of
 from .leasing import Leasing
@@ -28,6 +37,7 @@ from .waiting import hopeless, missing
 
 CLIENTS_MAX: Final = 1000
 CLIENT_PATIENCE_S: Final = 60.0  # a client of another host that cannot be reached for so long is gone
+OUTDATED: Final = "it was away too long: another client has had the cluster since"
 CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
 
 
@@ -44,7 +54,13 @@ class Scheduler:
         addr: str = "",
         port: int = 0,
         insecure: bool = False,
+        count: int = 0,
+        hold_until: float | None = None,
     ) -> None:
+        """`count` is what tickets and leases are counted on from: microseconds of the wall clock at the start, so that what
+        another life of this scheduler gave out is older. Until `hold_until` nothing is granted: an earlier life has granted
+        what it did not take back, and who has that comes first.
+        """
         self.name = name
         self.address = address
         self.private = private
@@ -54,6 +70,11 @@ class Scheduler:
         self.out = out = Outbox(address)
         self.leasing = leasing = Leasing(registry, out, name, scheduler_id)
         reporting = Reporting(registry, out, SchedulerReport(name, addr, port, private, [], [], insecure))
+        registry.count = count
+        self.is_holding = hold_until is not None
+        if hold_until is not None:
+            leasing.held = True
+            registry.alarms.set(self._hold_over, self, hold_until)
         self._now = 0.0
         self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
@@ -95,10 +116,8 @@ class Scheduler:
         if not self._stirred:
             return []
         self._stirred = False
-        client = self.registry.active
-        if client is not None and client.state is ClientState.CLOSING and not self.registry.shares:
-            self._part(client)
-        if self.registry.active is None:
+        self._end_lease()
+        if self.registry.active is None and not self._take_up():
             self._grant_next()
         if self._queue_changed:
             self._tell_positions()
@@ -166,6 +185,7 @@ class Scheduler:
             self.out.tell(client, Released(why))
             client.lost = True  # that was the last word
             self._let_go(client, why)
+        self.leasing.close_claims()
 
     # --- clients: the queue
 
@@ -175,8 +195,25 @@ class Scheduler:
         if fault:
             self.out.send(envelope.sender, Turned(fault))
             return
-        client = Client(envelope.sender, wants, [Named(word) for word in (*wants.allocations, *self.also)])
+        had = wants.lease
+        if had is not None and had.scheduler != self.leasing.scheduler_id:
+            self.out.send(envelope.sender, Released("another scheduler was started in the place of its own"))
+            return
+        if had is None and wants.releasing:
+            self.out.send(envelope.sender, Released("it left the queue"))
+            return
+        ticket = had.number if had is not None else wants.ticket
+        active = self.registry.active
+        if had is not None:
+            if active is not None and active.lease is not None and had.number < active.lease.number:
+                self.out.send(envelope.sender, Released(OUTDATED))
+                return
+            self.registry.note_claim(had)
+        self.registry.count = max(self.registry.count, ticket)
+        named = [Named(word) for word in (*wants.allocations, *self.also)]
+        client = Client(envelope.sender, wants, named, ticket or self.registry.next_number())
         self.registry.clients[client.epoch] = client
+        self.leasing.close_stale_claims(client)
         self._queue_changed = True
         self.out.log("info", f"{client.title} wants the cluster")
         if client.places:
@@ -204,6 +241,9 @@ class Scheduler:
 
     def _client_silent(self, client: Client, now: float) -> None:
         """It is told all the same: should its link heal, it learns what became of it."""
+        if client.heard_at + CLIENT_PATIENCE_S > now:  # its nodes have links to it
+            self.registry.alarms.set(self._client_silent, client, client.heard_at + CLIENT_PATIENCE_S)
+            return
         self._client_gone(client, f"nothing was heard of it for {CLIENT_PATIENCE_S:g} s")
 
     def _client_gone(self, client: Client, why: str) -> None:
@@ -234,27 +274,68 @@ class Scheduler:
     def _tell_positions(self) -> None:
         self._queue_changed = False
         active = self.registry.active
-        holder = active.title if active is not None else "nobody"
+        claimed = (node.holder for node in self.registry.nodes.values() if node.claim is not None)
+        holder = active.title if active is not None else next(claimed, "")
         for position, client in enumerate(self.registry.queued_clients(), 1):
             if client.standing != (position, holder) and not client.looking:
                 client.standing = (position, holder)
-                self.out.tell(client, Queued(position, holder))
+                self.out.tell(client, Queued(position, holder, client.ticket))
 
     # --- clients: the lease
 
-    def _grant_next(self) -> None:
-        """To the first who can be reached: a ghost at the head holds up nobody."""
-        queue = self.registry.queued_clients()
-        client = next((client for client in queue if not client.away and not client.looking), None)
+    def _end_lease(self) -> None:
+        """One that has closed is over; one that another has followed is closed."""
+        client = self.registry.active
         if client is None:
             return
+        if client.state is ClientState.ACTIVE:
+            if self._is_outdated(client):
+                self._let_go(client, OUTDATED)
+        elif not self.registry.shares and not self.is_holding:  # else some of its nodes may not have come yet
+            self._part(client)
+
+    def _hold_over(self, about: object, now: float) -> None:
+        self.is_holding = self.leasing.held = False
+
+    def _is_outdated(self, client: Client) -> bool:
+        assert client.lease is not None
+        return self.registry.newest_claim > client.lease.number
+
+    def _take_up(self) -> bool:
+        """Who has the cluster by what was said goes on having it. True: nobody else gets it for now."""
+        newest = max(self.registry.claims(), key=lambda claim: claim.number, default=None)
+        if newest is None:
+            return False
+        client = self.registry.clients.get(newest.client)
+        if client is not None and client.state is ClientState.QUEUED:
+            self._give(client, newest.number)
+            if client.wants.releasing:
+                self._let_go(client, "")
+        return True
+
+    def _grant_next(self) -> None:
+        """To the first who can be reached: a ghost at the head holds up nobody."""
+        if self.is_holding:
+            return
+        queue = self.registry.queued_clients()
+        client = next((client for client in queue if not client.away and not client.looking), None)
+        if client is not None:
+            self._give(client, self.registry.next_number())
+
+    def _give(self, client: Client, number: int) -> None:
+        leasing = self.leasing
         client.turn(ClientState.ACTIVE)
-        client.lease = self.leasing.new_lease(client)
+        client.lease = Lease(number, client.epoch, leasing.scheduler_id, self.address.epoch)
         self.registry.active = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} has the cluster")
         self.out.tell(client, messages.Granted(client.lease, self.name))
-        self.leasing.offer_all(client, self._now)
+        for other in self.registry.queued_clients():
+            if other.wants.lease is not None:
+                self._let_go(other, OUTDATED)
+        for info in client.wants.nodes:
+            leasing.hear_of(info, client, self._now)
+        leasing.offer_all(client, self._now)
         self.registry.alarms.set(self._client_alone, client, self._now + PATIENCE_S)
 
     def _client_alone(self, client: Client, now: float) -> None:
@@ -323,7 +404,7 @@ class Scheduler:
         self._stir(now)
         client.looking = False
         self._queue_changed = True
-        if fault:
+        if fault and client.state is ClientState.QUEUED:
             self.out.tell(client, Turned(fault))
             self._remove(client)
 

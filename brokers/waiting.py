@@ -62,6 +62,8 @@ def state_of(node: Node, client: Client | None) -> str:
         return "its servers cannot be started" if node.share.is_hopeless else node.state.name.lower()
     if node.state is NodeState.CLOSING:
         return "closing"
+    if node.claim is not None:
+        return f"held by {node.holder}"
     if client is None:
         return "free"
     if node.info.python != client.wants.client.python:

@@ -622,16 +622,16 @@ def test_of_two_nodes_with_one_name_each_has_its_own_servers(desk: Desk) -> None
     twin = BOX._replace(port=9800, epoch=901)
     desk.hear(messages.NodeNews(Status.NodeInitialized, twin))
     desk.hear(messages.ServerNews(Status.ServerInitialized, spot(2), "box", node_epoch=901))
-    desk.ledger.session_lost(1002, [])
+    desk.ledger.session_lost(1002, [], desk.now)
     assert desk.drain() == [desk.sent(messages.Kill(1002), Address(901, NODE))]
 
 
 def test_what_a_node_was_asked_for_is_asked_again_when_it_has_forgotten_us(desk: Desk) -> None:
     word = messages.Terminate(TaskId(7, 16), 1001, 1, "compute")
     lost = [Envelope(AGENT, ME, word), Envelope(Address(1001, SERVER), ME, word)]
-    desk.ledger.session_lost(AGENT.epoch, lost)
+    desk.ledger.session_lost(AGENT.epoch, lost, desk.now)
     assert desk.drain() == [desk.sent(word, AGENT)]
-    desk.ledger.session_lost(12345, [Envelope(Address(12345, 2), ME, word)])
+    desk.ledger.session_lost(12345, [Envelope(Address(12345, 2), ME, word)], desk.now)
     assert desk.drain() == [], "it is no node of ours"
 
 
@@ -639,7 +639,7 @@ def test_a_server_that_nobody_knows_any_more_is_killed_by_its_node(desk: Desk) -
     first, second = desk.given(2)
     desk.hear_of_server(2)
     for epoch in (1001, 1001, 5555, 900):
-        desk.ledger.session_lost(epoch, [])
+        desk.ledger.session_lost(epoch, [], desk.now)
     assert desk.drain() == [desk.sent(messages.Kill(1001), AGENT)]
     desk.submit(server=1001)
     assert desk.drain() == [], "it gets nothing more"
@@ -1040,7 +1040,7 @@ def test_late_words_about_a_lease_that_has_ended_are_harmless(desk: Desk) -> Non
     desk.hear(messages.Returned([1]), sender=at(1))
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX))
     desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
-    desk.ledger.session_lost(1001, [])
+    desk.ledger.session_lost(1001, [], desk.now)
     desk.drain()
     assert record.outcome == OutcomeKind.LOST
 

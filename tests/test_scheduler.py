@@ -61,14 +61,14 @@ def news(sent: list[Envelope]) -> list[Status]:
 def test_the_first_client_gets_the_cluster_and_the_others_hear_where_they_stand() -> None:
     desk = Desk()
     first, second, third = (Address(epoch, CLIENT) for epoch in (50, 51, 52))
-    lease = Lease(1, 50, "id-1", HOME.epoch)
+    lease = Lease(12, 50, "id-1", HOME.epoch)
     assert words(desk.tell(first, enlist())) == [Granted(lease, "head"), Settled(0, 0)]
     desk.tell(second, enlist())
-    assert words(desk.tell(third, enlist())) == [Queued(2, "script.py on here (pid 77)")]
+    assert words(desk.tell(third, enlist())) == [Queued(2, "script.py on here (pid 77)", 14)]
     sent = desk.tell(second, Release())
     assert [(e.to, e.message) for e in sent] == [
         (second, Released("it left the queue")),
-        (third, Queued(1, "script.py on here (pid 77)")),
+        (third, Queued(1, "script.py on here (pid 77)", 14)),
     ]
     sent = desk.tell(first, Release())
     assert [(e.to, type(e.message)) for e in sent[:2]] == [(first, Released), (third, Granted)]
@@ -122,7 +122,7 @@ def test_who_comes_back_to_a_cluster_that_nobody_has_gets_it_and_the_others_hear
         (51, Granted),
         (52, Queued),
     ]
-    assert words(sent, Queued) == [Queued(1, "script.py on here (pid 77)")]
+    assert words(sent, Queued) == [Queued(1, "script.py on here (pid 77)", 14)]
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_
     sent = desk.tell(node, Register(node_info("alpha", 7), lease))
     assert words(sent) == [Close(lease)]
     [again] = words(desk.tell(node, Closed(lease)), Open)
-    assert again.lease == lease._replace(number=2), "what it said of the first may still come"
+    assert again.lease == lease._replace(opening=13), "what it said of the first may still come"
 
 
 def test_a_node_with_a_new_session_and_no_lease_gets_one_of_another_number() -> None:
@@ -473,7 +473,7 @@ def test_a_node_with_a_new_session_and_no_lease_gets_one_of_another_number() -> 
     desk.die(7)
     sent = desk.tell(node, Register(node_info("alpha", 7)))
     assert news(sent) == [Status.NodeDiscovered]
-    assert words(sent, Open)[0].lease == lease._replace(number=2)
+    assert words(sent, Open)[0].lease == lease._replace(opening=13)
 
 
 def test_the_scheduler_gives_a_node_up_before_the_runtime_forgets_its_session() -> None:
@@ -766,7 +766,7 @@ def test_late_words_about_a_lease_that_a_node_closed_are_not_taken_for_words_abo
     assert words(desk.wait(10.0), Close)
     desk.scheduler.peer_up(7, None, desk.now)
     [again] = words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
-    assert again.lease == lease._replace(number=2)
+    assert again.lease == lease._replace(opening=13)
     assert not desk.tell(node, Closed(lease, "this node does not hold it"))
     assert words(desk.tell(node, Opened(again.lease, 2)), NodeNews)
 

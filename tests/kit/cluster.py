@@ -92,6 +92,8 @@ class Cluster:
     def _trouble(self) -> None:
         dice = self.dice
         gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
+        if not self.is_private:
+            gentle += [self._kill_scheduler, self._kill_scheduler]
         harsh: list[Fault] = [
             self._kill_server,
             self._kill_server,
@@ -104,7 +106,7 @@ class Cluster:
             self._kill_node,
             self._stop_node,
             self._kill_client,
-            self._kill_head,
+            self._stop_head,
             self._long_outage,
         ]
         dice.choice(dice.choice((gentle, gentle, harsh, harsh, rare)))()
@@ -231,11 +233,20 @@ class Cluster:
             if isinstance(self.head, PrivateProcess) and self.head.is_alive:
                 self.head.later(self.dice.random() * 0.1, self.head.stop)
 
-    def _kill_head(self) -> None:
+    def _kill_scheduler(self) -> None:
+        """It is started again, and costs nobody anything; mostly it is killed more than once."""
+        if self.head.is_alive:
+            self.head.die()
+            self._start_again(self.head, 0.1 + self.dice.random() * self.dice.choice((0.3, 3.0)))
+            if self.dice.random() < 0.5:
+                self.world.after(self.dice.random() * 4.0, self._kill_scheduler)
+
+    def _stop_head(self) -> None:
+        """In order; a private one, with its node, also by SIGKILL."""
         if not self.head.is_alive:
             return
         self.violence.add("scheduler")
-        if self.dice.random() < 0.5 or self.is_private:
+        if self.is_private and self.dice.random() < 0.5:
             self.head.die()
         else:
             self.head.note("is told to stop")

@@ -78,6 +78,7 @@ class Desk:
     """A scheduler and the envelopes it sent, for tests that tell it one thing after the other."""
 
     def __init__(self, **changes: Any) -> None:
+        changes = {"count": 10, **changes}  # leases of smaller numbers are older
         self.scheduler = Scheduler("head", "id-1", HOME, private=False, **changes)
         self.now = 100.0
         self.logs: list[object] = []
@@ -530,7 +531,7 @@ class Judge:
     def look(self) -> None:
         self.scheduler.check()
         registry = self.scheduler.registry
-        holder = registry.active.title if registry.active is not None else "nobody"
+        holder = registry.active.title if registry.active is not None else ""
         for position, client in enumerate(registry.queued_clients(), 1):
             assert client.looking or client.standing == (position, holder), "it does not know its position"
         if registry.active is None:
