@@ -7,7 +7,7 @@ close, and the book of what really happened is compared with what the ledgers sa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from dispycos.actors.node import Node
@@ -65,6 +65,7 @@ class Cluster:
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
         client.uplink = self.head
+        self.world.referee.clients.append(client)
         return User(client, self.violence)
 
     # --- what happens
@@ -121,7 +122,13 @@ class Cluster:
             cable = self.dice.choice(cables)
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
             # A lane is a socket of one kernel, which tells its ends at once; of other links they may hear late.
-            cable.cut(self.dice.choice((0.05, 0.3, 0.3 if cable.is_lane else 3.0)))
+            noticed_s = self.dice.choice((0.05, 0.3, 0.3 if cable.is_lane else 3.0))
+            self._disturb({end.owner.name for end in cable.ends}, noticed_s)
+            cable.cut(noticed_s)
+
+    def _disturb(self, names: Iterable[str], seconds: float) -> None:
+        for name in names:
+            self.world.referee.disturb(name, self.world.now + seconds)
 
     def _outage(self) -> None:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
@@ -140,6 +147,7 @@ class Cluster:
         pair = frozenset((process.name, process.uplink.name))
         self.world.note(f"OUTAGE {sorted(pair)}")
         self.world.down.add(pair)
+        self._disturb(pair, seconds)
         for cable in self.world.cables:
             if {end.owner.name for end in cable.ends} == pair:
                 cable.cut(0.3)

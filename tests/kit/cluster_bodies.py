@@ -28,6 +28,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
 from dispycos.runtime import Runtime
 
+from .cluster_leases import WatchedScheduler
 from .cluster_links import End, Universe
 from .cluster_runtime import Process
 from .cluster_servers import ServerProcess
@@ -45,7 +46,7 @@ class BrokerBody(Broker):
         self.process = process
         address, count = Address(process.epoch, SCHEDULER), int(process.world.now * 1e6)
         private = isinstance(process, PrivateProcess)
-        scheduler = Scheduler(name, identity, address, private=private, count=count, hold_until=hold_until)
+        scheduler = WatchedScheduler(process.world.referee, name, identity, address, private=private, count=count, hold_until=hold_until)
         if process.world.forget_node_s < FORGET_AFTER_S:
             scheduler.leasing.forget_after = 0.9 * process.world.forget_node_s
         super().__init__(cast(Runtime, process), scheduler)
