@@ -46,7 +46,15 @@ class BrokerBody(Broker):
         self.process = process
         address, count = Address(process.epoch, SCHEDULER), int(process.world.now * 1e6)
         private = isinstance(process, PrivateProcess)
-        scheduler = WatchedScheduler(process.world.referee, name, identity, address, private=private, count=count, hold_until=hold_until)
+        scheduler = WatchedScheduler(
+            process.world.referee,
+            name,
+            identity,
+            address,
+            private=private,
+            count=count,
+            hold_until=hold_until,
+        )
         if process.world.forget_node_s < FORGET_AFTER_S:
             scheduler.leasing.forget_after = 0.9 * process.world.forget_node_s
         super().__init__(cast(Runtime, process), scheduler)
