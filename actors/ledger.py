@@ -437,14 +437,18 @@ class Ledger:
         word: messages.ServerLost = envelope.message
         if word.server not in self.dispatcher.fleet.servers:
             self._lost_early.add(word.server)
-        self._lose_server(word.server)
+        self._lose_servers([word.server])
         cpu, io = word.marks or (None, None)
         self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
 
-    def _lose_server(self, epoch: int) -> None:
-        self.servers.pop(epoch, None)
-        self._unprinted.forget(epoch)
-        self._effects.append(Forget(epoch))
+    def _lose_servers(self, epochs: list[int]) -> None:
+        """The others may wait for an answer of theirs, unless they all end."""
+        for epoch in epochs:
+            self.servers.pop(epoch, None)
+            self._unprinted.forget(epoch)
+            self._effects.append(Forget(epoch))
+        for node in self.nodes if epochs and not self._is_released else ():
+            self._send(Address(node, NODE), messages.Gone(epochs))
 
     def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope], now: float) -> None:
         """With this process; what was on its way is lost with it. What a node was asked for it is asked for again."""
@@ -546,8 +550,7 @@ class Ledger:
     def _lose_node(self, node: NodeInfo) -> None:
         self.nodes.pop(node.epoch, None)
         known = self.dispatcher.fleet.nodes.get(node.epoch)
-        for epoch in known.servers if known is not None else ():
-            self._lose_server(epoch)
+        self._lose_servers(list(known.servers) if known is not None else [])
         self.dispatcher.node_lost(node.epoch, f"node {node.name} is gone")
 
     def on_server_news(self, envelope: Envelope, now: float) -> None:

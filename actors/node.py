@@ -32,7 +32,6 @@ from dispycos.protocol.messages import (
     Register,
     ServerReady,
     ServerTasks,
-    ServerUp,
     Shutdown,
     Terminate,
 )
@@ -177,8 +176,8 @@ class Node:
             return  # it is not for use
         word = Register(self._described())
         if tenancy is not None:
-            closing, heard_s = bool(self._ending) or tenancy.closing is not None, tenancy.heard_s(self._now)
-            word = Register(self._described(), tenancy.lease, closing, tenancy.client, heard_s)
+            closing = bool(self._ending) or tenancy.closing is not None
+            word = Register(self._described(), tenancy.lease, closing, tenancy.client)
         self._out.send(Address(epoch, SCHEDULER), word)
 
     def _described(self) -> NodeInfo:
@@ -238,11 +237,8 @@ class Node:
         """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
         self._follow(tenancy, scheduler)
         tenancy.lease = message.lease
-        opened = Opened(message.lease, len(tenancy.places), tenancy.pulse_interval, list(tenancy.dead))
-        self._out.send(scheduler, opened)
-        for place in tenancy.places:
-            if place.server is not None:
-                self._out.send(scheduler, ServerUp(tenancy.lease, place.server.spot, place.server.pid))
+        self._out.send(scheduler, Opened(message.lease, len(tenancy.places), tenancy.pulse_interval))
+        self._supervisor.tell_again(tenancy)
         if self._ending or tenancy.closing is not None:
             self._register(scheduler.epoch)  # that it ends is news
 
@@ -370,8 +366,6 @@ class Node:
         tenancy = self.tenancy
         if tenancy is None or tenancy.lease != message.lease:
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
-        elif message.if_silent and tenancy.heard_s(now) == 0.0:
-            self._register(envelope.sender.epoch)
         else:
             self._follow(tenancy, envelope.sender)  # Closed has to reach this one
             self._close(tenancy, "", now)
@@ -470,7 +464,8 @@ class Node:
         tenancy.pulse_at = now + tenancy.pulse_interval
         if self._available is not None:
             location = (self.info.addr, self.info.port)
-            pulse = Pulse(self.info.name, self._available, location, heard_s=tenancy.heard_s(now))
+            hears_client = tenancy.lease.client in tenancy.present
+            pulse = Pulse(self.info.name, self._available, location, hears_client=hears_client)
             self._out.to_scheduler(tenancy, pulse)
 
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
@@ -492,7 +487,7 @@ class Node:
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""
         tenancy = self.tenancy
-        if tenancy is None or envelope.sender != tenancy.scheduler:
+        if tenancy is None or envelope.sender not in (tenancy.home, tenancy.scheduler):
             return
         for server in tenancy.servers():
             self._out.send(server.address, gone)

@@ -11,12 +11,11 @@ import msgspec
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Lease, Message, Spot
+from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
 
 from .terminations import Terminations
 
 LINES_KEPT: Final = 20
-DEAD_KEPT: Final = 1000  # servers that a scheduler is told of when it takes the lease over
 RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
 RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
 RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
@@ -91,6 +90,7 @@ class Place:
     port: int
     alive: bool = False  # a process was asked for and has not exited
     server: Server | None = None  # it said ServerReady
+    down: ServerDown | None = None  # what was said when the last one died, if no other is started
     refused: int = 0  # how often in a row no process came up
     retrying: bool = False  # to be started again at its time in Tenancy.retries
     gone_pid: int = 0  # the process before it, whose exit may be told late
@@ -139,11 +139,9 @@ class Tenancy:
     present: set[int] = field(
         default_factory=set
     )  # of its client and its scheduler those that are linked, or known to live
-    alone_until: float | None = None  # nobody of them is there: then it ends
-    heard_at: float | None = None  # when a link to its client was lost
+    alone_until: float | None = None  # none of them is there: then it ends
     scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
-    dead: deque[int] = field(default_factory=lambda: deque(maxlen=DEAD_KEPT))  # servers: epochs
     terminations: Terminations = field(default_factory=Terminations)
     draining: bool = False  # its servers end when their tasks have, and are the last
     closing: Closing | None = None
@@ -171,16 +169,8 @@ class Tenancy:
         """There is no link to it any more, and it is not known to live."""
         if epoch in self.present:
             self.present.discard(epoch)
-            if epoch == self.lease.client:
-                self.heard_at = now
             if not self.present:
                 self.alone_until = now + grace
-
-    def heard_s(self, now: float) -> float | None:
-        """Seconds since its client was heard by a link of its own; None: it has had none."""
-        if self.lease.client in self.present:
-            return 0.0
-        return None if self.heard_at is None else now - self.heard_at
 
     def place_of(self, epoch: int) -> Place | None:
         """Where this server is."""

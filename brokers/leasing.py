@@ -13,7 +13,7 @@ from dispycos.protocol.status import Status
 
 from .lifecycle import ClientState, NodeState
 from .outbox import Outbox
-from .registry import Client, Node, Registry, Share
+from .registry import Client, Node, Registry, Share, title_of
 from .waiting import of_zombie, version
 
 NODES_MAX: Final = 10_000
@@ -22,7 +22,6 @@ IDLE_PULSE_S: Final = 10.0  # the pulse of a node that no client has
 SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
 FORGET_AFTER_S: Final = 900.0  # a node may come back within this time; later the runtime forgets its session
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
-LEASE_GRACE_S: Final = 60.0  # so long a lease waits for a client of which nobody hears
 
 
 class Leasing:
@@ -76,12 +75,13 @@ class Leasing:
             node.turn(NodeState.IDLE)
         elif node.state is NodeState.OPEN and word.closing:  # nobody was heard for its lease_grace
             node.turn(NodeState.CLOSING)
+        self.registry.claims.pop(node.epoch, None)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return
-        node.claim = None
-        self.alarms.cancel(self.on_claim_silent, node)
         if held is not None and held.scheduler == self.scheduler_id:
-            self._on_claim(node, held, word, now)
+            self.registry.claims[node.epoch] = held
+            self.registry.note(held.number)
+            node.holder = title_of(word.client) if word.client is not None else "somebody"
         elif self.registry.active is not None:
             self._offer(node, self.registry.active, now, settle=self.held)
 
@@ -99,57 +99,42 @@ class Leasing:
             if node.state is not NodeState.IDLE:
                 node.turn(NodeState.IDLE)
 
-    def _on_claim(self, node: Node, held: Lease, word: messages.Register, now: float) -> None:
-        """It holds what this scheduler granted, and does not know of: the newest grant is what counts."""
-        active, client = self.registry.active, self.registry.clients.get(held.client)
-        if held.scheduler_epoch == self.out.address.epoch or (client and held.number < client.ticket):
-            self._close_claim(node, held)
-            return
-        self.registry.note_claim(held)
-        if active is None or active.lease is None or held.number > active.lease.number:
-            node.claim = held
-            info = word.client
-            node.holder = f"{info.name} on {info.host} (pid {info.pid})" if info else "somebody"
-            self.alarms.set(self.on_claim_silent, node, now + LEASE_GRACE_S - (word.heard_s or 0.0))
-        elif not _is_same_grant(held, active.lease):
-            self._close_claim(node, held)
-        elif active.state is ClientState.ACTIVE:
-            node.claim = held
-            self._offer(node, active, now, settle=self.held)
-        else:
-            node.share = Share(node, active)
-            self._close_claim(node, held)
+    def weigh_claims(self, now: float) -> None:
+        """Of nodes that came with a lease: who has the cluster goes on with them; what is over is closed."""
+        registry, active = self.registry, self.registry.active
+        for epoch, held in list(registry.claims.items()):
+            node, client = registry.nodes.get(epoch), registry.clients.get(held.client)
+            if node is None:
+                continue
+            if held.number < registry.newest or self._is_of_earlier_stay(held, client):
+                self._close_claim(node)
+            elif active is not None and _is_same_grant(held, active.lease):
+                if active.state is ClientState.CLOSING:
+                    node.share = Share(node, active)
+                    self._close_claim(node)
+                else:
+                    self._offer(node, active, now, settle=self.held)
 
-    def _close_claim(self, node: Node, held: Lease) -> None:
-        node.claim, node.lease = None, held
+    def _is_of_earlier_stay(self, held: Lease, client: Client | None) -> bool:
+        """The node has a new session, or the process came anew for the cluster: neither goes on with what was."""
+        is_of_this_life = held.scheduler_epoch == self.out.address.epoch
+        return is_of_this_life or (client is not None and held.number < client.ticket)
+
+    def _close_claim(self, node: Node) -> None:
+        node.lease = self.registry.claims.pop(node.epoch)
         self._close(node)
-
-    def on_claim_silent(self, node: Node, now: float) -> None:
-        """Its client has not come back to this scheduler; but it may have a link to the node, which answers then by Register."""
-        if node.claim is not None and not node.away:
-            node.lease = node.claim
-            self.out.send(node.address, messages.Close(node.lease, if_silent=True))
-        else:
-            node.claim = None
-
-    def close_stale_claims(self, client: Client) -> None:
-        """Of an earlier stay of this process."""
-        for node in self.registry.nodes.values():
-            claim = node.claim
-            if claim is not None and claim.client == client.epoch and claim.number < client.ticket:
-                self._close_claim(node, claim)
 
     def close_claims(self) -> None:
         """This scheduler ends in order: what was not taken up ends, too."""
         for node in self.registry.nodes.values():
-            if node.claim is not None:
-                self._close_claim(node, node.claim)
+            if node.epoch in self.registry.claims:
+                self._close_claim(node)
 
     def hear_of(self, info: NodeInfo, client: Client, now: float) -> None:
         """The client says that it has this node: it is waited for as for one whose link is gone."""
         known = self.registry.nodes.get(info.epoch) or self.registry.node_like(info)
         if known is not None:
-            if known.epoch != info.epoch or known.claim is None:
+            if info.epoch not in self.registry.claims:
                 news = messages.NodeNews(Status.NodeClosed, info, "is gone: it lost its lease")
                 self.out.tell(client, news)
             return  # else it is offered like all others
@@ -175,6 +160,7 @@ class Leasing:
     def on_node_silent(self, node: Node, now: float) -> None:
         """A zombie: given up if its client said so; else it keeps what it has."""
         node.zombie = True
+        self.registry.claims.pop(node.epoch, None)  # it says what it holds when it is back
         share = node.share
         if share is None:
             return
@@ -198,6 +184,7 @@ class Leasing:
         if node.share is not None:
             self._share_gone(node, f"is gone: {why}")
         self.alarms.forget(node)
+        self.registry.claims.pop(node.epoch, None)
         node.turn(NodeState.GONE)
         del self.registry.nodes[node.epoch]
 
@@ -206,9 +193,8 @@ class Leasing:
         if node is not None:
             word: messages.Pulse = envelope.message
             node.info = node.info._replace(available=word.available)
-            if node.share is not None and word.heard_s is not None:
-                client = node.share.client
-                client.heard_at = max(client.heard_at, now - word.heard_s)
+            if node.share is not None and word.hears_client:
+                node.share.client.heard_at = now
             self.pass_on(envelope, now)
 
     def pass_on(self, envelope: Envelope, now: float) -> None:
@@ -257,10 +243,11 @@ class Leasing:
         """Open the node for the client, if it suits; `settle`: schedule() waits for it."""
         if client.state is ClientState.CLOSING or node.away:
             return
-        claim, node.claim = node.claim, None
-        is_had = claim is not None and _is_same_grant(claim, client.lease)
-        if claim is not None and not is_had:
-            self._close_claim(node, claim)
+        held = self.registry.claims.get(node.epoch)
+        is_had = held is not None and _is_same_grant(held, client.lease)
+        if held is not None and not is_had:
+            return  # it is over, or this client's is
+        self.registry.claims.pop(node.epoch, None)
         if not is_had and node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
@@ -314,10 +301,6 @@ class Leasing:
         elif share.node.state is NodeState.OPENING:
             share.node.turn(NodeState.OPEN)
             share.expected, share.pulse_interval = word.servers, word.pulse_interval
-            share.client.dead += word.dead
-            self._bury(word.dead)
-            if share.client.dead:
-                self.out.send(envelope.sender, messages.Gone(share.client.dead))
             self._tell_of_pulses(share)
             self._tell(share, Status.NodeInitialized)
             self._see_ready(share)
@@ -366,7 +349,6 @@ class Leasing:
         node = self.registry.nodes.get(envelope.sender.epoch)
         if node is None or node.lease != word.lease:
             return
-        node.claim = None
         if node.state is NodeState.CLOSING:
             if node.share is not None:
                 self._share_gone(
@@ -406,7 +388,6 @@ class Leasing:
             share.failures[spot.name] = f"server {spot.name} {word.death}{word.lines}"
         if share.servers.pop(spot.epoch, None) is not None:
             self._tell_server(share, Status.ServerClosed, spot, "" if word.expected else word.death)
-            self._bury([spot.epoch])
         elif has_failed:
             self.out.warn(share.client, f"server {spot.name} did not start: {word.death}")
         if has_failed and share.is_hopeless and share.client.state is ClientState.ACTIVE:
@@ -438,14 +419,7 @@ class Leasing:
         self._settled(node)
         for spot in share.servers.values():  # the news of the node says why
             self._tell_server(share, Status.ServerAbandoned if abandoned else Status.ServerClosed, spot)
-        self._bury(list(share.servers))
         self._tell(share, Status.NodeAbandoned if abandoned else Status.NodeClosed, why)
-
-    def _bury(self, dead: list[int]) -> None:
-        """The other servers of the lease may wait for an answer of these, unless they all end."""
-        for share in self.registry.shares:
-            if dead and share.servers and share.client.state is ClientState.ACTIVE:
-                self.out.send(share.node.address, messages.Gone(dead))
 
     def _tell(self, share: Share, status: Status, text: str = "") -> None:
         self.out.tell(share.client, messages.NodeNews(status, share.node.info, text))

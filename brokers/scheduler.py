@@ -37,7 +37,7 @@ from .waiting import hopeless, missing
 
 CLIENTS_MAX: Final = 1000
 CLIENT_PATIENCE_S: Final = 60.0  # a client of another host that cannot be reached for so long is gone
-OUTDATED: Final = "it was away too long: another client has had the cluster since"
+OUTDATED: Final = "it was away too long: its lease has ended meanwhile"
 CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
 
 
@@ -115,9 +115,10 @@ class Scheduler:
     def drain(self) -> list[object]:
         if not self._stirred:
             return []
-        self._stirred = False
-        self._end_lease()
-        if self.registry.active is None and not self._take_up():
+        while self._stirred:  # what one step changes is seen by the next
+            self._stirred = False
+            self._see_claims()
+            self._end_lease()
             self._grant_next()
         if self._queue_changed:
             self._tell_positions()
@@ -195,30 +196,33 @@ class Scheduler:
         if fault:
             self.out.send(envelope.sender, Turned(fault))
             return
-        had = wants.lease
-        if had is not None and had.scheduler != self.leasing.scheduler_id:
-            self.out.send(envelope.sender, Released("another scheduler was started in the place of its own"))
+        over = self._why_over(wants)
+        if over:
+            self.out.send(envelope.sender, Released(over))
             return
-        if had is None and wants.releasing:
-            self.out.send(envelope.sender, Released("it left the queue"))
-            return
-        ticket = had.number if had is not None else wants.ticket
-        active = self.registry.active
+        registry, had, ticket = self.registry, wants.lease, wants.ticket
         if had is not None:
-            if active is not None and active.lease is not None and had.number < active.lease.number:
-                self.out.send(envelope.sender, Released(OUTDATED))
-                return
-            self.registry.note_claim(had)
-        self.registry.count = max(self.registry.count, ticket)
+            ticket = had.number
+            registry.note(ticket)
+            registry.claims[envelope.sender.epoch] = had
+        registry.count = max(registry.count, ticket)
         named = [Named(word) for word in (*wants.allocations, *self.also)]
-        client = Client(envelope.sender, wants, named, ticket or self.registry.next_number())
-        self.registry.clients[client.epoch] = client
-        self.leasing.close_stale_claims(client)
+        client = Client(envelope.sender, wants, named, ticket or registry.next_number())
+        registry.clients[client.epoch] = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} wants the cluster")
         if client.places:
             client.looking = True
             self.out.effects.append(Look(client.epoch))
+
+    def _why_over(self, wants: Enlist) -> str:
+        """It comes back to what has ended."""
+        had = wants.lease
+        if had is None:
+            return "it left the queue" if wants.releasing else ""
+        if had.scheduler != self.leasing.scheduler_id:
+            return "another scheduler was started in the place of its own"
+        return OUTDATED if had.number < self.registry.newest else ""
 
     def _fault_of(self, wants: Enlist, sender: Address) -> str:
         if self._stopped:
@@ -259,6 +263,7 @@ class Scheduler:
             self._remove(client)
         elif client.state is ClientState.ACTIVE:
             client.turn(ClientState.CLOSING)
+            self._stirred = True
             self.leasing.close_all(client)
             self.registry.alarms.set(self._close_waits, client, self._now + PATIENCE_S)
             self.registry.alarms.set(self._close_overdue, client, self._now + CLOSE_PATIENCE_S)
@@ -268,14 +273,18 @@ class Scheduler:
         if client.places:
             self.out.effects.append(StopLooking(client.epoch))
         del self.registry.clients[client.epoch]
+        self.registry.claims.pop(client.epoch, None)
         self.registry.alarms.forget(client)
         self._queue_changed = True
 
     def _tell_positions(self) -> None:
         self._queue_changed = False
         active = self.registry.active
-        claimed = (node.holder for node in self.registry.nodes.values() if node.claim is not None)
-        holder = active.title if active is not None else next(claimed, "")
+        if active is not None:
+            holder = active.title
+        else:
+            came_with = filter(None, map(self.registry.nodes.get, self.registry.claims))
+            holder = next((node.holder for node in came_with), "")
         for position, client in enumerate(self.registry.queued_clients(), 1):
             if client.standing != (position, holder) and not client.looking:
                 client.standing = (position, holder)
@@ -283,39 +292,31 @@ class Scheduler:
 
     # --- clients: the lease
 
+    def _see_claims(self) -> None:
+        """Who has the newest lease that is known of has the cluster, and goes on having it; all others are over."""
+        registry, active = self.registry, self.registry.active
+        if active is not None and active.lease is not None and active.lease.number < registry.newest:
+            self._let_go(active, OUTDATED)
+        for epoch, held in list(registry.claims.items()):
+            if held.number < registry.newest and epoch in registry.clients:
+                self._let_go(registry.clients[epoch], OUTDATED)
+        self.leasing.weigh_claims(self._now)
+        if registry.active is None:
+            holders = (registry.clients.get(held.client) for held in registry.claims.values())
+            if (holder := next(filter(None, holders), None)) is not None:
+                self._give(holder, registry.newest)
+
     def _end_lease(self) -> None:
-        """One that has closed is over; one that another has followed is closed."""
         client = self.registry.active
-        if client is None:
-            return
-        if client.state is ClientState.ACTIVE:
-            if self._is_outdated(client):
-                self._let_go(client, OUTDATED)
-        elif not self.registry.shares and not self.is_holding:  # else some of its nodes may not have come yet
+        if client is not None and client.state is ClientState.CLOSING and not self.registry.shares:
             self._part(client)
 
     def _hold_over(self, about: object, now: float) -> None:
         self.is_holding = self.leasing.held = False
 
-    def _is_outdated(self, client: Client) -> bool:
-        assert client.lease is not None
-        return self.registry.newest_claim > client.lease.number
-
-    def _take_up(self) -> bool:
-        """Who has the cluster by what was said goes on having it. True: nobody else gets it for now."""
-        newest = max(self.registry.claims(), key=lambda claim: claim.number, default=None)
-        if newest is None:
-            return False
-        client = self.registry.clients.get(newest.client)
-        if client is not None and client.state is ClientState.QUEUED:
-            self._give(client, newest.number)
-            if client.wants.releasing:
-                self._let_go(client, "")
-        return True
-
     def _grant_next(self) -> None:
         """To the first who can be reached: a ghost at the head holds up nobody."""
-        if self.is_holding:
+        if self.is_holding or self.registry.active is not None or self.registry.claims:
             return
         queue = self.registry.queued_clients()
         client = next((client for client in queue if not client.away and not client.looking), None)
@@ -327,16 +328,17 @@ class Scheduler:
         client.turn(ClientState.ACTIVE)
         client.lease = Lease(number, client.epoch, leasing.scheduler_id, self.address.epoch)
         self.registry.active = client
+        self.registry.note(number)
+        self.registry.claims.pop(client.epoch, None)
         self._queue_changed = True
         self.out.log("info", f"{client.title} has the cluster")
         self.out.tell(client, messages.Granted(client.lease, self.name))
-        for other in self.registry.queued_clients():
-            if other.wants.lease is not None:
-                self._let_go(other, OUTDATED)
         for info in client.wants.nodes:
             leasing.hear_of(info, client, self._now)
         leasing.offer_all(client, self._now)
         self.registry.alarms.set(self._client_alone, client, self._now + PATIENCE_S)
+        if client.wants.releasing:
+            self._let_go(client, "")
 
     def _client_alone(self, client: Client, now: float) -> None:
         """That there is no node at all is said also if no task waits."""
@@ -373,8 +375,12 @@ class Scheduler:
 
     def _part(self, client: Client) -> None:
         """Nothing of it is left but its place."""
+        assert client.lease is not None
         self.out.tell(client, Released(client.parting))
-        self.registry.active = None
+        self.registry.active, self._stirred = None, True
+        self.registry.note(
+            client.lease.number + 1
+        )  # it is over: a node that comes with it later has to close it
         self._remove(client)
         self.out.log("info", f"{client.title} has left the cluster")
 

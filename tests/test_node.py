@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
@@ -174,19 +175,18 @@ def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> No
     assert told == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
 
 
-def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
-    hand = Hand(2).open()
+def test_a_scheduler_that_was_started_again_takes_its_lease_over_and_hears_what_there_is() -> None:
+    hand = Hand(3).open()
     assert hand.call("peer_reset", SCHEDULER_EPOCH) == []
     successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
-    assert ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, False, True)) not in exit_of(hand, 2), (
-        "it is gone"
-    )
+    assert not [told for told in exit_of(hand, 2) if isinstance(told, tuple) and told[0] == "scheduler"]
     hand.ready(2, life=2)
     assert hand.hear(successor, Open(lease, INFO, 2, 50.0)) == [
         UseScheduler(2),
-        (successor, Opened(lease, 2, 50.0, [server_address(2).epoch])),
+        (successor, Opened(lease, 3, 50.0)),
         (successor, ServerUp(lease, spot(1), 11)),
         (successor, ServerUp(lease, spot(2, life=2), 22)),
+        (successor, ServerUp(lease, spot(3), 13)),
     ]
     assert hand.wake_at(LEASE_GRACE - 1) != [KillServer(1)]
     assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
@@ -216,33 +216,6 @@ def test_with_one_of_its_client_and_its_scheduler_a_lease_goes_on(there: int) ->
     if gone == SCHEDULER_EPOCH:
         hand.call("peer_reset", gone)
     assert hand.wake_at(10 * LEASE_GRACE) == []
-
-
-def test_a_node_says_when_it_heard_its_client_last() -> None:
-    hand = Hand(1).open()
-
-    def said() -> float | None:
-        [(_, word)] = hand.call("add_scheduler", 55)
-        return word.heard_s
-
-    assert said() is None
-    hand.call("peer_up", CLIENT_EPOCH)
-    assert said() == 0.0
-    hand.now = 10.0
-    hand.call("peer_lost", CLIENT_EPOCH)
-    hand.now = 13.0
-    assert said() == 3.0
-
-
-def test_a_lease_whose_client_has_a_link_to_the_node_is_not_closed_for_its_silence_elsewhere() -> None:
-    hand = Hand(1).open()
-    successor, close = Address(2, SCHEDULER), Close(LEASE, if_silent=True)
-    hand.call("peer_up", CLIENT_EPOCH)
-    register = Register(hand.node.info, LEASE, client=INFO, heard_s=0.0)
-    assert hand.hear(successor, close) == [(successor, register)]
-    hand.call("peer_lost", CLIENT_EPOCH)
-    hand.now = 1.0
-    assert hand.hear(successor, close) == [UseScheduler(2), (1, Shutdown(KILL_AFTER))]
 
 
 def test_a_scheduler_that_was_about_to_take_over_hears_that_the_lease_has_ended() -> None:
@@ -396,6 +369,11 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
         ("client", Notice(text, "error")),
         ("scheduler", down),
     ]
+    successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
+    told = hand.hear(successor, Open(lease, INFO, 1, 50.0))
+    assert told[-1] == (successor, structs.replace(down, lease=lease)), (
+        "a scheduler that was started anew knows of no failure"
+    )
 
 
 def test_servers_that_take_long_to_fail_are_not_started_for_ever_either() -> None:
@@ -522,13 +500,12 @@ def test_a_stopped_node_kills_its_servers_as_early_as_it_was_told() -> None:
     assert hand.wake_at(1.0) == [KillServer(1)]
 
 
-def test_servers_hear_which_runtimes_are_dead_but_only_from_their_scheduler() -> None:
+def test_servers_hear_which_runtimes_are_dead_but_only_from_client_and_scheduler() -> None:
     hand = Hand(2)
     assert hand.hear(THE_SCHEDULER, Gone([77])) == [], "there is no lease"
     hand.open()
     assert hand.hear(OTHER_SCHEDULER, Gone([77])) == []
-    assert hand.hear(THE_CLIENT, Gone([77])) == []
-    assert hand.hear(THE_SCHEDULER, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
+    assert hand.hear(THE_CLIENT, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
     exit_of(hand, 1)
     assert hand.hear(THE_SCHEDULER, Gone([79])) == [(2, Gone([79]))], "the dead need not know"
 

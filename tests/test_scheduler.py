@@ -546,44 +546,6 @@ def test_a_node_that_ends_after_its_client_is_not_given_to_the_next() -> None:
     assert desk.scheduler.registry.nodes[8].state is NodeState.OPENING, "the next one of that name is"
 
 
-# --- who is told that servers are dead
-
-
-def test_the_servers_that_live_hear_which_are_dead() -> None:
-    desk = Desk()
-    _, lease = desk.client()
-    alpha = desk.node("alpha", 7, lease)
-    beta = desk.node("beta", 8, lease)
-    sent = desk.tell(alpha, ServerDown(lease, spot("alpha", 701, 1), "killed by SIGKILL (9)"))
-    assert [(e.to, e.message) for e in sent if isinstance(e.message, Gone)] == [
-        (alpha, Gone([701])),
-        (beta, Gone([701])),
-    ]
-    sent = desk.die(7)
-    assert [(e.to, e.message) for e in sent if isinstance(e.message, Gone)] == [(beta, Gone([702]))]
-    assert [news.text for news in words(sent, ServerNews)] == [""], "the news of the node says why"
-
-
-def test_nobody_hears_of_a_server_that_never_was() -> None:
-    desk = Desk()
-    _, lease = desk.client()
-    alpha = desk.node("alpha", 7, lease)
-    assert not words(desk.tell(alpha, ServerDown(lease, spot("alpha", 0, 2), "exit code 1")), Gone)
-
-
-def test_a_lease_that_closes_does_not_tell_every_node_of_every_server_that_ends() -> None:
-    """They all end; on a hundred nodes with 64 servers that were 640,000 messages."""
-    desk = Desk()
-    client, lease = desk.client()
-    alpha = desk.node("alpha", 7, lease)
-    desk.node("beta", 8, lease)
-    desk.tell(client, Release())
-    sent = desk.tell(alpha, ServerDown(lease, spot("alpha", 701, 1), "exited with code 0", expected=True))
-    assert [news.text for news in words(sent, ServerNews)] == [""]
-    sent += desk.tell(alpha, Closed(lease))
-    assert not words(sent, Gone)
-
-
 # --- the end of a scheduler
 
 

@@ -205,9 +205,6 @@ class Register(Message, frozen=True, tag=30):
     lease: Lease | None = None
     closing: bool = False  # the lease is ending, and Closed follows
     client: ClientInfo | None = None  # whose lease it is
-    heard_s: float | None = (
-        None  # seconds since that client was heard by a link of its own; None: it has had none
-    )
 
 
 class Open(Message, frozen=True, tag=31):
@@ -228,7 +225,6 @@ class Opened(Message, frozen=True, tag=32):
     lease: Lease
     servers: int
     pulse_interval: float = 0.0  # of its pulses: what was asked for, or the nearest that the node allows
-    dead: list[int] = []  # servers of this lease that have died, perhaps while nobody was told: their epochs
 
 
 class Declined(Message, frozen=True, tag=33):
@@ -263,14 +259,13 @@ class Pulse(Message, frozen=True, tag=71):
     waiting: int = 0
     running: int = 0
     ended: int = 0
-    heard_s: float | None = None  # as in Register
+    hears_client: bool = False  # by a link of its own
 
 
 class Close(Message, frozen=True, tag=72):
     """End the lease: the tasks that are left get their KeyboardInterrupt. Answered by Closed."""
 
     lease: Lease
-    if_silent: bool = False  # not if the node has a link to its client: answered by Register then
 
 
 class Closed(Message, frozen=True, tag=73):
@@ -287,7 +282,7 @@ class ServerReady(Message, frozen=True, tag=74):
 
 
 class Gone(Message, frozen=True, tag=76):
-    """Scheduler -> node -> server: these runtimes of the lease are dead."""
+    """Client -> node -> server: these servers of the lease are dead. From the scheduler: its client is."""
 
     epochs: list[int]
 

@@ -218,14 +218,11 @@ def each_of_its_lives_counts_tickets_from_one(patch: Patch) -> None:
         original(self, *about, **{**options, "count": 0})
 
     patch.setattr(Scheduler, "__init__", begin)
-    patch.setattr(Registry, "note_claim", lambda self, lease: None)
+    patch.setattr(Registry, "note", lambda self, number: None)
 
 
 def it_closes_the_lease_that_a_node_comes_back_with(patch: Patch) -> None:
-    def on_claim(self: Leasing, node: Any, held: Any, word: Any, now: float) -> None:
-        self._close_claim(node, held)
-
-    patch.setattr(Leasing, "_on_claim", on_claim)
+    patch.setattr(Leasing, "_is_of_earlier_stay", lambda self, held, client: True)
 
 
 def who_has_done_is_granted_again(patch: Patch) -> None:

@@ -433,7 +433,6 @@ BUGS: list[Bug] = [
     (Leasing, "_open", uses_the_same_number_again),
     (Leasing, "on_server_down", looks_before_it_counts_the_dead),
     (Leasing, "_tell_server", tells_of_the_node_alone),
-    (Leasing, "_bury", nothing),
     (Leasing, "node_gone", goes_on_with_a_new_session),
     (Leasing, "offer_all", nothing),
     (Reporting, "_overdue", nothing),
