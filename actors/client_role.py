@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-from dispycos.links import SERVER_ROLE, LinkLost, LinkReady
+from dispycos.links import SCHEDULER_ROLE, SERVER_ROLE, LinkLost, LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
@@ -20,11 +20,8 @@ from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
 from .effects import TOLD, Began, Forget, Freed, Give, Resolve
-from .ledger import Ledger
+from .ledger import Ledger, scheduler_of
 from .record import Record
-
-SCHEDULER_GONE_AFTER = 10.0  # seconds without a link until its tasks are given up
-STARTED_ANEW = "the scheduler was started anew and does not know this client"
 
 
 class Host(Protocol):
@@ -51,59 +48,24 @@ class ClientRole:
         self.host = host
         self.machine = self.ledger = ledger
         self.is_freed = False
-        self.gave_up = False  # it was freed without a word of its scheduler
-        self._gone: Any = None  # the timer that gives the scheduler up
 
     # --- links ---
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
-            self.ledger.session_lost(event.epoch, event.unconfirmed)
-            if self._is_schedulers(event.epoch):
-                self.ledger.scheduler_lost(STARTED_ANEW)
-        elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
-            self.runtime.defer(self._await_link)
+            self.ledger.session_lost(event.epoch, event.unconfirmed, now)
+        elif isinstance(event, LinkLost):
+            self.ledger.link_lost(event.epoch, now)
         elif isinstance(event, Unsent):
             self.ledger.unsent(event.envelope.message, event.reason, now)
         elif isinstance(event, LinkReady) and event.role == SERVER_ROLE:
             self.watch_nearby(event.epoch, event.link)
-        elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
-            self.ledger.scheduler_lost(STARTED_ANEW)
-
-    def _is_another_scheduler(self, event: LinkReady) -> bool:
-        if event.role != "scheduler" or self.ledger.scheduler is None or self.is_freed:
-            return False
-        return not self._is_schedulers(event.epoch)
-
-    def _is_schedulers(self, epoch: int) -> bool:
-        return self.ledger.scheduler is not None and epoch == self.ledger.scheduler.epoch
-
-    def _await_link(self) -> None:
-        """On the loop: the scheduler's link broke, and is redialled; after a while its tasks are given up."""
-        if self._gone is None and not self.is_freed:
-            self._gone = self.runtime.loop.call_later(SCHEDULER_GONE_AFTER, self._give_up)
-
-    def _give_up(self) -> None:
-        self._gone = None
-        scheduler = self.ledger.scheduler
-        if scheduler is None or self.is_freed or self.runtime.is_linked(scheduler.epoch):
-            return
-        if self.runtime.lives(scheduler.epoch):
-            self._await_link()  # it is stopped: its death would be told
-        else:
-            self.lose(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
-            self._give_lease_back()
-
-    def _give_lease_back(self) -> None:
-        """Should the link heal: its end of the silence may have been shorter, and then the scheduler still counts on us."""
-        self.gave_up = True
-        with self.runtime.lock:
-            self.ledger.release(terminate=True, await_io=False)
-        self.runtime.turn_soon()
+        elif isinstance(event, LinkReady) and event.role == SCHEDULER_ROLE and not self.is_freed:
+            self.ledger.scheduler_back(scheduler_of(event.epoch), now)
 
     def lose(self, reason: str) -> None:
-        """On the loop: without its scheduler a client has nothing."""
+        """On the loop: its private scheduler has ended with its node, or the client leaves without a word of its scheduler."""
         if not self.is_freed:
             with self.runtime.lock:
                 self.ledger.scheduler_lost(reason)

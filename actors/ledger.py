@@ -10,8 +10,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
+from msgspec import structs
+
 from dispycos.machine import Send
-from dispycos.notices import PATIENCE_S, listing, next_pause
+from dispycos.notices import PATIENCE_S, counted, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
@@ -46,7 +48,11 @@ SHORT_S: Final = 0.005  # mean run time below which a function's start is not an
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
 DEATH_S: Final = 1.0  # a server of this host that lives on so long after its node is gone is not waited for
 LEFT_NAMED: Final = 5  # files that went with their folders
+LEAVE_S: Final = 10.0  # a client that has done waits so long for a scheduler that is away
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
+SAID_AGAIN: Final = frozenset(
+    {Status.NodeDiscovered, Status.NodeInitialized, Status.ServerDiscovered, Status.ServerInitialized}
+)
 
 
 class Ledger:
@@ -83,6 +89,11 @@ class Ledger:
         self._is_changed = False  # since the last pass of the dispatcher
         self._cpu_left = self._ended = 0  # CPU tasks that have not ended, tasks that have
         self._patience: float | None = None  # in the queue of clients
+        self._wishes: messages.Enlist | None = None
+        self._is_unknown = False  # to the scheduler, which was started anew or has forgotten this client
+        self._away_since: float | None = None  # no link to the scheduler
+        self._away_at = self._away_pause = 0.0  # when that is said, and how long after the last time
+        self._had: set[int] = set()  # nodes and servers that the scheduler before it told of: epochs
         self._want_at: float | None = (
             None  # tasks wait and no server may take them: until then nothing is said
         )
@@ -91,6 +102,7 @@ class Ledger:
         self._terminating = False  # ... and nobody cares what becomes of the tasks
         self._await_io = False
         self._is_released = False  # the word was sent
+        self._is_freed = False  # the lease has ended
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Placed: self.on_placed,
             messages.Started: self.on_placed,
@@ -124,8 +136,14 @@ class Ledger:
             handler(envelope, now)
 
     def deadline(self) -> float | None:
-        gone = min((until for _, until in self._gone.values()), default=None)
-        times = (self.dispatcher.deadline(), self._patience, self._want_at, self._unprinted.deadline, gone)
+        times = (
+            self.dispatcher.deadline(),
+            self._patience,
+            self._want_at,
+            self._unprinted.deadline,
+            min((until for _, until in self._gone.values()), default=None),
+            self._away_at if self._away_since is not None else None,
+        )
         return min((time for time in times if time is not None), default=None)
 
     def wake(self, now: float) -> None:
@@ -142,6 +160,8 @@ class Ledger:
             self._pause = next_pause(self._pause)
             self._want_at = now + self._pause
             self._to_scheduler(messages.Wanting(self.dispatcher.waiting))
+        if self._away_since is not None and self._away_at <= now:
+            self._tell_away(now)
 
     def drain(self) -> list[object]:
         if self._is_changed:
@@ -228,7 +248,7 @@ class Ledger:
     # --- called by the body ---
 
     def enlist(self, scheduler: Address, word: messages.Enlist, now: float) -> None:
-        self.scheduler = scheduler
+        self.scheduler, self._wishes = scheduler, word
         self._origin = f" on {word.client.host} (pid {word.client.pid})"
         self._patience = now + PATIENCE_S
         self._to_scheduler(word)
@@ -260,6 +280,54 @@ class Ledger:
     def _send_release(self) -> None:
         self._is_released = True
         self._to_scheduler(messages.Release())
+        if self._away_since is not None:
+            self._await_scheduler(self._now)
+
+    # --- a scheduler that is away: tasks go on by the links to servers and nodes, and it is told all when it is back
+
+    def link_lost(self, epoch: int, now: float) -> None:
+        if self.scheduler is not None and epoch == self.scheduler.epoch:
+            self._await_scheduler(now)
+
+    def _await_scheduler(self, now: float) -> None:
+        if not self._is_freed:
+            self._away_since, self._away_pause = now, PATIENCE_S
+            self._away_at = now + PATIENCE_S
+
+    def scheduler_back(self, scheduler: Address, now: float) -> None:
+        """There is a link to a scheduler: the same process as before, or another in its place."""
+        if self.scheduler is None:
+            return  # this client has not enlisted yet
+        self._is_changed = True
+        if self._away_since is not None and self._away_pause > PATIENCE_S:
+            self._say("the scheduler is back")
+        self._away_since = None
+        if scheduler == self.scheduler and not self._is_unknown:
+            return
+        assert self._wishes is not None
+        self.scheduler, self._is_unknown = scheduler, False
+        self._had = {*self.nodes, *self.servers}
+        word = structs.replace(
+            self._wishes, lease=self.lease, releasing=self._is_released, nodes=list(self.nodes.values())
+        )
+        self._to_scheduler(word)
+
+    def _tell_away(self, now: float) -> None:
+        assert self._away_since is not None
+        silence = now - self._away_since
+        if self._is_released and silence >= LEAVE_S:
+            self._leave("the scheduler is away")
+            return
+        self._away_pause = next_pause(self._away_pause)
+        self._away_at = now + self._away_pause
+        if self._is_released:
+            self._away_at = self._away_since + LEAVE_S
+            goes_on = "nothing is left to do but to tell it so"
+        elif self.lease is None:
+            goes_on = "this client keeps its place in the queue"
+        else:
+            goes_on = f"{counted(len(self.records), 'task')} of this client go on, but servers that die are not replaced"
+        self._say(f"no link to the scheduler for {silence:.0f} s; still trying. {goes_on}", "warning")
 
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
@@ -378,7 +446,7 @@ class Ledger:
         word: messages.ServerLost = envelope.message
         if word.server not in self.dispatcher.fleet.servers:
             self._lost_early.add(word.server)
-        self._lose_server(word.server)
+        self._lose_servers([word.server])
         cpu, io = word.marks or (None, None)
         self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
 
@@ -392,16 +460,23 @@ class Ledger:
         self._ended_nearby[epoch] = marks
         self._lose_gone(now)
 
-    def _lose_server(self, epoch: int) -> None:
-        self.servers.pop(epoch, None)
-        self._nearby.discard(epoch)
-        self._ended_nearby.pop(epoch, None)
-        self._unprinted.forget(epoch)
-        self._effects.append(Forget(epoch))
+    def _lose_servers(self, epochs: list[int]) -> None:
+        """The others may wait for an answer of theirs, unless they all end."""
+        for epoch in epochs:
+            self.servers.pop(epoch, None)
+            self._nearby.discard(epoch)
+            self._ended_nearby.pop(epoch, None)
+            self._unprinted.forget(epoch)
+            self._effects.append(Forget(epoch))
+        for node in self.nodes if epochs and not self._is_released else ():
+            self._send(Address(node, NODE), messages.Gone(epochs))
 
-    def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None:
+    def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope], now: float) -> None:
         """With this process; what was on its way is lost with it. What a node was asked for it is asked for again."""
         self._is_changed = True
+        if self.scheduler is not None and epoch == self.scheduler.epoch and not self._is_unknown:
+            self._is_unknown = True
+            self._await_scheduler(now)
         self.dispatcher.session_reset(epoch)
         for envelope in unconfirmed:
             if envelope.to.actor == NODE and epoch in self.nodes:
@@ -456,7 +531,9 @@ class Ledger:
     # --- the cluster ---
 
     def on_queued(self, envelope: Envelope, now: float) -> None:
-        self.queued = envelope.message
+        self.queued = word = envelope.message
+        assert self._wishes is not None
+        self._wishes = structs.replace(self._wishes, ticket=word.ticket)
         if self._patience is None:
             self._say_queued(envelope.message)
 
@@ -465,7 +542,10 @@ class Ledger:
         self.queued = None
 
     def on_turned(self, envelope: Envelope, now: float) -> None:
-        self._effects.append(Failed(envelope.message.reason))
+        if self.lease is not None:
+            self.scheduler_lost(envelope.message.reason)
+        else:
+            self._effects.append(Failed(envelope.message.reason))
 
     def on_node_news(self, envelope: Envelope, now: float) -> None:
         word: messages.NodeNews = envelope.message
@@ -483,8 +563,12 @@ class Ledger:
             self._lose_node(node, now)
         if word.text and not self._releasing:
             self._say(f"node {node.name}: {text}", "warning")
-        if self.wants_news:
+        if self.wants_news and not self._is_old(node.epoch, word.status):
             self._effects.append(News(Status(word.status), node))
+
+    def _is_old(self, epoch: int, status: int) -> bool:
+        """A scheduler that was started anew says again what there is."""
+        return epoch in self._had and status in SAID_AGAIN
 
     def _lose_node(self, node: NodeInfo, now: float) -> None:
         self.nodes.pop(node.epoch, None)
@@ -494,16 +578,16 @@ class Ledger:
 
     def _lose_gone(self, now: float) -> None:
         """Nodes that are gone, and their servers with them. Of those whose end is not seen here nobody knows what had begun."""
+        awaited = self._nearby - self._ended_nearby.keys()
         for epoch, (text, until) in list(self._gone.items()):
             known = self.dispatcher.fleet.nodes.get(epoch)
-            servers = [server.epoch for server in known.servers.values()] if known is not None else []
-            awaited = self._nearby - self._ended_nearby.keys() if now < until else set()
-            for server in servers:
-                if server not in awaited:
-                    cpu, io = self._ended_nearby.get(server, (None, None))
-                    self._lose_server(server)
-                    self.dispatcher.server_lost(server, text, cpu, io)
-            if awaited.isdisjoint(servers):
+            servers = list(known.servers) if known is not None else []
+            dead = [server for server in servers if server not in awaited or now >= until]
+            marks = {server: self._ended_nearby.get(server, (None, None)) for server in dead}
+            self._lose_servers(dead)
+            for server, (cpu, io) in marks.items():
+                self.dispatcher.server_lost(server, text, cpu, io)
+            if dead == servers:
                 del self._gone[epoch]
                 self.dispatcher.node_lost(epoch, text)
 
@@ -522,7 +606,7 @@ class Ledger:
                 self.dispatcher.server_up(epoch, word.spot.name, node)
         if word.text and not self._releasing:
             self._say(f"server {word.spot.name} {word.text}", "warning")
-        if self.wants_news:
+        if self.wants_news and not self._is_old(epoch, word.status):
             self._effects.append(News(Status(word.status), Location(word.spot.addr, word.spot.port)))
 
     def _node_named(self, name: str) -> int:
@@ -553,7 +637,9 @@ class Ledger:
         self._effects.append(Send(Envelope(envelope.sender, self.address, word, envelope.correlation)))
 
     def on_released(self, envelope: Envelope, now: float) -> None:
-        reason = envelope.message.reason
+        self._leave(envelope.message.reason)
+
+    def _leave(self, reason: str) -> None:
         if self._left:
             self._say(_left_behind(self._left), "warning")
             self._left.clear()
@@ -571,8 +657,8 @@ class Ledger:
 
     def _end_lease(self, reason: str) -> None:
         """The servers end with it, and nobody will tell us of each."""
-        self.lease = None
-        self._is_released = True
+        self.lease = self._away_since = None
+        self._is_released = self._is_freed = True
         self._effects.extend(Forget(epoch) for epoch in self.dispatcher.fleet.servers)
         self.servers.clear()
         self._nearby.clear()
@@ -583,10 +669,8 @@ class Ledger:
 
     def _say_queued(self, queued: messages.Queued) -> None:
         own = " (another Client of this very program)" if queued.holder.endswith(self._origin) else ""
-        self._say(
-            f"waiting for the cluster: {queued.holder} has it{own}; place {queued.position} in the queue",
-            "warning",
-        )
+        has_it = f"{queued.holder} has it{own}" if queued.holder else "the scheduler was just started anew"
+        self._say(f"waiting for the cluster: {has_it}; place {queued.position} in the queue", "warning")
 
     # --- small ---
 
@@ -597,8 +681,10 @@ class Ledger:
         self._effects.append(Send(Envelope(to, self.address, word)))
 
     def _to_scheduler(self, word: messages.Message) -> None:
+        """Nothing, if that does not know us any more: it is told all when it is back."""
         assert self.scheduler is not None
-        self._send(self.scheduler, word)
+        if not self._is_unknown:
+            self._send(self.scheduler, word)
 
     def check(self) -> None:
         """What must hold between two messages."""

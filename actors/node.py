@@ -32,7 +32,6 @@ from dispycos.protocol.messages import (
     Register,
     ServerReady,
     ServerTasks,
-    ServerUp,
     Shutdown,
     Terminate,
 )
@@ -52,6 +51,7 @@ from .tenancy import (
     Place,
     StartZygote,
     Tenancy,
+    UseScheduler,
 )
 from .terminations import KILL_AFTER, Step
 
@@ -86,7 +86,6 @@ class Node:
         self._insecure = insecure
         self._available = info.available
         self._schedulers: dict[int, None] = {}  # epochs of those connected
-        self._declined: dict[int, None] = {}  # those to be told when the node is free again
         self.tenancy: Tenancy | None = None
         self._served = 0
         self._serve = serve
@@ -127,11 +126,9 @@ class Node:
         self._supervisor.wake(tenancy, now)
         if tenancy.pulse_at <= now:
             self._pulse(tenancy, now)
-        for epoch, until in list(tenancy.silent.items()):
-            if until <= now:
-                who = "client" if epoch == tenancy.lease.client else "scheduler"
-                del tenancy.silent[epoch]
-                self._close(tenancy, f"its {who} was silent for {self._lease_grace:.0f} s", now)
+        if tenancy.alone_until is not None and tenancy.alone_until <= now:
+            tenancy.alone_until = None
+            self._close(tenancy, f"its client and scheduler were silent for {self._lease_grace:.0f} s", now)
         if tenancy.closing is not None and tenancy.closing.kill_at <= now:
             self._kill_all(tenancy, tenancy.closing, now)
 
@@ -177,10 +174,11 @@ class Node:
         tenancy = self.tenancy
         if tenancy is None and self._ending:
             return  # it is not for use
-        lease, closing = None, False
+        word = Register(self._described())
         if tenancy is not None:
-            lease, closing = tenancy.lease, bool(self._ending) or tenancy.closing is not None
-        self._out.send(Address(epoch, SCHEDULER), Register(self._described(), lease, closing))
+            closing = bool(self._ending) or tenancy.closing is not None
+            word = Register(self._described(), tenancy.lease, closing, tenancy.client)
+        self._out.send(Address(epoch, SCHEDULER), word)
 
     def _described(self) -> NodeInfo:
         return self.info._replace(available=self._available)
@@ -200,9 +198,7 @@ class Node:
         tenancy = self.tenancy
         if tenancy is not None:
             lease, wanted = tenancy.lease, message.lease
-            same = (lease.client, lease.scheduler) == (wanted.client, wanted.scheduler)
-            if not same or tenancy.closing is not None:
-                self._declined[message.lease.scheduler_epoch] = None
+            if (lease.number, lease.scheduler) != (wanted.number, wanted.scheduler):
                 state = "held by" if tenancy.closing is None else "still being closed for"
                 return f"{state} {tenancy.holder} for {now - tenancy.since:.0f} s"
         elif self._ending:
@@ -232,38 +228,44 @@ class Node:
             Address(message.lease.client, CLIENT),
             interval,
             now + interval,
+            present={scheduler.epoch},
         )
         self._out.effects.append(StartZygote(message.lease))
         self._out.send(scheduler, Opened(message.lease, count, interval))
 
     def _take_over(self, tenancy: Tenancy, scheduler: Address, message: Open) -> None:
         """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
-        tenancy.silent.pop(tenancy.scheduler.epoch, None)
+        self._follow(tenancy, scheduler)
         tenancy.lease = message.lease
-        tenancy.scheduler = scheduler
-        tenancy.scheduler_gone = False
         self._out.send(scheduler, Opened(message.lease, len(tenancy.places), tenancy.pulse_interval))
-        for place in tenancy.places:
-            if place.server is not None:
-                self._out.send(scheduler, ServerUp(tenancy.lease, place.server.spot, place.server.pid))
+        self._supervisor.tell_again(tenancy)
+        if self._ending or tenancy.closing is not None:
+            self._register(scheduler.epoch)  # that it ends is news
+
+    def _follow(self, tenancy: Tenancy, scheduler: Address) -> None:
+        """This process is the lease's scheduler now."""
+        if scheduler != tenancy.scheduler:
+            tenancy.present.discard(tenancy.scheduler.epoch)
+            tenancy.scheduler = scheduler
+            self._out.effects.append(UseScheduler(scheduler.epoch))
+        tenancy.scheduler_gone = False
+        tenancy.came(scheduler.epoch)
 
     def peer_up(self, epoch: int, now: float) -> None:
         self._now = now
         if self.tenancy is not None:
-            self.tenancy.silent.pop(epoch, None)
+            self.tenancy.came(epoch)
 
     def peer_lost(self, epoch: int, now: float) -> None:
         """No link to it, for now."""
         self._now = now
-        tenancy = self.tenancy
-        if tenancy is not None and epoch in (tenancy.lease.client, tenancy.scheduler.epoch):
-            tenancy.silent.setdefault(epoch, now + self._lease_grace)
+        if self.tenancy is not None:
+            self.tenancy.went(epoch, now, self._lease_grace)
 
     def peer_reset(self, epoch: int, now: float) -> None:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
         client ends its lease, and a scheduler that comes back is told the state as it is then."""
         self._now = now
-        self._declined.pop(epoch, None)
         if epoch in self._schedulers:  # if only its session is gone it has forgotten us, and what we said
             del self._schedulers[epoch]
             self._register(epoch)
@@ -274,7 +276,7 @@ class Node:
             self._client_gone(tenancy, now)
         elif epoch == tenancy.scheduler.epoch:
             tenancy.scheduler_gone = True
-            tenancy.silent.setdefault(epoch, now + self._lease_grace)
+            tenancy.went(epoch, now, self._lease_grace)
         else:  # a server that lost its session is of no use; if it lives, its exit is the way to a new one
             self._kill(tenancy, epoch)
 
@@ -365,9 +367,7 @@ class Node:
         if tenancy is None or tenancy.lease != message.lease:
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
         else:
-            tenancy.silent.pop(tenancy.scheduler.epoch, None)
-            # Started anew, or with a new session: Closed has to reach this one.
-            tenancy.scheduler, tenancy.scheduler_gone = envelope.sender, False
+            self._follow(tenancy, envelope.sender)  # Closed has to reach this one
             self._close(tenancy, "", now)
 
     def _close(self, tenancy: Tenancy, reason: str, now: float) -> None:
@@ -401,9 +401,10 @@ class Node:
             self._ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(tenancy.lease))
         self._out.to_scheduler(tenancy, Closed(tenancy.lease, closing.reason, bool(self._ending)))
-        declined, self._declined = self._declined, {}
-        for epoch in declined:
-            if epoch in self._schedulers:
+        for (
+            epoch
+        ) in self._schedulers:  # it may have been declined by us, or have been about to take the lease over
+            if epoch != tenancy.scheduler.epoch:
                 self._register(epoch)
 
     def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
@@ -463,7 +464,9 @@ class Node:
         tenancy.pulse_at = now + tenancy.pulse_interval
         if self._available is not None:
             location = (self.info.addr, self.info.port)
-            self._out.to_scheduler(tenancy, Pulse(self.info.name, self._available, location))
+            hears_client = tenancy.lease.client in tenancy.present
+            pulse = Pulse(self.info.name, self._available, location, hears_client=hears_client)
+            self._out.to_scheduler(tenancy, pulse)
 
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
         """A server (number 0: the zygote) wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready."""
@@ -484,7 +487,7 @@ class Node:
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""
         tenancy = self.tenancy
-        if tenancy is None or envelope.sender != tenancy.scheduler:
+        if tenancy is None or envelope.sender not in (tenancy.home, tenancy.scheduler):
             return
         for server in tenancy.servers():
             self._out.send(server.address, gone)

@@ -15,7 +15,7 @@ from dispycos.session import PeerReset
 from dispycos.turns import FORGET_S
 
 from .node import Node
-from .tenancy import CloseZygote, End, ForgetPeer, KillServer, StartServer, StartZygote
+from .tenancy import CloseZygote, End, ForgetPeer, KillServer, StartServer, StartZygote, UseScheduler
 from .terminations import EndStep, Look, Step
 
 
@@ -68,6 +68,8 @@ class NodeRole:
             self.runtime.forget_later(effect.lease.client, self.forget_s)
             self.zygote_of = None
             self.close_zygote(effect.lease)
+        elif isinstance(effect, UseScheduler):
+            self.runtime.router.prefer(effect.epoch)
         elif isinstance(effect, ForgetPeer):
             self.runtime.router.bury(effect.epoch, now)
         elif isinstance(effect, End):

@@ -85,7 +85,6 @@ class Seat(ClientRole):
         self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
         self._freed: asyncio.Future[str] = self.loop.create_future()
         self._hurried: asyncio.Future[None] = self.loop.create_future()
-        self._given_back: asyncio.Future[str] = self.loop.create_future()  # to a scheduler that was given up
         self._room = asyncio.Event()
         self.scheduled.add_done_callback(_look_at)
         home.enter(self)
@@ -236,12 +235,7 @@ class Seat(ClientRole):
                 self.home.leave(self)
 
     async def _await_release(self, patience: float | None) -> None:
-        scheduler = self.ledger.scheduler
-        if scheduler is None:
-            return
         if not self._has_lease():
-            if self.gave_up and self.runtime.is_linked(scheduler.epoch):  # else it turns our next client away
-                await asyncio.wait([self._given_back], timeout=_limit(patience))
             return
         if not self._hurried.done():
             with telling(self.loop, self._tell_who_waits):
@@ -266,8 +260,6 @@ class Seat(ClientRole):
             self.lose("the client left, and its scheduler did not answer")
         if self._uplink is not None:
             self._uplink.drop()
-        if self._gone is not None:
-            self._gone.cancel()
         self._tell_unread()
         self._nearby.close()
         self.runtime.remove(CLIENT, self)
@@ -473,7 +465,7 @@ class Seat(ClientRole):
         elif isinstance(effect, Failed):
             _fail(self.scheduled, ScheduleError(effect.reason))
         elif isinstance(effect, Freed):
-            _set(self._given_back if self._freed.done() else self._freed, effect.reason)
+            _set(self._freed, effect.reason)
 
     def _wake(self, record: Record) -> None:
         """Whoever waits for the start or the end of it."""

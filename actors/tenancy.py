@@ -11,7 +11,7 @@ import msgspec
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Lease, Message, Spot
+from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
 
 from .terminations import Terminations
 
@@ -56,6 +56,12 @@ class End(msgspec.Struct, frozen=True):
     """This node has nothing left to do, and takes nothing new: its process may go."""
 
 
+class UseScheduler(msgspec.Struct, frozen=True):
+    """The lease's scheduler is another process now: what has no shorter way goes by it."""
+
+    epoch: int
+
+
 class ForgetPeer(msgspec.Struct, frozen=True):
     """This runtime will never speak again: its session can go."""
 
@@ -84,6 +90,7 @@ class Place:
     port: int
     alive: bool = False  # a process was asked for and has not exited
     server: Server | None = None  # it said ServerReady
+    down: ServerDown | None = None  # what was said when the last one died, if no other is started
     refused: int = 0  # how often in a row no process came up
     retrying: bool = False  # to be started again at its time in Tenancy.retries
     gone_pid: int = 0  # the process before it, whose exit may be told late
@@ -129,10 +136,11 @@ class Tenancy:
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
-    silent: dict[int, float] = field(
-        default_factory=dict
-    )  # lost peers of the lease, and until when they may come back
-    scheduler_gone: bool = False  # its process has ended; another may take the lease over
+    present: set[int] = field(
+        default_factory=set
+    )  # of its client and its scheduler those that are linked, or known to live
+    alone_until: float | None = None  # none of them is there: then it ends
+    scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
     draining: bool = False  # its servers end when their tasks have, and are the last
@@ -145,11 +153,24 @@ class Tenancy:
             due = min(due, look)
         if self.retries:
             due = min(due, self.retries[0][0])
-        if self.silent:
-            due = min(due, *self.silent.values())
+        if self.alone_until is not None:
+            due = min(due, self.alone_until)
         if self.closing is not None:
             due = min(due, self.closing.kill_at)
         return due
+
+    def came(self, epoch: int) -> None:
+        """Its client or its scheduler is there."""
+        if epoch in (self.lease.client, self.scheduler.epoch):
+            self.present.add(epoch)
+            self.alone_until = None
+
+    def went(self, epoch: int, now: float, grace: float) -> None:
+        """There is no link to it any more, and it is not known to live."""
+        if epoch in self.present:
+            self.present.discard(epoch)
+            if not self.present:
+                self.alone_until = now + grace
 
     def place_of(self, epoch: int) -> Place | None:
         """Where this server is."""

@@ -66,7 +66,7 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool, n
         process.keep(_end_with_client(process))
         process.knocks = True
         process.listen_ipc()
-        broker = make_broker(process, private=True)
+        broker = make_broker(process)
         broker.machine.hold_settling(True)
         broker.machine.also = [Allocation(place.host, place.port) for place in settings.node]
         say(endpoint=f"ipc://{process.ipc}")

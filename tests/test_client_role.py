@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.client_role import SCHEDULER_GONE_AFTER, STARTED_ANEW, ClientRole
-from dispycos.actors.effects import Failed, Forget, Freed, Give, Resolve, Room, Say
+from dispycos.actors.client_role import ClientRole
+from dispycos.actors.effects import Forget, Freed, Give, Resolve, Room, Say
 from dispycos.actors.ledger import Ledger
 from dispycos.actors.record import Record
 from dispycos.links import LinkLost, LinkReady
 from dispycos.machine import Send
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
@@ -35,15 +36,12 @@ class Desk(ClientRole):
         self.loop = self.router = self
         self.lock = nullcontext()
         self.deferred: list[Callable[[], None]] = []
-        self.timers: list[tuple[float, Callable[[], None]]] = []
         self.gone: list[tuple[int, list[str]]] = []
         self.lost: list[int] = []
         self.told: list[object] = []
         self.heard: list[Record] = []
         self.sent: list[Envelope] = []
         self.watched: list[tuple[int, int]] = []
-        self.linked = False
-        self.living = False
         self.unknown: list[int] = []  # servers that nobody told of
         self.ledger.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
@@ -75,16 +73,6 @@ class Desk(ClientRole):
 
     def turn_soon(self) -> None:
         """Tests say when."""
-
-    def lives(self, epoch: int) -> bool:
-        return self.living
-
-    def is_linked(self, epoch: int) -> bool:
-        return self.linked
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> object:
-        self.timers.append((delay, call))
-        return call
 
     def bury(self, epoch: int, now: float) -> list[str]:
         return [f"unconfirmed by {epoch}"]
@@ -122,11 +110,13 @@ def ready(epoch: int, role: str) -> LinkReady:
     return LinkReady(1, epoch, cast(Any, None), role)
 
 
-def test_a_scheduler_that_forgot_us_is_lost(desk: Desk) -> None:
+def test_a_scheduler_that_forgot_us_is_told_all_again_when_it_is_back(desk: Desk) -> None:
     desk.on_event(PeerReset(5, []), 0.0)
     desk.run()
-    assert desk.gone == [(5, [])] and desk.told == [Failed(STARTED_ANEW), Freed(STARTED_ANEW)]
-    assert desk.is_freed
+    assert desk.gone == [(5, [])] and desk.told == desk.sent == []
+    desk.on_event(ready(5, "scheduler"), 1.0)
+    desk.run()
+    assert desk.sent == [Envelope(BROKER, ME, ENLIST)]
 
 
 def test_another_peer_that_was_reset_is_only_gone(desk: Desk) -> None:
@@ -150,64 +140,29 @@ def test_a_server_whose_session_began_anew_is_killed_by_its_node(desk: Desk) -> 
     assert desk.sent == [Envelope(Address(900, NODE), ME, messages.Kill(33))]
 
 
-def test_another_scheduler_at_its_place_means_that_ours_is_lost(desk: Desk) -> None:
+def test_a_scheduler_that_was_started_anew_is_told_all(desk: Desk) -> None:
     desk.on_event(ready(33, "server"), 0.0)
     desk.on_event(ready(5, "scheduler"), 0.0)
     desk.run()
-    assert desk.told == []
+    assert desk.sent == []
     desk.on_event(ready(6, "scheduler"), 0.0)
     desk.run()
-    assert desk.told == [Failed(STARTED_ANEW), Freed(STARTED_ANEW)]
+    assert desk.sent == [Envelope(Address(6, SCHEDULER), ME, ENLIST)] and desk.told == []
 
 
-def test_a_broken_link_to_the_scheduler_is_waited_for_once_and_then_given_up(desk: Desk) -> None:
-    for epoch in (33, 5, 5):
-        desk.on_event(LinkLost(1, epoch), 0.0)
+def test_a_broken_link_to_the_scheduler_is_said_after_a_while_and_costs_nothing(desk: Desk) -> None:
+    desk.ledger.wake(PATIENCE_S)
+    for epoch in (33, 5):
+        desk.on_event(LinkLost(1, epoch), 10.0)
+    assert desk.ledger.deadline() == 10.0 + PATIENCE_S
+    desk.ledger.wake(10.0 + PATIENCE_S)
     desk.run()
-    ((delay, give_up),) = desk.timers
-    assert delay == SCHEDULER_GONE_AFTER
-    give_up()
+    [word] = desk.told
+    assert isinstance(word, Say) and word.text.startswith("no link to the scheduler for 3 s; still trying")
+    desk.on_event(ready(5, "scheduler"), 20.0)
     desk.run()
-    assert desk.told == [
-        Failed("no link to the scheduler for 10 s"),
-        Freed("no link to the scheduler for 10 s"),
-    ]
-    assert desk.sent == [Envelope(BROKER, ME, messages.Release())]
-
-
-def test_a_scheduler_of_this_host_that_lives_is_waited_for_however_long(desk: Desk) -> None:
-    desk.living = True
-    desk.on_event(LinkLost(1, 5), 0.0)
-    desk.run()
-    for _ in range(10):
-        ((_, give_up),) = desk.timers
-        desk.timers.clear()
-        give_up()
-        desk.run()
-    assert desk.told == []
-    desk.living = False
-    desk.timers.pop()[1]()
-    desk.run()
-    assert desk.told[0] == Failed("no link to the scheduler for 10 s")
-
-
-def test_a_scheduler_that_was_given_up_may_say_later_that_the_lease_has_ended(desk: Desk) -> None:
-    desk._give_up()
-    desk.run()
-    over, desk.told = desk.ledger.over, []
-    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("nothing was heard of it for 10 s")), 20.0)
-    desk.run()
-    assert not [word for word in desk.told if isinstance(word, Say)]
-    assert desk.ledger.over == over == "no link to the scheduler for 10 s"
-
-
-def test_a_link_that_came_back_costs_nothing(desk: Desk) -> None:
-    desk.on_event(LinkLost(1, 5), 0.0)
-    desk.run()
-    desk.linked = True
-    desk.timers[0][1]()
-    desk.run()
-    assert desk.told == [] and not desk.is_freed
+    assert desk.told == [word, Say("the scheduler is back")] and desk.sent == [] and not desk.is_freed
+    assert desk.ledger.deadline() is None
 
 
 def test_who_is_freed_loses_nothing_more(desk: Desk) -> None:
@@ -216,7 +171,7 @@ def test_who_is_freed_loses_nothing_more(desk: Desk) -> None:
     desk.on_event(LinkLost(1, 5), 0.0)
     desk.on_event(ready(6, "scheduler"), 0.0)
     desk.run()
-    assert desk.told == [Freed("")] and desk.timers == []
+    assert desk.told == [Freed("")] and desk.sent == []
 
 
 def test_who_is_freed_buries_the_servers_of_whom_nobody_told(desk: Desk) -> None:

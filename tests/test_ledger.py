@@ -125,6 +125,10 @@ class Desk:
         self.ledger.wake(self.now)
         return self.drain()
 
+    def buried(self, number: int) -> list[object]:
+        """What is done when it hears of a server's end."""
+        return [Forget(1000 + number), self.sent(messages.Gone([1000 + number]), AGENT)]
+
     def terminate(self, record: Record) -> None:
         self.ledger.terminate(record, self.now)
         self.ledger.check()
@@ -383,7 +387,7 @@ def test_the_first_outcome_counts(desk: Desk) -> None:
     assert desk.drain() == [Resolve(record)]
     desk.hear(outcome(record, OutcomeKind.LOST, text="its server died"), sender=at(1))
     desk.lose_server(1)
-    assert desk.drain() == [Forget(1001)]
+    assert desk.drain() == desk.buried(1)
     assert (record.ended, record.outcome, record.payload) == (True, OutcomeKind.RETURNED, b"value")
     assert (record.seconds, record.cpu_s, record.peak_bytes) == (2.5, 2.0, 1 << 20)
 
@@ -478,7 +482,7 @@ def test_of_a_dead_server_what_had_begun_is_lost_and_the_rest_runs_elsewhere(des
     first, second = desk.given(2)
     desk.hear_of_server(2)
     desk.lose_server(1, begun=1)
-    assert desk.drain() == [Forget(1001), Resolve(first), run(second, 1, 2)]
+    assert desk.drain() == [*desk.buried(1), Resolve(first), run(second, 1, 2)]
     assert first.outcome == OutcomeKind.LOST and first.started
     assert first.text == "killed by SIGKILL (9) while it ran compute"
     desk.ledger.unread.clear()
@@ -487,7 +491,7 @@ def test_of_a_dead_server_what_had_begun_is_lost_and_the_rest_runs_elsewhere(des
 def test_of_a_server_whose_marks_nobody_could_read_all_may_have_begun(desk: Desk) -> None:
     first, second = desk.given(2)
     desk.lose_server(1)
-    assert desk.drain() == [Forget(1001), Resolve(first), Resolve(second)]
+    assert desk.drain() == [*desk.buried(1), Resolve(first), Resolve(second)]
     assert {first.text, second.text} == {"killed by SIGKILL (9); compute may have started"}
 
 
@@ -503,7 +507,7 @@ def test_what_has_its_address_is_lost_with_its_server_though_it_has_not_begun(de
 def test_a_server_that_was_told_to_end_terminates_what_it_had_begun(desk: Desk) -> None:
     (record,) = desk.given()
     desk.lose_server(1, "its node was stopped", begun=1, closing=True)
-    assert desk.drain() == [Forget(1001), Resolve(record)]
+    assert desk.drain() == [*desk.buried(1), Resolve(record)]
     assert record.outcome == OutcomeKind.TERMINATED
 
 
@@ -513,7 +517,7 @@ def test_a_task_that_may_be_retried_is_tried_again_and_that_is_said(desk: Desk) 
     first = record.task
     desk.lose_server(1, begun=1)
     assert desk.drain() == [
-        Forget(1001),
+        *desk.buried(1),
         Say("compute was lost (killed by SIGKILL (9)): attempt 2 of 2", "warning"),
         run(record, 1, 2),
     ]
@@ -528,7 +532,7 @@ def test_a_task_that_may_be_retried_is_tried_again_and_that_is_said(desk: Desk) 
     assert desk.drain() == [Began(record)]
     assert record.address == Address(1002, 30)
     desk.lose_server(2, begun=1)
-    assert desk.drain() == [Forget(1002), Resolve(record)]
+    assert desk.drain() == [*desk.buried(2), Resolve(record)]
     assert record.outcome == OutcomeKind.LOST
 
 
@@ -559,7 +563,7 @@ def test_nodes_and_servers_come_and_go() -> None:
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "is gone"))
     assert desk.drain() == [
         Say("server box/server-1 was killed by SIGKILL (9)", "warning"),
-        Forget(1001),
+        *desk.buried(1),
         Say("node box: is gone", "warning"),
     ]
     assert (desk.ledger.nodes, desk.ledger.servers) == ({}, {})
@@ -568,7 +572,7 @@ def test_nodes_and_servers_come_and_go() -> None:
 def test_a_server_whose_end_is_told_before_it_was_known_gets_nothing(desk: Desk) -> None:
     """Its node and its scheduler speak on ways of their own."""
     desk.lose_server(2, begun=0)
-    assert desk.drain() == [Forget(1002)]
+    assert desk.drain() == desk.buried(2)
     desk.hear_of_server(2)
     first, *others = (desk.submit(alone=True) for _ in range(2))
     assert desk.drain() == [run(first)]
@@ -665,16 +669,16 @@ def test_of_two_nodes_with_one_name_each_has_its_own_servers(desk: Desk) -> None
     twin = BOX._replace(port=9800, epoch=901)
     desk.hear(messages.NodeNews(Status.NodeInitialized, twin))
     desk.hear(messages.ServerNews(Status.ServerInitialized, spot(2), "box", node_epoch=901))
-    desk.ledger.session_lost(1002, [])
+    desk.ledger.session_lost(1002, [], desk.now)
     assert desk.drain() == [desk.sent(messages.Kill(1002), Address(901, NODE))]
 
 
 def test_what_a_node_was_asked_for_is_asked_again_when_it_has_forgotten_us(desk: Desk) -> None:
     word = messages.Terminate(TaskId(7, 16), 1001, 1, "compute")
     lost = [Envelope(AGENT, ME, word), Envelope(Address(1001, SERVER), ME, word)]
-    desk.ledger.session_lost(AGENT.epoch, lost)
+    desk.ledger.session_lost(AGENT.epoch, lost, desk.now)
     assert desk.drain() == [desk.sent(word, AGENT)]
-    desk.ledger.session_lost(12345, [Envelope(Address(12345, 2), ME, word)])
+    desk.ledger.session_lost(12345, [Envelope(Address(12345, 2), ME, word)], desk.now)
     assert desk.drain() == [], "it is no node of ours"
 
 
@@ -682,7 +686,7 @@ def test_a_server_that_nobody_knows_any_more_is_killed_by_its_node(desk: Desk) -
     first, second = desk.given(2)
     desk.hear_of_server(2)
     for epoch in (1001, 1001, 5555, 900):
-        desk.ledger.session_lost(epoch, [])
+        desk.ledger.session_lost(epoch, [], desk.now)
     assert desk.drain() == [desk.sent(messages.Kill(1001), AGENT)]
     desk.submit(server=1001)
     assert desk.drain() == [], "it gets nothing more"
@@ -911,7 +915,7 @@ def test_the_end_of_servers_at_the_clients_own_close_is_no_news_for_people(desk:
     desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, "box", "has ended"))
     desk.lose_server(1, "its lease was closed", closing=True)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "lease closed"))
-    assert desk.drain() == [Forget(1001), desk.sent(messages.Release())]
+    assert desk.drain() == [*desk.buried(1), desk.sent(messages.Release())]
     desk.hear(messages.Released("done"))
     assert desk.drain() == [Freed("done")]
 
@@ -1083,7 +1087,7 @@ def test_late_words_about_a_lease_that_has_ended_are_harmless(desk: Desk) -> Non
     desk.hear(messages.Returned([1]), sender=at(1))
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX))
     desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
-    desk.ledger.session_lost(1001, [])
+    desk.ledger.session_lost(1001, [], desk.now)
     desk.drain()
     assert record.outcome == OutcomeKind.LOST
 

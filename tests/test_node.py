@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
@@ -13,6 +14,7 @@ from dispycos.actors.tenancy import (
     KillServer,
     StartServer,
     StartZygote,
+    UseScheduler,
 )
 from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
 from dispycos.protocol.addresses import SCHEDULER, Address
@@ -143,7 +145,7 @@ def test_a_scheduler_is_told_of_the_node_once_and_of_its_lease() -> None:
     hand = Hand(1)
     assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, None))]
     hand.open()
-    assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, LEASE))]
+    assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, LEASE, client=INFO))]
 
 
 def test_a_scheduler_whose_session_is_gone_is_told_of_the_node_once_more() -> None:
@@ -158,10 +160,10 @@ def test_a_node_that_ends_its_lease_for_want_of_its_scheduler_says_so_when_that_
     hand.call("peer_lost", SCHEDULER_EPOCH)
     hand.wake_at(LEASE_GRACE)
     hand.call("peer_up", SCHEDULER_EPOCH)
-    register = Register(hand.node.info, LEASE, closing=True)
+    register = Register(hand.node.info, LEASE, closing=True, client=INFO)
     assert hand.call("add_scheduler", SCHEDULER_EPOCH) == [("scheduler", register)]
     told = exit_of(hand, 1)
-    assert told[-1] == ("scheduler", Closed(LEASE, "its scheduler was silent for 60 s"))
+    assert told[-1] == ("scheduler", Closed(LEASE, "its client and scheduler were silent for 60 s"))
 
 
 def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> None:
@@ -173,35 +175,55 @@ def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> No
     assert told == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
 
 
-def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
-    hand = Hand(2).open()
+def test_a_scheduler_that_was_started_again_takes_its_lease_over_and_hears_what_there_is() -> None:
+    hand = Hand(3).open()
     assert hand.call("peer_reset", SCHEDULER_EPOCH) == []
     successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
-    assert ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, False, True)) not in exit_of(hand, 2), (
-        "it is gone"
-    )
+    assert not [told for told in exit_of(hand, 2) if isinstance(told, tuple) and told[0] == "scheduler"]
     hand.ready(2, life=2)
     assert hand.hear(successor, Open(lease, INFO, 2, 50.0)) == [
-        (successor, Opened(lease, 2, 50.0)),
+        UseScheduler(2),
+        (successor, Opened(lease, 3, 50.0)),
         (successor, ServerUp(lease, spot(1), 11)),
         (successor, ServerUp(lease, spot(2, life=2), 22)),
+        (successor, ServerUp(lease, spot(3), 13)),
     ]
     assert hand.wake_at(LEASE_GRACE - 1) != [KillServer(1)]
     assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
 
 
-@pytest.mark.parametrize(("epoch", "who"), [(CLIENT_EPOCH, "client"), (SCHEDULER_EPOCH, "scheduler")])
-def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int, who: str) -> None:
+def test_without_its_client_and_its_scheduler_a_lease_ends_after_its_grace() -> None:
     hand = Hand(1).open()
-    hand.call("peer_lost", epoch)
-    hand.call("peer_up", epoch)
+    hand.call("peer_up", CLIENT_EPOCH)
+    for epoch in (SCHEDULER_EPOCH, CLIENT_EPOCH):
+        hand.call("peer_lost", epoch)
+    hand.call("peer_up", CLIENT_EPOCH)
     hand.now = 10.0
-    hand.call("peer_lost", epoch)
+    hand.call("peer_lost", CLIENT_EPOCH)
     hand.call("peer_lost", 12345)
     assert hand.wake_at(9.9 + LEASE_GRACE) == []
-    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, f"its {who} was silent for 60 s"))]
-    reason = f"its {who} was silent for 60 s"
+    reason = "its client and scheduler were silent for 60 s"
+    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, reason))]
     assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
+
+
+@pytest.mark.parametrize("there", [CLIENT_EPOCH, SCHEDULER_EPOCH])
+def test_with_one_of_its_client_and_its_scheduler_a_lease_goes_on(there: int) -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    gone = SCHEDULER_EPOCH if there == CLIENT_EPOCH else CLIENT_EPOCH
+    hand.call("peer_lost", gone)
+    if gone == SCHEDULER_EPOCH:
+        hand.call("peer_reset", gone)
+    assert hand.wake_at(10 * LEASE_GRACE) == []
+
+
+def test_a_scheduler_that_was_about_to_take_over_hears_that_the_lease_has_ended() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_reset", SCHEDULER_EPOCH)
+    hand.call("add_scheduler", 55)
+    hand.call("peer_reset", CLIENT_EPOCH)
+    assert exit_of(hand, 1)[-1] == (OTHER_SCHEDULER, Register(hand.node.info))
 
 
 def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:
@@ -347,6 +369,11 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
         ("client", Notice(text, "error")),
         ("scheduler", down),
     ]
+    successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
+    told = hand.hear(successor, Open(lease, INFO, 1, 50.0))
+    assert told[-1] == (successor, structs.replace(down, lease=lease)), (
+        "a scheduler that was started anew knows of no failure"
+    )
 
 
 def test_servers_that_take_long_to_fail_are_not_started_for_ever_either() -> None:
@@ -473,13 +500,12 @@ def test_a_stopped_node_kills_its_servers_as_early_as_it_was_told() -> None:
     assert hand.wake_at(1.0) == [KillServer(1)]
 
 
-def test_servers_hear_which_runtimes_are_dead_but_only_from_their_scheduler() -> None:
+def test_servers_hear_which_runtimes_are_dead_but_only_from_client_and_scheduler() -> None:
     hand = Hand(2)
     assert hand.hear(THE_SCHEDULER, Gone([77])) == [], "there is no lease"
     hand.open()
     assert hand.hear(OTHER_SCHEDULER, Gone([77])) == []
-    assert hand.hear(THE_CLIENT, Gone([77])) == []
-    assert hand.hear(THE_SCHEDULER, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
+    assert hand.hear(THE_CLIENT, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
     exit_of(hand, 1)
     assert hand.hear(THE_SCHEDULER, Gone([79])) == [(2, Gone([79]))], "the dead need not know"
 
@@ -501,11 +527,23 @@ def test_a_server_that_gets_ready_while_its_lease_closes_is_sent_home() -> None:
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE))
 
 
-def test_a_lease_that_is_closing_is_not_taken_over() -> None:
+def test_a_scheduler_that_takes_over_a_lease_that_is_closing_is_told_so_and_of_its_end() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
+    told = hand.hear(successor, Open(lease, INFO, 1, 50.0))
+    assert told[1] == (successor, Opened(lease, 1, 50.0))
+    assert told[-1] == (successor, Register(hand.node.info, lease, closing=True, client=INFO))
+    assert exit_of(hand, 1)[-1] == (successor, Closed(lease))
+
+
+def test_a_lease_that_is_closing_is_not_opened_for_the_next() -> None:
     hand = Hand(1).open()
     hand.hear(THE_SCHEDULER, Close(LEASE))
     reason = "still being closed for script.py (host, pid 4242) for 0 s"
-    assert hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0)) == [("scheduler", Declined(LEASE, reason))]
+    following = LEASE._replace(number=LEASE.number + 1)
+    told = hand.hear(THE_SCHEDULER, Open(following, INFO, 1, 50.0))
+    assert told == [("scheduler", Declined(following, reason))]
 
 
 def test_close_of_a_lease_that_is_not_held_is_answered() -> None:

@@ -32,12 +32,13 @@ class TaskId(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A node granted to one client through one scheduler (DESIGN section 5)."""
+    """A node granted to one client through one scheduler."""
 
-    number: int  # counted by the scheduler
+    number: int  # of the grant: counted on from the clock of the scheduler's start, so the newest of all its lives is the largest
     client: int  # epoch of the client's runtime
-    scheduler: str  # id kept in the scheduler's state folder, the same after a restart
+    scheduler: str  # id kept in the scheduler's state folder until it ends in order
     scheduler_epoch: int
+    opening: int = 0  # tells apart how often a node was opened under this grant
 
 
 class Allocation(NamedTuple):
@@ -110,6 +111,11 @@ class Enlist(Message, frozen=True, tag=10):
     restart_servers: bool = False
     abandon_zombies: bool = False
     zombie_period: float = 0.0  # seconds, 0: off
+    # To a scheduler that was started anew, or has forgotten this client: what it had.
+    lease: Lease | None = None
+    ticket: int = 0  # its place in the queue
+    releasing: bool = False  # it has done, as by Release
+    nodes: list[NodeInfo] = []
 
 
 class Release(Message, frozen=True, tag=13):
@@ -121,7 +127,8 @@ class Release(Message, frozen=True, tag=13):
 
 class Queued(Message, frozen=True, tag=20):
     position: int  # 1 = next
-    holder: str  # who has the cluster now, for people
+    holder: str  # who has the cluster now, for people; empty: the scheduler was started anew and hears first who has it
+    ticket: int = 0  # the place to come back to: smaller ones go first
 
 
 class Granted(Message, frozen=True, tag=21):
@@ -197,10 +204,11 @@ class Register(Message, frozen=True, tag=30):
     node: NodeInfo
     lease: Lease | None = None
     closing: bool = False  # the lease is ending, and Closed follows
+    client: ClientInfo | None = None  # whose lease it is
 
 
 class Open(Message, frozen=True, tag=31):
-    """Start `cpus` servers for this client; answered by Opened or Declined."""
+    """Start `cpus` servers for this client, or keep those that it has by this grant; answered by Opened or Declined."""
 
     lease: Lease
     client: ClientInfo
@@ -251,6 +259,7 @@ class Pulse(Message, frozen=True, tag=71):
     waiting: int = 0
     running: int = 0
     ended: int = 0
+    hears_client: bool = False  # by a link of its own
 
 
 class Close(Message, frozen=True, tag=72):
@@ -273,7 +282,7 @@ class ServerReady(Message, frozen=True, tag=74):
 
 
 class Gone(Message, frozen=True, tag=76):
-    """Scheduler -> node -> server: these runtimes of the lease are dead."""
+    """Client -> node -> server: these servers of the lease are dead. From the scheduler: its client is."""
 
     epochs: list[int]
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("dispycos")
 
 BACKOFF_FIRST = 0.05  # seconds
-BACKOFF_MAX = 2.0
+BACKOFF_MAX = 1.5
+BACKOFF_SOON = 0.35  # at most, in the first time after a loss: a scheduler that was killed is mostly started again at once
+SOON_S = 60.0
+JITTER = 0.3  # of each pause, a part of it
+PAUSE_MAX = (1 + JITTER) * BACKOFF_MAX
 SILENCE_MAX = 3.0  # seconds until it is said what is missing
 
 
@@ -66,6 +70,7 @@ class Dialler:
         self._greeted = 0
         self._first = [endpoint for endpoint in self.endpoints if endpoint.startswith("ipc://")]
         self._backoff = BACKOFF_FIRST
+        self._lost_at: float | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -144,7 +149,7 @@ class Dialler:
         if refused and not self.epoch:  # one that had us before may have ended in the middle of a handshake
             self.refusal = reason
         if link == self.link:
-            self.link = 0
+            self.link, self._lost_at = 0, self._runtime.clock()
             if self._runtime.is_linked(self.epoch):
                 log.debug("the link that was dialled ended: %s", reason)  # of two the lesser one
             else:
@@ -163,8 +168,10 @@ class Dialler:
 
     def _try_later(self) -> None:
         if self._keep and not self.refusal:
-            self._retry = self._runtime.loop.call_later(self._backoff * random.uniform(0.7, 1.3), self._try)
-            self._backoff = min(2 * self._backoff, BACKOFF_MAX)
+            pause = self._backoff * random.uniform(1 - JITTER, 1 + JITTER)
+            self._retry = self._runtime.loop.call_later(pause, self._try)
+            is_soon = self._lost_at is not None and self._runtime.clock() < self._lost_at + SOON_S
+            self._backoff = min(2 * self._backoff, BACKOFF_SOON if is_soon else BACKOFF_MAX)
 
     def _try(self) -> None:
         self._retry = None

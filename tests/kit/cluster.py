@@ -7,7 +7,7 @@ close, and the book of what really happened is compared with what the ledgers sa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from dispycos.actors.node import Node
@@ -65,6 +65,7 @@ class Cluster:
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
         client.uplink = self.head
+        self.world.referee.clients.append(client)
         return User(client, self.violence)
 
     # --- what happens
@@ -92,6 +93,8 @@ class Cluster:
     def _trouble(self) -> None:
         dice = self.dice
         gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
+        if not self.is_private:
+            gentle += [self._kill_scheduler, self._kill_scheduler]
         harsh: list[Fault] = [
             self._kill_server,
             self._kill_server,
@@ -104,7 +107,7 @@ class Cluster:
             self._kill_node,
             self._stop_node,
             self._kill_client,
-            self._kill_head,
+            self._stop_head,
             self._long_outage,
         ]
         dice.choice(dice.choice((gentle, gentle, harsh, harsh, rare)))()
@@ -119,7 +122,13 @@ class Cluster:
             cable = self.dice.choice(cables)
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
             # A lane is a socket of one kernel, which tells its ends at once; of other links they may hear late.
-            cable.cut(self.dice.choice((0.05, 0.3, 0.3 if cable.is_lane else 3.0)))
+            noticed_s = self.dice.choice((0.05, 0.3, 0.3 if cable.is_lane else 3.0))
+            self._disturb({end.owner.name for end in cable.ends}, noticed_s)
+            cable.cut(noticed_s)
+
+    def _disturb(self, names: Iterable[str], seconds: float) -> None:
+        for name in names:
+            self.world.referee.disturb(name, self.world.now + seconds)
 
     def _outage(self) -> None:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
@@ -138,6 +147,7 @@ class Cluster:
         pair = frozenset((process.name, process.uplink.name))
         self.world.note(f"OUTAGE {sorted(pair)}")
         self.world.down.add(pair)
+        self._disturb(pair, seconds)
         for cable in self.world.cables:
             if {end.owner.name for end in cable.ends} == pair:
                 cable.cut(0.3)
@@ -234,11 +244,20 @@ class Cluster:
             if isinstance(self.head, PrivateProcess) and self.head.is_alive:
                 self.head.later(self.dice.random() * 0.1, self.head.stop)
 
-    def _kill_head(self) -> None:
+    def _kill_scheduler(self) -> None:
+        """It is started again, and costs nobody anything; mostly it is killed more than once."""
+        if self.head.is_alive:
+            self.head.die()
+            self._start_again(self.head, 0.1 + self.dice.random() * self.dice.choice((0.3, 3.0)))
+            if self.dice.random() < 0.5:
+                self.world.after(self.dice.random() * 4.0, self._kill_scheduler)
+
+    def _stop_head(self) -> None:
+        """In order; a private one, with its node, also by SIGKILL."""
         if not self.head.is_alive:
             return
         self.violence.add("scheduler")
-        if self.dice.random() < 0.5 or self.is_private:
+        if self.is_private and self.dice.random() < 0.5:
             self.head.die()
         else:
             self.head.note("is told to stop")

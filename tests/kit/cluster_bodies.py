@@ -21,12 +21,14 @@ from dispycos.actors.terminations import Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.scheduler import Scheduler
+from dispycos.cli.scheduler import HOLD_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
 from dispycos.runtime import Runtime
 
+from .cluster_leases import WatchedScheduler
 from .cluster_links import End, Universe
 from .cluster_runtime import Process
 from .cluster_servers import ServerProcess
@@ -40,10 +42,19 @@ BRISK: Final = "brisk"  # a function that is short, and soon known to be
 class BrokerBody(Broker):
     """The real one, and its end in virtual time."""
 
-    def __init__(self, process: Process, name: str, *, private: bool) -> None:
+    def __init__(self, process: Process, name: str, identity: str, hold_until: float | None = None) -> None:
         self.process = process
-        address = Address(process.epoch, SCHEDULER)
-        scheduler = Scheduler(name, f"id of {name}", address, private=private)
+        address, count = Address(process.epoch, SCHEDULER), int(process.world.now * 1e6)
+        private = isinstance(process, PrivateProcess)
+        scheduler = WatchedScheduler(
+            process.world.referee,
+            name,
+            identity,
+            address,
+            private=private,
+            count=count,
+            hold_until=hold_until,
+        )
         if process.world.forget_node_s < FORGET_AFTER_S:
             scheduler.leasing.forget_after = 0.9 * process.world.forget_node_s
         super().__init__(cast(Runtime, process), scheduler)
@@ -65,15 +76,20 @@ class BrokerBody(Broker):
 
 class SchedulerProcess(Process):
     role = "scheduler"
+    identity = ""  # cli.scheduler.Identity: it lasts until an end in order
 
     def boot(self) -> None:
-        self.broker = BrokerBody(self, self.name, private=False)
+        hold_until = self.world.now + HOLD_S if self.identity else None
+        self.identity = self.identity or f"id {self.life} of {self.name}"
+        self.broker = BrokerBody(self, self.name, self.identity, hold_until)
 
     @property
     def scheduler(self) -> Scheduler:
         return self.broker.machine
 
     def stop(self) -> None:
+        if not self.scheduler.is_holding:
+            self.identity = ""
         self.broker.stop("the scheduler was stopped", self.leave)
 
 
@@ -232,7 +248,7 @@ class PrivateProcess(Process):
         self._make = partial(NodeBody, self, book, "node0", cpus, options)
 
     def boot(self) -> None:
-        self.broker = BrokerBody(self, self.name, private=True)
+        self.broker = BrokerBody(self, self.name, f"id {self.life} of {self.name}")
         self.agent = self._make()
         self.agent.machine.add_scheduler(self.epoch, self.world.now)
 
@@ -255,7 +271,7 @@ class SeatBody(ClientRole):
     def __init__(self, client: ClientProcess) -> None:
         super().__init__(cast(Runtime, client), client, Ledger(Address(client.epoch, CLIENT)))
         self.client = client
-        self.is_leaving = False
+        self.is_leaving = self.is_scheduled = False
         client.attach(CLIENT, self)
 
     def enlist(self, pulse_interval: float, abandon_zombies: bool) -> None:
@@ -283,8 +299,6 @@ class SeatBody(ClientRole):
         self.client.turn_soon()
 
     def leave(self) -> None:
-        if self._gone is not None:
-            self._gone.cancel()
         self.client.remove(CLIENT, self)
 
     # --- ClientRole
@@ -326,7 +340,9 @@ class SeatBody(ClientRole):
 
     def tell(self, effect: object) -> None:
         if isinstance(effect, effects.Scheduled):
-            self.client.on_scheduled()
+            if not self.is_scheduled:  # a scheduler that was started anew says it again
+                self.is_scheduled = True
+                self.client.on_scheduled()
         elif isinstance(effect, effects.Freed):
             self.client.on_freed(effect.reason)
         elif isinstance(effect, effects.Failed):

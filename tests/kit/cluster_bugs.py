@@ -11,12 +11,15 @@ from dispycos.actors import ledger
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.ledger import Ledger
+from dispycos.actors.node import Node
 from dispycos.actors.record import Record
 from dispycos.actors.server import Server
 from dispycos.actors.tenancy import Outbox
 from dispycos.actors.terminations import EndStep, Step, Terminations
 from dispycos.brokers.leasing import Leasing
-from dispycos.brokers.lifecycle import NodeState
+from dispycos.brokers.lifecycle import ClientState, NodeState
+from dispycos.brokers.registry import Client, Registry
+from dispycos.brokers.scheduler import Scheduler
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Marks
@@ -198,6 +201,74 @@ def a_lost_lane_ends_its_session(patch: Patch) -> None:
     patch.setattr(Turns, "outlasts", forgetful)
 
 
+# --- a scheduler that is killed and started anew
+
+
+def it_grants_before_it_has_heard_who_has_the_cluster(patch: Patch) -> None:
+    original = Scheduler.__init__
+
+    def begin(self: Scheduler, *about: Any, **options: Any) -> None:
+        original(self, *about, **{**options, "hold_until": None})
+
+    patch.setattr(Scheduler, "__init__", begin)
+
+
+def who_comes_back_first_is_the_next(patch: Patch) -> None:
+    def queued(self: Registry) -> list[Client]:
+        return [client for client in self.clients.values() if client.state is ClientState.QUEUED]
+
+    patch.setattr(Registry, "queued_clients", queued)
+
+
+def each_of_its_lives_counts_tickets_from_one(patch: Patch) -> None:
+    original = Scheduler.__init__
+
+    def begin(self: Scheduler, *about: Any, **options: Any) -> None:
+        original(self, *about, **{**options, "count": 0})
+
+    patch.setattr(Scheduler, "__init__", begin)
+    patch.setattr(Registry, "note", lambda self, number: None)
+
+
+def it_closes_the_lease_that_a_node_comes_back_with(patch: Patch) -> None:
+    patch.setattr(Leasing, "_is_of_earlier_stay", lambda self, held, client: True)
+
+
+def who_has_done_is_granted_again(patch: Patch) -> None:
+    original = Scheduler.on_enlist
+
+    def on_enlist(self: Scheduler, envelope: Envelope, now: float) -> None:
+        wants = msgspec.structs.replace(envelope.message, releasing=False)
+        original(self, Envelope(envelope.to, envelope.sender, wants), now)
+
+    patch.setattr(Scheduler, "on_enlist", on_enlist)
+
+
+def a_client_gives_its_tasks_up_with_its_scheduler(patch: Patch) -> None:
+    def scheduler_back(self: Ledger, scheduler: Any, now: float) -> None:
+        if self.scheduler is not None and scheduler != self.scheduler:
+            self.scheduler_lost("the scheduler was started anew")
+
+    patch.setattr(Ledger, "scheduler_back", scheduler_back)
+
+
+def nodes_that_died_with_it_are_not_asked_for(patch: Patch) -> None:
+    patch.setattr(Leasing, "hear_of", lambda self, info, client, now: None)
+
+
+def a_node_goes_on_speaking_to_the_dead_one(patch: Patch) -> None:
+    patch.setattr(Node, "_follow", lambda self, tenancy, scheduler: None)
+
+
+def a_client_forgets_its_place_in_the_queue(patch: Patch) -> None:
+    original = Ledger.on_queued
+
+    def on_queued(self: Ledger, envelope: Envelope, now: float) -> None:
+        original(self, Envelope(envelope.to, envelope.sender, messages.Queued(1, "somebody")), now)
+
+    patch.setattr(Ledger, "on_queued", on_queued)
+
+
 # --- in the turn (dispycos/turns.py)
 
 
@@ -293,6 +364,15 @@ BUGS: list[Plant] = [
     a_dead_server_is_not_waited_for_when_its_node_is_gone,
     every_zombie_is_abandoned,
     a_lost_lane_ends_its_session,
+    it_grants_before_it_has_heard_who_has_the_cluster,
+    who_comes_back_first_is_the_next,
+    each_of_its_lives_counts_tickets_from_one,
+    it_closes_the_lease_that_a_node_comes_back_with,
+    who_has_done_is_granted_again,
+    a_client_gives_its_tasks_up_with_its_scheduler,
+    nodes_that_died_with_it_are_not_asked_for,
+    a_node_goes_on_speaking_to_the_dead_one,
+    a_client_forgets_its_place_in_the_queue,
     a_broken_link_is_dropped_before_it_is_read_empty,
     a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler,
     what_machines_want_sent_waits_for_the_next_turn,

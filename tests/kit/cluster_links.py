@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from dispycos.protocol.envelope import Buffer
 from dispycos.turns import FORGET_NODE_S, FORGET_S
 
+from .cluster_leases import Referee
 from .network import World
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Universe(World):
         self.is_one_host = self.dice.random() < 0.5
         self.forget_s, self.forget_node_s = FORGET_S, FORGET_NODE_S
         self.names: dict[int, str] = {}  # of epochs
+        self.referee = Referee(self)
         self.listeners: dict[str, Process] = {}  # by endpoint
 
     def run(self, until: float, is_done: Callable[[], bool] = lambda: False) -> None:

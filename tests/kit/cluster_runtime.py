@@ -135,6 +135,7 @@ class Process(Turns):
     def pause(self, seconds: float) -> None:
         self.note(f"is paused for {seconds:.3f} s")
         self.paused_until = max(self.paused_until, self.world.now + seconds)
+        self.world.referee.disturb(self.name, self.paused_until)
 
     # --- as of a loop
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-SCRIPTS = {"stopped": ("90", "40")}  # with their arguments
+SCRIPTS = {"scheduler_killed": ("20", "10000", "5"), "stopped": ("90", "40")}  # with their arguments
 
 
 def main(names: list[str]) -> int:
