@@ -289,6 +289,14 @@ class Ledger:
         if self.scheduler is not None and epoch == self.scheduler.epoch:
             self._await_scheduler(now)
 
+    def private_died(self, now: float) -> None:
+        """The process of a private scheduler, and with it the node that is an actor of the same process."""
+        assert self.scheduler is not None
+        self._is_changed = True
+        node = self.nodes.get(self.scheduler.epoch)
+        if node is not None:
+            self._lose_node(node, now)
+
     def _await_scheduler(self, now: float) -> None:
         if not self._is_freed:
             self._away_since, self._away_pause = now, PATIENCE_S

@@ -98,7 +98,7 @@ class Seat(ClientRole):
         """Wait in line, find a scheduler, enlist, wait for the servers."""
         await self._wait_in_line()
         self._sit_down()
-        self._uplink = Uplink(self.runtime, secret_file, on_end=self.lose)
+        self._uplink = Uplink(self.runtime, secret_file, on_death=self._private_died, on_end=self.lose)
         wishes = self.wishes
         epoch = await self._uplink.reach(location, wishes.allocations)
         info = ClientInfo(
@@ -436,6 +436,12 @@ class Seat(ClientRole):
         if not self.is_freed and self._nearby.watch(epoch, pid):
             with self.runtime.lock:
                 self.ledger.server_nearby(epoch)
+
+    def _private_died(self) -> None:
+        if self.ledger.scheduler is not None and not self.is_freed:
+            with self.runtime.lock:
+                self.ledger.private_died(self.runtime.clock())
+            self.runtime.turn_soon()
 
     def _server_ended(self, epoch: int, marks: Marks) -> None:
         with self.runtime.lock:

@@ -55,7 +55,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.listen_tcp(port)
         process.listen_ipc()
         identity = Identity(process.folders.state, name, port)
-        broker = make_broker(process, identity)
+        broker = make_broker(process, identity.id, hold_s=HOLD_S if identity.is_old else 0.0)
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
         process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
@@ -102,18 +102,18 @@ class Identity:
             self._file.unlink(missing_ok=True)
 
 
-def make_broker(process: Process, identity: Identity | None = None) -> Broker:
-    """The scheduler's machine and body on this process's runtime. Without an identity it is a private one."""
+def make_broker(process: Process, scheduler_id: str, *, private: bool = False, hold_s: float = 0.0) -> Broker:
+    """The scheduler's machine and body on this process's runtime."""
     machine = Scheduler(
         process.name,
-        identity.id if identity is not None else secrets.token_hex(8),
+        scheduler_id,
         Address(process.runtime.epoch, SCHEDULER),
-        private=identity is None,
+        private=private,
         addr=process.addresses.main,
         port=process.port,
         insecure=process.keys is None,
         count=time.time_ns() // 1000,
-        hold_until=process.runtime.clock() + HOLD_S if identity is not None and identity.is_old else None,
+        hold_until=process.runtime.clock() + hold_s if hold_s else None,
     )
     return Broker(process.runtime, machine, process.seen)
 

@@ -614,6 +614,22 @@ def test_what_servers_of_this_host_had_begun_is_known_though_their_node_is_gone(
     assert desk.ledger.backlog() == len([placed_again])
 
 
+def test_a_private_process_that_dies_takes_the_node_along_that_is_an_actor_of_it() -> None:
+    desk = Desk()
+    begun, other = desk.running(), desk.submit(alone=True)
+    desk.drain()
+    desk.ledger.private_died(desk.now)
+    assert desk.drain() == [], "the node is another process"
+    mine = BOX._replace(epoch=BROKER.epoch, name="mine")
+    desk.hear(messages.NodeNews(Status.NodeInitialized, mine))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, spot(9), "mine", "", mine.epoch))
+    desk.drain()
+    assert other.at is not None and other.at.epoch == 1009
+    desk.ledger.private_died(desk.now)
+    desk.drain()
+    assert other.text == "node mine is gone; compute may have started" and not begun.ended
+
+
 def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: Desk) -> None:
     record = desk.running()
     desk.ledger.server_nearby(1001)

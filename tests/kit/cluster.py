@@ -193,10 +193,9 @@ class Cluster:
             if server.is_alive and server.machine.deadline() is not None
         ]
         if busy:
-            node = next((node for node in self.nodes if node is busy[0].uplink), None)
-            if node is not None and self.dice.random() < 0.5:
-                self._kill(node)
-                self._start_again(node, 0.5)
+            agent = busy[0].uplink
+            if isinstance(agent, NodeProcess | PrivateProcess) and self.dice.random() < 0.5:
+                self._kill(agent, 0.5)
             else:
                 self.violence.add("server")
                 busy[0].exit("killed by SIGKILL (9)")
@@ -204,16 +203,19 @@ class Cluster:
             self.world.after(0.001, lambda: self._kill_borrowed(looks - 1))
 
     def _kill_node(self) -> None:
-        nodes = [node for node in self.nodes if node.is_alive]
-        if nodes:
-            node = self.dice.choice(nodes)
-            self._kill(node)
-            self._start_again(node, 0.05 + self.dice.random() * 3)
+        agents = [node for node in (self.nodes or [self.head]) if node.is_alive]
+        if agents:
+            agent = self.dice.choice(agents)
+            assert isinstance(agent, NodeProcess | PrivateProcess)
+            self._kill(agent, 0.05 + self.dice.random() * 3)
 
-    def _kill(self, node: NodeProcess) -> None:
-        """With its servers. What those of its own host had begun its client knows."""
+    def _kill(self, agent: NodeProcess | PrivateProcess, again: float) -> None:
+        """With its servers, of which its client knows what they had begun, if they were of its host. Another takes its place."""
         self.violence.add("server" if self.world.is_one_host else "node")
-        node.die()
+        agent.die()
+        for user in self.users if agent is self.head else ():
+            user.client.later(self.dice.random() * 0.1, user.client.private_died)
+        self._start_again(agent, again)
 
     def _stop_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]
@@ -253,15 +255,12 @@ class Cluster:
                 self.world.after(self.dice.random() * 4.0, self._kill_scheduler)
 
     def _stop_head(self) -> None:
-        """In order; a private one, with its node, also by SIGKILL."""
+        """In order; a private one with its node."""
         if not self.head.is_alive:
             return
         self.violence.add("scheduler")
-        if self.is_private and self.dice.random() < 0.5:
-            self.head.die()
-        else:
-            self.head.note("is told to stop")
-            self.head.stop()
+        self.head.note("is told to stop")
+        self.head.stop()
         if self.is_private:
             for user in self.users:
                 user.client.later(self.dice.random() * 0.1, user.client.private_ended)

@@ -401,6 +401,12 @@ class ClientProcess(Host):
         assert self.seat is not None
         self.seat.release(terminate=terminate)
 
+    def private_died(self) -> None:
+        """The watcher of a private process that was killed."""
+        if self.is_alive and self.seat is not None and not self.seat.is_freed and self.seat.ledger.scheduler:
+            self.seat.ledger.private_died(self.world.now)
+            self.turn_soon()
+
     def private_ended(self) -> None:
         """The watcher of the private process: its end is the end of our tasks."""
         if self.is_alive and self.seat is not None:
