@@ -33,7 +33,7 @@ PLACE_REMEDY = (
     f"give the place of a `dispycos scheduler` (its port is {SCHEDULER_PORT} if it was told no other); "
     "nodes are named by Client(nodes=...)"
 )
-YOUNG_S = 3.0  # private processes that die younger ...
+YOUNG_S = 3.0  # private processes that die younger, and before a task has ended ...
 YOUNG_MAX = 3  # ... are replaced so often in a row
 FOUND_S = 2.0  # a scheduler that has just proved itself to the private process has so long to greet us
 
@@ -41,15 +41,15 @@ FOUND_S = 2.0  # a scheduler that has just proved itself to the private process 
 class Uplink:
     """The way to one scheduler, from `reach` to `close`.
 
-    On the loop is told why: `on_death`, when the private scheduler that was started for this client has died, and another one
-    takes its place; `on_end`, when there is none any more.
+    On the loop are told: `on_death`, that the private scheduler which was started for this client was killed (it says whether that
+    one had been of use), and `on_end`, why there is none any more.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         secret_file: Path | None,
-        on_death: Callable[[], None],
+        on_death: Callable[[], bool],
         on_end: Callable[[str], None],
     ) -> None:
         self.runtime = runtime
@@ -177,7 +177,7 @@ class Uplink:
         return await self._use_private(PrivateProcess({**private.orders, "always": True}))
 
     async def _watch(self, private: PrivateProcess) -> None:
-        """Pass its notices on. One that is killed is replaced, but not for ever if they die as soon as they start."""
+        """Pass its notices on. One that is killed is replaced, but not for ever if they die before they are of use."""
         clock = self.runtime.clock
         began = clock()
         try:
@@ -186,15 +186,16 @@ class Uplink:
                 if "notice" in line:
                     say(line["notice"], line.get("level", "info"))
         except ScheduleError as error:
-            self._young = self._young + 1 if clock() - began < YOUNG_S else 0
-            if private.was_killed and self._young <= YOUNG_MAX:
-                say(f"{error}; another one takes its place", "warning")
-                await self._replace(private)
-            else:
-                self._on_end(str(error))
+            if private.was_killed:
+                was_of_use = self._on_death() or clock() - began >= YOUNG_S
+                self._young = 0 if was_of_use else self._young + 1
+                if self._young <= YOUNG_MAX:
+                    say(f"{error}; another one takes its place", "warning")
+                    await self._replace(private)
+                    return
+            self._on_end(str(error))
 
     async def _replace(self, dead: PrivateProcess) -> None:
-        self._on_death()
         _stop(self._dialler)
         try:
             await self._use_private(PrivateProcess({**dead.orders, "always": True}, dead.id))

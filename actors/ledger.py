@@ -87,7 +87,7 @@ class Ledger:
         self._left: list[messages.Left] = []  # files that are removed with the lease, by node
         self._now = 0.0
         self._is_changed = False  # since the last pass of the dispatcher
-        self._cpu_left = self._ended = 0  # CPU tasks that have not ended, tasks that have
+        self._cpu_left = self.ended = 0  # CPU tasks that have not ended, tasks that have
         self._patience: float | None = None  # in the queue of clients
         self._wishes: messages.Enlist | None = None
         self._is_unknown = False  # to the scheduler, which was started anew or has forgotten this client
@@ -495,7 +495,7 @@ class Ledger:
             self._take(record, earlier)
             return
         self._cpu_left -= not record.io
-        self._ended += 1
+        self.ended += 1
         record.ended = True
         record.started = started
         record.outcome = outcome
@@ -641,7 +641,7 @@ class Ledger:
 
     def on_inventory(self, envelope: Envelope, now: float) -> None:
         waiting = self.dispatcher.waiting
-        word = messages.Counts(waiting, len(self.records) - waiting, self._ended)
+        word = messages.Counts(waiting, len(self.records) - waiting, self.ended)
         self._effects.append(Send(Envelope(envelope.sender, self.address, word, envelope.correlation)))
 
     def on_released(self, envelope: Envelope, now: float) -> None:

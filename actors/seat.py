@@ -81,6 +81,7 @@ class Seat(ClientRole):
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
+        self._ended_before = 0  # tasks that had ended when its private scheduler last died
         self.scheduled: asyncio.Future[int] = self.loop.create_future()
         self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
         self._freed: asyncio.Future[str] = self.loop.create_future()
@@ -437,11 +438,14 @@ class Seat(ClientRole):
             with self.runtime.lock:
                 self.ledger.server_nearby(epoch)
 
-    def _private_died(self) -> None:
+    def _private_died(self) -> bool:
+        """Whether a task has ended since the last one died."""
+        before, self._ended_before = self._ended_before, self.ledger.ended
         if self.ledger.scheduler is not None and not self.is_freed:
             with self.runtime.lock:
                 self.ledger.private_died(self.runtime.clock())
             self.runtime.turn_soon()
+        return self._ended_before > before
 
     def _server_ended(self, epoch: int, marks: Marks) -> None:
         with self.runtime.lock:

@@ -41,10 +41,12 @@ class Scene:
         self.private_ipc = f"ipc://{self.private.listen_ipc(folder)}"
         self.found_tcp = self.found.listen("tcp://127.0.0.1:*")
         self.deaths = 0
+        self.is_of_use = False
         self.uplink = Uplink(self.client, None, self._note_death, self.ended.append)
 
-    def _note_death(self) -> None:
+    def _note_death(self) -> bool:
         self.deaths += 1
+        return self.is_of_use
 
     async def close(self) -> None:
         await self.uplink.close()
@@ -112,6 +114,18 @@ def test_a_private_process_that_is_killed_is_replaced_by_one_of_the_same_id(
         second = await private_of(scene, after=first)
         assert second.id == first.id and scene.deaths == 1 and scene.ended == []
         assert scene.client.is_linked(scene.private.epoch)
+
+    play(story, "tcp://127.0.0.1:1")
+
+
+def test_however_often_they_die_they_are_replaced_if_they_were_of_use(play: Callable[..., None]) -> None:
+    async def story(scene: Scene) -> None:
+        scene.is_of_use = True
+        dying = await private_of(scene)
+        for _ in range(connecting.YOUNG_MAX + 2):
+            dying._process.kill()
+            dying = await private_of(scene, after=dying)
+        assert scene.ended == []
 
     play(story, "tcp://127.0.0.1:1")
 
