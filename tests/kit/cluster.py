@@ -211,7 +211,7 @@ class Cluster:
 
     def _kill(self, agent: NodeProcess | PrivateProcess, again: float) -> None:
         """With its servers, of which its client knows what they had begun, if they were of its host. Another takes its place."""
-        self.violence.add("server" if self.world.is_one_host else "node")
+        self.violence |= {"server", "nearby"} if self.world.is_one_host else {"node"}
         agent.die()
         for user in self.users if agent is self.head else ():
             user.client.later(self.dice.random() * 0.1, user.client.private_died)
@@ -346,7 +346,7 @@ class Cluster:
         if outcome in PLAIN:
             return "" if outcome == plan.kind else "not what it did"
         if outcome == OutcomeKind.LOST:
-            if whole - {"server"}:
+            if whole - {"server", "nearby"}:
                 return ""
             # Which tasks a dead server had begun its page tells; that is before their calls are fetched.
             # What has an address is lost with its server in any case.
