@@ -34,7 +34,7 @@ Fault = Callable[[], None]
 
 
 class Cluster:
-    """A scheduler with nodes, or a private process; one client or two in turn."""
+    """A scheduler with nodes, or a private process; one client, or up to three in turn."""
 
     def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
         self.seed = seed
@@ -60,7 +60,9 @@ class Cluster:
                 node.uplink = self.head
                 node.start()
                 self.nodes.append(node)
-        self.users = [self._new_user(n) for n in range(1 if self.is_private else self.dice.choice((1, 1, 2)))]
+        self.has_queue = not self.is_private and self.dice.random() < 0.1
+        users = 1 if self.is_private else 3 if self.has_queue else self.dice.choice((1, 1, 2))
+        self.users = [self._new_user(n) for n in range(users)]
 
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
@@ -77,6 +79,8 @@ class Cluster:
         world.run(0.5)
         for _ in range(dice.choice((0, 1, 2, 3, 4, 6))):
             world.after(dice.random() * TROUBLE_S, self._trouble)
+        if self.has_queue:
+            world.after(dice.random() * TROUBLE_S, self._kill_scheduler)
         world.run(0.5 + TROUBLE_S, self._are_users_done)
         self._repair()
         world.run(world.now + WORK_MAX, self._are_users_done)
