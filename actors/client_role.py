@@ -39,6 +39,8 @@ class ClientRole:
     resolved: Callable[[Record], None]  # it has its outcome
     began: Callable[[Record], None]  # it runs
     code_for: Callable[[Payload], tuple[str, Payload]]  # (error, answer) to a server that asks for code
+    watch_nearby: Callable[[int, int], None]  # a server that is linked: epoch and link
+    forget_nearby: Callable[[int], None]
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
 
     def __init__(self, runtime: Runtime, host: Host, ledger: Ledger) -> None:
@@ -57,6 +59,8 @@ class ClientRole:
             self.ledger.link_lost(event.epoch, now)
         elif isinstance(event, Unsent):
             self.ledger.unsent(event.envelope.message, event.reason, now)
+        elif isinstance(event, LinkReady) and event.role == SERVER_ROLE:
+            self.watch_nearby(event.epoch, event.link)
         elif isinstance(event, LinkReady) and event.role == SCHEDULER_ROLE and not self.is_freed:
             self.ledger.scheduler_back(scheduler_of(event.epoch), now)
 
@@ -77,6 +81,7 @@ class ClientRole:
         elif isinstance(effect, Give):
             self._give(effect.request, now)
         elif isinstance(effect, Forget):
+            self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, TOLD):
             if isinstance(effect, Freed):
