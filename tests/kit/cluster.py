@@ -42,6 +42,7 @@ class Cluster:
         self.dice = self.world.dice
         self.book = Book(self.world)
         self.violence: set[str] = set()  # faults that may cost a task its life
+        self.killed: set[str] = set()  # nodes
         self.is_private = self.dice.random() < 0.25
         if self.dice.random() < 0.5:
             self.world.forget_s, self.world.forget_node_s = FORGET_S
@@ -217,6 +218,7 @@ class Cluster:
     def _kill(self, node: NodeProcess) -> None:
         """With its servers. What those of its own host had begun its client knows."""
         self.violence.add("server" if self.world.is_one_host else "node")
+        self.killed.add(node.name)
         node.die()
 
     def _stop_node(self) -> None:
@@ -362,7 +364,7 @@ class Cluster:
                 if dead and ("server" in whole or "deaf" in self.violence)
                 else "nothing happened that could lose it"
             )
-        if task in book.asked_to_end or whole - {"server"} or record.server:
+        if task in book.asked_to_end or whole - {"server"} or record.server or record.node in self.killed:
             return ""
         closing = user.closings[task]
         if closing == "terminate" or (closing == "early" and (plan.io or "deaf" in self.violence)):
