@@ -334,7 +334,7 @@ class Ledger:
         elif self.lease is None:
             goes_on = "this client keeps its place in the queue"
         else:
-            goes_on = f"{counted(len(self.records), 'task')} of this client go on, but servers that die are not replaced"
+            goes_on = f"this client goes on ({counted(len(self.records), 'task')} left), but servers that die are not replaced"
         self._say(f"no link to the scheduler for {silence:.0f} s; still trying. {goes_on}", "warning")
 
     def scheduler_lost(self, reason: str) -> None:

@@ -41,8 +41,8 @@ class Leasing:
     def on_register(self, envelope: Envelope, now: float) -> None:
         word: messages.Register = envelope.message
         node = self.registry.nodes.get(envelope.sender.epoch) or self._welcome(envelope.sender, word.node)
-        if node is None:
-            return
+        if node is None or (node.away and not node.is_hearsay):
+            return  # its link is gone again: it says so anew with the next
         node.info = word.node
         was_silent = not node.confirmed
         node.confirmed, node.zombie = True, False

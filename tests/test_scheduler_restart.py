@@ -230,6 +230,16 @@ def test_a_clock_that_went_back_gives_out_nothing_that_is_older(desk: Restarted)
 # --- ends
 
 
+def test_what_a_node_said_before_its_link_broke_is_no_sign_that_it_is_there() -> None:
+    desk = Desk()
+    _, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.lose(7)
+    assert desk.tell(node, Register(info("alpha", 7), lease)) == []
+    assert not desk.scheduler.registry.nodes[7].confirmed
+    assert [news.status for news in words(desk.back("alpha", 7, lease), NodeNews)] == [Status.NodeResumed]
+
+
 def test_one_that_is_stopped_has_what_was_not_taken_up_closed(desk: Restarted) -> None:
     desk.registers("alpha", 7, had(20, 50), client=client_info())
     desk.scheduler.stop("it was stopped", desk.now)

@@ -34,7 +34,7 @@ Fault = Callable[[], None]
 
 
 class Cluster:
-    """A scheduler with nodes, or a private process; one client or two in turn."""
+    """A scheduler with nodes, or a private process; one client, or up to three in turn."""
 
     def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
         self.seed = seed
@@ -42,6 +42,7 @@ class Cluster:
         self.dice = self.world.dice
         self.book = Book(self.world)
         self.violence: set[str] = set()  # faults that may cost a task its life
+        self.killed: set[str] = set()  # nodes
         self.is_private = self.dice.random() < 0.25
         if self.dice.random() < 0.5:
             self.world.forget_s, self.world.forget_node_s = FORGET_S
@@ -60,7 +61,9 @@ class Cluster:
                 node.uplink = self.head
                 node.start()
                 self.nodes.append(node)
-        self.users = [self._new_user(n) for n in range(1 if self.is_private else self.dice.choice((1, 1, 2)))]
+        self.has_queue = not self.is_private and self.dice.random() < 0.1
+        users = 1 if self.is_private else 3 if self.has_queue else self.dice.choice((1, 1, 2))
+        self.users = [self._new_user(n) for n in range(users)]
 
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
@@ -77,6 +80,8 @@ class Cluster:
         world.run(0.5)
         for _ in range(dice.choice((0, 1, 2, 3, 4, 6))):
             world.after(dice.random() * TROUBLE_S, self._trouble)
+        if self.has_queue:
+            world.after(dice.random() * TROUBLE_S, self._kill_scheduler)
         world.run(0.5 + TROUBLE_S, self._are_users_done)
         self._repair()
         world.run(world.now + WORK_MAX, self._are_users_done)
@@ -211,7 +216,8 @@ class Cluster:
 
     def _kill(self, agent: NodeProcess | PrivateProcess, again: float) -> None:
         """With its servers, of which its client knows what they had begun, if they were of its host. Another takes its place."""
-        self.violence |= {"server", "nearby"} if self.world.is_one_host else {"node"}
+        self.violence.add("server" if self.world.is_one_host else "node")
+        self.killed.add(agent.agent.name)
         agent.die()
         for user in self.users if agent is self.head else ():
             user.client.later(self.dice.random() * 0.1, user.client.private_died)
@@ -346,7 +352,7 @@ class Cluster:
         if outcome in PLAIN:
             return "" if outcome == plan.kind else "not what it did"
         if outcome == OutcomeKind.LOST:
-            if whole - {"server", "nearby"}:
+            if whole - {"server"}:
                 return ""
             # Which tasks a dead server had begun its page tells; that is before their calls are fetched.
             # What has an address is lost with its server in any case.
@@ -357,7 +363,7 @@ class Cluster:
                 if dead and ("server" in whole or "deaf" in self.violence)
                 else "nothing happened that could lose it"
             )
-        if task in book.asked_to_end or whole - {"server"} or record.server:
+        if task in book.asked_to_end or whole - {"server"} or record.server or record.node in self.killed:
             return ""
         closing = user.closings[task]
         if closing == "terminate" or (closing == "early" and (plan.io or "deaf" in self.violence)):

@@ -56,6 +56,7 @@ class Process(Turns):
         self.is_alive = False
         self.died_of_kill = False
         self.paused_until = 0.0
+        self.longest_pause = 0.0
         self.uplink: Process | None = None
         self.keeps_uplink = True
         world.listeners[f"tcp://{name}"] = self
@@ -135,6 +136,7 @@ class Process(Turns):
     def pause(self, seconds: float) -> None:
         self.note(f"is paused for {seconds:.3f} s")
         self.paused_until = max(self.paused_until, self.world.now + seconds)
+        self.longest_pause = max(self.longest_pause, seconds)
         self.world.referee.disturb(self.name, self.paused_until)
 
     # --- as of a loop

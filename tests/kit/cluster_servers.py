@@ -24,7 +24,7 @@ from .cluster_runtime import Process
 from .cluster_tasks import Book, Cell, Host, Plan, decode
 
 FAREWELL_S: Final = 2.0
-LATE_S: Final = 0.3  # the server may be paused when its word comes
+LATE_S: Final = 0.3  # its word may be late there; later, if it was paused
 INTERRUPTED_S: Final = 0.001  # from a KeyboardInterrupt to the end of a step
 
 
@@ -284,7 +284,7 @@ class ServerProcess(Host):
         """It is about to be killed: was the task whose step runs asked to end, and has that had its time?"""
         cell, now = self.stepping, self.world.now
         had = min(now - cell.asked_at, now - self.step.since / 1e9) if cell is not None else 0.0
-        if cell is None or not cell.stopping or had < KILL_AFTER - LATE_S:
+        if cell is None or not cell.stopping or had < KILL_AFTER - LATE_S - self.longest_pause:
             self.world.wrong(f"{self.name} is killed for a step that had {had:.1f} s of its 5")
 
     def _is_interrupted(self, cell: Actor) -> bool:
