@@ -401,10 +401,8 @@ class Node:
             self._ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(tenancy.lease))
         self._out.to_scheduler(tenancy, Closed(tenancy.lease, closing.reason, bool(self._ending)))
-        for (
-            epoch
-        ) in self._schedulers:  # it may have been declined by us, or have been about to take the lease over
-            if epoch != tenancy.scheduler.epoch:
+        for epoch in self._schedulers:
+            if epoch != tenancy.scheduler.epoch:  # it was declined, or was about to take the lease over
                 self._register(epoch)
 
     def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:

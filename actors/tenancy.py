@@ -136,9 +136,7 @@ class Tenancy:
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
-    present: set[int] = field(
-        default_factory=set
-    )  # of its client and its scheduler those that are linked, or known to live
+    present: set[int] = field(default_factory=set)  # who of client and scheduler is linked, or known to live
     alone_until: float | None = None  # none of them is there: then it ends
     scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False

@@ -268,9 +268,7 @@ class Leasing:
     def _open(self, node: Node, client: Client) -> None:
         assert client.lease is not None
         node.lease = client.lease
-        if (
-            node.epoch in client.opened
-        ):  # or late words about the first time would be taken for words about this
+        if node.epoch in client.opened:  # else words about the first time, which are late, would count
             node.lease = client.lease._replace(opening=self.registry.next_number())
         client.opened.add(node.epoch)
         wants, cpus = client.wants, max(1, client.servers_of(node.info))

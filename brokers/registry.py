@@ -173,9 +173,8 @@ class Registry:
         self.active: Client | None = None
         self.count = 0  # the last number given out, to a ticket or a lease
         self.newest = 0  # number of the newest lease that is known of: those before it are over
-        self.claims: dict[
-            int, Lease
-        ] = {}  # what clients and nodes came with, granted by an earlier life of this scheduler: by their epochs
+        # What clients and nodes came with, by their epochs: an earlier life of this scheduler granted it.
+        self.claims: dict[int, Lease] = {}
         self.nodes: dict[int, Node] = {}
         self.alarms = Alarms()
 
