@@ -19,8 +19,9 @@ from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
-from .effects import TOLD, Began, Forget, Freed, Give, Resolve
+from .effects import TOLD, Began, Dial, Forget, Freed, Give, HangUp, Resolve
 from .ledger import Ledger
+from .node_links import NodeLinks, endpoints_to
 from .record import Record
 
 SCHEDULER_GONE_AFTER = 10.0  # seconds without a link until its tasks are given up
@@ -43,11 +44,13 @@ class ClientRole:
     began: Callable[[Record], None]  # it runs
     code_for: Callable[[Payload], tuple[str, Payload]]  # (error, answer) to a server that asks for code
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
+    endpoints_to = staticmethod(endpoints_to)  # a node
 
     def __init__(self, runtime: Runtime, host: Host, ledger: Ledger) -> None:
         self.runtime = runtime
         self.host = host
         self.machine = self.ledger = ledger
+        self.node_links = NodeLinks(runtime)
         self.is_freed = False
         self.gave_up = False  # it was freed without a word of its scheduler
         self._gone: Any = None  # the timer that gives the scheduler up
@@ -57,7 +60,8 @@ class ClientRole:
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
-            self.ledger.session_lost(event.epoch, event.unconfirmed)
+            is_dead = self.runtime.router.is_buried(event.epoch)
+            self.ledger.session_lost(event.epoch, () if is_dead else event.unconfirmed)
             if self._is_schedulers(event.epoch):
                 self.ledger.scheduler_lost(STARTED_ANEW)
         elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
@@ -116,10 +120,15 @@ class ClientRole:
             self._give(effect.request, now)
         elif isinstance(effect, Forget):
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
+        elif isinstance(effect, Dial):
+            self.node_links.dial(effect.node, self.endpoints_to(effect.node))
+        elif isinstance(effect, HangUp):
+            self.node_links.hang_up(effect.node)
         elif isinstance(effect, TOLD):
             if isinstance(effect, Freed):
                 self.is_freed = True
                 self._bury_servers(now)
+                self.node_links.hang_up_all()
             self.runtime.defer(partial(self.tell, effect))
         else:
             raise TypeError(f"no such effect: {effect!r}")

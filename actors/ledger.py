@@ -22,10 +22,12 @@ from .dispatching.dispatch import Dispatcher
 from .dispatching.facts import Entry
 from .effects import (
     Began,
+    Dial,
     Failed,
     Forget,
     Freed,
     Give,
+    HangUp,
     News,
     Print,
     Pulsed,
@@ -453,6 +455,8 @@ class Ledger:
             self.nodes[node.epoch] = node
             dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
             dispatcher.node_heard(node.epoch)
+            if word.status != Status.NodeDiscovered:  # before it has granted the lease it knows nothing of us
+                self._effects.append(Dial(node))
         elif word.status == Status.NodeDisconnected:
             dispatcher.node_silent(node.epoch, now)
             text += _what_goes_on(dispatcher.had_by_node(node.epoch))
@@ -465,6 +469,7 @@ class Ledger:
 
     def _lose_node(self, node: NodeInfo) -> None:
         self.nodes.pop(node.epoch, None)
+        self._effects.append(HangUp(node.epoch))
         known = self.dispatcher.fleet.nodes.get(node.epoch)
         for epoch in known.servers if known is not None else ():
             self._lose_server(epoch)

@@ -21,6 +21,7 @@ from dispycos.protocol.messages import (
     Gone,
     Inventory,
     Kill,
+    Lease,
     Marks,
     NodeInfo,
     NodeReport,
@@ -43,6 +44,7 @@ from .logs import readable
 from .supervisor import Supervisor
 from .tenancy import (
     LINES_KEPT,
+    AwaitClient,
     CloseZygote,
     Closing,
     End,
@@ -127,11 +129,9 @@ class Node:
         self._supervisor.wake(tenancy, now)
         if tenancy.pulse_at <= now:
             self._pulse(tenancy, now)
-        for epoch, until in list(tenancy.silent.items()):
-            if until <= now:
-                who = "client" if epoch == tenancy.lease.client else "scheduler"
-                del tenancy.silent[epoch]
-                self._close(tenancy, f"its {who} was silent for {self._lease_grace:.0f} s", now)
+        if tenancy.alone_until is not None and tenancy.alone_until <= now:
+            tenancy.alone_until = None
+            self._close(tenancy, f"its client and scheduler were silent for {self._lease_grace:.0f} s", now)
         if tenancy.closing is not None and tenancy.closing.kill_at <= now:
             self._kill_all(tenancy, tenancy.closing, now)
 
@@ -151,12 +151,21 @@ class Node:
     # --- what the client wants of its servers
 
     def _on_terminate(self, envelope: Envelope, word: Terminate, now: float) -> None:
-        if self.tenancy is not None and envelope.sender == self.tenancy.home:
-            self._supervisor.terminate(self.tenancy, word, now)
+        if (tenancy := self._tenancy_of(envelope)) is not None:
+            self._supervisor.terminate(tenancy, word, now)
 
     def _on_kill(self, envelope: Envelope, word: Kill, now: float) -> None:
-        if self.tenancy is not None and envelope.sender == self.tenancy.home:
-            self._kill(self.tenancy, word.server)
+        if (tenancy := self._tenancy_of(envelope)) is not None:
+            self._kill(tenancy, word.server)
+
+    def _tenancy_of(self, envelope: Envelope) -> Tenancy | None:
+        """Nobody but its client ends what belongs to a lease."""
+        tenancy = self.tenancy
+        if tenancy is not None and envelope.sender != tenancy.home:
+            what = f"{type(envelope.message).__name__} from {envelope.sender}"
+            self._out.log("warning", f"{what} is refused: the lease is that of {tenancy.home}")
+            return None
+        return tenancy
 
     def _kill(self, tenancy: Tenancy, epoch: int) -> None:
         """Its exit is told, and the next one started."""
@@ -232,32 +241,38 @@ class Node:
             Address(message.lease.client, CLIENT),
             interval,
             now + interval,
+            present={scheduler.epoch},
         )
         self._out.effects.append(StartZygote(message.lease))
         self._out.send(scheduler, Opened(message.lease, count, interval))
 
     def _take_over(self, tenancy: Tenancy, scheduler: Address, message: Open) -> None:
         """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
-        tenancy.silent.pop(tenancy.scheduler.epoch, None)
         tenancy.lease = message.lease
-        tenancy.scheduler = scheduler
-        tenancy.scheduler_gone = False
+        self._follow(tenancy, scheduler)
         self._out.send(scheduler, Opened(message.lease, len(tenancy.places), tenancy.pulse_interval))
         for place in tenancy.places:
             if place.server is not None:
                 self._out.send(scheduler, ServerUp(tenancy.lease, place.server.spot, place.server.pid))
 
+    def _follow(self, tenancy: Tenancy, scheduler: Address) -> None:
+        """This process is the lease's scheduler now."""
+        if scheduler != tenancy.scheduler:
+            tenancy.present.discard(tenancy.scheduler.epoch)
+            tenancy.scheduler = scheduler
+        tenancy.scheduler_gone = False
+        tenancy.came(scheduler.epoch)
+
     def peer_up(self, epoch: int, about: About, now: float) -> None:
         self._now = now
         if self.tenancy is not None:
-            self.tenancy.silent.pop(epoch, None)
+            self.tenancy.came(epoch)
 
     def peer_lost(self, epoch: int, now: float) -> None:
         """No link to it, for now."""
         self._now = now
-        tenancy = self.tenancy
-        if tenancy is not None and epoch in (tenancy.lease.client, tenancy.scheduler.epoch):
-            tenancy.silent.setdefault(epoch, now + self._lease_grace)
+        if self.tenancy is not None:
+            self.tenancy.went(epoch, now, self._lease_grace)
 
     def peer_reset(self, epoch: int, unconfirmed: list[Envelope], now: float) -> None:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
@@ -274,7 +289,7 @@ class Node:
             self._client_gone(tenancy, now)
         elif epoch == tenancy.scheduler.epoch:
             tenancy.scheduler_gone = True
-            tenancy.silent.setdefault(epoch, now + self._lease_grace)
+            tenancy.went(epoch, now, self._lease_grace)
         else:  # a server that lost its session is of no use; if it lives, its exit is the way to a new one
             self._kill(tenancy, epoch)
 
@@ -367,9 +382,7 @@ class Node:
         if tenancy is None or tenancy.lease != message.lease:
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
         else:
-            tenancy.silent.pop(tenancy.scheduler.epoch, None)
-            # Started anew, or with a new session: Closed has to reach this one.
-            tenancy.scheduler, tenancy.scheduler_gone = envelope.sender, False
+            self._follow(tenancy, envelope.sender)  # Closed has to reach this one
             self._close(tenancy, "", now)
 
     def _close(self, tenancy: Tenancy, reason: str, now: float) -> None:
@@ -395,7 +408,11 @@ class Node:
 
     def _finish_if_empty(self, tenancy: Tenancy) -> None:
         closing = tenancy.closing
-        if closing is None or any(place.alive for place in tenancy.places):
+        if closing is None or tenancy.awaits_client or any(place.alive for place in tenancy.places):
+            return
+        if tenancy.has_printed and not tenancy.client_gone:
+            tenancy.has_printed, tenancy.awaits_client = False, True
+            self._out.effects.append(AwaitClient(tenancy.lease))
             return
         self.tenancy = None
         self._served += 1
@@ -407,6 +424,13 @@ class Node:
         for epoch in declined:
             if epoch in self._schedulers:
                 self._register(epoch)
+
+    def client_has_all(self, lease: Lease, now: float) -> None:
+        """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
+        self._now = now
+        if self.tenancy is not None and self.tenancy.lease == lease:
+            self.tenancy.awaits_client = False
+            self._finish_if_empty(self.tenancy)
 
     def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
         """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
@@ -480,6 +504,7 @@ class Node:
             epoch = place.server.address.epoch if place.server is not None else 0
         for line in text.splitlines()[-LINES_KEPT:]:
             lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
+        tenancy.has_printed = tenancy.scheduler.epoch != self.address.epoch  # else Released comes on the same way
         self._out.to_client(tenancy, Output(name, stream, epoch, mark), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:

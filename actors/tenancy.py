@@ -52,6 +52,12 @@ class CloseZygote(msgspec.Struct, frozen=True):
     lease: Lease
 
 
+class AwaitClient(msgspec.Struct, frozen=True):
+    """All servers are gone: call client_has_all when it has confirmed all that we said to it, or does not for too long."""
+
+    lease: Lease
+
+
 class End(msgspec.Struct, frozen=True):
     """This node has nothing left to do, and takes nothing new: its process may go."""
 
@@ -131,9 +137,10 @@ class Tenancy:
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
-    silent: dict[int, float] = field(
-        default_factory=dict
-    )  # lost peers of the lease, and until when they may come back
+    present: set[int] = field(default_factory=set)  # of its client and its scheduler those that are linked, or known to live
+    alone_until: float | None = None  # nobody of them is there: then it ends
+    has_printed: bool = False  # its client is to have that before the lease ends
+    awaits_client: bool = False
     scheduler_gone: bool = False  # its process has ended; another may take the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
@@ -146,11 +153,24 @@ class Tenancy:
             due = min(due, look)
         if self.retries:
             due = min(due, self.retries[0][0])
-        if self.silent:
-            due = min(due, *self.silent.values())
+        if self.alone_until is not None:
+            due = min(due, self.alone_until)
         if self.closing is not None:
             due = min(due, self.closing.kill_at)
         return due
+
+    def came(self, epoch: int) -> None:
+        """Its client or its scheduler is there."""
+        if epoch in (self.lease.client, self.scheduler.epoch):
+            self.present.add(epoch)
+            self.alone_until = None
+
+    def went(self, epoch: int, now: float, grace: float) -> None:
+        """There is no link to it any more, and it is not known to live."""
+        if epoch in self.present:
+            self.present.discard(epoch)
+            if not self.present:
+                self.alone_until = now + grace
 
     def place_of(self, epoch: int) -> Place | None:
         """Where this server is."""
@@ -186,7 +206,8 @@ class Tenancy:
             assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
             assert place.alive or place.server is None, f"{place.name} is dead and has a server"
         if self.closing is not None:
-            assert any(place.alive for place in self.places), "all servers are gone and nobody said Closed"
+            lives = any(place.alive for place in self.places)
+            assert lives or self.awaits_client, "all servers are gone and nobody said Closed"
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------

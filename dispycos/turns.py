@@ -67,6 +67,7 @@ class Dialler(Protocol):
     """Whose link it is that we dialled (transport/dialler.py); called on the loop."""
 
     uplink: bool
+    wanted: int
     foreign_key: bytes | None
     is_proven: bool
 
@@ -203,7 +204,10 @@ class Turns:
             dialler.is_proven = True
         mailbox = self.mailbox
         witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
-        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
+        wanted = dialler.wanted if dialler is not None else 0
+        self.router.link_up(
+            link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+        )
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
         """The mailbox's word: it is gone, after all that had come by it."""
@@ -303,7 +307,7 @@ class Turns:
             self._close(event.link, event.reason, now)
         elif isinstance(event, LinkLost):
             seconds = self.outlasts(self._neighbours.pop(event.epoch, ""))
-            if seconds is not None:
+            if seconds is not None and event.epoch not in self._kept:
                 self.forget_later(event.epoch, seconds)
         elif isinstance(event, Unsent):
             self.say("error", event.reason)

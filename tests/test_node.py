@@ -8,6 +8,7 @@ from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
 from dispycos.actors.supervisor import ASKED_MAX, RETRY_AFTER
 from dispycos.actors.tenancy import (
+    AwaitClient,
     CloseZygote,
     ForgetPeer,
     KillServer,
@@ -15,7 +16,7 @@ from dispycos.actors.tenancy import (
     StartZygote,
 )
 from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
-from dispycos.protocol.addresses import SCHEDULER, Address
+from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
 from dispycos.protocol.envelope import About, Envelope
 from dispycos.protocol.messages import (
     Availability,
@@ -26,6 +27,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Kill,
     Marks,
+    Message,
     NodeReport,
     Notice,
     Open,
@@ -162,7 +164,7 @@ def test_a_node_that_ends_its_lease_for_want_of_its_scheduler_says_so_when_that_
     register = Register(hand.node.info, LEASE, closing=True)
     assert hand.call("add_scheduler", SCHEDULER_EPOCH) == [("scheduler", register)]
     told = exit_of(hand, 1)
-    assert told[-1] == ("scheduler", Closed(LEASE, "its scheduler was silent for 60 s"))
+    assert told[-1] == ("scheduler", Closed(LEASE, "its client and scheduler were silent for 60 s"))
 
 
 def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> None:
@@ -191,18 +193,61 @@ def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
     assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
 
 
-@pytest.mark.parametrize(("epoch", "who"), [(CLIENT_EPOCH, "client"), (SCHEDULER_EPOCH, "scheduler")])
-def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int, who: str) -> None:
+def test_without_its_scheduler_and_client_the_lease_ends_after_its_grace() -> None:
     hand = Hand(1).open()
-    hand.call("peer_lost", epoch)
-    hand.call("peer_up", epoch, ABOUT)
+    hand.call("peer_lost", SCHEDULER_EPOCH)
+    hand.call("peer_up", SCHEDULER_EPOCH, ABOUT)
     hand.now = 10.0
-    hand.call("peer_lost", epoch)
+    hand.call("peer_lost", SCHEDULER_EPOCH)
     hand.call("peer_lost", 12345)
     assert hand.wake_at(9.9 + LEASE_GRACE) == []
-    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, f"its {who} was silent for 60 s"))]
-    reason = f"its {who} was silent for 60 s"
+    reason = "its client and scheduler were silent for 60 s"
+    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, reason))]
     assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
+
+
+def test_a_lease_goes_on_without_its_scheduler_while_its_client_is_linked() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH, ABOUT)
+    hand.call("peer_lost", SCHEDULER_EPOCH)
+    hand.wake_at(10 * LEASE_GRACE)
+    assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
+    hand.call("peer_lost", CLIENT_EPOCH)
+    hand.wake_at(11 * LEASE_GRACE - 0.1)
+    assert hand.node.tenancy.closing is None, "from the last word of either"
+    hand.wake_at(11 * LEASE_GRACE)
+    assert hand.node.tenancy.closing is not None
+
+
+def test_a_client_that_cannot_be_linked_any_more_is_the_schedulers_to_judge() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH, ABOUT)
+    hand.call("peer_lost", CLIENT_EPOCH)
+    hand.wake_at(2 * LEASE_GRACE)
+    assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
+
+
+def test_a_lease_ends_when_its_client_has_all_that_was_printed() -> None:
+    """What the node says there directly, Released by way of the scheduler may overtake."""
+    hand = Hand(1).open()
+    hand.call("output", 1, 1, b"done\n", 0)
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    assert exit_of(hand, 1, "exited with code 0")[-1] == AwaitClient(LEASE)
+    still = "still being closed for script.py (host, pid 4242) for 0 s"
+    declined = (OTHER_SCHEDULER, Declined(OTHER_LEASE, still))
+    assert hand.hear(OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0)) == [declined]
+    assert hand.call("client_has_all", LEASE._replace(number=9)) == []
+    assert hand.call("client_has_all", LEASE)[:2] == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
+
+
+@pytest.mark.parametrize("word", [Terminate(TaskId(7, 16), 1001, 1), Kill(1001)])
+def test_a_stranger_ends_nothing_and_that_is_said(word: Message) -> None:
+    hand = Hand(1).open()
+    stranger = Address(66, CLIENT)
+    assert hand.hear(stranger, word) == []
+    name = type(word).__name__
+    assert hand.logs[-1] == f"{name} from {stranger} is refused: the lease is that of {THE_CLIENT}"
+    assert hand.hear(THE_CLIENT, word) != []
 
 
 def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:

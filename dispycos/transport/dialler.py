@@ -18,6 +18,7 @@ log = logging.getLogger("dispycos")
 
 BACKOFF_FIRST = 0.05  # seconds
 BACKOFF_MAX = 2.0
+BACKOFF_HOPELESS = 60.0  # of one that never answered, perhaps behind a firewall, and is reached otherwise
 SILENCE_MAX = 3.0  # seconds until it is said what is missing
 
 
@@ -32,6 +33,8 @@ class Dialler:
     ----------
     endpoints: all addresses of one process, as libzmq takes them.
     uplink: what we know no other way to goes there.
+    expected: the epoch that was found there; later it may have been started anew.
+    wanted: the only epoch that is meant, now and later. Others that answer are refused, and that is no news of it.
     """
 
     def __init__(
@@ -43,11 +46,11 @@ class Dialler:
         keep: bool,
         foreign_key: bytes | None = None,
         expected: int = 0,
+        wanted: int = 0,
     ) -> None:
         self.uplink = uplink
-        self.expected = (
-            expected  # the epoch that was found there; an address like docker0's may be our own as well
-        )
+        self.expected = expected  # an address like docker0's may be our own as well
+        self.wanted = wanted
         self.foreign_key = foreign_key  # of a listener that will refuse us, and shall say so
         self.endpoints = list(dict.fromkeys(endpoints))
         self.link = 0  # the one in use
@@ -124,7 +127,7 @@ class Dialler:
         self._last_reason = f"{endpoint}: {reason}"
         if self._stopped:
             return
-        if refused and not self.epoch:  # one that had us before may have ended in the middle of a handshake
+        if refused and not (self.epoch or self.wanted):  # one that had us before may have ended in a handshake
             self.refusal = reason
         if link == self.link:
             self.link = 0
@@ -146,7 +149,8 @@ class Dialler:
     def _try_later(self) -> None:
         if self._keep and not self.refusal:
             self._retry = self._runtime.loop.call_later(self._backoff * random.uniform(0.7, 1.3), self._try)
-            self._backoff = min(2 * self._backoff, BACKOFF_MAX)
+            is_hopeless = self.wanted and not self.epoch
+            self._backoff = min(2 * self._backoff, BACKOFF_HOPELESS if is_hopeless else BACKOFF_MAX)
 
     def _try(self) -> None:
         self._retry = None

@@ -60,7 +60,17 @@ class Cluster:
                 node.uplink = self.head
                 node.start()
                 self.nodes.append(node)
+        if self.nodes and self.dice.random() < 0.5:
+            self._block_ways()
         self.users = [self._new_user(n) for n in range(1 if self.is_private else self.dice.choice((1, 1, 2)))]
+
+    def _block_ways(self) -> None:
+        """Clients do not reach every node, or not the one that they mean."""
+        if len(self.nodes) > 1 and self.dice.random() < 0.5:
+            self.world.gate += self.nodes
+        else:
+            walled = self.dice.sample(self.nodes, self.dice.randrange(1, len(self.nodes) + 1))
+            self.world.walls |= {frozenset((f"client{n}", node.name)) for n in range(2) for node in walled}
 
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
@@ -74,7 +84,9 @@ class Cluster:
         world, dice = self.world, self.dice
         random.seed(self.seed)  # the real dialler's jitter
         world.run(0.5)
-        for _ in range(dice.choice((0, 1, 2, 3, 4, 6))):
+        troubles = dice.choice((0, 1, 2, 3, 4, 6))
+        self.book.is_calm = not troubles
+        for _ in range(troubles):
             world.after(dice.random() * TROUBLE_S, self._trouble)
         world.run(0.5 + TROUBLE_S, self._are_users_done)
         self._repair()
@@ -91,7 +103,16 @@ class Cluster:
 
     def _trouble(self) -> None:
         dice = self.dice
-        gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
+        gentle: list[Fault] = [
+            self._cut,
+            self._cut,
+            self._cut,
+            self._outage,
+            self._outage_of_a_shortcut,
+            self._deafen,
+            self._pause,
+            self._pause,
+        ]
         harsh: list[Fault] = [
             self._kill_server,
             self._kill_server,
@@ -125,6 +146,24 @@ class Cluster:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
         self._part(process, self.dice.random() * 2.0)
 
+    def _outage_of_a_shortcut(self) -> None:
+        """A client and a node cannot connect for a while."""
+        if self.nodes:
+            client, node = self.dice.choice(self.users).client, self.dice.choice(self.nodes)
+            self._block(frozenset((client.name, node.name)), self.dice.random() * TROUBLE_S)
+
+    def _deafen(self) -> None:
+        """One end hears nothing any more, and only silence tells."""
+        cables = [
+            cable
+            for cable in self.world.cables
+            if not (cable.is_cut or cable.is_ipc) and cable.ends[0].owner.role != "server"
+        ]
+        if cables and not self.world.is_one_host:  # there silence means nothing
+            cable = self.dice.choice(cables)
+            cable.deaf = self.dice.choice(cable.ends)
+            self.world.note(f"DEAF {cable.deaf.owner.name} to {cable.deaf.other.owner.name}")
+
     def _zombie(self) -> None:
         """A node is silent for more than 5 pulses: to a client that does not abandon it nothing is lost."""
         if self.nodes and not self.lasting:
@@ -135,7 +174,9 @@ class Cluster:
     def _part(self, process: Process, seconds: float, *, lasts: bool = False) -> None:
         """Without a link to its uplink for a while."""
         assert process.uplink is not None
-        pair = frozenset((process.name, process.uplink.name))
+        self._block(frozenset((process.name, process.uplink.name)), seconds, lasts=lasts)
+
+    def _block(self, pair: frozenset[str], seconds: float, *, lasts: bool = False) -> None:
         self.world.note(f"OUTAGE {sorted(pair)}")
         self.world.down.add(pair)
         for cable in self.world.cables:

@@ -289,6 +289,12 @@ class SeatBody(ClientRole):
 
     # --- ClientRole
 
+    def endpoints_to(self, node: NodeInfo) -> list[str]:  # type: ignore[override]
+        world = self.client.world
+        process = world.listeners[f"ipc://{node.epoch}"]
+        ipc = [f"ipc://{node.epoch}"] if world.is_one_host and not world.gate else []
+        return [*ipc, "gate://" if process in world.gate else f"tcp://{process.name}"]
+
     def resolved(self, record: Record) -> None:
         client = self.client
         client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
@@ -308,7 +314,10 @@ class SeatBody(ClientRole):
     def tell(self, effect: object) -> None:
         if isinstance(effect, effects.Scheduled):
             self.client.on_scheduled()
+        elif isinstance(effect, effects.Print):
+            self.client.book.read(self.client.epoch, effect.text)
         elif isinstance(effect, effects.Freed):
+            self.client.book.lines_end(self.client.epoch)
             self.client.on_freed(effect.reason)
         elif isinstance(effect, effects.Failed):
             self.client.note(f"failed: {effect.reason}")

@@ -288,6 +288,15 @@ class ServerProcess(Host):
     def _end(self, cell: Actor) -> None:
         self._finish(cell, cell.plan.kind, cell.plan.value())
 
+    def _print(self, line: bytes) -> None:
+        """By its pipe, which its agent reads as soon as it can."""
+        node = self.uplink
+        assert node is not None
+        if node.is_alive and node.epoch == self.node.epoch:
+            self.book.printed.setdefault(self.order.client, set()).add(line)
+            node.agent.machine.output(self.order.number, 1, line, 0, self.world.now)
+            node.turn_soon()
+
     def _finish(self, cell: Actor, kind: OutcomeKind, payload: Payload = None) -> None:
         if cell.ended:
             return
@@ -296,5 +305,6 @@ class ServerProcess(Host):
         del self.cells[task]
         self.book.ended(task, kind)
         self.machine.end(task, kind, payload, None, self.world.now)
+        self._print(b"%d.%d" % (task.number, task.attempt))
         self.end_cell(cell)
         self.turn_soon()
