@@ -223,7 +223,8 @@ class Mailbox:
         end = self.links.pop(link, None)
         if end is not None:
             self._owner.note(f"closes its link to {end.other.owner.name}")
-            if any(unread is end and isinstance(what, list) for unread, what in self._inbox):
+            is_wanted = link not in self._owner.unwanted
+            if is_wanted and any(unread is end and isinstance(what, list) for unread, what in self._inbox):
                 self._owner.world.wrong(
                     f"{self._owner.name} closes a link without reading all that came by it"
                 )

@@ -79,6 +79,7 @@ class Process(Turns):
         self.mailbox = Mailbox(self)
         self.witness = Witness(self)
         self.deferred: deque[Callable[[], None]] = deque()
+        self.unwanted: set[int] = set()  # links that were given up
         self.is_kept = False  # a step keeps the loop: turns go on by the relief thread, and nothing else
         self.is_in_turn = False
         self.is_fed = False  # this turn has had something for the machines
@@ -244,6 +245,10 @@ class Process(Turns):
         if self.is_alive and end.life == self.life:
             self.mailbox.put(end, what)
             self.turn_soon()
+
+    def drop_link(self, link: int, reason: str) -> None:
+        self.unwanted.add(link)  # so it need not be read empty
+        super().drop_link(link, reason)
 
     # --- turns
 

@@ -1,0 +1,124 @@
+"""A client and its node on hosts of their own: they are linked directly, and where they cannot be the scheduler relays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from subprocess import Popen
+
+import pytest
+
+from tests.integration.test_two_hosts import give_secret, secret_of, wait
+from tests.kit.netns import Host, Hosts, why_unavailable
+
+REASON = why_unavailable()
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.skipif(bool(REASON), reason=REASON),
+]
+
+DISPYCOS = [sys.executable, "-m", "dispycos"]
+PROGRAM = """
+import asyncio, os, sys, time
+import psutil
+import dispycos
+
+def square(number):
+    return number * number
+
+async def echo(*, task):
+    while (word := await task.receive()) != "end":
+        word[0].send(word[1])
+
+def where():
+    return os.environ["HOME"]
+
+def addresses():
+    return sorted({link.raddr.ip.removeprefix("::ffff:") for link in psutil.Process().net_connections("tcp") if link.raddr})
+
+async def main(seconds, *, task):
+    async with dispycos.Client() as client:
+        io = await client.io_rtask(echo)
+        print(await client.submit(where), flush=True)
+        await task.sleep(0.5)
+        print(*addresses(), flush=True)
+        until, gap, count = time.monotonic() + seconds, 0.0, 0
+        while (began := time.monotonic()) < until:
+            assert await client.submit(square, count) == count * count
+            io.send((task, count))
+            assert await task.receive() == count
+            print(f"task {count} is through")
+            gap, count = max(gap, time.monotonic() - began), count + 1
+        io.send("end")
+        await io
+        print(count, round(gap, 3), *addresses(), flush=True)
+
+dispycos.run(main, float(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[Host]]:
+    with Hosts(3) as hosts:
+        yield hosts
+
+
+def start_cluster(client: Host, head: Host, far: Host) -> Popen[str]:
+    """A scheduler and a node, each on its host; the scheduler's process."""
+    secret = secret_of(head)
+    for host in (client, far):
+        give_secret(host, secret)
+    far.start([*DISPYCOS, "node", "--cpus", "2", "--daemon", "--name", "faraway"])
+    scheduler = head.start([*DISPYCOS, "scheduler", "--daemon", "--node", far.address])
+    wait(lambda: "faraway" in head.run([*DISPYCOS, "status"]).stdout, 20)
+    return scheduler
+
+
+def begin(client: Host, far: Host, seconds: float) -> tuple[Popen[str], list[str]]:
+    """A program that runs tasks, and talks with one, for so long; and whom it has links to."""
+    program = client.start([sys.executable, "-c", PROGRAM, str(seconds)])
+    assert program.stdout is not None
+    first = program.stdout.readline()
+    assert first == f"{far.folder}\n", (first, program.communicate(timeout=20))
+    return program, program.stdout.readline().split()
+
+
+def end(program: Popen[str]) -> tuple[int, float]:
+    """Tasks that it ran, and the longest that one took with its messages, in seconds."""
+    out, err = program.communicate(timeout=40)
+    assert program.returncode == 0, (out, err)
+    count, gap, *_ = out.splitlines()[-1].split()
+    return int(count), float(gap)
+
+
+def test_a_client_goes_on_with_its_node_on_another_host_while_the_scheduler_is_stopped(
+    hosts: list[Host],
+) -> None:
+    near, head, far = hosts
+    scheduler = start_cluster(near, head, far)
+    program, linked = begin(near, far, 7.0)
+    assert linked == sorted([head.address, far.address])
+    os.kill(scheduler.pid, signal.SIGSTOP)
+    out = []
+    assert program.stdout is not None
+    while len(out) < 2 or not out[-1][0].isdigit():
+        out.append(program.stdout.readline())
+        assert out[-1], (out, program.communicate(timeout=20))
+    count, gap, *_ = out[-1].split()
+    os.kill(scheduler.pid, signal.SIGCONT)
+    program.communicate(timeout=40)
+    assert program.returncode == 0
+    assert int(count) > 100 and float(gap) < 1.0, out[-1]
+    assert [line for line in out if line.startswith("task ")] == [f"task {n} is through\n" for n in range(int(count))]
+
+
+def test_a_client_that_cannot_reach_its_node_is_served_by_way_of_the_scheduler(hosts: list[Host]) -> None:
+    near, head, far = hosts
+    far.ip("route", "add", "blackhole", f"{near.address}/32")
+    start_cluster(near, head, far)
+    program, linked = begin(near, far, 3.0)
+    assert linked == [head.address]
+    count, _ = end(program)
+    assert count > 100
