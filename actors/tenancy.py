@@ -93,8 +93,6 @@ class Place:
     refused: int = 0  # how often in a row no process came up
     retrying: bool = False  # to be started again at its time in Tenancy.retries
     gone_pid: int = 0  # the process before it, whose exit may be told late
-    asked: dict[int, str] = field(default_factory=dict)  # functions of tasks that are to end, by position
-    condemned: str = ""  # the function on whose account it will be killed
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
 
 
@@ -137,13 +135,16 @@ class Tenancy:
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
-    present: set[int] = field(default_factory=set)  # of its client and its scheduler those that are linked, or known to live
+    present: set[int] = field(
+        default_factory=set
+    )  # of its client and its scheduler those that are linked, or known to live
     alone_until: float | None = None  # nobody of them is there: then it ends
     has_printed: bool = False  # its client is to have that before the lease ends
     awaits_client: bool = False
     scheduler_gone: bool = False  # its process has ended; another may take the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
+    draining: bool = False  # its servers end when their tasks have, and are the last
     closing: Closing | None = None
 
     def deadline(self) -> float:
@@ -178,6 +179,11 @@ class Tenancy:
             if place.server is not None and place.server.address.epoch == epoch:
                 return place
         return None
+
+    @property
+    def is_ending(self) -> bool:
+        """No server is started any more."""
+        return self.draining or self.closing is not None
 
     @property
     def is_inhabited(self) -> bool:

@@ -111,7 +111,9 @@ def test_a_client_goes_on_with_its_node_on_another_host_while_the_scheduler_is_s
     program.communicate(timeout=40)
     assert program.returncode == 0
     assert int(count) > 100 and float(gap) < 1.0, out[-1]
-    assert [line for line in out if line.startswith("task ")] == [f"task {n} is through\n" for n in range(int(count))]
+    assert [line for line in out if line.startswith("task ")] == [
+        f"task {n} is through\n" for n in range(int(count))
+    ]
 
 
 def test_a_client_that_cannot_reach_its_node_is_served_by_way_of_the_scheduler(hosts: list[Host]) -> None:

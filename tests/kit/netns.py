@@ -21,7 +21,9 @@ from pathlib import Path
 from types import TracebackType
 
 COMMAND_TIMEOUT_S = 20
-HIDE = 'for folder in $0; do mount -t tmpfs tmpfs "$folder"; done; exec "$@"'  # in a mount namespace of its own
+HIDE = (
+    'for folder in $0; do mount -t tmpfs tmpfs "$folder"; done; exec "$@"'  # in a mount namespace of its own
+)
 _numbers = itertools.count(1)
 
 
