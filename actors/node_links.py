@@ -38,6 +38,7 @@ class NodeLinks:
         self._runtime = runtime
         self._diallers: dict[int, Dialler] = {}
         self._leased: set[int] = set()
+        self._is_told = False  # that some cannot be reached
         self._max = min(LINKS_MAX, descriptors_max() // LINKS_PART // LINK_DESCRIPTORS)
 
     def dial(self, node: NodeInfo, endpoints: list[str]) -> None:
@@ -62,8 +63,14 @@ class NodeLinks:
         if epoch in self._diallers or len(self._diallers) >= self._max or self._runtime.is_linked(epoch):
             return  # a private scheduler is its own node
         self._diallers[epoch] = dialler = self._runtime.dial(endpoints, wanted=epoch)
-        dialler.on_silence = partial(log.debug, "node %s is reached by the scheduler: %s", node.name)
+        dialler.on_silence = partial(self._on_silence, node)
         dialler.on_lost = partial(log.debug, "the link to node %s is lost: %s", node.name)
+
+    def _on_silence(self, node: NodeInfo, text: str) -> None:
+        """One notice is enough: behind a firewall it is mostly the same with all."""
+        where = f"node {node.name} is reached by way of the scheduler: {text}"
+        log.log(logging.DEBUG if self._is_told else logging.WARNING, where)
+        self._is_told = True
 
     def _stop(self, epoch: int) -> None:
         dialler = self._diallers.pop(epoch, None)

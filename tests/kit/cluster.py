@@ -13,6 +13,7 @@ from typing import Any, Final
 from dispycos.actors.node import Node
 from dispycos.actors.record import Record
 from dispycos.brokers.scheduler import Scheduler
+from dispycos.links import NODE_ROLE
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster_bodies import ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
@@ -318,6 +319,9 @@ class Cluster:
             left += self._left_at(self.head.scheduler)
         living = {process.epoch: process for process in self._processes()}
         for process in living.values():
+            if isinstance(process, ClientProcess) and process.is_freed:
+                dialled = process.router.neighbours(NODE_ROLE)
+                left += [f"{process.name} still has a link to {self.world.name_of(node)}" for node in dialled]
             for peer in process.router.busy_peers():
                 if peer in living:
                     left.append(f"{process.name} is busy with {self.world.name_of(peer)}")

@@ -397,7 +397,7 @@ class ClientProcess(Host):
     def terminate(self, record: Record) -> None:
         if self.ledger is not None and not record.ended:
             self.note(f"terminates task {record.task.number}")
-            self.book.asked_to_end.add(record.task)
+            self.book.asked_to_end.setdefault(record.task, self.world.now)
             self.ledger.terminate(record, self.world.now)
             self.turn_soon()
 

@@ -89,7 +89,7 @@ class Book:
         self.starts: dict[TaskId, Start] = {}
         self.ends: dict[TaskId, OutcomeKind] = {}
         self.outcomes: dict[TaskId, tuple[int, bool, str]] = {}
-        self.asked_to_end: set[TaskId] = set()
+        self.asked_to_end: dict[TaskId, float] = {}  # since when
         self.said: dict[tuple[int, int], int] = {}
         self.heard: dict[tuple[int, int], list[int]] = {}
         self.direct: dict[tuple[int, int], list[int]] = {}  # those sent to the task itself, not to its home
