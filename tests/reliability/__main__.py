@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-SCRIPTS = {"stopped": ("90", "40")}  # with their arguments
+SCRIPTS = {"stopped": ("90", "40"), "links_cut": ("100000",)}  # with their arguments
 
 
 def main(names: list[str]) -> int:
