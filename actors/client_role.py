@@ -17,7 +17,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session import PeerDistance, PeerReset
 
 from .effects import TOLD, Began, Dial, Forget, Freed, Give, HangUp, Resolve
 from .ledger import Ledger
@@ -64,6 +64,9 @@ class ClientRole:
             self.ledger.session_lost(event.epoch, () if is_dead else event.unconfirmed)
             if self._is_schedulers(event.epoch):
                 self.ledger.scheduler_lost(STARTED_ANEW)
+        elif isinstance(event, PeerDistance):
+            if not self.runtime.is_linked(event.epoch):  # a server of this host is linked, and near
+                self.ledger.distance_is(event.epoch, event.seconds)
         elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
             self.runtime.defer(self._await_link)
         elif isinstance(event, Unsent):

@@ -66,6 +66,7 @@ class Ledger:
             int, Record
         ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._distances: dict[int, float] = {}  # of servers on other hosts: seconds to them and back
         self._lost_early: set[int] = (
             set()
         )  # servers whose end their nodes told before the scheduler told of them
@@ -377,6 +378,7 @@ class Ledger:
 
     def _lose_server(self, epoch: int) -> None:
         self.servers.pop(epoch, None)
+        self._distances.pop(epoch, None)
         self._unprinted.forget(epoch)
         self._effects.append(Forget(epoch))
 
@@ -387,6 +389,11 @@ class Ledger:
         for envelope in unconfirmed:
             if envelope.to.actor == NODE and epoch in self.nodes:
                 self._send(envelope.to, envelope.message)
+
+    def distance_is(self, epoch: int, seconds: float) -> None:
+        """A word to this process and its answer travel for so long."""
+        self._distances[epoch] = seconds  # a server may ask for code before it is known to be one
+        self.dispatcher.session_is(epoch, seconds)
 
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
         if self._unprinted.held and (earlier := self._unprinted.take(record.task.number)) is not None:
@@ -487,7 +494,7 @@ class Ledger:
             self.servers[epoch] = (word.spot, word.node)
             node = word.node_epoch or self._node_named(word.node)
             if node in self.dispatcher.fleet.nodes:
-                self.dispatcher.server_up(epoch, word.spot.name, node)
+                self.dispatcher.server_up(epoch, word.spot.name, node, self._distances.get(epoch, 0.0))
         if word.text and not self._releasing:
             self._say(f"server {word.spot.name} {word.text}", "warning")
         if self.wants_news:

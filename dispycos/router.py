@@ -19,7 +19,7 @@ from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import PeerFault, PeerReset, PeerUp, Session, reset_block
+from .session import PeerDistance, PeerFault, PeerReset, PeerUp, Session, reset_block
 from .transfers import Allocate, room_for
 
 SESSIONS_MAX: Final = 16384
@@ -33,7 +33,9 @@ class Unsent(NamedTuple):
     reason: str
 
 
-Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerFault | Unsent
+Event = (
+    LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerDistance | PeerFault | Unsent
+)
 
 
 class _Peer:

@@ -22,7 +22,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session import PeerDistance, PeerReset
 
 ME = Address(7, CLIENT)
 BROKER = Address(5, SCHEDULER)
@@ -340,3 +340,19 @@ def test_what_a_dead_node_was_asked_for_is_not_asked_of_it_again(desk: Desk) -> 
     desk.on_event(PeerReset(900, [word]), 0.0)
     desk.run()
     assert not desk.sent
+
+
+def test_a_server_of_another_host_is_as_far_as_its_session_says(desk: Desk) -> None:
+    """Of one that is linked, being of this host, what the session measures is mostly how busy it is."""
+    tell_of(desk, Status.NodeInitialized)
+    desk.on_event(PeerDistance(1001, 0.04), 0.0)
+    for number in (1, 2):
+        spot = messages.Spot("10.0.0.5", 9700, 1000 + number, f"box/server-{number}")
+        word = messages.ServerNews(Status.ServerInitialized, spot, "box", node_epoch=900)
+        desk.ledger.receive(Envelope(ME, BROKER, word), 0.0)
+    near, far = (desk.ledger.dispatcher.fleet.servers[epoch] for epoch in (1002, 1001))
+    assert (near.srtt, far.srtt) == (0.0, 0.04)
+    desk.on_event(PeerDistance(1002, 0.02), 0.0)
+    desk.linked = True
+    desk.on_event(PeerDistance(1001, 0.01), 0.0)
+    assert (near.srtt, far.srtt) == (0.02, 0.04)
