@@ -38,8 +38,10 @@ def addresses():
     links = psutil.Process().net_connections("tcp")
     return sorted({link.raddr.ip.removeprefix("::ffff:") for link in links if link.status == psutil.CONN_ESTABLISHED})
 
-async def main(seconds, *, task):
-    async with dispycos.Client() as client:
+async def main(seconds, scheduler, *, task):
+    client = dispycos.Client()
+    await client.schedule(dispycos.Location(scheduler, 9705))
+    async with client:
         io = await client.io_rtask(echo)
         print(await client.submit(where), flush=True)
         await task.sleep(0.5)
@@ -55,7 +57,7 @@ async def main(seconds, *, task):
         await io
         print(count, round(gap, 3), *addresses(), flush=True)
 
-dispycos.run(main, float(sys.argv[1]))
+dispycos.run(main, float(sys.argv[1]), sys.argv[2])
 """
 
 
@@ -65,9 +67,9 @@ def hosts() -> Iterator[list[Host]]:
         yield hosts
 
 
-def begin(client: Host, far: Host, seconds: float) -> tuple[Popen[str], list[str]]:
+def begin(client: Host, head: Host, far: Host, seconds: float) -> tuple[Popen[str], list[str]]:
     """A program that runs tasks, and talks with one, for so long; and whom it has links to."""
-    program = client.start([sys.executable, "-c", PROGRAM, str(seconds)])
+    program = client.start([sys.executable, "-c", PROGRAM, str(seconds), head.address])
     assert program.stdout is not None
     first = program.stdout.readline()
     assert first == f"{far.folder}\n", (first, program.communicate(timeout=20))
@@ -79,7 +81,7 @@ def test_a_client_goes_on_with_its_node_on_another_host_while_the_scheduler_is_s
 ) -> None:
     near, head, far = hosts
     scheduler = start_cluster(head, {"faraway": far}, [near])
-    program, linked = begin(near, far, 7.0)
+    program, linked = begin(near, head, far, 7.0)
     assert linked == sorted([head.address, far.address])
     os.kill(scheduler.pid, signal.SIGSTOP)
     out: list[str] = []
@@ -98,7 +100,7 @@ def test_a_client_that_cannot_reach_its_node_is_served_by_way_of_the_scheduler(h
     near, head, far = hosts
     far.ip("route", "add", "blackhole", f"{near.address}/32")
     start_cluster(head, {"faraway": far}, [near])
-    program, linked = begin(near, far, 4.0)
+    program, linked = begin(near, head, far, 4.0)
     assert linked == [head.address]
     out, err = program.communicate(timeout=40)
     assert program.returncode == 0, (out, err)

@@ -50,7 +50,9 @@ async def feed(to, count, *, task):
             await asyncio.sleep(PAUSE_S)
 
 async def main(*, task):
-    async with dispycos.Client() as client:
+    client = dispycos.Client()
+    await client.schedule(dispycos.Location(sys.argv[2], 9705))
+    async with client:
         echoes = [await client.io_rtask(echo, total // 4) for _ in range(2)]
         awaited = dict.fromkeys(echoes, 0)
         notes = [client.submit(note, number) for number in range(total // 50)]
@@ -104,7 +106,7 @@ def play(messages: int, seed: int = 0) -> str:
         start_cluster(head, {"a": a, "b": b}, [near])
         script = near.folder / "program.py"
         script.write_text(PROGRAM)
-        program = near.start([sys.executable, str(script), str(messages)])
+        program = near.start([sys.executable, str(script), str(messages), head.address])
         assert program.stdout is not None
         assert program.stdout.readline() == "runs\n", program.communicate(timeout=20)
         pairs = [(near, a), (near, b), (near, a), (near, b), (near, head), (head, a), (head, b)]
