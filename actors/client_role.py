@@ -17,10 +17,11 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session import PeerDistance, PeerReset
 
-from .effects import TOLD, Began, Forget, Freed, Give, Resolve
+from .effects import TOLD, Began, Dial, Forget, Freed, Give, HangUp, Resolve
 from .ledger import Ledger, scheduler_of
+from .node_links import NodeLinks, endpoints_to
 from .record import Record
 
 
@@ -42,11 +43,13 @@ class ClientRole:
     watch_nearby: Callable[[int, int], None]  # a server that is linked: epoch and link
     forget_nearby: Callable[[int], None]
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
+    endpoints_to = staticmethod(endpoints_to)  # a node
 
     def __init__(self, runtime: Runtime, host: Host, ledger: Ledger) -> None:
         self.runtime = runtime
         self.host = host
         self.machine = self.ledger = ledger
+        self.node_links = NodeLinks(runtime)
         self.is_freed = False
 
     # --- links ---
@@ -54,7 +57,11 @@ class ClientRole:
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
-            self.ledger.session_lost(event.epoch, event.unconfirmed, now)
+            is_dead = self.runtime.router.is_buried(event.epoch)
+            self.ledger.session_lost(event.epoch, () if is_dead else event.unconfirmed, now)
+        elif isinstance(event, PeerDistance):
+            if not self.runtime.is_linked(event.epoch):  # a server of this host is linked, and near
+                self.ledger.distance_is(event.epoch, event.seconds)
         elif isinstance(event, LinkLost):
             self.ledger.link_lost(event.epoch, now)
         elif isinstance(event, Unsent):
@@ -83,10 +90,15 @@ class ClientRole:
         elif isinstance(effect, Forget):
             self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
+        elif isinstance(effect, Dial):
+            self.node_links.dial(effect.node, self.endpoints_to(effect.node))
+        elif isinstance(effect, HangUp):
+            self.node_links.hang_up(effect.node)
         elif isinstance(effect, TOLD):
             if isinstance(effect, Freed):
                 self.is_freed = True
                 self._bury_servers(now)
+                self.node_links.hang_up_all()
             self.runtime.defer(partial(self.tell, effect))
         else:
             raise TypeError(f"no such effect: {effect!r}")

@@ -61,6 +61,18 @@ class Forget(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class Dial(msgspec.Struct, frozen=True):
+    """This node is of the lease: hold a link to it, if it can be reached."""
+
+    node: NodeInfo
+
+
+class HangUp(msgspec.Struct, frozen=True):
+    """It is of the lease no more."""
+
+    node: int  # epoch
+
+
 class Scheduled(msgspec.Struct, frozen=True):
     """Every node known has started its servers or refused."""
 

@@ -25,10 +25,12 @@ from .dispatching.dispatch import Dispatcher
 from .dispatching.facts import Entry
 from .effects import (
     Began,
+    Dial,
     Failed,
     Forget,
     Freed,
     Give,
+    HangUp,
     News,
     Print,
     Pulsed,
@@ -72,6 +74,7 @@ class Ledger:
             int, Record
         ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._distances: dict[int, float] = {}  # of servers on other hosts: seconds to them and back
         self._lost_early: set[int] = (
             set()
         )  # servers whose end their nodes told before the scheduler told of them
@@ -472,6 +475,7 @@ class Ledger:
         """The others may wait for an answer of theirs, unless they all end."""
         for epoch in epochs:
             self.servers.pop(epoch, None)
+            self._distances.pop(epoch, None)
             self._nearby.discard(epoch)
             self._ended_nearby.pop(epoch, None)
             self._unprinted.forget(epoch)
@@ -489,6 +493,11 @@ class Ledger:
         for envelope in unconfirmed:
             if envelope.to.actor == NODE and epoch in self.nodes:
                 self._send(envelope.to, envelope.message)
+
+    def distance_is(self, epoch: int, seconds: float) -> None:
+        """A word to this process and its answer travel for so long."""
+        self._distances[epoch] = seconds  # a server may ask for code before it is known to be one
+        self.dispatcher.session_is(epoch, seconds)
 
     def _end(self, record: Record, outcome: int, text: str, *, started: bool) -> None:
         if self._unprinted.held and (earlier := self._unprinted.take(record.task.number)) is not None:
@@ -564,6 +573,8 @@ class Ledger:
             self.nodes[node.epoch] = node
             dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
             dispatcher.node_heard(node.epoch)
+            if word.status != Status.NodeDiscovered:  # before it has granted the lease it knows nothing of us
+                self._effects.append(Dial(node))
         elif word.status == Status.NodeDisconnected:
             dispatcher.node_silent(node.epoch, now)
             text += _what_goes_on(dispatcher.had_by_node(node.epoch))
@@ -580,6 +591,7 @@ class Ledger:
 
     def _lose_node(self, node: NodeInfo, now: float) -> None:
         self.nodes.pop(node.epoch, None)
+        self._effects.append(HangUp(node.epoch))
         self.dispatcher.node_silent(node.epoch, now)
         self._gone[node.epoch] = (f"node {node.name} is gone", now + DEATH_S)
         self._lose_gone(now)
@@ -611,7 +623,7 @@ class Ledger:
             self.servers[epoch] = (word.spot, word.node)
             node = word.node_epoch or self._node_named(word.node)
             if node in self.dispatcher.fleet.nodes:
-                self.dispatcher.server_up(epoch, word.spot.name, node)
+                self.dispatcher.server_up(epoch, word.spot.name, node, self._distances.get(epoch, 0.0))
         if word.text and not self._releasing:
             self._say(f"server {word.spot.name} {word.text}", "warning")
         if self.wants_news and not self._is_old(epoch, word.status):

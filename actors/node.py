@@ -21,6 +21,7 @@ from dispycos.protocol.messages import (
     Gone,
     Inventory,
     Kill,
+    Lease,
     Marks,
     NodeInfo,
     NodeReport,
@@ -42,6 +43,7 @@ from .logs import readable
 from .supervisor import Supervisor
 from .tenancy import (
     LINES_KEPT,
+    AwaitClient,
     CloseZygote,
     Closing,
     End,
@@ -148,12 +150,21 @@ class Node:
     # --- what the client wants of its servers
 
     def _on_terminate(self, envelope: Envelope, word: Terminate, now: float) -> None:
-        if self.tenancy is not None and envelope.sender == self.tenancy.home:
-            self._supervisor.terminate(self.tenancy, word, now)
+        if (tenancy := self._tenancy_of(envelope)) is not None:
+            self._supervisor.terminate(tenancy, word, now)
 
     def _on_kill(self, envelope: Envelope, word: Kill, now: float) -> None:
-        if self.tenancy is not None and envelope.sender == self.tenancy.home:
-            self._kill(self.tenancy, word.server)
+        if (tenancy := self._tenancy_of(envelope)) is not None:
+            self._kill(tenancy, word.server)
+
+    def _tenancy_of(self, envelope: Envelope) -> Tenancy | None:
+        """Nobody but its client ends what belongs to a lease."""
+        tenancy = self.tenancy
+        if tenancy is not None and envelope.sender != tenancy.home:
+            what = f"{type(envelope.message).__name__} from {envelope.sender}"
+            self._out.log("warning", f"{what} is refused: the lease is that of {tenancy.home}")
+            return None
+        return tenancy
 
     def _kill(self, tenancy: Tenancy, epoch: int) -> None:
         """Its exit is told, and the next one started."""
@@ -393,7 +404,11 @@ class Node:
 
     def _finish_if_empty(self, tenancy: Tenancy) -> None:
         closing = tenancy.closing
-        if closing is None or any(place.alive for place in tenancy.places):
+        if closing is None or tenancy.awaits_client or any(place.alive for place in tenancy.places):
+            return
+        if tenancy.has_printed and not tenancy.client_gone:
+            tenancy.has_printed, tenancy.awaits_client = False, True
+            self._out.effects.append(AwaitClient(tenancy.lease))
             return
         self.tenancy = None
         self._served += 1
@@ -404,6 +419,13 @@ class Node:
         for epoch in self._schedulers:
             if epoch != tenancy.scheduler.epoch:  # it was declined, or was about to take the lease over
                 self._register(epoch)
+
+    def client_has_all(self, lease: Lease, now: float) -> None:
+        """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
+        self._now = now
+        if self.tenancy is not None and self.tenancy.lease == lease:
+            self.tenancy.awaits_client = False
+            self._finish_if_empty(self.tenancy)
 
     def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
         """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
@@ -480,6 +502,9 @@ class Node:
             epoch = place.server.address.epoch if place.server is not None else 0
         for line in text.splitlines()[-LINES_KEPT:]:
             lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
+        tenancy.has_printed = (
+            tenancy.scheduler.epoch != self.address.epoch
+        )  # else Released comes on the same way
         self._out.to_client(tenancy, Output(name, stream, epoch, mark), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from dispycos.machine import Send
+from dispycos.machine import Log, Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -119,6 +119,9 @@ class Server:
         handler = speaker.get(type(envelope.message)) if speaker is not None else None
         if handler is not None:
             handler(envelope, now)
+        elif speaker is None:
+            what = f"{type(envelope.message).__name__} from {envelope.sender}"
+            self._effects.append(Log("warning", f"{what} is refused: this server is of {self.client}"))
 
     def deadline(self) -> None:
         """The agent alone watches the time."""

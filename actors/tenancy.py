@@ -52,6 +52,12 @@ class CloseZygote(msgspec.Struct, frozen=True):
     lease: Lease
 
 
+class AwaitClient(msgspec.Struct, frozen=True):
+    """All servers are gone: call client_has_all when it has confirmed all that we said to it, or does not for too long."""
+
+    lease: Lease
+
+
 class End(msgspec.Struct, frozen=True):
     """This node has nothing left to do, and takes nothing new: its process may go."""
 
@@ -138,6 +144,8 @@ class Tenancy:
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
     present: set[int] = field(default_factory=set)  # who of client and scheduler is linked, or known to live
     alone_until: float | None = None  # none of them is there: then it ends
+    has_printed: bool = False  # its client is to have that before the lease ends
+    awaits_client: bool = False
     scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
@@ -209,7 +217,8 @@ class Tenancy:
             assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
             assert place.alive or place.server is None, f"{place.name} is dead and has a server"
         if self.closing is not None:
-            assert any(place.alive for place in self.places), "all servers are gone and nobody said Closed"
+            lives = any(place.alive for place in self.places)
+            assert lives or self.awaits_client, "all servers are gone and nobody said Closed"
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------

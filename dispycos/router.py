@@ -19,7 +19,7 @@ from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import PeerFault, PeerReset, PeerUp, Session, reset_block
+from .session import PeerDistance, PeerFault, PeerReset, PeerUp, Session, reset_block
 from .transfers import Allocate, room_for
 
 SESSIONS_MAX: Final = 16384
@@ -33,7 +33,9 @@ class Unsent(NamedTuple):
     reason: str
 
 
-Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerFault | Unsent
+Event = (
+    LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerDistance | PeerFault | Unsent
+)
 
 
 class _Peer:
@@ -55,6 +57,7 @@ class Router:
         about: About,
         role: str,
         *,
+        token: int = 0,
         incarnations: Iterator[int] | None = None,
         allocate: Allocate = room_for,
     ) -> None:
@@ -78,7 +81,7 @@ class Router:
         self._topology = Topology()
         self._relay = Relay(self._topology, epoch, role)
         self._neighbours = Neighbours(
-            epoch, about, role, self._topology, self._relay, self._alarms, self._events
+            epoch, about, role, self._topology, self._relay, self._alarms, self._events, token
         )
         self._farewells = self._neighbours.farewells
         self._peers: dict[int, _Peer] = {}
@@ -97,13 +100,17 @@ class Router:
         uplink: bool = False,
         role: str | None = None,
         witnessed: bool = False,
+        wanted: int = 0,
     ) -> None:
         """A connection exists; `role` is what authentication proved, None where the peer's word is enough.
 
         `witnessed`: the kernel tells when the process at the other end has ended, so its silence means nothing.
+        `wanted`: the only epoch that may be at the other end.
         """
         self._now = now
-        self._neighbours.link_up(link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
+        self._neighbours.link_up(
+            link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+        )
 
     def link_down(self, link: int, now: float) -> None:
         """A connection is gone, with whatever was on its way."""
@@ -259,6 +266,8 @@ class Router:
             return []
         self._dirty.pop(epoch, None)
         self._fresh.pop(epoch, None)
+        if not self.is_linked(epoch):
+            self._neighbours.forget(epoch)
         peer.scheduled = None
         return peer.session.end()
 
@@ -280,8 +289,9 @@ class Router:
             return True
         return self._topology.route(epoch) is not None and (peer is None or peer.is_reachable)
 
-    def unreachable(self, epoch: int) -> bool:
-        return not self.is_reachable(epoch)
+    def is_buried(self, epoch: int) -> bool:
+        """True for one that is dead, as the layer above has said."""
+        return epoch in self._buried
 
     def is_linked(self, epoch: int) -> bool:
         """True while there is a direct link to this runtime."""
@@ -314,6 +324,11 @@ class Router:
         """True while messages for this peer wait for credit or a route."""
         peer = self._peers.get(epoch)
         return peer is not None and peer.session.has_backlog()
+
+    def is_busy(self, epoch: int) -> bool:
+        """True while something for this peer is unconfirmed, unsent or unanswered."""
+        peer = self._peers.get(epoch)
+        return peer is not None and peer.session.is_busy()
 
     def busy_peers(self) -> list[int]:
         """Those with whom something is unconfirmed, unsent or unanswered."""

@@ -52,7 +52,8 @@ class Runtime(Turns):
         self.loop = asyncio.get_running_loop()
         self.name = cut(name, NAME_MAX)
         codec: Codec[messages.Message] = Codec(messages.Word)
-        super().__init__(Router(codec, secrets.randbits(63) | 1, version.about(self.name), role))
+        epoch, token = secrets.randbits(63) | 1, secrets.randbits(63)
+        super().__init__(Router(codec, epoch, version.about(self.name), role, token=token))
         self.lock: AbstractContextManager[Any] = threading.RLock()
         self.mailbox: Mailbox = Mailbox(self.loop, self, keys)
         # Servers talk to their client by its listener; that one is dead is told by the scheduler, after its last words.
@@ -158,10 +159,17 @@ class Runtime(Turns):
         keep: bool = True,
         foreign_key: bytes | None = None,
         expected: int = 0,
+        wanted: int = 0,
     ) -> Dialler:
         """Hold a link to the process that listens at these endpoints (all of them its own; the first to answer is kept)."""
         dialler = Dialler(
-            self, endpoints, uplink=uplink, keep=keep, foreign_key=foreign_key, expected=expected
+            self,
+            endpoints,
+            uplink=uplink,
+            keep=keep,
+            foreign_key=foreign_key,
+            expected=expected,
+            wanted=wanted,
         )
         self._wanted.add(dialler)
         dialler.start()

@@ -67,6 +67,7 @@ class Dialler(Protocol):
     """Whose link it is that we dialled (transport/dialler.py); called on the loop."""
 
     uplink: bool
+    wanted: int
     foreign_key: bytes | None
     is_proven: bool
 
@@ -200,7 +201,7 @@ class Turns:
         """The mailbox's word: there is a connection; `role` is what the peer has proved."""
         dialler = self._diallers.get(link)
         if dialler is None:
-            self._introduce(link, dialled=dialled, uplink=False, role=role)
+            self._introduce(link, dialled=dialled, uplink=False, role=role, wanted=0)
             return
         if dialler.foreign_key is None:
             dialler.is_proven = True
@@ -210,13 +211,15 @@ class Turns:
         """For Dialler: say who we are to whoever is at the other end, and hear who that is."""
         dialler = self._diallers.get(link)
         if dialler is not None:
-            self._introduce(link, dialled=True, uplink=dialler.uplink, role=None)
+            self._introduce(link, dialled=True, uplink=dialler.uplink, role=None, wanted=dialler.wanted)
             self.turn_soon()
 
-    def _introduce(self, link: int, *, dialled: bool, uplink: bool, role: str | None) -> None:
+    def _introduce(self, link: int, *, dialled: bool, uplink: bool, role: str | None, wanted: int) -> None:
         mailbox = self.mailbox
         witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
-        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
+        self.router.link_up(
+            link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+        )
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
         """The mailbox's word: it is gone, after all that had come by it."""
@@ -316,7 +319,7 @@ class Turns:
             self._close(event.link, event.reason, now)
         elif isinstance(event, LinkLost):
             seconds = self.outlasts(self._neighbours.pop(event.epoch, ""))
-            if seconds is not None:
+            if seconds is not None and event.epoch not in self._kept:
                 self.forget_later(event.epoch, seconds)
         elif isinstance(event, Unsent):
             self.say("error", event.reason)

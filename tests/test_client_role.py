@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -21,11 +23,16 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session import PeerDistance, PeerReset
 
 ME = Address(7, CLIENT)
 BROKER = Address(5, SCHEDULER)
 ENLIST = messages.Enlist(messages.ClientInfo("c", "h", 1, (3, 11)), [], 50.0)
+
+
+class Dialler:
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self.stop = stop
 
 
 class Desk(ClientRole):
@@ -42,7 +49,11 @@ class Desk(ClientRole):
         self.heard: list[Record] = []
         self.sent: list[Envelope] = []
         self.watched: list[tuple[int, int]] = []
+        self.linked = False
         self.unknown: list[int] = []  # servers that nobody told of
+        self.buried: set[int] = set()
+        self.kept: set[int] = set()  # sessions
+        self.dialled: dict[int, list[str]] = {}  # links that are held, by epoch
         self.ledger.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
 
@@ -73,6 +84,22 @@ class Desk(ClientRole):
 
     def turn_soon(self) -> None:
         """Tests say when."""
+
+    def is_linked(self, epoch: int) -> bool:
+        return self.linked
+
+    def is_buried(self, epoch: int) -> bool:
+        return epoch in self.buried
+
+    def keep(self, epoch: int) -> None:
+        self.kept.add(epoch)
+
+    def forget_later(self, epoch: int, seconds: float) -> None:
+        self.kept.discard(epoch)
+
+    def dial(self, endpoints: list[str], *, wanted: int) -> Dialler:
+        self.dialled[wanted] = endpoints
+        return Dialler(partial(self.dialled.pop, wanted))
 
     def bury(self, epoch: int, now: float) -> list[str]:
         return [f"unconfirmed by {epoch}"]
@@ -226,3 +253,77 @@ def test_a_server_gets_the_code_that_it_asks_for(desk: Desk) -> None:
 def test_an_effect_that_nobody_knows_is_an_error(desk: Desk) -> None:
     with pytest.raises(TypeError, match="no such effect"):
         desk.carry_out(object(), 0.0)
+
+
+BOX = messages.NodeInfo("box", "10.0.0.5", 9700, 1, "Linux", (3, 11), 900, None, ("10.0.0.5", "fd00::5"), "")
+
+
+def tell_of(desk: Desk, status: Status, node: messages.NodeInfo = BOX) -> None:
+    desk.ledger.receive(Envelope(ME, BROKER, messages.NodeNews(status, node)), 0.0)
+    desk.run()
+
+
+def test_a_node_is_dialled_when_it_has_granted_the_lease_and_left_when_it_is_gone(desk: Desk) -> None:
+    tell_of(desk, Status.NodeDiscovered)
+    assert not desk.dialled
+    tell_of(desk, Status.NodeInitialized)
+    assert desk.dialled == {900: ["tcp://10.0.0.5:9700", "tcp://[fd00::5]:9700"]} and desk.kept == {900}
+    tell_of(desk, Status.NodeDisconnected)
+    tell_of(desk, Status.NodeResumed)
+    assert list(desk.dialled) == [900] and desk.kept == {900}, "it is still ours"
+    tell_of(desk, Status.NodeClosed)
+    assert not (desk.dialled or desk.kept)
+
+
+def test_all_nodes_are_left_with_the_lease(desk: Desk) -> None:
+    tell_of(desk, Status.NodeInitialized)
+    tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=901))
+    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("")), 0.0)
+    desk.run()
+    assert not (desk.dialled or desk.kept)
+
+
+def test_a_node_of_this_host_is_dialled_by_its_socket_first(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "n.sock").touch()
+    tell_of(desk, Status.NodeInitialized, BOX._replace(ipc=str(tmp_path / "n.sock")))
+    tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=901, ipc=str(tmp_path / "another host's.sock")))
+    assert desk.dialled[900][0] == f"ipc://{tmp_path}/n.sock"
+    assert desk.dialled[901][0] == "tcp://10.0.0.5:9700"
+
+
+def test_beyond_a_bound_nodes_are_reached_by_the_scheduler(desk: Desk) -> None:
+    desk.node_links._max = 2
+    for epoch in range(900, 905):
+        tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=epoch))
+    assert list(desk.dialled) == [900, 901]
+
+
+def test_a_private_scheduler_that_is_its_own_node_is_not_dialled(desk: Desk) -> None:
+    desk.linked = True
+    tell_of(desk, Status.NodeInitialized)
+    assert not desk.dialled
+
+
+def test_what_a_dead_node_was_asked_for_is_not_asked_of_it_again(desk: Desk) -> None:
+    tell_of(desk, Status.NodeInitialized)
+    word = Envelope(Address(900, NODE), ME, messages.Kill(1001))
+    desk.buried.add(900)
+    desk.on_event(PeerReset(900, [word]), 0.0)
+    desk.run()
+    assert not desk.sent
+
+
+def test_a_server_of_another_host_is_as_far_as_its_session_says(desk: Desk) -> None:
+    """Of one that is linked, being of this host, what the session measures is mostly how busy it is."""
+    tell_of(desk, Status.NodeInitialized)
+    desk.on_event(PeerDistance(1001, 0.04), 0.0)
+    for number in (1, 2):
+        spot = messages.Spot("10.0.0.5", 9700, 1000 + number, f"box/server-{number}")
+        word = messages.ServerNews(Status.ServerInitialized, spot, "box", node_epoch=900)
+        desk.ledger.receive(Envelope(ME, BROKER, word), 0.0)
+    near, far = (desk.ledger.dispatcher.fleet.servers[epoch] for epoch in (1002, 1001))
+    assert (near.srtt, far.srtt) == (0.0, 0.04)
+    desk.on_event(PeerDistance(1002, 0.02), 0.0)
+    desk.linked = True
+    desk.on_event(PeerDistance(1001, 0.01), 0.0)
+    assert (near.srtt, far.srtt) == (0.02, 0.04)

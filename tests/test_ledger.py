@@ -11,10 +11,12 @@ from dispycos.actors.dispatching.giving import PASS_MAX
 from dispycos.actors.dispatching.placement import STALL_S
 from dispycos.actors.effects import (
     Began,
+    Dial,
     Failed,
     Forget,
     Freed,
     Give,
+    HangUp,
     News,
     Print,
     Pulsed,
@@ -564,6 +566,7 @@ def test_nodes_and_servers_come_and_go() -> None:
     assert desk.drain() == [
         Say("server box/server-1 was killed by SIGKILL (9)", "warning"),
         *desk.buried(1),
+        HangUp(900),
         Say("node box: is gone", "warning"),
     ]
     assert (desk.ledger.nodes, desk.ledger.servers) == ({}, {})
@@ -585,6 +588,7 @@ def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
     record = desk.running()
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
     assert desk.drain() == [
+        HangUp(900),
         Forget(1001),
         Say("node box: was silent for 50 s", "warning"),
         Resolve(record),
@@ -664,7 +668,7 @@ def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None
     assert desk.drain() == []
 
     desk.hear(messages.NodeNews(Status.NodeResumed, BOX))
-    assert desk.drain() == [run(record, 2)]
+    assert desk.drain() == [Dial(BOX), run(record, 2)]
     desk.end(before)
     assert desk.drain() == [Resolve(before)]
 
@@ -686,7 +690,7 @@ def test_of_two_nodes_with_one_name_each_has_its_own_servers(desk: Desk) -> None
     desk.hear(messages.NodeNews(Status.NodeInitialized, twin))
     desk.hear(messages.ServerNews(Status.ServerInitialized, spot(2), "box", node_epoch=901))
     desk.ledger.session_lost(1002, [], desk.now)
-    assert desk.drain() == [desk.sent(messages.Kill(1002), Address(901, NODE))]
+    assert desk.drain() == [Dial(twin), desk.sent(messages.Kill(1002), Address(901, NODE))]
 
 
 def test_what_a_node_was_asked_for_is_asked_again_when_it_has_forgotten_us(desk: Desk) -> None:
@@ -931,7 +935,7 @@ def test_the_end_of_servers_at_the_clients_own_close_is_no_news_for_people(desk:
     desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, "box", "has ended"))
     desk.lose_server(1, "its lease was closed", closing=True)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "lease closed"))
-    assert desk.drain() == [*desk.buried(1), desk.sent(messages.Release())]
+    assert desk.drain() == [*desk.buried(1), HangUp(900), desk.sent(messages.Release())]
     desk.hear(messages.Released("done"))
     assert desk.drain() == [Freed("done")]
 

@@ -9,6 +9,7 @@ from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
 from dispycos.actors.supervisor import RETRY_AFTER
 from dispycos.actors.tenancy import (
+    AwaitClient,
     CloseZygote,
     ForgetPeer,
     KillServer,
@@ -17,7 +18,7 @@ from dispycos.actors.tenancy import (
     UseScheduler,
 )
 from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
-from dispycos.protocol.addresses import SCHEDULER, Address
+from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Availability,
@@ -28,6 +29,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Kill,
     Marks,
+    Message,
     NodeReport,
     Notice,
     Open,
@@ -224,6 +226,50 @@ def test_a_scheduler_that_was_about_to_take_over_hears_that_the_lease_has_ended(
     hand.call("add_scheduler", 55)
     hand.call("peer_reset", CLIENT_EPOCH)
     assert exit_of(hand, 1)[-1] == (OTHER_SCHEDULER, Register(hand.node.info))
+
+
+def test_a_lease_goes_on_without_its_scheduler_while_its_client_is_linked() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    hand.call("peer_lost", SCHEDULER_EPOCH)
+    hand.wake_at(10 * LEASE_GRACE)
+    assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
+    hand.call("peer_lost", CLIENT_EPOCH)
+    hand.wake_at(11 * LEASE_GRACE - 0.1)
+    assert hand.node.tenancy.closing is None, "from the last word of either"
+    hand.wake_at(11 * LEASE_GRACE)
+    assert hand.node.tenancy.closing is not None
+
+
+def test_a_client_that_cannot_be_linked_any_more_is_the_schedulers_to_judge() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    hand.call("peer_lost", CLIENT_EPOCH)
+    hand.wake_at(2 * LEASE_GRACE)
+    assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
+
+
+def test_a_lease_ends_when_its_client_has_all_that_was_printed() -> None:
+    """What the node says there directly, Released by way of the scheduler may overtake."""
+    hand = Hand(1).open()
+    hand.call("output", 1, 1, b"done\n", 0)
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    assert exit_of(hand, 1, "exited with code 0")[-1] == AwaitClient(LEASE)
+    still = "still being closed for script.py (host, pid 4242) for 0 s"
+    declined = (OTHER_SCHEDULER, Declined(OTHER_LEASE, still))
+    assert hand.hear(OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0)) == [declined]
+    assert hand.call("client_has_all", LEASE._replace(number=9)) == []
+    assert hand.call("client_has_all", LEASE)[:2] == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
+
+
+@pytest.mark.parametrize("word", [Terminate(TaskId(7, 16), 1001, 1), Kill(1001)])
+def test_a_stranger_ends_nothing_and_that_is_said(word: Message) -> None:
+    hand = Hand(1).open()
+    stranger = Address(66, CLIENT)
+    assert hand.hear(stranger, word) == []
+    name = type(word).__name__
+    assert hand.logs[-1] == f"{name} from {stranger} is refused: the lease is that of {THE_CLIENT}"
+    assert hand.hear(THE_CLIENT, word) != []
 
 
 def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:

@@ -452,6 +452,16 @@ def test_a_node_whose_lease_has_ended_by_the_time_it_is_back_is_opened_anew() ->
     assert words(desk.back("alpha", 7, None), Open)
 
 
+def test_a_node_whose_link_broke_behind_its_word_is_not_used_before_the_next() -> None:
+    """The loss of a link is told before what had come by it."""
+    desk = Desk()
+    _, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.lose(7)
+    assert desk.tell(node, Register(node_info("alpha", 7), lease)) == []
+    assert news(desk.back("alpha", 7, lease)) == [Status.NodeResumed]
+
+
 def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_it_has() -> None:
     desk = Desk()
     _, lease = desk.client()

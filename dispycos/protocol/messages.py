@@ -81,6 +81,8 @@ class NodeInfo(NamedTuple):
     python: tuple[int, int]
     epoch: int
     available: Availability | None = None
+    addresses: tuple[str, ...] = ()  # where it listens, at `port`
+    ipc: str = ""  # its socket, for processes of its user on its host
 
 
 class Spot(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reliability import scheduler_killed, stopped
+from tests.kit.netns import why_unavailable
+from tests.reliability import links_cut, scheduler_killed, stopped
 
 SILENT_S = (
     13.0  # longer than any silence after which a process of another host is asked or given up by a link
@@ -19,3 +20,12 @@ def test_a_scheduler_that_is_killed_costs_a_running_client_and_a_queue_nothing()
 @pytest.mark.timeout(120)
 def test_a_client_that_is_stopped_or_keeps_the_gil_finds_everything_as_it_was() -> None:
     assert len(list(stopped.play(SILENT_S, SILENT_S))) == 6
+
+
+NO_HOSTS = why_unavailable()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(bool(NO_HOSTS), reason=NO_HOSTS)
+def test_links_that_are_cut_between_hosts_lose_and_double_nothing() -> None:
+    assert "nothing lost" in links_cut.play(10_000)

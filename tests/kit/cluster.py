@@ -13,6 +13,7 @@ from typing import Any, Final
 from dispycos.actors.node import Node
 from dispycos.actors.record import Record
 from dispycos.brokers.scheduler import Scheduler
+from dispycos.links import NODE_ROLE
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster_bodies import ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
@@ -61,9 +62,19 @@ class Cluster:
                 node.uplink = self.head
                 node.start()
                 self.nodes.append(node)
+        if self.nodes and self.dice.random() < 0.5:
+            self._block_ways()
         self.has_queue = not self.is_private and self.dice.random() < 0.1
         users = 1 if self.is_private else 3 if self.has_queue else self.dice.choice((1, 1, 2))
         self.users = [self._new_user(n) for n in range(users)]
+
+    def _block_ways(self) -> None:
+        """Clients do not reach every node, or not the one that they mean."""
+        if len(self.nodes) > 1 and self.dice.random() < 0.5:
+            self.world.gate += self.nodes
+        else:
+            walled = self.dice.sample(self.nodes, self.dice.randrange(1, len(self.nodes) + 1))
+            self.world.walls |= {frozenset((f"client{n}", node.name)) for n in range(3) for node in walled}
 
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
@@ -78,7 +89,9 @@ class Cluster:
         world, dice = self.world, self.dice
         random.seed(self.seed)  # the real dialler's jitter
         world.run(0.5)
-        for _ in range(dice.choice((0, 1, 2, 3, 4, 6))):
+        troubles = dice.choice((0, 1, 2, 3, 4, 6))
+        self.book.is_calm = not troubles
+        for _ in range(troubles):
             world.after(dice.random() * TROUBLE_S, self._trouble)
         if self.has_queue:
             world.after(dice.random() * TROUBLE_S, self._kill_scheduler)
@@ -97,7 +110,16 @@ class Cluster:
 
     def _trouble(self) -> None:
         dice = self.dice
-        gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
+        gentle: list[Fault] = [
+            self._cut,
+            self._cut,
+            self._cut,
+            self._outage,
+            self._outage_of_a_shortcut,
+            self._deafen,
+            self._pause,
+            self._pause,
+        ]
         if not self.is_private:
             gentle += [self._kill_scheduler, self._kill_scheduler]
         harsh: list[Fault] = [
@@ -139,6 +161,24 @@ class Cluster:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
         self._part(process, self.dice.random() * 2.0)
 
+    def _outage_of_a_shortcut(self) -> None:
+        """A client and a node cannot connect for a while."""
+        if self.nodes:
+            client, node = self.dice.choice(self.users).client, self.dice.choice(self.nodes)
+            self._block(frozenset((client.name, node.name)), self.dice.random() * TROUBLE_S)
+
+    def _deafen(self) -> None:
+        """One end hears nothing any more, and only silence tells."""
+        cables = [
+            cable
+            for cable in self.world.cables
+            if not (cable.is_cut or cable.is_ipc) and cable.ends[0].owner.role != "server"
+        ]
+        if cables and not self.world.is_one_host:  # there silence means nothing
+            cable = self.dice.choice(cables)
+            cable.deaf = self.dice.choice(cable.ends)
+            self.world.note(f"DEAF {cable.deaf.owner.name} to {cable.deaf.other.owner.name}")
+
     def _zombie(self) -> None:
         """A node is silent for more than 5 pulses: to a client that does not abandon it nothing is lost."""
         if self.nodes and not self.lasting:
@@ -149,7 +189,9 @@ class Cluster:
     def _part(self, process: Process, seconds: float, *, lasts: bool = False) -> None:
         """Without a link to its uplink for a while."""
         assert process.uplink is not None
-        pair = frozenset((process.name, process.uplink.name))
+        self._block(frozenset((process.name, process.uplink.name)), seconds, lasts=lasts)
+
+    def _block(self, pair: frozenset[str], seconds: float, *, lasts: bool = False) -> None:
         self.world.note(f"OUTAGE {sorted(pair)}")
         self.world.down.add(pair)
         self._disturb(pair, seconds)
@@ -304,6 +346,9 @@ class Cluster:
             left += self._left_at(self.head.scheduler)
         living = {process.epoch: process for process in self._processes()}
         for process in living.values():
+            if isinstance(process, ClientProcess) and process.is_freed:
+                dialled = process.router.neighbours(NODE_ROLE)
+                left += [f"{process.name} still has a link to {self.world.name_of(node)}" for node in dialled]
             for peer in process.router.busy_peers():
                 if peer in living:
                     left.append(f"{process.name} is busy with {self.world.name_of(peer)}")

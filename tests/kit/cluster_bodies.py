@@ -322,6 +322,12 @@ class SeatBody(ClientRole):
             self.ledger.server_ended(epoch, server.marks, client.world.now)
             client.turn_soon()
 
+    def endpoints_to(self, node: NodeInfo) -> list[str]:  # type: ignore[override]
+        world = self.client.world
+        process = world.listeners[f"ipc://{node.epoch}"]
+        ipc = [f"ipc://{node.epoch}"] if world.is_one_host and not world.gate else []
+        return [*ipc, "gate://" if process in world.gate else f"tcp://{process.name}"]
+
     def resolved(self, record: Record) -> None:
         client = self.client
         client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
@@ -343,7 +349,10 @@ class SeatBody(ClientRole):
             if not self.is_scheduled:  # a scheduler that was started anew says it again
                 self.is_scheduled = True
                 self.client.on_scheduled()
+        elif isinstance(effect, effects.Print):
+            self.client.book.read(self.client.epoch, effect.text)
         elif isinstance(effect, effects.Freed):
+            self.client.book.lines_end(self.client.epoch)
             self.client.on_freed(effect.reason)
         elif isinstance(effect, effects.Failed):
             self.client.note(f"failed: {effect.reason}")
@@ -429,7 +438,7 @@ class ClientProcess(Host):
     def terminate(self, record: Record) -> None:
         if self.ledger is not None and not record.ended:
             self.note(f"terminates task {record.task.number}")
-            self.book.asked_to_end.add(record.task)
+            self.book.asked_to_end.setdefault(record.task, self.world.now)
             self.ledger.terminate(record, self.world.now)
             self.turn_soon()
 

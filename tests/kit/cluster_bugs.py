@@ -12,6 +12,7 @@ from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.ledger import Ledger
 from dispycos.actors.node import Node
+from dispycos.actors.node_links import NodeLinks
 from dispycos.actors.record import Record
 from dispycos.actors.server import Server
 from dispycos.actors.tenancy import Outbox
@@ -20,10 +21,13 @@ from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import ClientState, NodeState
 from dispycos.brokers.registry import Client, Registry
 from dispycos.brokers.scheduler import Scheduler
+from dispycos.links import Topology
+from dispycos.neighbours import Neighbours
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Marks
 from dispycos.router import Router
+from dispycos.session import Session
 from dispycos.turns import Turns
 
 from . import cluster_bodies, cluster_servers
@@ -343,6 +347,47 @@ def what_is_deferred_runs_inside_the_turn(patch: Patch) -> None:
     patch.setattr(Turns, "_send_all", send_all)
 
 
+# --- links of clients to their nodes
+
+
+def a_client_takes_whoever_answers_where_its_node_was(patch: Patch) -> None:
+    original = Neighbours.link_up
+    patch.setattr(
+        Neighbours,
+        "link_up",
+        lambda self, link, now, **known: original(self, link, now, **known | {"wanted": 0}),
+    )
+
+
+def a_lease_ends_before_its_client_has_what_was_printed(patch: Patch) -> None:
+    original = Node.output
+
+    def output(self: Node, *args: Any) -> None:
+        original(self, *args)
+        if self.tenancy is not None:
+            self.tenancy.has_printed = False
+
+    patch.setattr(Node, "output", output)
+
+
+def there_is_no_way_to_a_node_but_its_own_link(patch: Patch) -> None:
+    original = Topology.route
+
+    def route(self: Any, epoch: int) -> Any:
+        self.__dict__.setdefault("had", set()).update(self._direct)
+        return self._direct.get(epoch) if epoch in self.had else original(self, epoch)
+
+    patch.setattr(Topology, "route", route)
+
+
+def a_way_is_left_while_messages_are_on_it(patch: Patch) -> None:
+    patch.setattr(Session, "is_in_flight", lambda self: False)
+
+
+def a_node_that_is_the_clients_no_more_is_still_dialled(patch: Patch) -> None:
+    patch.setattr(NodeLinks, "hang_up", lambda self, epoch: None)
+
+
 BUGS: list[Plant] = [
     the_node_is_silent_about_a_dead_server,
     what_a_dead_server_had_begun_runs_again,
@@ -380,4 +425,9 @@ BUGS: list[Plant] = [
     nobody_answers_for_an_actor_that_has_ended,
     a_session_is_forgotten_though_its_link_is_back,
     what_is_deferred_runs_inside_the_turn,
+    a_client_takes_whoever_answers_where_its_node_was,
+    a_lease_ends_before_its_client_has_what_was_printed,
+    there_is_no_way_to_a_node_but_its_own_link,
+    a_way_is_left_while_messages_are_on_it,
+    a_node_that_is_the_clients_no_more_is_still_dialled,
 ]

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, cast
 
+from dispycos.links import LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
@@ -69,13 +70,17 @@ class Process(Turns):
         self.is_alive = True
         self.paused_until = 0.0
         epoch = self.world.dice.getrandbits(62) * 2 + 1
-        super().__init__(Router(CODEC, epoch, about(self.name), self.role))  # a runtime of its own
+        token = self.world.dice.getrandbits(62)
+        super().__init__(
+            Router(CODEC, epoch, about(self.name), self.role, token=token)
+        )  # a runtime of its own
         self._now = self.world.now
         self.world.names[epoch] = f"{self.name}.{self.life}"
         self.world.listeners[f"ipc://{epoch}"] = self
         self.mailbox = Mailbox(self)
         self.witness = Witness(self)
         self.deferred: deque[Callable[[], None]] = deque()
+        self.unwanted: set[int] = set()  # links that were given up
         self.is_kept = False  # a step keeps the loop: turns go on by the relief thread, and nothing else
         self.is_in_turn = False
         self.is_fed = False  # this turn has had something for the machines
@@ -214,12 +219,20 @@ class Process(Turns):
         return [ipc, tcp] if dialler.role == "client" and self.world.is_one_host else [tcp]
 
     def listens_at(self, endpoint: str) -> bool:
-        return endpoint in (f"tcp://{self.name}", f"ipc://{self.epoch}")
+        return endpoint in (f"tcp://{self.name}", f"ipc://{self.epoch}", "gate://")
 
     def dial(
-        self, endpoints: list[str], *, uplink: bool = False, keep: bool = True, expected: int = 0
+        self,
+        endpoints: list[str],
+        *,
+        uplink: bool = False,
+        keep: bool = True,
+        expected: int = 0,
+        wanted: int = 0,
     ) -> Dialler:
-        dialler = Dialler(cast(Runtime, self), endpoints, uplink=uplink, keep=keep, expected=expected)
+        dialler = Dialler(
+            cast(Runtime, self), endpoints, uplink=uplink, keep=keep, expected=expected, wanted=wanted
+        )
         dialler.on_silence = dialler.on_lost = self.note
         dialler.start()
         return dialler
@@ -236,7 +249,19 @@ class Process(Turns):
             self.mailbox.put(end, what)
             self.turn_soon()
 
+    def drop_link(self, link: int, reason: str) -> None:
+        self.unwanted.add(link)  # so it need not be read empty
+        super().drop_link(link, reason)
+
     # --- turns
+
+    def _on_ready(self, ready: LinkReady) -> None:
+        dialler = self._diallers.get(ready.link)
+        if dialler is not None and dialler.wanted not in (0, ready.epoch):
+            self.world.wrong(
+                f"{self.name} meant {self.world.name_of(dialler.wanted)}, not {ready.about.name}"
+            )
+        super()._on_ready(ready)
 
     def turn(self) -> None:
         now, self._turn_at = self.world.now, None

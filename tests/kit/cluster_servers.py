@@ -24,7 +24,6 @@ from .cluster_runtime import Process
 from .cluster_tasks import Book, Cell, Host, Plan, decode
 
 FAREWELL_S: Final = 2.0
-LATE_S: Final = 0.3  # its word may be late there; later, if it was paused
 INTERRUPTED_S: Final = 0.001  # from a KeyboardInterrupt to the end of a step
 
 
@@ -34,7 +33,6 @@ class Actor(Cell):
     run: Run
     plan: Plan
     is_open = False  # its first step has begun
-    asked_at = 0.0  # when its KeyboardInterrupt came
     in_last = False
     napping = False
 
@@ -144,6 +142,7 @@ class ServerProcess(Host):
 
     def _leave_when_quiet(self) -> None:
         if not self.router.busy_peers() or self.world.now >= self._quiet_until:
+            self._print(b"%d has ended" % self.pid)
             self.leave()
             self._report_exit(self, "exited")
         else:
@@ -265,7 +264,6 @@ class ServerProcess(Host):
 
     def interrupt(self, cell: Actor) -> None:
         if not cell.stopping:
-            cell.asked_at = self.world.now
             self.call_later(KILL_AFTER, self._drop, cell)
         cell.stopping = True
         if cell.plan.deaf or not cell.is_open:
@@ -283,8 +281,9 @@ class ServerProcess(Host):
     def check_kill(self) -> None:
         """It is about to be killed: was the task whose step runs asked to end, and has that had its time?"""
         cell, now = self.stepping, self.world.now
-        had = min(now - cell.asked_at, now - self.step.since / 1e9) if cell is not None else 0.0
-        if cell is None or not cell.stopping or had < KILL_AFTER - LATE_S - self.longest_pause:
+        since = self.book.asked_to_end.get(cell.run.task, now) if cell is not None else now
+        had = now - max(since, self.step.since / 1e9)
+        if had < KILL_AFTER:
             self.world.wrong(f"{self.name} is killed for a step that had {had:.1f} s of its 5")
 
     def _is_interrupted(self, cell: Actor) -> bool:
@@ -296,6 +295,15 @@ class ServerProcess(Host):
     def _end(self, cell: Actor) -> None:
         self._finish(cell, cell.plan.kind, cell.plan.value())
 
+    def _print(self, line: bytes) -> None:
+        """By its pipe, which its agent reads as soon as it can."""
+        node = self.uplink
+        assert node is not None
+        if node.is_alive and node.epoch == self.node.epoch:
+            self.book.printed.setdefault(self.order.client, set()).add(line)
+            node.agent.machine.output(self.order.number, 1, line, 0, self.world.now)
+            node.turn_soon()
+
     def _finish(self, cell: Actor, kind: OutcomeKind, payload: Payload = None) -> None:
         if cell.ended:
             return
@@ -304,5 +312,6 @@ class ServerProcess(Host):
         del self.cells[task]
         self.book.ended(task, kind)
         self.machine.end(task, kind, payload, None, self.world.now)
+        self._print(b"%d.%d" % (task.number, task.attempt))
         self.end_cell(cell)
         self.turn_soon()

@@ -6,7 +6,11 @@ import subprocess
 import sys
 import time
 
-SCRIPTS = {"scheduler_killed": ("20", "10000", "5"), "stopped": ("90", "40")}  # with their arguments
+SCRIPTS = {  # with their arguments
+    "scheduler_killed": ("20", "10000", "5"),
+    "stopped": ("90", "40"),
+    "links_cut": ("100000",),
+}
 
 
 def main(names: list[str]) -> int:
