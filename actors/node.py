@@ -423,9 +423,12 @@ class Node:
     def client_has_all(self, lease: Lease, now: float) -> None:
         """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
         self._now = now
-        if self.tenancy is not None and self.tenancy.lease == lease:
-            self.tenancy.awaits_client = False
-            self._finish_if_empty(self.tenancy)
+        tenancy = (
+            self.tenancy
+        )  # its scheduler may have been started anew meanwhile, and have another lease of the same number
+        if tenancy is not None and tenancy.lease.number == lease.number:
+            tenancy.awaits_client = False
+            self._finish_if_empty(tenancy)
 
     def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
         """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""

@@ -262,6 +262,18 @@ def test_a_lease_ends_when_its_client_has_all_that_was_printed() -> None:
     assert hand.call("client_has_all", LEASE)[:2] == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
 
 
+def test_a_lease_that_ends_ends_also_if_its_scheduler_is_started_anew_meanwhile() -> None:
+    hand = Hand(1).open()
+    hand.call("output", 1, 1, b"done\n", 0)
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    exit_of(hand, 1, "exited with code 0")
+    hand.call("peer_reset", SCHEDULER_EPOCH)
+    hand.call("add_scheduler", 55)
+    hand.hear(OTHER_SCHEDULER, Open(LEASE._replace(scheduler_epoch=55, opening=2), INFO, 1, 50.0))
+    assert CloseZygote(LEASE._replace(scheduler_epoch=55, opening=2)) in hand.call("client_has_all", LEASE)
+    assert hand.node.tenancy is None
+
+
 @pytest.mark.parametrize("word", [Terminate(TaskId(7, 16), 1001, 1), Kill(1001)])
 def test_a_stranger_ends_nothing_and_that_is_said(word: Message) -> None:
     hand = Hand(1).open()
