@@ -327,6 +327,8 @@ class Ledger:
         assert self._away_since is not None
         silence = now - self._away_since
         if self._is_released and silence >= LEAVE_S:
+            for node in self.nodes:  # else they would wait for it, as long as this process lives
+                self._send(Address(node, NODE), messages.Release())
             self._leave("the scheduler is away")
             return
         self._away_pause = next_pause(self._away_pause)

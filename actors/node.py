@@ -31,6 +31,7 @@ from dispycos.protocol.messages import (
     Output,
     Pulse,
     Register,
+    Release,
     ServerReady,
     ServerTasks,
     Shutdown,
@@ -102,6 +103,7 @@ class Node:
             Kill: self._on_kill,
             Open: self._on_open,
             Close: self._on_close,
+            Release: self._on_release,
             ServerReady: self._on_server_ready,
             Inventory: self._on_inventory,
             ServerTasks: self._inquiries.on_answer,
@@ -380,6 +382,10 @@ class Node:
         else:
             self._follow(tenancy, envelope.sender)  # Closed has to reach this one
             self._close(tenancy, "", now)
+
+    def _on_release(self, envelope: Envelope, message: Release, now: float) -> None:
+        if self.tenancy is not None and envelope.sender == self.tenancy.home:
+            self._close(self.tenancy, "its client has left, and its scheduler is away", now)
 
     def _close(self, tenancy: Tenancy, reason: str, now: float) -> None:
         """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""

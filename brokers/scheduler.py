@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Final
 
+from msgspec import structs
+
 from dispycos.notices import PATIENCE_S, counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
@@ -240,6 +242,8 @@ class Scheduler:
         client = self.registry.clients.get(envelope.sender.epoch)
         if client is None:
             self.out.send(envelope.sender, Released("it did not have the cluster"))
+        elif client.epoch in self.registry.claims:  # it has just come back: its nodes have to close first
+            client.wants = structs.replace(client.wants, releasing=True)
         else:
             self._let_go(client, "")
 
@@ -259,6 +263,10 @@ class Scheduler:
         """From the queue at once; who has the cluster leaves when its nodes have closed."""
         client.parting = client.parting or why
         if client.state is ClientState.QUEUED:
+            for held in self.registry.claims.values():
+                if held.client == client.epoch:  # of a grant of which it has not heard
+                    self.registry.note(held.number + 1)
+            self._stirred = True
             self.out.tell(client, Released(why or "it left the queue"))
             self._remove(client)
         elif client.state is ClientState.ACTIVE:

@@ -37,6 +37,7 @@ from dispycos.protocol.messages import (
     Output,
     Pulse,
     Register,
+    Release,
     ServerDown,
     ServerLost,
     ServerReady,
@@ -218,6 +219,17 @@ def test_with_one_of_its_client_and_its_scheduler_a_lease_goes_on(there: int) ->
     if gone == SCHEDULER_EPOCH:
         hand.call("peer_reset", gone)
     assert hand.wake_at(10 * LEASE_GRACE) == []
+
+
+def test_a_client_that_leaves_without_its_scheduler_ends_the_lease() -> None:
+    hand = Hand(1).open()
+    assert hand.hear(Address(66, CLIENT), Release()) == []
+    [(number, _)] = hand.hear(THE_CLIENT, Release())
+    assert number == 1
+    assert exit_of(hand, 1)[-1] == (
+        "scheduler",
+        Closed(LEASE, "its client has left, and its scheduler is away"),
+    )
 
 
 def test_a_scheduler_that_was_about_to_take_over_hears_that_the_lease_has_ended() -> None:

@@ -14,7 +14,7 @@ from dispycos.protocol import messages
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.status import OutcomeKind, Status
 
-from .test_ledger import BOX, BROKER, ENLIST, LEASE, SPOT, Desk, run
+from .test_ledger import AGENT, BOX, BROKER, ENLIST, LEASE, SPOT, Desk, run
 
 NEXT = Address(6, SCHEDULER)  # the scheduler in its next life
 
@@ -86,7 +86,8 @@ def test_who_had_done_says_so_and_leaves_when_nobody_answers(desk: Client) -> No
     ]
     desk.ledger.link_lost(NEXT.epoch, desk.now)
     desk.wait(PATIENCE_S)
-    assert Freed("the scheduler is away") in desk.wait(LEAVE_S - PATIENCE_S)
+    told = desk.wait(LEAVE_S - PATIENCE_S)
+    assert told[0] == desk.sent(messages.Release(), AGENT) and Freed("the scheduler is away") in told
     assert desk.back() == [], "it has left"
 
 

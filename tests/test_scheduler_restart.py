@@ -208,6 +208,24 @@ def test_who_has_nothing_left_is_let_go_at_once(desk: Restarted) -> None:
     assert words(desk.comes(51, releasing=True)) == [Released("it left the queue")]
 
 
+def test_who_has_done_in_the_same_turn_in_which_it_comes_back_is_let_go_when_its_nodes_have_closed(
+    desk: Restarted,
+) -> None:
+    lease, client = had(20, 50), Address(50, CLIENT)
+    desk.registers("alpha", 7, lease)
+    sent = desk.tell(client, enlist(lease=lease, nodes=[info("alpha", 7)]), Release())
+    assert not words(sent, Released)
+    [close] = words(sent, Close)
+    assert words(desk.tell(Address(7, NODE), Closed(close.lease)), Released) == [Released()]
+
+
+def test_who_leaves_the_queue_or_dies_there_has_its_nodes_closed(desk: Restarted) -> None:
+    client = Address(50, CLIENT)
+    desk.registers("alpha", 7, had(20, 50))
+    sent = desk.tell(client, enlist(ticket=12), Release())
+    assert [(e.to.epoch, type(e.message)) for e in sent] == [(50, Released), (7, Close)]
+
+
 # --- who waits
 
 
