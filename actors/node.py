@@ -269,11 +269,12 @@ class Node:
         if self.tenancy is not None:
             self.tenancy.came(epoch)
 
-    def peer_lost(self, epoch: int, now: float) -> None:
-        """No link to it, for now."""
+    def peer_lost(self, epoch: int, now: float, *, lives: bool = False) -> None:
+        """No link to it, for now. A scheduler that lives is waited for: its death will be told. A client may have left."""
         self._now = now
-        if self.tenancy is not None:
-            self.tenancy.went(epoch, now, self._lease_grace)
+        tenancy = self.tenancy
+        if tenancy is not None and not (lives and epoch == tenancy.scheduler.epoch):
+            tenancy.went(epoch, now, self._lease_grace)
 
     def peer_reset(self, epoch: int, now: float) -> None:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a

@@ -56,8 +56,7 @@ class NodeRole:
                 self.machine.add_scheduler(event.epoch, now)
             self.machine.peer_up(event.epoch, now)
         elif isinstance(event, LinkLost):
-            if not self.runtime.lives(event.epoch):  # else it is waited for: its death will be told
-                self.machine.peer_lost(event.epoch, now)
+            self.machine.peer_lost(event.epoch, now, lives=self.runtime.lives(event.epoch))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, now)
 

@@ -64,6 +64,7 @@ from tests.kit.node import (
 )
 
 SIGKILL = "killed by SIGKILL (9)"
+SILENT = "its client and scheduler were silent for 60 s"
 OTHER_SCHEDULER = Address(55, SCHEDULER)
 OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_epoch=55)
 FREE = Availability(12.5, 1 << 30, 1 << 40, 0)
@@ -205,9 +206,8 @@ def test_without_its_client_and_its_scheduler_a_lease_ends_after_its_grace() -> 
     hand.call("peer_lost", CLIENT_EPOCH)
     hand.call("peer_lost", 12345)
     assert hand.wake_at(9.9 + LEASE_GRACE) == []
-    reason = "its client and scheduler were silent for 60 s"
-    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, reason))]
-    assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
+    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, SILENT))]
+    assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, SILENT))
 
 
 @pytest.mark.parametrize("there", [CLIENT_EPOCH, SCHEDULER_EPOCH])
@@ -219,6 +219,16 @@ def test_with_one_of_its_client_and_its_scheduler_a_lease_goes_on(there: int) ->
     if gone == SCHEDULER_EPOCH:
         hand.call("peer_reset", gone)
     assert hand.wake_at(10 * LEASE_GRACE) == []
+
+
+def test_a_scheduler_that_lives_is_waited_for_and_a_client_that_lives_may_have_left() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    for epoch in (SCHEDULER_EPOCH, CLIENT_EPOCH):
+        hand.node.peer_lost(epoch, 0.0, lives=True)
+    assert hand.wake_at(10 * LEASE_GRACE) == []
+    hand.call("peer_reset", SCHEDULER_EPOCH)
+    assert hand.wake_at(11 * LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, SILENT))]
 
 
 def test_a_client_that_leaves_without_its_scheduler_ends_the_lease() -> None:
