@@ -44,8 +44,6 @@ class Leasing:
         if node is None or (node.away and not node.is_hearsay):
             return  # its link is gone again: it says so anew with the next
         node.info = word.node
-        if node.away:
-            return  # the link broke behind this word; with the next one it says what it has then
         was_silent = not node.confirmed
         node.confirmed, node.zombie = True, False
         self.alarms.cancel(self.on_node_silent, node)
