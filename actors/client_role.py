@@ -67,12 +67,16 @@ class ClientRole:
         elif isinstance(event, PeerDistance):
             if not self.runtime.is_linked(event.epoch):  # a server of this host is linked, and near
                 self.ledger.distance_is(event.epoch, event.seconds)
-        elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
-            self.runtime.defer(self._await_link)
+        elif isinstance(event, LinkLost):
+            self.ledger.link_lost(event.epoch, now)
+            if self._is_schedulers(event.epoch):
+                self.runtime.defer(self._await_link)
         elif isinstance(event, Unsent):
             self.ledger.unsent(event.envelope.message, event.reason, now)
-        elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
-            self.ledger.scheduler_lost(STARTED_ANEW)
+        elif isinstance(event, LinkReady):
+            self.ledger.link_ready(event.epoch)
+            if self._is_another_scheduler(event):
+                self.ledger.scheduler_lost(STARTED_ANEW)
 
     def _is_another_scheduler(self, event: LinkReady) -> bool:
         if event.role != "scheduler" or self.ledger.scheduler is None or self.is_freed:

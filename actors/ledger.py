@@ -66,6 +66,8 @@ class Ledger:
             int, Record
         ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._linked: set[int] = set()  # nodes to which there is a link of our own: epochs ...
+        self._disconnected: set[int] = set()  # ... and those to which the scheduler has none
         self._distances: dict[int, float] = {}  # of servers on other hosts: seconds to them and back
         self._lost_early: set[int] = (
             set()
@@ -461,12 +463,17 @@ class Ledger:
         if word.status in (Status.NodeDiscovered, Status.NodeInitialized, Status.NodeResumed):
             self.nodes[node.epoch] = node
             dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
+            self._disconnected.discard(node.epoch)
             dispatcher.node_heard(node.epoch)
             if word.status != Status.NodeDiscovered:  # before it has granted the lease it knows nothing of us
                 self._effects.append(Dial(node))
         elif word.status == Status.NodeDisconnected:
-            dispatcher.node_silent(node.epoch, now)
-            text += _what_goes_on(dispatcher.had_by_node(node.epoch))
+            self._disconnected.add(node.epoch)
+            if node.epoch in self._linked:
+                text += "; it has one to this program, and goes on"
+            else:
+                dispatcher.node_silent(node.epoch, now)
+                text += _what_goes_on(dispatcher.had_by_node(node.epoch))
         elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
             self._lose_node(node)
         if word.text and not self._releasing:
@@ -474,8 +481,20 @@ class Ledger:
         if self.wants_news:
             self._effects.append(News(Status(word.status), node))
 
+    def link_ready(self, epoch: int) -> None:
+        """To this process: a node that the scheduler does not hear gets tasks all the same."""
+        self._linked.add(epoch)
+        self._is_changed = True
+        self.dispatcher.node_heard(epoch)
+
+    def link_lost(self, epoch: int, now: float) -> None:
+        self._linked.discard(epoch)
+        if epoch in self._disconnected:
+            self.dispatcher.node_silent(epoch, now)
+
     def _lose_node(self, node: NodeInfo) -> None:
         self.nodes.pop(node.epoch, None)
+        self._disconnected.discard(node.epoch)
         self._effects.append(HangUp(node.epoch))
         known = self.dispatcher.fleet.nodes.get(node.epoch)
         for epoch in known.servers if known is not None else ():
