@@ -43,6 +43,8 @@ class ClientRole:
     resolved: Callable[[Record], None]  # it has its outcome
     began: Callable[[Record], None]  # it runs
     code_for: Callable[[Payload], tuple[str, Payload]]  # (error, answer) to a server that asks for code
+    watch_nearby: Callable[[int, int], None]  # a server that is linked: epoch and link
+    forget_nearby: Callable[[int], None]
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
     endpoints_to = staticmethod(endpoints_to)  # a node
 
@@ -73,6 +75,8 @@ class ClientRole:
                 self.runtime.defer(self._await_link)
         elif isinstance(event, Unsent):
             self.ledger.unsent(event.envelope.message, event.reason, now)
+        elif isinstance(event, LinkReady) and event.role == SERVER_ROLE:
+            self.watch_nearby(event.epoch, event.link)
         elif isinstance(event, LinkReady):
             self.ledger.link_ready(event.epoch)
             if self._is_another_scheduler(event):
@@ -126,6 +130,7 @@ class ClientRole:
         elif isinstance(effect, Give):
             self._give(effect.request, now)
         elif isinstance(effect, Forget):
+            self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, Dial):
             self.node_links.dial(effect.node, self.endpoints_to(effect.node))
