@@ -68,8 +68,10 @@ class ClientRole:
             self.ledger.unsent(event.envelope.message, event.reason, now)
         elif isinstance(event, LinkReady) and event.role == SERVER_ROLE:
             self.watch_nearby(event.epoch, event.link)
-        elif isinstance(event, LinkReady) and event.role == SCHEDULER_ROLE and not self.is_freed:
-            self.ledger.scheduler_back(scheduler_of(event.epoch), now)
+        elif isinstance(event, LinkReady):
+            self.ledger.link_ready(event.epoch)
+            if event.role == SCHEDULER_ROLE and not self.is_freed:
+                self.ledger.scheduler_back(scheduler_of(event.epoch), now)
 
     def lose(self, reason: str) -> None:
         """On the loop: its private scheduler has ended with its node, or the client leaves without a word of its scheduler."""

@@ -74,6 +74,8 @@ class Ledger:
             int, Record
         ] = {}  # tasks that raised, were lost or refused, and nobody has looked at it
         self.queued: messages.Queued | None = None
+        self._linked: set[int] = set()  # nodes to which there is a link of our own: epochs ...
+        self._disconnected: set[int] = set()  # ... and those to which the scheduler has none
         self._distances: dict[int, float] = {}  # of servers on other hosts: seconds to them and back
         self._lost_early: set[int] = (
             set()
@@ -287,10 +289,6 @@ class Ledger:
             self._await_scheduler(self._now)
 
     # --- a scheduler that is away: tasks go on by the links to servers and nodes, and it is told all when it is back
-
-    def link_lost(self, epoch: int, now: float) -> None:
-        if self.scheduler is not None and epoch == self.scheduler.epoch:
-            self._await_scheduler(now)
 
     def private_died(self, now: float) -> None:
         """The process of a private scheduler, and with it the node that is an actor of the same process."""
@@ -574,12 +572,17 @@ class Ledger:
                 self._lose_gone(math.inf)  # it is another stay
             self.nodes[node.epoch] = node
             dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
+            self._disconnected.discard(node.epoch)
             dispatcher.node_heard(node.epoch)
             if word.status != Status.NodeDiscovered:  # before it has granted the lease it knows nothing of us
                 self._effects.append(Dial(node))
         elif word.status == Status.NodeDisconnected:
-            dispatcher.node_silent(node.epoch, now)
-            text += _what_goes_on(dispatcher.had_by_node(node.epoch))
+            self._disconnected.add(node.epoch)
+            if node.epoch in self._linked:
+                text += "; it has one to this program, and goes on"
+            else:
+                dispatcher.node_silent(node.epoch, now)
+                text += _what_goes_on(dispatcher.had_by_node(node.epoch))
         elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
             self._lose_node(node, now)
         if word.text and not self._releasing:
@@ -591,8 +594,23 @@ class Ledger:
         """A scheduler that was started anew says again what there is."""
         return epoch in self._had and status in SAID_AGAIN
 
+    def link_ready(self, epoch: int) -> None:
+        """To this process: a node that the scheduler does not hear gets tasks all the same."""
+        self._linked.add(epoch)
+        if epoch in self._disconnected:
+            self._is_changed = True
+            self.dispatcher.node_heard(epoch)
+
+    def link_lost(self, epoch: int, now: float) -> None:
+        self._linked.discard(epoch)
+        if epoch in self._disconnected:
+            self.dispatcher.node_silent(epoch, now)
+        if self.scheduler is not None and epoch == self.scheduler.epoch:
+            self._await_scheduler(now)
+
     def _lose_node(self, node: NodeInfo, now: float) -> None:
         self.nodes.pop(node.epoch, None)
+        self._disconnected.discard(node.epoch)
         self._effects.append(HangUp(node.epoch))
         self.dispatcher.node_silent(node.epoch, now)
         self._gone[node.epoch] = (f"node {node.name} is gone", now + DEATH_S)

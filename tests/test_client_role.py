@@ -327,3 +327,12 @@ def test_a_server_of_another_host_is_as_far_as_its_session_says(desk: Desk) -> N
     desk.linked = True
     desk.on_event(PeerDistance(1001, 0.01), 0.0)
     assert (near.srtt, far.srtt) == (0.02, 0.04)
+
+
+def test_the_ledger_hears_of_links_to_its_nodes(desk: Desk) -> None:
+    tell_of(desk, Status.NodeInitialized)
+    desk.on_event(ready(900, "node"), 0.0)
+    tell_of(desk, Status.NodeDisconnected)
+    assert not desk.ledger.dispatcher.fleet.nodes[900].is_silent
+    desk.on_event(LinkLost(1, 900), 0.0)
+    assert desk.ledger.dispatcher.fleet.nodes[900].is_silent

@@ -673,6 +673,26 @@ def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None
     assert desk.drain() == [Resolve(before)]
 
 
+def test_a_node_that_only_the_scheduler_does_not_hear_gets_tasks_by_its_own_link(desk: Desk) -> None:
+    desk.ledger.link_ready(900)
+    desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX, "its link is down"))
+    told = "node box: its link is down; it has one to this program, and goes on"
+    assert desk.drain() == [Say(told, "warning")]
+    (first,) = desk.given()
+    desk.ledger.link_lost(900, desk.now)
+    desk.end(first)
+    second = desk.submit()
+    assert desk.drain() == [Resolve(first)], "nobody hears it now"
+    desk.ledger.link_ready(900)
+    assert desk.drain() == [run(second, 2)]
+
+
+def test_a_lost_link_to_a_node_that_the_scheduler_hears_changes_nothing(desk: Desk) -> None:
+    desk.ledger.link_ready(900)
+    desk.ledger.link_lost(900, desk.now)
+    assert desk.given()
+
+
 def test_who_ends_a_task_on_a_silent_node_is_not_left_waiting(desk: Desk) -> None:
     record = desk.running()
     desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX))
