@@ -177,7 +177,7 @@ def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
 
 
 def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
-    patch.setattr(Dispatcher, "node_lost", lambda self, epoch, text: None)
+    patch.setattr(Ledger, "_lose_gone", lambda self, now: None)
 
 
 def nobody_reads_the_pages_of_a_node_that_is_gone(patch: Patch) -> None:
@@ -262,15 +262,6 @@ def nodes_that_died_with_it_are_not_asked_for(patch: Patch) -> None:
 
 def a_node_goes_on_speaking_to_the_dead_one(patch: Patch) -> None:
     patch.setattr(Node, "_follow", lambda self, tenancy, scheduler: None)
-
-
-def a_client_forgets_its_place_in_the_queue(patch: Patch) -> None:
-    original = Ledger.on_queued
-
-    def on_queued(self: Ledger, envelope: Envelope, now: float) -> None:
-        original(self, Envelope(envelope.to, envelope.sender, messages.Queued(1, "somebody")), now)
-
-    patch.setattr(Ledger, "on_queued", on_queued)
 
 
 # --- in the turn (dispycos/turns.py)
@@ -417,7 +408,6 @@ BUGS: list[Plant] = [
     a_client_gives_its_tasks_up_with_its_scheduler,
     nodes_that_died_with_it_are_not_asked_for,
     a_node_goes_on_speaking_to_the_dead_one,
-    a_client_forgets_its_place_in_the_queue,
     a_broken_link_is_dropped_before_it_is_read_empty,
     a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler,
     what_machines_want_sent_waits_for_the_next_turn,
