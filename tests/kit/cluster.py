@@ -410,6 +410,8 @@ class Cluster:
             )
         if task in book.asked_to_end or whole - {"server"} or record.server or record.node in self.killed:
             return ""
+        if outcome == OutcomeKind.REFUSED and record.node and "server" in whole:
+            return ""  # its node was killed before it had begun
         closing = user.closings[task]
         if closing == "terminate" or (closing == "early" and (plan.io or "deaf" in self.violence)):
             return ""
