@@ -14,7 +14,7 @@ SILENT_S = (
 
 @pytest.mark.timeout(120)
 def test_a_scheduler_that_is_killed_costs_a_running_client_and_a_queue_nothing() -> None:
-    assert len(list(scheduler_killed.play(3, 1000, 1))) == 2
+    assert len(list(scheduler_killed.play(3, 1000, 1, 2))) == 3
 
 
 @pytest.mark.timeout(120)

@@ -7,7 +7,7 @@ import sys
 import time
 
 SCRIPTS = {  # with their arguments
-    "scheduler_killed": ("20", "10000", "5"),
+    "scheduler_killed": ("20", "10000", "5", "75"),
     "stopped": ("90", "40"),
     "links_cut": ("100000",),
 }

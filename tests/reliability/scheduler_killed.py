@@ -1,7 +1,7 @@
-"""A scheduler that is killed and started again costs nobody anything: `python -m tests.reliability.scheduler_killed 20 10000 5`.
+"""A scheduler that is killed and started again costs nobody anything: `python -m tests.reliability.scheduler_killed 20 10000 5 75`.
 
 The first number is how often it is killed under a running client, the second how many tasks of 5 ms that has on two nodes; the
-third how often it is killed while two clients wait for a third to end.
+third how often it is killed while two clients wait for a third to end; the fourth for how many seconds it is away then.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.kit.programs import User
 GAP_S = 0.2  # between the ends of two tasks, whatever becomes of the scheduler
 GRANTED_S = 5.0  # from its start until the next client has the cluster
 APART_S = (0.5, 1.0)
+TASKS_A_SECOND = 400  # no machine ends more of 5 ms on two servers
 
 RUNNING = """
 import asyncio, collections, json, os, sys, time
@@ -114,6 +115,23 @@ def under_a_running_client(kills: int, tasks: int) -> str:
         )
 
 
+def away(seconds: float) -> str:
+    """Raises AssertionError when a task was lost, ran twice, or there was a gap, though the scheduler was away for so long."""
+    with User() as user:
+        head = Head(user)
+        for name in ("a", "b"):
+            user.node(name, cpus=1)
+        client = user.script("running.py", RUNNING, str(int((seconds + 10.0) * TASKS_A_SECOND)), str(head.port))
+        client.wait_line("running", 30)
+        head.kill()
+        time.sleep(seconds)
+        assert "done" not in client.out, f"all was done before it was back: {client.told()}"
+        head.start()
+        said = json.loads(client.succeed(60 + seconds).splitlines()[-1])
+        assert said["gap"] <= GAP_S, f"nothing ended for {said['gap']:.3f} s: {client.told()}"
+        return f"away for {seconds:g} s: 0 lost, 0 twice, at most {said['gap']:.3f} s between two ends"
+
+
 class Waiting:
     """A client that ends when it is told to."""
 
@@ -164,10 +182,11 @@ def with_a_queue(kills: int) -> str:
         return f"{kills} kills with two in the queue: the next had the cluster after at most {longest:.1f} s, in order"
 
 
-def play(kills: int, tasks: int, kills_with_a_queue: int) -> Iterator[str]:
+def play(kills: int, tasks: int, kills_with_a_queue: int, away_s: int) -> Iterator[str]:
     """One line for each case that held; raises AssertionError at the first that did not."""
     yield under_a_running_client(kills, tasks)
     yield with_a_queue(kills_with_a_queue)
+    yield away(away_s)
 
 
 if __name__ == "__main__":
