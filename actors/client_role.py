@@ -19,7 +19,7 @@ from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
-from .effects import TOLD, Began, Forget, Freed, Give, Resolve
+from .effects import TOLD, Began, Forget, Forward, Freed, Give, Resolve
 from .ledger import Ledger
 from .record import Record
 
@@ -28,8 +28,10 @@ STARTED_ANEW = "the scheduler was started anew and does not know this client"
 
 
 class Host(Protocol):
-    """Who waits for answers here (cells.TaskHost)."""
+    """Who waits for answers here, and has the numbers of tasks (cells.TaskHost)."""
 
+    def take_number(self) -> int: ...
+    def forward(self, envelope: Envelope) -> bool: ...
     def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None: ...
     def record_lost(self, number: int) -> None: ...
 
@@ -114,6 +116,9 @@ class ClientRole:
             self.began(effect.record)
         elif isinstance(effect, Give):
             self._give(effect.request, now)
+        elif isinstance(effect, Forward):
+            if not self.host.forward(effect.envelope):
+                self.ledger.turn_away(effect.envelope)
         elif isinstance(effect, Forget):
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, TOLD):
@@ -145,6 +150,9 @@ class ClientRole:
             word = messages.CallGiven("" if payload is not None else "the task has ended")
         else:
             error, payload = self.code_for(request.payload)
-            word = messages.CodeGiven(error)
+            first = 0
+            if request.payload is None:
+                first = self.ledger.submitters.add(request.sender.epoch, self.host.take_number())
+            word = messages.CodeGiven(error, first)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

@@ -401,6 +401,15 @@ class Seat(ClientRole):
 
     # --- host.Records ---
 
+    client = None  # a program uses its Client itself
+
+    @property
+    def owner(self) -> int:
+        return self.runtime.epoch
+
+    def hold(self, envelope: Envelope) -> bool:
+        return self.ledger.submitters.hold(envelope)
+
     def record(self, number: int) -> Record | None:
         return self.ledger.records.get(number)
 
