@@ -77,7 +77,7 @@ class Running:
         self.began = began
         self.announced = False
         self.interrupted = False
-        self.waits_for = 0  # CPU tasks that it submitted and that have not ended
+        self.waits_for = 0  # tasks that it submitted and that have not ended
 
 
 class Server:
@@ -277,14 +277,14 @@ class Server:
 
     def submit(self, parent: TaskId | None, word: messages.Submit, call: Payload) -> None:
         """A task here, if it is one, has this run by its client."""
-        running = self.running.get(parent) if parent is not None and not word.io else None
+        running = self.running.get(parent) if parent is not None else None
         if running is not None and not running.run.io:
             running.waits_for += 1
             self._submitted[word.number] = running.run.task
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, call)))
 
     def lend(self, task: TaskId) -> bool:
-        """This CPU task is between two steps: if it waits for CPU tasks that it submitted, others may run here. True if so."""
+        """This CPU task is between two steps: if those that it submitted have not all ended, others may run here. True if so."""
         running = self.running.get(task)
         if running is None or task in self.lent or not running.waits_for:
             return False

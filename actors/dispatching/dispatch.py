@@ -154,7 +154,7 @@ class Dispatcher:
         return not entry.over
 
     def lent(self, entry: Entry, epoch: int, now: float, *, lent: bool) -> None:
-        """It waits for CPU tasks that it submitted, and its server takes others meanwhile; or it goes on."""
+        """It waits for tasks that it submitted, and its server takes others meanwhile; or it goes on."""
         server = entry.at
         if server is None or server.epoch != epoch or entry.io or entry.beside is lent:
             return

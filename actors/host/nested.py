@@ -34,7 +34,7 @@ class TaskClient(Submits):
     """The client of a remote task, as that task sees it: what it submits runs as the program's own tasks do.
 
     Errors are those that the program itself would get. A task that ends leaves behind what it submitted: that goes on, and
-    its outcome is dropped. While a CPU task waits, and CPU tasks that it submitted have not ended, its server may run others.
+    its outcome is dropped. While a CPU task waits, and tasks that it submitted have not ended, its server may run others.
     Where the cluster is, who has it and when it is given back is the program's affair: there is nothing else here.
     """
 
@@ -100,7 +100,7 @@ class NestedTasks:
             self._records[word.number] = record
             self.machine.submit(parent, word, call)
         runtime.turn_soon()
-        if parent is not None and not word.io:
+        if parent is not None:
             runtime.defer(partial(self._lend, parent))  # when the step is over
         return handle
 

@@ -388,7 +388,7 @@ class Submit(Message, frozen=True, tag=85):
 
 
 class Lent(Message, frozen=True, tag=86):
-    """Server -> client: this CPU task waits for CPU tasks that it submitted, so another may run there; or it goes on."""
+    """Server -> client: this CPU task waits for tasks that it submitted, so another may run there; or it goes on."""
 
     task: TaskId
     lent: bool

@@ -291,6 +291,7 @@ class SeatBody(ClientRole):
 
     def resolved(self, record: Record) -> None:
         client = self.client
+        client.records.setdefault(client.book.plans[record.task].number, record)
         client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
         client.defer(lambda: client.on_resolved(record))
 
@@ -331,6 +332,7 @@ class ClientProcess(Host):
     def boot(self) -> None:
         super().boot()
         self.correspondence.records = cast(Any, self)
+        self.book.clients[self.epoch] = self
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
         self.seat: SeatBody | None = None
@@ -423,6 +425,16 @@ class ClientProcess(Host):
         self.waits_for -= 1
 
     # --- correspondence.Records
+
+    @property
+    def owner(self) -> int:
+        return self.epoch
+
+    def hold(self, envelope: Envelope) -> bool:
+        return self.ledger is not None and self.ledger.submitters.hold(envelope)
+
+    def forward(self, envelope: Envelope) -> bool:
+        return self.correspondence.forward(envelope)
 
     def record(self, number: int) -> Record | None:
         return self.ledger.records.get(number) if self.ledger is not None else None

@@ -10,9 +10,11 @@ import pytest
 
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
+from dispycos.actors.dispatching.facts import Server as FleetServer
 from dispycos.actors.ledger import Ledger
 from dispycos.actors.record import Record
 from dispycos.actors.server import Server
+from dispycos.actors.submitters import Submitters
 from dispycos.actors.tenancy import Outbox
 from dispycos.actors.terminations import EndStep, Step, Terminations
 from dispycos.brokers.leasing import Leasing
@@ -20,6 +22,7 @@ from dispycos.brokers.lifecycle import NodeState
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Marks
+from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Router
 from dispycos.turns import Turns
 
@@ -197,6 +200,63 @@ def a_lost_lane_ends_its_session(patch: Patch) -> None:
     patch.setattr(Turns, "outlasts", forgetful)
 
 
+# --- tasks that tasks submit
+
+
+def a_task_that_waits_for_its_own_keeps_its_server(patch: Patch) -> None:
+    patch.setattr(Server, "lend", lambda self, task: False)
+
+
+def the_client_does_not_hear_that_a_server_is_lent(patch: Patch) -> None:
+    patch.setattr(Dispatcher, "lent", lambda self, entry, epoch, now, *, lent: None)
+
+
+def a_server_stays_lent_when_its_task_goes_on(patch: Patch) -> None:
+    original = Server.on_outcome
+
+    def on_outcome(self: Server, envelope: Envelope, now: float) -> None:
+        lent = set(self.lent)
+        original(self, envelope, now)
+        self._holding -= lent
+        self.lent |= lent & self.running.keys()
+
+    patch.setattr(Server, "on_outcome", on_outcome)
+
+
+def what_was_lent_counts_as_given_once_more(patch: Patch) -> None:
+    original = Dispatcher.server_lost
+
+    def server_lost(self: Dispatcher, epoch: int, text: str, *rest: Any, **more: Any) -> None:
+        server = self.fleet.servers.get(epoch)
+        for entry in server.io.values() if server is not None else ():
+            entry.placed = entry.placed and entry.io
+        original(self, epoch, text, *rest, **more)
+
+    patch.setattr(Dispatcher, "server_lost", server_lost)
+    patch.setattr(FleetServer, "begun_by", _begun_but_for_lent)
+
+
+def _begun_but_for_lent(self: FleetServer, cpu: int | None, io: int | None) -> set[Any]:
+    return {entry for entry in begun_by(self, cpu, io) if entry.io or not entry.beside}
+
+
+begun_by = FleetServer.begun_by
+
+
+def nobody_says_that_a_nested_task_was_lost(patch: Patch) -> None:
+    original = Ledger._pass_outcome
+
+    def pass_outcome(self: Ledger, record: Record) -> None:
+        if record.outcome != OutcomeKind.LOST:
+            original(self, record)
+
+    patch.setattr(Ledger, "_pass_outcome", pass_outcome)
+
+
+def what_comes_before_its_task_is_dropped(patch: Patch) -> None:
+    patch.setattr(Submitters, "hold", lambda self, envelope: False)
+
+
 # --- in the turn (dispycos/turns.py)
 
 
@@ -297,6 +357,12 @@ BUGS = [
     Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
     Bug(every_zombie_is_abandoned, 700),
     Bug(a_lost_lane_ends_its_session),
+    Bug(a_task_that_waits_for_its_own_keeps_its_server),
+    Bug(the_client_does_not_hear_that_a_server_is_lent),
+    Bug(a_server_stays_lent_when_its_task_goes_on),
+    Bug(what_was_lent_counts_as_given_once_more),
+    Bug(nobody_says_that_a_nested_task_was_lost),
+    Bug(what_comes_before_its_task_is_dropped),
     Bug(a_broken_link_is_dropped_before_it_is_read_empty),
     Bug(a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler),
     Bug(what_machines_want_sent_waits_for_the_next_turn),
