@@ -614,7 +614,6 @@ def test_a_task_that_waits_for_its_own_lets_others_run(post: Post) -> None:
     assert not post.server.lend(parent.task), "it is already"
     assert post.drain() == [
         to_owner(word, b"call"),
-        Work(),
         to_owner(messages.Lent(parent.task, True)),
         Work(),
     ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -222,7 +223,7 @@ class Handles(Correspondence):
                 source.location,
             )
         except MissingCode:  # in a server
-            self._later(self._open_end(target, self._value_of(source)))
+            self._later(target, partial(self._value_of, source))
         except BaseException as error:  # the user's own __setstate__ or __init__ ran
             settle(target, raised(error))
         else:
@@ -230,16 +231,16 @@ class Handles(Correspondence):
 
     def _hear(self, target: Task, answer: Envelope | None) -> None:
         """The end of a task that somebody else asked for; its value may miss code."""
-        self._later(self._open_end(target, self._value_from_afar(target, answer)))
+        self._later(target, partial(self._value_from_afar, target, answer))
 
-    def _later(self, opening: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.Task(opening, loop=self.loop, context=Context())
+    def _later(self, target: Task, opening: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        task = asyncio.Task(self._open_end(target, opening), loop=self.loop, context=Context())
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open_end(self, target: Task, opening: Coroutine[Any, Any, Any]) -> None:
+    async def _open_end(self, target: Task, opening: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
-            outcome: Outcome = Returned(await opening)
+            outcome: Outcome = Returned(await opening())
         except (Exception, asyncio.CancelledError) as error:
             outcome = raised(error)
         settle(target, outcome)
