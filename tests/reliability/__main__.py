@@ -6,7 +6,12 @@ import subprocess
 import sys
 import time
 
-SCRIPTS = {"stopped": ("90", "40")}  # with their arguments
+SCRIPTS = {  # with their arguments
+    "killed": ("25",),
+    "stopped": ("90", "40"),
+    "flood": ("5", "1", "50"),
+    "schedules": ("10000",),
+}
 
 
 def main(names: list[str]) -> int:
