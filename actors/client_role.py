@@ -111,6 +111,13 @@ class ClientRole:
                 self.ledger.scheduler_lost(reason)
             self.runtime.turn_soon()
 
+    def private_ended(self, reason: str) -> None:
+        """On the loop: the private scheduler has, and its node."""
+        if not self.is_freed:
+            with self.runtime.lock:
+                self.ledger.all_lost(reason, self.runtime.clock())
+            self.runtime.turn_soon()
+
     # --- effects ---
 
     def carry_out(self, effect: object, now: float) -> None:

@@ -78,6 +78,7 @@ class Ledger:
         self._gone: dict[
             int, tuple[str, float]
         ] = {}  # nodes, and until when their servers' ends are waited for
+        self._ends = ""  # why all nodes are gone, while the last servers are waited for
         self._origin = ""  # how the scheduler calls clients of this process, after their name
         self._room_at: int | None = None  # somebody waits for a backlog of so few
         self.submitters = Submitters()
@@ -272,9 +273,11 @@ class Ledger:
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
         self._is_changed = True
+        self._ends = ""
         self._carry_out()
         for record in list(self.records.values()):
-            self._end(record, OutcomeKind.LOST, reason, started=record.started or record.at is not None)
+            started = record.started or record.at is not None or record.attempt > 1
+            self._end(record, OutcomeKind.LOST, reason, started=started)
         self.over = reason
         self._end_lease(reason)
         self._effects.insert(-1, Failed(reason))
@@ -570,6 +573,15 @@ class Ledger:
         self._gone[node.epoch] = (f"node {node.name} is gone", now + DEATH_S)
         self._lose_gone(now)
 
+    def all_lost(self, reason: str, now: float) -> None:
+        """The private scheduler has ended, and its node with it: what servers had begun is told from what waited."""
+        self._ends = reason
+        for epoch in self.dispatcher.fleet.nodes:
+            self.dispatcher.node_silent(epoch, now)
+            self._gone[epoch] = (reason, now + DEATH_S)
+        self._is_changed = True
+        self._lose_gone(now)
+
     def _lose_gone(self, now: float) -> None:
         """Nodes that are gone, and their servers with them. Of those whose end is not seen here nobody knows what had begun."""
         for epoch, (text, until) in list(self._gone.items()):
@@ -584,6 +596,8 @@ class Ledger:
             if awaited.isdisjoint(servers):
                 del self._gone[epoch]
                 self.dispatcher.node_lost(epoch, text)
+        if self._ends and not self._gone:
+            self.scheduler_lost(self._ends)
 
     def on_server_news(self, envelope: Envelope, now: float) -> None:
         word: messages.ServerNews = envelope.message

@@ -99,7 +99,7 @@ class Seat(ClientRole):
         """Wait in line, find a scheduler, enlist, wait for the servers."""
         await self._wait_in_line()
         self._sit_down()
-        self._uplink = Uplink(self.runtime, secret_file, on_end=self.lose)
+        self._uplink = Uplink(self.runtime, secret_file, on_end=self.private_ended)
         wishes = self.wishes
         epoch = await self._uplink.reach(location, wishes.allocations)
         info = ClientInfo(

@@ -222,6 +222,7 @@ def test_a_link_that_came_back_costs_nothing(desk: Desk) -> None:
 def test_who_is_freed_loses_nothing_more(desk: Desk) -> None:
     desk.carry_out(Freed(""), 0.0)
     desk.lose("gone")
+    desk.private_ended("gone")
     desk.on_event(LinkLost(1, 5), 0.0)
     desk.on_event(ready(6, "scheduler"), 0.0)
     desk.run()

@@ -624,6 +624,32 @@ def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: De
     assert record.text == "node box is gone; compute may have started"
 
 
+def test_with_a_private_scheduler_all_is_lost_and_what_had_begun_is_told_from_the_rest() -> None:
+    desk = Desk()
+    desk.ledger.server_nearby(1001)
+    begun, given = [desk.submit(io=True) for _ in range(2)]
+    desk.drain()
+    desk.ledger.all_lost("it died", desk.now)
+    late = desk.submit()
+    assert desk.drain() == [] and desk.ledger.deadline() == desk.now + DEATH_S
+    desk.ledger.server_ended(1001, Marks(0, 1), desk.now)
+    desk.drain()
+    assert [(record.outcome, record.started, record.text) for record in (begun, given, late)] == [
+        (OutcomeKind.LOST, True, "it died while it ran compute"),
+        (OutcomeKind.LOST, False, "it died"),
+        (OutcomeKind.LOST, False, "it died"),
+    ]
+    assert desk.ledger.over == "it died"
+
+
+def test_with_a_private_scheduler_of_whose_servers_nothing_is_seen_all_is_lost_at_once() -> None:
+    desk = Desk()
+    (record,) = desk.given(retries=1)
+    desk.ledger.all_lost("it died", desk.now)
+    desk.drain()
+    assert record.started and record.outcome == OutcomeKind.LOST and desk.ledger.over == "it died"
+
+
 def test_a_node_that_comes_again_gets_nothing_for_servers_it_had_before(desk: Desk) -> None:
     record = desk.running()
     desk.ledger.server_nearby(1001)

@@ -390,7 +390,7 @@ class ClientProcess(Host):
     def private_ended(self) -> None:
         """The watcher of the private process: its end is the end of our tasks."""
         if self.is_alive and self.seat is not None:
-            self.seat.lose("the private scheduler ended")
+            self.seat.private_ended("the private scheduler ended")
 
     # --- tasks and their messages
 
