@@ -100,12 +100,9 @@ class Server:
         self._cpu: deque[Envelope] = deque()
         self._placing: set[TaskId] = set()  # io tasks that the body is to give an address
         self._io: deque[Envelope] = deque()  # placed, and to be started
-        self._holding: set[TaskId] = (
-            set()
-        )  # CPU tasks taken that are not lent: one, but for those that go on again
-        self.lent: set[TaskId] = (
-            set()
-        )  # CPU tasks that wait for those that they submitted: others run beside them
+        # CPU tasks taken that are not lent: one, or more of those that go on again.
+        self._holding: set[TaskId] = set()
+        self.lent: set[TaskId] = set()  # CPU tasks that wait for what they submitted: others run beside them
         self._submitted: dict[int, TaskId] = {}  # by number: the CPU task here that waits for it
         self._is_called = False  # the body was told to work, and has not found nothing to do since
         self._asked: set[TaskId] = set()  # tasks without an address that are to end when they have one

@@ -96,9 +96,7 @@ class Entry:
         self.at: Server | None = None  # who has it
         self.position = 0  # there
         self.cost = 0.0  # seconds that it was expected to take, when it was given
-        self.beside = (
-            io  # others run on its server meanwhile; of a CPU task: while it waits for what it submitted
-        )
+        self.beside = io  # others run there meanwhile; a CPU task: while it waits for what it submitted
         self.placed = False  # that server said that it is there to stay: it has an address, or runs
         self.terminated = False
         self.over = False
