@@ -11,11 +11,12 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
-from tests.kit.programs import Program, User, is_running, wait_until
+from tests.kit.programs import Program, User, wait_until
 
 KINDS = ("server", "zygote", "node", "private")
 TOLD_S = 1.0  # from the kill until all that is lost by it is heard of
@@ -92,11 +93,13 @@ class Stage:
         self.client = user.script("client.py", CLIENT, kind, DISPYCOS_CPUS="2")
         self.client.wait_line("running", 30)
 
-    def agents(self) -> dict[str, psutil.Process]:
+    def agents(self) -> dict[str, int]:
         """The processes that servers descend from, with their names."""
         if self.kind == "private":
-            return dict(zip(["private"], self.client.family()[1:2], strict=False))
-        return {name: psutil.Process(node.pid) for name, node in self.nodes.items()}
+            return dict(
+                zip(["private"], [process.pid for process in self.client.family()[1:2]], strict=False)
+            )
+        return {name: node.pid for name, node in self.nodes.items()}
 
     def wait_whole(self) -> None:
         """Until all servers are there."""
@@ -105,15 +108,18 @@ class Stage:
     def families(self) -> list[tuple[str, psutil.Process, list[psutil.Process]]]:
         """Of each agent that has servers: its name, their zygote, and they themselves."""
         found = []
-        for name, agent in self.agents().items():
-            for zygote in agent.children() if is_running(agent) else ():
-                if zygote.name().startswith("dispycos-"):
-                    found.append((name, zygote, zygote.children()))
+        for name, pid in self.agents().items():
+            with suppress(psutil.NoSuchProcess):  # it ends while we look
+                for zygote in psutil.Process(pid).children():
+                    if zygote.name().startswith("dispycos-"):
+                        found.append((name, zygote, zygote.children()))
         return found
 
     def strike(self) -> Strike:
         name, zygote, servers = random.choice(self.families())
-        victim = {"server": servers[0], "zygote": zygote}.get(self.kind) or self.agents()[name]
+        victim = {"server": servers[0], "zygote": zygote}.get(self.kind) or psutil.Process(
+            self.agents()[name]
+        )
         strike = Strike(time.monotonic(), {server.pid for server in servers})
         victim.kill()
         if self.kind == "node":
