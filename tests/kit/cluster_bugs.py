@@ -173,7 +173,7 @@ def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
 
 
 def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
-    patch.setattr(Dispatcher, "node_lost", lambda self, epoch, text: None)
+    patch.setattr(Ledger, "_lose_gone", lambda self, now: self._gone.clear())
 
 
 def nobody_reads_the_pages_of_a_node_that_is_gone(patch: Patch) -> None:
