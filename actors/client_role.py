@@ -19,15 +19,17 @@ from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
 from dispycos.session import PeerDistance, PeerReset
 
-from .effects import TOLD, Began, Dial, Forget, Freed, Give, HangUp, Resolve
+from .effects import TOLD, Began, Dial, Forget, Forward, Freed, Give, HangUp, Resolve
 from .ledger import Ledger, scheduler_of
 from .node_links import NodeLinks, endpoints_to
 from .record import Record
 
 
 class Host(Protocol):
-    """Who waits for answers here (cells.TaskHost)."""
+    """Who waits for answers here, and has the numbers of tasks (cells.TaskHost)."""
 
+    def take_number(self) -> int: ...
+    def forward(self, envelope: Envelope) -> bool: ...
     def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None: ...
     def record_lost(self, number: int) -> None: ...
 
@@ -80,6 +82,13 @@ class ClientRole:
                 self.ledger.scheduler_lost(reason)
             self.runtime.turn_soon()
 
+    def private_ended(self, reason: str) -> None:
+        """On the loop: the private scheduler has, and its node."""
+        if not self.is_freed:
+            with self.runtime.lock:
+                self.ledger.all_lost(reason, self.runtime.clock())
+            self.runtime.turn_soon()
+
     # --- effects ---
 
     def carry_out(self, effect: object, now: float) -> None:
@@ -89,6 +98,9 @@ class ClientRole:
             self.began(effect.record)
         elif isinstance(effect, Give):
             self._give(effect.request, now)
+        elif isinstance(effect, Forward):
+            if not self.host.forward(effect.envelope):
+                self.ledger.turn_away(effect.envelope)
         elif isinstance(effect, Forget):
             self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
@@ -126,6 +138,9 @@ class ClientRole:
             word = messages.CallGiven("" if payload is not None else "the task has ended")
         else:
             error, payload = self.code_for(request.payload)
-            word = messages.CodeGiven(error)
+            first = 0
+            if request.payload is None:
+                first = self.ledger.submitters.add(request.sender.epoch, self.host.take_number())
+            word = messages.CodeGiven(error, first)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

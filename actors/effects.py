@@ -24,6 +24,12 @@ class Began(msgspec.Struct, frozen=True):
     record: Record
 
 
+class Forward(msgspec.Struct, frozen=True):
+    """This came for a task before the task did, which is here now."""
+
+    envelope: Envelope
+
+
 class Room(msgspec.Struct, frozen=True):
     """The backlog has fallen to what `ask_for_room` named: who paces its submits may go on."""
 

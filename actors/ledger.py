@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Final
 
 from msgspec import structs
 
+from dispycos.errors import TaskRefused
 from dispycos.machine import Send
 from dispycos.notices import PATIENCE_S, counted, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import Envelope, Payload, size_of
 from dispycos.protocol.messages import Lease, Marks, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
@@ -28,6 +29,7 @@ from .effects import (
     Dial,
     Failed,
     Forget,
+    Forward,
     Freed,
     Give,
     HangUp,
@@ -39,7 +41,9 @@ from .effects import (
     Say,
     Scheduled,
 )
+from .places import find_place
 from .record import Record
+from .submitters import Submitters
 from .task import Location
 from .unprinted import Unprinted
 
@@ -85,8 +89,10 @@ class Ledger:
         self._gone: dict[
             int, tuple[str, float]
         ] = {}  # nodes, and until when their servers' ends are waited for
+        self._ends = ""  # why all nodes are gone, while the last servers are waited for
         self._origin = ""  # how the scheduler calls clients of this process, after their name
         self._room_at: int | None = None  # somebody waits for a backlog of so few
+        self.submitters = Submitters()
         self._unprinted = Unprinted()
         self._effects: list[object] = []
         self._left: list[messages.Left] = []  # files that are removed with the lease, by node
@@ -113,6 +119,9 @@ class Ledger:
             messages.Started: self.on_placed,
             messages.Outcome: self.on_outcome,
             messages.Returned: self.on_returned,
+            messages.Submit: self.on_submit,
+            messages.Lent: self.on_lent,
+            messages.Heard: self.on_heard,
             messages.ServerLost: self.on_server_lost,
             messages.Output: self.on_output,
             messages.Left: lambda envelope, now: self._left.append(envelope.message),
@@ -343,9 +352,11 @@ class Ledger:
     def scheduler_lost(self, reason: str) -> None:
         """Nobody speaks for our tasks any more."""
         self._is_changed = True
+        self._ends = ""
         self._carry_out()
         for record in list(self.records.values()):
-            self._end(record, OutcomeKind.LOST, reason, started=record.started or record.at is not None)
+            started = record.started or record.at is not None or record.attempt > 1
+            self._end(record, OutcomeKind.LOST, reason, started=started)
         self.over = reason
         self._end_lease(reason)
         self._effects.insert(-1, Failed(reason))
@@ -416,6 +427,10 @@ class Ledger:
     def _note_place(self, record: Record, spot: Spot) -> None:
         record.location = Location(spot.addr, spot.port)
         self._effects.append(Began(record))
+        if record.submitter is not None and record.alone:
+            assert record.address is not None
+            word = messages.Placed(record.task, record.address.actor, spot)
+            self._send(record.submitter, word)
         if self.wants_news:
             self._effects.append(News(Status.TaskCreated, record))
 
@@ -461,6 +476,43 @@ class Ledger:
         cpu, io = word.marks or (None, None)
         self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
 
+    def on_submit(self, envelope: Envelope, now: float) -> None:
+        """A task of ours submits one: it is as any other, and its outcome goes there, too."""
+        word: messages.Submit = envelope.message
+        if not self.submitters.submitted(word.number, envelope.sender):
+            return
+        record = Record(
+            TaskId(self.address.epoch, word.number),
+            word.function,
+            _kept(envelope.payload),
+            io=word.io,
+            alone=word.alone,
+            retries=word.retries,
+            code=word.code,
+        )
+        record.submitter = envelope.sender
+        self.records[word.number] = record
+        self._cpu_left += not record.io
+        for early in self.submitters.take(word.number):
+            self._effects.append(Forward(early))
+        if self._is_released or self._terminating:
+            self._end(record, OutcomeKind.CANCELLED, "the client closed", started=False)
+            return
+        if word.addr:
+            where = Location(word.addr, word.port) if word.port else word.addr
+            try:
+                record.node, record.server = find_place(where, self.nodes, self.servers)
+            except TaskRefused as error:
+                self._end(record, OutcomeKind.REFUSED, str(error), started=False)
+                return
+        self.dispatcher.submit(record)
+
+    def on_lent(self, envelope: Envelope, now: float) -> None:
+        word: messages.Lent = envelope.message
+        record = self._record_of(word.task)
+        if record is not None:
+            self.dispatcher.lent(record, envelope.sender.epoch, now, lent=word.lent)
+
     def server_nearby(self, epoch: int) -> None:
         """A server of this host: its end will be told here, whatever becomes of its node."""
         self._nearby.add(epoch)
@@ -474,6 +526,7 @@ class Ledger:
     def _lose_servers(self, epochs: list[int]) -> None:
         """The others may wait for an answer of theirs, unless they all end."""
         for epoch in epochs:
+            self._turn_away_early(epoch)
             self.servers.pop(epoch, None)
             self._distances.pop(epoch, None)
             self._nearby.discard(epoch)
@@ -482,6 +535,13 @@ class Ledger:
             self._effects.append(Forget(epoch))
         for node in self.nodes if epochs and not self._is_released else ():
             self._send(Address(node, NODE), messages.Gone(epochs))
+
+    def on_heard(self, envelope: Envelope, now: float) -> None:
+        self.unread.pop(envelope.message.number, None)
+
+    def _turn_away_early(self, epoch: int) -> None:
+        for envelope in self.submitters.forget(epoch):
+            self.turn_away(envelope)
 
     def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope], now: float) -> None:
         """With this process; what was on its way is lost with it. What a node was asked for it is asked for again."""
@@ -513,14 +573,32 @@ class Ledger:
         self.records.pop(record.task.number, None)
         held, record.held = record.held, None
         for envelope in held or ():
-            self._turn_away(envelope)
+            self.turn_away(envelope)
         if outcome != OutcomeKind.RETURNED and self._is_news(record):
             self.unread[record.task.number] = record
         for watcher, correlation in record.watchers or ():
             word = messages.Ended(outcome, text)
             self._effects.append(Send(Envelope(watcher, self.address, word, correlation, record.payload)))
         record.watchers = None
+        if record.submitter is not None:
+            self._pass_outcome(record)
         self._effects.append(Resolve(record))
+
+    def _pass_outcome(self, record: Record) -> None:
+        """To the server of the task that submitted it."""
+        assert record.submitter is not None
+        place = record.location
+        word = messages.Outcome(
+            record.task,
+            record.outcome,
+            spot=Spot(place.addr, place.port, 0, "") if place is not None else None,
+            seconds=record.seconds or 0.0,
+            started=record.started,
+            text=record.text,
+            cpu_s=record.cpu_s,
+            peak_bytes=record.peak_bytes,
+        )
+        self._effects.append(Send(Envelope(record.submitter, self.address, word, 0, record.payload)))
 
     def _is_news(self, record: Record) -> bool:
         """Whether somebody has to hear of its end. Of those that raised the values are kept, so there is a bound."""
@@ -529,11 +607,14 @@ class Ledger:
         is_failure = record.outcome in (OutcomeKind.LOST, OutcomeKind.REFUSED)
         return is_failure and not (record.watchers or record.terminated or self._terminating)
 
-    def _turn_away(self, envelope: Envelope) -> None:
-        """A message for a task that ended before it came."""
+    def turn_away(self, envelope: Envelope) -> None:
+        """A message for a task that ended before it came, or never was."""
+        self._is_changed = True
         word: messages.Message
         if isinstance(envelope.message, messages.Ask):
             word = messages.Reply(ok=False)
+        elif isinstance(envelope.message, messages.Watch):
+            word = messages.Ended(0)
         elif envelope.correlation:
             word = messages.Delivered(0)
         else:
@@ -616,6 +697,15 @@ class Ledger:
         self._gone[node.epoch] = (f"node {node.name} is gone", now + DEATH_S)
         self._lose_gone(now)
 
+    def all_lost(self, reason: str, now: float) -> None:
+        """The private scheduler has ended, and its node with it: what servers had begun is told from what waited."""
+        self._ends = reason
+        for epoch in self.dispatcher.fleet.nodes:
+            self.dispatcher.node_silent(epoch, now)
+            self._gone[epoch] = (reason, now + DEATH_S)
+        self._is_changed = True
+        self._lose_gone(now)
+
     def _lose_gone(self, now: float) -> None:
         """Nodes that are gone, and their servers with them. Of those whose end is not seen here nobody knows what had begun."""
         awaited = self._nearby - self._ended_nearby.keys()
@@ -630,6 +720,8 @@ class Ledger:
             if dead == servers:
                 del self._gone[epoch]
                 self.dispatcher.node_lost(epoch, text)
+        if self._ends and not self._gone:
+            self.scheduler_lost(self._ends)
 
     def on_server_news(self, envelope: Envelope, now: float) -> None:
         word: messages.ServerNews = envelope.message
@@ -698,6 +790,8 @@ class Ledger:
     def _end_lease(self, reason: str) -> None:
         """The servers end with it, and nobody will tell us of each."""
         self.lease = self._away_since = None
+        for epoch in self.submitters.servers():
+            self._turn_away_early(epoch)
         self._is_released = self._is_freed = True
         self._effects.extend(Forget(epoch) for epoch in self.dispatcher.fleet.servers)
         self.servers.clear()
@@ -735,6 +829,13 @@ class Ledger:
             )
             assert not (record.address and record.held), f"task {number} has an address and its messages wait"
         assert self._cpu_left == sum(not record.io for record in self.records.values()), "miscounted"
+
+
+def _kept(call: Payload) -> Payload:
+    """A small one by itself: it may lie in a block of many."""
+    if call is None or isinstance(call, list) or size_of(call) > CALL_MAX:
+        return call
+    return bytes(call)
 
 
 def _is_short(record: Record) -> bool:

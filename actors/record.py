@@ -40,6 +40,7 @@ class Record(Entry):
         "peak_bytes",
         "seconds",
         "started",
+        "submitter",
         "task",
         "text",
         "watchers",
@@ -79,6 +80,7 @@ class Record(Entry):
         self.held: list[Envelope] | None = None  # messages for a task that has no address yet
         self.watchers: list[tuple[Address, int]] | None = None
         self.handle: Task | None = None
+        self.submitter: Address | None = None  # the server of the task that submitted it, told of its end
         self.info: Any = None  # args and kwargs, kept only for a status_task
 
     def watch(self, watcher: Address, correlation: int) -> None:

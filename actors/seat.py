@@ -99,7 +99,9 @@ class Seat(ClientRole):
         """Wait in line, find a scheduler, enlist, wait for the servers."""
         await self._wait_in_line()
         self._sit_down()
-        self._uplink = Uplink(self.runtime, secret_file, on_death=self._private_died, on_end=self.lose)
+        self._uplink = Uplink(
+            self.runtime, secret_file, on_death=self._private_died, on_end=self.private_ended
+        )
         wishes = self.wishes
         epoch = await self._uplink.reach(location, wishes.allocations)
         info = ClientInfo(
@@ -396,6 +398,15 @@ class Seat(ClientRole):
         return Task.__new__(Task)._bind(self.host, home, record.function, record)
 
     # --- host.Records ---
+
+    client = None  # a program uses its Client itself
+
+    @property
+    def owner(self) -> int:
+        return self.runtime.epoch
+
+    def hold(self, envelope: Envelope) -> bool:
+        return self.ledger.submitters.hold(envelope)
 
     def record(self, number: int) -> Record | None:
         return self.ledger.records.get(number)

@@ -87,6 +87,7 @@ class Supervisor:
     def on_server_ready(self, tenancy: Tenancy, place: Place, address: Address, pid: int) -> None:
         server = place.server = Server(place.number, pid, self._spot(place, address.epoch), address)
         tenancy.restarts.in_row = place.refused = 0
+        tenancy.zygote_restarts = Restarts()  # this one serves: what kills it later is no fault of its setup
         if tenancy.closing is not None:
             self._out.send(address, Shutdown(KILL_AFTER, tenancy.closing.reason))
         elif tenancy.draining:

@@ -15,6 +15,7 @@ from .host.ends import without_our_frames
 if TYPE_CHECKING:
     from .host.cell import Cell
     from .host.handles import Handles, Way
+    from .host.nested import TaskClient
     from .record import Record
 
 
@@ -199,6 +200,20 @@ class Task(asyncio.Future[Any]):
         except BaseException as error:
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
+
+    # --- the client ---
+
+    @property
+    def client(self) -> TaskClient:
+        """In a remote task: its client, for tasks of its own, as ``task.client.submit(function, x)``.
+
+        It has submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, as a Client has; see ``current_client``.
+
+        Raises
+        ------
+        RuntimeError: this is no server; a program uses the Client that it made.
+        """
+        return self._host.client()
 
     # --- what is known of it ---
 

@@ -329,9 +329,10 @@ class Turns:
     def _on_ready(self, ready: LinkReady) -> None:
         self._neighbours[ready.epoch] = ready.role
         pid = self.mailbox.pid_of(ready.link)
-        if (
-            pid and ready.role != SERVER_ROLE
-        ):  # a server's end is its agent's word, who knows also how it came
+        dies = ready.role == NODE_ROLE or not self.mailbox.tells_end(ready.link)
+        if pid and ready.role != SERVER_ROLE and dies:
+            # Of a scheduler that we dialled the end of the link is enough: it is dialled again either way. A server's end is its
+            # agent's word, who knows also how it came.
             on_death = partial(self.on_death, ready.link, ready.epoch)
             self.defer(partial(self.witness.watch, ready.epoch, pid, on_death))
         dialler = self._diallers.get(ready.link)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from dispycos.actors.client_role import ClientRole
-from dispycos.actors.effects import Forget, Freed, Give, Resolve, Room, Say
+from dispycos.actors.effects import Forget, Forward, Freed, Give, Resolve, Room, Say
 from dispycos.actors.ledger import Ledger
 from dispycos.actors.record import Record
 from dispycos.links import LinkLost, LinkReady
@@ -54,6 +54,8 @@ class Desk(ClientRole):
         self.buried: set[int] = set()
         self.kept: set[int] = set()  # sessions
         self.dialled: dict[int, list[str]] = {}  # links that are held, by epoch
+        self.forwarded: list[Envelope] = []
+        self.homes = {5}  # the tasks for whose home a message is taken
         self.ledger.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
 
@@ -114,6 +116,13 @@ class Desk(ClientRole):
 
     def record_lost(self, number: int) -> None:
         self.lost.append(number)
+
+    def take_number(self) -> int:
+        return 17
+
+    def forward(self, envelope: Envelope) -> bool:
+        self.forwarded.append(envelope)
+        return envelope.to.actor in self.homes
 
     def resolved(self, record: Record) -> None:
         self.heard.append(record)
@@ -195,6 +204,7 @@ def test_a_broken_link_to_the_scheduler_is_said_after_a_while_and_costs_nothing(
 def test_who_is_freed_loses_nothing_more(desk: Desk) -> None:
     desk.carry_out(Freed(""), 0.0)
     desk.lose("gone")
+    desk.private_ended("gone")
     desk.on_event(LinkLost(1, 5), 0.0)
     desk.on_event(ready(6, "scheduler"), 0.0)
     desk.run()
@@ -247,7 +257,24 @@ def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended
 
 def test_a_server_gets_the_code_that_it_asks_for(desk: Desk) -> None:
     desk.carry_out(Give(Envelope(ME, Address(33, SERVER), messages.CodeWanted(), 4)), 0.0)
-    assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven(""), 4, b"code")]
+    assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven("", 17 << 32), 4, b"code")]
+
+
+def test_a_server_that_asks_for_its_components_hears_where_it_begins_to_count(desk: Desk) -> None:
+    wanted = messages.CodeWanted()
+    for epoch, asks_for in ((33, None), (33, b"a name"), (33, None)):
+        desk.carry_out(Give(Envelope(ME, Address(epoch, SERVER), wanted, 4, asks_for)), 0.0)
+    assert [envelope.message.first for envelope in desk.sent] == [17 << 32, 0, 17 << 32]
+
+
+def test_what_came_before_its_task_is_forwarded_or_turned_away(desk: Desk) -> None:
+    asker = Address(33, 20)
+    early = [Envelope(Address(ME.epoch, number), asker, messages.Ask(), number) for number in (5, 6)]
+    for envelope in early:
+        desk.carry_out(Forward(envelope), 0.0)
+    desk.run()
+    assert desk.forwarded == early
+    assert desk.sent == [Envelope(asker, early[1].to, messages.Reply(ok=False), 6)]
 
 
 def test_an_effect_that_nobody_knows_is_an_error(desk: Desk) -> None:

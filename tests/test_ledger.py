@@ -14,6 +14,7 @@ from dispycos.actors.effects import (
     Dial,
     Failed,
     Forget,
+    Forward,
     Freed,
     Give,
     HangUp,
@@ -647,6 +648,32 @@ def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: De
     assert record.text == "node box is gone; compute may have started"
 
 
+def test_with_a_private_scheduler_all_is_lost_and_what_had_begun_is_told_from_the_rest() -> None:
+    desk = Desk()
+    desk.ledger.server_nearby(1001)
+    begun, given = [desk.submit(io=True) for _ in range(2)]
+    desk.drain()
+    desk.ledger.all_lost("it died", desk.now)
+    late = desk.submit()
+    assert desk.drain() == [] and desk.ledger.deadline() == desk.now + DEATH_S
+    desk.ledger.server_ended(1001, Marks(0, 1), desk.now)
+    desk.drain()
+    assert [(record.outcome, record.started, record.text) for record in (begun, given, late)] == [
+        (OutcomeKind.LOST, True, "it died while it ran compute"),
+        (OutcomeKind.LOST, False, "it died"),
+        (OutcomeKind.LOST, False, "it died"),
+    ]
+    assert desk.ledger.over == "it died"
+
+
+def test_with_a_private_scheduler_of_whose_servers_nothing_is_seen_all_is_lost_at_once() -> None:
+    desk = Desk()
+    (record,) = desk.given(retries=1)
+    desk.ledger.all_lost("it died", desk.now)
+    desk.drain()
+    assert record.started and record.outcome == OutcomeKind.LOST and desk.ledger.over == "it died"
+
+
 def test_a_node_that_comes_again_gets_nothing_for_servers_it_had_before(desk: Desk) -> None:
     record = desk.running()
     desk.ledger.server_nearby(1001)
@@ -1243,3 +1270,134 @@ def test_the_size_of_a_call_counts_all_its_buffers() -> None:
 
 def test_a_scheduler_is_at_its_place_in_its_runtime() -> None:
     assert scheduler_of(5) == BROKER
+
+
+# --- tasks that tasks submit
+
+FIRST = 17 << 32
+
+
+def submit_nested(desk: Desk, number: int = 1, call: Any = b"call", **fields: Any) -> Record | None:
+    """By a task on server 1."""
+    desk.ledger.submitters.add(1001, 17)
+    desk.hear(messages.Submit(FIRST + number, "child", **fields), call, at(1))
+    return desk.ledger.records.get(FIRST + number)
+
+
+def passed_on(desk: Desk) -> list[tuple[messages.Message, Any]]:
+    """To server 1, but for Runs."""
+    return [
+        (effect.envelope.message, effect.envelope.payload)
+        for effect in desk.drain()
+        if isinstance(effect, Send)
+        and effect.envelope.to == at(1)
+        and type(effect.envelope.message) is not messages.Run
+    ]
+
+
+def test_a_nested_task_is_placed_as_any_other_and_its_outcome_passed_on() -> None:
+    desk = Desk(servers=2)
+    record = submit_nested(desk, retries=2, code=3)
+    assert record is not None and (record.retries, record.code, record.call) == (2, 3, b"call")
+    run = next(word for _, word in desk.words() if isinstance(word, messages.Run))
+    assert run.task == TaskId(7, FIRST + 1) and run.function == "child" and not run.fetch
+    desk.start(record)
+    desk.end(record, payload=b"value", actor=30, spot=spot(2), seconds=0.25, cpu_s=0.2)
+    ((word, payload),) = passed_on(desk)
+    assert isinstance(word, messages.Outcome) and payload == b"value"
+    assert (word.task, word.outcome, word.started) == (record.task, OutcomeKind.RETURNED, True)
+    assert (word.seconds, word.cpu_s) == (0.25, 0.2) and word.spot is not None
+
+
+def test_who_waits_for_its_start_hears_where_it_is() -> None:
+    desk = Desk(servers=2)
+    record = submit_nested(desk, alone=True)
+    assert record is not None
+    desk.drain()
+    desk.start(record)
+    ((word, _),) = passed_on(desk)
+    assert record.location is not None
+    assert word == messages.Placed(record.task, 30, spot(record.location.port - 9700))
+
+
+def test_a_large_call_is_kept_here_and_fetched() -> None:
+    desk = Desk(servers=2)
+    call = [b"x", bytearray(CALL_MAX)]
+    record = submit_nested(desk, call=call)
+    assert record is not None and record.call is call
+    assert next(word for _, word in desk.words() if isinstance(word, messages.Run)).fetch
+
+
+def test_a_place_that_is_not_there_refuses_it() -> None:
+    desk = Desk()
+    assert submit_nested(desk, addr="nowhere") is None
+    ((word, _),) = passed_on(desk)
+    assert isinstance(word, messages.Outcome) and word.outcome == OutcomeKind.REFUSED
+    assert "no node or server nowhere" in word.text and not word.started
+    record = submit_nested(desk, 2, addr="10.0.0.5", port=9701)
+    assert record is not None and record.server == 1001
+
+
+def test_after_a_close_that_ends_all_it_is_cancelled_at_once() -> None:
+    desk = Desk()
+    desk.ledger.release(terminate=True, await_io=False)
+    desk.drain()
+    assert submit_nested(desk) is None
+    ((word, _),) = passed_on(desk)
+    assert isinstance(word, messages.Outcome) and word.outcome == OutcomeKind.CANCELLED
+
+
+def test_close_waits_for_what_tasks_submitted() -> None:
+    desk = Desk()
+    (parent,) = desk.given()
+    record = submit_nested(desk)
+    assert record is not None
+    desk.ledger.release(terminate=False, await_io=False)
+    desk.end(parent)
+    assert messages.Release() not in [word for _, word in desk.words()]
+    desk.end(record)
+    assert messages.Release() in [word for _, word in desk.words()]
+
+
+def test_the_failure_of_a_nested_task_is_news_until_its_task_has_looked_at_it() -> None:
+    desk = Desk()
+    for number in (1, 2):
+        record = submit_nested(desk, number)
+        desk.drain()
+        assert record is not None
+        desk.end(record, OutcomeKind.RAISED, b"error")
+    desk.hear(messages.Heard(FIRST + 1), sender=at(1))
+    assert list(desk.ledger.unread) == [FIRST + 2]
+    desk.drain()
+
+
+def test_what_came_before_its_task_is_passed_to_it_when_it_is_there() -> None:
+    desk = Desk()
+    desk.ledger.submitters.add(1001, 17)
+    early = Envelope(Address(7, FIRST + 1), Address(1002, 20), messages.Tell())
+    assert desk.ledger.submitters.hold(early)
+    submit_nested(desk)
+    assert Forward(early) in desk.drain()
+
+
+def test_what_came_for_one_that_was_never_submitted_is_answered_when_its_server_is_dead() -> None:
+    desk = Desk()
+    desk.ledger.submitters.add(1001, 17)
+    asker = Address(1002, 20)
+    for correlation, word in enumerate((messages.Ask(), messages.Watch(), messages.Tell()), start=1):
+        desk.ledger.submitters.hold(Envelope(Address(7, FIRST + 1), asker, word, correlation))
+    desk.hear(messages.ServerLost(1001, "killed"), sender=AGENT)
+    assert [word for to, word in desk.words() if to == asker] == [
+        messages.Reply(ok=False),
+        messages.Ended(0),
+        messages.Delivered(0),
+    ]
+
+
+def test_a_server_submits_under_its_own_numbers_only() -> None:
+    desk = Desk(servers=2)
+    assert submit_nested(desk) is not None
+    desk.hear(messages.Submit(FIRST + 2, "child"), b"call", at(2))
+    desk.hear(messages.Submit(FIRST + 1, "again"), b"call", at(1))
+    assert [record.function for record in desk.ledger.records.values()] == ["child"]
+    desk.drain()

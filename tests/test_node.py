@@ -9,6 +9,7 @@ from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
 from dispycos.actors.supervisor import RETRY_AFTER
 from dispycos.actors.tenancy import (
+    RESTARTS_MAX,
     AwaitClient,
     CloseZygote,
     ForgetPeer,
@@ -515,6 +516,14 @@ def test_a_zygote_that_dies_takes_its_servers_and_comes_back_with_them() -> None
     ]
     assert hand.call("zygote_ready") == [start(1)]
     assert hand.call("zygote_ready") == []
+
+
+def test_zygotes_that_served_are_replaced_however_often_they_are_killed() -> None:
+    hand = Hand(1).open()
+    for life in range(2, 3 * RESTARTS_MAX):
+        assert StartZygote(LEASE) in hand.call("zygote_failed", SIGKILL)
+        assert hand.call("zygote_ready") == [start(1)]
+        hand.ready(1, life)
 
 
 def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:

@@ -56,6 +56,7 @@ class Entry:
         "alone",
         "at",
         "attempt",
+        "beside",
         "cost",
         "function",
         "io",
@@ -95,6 +96,7 @@ class Entry:
         self.at: Server | None = None  # who has it
         self.position = 0  # there
         self.cost = 0.0  # seconds that it was expected to take, when it was given
+        self.beside = io  # others run there meanwhile; a CPU task: while it waits for what it submitted
         self.placed = False  # that server said that it is there to stay: it has an address, or runs
         self.terminated = False
         self.over = False
@@ -182,7 +184,7 @@ class Server:
     phase: Phase = READY
     given: int = 0  # position of the last Run
     cpu: deque[Entry] = field(default_factory=deque)  # it runs them one by one, in this order
-    io: dict[int, Entry] = field(default_factory=dict)  # by position
+    io: dict[int, Entry] = field(default_factory=dict)  # what runs beside others, by position
     since: float = 0.0  # when its first CPU task became that
     started_at: float = 0.0  # when it last said that one has started
     work_s: float = 0.0  # seconds that its CPU tasks are expected to take
@@ -199,7 +201,7 @@ class Server:
 
     def remove(self, entry: Entry) -> None:
         """It does not have it any more."""
-        if entry.io:
+        if entry.beside:
             del self.io[entry.position]
             return
         if self.cpu[0] is entry:
@@ -213,6 +215,24 @@ class Server:
             self.work_s = 0.0
             self.calls = 0
 
+    def lend(self, entry: Entry, now: float) -> None:
+        """This CPU task waits for others, and lets others run."""
+        self.remove(entry)
+        entry.beside = True
+        self.io[entry.position] = entry
+        self.since = now
+
+    def take_back(self, entry: Entry, now: float) -> None:
+        """It goes on; what was given later has begun too, or waits behind it."""
+        self.remove(entry)
+        entry.beside = False
+        if not self.cpu:
+            self.since = now
+        at = sum(other.position < entry.position for other in self.cpu)
+        self.cpu.insert(at, entry)
+        self.work_s += entry.cost
+        self.calls += entry.size
+
     def lag_of(self, seconds: float, now: float) -> float:
         """How late is it heard that its first CPU task has ended, which ran for so long?
 
@@ -223,8 +243,11 @@ class Server:
 
     def begun_by(self, cpu: int | None, io: int | None) -> set[Entry]:
         """What had begun of what it has, by the marks on its page; None: nobody could read it."""
-        begun = _reached(self.cpu, cpu, self.reached_cpu, self.refused)
-        return begun | _reached(self.io.values(), io, self.reached_io, self.refused)
+        lent = {entry for entry in self.io.values() if not entry.io}
+        begun = lent | _reached(self.cpu, cpu, self.reached_cpu, self.refused)
+        return begun | _reached(
+            (entry for entry in self.io.values() if entry.io), io, self.reached_io, self.refused
+        )
 
 
 def _reached(entries: Iterable[Entry], mark: int | None, known: int, refused: int) -> set[Entry]:

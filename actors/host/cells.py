@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address
@@ -27,6 +27,9 @@ from .interrupts import Interrupts
 from .opening import Parcels
 from .results import pack_outcome
 from .subtasks import Subtasks, adopt
+
+if TYPE_CHECKING:
+    from .nested import TaskClient
 
 _hosts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, TaskHost] = weakref.WeakKeyDictionary()
 
@@ -230,3 +233,22 @@ class TaskHost(Handles):
             cell.terminate()
         self.give_up()
         _hosts.pop(self.loop, None)
+
+
+def current_client() -> TaskClient:
+    """The client of the remote task that runs now; to be called in it, or in what it calls.
+
+    What the task submits there is handed to the program's Client, which places it as any other task. Its handle can be awaited,
+    sent, asked and ended as one of the program's. A plain function may submit, too, but only an ``async def`` or a
+    generator function can wait.
+
+    Raises
+    ------
+    RuntimeError: no remote task runs here.
+    """
+    cell = current_cell()
+    if cell is None or cell.host.records is None or cell.host.records.client is None:
+        raise RuntimeError(
+            "current_client() is for remote tasks: elsewhere use the Client that your program made"
+        )
+    return cell.host.records.client

@@ -38,6 +38,7 @@ class ServerParcels:
         self._shared = Path.cwd().parent  # by the servers of this node
         self.mirror = Mirror(self._pull, node_name, client_name, self._shared / "package-data")
         self._host: TaskHost | None = None
+        self.first_number = 0  # below those of the tasks that are submitted here
 
     def bind(self, host: TaskHost) -> None:
         self._host = host
@@ -77,7 +78,8 @@ class ServerParcels:
     async def get_components(self) -> Components:
         """What Client(components) named: code, and files for the folder above the servers' own; these are put in place."""
         answer = await self._call(messages.CodeWanted(), None)
-        components = _components.decode(single(answer))
+        self.first_number = answer.message.first
+        components = _components.decode(single(answer.payload))
         for file in components.files:
             if 0 < self._max_file_size < len(file.data):
                 raise Failure(
@@ -101,9 +103,9 @@ class ServerParcels:
 
     async def _get(self, request: CodeRequest) -> None:
         answer = await self._call(messages.CodeWanted(), _encoder.encode(request))
-        self.mirror.install(_bundles.decode(single(answer)))
+        self.mirror.install(_bundles.decode(single(answer.payload)))
 
-    async def _call(self, word: messages.Message, payload: Payload) -> Payload:
+    async def _call(self, word: messages.Message, payload: Payload) -> Envelope:
         answer = await self.host.call(
             self.client, word, payload, None
         )  # it may be stopped; its death would be told
@@ -111,7 +113,7 @@ class ServerParcels:
             raise RemoteError(f"{self.client_name} is gone")
         if answer.message.error:
             raise RemoteError(answer.message.error)
-        return answer.payload
+        return answer
 
     def _pull(self, request: CodeRequest) -> CodeBundle:
         """An import of a running step waits for this: the step pumps the mailbox itself."""

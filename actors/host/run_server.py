@@ -28,7 +28,7 @@ from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
 from ..logs import LevelSetter, RecordWriter
-from ..server import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Work
+from ..server import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Tell, Work
 from ..shipping.words import MissingCode
 from ..task import Location
 from .calling import ATOMS
@@ -39,6 +39,7 @@ from .interrupts import Interrupts
 from .loops import use_fresh_loops
 from .meter import Meter
 from .mirroring import ServerParcels, single
+from .nested import NestedTasks
 from .page import CPU, IO, PageWriter
 from .relief import Relief
 from .results import pack_outcome
@@ -149,12 +150,16 @@ class ServerBody:
         self._folder = WorkingFolder(Path.cwd())
         self._levels = LevelSetter()
         self._fetching: set[asyncio.Task[None]] = set()
+        self._nested: NestedTasks | None = None  # what tasks here submit
         self._node = node
         runtime.attach(SERVER, self)
 
     async def get_ready(self) -> None:
         """Components first, then tasks may come."""
         components = await self.parcels.get_components()
+        self.host.records = self._nested = NestedTasks(
+            self.host, self.parcels, self.machine, self._meter.forget
+        )
         self._levels.take(components.levels)
         self._enter_folder(os.fsdecode(components.cwd), os.fsdecode(components.program_folder))
         ready = messages.ServerReady(self.start.number, os.getpid())
@@ -179,6 +184,8 @@ class ServerBody:
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
+            if self._nested is not None and event.epoch == self.parcels.client.epoch:
+                self._nested.owner_gone()
 
     def carry_out(self, effect: object, now: float) -> None:
         if type(effect) is Work:
@@ -190,6 +197,9 @@ class ServerBody:
             dropped = self._cells.pop(effect.task)
             dropped.on_end = None  # its outcome is on the way
             self.runtime.defer(partial(dropped.finished, Raised(KeyboardInterrupt())))
+        elif isinstance(effect, Tell):
+            assert self._nested is not None, "nothing was submitted here before the components came"
+            self._nested.on_word(effect.word)
         elif isinstance(effect, Interrupt):
             cell = self._cells.get(effect.task)
             if cell is not None:
@@ -290,7 +300,7 @@ class ServerBody:
             if announced:
                 self.runtime.push()
             if not run.io:
-                self._meter.begin(measured=not run.short)
+                self._meter.begin(measured=not (run.short or self.machine.lent))
             self.host.begin(cell, function, args, kwargs, self.parcels.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:

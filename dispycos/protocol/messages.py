@@ -385,6 +385,32 @@ class ServerLost(Message, frozen=True, tag=80):
     closing: bool = False  # it was told to end
 
 
+class Submit(Message, frozen=True, tag=85):
+    """Server -> client: a task of yours submits this one; the payload is the call. Answered by Placed, if `alone`, and Outcome."""
+
+    number: int  # of the new task, within what CodeGiven.first allows
+    function: str
+    io: bool = False
+    alone: bool = False  # its start is waited for
+    retries: int = 0
+    code: int = 0  # main_version of the call
+    addr: str = ""  # where it is to run: a node by its name or address ...
+    port: int = 0  # ... or with it a Location
+
+
+class Lent(Message, frozen=True, tag=86):
+    """Server -> client: this CPU task waits for tasks that it submitted, so another may run there; or it goes on."""
+
+    task: TaskId
+    lent: bool
+
+
+class Heard(Message, frozen=True, tag=87):
+    """Server -> client: somebody has looked at how the task of this number ended."""
+
+    number: int
+
+
 # --- tasks ---------------------------------------------------------------------------------------------------------------
 
 
@@ -470,6 +496,7 @@ class CodeGiven(Message, frozen=True, tag=51):
     """Client -> server; payload: an encoded shipping.CodeBundle."""
 
     error: str = ""
+    first: int = 0  # to a server that starts: from here on it counts the tasks that its tasks submit
 
 
 class Levels(Message, frozen=True, tag=56):
@@ -585,6 +612,9 @@ Word = (
     | Terminate
     | Kill
     | ServerLost
+    | Submit
+    | Lent
+    | Heard
     | Tell
     | Delivered
     | Ask

@@ -417,6 +417,8 @@ class Cluster:
             return ""
         if plan.io and "deaf" in self.violence:
             return ""
+        if plan.is_nested and (plan.io or closing == "early"):  # it may outlive who submitted it
+            return ""
         return "nobody asked for that"
 
     def _judge_words(self, user: User) -> None:

@@ -330,6 +330,7 @@ class SeatBody(ClientRole):
 
     def resolved(self, record: Record) -> None:
         client = self.client
+        client.records.setdefault(client.book.plans[record.task].number, record)
         client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
         client.defer(lambda: client.on_resolved(record))
 
@@ -375,6 +376,7 @@ class ClientProcess(Host):
     def boot(self) -> None:
         super().boot()
         self.correspondence.records = cast(Any, self)
+        self.book.clients[self.epoch] = self
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
         self.seat: SeatBody | None = None
@@ -419,7 +421,7 @@ class ClientProcess(Host):
     def private_ended(self) -> None:
         """The watcher of the private process: its end is the end of our tasks."""
         if self.is_alive and self.seat is not None:
-            self.seat.lose("the private scheduler ended")
+            self.seat.private_ended("the private scheduler ended")
 
     # --- tasks and their messages
 
@@ -473,6 +475,16 @@ class ClientProcess(Host):
         self.waits_for -= 1
 
     # --- correspondence.Records
+
+    @property
+    def owner(self) -> int:
+        return self.epoch
+
+    def hold(self, envelope: Envelope) -> bool:
+        return self.ledger is not None and self.ledger.submitters.hold(envelope)
+
+    def forward(self, envelope: Envelope) -> bool:
+        return self.correspondence.forward(envelope)
 
     def record(self, number: int) -> Record | None:
         return self.ledger.records.get(number) if self.ledger is not None else None

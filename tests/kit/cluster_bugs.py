@@ -10,11 +10,13 @@ import msgspec
 from dispycos.actors import ledger
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
+from dispycos.actors.dispatching.facts import Server as FleetServer
 from dispycos.actors.ledger import Ledger
 from dispycos.actors.node import Node
 from dispycos.actors.node_links import NodeLinks
 from dispycos.actors.record import Record
 from dispycos.actors.server import Server
+from dispycos.actors.submitters import Submitters
 from dispycos.actors.tenancy import Outbox
 from dispycos.actors.terminations import EndStep, Step, Terminations
 from dispycos.brokers.leasing import Leasing
@@ -26,6 +28,7 @@ from dispycos.neighbours import Neighbours
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Marks
+from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Router
 from dispycos.session import Session
 from dispycos.turns import Turns
@@ -177,7 +180,7 @@ def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
 
 
 def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
-    patch.setattr(Ledger, "_lose_gone", lambda self, now: None)
+    patch.setattr(Ledger, "_lose_gone", lambda self, now: self._gone.clear())
 
 
 def nobody_reads_the_pages_of_a_node_that_is_gone(patch: Patch) -> None:
@@ -262,6 +265,63 @@ def nodes_that_died_with_it_are_not_asked_for(patch: Patch) -> None:
 
 def a_node_goes_on_speaking_to_the_dead_one(patch: Patch) -> None:
     patch.setattr(Node, "_follow", lambda self, tenancy, scheduler: None)
+
+
+# --- tasks that tasks submit
+
+
+def a_task_that_waits_for_its_own_keeps_its_server(patch: Patch) -> None:
+    patch.setattr(Server, "lend", lambda self, task: False)
+
+
+def the_client_does_not_hear_that_a_server_is_lent(patch: Patch) -> None:
+    patch.setattr(Dispatcher, "lent", lambda self, entry, epoch, now, *, lent: None)
+
+
+def a_server_stays_lent_when_its_task_goes_on(patch: Patch) -> None:
+    original = Server.on_outcome
+
+    def on_outcome(self: Server, envelope: Envelope, now: float) -> None:
+        lent = set(self.lent)
+        original(self, envelope, now)
+        self._holding -= lent
+        self.lent |= lent & self.running.keys()
+
+    patch.setattr(Server, "on_outcome", on_outcome)
+
+
+def what_was_lent_counts_as_given_once_more(patch: Patch) -> None:
+    original = Dispatcher.server_lost
+
+    def server_lost(self: Dispatcher, epoch: int, text: str, *rest: Any, **more: Any) -> None:
+        server = self.fleet.servers.get(epoch)
+        for entry in server.io.values() if server is not None else ():
+            entry.placed = entry.placed and entry.io
+        original(self, epoch, text, *rest, **more)
+
+    patch.setattr(Dispatcher, "server_lost", server_lost)
+    patch.setattr(FleetServer, "begun_by", _begun_but_for_lent)
+
+
+def _begun_but_for_lent(self: FleetServer, cpu: int | None, io: int | None) -> set[Any]:
+    return {entry for entry in begun_by(self, cpu, io) if entry.io or not entry.beside}
+
+
+begun_by = FleetServer.begun_by
+
+
+def nobody_says_that_a_nested_task_was_lost(patch: Patch) -> None:
+    original = Ledger._pass_outcome
+
+    def pass_outcome(self: Ledger, record: Record) -> None:
+        if record.outcome != OutcomeKind.LOST:
+            original(self, record)
+
+    patch.setattr(Ledger, "_pass_outcome", pass_outcome)
+
+
+def what_comes_before_its_task_is_dropped(patch: Patch) -> None:
+    patch.setattr(Submitters, "hold", lambda self, envelope: False)
 
 
 # --- in the turn (dispycos/turns.py)
@@ -408,6 +468,12 @@ BUGS: list[Plant] = [
     a_client_gives_its_tasks_up_with_its_scheduler,
     nodes_that_died_with_it_are_not_asked_for,
     a_node_goes_on_speaking_to_the_dead_one,
+    a_task_that_waits_for_its_own_keeps_its_server,
+    the_client_does_not_hear_that_a_server_is_lent,
+    a_server_stays_lent_when_its_task_goes_on,
+    what_was_lent_counts_as_given_once_more,
+    nobody_says_that_a_nested_task_was_lost,
+    what_comes_before_its_task_is_dropped,
     a_broken_link_is_dropped_before_it_is_read_empty,
     a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler,
     what_machines_want_sent_waits_for_the_next_turn,

@@ -234,7 +234,7 @@ class Mailbox:
 
     def pid_of(self, link: int) -> int:
         end = self.links.get(link)
-        if end is None or not self._owner.world.is_one_host or self.tells_end(link):
+        if end is None or not self._owner.world.is_one_host:
             return 0
         return end.other.owner.epoch
 

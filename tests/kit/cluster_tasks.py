@@ -50,10 +50,12 @@ class Plan:
     fetch: bool = False  # its call is too large for the scheduler
     size: int = 0  # of its value
     words: list[Words] = field(default_factory=list)
+    children: list[Plan] = field(default_factory=list)  # submitted in its first step, and waited for
+    is_nested: bool = False  # a task submitted it
 
     @property
     def suspends(self) -> bool:
-        return self.nap > 0 or self.expects > 0
+        return self.nap > 0 or self.expects > 0 or bool(self.children)
 
     @property
     def kind(self) -> OutcomeKind:
@@ -83,6 +85,7 @@ class Book:
     def __init__(self, world: Universe) -> None:
         self.world = world
         self.plans: dict[TaskId, Plan] = {}
+        self.clients: dict[int, Any] = {}  # by epoch
         self.numbers = 0
         self.pids = 1000
         self.servers: list[Any] = []

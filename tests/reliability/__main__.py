@@ -8,8 +8,11 @@ import time
 
 SCRIPTS = {  # with their arguments
     "scheduler_killed": ("20", "10000", "5", "75"),
-    "stopped": ("90", "40"),
+    "killed": ("25",),
     "links_cut": ("100000",),
+    "stopped": ("90", "40"),
+    "flood": ("5", "1", "50"),
+    "schedules": ("10000",),
 }
 
 

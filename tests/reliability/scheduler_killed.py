@@ -121,7 +121,9 @@ def away(seconds: float) -> str:
         head = Head(user)
         for name in ("a", "b"):
             user.node(name, cpus=1)
-        client = user.script("running.py", RUNNING, str(int((seconds + 10.0) * TASKS_A_SECOND)), str(head.port))
+        client = user.script(
+            "running.py", RUNNING, str(int((seconds + 10.0) * TASKS_A_SECOND)), str(head.port)
+        )
         client.wait_line("running", 30)
         head.kill()
         time.sleep(seconds)
