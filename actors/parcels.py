@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -55,6 +56,25 @@ def dumps_value(value: Any, what: str) -> Payload:
 
 def dumps_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
     return _plain(pickling.dumps_call(function, args, kwargs), "the call")
+
+
+def dumps_arguments(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+    """Of a call whose function servers find by its name: a global of `__main__`, to which pickle refers in the same way.
+
+    None: the function has to travel with them, or the slower ways of pickling are needed.
+    """
+    if type(function) is not FunctionType or function.__module__ != "__main__":
+        return None
+    if function.__qualname__ != name or vars(sys.modules["__main__"]).get(name) is not function:
+        return None
+    try:
+        return pickle.dumps((args, kwargs), pickling.PROTOCOL, buffer_callback=_refuse)
+    except Exception:  # the longer way tells
+        return None
+
+
+def _refuse(buffer: pickle.PickleBuffer) -> bool:
+    raise pickle.PicklingError("buffers go beside the stream")
 
 
 def _plain(pickled: pickling.Payload, what: str) -> Payload:

@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from dispycos.actors.host.mirroring import _reference
 from dispycos.actors.parcels import (
     COPIED_MAX,
     ClientParcels,
     Components,
     FileComponent,
     as_payload,
+    dumps_arguments,
     dumps_call,
     dumps_value,
     kept_as_it_is,
@@ -92,6 +94,25 @@ def test_large_buffers_travel_beside_the_stream() -> None:
 
 def test_a_call_is_a_function_and_its_arguments() -> None:
     assert loads_plain(dumps_call(os.path.join, ("a", "b"), {"c": 1})) == (os.path.join, ("a", "b"), {"c": 1})
+
+
+def test_a_function_that_servers_find_by_its_name_does_not_travel(main: types.ModuleType) -> None:
+    scale: Any = vars(main)["scale"]
+    stream = dumps_arguments(scale, "scale", (4,), {"y": 5})
+    assert stream is not None and loads_plain(stream) == ((4,), {"y": 5})
+    assert dumps_arguments(vars(main)["Shape"], "Shape", (), {}) is None, "its __reduce__ may say otherwise"
+    assert dumps_arguments(os.path.join, "join", ("a",), {}) is None, "of another module"
+    assert dumps_arguments(scale, "other", (4,), {}) is None, "it is called otherwise by people"
+    assert dumps_arguments(scale, "scale", (lambda: 1,), {}) is None, "that needs the slower ways"
+    assert dumps_arguments(scale, "scale", (pickle.PickleBuffer(bytearray(9)),), {}) is None
+    vars(main)["scale"] = len
+    assert dumps_arguments(scale, "scale", (4,), {}) is None, "there the name means something else"
+
+
+def test_what_is_missing_of_a_call_by_name_is_the_name() -> None:
+    with pytest.raises(AttributeError, match="no_such_function"):
+        pickle.loads(_reference("no_such_function"))
+    assert pickle.loads(_reference("__name__")) == "__main__"
 
 
 def test_nothing_is_an_empty_payload() -> None:

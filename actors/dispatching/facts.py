@@ -204,6 +204,8 @@ class Server:
             return
         if self.cpu[0] is entry:
             self.cpu.popleft()
+        elif self.cpu[-1] is entry:  # as what is given back: to look for each among hundreds costs
+            self.cpu.pop()
         else:
             self.cpu.remove(entry)
         if self.cpu:

@@ -58,7 +58,16 @@ class ServerParcels:
     def loads(self, payload: Payload) -> Any:
         return loads(as_payload(payload), self.mirror)
 
-    loads_call = loads
+    def loads_call(self, run: messages.Run, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """(function, args, kwargs); to be called within the mirror's context."""
+        if not run.by_name:
+            function, args, kwargs = self.loads(payload)
+            return function, args, kwargs
+        main, name = vars(self.mirror.main), run.function
+        if name not in main:
+            self.loads(_reference(name))  # it is made, or what is missing is told
+        args, kwargs = self.loads(payload)
+        return main[name], args, kwargs
 
     def version(self) -> int:
         return 0  # what a server knows it has from the client
@@ -156,6 +165,12 @@ class ServerParcels:
             runtime.turn_elsewhere()
             if not came.is_set():
                 poller.poll(20)
+
+
+def _reference(name: str) -> bytes:
+    """A pickle of this global of `__main__`."""
+    text = name.encode()
+    return b"\x80\x05X\x08\0\0\0__main__X%b%b\x93." % (len(text).to_bytes(4, "little"), text)
 
 
 def single(payload: Payload) -> bytes:
