@@ -173,7 +173,6 @@ class Ledger:
                 record.code,
                 fetch,
                 _is_short(record),
-                by_name=record.by_name,
             )
             effects.append(Send(Envelope(server, me, run, 0, None if fetch else call)))
 

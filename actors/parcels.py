@@ -54,27 +54,17 @@ def dumps_value(value: Any, what: str) -> Payload:
     return _plain(pickling.dumps(value, what), what)
 
 
-def dumps_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-    return _plain(pickling.dumps_call(function, args, kwargs), "the call")
+def dumps_call(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_name: bool = False
+) -> Payload:
+    return _plain(pickling.dumps_call(function, args, kwargs, by_name=by_name), "the call")
 
 
-def dumps_arguments(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
-    """Of a call whose function servers find by its name: a global of `__main__`, to which pickle refers in the same way.
-
-    None: the function has to travel with them, or the slower ways of pickling are needed.
-    """
+def is_found_by_name(function: Any, name: str) -> bool:
+    """Whether servers find it without its pickle: a global of `__main__`, which pickle would refer to by this name."""
     if type(function) is not FunctionType or function.__module__ != "__main__":
-        return None
-    if function.__qualname__ != name or vars(sys.modules["__main__"]).get(name) is not function:
-        return None
-    try:
-        return pickle.dumps((args, kwargs), pickling.PROTOCOL, buffer_callback=_refuse)
-    except Exception:  # the longer way tells
-        return None
-
-
-def _refuse(buffer: pickle.PickleBuffer) -> bool:
-    raise pickle.PicklingError("buffers go beside the stream")
+        return False
+    return function.__qualname__ == name and vars(sys.modules["__main__"]).get(name) is function
 
 
 def _plain(pickled: pickling.Payload, what: str) -> Payload:
@@ -174,8 +164,9 @@ class ClientParcels:
     def dumps(self, value: Any, what: str) -> Payload:
         return dumps_value(value, what)
 
-    def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-        return dumps_call(function, args, kwargs)
+    def dumps_call(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """A function that servers find by its name does not travel."""
+        return dumps_call(function, args, kwargs, by_name=is_found_by_name(function, name))
 
     def loads(self, payload: Payload) -> Any:
         return loads_plain(payload)

@@ -21,13 +21,11 @@ class Record(Entry):
     Parameters
     ----------
     task: who asked for it, as which of its tasks. call: pickled. code: the version of the program's code that it needs.
-    by_name: as for Run.
     io, node, server, alone, retries: as for Entry.
     """
 
     __slots__ = (
         "address",
-        "by_name",
         "call",
         "code",
         "cpu_s",
@@ -60,14 +58,12 @@ class Record(Entry):
         alone: bool = False,
         retries: int = 0,
         code: int = 0,
-        by_name: bool = False,
     ) -> None:
         size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
         super().__init__(function, io=io, node=node, server=server, alone=alone, size=size, retries=retries)
         self.task = task
         self.call = call  # given up when the outcome is there
         self.code = code
-        self.by_name = by_name
         self.address: Address | None = None
         self.location: Location | None = None
         self.started = False  # by what its server said

@@ -34,7 +34,7 @@ from .host.results import unpack_outcome
 from .ledger import Ledger, scheduler_of
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch
-from .parcels import ClientParcels, dumps_arguments, kept_as_it_is
+from .parcels import ClientParcels, kept_as_it_is
 from .record import Record
 from .task import Location, MonitorStatus, Task
 from .telling import Stream, print_errors, print_output, say, tell_unread
@@ -349,10 +349,9 @@ class Seat(ClientRole):
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         name = name_of(function)
-        call: Payload = dumps_arguments(function, name, args, kwargs)
-        by_name = call is not None
-        if call is None:
-            call = kept_as_it_is(self.parcels.dumps_call(function, args, kwargs), whole=retries > 0)
+        call = self.parcels.dumps_call(function, name, args, kwargs)
+        if type(call) is not bytes:
+            call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Record(
@@ -365,7 +364,6 @@ class Seat(ClientRole):
                 alone=alone,
                 retries=retries,
                 code=self.parcels.version(),
-                by_name=by_name,
             )
             if self.ledger.wants_news:
                 record.info = (args, kwargs)

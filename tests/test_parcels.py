@@ -21,9 +21,9 @@ from dispycos.actors.parcels import (
     Components,
     FileComponent,
     as_payload,
-    dumps_arguments,
     dumps_call,
     dumps_value,
+    is_found_by_name,
     kept_as_it_is,
     loads_plain,
 )
@@ -98,15 +98,16 @@ def test_a_call_is_a_function_and_its_arguments() -> None:
 
 def test_a_function_that_servers_find_by_its_name_does_not_travel(main: types.ModuleType) -> None:
     scale: Any = vars(main)["scale"]
-    stream = dumps_arguments(scale, "scale", (4,), {"y": 5})
-    assert stream is not None and loads_plain(stream) == ((4,), {"y": 5})
-    assert dumps_arguments(vars(main)["Shape"], "Shape", (), {}) is None, "its __reduce__ may say otherwise"
-    assert dumps_arguments(os.path.join, "join", ("a",), {}) is None, "of another module"
-    assert dumps_arguments(scale, "other", (4,), {}) is None, "it is called otherwise by people"
-    assert dumps_arguments(scale, "scale", (lambda: 1,), {}) is None, "that needs the slower ways"
-    assert dumps_arguments(scale, "scale", (pickle.PickleBuffer(bytearray(9)),), {}) is None
+    parcels = ClientParcels()
+    assert loads_plain(parcels.dumps_call(scale, "scale", (4,), {"y": 5})) == (None, (4,), {"y": 5})
+    assert loads_plain(parcels.dumps_call(os.path.join, "join", ("a",), {}))[0] is os.path.join
+    with pytest.raises(NotPicklable, match="argument 2 of scale"):
+        parcels.dumps_call(scale, "scale", (1, iter_nothing()), {})
+    assert is_found_by_name(scale, "scale")
+    assert not is_found_by_name(vars(main)["Shape"], "Shape"), "its __reduce__ may say otherwise"
+    assert not is_found_by_name(scale, "other"), "it is called otherwise by people"
     vars(main)["scale"] = len
-    assert dumps_arguments(scale, "scale", (4,), {}) is None, "there the name means something else"
+    assert not is_found_by_name(scale, "scale"), "there the name means something else"
 
 
 def test_what_is_missing_of_a_call_by_name_is_the_name() -> None:

@@ -58,16 +58,13 @@ class ServerParcels:
     def loads(self, payload: Payload) -> Any:
         return loads(as_payload(payload), self.mirror)
 
-    def loads_call(self, run: messages.Run, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def loads_call(self, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """(function, args, kwargs); to be called within the mirror's context."""
-        if not run.by_name:
-            function, args, kwargs = self.loads(payload)
-            return function, args, kwargs
-        main, name = vars(self.mirror.main), run.function
-        if name not in main:
-            self.loads(_reference(name))  # it is made, or what is missing is told
-        args, kwargs = self.loads(payload)
-        return main[name], args, kwargs
+        function, args, kwargs = self.loads(payload)
+        if function is None:  # the global of that name, made now if it is not there
+            main = vars(self.mirror.main)
+            function = main[name] if name in main else self.loads(_reference(name))
+        return function, args, kwargs
 
     def version(self) -> int:
         return 0  # what a server knows it has from the client

@@ -265,7 +265,7 @@ class ServerBody:
         call: Any = None
         self.interrupts.begin(cell)
         try:
-            call = self.parcels.mirror.within(self.parcels.loads_call, run, payload)
+            call = self.parcels.mirror.within(self.parcels.loads_call, run.function, payload)
         except MissingCode as error:
             missing = error
         except (

@@ -302,7 +302,6 @@ class Run(Message, frozen=True, tag=36):
     key: str = ""  # reserved: to find the task again after its client came back
     priority: int = 0  # reserved, as is ...
     share: str = ""  # ... the fairness key: tasks of one key share what they get
-    by_name: bool = False  # the payload is (args, kwargs) alone: the function is the global of `__main__` that is called so
 
 
 class Placed(Message, frozen=True, tag=54):
