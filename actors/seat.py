@@ -372,8 +372,8 @@ class Seat(ClientRole):
             self.ledger.submit(record)
             if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
                 self._send_levels()
+            self.runtime.leave()
         self.host.caller = copy_context()
-        self.runtime.turn_soon()
         return handle
 
     def _send_levels(self) -> None:

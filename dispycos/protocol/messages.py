@@ -17,7 +17,7 @@ import msgspec
 from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=0):
     """Base of all words; `tag` numbers are grouped by who speaks."""
 
     way: ClassVar[int] = CONTROL
