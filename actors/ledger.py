@@ -13,7 +13,7 @@ from dispycos.machine import Send
 from dispycos.notices import PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import Envelope, buffers_of, size_of
 from dispycos.protocol.messages import Lease, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
@@ -226,6 +226,8 @@ class Ledger:
 
     def submit(self, record: Record) -> None:
         self.records[record.task.number] = record
+        call = record.call
+        record.size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
         self._cpu_left += not record.io
         self._is_changed = True
         self.dispatcher.submit(record)

@@ -355,9 +355,9 @@ class Seat(ClientRole):
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Record(
-                task,
                 name,
-                call,
+                task=task,
+                call=call,
                 io=io,
                 node=node,
                 server=server,
@@ -396,8 +396,7 @@ class Seat(ClientRole):
         return record.handle
 
     def _make_handle(self, record: Record) -> Task:
-        home = Address(record.task.owner, record.task.number)
-        return Task.__new__(Task)._bind(self.host, home, record.function, record)
+        return Task.__new__(Task)._bind(self.host, None, record.function, record)
 
     # --- host.Records ---
 

@@ -74,7 +74,7 @@ class Desk:
         self.hear(messages.ServerNews(Status.ServerInitialized, spot(number), "box"))
 
     def submit(self, call: Any = b"call", function: str = "compute", **fields: Any) -> Record:
-        record = Record(TaskId(7, next(self.numbers)), function, call, **fields)
+        record = Record(function, task=TaskId(7, next(self.numbers)), call=call, **fields)
         self.ledger.submit(record)
         self.ledger.check()
         return record
@@ -1149,9 +1149,10 @@ def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
     ]
 
 
-def test_the_size_of_a_call_counts_all_its_buffers() -> None:
-    assert Record(TaskId(7, 16), "f", [b"12345", memoryview(bytes(100))]).size == 105
-    assert Record(TaskId(7, 16), "f", None).size == 0
+def test_the_size_of_a_call_counts_all_its_buffers(desk: Desk) -> None:
+    assert desk.submit([b"12345", memoryview(bytes(100))]).size == 105
+    assert desk.submit(None).size == 0
+    desk.drain()
 
 
 def test_a_scheduler_is_at_its_place_in_its_runtime() -> None:
