@@ -56,6 +56,7 @@ class Ledger:
         self.lease: Lease | None = None
         self.nodes: dict[int, NodeInfo] = {}
         self.servers: dict[int, tuple[Spot, str]] = {}
+        self._locations: dict[int, Location] = {}  # theirs, until they are lost
         self.records: dict[int, Record] = {}
         self.dispatcher = Dispatcher()
         self.wants_news = False
@@ -325,11 +326,11 @@ class Ledger:
             held, record.held = record.held, None
             for waiting in held or ():
                 self._pass(record.address, waiting)
-            self._note_place(record, word.spot)
+            self._effects.append(Began(record))
+            self._note_place(record, envelope.sender.epoch)
 
-    def _note_place(self, record: Record, spot: Spot) -> None:
-        record.location = Location(spot.addr, spot.port)
-        self._effects.append(Began(record))
+    def _note_place(self, record: Record, server: int) -> None:
+        record.location = self._locations.get(server)
         if self.wants_news:
             self._effects.append(News(Status.TaskCreated, record))
 
@@ -340,6 +341,8 @@ class Ledger:
             record, envelope.sender.epoch, word.outcome, word.seconds, now, started=word.started
         ):
             return
+        if word.started and record.location is None:  # it is over already: words held for it came too late
+            self._note_place(record, envelope.sender.epoch)
         if word.marks is None or not self._unprinted.hold(envelope, now):
             self._take(record, envelope)
 
@@ -355,8 +358,6 @@ class Ledger:
     def _take(self, record: Record, envelope: Envelope) -> None:
         """This is the outcome of its task."""
         word: messages.Outcome = envelope.message
-        if word.spot is not None and word.started and record.location is None:
-            self._note_place(record, word.spot)  # it is over already: words held for it came too late
         record.payload = envelope.payload
         if word.started:
             record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
@@ -377,6 +378,7 @@ class Ledger:
 
     def _lose_server(self, epoch: int) -> None:
         self.servers.pop(epoch, None)
+        self._locations.pop(epoch, None)
         self._unprinted.forget(epoch)
         self._effects.append(Forget(epoch))
 
@@ -482,6 +484,7 @@ class Ledger:
             and epoch not in self._lost_early
         ):
             self.servers[epoch] = (word.spot, word.node)
+            self._locations[epoch] = Location(word.spot.addr, word.spot.port)
             node = word.node_epoch or self._node_named(word.node)
             if node in self.dispatcher.fleet.nodes:
                 self.dispatcher.server_up(epoch, word.spot.name, node)

@@ -279,7 +279,7 @@ class Server:
                 self._call()
         seconds = now - running.began
         word = messages.Outcome(
-            task, outcome, actor or running.actor, self.spot, seconds, True, text, marks, cpu_s, peak_bytes
+            task, outcome, actor or running.actor, None, seconds, True, text, marks, cpu_s, peak_bytes
         )
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, payload)))
         self._stop_if_idle()
@@ -326,7 +326,7 @@ class Server:
 
     def _speak(self, run: messages.Run) -> None:
         """It ends without having begun."""
-        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, self.spot, 0.0, False, self._why(run))
+        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, None, 0.0, False, self._why(run))
         self._send(self.client, word)
 
     def _why(self, run: messages.Run) -> str:

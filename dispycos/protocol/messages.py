@@ -327,7 +327,7 @@ class Outcome(Message, frozen=True, tag=41):
     task: TaskId
     outcome: int
     actor: int = 0
-    spot: Spot | None = None
+    spot: Spot | None = None  # for who does not know the server: the task's client does
     seconds: float = 0.0
     started: bool = True
     text: str = ""  # for TERMINATED: how it came
