@@ -118,8 +118,11 @@ class Ledger:
             handler(envelope, now)
 
     def deadline(self) -> float | None:
-        times = (self.dispatcher.deadline(), self._patience, self._want_at, self._unprinted.deadline)
-        return min((time for time in times if time is not None), default=None)
+        due = self.dispatcher.deadline()
+        for other in (self._patience, self._want_at, self._unprinted.deadline):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def wake(self, now: float) -> None:
         self._now = now
