@@ -161,8 +161,7 @@ class ClientParcels:
 
     # --- values ---
 
-    def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+    dumps = staticmethod(dumps_value)
 
     def dumps_call(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """A function that servers find by its name does not travel."""

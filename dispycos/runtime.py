@@ -95,10 +95,10 @@ class Runtime(Turns):
             if self._closed:
                 raise RuntimeError("this runtime is closed: the client or server it belonged to has ended")
             self.put(envelope)
-            if may_leave:
+            if may_leave and not self.turn_due:
                 self.leave()
-        if not may_leave:
-            self.turn_soon()
+                return
+        self.turn_soon()
 
     def leave(self) -> None:
         """What was put leaves: the first since the last turn at once, as somebody may wait for the answer, more with the next.

@@ -49,8 +49,7 @@ class ServerParcels:
 
     # --- values ---
 
-    def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+    dumps = staticmethod(dumps_value)
 
     def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         return dumps_call(function, args, kwargs)
