@@ -76,7 +76,9 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: at most a minute and a half")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter rounds: at most a minute and a half"
+    )
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(names))
     if unknown:
