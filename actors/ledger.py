@@ -17,7 +17,7 @@ from dispycos.machine import Send
 from dispycos.notices import PATIENCE_S, counted, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
-from dispycos.protocol.envelope import Envelope, Payload, size_of
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Lease, Marks, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
@@ -70,6 +70,7 @@ class Ledger:
         self.lease: Lease | None = None
         self.nodes: dict[int, NodeInfo] = {}
         self.servers: dict[int, tuple[Spot, str]] = {}
+        self._locations: dict[int, Location] = {}  # theirs, until they are lost
         self.records: dict[int, Record] = {}
         self.dispatcher = Dispatcher()
         self.wants_news = False
@@ -150,15 +151,13 @@ class Ledger:
             handler(envelope, now)
 
     def deadline(self) -> float | None:
-        times = (
-            self.dispatcher.deadline(),
-            self._patience,
-            self._want_at,
-            self._unprinted.deadline,
-            min((until for _, until in self._gone.values()), default=None),
-            self._away_at if self._away_since is not None else None,
-        )
-        return min((time for time in times if time is not None), default=None)
+        due = self.dispatcher.deadline()
+        gone = min(until for _, until in self._gone.values()) if self._gone else None
+        away = self._away_at if self._away_since is not None else None
+        for other in (self._patience, self._want_at, self._unprinted.deadline, gone, away):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def wake(self, now: float) -> None:
         self._now = now
@@ -268,10 +267,15 @@ class Ledger:
         self._to_scheduler(word)
 
     def submit(self, record: Record) -> None:
-        self.records[record.task.number] = record
-        self._cpu_left += not record.io
+        self._enter(record)
         self._is_changed = True
         self.dispatcher.submit(record)
+
+    def _enter(self, record: Record) -> None:
+        call = record.call
+        record.size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
+        self.records[record.task.number] = record
+        self._cpu_left += not record.io
 
     def terminate(self, record: Record, now: float) -> None:
         if not record.ended:
@@ -422,15 +426,15 @@ class Ledger:
             held, record.held = record.held, None
             for waiting in held or ():
                 self._pass(record.address, waiting)
-            self._note_place(record, word.spot)
+            self._effects.append(Began(record))
+            self._note_place(record, envelope.sender.epoch)
 
-    def _note_place(self, record: Record, spot: Spot) -> None:
-        record.location = Location(spot.addr, spot.port)
-        self._effects.append(Began(record))
+    def _note_place(self, record: Record, server: int) -> None:
+        record.location = self._locations.get(server)
         if record.submitter is not None and record.alone:
             assert record.address is not None
-            word = messages.Placed(record.task, record.address.actor, spot)
-            self._send(record.submitter, word)
+            spot, _ = self.servers[server]
+            self._send(record.submitter, messages.Placed(record.task, record.address.actor, spot))
         if self.wants_news:
             self._effects.append(News(Status.TaskCreated, record))
 
@@ -441,6 +445,8 @@ class Ledger:
             record, envelope.sender.epoch, word.outcome, word.seconds, now, started=word.started
         ):
             return
+        if word.started and record.location is None:  # it is over already: words held for it came too late
+            self._note_place(record, envelope.sender.epoch)
         if word.marks is None or not self._unprinted.hold(envelope, now):
             self._take(record, envelope)
 
@@ -456,8 +462,6 @@ class Ledger:
     def _take(self, record: Record, envelope: Envelope) -> None:
         """This is the outcome of its task."""
         word: messages.Outcome = envelope.message
-        if word.spot is not None and word.started and record.location is None:
-            self._note_place(record, word.spot)  # it is over already: words held for it came too late
         record.payload = envelope.payload
         if word.started:
             record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
@@ -482,17 +486,16 @@ class Ledger:
         if not self.submitters.submitted(word.number, envelope.sender):
             return
         record = Record(
-            TaskId(self.address.epoch, word.number),
             word.function,
-            _kept(envelope.payload),
+            task=TaskId(self.address.epoch, word.number),
+            call=_kept(envelope.payload),
             io=word.io,
             alone=word.alone,
             retries=word.retries,
             code=word.code,
+            submitter=envelope.sender,
         )
-        record.submitter = envelope.sender
-        self.records[word.number] = record
-        self._cpu_left += not record.io
+        self._enter(record)
         for early in self.submitters.take(word.number):
             self._effects.append(Forward(early))
         if self._is_released or self._terminating:
@@ -528,6 +531,7 @@ class Ledger:
         for epoch in epochs:
             self._turn_away_early(epoch)
             self.servers.pop(epoch, None)
+            self._locations.pop(epoch, None)
             self._distances.pop(epoch, None)
             self._nearby.discard(epoch)
             self._ended_nearby.pop(epoch, None)
@@ -733,6 +737,7 @@ class Ledger:
             and epoch not in self._lost_early
         ):
             self.servers[epoch] = (word.spot, word.node)
+            self._locations[epoch] = Location(word.spot.addr, word.spot.port)
             node = word.node_epoch or self._node_named(word.node)
             if node in self.dispatcher.fleet.nodes:
                 self.dispatcher.server_up(epoch, word.spot.name, node, self._distances.get(epoch, 0.0))

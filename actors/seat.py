@@ -347,15 +347,15 @@ class Seat(ClientRole):
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         name = name_of(function)
-        call = self.parcels.dumps_call(function, args, kwargs)
+        call = self.parcels.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Record(
-                task,
                 name,
-                call,
+                task=task,
+                call=call,
                 io=io,
                 node=node,
                 server=server,
@@ -370,8 +370,8 @@ class Seat(ClientRole):
             self.ledger.submit(record)
             if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
                 self._send_levels()
+            self.runtime.leave()
         self.host.caller = copy_context()
-        self.runtime.turn_soon()
         return handle
 
     def _send_levels(self) -> None:
@@ -394,8 +394,7 @@ class Seat(ClientRole):
         return record.handle
 
     def _make_handle(self, record: Record) -> Task:
-        home = Address(record.task.owner, record.task.number)
-        return Task.__new__(Task)._bind(self.host, home, record.function, record)
+        return Task.__new__(Task)._bind(self.host, None, record.function, record)
 
     # --- host.Records ---
 

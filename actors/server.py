@@ -252,7 +252,7 @@ class Server:
         return None
 
     def begin(self, run: messages.Run, actor: int, now: float, *, waits: bool) -> None:
-        """A CPU task has its address; its call is opened next, or fetched first (`waits`)."""
+        """A CPU task is opened next, or its call fetched first (`waits`); the actor of a short one is 0 until it has an address."""
         self.running[run.task] = Running(run, actor, now)
         if waits:
             self._send(self.client, messages.Placed(run.task, actor, self.spot))
@@ -269,10 +269,11 @@ class Server:
         self._announce(running)
         return True
 
-    def suspended(self, task: TaskId) -> None:
+    def suspended(self, task: TaskId, actor: int = 0) -> None:
         """The first step is over and the task goes on: others may want to talk to it."""
         running = self.running.get(task)
         if running is not None and not running.announced:
+            running.actor = actor or running.actor
             self._announce(running)
 
     def submit(self, parent: TaskId | None, word: messages.Submit, call: Payload) -> None:
@@ -309,6 +310,7 @@ class Server:
         marks: tuple[int, int] | None,
         now: float,
         *,
+        actor: int = 0,
         cpu_s: float | None = None,
         peak_bytes: int | None = None,
     ) -> None:
@@ -326,7 +328,7 @@ class Server:
                 self._call()
         seconds = now - running.began
         word = messages.Outcome(
-            task, outcome, running.actor, self.spot, seconds, True, text, marks, cpu_s, peak_bytes
+            task, outcome, actor or running.actor, None, seconds, True, text, marks, cpu_s, peak_bytes
         )
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, payload)))
         self._stop_if_idle()
@@ -376,7 +378,7 @@ class Server:
 
     def _speak(self, run: messages.Run) -> None:
         """It ends without having begun."""
-        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, self.spot, 0.0, False, self._why(run))
+        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, None, 0.0, False, self._why(run))
         self._send(self.client, word)
 
     def _why(self, run: messages.Run) -> str:

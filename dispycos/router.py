@@ -228,29 +228,30 @@ class Router:
 
     # Sessions
 
-    def send(self, envelope: Envelope, now: float) -> None:
-        """Takes a message; it leaves with the next flush, or at once when a block is full."""
+    def send(self, envelope: Envelope, now: float) -> bool:
+        """Takes a message; it leaves with the next flush. True if a block is full: `take_outgoing` has it now."""
         epoch = envelope.to.epoch
         peer = self._peers.get(epoch)
         if peer is None:
             if epoch == self.epoch:
                 self._deliveries.append(envelope)
-                return
+                return False
             if epoch in self._buried:
                 self._events.append(PeerReset(epoch, [envelope]))
-                return
+                return False
             peer = self._meet(epoch)
             self._choose(peer, self._topology.route(epoch), now)
         try:
-            is_full = peer.session.puts[envelope.message.way](envelope)
+            is_full: bool = peer.session.puts[envelope.message.way](envelope)
         except Exception as error:  # msgspec's are of many kinds
             self._events.append(
                 Unsent(envelope, f"{type(envelope.message).__name__} cannot be sent: {error}")
             )
-            return
+            return False
         if is_full:
             self._pump(peer, now)
         self._dirty[epoch] = peer
+        return is_full
 
     def flush(self, now: float) -> None:
         """Sends all that may be sent; call it once per turn, after the deliveries were taken."""
@@ -463,11 +464,6 @@ class Router:
         taken = self._deliveries[:]
         self._deliveries.clear()
         return taken
-
-    @property
-    def has_outgoing(self) -> bool:
-        """True while there is a reason to call `take_outgoing`."""
-        return bool(self._topology.busy or self._farewells)
 
     def take_outgoing(self) -> list[tuple[int, list[Buffer], int]]:
         """ZeroMQ messages to send: link, frames, bytes. What is closed after them becomes an event only now."""

@@ -69,6 +69,7 @@ class Runtime(Turns):
         self.turn_due = False
         self.turns = 0  # on the loop: it is not kept by anybody
         self.on_due: Callable[[], None] | None = None  # called once when a turn falls due, then forgotten
+        self._has_left = False  # something since the last turn, or one is taken
         self._will_push = False  # the turn that runs the deferred calls sends, after them, what they leave
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -89,13 +90,26 @@ class Runtime(Turns):
         with self.lock:
             super().remove(actor, role)
 
-    def send(self, envelope: Envelope) -> None:
-        """Queue for the end of this turn; a full block leaves at once. From any thread."""
+    def send(self, envelope: Envelope, *, may_leave: bool = False) -> None:
+        """Queue for the end of this turn, or have it `leave`; a full block leaves at once. From any thread."""
         with self.lock:
             if self._closed:
                 raise RuntimeError("this runtime is closed: the client or server it belonged to has ended")
             self.put(envelope)
+            if may_leave and not self.turn_due:
+                self.leave()
+                return
         self.turn_soon()
+
+    def leave(self) -> None:
+        """What was put leaves: the first since the last turn at once, as somebody may wait for the answer, more with the next.
+
+        Under the lock, by a step with interrupts held off: machines are fed and drained in here, if no turn is under way.
+        """
+        if self._has_left or self.turn_due or not self.is_own_thread():
+            self.turn_soon()
+        else:
+            self.push()
 
     def say(self, level: str, text: str) -> None:
         getattr(log, level)(text)
@@ -132,6 +146,7 @@ class Runtime(Turns):
         with self.lock:
             if self._closed:
                 return
+            self._has_left = True
             self.push_out(self.clock())
             self._arm()
 
@@ -204,6 +219,7 @@ class Runtime(Turns):
             if self._closed:
                 return
             self.turn_due = False
+            self._has_left = True  # within the turn nothing leaves by itself
             is_own = self.is_own_thread()
             self.turns += is_own
             self.take_turn(self.clock())
@@ -217,6 +233,7 @@ class Runtime(Turns):
                 if self.turn_due:  # what the steps left leaves now, not a turn of the loop later
                     self.turn_due = False
                     self.push()
+        self._has_left = False
 
     def _turn_if_due(self) -> None:
         if self.turn_due:
@@ -226,6 +243,7 @@ class Runtime(Turns):
         self.read_all()
         with self.lock:
             if not self._closed:
+                self._has_left = True  # its roles are told one after the other
                 self.peer_died(link, epoch, self.clock())
 
     def _arm(self) -> None:

@@ -135,8 +135,7 @@ class Turns:
 
     def put(self, envelope: Envelope) -> None:
         """Queue for the end of this turn, for which the caller asks; a full block leaves at once."""
-        self.router.send(envelope, self._now)
-        if self.router.has_outgoing:
+        if self.router.send(envelope, self._now):
             self._transmit()
 
     # --- peers ---

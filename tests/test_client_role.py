@@ -236,7 +236,7 @@ def test_news_waits_for_the_loop(desk: Desk) -> None:
 
 
 def test_of_a_lost_task_nobody_expects_an_answer(desk: Desk) -> None:
-    record = Record(TaskId(7, 16), "compute", b"call")
+    record = Record("compute", task=TaskId(7, 16), call=b"call")
     record.outcome = OutcomeKind.LOST
     desk.carry_out(Resolve(record), 0.0)
     desk.run()
@@ -244,7 +244,7 @@ def test_of_a_lost_task_nobody_expects_an_answer(desk: Desk) -> None:
 
 
 def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended(desk: Desk) -> None:
-    record = Record(TaskId(7, 16), "compute", [b"a large call"])
+    record = Record("compute", task=TaskId(7, 16), call=[b"a large call"])
     desk.ledger.submit(record)
     for number in (16, 17):
         wanted = messages.CallWanted(TaskId(7, number))

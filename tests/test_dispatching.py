@@ -738,7 +738,7 @@ def test_who_lent_a_server_that_dies_had_begun_whatever_its_page_says_of_others(
     desk.place()
     desk.dispatcher.server_lost(101, "killed", parent.position, 0)
     assert other.at is None and desk.ends() == []
-    assert parent.attempt == 2 and not parent.beside, "it is tried again, as any that had begun"
+    assert parent.attempt == 2 and not parent.lent, "it is tried again, as any that had begun"
     desk.dispatcher.server_up(102, "node1/s2", 1)
     assert desk.place() == [(1, 102)]
 

@@ -77,7 +77,7 @@ class Desk:
         self.hear(messages.ServerNews(Status.ServerInitialized, spot(number), "box"))
 
     def submit(self, call: Any = b"call", function: str = "compute", **fields: Any) -> Record:
-        record = Record(TaskId(7, next(self.numbers)), function, call, **fields)
+        record = Record(function, task=TaskId(7, next(self.numbers)), call=call, **fields)
         self.ledger.submit(record)
         self.ledger.check()
         return record
@@ -406,10 +406,10 @@ def test_another_servers_word_does_not_count(desk: Desk) -> None:
 
 
 def test_a_short_task_starts_by_its_outcome(desk: Desk) -> None:
-    """Its start was not announced: where it ran is said with the outcome."""
+    """Its start was not announced: where it ran is told by who says its outcome."""
     (record,) = desk.given()
-    desk.end(record, actor=31, spot=SPOT)
-    assert desk.drain() == [Began(record), Resolve(record)]
+    desk.end(record, actor=31)
+    assert desk.drain() == [Resolve(record)]
     assert record.location == Location("10.0.0.5", 9701)
 
 
@@ -419,7 +419,7 @@ def test_a_task_that_ends_before_it_started_turns_its_messages_away(desk: Desk) 
     desk.ledger.pass_on(record, tell(record))
     desk.ledger.pass_on(record, tell(record, correlation=9))
     desk.ledger.pass_on(record, Envelope(home, sender, messages.Ask(), 10, b"?"))
-    desk.end(record, OutcomeKind.CANCELLED, spot=SPOT, started=False)
+    desk.end(record, OutcomeKind.CANCELLED, started=False)
     assert desk.drain() == [
         Send(Envelope(sender, home, messages.Delivered(0), 9)),
         Send(Envelope(sender, home, messages.Reply(ok=False), 10)),
@@ -1003,10 +1003,10 @@ def test_a_status_task_hears_of_nodes_servers_and_tasks() -> None:
     started, short = desk.given(2)
     desk.start(started)
     assert desk.drain() == [Began(started), News(Status.TaskCreated, started)]
-    desk.end(started, spot=SPOT, actor=30)
+    desk.end(started, actor=30)
     assert desk.drain() == [Resolve(started)]
-    desk.end(short, spot=SPOT, actor=31)
-    assert desk.drain() == [Began(short), News(Status.TaskCreated, short), Resolve(short)]
+    desk.end(short, actor=31)
+    assert desk.drain() == [News(Status.TaskCreated, short), Resolve(short)]
     desk.ledger.release(terminate=False, await_io=False)
     desk.drain()
     desk.hear(messages.Released())
@@ -1077,7 +1077,7 @@ def test_release_waits_for_all_cpu_tasks_and_for_io_tasks_if_that_is_wanted(
 
 def test_release_waits_until_what_a_task_printed_is_here(desk: Desk) -> None:
     record = desk.running()
-    desk.end(record, spot=SPOT, marks=(1, 0))
+    desk.end(record, marks=(1, 0))
     desk.ledger.release(terminate=False, await_io=False)
     assert desk.drain() == []
     printed = messages.Output("box/server-1", 1, 1001, 1)
@@ -1263,9 +1263,10 @@ def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
     ]
 
 
-def test_the_size_of_a_call_counts_all_its_buffers() -> None:
-    assert Record(TaskId(7, 16), "f", [b"12345", memoryview(bytes(100))]).size == 105
-    assert Record(TaskId(7, 16), "f", None).size == 0
+def test_the_size_of_a_call_counts_all_its_buffers(desk: Desk) -> None:
+    assert desk.submit([b"12345", memoryview(bytes(100))]).size == 105
+    assert desk.submit(None).size == 0
+    desk.drain()
 
 
 def test_a_scheduler_is_at_its_place_in_its_runtime() -> None:

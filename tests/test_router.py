@@ -354,7 +354,6 @@ def test_a_link_that_never_greets_is_closed() -> None:
     router.take_outgoing()
     assert router.deadline() == GREETING_PATIENCE
     router.wake(GREETING_PATIENCE)
-    assert router.has_outgoing
     assert [type(event) for event in closing(router)] == [LinkRefused, CloseLink]
 
 

@@ -103,7 +103,7 @@ def to_owner(word: messages.Message, payload: Any = None) -> Send:
 
 
 def cancelled(given: Run, text: str = "") -> Send:
-    return to_owner(messages.Outcome(given.task, OutcomeKind.CANCELLED, 0, SPOT, 0.0, False, text))
+    return to_owner(messages.Outcome(given.task, OutcomeKind.CANCELLED, 0, None, 0.0, False, text))
 
 
 def terminate(given: Run) -> messages.Terminate:
@@ -229,7 +229,7 @@ def test_an_outcome_goes_to_the_owner(post: Post) -> None:
     post.start(given)
     post.now += 2.5
     post.server.end(given.task, OutcomeKind.RAISED, b"error", (3, 0), post.now)
-    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 2.5, True, "", (3, 0))
+    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, None, 2.5, True, "", (3, 0))
     assert post.drain() == [to_owner(outcome, b"error")]
     assert post.server.running == {}
 
@@ -268,7 +268,7 @@ def test_a_task_whose_call_cannot_be_opened_ends_without_having_been_announced(p
     post.begin(given)
     post.drain()
     post.end(given, OutcomeKind.RAISED, b"error")
-    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 0.0, True, "")
+    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, None, 0.0, True, "")
     assert post.drain() == [to_owner(outcome, b"error")]
 
 
@@ -433,7 +433,7 @@ def test_a_task_ended_by_a_shutdown_says_why_the_server_closed(post: Post) -> No
     post.end(given, OutcomeKind.TERMINATED, None)
     text = "compute was terminated: its node was stopped"
     assert post.drain() == [
-        to_owner(messages.Outcome(given.task, OutcomeKind.TERMINATED, 16, SPOT, 0.0, True, text)),
+        to_owner(messages.Outcome(given.task, OutcomeKind.TERMINATED, 16, None, 0.0, True, text)),
         Stop(),
     ]
 

@@ -22,7 +22,7 @@ SERVER_ADDRESS = Address(SPOT.epoch, SERVER)
 
 def ended(desk: Desk, marks: tuple[int, int]) -> Record:
     record = desk.running()
-    desk.hear(outcome(record, spot=SPOT, marks=marks), b"value", SERVER_ADDRESS)
+    desk.hear(outcome(record, marks=marks), b"value", SERVER_ADDRESS)
     return record
 
 

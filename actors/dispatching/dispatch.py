@@ -156,7 +156,7 @@ class Dispatcher:
     def lent(self, entry: Entry, epoch: int, now: float, *, lent: bool) -> None:
         """It waits for tasks that it submitted, and its server takes others meanwhile; or it goes on."""
         server = entry.at
-        if server is None or server.epoch != epoch or entry.io or entry.beside is lent:
+        if server is None or server.epoch != epoch or entry.io or entry.lent is lent:
             return
         entry.placed = True
         self._note_begun(entry, server)
@@ -300,7 +300,7 @@ class Dispatcher:
         again = []
         for entry in _had_by([server]):
             entry.at = None
-            entry.beside = entry.io
+            entry.lent = False
             self.giving.held -= 1
             if entry.over:
                 continue
@@ -438,7 +438,9 @@ class Dispatcher:
             entries = _had_by([server])
             held += len(entries)
             assert all(entry.at is server for entry in entries), f"{server.name} has what is elsewhere"
-            assert [entry.beside for entry in entries] == [False] * len(server.cpu) + [True] * len(server.io)
+            assert [entry.io or entry.lent for entry in entries] == [False] * len(server.cpu) + [True] * len(
+                server.io
+            )
             order = [entry.position for entry in server.cpu]
             assert order == sorted(set(order)) and all(p <= server.given for p in order), "out of order"
             assert abs(server.work_s - sum(entry.cost for entry in server.cpu)) < 1e-6

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+import msgspec
+
 from .learning import Learner
 from .shelves import Shelves
 
@@ -49,57 +51,26 @@ class Standing(Enum):
     CLOSING = auto()  # gets nothing any more
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One task, from submit to its outcome. A million of them may wait: the ledger's Record is one, not beside one."""
 
-    __slots__ = (
-        "alone",
-        "at",
-        "attempt",
-        "beside",
-        "cost",
-        "function",
-        "io",
-        "learner",
-        "node",
-        "over",
-        "placed",
-        "position",
-        "retries",
-        "server",
-        "size",
-        "terminated",
-        "turn",
-    )
-
-    def __init__(
-        self,
-        function: str,
-        *,
-        io: bool = False,
-        node: str = "",
-        server: int = 0,
-        alone: bool = False,
-        size: int = 0,
-        retries: int = 0,
-    ) -> None:
-        self.function = function
-        self.io = io
-        self.node = node  # named: only on the nodes of this name or address
-        self.server = server  # named: only on the server of this epoch
-        self.alone = alone  # somebody waits for its start: never behind another
-        self.size = size  # of its call, in bytes
-        self.retries = retries
-        self.attempt = 1
-        self.turn = 0  # in the order of submission
-        self.learner: Learner | None = None  # what is known of its function's run times
-        self.at: Server | None = None  # who has it
-        self.position = 0  # there
-        self.cost = 0.0  # seconds that it was expected to take, when it was given
-        self.beside = io  # others run there meanwhile; a CPU task: while it waits for what it submitted
-        self.placed = False  # that server said that it is there to stay: it has an address, or runs
-        self.terminated = False
-        self.over = False
+    function: str
+    io: bool = False
+    node: str = ""  # named: only on the nodes of this name or address
+    server: int = 0  # named: only on the server of this epoch
+    alone: bool = False  # somebody waits for its start: never behind another
+    size: int = 0  # of its call, in bytes
+    retries: int = 0
+    attempt: int = 1
+    turn: int = 0  # in the order of submission
+    learner: Learner | None = None  # what is known of its function's run times
+    at: Server | None = None  # who has it
+    position: int = 0  # there
+    cost: float = 0.0  # seconds that it was expected to take, when it was given
+    lent: bool = False  # a CPU task: it waits for what it submitted, and others run beside it
+    placed: bool = False  # that server said that it is there to stay: it has an address, or runs
+    terminated: bool = False
+    over: bool = False
 
 
 class Queue:
@@ -201,11 +172,13 @@ class Server:
 
     def remove(self, entry: Entry) -> None:
         """It does not have it any more."""
-        if entry.beside:
+        if entry.io or entry.lent:
             del self.io[entry.position]
             return
         if self.cpu[0] is entry:
             self.cpu.popleft()
+        elif self.cpu[-1] is entry:  # as what is given back: to look for each among hundreds costs
+            self.cpu.pop()
         else:
             self.cpu.remove(entry)
         if self.cpu:
@@ -218,14 +191,14 @@ class Server:
     def lend(self, entry: Entry, now: float) -> None:
         """This CPU task waits for others, and lets others run."""
         self.remove(entry)
-        entry.beside = True
+        entry.lent = True
         self.io[entry.position] = entry
         self.since = now
 
     def take_back(self, entry: Entry, now: float) -> None:
         """It goes on; what was given later has begun too, or waits behind it."""
         self.remove(entry)
-        entry.beside = False
+        entry.lent = False
         if not self.cpu:
             self.since = now
         at = sum(other.position < entry.position for other in self.cpu)

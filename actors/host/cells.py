@@ -105,14 +105,13 @@ class TaskHost(Handles):
         kwargs: dict[str, Any],
         *,
         handle: Task | None = None,
-        home: Address | None = None,
         on_end: Callable[[Cell, Outcome], None] | None = None,
     ) -> Cell:
         """Start a task here; its first step comes when the caller's is over."""
         if not callable(function):
             raise TypeError(f"a task needs a function, not {type(function).__name__}")
         with self.shield, self.runtime.lock:
-            cell = self.prepare(name_of(function), handle=handle, home=home, on_end=on_end)
+            cell = self.prepare(name_of(function), handle=handle, on_end=on_end)
         self.loop.call_soon(self.begin, cell, function, args, kwargs)
         return cell
 
@@ -121,18 +120,26 @@ class TaskHost(Handles):
         name: str,
         *,
         handle: Task | None = None,
-        home: Address | None = None,
         on_end: Callable[[Cell, Outcome], None] | None = None,
     ) -> Cell:
-        """Give a task its address and mailbox, before its function is there. Not to be interrupted, and under the lock."""
-        address = self.runtime.address(self.take_number())
-        cell = Cell(self, address, home or address, name)
+        """A task of this process's own, with its address and mailbox, before its function is there. Under the lock."""
+        cell = Cell(self, name)
         cell.on_end = on_end
+        self.give_address(cell)
         if handle is not None:
             cell.bind(handle)
-        self.cells[address.actor] = cell
-        self.runtime.attach_inbox(address.actor, cell.on_envelope)
         return cell
+
+    def give_address(self, cell: Cell) -> Address:
+        """From any thread. Who asks for that of a task that has ended gets one where nobody is."""
+        with self.shield, self.runtime.lock:
+            if cell._address is None:
+                actor = self.take_number()
+                cell._address = self.runtime.address(actor)
+                if not cell.ended:
+                    self.cells[actor] = cell
+                    self.runtime.attach_inbox(actor, cell.on_envelope)
+            return cell._address
 
     def begin(
         self,
@@ -211,10 +218,12 @@ class TaskHost(Handles):
             cell.on_end(cell, outcome)
         if self.runtime.is_parents:  # a forked child whose loop runs out
             return
+        if not cell.actor:  # nobody could reach it
+            return
         with self.runtime.lock:
-            self.cells.pop(cell.address.actor, None)
-            self.runtime.detach(cell.address.actor)
-            watchers, cell.watchers = cell.watchers, []
+            self.cells.pop(cell.actor, None)
+            self.runtime.detach(cell.actor)
+            watchers, cell.watchers = cell.watchers, ()
             unanswered = cell.take_unanswered() if cell.inbox or cell.asked is not None else ()
         for request in unanswered:
             self.answer(request, messages.Reply(ok=False))

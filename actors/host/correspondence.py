@@ -74,7 +74,7 @@ class Correspondence:
 
     def post(self, envelope: Envelope) -> None:
         with self.shield:
-            self.runtime.send(envelope)
+            self.runtime.send(envelope, may_leave=True)
 
     async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
         """Send something that is answered by its correlation; None when the other end is gone."""
@@ -83,7 +83,7 @@ class Correspondence:
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
             correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            self.runtime.send(Envelope(to, self.me(), word, correlation, payload))
+            self.runtime.send(Envelope(to, self.me(), word, correlation, payload), may_leave=True)
         try:
             if timeout is None:
                 return await future

@@ -50,8 +50,7 @@ class ServerParcels:
 
     # --- values ---
 
-    def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+    dumps = staticmethod(dumps_value)
 
     def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         return dumps_call(function, args, kwargs)
@@ -59,7 +58,13 @@ class ServerParcels:
     def loads(self, payload: Payload) -> Any:
         return loads(as_payload(payload), self.mirror)
 
-    loads_call = loads
+    def loads_call(self, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """(function, args, kwargs); to be called within the mirror's context."""
+        function, args, kwargs = self.loads(payload)
+        if function is None:  # the global of that name, made now if it is not there
+            main = vars(self.mirror.main)
+            function = main[name] if name in main else self.loads(_reference(name))
+        return function, args, kwargs
 
     def version(self) -> int:
         return 0  # what a server knows it has from the client
@@ -158,6 +163,12 @@ class ServerParcels:
             runtime.turn_elsewhere()
             if not came.is_set():
                 poller.poll(20)
+
+
+def _reference(name: str) -> bytes:
+    """A pickle of this global of `__main__`."""
+    text = name.encode()
+    return b"\x80\x05X\x08\0\0\0__main__X%b%b\x93." % (len(text).to_bytes(4, "little"), text)
 
 
 def single(payload: Payload) -> bytes:

@@ -94,7 +94,7 @@ class NestedTasks:
             self._next += 1
             word = msgspec.structs.replace(word, number=self._next, code=self._parcels.mirror.version)
             task = TaskId(self.owner, word.number)
-            record = Record(task, word.function, None, io=word.io, retries=word.retries)
+            record = Record(word.function, task=task, call=None, io=word.io, retries=word.retries)
             handle = Task.__new__(Task)._bind(host, Address(self.owner, word.number), word.function, record)
             record.handle = handle
             self._records[word.number] = record

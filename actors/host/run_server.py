@@ -240,11 +240,9 @@ class ServerBody:
                 return
 
     def _place(self, run: messages.Run) -> Cell:
-        """Give the task its address and mailbox; under the lock, perhaps on the relief thread."""
-        home = Address(run.task.owner, run.task.number)
-        cell = self.host.prepare(run.function, home=home, on_end=self._on_end)
-        cell.run, cell.position = run, run.position
-        self._cells[run.task] = cell
+        """Make it known here; under the lock, perhaps on the relief thread."""
+        cell = self._cells[run.task] = Cell(self.host, run.function, run.task)
+        cell.on_end, cell.run, cell.position = self._on_end, run, run.position
         return cell
 
     def _begin(self, run: messages.Run) -> Cell:
@@ -257,7 +255,8 @@ class ServerBody:
             return self._cells[run.task]
         cell = self._place(run)
         waits = run.fetch or self.parcels.is_behind(run.code)
-        self.machine.begin(run, cell.address.actor, self.runtime.clock(), waits=waits)
+        actor = 0 if run.short and not waits else cell.address.actor
+        self.machine.begin(run, actor, self.runtime.clock(), waits=waits)
         return cell
 
     def _get_call(self, cell: Cell, payload: Payload) -> None:
@@ -276,7 +275,7 @@ class ServerBody:
         call: Any = None
         self.interrupts.begin(cell)
         try:
-            call = self.parcels.mirror.within(self.parcels.loads_call, payload)
+            call = self.parcels.mirror.within(self.parcels.loads_call, run.function, payload)
         except MissingCode as error:
             missing = error
         except (
@@ -304,7 +303,7 @@ class ServerBody:
             self.host.begin(cell, function, args, kwargs, self.parcels.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
-                    self.machine.suspended(run.task)
+                    self.machine.suspended(run.task, cell.address.actor)
                 self.runtime.turn_soon()
 
     def _later(self, coroutine: Any) -> None:
@@ -349,7 +348,9 @@ class ServerBody:
         cpu_s, peak_bytes = (None, None) if run.io else self._meter.end(seconds)
         marks = self._marks.after_task(seconds, others=self._begun > 0)
         with self.runtime.lock:
-            self.machine.end(run.task, kind, payload, marks, now, cpu_s=cpu_s, peak_bytes=peak_bytes)
+            self.machine.end(
+                run.task, kind, payload, marks, now, actor=cell.actor, cpu_s=cpu_s, peak_bytes=peak_bytes
+            )
         self.runtime.turn_soon()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:

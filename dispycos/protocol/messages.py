@@ -17,7 +17,7 @@ import msgspec
 from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=0):
     """Base of all words; `tag` numbers are grouped by who speaks."""
 
     way: ClassVar[int] = CONTROL
@@ -338,7 +338,7 @@ class Outcome(Message, frozen=True, tag=41):
     task: TaskId
     outcome: int
     actor: int = 0
-    spot: Spot | None = None
+    spot: Spot | None = None  # for who does not know the server: the task's client does
     seconds: float = 0.0
     started: bool = True
     text: str = ""  # for TERMINATED: how it came

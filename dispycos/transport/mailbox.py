@@ -282,7 +282,7 @@ class Mailbox:
     def pump(self) -> None:
         """Read what is there, from every socket that may have something."""
         hot, self._hot = self._hot, {}
-        if self.listeners_first and any(dialled.socket in hot for dialled in self._dialled.values()):
+        if hot and self.listeners_first and any(dialled.socket in hot for dialled in self._dialled.values()):
             self._read_listeners(hot)
         for socket in hot:
             reader = self._readers.get(socket)

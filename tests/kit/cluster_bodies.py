@@ -429,7 +429,7 @@ class ClientProcess(Host):
         """TaskHost.submit; the plan is in the book before anybody can start it."""
         assert self.ledger is not None
         task = TaskId(self.epoch, self.take_number())
-        record = Record(task, plan.function, plan.call(task), io=plan.io, node=node, server=server)
+        record = Record(plan.function, task=task, call=plan.call(task), io=plan.io, node=node, server=server)
         self.book.plans[task] = plan
         self.records[plan.number] = record
         self.note(f"submits task {task.number}: {plan}")

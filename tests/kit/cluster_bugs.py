@@ -304,7 +304,7 @@ def what_was_lent_counts_as_given_once_more(patch: Patch) -> None:
 
 
 def _begun_but_for_lent(self: FleetServer, cpu: int | None, io: int | None) -> set[Any]:
-    return {entry for entry in begun_by(self, cpu, io) if entry.io or not entry.beside}
+    return {entry for entry in begun_by(self, cpu, io) if entry.io or not entry.lent}
 
 
 begun_by = FleetServer.begun_by

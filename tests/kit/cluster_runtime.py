@@ -190,7 +190,7 @@ class Process(Turns):
 
         return super().attach_inbox(actor, hear)
 
-    def send(self, envelope: Envelope) -> None:
+    def send(self, envelope: Envelope, *, may_leave: bool = False) -> None:
         self.put(envelope)
         self.turn_soon()
 
