@@ -132,7 +132,10 @@ class Router:
             self._relay.tell_path_up()
 
     def say_farewell(self, reason: str, link: int | None = None) -> None:
-        """The last word on this link, or on all: the other end need not find out by our silence."""
+        """The last word on this link, or on all: the other end need not find out by our silence, nor take for lost what is here."""
+        for peer in self._peers.values() if link is None else ():
+            if peer.session.hurry_acks():
+                self._pump(peer, self._now)
         self._neighbours.say_farewell(reason, link)
 
     def prefer(self, epoch: int) -> None:

@@ -232,6 +232,11 @@ class Session:
             memoryview(body),
         )
 
+    def hurry_acks(self) -> bool:
+        """Those that would be said soon are said by the next pump(): there may be no later one. False if there are none."""
+        self._ack_now = self._ack_now or self._ack_at is not None
+        return self._ack_now
+
     def _acknowledge(self) -> None:
         for stream in list(self._unsaid):
             self.outbox.append(Packet(self._block(stream, 0, 0, b""), (), 0))

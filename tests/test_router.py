@@ -134,6 +134,17 @@ def tree() -> Net:
     return net
 
 
+def test_what_has_come_is_acknowledged_before_the_farewell(tree: Net) -> None:
+    """Else those who sent it hand it back as lost with a process that ended in order."""
+    client, server = tree.routers["client"], tree.routers["server"]
+    tree.send("client", "server", 1)
+    tree.run()
+    assert tree.numbers("server") == [1] and client.is_busy(20), "acks wait for company"
+    server.say_farewell("it has ended")
+    tree.run()
+    assert client.forget(20, tree.now) == []
+
+
 def test_a_message_to_oneself_is_delivered_as_it_is() -> None:
     router = Net().add("client", "client", 5)
     envelope = Envelope(Address(5, 16), Address(5, 17), object())
