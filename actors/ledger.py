@@ -688,8 +688,13 @@ class Ledger:
 
     def link_lost(self, epoch: int, now: float) -> None:
         self._linked.discard(epoch)
-        if epoch in self._disconnected:
+        if epoch in self._disconnected and epoch in self.nodes:
             self.dispatcher.node_silent(epoch, now)
+            goes_on = _what_goes_on(self.dispatcher.had_by_node(epoch))
+            self._say(
+                f"node {self.nodes[epoch].name}: nor is there a link to this program any more{goes_on}",
+                "warning",
+            )
         if self.scheduler is not None and epoch == self.scheduler.epoch:
             self._await_scheduler(now)
 

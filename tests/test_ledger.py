@@ -707,6 +707,8 @@ def test_a_node_that_only_the_scheduler_does_not_hear_gets_tasks_by_its_own_link
     assert desk.drain() == [Say(told, "warning")]
     (first,) = desk.given()
     desk.ledger.link_lost(900, desk.now)
+    gone = "node box: nor is there a link to this program any more; 1 task (compute 1) may still run there"
+    assert desk.drain() == [Say(gone, "warning")]
     desk.end(first)
     second = desk.submit()
     assert desk.drain() == [Resolve(first)], "nobody hears it now"

@@ -114,7 +114,7 @@ def test_the_end_of_a_child_is_told_with_its_exit_code(child: Callable[[str], Pr
 
 def test_that_it_was_killed_is_told(child: Callable[[str], PrivateProcess]) -> None:
     async def scene() -> None:
-        process = child(ECHO)
+        process = child("import time\nprint('{}', flush=True)\ntime.sleep(100)\n")
         await process.next_line()
         process._process.kill()
         with pytest.raises(ScheduleError, match=r"was killed by SIGKILL \(9\)"):

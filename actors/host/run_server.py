@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -307,9 +308,9 @@ class ServerBody:
                 self.runtime.turn_soon()
 
     def _later(self, coroutine: Any) -> None:
-        task = asyncio.Task(
-            coroutine, loop=self.runtime.loop
-        )  # no subtask, in whosever context this is called
+        # No subtask; and in no task's context, though one's step may have called us: what it asks for is answered to the server,
+        # where that task, once it has ended, would get no answer.
+        task = asyncio.Task(coroutine, loop=self.runtime.loop, context=Context())
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 

@@ -248,7 +248,7 @@ class PrivateProcess(Process):
         self._make = partial(NodeBody, self, book, "node0", cpus, options)
 
     def boot(self) -> None:
-        self.broker = BrokerBody(self, self.name, f"id {self.life} of {self.name}")
+        self.broker = BrokerBody(self, self.name, f"id of {self.name}")  # its client gives it the same again
         self.agent = self._make()
         self.agent.machine.add_scheduler(self.epoch, self.world.now)
 

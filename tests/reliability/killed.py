@@ -93,7 +93,8 @@ class Stage:
         """The processes that servers descend from, with their names."""
         if self.kind == "private":
             children = psutil.Process(self.client.pid).children()
-            return {"private": children[0].pid} if children else {}
+            living = [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+            return {"private": living[0]} if living else {}
         return {name: node.pid for name, node in self.nodes.items()}
 
     def wait_whole(self) -> None:
