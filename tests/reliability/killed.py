@@ -7,9 +7,7 @@ write down when they begin and when they end, so it is known whom a dead server 
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -115,7 +113,9 @@ class Stage:
         name, zygote, servers = random.choice(self.families())
         victims = {"server": servers[0].pid, "zygote": zygote.pid}
         strike = Strike(time.monotonic(), {server.pid for server in servers})
-        os.kill(victims.get(self.kind) or self.agents()[name], signal.SIGKILL)
+        victim = psutil.Process(victims.get(self.kind) or self.agents()[name])
+        victim.kill()
+        wait_until(lambda: is_dead(victim), 5, "its end")
         if self.kind == "node":
             self.nodes[name].wait()
             self.nodes[name] = self.user.node(name, cpus=1)
@@ -127,6 +127,13 @@ class Stage:
         self.client.succeed(60)
         ends = json.loads((self.user.folder / "ends").read_text())
         return {int(number): end for number, end in ends.items()}
+
+
+def is_dead(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def play_one(kind: str, kills: int) -> str:
