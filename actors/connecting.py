@@ -197,6 +197,7 @@ class Uplink:
 
     async def _replace(self, dead: PrivateProcess) -> None:
         _stop(self._dialler)
+        dead.end()  # its pipes close
         try:
             await self._use_private(PrivateProcess({**dead.orders, "always": True}, dead.id))
         except ScheduleError as error:
