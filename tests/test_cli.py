@@ -272,7 +272,7 @@ def test_what_is_not_available_is_answered_and_not_shown(
 def test_what_is_not_available_is_not_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["node", "--port", "1"]) == 2
     told = capsys.readouterr().err
-    assert "'--tcp_ports'" in told and "udp_port" not in told
+    assert "--tcp_ports" in told and "udp_port" not in told
 
 
 def test_without_a_command_the_help_is_shown_alone(capsys: pytest.CaptureFixture[str]) -> None:
