@@ -145,7 +145,7 @@ class Scheduler:
 
     # --- peers
 
-    def peer_up(self, epoch: int, about: object, now: float) -> None:
+    def peer_up(self, epoch: int, now: float) -> None:
         self._stir(now)
         client, node = self.registry.clients.get(epoch), self.registry.nodes.get(epoch)
         if client is not None:

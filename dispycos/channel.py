@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from .packing import Known, Packing, Unpacking
 from .protocol.codec import Codec
-from .protocol.envelope import ANYBODY, About, Buffer, Envelope
+from .protocol.envelope import ANYBODY, Buffer, Envelope
 from .stream import UNLIMITED, WINDOW_MESSAGES, Parcel, Stream
 from .transfers import Arrivals, Shipments
 
@@ -22,7 +22,6 @@ class Local(NamedTuple):
 
     codec: Codec[Any]
     epoch: int
-    about: About
     incarnations: Iterator[int]
     allocate: Callable[[int], Buffer]
     addresses: Known
@@ -38,7 +37,6 @@ class Channel:
         number: int,
         local: Local,
         there: Known,
-        answer: Callable[[Envelope], object],
         before: "Channel | None" = None,
     ) -> None:
         self.words = Stream(STREAMS * number, WINDOW_MESSAGES)
@@ -51,7 +49,7 @@ class Channel:
         self._deliveries = local.deliveries
         self._before = before
         self._unpacking = Unpacking(
-            local.codec, local.addresses, there, self.arrivals, local.deliveries, answer, self._may_pass
+            local.codec, local.addresses, there, self.arrivals, local.deliveries, self._may_pass
         )
         self.behind = self._unpacking.behind
 

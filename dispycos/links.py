@@ -5,7 +5,6 @@ from typing import Final, NamedTuple
 
 from .liveness import Liveness
 from .protocol.codec import HEADER_SIZE, KIB, Packet
-from .protocol.envelope import About
 from .protocol.errors import ProtocolError
 
 LINK_BYTES: Final = 8 * KIB * KIB
@@ -26,7 +25,6 @@ class LinkReady(NamedTuple):
 
     link: int
     epoch: int
-    about: About
     role: str
 
 
@@ -73,7 +71,6 @@ class Link:
         self.proven = proven
         self.epoch = 0
         self.role = ""
-        self.about: About | None = None
         self.is_witnessed = False  # the end of the process at the other end is told by the kernel
         self.is_ready = False
         self.is_closing = False

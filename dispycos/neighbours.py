@@ -166,7 +166,7 @@ class Neighbours:
         reason = self._objection(link, hello)
         if reason:
             return self.expel(link, reason)
-        link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
+        link.epoch, link.role = hello.epoch, hello.role
         self._remember(hello)
         link.uplink |= self._role == NODE_ROLE and link.role == SCHEDULER_ROLE
         patience = None if link.is_witnessed else patience_for(self._role, link.role)
@@ -186,7 +186,7 @@ class Neighbours:
             self._dismiss(older, now)
             self._relay.tell_flows(older)
         self._schedule(link)
-        self._events.append(LinkReady(link.number, link.epoch, hello.about, link.role))
+        self._events.append(LinkReady(link.number, link.epoch, link.role))
         if self._role == NODE_ROLE and link.role == SERVER_ROLE:
             self.advertise(add=[link.epoch])
         return True

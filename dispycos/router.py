@@ -19,7 +19,7 @@ from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import PeerDistance, PeerFault, PeerReset, PeerUp, Session, reset_block
+from .session import PeerDistance, PeerReset, Session, reset_block
 from .transfers import Allocate, room_for
 
 SESSIONS_MAX: Final = 16384
@@ -33,9 +33,7 @@ class Unsent(NamedTuple):
     reason: str
 
 
-Event = (
-    LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerDistance | PeerFault | Unsent
-)
+Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerReset | PeerDistance | Unsent
 
 
 class _Peer:
@@ -70,7 +68,6 @@ class Router:
         self._local = Local(
             codec,
             epoch,
-            about,
             incarnations or itertools.count(1),
             allocate,
             self._addresses,
@@ -177,10 +174,9 @@ class Router:
         try:
             self._on_own(link, packet, now)
         except ProtocolError as error:
-            self._abandon(packet, now)
+            self._abandon(packet, str(error), now)
             if block.from_epoch == link.epoch:
                 raise
-            self._events.append(PeerFault(block.from_epoch, str(error)))
 
     def _on_own(self, link: Link, packet: Packet, now: float) -> None:
         block = packet.block
@@ -219,13 +215,13 @@ class Router:
     def _answer(self, link: Link, packet: Packet) -> None:
         (self._topology.route(packet.block.to_epoch) or link).put(packet)
 
-    def _abandon(self, packet: Packet, now: float) -> None:
+    def _abandon(self, packet: Packet, fault: str, now: float) -> None:
         """The peer broke the rules inside its session: it ends, or the same would come again for ever."""
         peer = self._peers.get(packet.block.from_epoch)
         if peer is not None:
             link = peer.link
             unconfirmed = self.forget(packet.block.from_epoch, now)
-            self._events.append(PeerReset(packet.block.from_epoch, unconfirmed))
+            self._events.append(PeerReset(packet.block.from_epoch, unconfirmed, fault))
             if link is not None:
                 link.put(reset_block(packet, self.epoch))
 
@@ -337,11 +333,6 @@ class Router:
     def busy_peers(self) -> list[int]:
         """Those with whom something is unconfirmed, unsent or unanswered."""
         return [epoch for epoch, peer in self._peers.items() if peer.session.is_busy()]
-
-    def about(self, epoch: int) -> About | None:
-        """What a neighbour told of itself."""
-        link = self._topology.direct(epoch)
-        return link.about if link is not None else None
 
     def neighbours(self, role: str = "") -> list[int]:
         """Those to whom a direct link is ready: of this role, or all."""

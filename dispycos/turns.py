@@ -322,6 +322,8 @@ class Turns:
                 self.forget_later(event.epoch, seconds)
         elif isinstance(event, Unsent):
             self.say("error", event.reason)
+        elif isinstance(event, PeerReset) and event.fault:
+            self.say("warning", f"a process broke the rules of the protocol: {event.fault}")
         for role in self._roles:
             role.on_event(event, now)
 

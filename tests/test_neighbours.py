@@ -13,7 +13,7 @@ from dispycos.protocol.envelope import About
 from dispycos.protocol.errors import ProtocolError
 from dispycos.relay import Relay
 
-ABOUT = About((1, 1), "0.1", (3, 11), 5, "linux", 262144)
+ABOUT = About((1, 1), "0.1")
 SERVER = LinkHello(ABOUT, 20, "server", [])
 TOKEN = 5
 
@@ -64,7 +64,7 @@ def test_whoever_connects_is_greeted_at_once_and_counts_when_it_has_answered() -
     assert desk.topology.route(20) is None
     assert desk.neighbours.hear(link, SERVER, 0.0)
     assert desk.topology.route(20) is link
-    assert desk.events == [LinkReady(1, 20, ABOUT, "server")]
+    assert desk.events == [LinkReady(1, 20, "server")]
 
 
 def test_a_greeting_that_we_object_to_changes_no_routes_and_is_answered_in_words() -> None:

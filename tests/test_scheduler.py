@@ -104,7 +104,7 @@ def test_a_queued_client_that_comes_back_in_time_keeps_its_place() -> None:
     desk.tell(Address(51, CLIENT), enlist())
     desk.lose(51)
     desk.wait(scheduler.CLIENT_PATIENCE_S - 1.0)
-    desk.scheduler.peer_up(51, None, desk.now)
+    desk.scheduler.peer_up(51, desk.now)
     desk.wait(scheduler.CLIENT_PATIENCE_S)
     assert [e.to.epoch for e in desk.tell(holder, Release()) if isinstance(e.message, Granted)] == [51]
 
@@ -116,7 +116,7 @@ def test_who_comes_back_to_a_cluster_that_nobody_has_gets_it_and_the_others_hear
         desk.tell(Address(epoch, CLIENT), enlist())
         desk.lose(epoch)
     desk.tell(first, Release())
-    desk.scheduler.peer_up(51, None, desk.now)
+    desk.scheduler.peer_up(51, desk.now)
     sent = desk.drain()
     assert [(e.to.epoch, type(e.message)) for e in sent if isinstance(e.message, Granted | Queued)] == [
         (51, Granted),
@@ -346,7 +346,7 @@ def test_a_node_back_within_patience_goes_on() -> None:
     [lost] = words(desk.lose(7))
     assert (lost.status, lost.text) == (Status.NodeDisconnected, "its link is down")
     desk.wait(9.9)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     assert not desk.drain(), "used before it said what it has still"
     assert news(desk.back("alpha", 7, lease)) == [Status.NodeResumed]
     assert not desk.wait(1000.0)
@@ -446,7 +446,7 @@ def test_a_node_whose_lease_has_ended_by_the_time_it_is_back_is_opened_anew() ->
     _, lease = desk.client()
     node = desk.node("alpha", 7, lease)
     desk.lose(7)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     sent = desk.tell(node, Closed(lease, "its scheduler was silent for 60 s"))
     assert news(sent) == [Status.NodeClosed] and not words(sent, Open)
     assert words(desk.back("alpha", 7, None), Open)
@@ -467,7 +467,7 @@ def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_
     _, lease = desk.client()
     node = desk.node("alpha", 7, lease)
     desk.lose(7)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     [gone] = words(desk.die(7), NodeNews)
     assert (gone.status, gone.text) == (Status.NodeClosed, "is gone: its session was lost")
     sent = desk.tell(node, Register(node_info("alpha", 7), lease))
@@ -736,7 +736,7 @@ def test_late_words_about_a_lease_that_a_node_closed_are_not_taken_for_words_abo
     node = desk.node("alpha", 7, lease)
     desk.lose(7)
     assert words(desk.wait(10.0), Close)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     [again] = words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
     assert again.lease == lease._replace(opening=13)
     assert not desk.tell(node, Closed(lease, "this node does not hold it"))

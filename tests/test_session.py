@@ -13,10 +13,10 @@ from dispycos.channel import Local
 from dispycos.packing import LATEST_MAX, Known
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import RECORD, Codec, Packet, decode_control, decode_message, encode_message
-from dispycos.protocol.control import Hello, Reset, Unsupported
-from dispycos.protocol.envelope import ANYBODY, BEHIND, CONTROL, MESSAGES, About, Envelope
+from dispycos.protocol.control import Hello, Reset
+from dispycos.protocol.envelope import ANYBODY, BEHIND, CONTROL, MESSAGES, Envelope
 from dispycos.protocol.errors import ProtocolError
-from dispycos.session import ACK_DELAY, PeerDistance, PeerReset, PeerUp, Session, reset_block
+from dispycos.session import ACK_DELAY, PeerDistance, PeerReset, Session, reset_block
 from dispycos.stream import WINDOW_MESSAGES
 
 ROOM = 2**21
@@ -33,7 +33,6 @@ class Later(msgspec.Struct, array_like=True, tag=2, frozen=True):
     n: int
 
 
-ABOUT = About((1, 1), "0.1", (3, 11), 5, "linux", 262144)
 
 
 class End:
@@ -47,7 +46,6 @@ class End:
         self._local = Local(
             codec,
             epoch,
-            ABOUT,
             itertools.count(1),
             bytearray,
             Known(epoch),
@@ -129,8 +127,6 @@ def test_the_first_messages_wait_for_the_greeting_only() -> None:
     one.open().resync(0.0)
     talk(one, other)
     assert other.got() == [1]
-    assert one.events == [PeerUp(7, ABOUT)]
-    assert other.events == [PeerUp(5, ABOUT)]
 
 
 def test_both_ends_may_begin_at_once() -> None:
@@ -323,7 +319,7 @@ def test_a_reset_of_an_older_session_is_ignored() -> None:
 def test_a_hello_that_takes_us_for_another_is_always_answered() -> None:
     one, _ = greeted()
     session = one.open()
-    (hello,) = [Hello(1, 99, [], ABOUT)]
+    (hello,) = [Hello(1, 99, [])]
     session.on_hello(hello, 0.0)
     (answer,) = one.take(0.0)
     record = decode_control(answer.block.body)
@@ -380,16 +376,17 @@ def test_messages_that_wait_for_a_payload_are_unconfirmed_though_acked() -> None
     assert unconfirmed[0].payload is large
 
 
-def test_a_word_that_the_peer_does_not_know_is_answered_and_the_others_arrive() -> None:
+@pytest.mark.parametrize("payload", [None, b"x", bytes(300_000)])
+def test_a_word_that_the_peer_does_not_know_is_left_out_and_the_others_arrive(payload: Any) -> None:
     one, other = End(5, 7, Note | Later), End(7, 5)
     one.open().resync(0.0)
     talk(one, other)
     one.send(1)
-    one.put(Envelope(Address(7, 16), Address(5, 18), Later(1), 44, b"x"))
+    one.put(Envelope(Address(7, 16), Address(5, 18), Later(1), 44, payload))
     one.send(2)
     talk(one, other)
     assert other.got() == [1, 2]
-    assert one.deliveries == [Envelope(Address(5, 18), Address(7, 16), Unsupported(2), 44)]
+    assert one.deliveries == []
 
 
 def test_a_message_that_cannot_be_sent_is_the_callers_mistake() -> None:

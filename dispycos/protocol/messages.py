@@ -2,7 +2,7 @@
 
 The tables below follow the way of a task: a client enlists with a scheduler, the scheduler opens nodes, a node starts
 servers, tasks run, speak and end. Fields are only ever added at the end, with a default: a peer of another release ignores
-what it does not know, and an unknown tag is answered with `Unsupported` by the codec's user.
+what it does not know, be it a field or a whole word.
 
 `way` says how a session carries a word (protocol.envelope): CONTROL, so that nothing holds it up, but for the messages between
 tasks (MESSAGES), and for what is said of an actor when all that it sent has arrived (BEHIND).

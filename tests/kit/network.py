@@ -60,7 +60,7 @@ def way_of(envelope: Envelope) -> Way:
 
 
 def about(name: str) -> About:
-    return About((1, 1), "0.1", (3, 11), 5, "linux", 256 * 1024, name=name)
+    return About((1, 1), "0.1", name)
 
 
 def payload_for(n: int, size: int) -> Payload:

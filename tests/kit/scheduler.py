@@ -135,7 +135,7 @@ class Desk:
 
     def back(self, name: str, epoch: int, lease: Lease | None, *, closing: bool = False) -> list[Envelope]:
         """The link of a node heals, and it says which lease it holds."""
-        self.scheduler.peer_up(epoch, None, self.now)
+        self.scheduler.peer_up(epoch, self.now)
         info = node_info(name, epoch, addr=f"10.0.0.{epoch}")
         return self.tell(Address(epoch, NODE), Register(info, lease, closing))
 

@@ -144,7 +144,7 @@ class World:
         epoch = peer.address.epoch
         peer.up = True
         self.judge.away.pop(epoch, None)
-        self.scheduler.peer_up(epoch, None, self.now)
+        self.scheduler.peer_up(epoch, self.now)
         self.drain()
         if isinstance(peer, FakeNode):
             if epoch not in self.scheduler.registry.nodes:
@@ -335,8 +335,8 @@ def nothing(*about: object, **more: object) -> None:
     pass
 
 
-def takes_a_link_for_a_word(self: Scheduler, epoch: int, about: object, now: float) -> None:
-    REAL_PEER_UP(self, epoch, about, now)
+def takes_a_link_for_a_word(self: Scheduler, epoch: int, now: float) -> None:
+    REAL_PEER_UP(self, epoch, now)
     node = self.registry.nodes.get(epoch)
     if node is not None:
         node.confirmed = True
