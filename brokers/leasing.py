@@ -272,7 +272,7 @@ class Leasing:
             node.lease = client.lease._replace(opening=self.registry.next_number())
         client.opened.add(node.epoch)
         wants, cpus = client.wants, max(1, client.servers_of(node.info))
-        word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
+        word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval)
         self.out.send(node.address, word)
 
     def _leave_out(self, node: Node, client: Client) -> None:

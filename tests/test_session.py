@@ -33,8 +33,6 @@ class Later(msgspec.Struct, array_like=True, tag=2, frozen=True):
     n: int
 
 
-
-
 class End:
     """One runtime that talks to one other."""
 
