@@ -22,11 +22,11 @@ from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of
+from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.door import SPARE_PART, descriptors_max
 from dispycos.transport.folders import Folders, find_folders, make_private
 from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
-from dispycos.version import PYTHON, RELEASE
+from dispycos.version import PYTHON
 
 log = logging.getLogger("dispycos")
 
@@ -212,23 +212,22 @@ class Process:
         """Into the registry; and by mDNS, unless private."""
         key = self.keys.listener.public.decode() if self.keys is not None else ""
         tag = self.keys.tag if self.keys is not None else "insecure"
-        entry = Entry(
+        entry = Presence(
             self.role if not self.private else f"private-{self.role}",
             self.name,
-            os.getpid(),
             self.addresses.announced,
             self.port,
-            self.ports,
-            self.ipc or None,
             tag,
             self.runtime.epoch,
-            RELEASE,
-            key=key,
-            python=PYTHON,
+            key,
+            self.ipc,
+            PYTHON,
+            os.getpid(),
+            self.ports,
         )
         self._entry = self.registry.announce(entry)
         if multicast and self._multicast is not None:
-            await self._multicast.announce(entry.presence)
+            await self._multicast.announce(entry)
 
     # --- finding others ---
 
@@ -236,7 +235,7 @@ class Process:
         """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
         for entry in self.registry.read():
             if not entry.role.startswith("private"):
-                self._found(entry.presence)
+                self._found(entry)
         self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
         trouble = await self._multicast.open()
         if trouble:

@@ -100,7 +100,7 @@ class View:
     async def look(self) -> None:
         """The registry, what was named, and mDNS; every process found is asked once."""
         for entry in Registry(find_folders().registry).read():
-            self._found(entry.presence)
+            self._found(entry)
         named = {str(place): await self._visit_named(place) for place in self._settings.peer}
         own = find_addresses(self._settings.ip_addr)
         multicast = Multicast(own.own if own.is_restricted else ())

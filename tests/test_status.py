@@ -213,7 +213,7 @@ def test_a_process_is_asked_once_however_often_it_is_found(monkeypatch: pytest.M
         async def browse(self, found: Any) -> None:
             process = answering[0].process
             for _ in range(3):
-                found(Registry(process.folders.registry).read()[0].presence)
+                found(Registry(process.folders.registry).read()[0])
 
     monkeypatch.setattr(status_module, "Multicast", Echo)
 
