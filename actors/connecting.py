@@ -19,7 +19,8 @@ from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.probe import stranger_at
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 from .places import scheduler_place
 from .task import Location

@@ -23,7 +23,7 @@ from dispycos.errors import ScheduleError
 from dispycos.living import refuse_in_server
 from dispycos.protocol.status import Status
 from dispycos.transport.addresses import find_addresses
-from dispycos.transport.security import SECRET_VARIABLE
+from dispycos.transport.secret import SECRET_VARIABLE
 
 LINE_MAX = 1 << 20
 START_MAX = 30.0  # seconds until a child that says nothing is given up

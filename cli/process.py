@@ -25,7 +25,8 @@ from dispycos.transport.dialler import Dialler, Refused
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.door import SPARE_PART, descriptors_max
 from dispycos.transport.folders import Folders, find_folders, make_private
-from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
+from dispycos.transport.secret import SECRET_REMEDY, Secret
+from dispycos.transport.security import Keys
 from dispycos.version import PYTHON
 
 log = logging.getLogger("dispycos")

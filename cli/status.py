@@ -28,7 +28,8 @@ from dispycos.transport.addresses import Resolver, find_addresses, tcp_endpoint
 from dispycos.transport.dialler import Refused as LinkRefused
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 from .process import set_up_logging
 

@@ -265,7 +265,7 @@ def test_a_user_without_name_or_home_has_folders_and_a_secret(tmp_path: Path) ->
     program = (
         "import os, platformdirs.unix\n"
         "from dispycos.transport.folders import find_folders\n"
-        "from dispycos.transport.security import Secret\n"
+        "from dispycos.transport.secret import Secret\n"
         "from dispycos.transport.discovery import Registry\n"
         "os.setgid(54321); os.setuid(54321)\n"
         "f = find_folders(); print(f.notes); print(Secret.load_or_make().source);"

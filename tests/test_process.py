@@ -22,7 +22,8 @@ from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence, Registry
 from dispycos.transport.folders import find_folders
-from dispycos.transport.security import Keys, Secret, SecretError
+from dispycos.transport.secret import Secret, SecretError
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 

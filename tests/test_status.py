@@ -32,7 +32,8 @@ from dispycos.protocol.messages import (
 )
 from dispycos.runtime import Runtime
 from dispycos.transport.discovery import Registry
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -270,7 +270,7 @@ ANOTHER_PYTHON = """
     import os, sys, time
     from dispycos.transport.discovery import Presence, Registry
     from dispycos.transport.folders import find_folders
-    from dispycos.transport.security import Secret
+    from dispycos.transport.secret import Secret
 
     python = (sys.version_info[0], sys.version_info[1] + 1)
     tag = Secret.load_or_make().tag
