@@ -1,8 +1,8 @@
 """Decides by which link each block leaves: of the sessions of this runtime, and of those it only passes on.
 
 One per runtime, without socket, clock or thread. Its owner feeds it the frames that arrive, calls `flush`
-once per turn and `wake` at the deadline, carries out what the `take_` calls bring, and says how much of it
-has left (`link_drained`). A link is closed only after its last word was taken.
+once per turn and `wake` at the deadline, and carries out what the `take_` calls bring. A link is closed only
+after its last word was taken.
 """
 
 import itertools
@@ -11,12 +11,12 @@ from typing import Any, Final, NamedTuple
 
 from .alarms import Alarms
 from .channel import Local
-from .links import BULK_ROOM, LINK_BYTES, CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
+from .links import CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
 from .neighbours import NEIGHBOUR, Neighbours
 from .packing import Known
 from .protocol.codec import RECORD, Codec, Packet, decode_control, decode_message, encode_message, group
 from .protocol.control import Hello, PathUp, Reset, Unreachable
-from .protocol.envelope import About, Buffer, Envelope, size_of
+from .protocol.envelope import About, Buffer, Envelope
 from .protocol.errors import ProtocolError
 from .relay import Relay
 from .session import PeerDistance, PeerReset, Session, reset_block
@@ -114,19 +114,6 @@ class Router:
         self._now = now
         if self._neighbours.link_down(link):
             self._reroute_all(now)
-
-    def link_drained(self, link: int, size: int) -> None:
-        """The body has passed on this many bytes of what it took for the link."""
-        drained = self._topology.get(link)
-        if drained is None:
-            return
-        drained.outstanding = max(0, drained.outstanding - size)
-        if drained.was_full and drained.load() <= BULK_ROOM // 2:
-            drained.was_full = False
-            for peer in self._peers.values():
-                if peer.link is drained and peer.session.has_backlog():
-                    self._dirty[peer.session.peer] = peer
-            self._relay.tell_path_up()
 
     def say_farewell(self, reason: str, link: int | None = None) -> None:
         """The last word on this link, or on all: the other end need not find out by our silence, nor take for lost what is here."""
@@ -282,13 +269,6 @@ class Router:
             del self._buried[next(iter(self._buried))]
         return self.forget(epoch, now)
 
-    def is_reachable(self, epoch: int) -> bool:
-        """True if there is a live route, as far as is known here."""
-        peer = self._peers.get(epoch)
-        if epoch == self.epoch:
-            return True
-        return self._topology.route(epoch) is not None and (peer is None or peer.is_reachable)
-
     def is_buried(self, epoch: int) -> bool:
         """True for one that is dead, as the layer above has said."""
         return epoch in self._buried
@@ -319,11 +299,6 @@ class Router:
             peer.is_reachable and peer.link is not None and peer.session.is_busy()
             for peer in self._peers.values()
         )
-
-    def has_backlog(self, epoch: int) -> bool:
-        """True while messages for this peer wait for credit or a route."""
-        peer = self._peers.get(epoch)
-        return peer is not None and peer.session.has_backlog()
 
     def is_busy(self, epoch: int) -> bool:
         """True while something for this peer is unconfirmed, unsent or unanswered."""
@@ -398,12 +373,8 @@ class Router:
             link = peer.link
         if link is None or peer.moving_to is not None or not peer.is_reachable:
             return
-        load = link.load()
-        if load < LINK_BYTES:
-            session.pump(now, BULK_ROOM - load)
-            self._collect(peer, now)
-        if link.load() >= BULK_ROOM and session.has_backlog():
-            link.was_full = True
+        session.pump(now)
+        self._collect(peer, now)
 
     def _collect(self, peer: _Peer, now: float) -> None:
         """What the session wants to send goes to its link, if there is one."""
@@ -459,17 +430,12 @@ class Router:
         self._deliveries.clear()
         return taken
 
-    def take_outgoing(self) -> list[tuple[int, list[Buffer], int]]:
-        """ZeroMQ messages to send: link, frames, bytes. What is closed after them becomes an event only now."""
-        outgoing: list[tuple[int, list[Buffer], int]] = []
+    def take_outgoing(self) -> list[tuple[int, list[Buffer]]]:
+        """ZeroMQ messages to send: link, frames. What is closed after them becomes an event only now."""
+        outgoing: list[tuple[int, list[Buffer]]] = []
         for link in self._topology.busy:
-            for packets in group(link.outbox):
-                frames = encode_message(packets)
-                size = len(frames[0]) if len(frames) == 1 else sum(map(size_of, frames))
-                link.outstanding += size
-                outgoing.append((link.number, frames, size))
+            outgoing += [(link.number, encode_message(packets)) for packets in group(link.outbox)]
             link.outbox.clear()
-            link.queued = 0
         self._topology.busy.clear()
         if self._farewells:
             self._events += self._farewells

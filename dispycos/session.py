@@ -146,7 +146,7 @@ class Session:
         for channel in self._channels:
             channel.packing.check()
 
-    def pump(self, now: float, bulk_room: int) -> None:
+    def pump(self, now: float) -> None:
         """Sends what credit allows, control words first and chunks last; then the acks, if nothing carried them."""
         if self.sid:
             for channel in self._channels:
@@ -158,7 +158,7 @@ class Session:
                     self._pump_words(channel, now)
             for channel in self._channels:
                 if channel.chunks.out.waiting or channel.shipments.ready:
-                    bulk_room = self._pump_chunks(channel, now, bulk_room)
+                    self._pump_chunks(channel, now)
         if self._ack_now:
             self._acknowledge()
         self._arm(now)
@@ -169,19 +169,16 @@ class Session:
             if parcel.transfers:
                 channel.shipments.release(parcel.transfers)
 
-    def _pump_chunks(self, channel: Channel, now: float, room: int) -> int:
-        """The room that is left."""
+    def _pump_chunks(self, channel: Channel, now: float) -> None:
         out, shipments = channel.chunks.out, channel.shipments
-        while room > 0:
+        while True:
             if not out.waiting and shipments.ready:
                 chunks, frames, completed = shipments.cut()
                 out.cut(len(chunks), encode_chunks(chunks), frames, after=completed)
             parcel = out.take(now)
             if parcel is None:
-                break
+                return
             self._emit(channel.chunks, parcel)
-            room -= parcel.size
-        return room
 
     def _emit(self, stream: Stream, parcel: Parcel) -> None:
         block = self._block(stream, parcel.seq, parcel.count, parcel.body)
