@@ -4,13 +4,13 @@ Each has numbers, credit and packing of its own, so nothing in the one waits for
 before it (`Entry.floor`) is delivered behind that.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import heappop
 from typing import Any, Final, NamedTuple
 
 from .packing import Known, Packing, Unpacking
 from .protocol.codec import Codec
-from .protocol.envelope import ANYBODY, Buffer, Envelope
+from .protocol.envelope import ANYBODY, Envelope
 from .stream import UNLIMITED, WINDOW_MESSAGES, Parcel, Stream
 from .transfers import Arrivals, Shipments
 
@@ -23,7 +23,6 @@ class Local(NamedTuple):
     codec: Codec[Any]
     epoch: int
     incarnations: Iterator[int]
-    allocate: Callable[[int], Buffer]
     addresses: Known
     deliveries: list[Envelope]
     events: list[Any]
@@ -45,7 +44,7 @@ class Channel:
         self.is_fresh = False  # something came since `consume`
         self.shipments = Shipments()
         self.packing = Packing(local.codec, local.addresses, there, self.words.out, self.shipments)
-        self.arrivals = Arrivals(local.allocate)
+        self.arrivals = Arrivals()
         self._deliveries = local.deliveries
         self._before = before
         self._unpacking = Unpacking(

@@ -20,7 +20,6 @@ from .protocol.envelope import About, Buffer, Envelope
 from .protocol.errors import ProtocolError
 from .relay import Relay
 from .session import PeerDistance, PeerReset, Session, reset_block
-from .transfers import Allocate, room_for
 
 SESSIONS_MAX: Final = 16384
 BURIED_MAX: Final = 4096
@@ -57,7 +56,6 @@ class Router:
         *,
         token: int = 0,
         incarnations: Iterator[int] | None = None,
-        allocate: Allocate = room_for,
     ) -> None:
         self.epoch = epoch
         self.role = role
@@ -69,7 +67,6 @@ class Router:
             codec,
             epoch,
             incarnations or itertools.count(1),
-            allocate,
             self._addresses,
             self._deliveries,
             self._events,

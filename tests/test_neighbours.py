@@ -125,8 +125,8 @@ def test_the_token_holds_while_there_is_no_link_until_the_session_is_over() -> N
 def test_pings_are_answered_and_change_no_routes() -> None:
     desk = Desk()
     link = desk.greeted(1, SERVER)
-    assert not desk.neighbours.hear(link, Ping(7), 0.0)
-    assert said(link) == [Pong(7)]
+    assert not desk.neighbours.hear(link, Ping(), 0.0)
+    assert said(link) == [Pong()]
 
 
 def test_routes_of_a_relay_are_learned() -> None:
@@ -160,7 +160,7 @@ def test_what_is_not_said_to_a_neighbour_or_not_by_this_one_is_a_protocol_error(
 def test_a_word_before_the_greeting_is_a_protocol_error() -> None:
     desk = Desk()
     with pytest.raises(ProtocolError, match="before the greeting"):
-        desk.neighbours.hear(desk.link(1), Ping(1), 0.0)
+        desk.neighbours.hear(desk.link(1), Ping(), 0.0)
 
 
 def test_of_two_links_the_lesser_is_left_with_a_word_and_closed_when_that_stays_unanswered() -> None:

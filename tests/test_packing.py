@@ -49,9 +49,7 @@ class Pair:
         self.shipments = Shipments()
         self.packing = Packing(Codec(sent), Known(HERE), Known(THERE), self.out, self.shipments)
         self.got: list[Envelope] = []
-        self.unpacking = Unpacking(
-            Codec(understood), Known(THERE), Known(HERE), Arrivals(bytearray), self.got
-        )
+        self.unpacking = Unpacking(Codec(understood), Known(THERE), Known(HERE), Arrivals(), self.got)
 
     def put(self, *numbers: int, payload: Any = None, actor: int = 16) -> bool:
         full = [

@@ -43,7 +43,6 @@ class End:
             codec,
             epoch,
             itertools.count(1),
-            bytearray,
             Known(epoch),
             self.deliveries,
             self.events,

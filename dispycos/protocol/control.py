@@ -40,11 +40,11 @@ class Routes(msgspec.Struct, array_like=True, tag=2, frozen=True):
 
 
 class Ping(msgspec.Struct, array_like=True, tag=3, frozen=True):
-    n: Unsigned
+    """Do you live?"""
 
 
 class Pong(msgspec.Struct, array_like=True, tag=4, frozen=True):
-    n: Unsigned
+    """I do."""
 
 
 class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
