@@ -146,8 +146,7 @@ class Node:
     def drain(self) -> list[object]:
         if self._ending:
             self._approach_end()
-        effects, self._out.effects = self._out.effects, []
-        return effects
+        return self._out.drain()
 
     # --- what the client wants of its servers
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.brokers import leasing, scheduler
+from dispycos.brokers import leasing, scheduler, sharing
 from dispycos.brokers.lifecycle import NodeState
 from dispycos.brokers.outbox import Look, StopLooking
 from dispycos.brokers.reporting import ANSWER_S
@@ -188,7 +188,7 @@ def test_a_silent_node_is_named_and_not_waited_for() -> None:
     desk = Desk()
     desk.node("alpha", 7)
     desk.client()
-    sent = desk.wait(leasing.SETTLE_PATIENCE_S)
+    sent = desk.wait(sharing.SETTLE_PATIENCE_S)
     [notice] = words(sent, Notice)
     assert "alpha" in notice.text and words(sent, Settled) == [Settled(0, 0)]
 
@@ -235,7 +235,7 @@ def test_who_closes_before_all_is_settled_leaves_nothing_to_wait_for_to_the_next
     node = desk.node("alpha", 7)
     client, _ = desk.client()
     desk.tell(client, Release())
-    assert not words(desk.wait(leasing.SETTLE_PATIENCE_S), Notice)
+    assert not words(desk.wait(sharing.SETTLE_PATIENCE_S), Notice)
     desk.die(node.epoch)
     assert words(desk.tell(Address(51, CLIENT), enlist()), Settled) == [Settled(0, 0)]
 
@@ -281,7 +281,7 @@ def test_a_node_that_declines_is_named_once_and_asked_again() -> None:
     sent = desk.tell(node, Declined(lease, "held by bob for 7 s"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]
     assert "held by bob for 7 s" in words(sent, Notice)[0].text
-    assert not words(desk.wait(leasing.DECLINED_AGAIN_S - 0.1), Open)
+    assert not words(desk.wait(sharing.DECLINED_AGAIN_S - 0.1), Open)
     sent = desk.wait(0.1)
     assert [type(word) for word in words(sent)] == [Open], "it was discovered before"
     [again] = words(sent)
@@ -298,7 +298,7 @@ def test_who_declined_one_client_is_asked_for_the_next_at_once() -> None:
     desk.tell(client, Release())
     sent = desk.tell(Address(51, CLIENT), enlist())
     assert news(sent) == [Status.NodeDiscovered] and words(sent, Open)
-    assert not words(desk.wait(leasing.DECLINED_AGAIN_S - 0.1), Open), "its answer is still to come"
+    assert not words(desk.wait(sharing.DECLINED_AGAIN_S - 0.1), Open), "its answer is still to come"
 
 
 def test_a_node_that_still_holds_an_old_lease_closes_it_before_it_gets_the_new_one() -> None:
