@@ -10,8 +10,9 @@ from typing import Any
 
 from dispycos.brokers.allocation import Named
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import SCHEDULER_PORT, HostPort, texts_of
+from dispycos.config import SCHEDULER_PORT, HostPort
 from dispycos.errors import ScheduleError
+from dispycos.private_options import texts_of
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import AddressError, Resolver, tcp_endpoint

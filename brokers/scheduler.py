@@ -1,9 +1,9 @@
 """The scheduler's brain: gives the cluster to one client after the other, and knows nothing of their tasks.
 
 Which nodes a client gets is decided in allocation.py; which are there is known to leasing.py, what a client has of each to
-sharing.py; what a client is told that lacks servers is in waiting.py; the tables are in registry.py. A handler records what happened; `drain` then decides
-what follows, in this order: a client that has closed leaves, the next one gets the cluster, those who wait hear their
-position, and who has the cluster hears that its nodes are ready, or that there is no hope for any.
+sharing.py; what a client is told that lacks servers is in waiting.py; the tables are in registry.py. A handler records what
+happened; `drain` then decides what follows, in this order: a client that has closed leaves, the next one gets the cluster, those
+who wait hear their position, and who has the cluster hears that its nodes are ready, or that there is no hope for any.
 """
 
 from __future__ import annotations
