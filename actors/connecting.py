@@ -10,13 +10,13 @@ from typing import Any
 
 from dispycos.brokers.allocation import Named
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import SCHEDULER_PORT, HostPort
+from dispycos.config import SCHEDULER_PORT, HostPort, Refused
 from dispycos.errors import ScheduleError
 from dispycos.private_options import texts_of
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import AddressError, Resolver, tcp_endpoint
-from dispycos.transport.dialler import Dialler, Refused
+from dispycos.transport.addresses import AddressError, resolve, tcp_endpoint
+from dispycos.transport.dialler import Dialler
 from dispycos.transport.discovery import Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.probe import stranger_at
@@ -109,7 +109,7 @@ class Uplink:
         host, port = place.host, place.port or SCHEDULER_PORT
         what = f"the scheduler at {HostPort(host, port)}"
         try:
-            addresses = await Resolver().resolve(host)
+            addresses = await resolve(host)
         except AddressError as error:
             raise ScheduleError(f"schedule(): {error}") from None
         dialling = asyncio.ensure_future(

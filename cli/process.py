@@ -18,11 +18,11 @@ from typing import Any
 
 import zmq
 
-from dispycos.config import CommonSettings, Failure, HostPort
+from dispycos.config import CommonSettings, Failure, HostPort, Refused
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, tcp_endpoint
-from dispycos.transport.dialler import Dialler, Refused
+from dispycos.transport.addresses import HostAddresses, find_addresses, resolve, tcp_endpoint
+from dispycos.transport.dialler import Dialler
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.door import SPARE_PART, descriptors_max
 from dispycos.transport.folders import Folders, find_folders, make_private
@@ -343,7 +343,7 @@ class Process:
 
     async def _reach_named(self, place: HostPort, port: int, option: str, role: str) -> None:
         try:
-            addresses = await Resolver().resolve(place.host)
+            addresses = await resolve(place.host)
         except Failure as failure:
             self.notice(f"{option} {place}: {failure}", "error")
             return

@@ -24,8 +24,7 @@ from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import NodeReport, SchedulerReport
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import Resolver, find_addresses, tcp_endpoint
-from dispycos.transport.dialler import Refused as LinkRefused
+from dispycos.transport.addresses import find_addresses, resolve, tcp_endpoint
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.secret import Secret
@@ -117,7 +116,7 @@ class View:
 
     async def _visit_named(self, place: HostPort) -> list[asyncio.Task[None]]:
         """Without a port there may be a scheduler, a node or both: who answers is not kept waiting for the other."""
-        addresses = await Resolver().resolve(place.host)
+        addresses = await resolve(place.host)
         ports = [place.port] if place.port else [SCHEDULER_PORT, NODE_PORT]
         asking = [
             asyncio.ensure_future(self._ask([tcp_endpoint(address, port) for address in addresses]))
@@ -146,7 +145,7 @@ class View:
         dialler.on_silence = lambda text: None
         try:
             epoch = await dialler.ready
-        except LinkRefused as refusal:
+        except Refused as refusal:
             self.refused = f"{endpoints[0]}: {refusal}"
             return
         except asyncio.CancelledError:

@@ -390,10 +390,10 @@ def test_a_named_place_that_refuses_is_an_error_in_words() -> None:
 
 
 def test_a_name_that_does_not_exist_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(host: str) -> tuple[str, ...]:
+    def fail(*about: object, **more: object) -> list[object]:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr("dispycos.transport.addresses._getaddrinfo", fail)
+    monkeypatch.setattr("socket.getaddrinfo", fail)
 
     async def scene() -> None:
         async with make("node") as here:

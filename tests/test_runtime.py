@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 import zmq
 
+from dispycos.config import Refused
 from dispycos.links import LinkLost, LinkReady
 from dispycos.liveness import Patience
 from dispycos.machine import Log, Send
@@ -27,7 +28,6 @@ from dispycos.protocol.envelope import Buffer, Envelope
 from dispycos.router import Event
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
-from dispycos.transport.dialler import Refused
 from dispycos.transport.mailbox import DRAIN_MAX
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
