@@ -26,13 +26,6 @@ class LinkReady(NamedTuple):
     role: str
 
 
-class LinkRefused(NamedTuple):
-    """The two ends cannot work together, or may not; the reason is for people to read."""
-
-    link: int
-    reason: str
-
-
 class LinkLost(NamedTuple):
     """There is no direct link to this runtime any more."""
 
@@ -41,10 +34,11 @@ class LinkLost(NamedTuple):
 
 
 class CloseLink(NamedTuple):
-    """The body shall close this link, after what is outgoing on it."""
+    """The body shall close this link, after what is outgoing on it; the reason is for people to read."""
 
     link: int
     reason: str
+    refused: bool = False  # the two ends cannot work together, or may not
 
 
 class Link:
@@ -56,10 +50,10 @@ class Link:
         busy: "list[Link]",
         *,
         dialled: bool,
-        uplink: bool,
-        proven: str | None,
-        wanted: int,
-        due: float,
+        uplink: bool = False,
+        proven: str | None = None,
+        is_witnessed: bool = False,
+        wanted: int = 0,
     ) -> None:
         self._busy = busy
         self.number = number
@@ -69,7 +63,7 @@ class Link:
         self.proven = proven
         self.epoch = 0
         self.role = ""
-        self.is_witnessed = False  # the end of the process at the other end is told by the kernel
+        self.is_witnessed = is_witnessed  # the end of the process at the other end is told by the kernel
         self.is_ready = False
         self.is_closing = False
         self.is_closed = False
@@ -77,7 +71,7 @@ class Link:
         self.outbox: list[Packet] = []
         self.flows: dict[tuple[int, int], None] = {}
         self.liveness: Liveness | None = None
-        self.due: float | None = due
+        self.due: float | None = None
 
     @property
     def is_trusted(self) -> bool:

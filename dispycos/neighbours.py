@@ -20,7 +20,6 @@ from .links import (
     Link,
     LinkLost,
     LinkReady,
-    LinkRefused,
     Topology,
 )
 from .liveness import Liveness, patience_for
@@ -60,30 +59,16 @@ class Neighbours:
         self._relay = relay
         self._alarms = alarms
         self._events = events
-        self.farewells: list[LinkRefused | CloseLink] = []
+        self.farewells: list[CloseLink] = []
 
     # A link comes and goes
 
-    def link_up(
-        self,
-        link: int,
-        now: float,
-        *,
-        dialled: bool,
-        uplink: bool,
-        role: str | None,
-        witnessed: bool,
-        wanted: int,
-    ) -> None:
-        due = now + GREETING_PATIENCE
-        new = Link(
-            link, self._topology.busy, dialled=dialled, uplink=uplink, proven=role, wanted=wanted, due=due
-        )
-        new.is_witnessed = witnessed
+    def link_up(self, new: Link, now: float) -> None:
+        new.due = now + GREETING_PATIENCE
         self._topology.add(new)
-        routes = [] if role == SERVER_ROLE else list(self._advertised)
+        routes = [] if new.proven == SERVER_ROLE else list(self._advertised)
         first = routes[:ROUTES_PER_RECORD]
-        self._tell(new, LinkHello(self._about, self._epoch, self._role, first, wanted, self._token))
+        self._tell(new, LinkHello(self._about, self._epoch, self._role, first, new.wanted, self._token))
         for start in range(ROUTES_PER_RECORD, len(routes), ROUTES_PER_RECORD):
             self._tell(new, Routes(routes[start : start + ROUTES_PER_RECORD], []))
         self._schedule(new)
@@ -111,11 +96,9 @@ class Neighbours:
         if link.is_closed:
             return False
         changed = self._retire(link)
-        if not (changed or link.is_closing):
-            self.farewells.append(LinkRefused(link.number, reason))
+        self.farewells.append(CloseLink(link.number, reason, refused=not (changed or link.is_closing)))
         link.is_closing = link.is_closed = True
         link.due = None
-        self.farewells.append(CloseLink(link.number, reason))
         return changed
 
     def _retire(self, link: Link) -> bool:

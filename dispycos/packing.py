@@ -91,7 +91,7 @@ class Packing:
                 self._split(before, envelope, payload)
         if self._shipments.open_pairs:
             pair = (envelope.sender.actor, envelope.to.actor)
-            self._after = max(self._after, self._shipments.latest(pair))
+            self._after = max(self._after, self._shipments.open_pairs.get(pair, 0))
         self._latest[sender] = self._number
         self.count += 1
         if self.count < BLOCK_MESSAGES and len(self.body) + self.frames_size < BODY_MAX:

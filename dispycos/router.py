@@ -6,12 +6,12 @@ after its last word was taken.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from .alarms import Alarms
 from .channel import Local
-from .links import CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
+from .links import CloseLink, Link, LinkLost, LinkReady, Topology
 from .neighbours import NEIGHBOUR, Neighbours
 from .packing import Known
 from .protocol.codec import RECORD, Codec, Packet, decode_control, decode_message, encode_message, group
@@ -32,7 +32,7 @@ class Unsent(NamedTuple):
     reason: str
 
 
-Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerReset | PeerDistance | Unsent
+Event = LinkReady | LinkLost | CloseLink | PeerReset | PeerDistance | Unsent
 
 
 class _Peer:
@@ -55,7 +55,6 @@ class Router:
         role: str,
         *,
         token: int = 0,
-        incarnations: Iterator[int] | None = None,
     ) -> None:
         self.epoch = epoch
         self.role = role
@@ -66,7 +65,7 @@ class Router:
         self._local = Local(
             codec,
             epoch,
-            incarnations or itertools.count(1),
+            itertools.count(1),
             self._addresses,
             self._deliveries,
             self._events,
@@ -102,9 +101,16 @@ class Router:
         `wanted`: the only epoch that may be at the other end.
         """
         self._now = now
-        self._neighbours.link_up(
-            link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+        new = Link(
+            link,
+            self._topology.busy,
+            dialled=dialled,
+            uplink=uplink,
+            proven=role,
+            is_witnessed=witnessed,
+            wanted=wanted,
         )
+        self._neighbours.link_up(new, now)
 
     def link_down(self, link: int, now: float) -> None:
         """A connection is gone, with whatever was on its way."""

@@ -49,7 +49,9 @@ class Shipments:
         self.ready: list[int] = []  # transfers whose chunks may leave
         self._views = _NO_VIEWS
         self._offset = 0
-        self.open_pairs: dict[Pair, int] = {}
+        self.open_pairs: dict[
+            Pair, int
+        ] = {}  # with the transfer that their next message waits for at the receiver
 
     def offer(self, payload: Payload) -> Transfer:
         """What an entry with this payload has to say; it counts once it is announced."""
@@ -61,10 +63,6 @@ class Shipments:
         self._announced = transfer.id
         self._payloads[transfer.id] = payload
         self.open_pairs[pair] = transfer.id
-
-    def latest(self, pair: Pair) -> int:
-        """The transfer that a new message of this pair will wait for at the receiver (0: none)."""
-        return self.open_pairs.get(pair, 0)
 
     def payload(self, number: int) -> Payload:
         return self._payloads[number]

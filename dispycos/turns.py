@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from .alarms import Alarms
-from .links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
+from .links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
@@ -312,10 +312,8 @@ class Turns:
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
             self._on_ready(event)
-        elif isinstance(event, LinkRefused):
-            self._refuse(event.link, event.reason)
         elif isinstance(event, CloseLink):
-            self._close(event.link, event.reason, now)
+            self._close(event.link, event.reason, now, refused=event.refused)
         elif isinstance(event, LinkLost):
             seconds = self.outlasts(self._neighbours.pop(event.epoch, ""))
             if seconds is not None and event.epoch not in self._kept:
@@ -340,14 +338,10 @@ class Turns:
         if dialler is not None:
             self.defer(partial(dialler.link_ready, ready.link, ready.epoch))
 
-    def _close(self, link: int, reason: str, now: float) -> None:
+    def _close(self, link: int, reason: str, now: float, *, refused: bool = False) -> None:
         self.router.link_down(link, now)
         self.mailbox.close_link(link)
-        self._release(link, reason)
-
-    def _refuse(self, link: int, reason: str) -> None:
-        self.mailbox.close_link(link)
-        if not self._release(link, reason, refused=True):
+        if not self._release(link, reason, refused=refused) and refused:
             self.on_refused(reason)
 
     def _release(self, link: int, reason: str, *, refused: bool = False) -> bool:

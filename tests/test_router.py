@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispycos.links import CloseLink, LinkLost, LinkReady, LinkRefused
+from dispycos.links import CloseLink, LinkLost, LinkReady
 from dispycos.neighbours import GREETING_PATIENCE
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import (
@@ -42,6 +42,11 @@ def reaches(router: Router, epoch: int) -> bool:
     """Whether there is a live route, as far as is known there."""
     peer = router._peers.get(epoch)
     return router._topology.route(epoch) is not None and (peer is None or peer.is_reachable)
+
+
+def refusals(events: list[Event]) -> list[bool]:
+    """Of the links that are to be closed: whether they were refused."""
+    return [event.refused for event in events if isinstance(event, CloseLink)]
 
 
 class Net:
@@ -240,9 +245,8 @@ def test_versions_that_do_not_overlap_are_refused_in_words_at_both_ends() -> Non
     net.add("bob", "scheduler", 7, protocol=(2, 3))
     net.join("alice", "bob")
     for name in ("alice", "bob"):
-        (refused, closed) = net.events[name]
-        assert isinstance(refused, LinkRefused)
-        assert isinstance(closed, CloseLink)
+        (refused,) = net.events[name]
+        assert isinstance(refused, CloseLink) and refused.refused
         assert "speaks protocol 2 to 3" in refused.reason
         assert "alice" in refused.reason
 
@@ -254,7 +258,7 @@ def test_a_role_other_than_the_proven_one_is_refused() -> None:
     scheduler.link_up(1, 0.0, dialled=False, role="server")
     scheduler.receive(1, hello(5, "client"), 0.0)
     scheduler.take_outgoing()
-    assert [type(event) for event in scheduler.take_events()] == [LinkRefused, CloseLink]
+    assert refusals(scheduler.take_events()) == [True]
 
 
 def hello(epoch: int, role: str, routes: list[int] | None = None) -> list[Any]:
@@ -291,14 +295,14 @@ def test_only_nodes_and_schedulers_may_announce_routes() -> None:
     scheduler = Net().add("scheduler", "scheduler", 40)
     scheduler.link_up(1, 0.0, dialled=False, role="client")
     scheduler.receive(1, hello(50, "client", [51]), 0.0)
-    assert [type(event) for event in closing(scheduler)] == [LinkRefused, CloseLink]
+    assert refusals(closing(scheduler)) == [True]
 
 
 def test_a_peer_cannot_take_the_name_of_one_of_another_role(tree: Net) -> None:
     scheduler = tree.routers["scheduler"]
     scheduler.link_up(99, 0.0, dialled=False, role="client")
     scheduler.receive(99, hello(30, "client"), 0.0)
-    assert LinkRefused in [type(event) for event in closing(scheduler)]
+    assert True in refusals(closing(scheduler))
     assert 30 in scheduler.neighbours()
 
 
@@ -338,7 +342,7 @@ def test_a_link_that_never_greets_is_closed() -> None:
     router.take_outgoing()
     assert router.deadline() == GREETING_PATIENCE
     router.wake(GREETING_PATIENCE)
-    assert [type(event) for event in closing(router)] == [LinkRefused, CloseLink]
+    assert refusals(closing(router)) == [True]
 
 
 def test_a_neighbour_that_breaks_the_rules_loses_its_link_and_its_session(tree: Net) -> None:
