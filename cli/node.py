@@ -142,6 +142,8 @@ def make_body(
         insecure=process.keys is None,
         serve=max(0, settings.serve),
     )
+    if settings.debug:
+        process.runtime.checks.append(machine.check)
     parent = lease_parent(settings.dest_path)
     folder = WorkFolder(parent, process.name, epoch)
     process.keep(asyncio.to_thread(sweep_work_folders, parent))

@@ -129,6 +129,8 @@ class Process:
         self.private = private
         self.folders: Folders = find_folders()
         self.runtime = Runtime(role, self.name, keys)
+        if settings.debug:
+            self.runtime.checks.append(self.runtime.router.check)
         self.runtime.mailbox.spare = descriptors_max() // SPARE_PART  # whatever strangers make us dial
         self.addresses: HostAddresses = find_addresses(settings.ip_addr, settings.ext_ip_addr)
         self.port = 0

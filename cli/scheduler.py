@@ -106,6 +106,8 @@ def make_broker(process: Process, scheduler_id: str, *, private: bool = False, h
         count=time.time_ns() // 1000,
         hold_until=process.runtime.clock() + hold_s if hold_s else None,
     )
+    if log.isEnabledFor(logging.DEBUG):
+        process.runtime.checks.append(machine.check)
     return Broker(process.runtime, machine, process.seen)
 
 

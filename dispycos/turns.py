@@ -100,6 +100,7 @@ class Turns:
         self._broken: dict[int, None] = {}  # links that take nothing more, and may have something to read
         self._forgets = Alarms()  # of sessions without a link
         self._kept: set[int] = set()  # not to be forgotten though they have none
+        self.checks: list[Callable[[], None]] = []  # of what must hold after each turn, with --debug
 
     def defer(self, call: Callable[[], None]) -> None:
         """Have this run after the turn, on the loop's thread, in order. From any thread."""
@@ -241,6 +242,11 @@ class Turns:
         if self._broken and not self.mailbox.has_more:
             self._drop_broken(now)
         self._send_all(now)
+        for check in self.checks:
+            try:
+                check()
+            except AssertionError as error:
+                self.say("error", f"what must hold after a turn does not: {error}")
 
     def push_out(self, now: float) -> None:
         """Send what is queued, without reading."""

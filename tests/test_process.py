@@ -100,6 +100,16 @@ def test_without_keys_it_is_said_loudly(caplog: pytest.LogCaptureFixture, home: 
     assert not (home / "dispycos").exists()
 
 
+@pytest.mark.parametrize("debug", [True, False])
+def test_tables_are_looked_at_after_each_turn_with_debug_only(debug: bool) -> None:
+    async def scene() -> None:
+        process = Process("node", "box", CommonSettings(debug=debug, insecure=True), None)
+        async with process:
+            assert process.runtime.checks == ([process.runtime.router.check] if debug else [])
+
+    play(scene)
+
+
 # --- sockets ---
 
 

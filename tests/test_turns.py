@@ -216,6 +216,22 @@ def test_what_a_machine_says_while_its_effect_is_carried_out_leaves_with_the_sam
     assert there.here.got == ["hello", "placed"]
 
 
+def test_what_does_not_hold_after_a_turn_is_said_and_the_turn_is_whole() -> None:
+    client, scheduler, _ = linked()
+    said: list[tuple[str, str]] = []
+    client.say = lambda level, text: said.append((level, text))
+
+    def check() -> None:
+        if client.here.got:
+            raise AssertionError("it got something")
+
+    client.checks = [check, client.router.check]
+    scheduler.note("hello")
+    talk(client, scheduler, 0.0)
+    assert client.here.got == ["hello"]
+    assert set(said) == {("error", "what must hold after a turn does not: it got something")}
+
+
 def test_a_link_that_takes_nothing_more_is_read_empty_and_only_then_dropped() -> None:
     client, scheduler, _ = linked()
     client.note("hello")
