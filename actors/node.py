@@ -492,9 +492,8 @@ class Node:
     def _pulse(self, tenancy: Tenancy, now: float) -> None:
         tenancy.pulse_at = now + tenancy.pulse_interval
         if self._available is not None:
-            location = (self.info.addr, self.info.port)
             hears_client = tenancy.lease.client in tenancy.present
-            pulse = Pulse(self.info.name, self._available, location, hears_client=hears_client)
+            pulse = Pulse(self.info.epoch, self._available, hears_client=hears_client)
             self._out.to_scheduler(tenancy, pulse)
 
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:

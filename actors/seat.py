@@ -301,7 +301,7 @@ class Seat(ClientRole):
         return answer is not None and bool(answer.message.code)
 
     def _server_of(self, record: Record) -> str:
-        spot, _ = self.ledger.servers.get(record.address.epoch if record.address else 0, (None, ""))
+        spot, _ = self.ledger.servers.get(record.address.epoch if record.address else 0, (None, 0))
         return spot.name if spot is not None else str(record.location)
 
     def _tell_unread(self) -> None:

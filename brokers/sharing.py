@@ -228,7 +228,7 @@ class Sharing:
         self.out.tell(share.client, messages.NodeNews(status, share.node.info, text))
 
     def _tell_server(self, share: Share, status: Status, spot: Spot, text: str = "") -> None:
-        self.out.tell(share.client, ServerNews(status, spot, share.node.info.name, text, share.node.epoch))
+        self.out.tell(share.client, ServerNews(status, spot, share.node.epoch, text))
 
     def _settled(self, node: Node) -> None:
         """Settled does not wait for this node (any more)."""

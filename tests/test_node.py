@@ -652,7 +652,7 @@ def test_pulses_come_at_the_interval_within_its_limits(asked: float, given: floa
     assert hand.node.deadline() == given
     assert hand.wake_at(given) == [], "nothing is known yet"
     hand.call("availability", FREE)
-    pulse = ("scheduler", Pulse("box", FREE, ("10.0.0.5", 9700)))
+    pulse = ("scheduler", Pulse(hand.node.info.epoch, FREE))
     assert hand.wake_at(2 * given) == [pulse]
     assert hand.wake_at(2 * given + 1) == []
 

@@ -166,7 +166,7 @@ def test_a_client_hears_of_its_nodes_and_servers_in_order_and_then_that_all_is_s
     ]
     sent = desk.tell(node, ServerUp(opened.lease, spot("alpha", 701, 1), 1))
     assert [news.status for news in words(sent)] == [Status.ServerDiscovered, Status.ServerInitialized]
-    assert {(news.node, news.node_epoch) for news in words(sent)} == {("alpha", 7)}
+    assert {news.node for news in words(sent)} == {7}
     sent = desk.tell(node, ServerDown(opened.lease, spot("alpha", 0, 2), "exit code 1"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]
     assert words(sent, Settled) == [Settled(1, 1)]
@@ -226,7 +226,7 @@ def test_settled_does_not_wait_for_a_node_that_has_too_little_left_when_its_turn
     desk.node("alpha", 7, lease, available=left)
     desk.tell(first, Release())
     desk.tell(Address(51, CLIENT), enlist(Allocation(memory=1000)))
-    desk.tell(node, Pulse("alpha", left._replace(memory=500)))
+    desk.tell(node, Pulse(7, left._replace(memory=500)))
     assert words(desk.tell(node, Closed(lease)), Settled) == [Settled(0, 0)]
 
 
@@ -525,7 +525,7 @@ def test_a_pulse_goes_on_to_the_client_and_what_it_says_is_remembered() -> None:
     desk = Desk()
     client, lease = desk.client()
     node = desk.node("alpha", 7, lease)
-    pulse = Pulse("alpha", Availability(50.0, 1, 2, 3))
+    pulse = Pulse(7, Availability(50.0, 1, 2, 3))
     assert [(e.to, e.message) for e in desk.tell(node, pulse)] == [(client, pulse)]
     assert desk.scheduler.registry.nodes[7].info.available == pulse.available
     assert not desk.tell(Address(8, NODE), pulse), "of a node that is not known"
@@ -644,7 +644,7 @@ def test_the_process_of_a_client_that_ended_is_cleared_away_without_a_word_to_it
         (node, Close(lease)),
     ]
     down = ServerDown(lease, spot("alpha", 701, 1), "closed", expected=True)
-    assert not desk.tell(node, Pulse("alpha", Availability(1.0, 1, 1, 1)), down, Closed(lease))
+    assert not desk.tell(node, Pulse(7, Availability(1.0, 1, 1, 1)), down, Closed(lease))
     assert not desk.scheduler.registry.clients
 
 

@@ -154,9 +154,8 @@ class ServerNews(Message, frozen=True, tag=24):
 
     status: int
     spot: Spot
-    node: str
+    node: int  # epoch
     text: str = ""
-    node_epoch: int = 0
 
 
 class Settled(Message, frozen=True, tag=25):
@@ -248,9 +247,8 @@ class ServerDown(Message, frozen=True, tag=35):
 class Pulse(Message, frozen=True, tag=71):
     """Node -> scheduler -> client, every pulse_interval (spec 6.4, 6.6)."""
 
-    node: str
+    node: int  # epoch
     available: Availability
-    location: tuple[str, int] = ("", 0)
     oldest_s: float = 0.0  # reserved: age of the oldest message that waits there, and how many tasks ...
     waiting: int = 0
     running: int = 0

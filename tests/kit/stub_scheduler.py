@@ -95,7 +95,7 @@ class StubScheduler:
         await server.runtime.dial([self._endpoint], uplink=True).ready
         spot, node = server.spot, server.node
         self.send(messages.NodeNews(Status.NodeInitialized, node))
-        self.send(messages.ServerNews(Status.ServerInitialized, spot, node.name, node_epoch=node.epoch))
+        self.send(messages.ServerNews(Status.ServerInitialized, spot, node.epoch))
 
     def note(self, envelope: Envelope) -> None:
         self.heard.append(envelope)
