@@ -329,7 +329,6 @@ class Node:
         number: int,
         pid: int,
         death: str,
-        oom: bool,
         now: float,
         marks: Marks | None = None,
     ) -> None:
@@ -346,7 +345,6 @@ class Node:
         place.gone_pid = pid
         if place.server is not None:
             self._inquiries.forget(place.server.address.epoch)
-        death = f"{death}, out of memory" if oom else death
         self._supervisor.bury(tenancy, place, death, now, marks=marks)
         self._finish_if_empty(tenancy)
 
@@ -499,23 +497,19 @@ class Node:
             self._out.to_scheduler(tenancy, pulse)
 
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
-        """A server (number 0: the zygote) wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready."""
+        """A server wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready."""
         self._now = now
         tenancy = self.tenancy
-        if tenancy is None or not 0 <= number <= len(tenancy.places):
+        if tenancy is None or not 1 <= number <= len(tenancy.places):
             return
-        name, lines = f"{self.info.name}/setup", tenancy.setup_lines
-        epoch = 0
-        if number:
-            place = tenancy.places[number - 1]
-            name, lines = place.name, place.lines
-            epoch = place.server.address.epoch if place.server is not None else 0
+        place = tenancy.places[number - 1]
+        epoch = place.server.address.epoch if place.server is not None else 0
         for line in text.splitlines()[-LINES_KEPT:]:
-            lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
+            place.lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
         tenancy.has_printed = (
             tenancy.scheduler.epoch != self.address.epoch
         )  # else Released comes on the same way
-        self._out.to_client(tenancy, Output(name, stream, epoch, mark), text)
+        self._out.to_client(tenancy, Output(place.name, stream, epoch, mark), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""

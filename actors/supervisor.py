@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -79,10 +78,9 @@ class Supervisor:
         if not tenancy.zygote_restarts.too_many(now):
             self._out.effects.append(StartZygote(tenancy.lease))
             return
-        self._tell_of_failures(tenancy, text, tenancy.setup_lines)
-        said = _indented(tenancy.setup_lines)
+        self._tell_of_failures(tenancy, text)
         for place in tenancy.places:
-            self._tell_down(tenancy, place, ServerDown(tenancy.lease, self._spot(place, 0), text, lines=said))
+            self._tell_down(tenancy, place, ServerDown(tenancy.lease, self._spot(place, 0), text))
 
     def on_server_ready(self, tenancy: Tenancy, place: Place, address: Address, pid: int) -> None:
         server = place.server = Server(place.number, pid, self._spot(place, address.epoch), address)
@@ -193,7 +191,7 @@ class Supervisor:
         self._tell_of_failures(tenancy, f"server {place.name} {death}", place.lines)
         return False
 
-    def _tell_of_failures(self, tenancy: Tenancy, text: str, lines: deque[str]) -> None:
+    def _tell_of_failures(self, tenancy: Tenancy, text: str, lines: Iterable[str] = ()) -> None:
         """Servers die before they are ready: the person at the client hears why, once per lease."""
         notice = (
             f"node {self._info.name} does not try again to start what always fails: {text}{_indented(lines)}"

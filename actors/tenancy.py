@@ -141,7 +141,6 @@ class Tenancy:
     zygote_restarts: Restarts = field(default_factory=Restarts)
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
-    setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
     present: set[int] = field(default_factory=set)  # who of client and scheduler is linked, or known to live
     alone_until: float | None = None  # none of them is there: then it ends
     has_printed: bool = False  # its client is to have that before the lease ends

@@ -66,7 +66,7 @@ BODIES = {
     "actors/task.py",
     "actors/host/cell.py",
     "actors/host/cells.py",
-    "actors/host/children.py",
+    "actors/host/output.py",
     "actors/host/correspondence.py",
     "actors/host/ends.py",
     "actors/host/execution.py",
@@ -82,7 +82,7 @@ BODIES = {
     "actors/host/run_node.py",
     "actors/host/run_server.py",
     "actors/host/stepper.py",
-    "actors/host/strays.py",
+    "actors/host/template.py",
     "actors/host/subtasks.py",
     "actors/host/zygote.py",
     "actors/shipping/by_value.py",  # sockets, to say that they cannot be sent

@@ -23,7 +23,7 @@ OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_ep
 
 
 def exit_of(hand: Hand, number: int, death: str = "exited with code 0") -> list[object]:
-    return hand.call("server_exited", number, 10 + number, death, False)
+    return hand.call("server_exited", number, 10 + number, death)
 
 
 DRAIN = Shutdown(KILL_AFTER, drain=True)

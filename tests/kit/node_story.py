@@ -349,7 +349,7 @@ class Story:
     def report_exit(self, server: FakeServer, death: str) -> None:
         server.told = True
         marks = Marks(server.steps, 0)
-        self.node.server_exited(server.number, server.pid, death, False, self.now, marks)
+        self.node.server_exited(server.number, server.pid, death, self.now, marks)
 
     def deliver(self, envelope: Envelope) -> None:
         to, said = envelope.to, envelope.message
