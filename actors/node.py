@@ -317,32 +317,23 @@ class Node:
 
     def _on_server_ready(self, envelope: Envelope, ready: ServerReady, now: float) -> None:
         tenancy, sender = self.tenancy, envelope.sender
-        place = None if tenancy is None else tenancy.living(ready.number, ready.pid)
+        place = None if tenancy is None else tenancy.living(ready.number)
         if tenancy is None or place is None or place.server is not None:
             self._out.log("warning", f"{sender} says it is server {ready.number}, which nobody waits for")
         else:
             address = Address(sender.epoch, SERVER)
             self._supervisor.on_server_ready(tenancy, place, address, ready.pid)
 
-    def server_exited(
-        self,
-        number: int,
-        pid: int,
-        death: str,
-        now: float,
-        marks: Marks | None = None,
-    ) -> None:
+    def server_exited(self, number: int, death: str, marks: Marks, now: float) -> None:
         """A server's process ended, all it sent was received; `death` is like "killed by SIGKILL (9)".
 
         `marks` are the last tasks that it began, from its page.
         """
         self._now = now
         tenancy = self.tenancy
-        place = None if tenancy is None else tenancy.living(number, pid)
+        place = None if tenancy is None else tenancy.living(number)
         if tenancy is None or place is None:
-            self._out.log("info", f"process {pid}, once server {number}, {death}")
             return
-        place.gone_pid = pid
         if place.server is not None:
             self._inquiries.forget(place.server.address.epoch)
         self._supervisor.bury(tenancy, place, death, now, marks=marks)
@@ -356,18 +347,17 @@ class Node:
             self._supervisor.end_steps(self.tenancy)
         self._inquiries.looked(number, step, now)
 
-    def judged(self, number: int, pid: int, killed: bool, now: float) -> None:
+    def judged(self, number: int, killed: bool, now: float) -> None:
         """What came of an EndStep; if it was killed its exit follows."""
         self._now = now
-        place = None if self.tenancy is None else self.tenancy.living(number, pid)
-        if self.tenancy is not None and place is not None:
+        if self.tenancy is not None:
             self.tenancy.terminations.judged(number, killed, now)
 
     def server_failed_to_start(self, number: int, text: str, now: float) -> None:
         """There is no process: fork failed, or the zygote is gone."""
         self._now = now
         tenancy = self.tenancy
-        place = None if tenancy is None else tenancy.living(number, -1)
+        place = None if tenancy is None else tenancy.living(number)
         if tenancy is not None and place is not None:
             self._supervisor.bury(tenancy, place, f"did not start: {text}", now, unborn=True)
             self._finish_if_empty(tenancy)

@@ -143,7 +143,6 @@ class Supervisor:
             death = f"{death}: {culprit} did not end within 5 s of its KeyboardInterrupt"
         closing = tenancy.closing is not None
         if server is not None:
-            place.gone_pid = server.pid
             text = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
             self._out.to_client(tenancy, ServerLost(server.address.epoch, text, marks, closing))
         again = self._may_restart(tenancy, place, server, unborn, death, now)

@@ -99,7 +99,6 @@ class Place:
     down: ServerDown | None = None  # what was said when the last one died, if no other is started
     refused: int = 0  # how often in a row no process came up
     retrying: bool = False  # to be started again at its time in Tenancy.retries
-    gone_pid: int = 0  # the process before it, whose exit may be told late
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
 
 
@@ -201,13 +200,12 @@ class Tenancy:
     def holder(self) -> str:
         return f"{self.client.name} ({self.client.host}, pid {self.client.pid})"
 
-    def living(self, number: int, pid: int) -> Place | None:
-        """The place of which this process speaks, unless it is a word about an earlier process there."""
+    def living(self, number: int) -> Place | None:
+        """The place of this number, if a process was asked for and has not exited."""
         if not 1 <= number <= len(self.places):
             return None
         place = self.places[number - 1]
-        known = place.server is None or place.server.pid == pid
-        return place if place.alive and known and pid != place.gone_pid else None
+        return place if place.alive else None
 
     def check(self) -> None:
         """Asserts what must hold between two events."""

@@ -10,6 +10,7 @@ from dispycos.protocol.messages import (
     Close,
     Closed,
     Declined,
+    Marks,
     Open,
     Register,
     ServerDown,
@@ -23,7 +24,7 @@ OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_ep
 
 
 def exit_of(hand: Hand, number: int, death: str = "exited with code 0") -> list[object]:
-    return hand.call("server_exited", number, 10 + number, death)
+    return hand.call("server_exited", number, death, Marks(1, 0))
 
 
 DRAIN = Shutdown(KILL_AFTER, drain=True)

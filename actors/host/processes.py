@@ -337,13 +337,14 @@ class ProcessTree:
         await self._template_gone
         while self._under_way:
             await asyncio.wait(self._under_way)
+        await self.sweep_up()  # a template that was killed leaves what it was forking
 
     def say_end(self, status: int | None, *, is_ours: bool) -> str:
         oom = was_killed(status) and not is_ours and self._oom.has_risen(self.loop.time())
         return say_end(status, by_its_node=is_ours, oom=oom)
 
     async def sweep_up(self) -> dict[int, int]:
-        """End what a dead zygote left, which are our children now; the status of each, by its pid."""
+        """End what a dead zygote or template left, which are our children now; the status of each, by its pid."""
         statuses = {}
         give_up = self.loop.time() + BURIAL_PATIENCE_S
         while left := kill_children(keep=(self._template.pid,)):
@@ -352,7 +353,7 @@ class ProcessTree:
                 if found:
                     statuses[pid] = status
             if give_up <= self.loop.time():
-                log.warning("processes of a lease whose zygote has ended still run: %s", left)
+                log.warning("processes that tasks started still run: %s", left)
                 break
             await asyncio.sleep(LOOK_AGAIN_S)
         return statuses

@@ -150,11 +150,11 @@ class NodeBody(NodeRole):
     def server_ended(self, server: ServerProcess, text: str) -> None:
         """First all that it had sent, then its death."""
         self.runtime.read_all()
-        self.machine.server_exited(server.number, server.pid, text, self.runtime.clock(), server.page.marks())
+        self.machine.server_exited(server.number, text, server.page.marks(), self.runtime.clock())
         self.runtime.turn_soon()
 
     def judged(self, server: ServerProcess, killed: bool) -> None:
-        self.machine.judged(server.number, server.pid, killed, self.runtime.clock())
+        self.machine.judged(server.number, killed, self.runtime.clock())
         self.runtime.turn_soon()
 
     def output(self, number: int, stream: int, text: bytes, mark: int) -> None:

@@ -150,7 +150,7 @@ class NodeBody(NodeRole):
         killed = server.step == step
         if killed:
             server.check_kill()
-        self.machine.judged(server.order.number, server.pid, killed, self.process.world.now)
+        self.machine.judged(server.order.number, killed, self.process.world.now)
         if killed:
             server.exit("killed by SIGKILL (9)")
         self.process.turn_soon()
@@ -201,7 +201,7 @@ class NodeBody(NodeRole):
             del self.servers[number]
         self.process.read_all(of=server.epoch)
         self.process.note(f"hears that {server.name} {text}")
-        self.machine.server_exited(number, server.pid, text, self.process.world.now, server.marks)
+        self.machine.server_exited(number, text, server.marks, self.process.world.now)
         self.process.turn_soon()
 
     def kill_all(self) -> None:
