@@ -20,9 +20,10 @@ from dispycos.runtime import Runtime
 from dispycos.session import PeerDistance, PeerReset
 
 from .effects import TOLD, Began, Dial, Forget, Forward, Freed, Give, HangUp, Resolve
-from .ledger import Ledger, scheduler_of
+from .ledger import Ledger
 from .node_links import NodeLinks, endpoints_to
 from .record import Record
+from .standing import scheduler_of
 
 
 class Host(Protocol):
@@ -63,7 +64,7 @@ class ClientRole:
             self.ledger.session_lost(event.epoch, () if is_dead else event.unconfirmed, now)
         elif isinstance(event, PeerDistance):
             if not self.runtime.is_linked(event.epoch):  # a server of this host is linked, and near
-                self.ledger.distance_is(event.epoch, event.seconds)
+                self.ledger.members.distance_is(event.epoch, event.seconds)
         elif isinstance(event, LinkLost):
             self.ledger.link_lost(event.epoch, now)
         elif isinstance(event, Unsent):
@@ -71,22 +72,22 @@ class ClientRole:
         elif isinstance(event, LinkReady) and event.role == SERVER_ROLE:
             self.watch_nearby(event.epoch, event.link)
         elif isinstance(event, LinkReady):
-            self.ledger.link_ready(event.epoch)
+            self.ledger.members.link_ready(event.epoch)
             if event.role == SCHEDULER_ROLE and not self.is_freed:
-                self.ledger.scheduler_back(scheduler_of(event.epoch), now)
+                self.ledger.standing.scheduler_back(scheduler_of(event.epoch), now)
 
     def lose(self, reason: str) -> None:
         """On the loop: its private scheduler has ended with its node, or the client leaves without a word of its scheduler."""
         if not self.is_freed:
             with self.runtime.lock:
-                self.ledger.scheduler_lost(reason)
+                self.ledger.standing.scheduler_lost(reason)
             self.runtime.turn_soon()
 
     def private_ended(self, reason: str) -> None:
         """On the loop: the private scheduler has, and its node."""
         if not self.is_freed:
             with self.runtime.lock:
-                self.ledger.all_lost(reason, self.runtime.clock())
+                self.ledger.members.all_lost(reason, self.runtime.clock())
             self.runtime.turn_soon()
 
     # --- effects ---
@@ -100,7 +101,7 @@ class ClientRole:
             self._give(effect.request, now)
         elif isinstance(effect, Forward):
             if not self.host.forward(effect.envelope):
-                self.ledger.turn_away(effect.envelope)
+                self.ledger.tasks.turn_away(effect.envelope)
         elif isinstance(effect, Forget):
             self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
@@ -140,7 +141,7 @@ class ClientRole:
             error, payload = self.code_for(request.payload)
             first = 0
             if request.payload is None:
-                first = self.ledger.submitters.add(request.sender.epoch, self.host.take_number())
+                first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
             word = messages.CodeGiven(error, first)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

@@ -31,12 +31,13 @@ from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
 from .host.calling import name_of
 from .host.cells import TaskHost
 from .host.results import unpack_outcome
-from .ledger import Ledger, scheduler_of
+from .ledger import Ledger
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch
 from .nearby import NearbyServers
 from .parcels import ClientParcels, kept_as_it_is
 from .record import Record
+from .standing import scheduler_of
 from .task import Location, MonitorStatus, Task
 from .telling import Stream, print_errors, print_output, say, tell_unread
 
@@ -115,7 +116,7 @@ class Seat(ClientRole):
                 wishes.restart_servers,
                 wishes.abandon_zombies,
             )
-            self.ledger.enlist(scheduler_of(epoch), word, self.runtime.clock())
+            self.ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())
         self.runtime.turn_soon()
         await asyncio.shield(self.scheduled)
         self.is_open = True
@@ -191,7 +192,7 @@ class Seat(ClientRole):
     def _release(self, *, terminate: bool) -> None:
         if self._has_lease():
             with self.runtime.lock:
-                self.ledger.release(terminate=terminate, await_io=self._awaits_io and not terminate)
+                self.ledger.standing.release(terminate=terminate, await_io=self._awaits_io and not terminate)
             self.runtime.turn_soon()
 
     def _has_lease(self) -> bool:
@@ -273,7 +274,7 @@ class Seat(ClientRole):
     async def _tell_who_waits(self) -> None:
         """Of the tasks that are waited for: those that wait for a message may do so for ever."""
         with self.runtime.lock:
-            self.ledger.say_what_close_waits_for()
+            self.ledger.tasks.say_what_close_waits_for()
         self.runtime.turn_soon()
         records = [
             record
@@ -307,7 +308,7 @@ class Seat(ClientRole):
 
     def _tell_unread(self) -> None:
         """Of those that were lost nobody hears if close() is not awaited, or an exception is under way; see `take_lost`."""
-        unread, self.ledger.unread = list(self.ledger.unread.values()), {}
+        unread, self.ledger.tasks.unread = list(self.ledger.tasks.unread.values()), {}
         tell_unread(
             self._err, self.parcels, [record for record in unread if record.outcome == OutcomeKind.RAISED]
         )
@@ -367,7 +368,7 @@ class Seat(ClientRole):
                 record.info = (args, kwargs)
             handle = self._make_handle(record)
             record.handle = handle
-            self.ledger.submit(record)
+            self.ledger.tasks.submit(record)
             if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
                 self._send_levels()
             self.runtime.leave()
@@ -382,9 +383,9 @@ class Seat(ClientRole):
 
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for a server."""
-        while self.ledger.backlog() > at_most:
+        while self.ledger.tasks.backlog() > at_most:
             self._room.clear()
-            self.ledger.ask_for_room(at_most)
+            self.ledger.tasks.ask_for_room(at_most)
             self.runtime.turn_soon()  # it may have fallen since it was looked at, in another thread's turn
             await self._room.wait()
 
@@ -405,21 +406,21 @@ class Seat(ClientRole):
         return self.runtime.epoch
 
     def hold(self, envelope: Envelope) -> bool:
-        return self.ledger.submitters.hold(envelope)
+        return self.ledger.tasks.submitters.hold(envelope)
 
     def record(self, number: int) -> Record | None:
         return self.ledger.records.get(number)
 
     def terminate(self, record: Record) -> None:
         with self.runtime.lock:
-            self.ledger.terminate(record, self.runtime.clock())
+            self.ledger.tasks.terminate(record, self.runtime.clock())
         self.runtime.turn_soon()
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:
-        self.ledger.pass_on(record, envelope)
+        self.ledger.tasks.pass_on(record, envelope)
 
     def looked_at(self, record: Record) -> None:
-        self.ledger.unread.pop(record.task.number, None)
+        self.ledger.tasks.unread.pop(record.task.number, None)
 
     # --- ClientRole: within a turn ---
 
@@ -446,20 +447,20 @@ class Seat(ClientRole):
     def _watch(self, epoch: int, pid: int) -> None:
         if not self.is_freed and self._nearby.watch(epoch, pid):
             with self.runtime.lock:
-                self.ledger.server_nearby(epoch)
+                self.ledger.members.server_nearby(epoch)
 
     def _private_died(self) -> bool:
         """Whether a task has ended since the last one died."""
-        before, self._ended_before = self._ended_before, self.ledger.ended
+        before, self._ended_before = self._ended_before, self.ledger.tasks.ended
         if self.ledger.scheduler is not None and not self.is_freed:
             with self.runtime.lock:
-                self.ledger.private_died(self.runtime.clock())
+                self.ledger.members.private_died(self.runtime.clock())
             self.runtime.turn_soon()
         return self._ended_before > before
 
     def _server_ended(self, epoch: int, marks: Marks) -> None:
         with self.runtime.lock:
-            self.ledger.server_ended(epoch, marks, self.runtime.clock())
+            self.ledger.members.server_ended(epoch, marks, self.runtime.clock())
         self.runtime.turn_soon()
 
     def tell(self, effect: object) -> None:

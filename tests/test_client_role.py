@@ -56,7 +56,7 @@ class Desk(ClientRole):
         self.dialled: dict[int, list[str]] = {}  # links that are held, by epoch
         self.forwarded: list[Envelope] = []
         self.homes = {5}  # the tasks for whose home a message is taken
-        self.ledger.enlist(BROKER, ENLIST, 0.0)
+        self.ledger.standing.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
 
     def neighbours(self, role: str) -> list[int]:
@@ -245,7 +245,7 @@ def test_of_a_lost_task_nobody_expects_an_answer(desk: Desk) -> None:
 
 def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended(desk: Desk) -> None:
     record = Record("compute", task=TaskId(7, 16), call=[b"a large call"])
-    desk.ledger.submit(record)
+    desk.ledger.tasks.submit(record)
     for number in (16, 17):
         wanted = messages.CallWanted(TaskId(7, number))
         desk.carry_out(Give(Envelope(ME, Address(33, SERVER), wanted, number)), 0.0)

@@ -26,8 +26,11 @@ from dispycos.actors.effects import (
     Say,
     Scheduled,
 )
-from dispycos.actors.ledger import CALL_MAX, DEATH_S, SHORT_RUNS, SHORT_S, Ledger, scheduler_of
+from dispycos.actors.ledger import Ledger
+from dispycos.actors.members import DEATH_S
+from dispycos.actors.owned import CALL_MAX, SHORT_RUNS, SHORT_S
 from dispycos.actors.record import Record
+from dispycos.actors.standing import scheduler_of
 from dispycos.actors.task import Location
 from dispycos.machine import Send
 from dispycos.notices import AGAIN_S, PATIENCE_S
@@ -66,7 +69,7 @@ class Desk:
         self.now = 100.0
         self.numbers = iter(range(16, 1 << 20))
         if granted:
-            self.ledger.enlist(BROKER, ENLIST, self.now)
+            self.ledger.standing.enlist(BROKER, ENLIST, self.now)
             self.hear(messages.Granted(LEASE, "s"))
             self.hear(messages.NodeNews(Status.NodeInitialized, BOX))
             for number in range(1, servers + 1):
@@ -78,7 +81,7 @@ class Desk:
 
     def submit(self, call: Any = b"call", function: str = "compute", **fields: Any) -> Record:
         record = Record(function, task=TaskId(7, next(self.numbers)), call=call, **fields)
-        self.ledger.submit(record)
+        self.ledger.tasks.submit(record)
         self.ledger.check()
         return record
 
@@ -133,7 +136,7 @@ class Desk:
         return [Forget(1000 + number), self.sent(messages.Gone([1000 + number]), AGENT)]
 
     def terminate(self, record: Record) -> None:
-        self.ledger.terminate(record, self.now)
+        self.ledger.tasks.terminate(record, self.now)
         self.ledger.check()
 
     def lose_server(
@@ -198,10 +201,10 @@ def test_tasks_wait_for_a_server_and_are_numbered_as_they_are_given() -> None:
     desk = Desk(servers=0)
     first, second = desk.submit(), desk.submit(io=True)
     assert desk.drain() == []
-    assert desk.ledger.backlog() == 2
+    assert desk.ledger.tasks.backlog() == 2
     desk.hear_of_server(1)
     assert desk.drain() == [run(first, 1), run(second, 2, io=True)]
-    assert desk.ledger.backlog() == 0
+    assert desk.ledger.tasks.backlog() == 0
 
 
 def test_each_server_counts_its_own(desk: Desk) -> None:
@@ -330,7 +333,7 @@ def test_the_start_of_a_task_that_somebody_talks_to_is_wanted(desk: Desk, who: s
     learned(desk)
     record = desk.submit()
     if who == "a message":
-        desk.ledger.pass_on(record, tell(record))
+        desk.ledger.tasks.pass_on(record, tell(record))
     else:
         record.watch(Address(33, 40), 5)
     assert [word for _, word in desk.words()] == [messages.Run(record.task, "compute", SHORT_RUNS + 1)]
@@ -355,7 +358,7 @@ def test_a_placed_task_has_its_messages_once_and_starts_later(desk: Desk) -> Non
     (record,) = desk.given(io=True)
     held = [tell(record), tell(record, correlation=9)]
     for envelope in held:
-        desk.ledger.pass_on(record, envelope)
+        desk.ledger.tasks.pass_on(record, envelope)
     desk.hear(messages.Placed(record.task, 30, SPOT), sender=at(1))
     to = Address(1001, 30)
     assert desk.drain() == [
@@ -380,7 +383,7 @@ def test_the_start_of_another_attempt_or_by_another_server_is_not_this_ones(desk
 def test_messages_after_the_start_are_passed_on_at_once(desk: Desk) -> None:
     record = desk.running()
     envelope = tell(record, correlation=9)
-    desk.ledger.pass_on(record, envelope)
+    desk.ledger.tasks.pass_on(record, envelope)
     assert desk.drain() == [Send(Envelope(Address(1001, 30), envelope.sender, envelope.message, 9, b"hello"))]
 
 
@@ -416,9 +419,9 @@ def test_a_short_task_starts_by_its_outcome(desk: Desk) -> None:
 def test_a_task_that_ends_before_it_started_turns_its_messages_away(desk: Desk) -> None:
     (record,) = desk.given()
     home, sender = Address(7, record.task.number), Address(33, 40)
-    desk.ledger.pass_on(record, tell(record))
-    desk.ledger.pass_on(record, tell(record, correlation=9))
-    desk.ledger.pass_on(record, Envelope(home, sender, messages.Ask(), 10, b"?"))
+    desk.ledger.tasks.pass_on(record, tell(record))
+    desk.ledger.tasks.pass_on(record, tell(record, correlation=9))
+    desk.ledger.tasks.pass_on(record, Envelope(home, sender, messages.Ask(), 10, b"?"))
     desk.end(record, OutcomeKind.CANCELLED, started=False)
     assert desk.drain() == [
         Send(Envelope(sender, home, messages.Delivered(0), 9)),
@@ -446,7 +449,7 @@ def test_what_is_not_owed_any_more_is_not_kept(desk: Desk) -> None:
         desk.end(record)
     desk.drain()
     assert desk.ledger.records == {}
-    assert desk.ledger.backlog() == 0
+    assert desk.ledger.tasks.backlog() == 0
 
 
 # --- what is given back, and given again ---
@@ -457,14 +460,14 @@ def test_what_a_server_gives_back_is_given_again(desk: Desk) -> None:
     desk.hear_of_server(2)
     desk.hear(messages.Returned([2]), sender=at(1))
     assert desk.drain() == [run(second, 1, 2)]
-    assert desk.ledger.backlog() == 0 and not first.ended
+    assert desk.ledger.tasks.backlog() == 0 and not first.ended
 
 
 def test_a_server_that_drains_gets_nothing_more(desk: Desk) -> None:
     (record,) = desk.given()
     desk.hear(messages.Returned([1], draining=True), sender=at(1))
     assert desk.drain() == []
-    assert desk.ledger.backlog() == 1
+    assert desk.ledger.tasks.backlog() == 1
     desk.hear_of_server(2)
     assert desk.drain() == [run(record, 1, 2)]
 
@@ -488,7 +491,7 @@ def test_of_a_dead_server_what_had_begun_is_lost_and_the_rest_runs_elsewhere(des
     assert desk.drain() == [*desk.buried(1), Resolve(first), run(second, 1, 2)]
     assert first.outcome == OutcomeKind.LOST and first.started
     assert first.text == "killed by SIGKILL (9) while it ran compute"
-    desk.ledger.unread.clear()
+    desk.ledger.tasks.unread.clear()
 
 
 def test_of_a_server_whose_marks_nobody_could_read_all_may_have_begun(desk: Desk) -> None:
@@ -582,7 +585,7 @@ def test_a_server_whose_end_is_told_before_it_was_known_gets_nothing(desk: Desk)
     assert desk.drain() == [run(first)]
     assert list(desk.ledger.servers) == [1001]
     desk.hear(messages.ServerNews(Status.ServerClosed, spot(2), "box"))
-    assert desk.ledger.backlog() == len(others)
+    assert desk.ledger.tasks.backlog() == len(others)
 
 
 def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
@@ -604,40 +607,40 @@ def test_what_servers_of_this_host_had_begun_is_known_though_their_node_is_gone(
     desk = Desk(servers=3)
     begun, placed_again, unknown = desk.given(3)
     on = {record: record.at.epoch for record in (begun, placed_again, unknown) if record.at is not None}
-    desk.ledger.server_nearby(on[begun])
-    desk.ledger.server_nearby(on[placed_again])
-    desk.ledger.server_ended(on[placed_again], Marks(0, 0), desk.now)
+    desk.ledger.members.server_nearby(on[begun])
+    desk.ledger.members.server_nearby(on[placed_again])
+    desk.ledger.members.server_ended(on[placed_again], Marks(0, 0), desk.now)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "is gone"))
     desk.drain()
     assert unknown.text == "node box is gone; compute may have started"
     assert placed_again.at is None and not placed_again.ended
     assert begun.at is not None, "its server is still dying"
-    desk.ledger.server_ended(on[begun], Marks(begun.position, 0), desk.now)
+    desk.ledger.members.server_ended(on[begun], Marks(begun.position, 0), desk.now)
     desk.drain()
     assert begun.text == "node box is gone while it ran compute" and begun.started
     assert not desk.ledger.dispatcher.fleet.nodes
-    assert desk.ledger.backlog() == len([placed_again])
+    assert desk.ledger.tasks.backlog() == len([placed_again])
 
 
 def test_a_private_process_that_dies_takes_the_node_along_that_is_an_actor_of_it() -> None:
     desk = Desk()
     begun, other = desk.running(), desk.submit(alone=True)
     desk.drain()
-    desk.ledger.private_died(desk.now)
+    desk.ledger.members.private_died(desk.now)
     assert desk.drain() == [], "the node is another process"
     mine = BOX._replace(epoch=BROKER.epoch, name="mine")
     desk.hear(messages.NodeNews(Status.NodeInitialized, mine))
     desk.hear(messages.ServerNews(Status.ServerInitialized, spot(9), "mine", "", mine.epoch))
     desk.drain()
     assert other.at is not None and other.at.epoch == 1009
-    desk.ledger.private_died(desk.now)
+    desk.ledger.members.private_died(desk.now)
     desk.drain()
     assert other.text == "node mine is gone; compute may have started" and not begun.ended
 
 
 def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: Desk) -> None:
     record = desk.running()
-    desk.ledger.server_nearby(1001)
+    desk.ledger.members.server_nearby(1001)
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
     desk.drain()
     assert not record.ended
@@ -650,13 +653,13 @@ def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: De
 
 def test_with_a_private_scheduler_all_is_lost_and_what_had_begun_is_told_from_the_rest() -> None:
     desk = Desk()
-    desk.ledger.server_nearby(1001)
+    desk.ledger.members.server_nearby(1001)
     begun, given = [desk.submit(io=True) for _ in range(2)]
     desk.drain()
-    desk.ledger.all_lost("it died", desk.now)
+    desk.ledger.members.all_lost("it died", desk.now)
     late = desk.submit()
     assert desk.drain() == [] and desk.ledger.deadline() == desk.now + DEATH_S
-    desk.ledger.server_ended(1001, Marks(0, 1), desk.now)
+    desk.ledger.members.server_ended(1001, Marks(0, 1), desk.now)
     desk.drain()
     assert [(record.outcome, record.started, record.text) for record in (begun, given, late)] == [
         (OutcomeKind.LOST, True, "it died while it ran compute"),
@@ -669,14 +672,14 @@ def test_with_a_private_scheduler_all_is_lost_and_what_had_begun_is_told_from_th
 def test_with_a_private_scheduler_of_whose_servers_nothing_is_seen_all_is_lost_at_once() -> None:
     desk = Desk()
     (record,) = desk.given(retries=1)
-    desk.ledger.all_lost("it died", desk.now)
+    desk.ledger.members.all_lost("it died", desk.now)
     desk.drain()
     assert record.started and record.outcome == OutcomeKind.LOST and desk.ledger.over == "it died"
 
 
 def test_a_node_that_comes_again_gets_nothing_for_servers_it_had_before(desk: Desk) -> None:
     record = desk.running()
-    desk.ledger.server_nearby(1001)
+    desk.ledger.members.server_nearby(1001)
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
     desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
     desk.drain()
@@ -701,7 +704,7 @@ def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None
 
 
 def test_a_node_that_only_the_scheduler_does_not_hear_gets_tasks_by_its_own_link(desk: Desk) -> None:
-    desk.ledger.link_ready(900)
+    desk.ledger.members.link_ready(900)
     desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX, "its link is down"))
     told = "node box: its link is down; it has one to this program, and goes on"
     assert desk.drain() == [Say(told, "warning")]
@@ -712,12 +715,12 @@ def test_a_node_that_only_the_scheduler_does_not_hear_gets_tasks_by_its_own_link
     desk.end(first)
     second = desk.submit()
     assert desk.drain() == [Resolve(first)], "nobody hears it now"
-    desk.ledger.link_ready(900)
+    desk.ledger.members.link_ready(900)
     assert desk.drain() == [run(second, 2)]
 
 
 def test_a_lost_link_to_a_node_that_the_scheduler_hears_changes_nothing(desk: Desk) -> None:
-    desk.ledger.link_ready(900)
+    desk.ledger.members.link_ready(900)
     desk.ledger.link_lost(900, desk.now)
     assert desk.given()
 
@@ -783,7 +786,7 @@ def test_a_cancelled_task_does_not_count_as_waiting() -> None:
     for record in [desk.submit() for _ in range(3)]:
         desk.terminate(record)
     desk.drain()
-    assert desk.ledger.backlog() == 0
+    assert desk.ledger.tasks.backlog() == 0
 
 
 def test_a_task_that_was_given_is_terminated_by_its_server_and_its_node(desk: Desk) -> None:
@@ -835,7 +838,7 @@ def test_when_a_server_comes_nothing_is_wanted_any_more() -> None:
         desk.submit()
     desk.drain()
     recall = desk.sent(messages.Recall(1), at(1))
-    assert desk.ledger.backlog() == 2 and desk.wait(AGAIN_S) == [recall]
+    assert desk.ledger.tasks.backlog() == 2 and desk.wait(AGAIN_S) == [recall]
     assert desk.wait(AGAIN_S) == [], "it is busy, and does not answer yet: that is no want"
     desk.lose_server(1, begun=0)
     desk.drain()
@@ -883,7 +886,7 @@ def test_what_waits_for_a_node_without_servers_is_refused_when_it_can_start_none
 
 def test_who_waits_for_room_is_told_once_when_the_backlog_has_fallen(desk: Desk) -> None:
     records = [desk.submit(alone=True) for _ in range(4)]
-    desk.ledger.ask_for_room(2)
+    desk.ledger.tasks.ask_for_room(2)
     assert desk.drain() == [run(records[0])]
     desk.end(records[0])
     assert desk.drain() == [Resolve(records[0]), run(records[1], 2), Room()]
@@ -892,14 +895,14 @@ def test_who_waits_for_room_is_told_once_when_the_backlog_has_fallen(desk: Desk)
 
 
 def test_who_asks_for_room_that_there_is_is_told_at_once(desk: Desk) -> None:
-    desk.ledger.ask_for_room(0)
+    desk.ledger.tasks.ask_for_room(0)
     assert desk.drain() == [Room()]
 
 
 def test_cancelled_tasks_make_room() -> None:
     desk = Desk(servers=0)
     first, second = desk.submit(), desk.submit()
-    desk.ledger.ask_for_room(1)
+    desk.ledger.tasks.ask_for_room(1)
     assert desk.drain() == []
     desk.terminate(second)
     assert desk.drain() == [Resolve(second), Room()]
@@ -909,15 +912,15 @@ def test_cancelled_tasks_make_room() -> None:
 def test_nobody_waits_for_room_at_a_scheduler_that_is_gone() -> None:
     desk = Desk(servers=0)
     record = desk.submit()
-    desk.ledger.ask_for_room(0)
+    desk.ledger.tasks.ask_for_room(0)
     assert desk.drain() == []
-    desk.ledger.scheduler_lost("it died")
+    desk.ledger.standing.scheduler_lost("it died")
     assert desk.drain() == [Resolve(record), Failed("it died"), Freed("it died"), Room()]
 
 
 def test_who_waits_in_the_queue_is_told_for_whom_after_a_while() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     assert desk.ledger.deadline() == desk.now + PATIENCE_S
     desk.hear(messages.Queued(2, "anna's job"))
     assert desk.drain() == [desk.sent(ENLIST)]
@@ -940,7 +943,7 @@ def test_who_has_the_cluster_is_told_nothing_of_waiting() -> None:
 
 def test_a_scheduler_that_turns_the_client_away_says_why() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Turned("this scheduler closes"))
     assert desk.drain() == [desk.sent(ENLIST), Failed("this scheduler closes")]
 
@@ -966,7 +969,7 @@ def test_requests_output_and_notices_go_to_the_body(desk: Desk) -> None:
 
 
 def test_files_that_went_with_their_folders_are_named_once_for_all_nodes(desk: Desk) -> None:
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
     desk.hear(messages.Left(1, 5, ["out.txt"]))
     desk.hear(messages.Left(700, 9_000_000, ["a", "b", "c", "d", "e"]))
@@ -980,7 +983,7 @@ def test_files_that_went_with_their_folders_are_named_once_for_all_nodes(desk: D
 
 
 def test_the_end_of_servers_at_the_clients_own_close_is_no_news_for_people(desk: Desk) -> None:
-    desk.ledger.release(terminate=False, await_io=True)
+    desk.ledger.standing.release(terminate=False, await_io=True)
     desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, "box", "has ended"))
     desk.lose_server(1, "its lease was closed", closing=True)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "lease closed"))
@@ -1009,7 +1012,7 @@ def test_a_status_task_hears_of_nodes_servers_and_tasks() -> None:
     assert desk.drain() == [Resolve(started)]
     desk.end(short, actor=31)
     assert desk.drain() == [News(Status.TaskCreated, short), Resolve(short)]
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     desk.drain()
     desk.hear(messages.Released())
     assert desk.drain() == [Forget(1001), Freed(""), News(Status.ClientClosed, None)]
@@ -1057,7 +1060,7 @@ def test_a_word_that_is_not_for_clients_is_passed_over(desk: Desk) -> None:
 
 
 def test_who_has_no_task_is_released_at_once(desk: Desk) -> None:
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
 
 
@@ -1066,7 +1069,7 @@ def test_release_waits_for_all_cpu_tasks_and_for_io_tasks_if_that_is_wanted(
     desk: Desk, await_io: bool
 ) -> None:
     first, second, aside = desk.submit(alone=True), desk.submit(alone=True), desk.submit(io=True)
-    desk.ledger.release(terminate=False, await_io=await_io)
+    desk.ledger.standing.release(terminate=False, await_io=await_io)
     assert desk.drain() == [run(first), run(aside, 2, io=True)]
     desk.end(first)
     assert desk.drain() == [Resolve(first), run(second, 3)]
@@ -1080,7 +1083,7 @@ def test_release_waits_for_all_cpu_tasks_and_for_io_tasks_if_that_is_wanted(
 def test_release_waits_until_what_a_task_printed_is_here(desk: Desk) -> None:
     record = desk.running()
     desk.end(record, marks=(1, 0))
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == []
     printed = messages.Output("box/server-1", 1, 1001, 1)
     desk.hear(printed, b"text\n")
@@ -1090,7 +1093,7 @@ def test_release_waits_until_what_a_task_printed_is_here(desk: Desk) -> None:
 def test_release_with_terminate_waits_for_nothing(desk: Desk) -> None:
     running, behind, waiting = desk.submit(), desk.submit(), desk.submit()
     desk.drain()
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release()), Resolve(waiting)]
     assert (waiting.outcome, waiting.text) == (OutcomeKind.CANCELLED, "the client closed")
     desk.hear(messages.Returned([2], draining=True), sender=at(1))
@@ -1101,16 +1104,16 @@ def test_release_with_terminate_waits_for_nothing(desk: Desk) -> None:
 
 def test_who_loses_patience_while_it_is_released_says_so(desk: Desk) -> None:
     desk.running(io=True)
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
 
 
 def test_who_waits_in_the_queue_leaves_it_at_once() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(ENLIST), desk.sent(messages.Release())]
 
 
@@ -1135,7 +1138,7 @@ def test_tasks_left_when_the_lease_ends_unasked_are_lost(desk: Desk) -> None:
 
 def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
     running = desk.running()
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     desk.hear(messages.Released())
     assert desk.drain() == [
         desk.sent(messages.Release()),
@@ -1149,7 +1152,7 @@ def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
 def test_late_words_about_a_lease_that_has_ended_are_harmless(desk: Desk) -> None:
     """A scheduler that was given up may be heard again."""
     record = desk.running()
-    desk.ledger.scheduler_lost("no link to the scheduler for 10 s")
+    desk.ledger.standing.scheduler_lost("no link to the scheduler for 10 s")
     desk.drain()
     desk.hear_of_server(2)
     desk.hear(outcome(record), sender=at(1))
@@ -1168,10 +1171,10 @@ def test_somebody_has_to_hear_of_tasks_that_were_lost(desk: Desk, kind: OutcomeK
     desk.terminate(unwanted)
     for record in (lost, monitored, unwanted):
         desk.end(record, kind)
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     desk.end(late, kind)
     desk.drain()
-    assert list(desk.ledger.unread.values()) == [lost]
+    assert list(desk.ledger.tasks.unread.values()) == [lost]
 
 
 def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_run(desk: Desk) -> None:
@@ -1180,7 +1183,7 @@ def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_r
     waiting = desk.submit()
     desk.drain()
     reason = "no link to the scheduler for 10 s"
-    desk.ledger.scheduler_lost(reason)
+    desk.ledger.standing.scheduler_lost(reason)
     assert desk.drain() == [
         Resolve(running),
         Resolve(given),
@@ -1197,13 +1200,13 @@ def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_r
 
 
 def close_says(desk: Desk) -> list[object]:
-    desk.ledger.say_what_close_waits_for()
+    desk.ledger.tasks.say_what_close_waits_for()
     return desk.drain()
 
 
 def test_close_says_that_it_waits_for_tasks(desk: Desk) -> None:
     running, aside = desk.running(), desk.running(io=True, function="listen")
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     text = "close() waits for 1 task (compute 1); close(terminate=True) would end the wait"
     assert close_says(desk) == [Say(text, "info")]
     desk.end(running)
@@ -1215,35 +1218,35 @@ def test_close_says_that_it_waits_for_tasks(desk: Desk) -> None:
 
 def test_close_names_io_tasks_if_it_waits_for_them(desk: Desk) -> None:
     desk.running(io=True, function="listen")
-    desk.ledger.release(terminate=False, await_io=True)
+    desk.ledger.standing.release(terminate=False, await_io=True)
     text = "close() waits for 1 task (listen 1); close(terminate=True) would end the wait"
     assert close_says(desk) == [Say(text, "info")]
 
 
 def test_close_warns_if_it_may_wait_for_ever(desk: Desk) -> None:
     desk.running()
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX))
     text = (
         "close() waits for 1 task (compute 1), some of them on node box, which is silent; "
         "close(terminate=True) would end the wait"
     )
     assert close_says(desk) == [Say(text, "warning")]
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     assert close_says(desk) == [desk.sent(messages.Release())]
 
 
 def test_close_warns_if_there_is_no_server() -> None:
     desk = Desk(servers=0)
     desk.submit()
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     desk.drain()
     assert [effect.level for effect in close_says(desk) if isinstance(effect, Say)] == ["warning"]
 
 
 def test_who_waits_for_a_client_of_its_own_program_is_told_so() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Queued(1, "another on h (pid 1)"))
     desk.ledger.wake(desk.now + PATIENCE_S)
     assert desk.drain()[-1] == Say(
@@ -1255,7 +1258,7 @@ def test_who_waits_for_a_client_of_its_own_program_is_told_so() -> None:
 
 def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Queued(2, "anna's job"))
     desk.ledger.wake(desk.now + PATIENCE_S)
     desk.drain()
@@ -1282,7 +1285,7 @@ FIRST = 17 << 32
 
 def submit_nested(desk: Desk, number: int = 1, call: Any = b"call", **fields: Any) -> Record | None:
     """By a task on server 1."""
-    desk.ledger.submitters.add(1001, 17)
+    desk.ledger.tasks.submitters.add(1001, 17)
     desk.hear(messages.Submit(FIRST + number, "child", **fields), call, at(1))
     return desk.ledger.records.get(FIRST + number)
 
@@ -1343,7 +1346,7 @@ def test_a_place_that_is_not_there_refuses_it() -> None:
 
 def test_after_a_close_that_ends_all_it_is_cancelled_at_once() -> None:
     desk = Desk()
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     desk.drain()
     assert submit_nested(desk) is None
     ((word, _),) = passed_on(desk)
@@ -1355,7 +1358,7 @@ def test_close_waits_for_what_tasks_submitted() -> None:
     (parent,) = desk.given()
     record = submit_nested(desk)
     assert record is not None
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     desk.end(parent)
     assert messages.Release() not in [word for _, word in desk.words()]
     desk.end(record)
@@ -1370,25 +1373,25 @@ def test_the_failure_of_a_nested_task_is_news_until_its_task_has_looked_at_it() 
         assert record is not None
         desk.end(record, OutcomeKind.RAISED, b"error")
     desk.hear(messages.Heard(FIRST + 1), sender=at(1))
-    assert list(desk.ledger.unread) == [FIRST + 2]
+    assert list(desk.ledger.tasks.unread) == [FIRST + 2]
     desk.drain()
 
 
 def test_what_came_before_its_task_is_passed_to_it_when_it_is_there() -> None:
     desk = Desk()
-    desk.ledger.submitters.add(1001, 17)
+    desk.ledger.tasks.submitters.add(1001, 17)
     early = Envelope(Address(7, FIRST + 1), Address(1002, 20), messages.Tell())
-    assert desk.ledger.submitters.hold(early)
+    assert desk.ledger.tasks.submitters.hold(early)
     submit_nested(desk)
     assert Forward(early) in desk.drain()
 
 
 def test_what_came_for_one_that_was_never_submitted_is_answered_when_its_server_is_dead() -> None:
     desk = Desk()
-    desk.ledger.submitters.add(1001, 17)
+    desk.ledger.tasks.submitters.add(1001, 17)
     asker = Address(1002, 20)
     for correlation, word in enumerate((messages.Ask(), messages.Watch(), messages.Tell()), start=1):
-        desk.ledger.submitters.hold(Envelope(Address(7, FIRST + 1), asker, word, correlation))
+        desk.ledger.tasks.submitters.hold(Envelope(Address(7, FIRST + 1), asker, word, correlation))
     desk.hear(messages.ServerLost(1001, "killed"), sender=AGENT)
     assert [word for to, word in desk.words() if to == asker] == [
         messages.Reply(ok=False),

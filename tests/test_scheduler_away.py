@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from dispycos.actors.effects import Failed, Freed, News, Say
-from dispycos.actors.ledger import LEAVE_S
+from dispycos.actors.standing import LEAVE_S
 from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import SCHEDULER, Address
@@ -26,7 +26,7 @@ class Client(Desk):
             self.ledger.session_lost(BROKER.epoch, [], self.now)
 
     def back(self, scheduler: Address = NEXT) -> list[object]:
-        self.ledger.scheduler_back(scheduler, self.now)
+        self.ledger.standing.scheduler_back(scheduler, self.now)
         return self.drain()
 
     def again(self, **fields: Any) -> list[object]:
@@ -66,7 +66,7 @@ def test_so_does_the_same_one_if_it_has_lost_the_session_and_else_nothing_is_to_
 
 def test_who_waits_keeps_its_place() -> None:
     desk = Client(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Queued(2, "somebody", 14))
     desk.drain()
     desk.lose_scheduler()
@@ -75,7 +75,7 @@ def test_who_waits_keeps_its_place() -> None:
 
 def test_who_had_done_says_so_and_leaves_when_nobody_answers(desk: Client) -> None:
     desk.lose_scheduler()
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [], "nobody would hear it"
     assert desk.said(desk.wait(PATIENCE_S)) == [
         "no link to the scheduler for 3 s; still trying. nothing is left to do but to tell it so"
@@ -133,7 +133,7 @@ def test_the_other_servers_hear_of_a_dead_one_without_the_scheduler(desk: Client
 
 def test_of_its_own_end_no_server_need_hear(desk: Client) -> None:
     """They all end; on a hundred nodes with 64 servers that were 640,000 messages."""
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     desk.drain()
     desk.lose_server(1, closing=True)
     assert not desk.words()

@@ -290,14 +290,14 @@ class SeatBody(ClientRole):
             return
         info = ClientInfo(client.name, "here", 1, PYTHON)
         word = Enlist(info, [], pulse_interval, abandon_zombies=abandon_zombies)
-        self.ledger.enlist(Address(client.uplink.epoch, SCHEDULER), word, client.world.now)
+        self.ledger.standing.enlist(Address(client.uplink.epoch, SCHEDULER), word, client.world.now)
         client.turn_soon()
 
     def release(self, *, terminate: bool) -> None:
         self.client.note(f"closes, terminate={terminate}")
         self.is_leaving = True
         if not self.is_freed and self.ledger.scheduler is not None:
-            self.ledger.release(terminate=terminate, await_io=False)
+            self.ledger.standing.release(terminate=terminate, await_io=False)
         self.client.turn_soon()
 
     def leave(self) -> None:
@@ -308,7 +308,7 @@ class SeatBody(ClientRole):
     def watch_nearby(self, epoch: int, link: int) -> None:
         server = next(server for server in self.client.book.servers if server.epoch == epoch)
         if self.client.world.is_one_host and server.is_alive:
-            self.ledger.server_nearby(epoch)
+            self.ledger.members.server_nearby(epoch)
             server.seen_by.append(partial(self._see_end, server, epoch))
 
     def forget_nearby(self, epoch: int) -> None:
@@ -321,7 +321,7 @@ class SeatBody(ClientRole):
         client = self.client
         client.read_all(of=epoch)
         if client.seat is self:
-            self.ledger.server_ended(epoch, server.marks, client.world.now)
+            self.ledger.members.server_ended(epoch, server.marks, client.world.now)
             client.turn_soon()
 
     def endpoints_to(self, node: NodeInfo) -> list[str]:  # type: ignore[override]
@@ -417,7 +417,7 @@ class ClientProcess(Host):
     def private_died(self) -> None:
         """The watcher of a private process that was killed."""
         if self.is_alive and self.seat is not None and not self.seat.is_freed and self.seat.ledger.scheduler:
-            self.seat.ledger.private_died(self.world.now)
+            self.seat.ledger.members.private_died(self.world.now)
             self.turn_soon()
 
     def private_ended(self) -> None:
@@ -435,7 +435,7 @@ class ClientProcess(Host):
         self.book.plans[task] = plan
         self.records[plan.number] = record
         self.note(f"submits task {task.number}: {plan}")
-        self.ledger.submit(record)
+        self.ledger.tasks.submit(record)
         self.turn_soon()
         return record
 
@@ -443,7 +443,7 @@ class ClientProcess(Host):
         if self.ledger is not None and not record.ended:
             self.note(f"terminates task {record.task.number}")
             self.book.asked_to_end.setdefault(record.task, self.world.now)
-            self.ledger.terminate(record, self.world.now)
+            self.ledger.tasks.terminate(record, self.world.now)
             self.turn_soon()
 
     def words_to(self, record: Record, count: int) -> Words:
@@ -483,7 +483,7 @@ class ClientProcess(Host):
         return self.epoch
 
     def hold(self, envelope: Envelope) -> bool:
-        return self.ledger is not None and self.ledger.submitters.hold(envelope)
+        return self.ledger is not None and self.ledger.tasks.submitters.hold(envelope)
 
     def forward(self, envelope: Envelope) -> bool:
         return self.correspondence.forward(envelope)
@@ -493,4 +493,4 @@ class ClientProcess(Host):
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:
         assert self.ledger is not None
-        self.ledger.pass_on(record, envelope)
+        self.ledger.tasks.pass_on(record, envelope)

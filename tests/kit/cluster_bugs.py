@@ -7,15 +7,17 @@ from typing import Any
 
 import msgspec
 
-from dispycos.actors import ledger
+from dispycos.actors import members
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.dispatching.facts import Server as FleetServer
-from dispycos.actors.ledger import Ledger
+from dispycos.actors.members import Members
 from dispycos.actors.node import Node
 from dispycos.actors.node_links import NodeLinks
+from dispycos.actors.owned import Tasks
 from dispycos.actors.record import Record
 from dispycos.actors.server import Server
+from dispycos.actors.standing import Standing
 from dispycos.actors.submitters import Submitters
 from dispycos.actors.tenancy import Outbox
 from dispycos.actors.terminations import EndStep, Step, Terminations
@@ -126,12 +128,12 @@ def a_server_is_killed_for_a_task_that_waits(patch: Patch) -> None:
 
 
 def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
-    original = Ledger._end_untold
+    original = Tasks._end_untold
 
-    def end_untold(self: Ledger, effect: Any) -> None:
+    def end_untold(self: Tasks, effect: Any) -> None:
         original(self, msgspec.structs.replace(effect, started=False))
 
-    patch.setitem(Ledger._carry, dispatch.Ended, end_untold)
+    patch.setitem(Tasks._carry, dispatch.Ended, end_untold)
 
 
 def what_comes_back_is_forgotten(patch: Patch) -> None:
@@ -160,13 +162,13 @@ def a_recall_takes_what_has_begun(patch: Patch) -> None:
 
 
 def words_for_a_task_that_waits_are_dropped(patch: Patch) -> None:
-    original = Ledger.pass_on
+    original = Tasks.pass_on
 
-    def pass_on(self: Ledger, record: Record, envelope: Envelope) -> None:
+    def pass_on(self: Tasks, record: Record, envelope: Envelope) -> None:
         if record.address is not None:
             original(self, record, envelope)
 
-    patch.setattr(Ledger, "pass_on", pass_on)
+    patch.setattr(Tasks, "pass_on", pass_on)
 
 
 def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
@@ -180,15 +182,15 @@ def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
 
 
 def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
-    patch.setattr(Ledger, "_lose_gone", lambda self, now: self._gone.clear())
+    patch.setattr(Members, "lose_gone", lambda self, now: self._gone.clear())
 
 
 def nobody_reads_the_pages_of_a_node_that_is_gone(patch: Patch) -> None:
-    patch.setattr(Ledger, "server_nearby", lambda self, epoch: None)
+    patch.setattr(Members, "server_nearby", lambda self, epoch: None)
 
 
 def a_dead_server_is_not_waited_for_when_its_node_is_gone(patch: Patch) -> None:
-    patch.setattr(ledger, "DEATH_S", 0.0)
+    patch.setattr(members, "DEATH_S", 0.0)
 
 
 def every_zombie_is_abandoned(patch: Patch) -> None:
@@ -252,11 +254,11 @@ def who_has_done_is_granted_again(patch: Patch) -> None:
 
 
 def a_client_gives_its_tasks_up_with_its_scheduler(patch: Patch) -> None:
-    def scheduler_back(self: Ledger, scheduler: Any, now: float) -> None:
-        if self.scheduler is not None and scheduler != self.scheduler:
+    def scheduler_back(self: Standing, scheduler: Any, now: float) -> None:
+        if self._has.scheduler is not None and scheduler != self._has.scheduler:
             self.scheduler_lost("the scheduler was started anew")
 
-    patch.setattr(Ledger, "scheduler_back", scheduler_back)
+    patch.setattr(Standing, "scheduler_back", scheduler_back)
 
 
 def nodes_that_died_with_it_are_not_asked_for(patch: Patch) -> None:
@@ -311,13 +313,13 @@ begun_by = FleetServer.begun_by
 
 
 def nobody_says_that_a_nested_task_was_lost(patch: Patch) -> None:
-    original = Ledger._pass_outcome
+    original = Tasks._pass_outcome
 
-    def pass_outcome(self: Ledger, record: Record) -> None:
+    def pass_outcome(self: Tasks, record: Record) -> None:
         if record.outcome != OutcomeKind.LOST:
             original(self, record)
 
-    patch.setattr(Ledger, "_pass_outcome", pass_outcome)
+    patch.setattr(Tasks, "_pass_outcome", pass_outcome)
 
 
 def what_comes_before_its_task_is_dropped(patch: Patch) -> None:

@@ -41,7 +41,7 @@ class Referee:
         known = client.ledger.lease
         if known is not None and known.number == lease.number:
             self.restarts_taken_up += 1
-            if client.ledger._is_freed:
+            if client.ledger.is_freed:
                 self.world.wrong(f"{client.name} has the cluster again, though it was released")
             return
         if not self._is_undisturbed(scheduler):
@@ -52,14 +52,18 @@ class Referee:
 
     def _judge_other(self, client: ClientProcess, other: ClientProcess, lease: Lease) -> None:
         ledger = other.ledger
-        if ledger is None or ledger._is_released:
+        if ledger is None or ledger.is_released:
             return
         if ledger.lease is not None:
             if ledger.lease.scheduler == lease.scheduler:
                 self.world.wrong(f"{client.name} is granted what {other.name} has")
-        elif ledger.queued is not None and ledger._wishes is not None and client.ledger is not None:
-            mine = client.ledger._wishes.ticket if client.ledger._wishes is not None else 0
-            if 0 < ledger._wishes.ticket < mine:
+        elif (
+            ledger.standing.queued is not None
+            and ledger.standing.wishes is not None
+            and client.ledger is not None
+        ):
+            mine = client.ledger.standing.wishes.ticket if client.ledger.standing.wishes is not None else 0
+            if 0 < ledger.standing.wishes.ticket < mine:
                 self.world.wrong(f"{client.name} is granted the cluster, and it was the turn of {other.name}")
 
 

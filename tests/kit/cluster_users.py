@@ -240,7 +240,7 @@ class User:
         if client.ledger is None:
             return
         client.note(f"is freed: {reason}")
-        if client.ledger.records or client.ledger.backlog():
+        if client.ledger.records or client.ledger.tasks.backlog():
             client.world.wrong(f"{client.name} is freed and still waits for {list(client.ledger.records)}")
         if not client.is_leaving and reason:
             self.was_freed = reason
@@ -255,6 +255,6 @@ class User:
         """Nobody should need this."""
         client = self.client
         if client.is_alive and not self.is_done and client.ledger is not None:
-            state = f"leaving={client.is_leaving}, lease={client.ledger.lease is not None}, queued={client.ledger.queued}"
+            state = f"leaving={client.is_leaving}, lease={client.ledger.lease is not None}, queued={client.ledger.standing.queued}"
             open_tasks = sorted(record.task.number for record in client.ledger.records.values())
             client.world.wrong(f"{client.name} waits for ever ({state}) for tasks {open_tasks}")
