@@ -213,9 +213,6 @@ class Tenancy:
         for place in self.places:
             assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
             assert place.alive or place.server is None, f"{place.name} is dead and has a server"
-        if self.closing is not None:
-            lives = any(place.alive for place in self.places)
-            assert lives or self.awaits_client, "all servers are gone and nobody said Closed"
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------

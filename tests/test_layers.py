@@ -76,7 +76,6 @@ BODIES = {
     "actors/host/loops.py",
     "actors/host/mirroring.py",
     "actors/host/opening.py",
-    "actors/host/page.py",
     "actors/host/processes.py",
     "actors/host/relief.py",
     "actors/host/run_node.py",
