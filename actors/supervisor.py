@@ -87,10 +87,9 @@ class Supervisor:
         if tenancy is None:
             return
         tenancy.zygote_ready = False
-        tenancy.restarts = Restarts()  # what failed without a zygote was not the servers' fault
         tenancy.retries.clear()
-        for place in tenancy.places:
-            place.refused, place.retrying = 0, False
+        for place in tenancy.places:  # what failed without a zygote was not the servers' fault
+            place.restarts, place.retrying = Restarts(), False
         for place in [place for place in tenancy.places if place.alive]:
             self._out.effects.append(KillServer(place.number))
             self._bury(tenancy, place, f"lost its parent process: {text}", now)
@@ -112,7 +111,7 @@ class Supervisor:
             return
         address = Address(envelope.sender.epoch, SERVER)
         server = place.server = Server(place.number, ready.pid, self._spot(place, address.epoch), address)
-        tenancy.restarts.in_row = place.refused = 0
+        place.restarts.in_row = 0
         tenancy.zygote_restarts = Restarts()  # this one serves: what kills it later is no fault of its zygote
         if tenancy.closing is not None:
             self._out.send(address, Shutdown(KILL_AFTER, tenancy.closing.reason))
@@ -221,7 +220,7 @@ class Supervisor:
             self._inquiries.forget(server.address.epoch)
             text = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
             self._out.to_client(tenancy, ServerLost(server.address.epoch, text, marks, closing))
-        again = self._may_restart(tenancy, place, server, unborn, death, now)
+        again = self._may_restart(tenancy, place, server, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
         said = "" if closing or again else _indented(place.lines)
         self._tell_down(
@@ -250,18 +249,11 @@ class Supervisor:
                 self._out.to_scheduler(tenancy, structs.replace(place.down, lease=tenancy.lease))
 
     def _may_restart(
-        self, tenancy: Tenancy, place: Place, server: Server | None, unborn: bool, death: str, now: float
+        self, tenancy: Tenancy, place: Place, server: Server | None, death: str, now: float
     ) -> bool:
         if tenancy.is_ending:
             return False
-        if server is not None or not tenancy.zygote_ready:
-            return True
-        if unborn:
-            place.refused += 1
-            hopeless = place.refused > RESTARTS_MAX
-        else:
-            hopeless = tenancy.restarts.too_many(now)
-        if not hopeless:
+        if server is not None or not tenancy.zygote_ready or not place.restarts.too_many(now):
             return True
         self._tell_of_failures(tenancy, f"server {place.name} {death}", place.lines)
         return False

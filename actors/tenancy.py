@@ -16,7 +16,7 @@ from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, S
 from .terminations import Terminations
 
 LINES_KEPT: Final = 20
-RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
+RESTARTS_MAX: Final = 5  # servers that were never ready, of one place, within ...
 RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
 RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
 
@@ -87,24 +87,9 @@ class Server:
     address: Address
 
 
-@dataclass(slots=True, eq=False)
-class Place:
-    """The k-th server of this lease: a name and a port, and one process after the other."""
-
-    number: int
-    name: str
-    port: int
-    alive: bool = False  # a process was asked for and has not exited
-    server: Server | None = None  # it said ServerReady
-    down: ServerDown | None = None  # what was said when the last one died, if no other is started
-    refused: int = 0  # how often in a row no process came up
-    retrying: bool = False  # to be started again at its time in Tenancy.retries
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
-
-
 @dataclass(slots=True)
 class Restarts:
-    """Deaths before ServerReady: beyond a rate, or too many in a row, starting again is pointless."""
+    """Starts of which nothing came: beyond a rate, or too many in a row, starting again is pointless."""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX + 1))
     in_row: int = 0
@@ -115,6 +100,21 @@ class Restarts:
         self.in_row += 1
         rapid = len(self.recent) > RESTARTS_MAX and now < self.recent[0] + RESTARTS_PERIOD
         return rapid or self.in_row > RESTARTS_IN_ROW
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """The k-th server of this lease: a name and a port, and one process after the other."""
+
+    number: int
+    name: str
+    port: int
+    alive: bool = False  # a process was asked for and has not exited
+    server: Server | None = None  # it said ServerReady
+    down: ServerDown | None = None  # what was said when the last one died, if no other is started
+    restarts: Restarts = field(default_factory=Restarts)  # since one was ready
+    retrying: bool = False  # to be started again at its time in Tenancy.retries
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
 
 
 @dataclass(slots=True)
@@ -136,7 +136,6 @@ class Tenancy:
     pulse_interval: float
     pulse_at: float
     zygote_ready: bool = False
-    restarts: Restarts = field(default_factory=Restarts)
     zygote_restarts: Restarts = field(default_factory=Restarts)
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False

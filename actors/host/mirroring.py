@@ -51,9 +51,7 @@ class ServerParcels:
     # --- values ---
 
     dumps = staticmethod(dumps_value)
-
-    def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-        return dumps_call(function, args, kwargs)
+    dumps_call = staticmethod(dumps_call)
 
     def loads(self, payload: Payload) -> Any:
         return loads(as_payload(payload), self.mirror)
