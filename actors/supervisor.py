@@ -29,7 +29,6 @@ from .inquiries import Inquiries
 from .logs import readable
 from .tenancy import (
     LINES_KEPT,
-    RESTARTS_MAX,
     ForgetPeer,
     KillServer,
     Outbox,

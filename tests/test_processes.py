@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -115,6 +116,10 @@ def start_child_in_group(argument: bytes, page: int) -> None:
     time.sleep(600)
 
 
+def leave_child_in_group(argument: bytes, page: int) -> None:
+    print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
+
+
 def take_steps(argument: bytes, page: int) -> None:
     """One step after the other, each as long as the argument says in seconds, and told when it begins."""
     words = PageWriter(page).words
@@ -141,6 +146,8 @@ class Agent:
         self.ready = 0
         self.zygote_ends: list[str] = []
         self.exits: list[tuple[int, str]] = []
+        self.ended: dict[ServerProcess, str] = {}
+        self.late: list[bytes] = []
         self.refused: list[tuple[int, str]] = []
         self.verdicts: list[tuple[int, bool]] = []
         self.said: dict[tuple[int, int], bytes] = {}
@@ -157,11 +164,14 @@ class Agent:
 
     def server_ended(self, server: ServerProcess, text: str) -> None:
         self.exits.append((server.number, text))
+        self.ended[server] = text
 
     def judged(self, server: ServerProcess, killed: bool) -> None:
         self.verdicts.append((server.number, killed))
 
     def output(self, number: int, stream: int, text: bytes, mark: int) -> None:
+        if self.tree.servers.get(number) is None and number in [ended for ended, _ in self.exits]:
+            self.late.append(text)
         self.said[number, stream] = self.said.get((number, stream), b"") + text
 
     def text(self, number: int = 1, stream: int = 1) -> str:
@@ -189,9 +199,8 @@ class Agent:
         return server
 
     async def end_of(self, server: ServerProcess) -> str:
-        await within(server.is_told)
-        await asyncio.sleep(0)
-        return next(text for number, text in self.exits[::-1] if number == server.number)
+        await wait_until(lambda: server in self.ended)
+        return self.ended[server]
 
     async def run(self, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1) -> str:
         """How a server ended."""
@@ -222,6 +231,7 @@ def exists(pid: int) -> bool:
 
 def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> Agent:
     """Run a scenario in an agent, end the agent, and see that none of its processes is left."""
+    opened = len(os.listdir("/proc/self/fd"))
     template = Template.fork([HERE])
     agent = Agent(template, tmp_path)
 
@@ -240,6 +250,10 @@ def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> 
         with suppress(psutil.Error):
             child.kill()
     assert not left
+    assert not agent.late, "output after the end was told"
+    agent.ended.clear()  # with their pages
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == opened
     return agent
 
 
@@ -418,6 +432,26 @@ def test_kill_reaches_the_whole_group_of_a_server(tmp_path: Path) -> None:
         agent.tree.kill_server(1)
         assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
         await wait_until(lambda: not exists(child))
+
+    with_agent(tmp_path, scenario)
+
+
+def test_what_a_server_started_in_its_group_ends_with_it(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote()
+        assert await agent.run(leave_child_in_group) == "exited with code 0"
+        await wait_until(lambda: not is_alive(int(agent.text())))
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_zygote_that_is_stopped_is_killed_at_the_end_of_its_lease(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        server = await agent.start(hold)
+        os.kill(zygote, signal.SIGSTOP)
+        await within(agent.tree.end_zygote())
+        assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
 
     with_agent(tmp_path, scenario)
 
@@ -662,7 +696,8 @@ def test_an_agent_whose_callback_raises_loses_no_process(tmp_path: Path) -> None
         agent.server_ended = refuse  # type: ignore[method-assign]
         await agent.zygote()
         for code in (b"1", b"2"):
-            await within((await agent.start(exit_with, code)).is_told)
+            await agent.start(exit_with, code)
+            await wait_until(lambda: not agent.tree.servers)
         await wait_until(lambda: complaints == ["exited with code 1", "exited with code 2"])
 
     with_agent(tmp_path, scenario)
@@ -723,9 +758,7 @@ def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
 
     async def scenario() -> None:
         read, write = os.pipe()
-        told = Output(
-            asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data), lambda: None
-        )
+        told = Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
         try:
             os.write(write, b"a" * 60 + b"\n" + b"b" * 60)
             await wait_until(lambda: len(heard) == 2)
@@ -745,19 +778,34 @@ def test_half_a_line_comes_before_what_was_dropped_behind_it_and_at_the_end(
 
     async def scenario() -> None:
         read, write = os.pipe()
-        told = Output(
-            asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data), lambda: None
-        )
+        told = Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
         os.write(write, b"a" * 60)
         await asyncio.sleep(0.05)
         os.write(write, b"b" * 60)
         await wait_until(lambda: heard)
         os.write(write, b"the end")
         os.close(write)
-        await wait_until(lambda: told.is_drained)
+        await wait_until(lambda: len(heard) == 2)
+        told.close()
 
     asyncio.run(scenario())
     assert heard == [b"a" * 60 + b"\n[60 bytes of output dropped: over 1 MiB/s]\n", b"the end"]
+
+
+def test_what_is_there_at_a_mark_comes_with_it_though_it_is_half_a_line() -> None:
+    heard: list[tuple[int, bytes, int]] = []
+
+    async def scenario() -> None:
+        read, write = os.pipe()
+        told = Output(asyncio.get_running_loop(), {1: read}, lambda *words: heard.append(words))
+        for part in (b"one\nhal", b"f\x1e", b"7\x1e", b"and the"):
+            os.write(write, part)
+            await asyncio.sleep(0.02)
+        os.close(write)
+        told.close()
+
+    asyncio.run(scenario())
+    assert heard == [(1, b"one\n", 0), (1, b"half", 7), (1, b"and the", 0)]
 
 
 def test_the_oom_counter_tells_a_rise_once(tmp_path: Path) -> None:

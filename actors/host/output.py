@@ -16,8 +16,7 @@ LINE_MAX = 1 << 20  # bytes
 class Output:
     """The read ends of a server's output pipes, by stream. None of it blocks.
 
-    `on_text` gets a stream, whole lines or what was there at its end or at a mark, and that mark, or 0. `on_drained` is called
-    when nobody holds the other ends any more.
+    `on_text` gets a stream, whole lines or what was there at its end or at a mark, and that mark, or 0.
     """
 
     def __init__(
@@ -25,10 +24,9 @@ class Output:
         loop: asyncio.AbstractEventLoop,
         pipes: dict[int, int],
         on_text: Callable[[int, bytes, int], None],
-        on_drained: Callable[[], None],
     ) -> None:
         self._loop, self._pipes = loop, pipes
-        self._on_text, self._on_drained = on_text, on_drained
+        self._on_text = on_text
         self._parts = dict.fromkeys(pipes, b"")  # of marks that were cut in reading
         self._lines = {stream: Lines() for stream in pipes}
         self._budget = RATE_MAX
@@ -38,10 +36,6 @@ class Output:
         for stream, pipe in pipes.items():
             os.set_blocking(pipe, False)
             loop.add_reader(pipe, self._read, stream)
-
-    @property
-    def is_drained(self) -> bool:
-        return not self._pipes
 
     def close(self) -> None:
         """Read what is there and no further: the server has ended, somebody else holds its pipes."""
@@ -61,9 +55,6 @@ class Output:
             self._take(stream, data)
             return True
         self._close(stream)
-        if self.is_drained:
-            self._say_dropped()
-            self._on_drained()
         return False
 
     def _close(self, stream: int) -> None:

@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from ..terminations import Step
@@ -39,7 +40,6 @@ from .zygote import adopt_orphans, kill_children
 
 CLOSE_PATIENCE_S = 0.5  # until a zygote that is to end is killed
 BURIAL_PATIENCE_S = 2.0  # from SIGKILL to the kernel's word that it is gone
-OUTPUT_PATIENCE_S = 0.2  # what a dead server's pipe may still hold, when somebody else holds its other end
 LOOK_AGAIN_S = 0.005
 STARTS_MAX = 4  # under way at once: each has descriptors that travel
 
@@ -81,29 +81,15 @@ class ServerProcess:
         self.pid = 0
         self.page = PageReader(page)
         self.was_killed = False  # by us
-        self.is_told: asyncio.Future[None] = tree.loop.create_future()  # that it has ended
-        self._death = ""
-        self._output = Output(tree.loop, pipes, self._on_text, self._tell)
+        self._output = Output(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
 
     def on_ended(self, death: str) -> None:
-        self._death = death
-        if self._output.is_drained:
-            self._tell()
-        else:
-            self._tree.loop.call_later(OUTPUT_PATIENCE_S, self._tell)
+        """What it wrote is in its pipes; others who hold them are not waited for."""
+        self._output.close()
+        self._tree.tell(self._tree.owner.server_ended, self, death)
 
     def on_refused(self) -> None:
         self._output.close()
-
-    def _on_text(self, stream: int, text: bytes, mark: int) -> None:
-        self._tree.tell(self._tree.owner.output, self.number, stream, text, mark)
-
-    def _tell(self) -> None:
-        """Called when its output is drained, and when patience with that is over."""
-        if self._death and not self.is_told.done():
-            self._output.close()
-            self._tree.tell(self._tree.owner.server_ended, self, self._death)
-            self.is_told.set_result(None)
 
 
 class Zygote:
@@ -214,12 +200,9 @@ class Zygote:
             self._refuse(number, death)
         for spec in self._waiting:
             self._tree.tell(self._tree.owner.server_refused, spec.number, death)
-        waiting = list(self.servers.values())
         statuses = await self._tree.sweep_up() if status else {}
-        for server in waiting:
+        for server in list(self.servers.values()):
             self._on_server_ended(server.number, statuses.get(server.pid))
-        for server in waiting:
-            await server.is_told
         if not self.is_closing:
             self._tree.tell(self._tree.owner.zygote_ended, death)
         self.gone.set_result(None)

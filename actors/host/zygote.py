@@ -23,7 +23,6 @@ import faulthandler
 import gc
 import importlib
 import os
-import random
 import select
 import signal
 import socket
@@ -338,7 +337,6 @@ class _Lease:
         faulthandler.enable(file=2)  # where it was, as the last words before a SIGSEGV
         os.chdir(folder)
         sys.path[:] = [folder, self._folder, *(entry for entry in sys.path if entry != self._folder)]
-        random.seed()  # equal "random" numbers in all servers would be a wrong result
         gc.enable()
         module, _, function = order.entry.partition(":")
         code: int | None = getattr(importlib.import_module(module), function)(order.argument, page)
