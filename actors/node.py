@@ -8,10 +8,10 @@ happened in the world: peer_lost ...
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from math import inf
 from typing import Any, Final
 
-from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
+from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Availability,
@@ -22,13 +22,11 @@ from dispycos.protocol.messages import (
     Inventory,
     Kill,
     Lease,
-    Marks,
     NodeInfo,
     NodeReport,
     Notice,
     Open,
     Opened,
-    Output,
     Pulse,
     Register,
     Release,
@@ -37,32 +35,26 @@ from dispycos.protocol.messages import (
     Shutdown,
     Terminate,
 )
-from dispycos.protocol.texts import cut
 
-from .inquiries import Inquiries
-from .logs import readable
 from .supervisor import Supervisor
 from .tenancy import (
-    LINES_KEPT,
     AwaitClient,
     CloseZygote,
     Closing,
     End,
     ForgetPeer,
     KillServer,
-    Outbox,
     Place,
     StartZygote,
     Tenancy,
     UseScheduler,
 )
-from .terminations import KILL_AFTER, Step
+from .terminations import KILL_AFTER
 
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
-LINE_MAX: Final = 1000
 
 
-class Node:
+class Node(Supervisor):
     """Machine of the node agent; every call is quick and leaves effects for drain()."""
 
     def __init__(
@@ -81,23 +73,17 @@ class Node:
 
         After `serve` leases the node ends; 0 is no limit.
         """
-        self.info = info
-        self.address = address
+        super().__init__(info, address)
         self._ports = ports
         self._pulse_limits = (min_pulse_interval, max_pulse_interval)
         self._lease_grace = lease_grace
         self._insecure = insecure
         self._available = info.available
         self._schedulers: dict[int, None] = {}  # epochs of those connected
-        self.tenancy: Tenancy | None = None
         self._served = 0
         self._serve = serve
         self._ending = ""  # why it takes nothing new
         self._has_ended = False
-        self._now = 0.0
-        self._out = Outbox(address)
-        self._supervisor = Supervisor(info, self._out)
-        self._inquiries = Inquiries(self._out)
         self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
             Terminate: self._on_terminate,
             Kill: self._on_kill,
@@ -114,7 +100,6 @@ class Node:
     # --- machine
 
     def receive(self, envelope: Envelope, now: float) -> None:
-        self._now = now
         handler = self._handlers.get(type(envelope.message))
         if handler is None:
             self._out.log("warning", f"{envelope.message!r} from {envelope.sender} is nothing for a node")
@@ -122,12 +107,11 @@ class Node:
             handler(envelope, envelope.message, now)
 
     def wake(self, now: float) -> None:
-        self._now = now
         self._inquiries.wake(now)
         tenancy = self.tenancy
         if tenancy is None:
             return
-        self._supervisor.wake(tenancy, now)
+        self._supervise(tenancy, now)
         if tenancy.pulse_at <= now:
             self._pulse(tenancy, now)
         if tenancy.alone_until is not None and tenancy.alone_until <= now:
@@ -145,39 +129,18 @@ class Node:
 
     def drain(self) -> list[object]:
         if self._ending:
-            self._approach_end()
+            self._close_if_uninhabited()
+        if self.tenancy is not None:
+            self._finish_if_empty(self.tenancy)
+        if self._ending and self.tenancy is None and not self._has_ended:
+            self._has_ended = True
+            self._out.effects.append(End())
         return self._out.drain()
-
-    # --- what the client wants of its servers
-
-    def _on_terminate(self, envelope: Envelope, word: Terminate, now: float) -> None:
-        if (tenancy := self._tenancy_of(envelope)) is not None:
-            self._supervisor.terminate(tenancy, word, now)
-
-    def _on_kill(self, envelope: Envelope, word: Kill, now: float) -> None:
-        if (tenancy := self._tenancy_of(envelope)) is not None:
-            self._kill(tenancy, word.server)
-
-    def _tenancy_of(self, envelope: Envelope) -> Tenancy | None:
-        """Nobody but its client ends what belongs to a lease."""
-        tenancy = self.tenancy
-        if tenancy is not None and envelope.sender != tenancy.home:
-            what = f"{type(envelope.message).__name__} from {envelope.sender}"
-            self._out.log("warning", f"{what} is refused: the lease is that of {tenancy.home}")
-            return None
-        return tenancy
-
-    def _kill(self, tenancy: Tenancy, epoch: int) -> None:
-        """Its exit is told, and the next one started."""
-        place = tenancy.place_of(epoch)
-        if place is not None:
-            self._out.effects.append(KillServer(place.number))
 
     # --- the lease
 
     def add_scheduler(self, epoch: int, now: float) -> None:
         """A scheduler's runtime is connected."""
-        self._now = now
         self._schedulers[epoch] = None
         self._register(epoch)
 
@@ -250,7 +213,7 @@ class Node:
         self._follow(tenancy, scheduler)
         tenancy.lease = message.lease
         self._out.send(scheduler, Opened(message.lease, len(tenancy.places), tenancy.pulse_interval))
-        self._supervisor.tell_again(tenancy)
+        self._tell_again(tenancy)
         if self._ending or tenancy.closing is not None:
             self._register(scheduler.epoch)  # that it ends is news
 
@@ -264,13 +227,11 @@ class Node:
         tenancy.came(scheduler.epoch)
 
     def peer_up(self, epoch: int, now: float) -> None:
-        self._now = now
         if self.tenancy is not None:
             self.tenancy.came(epoch)
 
     def peer_lost(self, epoch: int, now: float, *, lives: bool = False) -> None:
         """No link to it, for now. A scheduler that lives is waited for: its death will be told. A client may have left."""
-        self._now = now
         tenancy = self.tenancy
         if tenancy is not None and not (lives and epoch == tenancy.scheduler.epoch):
             tenancy.went(epoch, now, self._lease_grace)
@@ -278,7 +239,6 @@ class Node:
     def peer_reset(self, epoch: int, now: float) -> None:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
         client ends its lease, and a scheduler that comes back is told the state as it is then."""
-        self._now = now
         if epoch in self._schedulers:  # if only its session is gone it has forgotten us, and what we said
             del self._schedulers[epoch]
             self._register(epoch)
@@ -296,82 +256,6 @@ class Node:
     def _client_gone(self, tenancy: Tenancy, now: float) -> None:
         tenancy.client_gone = True
         self._close(tenancy, "its client has ended", now)
-
-    # --- zygote and servers
-
-    def zygote_ready(self, now: float) -> None:
-        self._now = now
-        if self.tenancy is not None:
-            self._supervisor.on_zygote_ready(self.tenancy)
-
-    def zygote_failed(self, text: str, now: float) -> None:
-        """The zygote ended and its servers with it, all they sent was read; their exits may be told before."""
-        self._now = now
-        tenancy = self.tenancy
-        if tenancy is not None:
-            for server in tenancy.servers():
-                self._inquiries.forget(server.address.epoch)
-            self._supervisor.on_zygote_failed(tenancy, text, now)
-            self._finish_if_empty(tenancy)
-
-    def _on_server_ready(self, envelope: Envelope, ready: ServerReady, now: float) -> None:
-        tenancy, sender = self.tenancy, envelope.sender
-        place = None if tenancy is None else tenancy.living(ready.number, ready.pid)
-        if tenancy is None or place is None or place.server is not None:
-            self._out.log("warning", f"{sender} says it is server {ready.number}, which nobody waits for")
-        else:
-            address = Address(sender.epoch, SERVER)
-            self._supervisor.on_server_ready(tenancy, place, address, ready.pid)
-
-    def server_exited(
-        self,
-        number: int,
-        pid: int,
-        death: str,
-        oom: bool,
-        now: float,
-        marks: Marks | None = None,
-    ) -> None:
-        """A server's process ended, all it sent was received; `death` is like "killed by SIGKILL (9)".
-
-        `marks` are the last tasks that it began, from its page.
-        """
-        self._now = now
-        tenancy = self.tenancy
-        place = None if tenancy is None else tenancy.living(number, pid)
-        if tenancy is None or place is None:
-            self._out.log("info", f"process {pid}, once server {number}, {death}")
-            return
-        place.gone_pid = pid
-        if place.server is not None:
-            self._inquiries.forget(place.server.address.epoch)
-        death = f"{death}, out of memory" if oom else death
-        self._supervisor.bury(tenancy, place, death, now, marks=marks)
-        self._finish_if_empty(tenancy)
-
-    def looked(self, number: int, step: Step, now: float) -> None:
-        """Which step runs on this server: the answer to Look."""
-        self._now = now
-        if self.tenancy is not None:
-            self.tenancy.terminations.looked(number, step, now)
-            self._supervisor.end_steps(self.tenancy)
-        self._inquiries.looked(number, step, now)
-
-    def judged(self, number: int, pid: int, killed: bool, now: float) -> None:
-        """What came of an EndStep; if it was killed its exit follows."""
-        self._now = now
-        place = None if self.tenancy is None else self.tenancy.living(number, pid)
-        if self.tenancy is not None and place is not None:
-            self.tenancy.terminations.judged(number, killed, now)
-
-    def server_failed_to_start(self, number: int, text: str, now: float) -> None:
-        """There is no process: fork failed, or the zygote is gone."""
-        self._now = now
-        tenancy = self.tenancy
-        place = None if tenancy is None else tenancy.living(number, -1)
-        if tenancy is not None and place is not None:
-            self._supervisor.bury(tenancy, place, f"did not start: {text}", now, unborn=True)
-            self._finish_if_empty(tenancy)
 
     # --- the end of a lease
 
@@ -399,7 +283,6 @@ class Node:
                 self._out.send(place.server.address, Shutdown(reason))
             elif place.alive:
                 self._out.effects.append(KillServer(place.number))
-        self._finish_if_empty(tenancy)
 
     def _kill_all(self, tenancy: Tenancy, closing: Closing, now: float) -> None:
         """Again every 5 s, should a process outlive SIGKILL for a while: a lease ends when all are gone."""
@@ -428,17 +311,14 @@ class Node:
 
     def client_has_all(self, lease: Lease, now: float) -> None:
         """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
-        self._now = now
         tenancy = (
             self.tenancy
         )  # its scheduler may have been started anew meanwhile, and have another lease of the same number
         if tenancy is not None and tenancy.lease.number == lease.number:
             tenancy.awaits_client = False
-            self._finish_if_empty(tenancy)
 
     def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
         """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
-        self._now = now
         if self.tenancy is not None:
             self._close(self.tenancy, reason, now)
             if self.tenancy is not None and self.tenancy.closing is not None:
@@ -448,7 +328,6 @@ class Node:
 
     def finish(self, now: float, *, terminate: bool = False) -> None:
         """The operator's wish: it takes nothing new, and ends when all tasks that it has are done, or with them."""
-        self._now = now
         self._ending = f"the operator of node {self.info.name} ends it"
         if terminate:
             self.end_lease(self._ending, now)
@@ -462,18 +341,15 @@ class Node:
         if tenancy.scheduler.epoch in self._schedulers:
             self._register(tenancy.scheduler.epoch)
 
-    def _approach_end(self) -> None:
-        """One step further, if nothing is in the way: its servers, then its lease, then itself."""
+    def _close_if_uninhabited(self) -> None:
+        """It ends: first its servers, then its lease, then itself."""
         tenancy = self.tenancy
         if tenancy is not None and tenancy.closing is None and not tenancy.is_inhabited:
-            self._close(tenancy, self._ending, self._now)
-        if self.tenancy is None and not self._has_ended:
-            self._has_ended = True
-            self._out.effects.append(End())
+            self._close(tenancy, self._ending, inf)  # nobody is to be killed
 
     # --- what is told
 
-    def say_status(self, running: Mapping[int, int] = MappingProxyType({})) -> str:
+    def say_status(self, running: Mapping[int, int]) -> str:
         """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
         tenancy = self.tenancy
         ending = "ends when its tasks are done; " if self._ending else ""
@@ -486,7 +362,6 @@ class Node:
         return "\n".join(lines)
 
     def availability(self, available: Availability, now: float) -> None:
-        self._now = now
         self._available = available
 
     def _pulse(self, tenancy: Tenancy, now: float) -> None:
@@ -495,25 +370,6 @@ class Node:
             hears_client = tenancy.lease.client in tenancy.present
             pulse = Pulse(self.info.epoch, self._available, hears_client=hears_client)
             self._out.to_scheduler(tenancy, pulse)
-
-    def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
-        """A server (number 0: the zygote) wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready."""
-        self._now = now
-        tenancy = self.tenancy
-        if tenancy is None or not 0 <= number <= len(tenancy.places):
-            return
-        name, lines = f"{self.info.name}/setup", tenancy.setup_lines
-        epoch = 0
-        if number:
-            place = tenancy.places[number - 1]
-            name, lines = place.name, place.lines
-            epoch = place.server.address.epoch if place.server is not None else 0
-        for line in text.splitlines()[-LINES_KEPT:]:
-            lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
-        tenancy.has_printed = (
-            tenancy.scheduler.epoch != self.address.epoch
-        )  # else Released comes on the same way
-        self._out.to_client(tenancy, Output(name, stream, epoch, mark), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""

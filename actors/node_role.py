@@ -38,9 +38,6 @@ class NodeRole:
     runtime: Runtime
     machine: Node
     forget_s = FORGET_S  # after a lease its client's session stays for so long
-    zygote_of: Lease | None = (
-        None  # whose zygote is wanted: one that comes too late for its lease is nobody's
-    )
     # What a body adds:
     start_server: Callable[[StartServer], None]
     kill_server: Callable[[int], None]  # by its number
@@ -74,11 +71,9 @@ class NodeRole:
             self.runtime.keep(
                 effect.lease.client
             )  # it may have had a lease before, and mostly comes by the scheduler
-            self.zygote_of = effect.lease
             self.start_zygote(effect.lease)
         elif isinstance(effect, CloseZygote):
             self.runtime.forget_later(effect.lease.client, self.forget_s)
-            self.zygote_of = None
             self.close_zygote(effect.lease)
         elif isinstance(effect, UseScheduler):
             self.runtime.router.prefer(effect.epoch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -66,18 +67,16 @@ class Stop(msgspec.Struct, frozen=True):
     """Nothing is left to do: end the process."""
 
 
+@dataclass(slots=True, eq=False)
 class Running:
     """A task that has its address."""
 
-    __slots__ = ("actor", "announced", "began", "interrupted", "run", "waits_for")
-
-    def __init__(self, run: messages.Run, actor: int, began: float) -> None:
-        self.run = run
-        self.actor = actor
-        self.began = began
-        self.announced = False
-        self.interrupted = False
-        self.waits_for = 0  # tasks that it submitted and that have not ended
+    run: messages.Run
+    actor: int
+    began: float
+    announced: bool = False
+    interrupted: bool = False
+    waits_for: int = 0  # tasks that it submitted and that have not ended
 
 
 class Server:

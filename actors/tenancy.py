@@ -17,7 +17,7 @@ from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, S
 from .terminations import Terminations
 
 LINES_KEPT: Final = 20
-RESTARTS_MAX: Final = 5  # deaths before ServerReady within ...
+RESTARTS_MAX: Final = 5  # servers that were never ready, of one place, within ...
 RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
 RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
 
@@ -88,25 +88,9 @@ class Server:
     address: Address
 
 
-@dataclass(slots=True, eq=False)
-class Place:
-    """The k-th server of this lease: a name and a port, and one process after the other."""
-
-    number: int
-    name: str
-    port: int
-    alive: bool = False  # a process was asked for and has not exited
-    server: Server | None = None  # it said ServerReady
-    down: ServerDown | None = None  # what was said when the last one died, if no other is started
-    refused: int = 0  # how often in a row no process came up
-    retrying: bool = False  # to be started again at its time in Tenancy.retries
-    gone_pid: int = 0  # the process before it, whose exit may be told late
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
-
-
 @dataclass(slots=True)
 class Restarts:
-    """Deaths before ServerReady: beyond a rate, or too many in a row, starting again is pointless."""
+    """Starts of which nothing came: beyond a rate, or too many in a row, starting again is pointless."""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX + 1))
     in_row: int = 0
@@ -117,6 +101,21 @@ class Restarts:
         self.in_row += 1
         rapid = len(self.recent) > RESTARTS_MAX and now < self.recent[0] + RESTARTS_PERIOD
         return rapid or self.in_row > RESTARTS_IN_ROW
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """The k-th server of this lease: a name and a port, and one process after the other."""
+
+    number: int
+    name: str
+    port: int
+    alive: bool = False  # a process was asked for and has not exited
+    server: Server | None = None  # it said ServerReady
+    down: ServerDown | None = None  # what was said when the last one died, if no other is started
+    restarts: Restarts = field(default_factory=Restarts)  # since one was ready
+    retrying: bool = False  # to be started again at its time in Tenancy.retries
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
 
 
 @dataclass(slots=True)
@@ -138,11 +137,9 @@ class Tenancy:
     pulse_interval: float
     pulse_at: float
     zygote_ready: bool = False
-    restarts: Restarts = field(default_factory=Restarts)
     zygote_restarts: Restarts = field(default_factory=Restarts)
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
-    setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
     present: set[int] = field(default_factory=set)  # who of client and scheduler is linked, or known to live
     alone_until: float | None = None  # none of them is there: then it ends
     has_printed: bool = False  # its client is to have that before the lease ends
@@ -203,13 +200,12 @@ class Tenancy:
     def holder(self) -> str:
         return f"{self.client.name} ({self.client.host}, pid {self.client.pid})"
 
-    def living(self, number: int, pid: int) -> Place | None:
-        """The place of which this process speaks, unless it is a word about an earlier process there."""
+    def living(self, number: int) -> Place | None:
+        """The place of this number, if a process was asked for and has not exited."""
         if not 1 <= number <= len(self.places):
             return None
         place = self.places[number - 1]
-        known = place.server is None or place.server.pid == pid
-        return place if place.alive and known and pid != place.gone_pid else None
+        return place if place.alive else None
 
     def check(self) -> None:
         """Asserts what must hold between two events."""
@@ -217,9 +213,6 @@ class Tenancy:
         for place in self.places:
             assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
             assert place.alive or place.server is None, f"{place.name} is dead and has a server"
-        if self.closing is not None:
-            lives = any(place.alive for place in self.places)
-            assert lives or self.awaits_client, "all servers are gone and nobody said Closed"
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from dispycos.actors.host.processes import Template
 from dispycos.actors.host.resources import cpu_count
 from dispycos.actors.host.run_node import PRELOAD, NodeBody, describe
+from dispycos.actors.host.template import Template
 from dispycos.actors.node import Node
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address

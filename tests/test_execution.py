@@ -480,7 +480,7 @@ def test_the_interrupt_goes_to_the_innermost_generator(stage: BareStage) -> None
     def inner(future: asyncio.Future[None]) -> Generator[Any, Any, str]:
         try:
             yield future
-        except TimeoutError:
+        except KeyboardInterrupt:
             return f"inner {future.cancelled()}"
         return "none"
 
@@ -490,7 +490,7 @@ def test_the_interrupt_goes_to_the_innermost_generator(stage: BareStage) -> None
 
     async def scene(stage: BareStage) -> Outcome:
         execution, done = await stage.start(outer)
-        execution.interrupt(TimeoutError)
+        execution.interrupt()
         return await done
 
     assert stage.play(scene) == Returned("inner True")
@@ -541,7 +541,7 @@ def test_a_running_step_of_each_kind_is_interrupted(stage: BareStage, work: Call
 
         def ask() -> None:
             until = time.monotonic() + 5
-            while not execution.interrupt_running() and time.monotonic() < until:
+            while not stage.interrupts.request(function) and time.monotonic() < until:
                 time.sleep(0.001)
 
         in_thread_soon(ask)

@@ -182,27 +182,23 @@ def test_a_step_inside_the_standard_library_is_interrupted(interrupts: Interrupt
 def test_a_request_for_another_owner_or_an_ended_step_does_nothing(interrupts: Interrupts) -> None:
     owner = object()
     answers: list[bool] = []
-    number = interrupts.begin(owner)
+    interrupts.begin(owner)
     thread = in_thread(lambda: answers.append(interrupts.request(object())))
     thread.join(5)
     interrupts.end()
     assert not interrupts.request(owner)
-    interrupts.begin(owner)
-    thread = in_thread(lambda: answers.append(interrupts.request(owner, number)))
-    thread.join(5)
-    assert interrupts.end() is None
-    assert answers == [False, False]
+    assert answers == [False]
 
 
 def test_what_came_too_late_to_be_raised_is_given_back_by_end(interrupts: Interrupts) -> None:
     owner = object()
 
     def ask_under_shield() -> None:
-        interrupts.enter()
-        in_thread(lambda: interrupts.request(owner, exception=TimeoutError)).join(5)
+        interrupts.shielded.__enter__()
+        in_thread(lambda: interrupts.request(owner)).join(5)
         interrupts._depth = 0  # as if the step ended at this very moment
 
-    assert run_step(interrupts, owner, ask_under_shield) is TimeoutError
+    assert run_step(interrupts, owner, ask_under_shield) is KeyboardInterrupt
     assert run_step(interrupts, owner, lambda: None) is None
 
 
@@ -227,7 +223,7 @@ def test_a_shield_in_another_thread_changes_nothing(interrupts: Interrupts) -> N
     owner = object()
 
     def step() -> None:
-        in_thread(interrupts.enter).join(5)
+        in_thread(interrupts.shielded.__enter__).join(5)
         in_thread(lambda: interrupts.request(owner)).join(5)
         time.sleep(10)
 
@@ -237,7 +233,7 @@ def test_a_shield_in_another_thread_changes_nothing(interrupts: Interrupts) -> N
 
 def test_a_shield_held_beyond_the_end_of_a_step_is_noticed(interrupts: Interrupts) -> None:
     interrupts.begin(self := object())
-    interrupts.enter()
+    interrupts.shielded.__enter__()
     with pytest.raises(AssertionError, match="beyond the end"):
         interrupts.end()
     assert run_step(interrupts, self, lambda: None) is None

@@ -80,12 +80,9 @@ def start(number: int) -> StartServer:
     return StartServer(number, f"box/server-{number}", 9700 + number, LEASE, CLIENT_EPOCH)
 
 
-def exit_of(
-    hand: Hand, number: int, death: str = SIGKILL, life: int = 1, oom: bool = False, cpu: int = 1, io: int = 0
-) -> list[object]:
+def exit_of(hand: Hand, number: int, death: str = SIGKILL, cpu: int = 1, io: int = 0) -> list[object]:
     """`cpu` and `io`: the positions of the last tasks that it had begun."""
-    pid = 10 * life + number
-    hand.node.server_exited(number, pid, death, oom, hand.now, Marks(cpu, io))
+    hand.node.server_exited(number, death, Marks(cpu, io), hand.now)
     return hand.did()
 
 
@@ -336,7 +333,7 @@ def test_a_task_that_ignores_its_interrupt_costs_its_server_for_its_own_step_onl
     assert hand.call("looked", 1, step) == []
     assert hand.wake_at(1.0 + KILL_AFTER) == [Look(1)]
     assert hand.call("looked", 1, step) == [EndStep(1, step)]
-    assert hand.call("judged", 1, 11, True) == []
+    assert hand.call("judged", 1, True) == []
     text = f"was {SIGKILL}: compute did not end within 5 s of its KeyboardInterrupt"
     assert exit_of(hand, 1, cpu=5)[0] == ("client", lost(1, text, cpu=5))
 
@@ -346,22 +343,8 @@ def test_a_step_that_ends_in_the_last_moment_saves_its_server() -> None:
     hand.hear(THE_CLIENT, terminate(1, 5))
     hand.wake_at(KILL_AFTER)
     assert hand.call("looked", 1, Step(5, 0)) == [EndStep(1, Step(5, 0))]
-    hand.call("judged", 1, 11, False)
+    hand.call("judged", 1, False)
     assert exit_of(hand, 1, cpu=5)[0] == ("client", lost(1, cpu=5)), "for another reason, later"
-
-
-def test_a_word_about_the_step_of_an_earlier_process_is_not_taken_for_the_present_one() -> None:
-    hand = Hand(1).open()
-    hand.hear(THE_CLIENT, terminate(1, 5))
-    hand.wake_at(KILL_AFTER)
-    hand.call("looked", 1, Step(5, 0))
-    exit_of(hand, 1)
-    hand.ready(1, life=2)
-    hand.hear(THE_CLIENT, terminate(1, 5, life=2))
-    hand.wake_at(2 * KILL_AFTER)
-    assert hand.call("looked", 1, Step(5, 0)) == [EndStep(1, Step(5, 0))]
-    hand.call("judged", 1, 11, False)
-    assert hand.node.deadline() == 50.0, "the answer about the present one is still waited for"
 
 
 def test_a_server_is_not_killed_for_a_task_that_waits_in_it() -> None:
@@ -397,29 +380,17 @@ def test_the_client_is_told_of_a_dead_server_and_what_it_had_begun_and_the_next_
     assert hand.ready(1, life=2) == [("scheduler", ServerUp(LEASE, spot(1, life=2), 21))]
 
 
-def test_of_a_server_without_a_page_nobody_knows_what_had_begun() -> None:
-    hand = Hand(1).open()
-    hand.node.server_exited(1, 11, SIGKILL, True, hand.now, None)
-    text = f"server box/server-1 was {SIGKILL}, out of memory"
-    assert hand.did()[0] == ("client", ServerLost(server_address(1).epoch, text, None))
-
-
 def test_of_a_server_that_was_never_ready_the_client_hears_nothing() -> None:
     hand = Hand(1)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     hand.call("zygote_ready")
-    told = hand.call("server_exited", 1, 100, SIGKILL, False)
+    told = hand.call("server_exited", 1, SIGKILL, Marks(0, 0))
     assert told == [("scheduler", ServerDown(LEASE, spot(1, life=0), SIGKILL, False, True)), start(1)]
 
 
-def test_an_exit_of_an_earlier_process_is_not_taken_for_the_present_one() -> None:
+def test_an_exit_of_a_server_that_is_not_there_is_nothing() -> None:
     hand = Hand(1).open()
-    exit_of(hand, 1)
-    assert exit_of(hand, 1) == [], "told twice"
-    hand.ready(1, life=2)
-    assert exit_of(hand, 1) == [], "told late"
-    assert len(exit_of(hand, 1, life=2)) == 4
-    assert hand.call("server_exited", 9, 9, SIGKILL, False) == []
+    assert hand.call("server_exited", 9, SIGKILL, Marks(0, 0)) == []
 
 
 def test_a_second_process_cannot_take_the_place_of_a_server() -> None:
@@ -439,14 +410,14 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
     hand = Hand(1)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     hand.call("zygote_ready")
-    for pid in range(100, 105):
+    for _ in range(5):
         hand.now += 1.0
-        assert hand.call("server_exited", 1, pid, "exited with code 1", False)[-1] == start(1)
+        assert hand.call("server_exited", 1, "exited with code 1", Marks(0, 0))[-1] == start(1)
     hand.call("output", 1, 2, b"Traceback ...\nImportError: no module named 'numpie'\n", 0)
     said = "\n    Traceback ...\n    ImportError: no module named 'numpie'"
     down = ServerDown(LEASE, spot(1, life=0), "exited with code 1", lines=said)
     text = f"node box does not try again to start what always fails: server box/server-1 exited with code 1{said}"
-    assert hand.call("server_exited", 1, 105, "exited with code 1", False) == [
+    assert hand.call("server_exited", 1, "exited with code 1", Marks(0, 0)) == [
         ("client", Notice(text, "error")),
         ("scheduler", down),
     ]
@@ -463,7 +434,7 @@ def test_servers_that_take_long_to_fail_are_not_started_for_ever_either() -> Non
     hand.call("zygote_ready")
     for started in range(1, 100):
         hand.now += 60.0
-        if start(1) not in hand.call("server_exited", 1, 100 + started, "exited with code 1", False):
+        if start(1) not in hand.call("server_exited", 1, "exited with code 1", Marks(0, 0)):
             assert started == 21
             return
     pytest.fail("it is still started")
@@ -526,18 +497,15 @@ def test_zygotes_that_served_are_replaced_however_often_they_are_killed() -> Non
         hand.ready(1, life)
 
 
-def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
+def test_that_zygotes_always_fail_is_told() -> None:
     hand = Hand(1)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     for _ in range(5):
-        assert hand.call("zygote_failed", "node_setup raised") == [StartZygote(LEASE)]
-    assert hand.call("output", 0, 2, b"ValueError: 17\n", 0) == [
-        ("client", Output("box/setup", 2), b"ValueError: 17\n")
-    ]
-    text = "node box does not try again to start what always fails: node_setup raised\n    ValueError: 17"
-    assert hand.call("zygote_failed", "node_setup raised") == [
+        assert hand.call("zygote_failed", "fork: no memory") == [StartZygote(LEASE)]
+    text = "node box does not try again to start what always fails: fork: no memory"
+    assert hand.call("zygote_failed", "fork: no memory") == [
         ("client", Notice(text, "error")),
-        ("scheduler", ServerDown(LEASE, spot(1, life=0), "node_setup raised", lines="\n    ValueError: 17")),
+        ("scheduler", ServerDown(LEASE, spot(1, life=0), "fork: no memory")),
     ]
 
 

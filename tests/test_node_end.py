@@ -10,6 +10,7 @@ from dispycos.protocol.messages import (
     Close,
     Closed,
     Declined,
+    Marks,
     Open,
     Register,
     ServerDown,
@@ -23,7 +24,7 @@ OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_ep
 
 
 def exit_of(hand: Hand, number: int, death: str = "exited with code 0") -> list[object]:
-    return hand.call("server_exited", number, 10 + number, death, False)
+    return hand.call("server_exited", number, death, Marks(1, 0))
 
 
 DRAIN = Shutdown(drain=True)
@@ -38,7 +39,7 @@ def test_a_node_that_finishes_lets_its_servers_end_what_they_have_takes_nothing_
         (2, DRAIN),
         ("scheduler", Register(hand.node.info, LEASE, True, INFO)),
     ]
-    assert hand.node.say_status().startswith("ends when its tasks are done; used by script.py")
+    assert hand.node.say_status({}).startswith("ends when its tasks are done; used by script.py")
     assert hand.wake_at(10 * KILL_AFTER) == [], "however long that takes"
     told = exit_of(hand, 1)
     assert not any(isinstance(effect, StartServer | CloseZygote) for effect in told), "none is started again"

@@ -77,14 +77,6 @@ def test_what_the_machine_wants_is_done(effect: object, noted: list[Any]) -> Non
     assert agent.notes == noted
 
 
-def test_a_zygote_is_wanted_until_its_lease_ends() -> None:
-    agent = Agent()
-    agent.carry_out(StartZygote(LEASE), 2.0)
-    assert agent.zygote_of == LEASE
-    agent.carry_out(CloseZygote(LEASE), 2.1)
-    assert agent.zygote_of is None
-
-
 def test_an_effect_that_nobody_knows_is_an_error() -> None:
     with pytest.raises(TypeError, match="no such effect"):
         Agent().carry_out(object(), 2.0)

@@ -1,42 +1,30 @@
-"""Covers actors/host/ processes, children, strays, lines and zygote with real processes: how they start, speak, end."""
+"""Covers actors/host/ processes, template, zygote, lines and output with real processes: how they start, speak, end."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
+import gc
 import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from dispycos.actors.host import children
-from dispycos.actors.host.children import OomCounter, Output, ProcessTreeError
-from dispycos.actors.host.exits import Exited, Killed, ServerExit, ZygoteExit
-from dispycos.actors.host.lines import ARGUMENT_MAX, FrameReader, FromZygote, SetupDone, encode_frame
+from dispycos.actors.host import output, processes
+from dispycos.actors.host.exits import OomCounter
+from dispycos.actors.host.lines import WORD_MAX
+from dispycos.actors.host.output import Output
 from dispycos.actors.host.page import SINCE, STEP, PageWriter
-from dispycos.actors.host.processes import (
-    ProcessTree,
-    ServerProcess,
-    ServerRefused,
-    ServerSpec,
-    SetupFailed,
-    Template,
-    TemplateLost,
-    Zygote,
-    ZygoteLost,
-    ZygoteSpec,
-)
+from dispycos.actors.host.processes import ProcessTree, ServerProcess, ServerSpec
+from dispycos.actors.host.template import Template
 from dispycos.actors.terminations import NO_STEP, Step
 
 HERE = __name__
@@ -48,7 +36,7 @@ pytestmark = [
 ]
 
 
-# --- what runs in servers and setups ------------------------------------------------------------------------
+# --- what runs in servers ------------------------------------------------------------------------
 
 
 def hold(argument: bytes, page: int) -> None:
@@ -81,13 +69,14 @@ def crash(argument: bytes, page: int) -> None:
 
 
 def tell_place(argument: bytes, page: int) -> None:
-    print(os.getcwd(), os.environ.get("COLOUR"), os.environ.get("HIDDEN"), os.environ["DISPYCOS_LEASE"])
+    names = "DISPYCOS_SECRET_FILE", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
+    print(os.getcwd(), *map(os.environ.get, names))
     print(sys.path[0], sys.path[1], sys.stdin.read() == "", oct(os.stat(".").st_mode & 0o777))
     print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())
 
 
 def tell_random(argument: bytes, page: int) -> None:
-    print(random.random(), importlib.import_module("numpy.random").random())
+    print(random.random())
 
 
 def tell_length(argument: bytes, page: int) -> None:
@@ -127,6 +116,10 @@ def start_child_in_group(argument: bytes, page: int) -> None:
     time.sleep(600)
 
 
+def leave_child_in_group(argument: bytes, page: int) -> None:
+    print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
+
+
 def take_steps(argument: bytes, page: int) -> None:
     """One step after the other, each as long as the argument says in seconds, and told when it begins."""
     words = PageWriter(page).words
@@ -138,61 +131,80 @@ def take_steps(argument: bytes, page: int) -> None:
         words[STEP] = 0
 
 
-def import_numpy(argument: bytes) -> None:
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    importlib.import_module("numpy.random")  # numpy alone would import it in each server
-
-
-def leave_thread(argument: bytes) -> None:
-    threading.Thread(target=time.sleep, args=(600,), name="the ticker", daemon=True).start()
-
-
-def end_suddenly(argument: bytes) -> None:
-    os._exit(7)
-
-
-def sleep_in_setup(argument: bytes) -> None:
-    Path(argument.decode()).write_text(str(os.getpid()))
-    time.sleep(600)
-
-
 # --- the agent in this process ------------------------------------------------------------------------------
 
 
-@dataclass
 class Agent:
+    """processes.Owner, who keeps what he is told."""
+
     tree: ProcessTree
-    template: Template
-    folder: str
-    exits: list[ServerExit] = field(default_factory=list)
-    zygote_exits: list[ZygoteExit] = field(default_factory=list)
-    template_exits: list[str] = field(default_factory=list)
-    judged: list[tuple[int, bool]] = field(default_factory=list)
-    said: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
-    def on_output(self, server: ServerProcess, stream: int, data: bytes, mark: int) -> None:
-        assert server.name not in [exit.name for exit in self.exits], "output after the exit report"
-        self.said[server.name, stream] = self.said.get((server.name, stream), b"") + data
+    def __init__(self, template: Template, folder: Path) -> None:
+        self.template = template
+        self.folder = folder
+        self.zygotes = 0
+        self.ready = 0
+        self.zygote_ends: list[str] = []
+        self.exits: list[tuple[int, str]] = []
+        self.ended: dict[ServerProcess, str] = {}
+        self.late: list[bytes] = []
+        self.refused: list[tuple[int, str]] = []
+        self.verdicts: list[tuple[int, bool]] = []
+        self.said: dict[tuple[int, int], bytes] = {}
 
-    def text(self, name: str, stream: int = 1) -> str:
-        return self.said.get((name, stream), b"").decode()
+    def zygote_ready(self) -> None:
+        self.ready += 1
 
-    async def zygote(self, tag: str = "lease", **more: Any) -> Zygote:
-        return await self.tree.start_zygote(ZygoteSpec(tag, f"{self.folder}/{tag}", **more))
+    def zygote_ended(self, text: str) -> None:
+        self.zygote_ends.append(text)
+        self.ended_before = len(self.exits)
 
-    async def run(
-        self, zygote: Zygote, entry: Callable[[bytes, int], Any], argument: bytes = b""
-    ) -> ServerExit:
-        server = await start(zygote, entry, argument)
-        return await within(server.wait_exit())
+    def server_refused(self, number: int, text: str) -> None:
+        self.refused.append((number, text))
 
+    def server_ended(self, server: ServerProcess, text: str) -> None:
+        self.exits.append((server.number, text))
+        self.ended[server] = text
 
-async def start(
-    zygote: Zygote, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1
-) -> ServerProcess:
-    return await within(
-        zygote.start_server(ServerSpec(f"s{number}", number, f"{HERE}:{entry.__name__}", argument))
-    )
+    def judged(self, server: ServerProcess, killed: bool) -> None:
+        self.verdicts.append((server.number, killed))
+
+    def output(self, number: int, stream: int, text: bytes, mark: int) -> None:
+        if self.tree.servers.get(number) is None and number in [ended for ended, _ in self.exits]:
+            self.late.append(text)
+        self.said[number, stream] = self.said.get((number, stream), b"") + text
+
+    def text(self, number: int = 1, stream: int = 1) -> str:
+        return self.said.get((number, stream), b"").decode()
+
+    def begin_zygote(self, name: str = "lease") -> None:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        self.tree.start_zygote(str(folder))
+
+    async def zygote(self, name: str = "lease") -> int:
+        """Its pid."""
+        ready = self.ready
+        self.begin_zygote(name)
+        await wait_until(lambda: self.ready > ready)
+        assert self.tree._zygote is not None
+        return self.tree._zygote.pid
+
+    async def start(
+        self, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1
+    ) -> ServerProcess:
+        self.tree.start_server(ServerSpec(number, f"{HERE}:{entry.__name__}", argument))
+        server = self.tree.servers[number]
+        await wait_until(lambda: server.pid)
+        return server
+
+    async def end_of(self, server: ServerProcess) -> str:
+        await wait_until(lambda: server in self.ended)
+        return self.ended[server]
+
+    async def run(self, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1) -> str:
+        """How a server ended."""
+        return await self.end_of(await self.start(entry, argument, number))
 
 
 async def within(awaitable: Awaitable[Any]) -> Any:
@@ -219,38 +231,29 @@ def exists(pid: int) -> bool:
 
 def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> Agent:
     """Run a scenario in an agent, end the agent, and see that none of its processes is left."""
+    opened = len(os.listdir("/proc/self/fd"))
     template = Template.fork([HERE])
+    agent = Agent(template, tmp_path)
 
-    @asynccontextmanager
-    async def an_agent() -> AsyncIterator[Agent]:
-        loop = asyncio.get_running_loop()
-        agent = Agent(None, template, str(tmp_path))  # type: ignore[arg-type]
-        agent.tree = ProcessTree(
-            template,
-            loop,
-            on_exit=agent.exits.append,
-            on_output=agent.on_output,
-            on_zygote_exit=agent.zygote_exits.append,
-            on_template_exit=agent.template_exits.append,
-            on_judged=lambda server, killed: agent.judged.append((server.pid, killed)),
-        )
+    async def main() -> None:
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
         try:
-            yield agent
+            await asyncio.wait_for(scenario(agent), 40)
         finally:
             await within(agent.tree.close())
-
-    async def main() -> Agent:
-        async with an_agent() as agent:
-            await asyncio.wait_for(scenario(agent), 40)
-        return agent
+            await asyncio.sleep(0)
 
     before = {child.pid for child in psutil.Process().children(recursive=True)} - {template.pid}
-    agent = asyncio.run(main())
+    asyncio.run(main())
     left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     for child in left:
         with suppress(psutil.Error):
             child.kill()
     assert not left
+    assert not agent.late, "output after the end was told"
+    agent.ended.clear()  # with their pages
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == opened
     return agent
 
 
@@ -259,111 +262,128 @@ def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> 
 
 def test_a_server_tells_its_exit_code_its_exception_and_its_last_words(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
-        assert (await agent.run(zygote, exit_with, b"3")).ending == Exited(3)
-        assert (await agent.run(zygote, exit_with, b"0")).ending == Exited(0)
-        failed = await agent.run(zygote, fail)
-        assert failed.ending == Exited(1)
-        assert failed.last_lines(1) == ["LookupError: nothing of that kind"]
-        left = await agent.run(zygote, leave_with_words)
-        assert (left.ending, left.last_lines(1)) == (Exited(1), ["no more"])
+        await agent.zygote()
+        assert await agent.run(exit_with, b"3") == "exited with code 3"
+        assert await agent.run(exit_with, b"0") == "exited with code 0"
+        assert await agent.run(fail) == "exited with code 1"
+        assert await agent.run(leave_with_words, number=2) == "exited with code 1"
 
     agent = with_agent(tmp_path, scenario)
-    assert [exit.code for exit in agent.exits] == [3, 0, 1, 1]
+    assert agent.text(1, 2).endswith("\nLookupError: nothing of that kind\n")
+    assert agent.text(2, 2) == "no more\n"
+    assert len(agent.exits) == 4
 
 
 def test_the_words_before_a_segfault_arrive_with_the_place_where_it_was(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        ended = await agent.run(await agent.zygote(), crash)
-        assert ended.signal_name == "SIGSEGV"
-        assert ended.last_lines(99)[0] == "last words"
-        assert "in crash" in ended.last_output.decode()
-        assert ended.usage is not None and ended.usage.peak_rss_bytes > 1 << 20
+        await agent.zygote()
+        assert await agent.run(crash) == "killed by SIGSEGV (11)"
 
-    with_agent(tmp_path, scenario)
+    said = with_agent(tmp_path, scenario).text(1, 2)
+    assert said.startswith("last words\n") and "in crash" in said
 
 
 def test_an_entry_that_does_not_exist_is_an_error_in_the_servers_own_words(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
-        server = await zygote.start_server(ServerSpec("s1", 1, "no_such_module:run"))
-        ended = await within(server.wait_exit())
-        assert ended.code == 1
-        assert ended.last_lines(1) == ["ModuleNotFoundError: No module named 'no_such_module'"]
+        await agent.zygote()
+        agent.tree.start_server(ServerSpec(1, "no_such_module:run"))
+        assert await agent.end_of(agent.tree.servers[1]) == "exited with code 1"
 
-    with_agent(tmp_path, scenario)
+    said = with_agent(tmp_path, scenario).text(1, 2)
+    assert said.endswith("ModuleNotFoundError: No module named 'no_such_module'\n")
 
 
 def test_print_file_descriptors_and_subprocesses_are_heard_on_both_streams(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        await agent.run(await agent.zygote(), speak)
+        await agent.zygote()
+        await agent.run(speak)
 
     agent = with_agent(tmp_path, scenario)
-    assert agent.text("s1", 1) == "by print\nby os.write\nby a subprocess\n"
-    assert agent.text("s1", 2) == "its complaint\non stderr\n"
+    assert agent.text(1, 1) == "by print\nby os.write\nby a subprocess\n"
+    assert agent.text(1, 2) == "its complaint\non stderr\n"
 
 
 def test_a_server_runs_in_its_folder_with_its_environment_in_a_session_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HIDDEN", "secret")
+    monkeypatch.setenv("DISPYCOS_SECRET_FILE", "/a/secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
 
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote(environment={"COLOUR": "blue", "HIDDEN": None})
-        await agent.run(zygote, tell_place)
+        await agent.zygote()
+        await agent.run(tell_place)
 
     agent = with_agent(tmp_path, scenario)
     folder = f"{tmp_path}/lease/dispycosproc-1"
-    assert agent.text("s1") == (
-        f"{folder} blue None lease\n{folder} {tmp_path}/lease True 0o700\nTrue True\n"
-    ), agent.text("s1", 2)
+    assert agent.text() == (f"{folder} None 3 1\n{folder} {tmp_path}/lease True 0o700\nTrue True\n"), (
+        agent.text(1, 2)
+    )
 
 
 def test_servers_draw_different_random_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("numpy")
-
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote(setup=f"{HERE}:import_numpy")
+        await agent.zygote()
         for number in (1, 2):
-            server = await start(zygote, tell_random, number=number)
-            await within(server.wait_exit())
+            await agent.run(tell_random, number=number)
 
     agent = with_agent(tmp_path, scenario)
-    first, second = agent.text("s1").split(), agent.text("s2").split()
-    assert len(first) == len(second) == 2, agent.text("s1", 2)
-    assert first[0] != second[0] and first[1] != second[1]
+    assert agent.text(1) and agent.text(2) and agent.text(1) != agent.text(2)
 
 
-def test_an_argument_of_16_mib_arrives_and_a_larger_one_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_long_argument_arrives(tmp_path: Path) -> None:
+    length = WORD_MAX - 200
+
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
-        await agent.run(zygote, tell_length, b"x" * ARGUMENT_MAX)
-        with pytest.raises(ValueError, match="over the limit"):
-            await start(zygote, tell_length, b"x" * (ARGUMENT_MAX + 1))
+        await agent.zygote()
+        await agent.run(tell_length, b"x" * length)
 
-    agent = with_agent(tmp_path, scenario)
-    assert agent.text("s1") == f"{ARGUMENT_MAX} True\n"
+    assert with_agent(tmp_path, scenario).text() == f"{length} True\n"
 
 
-def test_sixteen_servers_start_at_once(tmp_path: Path) -> None:
+def test_many_servers_start_at_once(tmp_path: Path) -> None:
+    numbers = range(1, 101)
+
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
-        servers = await asyncio.gather(*(start(zygote, hold, number=n) for n in range(16)))
-        await wait_until(lambda: all(agent.text(server.name) == "up\n" for server in servers))
-        assert len({server.pid for server in servers}) == 16
+        await agent.zygote()
+        for number in numbers:
+            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+        await wait_until(lambda: all(agent.text(number) == "up\n" for number in numbers))
+        assert len({server.pid for server in agent.tree.servers.values()}) == len(numbers)
 
     agent = with_agent(tmp_path, scenario)
-    assert {str(exit.ending) for exit in agent.exits} == {str(Killed(9, oom=False, by_its_node=True))}
-    assert len(agent.exits) == 16
+    said = "killed by SIGKILL (9), sent by its node"
+    assert sorted(agent.exits) == [(number, said) for number in numbers]
 
 
 def test_a_server_whose_folder_cannot_be_made_is_refused_and_the_next_one_starts(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
+        await agent.zygote()
         (tmp_path / "lease" / "dispycosproc-1").write_text("in the way")
-        with pytest.raises(ServerRefused, match="something else of that name"):
-            await start(zygote, hold)
-        assert (await within((await start(zygote, exit_with, b"0", number=2)).wait_exit())).code == 0
+        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        await wait_until(lambda: agent.refused)
+        assert agent.refused[0][0] == 1 and "something else of that name" in agent.refused[0][1]
+        assert await agent.run(exit_with, b"0", number=2) == "exited with code 0"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_where_there_are_no_pipes_a_server_is_refused_and_the_next_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_page() -> int:
+        raise OSError(24, "Too many open files")
+
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote()
+        open_before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "make_page", no_page)
+            agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        await wait_until(lambda: agent.refused)
+        assert agent.refused == [(1, "no pipes for another server: Too many open files")]
+        assert len(os.listdir("/proc/self/fd")) == open_before
+        assert await agent.run(exit_with, b"0") == "exited with code 0"
 
     with_agent(tmp_path, scenario)
 
@@ -373,16 +393,15 @@ def test_a_server_whose_folder_cannot_be_made_is_refused_and_the_next_one_starts
 
 def test_a_killed_server_is_seen_at_once_and_its_neighbour_goes_on(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
-        first, second = await start(zygote, hold, number=1), await start(zygote, hold, number=2)
-        await wait_until(lambda: agent.text("s1") and agent.text("s2"))
+        await agent.zygote()
+        first, second = await agent.start(hold, number=1), await agent.start(hold, number=2)
+        await wait_until(lambda: agent.text(1) and agent.text(2))
         os.kill(first.pid, signal.SIGKILL)
         began = time.monotonic()
-        ended = await within(first.wait_exit())
+        assert await agent.end_of(first) == "killed by SIGKILL (9)"
         assert time.monotonic() - began < 1.0
-        assert isinstance(ended.ending, Killed) and not ended.ending.by_its_node
-        assert not first.is_running and not first.kill()
-        assert second.is_running and is_alive(second.pid)
+        agent.tree.kill_server(1)  # void
+        assert list(agent.tree.servers) == [2] and is_alive(second.pid)
         assert not exists(first.pid)
 
     with_agent(tmp_path, scenario)
@@ -394,10 +413,9 @@ def test_servers_that_start_together_do_not_hold_each_others_pipes(tmp_path: Pat
         return {name for entry in folder.iterdir() if (name := os.readlink(entry)).startswith("pipe:")}
 
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
-        starting = [start(zygote, hold, number=number) for number in range(1, 5)]
-        servers = await asyncio.gather(*starting)
-        await wait_until(lambda: all(agent.text(f"s{number}") for number in range(1, 5)))
+        await agent.zygote()
+        servers = await asyncio.gather(*(agent.start(hold, number=number) for number in range(1, 5)))
+        await wait_until(lambda: all(agent.text(number) for number in range(1, 5)))
         held = [pipes(server.pid) for server in servers]
         assert sum(map(len, held)) == len(set().union(*held)), held
 
@@ -406,23 +424,60 @@ def test_servers_that_start_together_do_not_hold_each_others_pipes(tmp_path: Pat
 
 def test_kill_reaches_the_whole_group_of_a_server(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        server = await start(await agent.zygote(), start_child_in_group)
-        await wait_until(lambda: agent.text("s1").endswith("\n"))
-        child = int(agent.text("s1"))
-        assert is_alive(child) and server.kill(signal.SIGTERM)
-        assert (await within(server.wait_exit())).signal == signal.SIGTERM
+        await agent.zygote()
+        server = await agent.start(start_child_in_group)
+        await wait_until(lambda: agent.text().endswith("\n"))
+        child = int(agent.text())
+        assert is_alive(child)
+        agent.tree.kill_server(1)
+        assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
         await wait_until(lambda: not exists(child))
 
     with_agent(tmp_path, scenario)
 
 
-def test_a_server_deaf_to_ctrl_c_until_it_says_otherwise(tmp_path: Path) -> None:
+def test_what_a_server_started_in_its_group_ends_with_it(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        server = await start(await agent.zygote(), hold)
-        await wait_until(lambda: agent.text("s1"))
-        server.kill(signal.SIGINT)
-        server.kill(signal.SIGTERM)
-        assert (await within(server.wait_exit())).signal == signal.SIGTERM
+        await agent.zygote()
+        assert await agent.run(leave_child_in_group) == "exited with code 0"
+        await wait_until(lambda: not is_alive(int(agent.text())))
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_zygote_that_is_stopped_is_killed_at_the_end_of_its_lease(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        server = await agent.start(hold)
+        os.kill(zygote, signal.SIGSTOP)
+        await within(agent.tree.end_zygote())
+        assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_server_that_is_killed_before_it_was_forked_ends_or_is_refused(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote()
+        for number in range(1, 21):
+            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+        for number in range(1, 21):
+            agent.tree.kill_server(number)
+        await wait_until(lambda: len(agent.exits) + len(agent.refused) == 20)
+        assert {text for _, text in agent.refused} == {"it was not wanted any more"}
+        assert {text for _, text in agent.exits} == {"killed by SIGKILL (9), sent by its node"}
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_server_is_deaf_to_ctrl_c_until_it_says_otherwise(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote()
+        server = await agent.start(hold)
+        await wait_until(agent.text)
+        os.kill(server.pid, signal.SIGINT)
+        os.kill(server.pid, signal.SIGTERM)
+        assert await agent.end_of(server) == "killed by SIGTERM (15)"
 
     with_agent(tmp_path, scenario)
 
@@ -432,50 +487,51 @@ def test_a_server_deaf_to_ctrl_c_until_it_says_otherwise(tmp_path: Path) -> None
 
 def test_a_server_is_killed_for_the_very_step_that_runs(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        server = await start(await agent.zygote(), take_steps, b"600")
-        await wait_until(lambda: agent.text("s1").endswith("\n"))
-        assert server.page.step() == Step(7, int(agent.text("s1")))
-        server.end_step(server.page.step())
-        certificate = await within(server.wait_exit())
-        assert certificate.ending == Killed(signal.SIGKILL, oom=False, by_its_node=True)
-        assert agent.judged == [(server.pid, True)]
+        await agent.zygote()
+        server = await agent.start(take_steps, b"600")
+        await wait_until(lambda: agent.text().endswith("\n"))
+        assert server.page.step() == Step(7, int(agent.text()))
+        agent.tree.end_step(1, server.page.step())
+        assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
+        assert agent.verdicts == [(1, True)]
 
     with_agent(tmp_path, scenario)
 
 
 def test_a_server_whose_step_is_over_goes_on_though_the_next_one_is_of_the_same_task(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        server = await start(await agent.zygote(), take_steps, b"0.02")
+        await agent.zygote()
+        server = await agent.start(take_steps, b"0.02")
         await wait_until(lambda: server.page.step() != NO_STEP)
         seen = server.page.step()
         await wait_until(lambda: server.page.step().since > seen.since)
         for _ in range(20):
-            server.end_step(seen)
-        await wait_until(lambda: len(agent.judged) == 20)
-        assert agent.judged == 20 * [(server.pid, False)]
-        told = len(agent.text("s1"))
-        await wait_until(lambda: len(agent.text("s1")) > told + 100)
-        assert server.is_running
+            agent.tree.end_step(1, seen)
+        await wait_until(lambda: len(agent.verdicts) == 20)
+        assert agent.verdicts == 20 * [(1, False)]
+        told = len(agent.text())
+        await wait_until(lambda: len(agent.text()) > told + 100)
+        assert agent.exits == []
 
     with_agent(tmp_path, scenario)
 
 
 def test_a_server_that_has_ended_is_not_judged(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        server = await start(await agent.zygote(), exit_with, b"3")
-        await within(server.wait_exit())
-        server.end_step(Step(7, 1))
+        await agent.zygote()
+        await agent.run(exit_with, b"3")
+        agent.tree.end_step(1, Step(7, 1))
         await asyncio.sleep(0.1)
-        assert agent.judged == []
+        assert agent.verdicts == []
 
     with_agent(tmp_path, scenario)
 
 
 def test_no_server_has_the_page_of_another(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
-        servers = [await start(zygote, hold, number=number) for number in (1, 2, 3)]
-        await wait_until(lambda: all(agent.text(server.name) for server in servers))
+        await agent.zygote()
+        servers = [await agent.start(hold, number=number) for number in (1, 2, 3)]
+        await wait_until(lambda: all(agent.text(server.number) for server in servers))
         for server in servers:
             links = [os.readlink(entry) for entry in Path(f"/proc/{server.pid}/fd").iterdir()]
             assert sum("dispycos-page" in link for link in links) == 1, links
@@ -485,79 +541,146 @@ def test_no_server_has_the_page_of_another(tmp_path: Path) -> None:
 
 def test_a_daemon_that_holds_the_pipes_delays_the_exit_report_only_a_little(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
+        await agent.zygote()
         began = time.monotonic()
-        assert (await agent.run(zygote, leave_daemon_and_end)).code == 0
+        assert await agent.run(leave_daemon_and_end) == "exited with code 0"
         assert time.monotonic() - began < 3.0
 
     with_agent(tmp_path, scenario)
 
 
 @pytest.mark.parametrize("kind", [b"exec", b"fork"])
-@pytest.mark.parametrize("way", ["closed", "killed"])
+@pytest.mark.parametrize("way", ["ended", "killed"])
 def test_what_a_server_daemonised_ends_with_its_lease(tmp_path: Path, kind: bytes, way: str) -> None:
     async def scenario(agent: Agent) -> None:
         zygote = await agent.zygote()
-        server = await start(zygote, leave_daemon, kind)
-        await wait_until(lambda: agent.text("s1").endswith("\n"))
-        daemon = int(agent.text("s1"))
+        server = await agent.start(leave_daemon, kind)
+        await wait_until(lambda: agent.text().endswith("\n"))
+        daemon = int(agent.text())
         await wait_until(lambda: os.getsid(daemon) != server.pid)
         if way == "killed":
-            assert zygote.pid is not None
-            os.kill(zygote.pid, signal.SIGKILL)
-            await wait_until(lambda: agent.zygote_exits)
+            os.kill(zygote, signal.SIGKILL)
+            await wait_until(lambda: agent.zygote_ends)
         else:
-            await zygote.close()
+            await within(agent.tree.end_zygote())
         assert not exists(daemon)
-        assert agent.zygote_exits[0].left == ()
 
     with_agent(tmp_path, scenario)
 
 
-def test_the_death_of_a_zygote_is_the_death_of_its_servers_and_of_no_others(tmp_path: Path) -> None:
+def test_what_does_not_belong_to_the_tree_outlives_the_sweep(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        lost, other = await agent.zygote("lost"), await agent.zygote("other")
-        servers = [await start(lost, hold, number=n) for n in (1, 2)]
-        survivor = await start(other, hold, number=3)
-        assert lost.pid is not None
-        os.kill(lost.pid, signal.SIGKILL)
-        ended = [await within(server.wait_exit()) for server in servers]
-        assert all(exit.signal == signal.SIGKILL and exit.zygote_ended for exit in ended)
-        await wait_until(lambda: agent.zygote_exits)
-        assert agent.zygote_exits[0].tag == "lost"
-        with pytest.raises(ZygoteLost, match=r"lease lost .* killed by SIGKILL \(9\)"):
-            await start(lost, hold)
-        assert is_alive(survivor.pid)
-        assert (await agent.run(await agent.zygote("anew"), exit_with, b"0")).code == 0
+        zygote = await agent.zygote()
+        with subprocess.Popen(["sleep", "600"]) as other:
+            os.kill(zygote, signal.SIGKILL)
+            await wait_until(lambda: agent.zygote_ends)
+            assert other.poll() is None and is_alive(agent.template.pid)
+            other.kill()
 
     with_agent(tmp_path, scenario)
 
 
-def test_zygotes_outlive_the_template_and_the_next_lease_gets_a_new_one(tmp_path: Path) -> None:
+def test_the_death_of_a_zygote_is_the_death_of_its_servers_which_is_told_first(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote("first")
+        zygote = await agent.zygote("lost")
+        servers = [await agent.start(hold, number=n) for n in (1, 2)]
+        os.kill(zygote, signal.SIGKILL)
+        ended = [await agent.end_of(server) for server in servers]
+        assert ended == 2 * ["killed by SIGKILL (9)"]
+        await wait_until(lambda: agent.zygote_ends)
+        assert agent.ended_before == 2
+        assert agent.zygote_ends == [f"the zygote (pid {zygote}) killed by SIGKILL (9)"]
+        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        await wait_until(lambda: agent.refused)
+        assert agent.refused == [(1, "its zygote has ended")]
+        await agent.zygote("lost")  # again, for the same lease
+        assert await agent.run(exit_with, b"0") == "exited with code 0"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_servers_that_are_being_started_when_their_zygote_dies_end_or_are_refused(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        for number in range(1, 21):
+            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+        await wait_until(lambda: agent.tree.servers[2].pid)
+        os.kill(zygote, signal.SIGKILL)
+        await wait_until(lambda: agent.zygote_ends)
+        numbers = [number for number, _ in agent.exits + agent.refused]
+        assert sorted(numbers) == list(range(1, 21)) and agent.refused
+
+    with_agent(tmp_path, scenario)
+
+
+def test_the_next_lease_begins_when_nothing_of_the_one_before_is_left(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote("first")
+        server = await agent.start(hold)
+        gone = agent.tree.end_zygote()
+        agent.begin_zygote("second")
+        assert not gone.done()
+        await wait_until(lambda: agent.ready == 2)
+        assert gone.done() and not exists(server.pid)
+        assert await agent.run(exit_with, b"4") == "exited with code 4"
+        assert agent.zygote_ends == [], "the first was to end"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_lease_that_ends_before_the_one_before_has_gone_needs_no_zygote(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote("first")
+        agent.tree.end_zygote()
+        agent.begin_zygote("second")
+        await within(agent.tree.end_zygote())
+        await asyncio.sleep(0.1)
+        assert agent.ready == 1
+        await agent.zygote("third")
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_zygote_outlives_the_template_and_the_next_lease_gets_a_new_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote("first")
         os.kill(agent.template.pid, signal.SIGKILL)
-        await wait_until(lambda: agent.template_exits)
-        assert "killed by SIGKILL (9)" in agent.template_exits[0]
-        assert (await agent.run(zygote, exit_with, b"4")).code == 4
-        assert (await agent.run(await agent.zygote("second"), exit_with, b"5")).code == 5
+        await wait_until(lambda: caplog.messages)
+        told = f"the template (pid {agent.template.pid}) killed by SIGKILL (9); the next lease starts another"
+        assert caplog.messages == [told]
+        assert await agent.run(exit_with, b"4") == "exited with code 4"
+        agent.tree.end_zygote()
+        await agent.zygote("second")
+        assert await agent.run(exit_with, b"5") == "exited with code 5"
 
     with_agent(tmp_path, scenario)
 
 
-def test_a_template_that_cannot_import_says_why(tmp_path: Path) -> None:
+def test_a_template_whose_death_was_not_heard_of_yet_is_replaced_too(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        os.kill(agent.template.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, agent.template.pid, os.WEXITED | os.WNOWAIT)
+        await agent.zygote()
+        assert await agent.run(exit_with, b"5") == "exited with code 5"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_template_that_cannot_import_forks_nothing(tmp_path: Path) -> None:
+    template = Template.spawn(["no_such_module"])
+    agent = Agent(template, tmp_path)
+
     async def scenario() -> None:
-        template = Template.spawn(["no_such_module"])
-        loop = asyncio.get_running_loop()
-        tree = ProcessTree(template, loop, lambda ended: None, lambda server, stream, data: None)
-        try:
-            with pytest.raises(TemplateLost, match="No module named 'no_such_module'"):
-                await within(tree.start_zygote(ZygoteSpec("lease", str(tmp_path))))
-        finally:
-            await within(tree.close())
-        assert not exists(template.pid)
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.begin_zygote()
+        await wait_until(lambda: agent.zygote_ends)
+        await within(agent.tree.close())
 
     asyncio.run(scenario())
+    assert agent.zygote_ends == ["the zygote was not forked: its template has ended"]
+    assert not exists(template.pid)
 
 
 def test_an_agent_whose_callback_raises_loses_no_process(tmp_path: Path) -> None:
@@ -567,92 +690,45 @@ def test_an_agent_whose_callback_raises_loses_no_process(tmp_path: Path) -> None
             lambda loop, context: complaints.append(str(context["exception"]))
         )
 
-        def refuse(certificate: ServerExit) -> None:
-            raise ValueError("not now")
+        def refuse(server: ServerProcess, text: str) -> None:
+            raise ValueError(text)
 
-        agent.tree._on_exit = refuse
-        zygote = await agent.zygote()
+        agent.server_ended = refuse  # type: ignore[method-assign]
+        await agent.zygote()
         for code in (b"1", b"2"):
-            assert (await agent.run(zygote, exit_with, code)).code == int(code)
-        await wait_until(lambda: complaints == ["not now", "not now"])
-
-    with_agent(tmp_path, scenario)
-
-
-# --- the setup ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("setup", "said"),
-    [
-        ("fail", "LookupError: nothing of that kind"),
-        ("leave_thread", "left 1 thread(s) running: 'the ticker'"),
-        ("no_such_function", "has no attribute 'no_such_function'"),
-    ],
-)
-def test_a_setup_that_fails_is_told_in_its_own_words(tmp_path: Path, setup: str, said: str) -> None:
-    async def scenario(agent: Agent) -> None:
-        with pytest.raises(SetupFailed) as failed:
-            await agent.zygote(setup=f"{HERE}:{setup}")
-        assert said in str(failed.value)
-        assert agent.tree.zygotes == []
-        assert (await agent.run(await agent.zygote("next"), exit_with, b"0")).code == 0
-
-    with_agent(tmp_path, scenario)
-
-
-def test_a_setup_that_ends_its_process_is_told_with_the_exit_code(tmp_path: Path) -> None:
-    async def scenario(agent: Agent) -> None:
-        with pytest.raises(ZygoteLost, match="exited with code 7"):
-            await agent.zygote(setup=f"{HERE}:end_suddenly")
-
-    with_agent(tmp_path, scenario)
-
-
-def test_a_setup_that_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
-
-    async def scenario(agent: Agent) -> None:
-        waiting = asyncio.create_task(
-            agent.zygote(setup=f"{HERE}:sleep_in_setup", setup_argument=str(note).encode())
-        )
-        await wait_until(lambda: note.exists() and note.read_text())
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        await wait_until(lambda: not exists(int(note.read_text())))
+            await agent.start(exit_with, code)
+            await wait_until(lambda: not agent.tree.servers)
+        await wait_until(lambda: complaints == ["exited with code 1", "exited with code 2"])
 
     with_agent(tmp_path, scenario)
 
 
 def test_an_agent_ends_at_once_while_its_template_still_imports(tmp_path: Path) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(600)")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        template = Template.spawn(["slow_to_import"])
+    finally:
+        sys.path.remove(str(tmp_path))
+    agent = Agent(template, tmp_path)
+
     async def scenario() -> None:
-        (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(600)")
-        sys.path.insert(0, str(tmp_path))
-        try:
-            template = Template.spawn(["slow_to_import"])
-        finally:
-            sys.path.remove(str(tmp_path))
-        loop = asyncio.get_running_loop()
-        tree = ProcessTree(template, loop, lambda ended: None, lambda server, stream, data: None)
-        waiting = asyncio.create_task(tree.start_zygote(ZygoteSpec("lease", str(tmp_path))))
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.begin_zygote()
         await asyncio.sleep(0)
-        await within(tree.close())
-        with pytest.raises(TemplateLost):
-            await waiting
-        assert not exists(template.pid)
+        await within(agent.tree.close())
 
     asyncio.run(scenario())
+    assert not exists(template.pid)
+    assert agent.ready == 0
 
 
 def test_an_agent_that_ends_starts_nothing_more(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        zygote = await agent.zygote()
+        await agent.zygote()
         await agent.tree.close()
-        with pytest.raises(ZygoteLost):
-            await start(zygote, hold)
-        with pytest.raises(ProcessTreeError, match="ending"):
-            await agent.zygote("late")
+        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        await wait_until(lambda: agent.refused)
 
     with_agent(tmp_path, scenario)
 
@@ -662,66 +738,86 @@ def test_an_agent_that_ends_starts_nothing_more(tmp_path: Path) -> None:
 
 def test_output_over_the_rate_is_dropped_in_whole_lines_and_counted(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
-        await agent.run(await agent.zygote(), flood)
+        await agent.zygote()
+        await agent.run(flood)
 
     agent = with_agent(tmp_path, scenario)
-    lines = agent.text("s1").splitlines()
+    lines = agent.text().splitlines()
     passed = [line for line in lines if line == "x" * 1023]
     counts = [int(line[1:].split()[0]) for line in lines if line.startswith("[")]
     assert len(passed) + len(counts) == len(lines)
     assert 512 <= len(passed) < 5 * 1024
     assert 1024 * len(passed) + sum(counts) == 5 << 20
-    assert agent.exits[0].last_lines(1) == ["done"]
 
 
 def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(children, "OUTPUT_RATE_MAX", 100)
+    monkeypatch.setattr(output, "RATE_MAX", 100)
     heard: list[bytes] = []
 
     async def scenario() -> None:
         read, write = os.pipe()
-        output = Output(
-            asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data), lambda: None
-        )
+        told = Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
         try:
             os.write(write, b"a" * 60 + b"\n" + b"b" * 60)
             await wait_until(lambda: len(heard) == 2)
         finally:
             os.close(write)
-            output.close()
+            told.close()
 
     asyncio.run(scenario())
     assert heard == [b"a" * 60 + b"\n", b"[60 bytes of output dropped: over 1 MiB/s]\n"]
 
 
-def test_the_oom_counter_tells_a_rise_once_and_none_where_there_is_no_counter(tmp_path: Path) -> None:
+def test_half_a_line_comes_before_what_was_dropped_behind_it_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(output, "RATE_MAX", 100)
+    heard: list[bytes] = []
+
+    async def scenario() -> None:
+        read, write = os.pipe()
+        told = Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
+        os.write(write, b"a" * 60)
+        await asyncio.sleep(0.05)
+        os.write(write, b"b" * 60)
+        await wait_until(lambda: heard)
+        os.write(write, b"the end")
+        os.close(write)
+        await wait_until(lambda: len(heard) == 2)
+        told.close()
+
+    asyncio.run(scenario())
+    assert heard == [b"a" * 60 + b"\n[60 bytes of output dropped: over 1 MiB/s]\n", b"the end"]
+
+
+def test_what_is_there_at_a_mark_comes_with_it_though_it_is_half_a_line() -> None:
+    heard: list[tuple[int, bytes, int]] = []
+
+    async def scenario() -> None:
+        read, write = os.pipe()
+        told = Output(asyncio.get_running_loop(), {1: read}, lambda *words: heard.append(words))
+        for part in (b"one\nhal", b"f\x1e", b"7\x1e", b"and the"):
+            os.write(write, part)
+            await asyncio.sleep(0.02)
+        os.close(write)
+        told.close()
+
+    asyncio.run(scenario())
+    assert heard == [(1, b"one\n", 0), (1, b"half", 7), (1, b"and the", 0)]
+
+
+def test_the_oom_counter_tells_a_rise_once(tmp_path: Path) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 1\noom_kill 4\n")
     counter = OomCounter(events)
-    assert counter.has_risen(10.0) is False
+    assert not counter.has_risen(10.0)
     events.write_text("low 0\noom 1\noom_kill 5\n")
-    assert counter.has_risen(11.0) is True
-    assert counter.has_risen(11.5) is True  # ended with the first
-    assert counter.has_risen(12.0) is False
-    assert OomCounter(None).has_risen(1.0) is None
-
-
-# --- what travels on the lines ------------------------------------------------------------------------------
-
-
-def test_a_line_refuses_words_that_are_too_long_or_unknown() -> None:
-    reader: FrameReader[FromZygote] = FrameReader(FromZygote)
-    reader._buffer += encode_frame(SetupDone())
-    assert list(reader.words()) == [SetupDone()]
-    reader._buffer += b"\xff\xff\xff\xff"
-    with pytest.raises(ValueError, match="over the limit"):
-        list(reader.words())
-    other: FrameReader[FromZygote] = FrameReader(FromZygote)
-    other._buffer += b"\x00\x00\x00\x01\xc1"
-    with pytest.raises(ValueError):
-        list(other.words())
+    assert counter.has_risen(11.0)
+    assert counter.has_risen(11.5)  # ended with the first
+    assert not counter.has_risen(12.0)
+    assert not OomCounter(None).has_risen(1.0)
 
 
 # --- an agent as a program of its own -----------------------------------------------------------------------
@@ -730,18 +826,18 @@ PROGRAM = f"""
 import asyncio, os, sys
 sys.path.insert(0, {ROOT!r})
 import {HERE} as tests
-from dispycos.actors.host.processes import *
+from dispycos.actors.host.processes import ProcessTree
+from dispycos.actors.host.template import Template
 
 template = Template.fork()
 
 async def main():
-    loop = asyncio.get_running_loop()
-    said = lambda server, stream, data: None
-    tree = ProcessTree(template, loop, lambda ended: print("exit", ended.name, flush=True), said)
-    zygote = await tree.start_zygote(ZygoteSpec("orphans", sys.argv[1]))
-    servers = [await zygote.start_server(ServerSpec(f"s{{n}}", n, "{HERE}:hold")) for n in (1, 2)]
-    servers.append(await zygote.start_server(ServerSpec("s3", 3, "{HERE}:leave_daemon", b"exec")))
-    print(template.pid, zygote.pid, *(server.pid for server in servers), flush=True)
+    agent = tests.Agent(template, tests.Path(sys.argv[1]))
+    agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+    zygote = await agent.zygote()
+    servers = [await agent.start(tests.hold, number=n) for n in (1, 2)]
+    servers.append(await agent.start(tests.leave_daemon, b"exec", number=3))
+    print(template.pid, zygote, *(server.pid for server in servers), flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from dispycos.actors.host.run_node import Lines, describe
+from dispycos.actors.host.output import Lines
+from dispycos.actors.host.run_node import describe
 from dispycos.protocol.messages import NodeInfo
 
 LINE_MAX = 1 << 20

@@ -115,20 +115,20 @@ class Execution:
             return True
         return self._stepper is not None and self._stepper.is_interrupted
 
-    def interrupt(self, exception: type[BaseException] = KeyboardInterrupt) -> None:
-        """From any thread: raise it in the running step, else soon where the function is suspended."""
+    def interrupt(self) -> None:
+        """From any thread: KeyboardInterrupt in the running step, else soon where the function is suspended."""
         if self._on_done is None or self._asked or self._due is not None:
             return
         # First asked, then looked: a step that begins between the two looks after it has begun, so at least one
         # sees the other, and pop() decides. Without that a long step could begin before _wake has its turn.
         for _ in range(INTERRUPT_ATTEMPTS_MAX):
-            self._asked.append(exception)
+            self._asked.append(KeyboardInterrupt)
             if not self._interrupts.is_running(self._owner):
                 break
-            if take(self._asked) is None or self.interrupt_running(exception):
+            if take(self._asked) is None or self._interrupts.request(self._owner):
                 return
         else:
-            self._asked.append(exception)
+            self._asked.append(KeyboardInterrupt)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -150,10 +150,6 @@ class Execution:
         if waiting is not None:  # else it is not started yet, or will be resumed anyway
             waiting.cancel()
             self._loop.call_soon(self._advance)
-
-    def interrupt_running(self, exception: type[BaseException] = KeyboardInterrupt) -> bool:
-        """From any thread: raise it in the running step; False, and nothing done, when none runs."""
-        return self._interrupts.request(self._owner, exception=exception)
 
     def drop(self) -> list[object]:
         """On the loop, in no step: it waits on after its interrupt, so it is closed where it waits, and has ended.

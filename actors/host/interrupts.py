@@ -7,10 +7,10 @@ raise, all read at that moment:
 * **Which step runs.** Each stretch of user code between `begin()` and `end()` has a number that never comes
   again. A request names the number, so it is void when that step is over, however late its signal arrives.
 * **The shield.** An entry of the runtime that a step calls counts `_depth` up and down. Above 0 nothing is
-  raised; the leave that reaches 0 raises what came meanwhile. All code between the two, of whatever module,
+  raised; the exit that reaches 0 raises what came meanwhile. All code between the two, of whatever module,
   is covered.
 * **The interrupted frame.** At depth 0 the frame must be the user's: between `begin()` and the first line
-  of the user's code, in `enter`, `leave` and `end` themselves, and in a coroutine of the runtime that the
+  of the user's code, in the shield and in `end` themselves, and in a coroutine of the runtime that the
   user awaits, the innermost frame is the runtime's. asyncio and logging are spared likewise: their tables
   and locks are shared with the other tasks. A frame of another module of the standard library belongs to
   whoever called it. A loop that a plain function runs (asyncio.run) is asyncio too: there a callback that was
@@ -18,7 +18,7 @@ raise, all read at that moment:
 
 A handler that the user has put in our place gets the signal once, as of a Ctrl-C, and what it does is the user's.
 
-What could not be raised stays asked for. It is raised at the next leave, by `nudge()` (the relief thread
+What could not be raised stays asked for. It is raised when the next shield ends, by `nudge()` (the relief thread
 calls it every 20 ms while a step runs), or is given back by `end()`, and then thrown in where the function
 is suspended.
 
@@ -103,9 +103,10 @@ class Interrupts:
         self._main = threading.main_thread().ident or 0
         self._owner: object = None
         self._depth = 0
-        self._asks: dict[int, type[BaseException]] = {}  # step number -> what to raise in it
-        self._raised = 0  # the step in which the last exception was raised, and its type
-        self._raised_type: type[BaseException] = KeyboardInterrupt
+        self._asks: dict[
+            int, type[BaseException]
+        ] = {}  # step number -> what to raise in it: KeyboardInterrupt
+        self._raised = 0  # the step in which that was raised last
         self._rearmed = 0  # the step that was armed again after the exception was swallowed
         self._asking = threading.Lock()  # between requesting threads; the handler never takes it
         self._kicked = False  # a signal of ours is under way
@@ -174,20 +175,18 @@ class Interrupts:
 
     # -- steps
 
-    def begin(self, owner: Owner) -> int:
-        """User code of `owner` runs from here on; returns the number of this step."""
+    def begin(self, owner: Owner) -> None:
+        """User code of `owner` runs from here on."""
         if self.running:
             raise RuntimeError("a step inside a step")
         self._owner = owner
         if (page := self._page) is not None:
             page[SINCE] = monotonic_ns()
             page[STEP] = owner.position
-        number = self.steps = self.steps + 1
-        self.running = number
+        self.running = self.steps = self.steps + 1
         if (ring := self.on_begin) is not None:  # another thread may take it back at any moment
             self.on_begin = None
             ring()
-        return number
 
     def end(self, goes_on: bool = False) -> type[BaseException] | None:
         """The step is over; returns what was asked for and came too late to be raised in it.
@@ -206,42 +205,27 @@ class Interrupts:
         assert depth == 0, "a shield was held beyond the end of a step"
         return self._asks.pop(number, None) if self._asks else None
 
-    # -- the shield
-
-    def enter(self) -> None:
-        """Nothing is raised from here until the matching leave(); nested as deep as you like."""
-        self.shielded.__enter__()
-
-    def leave(self) -> None:
-        """Undo one enter(); the last one raises what was asked for meanwhile."""
-        self.shielded.__exit__()
-
     # -- requests, from any thread
 
     def is_running(self, owner: object) -> bool:
         return self.running != 0 and self._owner is owner
 
-    def request(
-        self,
-        owner: object,
-        step: int | None = None,
-        exception: type[BaseException] = KeyboardInterrupt,
-    ) -> bool:
-        """Raise `exception` in the step of `owner` that runs (that very step, when numbered).
+    def request(self, owner: object) -> bool:
+        """Raise KeyboardInterrupt in the step of `owner` that runs.
 
         True: it is raised there, or given back by that step's end(). False: no such step runs.
         """
         with self._asking:
             for _ in range(REQUEST_ATTEMPTS_MAX):  # a generator may begin step upon step meanwhile
                 number = self.running
-                if not self._installed or not number or (step is not None and step != number):
+                if not self._installed or not number:
                     return False
                 mine = self._owner is owner
                 if self.running != number:
                     continue
                 if not mine:
                     return False
-                if self._ask(number, exception):
+                if self._ask(number):
                     return True
             return False
 
@@ -257,8 +241,8 @@ class Interrupts:
                     self._kicked = False
                     self._kick()
 
-    def _ask(self, number: int, exception: type[BaseException]) -> bool:
-        self._asks[number] = exception
+    def _ask(self, number: int) -> bool:
+        self._asks[number] = KeyboardInterrupt
         if self.running != number:  # it ended; unless its end() took the request, withdraw it
             return self._asks.pop(number, None) is None
         self._kick()
@@ -266,7 +250,7 @@ class Interrupts:
 
     def _kick(self) -> None:
         # To the main thread itself: it wakes from sleep, select and C code that looks for signals. When that
-        # thread is the caller it is the runtime under its shield, and leave() raises.
+        # thread is the caller it is the runtime under its shield, whose end raises.
         if not self._kicked and get_ident() != self._main:
             self._kicked = True  # first: the handler tells a signal of ours from a Ctrl-C by it
             signal.pthread_kill(self._main, signal.SIGINT)
@@ -287,7 +271,7 @@ class Interrupts:
     def _raise_asked(self) -> None:
         exception = self._asks.pop(self.running, None)
         if exception is not None:
-            self._raised, self._raised_type = self.running, exception
+            self._raised = self.running
             raise exception
 
     def _on_nobodys(self, signum: int, frame: FrameType | None) -> None:
@@ -311,10 +295,10 @@ class Interrupts:
 
     def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         # Raised inside a __del__ or a weakref callback Python drops it. Once per step it is asked for again.
-        swallowed = get_ident() == self._main and isinstance(unraisable.exc_value, self._raised_type)
+        swallowed = get_ident() == self._main and isinstance(unraisable.exc_value, KeyboardInterrupt)
         if swallowed and self.running and self.running == self._raised != self._rearmed:
             self._rearmed = self.running
-            self._asks[self.running] = self._raised_type
+            self._asks[self.running] = KeyboardInterrupt
         else:
             self._previous_hook(unraisable)
 
@@ -334,7 +318,7 @@ class _Handler(partial[None]):
 
 
 class Shield:
-    """`with interrupts.shielded:` around the body of every runtime entry that a step may call."""
+    """`with interrupts.shielded:` around the body of every runtime entry that a step may call, nested as deep as you like."""
 
     __slots__ = ("_interrupts",)
 

@@ -1,227 +1,197 @@
-"""What agent, template and zygote say to each other, and the lines that carry it.
+"""What agent and zygote say to each other, and the lines that carry it.
 
-A line between agent and child is a socketpair; its frames are `length (4 bytes, big endian) | msgpack`, and
-descriptors travel beside them, in order.
+A line is a pair of sockets that keep messages apart: each is one word in msgpack, with descriptors beside it. What an agent
+wants of its template is a folder's name, with the zygote's end of a new line; the template says nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from array import array
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
-ARGUMENT_MAX = 16 << 20
-FRAME_MAX = ARGUMENT_MAX + (1 << 20)  # an argument, and an environment beside it
-READ_SIZE = 64 << 10
-_ROOM = socket.CMSG_SPACE(8 * 4)  # for 8 descriptors; the kernel never merges those of two writes
+WORD_MAX = 64 << 10
+_ROOM = socket.CMSG_SPACE(4 * 4)  # for 4 descriptors
 
 
 # --- the words ------------------------------------------------------------------------------------------
 
 
-class ForkZygote(msgspec.Struct, tag=True, frozen=True):
-    """Agent to template, with the zygote's end of a new line."""
-
-    request: int
-
-
-class TemplateReady(msgspec.Struct, tag=True, frozen=True):
-    pass
-
-
-class TemplateFailed(msgspec.Struct, tag=True, frozen=True):
-    text: str
-
-
-class ZygoteForked(msgspec.Struct, tag=True, frozen=True):
-    request: int
-
-
-class ForkFailed(msgspec.Struct, tag=True, frozen=True):
-    request: int
-    text: str
-
-
 class ZygoteBorn(msgspec.Struct, tag=True, frozen=True):
-    """The first word of a zygote: its agent can end it from now on."""
+    """The first word of a zygote: orders may come."""
 
     pid: int
 
 
-class SetUp(msgspec.Struct, tag=True, frozen=True):
-    """Agent to zygote, after the process between template and zygote has ended."""
+class ZygoteFailed(msgspec.Struct, tag=True, frozen=True):
+    """There is none, or it could not begin to serve."""
 
-    agent: int
-    adopted: bool  # the zygote is the agent's child now
-    tag: str
-    folder: str
-    environment: dict[str, str | None]
-    function: str | None
-    argument: bytes
-
-
-class SetupDone(msgspec.Struct, tag=True, frozen=True):
-    pass
-
-
-class SetupRefused(msgspec.Struct, tag=True, frozen=True):
     text: str
 
 
 class StartServer(msgspec.Struct, tag=True, frozen=True):
-    """Agent to zygote, with the write ends of the server's two output pipes, and its page."""
+    """With the write ends of the server's two output pipes, and its page. Answered by ServerStarted or StartFailed."""
 
-    request: int
-    name: str
     number: int
     entry: str
     argument: bytes
 
 
 class ServerStarted(msgspec.Struct, tag=True, frozen=True):
-    request: int
+    number: int
     pid: int
-    folder: str
 
 
 class StartFailed(msgspec.Struct, tag=True, frozen=True):
-    request: int
+    number: int
     text: str
 
 
-class SignalServer(msgspec.Struct, tag=True, frozen=True):
-    pid: int
-    signal: int
+class KillServer(msgspec.Struct, tag=True, frozen=True):
+    number: int
 
 
 class EndStep(msgspec.Struct, tag=True, frozen=True):
-    """Kill this server if this very step still runs; answered by StepJudged."""
+    """Kill this server if this very step still runs; answered by StepJudged, if it has not ended."""
 
-    pid: int
+    number: int
     position: int
     since: int
 
 
 class StepJudged(msgspec.Struct, tag=True, frozen=True):
-    pid: int
+    number: int
     killed: bool
 
 
 class ServerEnded(msgspec.Struct, tag=True, frozen=True):
-    pid: int
+    number: int
     status: int
-    peak_rss_bytes: int
-    user_s: float
-    system_s: float
 
 
-class EndZygote(msgspec.Struct, tag=True, frozen=True):
-    pass
-
-
-class ZygoteSwept(msgspec.Struct, tag=True, frozen=True):
-    """The last word of a zygote; `left` are the processes of its lease that it could not end."""
-
-    left: list[int]
-
-
-ToTemplate = ForkZygote
-FromTemplate = TemplateReady | TemplateFailed | ZygoteForked | ForkFailed
-ToZygote = SetUp | StartServer | SignalServer | EndStep | EndZygote
-FromZygote = (
-    ZygoteBorn
-    | SetupDone
-    | SetupRefused
-    | ServerStarted
-    | StartFailed
-    | StepJudged
-    | ServerEnded
-    | ZygoteSwept
-)
-Word = ToTemplate | FromTemplate | ToZygote | FromZygote
+ToZygote = StartServer | KillServer | EndStep
+FromZygote = ZygoteBorn | ZygoteFailed | ServerStarted | StartFailed | StepJudged | ServerEnded
 Heard = TypeVar("Heard")
+_encode = msgspec.msgpack.Encoder().encode
 
 
 # --- the lines ------------------------------------------------------------------------------------------
 
 
-def encode_frame(word: Word) -> bytes:
-    body = msgspec.msgpack.encode(word)
-    if len(body) > FRAME_MAX:
-        raise ValueError(f"a message of {len(body)} bytes is over the limit of {FRAME_MAX}")
-    return len(body).to_bytes(4, "big") + body
+def make_line() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-class FrameReader(Generic[Heard]):
-    """Cuts what a line delivers into words; keeps the descriptors that came beside them."""
-
-    def __init__(self, kind: Any) -> None:
-        self._decoder: msgspec.msgpack.Decoder[Heard] = msgspec.msgpack.Decoder(kind)
-        self._buffer = bytearray()
-        self.descriptors: deque[int] = deque()
-
-    def read_from(self, line: socket.socket, flags: int = 0) -> bool:
-        """One read. False when the other end is gone; BlockingIOError as recv raises it."""
-        flags |= getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-        try:  # not socket.recv_fds, which drops its flags
-            data, beside, _, _ = line.recvmsg(READ_SIZE, _ROOM, flags)
-        except ConnectionResetError:
-            return False
-        self._buffer += data
-        for level, kind, numbers in beside:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                self.descriptors.extend(memoryview(numbers).cast("i"))
-        return bool(data)
-
-    def words(self) -> Iterator[Heard]:
-        """ValueError (msgspec's errors are such) when the other end does not speak this language."""
-        while len(self._buffer) >= 4:
-            end = 4 + int.from_bytes(self._buffer[:4], "big")
-            if end > 4 + FRAME_MAX:
-                raise ValueError(f"a message of {end - 4} bytes is over the limit of {FRAME_MAX}")
-            if len(self._buffer) < end:
-                return
-            body = bytes(memoryview(self._buffer)[4:end])
-            del self._buffer[:end]
-            yield self._decoder.decode(body)
+def read_word(line: socket.socket, decoder: msgspec.msgpack.Decoder[Heard]) -> tuple[Heard, list[int]] | None:
+    """The next word and the descriptors beside it, None when the other end is gone. Never blocks: raises BlockingIOError."""
+    flags = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+    try:  # not socket.recv_fds, which drops its flags
+        data, beside, _, _ = line.recvmsg(WORD_MAX, _ROOM, flags)
+    except ConnectionResetError:  # the other end has left something unread, and may have said more before
+        data, beside, _, _ = line.recvmsg(WORD_MAX, _ROOM, flags)
+    descriptors = array("i")
+    for _, _, numbers in beside:
+        descriptors.frombytes(numbers)
+    return (decoder.decode(data), list(descriptors)) if data else None
 
 
-class Line(Generic[Heard]):
-    """The child's end of a line: it may block, for its agent always reads."""
+class ZygoteLine:
+    """The zygote's end: it may block in sending, for its agent always reads."""
 
-    def __init__(self, end: socket.socket, kind: Any) -> None:
+    def __init__(self, end: socket.socket) -> None:
         self.end = end
-        self.reader: FrameReader[Heard] = FrameReader(kind)
-        self.is_open = True
+        self.is_open = True  # nobody wants this zygote to end
+        self._decoder: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
 
-    def send(self, word: Word) -> None:
+    def send(self, word: FromZygote) -> None:
         try:
-            self.end.sendall(encode_frame(word))
+            self.end.send(_encode(word))
         except (BrokenPipeError, ConnectionResetError):
-            self.is_open = False  # the agent is gone; the next read says so too, and ends this process
+            self.is_open = False
 
-    def receive(self) -> Heard | None:
-        """Wait for one word; None when the agent is gone."""
-        while True:
-            for word in self.reader.words():
-                return word
-            if not self.reader.read_from(self.end):
-                return None
+    def take(self) -> tuple[ToZygote, list[int]] | None:
+        """The next order and its descriptors, if there is one."""
+        try:
+            found = read_word(self.end, self._decoder)
+        except BlockingIOError:
+            return None
+        self.is_open = self.is_open and found is not None
+        return found
 
-    def close(self) -> None:
-        """In a fork: this end, and what came for others, whose readers would wait for us to close it."""
-        self.end.close()
-        while self.reader.descriptors:
-            os.close(self.reader.descriptors.popleft())
 
-    def take(self) -> list[Heard]:
-        """All words that are here now; `is_open` is False once the agent is gone."""
-        with suppress(BlockingIOError):
-            while self.is_open:
-                self.is_open = self.reader.read_from(self.end, socket.MSG_DONTWAIT)
-        return list(self.reader.words())
+class AgentLine:
+    """The agent's end: never blocks, hands on each word as it comes, and that there will be none."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        end: socket.socket,
+        on_word: Callable[[FromZygote], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._loop, self._end = loop, end
+        self._decoder: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
+        self._on_word, self._on_lost = on_word, on_lost
+        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self.is_open = True
+        end.setblocking(False)
+        loop.add_reader(end, self._read)
+
+    def send(self, word: ToZygote, descriptors: tuple[int, ...] = ()) -> None:
+        """The descriptors beside it are the line's from now on: sent, then closed here."""
+        if not self.is_open:
+            close_all(descriptors)
+            return
+        self._queue.append((_encode(word), descriptors))
+        if len(self._queue) == 1:
+            self._write()
+
+    def say_no_more(self) -> None:
+        """The other end reads that this was all."""
+        if self.is_open:
+            self._end.shutdown(socket.SHUT_WR)
+
+    def _read(self) -> None:
+        try:
+            found = read_word(self._end, self._decoder)
+        except BlockingIOError:
+            return
+        if found is not None:
+            self._on_word(found[0])
+            return
+        self.is_open = False
+        self._loop.remove_reader(self._end)
+        self._drop_queue()
+        self._end.close()
+        self._on_lost()
+
+    def _write(self) -> None:
+        try:
+            while self._queue:
+                data, descriptors = self._queue[0]
+                beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
+                self._end.sendmsg([data], beside if descriptors else [])
+                close_all(descriptors)
+                self._queue.popleft()
+            self._loop.remove_writer(self._end)
+        except BlockingIOError:
+            self._loop.add_writer(self._end, self._write)
+        except OSError:  # it is gone, as will be read; or was told that this is all
+            self._drop_queue()
+
+    def _drop_queue(self) -> None:
+        self._loop.remove_writer(self._end)
+        for _, descriptors in self._queue:
+            close_all(descriptors)
+        self._queue.clear()
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -12,7 +12,7 @@ import msgspec
 from dispycos.config import Failure
 from dispycos.errors import RemoteError, TaskRefused
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, SERVER, Address
+from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
 
@@ -51,9 +51,7 @@ class ServerParcels:
     # --- values ---
 
     dumps = staticmethod(dumps_value)
-
-    def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-        return dumps_call(function, args, kwargs)
+    dumps_call = staticmethod(dumps_call)
 
     def loads(self, payload: Payload) -> Any:
         return loads(as_payload(payload), self.mirror)
@@ -82,7 +80,7 @@ class ServerParcels:
 
     async def get_components(self) -> Components:
         """What Client(components) named: code, and files for the folder above the servers' own; these are put in place."""
-        answer = await self._call(messages.CodeWanted(), None)
+        answer = await self._ask(None)
         self.first_number = answer.message.first
         components = _components.decode(single(answer.payload))
         for file in components.files:
@@ -107,13 +105,12 @@ class ServerParcels:
         return answer.payload
 
     async def _get(self, request: CodeRequest) -> None:
-        answer = await self._call(messages.CodeWanted(), _encoder.encode(request))
+        answer = await self._ask(_encoder.encode(request))
         self.mirror.install(_bundles.decode(single(answer.payload)))
 
-    async def _call(self, word: messages.Message, payload: Payload) -> Envelope:
-        answer = await self.host.call(
-            self.client, word, payload, None
-        )  # it may be stopped; its death would be told
+    async def _ask(self, payload: Payload) -> Envelope:
+        """Without a bound: the client may be stopped, and its death would be told."""
+        answer = await self.host.call(self.client, messages.CodeWanted(), payload, None)
         if answer is None:
             raise RemoteError(f"{self.client_name} is gone")
         if answer.message.error:
@@ -133,16 +130,8 @@ class ServerParcels:
         with host.shield:
             with runtime.lock:
                 correlation = host.expect(self.client.epoch, on_answer, at_once=True)
-                to_client = Envelope(
-                    self.client,
-                    runtime.address(SERVER),
-                    messages.CodeWanted(),
-                    correlation,
-                    _encoder.encode(request),
-                )
-                runtime.send(
-                    Envelope(to_client.to, host.address, to_client.message, correlation, to_client.payload)
-                )
+                wanted = _encoder.encode(request)
+                runtime.send(Envelope(self.client, host.address, messages.CodeWanted(), correlation, wanted))
                 runtime.push()
             self._pump(came)
         if not answers or answers[0] is None:

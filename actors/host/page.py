@@ -15,7 +15,6 @@ import os
 import struct
 import tempfile
 from contextlib import suppress
-from time import monotonic_ns
 from typing import Final
 
 from dispycos.protocol.messages import Marks
@@ -29,9 +28,8 @@ BEGUN: Final = 2  # how many have begun ...
 ENDED: Final = 3  # ... and how many have ended
 SINCE: Final = 4  # when the step of STEP began, on the monotonic clock in nanoseconds; written before it
 STEP: Final = 5  # the task whose step runs, 0: none
-ACTIVE: Final = 6  # when a task last ended, on the same clock
-OWNER: Final = 7  # the server's process: a forked one may hold the pages of others too, until it closes them
-SIZE: Final = 8 * 8
+OWNER: Final = 6  # the server's process: a forked one may hold the pages of others too, until it closes them
+SIZE: Final = 7 * 8
 
 NAME: Final = "dispycos-page"  # of the file, by which a client of the same user finds it
 
@@ -106,10 +104,6 @@ class PageReader:
         ended = self._words[ENDED]  # first: what begins meanwhile counts
         return self._words[BEGUN] - ended
 
-    def last_activity(self) -> float:
-        """When it last began a task or a step or ended a task, in seconds of the monotonic clock; 0: never."""
-        return max(self._words[ACTIVE], self._words[SINCE]) / 1e9
-
 
 class PageWriter:
     """The server's end. Steps are written by whoever brackets them (interrupts.py), into `words`."""
@@ -138,6 +132,4 @@ class PageWriter:
 
     def end(self) -> None:
         """A task has ended."""
-        words = self.words
-        words[ENDED] += 1
-        words[ACTIVE] = monotonic_ns()
+        self.words[ENDED] += 1

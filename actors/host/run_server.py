@@ -265,7 +265,7 @@ class ServerBody:
         self.runtime.turn_soon()
         run: messages.Run = cell.run
         if run.fetch or self.parcels.is_behind(run.code):
-            self._later(self._fetch_call(cell, run, payload))
+            self._later(self._fetch(cell, run, payload))
         else:
             self._open(cell, run, payload)
 
@@ -292,7 +292,7 @@ class ServerBody:
         if outcome is not None:
             cell.finished(outcome)
         elif missing is not None:
-            self._later(self._fetch_code(cell, run, payload, missing))
+            self._later(self._fetch(cell, run, payload, missing))
         else:
             function, args, kwargs = call
             with self.runtime.lock:
@@ -314,22 +314,17 @@ class ServerBody:
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 
-    async def _fetch_call(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
-        try:
-            if self.parcels.is_behind(run.code):
-                await self.parcels.catch_up(run.code)
-            if run.fetch:
-                payload = await self.parcels.get_call(run.task)
-        except Exception as error:
-            cell.finished(Raised(error))
-            return
-        self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
-
-    async def _fetch_code(
-        self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode
+    async def _fetch(
+        self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode | None = None
     ) -> None:
+        """The code that a call turned out to miss; else what is known to be missing before it is opened."""
         try:
-            await self.parcels.fetch(missing)
+            if missing is not None:
+                await self.parcels.fetch(missing)
+            elif self.parcels.is_behind(run.code):
+                await self.parcels.catch_up(run.code)
+            if missing is None and run.fetch:
+                payload = await self.parcels.get_call(run.task)
         except Exception as error:
             cell.finished(Raised(error))
             return

@@ -1,20 +1,18 @@
 """The forking side of a node: the template, the zygotes forked from it, the first steps of every server.
 
     agent ┬─ template       imports done, forks zygotes, does nothing else
-          ├─ zygote         one a lease: runs the user's setup; forks, reaps and ends the lease's servers
-          │    ├─ server    a session and process group of its own; fd 1 and 2 are pipes to the agent
-          │    └─ server
-          └─ zygote
+          └─ zygote         one a lease: forks, reaps and ends the lease's servers
+               ├─ server    a session and process group of its own; fd 1 and 2 are pipes to the agent
+               └─ server
 
 * Template and zygote are single-threaded and have no network: a fork copies one thread only, so a lock
   that another thread holds stays locked in the child for ever.
 * A zygote is forked twice, so that it becomes the agent's own child (the agent is a child subreaper). It
-  outlives the template, the agent reaps it, and the kernel tells it when the agent ends.
+  outlives the template, and the agent reaps it.
 * A zygote is a subreaper too: whatever its servers leave behind becomes its child, daemons included. When
   the kernel says that it has no child left, nothing of the lease is left.
-* Who ends with whom: the template, and a zygote in setup, with the agent, at once (PDEATHSIG). A serving
-  zygote gets SIGTERM instead, or sees its line closed, and first ends all that its lease started. A server
-  ends with its zygote (PDEATHSIG). Where there is no PDEATHSIG the closed line is the only means.
+* Who ends with whom: the template with the agent, and a server with its zygote, at once (PDEATHSIG). A
+  zygote sees that its line is closed, and first ends all that its lease started.
 """
 
 from __future__ import annotations
@@ -23,83 +21,66 @@ import ctypes
 import errno
 import faulthandler
 import gc
-import hashlib
 import importlib
 import os
-import random
 import select
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import psutil
 
 from ..terminations import Step
 from .lines import (
     EndStep,
-    EndZygote,
-    ForkFailed,
-    Line,
+    KillServer,
     ServerEnded,
     ServerStarted,
-    SetUp,
-    SetupDone,
-    SetupRefused,
-    SignalServer,
     StartFailed,
     StartServer,
     StepJudged,
-    TemplateFailed,
-    TemplateReady,
-    ToTemplate,
     ToZygote,
     ZygoteBorn,
-    ZygoteForked,
-    ZygoteSwept,
+    ZygoteFailed,
+    ZygoteLine,
+    close_all,
 )
 from .page import PageReader
+from .resources import ONE_THREAD
 from .stdio import flush_stdio, renew_stdio
 
-TEXT_MAX = 64 << 10
+PATH_MAX = 4096
 END_PATIENCE_S = 1.0
-STOP_PATIENCE_S = (
-    0.05  # a process that is in the kernel for longer runs no more code of its own before it stops
-)
-LEASE_VARIABLE = "DISPYCOS_LEASE"
+# A process that is in the kernel for longer runs no more code of its own before it stops.
+STOP_PATIENCE_S = 0.05
 
 
-# --- means that only Linux has; the module's head says what stands in elsewhere --
+# --- means that only Linux has --------------------------------------------------------------------------
 
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-def _prctl(option: int, argument: Any) -> bool:
+def _prctl(option: int, argument: int) -> bool:
     if sys.platform != "linux":
         return False
     function = ctypes.CDLL(None).prctl
-    return bool(function(option, argument, 0, 0, 0) == 0)
+    return bool(function(option, ctypes.c_ulong(argument), 0, 0, 0) == 0)
 
 
-def adopt_orphans() -> bool:
+def adopt_orphans() -> None:
     """Become the parent of all descendants whose own parent ends."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def set_mark(mark: str) -> bool:
-    """Name this process for the kernel (15 characters); forked descendants inherit it."""
-    return _prctl(_PR_SET_NAME, ctypes.c_char_p(mark.encode()[:15]))
-
-
-def end_with(parent: int, signum: int) -> None:
-    """Get `signum` when `parent` ends, and now when it already has."""
-    if _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signum)) and os.getppid() != parent:
-        os.kill(os.getpid(), signum)
+def end_with(parent: int) -> None:
+    """Be killed when `parent` ends, and now when it already has."""
+    if _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def peek_ended_child() -> int | None:
@@ -110,44 +91,27 @@ def peek_ended_child() -> int | None:
     return found.si_pid if found else None
 
 
-def native_thread_names() -> list[str]:
-    names = []
-    for thread in os.listdir("/proc/self/task") if sys.platform == "linux" else ():
-        if int(thread) != os.getpid():
-            with suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/comm") as comm:
-                names.append(comm.read().strip())
-    return names
-
-
 # --- small means ----------------------------------------------------------------------------------------
 
 
-def mark_of(tag: str) -> str:
-    """The kernel's name for what a lease forks: found even where a process cleared its environment."""
-    return "dispycos-" + hashlib.blake2s(tag.encode(), digest_size=3).hexdigest()
+def kill_children(keep: Collection[int] = ()) -> list[int]:
+    """SIGKILL to all children of this process that it has neither in its own session nor in `keep`: what somebody left behind."""
+    found, session = [], os.getsid(0)
+    for child in psutil.Process().children():
+        with suppress(ProcessLookupError):
+            if child.pid not in keep and os.getsid(child.pid) != session:
+                found.append(child.pid)
+                with suppress(PermissionError):  # it runs as another user now
+                    os.kill(child.pid, signal.SIGKILL)  # a child that is not reaped, so never a stranger
+    return found
 
 
-def load(place: str) -> Callable[..., Any]:
-    """The function that "module:function" names."""
-    module, _, name = place.partition(":")
-    found = getattr(importlib.import_module(module), name)
-    if not callable(found):
-        raise TypeError(f"{place} is not a function")
-    return found  # type: ignore[no-any-return]
-
-
-def usage_of(used: Any) -> tuple[int, float, float]:
-    """Peak memory in bytes, user and system seconds."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return used.ru_maxrss * unit, used.ru_utime, used.ru_stime
-
-
-def end_group(pid: int, signum: int) -> None:
-    """Signal the group of a child that is not reaped yet: neither id can be a stranger's."""
+def end_group(pid: int) -> None:
+    """Kill the group of a child that is not reaped yet: neither id can be a stranger's."""
     try:
-        os.killpg(pid, signum)
+        os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
-        os.kill(pid, signum)  # just forked: it has not made its group
+        os.kill(pid, signal.SIGKILL)  # just forked: it has not made its group
 
 
 def end_step(pid: int, page: PageReader, step: Step) -> bool:
@@ -159,7 +123,7 @@ def end_step(pid: int, page: PageReader, step: Step) -> bool:
     if page.step() != step:
         os.kill(pid, signal.SIGCONT)
         return False
-    end_group(pid, signal.SIGKILL)
+    end_group(pid)
     return True
 
 
@@ -215,22 +179,14 @@ def make_folder(path: str) -> None:
         os.chmod(path, 0o700)
 
 
-# --- the template ---------------------------------------------------------------------------------------
-
-
-def become_template(end: socket.socket, agent: int, modules: tuple[str, ...]) -> NoReturn:
-    """Called once in a forked child or a new interpreter."""
-    run_to_exit(_serve_template, end, agent, modules)
-
-
-def run_to_exit(body: Callable[..., int], *arguments: Any) -> NoReturn:
+def run_to_exit(body: Callable[..., int | None], *arguments: Any) -> NoReturn:
     """The outermost frame of every forked process: nothing ever returns into the code of the forking one."""
     code = 1
     try:
-        code = body(*arguments)
+        code = (body(*arguments) or 0) & 0xFF
     except SystemExit as asked:
         if asked.code is None or isinstance(asked.code, int):
-            code = _exit_code(asked.code)
+            code = (asked.code or 0) & 0xFF
         else:  # as the interpreter does
             print(asked.code, file=sys.stderr)
     except BaseException:
@@ -240,213 +196,151 @@ def run_to_exit(body: Callable[..., int], *arguments: Any) -> NoReturn:
         os._exit(code)
 
 
-def _exit_code(value: object) -> int:
-    if value is None:
-        return 0
-    if not isinstance(value, int):
-        raise TypeError(f"an exit code is an int or None, not {type(value).__name__}")
-    return value & 0xFF
+# --- the template ---------------------------------------------------------------------------------------
 
 
-def _serve_template(end: socket.socket, agent: int, modules: tuple[str, ...]) -> int:
+def become_template(end: socket.socket, agent: int, modules: tuple[str, ...]) -> NoReturn:
+    """Called once in a forked child or a new interpreter."""
+    run_to_exit(_serve_template, end, agent, modules)
+
+
+def _serve_template(end: socket.socket, agent: int, modules: tuple[str, ...]) -> None:
     leave_session()
-    end_with(agent, signal.SIGKILL)
+    end_with(agent)
     close_inherited(end.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     renew_stdio()
     end.setblocking(True)
-    line: Line[ToTemplate] = Line(end, ToTemplate)
     gc.disable()  # a collection here would unshare the pages of all that was imported
-    try:
-        for module in modules:
-            importlib.import_module(module)
-    except BaseException:
-        line.send(TemplateFailed(traceback.format_exc()[-TEXT_MAX:]))
-        return 1
+    for module in modules:
+        importlib.import_module(module)
     gc.freeze()
-    line.send(TemplateReady())
-    while (order := line.receive()) is not None:
-        with socket.socket(fileno=line.reader.descriptors.popleft()) as zygote_end:
-            failure = _fork_zygote(zygote_end, line)
-        line.send(ForkFailed(order.request, failure) if failure else ZygoteForked(order.request))
-    return 0
+    while True:
+        folder, descriptors, _, _ = socket.recv_fds(end, PATH_MAX, 1)
+        if not folder:
+            return
+        with socket.socket(fileno=descriptors[0]) as zygote_end:
+            _fork_zygote(os.fsdecode(folder), zygote_end, end)
 
 
-def _fork_zygote(end: socket.socket, line: Line[ToTemplate]) -> str | None:
-    """Fork twice, so that the agent adopts the zygote; what went wrong, or None."""
+def _fork_zygote(folder: str, end: socket.socket, template_end: socket.socket) -> None:
+    """Fork twice, so that the agent adopts the zygote."""
+    template, line = os.getpid(), ZygoteLine(end)
     try:
         between = fork_quietly()
-    except OSError as error:
-        return f"fork: {error.strerror}"
-    if between == 0:
-        code = 0
-        try:
+        if between == 0:
             if os.fork() == 0:
-                line.end.close()
-                run_to_exit(_serve_zygote, end)
-        except OSError as error:
-            code = error.errno or 1
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(between, 0)[1])
-    return f"fork: {os.strerror(code) if code > 0 else 'interrupted'}" if code else None
+                template_end.close()
+                run_to_exit(_serve_zygote, folder, line)
+            os._exit(0)
+    except OSError as error:
+        line.send(ZygoteFailed(f"fork: {error.strerror}"))
+        if os.getpid() != template:
+            os._exit(1)
+    else:
+        os.waitpid(between, 0)
 
 
 # --- the zygote -----------------------------------------------------------------------------------------
 
 
-def _serve_zygote(end: socket.socket) -> int:
+def _serve_zygote(folder: str, line: ZygoteLine) -> int:
     leave_session()
-    line: Line[ToZygote] = Line(end, ToZygote)
     line.send(ZygoteBorn(os.getpid()))
-    orders = line.receive()
-    if not isinstance(orders, SetUp):
-        return 1  # the agent ended, or gave up
-    if orders.adopted:
-        end_with(orders.agent, signal.SIGKILL)
     adopt_orphans()
-    try:
-        _set_up(orders)
-    except BaseException as error:  # the edge of user code
-        said = str(error) if isinstance(error, ThreadsLeft) else traceback.format_exc()
-        line.send(SetupRefused(said[-TEXT_MAX:]))
-        _Lease(line, orders.folder).end_all()
-        return 1
-    lease = _Lease(line, orders.folder)
-    lease.listen()
-    if orders.adopted:
-        end_with(orders.agent, signal.SIGTERM)  # again, also because a change of user clears it
-    line.send(SetupDone())
-    return lease.serve()
+    os.environ.pop("DISPYCOS_SECRET_FILE", None)
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    return _Lease(line, folder).serve()
 
 
-class ThreadsLeft(Exception):
-    """The user's setup left threads running."""
-
-
-def _set_up(orders: SetUp) -> None:
-    set_mark(mark_of(orders.tag))
-    for name, value in (orders.environment | {LEASE_VARIABLE: orders.tag}).items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    os.makedirs(orders.folder, mode=0o700, exist_ok=True)
-    os.chdir(orders.folder)
-    sys.path.insert(0, orders.folder)
-    if orders.function is not None:
-        gc.enable()
-        load(orders.function)(orders.argument)
-        _refuse_threads()
-        gc.disable()
-        gc.freeze()
-
-
-def _refuse_threads() -> None:
-    threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    names, remedy = threads, "end it in the setup, or start it in each server"
-    if not names:
-        names = native_thread_names()
-        remedy = "a library started it; numerical ones start none with OMP_NUM_THREADS=1 in the environment"
-    if names:
-        raise ThreadsLeft(
-            f"the setup left {len(names)} thread(s) running: {', '.join(map(repr, names[:20]))}. Servers are "
-            f"forked from its process, and a lock that such a thread holds would stop them for ever: {remedy}"
-        )
+class _Server(NamedTuple):
+    number: int
+    page: PageReader
 
 
 class _Lease:
     """What a serving zygote knows: its servers, all of them its unreaped children."""
 
-    def __init__(self, line: Line[ToZygote], folder: str) -> None:
+    def __init__(self, line: ZygoteLine, folder: str) -> None:
         self._line = line
         self._folder = folder
-        self._servers: dict[int, PageReader] = {}  # by pid
+        self._servers: dict[int, _Server] = {}  # by pid
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
 
-    def listen(self) -> None:
-        """Signals become bytes on a pipe: the loop sees them when it is ready to."""
-        signal.signal(signal.SIGCHLD, _on_signal)
-        signal.signal(signal.SIGTERM, _on_signal)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
     def serve(self) -> int:
+        """0 if nothing of the lease is left."""
+        # Signals become bytes on a pipe: the loop sees them when it is ready to.
+        signal.signal(signal.SIGCHLD, _on_signal)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         ready = select.poll()
         ready.register(self._line.end, select.POLLIN)
         ready.register(self._wake_read, select.POLLIN)
-        self._reap()  # what ended during the setup sent its signal before there was a handler
-        while True:
+        while self._line.is_open:
             ready.poll()
-            asked_to_end = signal.SIGTERM in self._signals()
+            with suppress(BlockingIOError):
+                os.read(self._wake_read, PATH_MAX)
             self._reap()
-            for order in self._line.take():
-                asked_to_end |= isinstance(order, EndZygote)
-                self._carry_out(order)
-            if asked_to_end or not self._line.is_open:
-                self._line.send(ZygoteSwept(self.end_all()))
-                return 0
+            while (order := self._line.take()) is not None:
+                self._carry_out(*order)
+        return self._end_all()
 
-    def _signals(self) -> bytes:
-        with suppress(BlockingIOError):
-            return os.read(self._wake_read, 4096)
-        return b""
+    def _carry_out(self, order: ToZygote, descriptors: list[int]) -> None:
+        if isinstance(order, StartServer):
+            self._start(order, descriptors)
+            return
+        for pid, server in self._servers.items():
+            if server.number != order.number:
+                continue
+            if isinstance(order, KillServer):
+                end_group(pid)
+            elif isinstance(order, EndStep):
+                killed = end_step(pid, server.page, Step(order.position, order.since))
+                self._line.send(StepJudged(order.number, killed))
 
-    def _carry_out(self, order: ToZygote) -> None:
-        if isinstance(order, SignalServer) and order.pid in self._servers:
-            with suppress(
-                PermissionError
-            ):  # it runs as another user now; closing the lease ends it by the kernel
-                end_group(order.pid, order.signal)
-        elif isinstance(order, EndStep) and order.pid in self._servers:
-            page, step = self._servers[order.pid], Step(order.position, order.since)
-            self._line.send(StepJudged(order.pid, end_step(order.pid, page, step)))
-        elif isinstance(order, StartServer):
-            self._start(order)
-
-    def _start(self, order: StartServer) -> None:
-        *outputs, page = [self._line.reader.descriptors.popleft() for _ in range(3)]
+    def _start(self, order: StartServer, descriptors: list[int]) -> None:
         zygote = os.getpid()
         folder = os.path.join(self._folder, f"dispycosproc-{order.number}")
         try:
             make_folder(folder)
             pid = fork_quietly()
             if pid == 0:
-                run_to_exit(self._become_server, order, folder, outputs, page, zygote)
-            reader = PageReader(page)
+                run_to_exit(self._become_server, order, folder, descriptors, zygote)
+            self._servers[pid] = _Server(order.number, PageReader(descriptors[2]))
         except OSError as error:
-            self._line.send(StartFailed(order.request, str(error)))
+            self._line.send(StartFailed(order.number, str(error)))
         else:
-            self._servers[pid] = reader
-            self._line.send(ServerStarted(order.request, pid, folder))
+            self._line.send(ServerStarted(order.number, pid))
         finally:
-            for descriptor in (*outputs, page):
-                os.close(descriptor)
+            close_all(descriptors)
 
     def _become_server(
-        self, order: StartServer, folder: str, outputs: list[int], page: int, zygote: int
-    ) -> int:
+        self, order: StartServer, folder: str, descriptors: list[int], zygote: int
+    ) -> int | None:
         leave_session()
+        *outputs, page = descriptors
         for target, descriptor in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
             os.dup2(descriptor, target)
             os.close(descriptor)
         # A change of user belongs before this line: it clears the death signal.
-        end_with(zygote, signal.SIGKILL)
-        self._line.close()
+        end_with(zygote)
+        self._line.end.close()
         for other in self._servers.values():
-            other.close()
+            other.page.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
         renew_stdio()
         faulthandler.enable(file=2)  # where it was, as the last words before a SIGSEGV
         os.chdir(folder)
         sys.path[:] = [folder, self._folder, *(entry for entry in sys.path if entry != self._folder)]
-        _reseed()
         gc.enable()
-        return _exit_code(load(order.entry)(order.argument, page))
+        module, _, function = order.entry.partition(":")
+        code: int | None = getattr(importlib.import_module(module), function)(order.argument, page)
+        return code
 
     def _reap(self) -> bool:
         """Report every server that has ended; False when no child of any kind is left."""
@@ -454,42 +348,30 @@ class _Lease:
             try:
                 ended = peek_ended_child()
                 if ended in self._servers:
-                    end_group(ended, signal.SIGKILL)  # what it started ends with it
-                pid, status, used = os.wait4(ended or -1, os.WNOHANG)
+                    end_group(ended)  # what it started ends with it
+                pid, status = os.waitpid(ended or -1, os.WNOHANG)
             except ChildProcessError:
                 return False
             if pid == 0:
                 return True
             if pid in self._servers:
-                del self._servers[pid]
-                self._line.send(ServerEnded(pid, status, *usage_of(used)))
+                self._line.send(ServerEnded(self._servers.pop(pid).number, status))
 
-    def end_all(self) -> list[int]:
-        """End all descendants, also those that made themselves daemons; the children that would not end."""
+    def _end_all(self) -> int:
+        """End all descendants, also those that made themselves daemons. 1 if some would not end."""
         give_up = time.monotonic() + END_PATIENCE_S
         for pid in self._servers:
-            with suppress(PermissionError):
-                end_group(pid, signal.SIGKILL)
+            end_group(pid)
         pause_s = 0.0005
         while self._reap():
-            children = [child.pid for child in psutil.Process().children()]
-            for pid in children:
-                with suppress(ProcessLookupError, PermissionError):  # its own child, so never a stranger
-                    os.kill(pid, signal.SIGKILL)
+            left = kill_children()
             if give_up <= time.monotonic():
-                return children
+                print(f"dispycos: what tasks started still runs: {left}", file=sys.stderr)
+                return 1
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.02)
-        return []
+        return 0
 
 
 def _on_signal(number: int, frame: object) -> None:
     """The byte on the wake-up pipe says it all."""
-
-
-def _reseed() -> None:
-    """Equal "random" numbers in all servers would be a wrong result."""
-    random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()

@@ -116,6 +116,7 @@ class NodeBody(NodeRole):
         )
         self.servers: dict[int, ServerProcess] = {}
         self.has_zygote = False
+        self.zygote_of: Lease | None = None  # one that comes too late for its lease is nobody's
         self.forget_s = process.world.forget_s
         process.attach(NODE, self)
 
@@ -149,16 +150,17 @@ class NodeBody(NodeRole):
         killed = server.step == step
         if killed:
             server.check_kill()
-        self.machine.judged(server.order.number, server.pid, killed, self.process.world.now)
+        self.machine.judged(server.order.number, killed, self.process.world.now)
         if killed:
             server.exit("killed by SIGKILL (9)")
         self.process.turn_soon()
 
     def start_zygote(self, lease: Lease) -> None:
+        self.zygote_of = lease
         self.process.later(self.process.world.dice.random() * 0.1, partial(self._zygote_up, lease))
 
     def close_zygote(self, lease: Lease) -> None:
-        self.has_zygote = False
+        self.has_zygote, self.zygote_of = False, None
 
     def end(self) -> None:
         self.process.leave()
@@ -199,7 +201,7 @@ class NodeBody(NodeRole):
             del self.servers[number]
         self.process.read_all(of=server.epoch)
         self.process.note(f"hears that {server.name} {text}")
-        self.machine.server_exited(number, server.pid, text, False, self.process.world.now, server.marks)
+        self.machine.server_exited(number, text, server.marks, self.process.world.now)
         self.process.turn_soon()
 
     def kill_all(self) -> None:

@@ -342,14 +342,14 @@ class Story:
         if killed:
             since = max(server.ask_times[step.position], step.since / 1e9)
             assert self.now >= since + KILL_AFTER, "it had not had its 5 s"
-        self.node.judged(server.number, server.pid, killed, self.now)
+        self.node.judged(server.number, killed, self.now)
         if killed:
             server.die(SIGKILL)
 
     def report_exit(self, server: FakeServer, death: str) -> None:
         server.told = True
         marks = Marks(server.steps, 0)
-        self.node.server_exited(server.number, server.pid, death, False, self.now, marks)
+        self.node.server_exited(server.number, death, marks, self.now)
 
     def deliver(self, envelope: Envelope) -> None:
         to, said = envelope.to, envelope.message

@@ -104,9 +104,9 @@ class Stage:
         found = []
         for name, pid in self.agents().items():
             with suppress(psutil.NoSuchProcess):  # it ends while we look
-                for zygote in psutil.Process(pid).children():
-                    if zygote.name().startswith("dispycos-"):
-                        found.append((name, zygote, zygote.children()))
+                for child in psutil.Process(pid).children():
+                    if servers := child.children():  # else it is the template
+                        found.append((name, child, servers))
         return found
 
     def strike(self) -> Strike:

@@ -53,7 +53,7 @@ def test_the_stories_have_in_them_what_they_are_for(monkeypatch: pytest.MonkeyPa
 
         monkeypatch.setattr(owner, name, counting)
 
-    count(Node, "judged", lambda self, number, pid, killed, now: f"judged {killed}")
+    count(Node, "judged", lambda self, number, killed, now: f"judged {killed}")
     count(Node, "zygote_failed", lambda self, *rest: f"zygote failed, drains: {is_draining(self)}")
     count(Node, "server_failed_to_start", lambda self, *rest: f"did not start, drains: {is_draining(self)}")
     count(Node, "_kill_all", lambda self, *rest: "killed at the end of its time")
