@@ -201,7 +201,7 @@ def test_a_file_that_was_looked_for_beside_the_code_says_how_to_get_it(file: str
 def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
     def pull(request: CodeRequest) -> CodeBundle:
         refused = [PackageData(module, path, error="it is too large") for module, path in request.data]
-        return CodeBundle(request.number, 1, data=refused)
+        return CodeBundle(1, data=refused)
 
     before = list(sys.meta_path)
     mirror = Mirror(pull, client="laptop", folder=tmp_path)

@@ -1,16 +1,14 @@
 """The server's side: a `__main__` that mirrors the client's, filled with what loads turn out to need.
 
-A load that touches a name or module which is not here raises MissingCode; the caller sends the request to
-the client, installs the answer and loads again. Only an import executed by a running step waits for the
-answer, in the `pull` that the host gave.
+A load that touches a name or module which is not here raises MissingCode, from within pickle, which looks it up as anybody
+would; the caller sends the request to the client, installs the answer and loads again. A running step waits for the answer,
+in the `pull` that the host gave.
 """
 
 import errno
-import io
 import linecache
 import os
 import pickle
-import pickletools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import RLock, get_ident
 from types import CodeType, FrameType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -43,9 +41,7 @@ from .words import (
     Value,
 )
 
-SCAN_BYTES_MAX = 256 << 10
 LINES_MAX = 1_000_000
-OUTSTANDING_MAX = 4096
 FOREIGN = ("functools", "importlib", "pkgutil", "runpy")  # importlib.resources dispatches by functools
 
 Pull = Callable[[CodeRequest], CodeBundle]
@@ -75,7 +71,6 @@ class Mirror:
         self._lock = RLock()
         self._loading: list[int] = []  # threads in load() or settle()
         self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
-        self._expected: set[str] = set()  # the names that these steps make
         self._made_of: dict[str, list[bytes]] = {}
         self._modules: dict[str, ModuleSource] = {}
         self._folder = folder
@@ -84,8 +79,6 @@ class Mirror:
         self._absent: set[str] = set()
         self._versions: dict[str, str] = {}
         self._local_names: frozenset[str] = frozenset()
-        self._asked: dict[int, CodeRequest] = {}
-        self._number = 0
         self._lines: dict[str, list[str]] = {}
         self._settings: set[bytes] = set()  # statements that define nothing, carried out
         self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
@@ -120,9 +113,6 @@ class Mirror:
         self._loading.append(get_ident())
         try:
             return loads_here(stream, buffers)
-        except Exception:  # a missing name shows as AttributeError or as what user code makes of it
-            self._raise_missing(stream, buffers)
-            raise
         finally:
             self._loading.remove(get_ident())
 
@@ -133,16 +123,9 @@ class Mirror:
         with self._lock:
             for name in names:  # asked for although it was made: it was deleted here
                 self._forget(self._made_of.pop(name, []))
-            self._number += 1
             have = {digest for digests in self._made_of.values() for digest in digests}
             have |= {module.hash for module in self._modules.values()}
-            made = CodeRequest(
-                self._number, sorted(names), sorted(modules), sorted(have), self.version, list(data)
-            )
-            self._asked[made.number] = made
-            while len(self._asked) > OUTSTANDING_MAX:
-                del self._asked[next(iter(self._asked))]
-            return made
+            return CodeRequest(sorted(names), sorted(modules), sorted(have), self.version, list(data))
 
     def within(self, function: Callable[..., Any], *args: Any) -> Any:
         """Calls what makes the client's code: it may set variables of the context that later calls find."""
@@ -169,8 +152,8 @@ class Mirror:
             self._accept(bundle)
             try:
                 self.settle()
-            except MissingCode as missing:
-                self._asked.pop(missing.request.number, None)  # the next load asks again
+            except MissingCode:
+                pass  # the next load asks again
 
     def explain(self, error: BaseException) -> None:
         """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
@@ -202,18 +185,13 @@ class Mirror:
                 except Exception as error:
                     failed = [step.hash for step in self._steps]
                     self._steps.clear()
-                    self._expected.clear()
                     self._forget(failed)
                     raise self._install_failed(error) from error
                 self._steps.pop(0)
-            self._note_unmade()
 
     # What comes from the client.
 
     def _accept(self, bundle: CodeBundle) -> None:
-        asked = self._asked.pop(bundle.answers, None)
-        if bundle.answers and asked is None:
-            raise ShippingError(f"code came as an answer to request {bundle.answers}, which was not made")
         if bundle.main is not None:
             self._become(bundle.main)
         if self.version == 0 or 0 < bundle.since <= self.version:
@@ -226,7 +204,6 @@ class Mirror:
         for name, digests in bundle.made_of:
             self._made_of[name] = list(digests)
             self._refused.pop(name, None)
-            self._expected.add(name)
         for module in bundle.modules:
             self._accept_module(module)
         for data in bundle.data:
@@ -241,31 +218,10 @@ class Mirror:
                 continue  # two answers may bring the same
             bound.update(_names_of(step))
             self._steps.append(step)
-        self._note_refusals(asked, bundle)
-
-    def _note_unmade(self) -> None:
-        """An `if` or `try` may take another way here than at the client; to ask again would never end."""
-        for name in self._expected - set(vars(self.main)):
-            self._made_of.pop(name, None)
-            self._refused[name] = (
-                f"the statement that defines {name} at {self._client} did not on {self._node}"
-            )
-        self._expected.clear()
-
-    def _note_refusals(self, asked: CodeRequest | None, bundle: CodeBundle) -> None:
-        for name, text in bundle.errors:
-            is_module = asked is not None and name in asked.modules
-            self._refused[name + "." if is_module else name] = text
-            if not is_module and self._made_of.pop(name, None) is not None:
+        self._refused.update(bundle.errors)
+        for name, _ in bundle.errors:
+            if self._made_of.pop(name, None) is not None:
                 vars(self.main).pop(name, None)  # an older one is not what the client means now
-        if asked is None:
-            return
-        for name in asked.names:
-            if name not in self._made_of:
-                self._refused.setdefault(name, f"{self._client} has no {name} in its __main__")
-        for name in asked.modules:
-            if name not in self._modules:
-                self._refused.setdefault(name + ".", f"module {name!r} was not sent by {self._client}")
 
     def _accept_module(self, module: ModuleSource) -> None:
         known = self._modules.get(module.name)
@@ -313,6 +269,10 @@ class Mirror:
             else:
                 exec(code, vars(self.main))
             self._absent.difference_update(step.names)
+            for name in set(step.names) - vars(self.main).keys():  # an `if` may take another way here
+                self._refused[name] = (
+                    f"the statement that defines {name} at {self._client} did not on {self._node}"
+                )
         else:
             self._set(step)
 
@@ -322,7 +282,6 @@ class Mirror:
             exec(code, vars(self.main))
         except Exception as error:
             self._forget([step.hash])
-            self._expected.difference_update(step.names)
             if isinstance(error, ImportError) and step.names:
                 self._lacking.update(step.names)
             elif not (isinstance(error, NameError) and error.name in self._lacking):
@@ -330,26 +289,13 @@ class Mirror:
         self._settings.add(step.hash)
 
     def _set(self, value: Value) -> None:
-        try:
-            thing = pickle.loads(value.data)
-        except Exception:
-            self._raise_cycle(value)
-            raise
+        thing = pickle.loads(value.data)
         self._absent.discard(value.name)
         container = vars(self.main).get(value.name)
         if value.contents and isinstance(container, dict | list | set) and type(container) is type(thing):
             _pour(thing, container)
         else:
             setattr(self.main, value.name, thing)
-
-    def _raise_cycle(self, value: Value) -> None:
-        """A value can refer to what was made before it only; to pull it once more would never end."""
-        missing = [name for name in self._unknown_in(value.data)[0] if name != value.name]
-        if missing and set(missing) & self._coming():
-            cycle = " -> ".join([value.name, *missing, value.name])
-            raise ShippingError(
-                f"{value.name} cannot be made on {self._node}, since each needs the next: {cycle}"
-            )
 
     def _coming(self) -> set[str]:
         return {name for step in self._steps[1:] for name in _names_of(step)}
@@ -391,26 +337,6 @@ class Mirror:
 
     # What is missing.
 
-    def _raise_missing(self, stream: bytes, buffers: Sequence[Any]) -> None:
-        names, modules = self._unknown_in(stream, buffers)
-        for name in names:
-            if name in self._refused:
-                raise CodeUnavailable(self._refused[name])
-        if names or modules:
-            raise MissingCode(self.request(names, modules)) from None
-
-    def _unknown_in(self, stream: bytes, buffers: Sequence[Any] = ()) -> tuple[list[str], list[str]]:
-        """Names of `__main__` and modules that this pickle refers to and that are not here."""
-        is_short = len(stream) <= SCAN_BYTES_MAX
-        names: set[str] = set()
-        modules: set[str] = set()
-        for module, name in _globals_in(stream) if is_short else _first_missing(stream, buffers):
-            if module == "__main__":
-                names.add(name.split(".")[0])
-            elif module not in sys.modules and self._may_be_local(module):
-                modules.add(module)
-        return sorted(names - set(vars(self.main))), sorted(modules)
-
     def _require(self, needed: tuple[str, ...]) -> None:
         """A function that travels by value looks these up when it is called."""
         known = vars(self.main).keys() | self._absent | self._coming()
@@ -421,18 +347,28 @@ class Mirror:
         if unknown:
             self._get(self.request(unknown))
 
+    def _attribute(self, name: str) -> None:
+        """A load, a step that unpickles by itself, or `from __main__ import name`."""
+        if name.startswith("__") or name in self._coming():
+            return
+        if get_ident() in self._loading:
+            if why := self._why_gone(name):
+                raise CodeUnavailable(why)
+        elif self._pull is None or not self.version or self._why_gone(name):
+            return
+        self._get(self.request([name]))
+
+    def _why_gone(self, name: str) -> str:
+        """Of a name that was asked for before and is not here; to ask again would never end."""
+        if name in self._absent:
+            return f"{self._client} has no {name} in its __main__"
+        return self._refused.get(name, "")
+
     def _get(self, request: CodeRequest) -> None:
         """A load is given up and repeated; a step waits."""
         if get_ident() in self._loading or self._pull is None:
             raise MissingCode(request)
         self.install(self._pull(request))
-
-    def _attribute(self, name: str) -> None:
-        """A step unpickles by itself, or does `from __main__ import name`: it waits, as for an import."""
-        known = name in self._refused or name in self._absent or name in self._coming()
-        is_step = self._pull is not None and get_ident() not in self._loading
-        if not (known or not is_step or not self.version or name.startswith("__")):
-            self._get(self.request([name]))
 
     def _may_be_local(self, module: str) -> bool:
         if module in self._modules or module + "." in self._refused:
@@ -463,20 +399,13 @@ class Mirror:
         raise ModuleNotFoundError(self._why_missing(name), name=name)
 
     def _fetch(self, name: str) -> ModuleSource | None:
-        if get_ident() in self._loading:
-            raise MissingCode(self.request(modules=[name]))
-        if self._pull is None:
-            raise ImportError(f"module {name!r} is at {self._client}, which cannot be asked here", name=name)
-        request = self.request(modules=[name])
         try:
-            bundle = self._pull(request)
+            self._get(self.request(modules=[name]))
         except Exception as error:  # the host's: a timeout, a client that is gone
-            self._asked.pop(request.number, None)
             raise ImportError(
                 f"module {name!r} could not be fetched from {self._client}: {error or type(error).__name__}",
                 name=name,
             ) from error
-        self.install(bundle)
         return self._modules.get(name)
 
     # Package data (DataHost).
@@ -555,47 +484,3 @@ def write_file(path: Path, data: bytes) -> None:
 
 def _is_ours(module: ModuleType | None) -> bool:
     return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), SourceLoader)
-
-
-class _Finding(pickle.Unpickler):
-    """Remembers what it could not find; for pickles that are too long to be read opcode by opcode."""
-
-    missed: tuple[str, str] | None = None
-
-    def find_class(self, module: str, name: str) -> Any:
-        self.missed = (module, name)
-        found = super().find_class(module, name)
-        self.missed = None
-        return found
-
-
-def _first_missing(stream: bytes, buffers: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    unpickler = _Finding(io.BytesIO(stream), buffers=buffers)
-    try:
-        unpickler.load()
-    except (Exception, MissingCode):  # the same that the load raised before
-        if unpickler.missed is not None:
-            yield unpickler.missed
-
-
-def _globals_in(stream: bytes) -> Iterator[tuple[str, str]]:
-    """What a pickle imports. The pickler writes module and name right before it asks for them."""
-    recent: list[str] = []
-    memo: dict[int, str] = {}
-    count = 0
-    for opcode, argument, _ in pickletools.genops(stream):
-        name = opcode.name
-        if name == "STACK_GLOBAL" and len(recent) >= 2:
-            yield recent[-2], recent[-1]
-            recent.append("")
-        elif name == "MEMOIZE":
-            if recent:
-                memo[count] = recent[-1]
-            count += 1
-        elif name in ("BINGET", "LONG_BINGET"):
-            recent.append(memo.get(cast(int, argument), ""))
-        elif "UNICODE" in name:
-            recent.append(cast(str, argument))
-        elif name not in ("FRAME", "PROTO"):
-            recent.append("")
-        del recent[:-2]

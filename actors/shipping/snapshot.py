@@ -103,7 +103,6 @@ class Snapshot:
             optional = {*settings, *(u for n, item in items.items() if n not in wanted for u in item.units)}
             statements, values = _on_the_wire(steps, have, optional)
             return CodeBundle(
-                answers=request.number,
                 main_version=version,
                 since=request.main_version,
                 statements=statements,
@@ -240,7 +239,7 @@ class Snapshot:
         reloaded = [n[:-1] for n in self._changed_names(request.main_version) if n.endswith(".")]
         sources = self._modules.with_needs({*request.modules, *imported, *reloaded})
         local = {source.name for source in sources}
-        errors = [(name, self._modules.why_not(name)) for name in request.modules if name not in local]
+        errors = [(f"{name}.", self._modules.why_not(name)) for name in request.modules if name not in local]
         installed = {name.split(".")[0] for name in imported - local if name and not is_standard(name)}
         versions = [(name, version) for name in sorted(installed) if (version := version_of(name))]
         return sources, errors, versions

@@ -63,7 +63,6 @@ class PackageData(Struct, array_like=True, frozen=True):
 class CodeRequest(Struct, array_like=True, frozen=True):
     """Names of `__main__`, modules and package data wanted; `have` is what the asker has, by hash."""
 
-    number: int = 0
     names: list[str] = []
     modules: list[str] = []
     have: list[bytes] = []
@@ -74,7 +73,6 @@ class CodeRequest(Struct, array_like=True, frozen=True):
 class CodeBundle(Struct, array_like=True, frozen=True):
     """The answer: what was asked for with all that it needs, less what the asker has."""
 
-    answers: int = 0  # number of the request; 0 when sent unasked
     main_version: int = 0
     since: int = 0  # all that changed after this version is in it; 0: nothing that changed
     statements: list[Statement] = []
@@ -84,7 +82,9 @@ class CodeBundle(Struct, array_like=True, frozen=True):
     absent: list[str] = []  # needed names that the client does not have (yet)
     versions: list[tuple[str, str]] = []  # of installed modules that the statements import
     main: MainInfo | None = None  # for an asker that starts
-    errors: list[tuple[str, str]] = []  # names and modules that cannot be sent, and why
+    errors: list[
+        tuple[str, str]
+    ] = []  # names, and modules with a dot after them, that cannot be sent, and why
     data: list[PackageData] = []
 
 
