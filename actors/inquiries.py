@@ -55,8 +55,7 @@ class Inquiries:
             self._out.effects.append(Send(word))
         self._finish(self._count)
 
-    def on_answer(self, envelope: Envelope) -> None:
-        word: ServerTasks = envelope.message
+    def on_answer(self, envelope: Envelope, word: ServerTasks, now: float) -> None:
         inquiry = self._open.get(envelope.correlation)
         server = None if inquiry is None else inquiry.open.pop(envelope.sender.epoch, None)
         if inquiry is not None and server is not None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, SERVER, Address
-from dispycos.protocol.envelope import About, Envelope
+from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Availability,
     Close,
@@ -103,7 +103,7 @@ class Node:
             Close: self._on_close,
             ServerReady: self._on_server_ready,
             Inventory: self._on_inventory,
-            ServerTasks: self._on_server_tasks,
+            ServerTasks: self._inquiries.on_answer,
             Notice: self._on_notice,
             Gone: self._on_gone,
         }
@@ -247,7 +247,7 @@ class Node:
             if place.server is not None:
                 self._out.send(scheduler, ServerUp(tenancy.lease, place.server.spot, place.server.pid))
 
-    def peer_up(self, epoch: int, about: About, now: float) -> None:
+    def peer_up(self, epoch: int, now: float) -> None:
         self._now = now
         if self.tenancy is not None:
             self.tenancy.silent.pop(epoch, None)
@@ -259,7 +259,7 @@ class Node:
         if tenancy is not None and epoch in (tenancy.lease.client, tenancy.scheduler.epoch):
             tenancy.silent.setdefault(epoch, now + self._lease_grace)
 
-    def peer_reset(self, epoch: int, unconfirmed: list[Envelope], now: float) -> None:
+    def peer_reset(self, epoch: int, now: float) -> None:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
         client ends its lease, and a scheduler that comes back is told the state as it is then."""
         self._now = now
@@ -306,8 +306,7 @@ class Node:
             self._out.log("warning", f"{sender} says it is server {ready.number}, which nobody waits for")
         else:
             address = Address(sender.epoch, SERVER)
-            draining = bool(self._ending)
-            self._supervisor.on_server_ready(tenancy, place, address, ready.pid, draining=draining)
+            self._supervisor.on_server_ready(tenancy, place, address, ready.pid)
 
     def server_exited(
         self,
@@ -332,7 +331,7 @@ class Node:
         if place.server is not None:
             self._inquiries.forget(place.server.address.epoch)
         death = f"{death}, out of memory" if oom else death
-        self._supervisor.bury(tenancy, place, death, now, marks=marks, restart=not self._ending)
+        self._supervisor.bury(tenancy, place, death, now, marks=marks)
         self._finish_if_empty(tenancy)
 
     def looked(self, number: int, step: Step, now: float) -> None:
@@ -348,7 +347,7 @@ class Node:
         self._now = now
         place = None if self.tenancy is None else self.tenancy.living(number, pid)
         if self.tenancy is not None and place is not None:
-            self._supervisor.judged(self.tenancy, place, killed, now)
+            self.tenancy.terminations.judged(number, killed, now)
 
     def server_failed_to_start(self, number: int, text: str, now: float) -> None:
         """There is no process: fork failed, or the zygote is gone."""
@@ -356,8 +355,7 @@ class Node:
         tenancy = self.tenancy
         place = None if tenancy is None else tenancy.living(number, -1)
         if tenancy is not None and place is not None:
-            why, restart = f"did not start: {text}", not self._ending
-            self._supervisor.bury(tenancy, place, why, now, unborn=True, restart=restart)
+            self._supervisor.bury(tenancy, place, f"did not start: {text}", now, unborn=True)
             self._finish_if_empty(tenancy)
 
     # --- the end of a lease
@@ -428,6 +426,7 @@ class Node:
         if tenancy is None:
             return
         if tenancy.closing is None:
+            tenancy.draining = True
             for server in tenancy.servers():
                 self._out.send(server.address, Shutdown(KILL_AFTER, drain=True))
         if tenancy.scheduler.epoch in self._schedulers:
@@ -502,9 +501,6 @@ class Node:
         servers = tenancy.servers() if tenancy is not None else []
         report = NodeReport(self._described(), client, [], self._served, self._insecure)
         self._inquiries.ask(envelope, report, servers, now)
-
-    def _on_server_tasks(self, envelope: Envelope, word: ServerTasks, now: float) -> None:
-        self._inquiries.on_answer(envelope)
 
     def check(self) -> None:
         """Asserts what must hold between two events."""

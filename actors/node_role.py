@@ -41,12 +41,12 @@ class NodeRole:
         if isinstance(event, LinkReady):
             if event.role == "scheduler":
                 self.machine.add_scheduler(event.epoch, now)
-            self.machine.peer_up(event.epoch, event.about, now)
+            self.machine.peer_up(event.epoch, now)
         elif isinstance(event, LinkLost):
             if not self.runtime.lives(event.epoch):  # else it is waited for: its death will be told
                 self.machine.peer_lost(event.epoch, now)
         elif isinstance(event, PeerReset):
-            self.machine.peer_reset(event.epoch, event.unconfirmed, now)
+            self.machine.peer_reset(event.epoch, now)
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, StartServer):

@@ -31,11 +31,8 @@ from .tenancy import (
     StartZygote,
     Tenancy,
 )
-from .terminations import KILL_AFTER, EndStep
+from .terminations import KILL_AFTER
 
-ASKED_MAX: Final = (
-    1000  # functions of tasks that were to end, for the words about a server that is killed for one
-)
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 
 
@@ -59,7 +56,7 @@ class Supervisor:
     # --- starting
 
     def on_zygote_ready(self, tenancy: Tenancy) -> None:
-        if tenancy.closing is None and not tenancy.zygote_ready:
+        if not tenancy.is_ending and not tenancy.zygote_ready:
             tenancy.zygote_ready = True
             tenancy.zygote_restarts.in_row = 0
             for place in tenancy.places:
@@ -75,7 +72,7 @@ class Supervisor:
         for place in [place for place in tenancy.places if place.alive]:
             self._out.effects.append(KillServer(place.number))
             self.bury(tenancy, place, f"lost its parent process: {text}", now)
-        if tenancy.closing is not None:
+        if tenancy.is_ending:
             return
         if not tenancy.zygote_restarts.too_many(now):
             self._out.effects.append(StartZygote(tenancy.lease))
@@ -86,22 +83,18 @@ class Supervisor:
             down = ServerDown(tenancy.lease, self._spot(place, 0), text, lines=said)
             self._out.to_scheduler(tenancy, down)
 
-    def on_server_ready(
-        self, tenancy: Tenancy, place: Place, address: Address, pid: int, *, draining: bool
-    ) -> None:
+    def on_server_ready(self, tenancy: Tenancy, place: Place, address: Address, pid: int) -> None:
         server = place.server = Server(place.number, pid, self._spot(place, address.epoch), address)
         tenancy.restarts.in_row = place.refused = 0
         if tenancy.closing is not None:
             self._out.send(address, Shutdown(KILL_AFTER, tenancy.closing.reason))
-        elif draining:
+        elif tenancy.draining:
             self._out.send(address, Shutdown(KILL_AFTER, drain=True))
         else:
             self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, pid))
 
     def _start(self, tenancy: Tenancy, place: Place) -> None:
         place.alive = True
-        place.condemned = ""
-        place.asked.clear()
         place.lines.clear()
         lease = tenancy.lease
         self._out.effects.append(StartServer(place.number, place.name, place.port, lease, lease.client))
@@ -110,7 +103,7 @@ class Supervisor:
         while tenancy.retries and tenancy.retries[0][0] <= now:
             _, place = tenancy.retries.popleft()
             place.retrying = False
-            if tenancy.closing is None:
+            if not tenancy.is_ending:
                 self._start(tenancy, place)
 
     def _spot(self, place: Place, epoch: int) -> Spot:
@@ -121,27 +114,15 @@ class Supervisor:
     def terminate(self, tenancy: Tenancy, word: Terminate, now: float) -> None:
         """The client has asked the server for the task's end; what it does not end its process has to."""
         place = tenancy.place_of(word.server)
-        if place is not None:
-            place.asked[word.position] = word.function
-            if len(place.asked) > ASKED_MAX:
-                del place.asked[next(iter(place.asked))]
-            if tenancy.terminations.ask(place.number, word.position, now) and place.server is not None:
-                self._out.send(place.server.address, word)  # the 5 s begin: it has its KeyboardInterrupt now
+        if place is None or place.server is None:
+            return
+        if tenancy.terminations.ask(place.number, word.position, word.function, now):
+            self._out.send(place.server.address, word)  # the 5 s begin: it has its KeyboardInterrupt now
 
     def end_steps(self, tenancy: Tenancy) -> None:
         """Has looked at and killed what its terminations want."""
-        effects, tenancy.terminations.effects = tenancy.terminations.effects, []
-        for effect in effects:
-            if isinstance(effect, EndStep):
-                place = tenancy.places[effect.server - 1]
-                place.condemned = place.asked.get(effect.step.position, "a task")
-            self._out.effects.append(effect)
-
-    def judged(self, tenancy: Tenancy, place: Place, killed: bool, now: float) -> None:
-        """The step that was to be ended was, or it had ended: then the server goes on."""
-        tenancy.terminations.judged(place.number, killed, now)
-        if not killed:
-            place.condemned = ""
+        self._out.effects += tenancy.terminations.effects
+        tenancy.terminations.effects.clear()
 
     # --- death
 
@@ -154,24 +135,22 @@ class Supervisor:
         *,
         unborn: bool = False,
         marks: Marks | None = None,
-        restart: bool = True,
     ) -> None:
         """Tells of a dead server, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
-        tenancy.terminations.forget(place.number)
-        if place.condemned:
-            death = f"{death}: {place.condemned} did not end within 5 s of its KeyboardInterrupt"
+        culprit = tenancy.terminations.forget(place.number)
+        if culprit:
+            death = f"{death}: {culprit} did not end within 5 s of its KeyboardInterrupt"
         closing = tenancy.closing is not None
         if server is not None:
             place.gone_pid = server.pid
             text = f"server {server.spot.name} {'was ' if death.startswith('killed') else ''}{death}"
             self._out.to_client(tenancy, ServerLost(server.address.epoch, text, marks, closing))
-        place.condemned = ""
-        again = restart and self._may_restart(tenancy, place, server, unborn, death, now)
+        again = self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
         said = "" if closing or again else _indented(place.lines)
-        expected = closing or not restart
-        self._out.to_scheduler(tenancy, ServerDown(tenancy.lease, spot, death, expected, again, said))
+        down = ServerDown(tenancy.lease, spot, death, tenancy.is_ending, again, said)
+        self._out.to_scheduler(tenancy, down)
         if server is not None:
             self._out.effects.append(ForgetPeer(server.address.epoch))
         if again and tenancy.zygote_ready:
@@ -184,7 +163,7 @@ class Supervisor:
     def _may_restart(
         self, tenancy: Tenancy, place: Place, server: Server | None, unborn: bool, death: str, now: float
     ) -> bool:
-        if tenancy.closing is not None:
+        if tenancy.is_ending:
             return False
         if server is not None or not tenancy.zygote_ready:
             return True

@@ -87,8 +87,6 @@ class Place:
     refused: int = 0  # how often in a row no process came up
     retrying: bool = False  # to be started again at its time in Tenancy.retries
     gone_pid: int = 0  # the process before it, whose exit may be told late
-    asked: dict[int, str] = field(default_factory=dict)  # functions of tasks that are to end, by position
-    condemned: str = ""  # the function on whose account it will be killed
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
 
 
@@ -137,6 +135,7 @@ class Tenancy:
     scheduler_gone: bool = False  # its process has ended; another may take the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
+    draining: bool = False  # its servers end when their tasks have, and are the last
     closing: Closing | None = None
 
     def deadline(self) -> float:
@@ -158,6 +157,11 @@ class Tenancy:
             if place.server is not None and place.server.address.epoch == epoch:
                 return place
         return None
+
+    @property
+    def is_ending(self) -> bool:
+        """No server is started any more."""
+        return self.draining or self.closing is not None
 
     @property
     def is_inhabited(self) -> bool:

@@ -48,9 +48,14 @@ class EndStep(msgspec.Struct, frozen=True):
     step: Step
 
 
+class _Request(NamedTuple):
+    at: float
+    function: str
+
+
 @dataclass(slots=True, eq=False)
 class _Server:
-    asked: dict[int, float] = field(default_factory=dict)  # by position: when
+    asked: dict[int, _Request] = field(default_factory=dict)  # by position
     due: float = 0.0
     judging: Step = NO_STEP  # an EndStep of it is unanswered
 
@@ -62,17 +67,20 @@ class Terminations:
         self._servers: dict[int, _Server] = {}
         self.effects: list[Look | EndStep] = []
 
-    def ask(self, server: int, position: int, now: float) -> bool:
+    def ask(self, server: int, position: int, function: str, now: float) -> bool:
         """Its KeyboardInterrupt is to be sent. False: it was, and the first request counts, until it is forgotten."""
         known = self._servers.setdefault(server, _Server(due=now + KILL_AFTER))
         if position in known.asked:
             return False
-        known.asked[position] = now
+        known.asked[position] = _Request(now, function)
         return True
 
-    def forget(self, server: int) -> None:
-        """Its process has ended."""
-        self._servers.pop(server, None)
+    def forget(self, server: int) -> str:
+        """Its process has ended. The function for whose step it was to be killed, if any."""
+        known = self._servers.pop(server, None)
+        return (
+            "" if known is None or known.judging == NO_STEP else known.asked[known.judging.position].function
+        )
 
     def deadline(self) -> float | None:
         return min((known.due for known in self._servers.values() if known.judging == NO_STEP), default=None)
@@ -90,12 +98,14 @@ class Terminations:
         if known is None or known.judging != NO_STEP:
             return
         asked = known.asked.get(step.position)
+        known.asked = {
+            task: one for task, one in known.asked.items() if one is asked or now < one.at + FORGET_AFTER
+        }
         if asked is None:  # nobody is to be killed for it
-            known.asked = {task: at for task, at in known.asked.items() if now < at + FORGET_AFTER}
             if not known.asked:
                 del self._servers[server]
             return
-        known.due = max(asked, step.since / 1e9) + KILL_AFTER
+        known.due = max(asked.at, step.since / 1e9) + KILL_AFTER
         if known.due <= now:
             known.judging = step
             self.effects.append(EndStep(server, step))

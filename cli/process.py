@@ -299,7 +299,9 @@ class Process:
         self._bound_hints()
         dialler = self.runtime.dial(endpoints_of(presence), expected=presence.epoch)
         dialler.on_gone = lambda: self._on_gone(place)
-        dialler.on_silence = lambda text: log.info("%s %s: %s", presence.role, presence.name, text)
+        dialler.on_silence = dialler.on_lost = lambda text: log.info(
+            "%s %s: %s", presence.role, presence.name, text
+        )
         self._finds[place] = dialler, presence
         self._hints[place] = dialler
 
@@ -349,6 +351,7 @@ class Process:
             return
         dialler = self.runtime.dial([tcp_endpoint(address, place.port or port) for address in addresses])
         dialler.on_silence = lambda text: self.notice(f"{option} {place}: {text}", "warning")
+        dialler.on_lost = lambda text: log.info("%s %s: %s", option, place, text)
         self.diallers.append(dialler)
         try:
             found = self.runtime.role_of(await asyncio.shield(dialler.ready))

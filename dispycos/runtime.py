@@ -171,6 +171,10 @@ class Runtime(Turns):
         with self.lock:
             return super().open_link(endpoint, dialler)
 
+    def greet(self, link: int) -> None:
+        with self.lock:
+            super().greet(link)
+
     def drop_link(self, link: int, reason: str) -> None:
         with self.lock:
             super().drop_link(link, reason)

@@ -70,6 +70,7 @@ class Dialler(Protocol):
     foreign_key: bytes | None
     is_proven: bool
 
+    def connected(self, link: int) -> None: ...
     def link_ready(self, link: int, epoch: int) -> None: ...
     def link_down(self, link: int, reason: str, *, refused: bool) -> None: ...
 
@@ -198,9 +199,21 @@ class Turns:
     def on_link_up(self, link: int, *, dialled: bool, role: str | None) -> None:
         """The mailbox's word: there is a connection; `role` is what the peer has proved."""
         dialler = self._diallers.get(link)
-        uplink = dialler is not None and dialler.uplink
-        if dialler is not None and dialler.foreign_key is None:
+        if dialler is None:
+            self._introduce(link, dialled=dialled, uplink=False, role=role)
+            return
+        if dialler.foreign_key is None:
             dialler.is_proven = True
+        self.defer(partial(dialler.connected, link))
+
+    def greet(self, link: int) -> None:
+        """For Dialler: say who we are to whoever is at the other end, and hear who that is."""
+        dialler = self._diallers.get(link)
+        if dialler is not None:
+            self._introduce(link, dialled=True, uplink=dialler.uplink, role=None)
+            self.turn_soon()
+
+    def _introduce(self, link: int, *, dialled: bool, uplink: bool, role: str | None) -> None:
         mailbox = self.mailbox
         witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
         self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)

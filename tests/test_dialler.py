@@ -68,6 +68,7 @@ class Phone:
         self.loop = Clock()
         self.numbers = itertools.count(1)
         self.opened: list[tuple[int, str]] = []
+        self.greeted: list[int] = []
         self.dropped: list[int] = []
         self.linked: set[int] = set()
         self.stopped: list[Dialler] = []
@@ -78,6 +79,9 @@ class Phone:
             raise OSError(errno.EMFILE, "Too many open files", endpoint)
         self.opened.append((next(self.numbers), endpoint))
         return self.opened[-1][0]
+
+    def greet(self, link: int) -> None:
+        self.greeted.append(link)
 
     def drop_link(self, link: int, reason: str) -> None:
         assert reason
@@ -122,6 +126,28 @@ def test_a_socket_of_this_host_goes_first_and_the_addresses_remain_where_nobody_
     assert [endpoint for _, endpoint in desk.phone.opened[2:]] == ["ipc://s", "a", "b"]
     desk.dialler.link_ready(4, 8)
     assert (desk.dialler.link, desk.phone.dropped) == (4, [3, 5])
+
+
+def test_one_address_after_the_other_is_greeted() -> None:
+    """Of two links of one process the other end keeps the later, the dialler the first: for ever none would last."""
+    desk = Desk(expected=77)
+    for link in (2, 1, 3):
+        desk.dialler.connected(link)
+    assert desk.phone.greeted == [2]
+    desk.dialler.link_down(2, "it did not answer in time", refused=False)
+    assert desk.phone.greeted == [2, 1]
+    desk.dialler.link_ready(1, 66)  # a stranger
+    assert desk.phone.greeted == [2, 1, 3]
+    desk.dialler.link_ready(3, 77)
+    assert desk.dialler.link == 3
+
+
+def test_who_connects_when_another_address_has_answered_is_not_greeted() -> None:
+    desk = Desk("a", "b")
+    desk.dialler.connected(1)
+    desk.dialler.link_ready(1, 77)
+    desk.dialler.connected(2)
+    assert desk.phone.greeted == [1] and desk.phone.dropped == [2]
 
 
 def test_all_endpoints_are_tried_at_once_each_one_once() -> None:
@@ -369,6 +395,19 @@ def test_the_address_that_answers_is_found_among_dead_ones() -> None:
             dialler = here.dial([dead, endpoint])
             assert await dialler.ready == there.epoch
             assert here.is_linked(there.epoch)
+
+    play(scene, OURS, OURS)
+
+
+def test_of_two_addresses_that_both_answer_one_link_remains() -> None:
+    async def scene(here: Runtime, there: Runtime) -> None:
+        lost: list[str] = []
+        dialler = here.dial([there.listen("tcp://127.0.0.1:*"), there.listen("tcp://127.0.0.1:*")])
+        dialler.on_lost = lost.append
+        assert await dialler.ready == there.epoch
+        link = dialler.link
+        await asyncio.sleep(10 * BACKOFF_FIRST)
+        assert (dialler.link, lost, here.is_linked(there.epoch)) == (link, [], True)
 
     play(scene, OURS, OURS)
 

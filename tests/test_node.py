@@ -6,7 +6,7 @@ import pytest
 
 from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
-from dispycos.actors.supervisor import ASKED_MAX, RETRY_AFTER
+from dispycos.actors.supervisor import RETRY_AFTER
 from dispycos.actors.tenancy import (
     CloseZygote,
     ForgetPeer,
@@ -16,7 +16,7 @@ from dispycos.actors.tenancy import (
 )
 from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
 from dispycos.protocol.addresses import SCHEDULER, Address
-from dispycos.protocol.envelope import About, Envelope
+from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Availability,
     Close,
@@ -59,7 +59,6 @@ from tests.kit.node import (
 )
 
 SIGKILL = "killed by SIGKILL (9)"
-ABOUT = About((1, 1), "0.1", (3, 11), 5, "Linux", 262144)
 OTHER_SCHEDULER = Address(55, SCHEDULER)
 OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_epoch=55)
 FREE = Availability(12.5, 1 << 30, 1 << 40, 0)
@@ -150,15 +149,15 @@ def test_a_scheduler_is_told_of_the_node_once_and_of_its_lease() -> None:
 def test_a_scheduler_whose_session_is_gone_is_told_of_the_node_once_more() -> None:
     hand = Hand(1)
     hand.call("add_scheduler", 55)
-    assert hand.call("peer_reset", 55, []) == [(OTHER_SCHEDULER, Register(hand.node.info, None))]
-    assert hand.call("peer_reset", 55, []) == [], "it is not there, and would be told for ever"
+    assert hand.call("peer_reset", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, None))]
+    assert hand.call("peer_reset", 55) == [], "it is not there, and would be told for ever"
 
 
 def test_a_node_that_ends_its_lease_for_want_of_its_scheduler_says_so_when_that_is_back() -> None:
     hand = Hand(1).open()
     hand.call("peer_lost", SCHEDULER_EPOCH)
     hand.wake_at(LEASE_GRACE)
-    hand.call("peer_up", SCHEDULER_EPOCH, ABOUT)
+    hand.call("peer_up", SCHEDULER_EPOCH)
     register = Register(hand.node.info, LEASE, closing=True)
     assert hand.call("add_scheduler", SCHEDULER_EPOCH) == [("scheduler", register)]
     told = exit_of(hand, 1)
@@ -169,14 +168,14 @@ def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> No
     hand = Hand(1)
     hand.call("add_scheduler", SCHEDULER_EPOCH)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
-    hand.call("peer_reset", SCHEDULER_EPOCH, [])
+    hand.call("peer_reset", SCHEDULER_EPOCH)
     told = hand.hear(THE_SCHEDULER, Close(LEASE))
     assert told == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
 
 
 def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
     hand = Hand(2).open()
-    assert hand.call("peer_reset", SCHEDULER_EPOCH, []) == []
+    assert hand.call("peer_reset", SCHEDULER_EPOCH) == []
     successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
     assert ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, False, True)) not in exit_of(hand, 2), (
         "it is gone"
@@ -195,7 +194,7 @@ def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
 def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int, who: str) -> None:
     hand = Hand(1).open()
     hand.call("peer_lost", epoch)
-    hand.call("peer_up", epoch, ABOUT)
+    hand.call("peer_up", epoch)
     hand.now = 10.0
     hand.call("peer_lost", epoch)
     hand.call("peer_lost", 12345)
@@ -207,7 +206,7 @@ def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int
 
 def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:
     hand = Hand(1).open()
-    told = hand.call("peer_reset", CLIENT_EPOCH, [])
+    told = hand.call("peer_reset", CLIENT_EPOCH)
     assert told == [(1, Shutdown(KILL_AFTER, "its client has ended"))]
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
 
@@ -248,12 +247,18 @@ def test_a_step_that_ends_in_the_last_moment_saves_its_server() -> None:
     assert exit_of(hand, 1, cpu=5)[0] == ("client", lost(1, cpu=5)), "for another reason, later"
 
 
-def test_of_many_tasks_that_were_to_end_the_last_are_remembered() -> None:
+def test_a_word_about_the_step_of_an_earlier_process_is_not_taken_for_the_present_one() -> None:
     hand = Hand(1).open()
-    for position in range(1, ASKED_MAX + 3):
-        hand.hear(THE_CLIENT, terminate(1, position))
-    tenancy = hand.node.tenancy
-    assert tenancy is not None and list(tenancy.places[0].asked) == list(range(3, ASKED_MAX + 3))
+    hand.hear(THE_CLIENT, terminate(1, 5))
+    hand.wake_at(KILL_AFTER)
+    hand.call("looked", 1, Step(5, 0))
+    exit_of(hand, 1)
+    hand.ready(1, life=2)
+    hand.hear(THE_CLIENT, terminate(1, 5, life=2))
+    hand.wake_at(2 * KILL_AFTER)
+    assert hand.call("looked", 1, Step(5, 0)) == [EndStep(1, Step(5, 0))]
+    hand.call("judged", 1, 11, False)
+    assert hand.node.deadline() == 50.0, "the answer about the present one is still waited for"
 
 
 def test_a_server_is_not_killed_for_a_task_that_waits_in_it() -> None:
@@ -324,8 +329,7 @@ def test_a_second_process_cannot_take_the_place_of_a_server() -> None:
 
 def test_a_server_without_its_session_is_ended() -> None:
     hand = Hand(1).open()
-    envelope = Envelope(server_address(1), THE_NODE, Shutdown(1.0))
-    assert hand.call("peer_reset", server_address(1).epoch, [envelope]) == [KillServer(1)]
+    assert hand.call("peer_reset", server_address(1).epoch) == [KillServer(1)]
 
 
 def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> None:
@@ -585,6 +589,27 @@ def test_a_server_that_dies_while_it_is_asked_leaves_nobody_waiting() -> None:
     [report] = answer_of(exit_of(hand, 2))
     assert report.servers == [ServerReport(spot(1), 11, [TASK])]
     assert hand.node.deadline() == 50.0
+
+
+def test_servers_that_die_with_their_zygote_leave_nobody_waiting() -> None:
+    hand = Hand(2).open()
+    hand.node.receive(asked(), 0.0)
+    hand.did()
+    [report] = answer_of(hand.call("zygote_failed", SIGKILL))
+    assert report.servers == []
+    assert hand.node.deadline() == 50.0
+
+
+def test_a_lease_that_ends_while_its_servers_are_asked_leaves_nobody_waiting() -> None:
+    hand = Hand(2).open()
+    hand.node.receive(asked(), 0.0)
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    assert answer_of(exit_of(hand, 1)) == []
+    assert hand.wake_at(ANSWER_S) == [Look(2)], "what still lives may hang"
+    told = exit_of(hand, 2)
+    assert [(report.client, report.servers) for report in answer_of(told)] == [("script.py", [])]
+    assert told[-1] == ("scheduler", Closed(LEASE))
+    assert hand.node.deadline() is None
 
 
 def test_a_free_node_answers_at_once() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dispycos.actors.tenancy import CloseZygote, End, KillServer, StartServer
+from dispycos.actors.supervisor import RETRY_AFTER
+from dispycos.actors.tenancy import CloseZygote, End, KillServer, StartServer, StartZygote
 from dispycos.actors.terminations import KILL_AFTER
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.messages import (
@@ -11,6 +12,7 @@ from dispycos.protocol.messages import (
     Declined,
     Open,
     Register,
+    ServerDown,
     Shutdown,
 )
 from tests.kit.node import INFO, LEASE, SCHEDULER_EPOCH, THE_SCHEDULER, Hand
@@ -101,3 +103,29 @@ def test_after_so_many_clients_a_node_is_given_to_nobody_else() -> None:
         assert (End() in ended) is last
         hand.node.add_scheduler(OTHER_SCHEDULER.epoch, 0.0)
         assert bool(hand.did()) is not last
+
+
+def test_a_server_that_is_to_be_tried_again_is_not_at_a_node_that_finishes() -> None:
+    hand = Hand(2)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 2, 50.0))
+    hand.call("zygote_ready")
+    hand.ready(2)
+    hand.call("server_failed_to_start", 1, "cannot fork")
+    hand.call("finish")
+    assert hand.wake_at(RETRY_AFTER) == []
+    assert exit_of(hand, 2)[-1] == End()
+
+
+def test_a_node_that_finishes_does_not_start_another_zygote_and_expects_no_server_again() -> None:
+    hand = Hand(2).open()
+    hand.call("finish")
+    exit_of(hand, 1)
+    told = hand.call("zygote_failed", "killed by SIGSEGV (11)")
+    downs = [e[1] for e in told if isinstance(e, tuple) and isinstance(e[1], ServerDown)]
+    assert [(down.expected, down.restarting) for down in downs] == [(True, False)]
+    assert not any(isinstance(effect, StartZygote) for effect in told)
+    assert told[-3:] == [
+        CloseZygote(LEASE),
+        ("scheduler", Closed(LEASE, OPERATOR, last=True)),
+        End(),
+    ]

@@ -43,11 +43,11 @@ class Agent(NodeRole):
 @pytest.mark.parametrize(
     ("event", "noted"),
     [
-        (LinkReady(1, 33, ABOUT, "server"), [("peer_up", 33, ABOUT, 2.0)]),
-        (LinkReady(1, 5, ABOUT, "scheduler"), [("add_scheduler", 5, 2.0), ("peer_up", 5, ABOUT, 2.0)]),
+        (LinkReady(1, 33, ABOUT, "server"), [("peer_up", 33, 2.0)]),
+        (LinkReady(1, 5, ABOUT, "scheduler"), [("add_scheduler", 5, 2.0), ("peer_up", 5, 2.0)]),
         (LinkLost(1, 33), [("peer_lost", 33, 2.0)]),
         (LinkLost(1, 44), []),  # it is of this host and lives
-        (PeerReset(33, []), [("peer_reset", 33, [], 2.0)]),
+        (PeerReset(33, []), [("peer_reset", 33, 2.0)]),
     ],
 )
 def test_the_machine_hears_of_links(event: Any, noted: list[Any]) -> None:

@@ -24,7 +24,7 @@ class Watch:
         self.step = NO_STEP
 
     def ask(self, now: float, task: int = TASK) -> bool:
-        return self.machine.ask(SERVER, task, now)
+        return self.machine.ask(SERVER, task, f"function {task}", now)
 
     def until(self, now: float) -> list[object]:
         """All that it wants until then, but for looks, which are answered with the step that runs."""
@@ -111,9 +111,32 @@ def test_of_a_server_that_was_killed_nothing_more_is_wanted() -> None:
     watch.until(105.5)
     watch.machine.judged(SERVER, True, 105.3)
     assert watch.machine.deadline() is None
-    watch.machine.forget(SERVER)
+    assert watch.machine.forget(SERVER) == "function 7", "for the words about its death"
     watch.step = NO_STEP
     assert watch.ask(110.0) and watch.until(114.9) == [] and watch.machine.deadline() == 115.0
+
+
+def test_a_server_that_dies_of_itself_was_killed_for_nobody() -> None:
+    watch = Watch()
+    watch.step = at(90.0)
+    assert watch.machine.forget(SERVER) == "", "nothing was asked"
+    watch.ask(100.0)
+    assert watch.machine.forget(SERVER) == "", "within the 5 s"
+    watch.ask(100.0)
+    watch.until(105.5)
+    watch.machine.judged(SERVER, False, 105.5)
+    assert watch.machine.forget(SERVER) == "", "the step had ended"
+
+
+def test_requests_are_forgotten_after_a_minute_also_where_a_task_that_is_to_end_runs_at_each_look() -> None:
+    watch = Watch()
+    for second in range(100):
+        watch.step = at(100.0 + second, task := OTHER + second)
+        watch.ask(100.0 + second, task)
+        watch.ask(100.0 + second, -task)  # it waits
+        assert watch.until(100.0 + second) == []
+    assert not watch.ask(200.0, -OTHER - 41)
+    assert watch.ask(200.0, -OTHER - 30), "it would have its KeyboardInterrupt again"
 
 
 def test_one_look_is_for_all_tasks_of_a_server() -> None:

@@ -30,6 +30,9 @@ class Owner:
     def __init__(self) -> None:
         self.heard: list[tuple[Any, ...]] = []
 
+    def connected(self, link: int) -> None:
+        self.heard.append(("connected", link))
+
     def link_ready(self, link: int, epoch: int) -> None:
         self.heard.append(("ready", link, epoch))
 
@@ -167,11 +170,13 @@ def linked(now: float = 0.0, pid: int = 4711) -> tuple[Desk, Desk, Owner]:
     scheduler.pids = pid
     client.open_link("there", owner)
     client.on_link_up(LINK, dialled=True, role=None)
+    client.run_deferred()
+    client.greet(LINK)
     scheduler.on_link_up(LINK, dialled=False, role=None)
     talk(client, scheduler, now)
     client.run_deferred()
     scheduler.run_deferred()
-    assert owner.heard == [("ready", LINK, 4)]
+    assert owner.heard == [("connected", LINK), ("ready", LINK, 4)]
     return client, scheduler, owner
 
 
@@ -236,9 +241,9 @@ def test_of_a_link_that_takes_nothing_more_its_dialler_hears_though_the_mailbox_
     client.push_out(0.0)
     assert client.is_due
     client.take_turn(0.0)
-    assert owner.heard == [("ready", LINK, 4)]  # not inside a turn
+    assert owner.heard == [("connected", LINK), ("ready", LINK, 4)]  # not inside a turn
     client.run_deferred()
-    assert owner.heard[1:] == [("down", LINK, False)]
+    assert owner.heard[2:] == [("down", LINK, False)]
     assert client.closed == [LINK]
 
 

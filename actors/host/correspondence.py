@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -121,7 +122,7 @@ class Correspondence:
             isinstance(entry.message, messages.Tell) and not entry.correlation for entry in unconfirmed
         )
         if lost:
-            log.warning("%d messages to tasks of a server that died were not confirmed by it", lost)
+            log.warning("%s to tasks of a server that died: lost with it", counted(lost, "message"))
         for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:
             self._give(self._calls.pop(correlation), None)
 

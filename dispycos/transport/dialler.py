@@ -1,6 +1,7 @@
 """Keeps one link to one peer: tries all its endpoints at once, keeps the first that answers, and tries again with back-off.
 
-A socket of this host (ipc) goes first, alone; when nobody listens there (any more), the addresses are what remains.
+It connects to all at once, and greets one after the other. A socket of this host (ipc) goes first, alone;
+when nobody listens there (any more), the addresses are what remains.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,8 @@ class Dialler:
         self._runtime = runtime
         self._keep = keep
         self._tried: dict[int, str] = {}
+        self._connected: deque[int] = deque()  # of those that were tried; one after the other is greeted
+        self._greeted = 0
         self._first = [endpoint for endpoint in self.endpoints if endpoint.startswith("ipc://")]
         self._backoff = BACKOFF_FIRST
         self._retry: asyncio.TimerHandle | None = None
@@ -87,6 +91,18 @@ class Dialler:
             self.ready.cancel()
 
     # --- told by the runtime, on the loop's thread ---
+
+    def connected(self, link: int) -> None:
+        """The address answers. Of two links that greet it the other end would keep the later, and we the first."""
+        self._connected.append(link)
+        self._greet_next()
+
+    def _greet_next(self) -> None:
+        while self._connected and self._greeted not in self._tried:
+            link = self._connected.popleft()
+            if link in self._tried:
+                self._greeted = link
+                self._runtime.greet(link)
 
     def link_ready(self, link: int, epoch: int) -> None:
         if self._stopped or (self.link and self.link != link):
@@ -118,6 +134,7 @@ class Dialler:
         if not self._tried:
             self.stop()
             self.on_gone()
+        self._greet_next()
 
     def link_down(self, link: int, reason: str, *, refused: bool) -> None:
         endpoint = self._tried.pop(link, "the link")
@@ -133,7 +150,8 @@ class Dialler:
             else:
                 self.on_lost(reason)
         if self.link or self._tried:
-            return  # another address may answer
+            self._greet_next()  # another address may answer
+            return
         if endpoint in self._first and len(self._first) < len(self.endpoints):
             self._first = []
             self._try()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import msgspec
-import pytest
 
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
@@ -24,14 +23,7 @@ from dispycos.router import Router
 from dispycos.turns import Turns
 
 from . import cluster_bodies, cluster_servers
-
-Patch = pytest.MonkeyPatch
-
-
-class Plant(Protocol):
-    __name__: str
-
-    def __call__(self, patch: Patch) -> None: ...
+from .sim_bugs import Patch, Plant
 
 
 def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
@@ -100,8 +92,8 @@ def the_5_s_run_from_the_request_alone(patch: Patch) -> None:
     original = Terminations.looked
 
     def looked(self: Terminations, server: int, step: Step, now: float) -> None:
-        asked = self._servers[server].asked.get(step.position, 0.0) if server in self._servers else 0.0
-        since = min(step.since, int(asked * 1e9))
+        asked = self._servers[server].asked.get(step.position) if server in self._servers else None
+        since = min(step.since, int(asked.at * 1e9) if asked is not None else 0)
         original(self, server, step._replace(since=since), now)
         if self.effects and isinstance(self.effects[-1], EndStep):
             self._servers[server].judging = step
@@ -271,37 +263,30 @@ def what_is_deferred_runs_inside_the_turn(patch: Patch) -> None:
     patch.setattr(Turns, "_send_all", send_all)
 
 
-class Bug(NamedTuple):
-    """A fault, and a seed not long before one that shows it."""
-
-    plant: Plant
-    first_seed: int = 0
-
-
-BUGS = [
-    Bug(the_node_is_silent_about_a_dead_server),
-    Bug(what_a_dead_server_had_begun_runs_again),
-    Bug(what_a_dead_server_had_waiting_counts_as_begun),
-    Bug(a_position_is_off_by_one),
-    Bug(a_mark_is_torn),
-    Bug(a_task_is_marked_when_it_comes_and_not_when_it_begins),
-    Bug(the_kill_is_aimed_at_whatever_runs_by_then, 300),
-    Bug(the_5_s_run_from_the_request_alone),
-    Bug(a_server_is_killed_for_a_task_that_waits),
-    Bug(a_lost_task_is_said_not_to_have_started),
-    Bug(what_comes_back_is_forgotten),
-    Bug(a_task_that_is_given_back_stays_as_well),
-    Bug(a_recall_takes_what_has_begun),
-    Bug(words_for_a_task_that_waits_are_dropped),
-    Bug(nodes_are_not_told_that_the_client_left),
-    Bug(the_tasks_of_a_node_that_is_gone_are_forgotten),
-    Bug(every_zombie_is_abandoned, 700),
-    Bug(a_lost_lane_ends_its_session),
-    Bug(a_broken_link_is_dropped_before_it_is_read_empty),
-    Bug(a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler),
-    Bug(what_machines_want_sent_waits_for_the_next_turn),
-    Bug(a_role_that_is_due_is_not_woken),
-    Bug(nobody_answers_for_an_actor_that_has_ended, 400),
-    Bug(a_session_is_forgotten_though_its_link_is_back),
-    Bug(what_is_deferred_runs_inside_the_turn),
+BUGS: list[Plant] = [
+    the_node_is_silent_about_a_dead_server,
+    what_a_dead_server_had_begun_runs_again,
+    what_a_dead_server_had_waiting_counts_as_begun,
+    a_position_is_off_by_one,
+    a_mark_is_torn,
+    a_task_is_marked_when_it_comes_and_not_when_it_begins,
+    the_kill_is_aimed_at_whatever_runs_by_then,
+    the_5_s_run_from_the_request_alone,
+    a_server_is_killed_for_a_task_that_waits,
+    a_lost_task_is_said_not_to_have_started,
+    what_comes_back_is_forgotten,
+    a_task_that_is_given_back_stays_as_well,
+    a_recall_takes_what_has_begun,
+    words_for_a_task_that_waits_are_dropped,
+    nodes_are_not_told_that_the_client_left,
+    the_tasks_of_a_node_that_is_gone_are_forgotten,
+    every_zombie_is_abandoned,
+    a_lost_lane_ends_its_session,
+    a_broken_link_is_dropped_before_it_is_read_empty,
+    a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler,
+    what_machines_want_sent_waits_for_the_next_turn,
+    a_role_that_is_due_is_not_woken,
+    nobody_answers_for_an_actor_that_has_ended,
+    a_session_is_forgotten_though_its_link_is_back,
+    what_is_deferred_runs_inside_the_turn,
 ]

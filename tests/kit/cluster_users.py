@@ -181,15 +181,16 @@ class User:
         plan = Plan(
             self.client.book.next_number(), "deaf", io=self.dice.random() < 0.5, deaf=True, nap=1000.0
         )
-        roll = self.dice.random()
+        roll, asked = self.dice.random(), self.dice.random()
         if roll < 0.5:
-            plan.first = self.dice.choice((1000.0, 4.8 + self.dice.random()))
+            # It hangs for ever, or ends about when its 5 s are over: who kills has to look at what runs by then.
+            plan.first = self.dice.choice((1000.0, asked + 4.8 + self.dice.random() * 0.5))
         elif roll < 0.7:
             plan.nap, plan.last = self.dice.random() * 4, 1000.0
         if plan.first or plan.last:
             self.violence.add("deaf")
         record = self._submit(plan)
-        self.client.later(self.dice.random(), partial(self.client.terminate, record))
+        self.client.later(asked, partial(self.client.terminate, record))
 
     def on_resolved(self, record: Record) -> None:
         self.client.on_users_side()

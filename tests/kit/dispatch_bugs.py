@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
-
-import pytest
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from dispycos.actors.dispatching import facts, giving, placement, recalling
 from dispycos.actors.dispatching.dispatch import Dispatcher
@@ -16,7 +14,7 @@ from dispycos.actors.dispatching.learning import Learner, Learners
 from dispycos.actors.dispatching.placement import Choice
 from dispycos.actors.dispatching.recalling import Recalling
 
-Patch = pytest.MonkeyPatch
+from .sim_bugs import Patch, Plant
 
 
 def a_run_is_given_again_after_a_reset(patch: Patch) -> None:
@@ -288,44 +286,37 @@ def later_tasks_pass_one_that_needs_a_free_server(patch: Patch) -> None:
     patch.setattr(Giving, "_ahead", ahead)
 
 
-class Bug(NamedTuple):
-    """A fault, and a seed not long before one that shows it."""
-
-    plant: Callable[[Patch], None]
-    first_seed: int = 0
-
-
-BUGS = [
-    Bug(a_run_is_given_again_after_a_reset),
-    Bug(a_reset_server_is_not_killed),
-    Bug(the_position_is_off_by_one),
-    Bug(all_that_a_dead_server_had_counts_as_begun),
-    Bug(only_the_first_of_a_dead_server_counts_as_begun),
-    Bug(a_torn_mark_is_believed),
-    Bug(positions_of_returned_tasks_are_used_again),
-    Bug(what_was_asked_back_of_a_dead_server_had_not_begun),
-    Bug(the_word_placed_is_lost),
-    Bug(a_server_is_given_tasks_while_its_recall_is_unanswered),
-    Bug(a_drained_server_is_given_tasks),
-    Bug(a_closed_node_is_offered_again, 1100),
-    Bug(what_a_silent_node_has_is_given_elsewhere),
-    Bug(a_silent_node_is_offered),
-    Bug(recalls_are_not_sent),
-    Bug(nothing_is_evened_out),
-    Bug(what_waits_behind_an_io_step_is_left_there),
-    Bug(what_may_run_nowhere_else_is_asked_back),
-    Bug(what_comes_back_goes_to_the_end),
-    Bug(a_returned_server_is_forgotten),
-    Bug(an_outcome_of_another_server_counts),
-    Bug(one_retry_too_many),
-    Bug(a_retry_is_not_counted),
-    Bug(a_terminated_task_that_comes_back_is_given_again),
-    Bug(who_waits_for_a_dead_server_is_forgotten),
-    Bug(a_name_that_nobody_bears_is_waited_for),
-    Bug(a_task_whose_start_is_waited_for_goes_behind_others),
-    Bug(any_number_of_bytes_goes_ahead),
-    Bug(there_is_no_horizon),
-    Bug(much_of_an_unknown_function_goes_ahead),
-    Bug(all_functions_are_remembered),
-    Bug(later_tasks_pass_one_that_needs_a_free_server),
+BUGS: list[Plant] = [
+    a_run_is_given_again_after_a_reset,
+    a_reset_server_is_not_killed,
+    the_position_is_off_by_one,
+    all_that_a_dead_server_had_counts_as_begun,
+    only_the_first_of_a_dead_server_counts_as_begun,
+    a_torn_mark_is_believed,
+    positions_of_returned_tasks_are_used_again,
+    what_was_asked_back_of_a_dead_server_had_not_begun,
+    the_word_placed_is_lost,
+    a_server_is_given_tasks_while_its_recall_is_unanswered,
+    a_drained_server_is_given_tasks,
+    a_closed_node_is_offered_again,
+    what_a_silent_node_has_is_given_elsewhere,
+    a_silent_node_is_offered,
+    recalls_are_not_sent,
+    nothing_is_evened_out,
+    what_waits_behind_an_io_step_is_left_there,
+    what_may_run_nowhere_else_is_asked_back,
+    what_comes_back_goes_to_the_end,
+    a_returned_server_is_forgotten,
+    an_outcome_of_another_server_counts,
+    one_retry_too_many,
+    a_retry_is_not_counted,
+    a_terminated_task_that_comes_back_is_given_again,
+    who_waits_for_a_dead_server_is_forgotten,
+    a_name_that_nobody_bears_is_waited_for,
+    a_task_whose_start_is_waited_for_goes_behind_others,
+    any_number_of_bytes_goes_ahead,
+    there_is_no_horizon,
+    much_of_an_unknown_function_goes_ahead,
+    all_functions_are_remembered,
+    later_tasks_pass_one_that_needs_a_free_server,
 ]

@@ -63,12 +63,12 @@ async def main(*, task):
         late = [await client.io_rtask(imports_late, seconds / 2), await client.rtask(imports_late_in_a_step, seconds / 2)]
         tasks = [client.submit(work, number, path) for number in range(300)]
         await asyncio.gather(*tasks[:20])
+        before = time.monotonic()
         print("silent", flush=True)
         if kind == "GIL":
             ctypes.PyDLL(None).sleep(int(seconds))
         else:
-            before = time.monotonic()
-            while time.monotonic() - before < seconds / 2:  # it is stopped here
+            while time.monotonic() - before < seconds / 2:  # it is stopped here, or was since it said so
                 before = time.monotonic()
                 await asyncio.sleep(0.01)
         print("back", flush=True)

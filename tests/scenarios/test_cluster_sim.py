@@ -16,7 +16,7 @@ def test_each_task_has_one_true_outcome_whatever_breaks(beside: Beside) -> None:
 
 
 @pytest.mark.timeout(PLAYED_S)
-@pytest.mark.parametrize("bug", [bug.plant.__name__ for bug in BUGS])
+@pytest.mark.parametrize("bug", [bug.__name__ for bug in BUGS])
 def test_the_simulator_finds(bug: str, beside: Beside) -> None:
     assert beside.shows("clusters", bug), (
         "not found: a simulator that does not see this fault proves nothing about it"

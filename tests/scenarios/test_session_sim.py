@@ -16,7 +16,7 @@ def test_messages_survive_cuts_pauses_restarts_and_changes_of_route(beside: Besi
 
 
 @pytest.mark.timeout(PLAYED_S)
-@pytest.mark.parametrize("bug", [bug.plant.__name__ for bug in BUGS])
+@pytest.mark.parametrize("bug", [bug.__name__ for bug in BUGS])
 def test_the_simulator_finds(bug: str, beside: Beside) -> None:
     assert beside.shows("sessions", bug), (
         "not found: a simulator that does not see this fault proves nothing about it"
