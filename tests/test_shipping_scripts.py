@@ -519,13 +519,13 @@ def test_a_local_module_wins_over_an_installed_one_in_the_server_only(tmp_path: 
         tmp_path,
         "script.py",
         files={
-            "dill.py": "kind = 'local'\n",
+            "psutil.py": "kind = 'local'\n",
             "script.py": """
-            import dill
+            import psutil
             from shipping_client import Remote
 
             def compute():
-                return dill.kind, dill.__file__
+                return psutil.kind, psutil.__file__
 
             if __name__ == "__main__":
                 with Remote() as remote:
@@ -533,4 +533,4 @@ def test_a_local_module_wins_over_an_installed_one_in_the_server_only(tmp_path: 
             """,
         },
     )
-    assert out.split() == ["local", f"{tmp_path}/dill.py"]
+    assert out.split() == ["local", f"{tmp_path}/psutil.py"]

@@ -6,15 +6,15 @@ out of its state is not blamed for what it keeps in.
 
 import inspect
 import io
+import pickle
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import CellType, FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
-from .by_value import ByValuePickler
-from .pickling import Names
+from .by_value import PROTOCOL, Names
 from .words import NotPicklable
 
 STEPS_MAX = 20
@@ -91,10 +91,18 @@ class _Step:
         self.state: Any = None
 
 
-class _TracingPickler(ByValuePickler):
+class _TracingPickler(cast(Any, pickle)._Pickler):  # type: ignore[misc]
+    """Python's own, which is slow: the one in C does not tell where it is."""
+
     def __init__(self, names: Names) -> None:
-        super().__init__(io.BytesIO(), names, None)
+        super().__init__(io.BytesIO(), PROTOCOL)
+        self._names = names
         self.way: list[_Step] = []
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Asked for all things here; of plain values the one in C does not ask."""
+        is_plain = type(thing) in self.dispatch and not isinstance(thing, FunctionType | type)
+        return NotImplemented if is_plain else self._names.reduce(thing)
 
     def save(self, thing: Any, *options: Any, **more: Any) -> None:
         self.way.append(_Step(thing))

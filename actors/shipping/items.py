@@ -7,10 +7,10 @@ from functools import cached_property
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from .culprits import explained
+from .by_value import Names
 from .modules import candidates
 from .origins import NOTHING, Origin, origin_of
-from .pickling import Names, dumps_by_value, dumps_naming
+from .pickling import dumps_naming
 from .sources import MainSources, codes_of
 from .statements import Unit, cut, hash_of
 
@@ -138,6 +138,8 @@ class Items:
         try:
             data = _patiently(thing, names)
         except Exception:  # edge of user code: what cannot be pickled is made again from its source
+            data = b""
+        if not data or names.by_value:
             is_made_by_it = chain and origin_of(thing, chain[-1], self.main) is not Origin.ELSEWHERE
             return self._from_source(name, thing, chain) if is_made_by_it else self._by_value(name, thing)
         item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
@@ -161,13 +163,13 @@ class Items:
         return Item(name, thing, (*chain, *extenders), members=self._members(thing))
 
     def _by_value(self, name: str, thing: Any) -> Item:
-        names = Names(self.main)
-        home = names.home_of(thing)
+        is_at_home = Names(self.main).home_of(thing) in (
+            None,
+            name,
+        )  # else it is the same thing for all elsewhere
+        names = Names(self.main, thing if is_at_home else None)
         try:
-            if home in (None, name):
-                data = dumps_by_value(thing, names, force=thing)
-            else:  # defined under another name, where it is the same thing for all
-                data = dumps_naming(thing, names)
+            data = dumps_naming(thing, names)
         except Exception as error:  # edge of user code
             return self._unsendable(name, thing, error)
         return Item(
@@ -182,6 +184,8 @@ class Items:
 
     def _unsendable(self, name: str, thing: Any, error: Exception | None = None) -> Item:
         if error is not None:
+            from .culprits import explained  # most programs never need it
+
             text = f"{explained(thing, name, error)} (and the statement that made it is not known)"
             return Item(name, thing, error=text)
         return Item(name, thing, error=f"{name} refers to itself by a name whose statement is not known")

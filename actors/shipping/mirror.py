@@ -25,7 +25,7 @@ from .imports import ClientFinder, ClientFolder, SourceLoader
 from .modules import NEVER_LOCAL, OWN_PACKAGE, is_standard
 from .pickling import Payload
 from .pickling import loads as loads_here
-from .rebuild import MirrorModule
+from .program import MirrorModule
 from .statements import compile_statement
 from .words import (
     CodeBundle,
@@ -65,7 +65,7 @@ class Mirror:
         client: str = "the client",
         folder: Path = Path("package-data"),
     ) -> None:
-        self.main = MirrorModule("__main__", self._require, self._attribute)
+        self.main = MirrorModule(self._require, self._attribute)
         self.version = 0
         self._pull, self._node, self._client = pull, node, client
         self._lock = RLock()

@@ -7,14 +7,18 @@ does it by itself. So does a script that multiprocessing executes again, as `__m
 starts by spawn or forkserver.
 """
 
+import builtins
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from inspect import CO_NEWLOCALS
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 from dispycos.errors import ScheduleError
 
+from .by_value import REQUIRE
+
+LOOK_UP = "__dispycos_look_up__"
 EXECUTED_AGAIN = "__mp_main__"  # multiprocessing's name for it
 
 
@@ -62,6 +66,22 @@ def module_frames() -> Iterator[FrameType]:
             if not current.f_code.co_flags & CO_NEWLOCALS:
                 yield current
             current = current.f_back
+
+
+class MirrorModule(ModuleType):
+    """The `__main__` of a server: tells its mirror what is looked up."""
+
+    def __init__(self, require: Callable[[tuple[str, ...]], None], look_up: Callable[[str], None]) -> None:
+        super().__init__("__main__")
+        vars(self).update(
+            {"__builtins__": builtins, REQUIRE: require, LOOK_UP: look_up}
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        vars(self)[LOOK_UP](name)
+        if name in vars(self):
+            return vars(self)[name]
+        raise AttributeError(f"module '__main__' has no attribute {name!r}", name=name, obj=self)
 
 
 class NamespaceModule(ModuleType):

@@ -15,10 +15,10 @@ from threading import RLock
 from types import FunctionType, ModuleType
 from typing import Any
 
+from .by_value import Names
 from .items import BUILTINS, Item, Items
 from .modules import LocalModules, candidates, is_standard, version_of
 from .ordering import Cycle, Step, in_order
-from .pickling import Names
 from .program import program_main
 from .settings import Settings
 from .sources import MainSources

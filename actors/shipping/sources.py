@@ -10,8 +10,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from .modules import candidates, read_source
-from .program import module_frames
-from .rebuild import MirrorModule
+from .program import MirrorModule, module_frames
 from .statements import Unit, compile_whole, cut, cut_inside
 from .words import MainInfo, ShippingError
 
