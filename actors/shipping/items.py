@@ -9,9 +9,9 @@ from typing import Any
 
 from .by_value import Names
 from .modules import candidates
-from .origins import NOTHING, Origin, origin_of
+from .origins import NOTHING, codes_of, made_by
 from .pickling import dumps_naming
-from .sources import MainSources, codes_of
+from .sources import MainSources
 from .statements import Unit, cut, hash_of
 
 PICKLE_TRIES = 3
@@ -58,7 +58,7 @@ class Items:
     package: str = ""
     _kept: dict[str, Item] = field(default_factory=dict)
     _kept_at: int = -1
-    _registries: frozenset[str] = frozenset()
+    _registries: set[str] = field(default_factory=set)  # what the making of definitions reads or fills
     _rebound: frozenset[str] = frozenset()  # what functions bind as globals
     _first: dict[str, tuple[Unit, Any]] = field(
         default_factory=dict
@@ -70,7 +70,8 @@ class Items:
         if self._kept_at != self.sources.changes:
             self._kept_at = self.sources.changes
             self._kept.clear()
-            self._registries = self._find_registries()
+            definitions = [unit for unit in self.sources.units() if unit.is_definition]
+            self._registries = self._read_by(definitions, indirectly=True)
             self._rebound = self.sources.rebound()
 
     def _drop_dependents(self) -> None:
@@ -96,65 +97,50 @@ class Items:
         return found
 
     def _make(self, name: str, thing: Any) -> Item:
+        chain = self._chain(name, thing)
+        made = made_by(thing, chain[-1], self.main) if chain else False
         if isinstance(thing, ModuleType):
-            return self._module(name, thing)
-        if _is_definition(thing):
-            return self._definition(name, thing)
-        return self._value(name, thing)
-
-    def _module(self, name: str, module: ModuleType) -> Item:
-        chain = self._chain(name, module)
-        if not chain or not self._imports(chain[-1], name, module):
-            chain = cut(f"import {module.__name__} as {name}", "<import>")
-        return Item(name, module, tuple(chain))
-
-    def _imports(self, unit: Unit, name: str, module: ModuleType) -> bool:
-        origin = origin_of(module, unit, self.main)
-        is_doubtful = self._may_be_rebound(name, module, unit)
-        is_known = origin is Origin.STATEMENT and len(unit.names) == 1
-        return is_known or (origin is not Origin.ELSEWHERE and not is_doubtful)
-
-    def _definition(self, name: str, thing: Any) -> Item:
-        chain = self._chain(name, thing)
-        own = [code for code in codes_of(thing) if self.sources.is_own(code)]
-        if not chain or not all(self.sources.holds(code) for code in own):
+            if not self._gives_it_again(name, thing, chain, made):
+                chain = cut(f"import {thing.__name__} as {name}", "<import>")
+            return Item(name, thing, tuple(chain))
+        if not _is_definition(thing):
+            return self._value(name, thing, chain, made)
+        own = (code for code in codes_of(thing) if self.sources.is_own(code))
+        if not all(self.sources.holds(code) for code in own):
             return self._by_value(name, thing)
-        origin = origin_of(thing, chain[-1], self.main)
-        is_doubtful = self._may_be_rebound(name, thing, chain[-1])
-        if isinstance(thing, FunctionType) and chain[-1].is_assignment:
-            is_doubtful = True  # run again, the call that made it might give another
-        # A server that ran a statement does not run it again; nor should it, for the other names it binds.
-        is_known = origin is Origin.STATEMENT and len(chain[-1].names) == 1
-        if is_known or (origin is not Origin.ELSEWHERE and not is_doubtful):
+        if self._gives_it_again(name, thing, chain, made):
             return self._from_source(name, thing, chain)
-        made = self._by_value(name, thing)
-        return (
-            self._from_source(name, thing, chain) if made.error and origin is not Origin.ELSEWHERE else made
-        )
+        item = self._by_value(name, thing)
+        return self._from_source(name, thing, chain) if item.error and made is not False else item
 
-    def _value(self, name: str, thing: Any) -> Item:
-        chain = self._chain(name, thing)
+    def _gives_it_again(self, name: str, thing: Any, chain: list[Unit], made: bool | None) -> bool:
+        """The last statement, run at a server, would; or there it has run, and does not again for its other names."""
+        if not chain:
+            return False
+        is_doubtful = self._may_be_rebound(name, thing, chain[-1])
+        is_call = chain[-1].is_assignment and isinstance(thing, FunctionType)  # it might give another
+        is_known = bool(made) and len(chain[-1].names) == 1
+        return is_known or (made is not False and not is_doubtful and not is_call)
+
+    def _value(self, name: str, thing: Any, chain: list[Unit], made: bool | None) -> Item:
         names = Names(self.main)
         try:
             data = _patiently(thing, names)
         except Exception:  # edge of user code: what cannot be pickled is made again from its source
             data = b""
         if not data or names.by_value:
-            is_made_by_it = chain and origin_of(thing, chain[-1], self.main) is not Origin.ELSEWHERE
-            return self._from_source(name, thing, chain) if is_made_by_it else self._by_value(name, thing)
+            return self._by_value(name, thing) if made is False else self._from_source(name, thing, chain)
         item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
         if name in names.used:  # a TypeVar pickles as its own name
             return self._from_source(name, thing, chain) if chain else self._unsendable(name, thing)
         fills_itself = name in self._registries and all(unit.makes_container for unit in chain)
-        if chain and (fills_itself or self._is_read_by(names.used, name)):
-            return self._container(item, chain)
-        return item
-
-    def _container(self, item: Item, chain: list[Unit]) -> Item:
-        """Statements to be run fill it: they find it as they did here, then it gets what it holds here."""
-        made = self._from_source(item.name, item.thing, chain)
-        value = item.value if isinstance(item.thing, dict | list | set) else None
-        return Item(item.name, item.thing, made.units, value, item.refers, item.modules, item.refers)
+        makers = [unit for used in names.used for unit in self.sources.definers(used)]
+        if not chain or not (fills_itself or name in self._read_by(makers)):
+            return item
+        # Statements that are to be run fill it: they find it as they did here, then it gets what it holds here.
+        units = self._from_source(name, thing, chain).units
+        contents = data if isinstance(thing, dict | list | set) else None
+        return Item(name, thing, units, contents, item.refers, item.modules, item.refers)
 
     def _from_source(self, name: str, thing: Any, chain: list[Unit]) -> Item:
         extenders = [
@@ -172,23 +158,17 @@ class Items:
             data = dumps_naming(thing, names)
         except Exception as error:  # edge of user code
             return self._unsendable(name, thing, error)
-        return Item(
-            name,
-            thing,
-            (),
-            data,
-            frozenset(names.used - {name}),
-            frozenset(names.modules),
-            frozenset(names.looked_up),
-        )
+        refers, looked_up = frozenset(names.used - {name}), frozenset(names.looked_up)
+        return Item(name, thing, (), data, refers, frozenset(names.modules), looked_up)
 
     def _unsendable(self, name: str, thing: Any, error: Exception | None = None) -> Item:
         if error is not None:
             from .culprits import explained  # most programs never need it
 
             text = f"{explained(thing, name, error)} (and the statement that made it is not known)"
-            return Item(name, thing, error=text)
-        return Item(name, thing, error=f"{name} refers to itself by a name whose statement is not known")
+        else:
+            text = f"{name} refers to itself by a name whose statement is not known"
+        return Item(name, thing, error=text)
 
     def _chain(self, name: str, thing: Any) -> list[Unit]:
         """The executed statements that made what the name is bound to now, in order."""
@@ -230,32 +210,16 @@ class Items:
                     found.add((names.name_of(entry) or "").split(".")[0])
         return frozenset(found - {""})
 
-    def _find_registries(self) -> frozenset[str]:
-        """Globals that decorators, base and metaclasses read or fill while a definition is executed."""
+    def _read_by(self, units: Iterable[Unit], indirectly: bool = False) -> set[str]:
+        """Globals that are read while these are executed, or by what they call; only those if `indirectly`."""
+        now = {name for unit in units for name in unit.needs_now}
         called: set[str] = set()
-        for unit in self.sources.units():
-            if unit.is_definition:
-                called |= unit.needs_now
-        return self._read_when_called(called)
-
-    def _is_read_by(self, names: Iterable[str], target: str) -> bool:
-        """The making of these names, which the value of target refers to, reads target."""
-        now: set[str] = set()
-        for name in names:
-            for unit in self.sources.definers(name):
-                now |= unit.needs_now
-        return target in now or target in self._read_when_called(now)
-
-    def _read_when_called(self, names: set[str]) -> frozenset[str]:
-        seen = set(names)
-        found: set[str] = set()
-        todo = list(names)
+        todo = list(now)
         while todo:
-            for unit in self.sources.definers(todo.pop()):
-                found |= unit.needs
-                todo += unit.needs - seen
-                seen |= unit.needs
-        return frozenset(found - BUILTINS)
+            needs = {name for unit in self.sources.definers(todo.pop()) for name in unit.needs}
+            todo += needs - called - now
+            called |= needs
+        return called - BUILTINS if indirectly else now | called
 
 
 def _is_definition(thing: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Decides whether the statement that defines a name made the function or class that the name is bound to now.
+"""Tells whether the statement that defines a name made the function or class that the name is bound to now.
 
 A name of `__main__` may be bound again by code that is no statement of its own: `global f; f = g` or a nested
 `def f` in a function, setattr, a mock. The statement, run again, would give the first thing.
@@ -7,73 +7,38 @@ A name of `__main__` may be bound again by code that is no statement of its own:
 import ast
 import sys
 from collections.abc import Iterator
-from enum import Enum
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from .sources import PARTS_MAX, codes_of
 from .statements import Unit
 
 NOTHING = object()
+PARTS_MAX = 1000
 
 
-class Origin(Enum):
-    STATEMENT = "the statement made it"
-    UNKNOWN = "it bears no mark of the statement, which may have made it all the same"
-    ELSEWHERE = "the statement cannot have made it"
-
-
-def origin_of(thing: Any, unit: Unit, main: ModuleType) -> Origin:
-    """Whether `unit`, which defines a name that is bound to `thing`, made it."""
+def made_by(thing: Any, unit: Unit, main: ModuleType) -> bool | None:
+    """None if the thing, to which a name of the statement is bound, bears no mark of it, but may come from it."""
     node = unit.node
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return _of_function(thing, unit, node)
-    if isinstance(node, ast.ClassDef):
-        return _of_class(thing, unit, node)
     if isinstance(node, ast.Import | ast.ImportFrom):
         if any(found is thing for found in _imported_by(node)):
-            return Origin.STATEMENT
-        is_own = getattr(thing, "__module__", None) == "__main__" and bool(codes_of(thing))
-        return Origin.ELSEWHERE if is_own else Origin.UNKNOWN
+            return True
+        return False if getattr(thing, "__module__", None) == "__main__" and codes_of(thing) else None
+    is_decorated = bool(getattr(node, "decorator_list", ()))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_decorated:
+        return isinstance(thing, FunctionType) and _is_at_top_of(thing.__code__, unit)
     if isinstance(node, ast.Assign | ast.AnnAssign) and _named_by(node.value, main) is thing:
-        return Origin.STATEMENT
-    marked = any(_is_inside(code, unit) and "<locals>" not in code.co_qualname for code in codes_of(thing))
-    return Origin.STATEMENT if marked else Origin.UNKNOWN
+        return True
+    if any(_is_at_top_of(code, unit) for code in codes_of(thing, closures=is_decorated)):
+        return True
+    # What a decorator or a metaclass gives may be anything, and a class may have no code at all: an Enum, an exception.
+    if not isinstance(node, ast.ClassDef) or is_decorated:
+        return None
+    is_other = thing.__name__ != node.name if isinstance(thing, type) else not node.keywords
+    return False if is_other else None
 
 
-def _of_function(thing: Any, unit: Unit, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Origin:
-    def is_its_own(code: CodeType) -> bool:
-        return (code.co_filename, code.co_firstlineno, code.co_qualname) == (
-            unit.file,
-            unit.first_line,
-            node.name,
-        )
-
-    if node.decorator_list:
-        return Origin.STATEMENT if any(map(is_its_own, _codes_within(thing))) else Origin.UNKNOWN
-    made_it = isinstance(thing, FunctionType) and is_its_own(thing.__code__)
-    return Origin.STATEMENT if made_it else Origin.ELSEWHERE
-
-
-def _of_class(thing: Any, unit: Unit, node: ast.ClassDef) -> Origin:
-    if not isinstance(thing, type):
-        # What a decorator or a metaclass gives may be anything.
-        return Origin.UNKNOWN if node.decorator_list or node.keywords else Origin.ELSEWHERE
-    if any(
-        _is_inside(code, unit) and code.co_qualname.startswith(f"{node.name}.") for code in codes_of(thing)
-    ):
-        return Origin.STATEMENT
-    if not node.decorator_list and thing.__name__ != node.name:
-        return Origin.ELSEWHERE
-    return Origin.UNKNOWN  # it may have no code at all: an Enum, an exception
-
-
-def _is_inside(code: CodeType, unit: Unit) -> bool:
-    return code.co_filename == unit.file and unit.first_line <= code.co_firstlineno <= unit.last_line
-
-
-def _codes_within(thing: Any) -> list[CodeType]:
-    """Its code, and that of what a decorator keeps in a closure without saying so by __wrapped__."""
+def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
+    """The code of a live function or class: its own and that of what it wraps, as it says or in its closure."""
     found: list[CodeType] = []
     todo = [thing]
     seen: set[int] = set()
@@ -82,15 +47,32 @@ def _codes_within(thing: Any) -> list[CodeType]:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        found += codes_of(part)
+        if isinstance(part, type):
+            todo += [value for value in vars(part).values() if not isinstance(value, type)]
+            continue
+        if isinstance(part, FunctionType):
+            found.append(part.__code__)
+            todo += _held_by(part) if closures else []
+        elif isinstance(part, property):
+            todo += [part.fget, part.fset, part.fdel]
+        elif isinstance(part, staticmethod | classmethod):
+            todo.append(part.__func__)
         if hasattr(part, "__wrapped__"):
             todo.append(part.__wrapped__)
-        for cell in (part.__closure__ or ()) if isinstance(part, FunctionType) else ():
-            try:
-                todo.append(cell.cell_contents)
-            except ValueError:
-                continue  # not bound yet
     return found
+
+
+def _held_by(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue  # not bound yet
+
+
+def _is_at_top_of(code: CodeType, unit: Unit) -> bool:
+    is_inside = code.co_filename == unit.file and unit.first_line <= code.co_firstlineno <= unit.last_line
+    return is_inside and "<locals>" not in code.co_qualname
 
 
 def _imported_by(node: ast.Import | ast.ImportFrom) -> Iterator[Any]:

@@ -15,7 +15,6 @@ from .statements import Unit, compile_whole, cut, cut_inside
 from .words import MainInfo, ShippingError
 
 CELLS_MAX = 10_000
-PARTS_MAX = 1000
 SOURCE_ORDERS = 1 << 44  # room for the orders of one source
 
 
@@ -130,29 +129,6 @@ class MainSources:
 def _text(found: object) -> str | None:
     """Debuggers and launchers set what they like: a subclass of str, for one."""
     return str(found) if isinstance(found, str) else None
-
-
-def codes_of(thing: Any) -> list[CodeType]:
-    """The code of a live function or class: its own and that of what it wraps."""
-    found: list[CodeType] = []
-    todo = [thing]
-    seen: set[int] = set()
-    while todo and len(seen) < PARTS_MAX:
-        part = todo.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, FunctionType):
-            found.append(part.__code__)
-        elif isinstance(part, type):
-            todo += [value for value in vars(part).values() if not isinstance(value, type)]
-        elif isinstance(part, property):
-            todo += [part.fget, part.fset, part.fdel]
-        elif isinstance(part, staticmethod | classmethod):
-            todo.append(part.__func__)
-        if not isinstance(part, type) and hasattr(part, "__wrapped__"):
-            todo.append(part.__wrapped__)
-    return found
 
 
 def _program(main: ModuleType) -> tuple[str, str | None]:
