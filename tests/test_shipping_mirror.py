@@ -20,6 +20,7 @@ from dispycos.actors.shipping.words import (
     MissingCode,
     ModuleSource,
     Statement,
+    Value,
 )
 from tests.kit.shipping_mains import main_of
 
@@ -31,8 +32,16 @@ def mirror() -> Iterator[Mirror]:
     made.close()
 
 
-def statement(name: str, source: str, order: int = 0) -> Statement:
-    return Statement([name], source, 1, source.encode(), order, "client.py")
+def statement(name: str, source: str) -> Statement:
+    return Statement([name], source, 1, source.encode(), "client.py")
+
+
+def statements(bundle: CodeBundle) -> list[list[str]]:
+    return [made.names for made in bundle.steps if isinstance(made, Statement)]
+
+
+def values(bundle: CodeBundle) -> list[str]:
+    return [value.name for value in bundle.steps if isinstance(value, Value)]
 
 
 def missing(mirror: Mirror, data: bytes) -> CodeRequest:
@@ -48,7 +57,7 @@ def test_what_a_load_misses_is_asked_for_until_it_is_here(mirror: Mirror) -> Non
     for names in (["a"], ["b"]):
         requests.append(missing(mirror, data))
         made = [statement(name, f"{name} = 1") for name in names]
-        mirror.install(CodeBundle(3, statements=made, made_of=[(m.names[0], [m.hash]) for m in made]))
+        mirror.install(CodeBundle(3, steps=made, made_of=[(m.names[0], [m.hash]) for m in made]))
     requests.append(missing(mirror, data))
     assert [(r.names, r.modules, r.main_version) for r in requests] == [
         (["a"], [], 3),
@@ -77,14 +86,14 @@ def test_a_name_that_the_client_does_not_have_is_an_error_and_not_asked_again(mi
 def test_a_statement_that_takes_another_way_here_is_an_error_and_not_asked_again(mirror: Mirror) -> None:
     missing(mirror, dumps_of_names(("__main__", "f")))
     made = statement("f", "if 0:\n    def f(): ...\n")
-    mirror.install(CodeBundle(1, statements=[made], made_of=[("f", [made.hash])]))
+    mirror.install(CodeBundle(1, steps=[made], made_of=[("f", [made.hash])]))
     with pytest.raises(CodeUnavailable, match="did not on node9"):
         loads(dumps_of_names(("__main__", "f")), mirror)
 
 
 def test_a_statement_that_fails_is_told_with_its_place_and_asked_for_again_when_used(mirror: Mirror) -> None:
     failing = statement("f", "f = 1 / 0")
-    bundle = CodeBundle(1, statements=[failing], made_of=[("f", [failing.hash])])
+    bundle = CodeBundle(1, steps=[failing], made_of=[("f", [failing.hash])])
     for _ in range(2):
         with pytest.raises(InstallFailed, match=r"on node9 at client.py:1: ZeroDivisionError"):
             mirror.install(bundle)
@@ -93,7 +102,7 @@ def test_a_statement_that_fails_is_told_with_its_place_and_asked_for_again_when_
 
 def test_what_is_here_is_told_by_hash_and_not_made_twice(mirror: Mirror) -> None:
     counting = statement("count", "count = globals().get('count', 0) + 1")
-    bundle = CodeBundle(1, statements=[counting], made_of=[("count", [counting.hash])])
+    bundle = CodeBundle(1, steps=[counting], made_of=[("count", [counting.hash])])
     mirror.install(bundle)
     mirror.install(bundle)
     assert mirror.main.count == 1 and mirror.request(["other"]).have == [counting.hash]
@@ -103,10 +112,10 @@ def test_what_is_here_is_told_by_hash_and_not_made_twice(mirror: Mirror) -> None
 
 def test_a_dynamic_import_while_code_is_made_is_asked_for_by_the_next_load(mirror: Mirror) -> None:
     main = MainInfo(local_names=["plugin_x"])
-    early = statement("early", "early = globals().get('early', 0) + 1", 0)
-    late = statement("late", "late = __import__('importlib').import_module('plugin_x').value", 1)
+    early = statement("early", "early = globals().get('early', 0) + 1")
+    late = statement("late", "late = __import__('importlib').import_module('plugin_x').value")
     made_of = [("early", [early.hash]), ("late", [late.hash])]
-    mirror.install(CodeBundle(1, statements=[early, late], made_of=made_of, main=main))
+    mirror.install(CodeBundle(1, steps=[early, late], made_of=made_of, main=main))
     request = missing(mirror, dumps_of_names(("__main__", "late")))
     assert request.modules == ["plugin_x"]
     source = ModuleSource("plugin_x", "/client/plugin_x.py", False, "value = 5\n", b"h")
@@ -178,8 +187,8 @@ def answer_of(snapshot: Any, request: CodeRequest) -> CodeBundle:
 def test_an_answer_is_closed_over_what_is_needed_and_no_more(tmp_path: Path) -> None:
     with main_of(tmp_path, PROGRAM) as (_, snapshot):
         bundle = answer_of(snapshot, CodeRequest(["Point"]))
-    assert [made.names for made in bundle.statements] == [["threading"], ["LOCK"], ["Point"], ["helper"]]
-    assert [value.name for value in bundle.values] == ["LIMIT"]
+    assert statements(bundle) == [["threading"], ["LOCK"], ["Point"], ["helper"]]
+    assert values(bundle) == ["LIMIT"]
     assert (bundle.absent, bundle.errors) == (["missing_yet"], [])
 
 
@@ -188,7 +197,7 @@ def test_what_the_asker_has_is_not_sent_again(tmp_path: Path) -> None:
         first = answer_of(snapshot, CodeRequest(["helper"]))
         have = [digest for _, digests in first.made_of for digest in digests]
         second = answer_of(snapshot, CodeRequest(["Point"], have=have, main_version=1))
-    assert [made.names for made in second.statements] == [["Point"]]
+    assert statements(second) == [["Point"]]
 
 
 def test_only_names_that_were_sent_change_the_version(tmp_path: Path) -> None:
@@ -200,8 +209,8 @@ def test_only_names_that_were_sent_change_the_version(tmp_path: Path) -> None:
         assert [snapshot.version(), snapshot.version()] == [2, 2]
         main.missing_yet = lambda: 7
         assert snapshot.version() == 3
-        assert [value.name for value in snapshot.changes(2).values] == ["missing_yet"]
-        assert sorted(value.name for value in snapshot.changes(1).values) == ["LIMIT", "missing_yet"]
+        assert values(snapshot.changes(2)) == ["missing_yet"]
+        assert sorted(values(snapshot.changes(1))) == ["LIMIT", "missing_yet"]
         assert snapshot.changes(3).made_of == []
 
 

@@ -7,7 +7,6 @@ What would not be the thing if it were a copy (locks, files, sockets) is refused
 import builtins
 import copyreg
 import dataclasses
-import dis
 import importlib
 import io
 import marshal
@@ -28,13 +27,13 @@ from typing import Any, TypedDict, cast, is_typeddict
 
 from . import type_params
 from .identities import identities
+from .statements import codes_in, globals_in
 
 PROTOCOL = 5
 REFUSED = (LockType, RLock, socket, io.FileIO, io.BufferedIOBase, io.TextIOWrapper)
 ALLOWED_IO = (io.BytesIO,)
 MADE_BY_TYPE = (types.GetSetDescriptorType, types.MemberDescriptorType)
 Cached = type(lru_cache(len))
-GLOBAL_OPS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 SENTINELS = {  # compared by identity
     id(getattr(dataclasses, name)): name
     for name in ("MISSING", "KW_ONLY", "_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR", "_HAS_DEFAULT_FACTORY")
@@ -251,14 +250,8 @@ def _is_enum_attribute(name: str, value: Any, members: dict[str, Any]) -> bool:
     return isinstance(value, FunctionType) or not (name.startswith("_") or name in vars(Enum))
 
 
-@lru_cache(maxsize=1024)
 def _globals_in(code: CodeType) -> tuple[str, ...]:
-    found: set[str] = set()
-    todo = [code]
-    while todo:
-        current = todo.pop()
-        found.update(cast(str, op.argval) for op in dis.get_instructions(current) if op.opname in GLOBAL_OPS)
-        todo += [const for const in current.co_consts if isinstance(const, CodeType)]
+    found = {name for inner in codes_in(code) for name in globals_in(inner)}
     return tuple(sorted(found - vars(builtins).keys()))
 
 

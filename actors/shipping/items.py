@@ -173,13 +173,8 @@ class Items:
     def _chain(self, name: str, thing: Any) -> list[Unit]:
         """The executed statements that made what the name is bound to now, in order."""
         definers = [unit for unit in self.sources.definers(name) if unit.code is not None]
-        codes = [thing.__code__] if isinstance(thing, FunctionType) else []
-        if isinstance(thing, type):
-            codes = [code for code in codes_of(thing) if self.sources.is_own(code)]
-        for end in range(len(definers), 0, -1):
-            if codes and all(code in self.sources.codes_in(definers[end - 1]) for code in codes):
-                definers = definers[:end]
-                break
+        makers = (end for end, unit in enumerate(definers, 1) if made_by(thing, unit, self.main))
+        definers = definers[: max(makers, default=None)]
         chain: list[Unit] = []
         for unit in reversed(definers):
             chain.insert(0, unit)

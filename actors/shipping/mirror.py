@@ -208,16 +208,15 @@ class Mirror:
             self._accept_module(module)
         for data in bundle.data:
             self._accept_data(data)
-        made: list[Statement | Value] = [*bundle.statements, *bundle.values]
-        made.sort(key=lambda step: step.order)
         bound: set[str] = set()
-        for step in made:
-            if step.hash in self._settings and not _names_of(step):
-                continue
-            if step.hash in here and not (isinstance(step, Value) and step.name in bound):
-                continue  # two answers may bring the same
-            bound.update(_names_of(step))
-            self._steps.append(step)
+        for step in bundle.steps:
+            names = _names_of(step)
+            is_here = step.hash in here or (
+                step.hash in self._settings and not names
+            )  # two answers may bring the same
+            if not is_here or (isinstance(step, Value) and step.name in bound):
+                bound.update(names)
+                self._steps.append(step)
         self._refused.update(bundle.errors)
         for name, _ in bundle.errors:
             if self._made_of.pop(name, None) is not None:

@@ -73,9 +73,7 @@ class MirrorModule(ModuleType):
 
     def __init__(self, require: Callable[[tuple[str, ...]], None], look_up: Callable[[str], None]) -> None:
         super().__init__("__main__")
-        vars(self).update(
-            {"__builtins__": builtins, REQUIRE: require, LOOK_UP: look_up}
-        )
+        vars(self).update({"__builtins__": builtins, REQUIRE: require, LOOK_UP: look_up})
 
     def __getattr__(self, name: str) -> Any:
         vars(self)[LOOK_UP](name)

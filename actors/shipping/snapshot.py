@@ -93,20 +93,15 @@ class Snapshot:
                 steps = in_order(list(items.values()), self._last_line, settings)
             except Cycle as cycle:
                 text = f"cannot be made at a server, since each needs the next: {cycle}"
-                items, steps, errors = (
-                    {},
-                    [],
-                    [*errors, *((name, text) for name in asked if name[-1:] != ".")],
-                )
+                items, steps = {}, []
+                errors += [(name, text) for name in asked if not name.endswith(".")]
             modules, module_errors, versions = self._modules_for(request, items.values(), settings)
             self._track(items, absent, modules)
             optional = {*settings, *(u for n, item in items.items() if n not in wanted for u in item.units)}
-            statements, values = _on_the_wire(steps, have, optional)
             return CodeBundle(
                 main_version=version,
                 since=request.main_version,
-                statements=statements,
-                values=values,
+                steps=_on_the_wire(steps, have, optional),
                 modules=[module for module in modules if module.hash not in have],
                 made_of=[(item.name, item.hashes) for item in items.values()],
                 absent=sorted(absent),
@@ -155,10 +150,8 @@ class Snapshot:
             setting = settings.of(unit)
             if setting is not None:
                 fresh.append(setting)
-            elif settings.is_left(unit):
-                log.debug("%s:%d: this call is not carried out at servers", unit.file, unit.first_line)
-            elif settings.is_missed(unit):
-                self._say_unset(unit, "what it calls may open files, start processes or wait for input")
+            else:
+                self._say_unset(unit, *settings.why_not(unit))
         return fresh
 
     def _settings_for(self, since: int, items: dict[str, Item], absent: set[str]) -> list[Unit]:
@@ -169,7 +162,7 @@ class Snapshot:
                 continue
             needed, missing, why = self._needs_of(unit, items)
             if why:
-                self._say_unset(unit, why)
+                self._say_unset(unit, logging.WARNING, why)
                 continue
             found.append(unit)
             items |= needed
@@ -186,10 +179,10 @@ class Snapshot:
         needed, missing, errors = self._closure(sorted(unit.needs - unit.names - items.keys()))
         return needed, missing - unit.names, "; ".join(f"{name}: {text}" for name, text in errors)
 
-    def _say_unset(self, unit: Unit, why: str) -> None:
-        if unit.hash not in self._said:
+    def _say_unset(self, unit: Unit, level: int, why: str) -> None:
+        if level and unit.hash not in self._said:
             self._said.add(unit.hash)
-            log.warning("%s:%d is not carried out at servers: %s", unit.file, unit.first_line, why)
+            log.log(level, "%s:%d is not carried out at servers: %s", unit.file, unit.first_line, why)
 
     def _closure(self, asked: list[str]) -> tuple[dict[str, Item], set[str], list[tuple[str, str]]]:
         """Items of the names asked for and all they need; without roots that need what cannot be sent."""
@@ -258,38 +251,18 @@ class Snapshot:
         return max((unit.order for unit in self._items.sources.definers(name)), default=LAST)
 
 
-def _on_the_wire(
-    steps: list[Step], have: set[bytes], optional: set[Unit]
-) -> tuple[list[Statement], list[Value]]:
-    statements: list[Statement] = []
-    values: list[Value] = []
-    bound: set[str] = (
-        set()
-    )  # by statements that bind other names too, which were bound to something else since
-    for order, step in enumerate(steps):
-        if step.unit is not None and step.unit.hash not in have:
-            unit = step.unit
-            bound |= unit.names
-            statements.append(
-                Statement(
-                    sorted(unit.names),
-                    unit.source,
-                    unit.first_line,
-                    unit.hash,
-                    order,
-                    unit.file,
-                    unit.flags,
-                    unit in optional,
-                )
-            )
-        item = step.item
-        if (
-            item is not None
-            and item.value is not None
-            and (item.value_hash not in have or item.name in bound)
-        ):
-            values.append(Value(item.name, item.value, item.value_hash, order, bool(item.units)))
-    return statements, values
+def _on_the_wire(steps: list[Step], have: set[bytes], optional: set[Unit]) -> list[Statement | Value]:
+    found: list[Statement | Value] = []
+    bound: set[str] = set()  # by statements, also to what it was before, where they bind other names too
+    for made in (step.made for step in steps):
+        if isinstance(made, Unit):
+            if made.hash not in have:
+                bound |= made.names
+                place = made.first_line, made.hash, made.file, made.flags
+                found.append(Statement(sorted(made.names), made.source, *place, made in optional))
+        elif made.value_hash not in have or made.name in bound:
+            found.append(Value(made.name, made.value or b"", made.value_hash, bool(made.units)))
+    return found
 
 
 def _spec_of(name: str) -> Any:

@@ -45,10 +45,9 @@ class MainSources:
     def __init__(self, main: ModuleType) -> None:
         self._main = main
         self.changes = 0  # of the texts: what was concluded from them no longer holds
-        self.kind, text = _program(main)
         self._sources: dict[str, Source] = {}
+        file, text = _program(main)
         if text is not None:
-            file = "<string>" if self.kind == "command" else str(main.__file__)
             self._add(file, text)
         self._running: dict[str, int] = {}
         self._definers: dict[str, list[Unit]] = {}
@@ -57,7 +56,6 @@ class MainSources:
     def info(self, local_names: list[str]) -> MainInfo:
         spec = getattr(self._main, "__spec__", None)
         return MainInfo(
-            kind=self.kind,
             file=_text(getattr(self._main, "__file__", None)),
             package=_text(getattr(self._main, "__package__", None)),
             spec_name=_text(getattr(spec, "name", None)),
@@ -91,20 +89,9 @@ class MainSources:
         return self._definers.get(name, [])
 
     def holds(self, code: CodeType) -> bool:
-        """The code was compiled from the texts kept here."""
+        """The code was compiled from the texts kept here; what a server's mirror has is what it got."""
         source = self._sources.get(code.co_filename)
-        if source is None:
-            return False
-        if code in source.codes:
-            return True
-        around = [u for u in source.units if u.first_line <= code.co_firstlineno <= u.last_line]
-        return any(code in unit.codes for unit in around)  # at a server, statements were compiled alone
-
-    def codes_in(self, unit: Unit) -> list[CodeType]:
-        """The code of every function, class and lambda in the statement."""
-        source = self._sources.get(unit.file)
-        codes = source.codes if source is not None else []
-        return [code for code in codes if unit.first_line <= code.co_firstlineno <= unit.last_line]
+        return source is not None and (code in source.codes or isinstance(self._main, MirrorModule))
 
     def is_own(self, code: CodeType) -> bool:
         return code.co_filename in self._sources or code.co_filename == getattr(self._main, "__file__", None)
@@ -132,22 +119,18 @@ def _text(found: object) -> str | None:
 
 
 def _program(main: ModuleType) -> tuple[str, str | None]:
-    spec = getattr(main, "__spec__", None)
-    loader = getattr(spec, "loader", None) or getattr(main, "__loader__", None)
+    """The file that it runs from, and its text."""
+    loader = getattr(getattr(main, "__spec__", None), "loader", None) or getattr(main, "__loader__", None)
     if isinstance(loader, zipimport.zipimporter):
         raise ShippingError(
             f"{sys.argv[0]} runs from a zip archive, which is not supported: unpack it, or install it"
         )
     file = getattr(main, "__file__", None)
-    if isinstance(file, str):
-        # A server may be a client too: then what it got of its client's script is what it runs.
-        text = "".join(linecache.getlines(file)) if isinstance(main, MirrorModule) else read_source(file)
-        kind = "none" if text is None else "script" if spec is None else "module"
-        return kind, text
-    command = _command()
-    if command is not None:
-        return "command", command
-    return "cells", None
+    if not isinstance(file, str):
+        return "<string>", _command()
+    # A server may be a client too: then what it got of its client's script is what it runs.
+    is_mirror = isinstance(main, MirrorModule)
+    return file, "".join(linecache.getlines(file)) if is_mirror else read_source(file)
 
 
 def _command() -> str | None:

@@ -3,24 +3,27 @@
 import __future__
 
 import ast
-import symtable
+import dis
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from types import CodeType
 from typing import Any, NamedTuple, cast
 
 FUTURE_FLAGS = 0x1FF0000  # the compiler's mask of `from __future__` flags
-ANNOTATIONS_FLAG = __future__.annotations.compiler_flag
-COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
-LATE = {
-    "TypeVar bound",
-    "type variable",
-    "type alias",
-    "annotation",
-}  # symtable's words; evaluated when asked for
-MAIN_DUNDERS = {"__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"}
+CO_OPTIMIZED = 1  # with variables of its own: a function's, not a class body's
+RUN_AT_ONCE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<generic parameters")
+LOOKING_UP = frozenset(
+    {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"}
+)
+BINDING = frozenset({"STORE_GLOBAL"})
+MAIN_DUNDERS = {
+    *("__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"),
+    *("__annotations__", "__conditional_annotations__"),
+}
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+NAMED = DEFINITIONS | ast.MatchAs | ast.MatchStar
 DISPLAYS = (ast.Dict, ast.List, ast.Set)
 CONTAINER_CALLS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
 
@@ -56,46 +59,44 @@ class Unit:
     @cached_property
     def code(self) -> CodeType | None:
         """None when it cannot stand alone (`await` in a notebook cell)."""
+        return self._compiled(0)
+
+    def _compiled(self, more_flags: int) -> CodeType | None:
         try:
-            return compile_statement(self.source, self.first_line, self.file, self.flags)
+            return compile_statement(self.source, self.first_line, self.file, self.flags | more_flags)
         except SyntaxError:
             return None
 
     @cached_property
-    def codes(self) -> list[CodeType]:
-        """Of the functions, classes and lambdas in it, as they come when it is compiled alone."""
-        return [] if self.code is None else list(_nested(self.code))
+    def _codes(self) -> list[CodeType]:
+        code = self.code or self._compiled(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return [] if code is None else list(codes_in(code))
 
     @cached_property
     def names(self) -> frozenset[str]:
-        if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            return frozenset({self.node.name})
-        if isinstance(self.node, ast.Import | ast.ImportFrom):
-            bound = {(a.asname or a.name).split(".")[0] for a in self.node.names}
-            return frozenset((bound - {"*"}) | self.star_names)
-        return frozenset(bound_names(self.node))
+        return frozenset(bound_names(self.node) | self.star_names)
 
     @cached_property
     def needs(self) -> frozenset[str]:
         """Every global it refers to, now or when its functions are called."""
-        found: set[str] = set()
-        if self._table is not None:
-            _references(self._table, found, only_now=False)
-        found -= self._comprehension_names
-        return frozenset((found | annotation_names(self.node)) - MAIN_DUNDERS)
+        found = annotation_names(self.node).union(*(globals_in(code) for code in self._codes))
+        return frozenset(found - MAIN_DUNDERS)
 
     @cached_property
     def needs_now(self) -> frozenset[str]:
         """The globals it reads while it is executed: decorators, bases, defaults, class bodies."""
-        found: set[str] = set()
-        if self._table is not None:
-            _references(self._table, found, only_now=True)
-        return frozenset(found - self._comprehension_names - MAIN_DUNDERS)
+        found = {
+            name
+            for code in self._codes[:1]
+            for now in codes_in(code, only_now=True)
+            for name in globals_in(now)
+        }
+        return frozenset(found - MAIN_DUNDERS)
 
     @cached_property
     def rebinds(self) -> frozenset[str]:
         """Globals that functions in it bind when they are called (`global n; n = ...`)."""
-        return frozenset() if self._table is None else frozenset(_bound_as_globals(self._table))
+        return frozenset(name for code in self._codes for name in globals_in(code, BINDING))
 
     @cached_property
     def imports(self) -> list[Import]:
@@ -105,7 +106,7 @@ class Unit:
     def extends(self) -> frozenset[str]:
         """Globals that it fills: `@f.register`, `f.register(...)`, `Point.scale = ...`, `TABLE["x"] = ...`."""
         targets: list[ast.expr] = []
-        if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(self.node, DEFINITIONS):
             targets = [d.func if isinstance(d, ast.Call) else d for d in self.node.decorator_list]
         elif isinstance(self.node, ast.Assign):
             targets = self.node.targets
@@ -118,7 +119,7 @@ class Unit:
 
     @property
     def is_definition(self) -> bool:
-        return isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        return isinstance(self.node, DEFINITIONS)
 
     @property
     def is_assignment(self) -> bool:
@@ -142,27 +143,6 @@ class Unit:
             called = called.id if isinstance(called, ast.Name) else called
             return called in CONTAINER_CALLS
         return isinstance(value, DISPLAYS)
-
-    @cached_property
-    def _comprehension_names(self) -> set[str]:
-        """From 3.12 on the symbol table shows a comprehension's variables in the scope around it."""
-        if self.is_definition:  # they show in scopes inside it only
-            return set()
-        comprehensions = [n for n in ast.walk(self.node) if isinstance(n, ast.comprehension)]
-        targets = {name for part in comprehensions for name in bound_names(part.target)}
-        return targets - loaded_names(self.node) if targets else set()
-
-    @cached_property
-    def _table(self) -> symtable.SymbolTable | None:
-        source = _standing(self.source)
-        if (
-            self.flags & ANNOTATIONS_FLAG
-        ):  # then annotations are not evaluated, and two classes may name each other
-            source = "from __future__ import annotations\n" + source
-        try:
-            return symtable.symtable(source, self.file, "exec")
-        except SyntaxError:
-            return None
 
 
 def hash_of(data: bytes) -> bytes:
@@ -192,12 +172,13 @@ def cut(text: str, file: str, base: int = 0) -> list[Unit]:
 def cut_inside(unit: Unit, text: str, base: int = 0) -> list[Unit]:
     """The statements inside a compound one, which is itself being executed and so cannot be run again."""
     lines = text.splitlines(keepends=True)
-    inner: list[ast.stmt] = []
-    for part in ("body", "orelse", "finalbody"):
-        inner += getattr(unit.node, part, [])
-    for handler in getattr(unit.node, "handlers", []):
-        inner += handler.body
-    return _cut_nodes(inner, lines, unit.file, unit.flags, base, unit.in_guard)
+    return _cut_nodes(inner_of(unit.node), lines, unit.file, unit.flags, base, unit.in_guard)
+
+
+def inner_of(node: ast.stmt) -> list[ast.stmt]:
+    """The statements inside a compound one."""
+    found = [inner for block in ("body", "orelse", "finalbody") for inner in getattr(node, block, [])]
+    return found + [inner for handler in getattr(node, "handlers", []) for inner in handler.body]
 
 
 def compile_statement(source: str, first_line: int, file: str, flags: int) -> CodeType:
@@ -221,7 +202,7 @@ def compile_whole(text: str, file: str) -> list[CodeType]:
             made: Any = compile(text, file, "exec", flags, dont_inherit=True)
         except (SyntaxError, ValueError):
             continue
-        return list(_nested(cast(CodeType, made)))
+        return list(codes_in(cast(CodeType, made)))
     return []
 
 
@@ -241,29 +222,23 @@ def bound_names(node: ast.AST) -> set[str]:
     for inner in _own_nodes(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
             found.add(inner.id)
-        elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(inner.name)
-        elif isinstance(inner, ast.Import | ast.ImportFrom):
-            found |= {(a.asname or a.name).split(".")[0] for a in inner.names} - {"*"}
-        elif isinstance(inner, ast.MatchAs | ast.MatchStar) and inner.name:
+        elif isinstance(inner, NAMED) and inner.name:
             found.add(inner.name)
         elif isinstance(inner, ast.MatchMapping) and inner.rest:
             found.add(inner.rest)
+        found |= {name for name, _ in imported_as(inner)} - {"*"}
     return found
 
 
-def loaded_names(node: ast.AST, bound: frozenset[str] = frozenset()) -> set[str]:
-    """The names read in a statement, save those that a comprehension or a function around binds."""
-    if isinstance(node, ast.Name):
-        return {node.id} - bound if isinstance(node.ctx, ast.Load) else set()
-    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        bound |= {name for part in node.generators for name in bound_names(part.target)}
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        bound |= {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
-    found: set[str] = set()
-    for child in ast.iter_child_nodes(node):
-        found |= loaded_names(child, bound)
-    return found
+def imported_as(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """The names that an import binds, each with the full name of what it stands for."""
+    for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, f"{node.module or ''}.{alias.name}"
+        elif alias.asname:
+            yield alias.asname, alias.name
+        else:
+            yield (alias.name.split(".")[0],) * 2
 
 
 def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -362,39 +337,22 @@ def _is_guard(node: ast.If) -> bool:
     )
 
 
-def _nested(code: CodeType) -> Iterator[CodeType]:
+def codes_in(code: CodeType, only_now: bool = False) -> Iterator[CodeType]:
+    """A code and all those in it; or those that run when it does: class bodies, comprehensions, scopes of type parameters."""
+    yield code
     for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield const
-            yield from _nested(const)
+        if isinstance(const, CodeType) and not (only_now and _runs_later(const)):
+            yield from codes_in(const, only_now)
 
 
-def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) -> None:
-    kind = str(getattr(table.get_type(), "value", table.get_type()))
-    for symbol in table.get_symbols():
-        if kind == "module":
-            wanted = symbol.is_referenced()
-        elif kind == "class":
-            wanted = symbol.is_referenced() and not symbol.is_free()
-        else:
-            wanted = symbol.is_global()
-        if wanted:
-            found.add(symbol.get_name())
-    for child in table.get_children():
-        child_kind = str(getattr(child.get_type(), "value", child.get_type()))
-        runs_later = child_kind in LATE or (
-            child_kind == "function" and child.get_name() not in COMPREHENSIONS
-        )
-        if not (only_now and runs_later):
-            _references(child, found, only_now)
+def _runs_later(code: CodeType) -> bool:
+    return bool(code.co_flags & CO_OPTIMIZED) and not code.co_name.startswith(RUN_AT_ONCE)
 
 
-def _bound_as_globals(table: symtable.SymbolTable) -> Iterator[str]:
-    for child in table.get_children():
-        for symbol in child.get_symbols():
-            if symbol.is_declared_global() and symbol.is_assigned():
-                yield symbol.get_name()
-        yield from _bound_as_globals(child)
+@lru_cache(maxsize=4096)
+def globals_in(code: CodeType, operations: frozenset[str] = LOOKING_UP) -> frozenset[str]:
+    """The names of a code, without those in it, that these operations have to do with."""
+    return frozenset(op.argval for op in dis.get_instructions(code) if op.opname in operations)
 
 
 def _root_of_attribute(target: ast.expr) -> str | None:
