@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.actors.shipping import data
-from dispycos.actors.shipping.data import PackagePath, read_data
+from dispycos.actors.shipping import modules
+from dispycos.actors.shipping.imports import PackagePath
 from dispycos.actors.shipping.mirror import Mirror
+from dispycos.actors.shipping.modules import read_data
 from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MainInfo, ModuleSource, PackageData
 from tests.kit.shipping_scripts import run_python, write_files
 
@@ -128,8 +129,8 @@ def test_a_module_in_no_folder_says_so() -> None:
 
 def test_what_is_too_much_is_said_and_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_files(tmp_path, FILES)
-    monkeypatch.setattr(data, "DATA_BYTES_MAX", 4)
-    monkeypatch.setattr(data, "ENTRIES_MAX", 1)
+    monkeypatch.setattr(modules, "DATA_BYTES_MAX", 4)
+    monkeypatch.setattr(modules, "ENTRIES_MAX", 1)
     assert "it has 5 bytes, more than the 4 that travel" in read_data(source_at(tmp_path), "words.txt").error
     assert "more than 1 entries" in read_data(source_at(tmp_path), "").error
 

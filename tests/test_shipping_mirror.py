@@ -1,5 +1,6 @@
 """Snapshot and mirror in one process: what an answer holds, and what a mirror makes of good and bad ones."""
 
+import marshal
 import sys
 import time
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ def mirror() -> Iterator[Mirror]:
 
 
 def statement(name: str, source: str) -> Statement:
-    return Statement([name], source, 1, source.encode(), "client.py")
+    code = marshal.dumps(compile(source, "client.py", "exec"))
+    return Statement([name], code, source.encode(), "client.py", 1, source)
 
 
 def statements(bundle: CodeBundle) -> list[list[str]]:

@@ -7,6 +7,7 @@ in the `pull` that the host gave.
 
 import errno
 import linecache
+import marshal
 import os
 import pickle
 import sys
@@ -26,7 +27,6 @@ from .modules import NEVER_LOCAL, OWN_PACKAGE, is_standard
 from .pickling import Payload
 from .pickling import loads as loads_here
 from .program import MirrorModule
-from .statements import compile_statement
 from .words import (
     CodeBundle,
     CodeRequest,
@@ -96,7 +96,7 @@ class Mirror:
         for finder in self._finders:
             sys.meta_path.remove(finder)
         for name in self._modules:
-            if _is_ours(sys.modules.get(name)):
+            if _loader_of(sys.modules.get(name)) is not None:
                 del sys.modules[name]
         for path, cached in list(sys.path_importer_cache.items()):
             if isinstance(cached, ClientFolder):
@@ -229,7 +229,7 @@ class Mirror:
         live = sys.modules.get(module.name)
         if live is None or module.source is None:
             return
-        if known is not None and _is_ours(live):
+        if known is not None and _loader_of(live) is not None:
             self._steps.append(module)  # reloaded at the client
             self._data = {key: data for key, data in self._data.items() if key[0] != module.name}
         elif not is_standard(module.name) and module.name.split(".")[0] not in NEVER_LOCAL:
@@ -259,10 +259,11 @@ class Mirror:
 
     def _make(self, step: Statement | Value | ModuleSource) -> None:
         if isinstance(step, ModuleSource):
-            self._reload(step)
+            if (loader := _loader_of(sys.modules.get(step.name))) is not None:
+                loader.reload(step)
         elif isinstance(step, Statement):
             self._remember_lines(step)
-            code = compile_statement(step.source, step.first_line, step.file, step.flags)
+            code = marshal.loads(step.code)
             if step.setting:
                 self._carry_out(step, code)
             else:
@@ -298,11 +299,6 @@ class Mirror:
 
     def _coming(self) -> set[str]:
         return {name for step in self._steps[1:] for name in _names_of(step)}
-
-    def _reload(self, source: ModuleSource) -> None:
-        live = sys.modules.get(source.name)
-        if live is not None:
-            SourceLoader(source, self).exec_module(live)
 
     def _forget(self, digests: list[bytes]) -> None:
         """What was not made is not here: it will be asked for again, and fail again, where it is used."""
@@ -389,7 +385,7 @@ class Mirror:
         top = name.split(".")[0]
         if top in NEVER_LOCAL or is_standard(name) or not self._imported_by_client_code():
             return None
-        if "." in name and not _is_ours(sys.modules.get(top)):
+        if "." in name and _loader_of(sys.modules.get(top)) is None:
             return None  # part of an installed package: its import tells
         if name + "." not in self._refused and name not in self._modules and self.version:
             source = self._fetch(name)
@@ -481,5 +477,7 @@ def write_file(path: Path, data: bytes) -> None:
     part.replace(path)
 
 
-def _is_ours(module: ModuleType | None) -> bool:
-    return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), SourceLoader)
+def _loader_of(module: ModuleType | None) -> SourceLoader | None:
+    """Of a module that the client sent."""
+    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    return loader if isinstance(loader, SourceLoader) else None

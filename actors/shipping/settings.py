@@ -9,14 +9,14 @@ import builtins
 import inspect
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from copy import copy, deepcopy
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
 from typing import Any
 
+from .items import NOTHING
 from .modules import OWN_PACKAGE
-from .origins import NOTHING
-from .statements import Unit, codes_in, imported_as, inner_of, statement_in
+from .statements import Unit, codes_in, imported_as
 
 Definers = Callable[[str], list[Unit]]
 
@@ -52,6 +52,8 @@ HARMLESS = _words("""os.path.* posixpath.* os.environ.* os.getenv os.cpu_count o
 WORDS_OF_REACHING_OUT = _words("""open input breakpoint __import__ print Popen system popen fork urlopen getpass
     read_text read_bytes check_output check_call""")
 
+COMPOUND = ast.If | ast.Try | ast.TryStar | ast.With | ast.For
+BLOCKS = ("body", "orelse", "finalbody")
 KEPT = ast.Import | ast.ImportFrom | ast.Pass | ast.Break | ast.Continue
 
 
@@ -67,8 +69,9 @@ class Settings:
         if unit.in_guard:
             return None
         unit = self._unaliased(unit)
-        if isinstance(unit.node, ast.If | ast.Try | ast.TryStar | ast.With | ast.For):
-            return self._reduced(unit)
+        if isinstance(unit.node, COMPOUND):
+            kept = self._reduced(unit.node)
+            return None if kept is None else unit.changed(kept)
         return unit if self._sets(unit.node) and unit.code is not None else None
 
     def why_not(self, unit: Unit) -> tuple[int, str]:
@@ -117,27 +120,20 @@ class Settings:
 
     def _unaliased(self, unit: Unit) -> Unit:
         """`context = getcontext(); context.prec = 50` in one: at a server the name alone may be bound to a copy."""
-        lines = [line.encode() for line in unit.source.splitlines(keepends=True)]
         roots = [name for target in _targets(unit.node) if (name := _root_of(target)) not in (None, target)]
-        found = [(name, meant) for name in roots if name and (meant := self._meant_by(name.id))]
-        for name, meant in sorted(found, key=lambda pair: pair[0].col_offset, reverse=True):
-            line = lines[name.lineno - unit.first_line]
-            text = line[: name.col_offset] + meant.encode() + line[name.end_col_offset :]
-            lines[name.lineno - unit.first_line] = text
-        source = b"".join(lines).decode()
-        node = statement_in(source) if found else None
-        return unit if node is None else replace(unit, node=node, source=source)
+        meant = {(n.lineno, n.col_offset): found for n in roots if n and (found := self._meant_by(n.id))}
+        return unit.changed(_Replacing(meant).visit(deepcopy(unit.node))) if meant else unit
 
-    def _meant_by(self, name: str) -> str:
+    def _meant_by(self, name: str) -> ast.expr | None:
         """The expression that the name stands for, if it is one for something imported and gives the same each time."""
         node = definers[0].node if len(definers := self._definers(name)) == 1 else None
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
-            return ""
+            return None
         root = _root_of(node.value)
         calls = [part for part in _evaluated(node.value) if isinstance(part, ast.Call)]
         gets = all(self._path_of(call.func).rpartition(".")[2].startswith("get") for call in calls)
         is_imported = root is not None and bool(self._imports_of(root.id))
-        return ast.unparse(node.value) if is_imported and gets and self._is_quiet(node.value) else ""
+        return node.value if is_imported and gets and self._is_quiet(node.value) else None
 
     # --- what a statement calls ---
 
@@ -192,32 +188,41 @@ class Settings:
 
     # --- compound statements ---
 
-    def _reduced(self, unit: Unit) -> Unit | None:
-        dropped: list[ast.stmt] = []
-        if not self._collect(unit.node, dropped):
-            return None
-        source = _without(unit, dropped)
-        node = statement_in(source)
-        return None if node is None else replace(unit, node=node, source=source)
-
-    def _collect(self, node: ast.stmt, dropped: list[ast.stmt]) -> bool:
-        """Whether something in it sets something; the statements that are to be left out are added to `dropped`."""
+    def _reduced(self, node: ast.stmt) -> ast.stmt | None:
+        """The same, with `pass` for what is not carried out; None if nothing in it sets something."""
         if not all(map(self._is_quiet, _headers(node))):
-            return False
+            return None
+        made: Any = copy(node)
+        made.handlers = [copy(handler) for handler in getattr(node, "handlers", ())]
         found = False
-        for inner in inner_of(node):
-            if isinstance(inner, ast.If | ast.Try | ast.TryStar | ast.With | ast.For):
-                more: list[ast.stmt] = []
-                if self._collect(inner, more):
-                    found = True
-                    dropped += more
-                else:
-                    dropped.append(inner)
-            elif self._sets(inner):
-                found = True
-            elif not isinstance(inner, KEPT):
-                dropped.append(inner)
-        return found
+        for part in (made, *made.handlers):
+            for block in BLOCKS:
+                kept = [(inner, self._kept(inner)) for inner in getattr(part, block, ())]
+                found = found or any(some is not None for _, some in kept)
+                setattr(part, block, [some or _or_pass(inner) for inner, some in kept])
+        return made if found else None
+
+    def _kept(self, node: ast.stmt) -> ast.stmt | None:
+        if isinstance(node, COMPOUND):
+            return self._reduced(node)
+        return node if self._sets(node) else None
+
+
+class _Replacing(ast.NodeTransformer):
+    """Puts expressions for the names at these lines and columns."""
+
+    def __init__(self, meant: dict[tuple[int, int], ast.expr]) -> None:
+        self._meant = meant
+
+    def visit_Name(self, name: ast.Name) -> ast.expr:
+        found = deepcopy(self._meant.get((name.lineno, name.col_offset)))
+        for node in () if found is None else ast.walk(found):
+            ast.copy_location(node, name)
+        return found or name
+
+
+def _or_pass(node: ast.stmt) -> ast.stmt:
+    return node if isinstance(node, KEPT) else ast.copy_location(ast.Pass(), node)
 
 
 def _targets(node: ast.stmt) -> Iterator[ast.expr]:
@@ -263,18 +268,6 @@ def _headers(node: ast.stmt) -> list[ast.expr]:
     if isinstance(node, ast.For):
         return [node.iter]
     return [item.context_expr for item in node.items] if isinstance(node, ast.With) else []
-
-
-def _without(unit: Unit, dropped: list[ast.stmt]) -> str:
-    """The text with `pass` in their place; what is kept stays on its lines."""
-    lines = [line.encode() for line in unit.source.splitlines(keepends=True)]
-    for node in sorted(dropped, key=lambda node: (node.lineno, node.col_offset), reverse=True):
-        start = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - unit.first_line
-        end = (node.end_lineno or node.lineno) - unit.first_line
-        rest = lines[end][node.end_col_offset :]
-        lines[start] = lines[start][: node.col_offset] + b"pass" + (rest if rest.strip() else b"\n")
-        lines[start + 1 : end + 1] = [b"\n"] * (end - start)
-    return b"".join(lines).decode()
 
 
 def _words_in(thing: Any) -> Iterator[str]:

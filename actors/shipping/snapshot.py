@@ -7,6 +7,7 @@ dynamically (globals()["x"]).
 
 import linecache
 import logging
+import marshal
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import repeat
@@ -19,9 +20,8 @@ from .by_value import Names
 from .items import BUILTINS, Item, Items
 from .modules import LocalModules, candidates, is_standard, version_of
 from .ordering import Cycle, Step, in_order
-from .program import program_main
+from .program import MainSources, program_main
 from .settings import Settings
-from .sources import MainSources
 from .statements import Unit
 from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
 
@@ -258,8 +258,9 @@ def _on_the_wire(steps: list[Step], have: set[bytes], optional: set[Unit]) -> li
         if isinstance(made, Unit):
             if made.hash not in have:
                 bound |= made.names
-                place = made.first_line, made.hash, made.file, made.flags
-                found.append(Statement(sorted(made.names), made.source, *place, made in optional))
+                text = made.file, made.first_line, made.source
+                names, code = sorted(made.names), marshal.dumps(made.code)
+                found.append(Statement(names, code, made.hash, *text, made in optional))
         elif made.value_hash not in have or made.name in bound:
             found.append(Value(made.name, made.value or b"", made.value_hash, bool(made.units)))
     return found

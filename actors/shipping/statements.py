@@ -5,7 +5,7 @@ import __future__
 import ast
 import dis
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from types import CodeType
@@ -17,7 +17,6 @@ RUN_AT_ONCE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<generic p
 LOOKING_UP = frozenset(
     {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"}
 )
-BINDING = frozenset({"STORE_GLOBAL"})
 MAIN_DUNDERS = {
     *("__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"),
     *("__annotations__", "__conditional_annotations__"),
@@ -41,20 +40,25 @@ class Unit:
     """A statement as it is shipped."""
 
     node: ast.stmt
-    source: str
+    source: str  # the lines on which it stands
     first_line: int
     last_line: int
     order: int
     file: str
     flags: int
     in_guard: bool = False
+    is_changed: bool = False
     star_names: set[str] = field(default_factory=set)  # what `from m import *` bound, filled by who knows
 
     @cached_property
     def hash(self) -> bytes:
-        return hash_of(
-            f"{self.file}\0{self.first_line}\0{self.flags}\0{self.source}".encode(errors="surrogatepass")
-        )
+        text = ast.unparse(self.node) if self.is_changed else self.source
+        place = f"{self.file}\0{self.first_line}\0{self.node.col_offset}\0{self.flags}\0"
+        return hash_of((place + text).encode(errors="surrogatepass"))
+
+    def changed(self, node: ast.stmt) -> "Unit":
+        """Another statement in its place."""
+        return replace(self, node=node, is_changed=True)
 
     @cached_property
     def code(self) -> CodeType | None:
@@ -62,8 +66,11 @@ class Unit:
         return self._compiled(0)
 
     def _compiled(self, more_flags: int) -> CodeType | None:
+        module: Any = ast.Module([self.node], [])
         try:
-            return compile_statement(self.source, self.first_line, self.file, self.flags | more_flags)
+            return cast(
+                CodeType, compile(module, self.file, "exec", self.flags | more_flags, dont_inherit=True)
+            )
         except SyntaxError:
             return None
 
@@ -96,7 +103,8 @@ class Unit:
     @cached_property
     def rebinds(self) -> frozenset[str]:
         """Globals that functions in it bind when they are called (`global n; n = ...`)."""
-        return frozenset(name for code in self._codes for name in globals_in(code, BINDING))
+        declared = (node.names for node in ast.walk(self.node) if isinstance(node, ast.Global))
+        return frozenset(name for names in declared for name in names)
 
     @cached_property
     def imports(self) -> list[Import]:
@@ -179,17 +187,6 @@ def inner_of(node: ast.stmt) -> list[ast.stmt]:
     """The statements inside a compound one."""
     found = [inner for block in ("body", "orelse", "finalbody") for inner in getattr(node, block, [])]
     return found + [inner for handler in getattr(node, "handlers", []) for inner in handler.body]
-
-
-def compile_statement(source: str, first_line: int, file: str, flags: int) -> CodeType:
-    """Compiles at the true line and column numbers."""
-    if not source[:1].isspace():
-        made: Any = compile("\n" * (first_line - 1) + source, file, "exec", flags, dont_inherit=True)
-        return cast(CodeType, made)
-    body = cast(ast.If, ast.parse(_standing(source), file).body[0]).body
-    module = ast.Module([ast.increment_lineno(node, first_line - 2) for node in body], [])
-    made = compile(module, file, "exec", flags, dont_inherit=True)
-    return cast(CodeType, made)
 
 
 def compile_whole(text: str, file: str) -> list[CodeType]:
@@ -281,44 +278,14 @@ def _names_in(annotation: ast.expr) -> set[str]:
 def _cut_nodes(
     nodes: list[ast.stmt], lines: list[str], file: str, flags: int, base: int, in_guard: bool = False
 ) -> list[Unit]:
-    return [_unit(node, lines, file, flags, base, in_guard) for node in nodes]
-
-
-def _unit(node: ast.stmt, lines: list[str], file: str, flags: int, base: int, in_guard: bool) -> Unit:
-    decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(d.lineno for d in decorators)])
-    last = node.end_lineno or first
-    order = base + (first << 12) + min(node.col_offset, 4095)
-    return Unit(node, _slice(node, lines, first, last), first, last, order, file, flags, in_guard)
-
-
-def _slice(node: ast.stmt, lines: list[str], first: int, last: int) -> str:
-    """The statement's text, with what shares its lines blanked out so that its columns stay."""
-    cutout = lines[first - 1 : last]
-    end = node.end_col_offset
-    if end is not None:
-        last_line = cutout[-1].encode()
-        if not last_line[end:].lstrip().startswith(b"#"):
-            cutout[-1] = last_line[:end].decode() + "\n"
-    column = node.col_offset
-    if column and first == node.lineno:
-        head = cutout[0].encode()
-        cutout[0] = " " * column + head[column:].decode()
-    return "".join(cutout)
-
-
-def statement_in(source: str) -> ast.stmt | None:
-    """The one statement of a text, which may be indented."""
-    try:
-        node = ast.parse(_standing(source)).body[0]
-    except SyntaxError:
-        return None
-    return cast(ast.If, node).body[0] if source[:1].isspace() else node
-
-
-def _standing(source: str) -> str:
-    """An indented statement needs something to be indented under."""
-    return "if 1:\n" + source if source[:1].isspace() else source
+    units: list[Unit] = []
+    for node in nodes:
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        last = node.end_lineno or first
+        order = base + (first << 12) + min(node.col_offset, 4095)
+        text = "".join(lines[first - 1 : last])
+        units.append(Unit(node, text, first, last, order, file, flags, in_guard))
+    return units
 
 
 def _future_flags(body: list[ast.stmt]) -> int:
@@ -350,9 +317,9 @@ def _runs_later(code: CodeType) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def globals_in(code: CodeType, operations: frozenset[str] = LOOKING_UP) -> frozenset[str]:
-    """The names of a code, without those in it, that these operations have to do with."""
-    return frozenset(op.argval for op in dis.get_instructions(code) if op.opname in operations)
+def globals_in(code: CodeType) -> frozenset[str]:
+    """The names that a code looks up, without the codes in it."""
+    return frozenset(op.argval for op in dis.get_instructions(code) if op.opname in LOOKING_UP)
 
 
 def _root_of_attribute(target: ast.expr) -> str | None:

@@ -17,11 +17,11 @@ class Statement(Struct, array_like=True, frozen=True, tag=0):
     """One top-level statement, with the place it came from; names are those it binds."""
 
     names: list[str]
-    source: str
-    first_line: int
+    code: bytes  # as marshal has it: only servers of the client's minor version are used
     hash: bytes
     file: str
-    flags: int = 0
+    first_line: int
+    source: str  # its lines, for tracebacks
     setting: bool = False  # it sets something in what it imports, or is an import for that: without it there is nothing to set
 
 
