@@ -210,7 +210,7 @@ def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
         with pytest.raises(
             OSError, match=r"this file of laptop does not travel: it is too large .*components=.*pack/big"
         ):
-            PackagePath(mirror, "pack", "big").read_bytes()
+            PackagePath(mirror.modules, "pack", "big").read_bytes()
     finally:
         mirror.close()
     assert sys.meta_path == before

@@ -3,7 +3,7 @@
 import pytest
 
 from dispycos.actors.shipping.items import Item
-from dispycos.actors.shipping.ordering import Cycle, in_order
+from dispycos.actors.shipping.snapshot import Cycle, in_order
 from dispycos.actors.shipping.statements import cut
 
 

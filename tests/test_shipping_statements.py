@@ -5,7 +5,7 @@ from types import CodeType
 
 import pytest
 
-from dispycos.actors.shipping.statements import Unit, codes_in, compile_whole, cut, cut_inside
+from dispycos.actors.shipping.statements import Unit, codes_in, compile_whole, cut
 
 
 def only(text: str) -> Unit:
@@ -89,7 +89,7 @@ def test_every_unit_compiles_alone_at_its_true_lines_and_columns() -> None:
     whole = compile_whole(text, "x.py")[1:]
     alone = [code for unit in cut(text, "x.py") for code in inner_codes(unit)]
     assert len(alone) == len(whole) and all(code in whole for code in alone)
-    opened = cut_inside(cut(text, "x.py")[-1], text)
+    opened = cut(text, "x.py")[-1].inside
     assert [sorted(unit.names) for unit in opened] == [["k"]] and inner_codes(opened[0])[0] in whole
 
 

@@ -25,9 +25,9 @@ from socket import socket
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, TypedDict, cast, is_typeddict
 
-from . import type_params
-from .identities import identities
+from . import unnamed
 from .statements import codes_in, globals_in
+from .unnamed import identities
 
 PROTOCOL = 5
 REFUSED = (LockType, RLock, socket, io.FileIO, io.BufferedIOBase, io.TextIOWrapper)
@@ -94,8 +94,8 @@ class Names:
             raise TypeError(f"cannot pickle '{type(thing).__module__}.{type(thing).__qualname__}' object")
         if isinstance(thing, ModuleType):
             return self._module(thing)
-        if isinstance(thing, type_params.KINDS):
-            return self._reference_by(thing, thing.__name__) or type_params.reduced(thing)
+        if isinstance(thing, unnamed.KINDS):
+            return self._reference_by(thing, thing.__name__) or unnamed.reduced(thing)
         if isinstance(thing, Cached):
             return self._reference(thing) or (make_cached, (thing.__wrapped__, thing.cache_parameters()))
         is_wrapper = hasattr(thing, "__wrapped__") and getattr(thing, "__module__", None) == "__main__"
@@ -171,7 +171,7 @@ class Names:
             "doc": function.__doc__,
             "defaults": function.__defaults__,
             "kwdefaults": function.__kwdefaults__,
-            "annotations": type_params.annotations_of(function),
+            "annotations": unnamed.annotations_of(function),
             "type_params": getattr(function, "__type_params__", ()),
             "attributes": vars(function),
             "globals": {} if is_of_module else {name: scope[name] for name in needed if name in scope},
@@ -203,7 +203,7 @@ class Names:
             bases = (TypedDict,)
         if LATE_ANNOTATIONS & attributes.keys():
             attributes = {n: v for n, v in attributes.items() if n not in LATE_ANNOTATIONS}
-            attributes["__annotations__"] = type_params.annotations_of(kind)
+            attributes["__annotations__"] = unnamed.annotations_of(kind)
         state = {
             "module": kind.__module__,
             "qualname": kind.__qualname__,
@@ -284,7 +284,7 @@ REDUCERS: dict[type, Callable[[Any], Reduction]] = {
     weakref.WeakKeyDictionary: lambda table: (type(table), (dict(table),)),
     weakref.WeakValueDictionary: lambda table: (type(table), (dict(table),)),
     **{kind: lambda found: (getattr, (found.__objclass__, found.__name__)) for kind in MADE_BY_TYPE},
-    **dict.fromkeys(type_params.OF_PARAM_SPECS, type_params.reduced),
+    **dict.fromkeys(unnamed.OF_PARAM_SPECS, unnamed.reduced),
 }
 
 for _kind in (dict, OrderedDict):

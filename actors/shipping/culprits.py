@@ -56,7 +56,7 @@ def _refusal(what: str, way: "list[_Step]", error: Exception) -> NotPicklable:
     if len(path) > STEPS_MAX:
         path[STEPS_MAX:] = ["further in"]
     elif way:
-        text = _complaint(way[-1].thing, error)
+        text = _complaint(way[-1].thing, way[-1].error or error)
     refusal = NotPicklable(f"{what}: {text}{': ' if path else ''}{', '.join(reversed(path))}")
     refusal.__cause__ = error
     return refusal
@@ -89,6 +89,7 @@ class _Step:
         self.make: Any = None
         self.args: Any = None
         self.state: Any = None
+        self.error: Exception | None = None
 
 
 class _TracingPickler(cast(Any, pickle)._Pickler):  # type: ignore[misc]
@@ -105,8 +106,16 @@ class _TracingPickler(cast(Any, pickle)._Pickler):  # type: ignore[misc]
         return NotImplemented if is_plain else self._names.reduce(thing)
 
     def save(self, thing: Any, *options: Any, **more: Any) -> None:
-        self.way.append(_Step(thing))
-        super().save(thing, *options, **more)
+        step = _Step(thing)
+        self.way.append(step)
+        try:
+            super().save(thing, *options, **more)
+        except (
+            Exception
+        ) as error:  # edge of user code; that of the innermost: Python 3.14 adds notes to it, which may fail
+            if step is self.way[-1]:
+                step.error = error
+            raise
         self.way.pop()
 
     def save_reduce(self, make: Any, args: Any, state: Any = None, *more: Any, **options: Any) -> None:

@@ -5,10 +5,8 @@ would; the caller sends the request to the client, installs the answer and loads
 in the `pull` that the host gave.
 """
 
-import errno
 import linecache
 import marshal
-import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +15,10 @@ from contextvars import Context, copy_context
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import RLock, get_ident
-from types import CodeType, FrameType, ModuleType
+from types import CodeType
 from typing import Any
 
-from msgspec.structs import replace
-
-from .imports import ClientFinder, ClientFolder, SourceLoader
-from .modules import NEVER_LOCAL, OWN_PACKAGE, is_standard
+from .imports import ClientModules
 from .pickling import Payload
 from .pickling import loads as loads_here
 from .program import MirrorModule
@@ -35,14 +30,12 @@ from .words import (
     MainInfo,
     MissingCode,
     ModuleSource,
-    PackageData,
     ShippingError,
     Statement,
     Value,
 )
 
 LINES_MAX = 1_000_000
-FOREIGN = ("functools", "importlib", "pkgutil", "runpy")  # importlib.resources dispatches by functools
 
 Pull = Callable[[CodeRequest], CodeBundle]
 
@@ -72,13 +65,8 @@ class Mirror:
         self._loading: list[int] = []  # threads in load() or settle()
         self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
         self._made_of: dict[str, list[bytes]] = {}
-        self._modules: dict[str, ModuleSource] = {}
-        self._folder = folder
-        self._data: dict[tuple[str, str], PackageData] = {}
-        self._refused: dict[str, str] = {}  # name, or module with a dot after it: why
+        self._refused: dict[str, str] = {}  # why
         self._absent: set[str] = set()
-        self._versions: dict[str, str] = {}
-        self._local_names: frozenset[str] = frozenset()
         self._lines: dict[str, list[str]] = {}
         self._settings: set[bytes] = set()  # statements that define nothing, carried out
         self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
@@ -86,21 +74,11 @@ class Mirror:
         self._within = False
         self._failed = ""  # how one of them did: what runs here would not be what was meant
         self._replaced = sys.modules["__main__"], sys.argv
-        # The client's local modules win over installed ones of that name; what nobody has is looked for there, too.
-        self._finders = ClientFinder(self, self.source_of), ClientFinder(self, self.last_source_of)
+        self.modules = ClientModules(self._get, node, client, folder)
         sys.modules["__main__"] = self.main
-        sys.meta_path.insert(0, self._finders[0])
-        sys.meta_path.append(self._finders[1])
 
     def close(self) -> None:
-        for finder in self._finders:
-            sys.meta_path.remove(finder)
-        for name in self._modules:
-            if _loader_of(sys.modules.get(name)) is not None:
-                del sys.modules[name]
-        for path, cached in list(sys.path_importer_cache.items()):
-            if isinstance(cached, ClientFolder):
-                del sys.path_importer_cache[path]
+        self.modules.close()
         sys.modules["__main__"], sys.argv = self._replaced
 
     # What the host calls.
@@ -124,7 +102,7 @@ class Mirror:
             for name in names:  # asked for although it was made: it was deleted here
                 self._forget(self._made_of.pop(name, []))
             have = {digest for digests in self._made_of.values() for digest in digests}
-            have |= {module.hash for module in self._modules.values()}
+            have |= self.modules.hashes()
             return CodeRequest(sorted(names), sorted(modules), sorted(have), self.version, list(data))
 
     def within(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -158,23 +136,9 @@ class Mirror:
     def explain(self, error: BaseException) -> None:
         """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
         name = error.filename if isinstance(error, FileNotFoundError) else None
-        if not isinstance(name, str):
-            return
-        paths = {module.path: module.name for module in self._modules.values() if module.path}
-        paths |= {getattr(self.main, "__file__", ""): "__main__"}
-        for path, module in paths.items():
-            if path and name.startswith(os.path.dirname(path) + os.sep):
-                known = self._modules.get(module)
-                package = module if known is not None and known.package else module.rpartition(".")[0]
-                how = (
-                    f"importlib.resources.files({package!r}) reads it there"
-                    if package
-                    else "named in Client(components=...) it comes into the folder above that of the task"
-                )
-                error.add_note(
-                    f"{os.path.dirname(path)} is a folder of the client's host, this is {self._node}: {how}"
-                )
-                return
+        file = getattr(self.main, "__file__", "")
+        if isinstance(name, str) and (note := self.modules.how_to_get(name, file)):
+            error.add_note(note)
 
     def settle(self) -> None:
         """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
@@ -196,18 +160,16 @@ class Mirror:
             self._become(bundle.main)
         if self.version == 0 or 0 < bundle.since <= self.version:
             if bundle.main_version > self.version:  # what was refused may be sent now
-                self._refused = {name: text for name, text in self._refused.items() if name.endswith(".")}
+                self._refused.clear()
             self.version = max(self.version, bundle.main_version)
-        self._versions.update(bundle.versions)
-        self._take_away(bundle.absent)
+        self._steps += self.modules.accept(bundle)
+        self._absent.update(bundle.absent)
+        for name in bundle.absent:
+            self._take_away(name)
         here = {digest for digests in self._made_of.values() for digest in digests}
         for name, digests in bundle.made_of:
             self._made_of[name] = list(digests)
             self._refused.pop(name, None)
-        for module in bundle.modules:
-            self._accept_module(module)
-        for data in bundle.data:
-            self._accept_data(data)
         bound: set[str] = set()
         for step in bundle.steps:
             names = _names_of(step)
@@ -217,37 +179,15 @@ class Mirror:
             if not is_here or (isinstance(step, Value) and step.name in bound):
                 bound.update(names)
                 self._steps.append(step)
-        self._refused.update(bundle.errors)
-        for name, _ in bundle.errors:
-            if self._made_of.pop(name, None) is not None:
-                vars(self.main).pop(name, None)  # an older one is not what the client means now
+        for name, text in bundle.errors:
+            self._refused[name] = text
+            self._take_away(name)  # an older one is not what the client means now
 
-    def _accept_module(self, module: ModuleSource) -> None:
-        known = self._modules.get(module.name)
-        self._modules[module.name] = module
-        self._refused.pop(module.name + ".", None)
-        live = sys.modules.get(module.name)
-        if live is None or module.source is None:
-            return
-        if known is not None and _loader_of(live) is not None:
-            self._steps.append(module)  # reloaded at the client
-            self._data = {key: data for key, data in self._data.items() if key[0] != module.name}
-        elif not is_standard(module.name) and module.name.split(".")[0] not in NEVER_LOCAL:
-            del sys.modules[module.name]  # the client's wins over the installed one
-
-    def _accept_data(self, data: PackageData) -> None:
-        if data.data is not None:
-            write_file(self.data_file(data.module, data.path), data.data)
-        self._data[data.module, data.path] = replace(data, data=b"" if data.data is not None else None)
-
-    def _take_away(self, absent: Sequence[str]) -> None:
-        for name in absent:
-            self._absent.add(name)
-            if self._made_of.pop(name, None) is not None:
-                vars(self.main).pop(name, None)
+    def _take_away(self, name: str) -> None:
+        if self._made_of.pop(name, None) is not None:
+            vars(self.main).pop(name, None)
 
     def _become(self, info: MainInfo) -> None:
-        self._local_names = frozenset(info.local_names) - NEVER_LOCAL
         if info.file is not None:
             self.main.__file__ = info.file
         self.main.__package__ = info.package
@@ -259,8 +199,7 @@ class Mirror:
 
     def _make(self, step: Statement | Value | ModuleSource) -> None:
         if isinstance(step, ModuleSource):
-            if (loader := _loader_of(sys.modules.get(step.name))) is not None:
-                loader.reload(step)
+            self.modules.reload(step)
         elif isinstance(step, Statement):
             self._remember_lines(step)
             code = marshal.loads(step.code)
@@ -340,7 +279,7 @@ class Mirror:
             if name in self._refused:
                 raise CodeUnavailable(self._refused[name])
         if unknown:
-            self._get(self.request(unknown))
+            self._get(names=unknown)
 
     def _attribute(self, name: str) -> None:
         """A load, a step that unpickles by itself, or `from __main__ import name`."""
@@ -351,7 +290,7 @@ class Mirror:
                 raise CodeUnavailable(why)
         elif self._pull is None or not self.version or self._why_gone(name):
             return
-        self._get(self.request([name]))
+        self._get(names=[name])
 
     def _why_gone(self, name: str) -> str:
         """Of a name that was asked for before and is not here; to ask again would never end."""
@@ -359,94 +298,12 @@ class Mirror:
             return f"{self._client} has no {name} in its __main__"
         return self._refused.get(name, "")
 
-    def _get(self, request: CodeRequest) -> None:
+    def _get(self, **wanted: Any) -> None:
         """A load is given up and repeated; a step waits."""
+        request = self.request(**wanted)
         if get_ident() in self._loading or self._pull is None:
             raise MissingCode(request)
         self.install(self._pull(request))
-
-    def _may_be_local(self, module: str) -> bool:
-        if module in self._modules or module + "." in self._refused:
-            return False
-        top = module.split(".")[0]
-        if top in self._modules:
-            return self._modules[top].source is not None
-        return top in self._local_names
-
-    # The import hook asks here.
-
-    def source_of(self, name: str) -> ModuleSource | None:
-        known = self._modules.get(name)
-        if known is None and self._may_be_local(name):
-            known = self._fetch(name)
-        return known
-
-    def last_source_of(self, name: str) -> ModuleSource | None:
-        top = name.split(".")[0]
-        if top in NEVER_LOCAL or is_standard(name) or not self._imported_by_client_code():
-            return None
-        if "." in name and _loader_of(sys.modules.get(top)) is None:
-            return None  # part of an installed package: its import tells
-        if name + "." not in self._refused and name not in self._modules and self.version:
-            source = self._fetch(name)
-            if source is not None:
-                return source
-        raise ModuleNotFoundError(self._why_missing(name), name=name)
-
-    def _fetch(self, name: str) -> ModuleSource | None:
-        try:
-            self._get(self.request(modules=[name]))
-        except Exception as error:  # the host's: a timeout, a client that is gone
-            raise ImportError(
-                f"module {name!r} could not be fetched from {self._client}: {error or type(error).__name__}",
-                name=name,
-            ) from error
-        return self._modules.get(name)
-
-    # Package data (DataHost).
-
-    def package_data(self, module: str, path: str) -> PackageData:
-        key = module, path
-        if key not in self._data and ".." not in path.split("/"):
-            self._get(self.request(data=[key]))
-        found = self._data.get(key) or PackageData(module, path)
-        if found.error:
-            raise OSError(
-                errno.EREMOTE,
-                f"this file of {self._client} does not travel: {found.error} "
-                "(files named in Client(components=...) lie in the folder above that of the task)",
-                f"{module}/{path}",
-            )
-        return found
-
-    def data_file(self, module: str, path: str) -> Path:
-        return self._folder / module / path
-
-    def _why_missing(self, name: str) -> str:
-        known = self._modules.get(name)
-        if known is not None and known.source is None:
-            return (
-                f"No module named {name!r} on {self._node}: {known.path} of {self._client} has compiled parts, or no text "
-                "that could travel; install it on the nodes"
-            )
-        version = self._versions.get(name.split(".")[0])
-        why = self._refused.get(name + ".") or (f"the client has version {version}" if version else "")
-        return f"No module named {name!r} on {self._node}{f': {why}' if why else ''}"
-
-    def _imported_by_client_code(self) -> bool:
-        """Whether the client's code imports; libraries try imports that they can do without."""
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None:
-            name = frame.f_globals.get("__name__") or ""
-            if name == __name__ and frame.f_code.co_name in ("load", "_set"):
-                return True  # a pickle imports
-            if name == "__main__" or name in self._modules:
-                return True
-            is_machinery = "importlib" in frame.f_code.co_filename or name.split(".")[0] in FOREIGN
-            if not is_machinery and not name.startswith(f"{OWN_PACKAGE}.actors.shipping."):
-                return False
-            frame = frame.f_back
-        return False
 
     @contextmanager
     def _loading_here(self) -> Iterator[None]:
@@ -467,17 +324,3 @@ def _pour(thing: Any, container: Any) -> None:
 
 def _names_of(step: Statement | Value | ModuleSource) -> list[str]:
     return step.names if isinstance(step, Statement) else [step.name]
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Whole or not at all; servers of one node may write the same file at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)
-
-
-def _loader_of(module: ModuleType | None) -> SourceLoader | None:
-    """Of a module that the client sent."""
-    loader = getattr(getattr(module, "__spec__", None), "loader", None)
-    return loader if isinstance(loader, SourceLoader) else None

@@ -16,7 +16,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any
 
-from .imports import ClientFinder, SourceLoader
+from .imports import NEVER_LOCAL, ClientFinder, SourceLoader, is_standard
 from .statements import Import, hash_of, imports_in
 from .words import ModuleSource, PackageData
 
@@ -24,8 +24,6 @@ LOCAL_NAMES_MAX = 4096
 MODULE_BYTES_MAX = 16 << 20
 DATA_BYTES_MAX = 64 << 20
 ENTRIES_MAX = 4096
-OWN_PACKAGE = __name__.split(".")[0]
-NEVER_LOCAL = {OWN_PACKAGE, "__main__", "__mp_main__"}
 COMPILED = tuple(EXTENSION_SUFFIXES)
 
 
@@ -231,10 +229,6 @@ def candidates(imports: Iterable[Import], package: str) -> list[str]:
 def version_of(name: str) -> str | None:
     version = getattr(sys.modules.get(name.split(".")[0]), "__version__", None)
     return version if isinstance(version, str) else None
-
-
-def is_standard(name: str) -> bool:
-    return name.split(".")[0] in sys.stdlib_module_names
 
 
 def _spec_of(name: str) -> ModuleSpec | None:

@@ -22,7 +22,7 @@ from dispycos.errors import ScheduleError
 
 from .by_value import REQUIRE
 from .modules import candidates, read_source
-from .statements import Unit, compile_whole, cut, cut_inside
+from .statements import Unit, compile_whole, cut
 from .words import MainInfo, ShippingError
 
 LOOK_UP = "__dispycos_look_up__"
@@ -121,24 +121,15 @@ class NamespaceModule(ModuleType):
 
 
 class Source:
-    """One text with its units; `base` puts the cells of a notebook in the order of their execution."""
+    """One text with its statements; `base` puts the cells of a notebook in the order of their execution."""
 
     def __init__(self, file: str, text: str, base: int) -> None:
-        self.file = file
-        self.text = text
-        self.base = base
+        self.file, self.text = file, text
         self.units = cut(text, file, base)
-        self._opened: dict[Unit, list[Unit]] = {}
 
     @cached_property
     def codes(self) -> list[CodeType]:
         return compile_whole(self.text, self.file)
-
-    def opened(self, unit: Unit) -> list[Unit]:
-        """The statements inside a compound one."""
-        if unit not in self._opened:
-            self._opened[unit] = cut_inside(unit, self.text, self.base) if _is_compound(unit) else []
-        return self._opened[unit]
 
 
 class MainSources:
@@ -179,8 +170,8 @@ class MainSources:
 
     def units(self) -> Iterator[Unit]:
         """Those executed so far, in order; of one being executed (a `with` around all), what is inside."""
-        for source in sorted(self._sources.values(), key=lambda source: source.base):
-            yield from self._executed(source, source.units)
+        for source in self._sources.values():
+            yield from self._executed(source.units, self._running.get(source.file, sys.maxsize))
 
     def rebound(self) -> frozenset[str]:
         """Globals that functions of these texts bind when they are called."""
@@ -200,19 +191,18 @@ class MainSources:
 
     def _add(self, file: str, text: str) -> None:
         if len(self._sources) < CELLS_MAX:
-            source = Source(file, text, len(self._sources) * SOURCE_ORDERS)
+            self._sources.pop(file, None)  # it comes last now
+            source = self._sources[file] = Source(file, text, self.changes * SOURCE_ORDERS)
             for unit in source.units:
                 unit.star_names |= _star_names(unit, getattr(self._main, "__package__", None) or "")
-            self._sources[file] = source
             self.changes += 1
 
-    def _executed(self, source: Source, units: list[Unit]) -> Iterator[Unit]:
-        line = self._running.get(source.file, sys.maxsize)
+    def _executed(self, units: list[Unit], line: int) -> Iterator[Unit]:
         for unit in units:
             if unit.last_line < line:
                 yield unit
             elif unit.first_line <= line:
-                yield from self._executed(source, source.opened(unit))
+                yield from self._executed(unit.inside, line)
 
 
 def _text(found: object) -> str | None:
@@ -278,7 +268,3 @@ def _star_names(unit: Unit, package: str) -> set[str]:
         public = [name for name in vars(module) if not name.startswith("_")] if module else []
         found |= set(getattr(module, "__all__", public))
     return found
-
-
-def _is_compound(unit: Unit) -> bool:
-    return hasattr(unit.node, "body") and not unit.is_definition

@@ -8,15 +8,17 @@ import ast
 import builtins
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy, deepcopy
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
 from typing import Any
 
-from .items import NOTHING
-from .modules import OWN_PACKAGE
+from .imports import OWN_PACKAGE
+from .items import BUILTINS, NOTHING
 from .statements import Unit, codes_in, imported_as
+
+log = logging.getLogger(__name__)
 
 Definers = Callable[[str], list[Unit]]
 
@@ -63,6 +65,38 @@ class Settings:
     def __init__(self, main: ModuleType, definers: Definers) -> None:
         self._main = main
         self._definers = definers
+        self._looked_at: set[bytes] = set()
+        self._said: set[bytes] = set()
+
+    def fresh(self, units: Iterable[Unit]) -> list[Unit]:
+        """Of the statements executed since this was asked last; that others are left out is said."""
+        found: list[Unit] = []
+        for unit in units:
+            if unit.hash not in self._looked_at:
+                self._looked_at.add(unit.hash)
+                setting = self.of(unit)
+                if setting is not None:
+                    found.append(setting)
+                else:
+                    self.say(unit, *self._why_not(unit))
+        return found
+
+    def why_stale(self, unit: Unit) -> str:
+        """Why it might do something else now than when it was executed."""
+        live = vars(self._main)
+        for name in sorted(unit.needs_now - unit.names - BUILTINS):
+            if name not in live:
+                return f"{name} is gone"
+            is_constant = isinstance(live[name], ModuleType | FunctionType | type)
+            if len(self._definers(name)) > 1 and not is_constant:
+                return f"{name} was perhaps bound to something else then"
+        return ""
+
+    def say(self, unit: Unit, level: int, why: str) -> None:
+        """Once."""
+        if why and unit.hash not in self._said:
+            self._said.add(unit.hash)
+            log.log(level, "%s:%d is not carried out at servers: %s", unit.file, unit.first_line, why)
 
     def of(self, unit: Unit) -> Unit | None:
         """What of the statement is carried out: all, or what sets something inside an `if`, `try`, `with` or `for`."""
@@ -74,14 +108,14 @@ class Settings:
             return None if kept is None else unit.changed(kept)
         return unit if self._sets(unit.node) and unit.code is not None else None
 
-    def why_not(self, unit: Unit) -> tuple[int, str]:
-        """Of a statement that is not carried out: what to say of it, and at which level; nothing by level 0."""
+    def _why_not(self, unit: Unit) -> tuple[int, str]:
+        """Of a statement that is not carried out: at which level to say what of it."""
         call = unit.node.value if isinstance(unit.node, ast.Expr) else None
         if unit.in_guard:
             return 0, ""
         if isinstance(call, ast.Call) and not unit.extends:
             is_ours = any(name.startswith(f"{OWN_PACKAGE}.") for name in self._names_of(call.func))
-            return 0 if is_ours else logging.DEBUG, "its call is not in the list of those that set something"
+            return logging.DEBUG, "" if is_ours else "its call is not in the list of those that set something"
         if self._is_setting(unit.node):
             return logging.WARNING, "what it calls may open files, start processes or wait for input"
         return 0, ""

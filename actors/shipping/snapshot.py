@@ -1,6 +1,6 @@
 """The client's side: answers requests for code from a snapshot of `__main__`, and notices what was rebound.
 
-What travels is decided in items.py, in which order in ordering.py. Not seen, as with multiprocessing's spawn:
+How each name travels is decided in items.py. Not seen, as with multiprocessing's spawn:
 changes inside an object (an item of a dictionary, an attribute of a class), and names that are looked up
 dynamically (globals()["x"]).
 """
@@ -9,7 +9,9 @@ import linecache
 import logging
 import marshal
 import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import repeat
 from operator import is_
 from threading import RLock
@@ -17,15 +19,16 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from .by_value import Names
+from .imports import is_standard
 from .items import BUILTINS, Item, Items
-from .modules import LocalModules, candidates, is_standard, version_of
-from .ordering import Cycle, Step, in_order
+from .modules import LocalModules, candidates, version_of
 from .program import MainSources, program_main
 from .settings import Settings
 from .statements import Unit
 from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
 
-log = logging.getLogger(__name__)
+Errors = list[tuple[str, str]]  # names that cannot be sent, and why
+Found = dict[str, Item | None]  # how names travel; None: the client does not have it (yet)
 
 LAST = 1 << 61  # the order of values that no statement defines
 ABSENT = object()
@@ -39,13 +42,12 @@ class Snapshot:
         self._main = main
         self._lock = RLock()
         self._items = Items(main, sources, getattr(main, "__package__", None) or "")
+        self._book = Settings(main, sources.definers)
         self._modules = LocalModules()
         self._info = sources.info(self._modules.names())
         self._version = 1
         self._changed: dict[str, int] = {}  # name or module: the version that changed it last
         self._settings: dict[bytes, tuple[Unit, int]] = {}  # with the version that they came with
-        self._looked_at: set[bytes] = set()  # statements of which it is known whether they are settings
-        self._said: set[bytes] = set()  # settings that cannot travel
         self._texts = -1  # in linecache, where cells come to
         self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
         self._specs: dict[str, Any] = {}
@@ -83,12 +85,12 @@ class Snapshot:
         with self._lock:
             version = self._note_changes()
             asked = [*request.names, *self._changed_names(request.main_version)]
-            items, absent, errors = self._closure(asked)
+            found, errors = self._closure(asked)
             if errors:
                 errors += self._errors_of_dependents(set(asked))
-            have = set(request.have)
-            wanted = set(items)
-            settings = self._settings_for(request.main_version, items, absent)
+            wanted = set(found)
+            settings = self._settings_for(request.main_version, found)
+            items = {name: item for name, item in found.items() if item is not None}
             try:
                 steps = in_order(list(items.values()), self._last_line, settings)
             except Cycle as cycle:
@@ -96,15 +98,16 @@ class Snapshot:
                 items, steps = {}, []
                 errors += [(name, text) for name in asked if not name.endswith(".")]
             modules, module_errors, versions = self._modules_for(request, items.values(), settings)
-            self._track(items, absent, modules)
+            self._track(found, modules)
             optional = {*settings, *(u for n, item in items.items() if n not in wanted for u in item.units)}
+            have = set(request.have)
             return CodeBundle(
                 main_version=version,
                 since=request.main_version,
                 steps=_on_the_wire(steps, have, optional),
                 modules=[module for module in modules if module.hash not in have],
                 made_of=[(item.name, item.hashes) for item in items.values()],
-                absent=sorted(absent),
+                absent=sorted(name for name, item in found.items() if item is None),
                 versions=versions,
                 main=None if request.main_version else self._info,
                 errors=errors + module_errors,
@@ -127,7 +130,7 @@ class Snapshot:
             live = vars(self._main)
             changed = [n for n, thing in self._names.items() if live.get(n, ABSENT) is not thing]
             reloaded = [n for n, spec in self._specs.items() if _spec_of(n) is not spec]
-            fresh = self._fresh_settings()
+            fresh = self._book.fresh(self._items.sources.units())
             if changed or reloaded or (fresh and not is_first):
                 self._version += 1
             self._settings |= {unit.hash: (unit, self._version) for unit in fresh}
@@ -139,94 +142,54 @@ class Snapshot:
                 self._changed[name + "."] = self._version  # the dot tells modules from names
             return self._version
 
-    def _fresh_settings(self) -> list[Unit]:
-        """Statements executed since this was asked last that set something; calls that are not among them are said once."""
-        settings = Settings(self._main, self._items.sources.definers)
-        fresh: list[Unit] = []
-        for unit in self._items.sources.units():
-            if unit.hash in self._looked_at:
-                continue
-            self._looked_at.add(unit.hash)
-            setting = settings.of(unit)
-            if setting is not None:
-                fresh.append(setting)
-            else:
-                self._say_unset(unit, *settings.why_not(unit))
-        return fresh
-
-    def _settings_for(self, since: int, items: dict[str, Item], absent: set[str]) -> list[Unit]:
-        """What the asker does not have; what they need is added to items and absent."""
-        found: list[Unit] = []
+    def _settings_for(self, since: int, known: Found) -> list[Unit]:
+        """What the asker does not have; what they need is added."""
+        settings: list[Unit] = []
         for unit, version in self._settings.values():
-            if version <= since:
-                continue
-            needed, missing, why = self._needs_of(unit, items)
-            if why:
-                self._say_unset(unit, logging.WARNING, why)
-                continue
-            found.append(unit)
-            items |= needed
-            absent |= missing
-        return found
+            if version > since:
+                found, errors = self._closure(sorted(unit.needs - unit.names), known)
+                why = self._book.why_stale(unit) or "; ".join(f"{name}: {text}" for name, text in errors)
+                if not why:
+                    settings.append(unit)
+                    known |= {name: item for name, item in found.items() if name not in unit.names}
+                self._book.say(unit, logging.WARNING, why)
+        return settings
 
-    def _needs_of(self, unit: Unit, items: Mapping[str, Item]) -> tuple[dict[str, Item], set[str], str]:
-        live, definers = vars(self._main), self._items.sources.definers
-        for name in sorted(unit.needs_now - unit.names - BUILTINS):
-            if name not in live:
-                return {}, set(), f"{name} is gone"
-            if len(definers(name)) > 1 and not isinstance(live[name], ModuleType | FunctionType | type):
-                return {}, set(), f"{name} was perhaps bound to something else then"
-        needed, missing, errors = self._closure(sorted(unit.needs - unit.names - items.keys()))
-        return needed, missing - unit.names, "; ".join(f"{name}: {text}" for name, text in errors)
-
-    def _say_unset(self, unit: Unit, level: int, why: str) -> None:
-        if level and unit.hash not in self._said:
-            self._said.add(unit.hash)
-            log.log(level, "%s:%d is not carried out at servers: %s", unit.file, unit.first_line, why)
-
-    def _closure(self, asked: list[str]) -> tuple[dict[str, Item], set[str], list[tuple[str, str]]]:
-        """Items of the names asked for and all they need; without roots that need what cannot be sent."""
-        items: dict[str, Item] = {}
-        absent: set[str] = set()
-        errors: list[tuple[str, str]] = []
+    def _closure(self, asked: list[str], known: Found | None = None) -> tuple[Found, Errors]:
+        """The names asked for and all they need; without roots that need what cannot be sent, and without what is known."""
+        closure: Found = {}
+        errors: Errors = []
         for root in dict.fromkeys(name for name in asked if not name.endswith(".")):
-            found, missing, error = self._closure_of(root, items)
+            found, error = self._closure_of(root, closure | (known or {}))
             if error:
                 errors.append((root, error))
-                self._track(found, missing, [])  # bound to others, they may be sendable
+                self._track(found, [])  # bound to others, they may be sendable
             else:
-                items |= found
-                absent |= missing
-        return items, absent, errors
+                closure |= found
+        return closure, errors
 
-    def _closure_of(self, root: str, known: Mapping[str, Item]) -> tuple[dict[str, Item], set[str], str]:
+    def _closure_of(self, root: str, known: Found) -> tuple[Found, str]:
         live = vars(self._main)
-        found: dict[str, Item] = {}
-        absent: set[str] = set()
+        found: Found = {}
         todo = [root]
         while todo:
             name = todo.pop()
-            if name in found or name in known or name in absent:
+            if name in found or name in known or (name in BUILTINS and name not in live):
                 continue
-            if name not in live:
-                if name not in BUILTINS:
-                    absent.add(name)
-                continue
-            item = found[name] = self._items.of(name)
-            if item.error:
-                return found, absent, item.error if name == root else f"it needs {name}: {item.error}"
-            todo += item.needs
-        return found, absent, ""
+            item = found[name] = self._items.of(name) if name in live else None
+            if item is not None and item.error:
+                return found, item.error if name == root else f"it needs {name}: {item.error}"
+            todo += () if item is None else item.needs
+        return found, ""
 
-    def _errors_of_dependents(self, asked: set[str]) -> list[tuple[str, str]]:
+    def _errors_of_dependents(self, asked: set[str]) -> Errors:
         """What was sent and needs what cannot be sent any more: a server would go on with the old one."""
         live = [name for name in self._names if name not in asked and name in vars(self._main)]
-        closures = ((name, self._closure_of(name, {})) for name in live)
-        return [(name, error) for name, (_, _, error) in closures if error]
+        return [(name, error) for name in live if (error := self._closure_of(name, {})[1])]
 
     def _modules_for(
         self, request: CodeRequest, items: Iterable[Item], settings: Iterable[Unit]
-    ) -> tuple[list[ModuleSource], list[tuple[str, str]], list[tuple[str, str]]]:
+    ) -> tuple[list[ModuleSource], Errors, list[tuple[str, str]]]:
         imported = {name for item in items for name in self._items.imports_of(item)}
         imported |= {name for unit in settings for name in candidates(unit.imports, self._items.package)}
         reloaded = [n[:-1] for n in self._changed_names(request.main_version) if n.endswith(".")]
@@ -237,21 +200,17 @@ class Snapshot:
         versions = [(name, version) for name in sorted(installed) if (version := version_of(name))]
         return sources, errors, versions
 
-    def _track(self, items: Mapping[str, Item], absent: set[str], modules: list[ModuleSource]) -> None:
-        names, specs = dict(self._names), dict(self._specs)
-        for name, item in items.items():
-            names.setdefault(name, item.thing)
-        for name in absent:
-            names.setdefault(name, ABSENT)
-        for module in modules:
-            specs.setdefault(module.name, _spec_of(module.name))
-        self._names, self._specs = names, specs  # replaced whole: version() reads them without the lock
+    def _track(self, found: Found, modules: list[ModuleSource]) -> None:
+        """Replaced whole: version() reads them without the lock."""
+        things = {name: ABSENT if item is None else item.thing for name, item in found.items()}
+        self._names = things | self._names
+        self._specs = {module.name: _spec_of(module.name) for module in modules} | self._specs
 
     def _last_line(self, name: str) -> int:
         return max((unit.order for unit in self._items.sources.definers(name)), default=LAST)
 
 
-def _on_the_wire(steps: list[Step], have: set[bytes], optional: set[Unit]) -> list[Statement | Value]:
+def _on_the_wire(steps: "list[Step]", have: set[bytes], optional: set[Unit]) -> list[Statement | Value]:
     found: list[Statement | Value] = []
     bound: set[str] = set()  # by statements, also to what it was before, where they bind other names too
     for made in (step.made for step in steps):
@@ -268,3 +227,96 @@ def _on_the_wire(steps: list[Step], have: set[bytes], optional: set[Unit]) -> li
 
 def _spec_of(name: str) -> Any:
     return getattr(sys.modules.get(name), "__spec__", None)
+
+
+# --- the order in which it can be made: by dependency, then by line ---
+
+
+class Cycle(Exception):
+    """Each of these names is needed to make the next; the text is the cycle."""
+
+
+@dataclass(eq=False)
+class Step:
+    """Making one statement or one value."""
+
+    order: int
+    made: Unit | Item
+    after: set["Step"] = field(default_factory=set)  # must be made first
+    rather_after: set["Step"] = field(default_factory=set)  # better first: may be called while this is made
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.made.names if isinstance(self.made, Unit) else frozenset({self.made.name})
+
+    @property
+    def label(self) -> str:
+        return ", ".join(sorted(self.names))
+
+    @property
+    def is_contents(self) -> bool:
+        """Of a container that statements make."""
+        return isinstance(self.made, Item) and bool(self.made.units)
+
+
+def in_order(items: list[Item], last_line: Callable[[str], int], settings: Iterable[Unit] = ()) -> list[Step]:
+    """`last_line` gives the order of the last statement that defines a name; `settings` define none."""
+    units = dict.fromkeys([*(unit for item in items for unit in item.units), *settings])
+    statements = [Step(unit.order, unit) for unit in units]
+    values = [Step(last_line(item.name), item) for item in items if item.value is not None]
+    makers: dict[str, set[Step]] = defaultdict(set)
+    for step in [*statements, *values]:
+        for name in step.names:
+            makers[name].add(step)
+    needs = {item.name: frozenset(name for unit in item.units for name in unit.needs) for item in items}
+    for step in [*statements, *values]:
+        if isinstance(step.made, Unit):
+            _place_statement(step, step.made, makers, needs)
+        else:
+            step.after.update(*(makers[name] for name in step.made.refers), makers[step.made.name])
+            step.after.update(statements if step.is_contents else ())  # when all that add to it have run
+        step.after.discard(step)
+    return _sorted([*statements, *values])
+
+
+def _place_statement(
+    step: Step, unit: Unit, makers: dict[str, set[Step]], needs: dict[str, frozenset[str]]
+) -> None:
+    """Nothing waits for the contents of containers."""
+    for name in unit.needs_now:
+        found = {maker for maker in makers[name] if maker is not step and not maker.is_contents}
+        above = {maker for maker in found if isinstance(maker.made, Unit) and maker.order < step.order}
+        step.after |= above or found
+    called = set(unit.needs_now)
+    todo = list(called)
+    while todo:
+        for name in needs.get(todo.pop(), frozenset()) - called:
+            called.add(name)
+            todo.append(name)
+            # Statements above come first anyway, and those below were not needed when the script ran.
+            found = {m for m in makers[name] if isinstance(m.made, Item) or m.order < step.order}
+            step.rather_after |= {maker for maker in found if not maker.is_contents}
+    step.rather_after -= step.after
+
+
+def _sorted(steps: list[Step]) -> list[Step]:
+    """Always the first line that can be made: what depends on side effects finds the script's order."""
+    waiting = sorted(steps, key=lambda step: step.order)
+    made: dict[Step, None] = {}
+    while waiting:
+        step = next((s for s in waiting if s.after <= made.keys() and s.rather_after <= made.keys()), None)
+        step = step or next((s for s in waiting if s.after <= made.keys()), None)
+        if step is None:
+            raise Cycle(_cycle_in(waiting))
+        waiting.remove(step)
+        made[step] = None
+    return list(made)
+
+
+def _cycle_in(waiting: list[Step]) -> str:
+    path: list[Step] = []
+    step = waiting[0]
+    while step not in path:
+        path.append(step)
+        step = min(step.after & set(waiting), key=lambda before: before.order)
+    return " -> ".join(part.label for part in [*path[path.index(step) :], step])

@@ -43,12 +43,16 @@ class Unit:
     source: str  # the lines on which it stands
     first_line: int
     last_line: int
-    order: int
+    base: int
     file: str
     flags: int
     in_guard: bool = False
     is_changed: bool = False
     star_names: set[str] = field(default_factory=set)  # what `from m import *` bound, filled by who knows
+
+    @property
+    def order(self) -> int:
+        return self.base + (self.first_line << 12) + min(self.node.col_offset, 4095)
 
     @cached_property
     def hash(self) -> bytes:
@@ -78,6 +82,15 @@ class Unit:
     def _codes(self) -> list[CodeType]:
         code = self.code or self._compiled(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         return [] if code is None else list(codes_in(code))
+
+    @cached_property
+    def inside(self) -> "list[Unit]":
+        """The statements of a compound one: it is itself being executed, and cannot be run again."""
+        blocks = [getattr(self.node, block, []) for block in ("body", "orelse", "finalbody")]
+        blocks += [handler.body for handler in getattr(self.node, "handlers", [])]
+        nodes = [] if self.is_definition else [node for block in blocks for node in block]
+        lines = ["\n"] * (self.first_line - 1) + self.source.splitlines(keepends=True)
+        return _cut_nodes(nodes, lines, self.file, self.flags, self.base, self.in_guard)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -177,18 +190,6 @@ def cut(text: str, file: str, base: int = 0) -> list[Unit]:
     return units
 
 
-def cut_inside(unit: Unit, text: str, base: int = 0) -> list[Unit]:
-    """The statements inside a compound one, which is itself being executed and so cannot be run again."""
-    lines = text.splitlines(keepends=True)
-    return _cut_nodes(inner_of(unit.node), lines, unit.file, unit.flags, base, unit.in_guard)
-
-
-def inner_of(node: ast.stmt) -> list[ast.stmt]:
-    """The statements inside a compound one."""
-    found = [inner for block in ("body", "orelse", "finalbody") for inner in getattr(node, block, [])]
-    return found + [inner for handler in getattr(node, "handlers", []) for inner in handler.body]
-
-
 def compile_whole(text: str, file: str) -> list[CodeType]:
     """The code of every function, class and lambda of a source.
 
@@ -282,9 +283,8 @@ def _cut_nodes(
     for node in nodes:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
         last = node.end_lineno or first
-        order = base + (first << 12) + min(node.col_offset, 4095)
         text = "".join(lines[first - 1 : last])
-        units.append(Unit(node, text, first, last, order, file, flags, in_guard))
+        units.append(Unit(node, text, first, last, base, file, flags, in_guard))
     return units
 
 
