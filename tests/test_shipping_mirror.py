@@ -12,6 +12,7 @@ import pytest
 from msgspec import msgpack
 
 from dispycos.actors.shipping.mirror import Mirror, loads
+from dispycos.actors.shipping.snapshot import Snapshot
 from dispycos.actors.shipping.words import (
     CodeBundle,
     CodeRequest,
@@ -192,6 +193,18 @@ def test_an_answer_is_closed_over_what_is_needed_and_no_more(tmp_path: Path) -> 
     assert statements(bundle) == [["threading"], ["LOCK"], ["Point"], ["helper"]]
     assert values(bundle) == ["LIMIT"]
     assert (bundle.absent, bundle.errors) == (["missing_yet"], [])
+
+
+def test_a_file_that_is_a_text_of_another_type_is_no_hindrance(tmp_path: Path) -> None:
+    """As pdb makes of it in Python 3.11."""
+
+    class Target(str):
+        __slots__ = ()
+
+    with main_of(tmp_path, PROGRAM) as (main, _):
+        main.__file__ = Target(main.__file__)
+        bundle = answer_of(Snapshot(main), CodeRequest(["helper"]))
+    assert statements(bundle) == [["threading"], ["LOCK"], ["helper"]]
 
 
 def test_what_the_asker_has_is_not_sent_again(tmp_path: Path) -> None:

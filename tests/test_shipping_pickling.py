@@ -7,7 +7,9 @@ import gc
 import io
 import pickle
 import socket
+import sys
 import threading
+import types
 import weakref
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -129,6 +131,37 @@ def test_closures_and_classes_nested_in_functions_travel_by_value() -> None:
     assert concrete.itself() is kinds[3] and factorial(5) == 120
     with pytest.raises(TypeError, match="abstract"):
         kinds[2]()
+
+
+def function_with_globals_of_its_own() -> Any:
+    scope: dict[str, Any] = {"__name__": "nowhere", "START": 3}
+    exec("def up():\n    global START\n    START += 1\n    return look()\ndef look(): return START", scope)
+    return scope["up"]
+
+
+def test_what_pickle_alone_does_not_take_travels_too() -> None:
+    table = {"a": 1}
+    wrapped = types.MappingProxyType(table)
+    views = table.keys(), table.values(), table.items(), wrapped
+    keys, values, items, proxy = loads(dumps(views))
+    assert (keys, list(values), items, proxy) == (table.keys(), [1], table.items(), wrapped)
+    assert [type(view) for view in (keys, values, items, proxy)] == [type(view) for view in views]
+    for thing in (
+        types.FunctionType,
+        types.FunctionType.__code__,
+        object.__init__,
+        sys,
+        (lambda: 0).__code__,
+    ):
+        assert loads(dumps((thing, lambda: 0)))[0] == thing
+    weak = weakref.WeakKeyDictionary({Job: 1}), weakref.WeakValueDictionary({1: Job}), weakref.ref(Job)
+    assert loads(dumps(weak)) == weak
+    gone = weakref.ref(Job())
+    assert loads(dumps(gone))() is None
+    bound = types.MethodType(lambda self: self, 5)
+    assert loads(dumps((bound, lambda: 0)))[0]() == 5
+    up = loads(dumps(function_with_globals_of_its_own()))
+    assert (up(), up()) == (4, 5), "its functions share their globals"
 
 
 def test_what_travels_by_value_leaves_nothing_that_refers_to_the_caller() -> None:

@@ -59,7 +59,7 @@ class Names:
         self.used: set[str] = set()
         self.looked_up: set[str] = set()  # by functions that travel by value, when they are called
         self.modules: set[str] = set()
-        self.by_value = False  # some function or class has no name
+        self.by_value = False  # it holds what plain pickle does not take
         self._force = force
         self._bound: dict[int, str] | None = None
         self._scopes: dict[int, _Scope] = {}
@@ -86,8 +86,10 @@ class Names:
             return self._reference(thing) or self._function(thing)
         if isinstance(thing, type):
             return self._reference(thing) or self._class(thing)
+        if isinstance(thing, types.MethodType | memoryview):
+            return REDUCERS[type(thing)](thing)
         if (reducer := REDUCERS.get(type(thing))) is not None:
-            return reducer(thing)
+            return self._taken_apart(reducer(thing))
         if id(thing) in SENTINELS:
             return SENTINELS[id(thing)]
         if isinstance(thing, REFUSED) and not isinstance(thing, ALLOWED_IO):
@@ -95,9 +97,10 @@ class Names:
         if isinstance(thing, ModuleType):
             return self._module(thing)
         if isinstance(thing, unnamed.KINDS):
-            return self._reference_by(thing, thing.__name__) or unnamed.reduced(thing)
+            return self._reference_by(thing, thing.__name__) or self._taken_apart(unnamed.reduced(thing))
         if isinstance(thing, Cached):
-            return self._reference(thing) or (make_cached, (thing.__wrapped__, thing.cache_parameters()))
+            made = make_cached, (thing.__wrapped__, thing.cache_parameters())
+            return self._reference(thing) or self._taken_apart(made)
         is_wrapper = hasattr(thing, "__wrapped__") and getattr(thing, "__module__", None) == "__main__"
         return (is_wrapper and self._reference(thing)) or self._reduced(thing)
 
@@ -145,12 +148,15 @@ class Names:
         if sys.modules.get(module.__name__) is not module:
             raise TypeError(f"cannot pickle module {module.__name__!r}: it cannot be imported by that name")
         self.modules.add(module.__name__)
-        return importlib.import_module, (module.__name__,)
+        return self._taken_apart((importlib.import_module, (module.__name__,)))
 
     # --- by value ---
 
-    def _function(self, function: FunctionType) -> Reduction:
+    def _taken_apart(self, reduction: Reduction) -> Reduction:
         self.by_value = True
+        return reduction
+
+    def _function(self, function: FunctionType) -> Reduction:
         scope = function.__globals__
         needed = _globals_in(function.__code__)
         module = scope.get("__name__")
@@ -177,21 +183,14 @@ class Names:
             "globals": {} if is_of_module else {name: scope[name] for name in needed if name in scope},
             "rewriters": _rewriters(scope, needed) if is_of_module else {},
         }
-        return (
-            make_function,
-            (function.__code__, made, function.__closure__),
-            state,
-            None,
-            None,
-            fill_function,
-        )
+        args = function.__code__, made, function.__closure__
+        return self._taken_apart((make_function, args, state, None, None, fill_function))
 
     def _class(self, kind: type) -> Any:
         if kind.__module__ == "builtins" and (name := OF_TYPES.get(id(kind))) is not None:
-            return getattr, (types, name)
+            return self._taken_apart((getattr, (types, name)))
         if kind.__module__ == "builtins" or not kind.__flags__ & (1 << 9):  # Py_TPFLAGS_HEAPTYPE
             return NotImplemented
-        self.by_value = True
         attributes = {name: value for name, value in vars(kind).items() if _is_own(kind, name, value)}
         first: dict[str, Any] = {name: vars(kind)[name] for name in NEEDED_AT_ONCE if name in vars(kind)}
         bases: tuple[Any, ...] = kind.__bases__
@@ -211,7 +210,7 @@ class Names:
             "anew": kind is self._force,
         }
         made = identities.token_of(kind), type(kind), kind.__name__, bases, first
-        return make_class, made, state, None, None, fill_class
+        return self._taken_apart((make_class, made, state, None, None, fill_class))
 
 
 class _Scope:

@@ -10,6 +10,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from .by_value import Names
+from .culprits import explained
 from .modules import candidates
 from .pickling import dumps_naming
 from .program import MainSources
@@ -63,9 +64,7 @@ class Items:
     _kept_at: int = -1
     _registries: set[str] = field(default_factory=set)  # what the making of definitions reads or fills
     _rebound: frozenset[str] = frozenset()  # what functions bind as globals
-    _first: dict[str, tuple[Unit, Any]] = field(
-        default_factory=dict
-    )  # what a statement was first seen to give
+    _first: dict[str, tuple[Unit, Any]] = field(default_factory=dict)  # what a statement gave at first
 
     def refresh(self) -> None:
         self.sources.refresh()
@@ -146,17 +145,12 @@ class Items:
         return Item(name, thing, units, contents, item.refers, item.modules, item.refers)
 
     def _from_source(self, name: str, thing: Any, chain: list[Unit]) -> Item:
-        extenders = [
-            u for u in self.sources.units() if name in u.extends and not u.in_guard and u not in chain
-        ]
+        extenders = [u for u in self.sources.extenders(name) if not u.in_guard and u not in chain]
         return Item(name, thing, (*chain, *extenders), members=self._members(thing))
 
     def _by_value(self, name: str, thing: Any) -> Item:
-        is_at_home = Names(self.main).home_of(thing) in (
-            None,
-            name,
-        )  # else it is the same thing for all elsewhere
-        names = Names(self.main, thing if is_at_home else None)
+        is_elsewhere = Names(self.main).home_of(thing) not in (None, name)  # and the same thing for all there
+        names = Names(self.main, None if is_elsewhere else thing)
         try:
             data = dumps_naming(thing, names)
         except Exception as error:  # edge of user code
@@ -166,8 +160,6 @@ class Items:
 
     def _unsendable(self, name: str, thing: Any, error: Exception | None = None) -> Item:
         if error is not None:
-            from .culprits import explained  # most programs never need it
-
             text = f"{explained(thing, name, error)} (and the statement that made it is not known)"
         else:
             text = f"{name} refers to itself by a name whose statement is not known"

@@ -7,7 +7,6 @@ in the `pull` that the host gave.
 
 import linecache
 import marshal
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,10 +41,8 @@ Pull = Callable[[CodeRequest], CodeBundle]
 
 def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
     """Without a mirror (at the client) what is missing is an error, never a pull."""
-    if isinstance(payload, list):
-        stream, buffers = bytes(payload[0]), payload[1:]
-        return loads_here(stream, buffers) if mirror is None else mirror.load(stream, buffers)
-    return loads_here(payload) if mirror is None else mirror.load(payload)
+    load = loads_here if mirror is None else mirror.load
+    return load(bytes(payload[0]), payload[1:]) if isinstance(payload, list) else load(payload)
 
 
 class Mirror:
@@ -173,9 +170,8 @@ class Mirror:
         bound: set[str] = set()
         for step in bundle.steps:
             names = _names_of(step)
-            is_here = step.hash in here or (
-                step.hash in self._settings and not names
-            )  # two answers may bring the same
+            # Two answers may bring the same.
+            is_here = step.hash in here or (step.hash in self._settings and not names)
             if not is_here or (isinstance(step, Value) and step.name in bound):
                 bound.update(names)
                 self._steps.append(step)
@@ -228,7 +224,7 @@ class Mirror:
         self._settings.add(step.hash)
 
     def _set(self, value: Value) -> None:
-        thing = pickle.loads(value.data)
+        thing = loads_here(value.data)
         self._absent.discard(value.name)
         container = vars(self.main).get(value.name)
         if value.contents and isinstance(container, dict | list | set) and type(container) is type(thing):

@@ -255,7 +255,7 @@ def _spec_of_loaded(name: str, module: ModuleType) -> ModuleSpec | None:
     holds = any(other.startswith(f"{name}.") for other in list(sys.modules))
     return (
         ModuleSpec(name, None, is_package=True) if holds else None
-    )  # as pytest makes parents of test modules
+    )  # so pytest makes parents of test modules
 
 
 def _own(module: ModuleType | None, name: str) -> object:

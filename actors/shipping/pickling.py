@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from dispycos.protocol.codec import BUFFERS_MAX
 
 from .by_value import PROTOCOL, Names
+from .culprits import explained, explained_call
+from .words import MissingCode, ShippingError
 
 OUT_OF_BAND_MIN = 16 << 10
 OUT_OF_BAND_MAX = BUFFERS_MAX - 1  # buffers, beside the stream
@@ -27,8 +29,6 @@ def dumps(value: Any, what: str = "the value") -> Payload:
         return _dumps(value)
     except Exception as error:  # user code (__reduce__, __getstate__) raises what it likes
         refused = error
-    from .culprits import explained  # it pickles too; most programs never need it
-
     raise explained(value, what, refused)
 
 
@@ -38,8 +38,6 @@ def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
         return _dumps((function, args, kwargs))
     except Exception as error:  # user code, as above
         refused = error
-    from .culprits import explained_call
-
     raise explained_call(function, args, kwargs, refused)
 
 
@@ -50,6 +48,11 @@ def loads(stream: Any, buffers: Sequence[Any] = ()) -> Any:
     )
     try:
         return pickle.loads(stream, buffers=own)
+    except AttributeError as error:
+        why = error.__context__  # Python 3.14 raises its own error for whatever stops it in a dotted name
+        if isinstance(why, MissingCode | ShippingError):
+            raise why from None
+        raise
     except TypeError:
         from .exceptions import Rebuilder  # an exception in it, perhaps, that is not to be made from its args
 
@@ -115,7 +118,5 @@ def _dumps_slowly(value: Any) -> Payload:
     try:
         return large.payload(dumps_naming(value, Names(sys.modules["__main__"]), large))
     except Exception as error:  # edge of user code
-        refused = error.with_traceback(
-            None
-        )  # with this frame it would be a cycle, and keep the callers' objects
+        refused = error.with_traceback(None)  # this frame in it were a cycle, and kept the callers' objects
     raise refused from None

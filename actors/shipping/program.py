@@ -12,6 +12,7 @@ import linecache
 import os
 import sys
 import zipimport
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from inspect import CO_NEWLOCALS
@@ -128,8 +129,8 @@ class Source:
         self.units = cut(text, file, base)
 
     @cached_property
-    def codes(self) -> list[CodeType]:
-        return compile_whole(self.text, self.file)
+    def codes(self) -> frozenset[CodeType]:
+        return frozenset(compile_whole(self.text, self.file))
 
 
 class MainSources:
@@ -144,6 +145,7 @@ class MainSources:
             self._add(file, text)
         self._running: dict[str, int] = {}
         self._definers: dict[str, list[Unit]] = {}
+        self._extenders: dict[str, list[Unit]] = {}
         self.refresh()
 
     def info(self, local_names: list[str]) -> MainInfo:
@@ -163,10 +165,12 @@ class MainSources:
             if known is None or known.text != text:
                 self._add(file, text)
         self._running = dict(_running_lines(vars(self._main)))
-        self._definers = {}
+        self._definers, self._extenders = defaultdict(list), defaultdict(list)
         for unit in self.units():
             for name in unit.names:
-                self._definers.setdefault(name, []).append(unit)
+                self._definers[name].append(unit)
+            for name in unit.extends:
+                self._extenders[name].append(unit)
 
     def units(self) -> Iterator[Unit]:
         """Those executed so far, in order; of one being executed (a `with` around all), what is inside."""
@@ -180,6 +184,10 @@ class MainSources:
 
     def definers(self, name: str) -> list[Unit]:
         return self._definers.get(name, [])
+
+    def extenders(self, name: str) -> list[Unit]:
+        """Statements that fill what it is bound to."""
+        return self._extenders.get(name, [])
 
     def holds(self, code: CodeType) -> bool:
         """The code was compiled from the texts kept here; what a server's mirror has is what it got."""
@@ -222,7 +230,8 @@ def _program(main: ModuleType) -> tuple[str, str | None]:
         return "<string>", _command()
     # A server may be a client too: then what it got of its client's script is what it runs.
     is_mirror = isinstance(main, MirrorModule)
-    return file, "".join(linecache.getlines(file)) if is_mirror else read_source(file)
+    text = "".join(linecache.getlines(file)) if is_mirror else read_source(file)
+    return str(file), text  # pdb has a subclass of str
 
 
 def _command() -> str | None:

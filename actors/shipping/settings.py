@@ -296,12 +296,8 @@ def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
             yield from _evaluated(child)
 
 
-def _headers(node: ast.stmt) -> list[ast.expr]:
-    if isinstance(node, ast.If):
-        return [node.test]
-    if isinstance(node, ast.For):
-        return [node.iter]
-    return [item.context_expr for item in node.items] if isinstance(node, ast.With) else []
+def _headers(node: ast.stmt) -> Iterator[ast.AST]:
+    return (part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr | ast.withitem))
 
 
 def _words_in(thing: Any) -> Iterator[str]:

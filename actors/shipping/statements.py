@@ -5,6 +5,7 @@ import __future__
 import ast
 import dis
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -67,21 +68,20 @@ class Unit:
     @cached_property
     def code(self) -> CodeType | None:
         """None when it cannot stand alone (`await` in a notebook cell)."""
-        return self._compiled(0)
+        return self._compiled(self.node)
 
-    def _compiled(self, more_flags: int) -> CodeType | None:
-        module: Any = ast.Module([self.node], [])
+    def _compiled(self, node: ast.stmt, more_flags: int = 0) -> CodeType | None:
+        module: Any = ast.Module([node], [])
         try:
-            return cast(
-                CodeType, compile(module, self.file, "exec", self.flags | more_flags, dont_inherit=True)
-            )
+            flags = self.flags | more_flags
+            return cast(CodeType, compile(module, self.file, "exec", flags, dont_inherit=True))
         except SyntaxError:
             return None
 
-    @cached_property
-    def _codes(self) -> list[CodeType]:
-        code = self.code or self._compiled(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        return [] if code is None else list(codes_in(code))
+    def _looked_up(self, code: CodeType | None, only_now: bool) -> frozenset[str]:
+        code = code or self._compiled(self.node, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        codes = [] if code is None else codes_in(code, only_now)
+        return frozenset(name for inner in codes for name in globals_in(inner)) - MAIN_DUNDERS
 
     @cached_property
     def inside(self) -> "list[Unit]":
@@ -99,25 +99,22 @@ class Unit:
     @cached_property
     def needs(self) -> frozenset[str]:
         """Every global it refers to, now or when its functions are called."""
-        found = annotation_names(self.node).union(*(globals_in(code) for code in self._codes))
-        return frozenset(found - MAIN_DUNDERS)
+        return self._looked_up(self.code, only_now=False) | annotation_names(self.node) - MAIN_DUNDERS
 
     @cached_property
     def needs_now(self) -> frozenset[str]:
         """The globals it reads while it is executed: decorators, bases, defaults, class bodies."""
-        found = {
-            name
-            for code in self._codes[:1]
-            for now in codes_in(code, only_now=True)
-            for name in globals_in(now)
-        }
-        return frozenset(found - MAIN_DUNDERS)
+        if not isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return self._looked_up(self.code, only_now=True)
+        node = copy(self.node)  # all are asked this, so bodies are left out
+        node.body = [ast.copy_location(ast.Pass(), node)]
+        return self._looked_up(self._compiled(node), only_now=True)
 
     @cached_property
     def rebinds(self) -> frozenset[str]:
         """Globals that functions in it bind when they are called (`global n; n = ...`)."""
-        declared = (node.names for node in ast.walk(self.node) if isinstance(node, ast.Global))
-        return frozenset(name for names in declared for name in names)
+        nodes = ast.walk(self.node) if "global" in self.source else ()
+        return frozenset(name for node in nodes if isinstance(node, ast.Global) for name in node.names)
 
     @cached_property
     def imports(self) -> list[Import]:

@@ -76,9 +76,7 @@ class CodeBundle(Struct, array_like=True, frozen=True):
     absent: list[str] = []  # needed names that the client does not have (yet)
     versions: list[tuple[str, str]] = []  # of installed modules that the statements import
     main: MainInfo | None = None  # for an asker that starts
-    errors: list[
-        tuple[str, str]
-    ] = []  # names, and modules with a dot after them, that cannot be sent, and why
+    errors: list[tuple[str, str]] = []  # names, and modules with a dot after them, that cannot be sent: why
     data: list[PackageData] = []
 
 
