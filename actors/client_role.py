@@ -42,6 +42,8 @@ class ClientRole:
     resolved: Callable[[Record], None]  # it has its outcome
     began: Callable[[Record], None]  # it runs
     code_for: Callable[[Payload], tuple[str, Payload]]  # (error, answer) to a server that asks for code
+    watch_nearby: Callable[[int, int], None]  # a server that is linked: epoch and link
+    forget_nearby: Callable[[int], None]
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
 
     def __init__(self, runtime: Runtime, host: Host, ledger: Ledger) -> None:
@@ -64,6 +66,8 @@ class ClientRole:
             self.runtime.defer(self._await_link)
         elif isinstance(event, Unsent):
             self.ledger.unsent(event.envelope.message, event.reason, now)
+        elif isinstance(event, LinkReady) and event.role == SERVER_ROLE:
+            self.watch_nearby(event.epoch, event.link)
         elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
             self.ledger.scheduler_lost(STARTED_ANEW)
 
@@ -115,6 +119,7 @@ class ClientRole:
         elif isinstance(effect, Give):
             self._give(effect.request, now)
         elif isinstance(effect, Forget):
+            self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, TOLD):
             if isinstance(effect, Freed):

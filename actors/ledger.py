@@ -6,6 +6,7 @@ gives the tasks to servers (dispatching/).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
@@ -14,7 +15,7 @@ from dispycos.notices import PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Lease, NodeInfo, Spot, TaskId
+from dispycos.protocol.messages import Lease, Marks, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
 from .dispatching import dispatch
@@ -43,6 +44,7 @@ CALL_MAX: Final = (
 )  # bytes of a call that is sent with its Run; larger ones are fetched by the server
 SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
+DEATH_S: Final = 1.0  # a server of this host that lives on so long after its node is gone is not waited for
 LEFT_NAMED: Final = 5  # files that went with their folders
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
@@ -67,6 +69,11 @@ class Ledger:
         self._lost_early: set[int] = (
             set()
         )  # servers whose end their nodes told before the scheduler told of them
+        self._nearby: set[int] = set()  # servers whose end is seen here ...
+        self._ended_nearby: dict[int, Marks] = {}  # ... and was: what they had begun
+        self._gone: dict[
+            int, tuple[str, float]
+        ] = {}  # nodes, and until when their servers' ends are waited for
         self._origin = ""  # how the scheduler calls clients of this process, after their name
         self._room_at: int | None = None  # somebody waits for a backlog of so few
         self._unprinted = Unprinted()
@@ -117,7 +124,8 @@ class Ledger:
             handler(envelope, now)
 
     def deadline(self) -> float | None:
-        times = (self.dispatcher.deadline(), self._patience, self._want_at, self._unprinted.deadline)
+        gone = min((until for _, until in self._gone.values()), default=None)
+        times = (self.dispatcher.deadline(), self._patience, self._want_at, self._unprinted.deadline, gone)
         return min((time for time in times if time is not None), default=None)
 
     def wake(self, now: float) -> None:
@@ -125,6 +133,7 @@ class Ledger:
         self._is_changed = True
         self.dispatcher.wake(now)
         self._take_printed(self._unprinted.expired(now))
+        self._lose_gone(now)
         if self._patience is not None and self._patience <= now:
             self._patience = None
             if self.queued is not None and self.lease is None:
@@ -373,8 +382,20 @@ class Ledger:
         cpu, io = word.marks or (None, None)
         self.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
 
+    def server_nearby(self, epoch: int) -> None:
+        """A server of this host: its end will be told here, whatever becomes of its node."""
+        self._nearby.add(epoch)
+
+    def server_ended(self, epoch: int, marks: Marks, now: float) -> None:
+        """One of these, after all that it had sent. What becomes of its tasks its node says, if that is not gone with it."""
+        self._is_changed = True
+        self._ended_nearby[epoch] = marks
+        self._lose_gone(now)
+
     def _lose_server(self, epoch: int) -> None:
         self.servers.pop(epoch, None)
+        self._nearby.discard(epoch)
+        self._ended_nearby.pop(epoch, None)
         self._unprinted.forget(epoch)
         self._effects.append(Forget(epoch))
 
@@ -450,6 +471,8 @@ class Ledger:
         word: messages.NodeNews = envelope.message
         node, dispatcher, text = word.node, self.dispatcher, word.text
         if word.status in (Status.NodeDiscovered, Status.NodeInitialized, Status.NodeResumed):
+            if node.epoch in self._gone:
+                self._lose_gone(math.inf)  # it is another stay
             self.nodes[node.epoch] = node
             dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
             dispatcher.node_heard(node.epoch)
@@ -457,18 +480,32 @@ class Ledger:
             dispatcher.node_silent(node.epoch, now)
             text += _what_goes_on(dispatcher.had_by_node(node.epoch))
         elif word.status in (Status.NodeClosed, Status.NodeAbandoned):
-            self._lose_node(node)
+            self._lose_node(node, now)
         if word.text and not self._releasing:
             self._say(f"node {node.name}: {text}", "warning")
         if self.wants_news:
             self._effects.append(News(Status(word.status), node))
 
-    def _lose_node(self, node: NodeInfo) -> None:
+    def _lose_node(self, node: NodeInfo, now: float) -> None:
         self.nodes.pop(node.epoch, None)
-        known = self.dispatcher.fleet.nodes.get(node.epoch)
-        for epoch in known.servers if known is not None else ():
-            self._lose_server(epoch)
-        self.dispatcher.node_lost(node.epoch, f"node {node.name} is gone")
+        self.dispatcher.node_silent(node.epoch, now)
+        self._gone[node.epoch] = (f"node {node.name} is gone", now + DEATH_S)
+        self._lose_gone(now)
+
+    def _lose_gone(self, now: float) -> None:
+        """Nodes that are gone, and their servers with them. Of those whose end is not seen here nobody knows what had begun."""
+        for epoch, (text, until) in list(self._gone.items()):
+            known = self.dispatcher.fleet.nodes.get(epoch)
+            servers = [server.epoch for server in known.servers.values()] if known is not None else []
+            awaited = self._nearby - self._ended_nearby.keys() if now < until else set()
+            for server in servers:
+                if server not in awaited:
+                    cpu, io = self._ended_nearby.get(server, (None, None))
+                    self._lose_server(server)
+                    self.dispatcher.server_lost(server, text, cpu, io)
+            if awaited.isdisjoint(servers):
+                del self._gone[epoch]
+                self.dispatcher.node_lost(epoch, text)
 
     def on_server_news(self, envelope: Envelope, now: float) -> None:
         word: messages.ServerNews = envelope.message
@@ -538,6 +575,9 @@ class Ledger:
         self._is_released = True
         self._effects.extend(Forget(epoch) for epoch in self.dispatcher.fleet.servers)
         self.servers.clear()
+        self._nearby.clear()
+        self._ended_nearby.clear()
+        self._gone.clear()
         self.dispatcher = Dispatcher()
         self._effects.append(Freed(reason))
 

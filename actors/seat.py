@@ -19,7 +19,7 @@ from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
-from dispycos.protocol.messages import Allocation, ClientInfo, TaskId
+from dispycos.protocol.messages import Allocation, ClientInfo, Marks, TaskId
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
@@ -34,6 +34,7 @@ from .host.results import unpack_outcome
 from .ledger import Ledger, scheduler_of
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch
+from .nearby import NearbyServers
 from .parcels import ClientParcels, kept_as_it_is
 from .record import Record
 from .task import Location, MonitorStatus, Task
@@ -90,6 +91,7 @@ class Seat(ClientRole):
         home.enter(self)
         self._out, self._err = Stream("stdout"), Stream("stderr")
         self._levels = LevelWatch()
+        self._nearby = NearbyServers(self.runtime, self._server_ended)
 
     # --- getting the cluster ---
 
@@ -267,6 +269,7 @@ class Seat(ClientRole):
         if self._gone is not None:
             self._gone.cancel()
         self._tell_unread()
+        self._nearby.close()
         self.runtime.remove(CLIENT, self)
         self.host.records = None
 
@@ -429,7 +432,23 @@ class Seat(ClientRole):
     def code_for(self, request: Payload) -> tuple[str, Payload]:
         return self.parcels.answer(request)
 
+    def watch_nearby(self, epoch: int, link: int) -> None:
+        self.runtime.defer(partial(self._watch, epoch, self.runtime.mailbox.pid_of(link)))
+
+    def forget_nearby(self, epoch: int) -> None:
+        self.runtime.defer(partial(self._nearby.forget, epoch))
+
     # --- on the loop ---
+
+    def _watch(self, epoch: int, pid: int) -> None:
+        if not self.is_freed and self._nearby.watch(epoch, pid):
+            with self.runtime.lock:
+                self.ledger.server_nearby(epoch)
+
+    def _server_ended(self, epoch: int, marks: Marks) -> None:
+        with self.runtime.lock:
+            self.ledger.server_ended(epoch, marks, self.runtime.clock())
+        self.runtime.turn_soon()
 
     def tell(self, effect: object) -> None:
         """Where the caller's context decides what sys.stdout is, as in a notebook, it is that of whoever used us last."""

@@ -41,6 +41,7 @@ class Desk(ClientRole):
         self.told: list[object] = []
         self.heard: list[Record] = []
         self.sent: list[Envelope] = []
+        self.watched: list[tuple[int, int]] = []
         self.linked = False
         self.living = False
         self.unknown: list[int] = []  # servers that nobody told of
@@ -60,6 +61,12 @@ class Desk(ClientRole):
         deferred, self.deferred = self.deferred, []
         for call in deferred:
             call()
+
+    def watch_nearby(self, epoch: int, link: int) -> None:
+        self.watched.append((epoch, link))
+
+    def forget_nearby(self, epoch: int) -> None:
+        self.watched = [(watched, link) for watched, link in self.watched if watched != epoch]
 
     # --- runtime, loop, router ---
 
@@ -219,7 +226,12 @@ def test_who_is_freed_buries_the_servers_of_whom_nobody_told(desk: Desk) -> None
 
 
 def test_the_dead_are_buried_and_nobody_waits_for_them(desk: Desk) -> None:
+    desk.on_event(ready(33, "server"), 0.0)
+    desk.on_event(ready(34, "server"), 0.0)
+    desk.on_event(ready(5, "scheduler"), 0.0)
+    assert [epoch for epoch, _ in desk.watched] == [33, 34]
     desk.carry_out(Forget(33), 0.0)
+    assert [epoch for epoch, _ in desk.watched] == [34]
     assert desk.gone == [(33, ["unconfirmed by 33"])]
 
 

@@ -23,7 +23,7 @@ from dispycos.actors.effects import (
     Say,
     Scheduled,
 )
-from dispycos.actors.ledger import CALL_MAX, SHORT_RUNS, SHORT_S, Ledger, scheduler_of
+from dispycos.actors.ledger import CALL_MAX, DEATH_S, SHORT_RUNS, SHORT_S, Ledger, scheduler_of
 from dispycos.actors.record import Record
 from dispycos.actors.task import Location
 from dispycos.machine import Send
@@ -588,6 +588,49 @@ def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
     assert record.outcome == OutcomeKind.LOST and record.text.startswith("node box is gone")
     desk.lose_server(1)  # it has heard it at last
     assert desk.drain() == [Forget(1001)]
+
+
+def test_what_servers_of_this_host_had_begun_is_known_though_their_node_is_gone() -> None:
+    """They die with it, sooner or later than that is told; the third is of another host."""
+    desk = Desk(servers=3)
+    begun, placed_again, unknown = desk.given(3)
+    on = {record: record.at.epoch for record in (begun, placed_again, unknown) if record.at is not None}
+    desk.ledger.server_nearby(on[begun])
+    desk.ledger.server_nearby(on[placed_again])
+    desk.ledger.server_ended(on[placed_again], Marks(0, 0), desk.now)
+    desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "is gone"))
+    desk.drain()
+    assert unknown.text == "node box is gone; compute may have started"
+    assert placed_again.at is None and not placed_again.ended
+    assert begun.at is not None, "its server is still dying"
+    desk.ledger.server_ended(on[begun], Marks(begun.position, 0), desk.now)
+    desk.drain()
+    assert begun.text == "node box is gone while it ran compute" and begun.started
+    assert not desk.ledger.dispatcher.fleet.nodes
+    assert desk.ledger.backlog() == len([placed_again])
+
+
+def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: Desk) -> None:
+    record = desk.running()
+    desk.ledger.server_nearby(1001)
+    desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
+    desk.drain()
+    assert not record.ended
+    due = desk.ledger.deadline()
+    assert due == desk.now + DEATH_S
+    desk.ledger.wake(due)
+    desk.drain()
+    assert record.text == "node box is gone; compute may have started"
+
+
+def test_a_node_that_comes_again_gets_nothing_for_servers_it_had_before(desk: Desk) -> None:
+    record = desk.running()
+    desk.ledger.server_nearby(1001)
+    desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
+    desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
+    desk.drain()
+    assert record.outcome == OutcomeKind.LOST
+    assert list(desk.ledger.dispatcher.fleet.nodes) == [900]
 
 
 def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None:

@@ -17,7 +17,18 @@ import pytest
 
 from dispycos.actors.host import page as pages
 from dispycos.actors.host.interrupts import Interrupts
-from dispycos.actors.host.page import CPU, IO, SINCE, SIZE, STEP, PageReader, PageWriter, make_page
+from dispycos.actors.host.page import (
+    CPU,
+    IO,
+    SINCE,
+    SIZE,
+    STEP,
+    PageReader,
+    PageWriter,
+    make_page,
+    marks_on,
+    open_page,
+)
 from dispycos.actors.terminations import NO_STEP, Step
 from dispycos.protocol.messages import Marks
 
@@ -158,6 +169,33 @@ def test_a_mark_of_several_words_would_be() -> None:
         return len(set(packing.unpack_from(memory))) == 1
 
     assert torn(lambda memory, value: packing.pack_into(memory, 0, value, value, value), is_whole) > 0
+
+
+@linux
+def test_of_a_process_of_this_user_the_page_is_found_and_outlives_it(descriptor: int) -> None:
+    """As a client of its host reads it, when no agent is left."""
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        writer = PageWriter(descriptor)
+        os.close(descriptor)  # mapped, it has another one
+        writer.begin(CPU, 3)
+        writer.begin(IO, 5)
+        os.write(told, b"!")
+        signal.pause()
+    os.read(ready, 1)
+    page = open_page(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert page is not None
+    assert marks_on(page) == Marks(3, 5)
+    assert open_page(pid) is None, "it is gone"
+    for used in (page, ready, told):
+        os.close(used)
+
+
+def test_a_process_without_a_page_has_none() -> None:
+    assert open_page(os.getppid()) is None
 
 
 @linux

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import tempfile
 from contextlib import suppress
 from time import monotonic_ns
@@ -29,7 +30,10 @@ ENDED: Final = 3  # ... and how many have ended
 SINCE: Final = 4  # when the step of STEP began, on the monotonic clock in nanoseconds; written before it
 STEP: Final = 5  # the task whose step runs, 0: none
 ACTIVE: Final = 6  # when a task last ended, on the same clock
-SIZE: Final = 7 * 8
+OWNER: Final = 7  # the server's process: a forked one may hold the pages of others too, until it closes them
+SIZE: Final = 8 * 8
+
+NAME: Final = "dispycos-page"  # of the file, by which a client of the same user finds it
 
 
 def make_page() -> int:
@@ -37,7 +41,7 @@ def make_page() -> int:
     if hasattr(os, "memfd_create"):
         import fcntl
 
-        page = os.memfd_create("dispycos-page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        page = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(page, SIZE)
         fcntl.fcntl(page, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return page
@@ -45,6 +49,30 @@ def make_page() -> int:
     os.unlink(path)
     os.ftruncate(page, SIZE)
     return page
+
+
+def open_page(pid: int) -> int | None:
+    """A descriptor of the page of this server, for who is of its host and user; None where it cannot be had."""
+    folder = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            with suppress(OSError):  # it was closed meanwhile
+                if os.readlink(f"{folder}/{name}").startswith(f"/memfd:{NAME}"):
+                    page = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                    if _words(page, OWNER, 1) == (pid,):
+                        return page
+                    os.close(page)
+    return None
+
+
+def marks_on(page: int) -> Marks:
+    """The last tasks that a dead server had begun."""
+    return Marks(*_words(page, CPU, 2))
+
+
+def _words(page: int, first: int, count: int) -> tuple[int, ...]:
+    """Some fields, of a server that does not write them now."""
+    return struct.unpack(f"={count}Q", os.pread(page, 8 * count, 8 * first))
 
 
 class PageReader:
@@ -92,6 +120,7 @@ class PageWriter:
             with suppress(OSError):  # a kernel without it: then only our own care keeps children away
                 memory.madvise(mmap.MADV_DONTFORK)
         self.words = memoryview(memory).cast("Q")
+        self.words[OWNER] = os.getpid()
         self._parents: memoryview | None = None
         self._count = 0
 

@@ -466,7 +466,7 @@ class Levels(Message, frozen=True, tag=56):
 
 
 class CallWanted(Message, frozen=True, tag=52):
-    """Server -> client: the call of this task, which was too large to travel through the scheduler (Submit.fetch)."""
+    """Server -> client: the call of this task, which is too large to travel ahead of its turn (Run.fetch)."""
 
     task: TaskId
 

@@ -572,4 +572,5 @@ def test_a_node_for_one_client_is_not_given_to_the_next(user: User) -> None:
     assert node.wait(5) == 0
     user.node("n", "--serve", "1", cpus=1)
     assert second.succeed() == "started\nworked\n"
-    assert "declined" not in second.err and "start" not in second.err, second.told()
+    said = second.err.splitlines()
+    assert all(line.startswith("no node found: ") for line in said), second.told()  # a node may take its time

@@ -185,8 +185,7 @@ class Cluster:
         if busy:
             node = next((node for node in self.nodes if node is busy[0].uplink), None)
             if node is not None and self.dice.random() < 0.5:
-                self.violence.add("node")
-                node.die()
+                self._kill(node)
                 self._start_again(node, 0.5)
             else:
                 self.violence.add("server")
@@ -197,10 +196,14 @@ class Cluster:
     def _kill_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]
         if nodes:
-            self.violence.add("node")
             node = self.dice.choice(nodes)
-            node.die()
+            self._kill(node)
             self._start_again(node, 0.05 + self.dice.random() * 3)
+
+    def _kill(self, node: NodeProcess) -> None:
+        """With its servers. What those of its own host had begun its client knows."""
+        self.violence.add("server" if self.world.is_one_host else "node")
+        node.die()
 
     def _stop_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]

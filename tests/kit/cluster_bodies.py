@@ -289,6 +289,25 @@ class SeatBody(ClientRole):
 
     # --- ClientRole
 
+    def watch_nearby(self, epoch: int, link: int) -> None:
+        server = next(server for server in self.client.book.servers if server.epoch == epoch)
+        if self.client.world.is_one_host and server.is_alive:
+            self.ledger.server_nearby(epoch)
+            server.seen_by.append(partial(self._see_end, server, epoch))
+
+    def forget_nearby(self, epoch: int) -> None:
+        """What is told of it then means nothing."""
+
+    def _see_end(self, server: ServerProcess, epoch: int) -> None:
+        self.client.later(self.client.world.dice.random() * 0.3, partial(self._server_ended, server, epoch))
+
+    def _server_ended(self, server: ServerProcess, epoch: int) -> None:
+        client = self.client
+        client.read_all(of=epoch)
+        if client.seat is self:
+            self.ledger.server_ended(epoch, server.marks, client.world.now)
+            client.turn_soon()
+
     def resolved(self, record: Record) -> None:
         client = self.client
         client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from dispycos.actors import ledger
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.ledger import Ledger
@@ -172,6 +173,14 @@ def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
     patch.setattr(Dispatcher, "node_lost", lambda self, epoch, text: None)
 
 
+def nobody_reads_the_pages_of_a_node_that_is_gone(patch: Patch) -> None:
+    patch.setattr(Ledger, "server_nearby", lambda self, epoch: None)
+
+
+def a_dead_server_is_not_waited_for_when_its_node_is_gone(patch: Patch) -> None:
+    patch.setattr(ledger, "DEATH_S", 0.0)
+
+
 def every_zombie_is_abandoned(patch: Patch) -> None:
     def on_node_silent(self: Leasing, node: Any, now: float) -> None:
         if node.share is not None:
@@ -280,6 +289,8 @@ BUGS: list[Plant] = [
     words_for_a_task_that_waits_are_dropped,
     nodes_are_not_told_that_the_client_left,
     the_tasks_of_a_node_that_is_gone_are_forgotten,
+    nobody_reads_the_pages_of_a_node_that_is_gone,
+    a_dead_server_is_not_waited_for_when_its_node_is_gone,
     every_zombie_is_abandoned,
     a_lost_lane_ends_its_session,
     a_broken_link_is_dropped_before_it_is_read_empty,

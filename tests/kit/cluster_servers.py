@@ -19,7 +19,7 @@ from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event
 from dispycos.session import PeerReset
 
-from .cluster_links import Universe
+from .cluster_links import End, Universe
 from .cluster_runtime import Process
 from .cluster_tasks import Book, Cell, Host, Plan, decode
 
@@ -61,6 +61,9 @@ class ServerProcess(Host):
         self.marks = Marks(0, 0)  # the page of actors/host/page.py: it survives the process
         self.step = NO_STEP
         self._report_exit = on_exit
+        self.seen_by: list[
+            Callable[[], None]
+        ] = []  # clients of its host: each is told, some time after its end
 
     def boot(self) -> None:
         super().boot()
@@ -94,6 +97,11 @@ class ServerProcess(Host):
         self.send(Envelope(self.node, self.machine.address, ready))
 
     # --- the end
+
+    def die(self, dying_words: tuple[End, ...] = ()) -> None:
+        super().die(dying_words)
+        for see in self.seen_by:
+            see()
 
     def uplink_lost(self) -> None:
         if self.is_alive and not self._stopping:
