@@ -146,13 +146,18 @@ class Snapshot:
         """What the asker does not have; what they need is added."""
         settings: list[Unit] = []
         for unit, version in self._settings.values():
-            if version > since:
+            if version <= since:
+                continue
+            found: Found = {}
+            why = self._book.why_stale(unit)
+            if not why:
                 found, errors = self._closure(sorted(unit.needs - unit.names), known)
-                why = self._book.why_stale(unit) or "; ".join(f"{name}: {text}" for name, text in errors)
-                if not why:
-                    settings.append(unit)
-                    known |= {name: item for name, item in found.items() if name not in unit.names}
+                why = "; ".join(f"{name}: {text}" for name, text in errors)
+            if why:
                 self._book.say(unit, logging.WARNING, why)
+                continue
+            settings.append(unit)
+            known |= {n: item for n, item in found.items() if item is not None or n not in unit.names}
         return settings
 
     def _closure(self, asked: list[str], known: Found | None = None) -> tuple[Found, Errors]:
