@@ -1,5 +1,6 @@
 """Snapshot and mirror in one process: what an answer holds, and what a mirror makes of good and bad ones."""
 
+import linecache
 import marshal
 import sys
 import time
@@ -124,6 +125,15 @@ def test_a_dynamic_import_while_code_is_made_is_asked_for_by_the_next_load(mirro
     source = ModuleSource("plugin_x", "/client/plugin_x.py", False, "value = 5\n", b"h")
     mirror.install(CodeBundle(1, modules=[source]))
     assert loads(dumps_of_names(("__main__", "late")), mirror) == [5] and mirror.main.early == 1
+
+
+def test_tracebacks_show_the_lines_of_a_module_also_when_it_was_reloaded(mirror: Mirror) -> None:
+    for source in ("value = 1\n", "value = 22\n"):
+        mirror.install(
+            CodeBundle(1, modules=[ModuleSource("lines_x", "/client/x.py", False, source, source.encode())])
+        )
+        module = __import__("lines_x")
+        assert linecache.getlines("/client/x.py", vars(module)) == [source]
 
 
 def test_an_import_of_a_running_step_that_the_client_does_not_answer_names_client_and_module() -> None:

@@ -27,10 +27,10 @@ def test_a_value_waits_for_the_classes_it_holds_and_is_there_for_what_is_execute
 
 
 def test_the_contents_of_a_container_come_last() -> None:
-    statements = statement_items("def add(f): table.append(f)\n@add\ndef a(): ...\n")
+    statements = statement_items("def add(f): table.append(f)\n@add\ndef a(): ...\n@add\ndef b(): ...\n")
     (made,) = statement_items("table = []\n")
     table = Item("table", None, made.units, b"", frozenset({"a"}))
-    assert labels([table, *statements]) == ["table", "add", "a", "table"]
+    assert labels([table, *statements]) == ["table", "add", "a", "b", "table"]
 
 
 def test_values_that_need_each_other_are_a_cycle_and_it_is_named() -> None:
