@@ -10,8 +10,7 @@ import weakref
 from asyncio.events import (
     _get_running_loop as running_loop,  # documented for those who make loops; None without one
 )
-from collections.abc import AsyncGenerator, Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,22 +18,20 @@ from typing import Any
 from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
-from dispycos.protocol.status import OutcomeKind
 
 from .cluster import allocations
 from .local import GOODBYE_S, home_of_this_loop
-from .mapping import Progress, values_of
 from .parcels import ClientParcels
 from .places import find_place, servers_at
-from .record import Record
 from .seat import Seat, Wishes
+from .submitting import Submits, count, must_be_callable
 from .task import Location, Task
 from .telling import say
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
 
-class Client:
+class Client(Submits):
     """A program's hold on the cluster: ships functions to servers and runs them there as remote tasks.
 
     Use it as ``async with Client([compute]) as client:``, or ``await client.schedule()`` ... ``await client.close()``; in
@@ -184,105 +181,6 @@ class Client:
 
     # --- tasks ---
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any) -> Task:
-        """Queue a CPU task for the least loaded node; returns its handle at once. Await the handle for the value.
-
-        What it is called with is not to be changed before it has ended, as far as that is buffers (arrays) of more than 1 MiB
-        altogether: they are not copied, unless `retries` asks for it.
-
-        Parameters
-        ----------
-        retries: how often it may be started again when it was lost with its server or node; so it starts at most
-            1 + `retries` times, and ``task.attempt`` tells which time this is. One that raised, or that was terminated, has
-            ended. A parameter of the function that is called ``retries`` is given by its position.
-
-        Raises
-        ------
-        NotPicklable: naming the argument that cannot be sent. TypeError, ValueError: `retries` is no count.
-        """
-        return self._submit(function, args, kwargs, retries=retries)
-
-    def io_submit(self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any) -> Task:
-        """As submit, for a task that mostly waits: it shares its server."""
-        return self._submit(function, args, kwargs, io=True, retries=retries)
-
-    async def rtask(
-        self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
-    ) -> Task:
-        """Run a CPU task on the least loaded node; returns its handle when it runs. It has its server alone.
-
-        `retries` is as for submit.
-
-        Raises
-        ------
-        NotPicklable: naming the argument that cannot be sent.
-        TaskRefused, TaskLost: it cannot be run, or its server died before it started.
-        """
-        return await self._until_started(self._submit(function, args, kwargs, alone=True, retries=retries))
-
-    async def rtask_at(
-        self,
-        where: str | Location,
-        function: Callable[..., Any],
-        /,
-        *args: Any,
-        retries: int = 0,
-        **kwargs: Any,
-    ) -> Task:
-        """As rtask, on a node (its address, name or Location) or on one server (its Location).
-
-        A task that was lost with the one server where it had to run is not started again.
-        """
-        return await self._until_started(
-            self._submit(function, args, kwargs, where=where, alone=True, retries=retries)
-        )
-
-    async def io_rtask(
-        self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
-    ) -> Task:
-        """As rtask, for a task that mostly waits: it shares its server, and close() does not wait for it."""
-        return await self._until_started(self._submit(function, args, kwargs, io=True, retries=retries))
-
-    async def io_rtask_at(
-        self,
-        where: str | Location,
-        function: Callable[..., Any],
-        /,
-        *args: Any,
-        retries: int = 0,
-        **kwargs: Any,
-    ) -> Task:
-        """As io_rtask, on a node or a server."""
-        return await self._until_started(
-            self._submit(function, args, kwargs, io=True, where=where, retries=retries)
-        )
-
-    def map(
-        self,
-        function: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        progress: bool = False,
-        retries: int = 0,
-    ) -> AsyncGenerator[tuple[Any, Any], None]:
-        """Run function(x) for every x; ``async for`` gets (x, value) as the tasks end. With several iterables x is a tuple.
-
-        The iterables are read as the values are taken, at most 4096 ahead, so they may be endless. A task that raises raises
-        here, as an iterable does; then, and when the loop is left, the tasks that have not ended are terminated. `progress`
-        keeps a count on standard error; `retries` is as for submit, for each task.
-
-        Raises
-        ------
-        TypeError: there is nothing to call, or nothing to call it with. NotPicklable: naming the argument.
-        """
-        self._here()
-        _must_be_callable(function)
-        if not iterables:
-            raise TypeError("map() needs an iterable beside the function")
-        calls = zip(*iterables, strict=False)  # the shortest ends it, as with Python's own map
-        submit = partial(self.submit, function, retries=_count(retries))
-        return values_of(submit, calls, Progress() if progress else None)
-
     async def ready(self) -> None:
         """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
         await self._here().wait_backlog(BACKLOG_MAX)
@@ -348,27 +246,13 @@ class Client:
         retries: int = 0,
     ) -> Task:
         seat = self._here()
-        _must_be_callable(function)
+        must_be_callable(function)
         node, server = "", 0
         if where is not None:
             node, server = find_place(where, seat.ledger.nodes, seat.ledger.servers)
         return seat.submit(
-            function, args, kwargs, io=io, node=node, server=server, alone=alone, retries=_count(retries)
+            function, args, kwargs, io=io, node=node, server=server, alone=alone, retries=count(retries)
         )
-
-    async def _until_started(self, handle: Task) -> Task:
-        record = handle._source
-        assert isinstance(record, Record)
-        if record.address is None and not record.ended:
-            record.when_started = asyncio.get_running_loop().create_future()
-            try:
-                await record.when_started
-            except asyncio.CancelledError:
-                handle.terminate()
-                raise
-        if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
-            await handle
-        return handle
 
 
 def _place_of_caller() -> str:
@@ -382,16 +266,3 @@ def _place_of_caller() -> str:
     if shell is not None and frame.f_globals.get("__name__") == "__main__":
         return f"cell [{shell.execution_count}], line {frame.f_lineno}"
     return f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"
-
-
-def _must_be_callable(function: object) -> None:
-    if not callable(function):
-        raise TypeError(f"a task needs a function, not {type(function).__name__}")
-
-
-def _count(retries: object) -> int:
-    if not isinstance(retries, int) or isinstance(retries, bool):
-        raise TypeError(f"retries must be an int, not {type(retries).__name__}")
-    if retries < 0:
-        raise ValueError(f"retries must not be negative: {retries}")
-    return retries

@@ -9,27 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-from dispycos.links import SERVER_ROLE, LinkLost, LinkReady
+from dispycos.links import SCHEDULER_ROLE, SERVER_ROLE, LinkLost, LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Event, Unsent
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session import PeerDistance, PeerReset
 
-from .effects import TOLD, Began, Forget, Freed, Give, Resolve
+from .effects import TOLD, Began, Dial, Forget, Forward, Freed, Give, HangUp, Resolve
 from .ledger import Ledger
+from .node_links import NodeLinks, endpoints_to
 from .record import Record
-
-SCHEDULER_GONE_AFTER = 10.0  # seconds without a link until its tasks are given up
-STARTED_ANEW = "the scheduler was started anew and does not know this client"
+from .standing import scheduler_of
 
 
 class Host(Protocol):
-    """Who waits for answers here (cells.TaskHost)."""
+    """Who waits for answers here, and has the numbers of tasks (cells.TaskHost)."""
 
+    def take_number(self) -> int: ...
+    def forward(self, envelope: Envelope) -> bool: ...
     def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None: ...
     def record_lost(self, number: int) -> None: ...
 
@@ -45,68 +46,48 @@ class ClientRole:
     watch_nearby: Callable[[int, int], None]  # a server that is linked: epoch and link
     forget_nearby: Callable[[int], None]
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
+    endpoints_to = staticmethod(endpoints_to)  # a node
 
     def __init__(self, runtime: Runtime, host: Host, ledger: Ledger) -> None:
         self.runtime = runtime
         self.host = host
         self.machine = self.ledger = ledger
+        self.node_links = NodeLinks(runtime)
         self.is_freed = False
-        self.gave_up = False  # it was freed without a word of its scheduler
-        self._gone: Any = None  # the timer that gives the scheduler up
 
     # --- links ---
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
-            self.ledger.session_lost(event.epoch, event.unconfirmed)
-            if self._is_schedulers(event.epoch):
-                self.ledger.scheduler_lost(STARTED_ANEW)
-        elif isinstance(event, LinkLost) and self._is_schedulers(event.epoch):
-            self.runtime.defer(self._await_link)
+            is_dead = self.runtime.router.is_buried(event.epoch)
+            self.ledger.session_lost(event.epoch, () if is_dead else event.unconfirmed, now)
+        elif isinstance(event, PeerDistance):
+            if not self.runtime.is_linked(event.epoch):  # a server of this host is linked, and near
+                self.ledger.members.distance_is(event.epoch, event.seconds)
+        elif isinstance(event, LinkLost):
+            self.ledger.link_lost(event.epoch, now)
         elif isinstance(event, Unsent):
             self.ledger.unsent(event.envelope.message, event.reason, now)
         elif isinstance(event, LinkReady) and event.role == SERVER_ROLE:
             self.watch_nearby(event.epoch, event.link)
-        elif isinstance(event, LinkReady) and self._is_another_scheduler(event):
-            self.ledger.scheduler_lost(STARTED_ANEW)
-
-    def _is_another_scheduler(self, event: LinkReady) -> bool:
-        if event.role != "scheduler" or self.ledger.scheduler is None or self.is_freed:
-            return False
-        return not self._is_schedulers(event.epoch)
-
-    def _is_schedulers(self, epoch: int) -> bool:
-        return self.ledger.scheduler is not None and epoch == self.ledger.scheduler.epoch
-
-    def _await_link(self) -> None:
-        """On the loop: the scheduler's link broke, and is redialled; after a while its tasks are given up."""
-        if self._gone is None and not self.is_freed:
-            self._gone = self.runtime.loop.call_later(SCHEDULER_GONE_AFTER, self._give_up)
-
-    def _give_up(self) -> None:
-        self._gone = None
-        scheduler = self.ledger.scheduler
-        if scheduler is None or self.is_freed or self.runtime.is_linked(scheduler.epoch):
-            return
-        if self.runtime.lives(scheduler.epoch):
-            self._await_link()  # it is stopped: its death would be told
-        else:
-            self.lose(f"no link to the scheduler for {SCHEDULER_GONE_AFTER:g} s")
-            self._give_lease_back()
-
-    def _give_lease_back(self) -> None:
-        """Should the link heal: its end of the silence may have been shorter, and then the scheduler still counts on us."""
-        self.gave_up = True
-        with self.runtime.lock:
-            self.ledger.release(terminate=True, await_io=False)
-        self.runtime.turn_soon()
+        elif isinstance(event, LinkReady):
+            self.ledger.members.link_ready(event.epoch)
+            if event.role == SCHEDULER_ROLE and not self.is_freed:
+                self.ledger.standing.scheduler_back(scheduler_of(event.epoch), now)
 
     def lose(self, reason: str) -> None:
-        """On the loop: without its scheduler a client has nothing."""
+        """On the loop: its private scheduler has ended with its node, or the client leaves without a word of its scheduler."""
         if not self.is_freed:
             with self.runtime.lock:
-                self.ledger.scheduler_lost(reason)
+                self.ledger.standing.scheduler_lost(reason)
+            self.runtime.turn_soon()
+
+    def private_ended(self, reason: str) -> None:
+        """On the loop: the private scheduler has, and its node."""
+        if not self.is_freed:
+            with self.runtime.lock:
+                self.ledger.members.all_lost(reason, self.runtime.clock())
             self.runtime.turn_soon()
 
     # --- effects ---
@@ -118,13 +99,21 @@ class ClientRole:
             self.began(effect.record)
         elif isinstance(effect, Give):
             self._give(effect.request, now)
+        elif isinstance(effect, Forward):
+            if not self.host.forward(effect.envelope):
+                self.ledger.tasks.turn_away(effect.envelope)
         elif isinstance(effect, Forget):
             self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
+        elif isinstance(effect, Dial):
+            self.node_links.dial(effect.node, self.endpoints_to(effect.node))
+        elif isinstance(effect, HangUp):
+            self.node_links.hang_up(effect.node)
         elif isinstance(effect, TOLD):
             if isinstance(effect, Freed):
                 self.is_freed = True
                 self._bury_servers(now)
+                self.node_links.hang_up_all()
             self.runtime.defer(partial(self.tell, effect))
         else:
             raise TypeError(f"no such effect: {effect!r}")
@@ -150,6 +139,9 @@ class ClientRole:
             word = messages.CallGiven("" if payload is not None else "the task has ended")
         else:
             error, payload = self.code_for(request.payload)
-            word = messages.CodeGiven(error)
+            first = 0
+            if request.payload is None:
+                first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
+            word = messages.CodeGiven(error, first)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

@@ -33,22 +33,33 @@ PLACE_REMEDY = (
     f"give the place of a `dispycos scheduler` (its port is {SCHEDULER_PORT} if it was told no other); "
     "nodes are named by Client(nodes=...)"
 )
+YOUNG_S = 3.0  # private processes that die younger, and before a task has ended ...
+YOUNG_MAX = 3  # ... are replaced so often in a row
 FOUND_S = 2.0  # a scheduler that has just proved itself to the private process has so long to greet us
 
 
 class Uplink:
     """The way to one scheduler, from `reach` to `close`.
 
-    `on_end` is told why, on the loop, when the private scheduler that was started for this client has ended.
+    On the loop are told: `on_death`, that the private scheduler which was started for this client was killed (it says whether that
+    one had been of use), and `on_end`, why there is none any more.
     """
 
-    def __init__(self, runtime: Runtime, secret_file: Path | None, on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        secret_file: Path | None,
+        on_death: Callable[[], bool],
+        on_end: Callable[[str], None],
+    ) -> None:
         self.runtime = runtime
         self._secret_file = secret_file
+        self._on_death = on_death
         self._on_end = on_end
         self._dialler: Dialler | None = None
         self._private: PrivateProcess | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._young = 0  # private processes that died young, in a row
 
     async def reach(self, location: str | Location | None, nodes: Iterable[Allocation]) -> int:
         """Its epoch, once the link is up: of the one at this place; else of the private one that Scheduler() started, of
@@ -65,8 +76,6 @@ class Uplink:
             if entry is not None:
                 return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
             private = PrivateProcess(self._private_orders(nodes))
-        self._private = private
-        self.runtime.in_child.append(private.in_child)
         return await self._use_private(private)
 
     def drop(self) -> None:
@@ -135,6 +144,8 @@ class Uplink:
 
     async def _use_private(self, private: PrivateProcess) -> int:
         """The child's first line says where it listens, its second what it found on the network."""
+        self._private = private
+        self.runtime.in_child.append(private.in_child)
         first = await private.next_line()
         dialling = asyncio.ensure_future(self._dial([first["endpoint"]], "the private scheduler"))
         try:
@@ -163,16 +174,32 @@ class Uplink:
         self._private = None
         if epoch:
             return epoch
-        self._private = PrivateProcess({**private.orders, "always": True})
-        return await self._use_private(self._private)
+        return await self._use_private(PrivateProcess({**private.orders, "always": True}))
 
     async def _watch(self, private: PrivateProcess) -> None:
-        """Pass its notices on, and its end."""
+        """Pass its notices on. One that is killed is replaced, but not for ever if they die before they are of use."""
+        clock = self.runtime.clock
+        began = clock()
         try:
             while True:
                 line = await private.next_line(timeout=float("inf"))
                 if "notice" in line:
                     say(line["notice"], line.get("level", "info"))
+        except ScheduleError as error:
+            if private.was_killed:
+                was_of_use = self._on_death() or clock() - began >= YOUNG_S
+                self._young = 0 if was_of_use else self._young + 1
+                if self._young <= YOUNG_MAX:
+                    say(f"{error}; another one takes its place", "warning")
+                    await self._replace(private)
+                    return
+            self._on_end(str(error))
+
+    async def _replace(self, dead: PrivateProcess) -> None:
+        _stop(self._dialler)
+        dead.end()  # its pipes close
+        try:
+            await self._use_private(PrivateProcess({**dead.orders, "always": True}, dead.id))
         except ScheduleError as error:
             self._on_end(str(error))
 

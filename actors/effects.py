@@ -24,6 +24,12 @@ class Began(msgspec.Struct, frozen=True):
     record: Record
 
 
+class Forward(msgspec.Struct, frozen=True):
+    """This came for a task before the task did, which is here now."""
+
+    envelope: Envelope
+
+
 class Room(msgspec.Struct, frozen=True):
     """The backlog has fallen to what `ask_for_room` named: who paces its submits may go on."""
 
@@ -59,6 +65,18 @@ class Forget(msgspec.Struct, frozen=True):
     """This process is dead: its session can go."""
 
     epoch: int
+
+
+class Dial(msgspec.Struct, frozen=True):
+    """This node is of the lease: hold a link to it, if it can be reached."""
+
+    node: NodeInfo
+
+
+class HangUp(msgspec.Struct, frozen=True):
+    """It is of the lease no more."""
+
+    node: int  # epoch
 
 
 class Scheduled(msgspec.Struct, frozen=True):

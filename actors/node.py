@@ -21,6 +21,7 @@ from dispycos.protocol.messages import (
     Gone,
     Inventory,
     Kill,
+    Lease,
     Marks,
     NodeInfo,
     NodeReport,
@@ -30,9 +31,9 @@ from dispycos.protocol.messages import (
     Output,
     Pulse,
     Register,
+    Release,
     ServerReady,
     ServerTasks,
-    ServerUp,
     Shutdown,
     Terminate,
 )
@@ -43,6 +44,7 @@ from .logs import readable
 from .supervisor import Supervisor
 from .tenancy import (
     LINES_KEPT,
+    AwaitClient,
     CloseZygote,
     Closing,
     End,
@@ -52,6 +54,7 @@ from .tenancy import (
     Place,
     StartZygote,
     Tenancy,
+    UseScheduler,
 )
 from .terminations import KILL_AFTER, Step
 
@@ -86,7 +89,6 @@ class Node:
         self._insecure = insecure
         self._available = info.available
         self._schedulers: dict[int, None] = {}  # epochs of those connected
-        self._declined: dict[int, None] = {}  # those to be told when the node is free again
         self.tenancy: Tenancy | None = None
         self._served = 0
         self._serve = serve
@@ -101,6 +103,7 @@ class Node:
             Kill: self._on_kill,
             Open: self._on_open,
             Close: self._on_close,
+            Release: self._on_release,
             ServerReady: self._on_server_ready,
             Inventory: self._on_inventory,
             ServerTasks: self._inquiries.on_answer,
@@ -127,11 +130,9 @@ class Node:
         self._supervisor.wake(tenancy, now)
         if tenancy.pulse_at <= now:
             self._pulse(tenancy, now)
-        for epoch, until in list(tenancy.silent.items()):
-            if until <= now:
-                who = "client" if epoch == tenancy.lease.client else "scheduler"
-                del tenancy.silent[epoch]
-                self._close(tenancy, f"its {who} was silent for {self._lease_grace:.0f} s", now)
+        if tenancy.alone_until is not None and tenancy.alone_until <= now:
+            tenancy.alone_until = None
+            self._close(tenancy, f"its client and scheduler were silent for {self._lease_grace:.0f} s", now)
         if tenancy.closing is not None and tenancy.closing.kill_at <= now:
             self._kill_all(tenancy, tenancy.closing, now)
 
@@ -151,12 +152,21 @@ class Node:
     # --- what the client wants of its servers
 
     def _on_terminate(self, envelope: Envelope, word: Terminate, now: float) -> None:
-        if self.tenancy is not None and envelope.sender == self.tenancy.home:
-            self._supervisor.terminate(self.tenancy, word, now)
+        if (tenancy := self._tenancy_of(envelope)) is not None:
+            self._supervisor.terminate(tenancy, word, now)
 
     def _on_kill(self, envelope: Envelope, word: Kill, now: float) -> None:
-        if self.tenancy is not None and envelope.sender == self.tenancy.home:
-            self._kill(self.tenancy, word.server)
+        if (tenancy := self._tenancy_of(envelope)) is not None:
+            self._kill(tenancy, word.server)
+
+    def _tenancy_of(self, envelope: Envelope) -> Tenancy | None:
+        """Nobody but its client ends what belongs to a lease."""
+        tenancy = self.tenancy
+        if tenancy is not None and envelope.sender != tenancy.home:
+            what = f"{type(envelope.message).__name__} from {envelope.sender}"
+            self._out.log("warning", f"{what} is refused: the lease is that of {tenancy.home}")
+            return None
+        return tenancy
 
     def _kill(self, tenancy: Tenancy, epoch: int) -> None:
         """Its exit is told, and the next one started."""
@@ -177,10 +187,11 @@ class Node:
         tenancy = self.tenancy
         if tenancy is None and self._ending:
             return  # it is not for use
-        lease, closing = None, False
+        word = Register(self._described())
         if tenancy is not None:
-            lease, closing = tenancy.lease, bool(self._ending) or tenancy.closing is not None
-        self._out.send(Address(epoch, SCHEDULER), Register(self._described(), lease, closing))
+            closing = bool(self._ending) or tenancy.closing is not None
+            word = Register(self._described(), tenancy.lease, closing, tenancy.client)
+        self._out.send(Address(epoch, SCHEDULER), word)
 
     def _described(self) -> NodeInfo:
         return self.info._replace(available=self._available)
@@ -200,9 +211,7 @@ class Node:
         tenancy = self.tenancy
         if tenancy is not None:
             lease, wanted = tenancy.lease, message.lease
-            same = (lease.client, lease.scheduler) == (wanted.client, wanted.scheduler)
-            if not same or tenancy.closing is not None:
-                self._declined[message.lease.scheduler_epoch] = None
+            if (lease.number, lease.scheduler) != (wanted.number, wanted.scheduler):
                 state = "held by" if tenancy.closing is None else "still being closed for"
                 return f"{state} {tenancy.holder} for {now - tenancy.since:.0f} s"
         elif self._ending:
@@ -232,38 +241,45 @@ class Node:
             Address(message.lease.client, CLIENT),
             interval,
             now + interval,
+            present={scheduler.epoch},
         )
         self._out.effects.append(StartZygote(message.lease))
         self._out.send(scheduler, Opened(message.lease, count, interval))
 
     def _take_over(self, tenancy: Tenancy, scheduler: Address, message: Open) -> None:
         """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
-        tenancy.silent.pop(tenancy.scheduler.epoch, None)
+        self._follow(tenancy, scheduler)
         tenancy.lease = message.lease
-        tenancy.scheduler = scheduler
-        tenancy.scheduler_gone = False
         self._out.send(scheduler, Opened(message.lease, len(tenancy.places), tenancy.pulse_interval))
-        for place in tenancy.places:
-            if place.server is not None:
-                self._out.send(scheduler, ServerUp(tenancy.lease, place.server.spot, place.server.pid))
+        self._supervisor.tell_again(tenancy)
+        if self._ending or tenancy.closing is not None:
+            self._register(scheduler.epoch)  # that it ends is news
+
+    def _follow(self, tenancy: Tenancy, scheduler: Address) -> None:
+        """This process is the lease's scheduler now."""
+        if scheduler != tenancy.scheduler:
+            tenancy.present.discard(tenancy.scheduler.epoch)
+            tenancy.scheduler = scheduler
+            self._out.effects.append(UseScheduler(scheduler.epoch))
+        tenancy.scheduler_gone = False
+        tenancy.came(scheduler.epoch)
 
     def peer_up(self, epoch: int, now: float) -> None:
         self._now = now
         if self.tenancy is not None:
-            self.tenancy.silent.pop(epoch, None)
+            self.tenancy.came(epoch)
 
-    def peer_lost(self, epoch: int, now: float) -> None:
-        """No link to it, for now."""
+    def peer_lost(self, epoch: int, now: float, *, lives: bool = False) -> None:
+        """No link to it, for now. A scheduler that lives is waited for: its death will be told. A client may have left."""
         self._now = now
         tenancy = self.tenancy
-        if tenancy is not None and epoch in (tenancy.lease.client, tenancy.scheduler.epoch):
-            tenancy.silent.setdefault(epoch, now + self._lease_grace)
+        if tenancy is not None and not (lives and epoch == tenancy.scheduler.epoch):
+            tenancy.went(epoch, now, self._lease_grace)
 
     def peer_reset(self, epoch: int, now: float) -> None:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
         client ends its lease, and a scheduler that comes back is told the state as it is then."""
         self._now = now
-        self._declined.pop(epoch, None)
         if epoch in self._schedulers:  # if only its session is gone it has forgotten us, and what we said
             del self._schedulers[epoch]
             self._register(epoch)
@@ -274,7 +290,7 @@ class Node:
             self._client_gone(tenancy, now)
         elif epoch == tenancy.scheduler.epoch:
             tenancy.scheduler_gone = True
-            tenancy.silent.setdefault(epoch, now + self._lease_grace)
+            tenancy.went(epoch, now, self._lease_grace)
         else:  # a server that lost its session is of no use; if it lives, its exit is the way to a new one
             self._kill(tenancy, epoch)
 
@@ -365,10 +381,12 @@ class Node:
         if tenancy is None or tenancy.lease != message.lease:
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
         else:
-            tenancy.silent.pop(tenancy.scheduler.epoch, None)
-            # Started anew, or with a new session: Closed has to reach this one.
-            tenancy.scheduler, tenancy.scheduler_gone = envelope.sender, False
+            self._follow(tenancy, envelope.sender)  # Closed has to reach this one
             self._close(tenancy, "", now)
+
+    def _on_release(self, envelope: Envelope, message: Release, now: float) -> None:
+        if self.tenancy is not None and envelope.sender == self.tenancy.home:
+            self._close(self.tenancy, "its client has left, and its scheduler is away", now)
 
     def _close(self, tenancy: Tenancy, reason: str, now: float) -> None:
         """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""
@@ -393,7 +411,11 @@ class Node:
 
     def _finish_if_empty(self, tenancy: Tenancy) -> None:
         closing = tenancy.closing
-        if closing is None or any(place.alive for place in tenancy.places):
+        if closing is None or tenancy.awaits_client or any(place.alive for place in tenancy.places):
+            return
+        if tenancy.has_printed and not tenancy.client_gone:
+            tenancy.has_printed, tenancy.awaits_client = False, True
+            self._out.effects.append(AwaitClient(tenancy.lease))
             return
         self.tenancy = None
         self._served += 1
@@ -401,10 +423,19 @@ class Node:
             self._ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(tenancy.lease))
         self._out.to_scheduler(tenancy, Closed(tenancy.lease, closing.reason, bool(self._ending)))
-        declined, self._declined = self._declined, {}
-        for epoch in declined:
-            if epoch in self._schedulers:
+        for epoch in self._schedulers:
+            if epoch != tenancy.scheduler.epoch:  # it was declined, or was about to take the lease over
                 self._register(epoch)
+
+    def client_has_all(self, lease: Lease, now: float) -> None:
+        """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
+        self._now = now
+        tenancy = (
+            self.tenancy
+        )  # its scheduler may have been started anew meanwhile, and have another lease of the same number
+        if tenancy is not None and tenancy.lease.number == lease.number:
+            tenancy.awaits_client = False
+            self._finish_if_empty(tenancy)
 
     def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
         """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
@@ -463,7 +494,9 @@ class Node:
         tenancy.pulse_at = now + tenancy.pulse_interval
         if self._available is not None:
             location = (self.info.addr, self.info.port)
-            self._out.to_scheduler(tenancy, Pulse(self.info.name, self._available, location))
+            hears_client = tenancy.lease.client in tenancy.present
+            pulse = Pulse(self.info.name, self._available, location, hears_client=hears_client)
+            self._out.to_scheduler(tenancy, pulse)
 
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
         """A server (number 0: the zygote) wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready."""
@@ -479,12 +512,15 @@ class Node:
             epoch = place.server.address.epoch if place.server is not None else 0
         for line in text.splitlines()[-LINES_KEPT:]:
             lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
+        tenancy.has_printed = (
+            tenancy.scheduler.epoch != self.address.epoch
+        )  # else Released comes on the same way
         self._out.to_client(tenancy, Output(name, stream, epoch, mark), text)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""
         tenancy = self.tenancy
-        if tenancy is None or envelope.sender != tenancy.scheduler:
+        if tenancy is None or envelope.sender not in (tenancy.home, tenancy.scheduler):
             return
         for server in tenancy.servers():
             self._out.send(server.address, gone)

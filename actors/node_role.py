@@ -6,6 +6,7 @@ The real agent (host/run_node.py) and the one of the simulated cluster (tests/ki
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from dispycos.links import LinkLost, LinkReady
 from dispycos.protocol.messages import Lease
@@ -15,8 +16,20 @@ from dispycos.session import PeerReset
 from dispycos.turns import FORGET_S
 
 from .node import Node
-from .tenancy import CloseZygote, End, ForgetPeer, KillServer, StartServer, StartZygote
+from .tenancy import (
+    AwaitClient,
+    CloseZygote,
+    End,
+    ForgetPeer,
+    KillServer,
+    StartServer,
+    StartZygote,
+    UseScheduler,
+)
 from .terminations import EndStep, Look, Step
+
+LAST_WORDS_S = 1.0  # a lease ends when its client has all that the node said, or after so long
+LOOK_S = 0.005
 
 
 class NodeRole:
@@ -43,8 +56,7 @@ class NodeRole:
                 self.machine.add_scheduler(event.epoch, now)
             self.machine.peer_up(event.epoch, now)
         elif isinstance(event, LinkLost):
-            if not self.runtime.lives(event.epoch):  # else it is waited for: its death will be told
-                self.machine.peer_lost(event.epoch, now)
+            self.machine.peer_lost(event.epoch, now, lives=self.runtime.lives(event.epoch))
         elif isinstance(event, PeerReset):
             self.machine.peer_reset(event.epoch, now)
 
@@ -68,9 +80,22 @@ class NodeRole:
             self.runtime.forget_later(effect.lease.client, self.forget_s)
             self.zygote_of = None
             self.close_zygote(effect.lease)
+        elif isinstance(effect, UseScheduler):
+            self.runtime.router.prefer(effect.epoch)
+        elif isinstance(effect, AwaitClient):
+            self.runtime.defer(partial(self._await_client, effect.lease, now + LAST_WORDS_S))
         elif isinstance(effect, ForgetPeer):
             self.runtime.router.bury(effect.epoch, now)
         elif isinstance(effect, End):
             self.end()
         else:
             raise TypeError(f"no such effect: {effect!r}")
+
+    def _await_client(self, lease: Lease, until: float) -> None:
+        runtime, now = self.runtime, self.runtime.clock()
+        if runtime.router.is_busy(lease.client) and now < until:
+            runtime.loop.call_later(LOOK_S, self._await_client, lease, until)
+            return
+        with runtime.lock:
+            self.machine.client_has_all(lease, now)
+        runtime.turn_soon()

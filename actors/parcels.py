@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -53,8 +54,17 @@ def dumps_value(value: Any, what: str) -> Payload:
     return _plain(pickling.dumps(value, what), what)
 
 
-def dumps_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-    return _plain(pickling.dumps_call(function, args, kwargs), "the call")
+def dumps_call(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_name: bool = False
+) -> Payload:
+    return _plain(pickling.dumps_call(function, args, kwargs, by_name=by_name), "the call")
+
+
+def is_found_by_name(function: Any, name: str) -> bool:
+    """Whether servers find it without its pickle: a global of `__main__`, which pickle would refer to by this name."""
+    if type(function) is not FunctionType or function.__module__ != "__main__":
+        return False
+    return function.__qualname__ == name and vars(sys.modules["__main__"]).get(name) is function
 
 
 def _plain(pickled: pickling.Payload, what: str) -> Payload:
@@ -151,11 +161,11 @@ class ClientParcels:
 
     # --- values ---
 
-    def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+    dumps = staticmethod(dumps_value)
 
-    def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-        return dumps_call(function, args, kwargs)
+    def dumps_call(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """A function that servers find by its name does not travel."""
+        return dumps_call(function, args, kwargs, by_name=is_found_by_name(function, name))
 
     def loads(self, payload: Payload) -> Any:
         return loads_plain(payload)

@@ -31,12 +31,13 @@ from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
 from .host.calling import name_of
 from .host.cells import TaskHost
 from .host.results import unpack_outcome
-from .ledger import Ledger, scheduler_of
+from .ledger import Ledger
 from .local import GOODBYE_S, Home
 from .logs import LevelWatch
 from .nearby import NearbyServers
 from .parcels import ClientParcels, kept_as_it_is
 from .record import Record
+from .standing import scheduler_of
 from .task import Location, MonitorStatus, Task
 from .telling import Stream, print_errors, print_output, say, tell_unread
 
@@ -81,11 +82,11 @@ class Seat(ClientRole):
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
+        self._ended_before = 0  # tasks that had ended when its private scheduler last died
         self.scheduled: asyncio.Future[int] = self.loop.create_future()
         self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
         self._freed: asyncio.Future[str] = self.loop.create_future()
         self._hurried: asyncio.Future[None] = self.loop.create_future()
-        self._given_back: asyncio.Future[str] = self.loop.create_future()  # to a scheduler that was given up
         self._room = asyncio.Event()
         self.scheduled.add_done_callback(_look_at)
         home.enter(self)
@@ -99,7 +100,9 @@ class Seat(ClientRole):
         """Wait in line, find a scheduler, enlist, wait for the servers."""
         await self._wait_in_line()
         self._sit_down()
-        self._uplink = Uplink(self.runtime, secret_file, on_end=self.lose)
+        self._uplink = Uplink(
+            self.runtime, secret_file, on_death=self._private_died, on_end=self.private_ended
+        )
         wishes = self.wishes
         epoch = await self._uplink.reach(location, wishes.allocations)
         info = ClientInfo(
@@ -113,7 +116,7 @@ class Seat(ClientRole):
                 wishes.restart_servers,
                 wishes.abandon_zombies,
             )
-            self.ledger.enlist(scheduler_of(epoch), word, self.runtime.clock())
+            self.ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())
         self.runtime.turn_soon()
         await asyncio.shield(self.scheduled)
         self.is_open = True
@@ -189,7 +192,7 @@ class Seat(ClientRole):
     def _release(self, *, terminate: bool) -> None:
         if self._has_lease():
             with self.runtime.lock:
-                self.ledger.release(terminate=terminate, await_io=self._awaits_io and not terminate)
+                self.ledger.standing.release(terminate=terminate, await_io=self._awaits_io and not terminate)
             self.runtime.turn_soon()
 
     def _has_lease(self) -> bool:
@@ -236,12 +239,7 @@ class Seat(ClientRole):
                 self.home.leave(self)
 
     async def _await_release(self, patience: float | None) -> None:
-        scheduler = self.ledger.scheduler
-        if scheduler is None:
-            return
         if not self._has_lease():
-            if self.gave_up and self.runtime.is_linked(scheduler.epoch):  # else it turns our next client away
-                await asyncio.wait([self._given_back], timeout=_limit(patience))
             return
         if not self._hurried.done():
             with telling(self.loop, self._tell_who_waits):
@@ -266,8 +264,6 @@ class Seat(ClientRole):
             self.lose("the client left, and its scheduler did not answer")
         if self._uplink is not None:
             self._uplink.drop()
-        if self._gone is not None:
-            self._gone.cancel()
         self._tell_unread()
         self._nearby.close()
         self.runtime.remove(CLIENT, self)
@@ -278,7 +274,7 @@ class Seat(ClientRole):
     async def _tell_who_waits(self) -> None:
         """Of the tasks that are waited for: those that wait for a message may do so for ever."""
         with self.runtime.lock:
-            self.ledger.say_what_close_waits_for()
+            self.ledger.tasks.say_what_close_waits_for()
         self.runtime.turn_soon()
         records = [
             record
@@ -312,7 +308,7 @@ class Seat(ClientRole):
 
     def _tell_unread(self) -> None:
         """Of those that were lost nobody hears if close() is not awaited, or an exception is under way; see `take_lost`."""
-        unread, self.ledger.unread = list(self.ledger.unread.values()), {}
+        unread, self.ledger.tasks.unread = list(self.ledger.tasks.unread.values()), {}
         tell_unread(
             self._err, self.parcels, [record for record in unread if record.outcome == OutcomeKind.RAISED]
         )
@@ -352,15 +348,15 @@ class Seat(ClientRole):
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         name = name_of(function)
-        call = self.parcels.dumps_call(function, args, kwargs)
+        call = self.parcels.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Record(
-                task,
                 name,
-                call,
+                task=task,
+                call=call,
                 io=io,
                 node=node,
                 server=server,
@@ -372,11 +368,11 @@ class Seat(ClientRole):
                 record.info = (args, kwargs)
             handle = self._make_handle(record)
             record.handle = handle
-            self.ledger.submit(record)
+            self.ledger.tasks.submit(record)
             if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
                 self._send_levels()
+            self.runtime.leave()
         self.host.caller = copy_context()
-        self.runtime.turn_soon()
         return handle
 
     def _send_levels(self) -> None:
@@ -387,9 +383,9 @@ class Seat(ClientRole):
 
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for a server."""
-        while self.ledger.backlog() > at_most:
+        while self.ledger.tasks.backlog() > at_most:
             self._room.clear()
-            self.ledger.ask_for_room(at_most)
+            self.ledger.tasks.ask_for_room(at_most)
             self.runtime.turn_soon()  # it may have fallen since it was looked at, in another thread's turn
             await self._room.wait()
 
@@ -399,24 +395,32 @@ class Seat(ClientRole):
         return record.handle
 
     def _make_handle(self, record: Record) -> Task:
-        home = Address(record.task.owner, record.task.number)
-        return Task.__new__(Task)._bind(self.host, home, record.function, record)
+        return Task.__new__(Task)._bind(self.host, None, record.function, record)
 
     # --- host.Records ---
+
+    client = None  # a program uses its Client itself
+
+    @property
+    def owner(self) -> int:
+        return self.runtime.epoch
+
+    def hold(self, envelope: Envelope) -> bool:
+        return self.ledger.tasks.submitters.hold(envelope)
 
     def record(self, number: int) -> Record | None:
         return self.ledger.records.get(number)
 
     def terminate(self, record: Record) -> None:
         with self.runtime.lock:
-            self.ledger.terminate(record, self.runtime.clock())
+            self.ledger.tasks.terminate(record, self.runtime.clock())
         self.runtime.turn_soon()
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:
-        self.ledger.pass_on(record, envelope)
+        self.ledger.tasks.pass_on(record, envelope)
 
     def looked_at(self, record: Record) -> None:
-        self.ledger.unread.pop(record.task.number, None)
+        self.ledger.tasks.unread.pop(record.task.number, None)
 
     # --- ClientRole: within a turn ---
 
@@ -443,11 +447,20 @@ class Seat(ClientRole):
     def _watch(self, epoch: int, pid: int) -> None:
         if not self.is_freed and self._nearby.watch(epoch, pid):
             with self.runtime.lock:
-                self.ledger.server_nearby(epoch)
+                self.ledger.members.server_nearby(epoch)
+
+    def _private_died(self) -> bool:
+        """Whether a task has ended since the last one died."""
+        before, self._ended_before = self._ended_before, self.ledger.tasks.ended
+        if self.ledger.scheduler is not None and not self.is_freed:
+            with self.runtime.lock:
+                self.ledger.members.private_died(self.runtime.clock())
+            self.runtime.turn_soon()
+        return self._ended_before > before
 
     def _server_ended(self, epoch: int, marks: Marks) -> None:
         with self.runtime.lock:
-            self.ledger.server_ended(epoch, marks, self.runtime.clock())
+            self.ledger.members.server_ended(epoch, marks, self.runtime.clock())
         self.runtime.turn_soon()
 
     def tell(self, effect: object) -> None:
@@ -473,7 +486,7 @@ class Seat(ClientRole):
         elif isinstance(effect, Failed):
             _fail(self.scheduled, ScheduleError(effect.reason))
         elif isinstance(effect, Freed):
-            _set(self._given_back if self._freed.done() else self._freed, effect.reason)
+            _set(self._freed, effect.reason)
 
     def _wake(self, record: Record) -> None:
         """Whoever waits for the start or the end of it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from dispycos.machine import Send
+from dispycos.machine import Log, Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -50,6 +50,12 @@ class Forget(msgspec.Struct, frozen=True):
     epochs: list[int]
 
 
+class Tell(msgspec.Struct, frozen=True):
+    """The client speaks of a task that was submitted here: Placed, or its Outcome."""
+
+    word: Envelope
+
+
 class SetLevels(msgspec.Struct, frozen=True):
     """The client logs other things than before."""
 
@@ -63,7 +69,7 @@ class Stop(msgspec.Struct, frozen=True):
 class Running:
     """A task that has its address."""
 
-    __slots__ = ("actor", "announced", "began", "interrupted", "run")
+    __slots__ = ("actor", "announced", "began", "interrupted", "run", "waits_for")
 
     def __init__(self, run: messages.Run, actor: int, began: float) -> None:
         self.run = run
@@ -71,6 +77,7 @@ class Running:
         self.began = began
         self.announced = False
         self.interrupted = False
+        self.waits_for = 0  # tasks that it submitted and that have not ended
 
 
 class Server:
@@ -93,7 +100,10 @@ class Server:
         self._cpu: deque[Envelope] = deque()
         self._placing: set[TaskId] = set()  # io tasks that the body is to give an address
         self._io: deque[Envelope] = deque()  # placed, and to be started
-        self._cpu_task: TaskId | None = None
+        # CPU tasks taken that are not lent: one, or more of those that go on again.
+        self._holding: set[TaskId] = set()
+        self.lent: set[TaskId] = set()  # CPU tasks that wait for what they submitted: others run beside them
+        self._submitted: dict[int, TaskId] = {}  # by number: the CPU task here that waits for it
         self._is_called = False  # the body was told to work, and has not found nothing to do since
         self._asked: set[TaskId] = set()  # tasks without an address that are to end when they have one
         self._effects: list[object] = []
@@ -102,6 +112,8 @@ class Server:
                 messages.Run: self.on_run,
                 messages.Recall: self.on_recall,
                 messages.Terminate: self.on_terminate,
+                messages.Placed: lambda envelope, now: self._effects.append(Tell(envelope)),
+                messages.Outcome: self.on_outcome,
                 messages.Levels: lambda envelope, now: self._effects.append(SetLevels(envelope.payload)),
             },
             node: {
@@ -119,6 +131,9 @@ class Server:
         handler = speaker.get(type(envelope.message)) if speaker is not None else None
         if handler is not None:
             handler(envelope, now)
+        elif speaker is None:
+            what = f"{type(envelope.message).__name__} from {envelope.sender}"
+            self._effects.append(Log("warning", f"{what} is refused: this server is of {self.client}"))
 
     def deadline(self) -> None:
         """The agent alone watches the time."""
@@ -160,11 +175,23 @@ class Server:
             else:
                 self._io.remove(placed)
                 self._drop(placed.message)
-        elif task == self._cpu_task or task in self._placing:
+        elif task in self._holding or task in self._placing:
             self._asked.add(task)
         elif (waiting := _find(self._cpu, task)) is not None:
             self._cpu.remove(waiting)
             self._speak(waiting.message)
+
+    def on_outcome(self, envelope: Envelope, now: float) -> None:
+        """Of a task that was submitted here. The last one that a CPU task waits for: that goes on."""
+        parent = self._submitted.pop(envelope.message.task.number, None)
+        running = self.running.get(parent) if parent is not None else None
+        if parent is not None and running is not None:
+            running.waits_for -= 1
+            if parent in self.lent and not running.waits_for:
+                self.lent.discard(parent)
+                self._holding.add(parent)
+                self._send(self.client, messages.Lent(parent, False))
+        self._effects.append(Tell(envelope))
 
     # --- from the node
 
@@ -179,8 +206,7 @@ class Server:
             placed, self._io = self._io, deque()
             for given in placed:
                 self._drop(given.message)
-            if self._cpu_task is not None and self._cpu_task not in self.running:
-                self._asked.add(self._cpu_task)
+            self._asked |= self._holding - self.running.keys()
             for running in self.running.values():
                 self._interrupt(running)
         self._stop_if_idle()
@@ -218,15 +244,15 @@ class Server:
         """The next task to start now, if any."""
         if self._io:
             return self._io.popleft()
-        if self._cpu and self._cpu_task is None:
+        if self._cpu and not self._holding:
             envelope = self._cpu.popleft()
-            self._cpu_task = envelope.message.task
+            self._holding.add(envelope.message.task)
             return envelope
         self._is_called = False
         return None
 
     def begin(self, run: messages.Run, actor: int, now: float, *, waits: bool) -> None:
-        """A CPU task has its address; its call is opened next, or fetched first (`waits`)."""
+        """A CPU task is opened next, or its call fetched first (`waits`); the actor of a short one is 0 until it has an address."""
         self.running[run.task] = Running(run, actor, now)
         if waits:
             self._send(self.client, messages.Placed(run.task, actor, self.spot))
@@ -243,11 +269,34 @@ class Server:
         self._announce(running)
         return True
 
-    def suspended(self, task: TaskId) -> None:
+    def suspended(self, task: TaskId, actor: int = 0) -> None:
         """The first step is over and the task goes on: others may want to talk to it."""
         running = self.running.get(task)
         if running is not None and not running.announced:
+            running.actor = actor or running.actor
             self._announce(running)
+
+    def submit(self, parent: TaskId | None, word: messages.Submit, call: Payload) -> None:
+        """A task here, if it is one, has this run by its client."""
+        running = self.running.get(parent) if parent is not None else None
+        if running is not None and not running.run.io:
+            running.waits_for += 1
+            self._submitted[word.number] = running.run.task
+        self._effects.append(Send(Envelope(self.client, self.address, word, 0, call)))
+
+    def lend(self, task: TaskId) -> bool:
+        """This CPU task is between two steps: if those that it submitted have not all ended, others may run here. True if so."""
+        running = self.running.get(task)
+        if running is None or task in self.lent or not running.waits_for:
+            return False
+        if not running.announced:
+            self._announce(running)
+        self._holding.discard(task)
+        self.lent.add(task)
+        self._send(self.client, messages.Lent(task, True))
+        if self._cpu and not self._holding:
+            self._call()
+        return True
 
     def seconds_of(self, task: TaskId, now: float) -> float:
         """How long it has run."""
@@ -261,6 +310,7 @@ class Server:
         marks: tuple[int, int] | None,
         now: float,
         *,
+        actor: int = 0,
         cpu_s: float | None = None,
         peak_bytes: int | None = None,
     ) -> None:
@@ -271,27 +321,31 @@ class Server:
         """
         running = self.running.pop(task)
         text = self._why(running.run) if outcome == OutcomeKind.TERMINATED else ""
-        if self._cpu_task == task:
-            self._cpu_task = None
-            if self._cpu:
+        self.lent.discard(task)
+        if task in self._holding:
+            self._holding.discard(task)
+            if self._cpu and not self._holding:
                 self._call()
         seconds = now - running.began
         word = messages.Outcome(
-            task, outcome, running.actor, self.spot, seconds, True, text, marks, cpu_s, peak_bytes
+            task, outcome, actor or running.actor, None, seconds, True, text, marks, cpu_s, peak_bytes
         )
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, payload)))
         self._stop_if_idle()
 
     def check(self) -> None:
         """What must hold between two messages."""
-        cpu = [running.run.task for running in self.running.values() if not running.run.io]
-        assert len(cpu) <= 1, f"two CPU tasks run at once: {cpu}"
-        if cpu:
-            assert self._cpu_task == cpu[0], "the running CPU task is not the one taken"
+        cpu = [running for running in self.running.values() if not running.run.io]
+        never_lent = [running.run.task for running in cpu if not running.announced]
+        assert len(never_lent) <= 1, f"two CPU tasks run at once: {never_lent}"
+        holding = {running.run.task for running in cpu} - self.lent
+        assert self.lent <= self.running.keys() and holding == self._holding & self.running.keys(), (
+            "who holds the server is not who was taken"
+        )
         assert not (self.draining and self._cpu), "it drains and keeps what has not begun"
         assert not (self._reason and self._io), "it ends and keeps what has not begun"
         assert all(given.message.task in self.running for given in self._io), "it waits without an address"
-        without = {*self._placing, self._cpu_task} - self.running.keys()
+        without = (self._placing | self._holding) - self.running.keys()
         assert without >= self._asked, "who has an address, or is gone, is still to be ended"
 
     # --- small ---
@@ -324,14 +378,14 @@ class Server:
 
     def _speak(self, run: messages.Run) -> None:
         """It ends without having begun."""
-        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, self.spot, 0.0, False, self._why(run))
+        word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, None, 0.0, False, self._why(run))
         self._send(self.client, word)
 
     def _why(self, run: messages.Run) -> str:
         return f"{run.function} was terminated: {self._reason}" if self._reason else ""
 
     def _stop_if_idle(self) -> None:
-        if self.draining and not self.running and self._cpu_task is None and not self._placing:
+        if self.draining and not self.running and not self._holding and not self._placing:
             self._effects.append(Stop())
 
     def _send(self, to: Address, word: messages.Message) -> None:

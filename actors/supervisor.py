@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec import structs
+
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.messages import (
     Marks,
@@ -80,12 +82,12 @@ class Supervisor:
         self._tell_of_failures(tenancy, text, tenancy.setup_lines)
         said = _indented(tenancy.setup_lines)
         for place in tenancy.places:
-            down = ServerDown(tenancy.lease, self._spot(place, 0), text, lines=said)
-            self._out.to_scheduler(tenancy, down)
+            self._tell_down(tenancy, place, ServerDown(tenancy.lease, self._spot(place, 0), text, lines=said))
 
     def on_server_ready(self, tenancy: Tenancy, place: Place, address: Address, pid: int) -> None:
         server = place.server = Server(place.number, pid, self._spot(place, address.epoch), address)
         tenancy.restarts.in_row = place.refused = 0
+        tenancy.zygote_restarts = Restarts()  # this one serves: what kills it later is no fault of its setup
         if tenancy.closing is not None:
             self._out.send(address, Shutdown(KILL_AFTER, tenancy.closing.reason))
         elif tenancy.draining:
@@ -94,7 +96,7 @@ class Supervisor:
             self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, pid))
 
     def _start(self, tenancy: Tenancy, place: Place) -> None:
-        place.alive = True
+        place.alive, place.down = True, None
         place.lines.clear()
         lease = tenancy.lease
         self._out.effects.append(StartServer(place.number, place.name, place.port, lease, lease.client))
@@ -149,8 +151,9 @@ class Supervisor:
         again = self._may_restart(tenancy, place, server, unborn, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
         said = "" if closing or again else _indented(place.lines)
-        down = ServerDown(tenancy.lease, spot, death, tenancy.is_ending, again, said)
-        self._out.to_scheduler(tenancy, down)
+        self._tell_down(
+            tenancy, place, ServerDown(tenancy.lease, spot, death, tenancy.is_ending, again, said)
+        )
         if server is not None:
             self._out.effects.append(ForgetPeer(server.address.epoch))
         if again and tenancy.zygote_ready:
@@ -159,6 +162,19 @@ class Supervisor:
                 tenancy.retries.append((now + RETRY_AFTER, place))
             else:
                 self._start(tenancy, place)
+
+    def _tell_down(self, tenancy: Tenancy, place: Place, down: ServerDown) -> None:
+        place.down = down
+        self._out.to_scheduler(tenancy, down)
+
+    def tell_again(self, tenancy: Tenancy) -> None:
+        """To a scheduler that was started anew."""
+        for place in tenancy.places:
+            if place.server is not None:
+                up = ServerUp(tenancy.lease, place.server.spot, place.server.pid)
+                self._out.to_scheduler(tenancy, up)
+            elif place.down is not None:
+                self._out.to_scheduler(tenancy, structs.replace(place.down, lease=tenancy.lease))
 
     def _may_restart(
         self, tenancy: Tenancy, place: Place, server: Server | None, unborn: bool, death: str, now: float

@@ -15,6 +15,7 @@ from .host.ends import without_our_frames
 if TYPE_CHECKING:
     from .host.cell import Cell
     from .host.handles import Handles, Way
+    from .host.nested import TaskClient
     from .record import Record
 
 
@@ -76,16 +77,15 @@ class Task(asyncio.Future[Any]):
     __slots__ = (
         "_asked",
         "_direct",
+        "_home",
         "_host",
         "_place",
         "_source",
         "_watched",
         "_way",
-        "home",
         "name",
     )
 
-    home: Address
     name: str
 
     def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
@@ -96,7 +96,7 @@ class Task(asyncio.Future[Any]):
     def _bind(
         self,
         host: Handles,
-        home: Address,
+        home: Address | None,
         name: str,
         source: Cell | Record | None,
         direct: Address | None = None,
@@ -107,7 +107,7 @@ class Task(asyncio.Future[Any]):
         self._way: Way | None = None  # of the messages sent by it, if it is somebody else's
         self._watched = False  # its home was asked to tell its end, which nobody else tells
         self._host = host
-        self.home = home
+        self._home = home  # None: as its source says, when somebody wants to know
         self.name = name
         self._source = source  # knows its end: the task here, or the client's record; None: somebody else's
         self._direct = direct
@@ -199,6 +199,20 @@ class Task(asyncio.Future[Any]):
         except BaseException as error:
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
+
+    # --- the client ---
+
+    @property
+    def client(self) -> TaskClient:
+        """In a remote task: its client, for tasks of its own, as ``task.client.submit(function, x)``.
+
+        It has submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, as a Client has; see ``current_client``.
+
+        Raises
+        ------
+        RuntimeError: this is no server; a program uses the Client that it made.
+        """
+        return self._host.client()
 
     # --- what is known of it ---
 
@@ -294,6 +308,13 @@ class Task(asyncio.Future[Any]):
             super().exception()  # nobody has to take it: asyncio would complain
 
     # --- identity ---
+
+    @property
+    def home(self) -> Address:
+        if self._home is None:
+            assert self._source is not None
+            self._home = self._source.home
+        return self._home
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and self.home == other.home

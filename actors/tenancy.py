@@ -11,7 +11,7 @@ import msgspec
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Lease, Message, Spot
+from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
 
 from .terminations import Terminations
 
@@ -52,8 +52,20 @@ class CloseZygote(msgspec.Struct, frozen=True):
     lease: Lease
 
 
+class AwaitClient(msgspec.Struct, frozen=True):
+    """All servers are gone: call client_has_all when it has confirmed all that we said to it, or does not for too long."""
+
+    lease: Lease
+
+
 class End(msgspec.Struct, frozen=True):
     """This node has nothing left to do, and takes nothing new: its process may go."""
+
+
+class UseScheduler(msgspec.Struct, frozen=True):
+    """The lease's scheduler is another process now: what has no shorter way goes by it."""
+
+    epoch: int
 
 
 class ForgetPeer(msgspec.Struct, frozen=True):
@@ -84,6 +96,7 @@ class Place:
     port: int
     alive: bool = False  # a process was asked for and has not exited
     server: Server | None = None  # it said ServerReady
+    down: ServerDown | None = None  # what was said when the last one died, if no other is started
     refused: int = 0  # how often in a row no process came up
     retrying: bool = False  # to be started again at its time in Tenancy.retries
     gone_pid: int = 0  # the process before it, whose exit may be told late
@@ -129,10 +142,11 @@ class Tenancy:
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
     setup_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # what the zygote wrote
-    silent: dict[int, float] = field(
-        default_factory=dict
-    )  # lost peers of the lease, and until when they may come back
-    scheduler_gone: bool = False  # its process has ended; another may take the lease over
+    present: set[int] = field(default_factory=set)  # who of client and scheduler is linked, or known to live
+    alone_until: float | None = None  # none of them is there: then it ends
+    has_printed: bool = False  # its client is to have that before the lease ends
+    awaits_client: bool = False
+    scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
     draining: bool = False  # its servers end when their tasks have, and are the last
@@ -145,11 +159,24 @@ class Tenancy:
             due = min(due, look)
         if self.retries:
             due = min(due, self.retries[0][0])
-        if self.silent:
-            due = min(due, *self.silent.values())
+        if self.alone_until is not None:
+            due = min(due, self.alone_until)
         if self.closing is not None:
             due = min(due, self.closing.kill_at)
         return due
+
+    def came(self, epoch: int) -> None:
+        """Its client or its scheduler is there."""
+        if epoch in (self.lease.client, self.scheduler.epoch):
+            self.present.add(epoch)
+            self.alone_until = None
+
+    def went(self, epoch: int, now: float, grace: float) -> None:
+        """There is no link to it any more, and it is not known to live."""
+        if epoch in self.present:
+            self.present.discard(epoch)
+            if not self.present:
+                self.alone_until = now + grace
 
     def place_of(self, epoch: int) -> Place | None:
         """Where this server is."""
@@ -190,7 +217,8 @@ class Tenancy:
             assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
             assert place.alive or place.server is None, f"{place.name} is dead and has a server"
         if self.closing is not None:
-            assert any(place.alive for place in self.places), "all servers are gone and nobody said Closed"
+            lives = any(place.alive for place in self.places)
+            assert lives or self.awaits_client, "all servers are gone and nobody said Closed"
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------

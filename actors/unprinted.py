@@ -20,15 +20,16 @@ class Unprinted:
     def hold(self, envelope: Envelope, now: float) -> bool:
         """Whether this outcome has to wait: then `on_output`, `expired` or `take` gives it back."""
         word: Outcome = envelope.message
-        if self._is_printed(word):
+        if self._is_printed(envelope):
             return False
         self.held[word.task.number] = now + AWAITED_S, envelope
         return True
 
-    def _is_printed(self, word: Outcome) -> bool:
-        if word.marks is None or word.spot is None:
+    def _is_printed(self, envelope: Envelope) -> bool:
+        word: Outcome = envelope.message
+        if word.marks is None:
             return True
-        epoch = word.spot.epoch
+        epoch = envelope.sender.epoch
         return all(
             mark <= self._marks.get((epoch, stream), 0) for stream, mark in enumerate(word.marks, start=1)
         )
@@ -38,7 +39,7 @@ class Unprinted:
         if not word.mark:
             return []
         self._marks[word.epoch, word.stream] = word.mark
-        printed = [number for number, (_, held) in self.held.items() if self._is_printed(held.message)]
+        printed = [number for number, (_, held) in self.held.items() if self._is_printed(held)]
         return [self.held.pop(number)[1] for number in printed]
 
     @property

@@ -6,14 +6,14 @@ from typing import Final
 
 from dispycos.notices import counted
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address
+from dispycos.protocol.addresses import NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Lease, NodeInfo, ServerNews, Spot
 from dispycos.protocol.status import Status
 
 from .lifecycle import ClientState, NodeState
 from .outbox import Outbox
-from .registry import Client, Node, Registry, Share
+from .registry import Client, Node, Registry, Share, title_of
 from .waiting import of_zombie, version
 
 NODES_MAX: Final = 10_000
@@ -41,14 +41,14 @@ class Leasing:
     def on_register(self, envelope: Envelope, now: float) -> None:
         word: messages.Register = envelope.message
         node = self.registry.nodes.get(envelope.sender.epoch) or self._welcome(envelope.sender, word.node)
-        if node is None:
-            return
+        if node is None or (node.away and not node.is_hearsay):
+            return  # its link is gone again: it says so anew with the next
         node.info = word.node
         was_silent = not node.confirmed
         node.confirmed, node.zombie = True, False
         self.alarms.cancel(self.on_node_silent, node)
         self.alarms.cancel(self.on_node_forgotten, node)
-        self._compare_lease(node, word.lease, word.closing, now)
+        self._compare_lease(node, word, now)
         if was_silent and node.share is not None and node.state is NodeState.OPEN:
             self._tell(node.share, Status.NodeResumed, "its link is up again")
 
@@ -64,21 +64,88 @@ class Leasing:
         self.out.log("info", f"{node.title} is here, {counted(info.cpus, 'CPU')}")
         return node
 
-    def _compare_lease(self, node: Node, held: Lease | None, closing: bool, now: float) -> None:
+    def _compare_lease(self, node: Node, word: messages.Register, now: float) -> None:
         """A node says which lease it holds: is it what it should?"""
-        if node.state is NodeState.OPEN and held != node.lease:
+        held = word.lease
+        if node.is_hearsay:
+            node.is_hearsay = node.away = False
+            self._see_hearsay(node, held)
+        elif node.state is NodeState.OPEN and held != node.lease:
             self._share_gone(node, "it lost its lease")
             node.turn(NodeState.IDLE)
-        elif node.state is NodeState.OPEN and closing:  # nobody was heard for its lease_grace
+        elif node.state is NodeState.OPEN and word.closing:  # nobody was heard for its lease_grace
             node.turn(NodeState.CLOSING)
+        self.registry.claims.pop(node.epoch, None)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return
         if held is not None and held.scheduler == self.scheduler_id:
-            # Granted by this scheduler before it or the node was cut off: nobody knows of it any more.
-            node.lease = held
-            self._close(node)
+            self.registry.claims[node.epoch] = held
+            self.registry.note(held.number)
+            node.holder = title_of(word.client) if word.client is not None else "somebody"
         elif self.registry.active is not None:
             self._offer(node, self.registry.active, now, settle=self.held)
+
+    def _see_hearsay(self, node: Node, held: Lease | None) -> None:
+        """Its client said that it has this node, which says now what it holds."""
+        if held is not None and _is_same_grant(held, node.lease):
+            node.lease = held
+            if node.state is NodeState.CLOSING:
+                self._close(node)
+            elif node.share is not None:
+                self._open(node, node.share.client)
+        else:
+            if node.share is not None:
+                self._share_gone(node, "it lost its lease")
+            if node.state is not NodeState.IDLE:
+                node.turn(NodeState.IDLE)
+
+    def weigh_claims(self, now: float) -> None:
+        """Of nodes that came with a lease: who has the cluster goes on with them; what is over is closed."""
+        registry, active = self.registry, self.registry.active
+        for epoch, held in list(registry.claims.items()):
+            node, client = registry.nodes.get(epoch), registry.clients.get(held.client)
+            if node is None:
+                continue
+            if held.number < registry.newest or self._is_of_earlier_stay(held, client):
+                self._close_claim(node)
+            elif active is not None and _is_same_grant(held, active.lease):
+                if active.state is ClientState.CLOSING:
+                    node.share = Share(node, active)
+                    self._close_claim(node)
+                else:
+                    self._offer(node, active, now, settle=self.held)
+
+    def _is_of_earlier_stay(self, held: Lease, client: Client | None) -> bool:
+        """The node has a new session, or the process came anew for the cluster: neither goes on with what was."""
+        is_of_this_life = held.scheduler_epoch == self.out.address.epoch
+        return is_of_this_life or (client is not None and held.number < client.ticket)
+
+    def _close_claim(self, node: Node) -> None:
+        node.lease = self.registry.claims.pop(node.epoch)
+        self._close(node)
+
+    def close_claims(self) -> None:
+        """This scheduler ends in order: what was not taken up ends, too."""
+        for node in self.registry.nodes.values():
+            if node.epoch in self.registry.claims:
+                self._close_claim(node)
+
+    def hear_of(self, info: NodeInfo, client: Client, now: float) -> None:
+        """The client says that it has this node: it is waited for as for one whose link is gone."""
+        known = self.registry.nodes.get(info.epoch) or self.registry.node_like(info)
+        if known is not None:
+            if info.epoch not in self.registry.claims:
+                news = messages.NodeNews(Status.NodeClosed, info, "is gone: it lost its lease")
+                self.out.tell(client, news)
+            return  # else it is offered like all others
+        node = self.registry.nodes[info.epoch] = Node(Address(info.epoch, NODE), info)
+        node.turn(NodeState.OPENING)
+        node.is_hearsay = node.away = True
+        node.confirmed = False
+        node.lease, node.share = client.lease, Share(node, client)
+        client.opened.add(node.epoch)
+        self.alarms.set(self.on_node_silent, node, now + _patience_with(node))
+        self.alarms.set(self.on_node_forgotten, node, now + self.forget_after)
 
     def node_lost(self, node: Node, now: float, *, lives: bool) -> None:
         """Its link is down: its client gives it no new tasks, those that it has may go on."""
@@ -93,6 +160,7 @@ class Leasing:
     def on_node_silent(self, node: Node, now: float) -> None:
         """A zombie: given up if its client said so; else it keeps what it has."""
         node.zombie = True
+        self.registry.claims.pop(node.epoch, None)  # it says what it holds when it is back
         share = node.share
         if share is None:
             return
@@ -116,13 +184,17 @@ class Leasing:
         if node.share is not None:
             self._share_gone(node, f"is gone: {why}")
         self.alarms.forget(node)
+        self.registry.claims.pop(node.epoch, None)
         node.turn(NodeState.GONE)
         del self.registry.nodes[node.epoch]
 
     def on_pulse(self, envelope: Envelope, now: float) -> None:
         node = self.registry.nodes.get(envelope.sender.epoch)
         if node is not None:
-            node.info = node.info._replace(available=envelope.message.available)
+            word: messages.Pulse = envelope.message
+            node.info = node.info._replace(available=word.available)
+            if node.share is not None and word.hears_client:
+                node.share.client.heard_at = now
             self.pass_on(envelope, now)
 
     def pass_on(self, envelope: Envelope, now: float) -> None:
@@ -132,10 +204,6 @@ class Leasing:
             self.out.tell(node.share.client, envelope.message)
 
     # --- the lease on all nodes
-
-    def new_lease(self, client: Client) -> Lease:
-        self.registry.leases += 1
-        return Lease(self.registry.leases, client.epoch, self.scheduler_id, self.out.address.epoch)
 
     def offer_all(self, client: Client, now: float) -> None:
         for node in list(self.registry.nodes.values()):
@@ -175,27 +243,35 @@ class Leasing:
         """Open the node for the client, if it suits; `settle`: schedule() waits for it."""
         if client.state is ClientState.CLOSING or node.away:
             return
-        if node.info.python != client.wants.client.python:
+        held = self.registry.claims.get(node.epoch)
+        is_had = held is not None and _is_same_grant(held, client.lease)
+        if held is not None and not is_had:
+            return  # it is over, or this client's is
+        self.registry.claims.pop(node.epoch, None)
+        if not is_had and node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
-        cpus = client.servers_of(node.info)
-        if cpus <= 0:
+        if not is_had and client.servers_of(node.info) <= 0:
             self._settled(node)
             return
         if settle and not client.settled:
             self.alarms.set(self.on_node_unsettled, node, now + SETTLE_PATIENCE_S)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return  # it still closes for another client, and is offered again when it has
-        assert client.lease is not None
         is_new = node.state is NodeState.IDLE or node.epoch not in client.opened
         node.turn(NodeState.OPENING)
-        # Opened once more it has another number, or late words about the first time would be taken for words about this.
-        node.lease = self.new_lease(client) if node.epoch in client.opened else client.lease
-        client.opened.add(node.epoch)
         node.share = Share(node, client)
         if is_new:
             self._tell(node.share, Status.NodeDiscovered)
-        wants = client.wants
+        self._open(node, client)
+
+    def _open(self, node: Node, client: Client) -> None:
+        assert client.lease is not None
+        node.lease = client.lease
+        if node.epoch in client.opened:  # else words about the first time, which are late, would count
+            node.lease = client.lease._replace(opening=self.registry.next_number())
+        client.opened.add(node.epoch)
+        wants, cpus = client.wants, max(1, client.servers_of(node.info))
         word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval, wants.restart_servers)
         self.out.send(node.address, word)
 
@@ -310,7 +386,6 @@ class Leasing:
             share.failures[spot.name] = f"server {spot.name} {word.death}{word.lines}"
         if share.servers.pop(spot.epoch, None) is not None:
             self._tell_server(share, Status.ServerClosed, spot, "" if word.expected else word.death)
-            self._bury([spot.epoch])
         elif has_failed:
             self.out.warn(share.client, f"server {spot.name} did not start: {word.death}")
         if has_failed and share.is_hopeless and share.client.state is ClientState.ACTIVE:
@@ -342,14 +417,7 @@ class Leasing:
         self._settled(node)
         for spot in share.servers.values():  # the news of the node says why
             self._tell_server(share, Status.ServerAbandoned if abandoned else Status.ServerClosed, spot)
-        self._bury(list(share.servers))
         self._tell(share, Status.NodeAbandoned if abandoned else Status.NodeClosed, why)
-
-    def _bury(self, dead: list[int]) -> None:
-        """The other servers of the lease may wait for an answer of these, unless they all end."""
-        for share in self.registry.shares:
-            if dead and share.servers and share.client.state is ClientState.ACTIVE:
-                self.out.send(share.node.address, messages.Gone(dead))
 
     def _tell(self, share: Share, status: Status, text: str = "") -> None:
         self.out.tell(share.client, messages.NodeNews(status, share.node.info, text))
@@ -360,6 +428,11 @@ class Leasing:
     def _settled(self, node: Node) -> None:
         """Settled does not wait for this node (any more)."""
         self.alarms.cancel(self.on_node_unsettled, node)
+
+
+def _is_same_grant(held: Lease, granted: Lease | None) -> bool:
+    """In whichever life of its scheduler, and however often the node was opened."""
+    return granted is not None and (held.scheduler, held.number) == (granted.scheduler, granted.number)
 
 
 def _patience_with(node: Node) -> float:

@@ -37,7 +37,10 @@ CLIENT: Final[Mapping[ClientState, frozenset[ClientState]]] = {
 NODE: Final[Mapping[NodeState, frozenset[NodeState]]] = {
     # IDLE -> CLOSING: it registered with a lease that the scheduler does not know any more.
     NodeState.IDLE: frozenset({NodeState.OPENING, NodeState.CLOSING, NodeState.GONE}),
-    NodeState.OPENING: frozenset({NodeState.OPEN, NodeState.DECLINED, NodeState.CLOSING, NodeState.GONE}),
+    NodeState.OPENING: frozenset(
+        {NodeState.OPEN, NodeState.DECLINED, NodeState.IDLE, NodeState.CLOSING, NodeState.GONE}
+    ),
+    # OPENING -> IDLE: its client said that it has it, but it came back without the lease.
     # OPEN -> CLOSING: also when it was abandoned, and closes when its link heals; or it says that it ends the lease.
     # OPEN -> DECLINED: it closed the lease by itself, so this client does not get it a second time.
     # OPEN -> IDLE: it registered again without the lease, so it lost it and may be opened anew.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -31,8 +33,10 @@ END_MAX = 5.0  # seconds until a child that was told to end is killed
 class PrivateProcess:
     """The child and its lines."""
 
-    def __init__(self, orders: dict[str, Any]) -> None:
+    def __init__(self, orders: dict[str, Any], scheduler_id: str = "") -> None:
+        """`scheduler_id`: what nodes know the scheduler by whose place it takes."""
         self.orders = orders
+        self.id = scheduler_id or secrets.token_hex(8)
         told, environment = _told(orders, os.environ)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "dispycos", "private"],
@@ -42,7 +46,7 @@ class PrivateProcess:
             start_new_session=True,  # the terminal's Ctrl-C is the client's business
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(told).encode() + b"\n")
+        self._process.stdin.write(json.dumps({**told, "id": self.id}).encode() + b"\n")
         self._process.stdin.flush()
         self._reader: asyncio.StreamReader | None = None
         self._transport: asyncio.ReadTransport | None = None
@@ -69,13 +73,22 @@ class PrivateProcess:
             ) from None
         if not line:
             code = await self.wait()
-            raise ScheduleError(
-                f"the private scheduler (pid {self.pid}) ended with exit code {code}; its last words are above"
+            how = (
+                f"was killed by {signal.Signals(-code).name} ({-code})"
+                if code < 0
+                else (f"ended with exit code {code}; its last words are above")
             )
+            raise ScheduleError(f"the private scheduler (pid {self.pid}) {how}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ScheduleError(answer["error"])
         return answer
+
+    @property
+    def was_killed(self) -> bool:
+        """By a signal. Nobody killed one that ended in order, or could not go on."""
+        code = self._process.poll()
+        return code is not None and code < 0
 
     def is_alive(self) -> bool:
         return self._process.poll() is None

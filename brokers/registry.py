@@ -6,13 +6,13 @@ remains. Of tasks nothing is known here: they are its client's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
 from dispycos.protocol.addresses import Address
-from dispycos.protocol.messages import Allocation, Enlist, Lease, NodeInfo, Spot
+from dispycos.protocol.messages import Allocation, ClientInfo, Enlist, Lease, NodeInfo, Spot
 
 from .allocation import Named, allocate
 from .lifecycle import CLIENT, NODE, ClientState, NodeState, step
@@ -28,6 +28,7 @@ class Client:
     address: Address
     wants: Enlist
     named: list[Named]  # its allocations, then what is looked for beside
+    ticket: int  # its place among those who wait
     looking: bool = False  # for the places among these; until that is done it gets nothing
     state: ClientState = ClientState.QUEUED
     away: bool = False  # its link is gone and may come back
@@ -41,6 +42,7 @@ class Client:
     told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     told_alone: float = 0.0  # until then it knows that it has no node
     hopeless: str = ""  # what it was told of servers that cannot be started anywhere
+    heard_at: float = 0.0  # when a node of its lease heard it by a link of its own
 
     @property
     def epoch(self) -> int:
@@ -48,8 +50,7 @@ class Client:
 
     @property
     def title(self) -> str:
-        info = self.wants.client
-        return f"{info.name} on {info.host} (pid {info.pid})"
+        return title_of(self.wants.client)
 
     @property
     def places(self) -> dict[int, Allocation]:
@@ -64,6 +65,10 @@ class Client:
         self.state = step(CLIENT, self.state, state)
 
 
+def title_of(client: ClientInfo) -> str:
+    return f"{client.name} on {client.host} (pid {client.pid})"
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """A registered node."""
@@ -76,6 +81,8 @@ class Node:
     zombie: bool = False  # it was silent for so long that it may be given up
     lease: Lease | None = None  # in the last Open or Close
     share: Share | None = None
+    holder: str = ""  # whose lease it came with, for people
+    is_hearsay: bool = False  # its client says that it has it; it has not come yet
 
     @property
     def epoch(self) -> int:
@@ -162,9 +169,12 @@ class Registry:
     """All tables of one scheduler."""
 
     def __init__(self) -> None:
-        self.clients: dict[int, Client] = {}  # by epoch, in the order in which they enlisted
+        self.clients: dict[int, Client] = {}  # by epoch
         self.active: Client | None = None
-        self.leases = 0  # numbers given out
+        self.count = 0  # the last number given out, to a ticket or a lease
+        self.newest = 0  # number of the newest lease that is known of: those before it are over
+        # What clients and nodes came with, by their epochs: an earlier life of this scheduler granted it.
+        self.claims: dict[int, Lease] = {}
         self.nodes: dict[int, Node] = {}
         self.alarms = Alarms()
 
@@ -177,8 +187,19 @@ class Registry:
         """Those that are up, by epoch."""
         return {epoch: spot for share in self.shares for epoch, spot in share.servers.items()}
 
-    def queued_clients(self) -> Iterator[Client]:
-        return (client for client in self.clients.values() if client.state is ClientState.QUEUED)
+    def next_number(self) -> int:
+        self.count += 1
+        return self.count
+
+    def queued_clients(self) -> list[Client]:
+        """The oldest ticket first."""
+        queued = [client for client in self.clients.values() if client.state is ClientState.QUEUED]
+        return sorted(queued, key=lambda client: client.ticket)
+
+    def note(self, number: int) -> None:
+        """There is, or was, a lease of this number."""
+        self.newest = max(self.newest, number)
+        self.count = max(self.count, number)
 
     def node_like(self, info: NodeInfo) -> Node | None:
         """The known node that a newcomer replaces: same name or port at the same address, earlier process."""
@@ -196,6 +217,8 @@ class Registry:
         for epoch, node in self.nodes.items():
             assert epoch == node.epoch
             self._check_node(node)
+        assert all(held.number == self.newest for held in self.claims.values()), "older ones are over"
+        assert all(epoch in self.clients or epoch in self.nodes for epoch in self.claims)
         counts = [len(share.servers) for share in self.shares]
         assert sum(counts) == len(self.servers), "a server is on two nodes"
         for about in self.alarms.times:
@@ -208,6 +231,7 @@ class Registry:
             assert client.state is not ClientState.GONE
             assert (client is self.active) == (client.state is not ClientState.QUEUED), client
             assert (client is self.active) == (client.lease is not None), client
+            assert epoch not in self.claims or client.state is ClientState.QUEUED
         if self.active is None:
             assert not self.shares
         else:
@@ -216,6 +240,7 @@ class Registry:
     def _check_node(self, node: Node) -> None:
         assert node.state is not NodeState.GONE
         assert not (node.away and node.confirmed) and not (node.zombie and node.confirmed)
+        assert node.epoch not in self.claims or node.state in (NodeState.IDLE, NodeState.DECLINED)
         holds = node.state in (NodeState.OPENING, NodeState.OPEN)
         assert not holds or node.share is not None
         assert node.share is None or holds or node.state is NodeState.CLOSING

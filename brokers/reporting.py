@@ -49,7 +49,7 @@ class Reporting:
         registry = self.registry
         clients = [self._report(client, counts) for client in registry.clients.values()]
         nodes = [
-            (node.info.name, node.info.addr, node.info.port, state_of(node, registry.active))
+            (node.info.name, node.info.addr, node.info.port, state_of(node, registry))
             for node in registry.nodes.values()
         ]
         report = structs.replace(self._about, clients=clients, nodes=nodes)

@@ -12,11 +12,22 @@ from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Final
 
+from msgspec import structs
+
 from dispycos.notices import PATIENCE_S, counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Allocation, Enlist, Hopeless, Queued, Released, SchedulerReport, Turned
+from dispycos.protocol.messages import (
+    Allocation,
+    Enlist,
+    Hopeless,
+    Lease,
+    Queued,
+    Released,
+    SchedulerReport,
+    Turned,
+)
 
 from .allocation import Named, fault_of
 from .leasing import Leasing
@@ -28,6 +39,7 @@ from .waiting import hopeless, missing
 
 CLIENTS_MAX: Final = 1000
 CLIENT_PATIENCE_S: Final = 60.0  # a client of another host that cannot be reached for so long is gone
+OUTDATED: Final = "it was away too long: its lease has ended meanwhile"
 CLOSE_PATIENCE_S: Final = 15.0  # nodes kill their servers after 5 s; later than this is not waited for
 
 
@@ -44,7 +56,13 @@ class Scheduler:
         addr: str = "",
         port: int = 0,
         insecure: bool = False,
+        count: int = 0,
+        hold_until: float | None = None,
     ) -> None:
+        """`count` is what tickets and leases are counted on from: microseconds of the wall clock at the start, so that what
+        another life of this scheduler gave out is older. Until `hold_until` nothing is granted: an earlier life has granted
+        what it did not take back, and who has that comes first.
+        """
         self.name = name
         self.address = address
         self.private = private
@@ -54,6 +72,11 @@ class Scheduler:
         self.out = out = Outbox(address)
         self.leasing = leasing = Leasing(registry, out, name, scheduler_id)
         reporting = Reporting(registry, out, SchedulerReport(name, addr, port, private, [], [], insecure))
+        registry.count = count
+        self.is_holding = hold_until is not None
+        if hold_until is not None:
+            leasing.held = True
+            registry.alarms.set(self._hold_over, self, hold_until)
         self._now = 0.0
         self._stopped = ""  # why this scheduler ends, if it does
         self._queue_changed = False
@@ -94,11 +117,10 @@ class Scheduler:
     def drain(self) -> list[object]:
         if not self._stirred:
             return []
-        self._stirred = False
-        client = self.registry.active
-        if client is not None and client.state is ClientState.CLOSING and not self.registry.shares:
-            self._part(client)
-        if self.registry.active is None:
+        while self._stirred:  # what one step changes is seen by the next
+            self._stirred = False
+            self._see_claims()
+            self._end_lease()
             self._grant_next()
         if self._queue_changed:
             self._tell_positions()
@@ -166,6 +188,7 @@ class Scheduler:
             self.out.tell(client, Released(why))
             client.lost = True  # that was the last word
             self._let_go(client, why)
+        self.leasing.close_claims()
 
     # --- clients: the queue
 
@@ -175,13 +198,33 @@ class Scheduler:
         if fault:
             self.out.send(envelope.sender, Turned(fault))
             return
-        client = Client(envelope.sender, wants, [Named(word) for word in (*wants.allocations, *self.also)])
-        self.registry.clients[client.epoch] = client
+        over = self._why_over(wants)
+        if over:
+            self.out.send(envelope.sender, Released(over))
+            return
+        registry, had, ticket = self.registry, wants.lease, wants.ticket
+        if had is not None:
+            ticket = had.number
+            registry.note(ticket)
+            registry.claims[envelope.sender.epoch] = had
+        registry.count = max(registry.count, ticket)
+        named = [Named(word) for word in (*wants.allocations, *self.also)]
+        client = Client(envelope.sender, wants, named, ticket or registry.next_number())
+        registry.clients[client.epoch] = client
         self._queue_changed = True
         self.out.log("info", f"{client.title} wants the cluster")
         if client.places:
             client.looking = True
             self.out.effects.append(Look(client.epoch))
+
+    def _why_over(self, wants: Enlist) -> str:
+        """It comes back to what has ended."""
+        had = wants.lease
+        if had is None:
+            return "it left the queue" if wants.releasing else ""
+        if had.scheduler != self.leasing.scheduler_id:
+            return "another scheduler was started in the place of its own"
+        return OUTDATED if had.number < self.registry.newest else ""
 
     def _fault_of(self, wants: Enlist, sender: Address) -> str:
         if self._stopped:
@@ -199,11 +242,16 @@ class Scheduler:
         client = self.registry.clients.get(envelope.sender.epoch)
         if client is None:
             self.out.send(envelope.sender, Released("it did not have the cluster"))
+        elif client.epoch in self.registry.claims:  # it has just come back: its nodes have to close first
+            client.wants = structs.replace(client.wants, releasing=True)
         else:
             self._let_go(client, "")
 
     def _client_silent(self, client: Client, now: float) -> None:
         """It is told all the same: should its link heal, it learns what became of it."""
+        if client.heard_at + CLIENT_PATIENCE_S > now:  # its nodes have links to it
+            self.registry.alarms.set(self._client_silent, client, client.heard_at + CLIENT_PATIENCE_S)
+            return
         self._client_gone(client, f"nothing was heard of it for {CLIENT_PATIENCE_S:g} s")
 
     def _client_gone(self, client: Client, why: str) -> None:
@@ -215,10 +263,15 @@ class Scheduler:
         """From the queue at once; who has the cluster leaves when its nodes have closed."""
         client.parting = client.parting or why
         if client.state is ClientState.QUEUED:
+            for held in self.registry.claims.values():
+                if held.client == client.epoch:  # of a grant of which it has not heard
+                    self.registry.note(held.number + 1)
+            self._stirred = True
             self.out.tell(client, Released(why or "it left the queue"))
             self._remove(client)
         elif client.state is ClientState.ACTIVE:
             client.turn(ClientState.CLOSING)
+            self._stirred = True
             self.leasing.close_all(client)
             self.registry.alarms.set(self._close_waits, client, self._now + PATIENCE_S)
             self.registry.alarms.set(self._close_overdue, client, self._now + CLOSE_PATIENCE_S)
@@ -228,34 +281,72 @@ class Scheduler:
         if client.places:
             self.out.effects.append(StopLooking(client.epoch))
         del self.registry.clients[client.epoch]
+        self.registry.claims.pop(client.epoch, None)
         self.registry.alarms.forget(client)
         self._queue_changed = True
 
     def _tell_positions(self) -> None:
         self._queue_changed = False
         active = self.registry.active
-        holder = active.title if active is not None else "nobody"
+        if active is not None:
+            holder = active.title
+        else:
+            came_with = filter(None, map(self.registry.nodes.get, self.registry.claims))
+            holder = next((node.holder for node in came_with), "")
         for position, client in enumerate(self.registry.queued_clients(), 1):
             if client.standing != (position, holder) and not client.looking:
                 client.standing = (position, holder)
-                self.out.tell(client, Queued(position, holder))
+                self.out.tell(client, Queued(position, holder, client.ticket))
 
     # --- clients: the lease
 
+    def _see_claims(self) -> None:
+        """Who has the newest lease that is known of has the cluster, and goes on having it; all others are over."""
+        registry, active = self.registry, self.registry.active
+        if active is not None and active.lease is not None and active.lease.number < registry.newest:
+            self._let_go(active, OUTDATED)
+        for epoch, held in list(registry.claims.items()):
+            if held.number < registry.newest and epoch in registry.clients:
+                self._let_go(registry.clients[epoch], OUTDATED)
+        self.leasing.weigh_claims(self._now)
+        if registry.active is None:
+            holders = (registry.clients.get(held.client) for held in registry.claims.values())
+            if (holder := next(filter(None, holders), None)) is not None:
+                self._give(holder, registry.newest)
+
+    def _end_lease(self) -> None:
+        client = self.registry.active
+        if client is not None and client.state is ClientState.CLOSING and not self.registry.shares:
+            self._part(client)
+
+    def _hold_over(self, about: object, now: float) -> None:
+        self.is_holding = self.leasing.held = False
+
     def _grant_next(self) -> None:
         """To the first who can be reached: a ghost at the head holds up nobody."""
+        if self.is_holding or self.registry.active is not None or self.registry.claims:
+            return
         queue = self.registry.queued_clients()
         client = next((client for client in queue if not client.away and not client.looking), None)
-        if client is None:
-            return
+        if client is not None:
+            self._give(client, self.registry.next_number())
+
+    def _give(self, client: Client, number: int) -> None:
+        leasing = self.leasing
         client.turn(ClientState.ACTIVE)
-        client.lease = self.leasing.new_lease(client)
+        client.lease = Lease(number, client.epoch, leasing.scheduler_id, self.address.epoch)
         self.registry.active = client
+        self.registry.note(number)
+        self.registry.claims.pop(client.epoch, None)
         self._queue_changed = True
         self.out.log("info", f"{client.title} has the cluster")
         self.out.tell(client, messages.Granted(client.lease, self.name))
-        self.leasing.offer_all(client, self._now)
+        for info in client.wants.nodes:
+            leasing.hear_of(info, client, self._now)
+        leasing.offer_all(client, self._now)
         self.registry.alarms.set(self._client_alone, client, self._now + PATIENCE_S)
+        if client.wants.releasing:
+            self._let_go(client, "")
 
     def _client_alone(self, client: Client, now: float) -> None:
         """That there is no node at all is said also if no task waits."""
@@ -292,8 +383,12 @@ class Scheduler:
 
     def _part(self, client: Client) -> None:
         """Nothing of it is left but its place."""
+        assert client.lease is not None
         self.out.tell(client, Released(client.parting))
-        self.registry.active = None
+        self.registry.active, self._stirred = None, True
+        self.registry.note(
+            client.lease.number + 1
+        )  # it is over: a node that comes with it later has to close it
         self._remove(client)
         self.out.log("info", f"{client.title} has left the cluster")
 
@@ -323,7 +418,7 @@ class Scheduler:
         self._stir(now)
         client.looking = False
         self._queue_changed = True
-        if fault:
+        if fault and client.state is ClientState.QUEUED:
             self.out.tell(client, Turned(fault))
             self._remove(client)
 

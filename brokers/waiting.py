@@ -25,7 +25,7 @@ def missing(registry: Registry) -> str:
             "no node found: start `dispycos node` here or on a host with the same secret, "
             "or name one that mDNS does not reach: Client(nodes=['host'])"
         )
-    there = ", ".join(f"{node.info.name} ({state_of(node, registry.active)})" for node in nodes[:LISTED_MAX])
+    there = ", ".join(f"{node.info.name} ({state_of(node, registry)})" for node in nodes[:LISTED_MAX])
     if any(share.is_usable for share in registry.shares):
         return f"they may not run on the servers that there are; known nodes: {there}"
     return f"none of the {len(nodes)} known nodes can be used: {there}"
@@ -55,13 +55,16 @@ def of_zombie(share: Share, silence: float) -> str:
     )
 
 
-def state_of(node: Node, client: Client | None) -> str:
+def state_of(node: Node, registry: Registry) -> str:
+    client = registry.active
     if node.away:
         return "not reachable"
     if node.share is not None:
         return "its servers cannot be started" if node.share.is_hopeless else node.state.name.lower()
     if node.state is NodeState.CLOSING:
         return "closing"
+    if node.epoch in registry.claims:
+        return f"held by {node.holder}"
     if client is None:
         return "free"
     if node.info.python != client.wants.client.python:

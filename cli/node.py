@@ -134,7 +134,9 @@ def make_body(
 ) -> NodeBody:
     """The node's machine and body on this process's runtime."""
     epoch = process.runtime.epoch
+    ipc = process.ipc or process.listen_ipc()
     info = describe(name or process.name, process.addresses.main, process.port, servers, epoch)
+    info = info._replace(addresses=process.addresses.announced, ipc=ipc)
     machine = Node(
         info,
         Address(epoch, NODE),
@@ -147,7 +149,6 @@ def make_body(
     parent = lease_parent(settings.dest_path)
     folder = WorkFolder(parent, process.name, epoch)
     process.keep(asyncio.to_thread(sweep_work_folders, parent))
-    ipc = process.ipc or process.listen_ipc()
     return NodeBody(
         process.runtime,
         machine,

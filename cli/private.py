@@ -41,7 +41,7 @@ def run(settings: PrivateSettings) -> int:
     set_up_logging(debug=settings.debug, times=False)
     log.setLevel(logging.DEBUG if settings.debug else logging.WARNING)  # the terminal is the client's
     try:
-        return asyncio.run(_run(settings, template, always="always" in orders, named="named" in orders))
+        return asyncio.run(_run(settings, template, orders))
     except Failure as failure:
         say(error=str(failure))
         return failure.exit_code
@@ -56,9 +56,9 @@ def say(**words: Any) -> None:
         log.debug("the client is gone")
 
 
-async def _run(settings: PrivateSettings, template: Template, *, always: bool, named: bool) -> int:
+async def _run(settings: PrivateSettings, template: Template, orders: dict[str, Any]) -> int:
     """`always`: a scheduler that is found is not used instead; `named`: nor is there need for a node of our own."""
-    named = named or bool(settings.node)
+    always, named = "always" in orders, "named" in orders or bool(settings.node)
     keys = load_keys(settings)
     process = Process("scheduler", f"private-{os.getpid()}", settings, keys, private=True)
     process.notice = lambda text, level: say(notice=text, level=level)
@@ -66,7 +66,7 @@ async def _run(settings: PrivateSettings, template: Template, *, always: bool, n
         process.keep(_end_with_client(process))
         process.knocks = True
         process.listen_ipc()
-        broker = make_broker(process, private=True)
+        broker = make_broker(process, orders["id"], private=True)
         broker.machine.hold_settling(True)
         broker.machine.also = [Allocation(place.host, place.port) for place in settings.node]
         say(endpoint=f"ipc://{process.ipc}")

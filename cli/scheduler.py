@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import socket
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dispycos.brokers.broker import Broker
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.config import NODE_PORT, SCHEDULER_PORT, SchedulerSettings
 from dispycos.protocol.addresses import SCHEDULER, Address
+from dispycos.transport.dialler import PAUSE_MAX
 from dispycos.transport.folders import make_private
 
 from .console import read_console, run_on_in_background, wants_console
@@ -27,6 +29,8 @@ from .process import (
 )
 
 log = logging.getLogger("dispycos")
+
+HOLD_S = max(3.0, PAUSE_MAX + 1.0)  # after this time all who can have come back
 
 
 def run(settings: SchedulerSettings) -> int:
@@ -50,7 +54,8 @@ async def _run(settings: SchedulerSettings) -> int:
             )
         process.listen_tcp(port)
         process.listen_ipc()
-        broker = make_broker(process, private=False)
+        identity = Identity(process.folders.state, name, port)
+        broker = make_broker(process, identity.id, hold_s=HOLD_S if identity.is_old else 0.0)
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
         process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
@@ -63,36 +68,54 @@ async def _run(settings: SchedulerSettings) -> int:
         if wants_console(daemon=settings.daemon):
             read_console(partial(console, process, broker), process.stopping.is_set)
         await process.stopping.wait()
+        is_whole = (
+            not broker.machine.is_holding
+        )  # all that an earlier life has granted is known, and ends now
         await broker.end(f"the scheduler {name} was stopped")
+        if is_whole:
+            identity.give_up()
     log.info("scheduler %s has ended", name)
     return 0
 
 
-def make_broker(process: Process, *, private: bool) -> Broker:
+class Identity:
+    """What nodes know a scheduler by, from its first start to its end in order, in a file: so one that was killed is the same
+    one when it is started again, and whether something may still be held by its leave is known from the file being there.
+    """
+
+    def __init__(self, state: Path, name: str, port: int) -> None:
+        self._file: Path | None = None
+        self.id, self.is_old = secrets.token_hex(8), False
+        if port == 0:
+            return  # nobody finds it again at another port
+        self._file = make_private(state) / f"scheduler-{name}-{port}.id"
+        try:
+            self.id, self.is_old = self._file.read_text().strip(), True
+        except FileNotFoundError:
+            part = self._file.with_suffix(".part")
+            part.write_text(self.id)
+            part.replace(self._file)
+
+    def give_up(self) -> None:
+        """All leases have ended, or are told to."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+
+def make_broker(process: Process, scheduler_id: str, *, private: bool = False, hold_s: float = 0.0) -> Broker:
     """The scheduler's machine and body on this process's runtime."""
     machine = Scheduler(
         process.name,
-        scheduler_id(process.folders.state, process.name) if not private else secrets.token_hex(8),
+        scheduler_id,
         Address(process.runtime.epoch, SCHEDULER),
         private=private,
         addr=process.addresses.main,
         port=process.port,
         insecure=process.keys is None,
+        count=time.time_ns() // 1000,
+        hold_until=process.runtime.clock() + hold_s if hold_s else None,
     )
     return Broker(process.runtime, machine, process.seen)
-
-
-def scheduler_id(state: Path, name: str) -> str:
-    """What nodes know this scheduler by, the same after a restart."""
-    file = make_private(state) / f"scheduler-{name}.id"
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        new = secrets.token_hex(8)
-        part = file.with_suffix(".part")
-        part.write_text(new)
-        part.replace(file)
-        return new
 
 
 async def _be_found(process: Process) -> None:

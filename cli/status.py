@@ -94,6 +94,7 @@ class View:
         self._asked: dict[int, asyncio.Future[None]] = {}
         self._visits: set[asyncio.Task[None]] = set()
         self._seen: set[int] = set()
+        self._endpoints: set[str] = set()  # that were dialled
         runtime.attach_inbox(ASKER, self._on_answer)
 
     async def look(self) -> None:
@@ -133,8 +134,11 @@ class View:
         else:
             self._visit(endpoints_of(found))
 
-    def _visit(self, endpoints: list[str]) -> None:
-        self._visits.add(asyncio.ensure_future(self._ask(endpoints)))
+    def _visit(self, endpoints: list[str]) -> asyncio.Task[None]:
+        self._endpoints.update(endpoints)
+        visit = asyncio.ensure_future(self._ask(endpoints))
+        self._visits.add(visit)
+        return visit
 
     async def _ask(self, endpoints: list[str]) -> None:
         dialler = self.runtime.dial(endpoints, uplink=False, keep=False)
@@ -155,6 +159,20 @@ class View:
         if report is not None and report.private:
             await asyncio.wait([node], timeout=BESIDE_S)
         node.cancel()
+        if report is not None:
+            await self._visit_nodes_of(report)
+
+    async def _visit_nodes_of(self, report: SchedulerReport) -> None:
+        """mDNS ends where the network does; a scheduler has nodes beyond."""
+        places = [tcp_endpoint(addr, port) for _, addr, port, _ in self._unheard(report)]
+        visits = [self._visit([place]) for place in places if place not in self._endpoints]
+        if visits:
+            await asyncio.wait(visits, timeout=self._settings.timeout)
+
+    def _unheard(self, report: SchedulerReport) -> list[tuple[str, str, int, str]]:
+        """The nodes of this scheduler that have not answered here."""
+        heard = {(node.node.addr, node.node.port) for node in self.nodes.values()}
+        return [node for node in report.nodes if node[1:3] not in heard]
 
     async def _question(self, whom: Address, timeout: float) -> None:
         correlation = len(self._asked) + 1
@@ -209,6 +227,11 @@ class View:
                 )
                 lines.append(
                     f"  {server.spot.name} at {server.spot.addr}:{server.spot.port} (pid {server.pid}): {tasks}"
+                )
+        for scheduler in self.schedulers.values():
+            for name, addr, port, state in self._unheard(scheduler):
+                lines.append(
+                    f"node {name} at {addr}:{port}, {state} by what scheduler {scheduler.name} knows: no answer from there"
                 )
         return click.unstyle("\n".join(lines)) if not sys.stdout.isatty() else "\n".join(lines)
 

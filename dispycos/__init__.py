@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dispycos.actors.cluster import DispycosNodeInfo as DispycosNodeInfo
     from dispycos.actors.cluster import DispycosStatus as DispycosStatus
     from dispycos.actors.cluster import TaskInfo as TaskInfo
+    from dispycos.actors.host.cells import current_client as current_client
     from dispycos.actors.local import run as run
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
@@ -55,6 +56,7 @@ _PLACES = {
     "TaskRefused": "errors",
     "TaskTerminated": "errors",
     "Usage": "actors.task",
+    "current_client": "actors.host.cells",
     "run": "actors.local",
 }
 

@@ -55,11 +55,20 @@ class Link:
     """One connection, from link_up to link_down."""
 
     def __init__(
-        self, number: int, busy: "list[Link]", *, dialled: bool, uplink: bool, proven: str | None, due: float
+        self,
+        number: int,
+        busy: "list[Link]",
+        *,
+        dialled: bool,
+        uplink: bool,
+        proven: str | None,
+        wanted: int,
+        due: float,
     ) -> None:
         self._busy = busy
         self.number = number
         self.dialled = dialled
+        self.wanted = wanted
         self.uplink = uplink
         self.proven = proven
         self.epoch = 0

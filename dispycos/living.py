@@ -26,8 +26,8 @@ def refuse_in_server(what: str) -> None:
     """Raise ScheduleError if this process runs remote tasks: their client has the cluster, and another would wait for its end."""
     if any(runtime.role == SERVER_ROLE for runtime in living):
         raise ScheduleError(
-            f"{what} cannot be used inside a remote task yet, because the cluster belongs to the client that started the "
-            f"task: submit from there, or give the task a handle of one of the client's tasks to send its wishes to"
+            f"{what} cannot be used inside a remote task, because the cluster belongs to the client that started the task: "
+            f"submit by that one, which is task.client (of the parameter `task`) and dispycos.current_client()"
         )
 
 

@@ -34,6 +34,7 @@ from .relay import Relay
 GREETING_PATIENCE: Final = 5.0
 CLOSING_PATIENCE: Final = 3.0
 NEIGHBOUR: Final = 0  # stands for the epoch of whoever is at the other end
+TOKENS_MAX: Final = 16384  # of peers that are remembered
 
 
 class Neighbours:
@@ -48,7 +49,10 @@ class Neighbours:
         relay: Relay,
         alarms: Alarms,
         events: list[Any],
+        token: int,
     ) -> None:
+        self._token = token
+        self._tokens: dict[int, int] = {}  # of those that have had a link
         self._epoch = epoch
         self._about = about
         self._role = role
@@ -63,14 +67,25 @@ class Neighbours:
     # A link comes and goes
 
     def link_up(
-        self, link: int, now: float, *, dialled: bool, uplink: bool, role: str | None, witnessed: bool
+        self,
+        link: int,
+        now: float,
+        *,
+        dialled: bool,
+        uplink: bool,
+        role: str | None,
+        witnessed: bool,
+        wanted: int,
     ) -> None:
         due = now + GREETING_PATIENCE
-        new = Link(link, self._topology.busy, dialled=dialled, uplink=uplink, proven=role, due=due)
+        new = Link(
+            link, self._topology.busy, dialled=dialled, uplink=uplink, proven=role, wanted=wanted, due=due
+        )
         new.is_witnessed = witnessed
         self._topology.add(new)
         routes = [] if role == SERVER_ROLE else list(self._advertised)
-        self._tell(new, LinkHello(self._about, self._epoch, self._role, routes[:ROUTES_PER_RECORD]))
+        first = routes[:ROUTES_PER_RECORD]
+        self._tell(new, LinkHello(self._about, self._epoch, self._role, first, wanted, self._token))
         for start in range(ROUTES_PER_RECORD, len(routes), ROUTES_PER_RECORD):
             self._tell(new, Routes(routes[start : start + ROUTES_PER_RECORD], []))
         self._schedule(new)
@@ -152,6 +167,7 @@ class Neighbours:
         if reason:
             return self.expel(link, reason)
         link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
+        self._remember(hello)
         link.uplink |= self._role == NODE_ROLE and link.role == SCHEDULER_ROLE
         patience = None if link.is_witnessed else patience_for(self._role, link.role)
         link.liveness = Liveness(patience, now) if patience else None
@@ -186,11 +202,25 @@ class Neighbours:
             return f"it calls itself {hello.role!r}, but is known as {link.proven!r}"
         if hello.epoch in (NEIGHBOUR, self._epoch) or (older is not None and older.role != hello.role):
             return "it calls itself what another runtime is"
+        if hello.wanted not in (0, self._epoch) or link.wanted not in (0, hello.epoch):
+            return "another process than the one that was meant answers there"
+        if self._tokens.get(hello.epoch, hello.token) != hello.token:
+            return "it calls itself what another runtime is, without its token"
         if self._role == CLIENT_ROLE and not link.dialled and hello.role != SERVER_ROLE:
             return f"only servers connect to a client, and it is a {hello.role}"
         if hello.routes and hello.role not in RELAYS:
             return f"a {hello.role} announced routes"
         return ""
+
+    def _remember(self, hello: LinkHello) -> None:
+        """The first word of a runtime counts: whoever says later that it is the same must know its token."""
+        self._tokens[hello.epoch] = hello.token
+        if len(self._tokens) > TOKENS_MAX:
+            del self._tokens[next(iter(self._tokens))]
+
+    def forget(self, epoch: int) -> None:
+        """The session with that runtime is over."""
+        self._tokens.pop(epoch, None)
 
     def _is_better(self, link: Link, older: Link) -> bool:
         """Both ends keep what the smaller epoch dialled, and the newer of two dialled by the same."""

@@ -19,7 +19,7 @@ from .protocol.control import Hello, PathUp, Reset, Unreachable
 from .protocol.envelope import About, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import PeerFault, PeerReset, PeerUp, Session, reset_block
+from .session import PeerDistance, PeerFault, PeerReset, PeerUp, Session, reset_block
 from .transfers import Allocate, room_for
 
 SESSIONS_MAX: Final = 16384
@@ -33,7 +33,9 @@ class Unsent(NamedTuple):
     reason: str
 
 
-Event = LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerFault | Unsent
+Event = (
+    LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerDistance | PeerFault | Unsent
+)
 
 
 class _Peer:
@@ -55,6 +57,7 @@ class Router:
         about: About,
         role: str,
         *,
+        token: int = 0,
         incarnations: Iterator[int] | None = None,
         allocate: Allocate = room_for,
     ) -> None:
@@ -78,7 +81,7 @@ class Router:
         self._topology = Topology()
         self._relay = Relay(self._topology, epoch, role)
         self._neighbours = Neighbours(
-            epoch, about, role, self._topology, self._relay, self._alarms, self._events
+            epoch, about, role, self._topology, self._relay, self._alarms, self._events, token
         )
         self._farewells = self._neighbours.farewells
         self._peers: dict[int, _Peer] = {}
@@ -97,13 +100,17 @@ class Router:
         uplink: bool = False,
         role: str | None = None,
         witnessed: bool = False,
+        wanted: int = 0,
     ) -> None:
         """A connection exists; `role` is what authentication proved, None where the peer's word is enough.
 
         `witnessed`: the kernel tells when the process at the other end has ended, so its silence means nothing.
+        `wanted`: the only epoch that may be at the other end.
         """
         self._now = now
-        self._neighbours.link_up(link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
+        self._neighbours.link_up(
+            link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+        )
 
     def link_down(self, link: int, now: float) -> None:
         """A connection is gone, with whatever was on its way."""
@@ -125,7 +132,10 @@ class Router:
             self._relay.tell_path_up()
 
     def say_farewell(self, reason: str, link: int | None = None) -> None:
-        """The last word on this link, or on all: the other end need not find out by our silence."""
+        """The last word on this link, or on all: the other end need not find out by our silence, nor take for lost what is here."""
+        for peer in self._peers.values() if link is None else ():
+            if peer.session.hurry_acks():
+                self._pump(peer, self._now)
         self._neighbours.say_farewell(reason, link)
 
     def prefer(self, epoch: int) -> None:
@@ -221,29 +231,30 @@ class Router:
 
     # Sessions
 
-    def send(self, envelope: Envelope, now: float) -> None:
-        """Takes a message; it leaves with the next flush, or at once when a block is full."""
+    def send(self, envelope: Envelope, now: float) -> bool:
+        """Takes a message; it leaves with the next flush. True if a block is full: `take_outgoing` has it now."""
         epoch = envelope.to.epoch
         peer = self._peers.get(epoch)
         if peer is None:
             if epoch == self.epoch:
                 self._deliveries.append(envelope)
-                return
+                return False
             if epoch in self._buried:
                 self._events.append(PeerReset(epoch, [envelope]))
-                return
+                return False
             peer = self._meet(epoch)
             self._choose(peer, self._topology.route(epoch), now)
         try:
-            is_full = peer.session.puts[envelope.message.way](envelope)
+            is_full: bool = peer.session.puts[envelope.message.way](envelope)
         except Exception as error:  # msgspec's are of many kinds
             self._events.append(
                 Unsent(envelope, f"{type(envelope.message).__name__} cannot be sent: {error}")
             )
-            return
+            return False
         if is_full:
             self._pump(peer, now)
         self._dirty[epoch] = peer
+        return is_full
 
     def flush(self, now: float) -> None:
         """Sends all that may be sent; call it once per turn, after the deliveries were taken."""
@@ -259,6 +270,8 @@ class Router:
             return []
         self._dirty.pop(epoch, None)
         self._fresh.pop(epoch, None)
+        if not self.is_linked(epoch):
+            self._neighbours.forget(epoch)
         peer.scheduled = None
         return peer.session.end()
 
@@ -280,8 +293,9 @@ class Router:
             return True
         return self._topology.route(epoch) is not None and (peer is None or peer.is_reachable)
 
-    def unreachable(self, epoch: int) -> bool:
-        return not self.is_reachable(epoch)
+    def is_buried(self, epoch: int) -> bool:
+        """True for one that is dead, as the layer above has said."""
+        return epoch in self._buried
 
     def is_linked(self, epoch: int) -> bool:
         """True while there is a direct link to this runtime."""
@@ -314,6 +328,11 @@ class Router:
         """True while messages for this peer wait for credit or a route."""
         peer = self._peers.get(epoch)
         return peer is not None and peer.session.has_backlog()
+
+    def is_busy(self, epoch: int) -> bool:
+        """True while something for this peer is unconfirmed, unsent or unanswered."""
+        peer = self._peers.get(epoch)
+        return peer is not None and peer.session.is_busy()
 
     def busy_peers(self) -> list[int]:
         """Those with whom something is unconfirmed, unsent or unanswered."""
@@ -448,11 +467,6 @@ class Router:
         taken = self._deliveries[:]
         self._deliveries.clear()
         return taken
-
-    @property
-    def has_outgoing(self) -> bool:
-        """True while there is a reason to call `take_outgoing`."""
-        return bool(self._topology.busy or self._farewells)
 
     def take_outgoing(self) -> list[tuple[int, list[Buffer], int]]:
         """ZeroMQ messages to send: link, frames, bytes. What is closed after them becomes an event only now."""

@@ -52,7 +52,8 @@ class Runtime(Turns):
         self.loop = asyncio.get_running_loop()
         self.name = cut(name, NAME_MAX)
         codec: Codec[messages.Message] = Codec(messages.Word)
-        super().__init__(Router(codec, secrets.randbits(63) | 1, version.about(self.name), role))
+        epoch, token = secrets.randbits(63) | 1, secrets.randbits(63)
+        super().__init__(Router(codec, epoch, version.about(self.name), role, token=token))
         self.lock: AbstractContextManager[Any] = threading.RLock()
         self.mailbox: Mailbox = Mailbox(self.loop, self, keys)
         # Servers talk to their client by its listener; that one is dead is told by the scheduler, after its last words.
@@ -68,6 +69,7 @@ class Runtime(Turns):
         self.turn_due = False
         self.turns = 0  # on the loop: it is not kept by anybody
         self.on_due: Callable[[], None] | None = None  # called once when a turn falls due, then forgotten
+        self._has_left = False  # something since the last turn, or one is taken
         self._will_push = False  # the turn that runs the deferred calls sends, after them, what they leave
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -88,13 +90,26 @@ class Runtime(Turns):
         with self.lock:
             super().remove(actor, role)
 
-    def send(self, envelope: Envelope) -> None:
-        """Queue for the end of this turn; a full block leaves at once. From any thread."""
+    def send(self, envelope: Envelope, *, may_leave: bool = False) -> None:
+        """Queue for the end of this turn, or have it `leave`; a full block leaves at once. From any thread."""
         with self.lock:
             if self._closed:
                 raise RuntimeError("this runtime is closed: the client or server it belonged to has ended")
             self.put(envelope)
+            if may_leave and not self.turn_due:
+                self.leave()
+                return
         self.turn_soon()
+
+    def leave(self) -> None:
+        """What was put leaves: the first since the last turn at once, as somebody may wait for the answer, more with the next.
+
+        Under the lock, by a step with interrupts held off: machines are fed and drained in here, if no turn is under way.
+        """
+        if self._has_left or self.turn_due or not self.is_own_thread():
+            self.turn_soon()
+        else:
+            self.push()
 
     def say(self, level: str, text: str) -> None:
         getattr(log, level)(text)
@@ -131,6 +146,7 @@ class Runtime(Turns):
         with self.lock:
             if self._closed:
                 return
+            self._has_left = True
             self.push_out(self.clock())
             self._arm()
 
@@ -158,10 +174,17 @@ class Runtime(Turns):
         keep: bool = True,
         foreign_key: bytes | None = None,
         expected: int = 0,
+        wanted: int = 0,
     ) -> Dialler:
         """Hold a link to the process that listens at these endpoints (all of them its own; the first to answer is kept)."""
         dialler = Dialler(
-            self, endpoints, uplink=uplink, keep=keep, foreign_key=foreign_key, expected=expected
+            self,
+            endpoints,
+            uplink=uplink,
+            keep=keep,
+            foreign_key=foreign_key,
+            expected=expected,
+            wanted=wanted,
         )
         self._wanted.add(dialler)
         dialler.start()
@@ -196,6 +219,7 @@ class Runtime(Turns):
             if self._closed:
                 return
             self.turn_due = False
+            self._has_left = True  # within the turn nothing leaves by itself
             is_own = self.is_own_thread()
             self.turns += is_own
             self.take_turn(self.clock())
@@ -209,6 +233,7 @@ class Runtime(Turns):
                 if self.turn_due:  # what the steps left leaves now, not a turn of the loop later
                     self.turn_due = False
                     self.push()
+        self._has_left = False
 
     def _turn_if_due(self) -> None:
         if self.turn_due:
@@ -218,6 +243,7 @@ class Runtime(Turns):
         self.read_all()
         with self.lock:
             if not self._closed:
+                self._has_left = True  # its roles are told one after the other
                 self.peer_died(link, epoch, self.clock())
 
     def _arm(self) -> None:

@@ -40,6 +40,9 @@ ACK_DELAY: Final = 0.02
 ACK_BLOCKS: Final = 16
 RTO_MIN: Final = 0.2
 RTO_MAX: Final = 10.0
+NEVER: Final = float("inf")
+NEAR_S: Final = 0.001  # of what is nearer nobody makes a difference
+NEARER: Final = 0.8  # times what was known: that is news
 
 
 class PeerUp(NamedTuple):
@@ -54,6 +57,13 @@ class PeerReset(NamedTuple):
 
     epoch: int
     unconfirmed: list[Envelope]
+
+
+class PeerDistance(NamedTuple):
+    """How long a word to it and its answer travel, at best: said when that is known, and when it turns out to be less."""
+
+    epoch: int
+    seconds: float
 
 
 class PeerFault(NamedTuple):
@@ -104,6 +114,7 @@ class Session:
         self._rto = RTO_MIN
         self._backoff = 1.0
         self._srtt: float | None = None
+        self._shortest = NEVER  # way to the peer and back
         self._alarm: float | None = None
 
     def _know(self, peer_incarnation: int) -> None:
@@ -221,6 +232,11 @@ class Session:
             memoryview(body),
         )
 
+    def hurry_acks(self) -> bool:
+        """Those that would be said soon are said by the next pump(): there may be no later one. False if there are none."""
+        self._ack_now = self._ack_now or self._ack_at is not None
+        return self._ack_now
+
     def _acknowledge(self) -> None:
         for stream in list(self._unsaid):
             self.outbox.append(Packet(self._block(stream, 0, 0, b""), (), 0))
@@ -278,6 +294,7 @@ class Session:
     def resync(self, now: float) -> None:
         """Something may have been lost: asks the peer what it has."""
         self._backoff = 1.0
+        self._shortest = NEVER  # it may be another way
         self._ask(now)
 
     def doubt(self, now: float) -> None:
@@ -367,6 +384,12 @@ class Session:
 
     # Acks, timers
 
+    def _note_distance(self, seconds: float) -> None:
+        """Nothing is said of one that is near from the beginning."""
+        if seconds > NEAR_S or NEAR_S < self._shortest < NEVER:
+            self._local.events.append(PeerDistance(self.peer, seconds))
+        self._shortest = seconds
+
     def _confirm(self, stream: Stream, limits: Limits | Block, now: float) -> None:
         """What the peer has of a stream, and may be sent; a block says it in the same words as a HELLO."""
         stream.out.grant(limits.limit_messages, limits.limit_bytes)
@@ -378,6 +401,8 @@ class Session:
             sample = now - last.sent_at
             self._srtt = sample if self._srtt is None else self._srtt + (sample - self._srtt) / 8
             self._rto = min(RTO_MAX, max(RTO_MIN, 4 * self._srtt))
+            if sample < NEARER * self._shortest:
+                self._note_distance(sample)
         self._channels[stream.number // STREAMS].retire(stream, confirmed)
         self._backoff = 1.0
         self._alarm = None

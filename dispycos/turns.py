@@ -67,6 +67,7 @@ class Dialler(Protocol):
     """Whose link it is that we dialled (transport/dialler.py); called on the loop."""
 
     uplink: bool
+    wanted: int
     foreign_key: bytes | None
     is_proven: bool
 
@@ -134,8 +135,7 @@ class Turns:
 
     def put(self, envelope: Envelope) -> None:
         """Queue for the end of this turn, for which the caller asks; a full block leaves at once."""
-        self.router.send(envelope, self._now)
-        if self.router.has_outgoing:
+        if self.router.send(envelope, self._now):
             self._transmit()
 
     # --- peers ---
@@ -200,7 +200,7 @@ class Turns:
         """The mailbox's word: there is a connection; `role` is what the peer has proved."""
         dialler = self._diallers.get(link)
         if dialler is None:
-            self._introduce(link, dialled=dialled, uplink=False, role=role)
+            self._introduce(link, dialled=dialled, uplink=False, role=role, wanted=0)
             return
         if dialler.foreign_key is None:
             dialler.is_proven = True
@@ -210,13 +210,15 @@ class Turns:
         """For Dialler: say who we are to whoever is at the other end, and hear who that is."""
         dialler = self._diallers.get(link)
         if dialler is not None:
-            self._introduce(link, dialled=True, uplink=dialler.uplink, role=None)
+            self._introduce(link, dialled=True, uplink=dialler.uplink, role=None, wanted=dialler.wanted)
             self.turn_soon()
 
-    def _introduce(self, link: int, *, dialled: bool, uplink: bool, role: str | None) -> None:
+    def _introduce(self, link: int, *, dialled: bool, uplink: bool, role: str | None, wanted: int) -> None:
         mailbox = self.mailbox
         witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
-        self.router.link_up(link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed)
+        self.router.link_up(
+            link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+        )
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
         """The mailbox's word: it is gone, after all that had come by it."""
@@ -316,7 +318,7 @@ class Turns:
             self._close(event.link, event.reason, now)
         elif isinstance(event, LinkLost):
             seconds = self.outlasts(self._neighbours.pop(event.epoch, ""))
-            if seconds is not None:
+            if seconds is not None and event.epoch not in self._kept:
                 self.forget_later(event.epoch, seconds)
         elif isinstance(event, Unsent):
             self.say("error", event.reason)
@@ -326,9 +328,10 @@ class Turns:
     def _on_ready(self, ready: LinkReady) -> None:
         self._neighbours[ready.epoch] = ready.role
         pid = self.mailbox.pid_of(ready.link)
-        if (
-            pid and ready.role != SERVER_ROLE
-        ):  # a server's end is its agent's word, who knows also how it came
+        dies = ready.role == NODE_ROLE or not self.mailbox.tells_end(ready.link)
+        if pid and ready.role != SERVER_ROLE and dies:
+            # Of a scheduler that we dialled the end of the link is enough: it is dialled again either way. A server's end is its
+            # agent's word, who knows also how it came.
             on_death = partial(self.on_death, ready.link, ready.epoch)
             self.defer(partial(self.witness.watch, ready.epoch, pid, on_death))
         dialler = self._diallers.get(ready.link)

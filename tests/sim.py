@@ -39,7 +39,7 @@ SIMULATORS = {
 
 
 def main(arguments: list[str]) -> int:
-    logging.getLogger("dispycos").setLevel(logging.ERROR)  # what bodies tell users of lost messages
+    without_warnings()
     played = SIMULATORS
     if arguments[:1] and arguments[0] in SIMULATORS:
         name, *arguments = arguments
@@ -70,10 +70,22 @@ def play_suite() -> int:
     for name, simulator in SIMULATORS.items():
         say(of=name, schedules=SUITE_SCHEDULES, failures=simulator.failures(SUITE_SCHEDULES, 0))
         for bug in simulator.bugs:
-            with pytest.MonkeyPatch.context() as patch:
-                bug(patch)
-                say(of=name, bug=bug.__name__, shows=any(map(simulator.play, range(SUITE_SCHEDULES))))
+            say(of=name, bug=bug.__name__, shows=is_found(name, bug.__name__))
     return 0
+
+
+def is_found(name: str, bug: str) -> bool:
+    """Whether this planted fault shows in what the suite plays."""
+    simulator = SIMULATORS[name]
+    (plant,) = [plant for plant in simulator.bugs if plant.__name__ == bug]
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        return any(map(simulator.play, range(SUITE_SCHEDULES)))
+
+
+def without_warnings() -> None:
+    """Bodies tell users of lost messages."""
+    logging.getLogger("dispycos").setLevel(logging.ERROR)
 
 
 def say(**words: object) -> None:

@@ -13,6 +13,7 @@ import pytest
 from dispycos import NotPicklable, Task, TaskTerminated
 from dispycos.actors.host.cell import Cell, current_cell
 from dispycos.actors.host.cells import TaskHost
+from dispycos.actors.host.ends import Returned
 from dispycos.errors import DispycosError
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
@@ -464,11 +465,26 @@ def test_what_would_end_the_loop_is_an_error_of_the_task_only(error: BaseExcepti
 # --- what a running task is told of itself ---
 
 
+def test_a_task_can_be_reached_from_when_its_address_is_asked_for_until_its_end() -> None:
+    async def scene(host: TaskHost, _: Pull) -> None:
+        cell = Cell(host, "compute", TaskId(7, 16))
+        assert not host.cells and cell.home == Address(7, 16) and cell.actor == 0
+        assert host.cells == {cell.address.actor: cell} and cell.address == cell.handle._direct
+        cell.finished(Returned(1))
+        assert not host.cells
+        late = Cell(host, "compute", TaskId(7, 17))
+        late.finished(Returned(1))
+        assert late.address.epoch == host.runtime.epoch and not host.cells, (
+            "a thread that it left behind asked"
+        )
+
+    host_scene(scene)
+
+
 def test_a_task_knows_which_attempt_it_is() -> None:
     async def scene(host: TaskHost, _: Pull) -> None:
-        cell = host.prepare("compute", home=Address(7, 16))
-        assert cell.handle.attempt == 1
-        cell.run = messages.Run(TaskId(7, 16, 3), "compute", 1)
+        assert host.prepare("local").handle.attempt == 1
+        cell = Cell(host, "compute", TaskId(7, 16, 3))
         assert cell.handle.attempt == 3
         assert cell.handle.usage is None
 

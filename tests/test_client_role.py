@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.client_role import SCHEDULER_GONE_AFTER, STARTED_ANEW, ClientRole
-from dispycos.actors.effects import Failed, Forget, Freed, Give, Resolve, Room, Say
+from dispycos.actors.client_role import ClientRole
+from dispycos.actors.effects import Forget, Forward, Freed, Give, Resolve, Room, Say
 from dispycos.actors.ledger import Ledger
 from dispycos.actors.record import Record
 from dispycos.links import LinkLost, LinkReady
 from dispycos.machine import Send
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session import PeerDistance, PeerReset
 
 ME = Address(7, CLIENT)
 BROKER = Address(5, SCHEDULER)
 ENLIST = messages.Enlist(messages.ClientInfo("c", "h", 1, (3, 11)), [], 50.0)
+
+
+class Dialler:
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self.stop = stop
 
 
 class Desk(ClientRole):
@@ -35,7 +43,6 @@ class Desk(ClientRole):
         self.loop = self.router = self
         self.lock = nullcontext()
         self.deferred: list[Callable[[], None]] = []
-        self.timers: list[tuple[float, Callable[[], None]]] = []
         self.gone: list[tuple[int, list[str]]] = []
         self.lost: list[int] = []
         self.told: list[object] = []
@@ -43,9 +50,13 @@ class Desk(ClientRole):
         self.sent: list[Envelope] = []
         self.watched: list[tuple[int, int]] = []
         self.linked = False
-        self.living = False
         self.unknown: list[int] = []  # servers that nobody told of
-        self.ledger.enlist(BROKER, ENLIST, 0.0)
+        self.buried: set[int] = set()
+        self.kept: set[int] = set()  # sessions
+        self.dialled: dict[int, list[str]] = {}  # links that are held, by epoch
+        self.forwarded: list[Envelope] = []
+        self.homes = {5}  # the tasks for whose home a message is taken
+        self.ledger.standing.enlist(BROKER, ENLIST, 0.0)
         self.ledger.drain()
 
     def neighbours(self, role: str) -> list[int]:
@@ -76,15 +87,21 @@ class Desk(ClientRole):
     def turn_soon(self) -> None:
         """Tests say when."""
 
-    def lives(self, epoch: int) -> bool:
-        return self.living
-
     def is_linked(self, epoch: int) -> bool:
         return self.linked
 
-    def call_later(self, delay: float, call: Callable[[], None]) -> object:
-        self.timers.append((delay, call))
-        return call
+    def is_buried(self, epoch: int) -> bool:
+        return epoch in self.buried
+
+    def keep(self, epoch: int) -> None:
+        self.kept.add(epoch)
+
+    def forget_later(self, epoch: int, seconds: float) -> None:
+        self.kept.discard(epoch)
+
+    def dial(self, endpoints: list[str], *, wanted: int) -> Dialler:
+        self.dialled[wanted] = endpoints
+        return Dialler(partial(self.dialled.pop, wanted))
 
     def bury(self, epoch: int, now: float) -> list[str]:
         return [f"unconfirmed by {epoch}"]
@@ -99,6 +116,13 @@ class Desk(ClientRole):
 
     def record_lost(self, number: int) -> None:
         self.lost.append(number)
+
+    def take_number(self) -> int:
+        return 17
+
+    def forward(self, envelope: Envelope) -> bool:
+        self.forwarded.append(envelope)
+        return envelope.to.actor in self.homes
 
     def resolved(self, record: Record) -> None:
         self.heard.append(record)
@@ -122,11 +146,13 @@ def ready(epoch: int, role: str) -> LinkReady:
     return LinkReady(1, epoch, cast(Any, None), role)
 
 
-def test_a_scheduler_that_forgot_us_is_lost(desk: Desk) -> None:
+def test_a_scheduler_that_forgot_us_is_told_all_again_when_it_is_back(desk: Desk) -> None:
     desk.on_event(PeerReset(5, []), 0.0)
     desk.run()
-    assert desk.gone == [(5, [])] and desk.told == [Failed(STARTED_ANEW), Freed(STARTED_ANEW)]
-    assert desk.is_freed
+    assert desk.gone == [(5, [])] and desk.told == desk.sent == []
+    desk.on_event(ready(5, "scheduler"), 1.0)
+    desk.run()
+    assert desk.sent == [Envelope(BROKER, ME, ENLIST)]
 
 
 def test_another_peer_that_was_reset_is_only_gone(desk: Desk) -> None:
@@ -150,73 +176,39 @@ def test_a_server_whose_session_began_anew_is_killed_by_its_node(desk: Desk) -> 
     assert desk.sent == [Envelope(Address(900, NODE), ME, messages.Kill(33))]
 
 
-def test_another_scheduler_at_its_place_means_that_ours_is_lost(desk: Desk) -> None:
+def test_a_scheduler_that_was_started_anew_is_told_all(desk: Desk) -> None:
     desk.on_event(ready(33, "server"), 0.0)
     desk.on_event(ready(5, "scheduler"), 0.0)
     desk.run()
-    assert desk.told == []
+    assert desk.sent == []
     desk.on_event(ready(6, "scheduler"), 0.0)
     desk.run()
-    assert desk.told == [Failed(STARTED_ANEW), Freed(STARTED_ANEW)]
+    assert desk.sent == [Envelope(Address(6, SCHEDULER), ME, ENLIST)] and desk.told == []
 
 
-def test_a_broken_link_to_the_scheduler_is_waited_for_once_and_then_given_up(desk: Desk) -> None:
-    for epoch in (33, 5, 5):
-        desk.on_event(LinkLost(1, epoch), 0.0)
+def test_a_broken_link_to_the_scheduler_is_said_after_a_while_and_costs_nothing(desk: Desk) -> None:
+    desk.ledger.wake(PATIENCE_S)
+    for epoch in (33, 5):
+        desk.on_event(LinkLost(1, epoch), 10.0)
+    assert desk.ledger.deadline() == 10.0 + PATIENCE_S
+    desk.ledger.wake(10.0 + PATIENCE_S)
     desk.run()
-    ((delay, give_up),) = desk.timers
-    assert delay == SCHEDULER_GONE_AFTER
-    give_up()
+    [word] = desk.told
+    assert isinstance(word, Say) and word.text.startswith("no link to the scheduler for 3 s; still trying")
+    desk.on_event(ready(5, "scheduler"), 20.0)
     desk.run()
-    assert desk.told == [
-        Failed("no link to the scheduler for 10 s"),
-        Freed("no link to the scheduler for 10 s"),
-    ]
-    assert desk.sent == [Envelope(BROKER, ME, messages.Release())]
-
-
-def test_a_scheduler_of_this_host_that_lives_is_waited_for_however_long(desk: Desk) -> None:
-    desk.living = True
-    desk.on_event(LinkLost(1, 5), 0.0)
-    desk.run()
-    for _ in range(10):
-        ((_, give_up),) = desk.timers
-        desk.timers.clear()
-        give_up()
-        desk.run()
-    assert desk.told == []
-    desk.living = False
-    desk.timers.pop()[1]()
-    desk.run()
-    assert desk.told[0] == Failed("no link to the scheduler for 10 s")
-
-
-def test_a_scheduler_that_was_given_up_may_say_later_that_the_lease_has_ended(desk: Desk) -> None:
-    desk._give_up()
-    desk.run()
-    over, desk.told = desk.ledger.over, []
-    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("nothing was heard of it for 10 s")), 20.0)
-    desk.run()
-    assert not [word for word in desk.told if isinstance(word, Say)]
-    assert desk.ledger.over == over == "no link to the scheduler for 10 s"
-
-
-def test_a_link_that_came_back_costs_nothing(desk: Desk) -> None:
-    desk.on_event(LinkLost(1, 5), 0.0)
-    desk.run()
-    desk.linked = True
-    desk.timers[0][1]()
-    desk.run()
-    assert desk.told == [] and not desk.is_freed
+    assert desk.told == [word, Say("the scheduler is back")] and desk.sent == [] and not desk.is_freed
+    assert desk.ledger.deadline() is None
 
 
 def test_who_is_freed_loses_nothing_more(desk: Desk) -> None:
     desk.carry_out(Freed(""), 0.0)
     desk.lose("gone")
+    desk.private_ended("gone")
     desk.on_event(LinkLost(1, 5), 0.0)
     desk.on_event(ready(6, "scheduler"), 0.0)
     desk.run()
-    assert desk.told == [Freed("")] and desk.timers == []
+    assert desk.told == [Freed("")] and desk.sent == []
 
 
 def test_who_is_freed_buries_the_servers_of_whom_nobody_told(desk: Desk) -> None:
@@ -244,7 +236,7 @@ def test_news_waits_for_the_loop(desk: Desk) -> None:
 
 
 def test_of_a_lost_task_nobody_expects_an_answer(desk: Desk) -> None:
-    record = Record(TaskId(7, 16), "compute", b"call")
+    record = Record("compute", task=TaskId(7, 16), call=b"call")
     record.outcome = OutcomeKind.LOST
     desk.carry_out(Resolve(record), 0.0)
     desk.run()
@@ -252,8 +244,8 @@ def test_of_a_lost_task_nobody_expects_an_answer(desk: Desk) -> None:
 
 
 def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended(desk: Desk) -> None:
-    record = Record(TaskId(7, 16), "compute", [b"a large call"])
-    desk.ledger.submit(record)
+    record = Record("compute", task=TaskId(7, 16), call=[b"a large call"])
+    desk.ledger.tasks.submit(record)
     for number in (16, 17):
         wanted = messages.CallWanted(TaskId(7, number))
         desk.carry_out(Give(Envelope(ME, Address(33, SERVER), wanted, number)), 0.0)
@@ -265,9 +257,109 @@ def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended
 
 def test_a_server_gets_the_code_that_it_asks_for(desk: Desk) -> None:
     desk.carry_out(Give(Envelope(ME, Address(33, SERVER), messages.CodeWanted(), 4)), 0.0)
-    assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven(""), 4, b"code")]
+    assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven("", 17 << 32), 4, b"code")]
+
+
+def test_a_server_that_asks_for_its_components_hears_where_it_begins_to_count(desk: Desk) -> None:
+    wanted = messages.CodeWanted()
+    for epoch, asks_for in ((33, None), (33, b"a name"), (33, None)):
+        desk.carry_out(Give(Envelope(ME, Address(epoch, SERVER), wanted, 4, asks_for)), 0.0)
+    assert [envelope.message.first for envelope in desk.sent] == [17 << 32, 0, 17 << 32]
+
+
+def test_what_came_before_its_task_is_forwarded_or_turned_away(desk: Desk) -> None:
+    asker = Address(33, 20)
+    early = [Envelope(Address(ME.epoch, number), asker, messages.Ask(), number) for number in (5, 6)]
+    for envelope in early:
+        desk.carry_out(Forward(envelope), 0.0)
+    desk.run()
+    assert desk.forwarded == early
+    assert desk.sent == [Envelope(asker, early[1].to, messages.Reply(ok=False), 6)]
 
 
 def test_an_effect_that_nobody_knows_is_an_error(desk: Desk) -> None:
     with pytest.raises(TypeError, match="no such effect"):
         desk.carry_out(object(), 0.0)
+
+
+BOX = messages.NodeInfo("box", "10.0.0.5", 9700, 1, "Linux", (3, 11), 900, None, ("10.0.0.5", "fd00::5"), "")
+
+
+def tell_of(desk: Desk, status: Status, node: messages.NodeInfo = BOX) -> None:
+    desk.ledger.receive(Envelope(ME, BROKER, messages.NodeNews(status, node)), 0.0)
+    desk.run()
+
+
+def test_a_node_is_dialled_when_it_has_granted_the_lease_and_left_when_it_is_gone(desk: Desk) -> None:
+    tell_of(desk, Status.NodeDiscovered)
+    assert not desk.dialled
+    tell_of(desk, Status.NodeInitialized)
+    assert desk.dialled == {900: ["tcp://10.0.0.5:9700", "tcp://[fd00::5]:9700"]} and desk.kept == {900}
+    tell_of(desk, Status.NodeDisconnected)
+    tell_of(desk, Status.NodeResumed)
+    assert list(desk.dialled) == [900] and desk.kept == {900}, "it is still ours"
+    tell_of(desk, Status.NodeClosed)
+    assert not (desk.dialled or desk.kept)
+
+
+def test_all_nodes_are_left_with_the_lease(desk: Desk) -> None:
+    tell_of(desk, Status.NodeInitialized)
+    tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=901))
+    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("")), 0.0)
+    desk.run()
+    assert not (desk.dialled or desk.kept)
+
+
+def test_a_node_of_this_host_is_dialled_by_its_socket_first(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "n.sock").touch()
+    tell_of(desk, Status.NodeInitialized, BOX._replace(ipc=str(tmp_path / "n.sock")))
+    tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=901, ipc=str(tmp_path / "another host's.sock")))
+    assert desk.dialled[900][0] == f"ipc://{tmp_path}/n.sock"
+    assert desk.dialled[901][0] == "tcp://10.0.0.5:9700"
+
+
+def test_beyond_a_bound_nodes_are_reached_by_the_scheduler(desk: Desk) -> None:
+    desk.node_links._max = 2
+    for epoch in range(900, 905):
+        tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=epoch))
+    assert list(desk.dialled) == [900, 901]
+
+
+def test_a_private_scheduler_that_is_its_own_node_is_not_dialled(desk: Desk) -> None:
+    desk.linked = True
+    tell_of(desk, Status.NodeInitialized)
+    assert not desk.dialled
+
+
+def test_what_a_dead_node_was_asked_for_is_not_asked_of_it_again(desk: Desk) -> None:
+    tell_of(desk, Status.NodeInitialized)
+    word = Envelope(Address(900, NODE), ME, messages.Kill(1001))
+    desk.buried.add(900)
+    desk.on_event(PeerReset(900, [word]), 0.0)
+    desk.run()
+    assert not desk.sent
+
+
+def test_a_server_of_another_host_is_as_far_as_its_session_says(desk: Desk) -> None:
+    """Of one that is linked, being of this host, what the session measures is mostly how busy it is."""
+    tell_of(desk, Status.NodeInitialized)
+    desk.on_event(PeerDistance(1001, 0.04), 0.0)
+    for number in (1, 2):
+        spot = messages.Spot("10.0.0.5", 9700, 1000 + number, f"box/server-{number}")
+        word = messages.ServerNews(Status.ServerInitialized, spot, "box", node_epoch=900)
+        desk.ledger.receive(Envelope(ME, BROKER, word), 0.0)
+    near, far = (desk.ledger.dispatcher.fleet.servers[epoch] for epoch in (1002, 1001))
+    assert (near.srtt, far.srtt) == (0.0, 0.04)
+    desk.on_event(PeerDistance(1002, 0.02), 0.0)
+    desk.linked = True
+    desk.on_event(PeerDistance(1001, 0.01), 0.0)
+    assert (near.srtt, far.srtt) == (0.02, 0.04)
+
+
+def test_the_ledger_hears_of_links_to_its_nodes(desk: Desk) -> None:
+    tell_of(desk, Status.NodeInitialized)
+    desk.on_event(ready(900, "node"), 0.0)
+    tell_of(desk, Status.NodeDisconnected)
+    assert not desk.ledger.dispatcher.fleet.nodes[900].is_silent
+    desk.on_event(LinkLost(1, 900), 0.0)
+    assert desk.ledger.dispatcher.fleet.nodes[900].is_silent

@@ -40,7 +40,13 @@ class Scene:
         self.client = Runtime("client", "client", KEYS)
         self.private_ipc = f"ipc://{self.private.listen_ipc(folder)}"
         self.found_tcp = self.found.listen("tcp://127.0.0.1:*")
-        self.uplink = Uplink(self.client, None, self.ended.append)
+        self.deaths = 0
+        self.is_of_use = False
+        self.uplink = Uplink(self.client, None, self._note_death, self.ended.append)
+
+    def _note_death(self) -> bool:
+        self.deaths += 1
+        return self.is_of_use
 
     async def close(self) -> None:
         await self.uplink.close()
@@ -97,6 +103,71 @@ def test_without_a_link_to_what_was_found_a_client_stays_by_itself(
             assert scene.uplink._private is not None and scene.uplink._private.orders["always"]
 
         play(story, f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_private_process_that_is_killed_is_replaced_by_one_of_the_same_id(
+    play: Callable[..., None],
+) -> None:
+    async def story(scene: Scene) -> None:
+        first = await private_of(scene)
+        first._process.kill()
+        second = await private_of(scene, after=first)
+        assert second.id == first.id and scene.deaths == 1 and scene.ended == []
+        assert scene.client.is_linked(scene.private.epoch)
+
+    play(story, "tcp://127.0.0.1:1")
+
+
+def test_however_often_they_die_they_are_replaced_if_they_were_of_use(play: Callable[..., None]) -> None:
+    async def story(scene: Scene) -> None:
+        scene.is_of_use = True
+        dying = await private_of(scene)
+        for _ in range(connecting.YOUNG_MAX + 2):
+            dying._process.kill()
+            dying = await private_of(scene, after=dying)
+        assert scene.ended == []
+
+    play(story, "tcp://127.0.0.1:1")
+
+
+def test_private_processes_that_die_as_soon_as_they_start_are_not_replaced_for_ever(
+    play: Callable[..., None],
+) -> None:
+    async def story(scene: Scene) -> None:
+        dying = await private_of(scene)
+        for _ in range(connecting.YOUNG_MAX):
+            dying._process.kill()
+            dying = await private_of(scene, after=dying)
+        dying._process.kill()
+        while not scene.ended:
+            await asyncio.sleep(0.01)
+        assert scene.ended == [f"the private scheduler (pid {dying.pid}) was killed by SIGKILL (9)"]
+
+    play(story, "tcp://127.0.0.1:1")
+
+
+def test_one_that_ends_by_itself_is_not_replaced(play: Callable[..., None]) -> None:
+    async def story(scene: Scene) -> None:
+        private = await private_of(scene)
+        assert private._process.stdin is not None
+        private._process.stdin.close()
+        while not scene.ended:
+            await asyncio.sleep(0.01)
+        assert "ended with exit code 0" in scene.ended[0] and scene.deaths == 0
+
+    play(story, "tcp://127.0.0.1:1")
+
+
+async def private_of(scene: Scene, after: local.PrivateProcess | None = None) -> local.PrivateProcess:
+    """The private process that the client uses: the first, or the next, once its end would be seen."""
+    watcher = scene.uplink._watcher
+    if after is None:
+        scene.uplink._private_orders = lambda nodes: {"always": True}  # type: ignore[method-assign]
+        await scene.uplink.reach(None, [])
+    while scene.uplink._watcher is watcher:
+        await asyncio.sleep(0.01)
+    assert scene.uplink._private not in (None, after)
+    return scene.uplink._private
 
 
 def test_a_secret_file_that_the_client_names_is_stronger_than_the_environment() -> None:

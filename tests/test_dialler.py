@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from dispycos.runtime import Runtime
-from dispycos.transport.dialler import BACKOFF_FIRST, BACKOFF_MAX, SILENCE_MAX, Dialler, Refused
+from dispycos.transport.dialler import (
+    BACKOFF_FIRST,
+    BACKOFF_MAX,
+    JITTER,
+    SILENCE_MAX,
+    SOON_S,
+    Dialler,
+    Refused,
+)
 from dispycos.transport.security import Keys, Secret
 
 pytestmark = pytest.mark.timeout(30)
@@ -73,6 +81,9 @@ class Phone:
         self.linked: set[int] = set()
         self.stopped: list[Dialler] = []
         self.are_missing = False  # descriptors
+
+    def clock(self) -> float:
+        return self.loop.now
 
     def open_link(self, endpoint: str, dialler: Dialler) -> int:
         if self.are_missing:
@@ -210,6 +221,19 @@ def test_pauses_double_up_to_a_bound_and_start_over_after_success() -> None:
     desk.dialler.link_ready(link, 77)
     desk.dialler.link_down(link, "connection lost", refused=False)
     assert desk.phone.loop.delays()[0] == pytest.approx(BACKOFF_FIRST)
+
+
+def test_in_the_first_minute_after_a_loss_no_pause_is_longer_than_half_a_second() -> None:
+    desk = Desk("a")
+    desk.dialler.link_ready(1, 77)
+    desk.dialler.link_down(1, "connection lost", refused=False)
+    pauses = []
+    while desk.phone.loop.now < SOON_S + 10.0:
+        pauses.append((desk.phone.loop.now, desk.phone.loop.delays()[0]))
+        desk.phone.loop.run(pauses[-1][1])
+        desk.dialler.link_down(desk.phone.opened[-1][0], "nobody listens there", refused=False)
+    assert max(pause for at, pause in pauses if at < SOON_S) * (1 + JITTER) < 0.5
+    assert pauses[-1][1] == pytest.approx(BACKOFF_MAX)
 
 
 def test_a_lost_link_is_told_and_dialled_again() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import pytest
@@ -432,11 +433,41 @@ def test_another_host_is_found_in_under_two_seconds_whoever_starts_first() -> No
         assert "python=(3, 12)" in told
         assert f"tag='{'ab' * 8}', epoch={2**63}, protocol=1, key='{'k' * 40}'" in told
         assert float(late.split()[1]) < 2
+        time.sleep(
+            1.5
+        )  # the answer to all follows by then, and only what was heard there can be said goodbye to
         announcer.terminate()
         goodbye = wait_line(announcer, "closed")
         print("announcer", goodbye)
         assert float(goodbye.split()[1]) < 1, "a goodbye must not hold up the end"
         assert wait_line(waiting, "lost") == "lost host.b-2\n"
+
+
+THIEF = """
+import socket, time
+def share():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(("10.77.0.1", 5353))
+    return sock
+shared = [share() for _ in range(100)]
+print("sharing", flush=True)
+time.sleep(3600)
+"""
+
+
+@needs_namespaces
+@pytest.mark.timeout(40)
+def test_answers_come_at_once_also_where_other_programs_share_the_port_of_mdns() -> None:
+    """What is sent to port 5353 of this host goes to any one of them; answers to all follow a second later."""
+    with Hosts(2) as (a, b):
+        wait_line(b.start(python(ANNOUNCE)), "announced")
+        time.sleep(1.5)  # it was told to all
+        alone = [float(a.run(python(BROWSE, "5")).stdout.split()[1]) for _ in range(5)]
+        wait_line(a.start(python(THIEF)), "sharing")
+        shared = [float(a.run(python(BROWSE, "5")).stdout.split()[1]) for _ in range(5)]
+        assert median(shared) < median(alone) + 0.5, (alone, shared)
 
 
 @needs_namespaces

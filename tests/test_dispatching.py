@@ -681,3 +681,74 @@ def test_when_no_server_can_take_them_all_that_wait_are_refused() -> None:
 
 def other_of(epoch: int) -> int:
     return 203 - epoch
+
+
+# --- CPU tasks that wait for those that they submitted
+
+
+def test_a_server_whose_task_waits_for_its_own_gets_another() -> None:
+    desk = Desk(1)
+    (parent,) = desk.submit()
+    assert desk.place() == [(1, 101)]
+    (child,) = desk.submit(alone=True)
+    assert desk.place() == []
+    desk.dispatcher.lent(parent, 101, desk.now, lent=True)
+    assert desk.place() == [(2, 101)]
+    desk.dispatcher.outcome(child, 101, RETURNED, 0.1, desk.now)
+    desk.dispatcher.lent(parent, 101, desk.now, lent=False)
+    desk.submit(alone=True)
+    assert desk.place() == [], "it goes on"
+    desk.dispatcher.outcome(parent, 101, RETURNED, 0.2, desk.now)
+    assert desk.place() == [(3, 101)]
+
+
+def test_of_two_servers_the_one_is_taken_where_nobody_waits() -> None:
+    desk = Desk(2)
+    (parent,) = desk.submit()
+    ((_, lent),) = desk.place()
+    desk.dispatcher.lent(parent, lent, desk.now, lent=True)
+    desk.submit(2, alone=True)
+    given = desk.place()
+    assert [number for number, _ in given] == [2, 3] and given[0][1] != lent == given[1][1]
+
+
+def test_one_that_goes_on_while_another_runs_was_given_before_it() -> None:
+    desk = Desk(1)
+    (parent,) = desk.submit()
+    desk.place()
+    desk.dispatcher.lent(parent, 101, desk.now, lent=True)
+    (other,) = desk.submit(alone=True)
+    desk.place()
+    desk.dispatcher.lent(parent, 101, desk.now, lent=False)
+    desk.place()
+    assert list(desk.dispatcher.fleet.servers[101].cpu) == [parent, other]
+    desk.dispatcher.outcome(other, 101, RETURNED, 0.1, desk.now)
+    desk.dispatcher.outcome(parent, 101, RETURNED, 0.1, desk.now)
+    desk.submit()
+    assert desk.place() == [(3, 101)]
+
+
+def test_who_lent_a_server_that_dies_had_begun_whatever_its_page_says_of_others() -> None:
+    desk = Desk(1)
+    desk.submit(1, retries=1)
+    (other,) = desk.submit(alone=True)
+    desk.place()
+    parent = next(iter(desk.number_of))
+    desk.dispatcher.lent(parent, 101, desk.now, lent=True)
+    desk.place()
+    desk.dispatcher.server_lost(101, "killed", parent.position, 0)
+    assert other.at is None and desk.ends() == []
+    assert parent.attempt == 2 and not parent.lent, "it is tried again, as any that had begun"
+    desk.dispatcher.server_up(102, "node1/s2", 1)
+    assert desk.place() == [(1, 102)]
+
+
+def test_words_about_another_attempt_or_an_io_task_lend_nothing() -> None:
+    desk = Desk(1)
+    (parent,), (io,) = desk.submit(), desk.submit(io=True)
+    desk.place()
+    desk.dispatcher.lent(io, 101, desk.now, lent=True)
+    desk.dispatcher.lent(parent, 999, desk.now, lent=True)
+    desk.dispatcher.lent(parent, 101, desk.now, lent=False)
+    desk.submit(alone=True)
+    assert desk.place() == []

@@ -59,6 +59,7 @@ BODIES = {
     "actors/client.py",
     "actors/connecting.py",
     "actors/seat.py",
+    "actors/submitting.py",
     "actors/cluster.py",  # the wall clock, for TaskInfo.start_time
     "actors/local.py",
     "actors/mapping.py",

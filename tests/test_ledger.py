@@ -11,10 +11,13 @@ from dispycos.actors.dispatching.giving import PASS_MAX
 from dispycos.actors.dispatching.placement import STALL_S
 from dispycos.actors.effects import (
     Began,
+    Dial,
     Failed,
     Forget,
+    Forward,
     Freed,
     Give,
+    HangUp,
     News,
     Print,
     Pulsed,
@@ -23,8 +26,11 @@ from dispycos.actors.effects import (
     Say,
     Scheduled,
 )
-from dispycos.actors.ledger import CALL_MAX, DEATH_S, SHORT_RUNS, SHORT_S, Ledger, scheduler_of
+from dispycos.actors.ledger import Ledger
+from dispycos.actors.members import DEATH_S
+from dispycos.actors.owned import CALL_MAX, SHORT_RUNS, SHORT_S
 from dispycos.actors.record import Record
+from dispycos.actors.standing import scheduler_of
 from dispycos.actors.task import Location
 from dispycos.machine import Send
 from dispycos.notices import AGAIN_S, PATIENCE_S
@@ -63,7 +69,7 @@ class Desk:
         self.now = 100.0
         self.numbers = iter(range(16, 1 << 20))
         if granted:
-            self.ledger.enlist(BROKER, ENLIST, self.now)
+            self.ledger.standing.enlist(BROKER, ENLIST, self.now)
             self.hear(messages.Granted(LEASE, "s"))
             self.hear(messages.NodeNews(Status.NodeInitialized, BOX))
             for number in range(1, servers + 1):
@@ -74,8 +80,8 @@ class Desk:
         self.hear(messages.ServerNews(Status.ServerInitialized, spot(number), "box"))
 
     def submit(self, call: Any = b"call", function: str = "compute", **fields: Any) -> Record:
-        record = Record(TaskId(7, next(self.numbers)), function, call, **fields)
-        self.ledger.submit(record)
+        record = Record(function, task=TaskId(7, next(self.numbers)), call=call, **fields)
+        self.ledger.tasks.submit(record)
         self.ledger.check()
         return record
 
@@ -125,8 +131,12 @@ class Desk:
         self.ledger.wake(self.now)
         return self.drain()
 
+    def buried(self, number: int) -> list[object]:
+        """What is done when it hears of a server's end."""
+        return [Forget(1000 + number), self.sent(messages.Gone([1000 + number]), AGENT)]
+
     def terminate(self, record: Record) -> None:
-        self.ledger.terminate(record, self.now)
+        self.ledger.tasks.terminate(record, self.now)
         self.ledger.check()
 
     def lose_server(
@@ -191,10 +201,10 @@ def test_tasks_wait_for_a_server_and_are_numbered_as_they_are_given() -> None:
     desk = Desk(servers=0)
     first, second = desk.submit(), desk.submit(io=True)
     assert desk.drain() == []
-    assert desk.ledger.backlog() == 2
+    assert desk.ledger.tasks.backlog() == 2
     desk.hear_of_server(1)
     assert desk.drain() == [run(first, 1), run(second, 2, io=True)]
-    assert desk.ledger.backlog() == 0
+    assert desk.ledger.tasks.backlog() == 0
 
 
 def test_each_server_counts_its_own(desk: Desk) -> None:
@@ -323,7 +333,7 @@ def test_the_start_of_a_task_that_somebody_talks_to_is_wanted(desk: Desk, who: s
     learned(desk)
     record = desk.submit()
     if who == "a message":
-        desk.ledger.pass_on(record, tell(record))
+        desk.ledger.tasks.pass_on(record, tell(record))
     else:
         record.watch(Address(33, 40), 5)
     assert [word for _, word in desk.words()] == [messages.Run(record.task, "compute", SHORT_RUNS + 1)]
@@ -348,7 +358,7 @@ def test_a_placed_task_has_its_messages_once_and_starts_later(desk: Desk) -> Non
     (record,) = desk.given(io=True)
     held = [tell(record), tell(record, correlation=9)]
     for envelope in held:
-        desk.ledger.pass_on(record, envelope)
+        desk.ledger.tasks.pass_on(record, envelope)
     desk.hear(messages.Placed(record.task, 30, SPOT), sender=at(1))
     to = Address(1001, 30)
     assert desk.drain() == [
@@ -373,7 +383,7 @@ def test_the_start_of_another_attempt_or_by_another_server_is_not_this_ones(desk
 def test_messages_after_the_start_are_passed_on_at_once(desk: Desk) -> None:
     record = desk.running()
     envelope = tell(record, correlation=9)
-    desk.ledger.pass_on(record, envelope)
+    desk.ledger.tasks.pass_on(record, envelope)
     assert desk.drain() == [Send(Envelope(Address(1001, 30), envelope.sender, envelope.message, 9, b"hello"))]
 
 
@@ -383,7 +393,7 @@ def test_the_first_outcome_counts(desk: Desk) -> None:
     assert desk.drain() == [Resolve(record)]
     desk.hear(outcome(record, OutcomeKind.LOST, text="its server died"), sender=at(1))
     desk.lose_server(1)
-    assert desk.drain() == [Forget(1001)]
+    assert desk.drain() == desk.buried(1)
     assert (record.ended, record.outcome, record.payload) == (True, OutcomeKind.RETURNED, b"value")
     assert (record.seconds, record.cpu_s, record.peak_bytes) == (2.5, 2.0, 1 << 20)
 
@@ -399,20 +409,20 @@ def test_another_servers_word_does_not_count(desk: Desk) -> None:
 
 
 def test_a_short_task_starts_by_its_outcome(desk: Desk) -> None:
-    """Its start was not announced: where it ran is said with the outcome."""
+    """Its start was not announced: where it ran is told by who says its outcome."""
     (record,) = desk.given()
-    desk.end(record, actor=31, spot=SPOT)
-    assert desk.drain() == [Began(record), Resolve(record)]
+    desk.end(record, actor=31)
+    assert desk.drain() == [Resolve(record)]
     assert record.location == Location("10.0.0.5", 9701)
 
 
 def test_a_task_that_ends_before_it_started_turns_its_messages_away(desk: Desk) -> None:
     (record,) = desk.given()
     home, sender = Address(7, record.task.number), Address(33, 40)
-    desk.ledger.pass_on(record, tell(record))
-    desk.ledger.pass_on(record, tell(record, correlation=9))
-    desk.ledger.pass_on(record, Envelope(home, sender, messages.Ask(), 10, b"?"))
-    desk.end(record, OutcomeKind.CANCELLED, spot=SPOT, started=False)
+    desk.ledger.tasks.pass_on(record, tell(record))
+    desk.ledger.tasks.pass_on(record, tell(record, correlation=9))
+    desk.ledger.tasks.pass_on(record, Envelope(home, sender, messages.Ask(), 10, b"?"))
+    desk.end(record, OutcomeKind.CANCELLED, started=False)
     assert desk.drain() == [
         Send(Envelope(sender, home, messages.Delivered(0), 9)),
         Send(Envelope(sender, home, messages.Reply(ok=False), 10)),
@@ -439,7 +449,7 @@ def test_what_is_not_owed_any_more_is_not_kept(desk: Desk) -> None:
         desk.end(record)
     desk.drain()
     assert desk.ledger.records == {}
-    assert desk.ledger.backlog() == 0
+    assert desk.ledger.tasks.backlog() == 0
 
 
 # --- what is given back, and given again ---
@@ -450,14 +460,14 @@ def test_what_a_server_gives_back_is_given_again(desk: Desk) -> None:
     desk.hear_of_server(2)
     desk.hear(messages.Returned([2]), sender=at(1))
     assert desk.drain() == [run(second, 1, 2)]
-    assert desk.ledger.backlog() == 0 and not first.ended
+    assert desk.ledger.tasks.backlog() == 0 and not first.ended
 
 
 def test_a_server_that_drains_gets_nothing_more(desk: Desk) -> None:
     (record,) = desk.given()
     desk.hear(messages.Returned([1], draining=True), sender=at(1))
     assert desk.drain() == []
-    assert desk.ledger.backlog() == 1
+    assert desk.ledger.tasks.backlog() == 1
     desk.hear_of_server(2)
     assert desk.drain() == [run(record, 1, 2)]
 
@@ -478,16 +488,16 @@ def test_of_a_dead_server_what_had_begun_is_lost_and_the_rest_runs_elsewhere(des
     first, second = desk.given(2)
     desk.hear_of_server(2)
     desk.lose_server(1, begun=1)
-    assert desk.drain() == [Forget(1001), Resolve(first), run(second, 1, 2)]
+    assert desk.drain() == [*desk.buried(1), Resolve(first), run(second, 1, 2)]
     assert first.outcome == OutcomeKind.LOST and first.started
     assert first.text == "killed by SIGKILL (9) while it ran compute"
-    desk.ledger.unread.clear()
+    desk.ledger.tasks.unread.clear()
 
 
 def test_of_a_server_whose_marks_nobody_could_read_all_may_have_begun(desk: Desk) -> None:
     first, second = desk.given(2)
     desk.lose_server(1)
-    assert desk.drain() == [Forget(1001), Resolve(first), Resolve(second)]
+    assert desk.drain() == [*desk.buried(1), Resolve(first), Resolve(second)]
     assert {first.text, second.text} == {"killed by SIGKILL (9); compute may have started"}
 
 
@@ -503,7 +513,7 @@ def test_what_has_its_address_is_lost_with_its_server_though_it_has_not_begun(de
 def test_a_server_that_was_told_to_end_terminates_what_it_had_begun(desk: Desk) -> None:
     (record,) = desk.given()
     desk.lose_server(1, "its node was stopped", begun=1, closing=True)
-    assert desk.drain() == [Forget(1001), Resolve(record)]
+    assert desk.drain() == [*desk.buried(1), Resolve(record)]
     assert record.outcome == OutcomeKind.TERMINATED
 
 
@@ -513,7 +523,7 @@ def test_a_task_that_may_be_retried_is_tried_again_and_that_is_said(desk: Desk) 
     first = record.task
     desk.lose_server(1, begun=1)
     assert desk.drain() == [
-        Forget(1001),
+        *desk.buried(1),
         Say("compute was lost (killed by SIGKILL (9)): attempt 2 of 2", "warning"),
         run(record, 1, 2),
     ]
@@ -528,7 +538,7 @@ def test_a_task_that_may_be_retried_is_tried_again_and_that_is_said(desk: Desk) 
     assert desk.drain() == [Began(record)]
     assert record.address == Address(1002, 30)
     desk.lose_server(2, begun=1)
-    assert desk.drain() == [Forget(1002), Resolve(record)]
+    assert desk.drain() == [*desk.buried(2), Resolve(record)]
     assert record.outcome == OutcomeKind.LOST
 
 
@@ -559,7 +569,8 @@ def test_nodes_and_servers_come_and_go() -> None:
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "is gone"))
     assert desk.drain() == [
         Say("server box/server-1 was killed by SIGKILL (9)", "warning"),
-        Forget(1001),
+        *desk.buried(1),
+        HangUp(900),
         Say("node box: is gone", "warning"),
     ]
     assert (desk.ledger.nodes, desk.ledger.servers) == ({}, {})
@@ -568,19 +579,20 @@ def test_nodes_and_servers_come_and_go() -> None:
 def test_a_server_whose_end_is_told_before_it_was_known_gets_nothing(desk: Desk) -> None:
     """Its node and its scheduler speak on ways of their own."""
     desk.lose_server(2, begun=0)
-    assert desk.drain() == [Forget(1002)]
+    assert desk.drain() == desk.buried(2)
     desk.hear_of_server(2)
     first, *others = (desk.submit(alone=True) for _ in range(2))
     assert desk.drain() == [run(first)]
     assert list(desk.ledger.servers) == [1001]
     desk.hear(messages.ServerNews(Status.ServerClosed, spot(2), "box"))
-    assert desk.ledger.backlog() == len(others)
+    assert desk.ledger.tasks.backlog() == len(others)
 
 
 def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
     record = desk.running()
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
     assert desk.drain() == [
+        HangUp(900),
         Forget(1001),
         Say("node box: was silent for 50 s", "warning"),
         Resolve(record),
@@ -595,24 +607,40 @@ def test_what_servers_of_this_host_had_begun_is_known_though_their_node_is_gone(
     desk = Desk(servers=3)
     begun, placed_again, unknown = desk.given(3)
     on = {record: record.at.epoch for record in (begun, placed_again, unknown) if record.at is not None}
-    desk.ledger.server_nearby(on[begun])
-    desk.ledger.server_nearby(on[placed_again])
-    desk.ledger.server_ended(on[placed_again], Marks(0, 0), desk.now)
+    desk.ledger.members.server_nearby(on[begun])
+    desk.ledger.members.server_nearby(on[placed_again])
+    desk.ledger.members.server_ended(on[placed_again], Marks(0, 0), desk.now)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "is gone"))
     desk.drain()
     assert unknown.text == "node box is gone; compute may have started"
     assert placed_again.at is None and not placed_again.ended
     assert begun.at is not None, "its server is still dying"
-    desk.ledger.server_ended(on[begun], Marks(begun.position, 0), desk.now)
+    desk.ledger.members.server_ended(on[begun], Marks(begun.position, 0), desk.now)
     desk.drain()
     assert begun.text == "node box is gone while it ran compute" and begun.started
     assert not desk.ledger.dispatcher.fleet.nodes
-    assert desk.ledger.backlog() == len([placed_again])
+    assert desk.ledger.tasks.backlog() == len([placed_again])
+
+
+def test_a_private_process_that_dies_takes_the_node_along_that_is_an_actor_of_it() -> None:
+    desk = Desk()
+    begun, other = desk.running(), desk.submit(alone=True)
+    desk.drain()
+    desk.ledger.members.private_died(desk.now)
+    assert desk.drain() == [], "the node is another process"
+    mine = BOX._replace(epoch=BROKER.epoch, name="mine")
+    desk.hear(messages.NodeNews(Status.NodeInitialized, mine))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, spot(9), "mine", "", mine.epoch))
+    desk.drain()
+    assert other.at is not None and other.at.epoch == 1009
+    desk.ledger.members.private_died(desk.now)
+    desk.drain()
+    assert other.text == "node mine is gone; compute may have started" and not begun.ended
 
 
 def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: Desk) -> None:
     record = desk.running()
-    desk.ledger.server_nearby(1001)
+    desk.ledger.members.server_nearby(1001)
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
     desk.drain()
     assert not record.ended
@@ -623,9 +651,35 @@ def test_a_server_of_this_host_that_outlives_its_node_is_not_waited_for(desk: De
     assert record.text == "node box is gone; compute may have started"
 
 
+def test_with_a_private_scheduler_all_is_lost_and_what_had_begun_is_told_from_the_rest() -> None:
+    desk = Desk()
+    desk.ledger.members.server_nearby(1001)
+    begun, given = [desk.submit(io=True) for _ in range(2)]
+    desk.drain()
+    desk.ledger.members.all_lost("it died", desk.now)
+    late = desk.submit()
+    assert desk.drain() == [] and desk.ledger.deadline() == desk.now + DEATH_S
+    desk.ledger.members.server_ended(1001, Marks(0, 1), desk.now)
+    desk.drain()
+    assert [(record.outcome, record.started, record.text) for record in (begun, given, late)] == [
+        (OutcomeKind.LOST, True, "it died while it ran compute"),
+        (OutcomeKind.LOST, False, "it died"),
+        (OutcomeKind.LOST, False, "it died"),
+    ]
+    assert desk.ledger.over == "it died"
+
+
+def test_with_a_private_scheduler_of_whose_servers_nothing_is_seen_all_is_lost_at_once() -> None:
+    desk = Desk()
+    (record,) = desk.given(retries=1)
+    desk.ledger.members.all_lost("it died", desk.now)
+    desk.drain()
+    assert record.started and record.outcome == OutcomeKind.LOST and desk.ledger.over == "it died"
+
+
 def test_a_node_that_comes_again_gets_nothing_for_servers_it_had_before(desk: Desk) -> None:
     record = desk.running()
-    desk.ledger.server_nearby(1001)
+    desk.ledger.members.server_nearby(1001)
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
     desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
     desk.drain()
@@ -644,9 +698,31 @@ def test_a_silent_node_is_still_the_clients_and_gets_nothing(desk: Desk) -> None
     assert desk.drain() == []
 
     desk.hear(messages.NodeNews(Status.NodeResumed, BOX))
-    assert desk.drain() == [run(record, 2)]
+    assert desk.drain() == [Dial(BOX), run(record, 2)]
     desk.end(before)
     assert desk.drain() == [Resolve(before)]
+
+
+def test_a_node_that_only_the_scheduler_does_not_hear_gets_tasks_by_its_own_link(desk: Desk) -> None:
+    desk.ledger.members.link_ready(900)
+    desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX, "its link is down"))
+    told = "node box: its link is down; it has one to this program, and goes on"
+    assert desk.drain() == [Say(told, "warning")]
+    (first,) = desk.given()
+    desk.ledger.link_lost(900, desk.now)
+    gone = "node box: nor is there a link to this program any more; 1 task (compute 1) may still run there"
+    assert desk.drain() == [Say(gone, "warning")]
+    desk.end(first)
+    second = desk.submit()
+    assert desk.drain() == [Resolve(first)], "nobody hears it now"
+    desk.ledger.members.link_ready(900)
+    assert desk.drain() == [run(second, 2)]
+
+
+def test_a_lost_link_to_a_node_that_the_scheduler_hears_changes_nothing(desk: Desk) -> None:
+    desk.ledger.members.link_ready(900)
+    desk.ledger.link_lost(900, desk.now)
+    assert desk.given()
 
 
 def test_who_ends_a_task_on_a_silent_node_is_not_left_waiting(desk: Desk) -> None:
@@ -665,16 +741,16 @@ def test_of_two_nodes_with_one_name_each_has_its_own_servers(desk: Desk) -> None
     twin = BOX._replace(port=9800, epoch=901)
     desk.hear(messages.NodeNews(Status.NodeInitialized, twin))
     desk.hear(messages.ServerNews(Status.ServerInitialized, spot(2), "box", node_epoch=901))
-    desk.ledger.session_lost(1002, [])
-    assert desk.drain() == [desk.sent(messages.Kill(1002), Address(901, NODE))]
+    desk.ledger.session_lost(1002, [], desk.now)
+    assert desk.drain() == [Dial(twin), desk.sent(messages.Kill(1002), Address(901, NODE))]
 
 
 def test_what_a_node_was_asked_for_is_asked_again_when_it_has_forgotten_us(desk: Desk) -> None:
     word = messages.Terminate(TaskId(7, 16), 1001, 1, "compute")
     lost = [Envelope(AGENT, ME, word), Envelope(Address(1001, SERVER), ME, word)]
-    desk.ledger.session_lost(AGENT.epoch, lost)
+    desk.ledger.session_lost(AGENT.epoch, lost, desk.now)
     assert desk.drain() == [desk.sent(word, AGENT)]
-    desk.ledger.session_lost(12345, [Envelope(Address(12345, 2), ME, word)])
+    desk.ledger.session_lost(12345, [Envelope(Address(12345, 2), ME, word)], desk.now)
     assert desk.drain() == [], "it is no node of ours"
 
 
@@ -682,7 +758,7 @@ def test_a_server_that_nobody_knows_any_more_is_killed_by_its_node(desk: Desk) -
     first, second = desk.given(2)
     desk.hear_of_server(2)
     for epoch in (1001, 1001, 5555, 900):
-        desk.ledger.session_lost(epoch, [])
+        desk.ledger.session_lost(epoch, [], desk.now)
     assert desk.drain() == [desk.sent(messages.Kill(1001), AGENT)]
     desk.submit(server=1001)
     assert desk.drain() == [], "it gets nothing more"
@@ -710,7 +786,7 @@ def test_a_cancelled_task_does_not_count_as_waiting() -> None:
     for record in [desk.submit() for _ in range(3)]:
         desk.terminate(record)
     desk.drain()
-    assert desk.ledger.backlog() == 0
+    assert desk.ledger.tasks.backlog() == 0
 
 
 def test_a_task_that_was_given_is_terminated_by_its_server_and_its_node(desk: Desk) -> None:
@@ -762,7 +838,7 @@ def test_when_a_server_comes_nothing_is_wanted_any_more() -> None:
         desk.submit()
     desk.drain()
     recall = desk.sent(messages.Recall(1), at(1))
-    assert desk.ledger.backlog() == 2 and desk.wait(AGAIN_S) == [recall]
+    assert desk.ledger.tasks.backlog() == 2 and desk.wait(AGAIN_S) == [recall]
     assert desk.wait(AGAIN_S) == [], "it is busy, and does not answer yet: that is no want"
     desk.lose_server(1, begun=0)
     desk.drain()
@@ -810,7 +886,7 @@ def test_what_waits_for_a_node_without_servers_is_refused_when_it_can_start_none
 
 def test_who_waits_for_room_is_told_once_when_the_backlog_has_fallen(desk: Desk) -> None:
     records = [desk.submit(alone=True) for _ in range(4)]
-    desk.ledger.ask_for_room(2)
+    desk.ledger.tasks.ask_for_room(2)
     assert desk.drain() == [run(records[0])]
     desk.end(records[0])
     assert desk.drain() == [Resolve(records[0]), run(records[1], 2), Room()]
@@ -819,14 +895,14 @@ def test_who_waits_for_room_is_told_once_when_the_backlog_has_fallen(desk: Desk)
 
 
 def test_who_asks_for_room_that_there_is_is_told_at_once(desk: Desk) -> None:
-    desk.ledger.ask_for_room(0)
+    desk.ledger.tasks.ask_for_room(0)
     assert desk.drain() == [Room()]
 
 
 def test_cancelled_tasks_make_room() -> None:
     desk = Desk(servers=0)
     first, second = desk.submit(), desk.submit()
-    desk.ledger.ask_for_room(1)
+    desk.ledger.tasks.ask_for_room(1)
     assert desk.drain() == []
     desk.terminate(second)
     assert desk.drain() == [Resolve(second), Room()]
@@ -836,15 +912,15 @@ def test_cancelled_tasks_make_room() -> None:
 def test_nobody_waits_for_room_at_a_scheduler_that_is_gone() -> None:
     desk = Desk(servers=0)
     record = desk.submit()
-    desk.ledger.ask_for_room(0)
+    desk.ledger.tasks.ask_for_room(0)
     assert desk.drain() == []
-    desk.ledger.scheduler_lost("it died")
+    desk.ledger.standing.scheduler_lost("it died")
     assert desk.drain() == [Resolve(record), Failed("it died"), Freed("it died"), Room()]
 
 
 def test_who_waits_in_the_queue_is_told_for_whom_after_a_while() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     assert desk.ledger.deadline() == desk.now + PATIENCE_S
     desk.hear(messages.Queued(2, "anna's job"))
     assert desk.drain() == [desk.sent(ENLIST)]
@@ -867,7 +943,7 @@ def test_who_has_the_cluster_is_told_nothing_of_waiting() -> None:
 
 def test_a_scheduler_that_turns_the_client_away_says_why() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Turned("this scheduler closes"))
     assert desk.drain() == [desk.sent(ENLIST), Failed("this scheduler closes")]
 
@@ -893,7 +969,7 @@ def test_requests_output_and_notices_go_to_the_body(desk: Desk) -> None:
 
 
 def test_files_that_went_with_their_folders_are_named_once_for_all_nodes(desk: Desk) -> None:
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
     desk.hear(messages.Left(1, 5, ["out.txt"]))
     desk.hear(messages.Left(700, 9_000_000, ["a", "b", "c", "d", "e"]))
@@ -907,11 +983,11 @@ def test_files_that_went_with_their_folders_are_named_once_for_all_nodes(desk: D
 
 
 def test_the_end_of_servers_at_the_clients_own_close_is_no_news_for_people(desk: Desk) -> None:
-    desk.ledger.release(terminate=False, await_io=True)
+    desk.ledger.standing.release(terminate=False, await_io=True)
     desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, "box", "has ended"))
     desk.lose_server(1, "its lease was closed", closing=True)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "lease closed"))
-    assert desk.drain() == [Forget(1001), desk.sent(messages.Release())]
+    assert desk.drain() == [*desk.buried(1), HangUp(900), desk.sent(messages.Release())]
     desk.hear(messages.Released("done"))
     assert desk.drain() == [Freed("done")]
 
@@ -932,11 +1008,11 @@ def test_a_status_task_hears_of_nodes_servers_and_tasks() -> None:
     started, short = desk.given(2)
     desk.start(started)
     assert desk.drain() == [Began(started), News(Status.TaskCreated, started)]
-    desk.end(started, spot=SPOT, actor=30)
+    desk.end(started, actor=30)
     assert desk.drain() == [Resolve(started)]
-    desk.end(short, spot=SPOT, actor=31)
-    assert desk.drain() == [Began(short), News(Status.TaskCreated, short), Resolve(short)]
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.end(short, actor=31)
+    assert desk.drain() == [News(Status.TaskCreated, short), Resolve(short)]
+    desk.ledger.standing.release(terminate=False, await_io=False)
     desk.drain()
     desk.hear(messages.Released())
     assert desk.drain() == [Forget(1001), Freed(""), News(Status.ClientClosed, None)]
@@ -984,7 +1060,7 @@ def test_a_word_that_is_not_for_clients_is_passed_over(desk: Desk) -> None:
 
 
 def test_who_has_no_task_is_released_at_once(desk: Desk) -> None:
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
 
 
@@ -993,7 +1069,7 @@ def test_release_waits_for_all_cpu_tasks_and_for_io_tasks_if_that_is_wanted(
     desk: Desk, await_io: bool
 ) -> None:
     first, second, aside = desk.submit(alone=True), desk.submit(alone=True), desk.submit(io=True)
-    desk.ledger.release(terminate=False, await_io=await_io)
+    desk.ledger.standing.release(terminate=False, await_io=await_io)
     assert desk.drain() == [run(first), run(aside, 2, io=True)]
     desk.end(first)
     assert desk.drain() == [Resolve(first), run(second, 3)]
@@ -1006,8 +1082,8 @@ def test_release_waits_for_all_cpu_tasks_and_for_io_tasks_if_that_is_wanted(
 
 def test_release_waits_until_what_a_task_printed_is_here(desk: Desk) -> None:
     record = desk.running()
-    desk.end(record, spot=SPOT, marks=(1, 0))
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.end(record, marks=(1, 0))
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == []
     printed = messages.Output("box/server-1", 1, 1001, 1)
     desk.hear(printed, b"text\n")
@@ -1017,7 +1093,7 @@ def test_release_waits_until_what_a_task_printed_is_here(desk: Desk) -> None:
 def test_release_with_terminate_waits_for_nothing(desk: Desk) -> None:
     running, behind, waiting = desk.submit(), desk.submit(), desk.submit()
     desk.drain()
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release()), Resolve(waiting)]
     assert (waiting.outcome, waiting.text) == (OutcomeKind.CANCELLED, "the client closed")
     desk.hear(messages.Returned([2], draining=True), sender=at(1))
@@ -1028,16 +1104,16 @@ def test_release_with_terminate_waits_for_nothing(desk: Desk) -> None:
 
 def test_who_loses_patience_while_it_is_released_says_so(desk: Desk) -> None:
     desk.running(io=True)
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     assert desk.drain() == [desk.sent(messages.Release())]
 
 
 def test_who_waits_in_the_queue_leaves_it_at_once() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     assert desk.drain() == [desk.sent(ENLIST), desk.sent(messages.Release())]
 
 
@@ -1062,7 +1138,7 @@ def test_tasks_left_when_the_lease_ends_unasked_are_lost(desk: Desk) -> None:
 
 def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
     running = desk.running()
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     desk.hear(messages.Released())
     assert desk.drain() == [
         desk.sent(messages.Release()),
@@ -1076,14 +1152,14 @@ def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
 def test_late_words_about_a_lease_that_has_ended_are_harmless(desk: Desk) -> None:
     """A scheduler that was given up may be heard again."""
     record = desk.running()
-    desk.ledger.scheduler_lost("no link to the scheduler for 10 s")
+    desk.ledger.standing.scheduler_lost("no link to the scheduler for 10 s")
     desk.drain()
     desk.hear_of_server(2)
     desk.hear(outcome(record), sender=at(1))
     desk.hear(messages.Returned([1]), sender=at(1))
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX))
     desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
-    desk.ledger.session_lost(1001, [])
+    desk.ledger.session_lost(1001, [], desk.now)
     desk.drain()
     assert record.outcome == OutcomeKind.LOST
 
@@ -1095,10 +1171,10 @@ def test_somebody_has_to_hear_of_tasks_that_were_lost(desk: Desk, kind: OutcomeK
     desk.terminate(unwanted)
     for record in (lost, monitored, unwanted):
         desk.end(record, kind)
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     desk.end(late, kind)
     desk.drain()
-    assert list(desk.ledger.unread.values()) == [lost]
+    assert list(desk.ledger.tasks.unread.values()) == [lost]
 
 
 def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_run(desk: Desk) -> None:
@@ -1107,7 +1183,7 @@ def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_r
     waiting = desk.submit()
     desk.drain()
     reason = "no link to the scheduler for 10 s"
-    desk.ledger.scheduler_lost(reason)
+    desk.ledger.standing.scheduler_lost(reason)
     assert desk.drain() == [
         Resolve(running),
         Resolve(given),
@@ -1124,13 +1200,13 @@ def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_r
 
 
 def close_says(desk: Desk) -> list[object]:
-    desk.ledger.say_what_close_waits_for()
+    desk.ledger.tasks.say_what_close_waits_for()
     return desk.drain()
 
 
 def test_close_says_that_it_waits_for_tasks(desk: Desk) -> None:
     running, aside = desk.running(), desk.running(io=True, function="listen")
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     text = "close() waits for 1 task (compute 1); close(terminate=True) would end the wait"
     assert close_says(desk) == [Say(text, "info")]
     desk.end(running)
@@ -1142,35 +1218,35 @@ def test_close_says_that_it_waits_for_tasks(desk: Desk) -> None:
 
 def test_close_names_io_tasks_if_it_waits_for_them(desk: Desk) -> None:
     desk.running(io=True, function="listen")
-    desk.ledger.release(terminate=False, await_io=True)
+    desk.ledger.standing.release(terminate=False, await_io=True)
     text = "close() waits for 1 task (listen 1); close(terminate=True) would end the wait"
     assert close_says(desk) == [Say(text, "info")]
 
 
 def test_close_warns_if_it_may_wait_for_ever(desk: Desk) -> None:
     desk.running()
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     desk.hear(messages.NodeNews(Status.NodeDisconnected, BOX))
     text = (
         "close() waits for 1 task (compute 1), some of them on node box, which is silent; "
         "close(terminate=True) would end the wait"
     )
     assert close_says(desk) == [Say(text, "warning")]
-    desk.ledger.release(terminate=True, await_io=False)
+    desk.ledger.standing.release(terminate=True, await_io=False)
     assert close_says(desk) == [desk.sent(messages.Release())]
 
 
 def test_close_warns_if_there_is_no_server() -> None:
     desk = Desk(servers=0)
     desk.submit()
-    desk.ledger.release(terminate=False, await_io=False)
+    desk.ledger.standing.release(terminate=False, await_io=False)
     desk.drain()
     assert [effect.level for effect in close_says(desk) if isinstance(effect, Say)] == ["warning"]
 
 
 def test_who_waits_for_a_client_of_its_own_program_is_told_so() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Queued(1, "another on h (pid 1)"))
     desk.ledger.wake(desk.now + PATIENCE_S)
     assert desk.drain()[-1] == Say(
@@ -1182,7 +1258,7 @@ def test_who_waits_for_a_client_of_its_own_program_is_told_so() -> None:
 
 def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
     desk = Desk(granted=False)
-    desk.ledger.enlist(BROKER, ENLIST, desk.now)
+    desk.ledger.standing.enlist(BROKER, ENLIST, desk.now)
     desk.hear(messages.Queued(2, "anna's job"))
     desk.ledger.wake(desk.now + PATIENCE_S)
     desk.drain()
@@ -1192,10 +1268,142 @@ def test_who_moves_up_in_the_queue_is_told_after_the_first_time() -> None:
     ]
 
 
-def test_the_size_of_a_call_counts_all_its_buffers() -> None:
-    assert Record(TaskId(7, 16), "f", [b"12345", memoryview(bytes(100))]).size == 105
-    assert Record(TaskId(7, 16), "f", None).size == 0
+def test_the_size_of_a_call_counts_all_its_buffers(desk: Desk) -> None:
+    assert desk.submit([b"12345", memoryview(bytes(100))]).size == 105
+    assert desk.submit(None).size == 0
+    desk.drain()
 
 
 def test_a_scheduler_is_at_its_place_in_its_runtime() -> None:
     assert scheduler_of(5) == BROKER
+
+
+# --- tasks that tasks submit
+
+FIRST = 17 << 32
+
+
+def submit_nested(desk: Desk, number: int = 1, call: Any = b"call", **fields: Any) -> Record | None:
+    """By a task on server 1."""
+    desk.ledger.tasks.submitters.add(1001, 17)
+    desk.hear(messages.Submit(FIRST + number, "child", **fields), call, at(1))
+    return desk.ledger.records.get(FIRST + number)
+
+
+def passed_on(desk: Desk) -> list[tuple[messages.Message, Any]]:
+    """To server 1, but for Runs."""
+    return [
+        (effect.envelope.message, effect.envelope.payload)
+        for effect in desk.drain()
+        if isinstance(effect, Send)
+        and effect.envelope.to == at(1)
+        and type(effect.envelope.message) is not messages.Run
+    ]
+
+
+def test_a_nested_task_is_placed_as_any_other_and_its_outcome_passed_on() -> None:
+    desk = Desk(servers=2)
+    record = submit_nested(desk, retries=2, code=3)
+    assert record is not None and (record.retries, record.code, record.call) == (2, 3, b"call")
+    run = next(word for _, word in desk.words() if isinstance(word, messages.Run))
+    assert run.task == TaskId(7, FIRST + 1) and run.function == "child" and not run.fetch
+    desk.start(record)
+    desk.end(record, payload=b"value", actor=30, spot=spot(2), seconds=0.25, cpu_s=0.2)
+    ((word, payload),) = passed_on(desk)
+    assert isinstance(word, messages.Outcome) and payload == b"value"
+    assert (word.task, word.outcome, word.started) == (record.task, OutcomeKind.RETURNED, True)
+    assert (word.seconds, word.cpu_s) == (0.25, 0.2) and word.spot is not None
+
+
+def test_who_waits_for_its_start_hears_where_it_is() -> None:
+    desk = Desk(servers=2)
+    record = submit_nested(desk, alone=True)
+    assert record is not None
+    desk.drain()
+    desk.start(record)
+    ((word, _),) = passed_on(desk)
+    assert record.location is not None
+    assert word == messages.Placed(record.task, 30, spot(record.location.port - 9700))
+
+
+def test_a_large_call_is_kept_here_and_fetched() -> None:
+    desk = Desk(servers=2)
+    call = [b"x", bytearray(CALL_MAX)]
+    record = submit_nested(desk, call=call)
+    assert record is not None and record.call is call
+    assert next(word for _, word in desk.words() if isinstance(word, messages.Run)).fetch
+
+
+def test_a_place_that_is_not_there_refuses_it() -> None:
+    desk = Desk()
+    assert submit_nested(desk, addr="nowhere") is None
+    ((word, _),) = passed_on(desk)
+    assert isinstance(word, messages.Outcome) and word.outcome == OutcomeKind.REFUSED
+    assert "no node or server nowhere" in word.text and not word.started
+    record = submit_nested(desk, 2, addr="10.0.0.5", port=9701)
+    assert record is not None and record.server == 1001
+
+
+def test_after_a_close_that_ends_all_it_is_cancelled_at_once() -> None:
+    desk = Desk()
+    desk.ledger.standing.release(terminate=True, await_io=False)
+    desk.drain()
+    assert submit_nested(desk) is None
+    ((word, _),) = passed_on(desk)
+    assert isinstance(word, messages.Outcome) and word.outcome == OutcomeKind.CANCELLED
+
+
+def test_close_waits_for_what_tasks_submitted() -> None:
+    desk = Desk()
+    (parent,) = desk.given()
+    record = submit_nested(desk)
+    assert record is not None
+    desk.ledger.standing.release(terminate=False, await_io=False)
+    desk.end(parent)
+    assert messages.Release() not in [word for _, word in desk.words()]
+    desk.end(record)
+    assert messages.Release() in [word for _, word in desk.words()]
+
+
+def test_the_failure_of_a_nested_task_is_news_until_its_task_has_looked_at_it() -> None:
+    desk = Desk()
+    for number in (1, 2):
+        record = submit_nested(desk, number)
+        desk.drain()
+        assert record is not None
+        desk.end(record, OutcomeKind.RAISED, b"error")
+    desk.hear(messages.Heard(FIRST + 1), sender=at(1))
+    assert list(desk.ledger.tasks.unread) == [FIRST + 2]
+    desk.drain()
+
+
+def test_what_came_before_its_task_is_passed_to_it_when_it_is_there() -> None:
+    desk = Desk()
+    desk.ledger.tasks.submitters.add(1001, 17)
+    early = Envelope(Address(7, FIRST + 1), Address(1002, 20), messages.Tell())
+    assert desk.ledger.tasks.submitters.hold(early)
+    submit_nested(desk)
+    assert Forward(early) in desk.drain()
+
+
+def test_what_came_for_one_that_was_never_submitted_is_answered_when_its_server_is_dead() -> None:
+    desk = Desk()
+    desk.ledger.tasks.submitters.add(1001, 17)
+    asker = Address(1002, 20)
+    for correlation, word in enumerate((messages.Ask(), messages.Watch(), messages.Tell()), start=1):
+        desk.ledger.tasks.submitters.hold(Envelope(Address(7, FIRST + 1), asker, word, correlation))
+    desk.hear(messages.ServerLost(1001, "killed"), sender=AGENT)
+    assert [word for to, word in desk.words() if to == asker] == [
+        messages.Reply(ok=False),
+        messages.Ended(0),
+        messages.Delivered(0),
+    ]
+
+
+def test_a_server_submits_under_its_own_numbers_only() -> None:
+    desk = Desk(servers=2)
+    assert submit_nested(desk) is not None
+    desk.hear(messages.Submit(FIRST + 2, "child"), b"call", at(2))
+    desk.hear(messages.Submit(FIRST + 1, "again"), b"call", at(1))
+    assert [record.function for record in desk.ledger.records.values()] == ["child"]
+    desk.drain()

@@ -195,12 +195,39 @@ def test_the_process_behind_a_link_within_the_host_is_known_while_the_link_lasts
         ):
             assert there.mailbox.pid_of(back) == os.getpid()
             assert other.mailbox.pid_of(further) == here.mailbox.pid_of(far) == os.getpid()
-            assert here.mailbox.pid_of(forth) == 0 and here.mailbox.tells_end(forth)
+            assert here.mailbox.pid_of(forth) == os.getpid() and here.mailbox.tells_end(forth)
             assert not any(owner.mailbox.tells_end(link) for owner, link in ((here, far), (there, back)))
             there.mailbox.close_link(back)
             assert there.mailbox.pid_of(back) == 0
 
     play(scene, OURS, OURS, OURS)
+
+
+def test_the_process_that_accepts_a_connection_late_is_known_too() -> None:
+    """The kernel connects to who listens; until it has accepted, no process has the connection."""
+
+    async def pump(source: asyncio.StreamReader, drain: asyncio.StreamWriter) -> None:
+        while data := await source.read(4096):
+            drain.write(data)
+        drain.close()
+
+    async def scene(here: Owner, there: Owner) -> None:
+        behind = int(there.mailbox.listen(ANY_PORT).rpartition(":")[2])
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            further, back = await asyncio.open_connection("127.0.0.1", behind)
+            await asyncio.gather(pump(reader, back), pump(further, writer))
+
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            link = here.mailbox.dial(f"tcp://127.0.0.1:{busy.getsockname()[1]}", role="client")
+            await asyncio.sleep(0.2)
+            server = await asyncio.start_server(serve, sock=busy)
+            await here.until(lambda: here.ups)
+            assert here.mailbox.pid_of(link) == os.getpid()
+            here.mailbox.close()
+            server.close()
+
+    play(scene, OURS, OURS)
 
 
 def test_the_process_is_what_the_kernel_says_whatever_the_peer_says(tmp_path: Path) -> None:
@@ -577,7 +604,7 @@ def test_looking_at_all_finds_what_another_thread_left() -> None:
             for descriptor in here.mailbox.descriptors():
                 loop.remove_reader(descriptor)  # as if the edge were gone
             there.send(back, b"unheard")
-            await asyncio.to_thread(_until_has_message, here, link)
+            _until_has_message(here, link)  # meanwhile the loop reads nothing
             assert here.messages == []
             here.mailbox.look_at_all()
             here.mailbox.pump()
@@ -601,7 +628,7 @@ def test_the_owner_may_close_a_link_in_the_middle_of_its_messages() -> None:
             for number in range(10):
                 there.mailbox.send(back, [b"%d" % number])
             there.turn_soon()
-            await asyncio.to_thread(_until_has_message, here, link)
+            _until_has_message(here, link)  # meanwhile the loop reads nothing
             here.on_each = lambda of, frames: here.mailbox.close_link(of) if frames == [b"3"] else None
             here.mailbox.look_at_all()  # the other thread took the edge
             here.turn_soon()

@@ -56,7 +56,7 @@ def samples_of(kind: Any) -> Iterator[Any]:
         yield from ([sample] for sample in samples_of(get_args(kind)[0]))
         yield []
     elif origin is tuple:
-        yield tuple(next(samples_of(part)) for part in get_args(kind))
+        yield tuple(next(samples_of(part)) for part in get_args(kind) if part is not ...)
     elif isinstance(kind, type) and issubclass(kind, tuple):
         yield from filled(kind)
     else:

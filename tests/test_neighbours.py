@@ -15,6 +15,7 @@ from dispycos.relay import Relay
 
 ABOUT = About((1, 1), "0.1", (3, 11), 5, "linux", 262144)
 SERVER = LinkHello(ABOUT, 20, "server", [])
+TOKEN = 5
 
 
 class Desk:
@@ -25,12 +26,20 @@ class Desk:
         self.alarms = Alarms()
         self.events: list[Any] = []
         relay = Relay(self.topology, 30, role)
-        self.neighbours = Neighbours(30, ABOUT, role, self.topology, relay, self.alarms, self.events)
+        self.neighbours = Neighbours(30, ABOUT, role, self.topology, relay, self.alarms, self.events, TOKEN)
 
     def link(
-        self, number: int, *, dialled: bool = False, role: str | None = None, witnessed: bool = False
+        self,
+        number: int,
+        *,
+        dialled: bool = False,
+        role: str | None = None,
+        witnessed: bool = False,
+        wanted: int = 0,
     ) -> Link:
-        self.neighbours.link_up(number, 0.0, dialled=dialled, uplink=False, role=role, witnessed=witnessed)
+        self.neighbours.link_up(
+            number, 0.0, dialled=dialled, uplink=False, role=role, witnessed=witnessed, wanted=wanted
+        )
         link = self.topology.get(number)
         assert link is not None
         return link
@@ -51,7 +60,7 @@ def said(link: Link) -> list[Control]:
 def test_whoever_connects_is_greeted_at_once_and_counts_when_it_has_answered() -> None:
     desk = Desk()
     link = desk.link(1)
-    assert said(link) == [LinkHello(ABOUT, 30, "node", [])]
+    assert said(link) == [LinkHello(ABOUT, 30, "node", [], 0, TOKEN)]
     assert desk.topology.route(20) is None
     assert desk.neighbours.hear(link, SERVER, 0.0)
     assert desk.topology.route(20) is link
@@ -67,6 +76,50 @@ def test_a_greeting_that_we_object_to_changes_no_routes_and_is_answered_in_words
     assert said(link) == [Bye(reason)]
     assert desk.neighbours.farewells == [LinkRefused(1, reason), CloseLink(1, reason)]
     assert not desk.events
+
+
+def test_a_dialler_that_means_one_process_says_so_and_refuses_every_other() -> None:
+    desk = Desk("client")
+    link = desk.link(1, dialled=True, wanted=40)
+    assert said(link) == [LinkHello(ABOUT, 30, "client", [], 40, TOKEN)]
+    assert not desk.neighbours.hear(link, LinkHello(ABOUT, 41, "node", []), 0.0)
+    reason = "another process than the one that was meant answers there"
+    assert said(link) == [Bye(reason)]
+    assert not desk.events and desk.neighbours.farewells == [LinkRefused(1, reason), CloseLink(1, reason)]
+
+
+def test_who_means_another_process_costs_nobody_the_link_that_it_has_here() -> None:
+    """Two nodes behind one address: the client that is linked to this one meant the other."""
+    desk = Desk()
+    first = desk.greeted(1, LinkHello(ABOUT, 40, "client", [], 30, 7))
+    second = desk.link(2)
+    said(second)
+    assert not desk.neighbours.hear(second, LinkHello(ABOUT, 40, "client", [], 31, 7), 0.0)
+    assert said(second) == [Bye("another process than the one that was meant answers there")]
+    assert desk.topology.route(40) is first and said(first) == []
+
+
+def test_a_second_link_of_a_runtime_is_taken_only_with_the_token_of_the_first() -> None:
+    desk = Desk()
+    first = desk.greeted(1, LinkHello(ABOUT, 40, "client", [], 0, 7))
+    thief = desk.link(2)
+    said(thief)
+    assert not desk.neighbours.hear(thief, LinkHello(ABOUT, 40, "client", [], 0, 8), 0.0)
+    assert said(thief) == [Bye("it calls itself what another runtime is, without its token")]
+    assert desk.topology.route(40) is first
+    second = desk.link(3)
+    assert desk.neighbours.hear(second, LinkHello(ABOUT, 40, "client", [], 0, 7), 0.0)
+    assert desk.topology.route(40) is second
+
+
+def test_the_token_holds_while_there_is_no_link_until_the_session_is_over() -> None:
+    desk = Desk()
+    desk.greeted(1, LinkHello(ABOUT, 40, "client", [], 0, 7))
+    desk.neighbours.link_down(1)
+    other = LinkHello(ABOUT, 40, "client", [], 0, 8)
+    assert not desk.neighbours.hear(desk.link(2), other, 0.0)
+    desk.neighbours.forget(40)
+    assert desk.neighbours.hear(desk.link(3), other, 0.0)
 
 
 def test_pings_are_answered_and_change_no_routes() -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from dispycos.actors.inquiries import ANSWER_S
 from dispycos.actors.node import LEASE_GRACE
 from dispycos.actors.supervisor import RETRY_AFTER
 from dispycos.actors.tenancy import (
+    RESTARTS_MAX,
+    AwaitClient,
     CloseZygote,
     ForgetPeer,
     KillServer,
     StartServer,
     StartZygote,
+    UseScheduler,
 )
 from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
-from dispycos.protocol.addresses import SCHEDULER, Address
+from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Availability,
@@ -26,6 +30,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Kill,
     Marks,
+    Message,
     NodeReport,
     Notice,
     Open,
@@ -33,6 +38,7 @@ from dispycos.protocol.messages import (
     Output,
     Pulse,
     Register,
+    Release,
     ServerDown,
     ServerLost,
     ServerReady,
@@ -59,6 +65,7 @@ from tests.kit.node import (
 )
 
 SIGKILL = "killed by SIGKILL (9)"
+SILENT = "its client and scheduler were silent for 60 s"
 OTHER_SCHEDULER = Address(55, SCHEDULER)
 OTHER_LEASE = LEASE._replace(number=9, client=8, scheduler="other", scheduler_epoch=55)
 FREE = Availability(12.5, 1 << 30, 1 << 40, 0)
@@ -143,7 +150,7 @@ def test_a_scheduler_is_told_of_the_node_once_and_of_its_lease() -> None:
     hand = Hand(1)
     assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, None))]
     hand.open()
-    assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, LEASE))]
+    assert hand.call("add_scheduler", 55) == [(OTHER_SCHEDULER, Register(hand.node.info, LEASE, client=INFO))]
 
 
 def test_a_scheduler_whose_session_is_gone_is_told_of_the_node_once_more() -> None:
@@ -158,10 +165,10 @@ def test_a_node_that_ends_its_lease_for_want_of_its_scheduler_says_so_when_that_
     hand.call("peer_lost", SCHEDULER_EPOCH)
     hand.wake_at(LEASE_GRACE)
     hand.call("peer_up", SCHEDULER_EPOCH)
-    register = Register(hand.node.info, LEASE, closing=True)
+    register = Register(hand.node.info, LEASE, closing=True, client=INFO)
     assert hand.call("add_scheduler", SCHEDULER_EPOCH) == [("scheduler", register)]
     told = exit_of(hand, 1)
-    assert told[-1] == ("scheduler", Closed(LEASE, "its scheduler was silent for 60 s"))
+    assert told[-1] == ("scheduler", Closed(LEASE, "its client and scheduler were silent for 60 s"))
 
 
 def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> None:
@@ -173,35 +180,131 @@ def test_a_lease_is_closed_also_for_a_scheduler_whose_session_began_anew() -> No
     assert told == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
 
 
-def test_a_scheduler_that_was_started_again_takes_its_lease_over() -> None:
-    hand = Hand(2).open()
+def test_a_scheduler_that_was_started_again_takes_its_lease_over_and_hears_what_there_is() -> None:
+    hand = Hand(3).open()
     assert hand.call("peer_reset", SCHEDULER_EPOCH) == []
     successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
-    assert ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, False, True)) not in exit_of(hand, 2), (
-        "it is gone"
-    )
+    assert not [told for told in exit_of(hand, 2) if isinstance(told, tuple) and told[0] == "scheduler"]
     hand.ready(2, life=2)
     assert hand.hear(successor, Open(lease, INFO, 2, 50.0)) == [
-        (successor, Opened(lease, 2, 50.0)),
+        UseScheduler(2),
+        (successor, Opened(lease, 3, 50.0)),
         (successor, ServerUp(lease, spot(1), 11)),
         (successor, ServerUp(lease, spot(2, life=2), 22)),
+        (successor, ServerUp(lease, spot(3), 13)),
     ]
     assert hand.wake_at(LEASE_GRACE - 1) != [KillServer(1)]
     assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
 
 
-@pytest.mark.parametrize(("epoch", "who"), [(CLIENT_EPOCH, "client"), (SCHEDULER_EPOCH, "scheduler")])
-def test_a_silent_client_or_scheduler_costs_the_lease_after_its_grace(epoch: int, who: str) -> None:
+def test_without_its_client_and_its_scheduler_a_lease_ends_after_its_grace() -> None:
     hand = Hand(1).open()
-    hand.call("peer_lost", epoch)
-    hand.call("peer_up", epoch)
+    hand.call("peer_up", CLIENT_EPOCH)
+    for epoch in (SCHEDULER_EPOCH, CLIENT_EPOCH):
+        hand.call("peer_lost", epoch)
+    hand.call("peer_up", CLIENT_EPOCH)
     hand.now = 10.0
-    hand.call("peer_lost", epoch)
+    hand.call("peer_lost", CLIENT_EPOCH)
     hand.call("peer_lost", 12345)
     assert hand.wake_at(9.9 + LEASE_GRACE) == []
-    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, f"its {who} was silent for 60 s"))]
-    reason = f"its {who} was silent for 60 s"
-    assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
+    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, SILENT))]
+    assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, SILENT))
+
+
+@pytest.mark.parametrize("there", [CLIENT_EPOCH, SCHEDULER_EPOCH])
+def test_with_one_of_its_client_and_its_scheduler_a_lease_goes_on(there: int) -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    gone = SCHEDULER_EPOCH if there == CLIENT_EPOCH else CLIENT_EPOCH
+    hand.call("peer_lost", gone)
+    if gone == SCHEDULER_EPOCH:
+        hand.call("peer_reset", gone)
+    assert hand.wake_at(10 * LEASE_GRACE) == []
+
+
+def test_a_scheduler_that_lives_is_waited_for_and_a_client_that_lives_may_have_left() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    for epoch in (SCHEDULER_EPOCH, CLIENT_EPOCH):
+        hand.node.peer_lost(epoch, 0.0, lives=True)
+    assert hand.wake_at(10 * LEASE_GRACE) == []
+    hand.call("peer_reset", SCHEDULER_EPOCH)
+    assert hand.wake_at(11 * LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, SILENT))]
+
+
+def test_a_client_that_leaves_without_its_scheduler_ends_the_lease() -> None:
+    hand = Hand(1).open()
+    assert hand.hear(Address(66, CLIENT), Release()) == []
+    [(number, _)] = hand.hear(THE_CLIENT, Release())
+    assert number == 1
+    assert exit_of(hand, 1)[-1] == (
+        "scheduler",
+        Closed(LEASE, "its client has left, and its scheduler is away"),
+    )
+
+
+def test_a_scheduler_that_was_about_to_take_over_hears_that_the_lease_has_ended() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_reset", SCHEDULER_EPOCH)
+    hand.call("add_scheduler", 55)
+    hand.call("peer_reset", CLIENT_EPOCH)
+    assert exit_of(hand, 1)[-1] == (OTHER_SCHEDULER, Register(hand.node.info))
+
+
+def test_a_lease_goes_on_without_its_scheduler_while_its_client_is_linked() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    hand.call("peer_lost", SCHEDULER_EPOCH)
+    hand.wake_at(10 * LEASE_GRACE)
+    assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
+    hand.call("peer_lost", CLIENT_EPOCH)
+    hand.wake_at(11 * LEASE_GRACE - 0.1)
+    assert hand.node.tenancy.closing is None, "from the last word of either"
+    hand.wake_at(11 * LEASE_GRACE)
+    assert hand.node.tenancy.closing is not None
+
+
+def test_a_client_that_cannot_be_linked_any_more_is_the_schedulers_to_judge() -> None:
+    hand = Hand(1).open()
+    hand.call("peer_up", CLIENT_EPOCH)
+    hand.call("peer_lost", CLIENT_EPOCH)
+    hand.wake_at(2 * LEASE_GRACE)
+    assert hand.node.tenancy is not None and hand.node.tenancy.closing is None
+
+
+def test_a_lease_ends_when_its_client_has_all_that_was_printed() -> None:
+    """What the node says there directly, Released by way of the scheduler may overtake."""
+    hand = Hand(1).open()
+    hand.call("output", 1, 1, b"done\n", 0)
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    assert exit_of(hand, 1, "exited with code 0")[-1] == AwaitClient(LEASE)
+    still = "still being closed for script.py (host, pid 4242) for 0 s"
+    declined = (OTHER_SCHEDULER, Declined(OTHER_LEASE, still))
+    assert hand.hear(OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0)) == [declined]
+    assert hand.call("client_has_all", LEASE._replace(number=9)) == []
+    assert hand.call("client_has_all", LEASE)[:2] == [CloseZygote(LEASE), ("scheduler", Closed(LEASE))]
+
+
+def test_a_lease_that_ends_ends_also_if_its_scheduler_is_started_anew_meanwhile() -> None:
+    hand = Hand(1).open()
+    hand.call("output", 1, 1, b"done\n", 0)
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    exit_of(hand, 1, "exited with code 0")
+    hand.call("peer_reset", SCHEDULER_EPOCH)
+    hand.call("add_scheduler", 55)
+    hand.hear(OTHER_SCHEDULER, Open(LEASE._replace(scheduler_epoch=55, opening=2), INFO, 1, 50.0))
+    assert CloseZygote(LEASE._replace(scheduler_epoch=55, opening=2)) in hand.call("client_has_all", LEASE)
+    assert hand.node.tenancy is None
+
+
+@pytest.mark.parametrize("word", [Terminate(TaskId(7, 16), 1001, 1), Kill(1001)])
+def test_a_stranger_ends_nothing_and_that_is_said(word: Message) -> None:
+    hand = Hand(1).open()
+    stranger = Address(66, CLIENT)
+    assert hand.hear(stranger, word) == []
+    name = type(word).__name__
+    assert hand.logs[-1] == f"{name} from {stranger} is refused: the lease is that of {THE_CLIENT}"
+    assert hand.hear(THE_CLIENT, word) != []
 
 
 def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:
@@ -347,6 +450,11 @@ def test_servers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
         ("client", Notice(text, "error")),
         ("scheduler", down),
     ]
+    successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
+    told = hand.hear(successor, Open(lease, INFO, 1, 50.0))
+    assert told[-1] == (successor, structs.replace(down, lease=lease)), (
+        "a scheduler that was started anew knows of no failure"
+    )
 
 
 def test_servers_that_take_long_to_fail_are_not_started_for_ever_either() -> None:
@@ -408,6 +516,14 @@ def test_a_zygote_that_dies_takes_its_servers_and_comes_back_with_them() -> None
     ]
     assert hand.call("zygote_ready") == [start(1)]
     assert hand.call("zygote_ready") == []
+
+
+def test_zygotes_that_served_are_replaced_however_often_they_are_killed() -> None:
+    hand = Hand(1).open()
+    for life in range(2, 3 * RESTARTS_MAX):
+        assert StartZygote(LEASE) in hand.call("zygote_failed", SIGKILL)
+        assert hand.call("zygote_ready") == [start(1)]
+        hand.ready(1, life)
 
 
 def test_a_node_setup_that_always_fails_is_told_with_its_last_lines() -> None:
@@ -473,13 +589,12 @@ def test_a_stopped_node_kills_its_servers_as_early_as_it_was_told() -> None:
     assert hand.wake_at(1.0) == [KillServer(1)]
 
 
-def test_servers_hear_which_runtimes_are_dead_but_only_from_their_scheduler() -> None:
+def test_servers_hear_which_runtimes_are_dead_but_only_from_client_and_scheduler() -> None:
     hand = Hand(2)
     assert hand.hear(THE_SCHEDULER, Gone([77])) == [], "there is no lease"
     hand.open()
     assert hand.hear(OTHER_SCHEDULER, Gone([77])) == []
-    assert hand.hear(THE_CLIENT, Gone([77])) == []
-    assert hand.hear(THE_SCHEDULER, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
+    assert hand.hear(THE_CLIENT, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
     exit_of(hand, 1)
     assert hand.hear(THE_SCHEDULER, Gone([79])) == [(2, Gone([79]))], "the dead need not know"
 
@@ -501,11 +616,23 @@ def test_a_server_that_gets_ready_while_its_lease_closes_is_sent_home() -> None:
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE))
 
 
-def test_a_lease_that_is_closing_is_not_taken_over() -> None:
+def test_a_scheduler_that_takes_over_a_lease_that_is_closing_is_told_so_and_of_its_end() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, Close(LEASE))
+    successor, lease = Address(2, SCHEDULER), LEASE._replace(scheduler_epoch=2)
+    told = hand.hear(successor, Open(lease, INFO, 1, 50.0))
+    assert told[1] == (successor, Opened(lease, 1, 50.0))
+    assert told[-1] == (successor, Register(hand.node.info, lease, closing=True, client=INFO))
+    assert exit_of(hand, 1)[-1] == (successor, Closed(lease))
+
+
+def test_a_lease_that_is_closing_is_not_opened_for_the_next() -> None:
     hand = Hand(1).open()
     hand.hear(THE_SCHEDULER, Close(LEASE))
     reason = "still being closed for script.py (host, pid 4242) for 0 s"
-    assert hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0)) == [("scheduler", Declined(LEASE, reason))]
+    following = LEASE._replace(number=LEASE.number + 1)
+    told = hand.hear(THE_SCHEDULER, Open(following, INFO, 1, 50.0))
+    assert told == [("scheduler", Declined(following, reason))]
 
 
 def test_close_of_a_lease_that_is_not_held_is_answered() -> None:

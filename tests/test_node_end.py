@@ -36,7 +36,7 @@ def test_a_node_that_finishes_lets_its_servers_end_what_they_have_takes_nothing_
     assert hand.call("finish") == [
         (1, DRAIN),
         (2, DRAIN),
-        ("scheduler", Register(hand.node.info, LEASE, True)),
+        ("scheduler", Register(hand.node.info, LEASE, True, INFO)),
     ]
     assert hand.node.say_status().startswith("ends when its tasks are done; used by script.py")
     assert hand.wake_at(10 * KILL_AFTER) == [], "however long that takes"

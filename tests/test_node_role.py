@@ -25,7 +25,7 @@ class Notes:
         self._notes = notes
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: self._notes.append((name, *arguments))
+        return lambda *arguments, **named: self._notes.append((name, *arguments, *named.values()))
 
 
 class Agent(NodeRole):
@@ -45,8 +45,8 @@ class Agent(NodeRole):
     [
         (LinkReady(1, 33, ABOUT, "server"), [("peer_up", 33, 2.0)]),
         (LinkReady(1, 5, ABOUT, "scheduler"), [("add_scheduler", 5, 2.0), ("peer_up", 5, 2.0)]),
-        (LinkLost(1, 33), [("peer_lost", 33, 2.0)]),
-        (LinkLost(1, 44), []),  # it is of this host and lives
+        (LinkLost(1, 33), [("peer_lost", 33, 2.0, False)]),
+        (LinkLost(1, 44), [("peer_lost", 44, 2.0, True)]),  # it is of this host
         (PeerReset(33, []), [("peer_reset", 33, 2.0)]),
     ],
 )

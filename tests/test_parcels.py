@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from dispycos.actors.host.mirroring import _reference
 from dispycos.actors.parcels import (
     COPIED_MAX,
     ClientParcels,
@@ -22,6 +23,7 @@ from dispycos.actors.parcels import (
     as_payload,
     dumps_call,
     dumps_value,
+    is_found_by_name,
     kept_as_it_is,
     loads_plain,
 )
@@ -91,6 +93,26 @@ def test_large_buffers_travel_beside_the_stream() -> None:
 
 def test_a_call_is_a_function_and_its_arguments() -> None:
     assert loads_plain(dumps_call(os.path.join, ("a", "b"), {"c": 1})) == (os.path.join, ("a", "b"), {"c": 1})
+
+
+def test_a_function_that_servers_find_by_its_name_does_not_travel(main: types.ModuleType) -> None:
+    scale: Any = vars(main)["scale"]
+    parcels = ClientParcels()
+    assert loads_plain(parcels.dumps_call(scale, "scale", (4,), {"y": 5})) == (None, (4,), {"y": 5})
+    assert loads_plain(parcels.dumps_call(os.path.join, "join", ("a",), {}))[0] is os.path.join
+    with pytest.raises(NotPicklable, match="argument 2 of scale"):
+        parcels.dumps_call(scale, "scale", (1, iter_nothing()), {})
+    assert is_found_by_name(scale, "scale")
+    assert not is_found_by_name(vars(main)["Shape"], "Shape"), "its __reduce__ may say otherwise"
+    assert not is_found_by_name(scale, "other"), "it is called otherwise by people"
+    vars(main)["scale"] = len
+    assert not is_found_by_name(scale, "scale"), "there the name means something else"
+
+
+def test_what_is_missing_of_a_call_by_name_is_the_name() -> None:
+    with pytest.raises(AttributeError, match="no_such_function"):
+        pickle.loads(_reference("no_such_function"))
+    assert pickle.loads(_reference("__name__")) == "__main__"
 
 
 def test_nothing_is_an_empty_payload() -> None:

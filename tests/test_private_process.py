@@ -43,7 +43,7 @@ ECHO = "import sys\nprint(sys.stdin.readline(), flush=True)\nsys.stdin.read()\n"
 def test_it_is_told_what_to_do_and_its_lines_are_read(child: Callable[[str], PrivateProcess]) -> None:
     async def scene() -> None:
         process = child(ECHO)
-        assert await process.next_line() == {"nodes": ["n"]}
+        assert await process.next_line() == {"nodes": ["n"], "id": process.id}
         assert process.is_alive()
         await process.close()
         assert not process.is_alive()
@@ -112,6 +112,19 @@ def test_the_end_of_a_child_is_told_with_its_exit_code(child: Callable[[str], Pr
     play(scene)
 
 
+def test_that_it_was_killed_is_told(child: Callable[[str], PrivateProcess]) -> None:
+    async def scene() -> None:
+        process = child("import time\nprint('{}', flush=True)\ntime.sleep(100)\n")
+        await process.next_line()
+        process._process.kill()
+        with pytest.raises(ScheduleError, match=r"was killed by SIGKILL \(9\)"):
+            await process.next_line()
+        assert process.was_killed
+        await process.close()
+
+    play(scene)
+
+
 def test_a_silent_child_is_given_up(child: Callable[[str], PrivateProcess]) -> None:
     async def scene() -> None:
         process = child("import sys\nsys.stdin.read()\n")
@@ -144,7 +157,7 @@ def test_scheduler_starts_one_for_the_client_that_comes_next(child: Callable[[st
         await first.close()
         process = Scheduler.take()
         assert process is not None and Scheduler.take() is None
-        assert await process.next_line() == {"name": ["t"], "always": True}
+        assert await process.next_line() == {"name": ["t"], "always": True, "id": process.id}
         await process.close()
 
     play(scene)

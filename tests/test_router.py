@@ -134,6 +134,17 @@ def tree() -> Net:
     return net
 
 
+def test_what_has_come_is_acknowledged_before_the_farewell(tree: Net) -> None:
+    """Else those who sent it hand it back as lost with a process that ended in order."""
+    client, server = tree.routers["client"], tree.routers["server"]
+    tree.send("client", "server", 1)
+    tree.run()
+    assert tree.numbers("server") == [1] and client.is_busy(20), "acks wait for company"
+    server.say_farewell("it has ended")
+    tree.run()
+    assert client.forget(20, tree.now) == []
+
+
 def test_a_message_to_oneself_is_delivered_as_it_is() -> None:
     router = Net().add("client", "client", 5)
     envelope = Envelope(Address(5, 16), Address(5, 17), object())
@@ -197,7 +208,7 @@ def test_the_source_hears_that_there_is_no_way_and_when_there_is_one(tree: Net) 
     tree.send("client", "server", 1)
     tree.run()
     tree.cut(4)
-    assert tree.routers["client"].unreachable(20)
+    assert not tree.routers["client"].is_reachable(20)
     tree.send("client", "server", 2)
     tree.run()
     tree.join("server", "node", uplink=True)
@@ -209,7 +220,7 @@ def test_a_server_behind_a_new_node_becomes_reachable_without_a_timer(tree: Net)
     tree.add("late", "server", 22)
     tree.send("client", "late", 1)
     tree.run()
-    assert tree.routers["client"].unreachable(22)
+    assert not tree.routers["client"].is_reachable(22)
     tree.join("late", "node", uplink=True)
     assert tree.numbers("late") == [1]
 
@@ -342,7 +353,7 @@ def test_a_full_link_refuses_what_is_passed_on_and_says_when_it_has_room(tree: N
             for link, frames, _ in router.take_outgoing():
                 router.link_drained(link, sum(map(len, frames)))
                 tree._carry(name, link, [bytes(frame) for frame in frames])
-    assert client.unreachable(20)
+    assert not client.is_reachable(20)
     scheduler.link_drained(2, 2**30)
     tree.run()
     assert tree.numbers("server") == list(range(1, 502))
@@ -354,7 +365,6 @@ def test_a_link_that_never_greets_is_closed() -> None:
     router.take_outgoing()
     assert router.deadline() == GREETING_PATIENCE
     router.wake(GREETING_PATIENCE)
-    assert router.has_outgoing
     assert [type(event) for event in closing(router)] == [LinkRefused, CloseLink]
 
 

@@ -199,7 +199,8 @@ def test_messages_to_oneself_need_no_socket() -> None:
     play(scene, None)
 
 
-def test_everything_sent_in_one_turn_leaves_as_one_zeromq_message() -> None:
+@pytest.mark.parametrize("may_leave", [False, True])
+def test_everything_sent_in_one_turn_leaves_as_one_zeromq_message(may_leave: bool) -> None:
     """DESIGN section 4: batching is what makes it fast."""
 
     async def scene(here: Runtime, there: Runtime) -> None:
@@ -214,10 +215,35 @@ def test_everything_sent_in_one_turn_leaves_as_one_zeromq_message() -> None:
 
         here.mailbox.send = counted  # type: ignore[method-assign]
         for number in range(30):
-            here.send(note(yours.address, f"{number}", mine.address))
+            here.send(note(yours.address, f"{number}", mine.address), may_leave=may_leave)
+        assert len(sent) == may_leave, "who waits for the answer to one does not wait for the loop"
         await asyncio.sleep(0)
-        assert len(sent) == 1
+        assert len(sent) == 1 + may_leave
         await yours.until(lambda: len(yours.got) == 31)
+        sent.clear()
+        here.turn()
+        here.send(note(yours.address, "again", mine.address), may_leave=may_leave)
+        assert len(sent) == may_leave
+        await yours.until(lambda: len(yours.got) == 32)
+
+    play(scene, KEYS, KEYS)
+
+
+def test_within_a_turn_nothing_leaves_before_its_end() -> None:
+    """Else a machine would be fed, or drained, while it works."""
+
+    async def scene(here: Runtime, there: Runtime) -> None:
+        mine, yours = await acquainted(here, there)
+        texts: list[list[str]] = []
+
+        def answer(envelope: Envelope, now: float) -> None:
+            here.send(note(mine.address, "to myself"), may_leave=True)
+            texts.append(mine.texts())
+
+        asked = here.attach_inbox(INBOX + 1, answer)
+        there.send(note(asked, "question", yours.address))
+        await mine.until(lambda: "to myself" in mine.texts())
+        assert texts == [["hello"]]
 
     play(scene, KEYS, KEYS)
 

@@ -61,14 +61,14 @@ def news(sent: list[Envelope]) -> list[Status]:
 def test_the_first_client_gets_the_cluster_and_the_others_hear_where_they_stand() -> None:
     desk = Desk()
     first, second, third = (Address(epoch, CLIENT) for epoch in (50, 51, 52))
-    lease = Lease(1, 50, "id-1", HOME.epoch)
+    lease = Lease(12, 50, "id-1", HOME.epoch)
     assert words(desk.tell(first, enlist())) == [Granted(lease, "head"), Settled(0, 0)]
     desk.tell(second, enlist())
-    assert words(desk.tell(third, enlist())) == [Queued(2, "script.py on here (pid 77)")]
+    assert words(desk.tell(third, enlist())) == [Queued(2, "script.py on here (pid 77)", 14)]
     sent = desk.tell(second, Release())
     assert [(e.to, e.message) for e in sent] == [
         (second, Released("it left the queue")),
-        (third, Queued(1, "script.py on here (pid 77)")),
+        (third, Queued(1, "script.py on here (pid 77)", 14)),
     ]
     sent = desk.tell(first, Release())
     assert [(e.to, type(e.message)) for e in sent[:2]] == [(first, Released), (third, Granted)]
@@ -122,7 +122,7 @@ def test_who_comes_back_to_a_cluster_that_nobody_has_gets_it_and_the_others_hear
         (51, Granted),
         (52, Queued),
     ]
-    assert words(sent, Queued) == [Queued(1, "script.py on here (pid 77)")]
+    assert words(sent, Queued) == [Queued(1, "script.py on here (pid 77)", 14)]
 
 
 @pytest.mark.parametrize(
@@ -452,6 +452,16 @@ def test_a_node_whose_lease_has_ended_by_the_time_it_is_back_is_opened_anew() ->
     assert words(desk.back("alpha", 7, None), Open)
 
 
+def test_a_node_whose_link_broke_behind_its_word_is_not_used_before_the_next() -> None:
+    """The loss of a link is told before what had come by it."""
+    desk = Desk()
+    _, lease = desk.client()
+    node = desk.node("alpha", 7, lease)
+    desk.lose(7)
+    assert desk.tell(node, Register(node_info("alpha", 7), lease)) == []
+    assert news(desk.back("alpha", 7, lease)) == [Status.NodeResumed]
+
+
 def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_it_has() -> None:
     desk = Desk()
     _, lease = desk.client()
@@ -463,7 +473,7 @@ def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_
     sent = desk.tell(node, Register(node_info("alpha", 7), lease))
     assert words(sent) == [Close(lease)]
     [again] = words(desk.tell(node, Closed(lease)), Open)
-    assert again.lease == lease._replace(number=2), "what it said of the first may still come"
+    assert again.lease == lease._replace(opening=13), "what it said of the first may still come"
 
 
 def test_a_node_with_a_new_session_and_no_lease_gets_one_of_another_number() -> None:
@@ -473,7 +483,7 @@ def test_a_node_with_a_new_session_and_no_lease_gets_one_of_another_number() -> 
     desk.die(7)
     sent = desk.tell(node, Register(node_info("alpha", 7)))
     assert news(sent) == [Status.NodeDiscovered]
-    assert words(sent, Open)[0].lease == lease._replace(number=2)
+    assert words(sent, Open)[0].lease == lease._replace(opening=13)
 
 
 def test_the_scheduler_gives_a_node_up_before_the_runtime_forgets_its_session() -> None:
@@ -544,44 +554,6 @@ def test_a_node_that_ends_after_its_client_is_not_given_to_the_next() -> None:
     assert not desk.scheduler.registry.nodes
     desk.node("alpha", 8)
     assert desk.scheduler.registry.nodes[8].state is NodeState.OPENING, "the next one of that name is"
-
-
-# --- who is told that servers are dead
-
-
-def test_the_servers_that_live_hear_which_are_dead() -> None:
-    desk = Desk()
-    _, lease = desk.client()
-    alpha = desk.node("alpha", 7, lease)
-    beta = desk.node("beta", 8, lease)
-    sent = desk.tell(alpha, ServerDown(lease, spot("alpha", 701, 1), "killed by SIGKILL (9)"))
-    assert [(e.to, e.message) for e in sent if isinstance(e.message, Gone)] == [
-        (alpha, Gone([701])),
-        (beta, Gone([701])),
-    ]
-    sent = desk.die(7)
-    assert [(e.to, e.message) for e in sent if isinstance(e.message, Gone)] == [(beta, Gone([702]))]
-    assert [news.text for news in words(sent, ServerNews)] == [""], "the news of the node says why"
-
-
-def test_nobody_hears_of_a_server_that_never_was() -> None:
-    desk = Desk()
-    _, lease = desk.client()
-    alpha = desk.node("alpha", 7, lease)
-    assert not words(desk.tell(alpha, ServerDown(lease, spot("alpha", 0, 2), "exit code 1")), Gone)
-
-
-def test_a_lease_that_closes_does_not_tell_every_node_of_every_server_that_ends() -> None:
-    """They all end; on a hundred nodes with 64 servers that were 640,000 messages."""
-    desk = Desk()
-    client, lease = desk.client()
-    alpha = desk.node("alpha", 7, lease)
-    desk.node("beta", 8, lease)
-    desk.tell(client, Release())
-    sent = desk.tell(alpha, ServerDown(lease, spot("alpha", 701, 1), "exited with code 0", expected=True))
-    assert [news.text for news in words(sent, ServerNews)] == [""]
-    sent += desk.tell(alpha, Closed(lease))
-    assert not words(sent, Gone)
 
 
 # --- the end of a scheduler
@@ -766,7 +738,7 @@ def test_late_words_about_a_lease_that_a_node_closed_are_not_taken_for_words_abo
     assert words(desk.wait(10.0), Close)
     desk.scheduler.peer_up(7, None, desk.now)
     [again] = words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
-    assert again.lease == lease._replace(number=2)
+    assert again.lease == lease._replace(opening=13)
     assert not desk.tell(node, Closed(lease, "this node does not hold it"))
     assert words(desk.tell(node, Opened(again.lease, 2)), NodeNews)
 

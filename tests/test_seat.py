@@ -94,38 +94,6 @@ def test_a_scheduler_that_is_started_anew_costs_the_tasks(tmp_path: Path) -> Non
     play(scene, tmp_path)
 
 
-def test_a_lease_that_was_given_up_without_a_link_is_given_back_when_that_heals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "dispycos.actors.client_role.SCHEDULER_GONE_AFTER", 0.001
-    )  # before it is dialled again
-
-    async def scene(client: Client, stub: StubScheduler) -> None:
-        handle = client.submit(compute, 1)
-        await stub.until(lambda: stub.tasks)
-        stub.is_deaf = True
-        assert client._seat is not None and client._seat._uplink is not None
-        dialler: Any = client._seat._uplink._dialler
-        runtime = client._seat.runtime
-        with runtime.lock:
-            runtime.mailbox.close_link(dialler.link)
-            runtime.on_link_down(dialler.link, "the cable was pulled", refused=False)
-        with pytest.raises(dispycos.TaskLost, match="no link to the scheduler"):
-            await handle
-        await stub.until(lambda: isinstance(stub.got[-1].message, messages.Release))
-        assert stub.got[-1].message == messages.Release()
-        closing = asyncio.ensure_future(client.close())
-        await asyncio.sleep(0.05)
-        assert not closing.done()  # until the scheduler has the lease back, it would turn us away
-        stub.send(messages.Released(""))
-        await closing
-        stub.is_deaf = False
-        await client.schedule(stub.location)
-
-    play(scene, tmp_path)
-
-
 # --- the line of a program's clients ---
 
 

@@ -16,9 +16,10 @@ from dispycos.actors.server import (
     Server,
     SetLevels,
     Stop,
+    Tell,
     Work,
 )
-from dispycos.machine import Send
+from dispycos.machine import Log, Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
@@ -102,7 +103,7 @@ def to_owner(word: messages.Message, payload: Any = None) -> Send:
 
 
 def cancelled(given: Run, text: str = "") -> Send:
-    return to_owner(messages.Outcome(given.task, OutcomeKind.CANCELLED, 0, SPOT, 0.0, False, text))
+    return to_owner(messages.Outcome(given.task, OutcomeKind.CANCELLED, 0, None, 0.0, False, text))
 
 
 def terminate(given: Run) -> messages.Terminate:
@@ -228,7 +229,7 @@ def test_an_outcome_goes_to_the_owner(post: Post) -> None:
     post.start(given)
     post.now += 2.5
     post.server.end(given.task, OutcomeKind.RAISED, b"error", (3, 0), post.now)
-    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 2.5, True, "", (3, 0))
+    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, None, 2.5, True, "", (3, 0))
     assert post.drain() == [to_owner(outcome, b"error")]
     assert post.server.running == {}
 
@@ -267,7 +268,7 @@ def test_a_task_whose_call_cannot_be_opened_ends_without_having_been_announced(p
     post.begin(given)
     post.drain()
     post.end(given, OutcomeKind.RAISED, b"error")
-    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, SPOT, 0.0, True, "")
+    outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, None, 0.0, True, "")
     assert post.drain() == [to_owner(outcome, b"error")]
 
 
@@ -432,7 +433,7 @@ def test_a_task_ended_by_a_shutdown_says_why_the_server_closed(post: Post) -> No
     post.end(given, OutcomeKind.TERMINATED, None)
     text = "compute was terminated: its node was stopped"
     assert post.drain() == [
-        to_owner(messages.Outcome(given.task, OutcomeKind.TERMINATED, 16, SPOT, 0.0, True, text)),
+        to_owner(messages.Outcome(given.task, OutcomeKind.TERMINATED, 16, None, 0.0, True, text)),
         Stop(),
     ]
 
@@ -521,7 +522,9 @@ def test_each_word_has_one_speaker(post: Post, word: messages.Message, speaker: 
     others = {OWNER, AGENT, Address(8, CLIENT), Address(7, 20), Address(900, SCHEDULER)} - {speaker}
     for other in others:
         post.hear(word, sender=other)
-        assert post.drain() == []
+        is_known = other in (OWNER, AGENT)
+        refused = f"{type(word).__name__} from {other} is refused: this server is of {OWNER}"
+        assert post.drain() == ([] if is_known else [Log("warning", refused)])
     post.hear(word, sender=speaker)
     assert post.drain() != []
 
@@ -530,6 +533,7 @@ def test_each_word_has_one_speaker(post: Post, word: messages.Message, speaker: 
 def test_owner_and_agent_may_end_a_task(post: Post, speaker: Address) -> None:
     post.start(run(1))
     post.hear(terminate(run(1)), sender=Address(8, CLIENT))
+    assert [type(effect) for effect in post.drain()] == [Log]
     post.hear(terminate(run(1)), sender=speaker)
     assert post.drain() == [Interrupt(TaskId(7, 1))]
 
@@ -581,3 +585,113 @@ def test_the_agent_alone_watches_the_time(post: Post) -> None:
     post.start(run(1))
     post.server.wake(post.now + 1000)
     assert post.drain() == []
+
+
+# --- tasks that tasks submit
+
+FIRST = 17 << 32
+
+
+def submit(post: Post, parent: Run | None, number: int, *, io: bool = False) -> messages.Submit:
+    word = messages.Submit(FIRST + number, "child", io)
+    post.server.submit(parent.task if parent is not None else None, word, b"call")
+    post.server.check()
+    return word
+
+
+def ended(number: int) -> messages.Outcome:
+    return messages.Outcome(TaskId(7, FIRST + number), OutcomeKind.RETURNED)
+
+
+def heard(number: int) -> Tell:
+    return Tell(Envelope(ME, OWNER, ended(number), 0, b"value"))
+
+
+def test_a_task_that_waits_for_its_own_lets_others_run(post: Post) -> None:
+    parent, other = run(1), run(2)
+    post.start(parent)
+    word = submit(post, parent, 1)
+    post.hear(other)
+    assert post.take() is None
+    assert post.server.lend(parent.task)
+    assert not post.server.lend(parent.task), "it is already"
+    assert post.drain() == [
+        to_owner(word, b"call"),
+        to_owner(messages.Lent(parent.task, True)),
+        Work(),
+    ]
+    assert post.take() == other
+
+
+def test_when_all_of_them_have_ended_it_has_its_server_again(post: Post) -> None:
+    parent, other = run(1), run(2)
+    post.start(parent)
+    for number, io in ((1, False), (2, True)):
+        submit(post, parent, number, io=io)
+    post.server.lend(parent.task)
+    post.drain()
+    post.hear(ended(1), b"value")
+    assert post.drain() == [heard(1)]
+    post.hear(ended(2), b"value")
+    assert post.drain() == [to_owner(messages.Lent(parent.task, False)), heard(2)]
+    post.hear(other)
+    assert post.take() is None
+    post.end(parent)
+    assert Work() in post.drain()
+    assert post.take() == other
+
+
+def test_two_go_on_beside_each_other_and_none_is_begun_before_both_have_ended(post: Post) -> None:
+    parent, other, third = run(1), run(2), run(3)
+    post.start(parent)
+    submit(post, parent, 1)
+    post.server.lend(parent.task)
+    post.start(other)
+    post.hear(third)
+    post.hear(ended(1))
+    post.end(other)
+    assert post.take() is None
+    post.end(parent)
+    assert post.take() == third
+    post.drain()
+
+
+def test_a_task_lends_its_server_only_between_steps_and_while_something_is_left_to_wait_for(
+    post: Post,
+) -> None:
+    parent, io = run(1), run(2, io=True)
+    post.start(parent, io)
+    assert not post.server.lend(parent.task), "it has submitted nothing"
+    submit(post, parent, 1)
+    post.hear(ended(1), b"value")
+    assert not post.server.lend(parent.task), "what it submitted has ended"
+    submit(post, io, 2)
+    assert not post.server.lend(io.task), "it has no server alone"
+    submit(post, None, 3)
+    post.end(parent)
+    assert not post.server.lend(parent.task), "it has ended"
+    post.drain()
+
+
+def test_who_lent_may_end_before_what_it_waited_for(post: Post) -> None:
+    parent = run(1)
+    post.start(parent)
+    submit(post, parent, 1)
+    post.server.lend(parent.task)
+    post.end(parent, OutcomeKind.TERMINATED)
+    post.drain()
+    post.hear(ended(1), b"value")
+    assert post.drain() == [heard(1)]
+    assert not post.server.lent
+
+
+def test_a_server_that_drains_waits_for_who_lent_it(post: Post) -> None:
+    parent = run(1)
+    post.start(parent)
+    submit(post, parent, 1)
+    post.server.lend(parent.task)
+    post.hear(messages.Shutdown(5.0, drain=True), sender=AGENT)
+    assert Stop() not in post.drain()
+    post.hear(ended(1), b"value")
+    post.end(parent)
+    assert Stop() in post.drain()

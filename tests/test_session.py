@@ -16,7 +16,7 @@ from dispycos.protocol.codec import RECORD, Codec, Packet, decode_control, decod
 from dispycos.protocol.control import Hello, Reset, Unsupported
 from dispycos.protocol.envelope import ANYBODY, BEHIND, CONTROL, MESSAGES, About, Envelope
 from dispycos.protocol.errors import ProtocolError
-from dispycos.session import ACK_DELAY, PeerReset, PeerUp, Session, reset_block
+from dispycos.session import ACK_DELAY, PeerDistance, PeerReset, PeerUp, Session, reset_block
 from dispycos.stream import WINDOW_MESSAGES
 
 ROOM = 2**21
@@ -163,6 +163,42 @@ def test_blocks_that_overtake_each_other_are_put_in_order() -> None:
     for block in reversed(blocks):
         other.receive(block, 0.0)
     assert other.got() == [0, 1, 2]
+
+
+def word_and_answer(one: End, other: End, now: float, seconds: float) -> None:
+    one.send(1)
+    (block,) = one.take(now)
+    other.receive(block, now + seconds / 2)
+    other.send(1)  # so that its ack leaves at once
+    (answer,) = other.take(now + seconds / 2)
+    one.receive(answer, now + seconds)
+
+
+def test_how_far_a_peer_is_is_told_when_it_is_known_and_when_it_is_less() -> None:
+    one, other = greeted()
+    del one.events[:]
+    for now, seconds in enumerate((0.05, 0.06, 0.045, 0.03, 0.0005, 0.02)):
+        word_and_answer(one, other, float(now), seconds)
+    told = [round(event.seconds, 6) for event in one.events]
+    assert told == [0.05, 0.03, 0.0005] and {type(event) for event in one.events} == {PeerDistance}
+
+
+def test_by_another_way_the_distance_is_another() -> None:
+    one, other = greeted()
+    word_and_answer(one, other, 1.0, 0.02)
+    one.open().resync(2.0)
+    talk(one, other, 2.0)
+    del one.events[:]
+    word_and_answer(one, other, 3.0, 0.04)
+    assert [round(event.seconds, 6) for event in one.events] == [0.04]
+
+
+def test_of_a_peer_that_is_near_nothing_is_told() -> None:
+    one, other = greeted()
+    del one.events[:]
+    word_and_answer(one, other, 1.0, 0.0004)
+    word_and_answer(one, other, 2.0, 0.0002)
+    assert one.events == []
 
 
 def test_an_ack_rides_on_data_or_follows_after_its_delay() -> None:

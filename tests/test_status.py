@@ -37,14 +37,14 @@ from dispycos.transport.security import Keys, Secret
 pytestmark = pytest.mark.timeout(30)
 
 LEFT = Availability(50.0, 1000, 2000, 3000)
-BOX = NodeInfo("box", "10.0.0.5", 9700, 2, "Linux-6", (3, 11), 900, LEFT)
+BOX = NodeInfo("box", "127.0.0.5", 9700, 2, "Linux-6", (3, 11), 900, LEFT)
 TASK = TaskReport("compute", 0xABC, 17, 1, False, "running", 1.25)
-SERVER = ServerReport(Spot("10.0.0.5", 9701, 1001, "box/server-1"), 4711, [TASK])
-IDLE = ServerReport(Spot("10.0.0.5", 9702, 1002, "box/server-2"), 4712, [])
+SERVER = ServerReport(Spot("127.0.0.5", 9701, 1001, "box/server-1"), 4711, [TASK])
+IDLE = ServerReport(Spot("127.0.0.5", 9702, 1002, "box/server-2"), 4712, [])
 NODE_REPORT = NodeReport(BOX, "anna's job", [SERVER, IDLE], 3)
 CLIENT = ClientReport("anna's job", "host", 99, "running", 5, 1, 20)
 SCHEDULER_REPORT = SchedulerReport(
-    "main", "10.0.0.4", 9705, False, [CLIENT], [("box", "10.0.0.5", 9700, "initialized")]
+    "main", "127.0.0.4", 9705, False, [CLIENT], [("box", "127.0.0.5", 9700, "initialized")]
 )
 SETTINGS = StatusSettings(ip_addr=("127.0.0.1",), timeout=2.0)
 
@@ -240,6 +240,35 @@ def test_what_is_named_is_asked_too() -> None:
     asyncio.run(main())
 
 
+def test_nodes_that_only_a_scheduler_knows_are_asked_and_those_that_do_not_answer_are_named() -> None:
+    """mDNS ends where the network does."""
+
+    async def main() -> None:
+        node, scheduler = Answering(role="node"), Answering(role="scheduler")
+        async with node.process, scheduler.process, asyncio.timeout(10):
+            port = node.process.listen_tcp(0)
+            near = NodeReport(BOX._replace(name="near", addr="127.0.0.1", port=port), "", [], 0)
+            nodes = [("near", "127.0.0.1", port, "idle"), ("cut off", "127.0.0.5", 1, "idle")]
+            node.process.runtime.attach_inbox(NODE, node._answer(NODE, near, 0.0))
+            report = SchedulerReport("main", "127.0.0.1", 9705, False, [], nodes)
+            scheduler.process.runtime.attach_inbox(SCHEDULER, scheduler._answer(SCHEDULER, report, 0.0))
+            scheduler.process.listen_tcp(0)
+            await scheduler.process.announce(multicast=False)
+            settings = StatusSettings(ip_addr=("127.0.0.1",), timeout=0.3)
+            view = View(Runtime("viewer", "status", own_keys()), own_keys().tag, settings)
+            try:
+                await view.look()
+                assert list(view.nodes.values()) == [near]
+                *_, last = view.as_text().splitlines()
+                assert last == (
+                    "node cut off at 127.0.0.5:1, idle by what scheduler main knows: no answer from there"
+                )
+            finally:
+                await view.runtime.close()
+
+    asyncio.run(main())
+
+
 def test_tasks_of_a_client_that_does_not_answer_are_not_counted() -> None:
     silent = CLIENT._replace(queued=None, running=None, done=None)
     report = SchedulerReport("private-9", "127.0.0.1", 0, True, [silent], [])
@@ -266,11 +295,11 @@ def test_processes_of_another_cluster_are_counted_not_asked() -> None:
 
 def test_the_text_lists_schedulers_clients_nodes_servers_and_tasks() -> None:
     assert view_of(SCHEDULER_REPORT, NODE_REPORT).as_text().splitlines() == [
-        "scheduler main at 10.0.0.4:9705",
+        "scheduler main at 127.0.0.4:9705",
         "  client anna's job (host, pid 99) running: 1 running, 5 queued, 20 done",
-        "node box at 10.0.0.5:9700, 2 CPUs, used by anna's job",
-        "  box/server-1 at 10.0.0.5:9701 (pid 4711): compute running 1.2 s",
-        "  box/server-2 at 10.0.0.5:9702 (pid 4712): idle",
+        "node box at 127.0.0.5:9700, 2 CPUs, used by anna's job",
+        "  box/server-1 at 127.0.0.5:9701 (pid 4711): compute running 1.2 s",
+        "  box/server-2 at 127.0.0.5:9702 (pid 4712): idle",
     ]
 
 
@@ -279,7 +308,7 @@ def test_the_text_of_a_free_node_and_a_private_scheduler() -> None:
     private = SchedulerReport("private-9", "127.0.0.1", 0, True, [], [])
     assert view_of(private, free).as_text().splitlines() == [
         "scheduler private-9, private",
-        "node box at 10.0.0.5:9700, 2 CPUs, free",
+        "node box at 127.0.0.5:9700, 2 CPUs, free",
     ]
 
 
@@ -294,7 +323,7 @@ def test_a_private_scheduler_is_shown_with_its_client_instead_of_a_port_that_it_
 
 def test_what_is_insecure_is_said_in_capitals() -> None:
     view = view_of(
-        SchedulerReport("main", "10.0.0.4", 9705, False, [], [], insecure=True),
+        SchedulerReport("main", "127.0.0.4", 9705, False, [], [], insecure=True),
         NodeReport(BOX, "", [], 0, insecure=True),
     )
     lines = view.as_text().splitlines()
@@ -313,10 +342,10 @@ def test_the_object_has_the_shape_that_programs_read() -> None:
         "schedulers": [
             {
                 "name": "main",
-                "location": "10.0.0.4:9705",
+                "location": "127.0.0.4:9705",
                 "private": False,
                 "insecure": False,
-                "nodes": [{"name": "box", "location": "10.0.0.5:9700", "state": "initialized"}],
+                "nodes": [{"name": "box", "location": "127.0.0.5:9700", "state": "initialized"}],
             }
         ],
         "clients": [
@@ -333,7 +362,7 @@ def test_the_object_has_the_shape_that_programs_read() -> None:
         "nodes": [
             {
                 "name": "box",
-                "location": "10.0.0.5:9700",
+                "location": "127.0.0.5:9700",
                 "cpus": 2,
                 "platform": "Linux-6",
                 "python": "3.11",
@@ -343,7 +372,7 @@ def test_the_object_has_the_shape_that_programs_read() -> None:
                 "insecure": False,
                 "servers": [
                     {
-                        "location": "10.0.0.5:9701",
+                        "location": "127.0.0.5:9701",
                         "name": "box/server-1",
                         "pid": 4711,
                         "tasks": [
@@ -356,7 +385,7 @@ def test_the_object_has_the_shape_that_programs_read() -> None:
                             }
                         ],
                     },
-                    {"location": "10.0.0.5:9702", "name": "box/server-2", "pid": 4712, "tasks": []},
+                    {"location": "127.0.0.5:9702", "name": "box/server-2", "pid": 4712, "tasks": []},
                 ],
             }
         ],
@@ -460,7 +489,7 @@ def test_the_answer_is_printed(as_json: bool, capsys: pytest.CaptureFixture[str]
     if as_json:
         assert [node["name"] for node in json.loads(printed)["nodes"]] == ["box"]
     else:
-        assert printed.startswith("node box at 10.0.0.5:9700")
+        assert printed.startswith("node box at 127.0.0.5:9700")
 
 
 def test_looking_leaves_nothing_behind(home: Path) -> None:

@@ -28,7 +28,7 @@ OUT, ERR = Stream("stdout"), Stream("stderr")
 
 def raised(number: int, error: Exception) -> Record:
     """A task that ended by this error."""
-    record = Record(TaskId(7, number), "compute", None)
+    record = Record("compute", task=TaskId(7, number), call=None)
     record.location = Location("10.0.0.5", 9701)
     kind, record.payload = pack_outcome(PARCELS, Raised(error), "compute", False)
     record.outcome = int(kind)

@@ -24,6 +24,7 @@ class Owner:
     """A dialler that only notes."""
 
     uplink = True
+    wanted = 0
     foreign_key: bytes | None = None
     is_proven = False
 

@@ -22,7 +22,7 @@ SERVER_ADDRESS = Address(SPOT.epoch, SERVER)
 
 def ended(desk: Desk, marks: tuple[int, int]) -> Record:
     record = desk.running()
-    desk.hear(outcome(record, spot=SPOT, marks=marks), b"value", SERVER_ADDRESS)
+    desk.hear(outcome(record, marks=marks), b"value", SERVER_ADDRESS)
     return record
 
 
@@ -72,7 +72,7 @@ def test_an_agent_that_says_nothing_delays_an_outcome_by_a_second() -> None:
 def test_the_outcome_that_waits_is_the_one_that_counts() -> None:
     desk = Desk()
     record = ended(desk, (1, 0))
-    desk.ledger.scheduler_lost("it is gone")
+    desk.ledger.standing.scheduler_lost("it is gone")
     assert Resolve(record) in desk.drain()
     assert (record.outcome, record.payload) == (OutcomeKind.RETURNED, b"value")
 

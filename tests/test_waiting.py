@@ -25,7 +25,7 @@ from dispycos.protocol.messages import (
     Wanting,
 )
 
-from .kit.scheduler import Desk, enlist, node_info, spot, words
+from .kit.scheduler import HOME, Desk, enlist, node_info, spot, words
 
 LINES = "\n    ImportError: no module named 'numpie'"
 
@@ -84,7 +84,7 @@ def test_while_another_node_may_serve_only_the_one_that_failed_is_hopeless(other
     beta = Address(8, NODE)
     register = Register(node_info("beta", 8, 1, addr="10.0.0.8"))
     if other == "closes for another":
-        desk.tell(beta, Register(register.node, Lease(9, 40, "id-1", 77)))
+        desk.tell(beta, Register(register.node, Lease(9, 40, "id-1", HOME.epoch)))
     _, lease = desk.client()
     node = open_node(desk, "alpha", 7, lease, servers=1)
     if other == "works":

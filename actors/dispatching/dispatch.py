@@ -153,6 +153,19 @@ class Dispatcher:
             server.started_at = now
         return not entry.over
 
+    def lent(self, entry: Entry, epoch: int, now: float, *, lent: bool) -> None:
+        """It waits for tasks that it submitted, and its server takes others meanwhile; or it goes on."""
+        server = entry.at
+        if server is None or server.epoch != epoch or entry.io or entry.lent is lent:
+            return
+        entry.placed = True
+        self._note_begun(entry, server)
+        if lent:
+            server.lend(entry, now)
+        else:
+            server.take_back(entry, now)
+        self.fleet.changed[server] = None
+
     def outcome(
         self, entry: Entry, epoch: int, kind: int, seconds: float, now: float, *, started: bool = True
     ) -> bool:
@@ -287,6 +300,7 @@ class Dispatcher:
         again = []
         for entry in _had_by([server]):
             entry.at = None
+            entry.lent = False
             self.giving.held -= 1
             if entry.over:
                 continue
@@ -424,7 +438,9 @@ class Dispatcher:
             entries = _had_by([server])
             held += len(entries)
             assert all(entry.at is server for entry in entries), f"{server.name} has what is elsewhere"
-            assert [entry.io for entry in entries] == [False] * len(server.cpu) + [True] * len(server.io)
+            assert [entry.io or entry.lent for entry in entries] == [False] * len(server.cpu) + [True] * len(
+                server.io
+            )
             order = [entry.position for entry in server.cpu]
             assert order == sorted(set(order)) and all(p <= server.given for p in order), "out of order"
             assert abs(server.work_s - sum(entry.cost for entry in server.cpu)) < 1e-6

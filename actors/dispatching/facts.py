@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+import msgspec
+
 from .learning import Learner
 from .shelves import Shelves
 
@@ -49,55 +51,26 @@ class Standing(Enum):
     CLOSING = auto()  # gets nothing any more
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One task, from submit to its outcome. A million of them may wait: the ledger's Record is one, not beside one."""
 
-    __slots__ = (
-        "alone",
-        "at",
-        "attempt",
-        "cost",
-        "function",
-        "io",
-        "learner",
-        "node",
-        "over",
-        "placed",
-        "position",
-        "retries",
-        "server",
-        "size",
-        "terminated",
-        "turn",
-    )
-
-    def __init__(
-        self,
-        function: str,
-        *,
-        io: bool = False,
-        node: str = "",
-        server: int = 0,
-        alone: bool = False,
-        size: int = 0,
-        retries: int = 0,
-    ) -> None:
-        self.function = function
-        self.io = io
-        self.node = node  # named: only on the nodes of this name or address
-        self.server = server  # named: only on the server of this epoch
-        self.alone = alone  # somebody waits for its start: never behind another
-        self.size = size  # of its call, in bytes
-        self.retries = retries
-        self.attempt = 1
-        self.turn = 0  # in the order of submission
-        self.learner: Learner | None = None  # what is known of its function's run times
-        self.at: Server | None = None  # who has it
-        self.position = 0  # there
-        self.cost = 0.0  # seconds that it was expected to take, when it was given
-        self.placed = False  # that server said that it is there to stay: it has an address, or runs
-        self.terminated = False
-        self.over = False
+    function: str
+    io: bool = False
+    node: str = ""  # named: only on the nodes of this name or address
+    server: int = 0  # named: only on the server of this epoch
+    alone: bool = False  # somebody waits for its start: never behind another
+    size: int = 0  # of its call, in bytes
+    retries: int = 0
+    attempt: int = 1
+    turn: int = 0  # in the order of submission
+    learner: Learner | None = None  # what is known of its function's run times
+    at: Server | None = None  # who has it
+    position: int = 0  # there
+    cost: float = 0.0  # seconds that it was expected to take, when it was given
+    lent: bool = False  # a CPU task: it waits for what it submitted, and others run beside it
+    placed: bool = False  # that server said that it is there to stay: it has an address, or runs
+    terminated: bool = False
+    over: bool = False
 
 
 class Queue:
@@ -182,7 +155,7 @@ class Server:
     phase: Phase = READY
     given: int = 0  # position of the last Run
     cpu: deque[Entry] = field(default_factory=deque)  # it runs them one by one, in this order
-    io: dict[int, Entry] = field(default_factory=dict)  # by position
+    io: dict[int, Entry] = field(default_factory=dict)  # what runs beside others, by position
     since: float = 0.0  # when its first CPU task became that
     started_at: float = 0.0  # when it last said that one has started
     work_s: float = 0.0  # seconds that its CPU tasks are expected to take
@@ -199,11 +172,13 @@ class Server:
 
     def remove(self, entry: Entry) -> None:
         """It does not have it any more."""
-        if entry.io:
+        if entry.io or entry.lent:
             del self.io[entry.position]
             return
         if self.cpu[0] is entry:
             self.cpu.popleft()
+        elif self.cpu[-1] is entry:  # as what is given back: to look for each among hundreds costs
+            self.cpu.pop()
         else:
             self.cpu.remove(entry)
         if self.cpu:
@@ -212,6 +187,24 @@ class Server:
         else:  # so that nothing adds up
             self.work_s = 0.0
             self.calls = 0
+
+    def lend(self, entry: Entry, now: float) -> None:
+        """This CPU task waits for others, and lets others run."""
+        self.remove(entry)
+        entry.lent = True
+        self.io[entry.position] = entry
+        self.since = now
+
+    def take_back(self, entry: Entry, now: float) -> None:
+        """It goes on; what was given later has begun too, or waits behind it."""
+        self.remove(entry)
+        entry.lent = False
+        if not self.cpu:
+            self.since = now
+        at = sum(other.position < entry.position for other in self.cpu)
+        self.cpu.insert(at, entry)
+        self.work_s += entry.cost
+        self.calls += entry.size
 
     def lag_of(self, seconds: float, now: float) -> float:
         """How late is it heard that its first CPU task has ended, which ran for so long?
@@ -223,8 +216,11 @@ class Server:
 
     def begun_by(self, cpu: int | None, io: int | None) -> set[Entry]:
         """What had begun of what it has, by the marks on its page; None: nobody could read it."""
-        begun = _reached(self.cpu, cpu, self.reached_cpu, self.refused)
-        return begun | _reached(self.io.values(), io, self.reached_io, self.refused)
+        lent = {entry for entry in self.io.values() if not entry.io}
+        begun = lent | _reached(self.cpu, cpu, self.reached_cpu, self.refused)
+        return begun | _reached(
+            (entry for entry in self.io.values() if entry.io), io, self.reached_io, self.refused
+        )
 
 
 def _reached(entries: Iterable[Entry], mark: int | None, known: int, refused: int) -> set[Entry]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import TaskId
 
 from ..task import Task
 from ..terminations import KILL_AFTER
@@ -35,53 +36,43 @@ _current: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("dispycos
 
 
 class Cell:
-    """One task in this process."""
+    """One task in this process. It has an address, and can be reached, from when somebody asks for it: few short ones are."""
 
-    __slots__ = (
-        "__weakref__",
-        "_handle",
-        "address",
-        "asked",
-        "dropping",
-        "ended",
-        "execution",
-        "future",
-        "home",
-        "host",
-        "inbox",
-        "name",
-        "on_end",
-        "outcome",
-        "position",
-        "run",
-        "stopping",
-        "subtasks",
-        "waiter",
-        "watchers",
-    )
+    # Not set by most, so by none at first: each server makes one for every task.
+    _address: Address | None = None
+    _handle: Task | None = None
+    waiter: asyncio.Future[bool] | None = None
+    execution: Execution | None = None
+    asked: Envelope | None = None  # the request taken last, not answered yet
+    watchers: tuple[tuple[Address, int], ...] = ()  # who is told of the end, with what they know it by
+    outcome: Outcome | None = None
+    future: Task | None = None  # the handle, when somebody waits for the end
+    on_end: Callable[[Cell, Outcome], None] | None = None
+    run: Any = None  # in a server: the Run that it came by ...
+    position = 0  # ... and its place in the order in which the server was given them
+    subtasks: Subtasks | None = None  # made with the first of them
+    stopping = False  # terminate() was called
+    dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
+    ended = False
 
-    def __init__(self, host: TaskHost, address: Address, home: Address, name: str) -> None:
+    def __init__(self, host: TaskHost, name: str, task: TaskId | None = None) -> None:
         self.host = host
-        self.address = address
-        self.home = home
         self.name = name
-        self._handle: Task | None = None
+        self.task = task  # None: nobody else asked for it
         self.inbox: deque[Envelope] = deque()
-        self.waiter: asyncio.Future[bool] | None = None
-        self.execution: Execution | None = None
-        self.asked: Envelope | None = None  # the request taken last, not answered yet
-        self.watchers: list[
-            tuple[Address, int]
-        ] = []  # who is told of the end, with the correlation that they know
-        self.outcome: Outcome | None = None
-        self.future: Task | None = None  # the handle, when somebody waits for the end
-        self.on_end: Callable[[Cell, Outcome], None] | None = None
-        self.run: Any = None  # in a server: the Run that it came by ...
-        self.position = 0  # ... and its place in the order in which the server was given them
-        self.subtasks: Subtasks | None = None  # made with the first of them
-        self.stopping = False  # terminate() was called
-        self.dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
-        self.ended = False
+
+    @property
+    def address(self) -> Address:
+        return self._address or self.host.give_address(self)
+
+    @property
+    def actor(self) -> int:
+        """Of its address, if it has one; else 0."""
+        return self._address.actor if self._address is not None else 0
+
+    @property
+    def home(self) -> Address:
+        return self.address if self.task is None else Address(self.task.owner, self.task.number)
 
     @property
     def handle(self) -> Task:
@@ -97,10 +88,10 @@ class Cell:
 
     @property
     def attempt(self) -> int:
-        return self.run.task.attempt if self.run is not None else 1
+        return 1 if self.task is None else self.task.attempt
 
     def watch(self, watcher: Address, correlation: int) -> None:
-        self.watchers.append((watcher, correlation))
+        self.watchers += ((watcher, correlation),)
 
     # --- told by the runtime, under the lock, perhaps by the relief thread: no user code, no future here ---
 
@@ -123,7 +114,7 @@ class Cell:
             if not message.end:
                 self.watch(*watcher)
             elif watcher in self.watchers:
-                self.watchers.remove(watcher)
+                self.watchers = tuple(known for known in self.watchers if known != watcher)
         elif isinstance(message, messages.TerminateActor):
             if message.cancelled:
                 self.handle._cancelled_elsewhere()

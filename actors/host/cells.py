@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address
@@ -27,6 +27,9 @@ from .interrupts import Interrupts
 from .opening import Parcels
 from .results import pack_outcome
 from .subtasks import Subtasks, adopt
+
+if TYPE_CHECKING:
+    from .nested import TaskClient
 
 _hosts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, TaskHost] = weakref.WeakKeyDictionary()
 
@@ -102,14 +105,13 @@ class TaskHost(Handles):
         kwargs: dict[str, Any],
         *,
         handle: Task | None = None,
-        home: Address | None = None,
         on_end: Callable[[Cell, Outcome], None] | None = None,
     ) -> Cell:
         """Start a task here; its first step comes when the caller's is over."""
         if not callable(function):
             raise TypeError(f"a task needs a function, not {type(function).__name__}")
         with self.shield, self.runtime.lock:
-            cell = self.prepare(name_of(function), handle=handle, home=home, on_end=on_end)
+            cell = self.prepare(name_of(function), handle=handle, on_end=on_end)
         self.loop.call_soon(self.begin, cell, function, args, kwargs)
         return cell
 
@@ -118,18 +120,26 @@ class TaskHost(Handles):
         name: str,
         *,
         handle: Task | None = None,
-        home: Address | None = None,
         on_end: Callable[[Cell, Outcome], None] | None = None,
     ) -> Cell:
-        """Give a task its address and mailbox, before its function is there. Not to be interrupted, and under the lock."""
-        address = self.runtime.address(self.take_number())
-        cell = Cell(self, address, home or address, name)
+        """A task of this process's own, with its address and mailbox, before its function is there. Under the lock."""
+        cell = Cell(self, name)
         cell.on_end = on_end
+        self.give_address(cell)
         if handle is not None:
             cell.bind(handle)
-        self.cells[address.actor] = cell
-        self.runtime.attach_inbox(address.actor, cell.on_envelope)
         return cell
+
+    def give_address(self, cell: Cell) -> Address:
+        """From any thread. Who asks for that of a task that has ended gets one where nobody is."""
+        with self.shield, self.runtime.lock:
+            if cell._address is None:
+                actor = self.take_number()
+                cell._address = self.runtime.address(actor)
+                if not cell.ended:
+                    self.cells[actor] = cell
+                    self.runtime.attach_inbox(actor, cell.on_envelope)
+            return cell._address
 
     def begin(
         self,
@@ -208,10 +218,12 @@ class TaskHost(Handles):
             cell.on_end(cell, outcome)
         if self.runtime.is_parents:  # a forked child whose loop runs out
             return
+        if not cell.actor:  # nobody could reach it
+            return
         with self.runtime.lock:
-            self.cells.pop(cell.address.actor, None)
-            self.runtime.detach(cell.address.actor)
-            watchers, cell.watchers = cell.watchers, []
+            self.cells.pop(cell.actor, None)
+            self.runtime.detach(cell.actor)
+            watchers, cell.watchers = cell.watchers, ()
             unanswered = cell.take_unanswered() if cell.inbox or cell.asked is not None else ()
         for request in unanswered:
             self.answer(request, messages.Reply(ok=False))
@@ -230,3 +242,22 @@ class TaskHost(Handles):
             cell.terminate()
         self.give_up()
         _hosts.pop(self.loop, None)
+
+
+def current_client() -> TaskClient:
+    """The client of the remote task that runs now; to be called in it, or in what it calls.
+
+    What the task submits there is handed to the program's Client, which places it as any other task. Its handle can be awaited,
+    sent, asked and ended as one of the program's. A plain function may submit, too, but only an ``async def`` or a
+    generator function can wait.
+
+    Raises
+    ------
+    RuntimeError: no remote task runs here.
+    """
+    cell = current_cell()
+    if cell is None or cell.host.records is None or cell.host.records.client is None:
+        raise RuntimeError(
+            "current_client() is for remote tasks: elsewhere use the Client that your program made"
+        )
+    return cell.host.records.client

@@ -20,6 +20,7 @@ from .loops import must_run_on
 
 if TYPE_CHECKING:
     from ..record import Record
+    from .nested import TaskClient
 
 log = logging.getLogger("dispycos")
 
@@ -29,7 +30,16 @@ HOST_ACTOR = 5  # replies to calls made outside of any task come here
 class Records(Protocol):
     """The tasks that a client asked for (its ledger), for their handles."""
 
+    @property
+    def client(self) -> TaskClient | None:
+        """In a server: who runs what tasks here submit."""
+
+    @property
+    def owner(self) -> int:
+        """The epoch of those tasks' homes."""
+
     def record(self, number: int) -> Record | None: ...
+    def hold(self, envelope: Envelope) -> bool: ...
     def terminate(self, record: Record) -> None: ...
     def looked_at(self, record: Record) -> None: ...
     def pass_on(self, record: Record, envelope: Envelope) -> None: ...
@@ -64,7 +74,7 @@ class Correspondence:
 
     def post(self, envelope: Envelope) -> None:
         with self.shield:
-            self.runtime.send(envelope)
+            self.runtime.send(envelope, may_leave=True)
 
     async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
         """Send something that is answered by its correlation; None when the other end is gone."""
@@ -73,7 +83,7 @@ class Correspondence:
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
             correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            self.runtime.send(Envelope(to, self.me(), word, correlation, payload))
+            self.runtime.send(Envelope(to, self.me(), word, correlation, payload), may_leave=True)
         try:
             if timeout is None:
                 return await future
@@ -140,10 +150,13 @@ class Correspondence:
 
     def forward(self, envelope: Envelope) -> bool:
         """A message for the home of a task that we asked for: pass it on, or keep it until the task has started."""
-        record = self.records.record(envelope.to.actor) if self.records is not None else None
-        if record is None or record.ended:
+        if self.records is None or self.records.owner != self.runtime.epoch:
             return False
-        assert self.records is not None
+        record = self.records.record(envelope.to.actor)
+        if record is None:
+            return self.records.hold(envelope)
+        if record.ended:
+            return False
         if isinstance(envelope.message, messages.TerminateActor):
             if envelope.message.cancelled and record.handle is not None:
                 record.handle._cancelled_elsewhere()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +17,7 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.runtime import Runtime
 
+from ..shipping.words import MissingCode
 from ..task import Location, MonitorStatus, Task, Usage
 from .cell import Cell, current_cell
 from .correspondence import Correspondence
@@ -24,6 +27,7 @@ from .results import pack_outcome, unpack_outcome
 
 if TYPE_CHECKING:
     from ..record import Record
+    from .nested import TaskClient
 
 
 class Way:
@@ -80,6 +84,15 @@ class Handles(Correspondence):
 
     running = staticmethod(current_cell)
 
+    def client(self) -> TaskClient:
+        """Who runs what tasks here submit."""
+        client = self.records.client if self.records is not None else None
+        if client is None:
+            raise RuntimeError(
+                "task.client is for remote tasks: elsewhere use the Client that your program made"
+            )
+        return client
+
     # --- where a task is ---
 
     def reach(self, target: Task) -> Address:
@@ -126,7 +139,7 @@ class Handles(Correspondence):
         state: Cell | Record | None = None
         if direct is not None and direct.epoch == self.runtime.epoch:
             state = self.cells.get(direct.actor)
-        elif home.epoch == self.runtime.epoch and self.records is not None:
+        elif self.records is not None and home.epoch == self.records.owner:
             state = self.records.record(home.actor)
         if state is not None and state.handle is not None:
             return state.handle
@@ -209,6 +222,8 @@ class Handles(Correspondence):
                 source.function,
                 source.location,
             )
+        except MissingCode:  # in a server
+            self._later(target, partial(self._value_of, source))
         except BaseException as error:  # the user's own __setstate__ or __init__ ran
             settle(target, raised(error))
         else:
@@ -216,16 +231,23 @@ class Handles(Correspondence):
 
     def _hear(self, target: Task, answer: Envelope | None) -> None:
         """The end of a task that somebody else asked for; its value may miss code."""
-        task = asyncio.Task(self._open_end(target, answer), loop=self.loop, context=Context())
+        self._later(target, partial(self._value_from_afar, target, answer))
+
+    def _later(self, target: Task, opening: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        task = asyncio.Task(self._open_end(target, opening), loop=self.loop, context=Context())
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open_end(self, target: Task, answer: Envelope | None) -> None:
+    async def _open_end(self, target: Task, opening: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
-            outcome: Outcome = Returned(await self._value_from_afar(target, answer))
+            outcome: Outcome = Returned(await opening())
         except (Exception, asyncio.CancelledError) as error:
             outcome = raised(error)
         settle(target, outcome)
+
+    async def _value_of(self, record: Record) -> Any:
+        word = record.outcome, record.text, record.payload, record.function, record.location
+        return await open_outcome(self.parcels, *word, started=record.started)
 
     async def _value_from_afar(self, target: Task, answer: Envelope | None) -> Any:
         if answer is None:

@@ -21,6 +21,10 @@ class Meter:
         """A CPU task begins; `measured`: it is not known to be short."""
         self._before = getrusage(RUSAGE_SELF) if measured else None
 
+    def forget(self) -> None:
+        """Others run beside it from now on."""
+        self._before = None
+
     def end(self, seconds: float) -> tuple[float | None, int | None]:
         """(seconds of CPU, bytes), None where not known, of the CPU task that began last and took so long."""
         before, self._before = self._before, None

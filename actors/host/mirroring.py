@@ -39,6 +39,7 @@ class ServerParcels:
         self._shared = Path.cwd().parent  # by the servers of this node
         self.mirror = Mirror(self._pull, node_name, client_name, self._shared / "package-data")
         self._host: TaskHost | None = None
+        self.first_number = 0  # below those of the tasks that are submitted here
 
     def bind(self, host: TaskHost) -> None:
         self._host = host
@@ -50,8 +51,7 @@ class ServerParcels:
 
     # --- values ---
 
-    def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+    dumps = staticmethod(dumps_value)
 
     def dumps_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         return dumps_call(function, args, kwargs)
@@ -59,7 +59,13 @@ class ServerParcels:
     def loads(self, payload: Payload) -> Any:
         return loads(as_payload(payload), self.mirror)
 
-    loads_call = loads
+    def loads_call(self, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """(function, args, kwargs); to be called within the mirror's context."""
+        function, args, kwargs = self.loads(payload)
+        if function is None:  # the global of that name, made now if it is not there
+            main = vars(self.mirror.main)
+            function = main[name] if name in main else self.loads(_reference(name))
+        return function, args, kwargs
 
     def version(self) -> int:
         return 0  # what a server knows it has from the client
@@ -78,7 +84,8 @@ class ServerParcels:
     async def get_components(self) -> Components:
         """What Client(components) named: code, and files for the folder above the servers' own; these are put in place."""
         answer = await self._call(messages.CodeWanted(), None)
-        components = _components.decode(single(answer))
+        self.first_number = answer.message.first
+        components = _components.decode(single(answer.payload))
         for file in components.files:
             if 0 < self._max_file_size < len(file.data):
                 raise Failure(
@@ -102,9 +109,9 @@ class ServerParcels:
 
     async def _get(self, request: CodeRequest) -> None:
         answer = await self._call(messages.CodeWanted(), _encoder.encode(request))
-        self.mirror.install(_bundles.decode(single(answer)))
+        self.mirror.install(_bundles.decode(single(answer.payload)))
 
-    async def _call(self, word: messages.Message, payload: Payload) -> Payload:
+    async def _call(self, word: messages.Message, payload: Payload) -> Envelope:
         answer = await self.host.call(
             self.client, word, payload, None
         )  # it may be stopped; its death would be told
@@ -112,7 +119,7 @@ class ServerParcels:
             raise RemoteError(f"{self.client_name} is gone")
         if answer.message.error:
             raise RemoteError(answer.message.error)
-        return answer.payload
+        return answer
 
     def _pull(self, request: CodeRequest) -> CodeBundle:
         """An import of a running step waits for this: the step pumps the mailbox itself."""
@@ -157,6 +164,12 @@ class ServerParcels:
             runtime.turn_elsewhere()
             if not came.is_set():
                 poller.poll(20)
+
+
+def _reference(name: str) -> bytes:
+    """A pickle of this global of `__main__`."""
+    text = name.encode()
+    return b"\x80\x05X\x08\0\0\0__main__X%b%b\x93." % (len(text).to_bytes(4, "little"), text)
 
 
 def single(payload: Payload) -> bytes:

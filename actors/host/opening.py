@@ -44,12 +44,19 @@ async def open_value(parcels: Parcels, envelope: Envelope) -> tuple[bool, Any]:
 
 
 async def open_outcome(
-    parcels: Parcels, kind: int, text: str, payload: Payload, name: str, where: object = None
+    parcels: Parcels,
+    kind: int,
+    text: str,
+    payload: Payload,
+    name: str,
+    where: object = None,
+    *,
+    started: bool = True,
 ) -> Any:
     """The value of a task, or its exception raised; gets missing code first."""
     while True:
         try:
-            return unpack_outcome(parcels, kind, text, True, payload, name, where)
+            return unpack_outcome(parcels, kind, text, started, payload, name, where)
         except MissingCode as missing:
             await parcels.fetch(missing)
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
 
 from ..logs import LevelSetter, RecordWriter
-from ..server import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Work
+from ..server import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Tell, Work
 from ..shipping.words import MissingCode
 from ..task import Location
 from .calling import ATOMS
@@ -39,6 +40,7 @@ from .interrupts import Interrupts
 from .loops import use_fresh_loops
 from .meter import Meter
 from .mirroring import ServerParcels, single
+from .nested import NestedTasks
 from .page import CPU, IO, PageWriter
 from .relief import Relief
 from .results import pack_outcome
@@ -149,12 +151,16 @@ class ServerBody:
         self._folder = WorkingFolder(Path.cwd())
         self._levels = LevelSetter()
         self._fetching: set[asyncio.Task[None]] = set()
+        self._nested: NestedTasks | None = None  # what tasks here submit
         self._node = node
         runtime.attach(SERVER, self)
 
     async def get_ready(self) -> None:
         """Components first, then tasks may come."""
         components = await self.parcels.get_components()
+        self.host.records = self._nested = NestedTasks(
+            self.host, self.parcels, self.machine, self._meter.forget
+        )
         self._levels.take(components.levels)
         self._enter_folder(os.fsdecode(components.cwd), os.fsdecode(components.program_folder))
         ready = messages.ServerReady(self.start.number, os.getpid())
@@ -179,6 +185,8 @@ class ServerBody:
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
             self.host.peer_gone(event.epoch, event.unconfirmed)
+            if self._nested is not None and event.epoch == self.parcels.client.epoch:
+                self._nested.owner_gone()
 
     def carry_out(self, effect: object, now: float) -> None:
         if type(effect) is Work:
@@ -190,6 +198,9 @@ class ServerBody:
             dropped = self._cells.pop(effect.task)
             dropped.on_end = None  # its outcome is on the way
             self.runtime.defer(partial(dropped.finished, Raised(KeyboardInterrupt())))
+        elif isinstance(effect, Tell):
+            assert self._nested is not None, "nothing was submitted here before the components came"
+            self._nested.on_word(effect.word)
         elif isinstance(effect, Interrupt):
             cell = self._cells.get(effect.task)
             if cell is not None:
@@ -230,11 +241,9 @@ class ServerBody:
                 return
 
     def _place(self, run: messages.Run) -> Cell:
-        """Give the task its address and mailbox; under the lock, perhaps on the relief thread."""
-        home = Address(run.task.owner, run.task.number)
-        cell = self.host.prepare(run.function, home=home, on_end=self._on_end)
-        cell.run, cell.position = run, run.position
-        self._cells[run.task] = cell
+        """Make it known here; under the lock, perhaps on the relief thread."""
+        cell = self._cells[run.task] = Cell(self.host, run.function, run.task)
+        cell.on_end, cell.run, cell.position = self._on_end, run, run.position
         return cell
 
     def _begin(self, run: messages.Run) -> Cell:
@@ -247,7 +256,8 @@ class ServerBody:
             return self._cells[run.task]
         cell = self._place(run)
         waits = run.fetch or self.parcels.is_behind(run.code)
-        self.machine.begin(run, cell.address.actor, self.runtime.clock(), waits=waits)
+        actor = 0 if run.short and not waits else cell.address.actor
+        self.machine.begin(run, actor, self.runtime.clock(), waits=waits)
         return cell
 
     def _get_call(self, cell: Cell, payload: Payload) -> None:
@@ -266,7 +276,7 @@ class ServerBody:
         call: Any = None
         self.interrupts.begin(cell)
         try:
-            call = self.parcels.mirror.within(self.parcels.loads_call, payload)
+            call = self.parcels.mirror.within(self.parcels.loads_call, run.function, payload)
         except MissingCode as error:
             missing = error
         except (
@@ -290,17 +300,17 @@ class ServerBody:
             if announced:
                 self.runtime.push()
             if not run.io:
-                self._meter.begin(measured=not run.short)
+                self._meter.begin(measured=not (run.short or self.machine.lent))
             self.host.begin(cell, function, args, kwargs, self.parcels.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
-                    self.machine.suspended(run.task)
+                    self.machine.suspended(run.task, cell.address.actor)
                 self.runtime.turn_soon()
 
     def _later(self, coroutine: Any) -> None:
-        task = asyncio.Task(
-            coroutine, loop=self.runtime.loop
-        )  # no subtask, in whosever context this is called
+        # No subtask; and in no task's context, though one's step may have called us: what it asks for is answered to the server,
+        # where that task, once it has ended, would get no answer.
+        task = asyncio.Task(coroutine, loop=self.runtime.loop, context=Context())
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 
@@ -339,7 +349,9 @@ class ServerBody:
         cpu_s, peak_bytes = (None, None) if run.io else self._meter.end(seconds)
         marks = self._marks.after_task(seconds, others=self._begun > 0)
         with self.runtime.lock:
-            self.machine.end(run.task, kind, payload, marks, now, cpu_s=cpu_s, peak_bytes=peak_bytes)
+            self.machine.end(
+                run.task, kind, payload, marks, now, actor=cell.actor, cpu_s=cpu_s, peak_bytes=peak_bytes
+            )
         self.runtime.turn_soon()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:

@@ -32,10 +32,12 @@ def dumps(value: Any, what: str = "the value") -> Payload:
     raise explained(value, what, refused)
 
 
-def dumps_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
-    """The payload of (function, args, kwargs); an error names the argument."""
+def dumps_call(
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, by_name: bool = False
+) -> Payload:
+    """The payload of (function, args, kwargs), or of (None, args, kwargs) `by_name`; an error names the argument."""
     try:
-        return _dumps((function, args, kwargs))
+        return _dumps((None if by_name else function, args, kwargs))
     except Exception as error:  # user code, as above
         refused = error
     raise explained_call(function, args, kwargs, refused)

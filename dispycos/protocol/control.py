@@ -28,6 +28,8 @@ class LinkHello(msgspec.Struct, array_like=True, tag=1, frozen=True):
     epoch: Unsigned
     role: str
     routes: Epochs
+    wanted: Unsigned = 0  # whom the dialler means; 0: whoever listens there
+    token: Unsigned = 0  # the same on all links of a runtime: so a second one is known to be its own
 
 
 class Routes(msgspec.Struct, array_like=True, tag=2, frozen=True):

@@ -17,7 +17,7 @@ import msgspec
 from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True, tag=0):
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=0):
     """Base of all words; `tag` numbers are grouped by who speaks."""
 
     way: ClassVar[int] = CONTROL
@@ -32,12 +32,13 @@ class TaskId(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A node granted to one client through one scheduler (DESIGN section 5)."""
+    """A node granted to one client through one scheduler."""
 
-    number: int  # counted by the scheduler
+    number: int  # of the grant: counted on from the clock of the scheduler's start, so the newest of all its lives is the largest
     client: int  # epoch of the client's runtime
-    scheduler: str  # id kept in the scheduler's state folder, the same after a restart
+    scheduler: str  # id kept in the scheduler's state folder until it ends in order
     scheduler_epoch: int
+    opening: int = 0  # tells apart how often a node was opened under this grant
 
 
 class Allocation(NamedTuple):
@@ -80,6 +81,8 @@ class NodeInfo(NamedTuple):
     python: tuple[int, int]
     epoch: int
     available: Availability | None = None
+    addresses: tuple[str, ...] = ()  # where it listens, at `port`
+    ipc: str = ""  # its socket, for processes of its user on its host
 
 
 class Spot(NamedTuple):
@@ -110,6 +113,11 @@ class Enlist(Message, frozen=True, tag=10):
     restart_servers: bool = False
     abandon_zombies: bool = False
     zombie_period: float = 0.0  # seconds, 0: off
+    # To a scheduler that was started anew, or has forgotten this client: what it had.
+    lease: Lease | None = None
+    ticket: int = 0  # its place in the queue
+    releasing: bool = False  # it has done, as by Release
+    nodes: list[NodeInfo] = []
 
 
 class Release(Message, frozen=True, tag=13):
@@ -121,7 +129,8 @@ class Release(Message, frozen=True, tag=13):
 
 class Queued(Message, frozen=True, tag=20):
     position: int  # 1 = next
-    holder: str  # who has the cluster now, for people
+    holder: str  # who has the cluster now, for people; empty: the scheduler was started anew and hears first who has it
+    ticket: int = 0  # the place to come back to: smaller ones go first
 
 
 class Granted(Message, frozen=True, tag=21):
@@ -197,10 +206,11 @@ class Register(Message, frozen=True, tag=30):
     node: NodeInfo
     lease: Lease | None = None
     closing: bool = False  # the lease is ending, and Closed follows
+    client: ClientInfo | None = None  # whose lease it is
 
 
 class Open(Message, frozen=True, tag=31):
-    """Start `cpus` servers for this client; answered by Opened or Declined."""
+    """Start `cpus` servers for this client, or keep those that it has by this grant; answered by Opened or Declined."""
 
     lease: Lease
     client: ClientInfo
@@ -251,6 +261,7 @@ class Pulse(Message, frozen=True, tag=71):
     waiting: int = 0
     running: int = 0
     ended: int = 0
+    hears_client: bool = False  # by a link of its own
 
 
 class Close(Message, frozen=True, tag=72):
@@ -273,7 +284,7 @@ class ServerReady(Message, frozen=True, tag=74):
 
 
 class Gone(Message, frozen=True, tag=76):
-    """Scheduler -> node -> server: these runtimes of the lease are dead."""
+    """Client -> node -> server: these servers of the lease are dead. From the scheduler: its client is."""
 
     epochs: list[int]
 
@@ -327,7 +338,7 @@ class Outcome(Message, frozen=True, tag=41):
     task: TaskId
     outcome: int
     actor: int = 0
-    spot: Spot | None = None
+    spot: Spot | None = None  # for who does not know the server: the task's client does
     seconds: float = 0.0
     started: bool = True
     text: str = ""  # for TERMINATED: how it came
@@ -372,6 +383,32 @@ class ServerLost(Message, frozen=True, tag=80):
     text: str
     marks: Marks | None = None
     closing: bool = False  # it was told to end
+
+
+class Submit(Message, frozen=True, tag=85):
+    """Server -> client: a task of yours submits this one; the payload is the call. Answered by Placed, if `alone`, and Outcome."""
+
+    number: int  # of the new task, within what CodeGiven.first allows
+    function: str
+    io: bool = False
+    alone: bool = False  # its start is waited for
+    retries: int = 0
+    code: int = 0  # main_version of the call
+    addr: str = ""  # where it is to run: a node by its name or address ...
+    port: int = 0  # ... or with it a Location
+
+
+class Lent(Message, frozen=True, tag=86):
+    """Server -> client: this CPU task waits for tasks that it submitted, so another may run there; or it goes on."""
+
+    task: TaskId
+    lent: bool
+
+
+class Heard(Message, frozen=True, tag=87):
+    """Server -> client: somebody has looked at how the task of this number ended."""
+
+    number: int
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------------------
@@ -459,6 +496,7 @@ class CodeGiven(Message, frozen=True, tag=51):
     """Client -> server; payload: an encoded shipping.CodeBundle."""
 
     error: str = ""
+    first: int = 0  # to a server that starts: from here on it counts the tasks that its tasks submit
 
 
 class Levels(Message, frozen=True, tag=56):
@@ -574,6 +612,9 @@ Word = (
     | Terminate
     | Kill
     | ServerLost
+    | Submit
+    | Lent
+    | Heard
     | Tell
     | Delivered
     | Ask

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("dispycos")
 
 BACKOFF_FIRST = 0.05  # seconds
-BACKOFF_MAX = 2.0
+BACKOFF_MAX = 1.5
+BACKOFF_SOON = 0.35  # at most, in the first time after a loss: a scheduler that was killed is mostly started again at once
+SOON_S = 60.0
+JITTER = 0.3  # of each pause, a part of it
+PAUSE_MAX = (1 + JITTER) * BACKOFF_MAX
+BACKOFF_HOPELESS = 60.0  # of one that never answered, perhaps behind a firewall, and is reached otherwise
 SILENCE_MAX = 3.0  # seconds until it is said what is missing
 
 
@@ -34,6 +39,8 @@ class Dialler:
     ----------
     endpoints: all addresses of one process, as libzmq takes them.
     uplink: what we know no other way to goes there.
+    expected: the epoch that was found there; later it may have been started anew.
+    wanted: the only epoch that is meant, now and later. Others that answer are refused, and that is no news of it.
     """
 
     def __init__(
@@ -45,11 +52,11 @@ class Dialler:
         keep: bool,
         foreign_key: bytes | None = None,
         expected: int = 0,
+        wanted: int = 0,
     ) -> None:
         self.uplink = uplink
-        self.expected = (
-            expected  # the epoch that was found there; an address like docker0's may be our own as well
-        )
+        self.expected = expected  # an address like docker0's may be our own as well
+        self.wanted = wanted
         self.foreign_key = foreign_key  # of a listener that will refuse us, and shall say so
         self.endpoints = list(dict.fromkeys(endpoints))
         self.link = 0  # the one in use
@@ -66,6 +73,7 @@ class Dialler:
         self._greeted = 0
         self._first = [endpoint for endpoint in self.endpoints if endpoint.startswith("ipc://")]
         self._backoff = BACKOFF_FIRST
+        self._lost_at: float | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -141,10 +149,12 @@ class Dialler:
         self._last_reason = f"{endpoint}: {reason}"
         if self._stopped:
             return
-        if refused and not self.epoch:  # one that had us before may have ended in the middle of a handshake
+        if refused and not (
+            self.epoch or self.wanted
+        ):  # one that had us before may have ended in a handshake
             self.refusal = reason
         if link == self.link:
-            self.link = 0
+            self.link, self._lost_at = 0, self._runtime.clock()
             if self._runtime.is_linked(self.epoch):
                 log.debug("the link that was dialled ended: %s", reason)  # of two the lesser one
             else:
@@ -163,8 +173,16 @@ class Dialler:
 
     def _try_later(self) -> None:
         if self._keep and not self.refusal:
-            self._retry = self._runtime.loop.call_later(self._backoff * random.uniform(0.7, 1.3), self._try)
-            self._backoff = min(2 * self._backoff, BACKOFF_MAX)
+            pause = self._backoff * random.uniform(1 - JITTER, 1 + JITTER)
+            self._retry = self._runtime.loop.call_later(pause, self._try)
+            self._backoff = min(2 * self._backoff, self._longest())
+
+    def _longest(self) -> float:
+        """Of its pauses, in seconds."""
+        if self.wanted and not self.epoch:
+            return BACKOFF_HOPELESS
+        is_soon = self._lost_at is not None and self._runtime.clock() < self._lost_at + SOON_S
+        return BACKOFF_SOON if is_soon else BACKOFF_MAX
 
     def _try(self) -> None:
         self._retry = None

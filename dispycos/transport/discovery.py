@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
+log = logging.getLogger("dispycos")
+
 SERVICE_TYPE = "_dispycos._tcp.local."
 ENTRY_BYTES_MAX = 64 * 1024
 ENTRIES_MAX = 1000
@@ -37,6 +39,8 @@ NAME_BYTES = 63  # of a name in mDNS
 QUESTIONS_MAX = 32  # services asked about at the same time
 QUESTION_TIMEOUT_MS = 1500
 GOODBYE_TIMEOUT_S = 0.7
+QUERY, PTR, IN = 0, 12, 1  # RFC 1035: flags of a question, type of its records, their class
+ASK_S = 3.0  # so long after browse() we ask, and are answered, at a port of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,10 @@ class Multicast:
     """mDNS on the running loop: announces this process, and tells of others as they show up.
 
     With addresses (those of --ip_addr) nothing leaves by another interface.
+
+    Port 5353 is shared by all programs of a host that speak mDNS, and an answer that comes by unicast reaches any one of
+    them (RFC 6762, 15.1). So who listens there asks for answers to all, which may take a second; the first questions
+    come from a port of their own, and are answered there, at once (RFC 6762, 6.7).
     """
 
     def __init__(self, addresses: Sequence[str] = ()) -> None:
@@ -193,6 +201,7 @@ class Multicast:
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._broadcast: asyncio.Future[Any] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._questions: set[asyncio.Task[None]] = set()
         self._found: dict[str, Presence] = {}
         self._on_found: OnFound = _ignore
@@ -200,27 +209,31 @@ class Multicast:
 
     async def open(self) -> str:
         """'' or why there is no mDNS, to be said once; all else is without effect then."""
+        addresses = self._addresses or find_addresses().own
+        if not addresses:
+            return "no mDNS: this host has no network interface"
+        try:
+            self._zeroconf = await self._start(addresses)
+        except (OSError, RuntimeError) as error:
+            where = f" on {', '.join(self._addresses)}" if self._addresses else ""
+            return f"no mDNS{where}: {error}"
+        return ""
+
+    async def _start(self, addresses: Sequence[str], *, own_port: bool = False) -> AsyncZeroconf:
         from zeroconf import InterfaceChoice, IPVersion  # imported late: it costs start-up time
         from zeroconf.asyncio import AsyncZeroconf
 
         logging.getLogger("zeroconf").addHandler(logging.NullHandler())
-        addresses = self._addresses or find_addresses().own
-        if not addresses:
-            return "no mDNS: this host has no network interface"
         has_ipv4 = any(ipaddress.ip_address(a).version == 4 for a in addresses)
-        try:
-            zeroconf = AsyncZeroconf(
-                interfaces=list(self._addresses) if self._addresses else InterfaceChoice.All,
-                ip_version=IPVersion.V4Only if has_ipv4 else IPVersion.V6Only,
-            )
-            await zeroconf.zeroconf.async_wait_for_start()
-        except (OSError, RuntimeError) as error:
-            where = f" on {', '.join(self._addresses)}" if self._addresses else ""
-            return f"no mDNS{where}: {error}"
+        zeroconf = AsyncZeroconf(
+            interfaces=list(self._addresses) if self._addresses else InterfaceChoice.All,
+            ip_version=IPVersion.V4Only if has_ipv4 else IPVersion.V6Only,
+            unicast=own_port,
+        )
+        await zeroconf.zeroconf.async_wait_for_start()
         if self._addresses:
             _hear_only(zeroconf, [i.network for i in find_addresses(self._addresses).interfaces])
-        self._zeroconf = zeroconf
-        return ""
+        return zeroconf
 
     async def announce(self, presence: Presence) -> None:
         """Visible at once: its name is unique, so nobody has to be asked whether it is free."""
@@ -234,15 +247,45 @@ class Multicast:
         """on_found is called again when something about a process changed. on_lost is a hint only."""
         if self._zeroconf is None:
             return
+        from zeroconf import DNSQuestionType
         from zeroconf.asyncio import AsyncServiceBrowser
 
         self._on_found, self._on_lost = on_found, on_lost or _ignore
-        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE_TYPE, handlers=[self._on_change])
+        self._browser = AsyncServiceBrowser(
+            self._zeroconf.zeroconf,
+            SERVICE_TYPE,
+            handlers=[self._on_change],
+            question_type=DNSQuestionType.QM,
+        )
+        self._asking = asyncio.create_task(self._ask_at_own_port())
+
+    async def _ask_at_own_port(self) -> None:
+        from zeroconf import DNSOutgoing, DNSQuestion  # type: ignore[attr-defined]
+        from zeroconf.asyncio import AsyncServiceBrowser
+
+        try:
+            asker = await self._start(self._addresses or find_addresses().own, own_port=True)
+        except (OSError, RuntimeError) as error:
+            log.debug("no questions by mDNS from a port of our own: %s", error)
+            return
+        try:
+            AsyncServiceBrowser(
+                asker.zeroconf, SERVICE_TYPE, handlers=[self._on_change]
+            )  # asks in up to 0.1 s
+            question = DNSOutgoing(QUERY)
+            question.add_question(DNSQuestion(SERVICE_TYPE, PTR, IN))
+            asker.zeroconf.async_send(question)
+            await asyncio.sleep(ASK_S)
+        finally:
+            await asker.async_close()
 
     async def close(self) -> None:
         """Says goodbye, but not for long."""
         for question in self._questions:
             question.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is None:
             return
@@ -274,10 +317,10 @@ class Multicast:
             question.add_done_callback(self._questions.discard)
 
     async def _ask(self, zeroconf: Zeroconf, name: str, info: ServiceInfo) -> None:
-        from zeroconf import NotRunningException
+        from zeroconf import DNSQuestionType, NotRunningException
 
         with contextlib.suppress(NotRunningException):  # closed meanwhile
-            if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS):
+            if await info.async_request(zeroconf, QUESTION_TIMEOUT_MS, DNSQuestionType.QM):
                 self._on_answer(name, info)
 
     def _on_answer(self, name: str, info: ServiceInfo) -> None:

@@ -63,13 +63,12 @@ def strangers_max() -> int:
 
 
 def descriptors_max() -> int:
-    """How many this process may have now. For processes of ours: a program may have a file called resource.py beside it."""
+    """How many this process may have now. By no module `resource`: a program may have a file of that name beside it."""
     try:
-        import resource
-    except ImportError:  # Windows
+        soft = os.sysconf("SC_OPEN_MAX")
+    except (AttributeError, ValueError):  # Windows
         return sys.maxsize
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    return soft if soft > 0 else sys.maxsize
 
 
 def look_for_descriptors(wanted: int, spare: int, what: str) -> None:

@@ -110,6 +110,7 @@ class _Dialled:
         self.monitor = monitor
         self.link = link
         self.endpoint = endpoint
+        self.descriptor = -1  # of its connection
         self.up = False
 
 
@@ -229,7 +230,7 @@ class Mailbox:
         self.context.destroy(linger=100)
 
     def pid_of(self, link: int) -> int:
-        """The process of this host at the other end, as the kernel tells; 0: not known, or we connected to it by ipc."""
+        """The process of this host at the other end, as the kernel tells; 0: not known."""
         return self._pids.get(link, 0)
 
     def tells_end(self, link: int) -> bool:
@@ -281,7 +282,7 @@ class Mailbox:
     def pump(self) -> None:
         """Read what is there, from every socket that may have something."""
         hot, self._hot = self._hot, {}
-        if self.listeners_first and any(dialled.socket in hot for dialled in self._dialled.values()):
+        if hot and self.listeners_first and any(dialled.socket in hot for dialled in self._dialled.values()):
             self._read_listeners(hot)
         for socket in hot:
             reader = self._readers.get(socket)
@@ -367,8 +368,7 @@ class Mailbox:
             message = recv_monitor_message(dialled.monitor, _NOBLOCK)
             event, value = zmq.Event(message["event"]), int(message["value"])
             if event == zmq.EVENT_CONNECTED:
-                if not dialled.endpoint.startswith("ipc://"):
-                    self._pids[dialled.link] = pid_behind(value)
+                dialled.descriptor = value
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 if not dialled.up:
                     self._went_up(dialled)
@@ -387,6 +387,7 @@ class Mailbox:
 
     def _went_up(self, dialled: _Dialled) -> None:
         dialled.up = True
+        self._pids[dialled.link] = pid_behind(dialled.descriptor)  # who has not accepted it yet is not seen
         self._owner.on_link_up(dialled.link, dialled=True, role=None)
 
     # --- the loop ---

@@ -15,11 +15,14 @@ import ipaddress
 import logging
 import os
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 log = logging.getLogger("dispycos")
+
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
 WATCHED_MAX = 512  # a descriptor each; of those beyond only silence tells
 
@@ -87,15 +90,20 @@ def open_process(pid: int) -> int | None:
 
 
 def pid_behind(descriptor: int) -> int:
-    """The process of this host at the other end of a TCP connection; 0: of another host, or it cannot be seen from here.
+    """The process of this host at the other end of a connection; 0: of another host, or it cannot be seen from here.
 
-    From the kernel's tables, so what the peer says of itself does not count. A connection that two processes hold, because one
-    was forked from the other, has no owner.
+    Of a Unix socket that we connected it is who listens there. From the kernel, so what the peer says of itself does not count. A
+    connection by TCP that two processes hold, because one was forked from the other, has no owner, and nor has one that was not
+    accepted yet.
     """
     if sys.platform != "linux":
         return 0
     try:
         with socket.socket(fileno=os.dup(descriptor)) as connection:
+            if connection.family == socket.AF_UNIX:
+                return int(
+                    _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+                )
             here, there = (
                 _endpoint(*name[:2]) for name in (connection.getsockname(), connection.getpeername())
             )

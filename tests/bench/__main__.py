@@ -18,16 +18,20 @@ from tests.kit.programs import ROOT, User
 class Subject(NamedTuple):
     module: str
     cluster: bool = False  # through `dispycos scheduler` and `dispycos node` as processes of their own
+    servers: int = 2
     limit: float = 60.0  # seconds; then it is ended and said so
 
     @property
     def name(self) -> str:
-        return f"{self.module}-cluster" if self.cluster else self.module
+        return self.module + "-cluster" * self.cluster + f"-{self.servers}" * (self.servers != 2)
 
 
 SUBJECTS = (
     Subject("tasks"),
     Subject("tasks", cluster=True),
+    Subject("tasks", servers=64),
+    Subject("many", limit=120.0),
+    Subject("busy"),
     Subject("roundtrips"),
     Subject("roundtrips", cluster=True),
     Subject("messages"),
@@ -35,15 +39,15 @@ SUBJECTS = (
     Subject("start"),
     Subject("memory"),
 )
-TOTAL_S = {False: 240.0, True: 60.0}  # by --quick: what has not begun by then is left out
+TOTAL_S = {False: 420.0, True: 90.0}  # by --quick: what has not begun by then is left out
 
 
 def run(subject: Subject, quick: bool, limit: float) -> list[Row]:
     """Its rows. Raises AssertionError with what it said, if it failed or took too long."""
-    with User(DISPYCOS_CPUS="2", PYTHONPATH=str(ROOT)) as user:
+    with User(DISPYCOS_CPUS=str(subject.servers), PYTHONPATH=str(ROOT)) as user:
         if subject.cluster:
             user.scheduler()
-            user.node("bench", cpus=2)
+            user.node("bench", cpus=subject.servers)
         arguments = ["-m", f"tests.bench.{subject.module}"]
         arguments += ["--quick"] * quick + ["--cluster"] * subject.cluster
         out = user.python(*arguments).succeed(limit)
@@ -72,7 +76,9 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: at most a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter rounds: at most a minute and a half"
+    )
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(names))
     if unknown:

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
+
+import psutil
 
 import dispycos
 from tests.bench.floors import Echo
-from tests.bench.measure import OURS, options, percentiles_in_turn, rows_of_percentiles, warm_pool
+from tests.bench.measure import (
+    OURS,
+    Cpu,
+    Row,
+    groups_of_ours,
+    in_words,
+    options,
+    percentiles_in_turn,
+    rows_of_percentiles,
+    say,
+    warm_pool,
+)
 
 GIVEN = options()
 COUNT = 200 if GIVEN.quick else 500
+
+Once = Callable[[], Awaitable[list[float]]]
 
 
 def noop(x):
@@ -52,6 +68,22 @@ async def by_executor(pool: ProcessPoolExecutor) -> list[float]:
     return took
 
 
+async def say_cpu(
+    what: str, groups: dict[str, list[psutil.Process]], ours: Once, beside: dict[str, Once]
+) -> None:
+    """What one round trip costs in all processes; of each of the others the program's own share is the same process."""
+    with Cpu(groups) as cpu:
+        await ours()
+    each = cpu.each(COUNT)
+    me = psutil.Process()
+    others = []
+    for name, once in beside.items():
+        with Cpu({"all": [me, *me.children()]}) as theirs:
+            await once()
+        others.append((name, theirs.each(COUNT)["all"]))
+    say(Row(f"CPU per {what}, {GIVEN.way}", "us", sum(each.values()), others, False, in_words(each)))
+
+
 async def measure(pool: ProcessPoolExecutor) -> None:
     with contextlib.ExitStack() as stack:
         floors = {}
@@ -69,10 +101,14 @@ async def measure(pool: ProcessPoolExecutor) -> None:
                 },
             )
             rows_of_percentiles(f"task round trip, {GIVEN.way}", found)
+            groups, ipc = groups_of_ours(GIVEN.cluster), {name: floors[name] for name in list(floors)[:1]}
+            others = {"ProcessPoolExecutor": lambda: by_executor(pool), **ipc}
+            await say_cpu("task round trip", groups, lambda: by_task(client), others)
             handle = await client.rtask(answer)
             await by_question(handle)
             found = await percentiles_in_turn(GIVEN.rounds, {OURS: lambda: by_question(handle), **floors})
             rows_of_percentiles(f"question to a running task, {GIVEN.way}", found)
+            await say_cpu("question", groups, lambda: by_question(handle), ipc)
             await handle.ask(None)
 
 

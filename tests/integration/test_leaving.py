@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.kit.programs import LINE_S, User
@@ -107,7 +109,7 @@ def test_lost_tasks_are_an_exit_code(user: User, run: str) -> None:
         + """
 async def main():
     async with dispycos.Client() as client:
-        for n in range(20): client.submit(nap, 1 + n / 1000)
+        for n in range(3): client.submit(nap, 1 + n / 1000)
         await asyncio.sleep(0.5)
         psutil.Process().children()[0].kill()
 """
@@ -115,7 +117,9 @@ async def main():
     )
     assert script.wait() == 1
     last = script.err.splitlines()[-1]
-    assert "TaskLost: 20 tasks (nap 20) that nobody awaited were lost: the private scheduler" in last
+    assert re.search(
+        r"TaskLost: .*nap.* that nobody awaited .* lost: node .* is gone while it ran nap", last
+    ), last
 
 
 def test_close_says_for_whom_it_waits(user: User) -> None:

@@ -16,6 +16,7 @@ PLAYED = (
     "payloads.py",
     "deaths.py",
     "futures.py",
+    "nested.py",
 )
 
 pytestmark = pytest.mark.timeout(90)

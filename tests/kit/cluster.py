@@ -7,12 +7,13 @@ close, and the book of what really happened is compared with what the ledgers sa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from dispycos.actors.node import Node
 from dispycos.actors.record import Record
 from dispycos.brokers.scheduler import Scheduler
+from dispycos.links import NODE_ROLE
 from dispycos.protocol.status import OutcomeKind
 
 from .cluster_bodies import ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
@@ -34,7 +35,7 @@ Fault = Callable[[], None]
 
 
 class Cluster:
-    """A scheduler with nodes, or a private process; one client or two in turn."""
+    """A scheduler with nodes, or a private process; one client, or up to three in turn."""
 
     def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
         self.seed = seed
@@ -42,6 +43,7 @@ class Cluster:
         self.dice = self.world.dice
         self.book = Book(self.world)
         self.violence: set[str] = set()  # faults that may cost a task its life
+        self.killed: set[str] = set()  # nodes
         self.is_private = self.dice.random() < 0.25
         if self.dice.random() < 0.5:
             self.world.forget_s, self.world.forget_node_s = FORGET_S
@@ -60,11 +62,24 @@ class Cluster:
                 node.uplink = self.head
                 node.start()
                 self.nodes.append(node)
-        self.users = [self._new_user(n) for n in range(1 if self.is_private else self.dice.choice((1, 1, 2)))]
+        if self.nodes and self.dice.random() < 0.5:
+            self._block_ways()
+        self.has_queue = not self.is_private and self.dice.random() < 0.1
+        users = 1 if self.is_private else 3 if self.has_queue else self.dice.choice((1, 1, 2))
+        self.users = [self._new_user(n) for n in range(users)]
+
+    def _block_ways(self) -> None:
+        """Clients do not reach every node, or not the one that they mean."""
+        if len(self.nodes) > 1 and self.dice.random() < 0.5:
+            self.world.gate += self.nodes
+        else:
+            walled = self.dice.sample(self.nodes, self.dice.randrange(1, len(self.nodes) + 1))
+            self.world.walls |= {frozenset((f"client{n}", node.name)) for n in range(3) for node in walled}
 
     def _new_user(self, n: int) -> User:
         client = ClientProcess(self.world, self.book, f"client{n}")
         client.uplink = self.head
+        self.world.referee.clients.append(client)
         return User(client, self.violence)
 
     # --- what happens
@@ -74,8 +89,12 @@ class Cluster:
         world, dice = self.world, self.dice
         random.seed(self.seed)  # the real dialler's jitter
         world.run(0.5)
-        for _ in range(dice.choice((0, 1, 2, 3, 4, 6))):
+        troubles = dice.choice((0, 1, 2, 3, 4, 6))
+        self.book.is_calm = not troubles
+        for _ in range(troubles):
             world.after(dice.random() * TROUBLE_S, self._trouble)
+        if self.has_queue:
+            world.after(dice.random() * TROUBLE_S, self._kill_scheduler)
         world.run(0.5 + TROUBLE_S, self._are_users_done)
         self._repair()
         world.run(world.now + WORK_MAX, self._are_users_done)
@@ -91,7 +110,18 @@ class Cluster:
 
     def _trouble(self) -> None:
         dice = self.dice
-        gentle: list[Fault] = [self._cut, self._cut, self._cut, self._outage, self._pause, self._pause]
+        gentle: list[Fault] = [
+            self._cut,
+            self._cut,
+            self._cut,
+            self._outage,
+            self._outage_of_a_shortcut,
+            self._deafen,
+            self._pause,
+            self._pause,
+        ]
+        if not self.is_private:
+            gentle += [self._kill_scheduler, self._kill_scheduler]
         harsh: list[Fault] = [
             self._kill_server,
             self._kill_server,
@@ -104,7 +134,7 @@ class Cluster:
             self._kill_node,
             self._stop_node,
             self._kill_client,
-            self._kill_head,
+            self._stop_head,
             self._long_outage,
         ]
         dice.choice(dice.choice((gentle, gentle, harsh, harsh, rare)))()
@@ -119,11 +149,35 @@ class Cluster:
             cable = self.dice.choice(cables)
             self.world.note(f"CUT {cable.ends[0].owner.name} - {cable.ends[1].owner.name}")
             # A lane is a socket of one kernel, which tells its ends at once; of other links they may hear late.
-            cable.cut(self.dice.choice((0.05, 0.3, 0.3 if cable.is_lane else 3.0)))
+            noticed_s = self.dice.choice((0.05, 0.3, 0.3 if cable.is_lane else 3.0))
+            self._disturb({end.owner.name for end in cable.ends}, noticed_s)
+            cable.cut(noticed_s)
+
+    def _disturb(self, names: Iterable[str], seconds: float) -> None:
+        for name in names:
+            self.world.referee.disturb(name, self.world.now + seconds)
 
     def _outage(self) -> None:
         process = self.dice.choice([*self.nodes, *(user.client for user in self.users)])
         self._part(process, self.dice.random() * 2.0)
+
+    def _outage_of_a_shortcut(self) -> None:
+        """A client and a node cannot connect for a while."""
+        if self.nodes:
+            client, node = self.dice.choice(self.users).client, self.dice.choice(self.nodes)
+            self._block(frozenset((client.name, node.name)), self.dice.random() * TROUBLE_S)
+
+    def _deafen(self) -> None:
+        """One end hears nothing any more, and only silence tells."""
+        cables = [
+            cable
+            for cable in self.world.cables
+            if not (cable.is_cut or cable.is_ipc) and cable.ends[0].owner.role != "server"
+        ]
+        if cables and not self.world.is_one_host:  # there silence means nothing
+            cable = self.dice.choice(cables)
+            cable.deaf = self.dice.choice(cable.ends)
+            self.world.note(f"DEAF {cable.deaf.owner.name} to {cable.deaf.other.owner.name}")
 
     def _zombie(self) -> None:
         """A node is silent for more than 5 pulses: to a client that does not abandon it nothing is lost."""
@@ -135,9 +189,12 @@ class Cluster:
     def _part(self, process: Process, seconds: float, *, lasts: bool = False) -> None:
         """Without a link to its uplink for a while."""
         assert process.uplink is not None
-        pair = frozenset((process.name, process.uplink.name))
+        self._block(frozenset((process.name, process.uplink.name)), seconds, lasts=lasts)
+
+    def _block(self, pair: frozenset[str], seconds: float, *, lasts: bool = False) -> None:
         self.world.note(f"OUTAGE {sorted(pair)}")
         self.world.down.add(pair)
+        self._disturb(pair, seconds)
         for cable in self.world.cables:
             if {end.owner.name for end in cable.ends} == pair:
                 cable.cut(0.3)
@@ -183,10 +240,9 @@ class Cluster:
             if server.is_alive and server.machine.deadline() is not None
         ]
         if busy:
-            node = next((node for node in self.nodes if node is busy[0].uplink), None)
-            if node is not None and self.dice.random() < 0.5:
-                self._kill(node)
-                self._start_again(node, 0.5)
+            agent = busy[0].uplink
+            if isinstance(agent, NodeProcess | PrivateProcess) and self.dice.random() < 0.5:
+                self._kill(agent, 0.5)
             else:
                 self.violence.add("server")
                 busy[0].exit("killed by SIGKILL (9)")
@@ -194,16 +250,20 @@ class Cluster:
             self.world.after(0.001, lambda: self._kill_borrowed(looks - 1))
 
     def _kill_node(self) -> None:
-        nodes = [node for node in self.nodes if node.is_alive]
-        if nodes:
-            node = self.dice.choice(nodes)
-            self._kill(node)
-            self._start_again(node, 0.05 + self.dice.random() * 3)
+        agents = [node for node in (self.nodes or [self.head]) if node.is_alive]
+        if agents:
+            agent = self.dice.choice(agents)
+            assert isinstance(agent, NodeProcess | PrivateProcess)
+            self._kill(agent, 0.05 + self.dice.random() * 3)
 
-    def _kill(self, node: NodeProcess) -> None:
-        """With its servers. What those of its own host had begun its client knows."""
+    def _kill(self, agent: NodeProcess | PrivateProcess, again: float) -> None:
+        """With its servers, of which its client knows what they had begun, if they were of its host. Another takes its place."""
         self.violence.add("server" if self.world.is_one_host else "node")
-        node.die()
+        self.killed.add(agent.agent.name)
+        agent.die()
+        for user in self.users if agent is self.head else ():
+            user.client.later(self.dice.random() * 0.1, user.client.private_died)
+        self._start_again(agent, again)
 
     def _stop_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]
@@ -234,15 +294,21 @@ class Cluster:
             if isinstance(self.head, PrivateProcess) and self.head.is_alive:
                 self.head.later(self.dice.random() * 0.1, self.head.stop)
 
-    def _kill_head(self) -> None:
+    def _kill_scheduler(self) -> None:
+        """It is started again, and costs nobody anything; mostly it is killed more than once."""
+        if self.head.is_alive:
+            self.head.die()
+            self._start_again(self.head, 0.1 + self.dice.random() * self.dice.choice((0.3, 3.0)))
+            if self.dice.random() < 0.5:
+                self.world.after(self.dice.random() * 4.0, self._kill_scheduler)
+
+    def _stop_head(self) -> None:
+        """In order; a private one with its node."""
         if not self.head.is_alive:
             return
         self.violence.add("scheduler")
-        if self.dice.random() < 0.5 or self.is_private:
-            self.head.die()
-        else:
-            self.head.note("is told to stop")
-            self.head.stop()
+        self.head.note("is told to stop")
+        self.head.stop()
         if self.is_private:
             for user in self.users:
                 user.client.later(self.dice.random() * 0.1, user.client.private_ended)
@@ -280,6 +346,9 @@ class Cluster:
             left += self._left_at(self.head.scheduler)
         living = {process.epoch: process for process in self._processes()}
         for process in living.values():
+            if isinstance(process, ClientProcess) and process.is_freed:
+                dialled = process.router.neighbours(NODE_ROLE)
+                left += [f"{process.name} still has a link to {self.world.name_of(node)}" for node in dialled]
             for peer in process.router.busy_peers():
                 if peer in living:
                     left.append(f"{process.name} is busy with {self.world.name_of(peer)}")
@@ -339,12 +408,16 @@ class Cluster:
                 if dead and ("server" in whole or "deaf" in self.violence)
                 else "nothing happened that could lose it"
             )
-        if task in book.asked_to_end or whole - {"server"} or record.server:
+        if task in book.asked_to_end or whole - {"server"} or record.server or record.node in self.killed:
             return ""
+        if outcome == OutcomeKind.REFUSED and record.node and "server" in whole:
+            return ""  # its node was killed before it had begun
         closing = user.closings[task]
         if closing == "terminate" or (closing == "early" and (plan.io or "deaf" in self.violence)):
             return ""
         if plan.io and "deaf" in self.violence:
+            return ""
+        if plan.is_nested and (plan.io or closing == "early"):  # it may outlive who submitted it
             return ""
         return "nobody asked for that"
 

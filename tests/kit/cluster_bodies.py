@@ -21,12 +21,14 @@ from dispycos.actors.terminations import Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.scheduler import Scheduler
+from dispycos.cli.scheduler import HOLD_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
 from dispycos.runtime import Runtime
 
+from .cluster_leases import WatchedScheduler
 from .cluster_links import End, Universe
 from .cluster_runtime import Process
 from .cluster_servers import ServerProcess
@@ -40,10 +42,19 @@ BRISK: Final = "brisk"  # a function that is short, and soon known to be
 class BrokerBody(Broker):
     """The real one, and its end in virtual time."""
 
-    def __init__(self, process: Process, name: str, *, private: bool) -> None:
+    def __init__(self, process: Process, name: str, identity: str, hold_until: float | None = None) -> None:
         self.process = process
-        address = Address(process.epoch, SCHEDULER)
-        scheduler = Scheduler(name, f"id of {name}", address, private=private)
+        address, count = Address(process.epoch, SCHEDULER), int(process.world.now * 1e6)
+        private = isinstance(process, PrivateProcess)
+        scheduler = WatchedScheduler(
+            process.world.referee,
+            name,
+            identity,
+            address,
+            private=private,
+            count=count,
+            hold_until=hold_until,
+        )
         if process.world.forget_node_s < FORGET_AFTER_S:
             scheduler.leasing.forget_after = 0.9 * process.world.forget_node_s
         super().__init__(cast(Runtime, process), scheduler)
@@ -65,15 +76,20 @@ class BrokerBody(Broker):
 
 class SchedulerProcess(Process):
     role = "scheduler"
+    identity = ""  # cli.scheduler.Identity: it lasts until an end in order
 
     def boot(self) -> None:
-        self.broker = BrokerBody(self, self.name, private=False)
+        hold_until = self.world.now + HOLD_S if self.identity else None
+        self.identity = self.identity or f"id {self.life} of {self.name}"
+        self.broker = BrokerBody(self, self.name, self.identity, hold_until)
 
     @property
     def scheduler(self) -> Scheduler:
         return self.broker.machine
 
     def stop(self) -> None:
+        if not self.scheduler.is_holding:
+            self.identity = ""
         self.broker.stop("the scheduler was stopped", self.leave)
 
 
@@ -232,7 +248,7 @@ class PrivateProcess(Process):
         self._make = partial(NodeBody, self, book, "node0", cpus, options)
 
     def boot(self) -> None:
-        self.broker = BrokerBody(self, self.name, private=True)
+        self.broker = BrokerBody(self, self.name, f"id of {self.name}")  # its client gives it the same again
         self.agent = self._make()
         self.agent.machine.add_scheduler(self.epoch, self.world.now)
 
@@ -255,7 +271,7 @@ class SeatBody(ClientRole):
     def __init__(self, client: ClientProcess) -> None:
         super().__init__(cast(Runtime, client), client, Ledger(Address(client.epoch, CLIENT)))
         self.client = client
-        self.is_leaving = False
+        self.is_leaving = self.is_scheduled = False
         client.attach(CLIENT, self)
 
     def enlist(self, pulse_interval: float, abandon_zombies: bool) -> None:
@@ -272,19 +288,17 @@ class SeatBody(ClientRole):
             return
         info = ClientInfo(client.name, "here", 1, PYTHON)
         word = Enlist(info, [], pulse_interval, abandon_zombies=abandon_zombies)
-        self.ledger.enlist(Address(client.uplink.epoch, SCHEDULER), word, client.world.now)
+        self.ledger.standing.enlist(Address(client.uplink.epoch, SCHEDULER), word, client.world.now)
         client.turn_soon()
 
     def release(self, *, terminate: bool) -> None:
         self.client.note(f"closes, terminate={terminate}")
         self.is_leaving = True
         if not self.is_freed and self.ledger.scheduler is not None:
-            self.ledger.release(terminate=terminate, await_io=False)
+            self.ledger.standing.release(terminate=terminate, await_io=False)
         self.client.turn_soon()
 
     def leave(self) -> None:
-        if self._gone is not None:
-            self._gone.cancel()
         self.client.remove(CLIENT, self)
 
     # --- ClientRole
@@ -292,7 +306,7 @@ class SeatBody(ClientRole):
     def watch_nearby(self, epoch: int, link: int) -> None:
         server = next(server for server in self.client.book.servers if server.epoch == epoch)
         if self.client.world.is_one_host and server.is_alive:
-            self.ledger.server_nearby(epoch)
+            self.ledger.members.server_nearby(epoch)
             server.seen_by.append(partial(self._see_end, server, epoch))
 
     def forget_nearby(self, epoch: int) -> None:
@@ -305,11 +319,18 @@ class SeatBody(ClientRole):
         client = self.client
         client.read_all(of=epoch)
         if client.seat is self:
-            self.ledger.server_ended(epoch, server.marks, client.world.now)
+            self.ledger.members.server_ended(epoch, server.marks, client.world.now)
             client.turn_soon()
+
+    def endpoints_to(self, node: NodeInfo) -> list[str]:  # type: ignore[override]
+        world = self.client.world
+        process = world.listeners[f"ipc://{node.epoch}"]
+        ipc = [f"ipc://{node.epoch}"] if world.is_one_host and not world.gate else []
+        return [*ipc, "gate://" if process in world.gate else f"tcp://{process.name}"]
 
     def resolved(self, record: Record) -> None:
         client = self.client
+        client.records.setdefault(client.book.plans[record.task].number, record)
         client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
         client.defer(lambda: client.on_resolved(record))
 
@@ -326,8 +347,13 @@ class SeatBody(ClientRole):
 
     def tell(self, effect: object) -> None:
         if isinstance(effect, effects.Scheduled):
-            self.client.on_scheduled()
+            if not self.is_scheduled:  # a scheduler that was started anew says it again
+                self.is_scheduled = True
+                self.client.on_scheduled()
+        elif isinstance(effect, effects.Print):
+            self.client.book.read(self.client.epoch, effect.text)
         elif isinstance(effect, effects.Freed):
+            self.client.book.lines_end(self.client.epoch)
             self.client.on_freed(effect.reason)
         elif isinstance(effect, effects.Failed):
             self.client.note(f"failed: {effect.reason}")
@@ -350,6 +376,7 @@ class ClientProcess(Host):
     def boot(self) -> None:
         super().boot()
         self.correspondence.records = cast(Any, self)
+        self.book.clients[self.epoch] = self
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
         self.seat: SeatBody | None = None
@@ -385,10 +412,16 @@ class ClientProcess(Host):
         assert self.seat is not None
         self.seat.release(terminate=terminate)
 
+    def private_died(self) -> None:
+        """The watcher of a private process that was killed."""
+        if self.is_alive and self.seat is not None and not self.seat.is_freed and self.seat.ledger.scheduler:
+            self.seat.ledger.members.private_died(self.world.now)
+            self.turn_soon()
+
     def private_ended(self) -> None:
         """The watcher of the private process: its end is the end of our tasks."""
         if self.is_alive and self.seat is not None:
-            self.seat.lose("the private scheduler ended")
+            self.seat.private_ended("the private scheduler ended")
 
     # --- tasks and their messages
 
@@ -396,19 +429,19 @@ class ClientProcess(Host):
         """TaskHost.submit; the plan is in the book before anybody can start it."""
         assert self.ledger is not None
         task = TaskId(self.epoch, self.take_number())
-        record = Record(task, plan.function, plan.call(task), io=plan.io, node=node, server=server)
+        record = Record(plan.function, task=task, call=plan.call(task), io=plan.io, node=node, server=server)
         self.book.plans[task] = plan
         self.records[plan.number] = record
         self.note(f"submits task {task.number}: {plan}")
-        self.ledger.submit(record)
+        self.ledger.tasks.submit(record)
         self.turn_soon()
         return record
 
     def terminate(self, record: Record) -> None:
         if self.ledger is not None and not record.ended:
             self.note(f"terminates task {record.task.number}")
-            self.book.asked_to_end.add(record.task)
-            self.ledger.terminate(record, self.world.now)
+            self.book.asked_to_end.setdefault(record.task, self.world.now)
+            self.ledger.tasks.terminate(record, self.world.now)
             self.turn_soon()
 
     def words_to(self, record: Record, count: int) -> Words:
@@ -443,9 +476,19 @@ class ClientProcess(Host):
 
     # --- correspondence.Records
 
+    @property
+    def owner(self) -> int:
+        return self.epoch
+
+    def hold(self, envelope: Envelope) -> bool:
+        return self.ledger is not None and self.ledger.tasks.submitters.hold(envelope)
+
+    def forward(self, envelope: Envelope) -> bool:
+        return self.correspondence.forward(envelope)
+
     def record(self, number: int) -> Record | None:
         return self.ledger.records.get(number) if self.ledger is not None else None
 
     def pass_on(self, record: Record, envelope: Envelope) -> None:
         assert self.ledger is not None
-        self.ledger.pass_on(record, envelope)
+        self.ledger.tasks.pass_on(record, envelope)

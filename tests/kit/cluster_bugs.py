@@ -7,20 +7,32 @@ from typing import Any
 
 import msgspec
 
-from dispycos.actors import ledger
+from dispycos.actors import members
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
-from dispycos.actors.ledger import Ledger
+from dispycos.actors.dispatching.facts import Server as FleetServer
+from dispycos.actors.members import Members
+from dispycos.actors.node import Node
+from dispycos.actors.node_links import NodeLinks
+from dispycos.actors.owned import Tasks
 from dispycos.actors.record import Record
 from dispycos.actors.server import Server
+from dispycos.actors.standing import Standing
+from dispycos.actors.submitters import Submitters
 from dispycos.actors.tenancy import Outbox
 from dispycos.actors.terminations import EndStep, Step, Terminations
 from dispycos.brokers.leasing import Leasing
-from dispycos.brokers.lifecycle import NodeState
+from dispycos.brokers.lifecycle import ClientState, NodeState
+from dispycos.brokers.registry import Client, Registry
+from dispycos.brokers.scheduler import Scheduler
+from dispycos.links import Topology
+from dispycos.neighbours import Neighbours
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Marks
+from dispycos.protocol.status import OutcomeKind
 from dispycos.router import Router
+from dispycos.session import Session
 from dispycos.turns import Turns
 
 from . import cluster_bodies, cluster_servers
@@ -116,12 +128,12 @@ def a_server_is_killed_for_a_task_that_waits(patch: Patch) -> None:
 
 
 def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
-    original = Ledger._end_untold
+    original = Tasks._end_untold
 
-    def end_untold(self: Ledger, effect: Any) -> None:
+    def end_untold(self: Tasks, effect: Any) -> None:
         original(self, msgspec.structs.replace(effect, started=False))
 
-    patch.setitem(Ledger._carry, dispatch.Ended, end_untold)
+    patch.setitem(Tasks._carry, dispatch.Ended, end_untold)
 
 
 def what_comes_back_is_forgotten(patch: Patch) -> None:
@@ -150,13 +162,13 @@ def a_recall_takes_what_has_begun(patch: Patch) -> None:
 
 
 def words_for_a_task_that_waits_are_dropped(patch: Patch) -> None:
-    original = Ledger.pass_on
+    original = Tasks.pass_on
 
-    def pass_on(self: Ledger, record: Record, envelope: Envelope) -> None:
+    def pass_on(self: Tasks, record: Record, envelope: Envelope) -> None:
         if record.address is not None:
             original(self, record, envelope)
 
-    patch.setattr(Ledger, "pass_on", pass_on)
+    patch.setattr(Tasks, "pass_on", pass_on)
 
 
 def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
@@ -170,15 +182,15 @@ def nodes_are_not_told_that_the_client_left(patch: Patch) -> None:
 
 
 def the_tasks_of_a_node_that_is_gone_are_forgotten(patch: Patch) -> None:
-    patch.setattr(Dispatcher, "node_lost", lambda self, epoch, text: None)
+    patch.setattr(Members, "lose_gone", lambda self, now: self._gone.clear())
 
 
 def nobody_reads_the_pages_of_a_node_that_is_gone(patch: Patch) -> None:
-    patch.setattr(Ledger, "server_nearby", lambda self, epoch: None)
+    patch.setattr(Members, "server_nearby", lambda self, epoch: None)
 
 
 def a_dead_server_is_not_waited_for_when_its_node_is_gone(patch: Patch) -> None:
-    patch.setattr(ledger, "DEATH_S", 0.0)
+    patch.setattr(members, "DEATH_S", 0.0)
 
 
 def every_zombie_is_abandoned(patch: Patch) -> None:
@@ -196,6 +208,122 @@ def a_lost_lane_ends_its_session(patch: Patch) -> None:
         return 0.05 if "server" in (self.role, role) else original(self, role)
 
     patch.setattr(Turns, "outlasts", forgetful)
+
+
+# --- a scheduler that is killed and started anew
+
+
+def it_grants_before_it_has_heard_who_has_the_cluster(patch: Patch) -> None:
+    original = Scheduler.__init__
+
+    def begin(self: Scheduler, *about: Any, **options: Any) -> None:
+        original(self, *about, **{**options, "hold_until": None})
+
+    patch.setattr(Scheduler, "__init__", begin)
+
+
+def who_comes_back_first_is_the_next(patch: Patch) -> None:
+    def queued(self: Registry) -> list[Client]:
+        return [client for client in self.clients.values() if client.state is ClientState.QUEUED]
+
+    patch.setattr(Registry, "queued_clients", queued)
+
+
+def each_of_its_lives_counts_tickets_from_one(patch: Patch) -> None:
+    original = Scheduler.__init__
+
+    def begin(self: Scheduler, *about: Any, **options: Any) -> None:
+        original(self, *about, **{**options, "count": 0})
+
+    patch.setattr(Scheduler, "__init__", begin)
+    patch.setattr(Registry, "note", lambda self, number: None)
+
+
+def it_closes_the_lease_that_a_node_comes_back_with(patch: Patch) -> None:
+    patch.setattr(Leasing, "_is_of_earlier_stay", lambda self, held, client: True)
+
+
+def who_has_done_is_granted_again(patch: Patch) -> None:
+    original = Scheduler.on_enlist
+
+    def on_enlist(self: Scheduler, envelope: Envelope, now: float) -> None:
+        wants = msgspec.structs.replace(envelope.message, releasing=False)
+        original(self, Envelope(envelope.to, envelope.sender, wants), now)
+
+    patch.setattr(Scheduler, "on_enlist", on_enlist)
+
+
+def a_client_gives_its_tasks_up_with_its_scheduler(patch: Patch) -> None:
+    def scheduler_back(self: Standing, scheduler: Any, now: float) -> None:
+        if self._has.scheduler is not None and scheduler != self._has.scheduler:
+            self.scheduler_lost("the scheduler was started anew")
+
+    patch.setattr(Standing, "scheduler_back", scheduler_back)
+
+
+def nodes_that_died_with_it_are_not_asked_for(patch: Patch) -> None:
+    patch.setattr(Leasing, "hear_of", lambda self, info, client, now: None)
+
+
+def a_node_goes_on_speaking_to_the_dead_one(patch: Patch) -> None:
+    patch.setattr(Node, "_follow", lambda self, tenancy, scheduler: None)
+
+
+# --- tasks that tasks submit
+
+
+def a_task_that_waits_for_its_own_keeps_its_server(patch: Patch) -> None:
+    patch.setattr(Server, "lend", lambda self, task: False)
+
+
+def the_client_does_not_hear_that_a_server_is_lent(patch: Patch) -> None:
+    patch.setattr(Dispatcher, "lent", lambda self, entry, epoch, now, *, lent: None)
+
+
+def a_server_stays_lent_when_its_task_goes_on(patch: Patch) -> None:
+    original = Server.on_outcome
+
+    def on_outcome(self: Server, envelope: Envelope, now: float) -> None:
+        lent = set(self.lent)
+        original(self, envelope, now)
+        self._holding -= lent
+        self.lent |= lent & self.running.keys()
+
+    patch.setattr(Server, "on_outcome", on_outcome)
+
+
+def what_was_lent_counts_as_given_once_more(patch: Patch) -> None:
+    original = Dispatcher.server_lost
+
+    def server_lost(self: Dispatcher, epoch: int, text: str, *rest: Any, **more: Any) -> None:
+        server = self.fleet.servers.get(epoch)
+        for entry in server.io.values() if server is not None else ():
+            entry.placed = entry.placed and entry.io
+        original(self, epoch, text, *rest, **more)
+
+    patch.setattr(Dispatcher, "server_lost", server_lost)
+    patch.setattr(FleetServer, "begun_by", _begun_but_for_lent)
+
+
+def _begun_but_for_lent(self: FleetServer, cpu: int | None, io: int | None) -> set[Any]:
+    return {entry for entry in begun_by(self, cpu, io) if entry.io or not entry.lent}
+
+
+begun_by = FleetServer.begun_by
+
+
+def nobody_says_that_a_nested_task_was_lost(patch: Patch) -> None:
+    original = Tasks._pass_outcome
+
+    def pass_outcome(self: Tasks, record: Record) -> None:
+        if record.outcome != OutcomeKind.LOST:
+            original(self, record)
+
+    patch.setattr(Tasks, "_pass_outcome", pass_outcome)
+
+
+def what_comes_before_its_task_is_dropped(patch: Patch) -> None:
+    patch.setattr(Submitters, "hold", lambda self, envelope: False)
 
 
 # --- in the turn (dispycos/turns.py)
@@ -272,6 +400,47 @@ def what_is_deferred_runs_inside_the_turn(patch: Patch) -> None:
     patch.setattr(Turns, "_send_all", send_all)
 
 
+# --- links of clients to their nodes
+
+
+def a_client_takes_whoever_answers_where_its_node_was(patch: Patch) -> None:
+    original = Neighbours.link_up
+    patch.setattr(
+        Neighbours,
+        "link_up",
+        lambda self, link, now, **known: original(self, link, now, **known | {"wanted": 0}),
+    )
+
+
+def a_lease_ends_before_its_client_has_what_was_printed(patch: Patch) -> None:
+    original = Node.output
+
+    def output(self: Node, *args: Any) -> None:
+        original(self, *args)
+        if self.tenancy is not None:
+            self.tenancy.has_printed = False
+
+    patch.setattr(Node, "output", output)
+
+
+def there_is_no_way_to_a_node_but_its_own_link(patch: Patch) -> None:
+    original = Topology.route
+
+    def route(self: Any, epoch: int) -> Any:
+        self.__dict__.setdefault("had", set()).update(self._direct)
+        return self._direct.get(epoch) if epoch in self.had else original(self, epoch)
+
+    patch.setattr(Topology, "route", route)
+
+
+def a_way_is_left_while_messages_are_on_it(patch: Patch) -> None:
+    patch.setattr(Session, "is_in_flight", lambda self: False)
+
+
+def a_node_that_is_the_clients_no_more_is_still_dialled(patch: Patch) -> None:
+    patch.setattr(NodeLinks, "hang_up", lambda self, epoch: None)
+
+
 BUGS: list[Plant] = [
     the_node_is_silent_about_a_dead_server,
     what_a_dead_server_had_begun_runs_again,
@@ -293,6 +462,20 @@ BUGS: list[Plant] = [
     a_dead_server_is_not_waited_for_when_its_node_is_gone,
     every_zombie_is_abandoned,
     a_lost_lane_ends_its_session,
+    it_grants_before_it_has_heard_who_has_the_cluster,
+    who_comes_back_first_is_the_next,
+    each_of_its_lives_counts_tickets_from_one,
+    it_closes_the_lease_that_a_node_comes_back_with,
+    who_has_done_is_granted_again,
+    a_client_gives_its_tasks_up_with_its_scheduler,
+    nodes_that_died_with_it_are_not_asked_for,
+    a_node_goes_on_speaking_to_the_dead_one,
+    a_task_that_waits_for_its_own_keeps_its_server,
+    the_client_does_not_hear_that_a_server_is_lent,
+    a_server_stays_lent_when_its_task_goes_on,
+    what_was_lent_counts_as_given_once_more,
+    nobody_says_that_a_nested_task_was_lost,
+    what_comes_before_its_task_is_dropped,
     a_broken_link_is_dropped_before_it_is_read_empty,
     a_link_that_takes_nothing_more_is_dropped_without_a_word_to_its_dialler,
     what_machines_want_sent_waits_for_the_next_turn,
@@ -300,4 +483,9 @@ BUGS: list[Plant] = [
     nobody_answers_for_an_actor_that_has_ended,
     a_session_is_forgotten_though_its_link_is_back,
     what_is_deferred_runs_inside_the_turn,
+    a_client_takes_whoever_answers_where_its_node_was,
+    a_lease_ends_before_its_client_has_what_was_printed,
+    there_is_no_way_to_a_node_but_its_own_link,
+    a_way_is_left_while_messages_are_on_it,
+    a_node_that_is_the_clients_no_more_is_still_dialled,
 ]

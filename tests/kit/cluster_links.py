@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from dispycos.protocol.envelope import Buffer
 from dispycos.turns import FORGET_NODE_S, FORGET_S
 
-from .network import World
+from .cluster_leases import Referee
+from .network import Host, World
 
 if TYPE_CHECKING:
     from .cluster_runtime import Process
@@ -35,7 +36,19 @@ class Universe(World):
         self.is_one_host = self.dice.random() < 0.5
         self.forget_s, self.forget_node_s = FORGET_S, FORGET_NODE_S
         self.names: dict[int, str] = {}  # of epochs
+        self.referee = Referee(self)
         self.listeners: dict[str, Process] = {}  # by endpoint
+        self.walls: set[frozenset[str]] = set()  # who can never connect: a firewall, or NAT
+        self.gate: list[Process] = []  # nodes behind one address, at which one or the other answers
+
+    def is_up(self, one: Host, other: Host) -> bool:
+        return super().is_up(one, other) and frozenset((one.name, other.name)) not in self.walls
+
+    def listener(self, endpoint: str) -> Process:
+        """Who answers there now."""
+        if not endpoint.startswith("gate://"):
+            return self.listeners[endpoint]
+        return self.dice.choice([node for node in self.gate if node.is_alive] or self.gate)
 
     def run(self, until: float, is_done: Callable[[], bool] = lambda: False) -> None:
         super().run(until, lambda: self._is_restless() or is_done())
@@ -87,6 +100,7 @@ class Cable:
         self.is_ipc = ipc
         self.is_lane = (dialler.role, listener.role) == ("server", "client")
         self.is_cut = False
+        self.deaf: End | None = None  # nothing comes to this end any more, and nobody is told
         self.delay = 0.0005 + world.dice.random() * world.dice.choice((0.001, 0.02))
         here, there = End(self, dialler, dialled=True), End(self, listener, dialled=False)
         here.other, there.other = there, here
@@ -99,7 +113,7 @@ class Cable:
             self._tell(source)
         if not source.is_open or (self.is_cut and not source.swallows):
             return False
-        if self.is_cut:
+        if self.is_cut or self.deaf is source.other:
             return True
         world, target = self.world, source.other
         arrival = max(self._last[target], world.now + self.delay * (0.5 + world.dice.random()))
@@ -158,7 +172,7 @@ class Mailbox:
 
     def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None) -> int:
         owner, world = self._owner, self._owner.world
-        target = world.listeners[endpoint]
+        target = world.listener(endpoint)
         cable = Cable(world, owner, target, ipc=endpoint.startswith("ipc://"))
         here = cable.ends[0]
         if target.is_alive and target.listens_at(endpoint) and world.is_up(owner, target):  # type: ignore[arg-type]
@@ -211,7 +225,8 @@ class Mailbox:
         end = self.links.pop(link, None)
         if end is not None:
             self._owner.note(f"closes its link to {end.other.owner.name}")
-            if any(unread is end and isinstance(what, list) for unread, what in self._inbox):
+            is_wanted = link not in self._owner.unwanted
+            if is_wanted and any(unread is end and isinstance(what, list) for unread, what in self._inbox):
                 self._owner.world.wrong(
                     f"{self._owner.name} closes a link without reading all that came by it"
                 )
@@ -219,7 +234,7 @@ class Mailbox:
 
     def pid_of(self, link: int) -> int:
         end = self.links.get(link)
-        if end is None or not self._owner.world.is_one_host or self.tells_end(link):
+        if end is None or not self._owner.world.is_one_host:
             return 0
         return end.other.owner.epoch
 

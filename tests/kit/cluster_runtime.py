@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, cast
 
+from dispycos.links import LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
@@ -56,6 +57,7 @@ class Process(Turns):
         self.is_alive = False
         self.died_of_kill = False
         self.paused_until = 0.0
+        self.longest_pause = 0.0
         self.uplink: Process | None = None
         self.keeps_uplink = True
         world.listeners[f"tcp://{name}"] = self
@@ -68,13 +70,17 @@ class Process(Turns):
         self.is_alive = True
         self.paused_until = 0.0
         epoch = self.world.dice.getrandbits(62) * 2 + 1
-        super().__init__(Router(CODEC, epoch, about(self.name), self.role))  # a runtime of its own
+        token = self.world.dice.getrandbits(62)
+        super().__init__(
+            Router(CODEC, epoch, about(self.name), self.role, token=token)
+        )  # a runtime of its own
         self._now = self.world.now
         self.world.names[epoch] = f"{self.name}.{self.life}"
         self.world.listeners[f"ipc://{epoch}"] = self
         self.mailbox = Mailbox(self)
         self.witness = Witness(self)
         self.deferred: deque[Callable[[], None]] = deque()
+        self.unwanted: set[int] = set()  # links that were given up
         self.is_kept = False  # a step keeps the loop: turns go on by the relief thread, and nothing else
         self.is_in_turn = False
         self.is_fed = False  # this turn has had something for the machines
@@ -135,6 +141,8 @@ class Process(Turns):
     def pause(self, seconds: float) -> None:
         self.note(f"is paused for {seconds:.3f} s")
         self.paused_until = max(self.paused_until, self.world.now + seconds)
+        self.longest_pause = max(self.longest_pause, seconds)
+        self.world.referee.disturb(self.name, self.paused_until)
 
     # --- as of a loop
 
@@ -182,7 +190,7 @@ class Process(Turns):
 
         return super().attach_inbox(actor, hear)
 
-    def send(self, envelope: Envelope) -> None:
+    def send(self, envelope: Envelope, *, may_leave: bool = False) -> None:
         self.put(envelope)
         self.turn_soon()
 
@@ -211,12 +219,20 @@ class Process(Turns):
         return [ipc, tcp] if dialler.role == "client" and self.world.is_one_host else [tcp]
 
     def listens_at(self, endpoint: str) -> bool:
-        return endpoint in (f"tcp://{self.name}", f"ipc://{self.epoch}")
+        return endpoint in (f"tcp://{self.name}", f"ipc://{self.epoch}", "gate://")
 
     def dial(
-        self, endpoints: list[str], *, uplink: bool = False, keep: bool = True, expected: int = 0
+        self,
+        endpoints: list[str],
+        *,
+        uplink: bool = False,
+        keep: bool = True,
+        expected: int = 0,
+        wanted: int = 0,
     ) -> Dialler:
-        dialler = Dialler(cast(Runtime, self), endpoints, uplink=uplink, keep=keep, expected=expected)
+        dialler = Dialler(
+            cast(Runtime, self), endpoints, uplink=uplink, keep=keep, expected=expected, wanted=wanted
+        )
         dialler.on_silence = dialler.on_lost = self.note
         dialler.start()
         return dialler
@@ -233,7 +249,19 @@ class Process(Turns):
             self.mailbox.put(end, what)
             self.turn_soon()
 
+    def drop_link(self, link: int, reason: str) -> None:
+        self.unwanted.add(link)  # so it need not be read empty
+        super().drop_link(link, reason)
+
     # --- turns
+
+    def _on_ready(self, ready: LinkReady) -> None:
+        dialler = self._diallers.get(ready.link)
+        if dialler is not None and dialler.wanted not in (0, ready.epoch):
+            self.world.wrong(
+                f"{self.name} meant {self.world.name_of(dialler.wanted)}, not {ready.about.name}"
+            )
+        super()._on_ready(ready)
 
     def turn(self) -> None:
         now, self._turn_at = self.world.now, None

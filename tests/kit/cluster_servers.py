@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from dispycos.actors.server import Drop, Forget, Interrupt, Place, Server, Stop, Work
+from dispycos.actors.server import Drop, Forget, Interrupt, Place, Server, Stop, Tell, Work
 from dispycos.actors.terminations import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
@@ -24,7 +24,6 @@ from .cluster_runtime import Process
 from .cluster_tasks import Book, Cell, Host, Plan, decode
 
 FAREWELL_S: Final = 2.0
-LATE_S: Final = 0.3  # the server may be paused when its word comes
 INTERRUPTED_S: Final = 0.001  # from a KeyboardInterrupt to the end of a step
 
 
@@ -34,9 +33,10 @@ class Actor(Cell):
     run: Run
     plan: Plan
     is_open = False  # its first step has begun
-    asked_at = 0.0  # when its KeyboardInterrupt came
     in_last = False
+    is_suspended = False  # its first step is over
     napping = False
+    awaits = 0  # tasks that it submitted
 
 
 class ServerProcess(Host):
@@ -72,6 +72,8 @@ class ServerProcess(Host):
         self.machine = Server(Address(self.epoch, SERVER), Address(order.client, CLIENT), self.node, spot)
         self.stepping: Actor | None = None
         self.cells: dict[TaskId, Actor] = {}
+        self.parents: dict[TaskId, Actor] = {}  # who submitted what
+        self.submitted = 0  # number of the last
         self._stopping = False
         self._quiet_until = 0.0
         self.attach(SERVER, self)
@@ -93,6 +95,7 @@ class ServerProcess(Host):
         if answer is None or answer.message.error:
             self.exit("exit code 1")
             return
+        self.submitted = answer.message.first
         ready = messages.ServerReady(self.order.number, self.pid)
         self.send(Envelope(self.node, self.machine.address, ready))
 
@@ -125,6 +128,8 @@ class ServerProcess(Host):
         elif isinstance(effect, Drop):
             dropped = self.cells.pop(effect.task)
             self.defer(partial(self.end_cell, dropped))
+        elif isinstance(effect, Tell):
+            self._hear(effect.word)
         elif isinstance(effect, Interrupt):
             interrupted = self.cells.get(effect.task)
             if interrupted is not None:
@@ -144,6 +149,7 @@ class ServerProcess(Host):
 
     def _leave_when_quiet(self) -> None:
         if not self.router.busy_peers() or self.world.now >= self._quiet_until:
+            self._print(b"%d has ended" % self.pid)
             self.leave()
             self._report_exit(self, "exited")
         else:
@@ -174,6 +180,9 @@ class ServerProcess(Host):
         if run.io:
             cell = self.cells[run.task]
         else:
+            for other in self.cells.values():
+                if not (other.run.io or other.awaits or other.ended):
+                    self.world.wrong(f"{self.name} begins {run.task} beside {other.run.task}")
             cell = self._place(run)
             self.machine.begin(run, cell.address.actor, self.world.now, waits=run.fetch)
         self.turn_soon()
@@ -210,7 +219,47 @@ class ServerProcess(Host):
         self.book.started(task, self)
         cell.is_open = True
         self._say(cell, first=True)
+        for child in cell.plan.children:
+            self._submit(cell, child)
         self._step(cell, cell.plan.first, self._first_done)
+
+    def _submit(self, cell: Actor, plan: Plan) -> None:
+        """NestedTasks.submit; then it speaks to its child."""
+        self.submitted += 1
+        task = TaskId(self.order.client, self.submitted)
+        self.book.plans[task] = plan
+        self.parents[task] = cell
+        self.note(f"task {cell.run.task.number} submits task {task.number}: {plan}")
+        word = messages.Submit(task.number, plan.function, plan.io)
+        cell.awaits += 1
+        self.machine.submit(cell.run.task, word, plan.call(task))
+        self.defer(partial(self._lend, cell.run.task))
+        home = Address(*task[:2])
+        client = self.book.clients[task.owner]
+        for n in range(plan.expects):
+            if n % 2:
+                self.tell(cell, home, plan.number)
+            else:  # who has the handle by another way may be faster than we are
+                client.later(0, partial(client.tell, client.main, home, plan.number))
+        if plan.raises and plan.suspends:
+            self.send(Envelope(home, cell.address, messages.TerminateActor()))
+        self.turn_soon()
+
+    def _lend(self, task: TaskId) -> None:
+        self.machine.lend(task)
+        self.turn_soon()
+
+    def _hear(self, envelope: Envelope) -> None:
+        """How a child ended: as the client knows it."""
+        word: messages.Outcome = envelope.message
+        parent, plan = self.parents.pop(word.task), self.book.plans[word.task]
+        if self.book.outcomes.get(word.task, (None,))[0] != word.outcome:
+            self.world.wrong(f"{self.name} hears another end of {word.task}: {word}")
+        is_plain = word.outcome in (OutcomeKind.RETURNED, OutcomeKind.RAISED)
+        if is_plain and [bytes(buffer) for buffer in buffers_of(envelope.payload)] != [plan.value()]:
+            self.world.wrong(f"{self.name} hears another value of {word.task}")
+        parent.awaits -= 1
+        self.defer(partial(self._look, parent))
 
     def _step(self, cell: Actor, seconds: float, then: Callable[[Actor], None]) -> None:
         self.on_users_side()
@@ -235,6 +284,7 @@ class ServerProcess(Host):
             self._end(cell)
             return
         self.machine.suspended(cell.run.task)
+        cell.is_suspended = True
         self.turn_soon()
         cell.on_message = partial(self._look, cell)
         cell.napping = cell.plan.nap > 0
@@ -248,7 +298,8 @@ class ServerProcess(Host):
 
     def _look(self, cell: Actor) -> None:
         """Is all there that it waits for?"""
-        if not cell.ended and not cell.in_last and not cell.napping and cell.heard >= cell.plan.expects:
+        waits = cell.napping or cell.awaits or cell.heard < cell.plan.expects
+        if not (cell.ended or cell.in_last or waits or not cell.is_suspended):
             cell.in_last = True
             self._say(cell, first=False)
             self._step(cell, cell.plan.last, self._last_done)
@@ -265,7 +316,6 @@ class ServerProcess(Host):
 
     def interrupt(self, cell: Actor) -> None:
         if not cell.stopping:
-            cell.asked_at = self.world.now
             self.call_later(KILL_AFTER, self._drop, cell)
         cell.stopping = True
         if cell.plan.deaf or not cell.is_open:
@@ -283,8 +333,9 @@ class ServerProcess(Host):
     def check_kill(self) -> None:
         """It is about to be killed: was the task whose step runs asked to end, and has that had its time?"""
         cell, now = self.stepping, self.world.now
-        had = min(now - cell.asked_at, now - self.step.since / 1e9) if cell is not None else 0.0
-        if cell is None or not cell.stopping or had < KILL_AFTER - LATE_S:
+        since = self.book.asked_to_end.get(cell.run.task, now) if cell is not None else now
+        had = now - max(since, self.step.since / 1e9)
+        if had < KILL_AFTER:
             self.world.wrong(f"{self.name} is killed for a step that had {had:.1f} s of its 5")
 
     def _is_interrupted(self, cell: Actor) -> bool:
@@ -296,6 +347,15 @@ class ServerProcess(Host):
     def _end(self, cell: Actor) -> None:
         self._finish(cell, cell.plan.kind, cell.plan.value())
 
+    def _print(self, line: bytes) -> None:
+        """By its pipe, which its agent reads as soon as it can."""
+        node = self.uplink
+        assert node is not None
+        if node.is_alive and node.epoch == self.node.epoch:
+            self.book.printed.setdefault(self.order.client, set()).add(line)
+            node.agent.machine.output(self.order.number, 1, line, 0, self.world.now)
+            node.turn_soon()
+
     def _finish(self, cell: Actor, kind: OutcomeKind, payload: Payload = None) -> None:
         if cell.ended:
             return
@@ -304,5 +364,6 @@ class ServerProcess(Host):
         del self.cells[task]
         self.book.ended(task, kind)
         self.machine.end(task, kind, payload, None, self.world.now)
+        self._print(b"%d.%d" % (task.number, task.attempt))
         self.end_cell(cell)
         self.turn_soon()

@@ -50,10 +50,12 @@ class Plan:
     fetch: bool = False  # its call is too large for the scheduler
     size: int = 0  # of its value
     words: list[Words] = field(default_factory=list)
+    children: list[Plan] = field(default_factory=list)  # submitted in its first step, and waited for
+    is_nested: bool = False  # a task submitted it
 
     @property
     def suspends(self) -> bool:
-        return self.nap > 0 or self.expects > 0
+        return self.nap > 0 or self.expects > 0 or bool(self.children)
 
     @property
     def kind(self) -> OutcomeKind:
@@ -83,17 +85,20 @@ class Book:
     def __init__(self, world: Universe) -> None:
         self.world = world
         self.plans: dict[TaskId, Plan] = {}
+        self.clients: dict[int, Any] = {}  # by epoch
         self.numbers = 0
         self.pids = 1000
         self.servers: list[Any] = []
         self.starts: dict[TaskId, Start] = {}
         self.ends: dict[TaskId, OutcomeKind] = {}
         self.outcomes: dict[TaskId, tuple[int, bool, str]] = {}
-        self.asked_to_end: set[TaskId] = set()
+        self.asked_to_end: dict[TaskId, float] = {}  # since when
         self.said: dict[tuple[int, int], int] = {}
         self.heard: dict[tuple[int, int], list[int]] = {}
         self.direct: dict[tuple[int, int], list[int]] = {}  # those sent to the task itself, not to its home
         self.told: set[tuple[int, int, int]] = set()  # handed back as unconfirmed
+        self.printed: dict[int, set[bytes]] = {}  # by tasks, and not yet read: by epoch of their client
+        self.is_calm = False  # nothing goes wrong in this schedule
 
     def next_number(self) -> int:
         self.numbers += 1
@@ -108,6 +113,15 @@ class Book:
 
     def ended(self, task: TaskId, kind: OutcomeKind) -> None:
         self.ends[task] = kind
+
+    def read(self, client: int, text: Payload) -> None:
+        self.printed.get(client, set()).discard(b"".join(buffers_of(text)))
+
+    def lines_end(self, client: int) -> None:
+        """Nobody listens any more."""
+        left = self.printed.pop(client, None)
+        if left and self.is_calm:
+            self.world.wrong(f"{len(left)} lines were not read by {self.world.name_of(client)}: {left}")
 
     def words(self, source: int, target: int) -> bytes:
         """The next message of this pair."""

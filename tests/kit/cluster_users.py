@@ -123,10 +123,22 @@ class User:
             plan.words = [self.client_words(dice.randrange(1, 6))]
         if plan.suspends and dice.random() < 0.3:
             plan.expects = dice.randrange(1, 5)
+        if not brisk and dice.random() < 0.12:
+            self._give_children(plan, depth=2)
         plan.raises = dice.random() < 0.05
         plan.fetch = dice.random() < 0.03
         plan.size = dice.choice((0, 0, 0, 0, 500, 20_000, 70_000)) if dice.random() < 0.3 else 0
         return plan
+
+    def _give_children(self, plan: Plan, depth: int) -> None:
+        """Tasks that it submits and waits for, some of which do the same."""
+        for _ in range(self.dice.randrange(1, 4)):
+            child = self._plan(brisk=True) if self.dice.random() < 0.5 else self._plan()
+            child.is_nested = True
+            child.children.clear()
+            if depth > 1 and self.dice.random() < 0.3:
+                self._give_children(child, depth - 1)
+            plan.children.append(child)
 
     def client_words(self, count: int) -> Words:
         main = self.client.main
@@ -195,6 +207,7 @@ class User:
     def on_resolved(self, record: Record) -> None:
         self.client.on_users_side()
         self.open.discard(record.task)
+        self.closings.setdefault(record.task, self.closing)  # of one that a task submitted
         caller = self.callers.pop(record.task, None)
         if caller is not None:
             caller()
@@ -227,7 +240,7 @@ class User:
         if client.ledger is None:
             return
         client.note(f"is freed: {reason}")
-        if client.ledger.records or client.ledger.backlog():
+        if client.ledger.records or client.ledger.tasks.backlog():
             client.world.wrong(f"{client.name} is freed and still waits for {list(client.ledger.records)}")
         if not client.is_leaving and reason:
             self.was_freed = reason
@@ -242,6 +255,6 @@ class User:
         """Nobody should need this."""
         client = self.client
         if client.is_alive and not self.is_done and client.ledger is not None:
-            state = f"leaving={client.is_leaving}, lease={client.ledger.lease is not None}, queued={client.ledger.queued}"
+            state = f"leaving={client.is_leaving}, lease={client.ledger.lease is not None}, queued={client.ledger.standing.queued}"
             open_tasks = sorted(record.task.number for record in client.ledger.records.values())
             client.world.wrong(f"{client.name} waits for ever ({state}) for tasks {open_tasks}")

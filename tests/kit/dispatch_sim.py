@@ -23,15 +23,11 @@ RAN: Final = (OutcomeKind.RETURNED, OutcomeKind.RAISED)
 UNSTARTED: Final = (OutcomeKind.CANCELLED, OutcomeKind.REFUSED)
 
 
-class Task(Entry):
+class Task(Entry, eq=False, kw_only=True):
     """An entry, its plan, and how it ended as its client was told."""
 
-    __slots__ = ("outcomes", "plan", "wishes")
-
-    def __init__(self, plan: Plan, **wishes: Any) -> None:
-        super().__init__(plan.function, io=plan.io, **wishes)
-        self.plan = plan
-        self.outcomes: list[tuple[OutcomeKind, str]] = []
+    plan: Plan
+    outcomes: list[tuple[OutcomeKind, str]] = []
 
 
 class Client:
@@ -190,7 +186,7 @@ class Client:
     # --- the user
 
     def submit(self, plan: Plan, **wishes: Any) -> Task:
-        task = self.tasks[plan.number] = Task(plan, **wishes)
+        task = self.tasks[plan.number] = Task(plan.function, io=plan.io, plan=plan, **wishes)
         self.unended += 1
         self.dispatcher.submit(task)
         self.referee.submitted(task)

@@ -5,7 +5,8 @@
         node = b.start([...])                     # runs on, is ended with the hosts
 
 Nothing touches the machine's own network: the switch is a bridge in a namespace of its own. Each host has a
-folder as HOME, TMPDIR and XDG_RUNTIME_DIR, since namespaces share the file system.
+folder as HOME, TMPDIR and XDG_RUNTIME_DIR, since namespaces share the file system; the last, with its sockets, is
+hidden from the other hosts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from pathlib import Path
 from types import TracebackType
 
 COMMAND_TIMEOUT_S = 20
+HIDE = (
+    'for folder in $0; do mount -t tmpfs tmpfs "$folder"; done; exec "$@"'  # in a mount namespace of its own
+)
 _numbers = itertools.count(1)
 
 
@@ -52,11 +56,11 @@ class Host:
         self.namespace = namespace
         self.address = address
         self.folder = folder
+        self.neighbours: list[Host] = []
         self._started: list[subprocess.Popen[str]] = []
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         run = self.folder / "run"
-        run.mkdir(mode=0o700, exist_ok=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("DISPYCOS_", "XDG_"))}
         folder = str(self.folder)
         return {**kept, "HOME": folder, "TMPDIR": folder, "XDG_RUNTIME_DIR": str(run), **(extra or {})}
@@ -97,7 +101,8 @@ class Host:
         self.ip("route", "replace", "224.0.0.0/4", "dev", "eth0")
 
     def _inside(self, command: Sequence[str]) -> list[str]:
-        return ["ip", "netns", "exec", self.namespace, *command]
+        hidden = [str(host.folder / "run") for host in self.neighbours if host is not self]
+        return ["ip", "netns", "exec", self.namespace, "sh", "-c", HIDE, " ".join(hidden), *command]
 
     def _end_processes(self) -> None:
         """`ip netns exec` becomes the command, so its pid is the command's; what it left ends too."""
@@ -145,7 +150,9 @@ class Hosts:
         namespace, switch = f"{self._prefix}h{number}", f"{self._prefix}sw"
         folder = self._folder / f"h{number}"
         folder.mkdir(mode=0o700)
+        (folder / "run").mkdir(mode=0o700)
         host = Host(namespace, f"10.77.0.{number}", folder)
+        host.neighbours = self._hosts
         self._make_namespace(namespace)
         self._hosts.append(host)
         _ip(

@@ -356,8 +356,8 @@ class Host:
         for envelope in router.take_deliveries():
             self._deliver(envelope)
         router.flush(world.now)
-        while router.has_outgoing:
-            for link, frames, _ in router.take_outgoing():
+        while outgoing := router.take_outgoing():
+            for link, frames, _ in outgoing:
                 if link in self.links:
                     self.links[link].send(self, frames)
         for event in router.take_events():

@@ -23,7 +23,6 @@ from dispycos.protocol.messages import (
     Counts,
     Declined,
     Enlist,
-    Gone,
     Granted,
     Hopeless,
     Inventory,
@@ -78,6 +77,7 @@ class Desk:
     """A scheduler and the envelopes it sent, for tests that tell it one thing after the other."""
 
     def __init__(self, **changes: Any) -> None:
+        changes = {"count": 10, **changes}  # leases of smaller numbers are older
         self.scheduler = Scheduler("head", "id-1", HOME, private=False, **changes)
         self.now = 100.0
         self.logs: list[object] = []
@@ -315,9 +315,6 @@ class Judge:
         self.believed: set[int] = set()  # nodes that say that they have no lease
         self.wanting = 0  # words that are to be answered now
         self.to_close: set[int] = set()  # nodes that are to be told now that the lease ends
-        self.to_bury: set[tuple[int, int]] = (
-            set()
-        )  # (node, server): it is to be told now that this one is dead
         self.asked: dict[tuple[int, int], float] = {}  # (viewer, correlation): when
 
     # --- what goes in
@@ -363,10 +360,6 @@ class Judge:
         seen.names.add(place.name)
         if not message.restarting and not message.expected:
             seen.failed.add(place.name)
-        if place.epoch in seen.servers and self.closing_since is None:
-            self.to_bury |= {
-                (at, place.epoch) for at, other in self.nodes.items() if other.servers - {place.epoch}
-            }
         self.see_ready(node)
 
     def see_ready(self, node: int) -> None:
@@ -412,8 +405,6 @@ class Judge:
                 self.judge_open(to, lease)
             case Close():
                 self.to_close.discard(to)
-            case Gone(epochs=epochs):
-                self.to_bury -= {(to, epoch) for epoch in epochs}
             case Inventory():
                 assert to == self.holder and self.asked, "nobody wants to know"
             case SchedulerReport():
@@ -507,7 +498,6 @@ class Judge:
                 del self.nodes[node]
                 self.believed.discard(node)
                 self.unsettled.discard(node)
-                self.to_bury = {(at, server) for at, server in self.to_bury if at != node}
 
     def judge_server(self, status: Status, server: int) -> None:
         node = self.nodes[server // 1000]
@@ -530,7 +520,7 @@ class Judge:
     def look(self) -> None:
         self.scheduler.check()
         registry = self.scheduler.registry
-        holder = registry.active.title if registry.active is not None else "nobody"
+        holder = registry.active.title if registry.active is not None else ""
         for position, client in enumerate(registry.queued_clients(), 1):
             assert client.looking or client.standing == (position, holder), "it does not know its position"
         if registry.active is None:
@@ -550,11 +540,9 @@ class Judge:
         if self.closing_since is not None:
             assert active.state is ClientState.CLOSING, "Release closes at once"
             assert self.now - self.closing_since <= CLOSE_PATIENCE_S + 1e-9, "it closes for ever"
-            self.to_bury.clear()
             return
         assert not self.wanting or self.now < active.told_alone, "who wants servers was told nothing"
         self.wanting = 0
-        assert not self.to_bury, f"servers were not told of the dead: {self.to_bury}"
         self.look_at_nodes(active)
 
     def look_at_nodes(self, active: Client) -> None:

@@ -6,7 +6,14 @@ import subprocess
 import sys
 import time
 
-SCRIPTS = {"stopped": ("90", "40")}  # with their arguments
+SCRIPTS = {  # with their arguments
+    "scheduler_killed": ("20", "10000", "5", "75"),
+    "killed": ("25",),
+    "links_cut": ("100000",),
+    "stopped": ("90", "40"),
+    "flood": ("5", "1", "50"),
+    "schedules": ("10000",),
+}
 
 
 def main(names: list[str]) -> int:

@@ -10,10 +10,11 @@ import random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dispycos.brokers import leasing, scheduler, waiting
 from dispycos.brokers.leasing import Leasing
-from dispycos.brokers.lifecycle import ClientState, NodeState
+from dispycos.brokers.lifecycle import NodeState
 from dispycos.brokers.outbox import Look
 from dispycos.brokers.registry import Alarms, Client, Node, Registry, Share
 from dispycos.brokers.reporting import Reporting
@@ -21,7 +22,7 @@ from dispycos.brokers.scheduler import Scheduler
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Allocation, Hopeless, Lease, Wanting
+from dispycos.protocol.messages import Allocation, Hopeless, Lease, Register, Wanting
 from dispycos.protocol.status import Status
 
 from ..kit.scheduler import FORGET_S, HOME, FakeClient, FakeNode, Judge, Peer, Viewer, enlist
@@ -352,16 +353,17 @@ def never_minds_which_lease(self: Leasing, envelope: Envelope, lease: Lease) -> 
     return node.share if node is not None else None
 
 
-def believes_in_old_leases(self: Leasing, node: Node, held: Lease | None, closing: bool, now: float) -> None:
-    REAL_COMPARE(self, node, node.lease if held is None else held, closing, now)
+def believes_in_old_leases(self: Leasing, node: Node, word: Register, now: float) -> None:
+    REAL_COMPARE(self, node, replace(word, lease=node.lease) if word.lease is None else word, now)
 
 
-def uses_the_same_number_again(self: Leasing, client: Client) -> Lease:
-    return client.lease or REAL_NEW_LEASE(self, client)
+def uses_the_same_number_again(self: Leasing, node: Node, client: Client) -> None:
+    client.opened.clear()
+    REAL_OPEN(self, node, client)
 
 
 def gives_the_last_the_cluster(self: Registry) -> Any:
-    return reversed([client for client in self.clients.values() if client.state is ClientState.QUEUED])
+    return REAL_QUEUED(self)[::-1]
 
 
 def looks_before_it_counts_the_dead(self: Leasing, envelope: Envelope, now: float) -> None:
@@ -402,7 +404,8 @@ def goes_on_with_a_new_session(self: Leasing, node: Node, why: str, level: str =
 
 
 REAL_PEER_UP, REAL_RELEASE = Scheduler.peer_up, Scheduler.on_release
-REAL_CLOSE, REAL_COMPARE, REAL_NEW_LEASE = Leasing._close, Leasing._compare_lease, Leasing.new_lease
+REAL_CLOSE, REAL_COMPARE, REAL_OPEN = Leasing._close, Leasing._compare_lease, Leasing._open
+REAL_QUEUED = Registry.queued_clients
 REAL_SERVER_DOWN, REAL_TELL_SERVER = Leasing.on_server_down, Leasing._tell_server
 REAL_NODE_GONE, REAL_INVENTORY = Leasing.node_gone, Reporting.on_inventory
 
@@ -427,10 +430,9 @@ BUGS: list[Bug] = [
     (Leasing, "_close", forgets_to_close_what_it_abandons),
     (Leasing, "_share_of", never_minds_which_lease),
     (Leasing, "_compare_lease", believes_in_old_leases),
-    (Leasing, "new_lease", uses_the_same_number_again),
+    (Leasing, "_open", uses_the_same_number_again),
     (Leasing, "on_server_down", looks_before_it_counts_the_dead),
     (Leasing, "_tell_server", tells_of_the_node_alone),
-    (Leasing, "_bury", nothing),
     (Leasing, "node_gone", goes_on_with_a_new_session),
     (Leasing, "offer_all", nothing),
     (Reporting, "_overdue", nothing),

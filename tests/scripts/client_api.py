@@ -118,10 +118,10 @@ async def test_submit_queues_more_tasks_than_servers_and_loses_none(client, task
 
 async def test_ready_waits_until_few_tasks_wait_here(client, task):
     many = []
-    while client._seat.ledger.backlog() < BACKLOG_MAX + 1000:  # some leave meanwhile
+    while client._seat.ledger.tasks.backlog() < BACKLOG_MAX + 1000:  # some leave meanwhile
         many.append(client.submit(plain, len(many)))
     await asyncio.gather(client.ready(), client.ready())
-    assert client._seat.ledger.backlog() <= BACKLOG_MAX
+    assert client._seat.ledger.tasks.backlog() <= BACKLOG_MAX
     await client.ready()
     await asyncio.wait(many)
 

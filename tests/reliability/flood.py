@@ -1,8 +1,9 @@
-"""terminate() behind a flood: how long until the outcome is there, with 150,000 messages or a call of 64 MiB on the way.
+"""terminate() behind a flood: `python -m tests.reliability.flood 5 1 50` prints how long until the outcome is there, in ms.
 
-`python -m tests.reliability_flood [--cluster] [--quick]` prints the worst of 5 runs of each, in ms; `--cluster` goes through
-processes of their own for scheduler and node. The victim waits beside the task that is flooded, on the same server; what is
-sent to that one is on its way, in this session or in that of the victim's terminate(), as they share a client and a server.
+The numbers are how often each case is played, by what 150,000 messages and 64 MiB are divided, and how many ms it may take. The
+victim waits beside the task that is flooded, on the same server; what is sent to that one is on its way, in this session or in
+that of the victim's terminate(), as they share a client and a server. Through a private process, and through a scheduler and a
+node of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Iterator
 
 import dispycos
 from dispycos.errors import TaskTerminated
@@ -17,7 +19,6 @@ from tests.kit.programs import ROOT, User
 
 MESSAGES = 150_000
 CALL_BYTES = 64 * 1024 * 1024
-RUNS = 5
 TEXT = b"x" * 100
 
 
@@ -98,27 +99,38 @@ async def behind_bytes_here(client: dispycos.Client, scale: int) -> float:
     return await by_the_same_session(client, 1, bytes(CALL_BYTES // scale))
 
 
-async def measure(scale: int) -> None:
+CASES = (alone, behind_messages, behind_a_call, behind_messages_here, behind_bytes_here)
+
+
+async def measure(runs: int, scale: int) -> None:
     async with dispycos.Client([wait_for_it, count, take, flood_and_terminate]) as client:
-        for what in (alone, behind_messages, behind_a_call, behind_messages_here, behind_bytes_here):
-            took = [await what(client, scale) for _ in range(RUNS)]
-            print(
-                f"{what.__name__}: " + ", ".join(f"{seconds * 1e3:.1f}" for seconds in sorted(took)) + " ms"
-            )
+        for case in CASES:
+            print(case.__name__, *[await case(client, scale) for _ in range(runs)], flush=True)
 
 
-def main(arguments: list[str]) -> int:
-    if arguments[:1] == ["--measure"]:
-        asyncio.run(measure(int(arguments[1])))
-        return 0
-    with User(DISPYCOS_CPUS="1", PYTHONPATH=str(ROOT)) as user:
-        if "--cluster" in arguments:
-            user.scheduler()
-            user.node("flooded", cpus=1)
-        scale = "50" if "--quick" in arguments else "1"
-        print(user.python("-m", "tests.reliability_flood", "--measure", scale).succeed(120))
-    return 0
+def play(runs: int, scale: int, bound_s: float) -> Iterator[str]:
+    """One line for each case; raises AssertionError when an outcome took longer than the bound, in seconds."""
+    for way in ("private", "scheduler and node"):
+        with User(DISPYCOS_CPUS="1", PYTHONPATH=str(ROOT)) as user:
+            if way != "private":
+                user.scheduler()
+                user.node("flooded", cpus=1)
+            program = user.python("-m", "tests.reliability.flood", "--measure", str(runs), str(scale))
+            said = [line.split() for line in program.succeed(400).splitlines()]
+            assert [case for case, *_ in said] == [case.__name__ for case in CASES]
+            for case, *seconds in said:
+                worst = max(map(float, seconds))
+                assert worst <= bound_s, f"{case}, {way}: {worst:.3f} s"
+                yield f"{case}, {way}: {worst * 1e3:.1f} ms, the worst of {runs}"
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[0] == "--measure":
+        asyncio.run(measure(*map(int, arguments[1:])))
+        return
+    for line in play(int(arguments[0]), int(arguments[1]), float(arguments[2]) / 1000):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
