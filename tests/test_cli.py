@@ -244,7 +244,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 def test_help_and_version_need_no_network_library() -> None:
     program = (
         "import sys; from dispycos.cli.main import run; code = run(['--help']);"
-        "print([m for m in ('zmq', 'zeroconf', 'psutil', 'msgspec') if m in sys.modules], code)"
+        "print([m for m in ('zmq', 'zeroconf', 'psutil', 'msgspec', 'dill') if m in sys.modules], code)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert done.stdout.splitlines()[-1] == "[] 0"

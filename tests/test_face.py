@@ -73,4 +73,4 @@ def test_the_import_alone_loads_no_role_and_no_library() -> None:
     )
     loaded = set(json.loads(done.stdout))
     assert not [name for name in loaded if name.startswith("dispycos.")]
-    assert not loaded & {"zmq", "asyncio", "zeroconf", "psutil", "click"}
+    assert not loaded & {"zmq", "asyncio", "zeroconf", "dill", "psutil", "click"}

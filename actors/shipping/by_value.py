@@ -15,7 +15,6 @@ import types
 import weakref
 from _thread import LockType, RLock
 from abc import ABCMeta, update_abstractmethods
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, EnumMeta
@@ -46,6 +45,7 @@ REQUIRE = "__dispycos_require__"  # in the globals of a mirror: asks for names t
 OF_TYPES = {id(kind): name for name, kind in vars(types).items() if isinstance(kind, type)}
 
 Reduction = tuple[Any, ...]
+BufferCallback = Callable[[PickleBuffer], bool]
 
 
 class Names:
@@ -63,6 +63,11 @@ class Names:
         self._force = force
         self._bound: dict[int, str] | None = None
         self._scopes: dict[int, _Scope] = {}
+
+    def forget(self) -> None:
+        """What a try that failed made use of."""
+        for noted in (self.used, self.looked_up, self.modules):
+            noted.clear()
 
     def name_of(self, thing: Any) -> str | None:
         """Its qualified name in `__main__`, or else a global that it is bound to."""
@@ -269,29 +274,18 @@ def reduced_view(view: memoryview) -> Reduction:
 
 REDUCERS: dict[type, Callable[[Any], Reduction]] = {
     property: lambda p: (property, (p.fget, p.fset, p.fdel, p.__doc__)),
-    types.DynamicClassAttribute: lambda p: (type(p), (p.fget, p.fset, p.fdel, p.__doc__)),
     staticmethod: lambda method: (staticmethod, (method.__func__,)),
     classmethod: lambda method: (classmethod, (method.__func__,)),
     cached_property: lambda p: (cached_property, (p.func,), {"attrname": p.attrname}),  # it had a lock once
     types.MethodType: lambda method: (types.MethodType, (method.__func__, method.__self__)),
-    super: lambda found: (super, (found.__thisclass__, found.__self__)),
     CodeType: lambda code: (marshal.loads, (marshal.dumps(code),)),
     CellType: _cell,
     memoryview: reduced_view,
     types.MappingProxyType: lambda proxy: (types.MappingProxyType, (dict(proxy),)),
-    weakref.ref: lambda ref: (make_ref, (ref(),)),
     weakref.WeakKeyDictionary: lambda table: (type(table), (dict(table),)),
     weakref.WeakValueDictionary: lambda table: (type(table), (dict(table),)),
-    **{kind: lambda found: (getattr, (found.__objclass__, found.__name__)) for kind in MADE_BY_TYPE},
     **dict.fromkeys(unnamed.OF_PARAM_SPECS, unnamed.reduced),
 }
-
-for _kind in (dict, OrderedDict):
-    REDUCERS |= {
-        type(_kind().keys()): lambda view: (dict.keys, (dict.fromkeys(view),)),
-        type(_kind().values()): lambda view: (dict.values, (dict(enumerate(view)),)),
-        type(_kind().items()): lambda view: (dict.items, (dict(view),)),
-    }
 
 
 # --- what pickles call, at the other end ---
@@ -306,10 +300,6 @@ def globals_of(module: str, needed: tuple[str, ...]) -> dict[str, Any]:
 
 def make_scope(name: Any) -> dict[str, Any]:
     return {"__name__": name, "__builtins__": builtins}
-
-
-def make_ref(thing: Any) -> Any:
-    return weakref.ref(set() if thing is None else thing)  # of what is gone: one that is gone
 
 
 def fill_cell(cell: CellType, contents: tuple[Any]) -> None:

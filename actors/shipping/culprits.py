@@ -1,46 +1,60 @@
-"""Says which part of a value cannot be pickled, of which type it is, and where in the value it hides.
+"""The last way to pickle: dill's pickler, which knows much of Python that nobody else does; and if that fails, the culprit.
 
-The value is pickled by value once more, by a pickler that remembers the way down to what it is at. So what an object leaves
-out of its state is not blamed for what it keeps in.
+It is written in Python, so it can remember the way down to what it is at: the error says which part of the value cannot be
+pickled, of which type it is, and where in the value it hides. Imported only when the fast ways have failed.
 """
 
 import inspect
 import io
-import pickle
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import CellType, FunctionType, MethodType
-from typing import Any, cast
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any
 
-from .by_value import PROTOCOL, Names
+import dill
+
+from .by_value import PROTOCOL, REDUCERS, REFUSED, BufferCallback, Cached, Names
 from .words import NotPicklable
 
 STEPS_MAX = 20
+OURS = (FunctionType, type, ModuleType, Cached, *REFUSED)
 
 
-def explained_call(
-    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception
-) -> NotPicklable:
-    """The error of pickling a call: it names the argument."""
+def dumps_by_dill(
+    value: Any, names: Names, refused: Exception, what: Any, buffers: BufferCallback | None = None
+) -> bytes:
+    """Raises NotPicklable; `refused` is the error of a faster way, which nests more deeply.
+
+    `what` is the name of the value, or the function of which it is a call.
+    """
+    file = io.BytesIO()
+    pickler = DillPickler(file, names, buffers)
+    try:
+        pickler.dump(value)
+        return file.getvalue()
+    except Exception as error:  # edge of user code (__reduce__, __getstate__), which raises what it likes
+        if not isinstance(error, RecursionError):
+            refused = error
+    if isinstance(what, str):
+        raise _refusal(what, pickler.way, refused)
+    raise _refused_call(what, value, pickler.way, refused)
+
+
+def _refused_call(function: Any, call: tuple[Any, ...], way: "list[_Step]", error: Exception) -> NotPicklable:
+    """It names the argument."""
     called = getattr(function, "__qualname__", None) or type(function).__qualname__
-    way = _way_to_culprit((function, args, kwargs))[1:]
-    if way and way[0].thing is function:
-        return _refusal(f"the function {called}", way, error)
-    if len(way) < 2:
+    _, args, kwargs = call
+    if way[1:] and way[1].thing is function:
+        return _refusal(f"the function {called}", way[1:], error)
+    if len(way) < 3:
         return _refusal(f"the call of {called}", [], error)
     place = (
-        _argument(function, _index(args, way[1].thing))
-        if way[0].thing is args
-        else _key(kwargs, way[1].thing)
+        _argument(function, _index(args, way[2].thing))
+        if way[1].thing is args
+        else _key(kwargs, way[2].thing)
     )
-    return _refusal(f"argument {place} of {called}", way[1:], error)
-
-
-def explained(value: Any, what: str, error: Exception) -> NotPicklable:
-    """The error of pickling the value, which `what` names, with the place of the part that fails."""
-    return _refusal(what, _way_to_culprit(value), error)
+    return _refusal(f"argument {place} of {called}", way[2:], error)
 
 
 def _argument(function: Any, index: int) -> str:
@@ -92,18 +106,16 @@ class _Step:
         self.error: Exception | None = None
 
 
-class _TracingPickler(cast(Any, pickle)._Pickler):  # type: ignore[misc]
-    """Python's own, which is slow: the one in C does not tell where it is."""
-
-    def __init__(self, names: Names) -> None:
-        super().__init__(io.BytesIO(), PROTOCOL)
+class DillPickler(dill.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, names: Names, buffers: BufferCallback | None) -> None:
+        super().__init__(file, PROTOCOL, recurse=True, buffer_callback=buffers)
         self._names = names
         self.way: list[_Step] = []
 
     def reducer_override(self, thing: Any) -> Any:
-        """Asked for all things here; of plain values the one in C does not ask."""
-        is_plain = type(thing) in self.dispatch and not isinstance(thing, FunctionType | type)
-        return NotImplemented if is_plain else self._names.reduce(thing)
+        """NotImplemented leaves it to dill: plain values as well, of which pickle in C does not ask."""
+        is_dills = type(thing) in self.dispatch and type(thing) not in REDUCERS
+        return NotImplemented if is_dills and not isinstance(thing, OURS) else self._names.reduce(thing)
 
     def save(self, thing: Any, *options: Any, **more: Any) -> None:
         step = _Step(thing)
@@ -122,16 +134,6 @@ class _TracingPickler(cast(Any, pickle)._Pickler):  # type: ignore[misc]
         step = self.way[-1]
         step.make, step.args, step.state = make, args, state
         super().save_reduce(make, args, state, *more, **options)
-
-
-def _way_to_culprit(value: Any) -> list[_Step]:
-    """From the value to the innermost part that fails; nothing if it does not fail now."""
-    pickler = _TracingPickler(Names(sys.modules["__main__"]))
-    try:
-        pickler.dump(value)
-    except Exception:  # edge of user code: the same as before
-        return pickler.way
-    return []
 
 
 def _places(way: list[_Step]) -> list[str]:

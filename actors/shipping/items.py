@@ -10,11 +10,11 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from .by_value import Names
-from .culprits import explained
 from .modules import candidates
-from .pickling import dumps_naming
+from .pickling import dumps_naming, dumps_slowly
 from .program import MainSources
 from .statements import Unit, cut, hash_of
+from .words import NotPicklable
 
 PICKLE_TRIES = 3
 CLASS_ENTRIES_MAX = 10_000
@@ -134,7 +134,8 @@ class Items:
             return self._by_value(name, thing) if made is False else self._from_source(name, thing, chain)
         item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
         if name in names.used:  # a TypeVar pickles as its own name
-            return self._from_source(name, thing, chain) if chain else self._unsendable(name, thing)
+            why = f"{name} refers to itself by a name whose statement is not known"
+            return self._from_source(name, thing, chain) if chain else Item(name, thing, error=why)
         fills_itself = name in self._registries and all(unit.makes_container for unit in chain)
         makers = [unit for used in names.used for unit in self.sources.definers(used)]
         if not chain or not (fills_itself or name in self._read_by(makers)):
@@ -152,18 +153,11 @@ class Items:
         is_elsewhere = Names(self.main).home_of(thing) not in (None, name)  # and the same thing for all there
         names = Names(self.main, None if is_elsewhere else thing)
         try:
-            data = dumps_naming(thing, names)
-        except Exception as error:  # edge of user code
-            return self._unsendable(name, thing, error)
+            data = dumps_slowly(thing, names, name)
+        except NotPicklable as error:
+            return Item(name, thing, error=f"{error} (and the statement that made it is not known)")
         refers, looked_up = frozenset(names.used - {name}), frozenset(names.looked_up)
         return Item(name, thing, (), data, refers, frozenset(names.modules), looked_up)
-
-    def _unsendable(self, name: str, thing: Any, error: Exception | None = None) -> Item:
-        if error is not None:
-            text = f"{explained(thing, name, error)} (and the statement that made it is not known)"
-        else:
-            text = f"{name} refers to itself by a name whose statement is not known"
-        return Item(name, thing, error=text)
 
     def _chain(self, name: str, thing: Any) -> list[Unit]:
         """The executed statements that made what the name is bound to now, in order."""

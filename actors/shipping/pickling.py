@@ -1,18 +1,17 @@
-"""Turns values into payloads; which part of a value cannot be pickled is found out in culprits.py.
+"""Turns values into payloads. Three ways, each tried when the one before fails.
 
-Plain C pickle (2 us) is tried first; then C pickle that asks by_value.py how each thing is to go.
+Plain C pickle (2 us); C pickle that asks by_value.py how each thing is to go; dill, which tells the culprit (culprits.py).
 """
 
 import io
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from dispycos.protocol.codec import BUFFERS_MAX
 
-from .by_value import PROTOCOL, Names
-from .culprits import explained, explained_call
+from .by_value import PROTOCOL, BufferCallback, Names
 from .words import MissingCode, ShippingError
 
 OUT_OF_BAND_MIN = 16 << 10
@@ -20,27 +19,18 @@ OUT_OF_BAND_MAX = BUFFERS_MAX - 1  # buffers, beside the stream
 
 Frame: TypeAlias = bytes | pickle.PickleBuffer
 Payload: TypeAlias = bytes | list[Frame]  # a list: the pickle stream, then its out-of-band buffers
-BufferCallback: TypeAlias = Callable[[pickle.PickleBuffer], bool]
 
 
 def dumps(value: Any, what: str = "the value") -> Payload:
     """Raises NotPicklable naming the culprit; `what` is the value's name in that text."""
-    try:
-        return _dumps(value)
-    except Exception as error:  # user code (__reduce__, __getstate__) raises what it likes
-        refused = error
-    raise explained(value, what, refused)
+    return _dumps(value, what)
 
 
 def dumps_call(
     function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, by_name: bool = False
 ) -> Payload:
     """The payload of (function, args, kwargs), or of (None, args, kwargs) `by_name`; an error names the argument."""
-    try:
-        return _dumps((None if by_name else function, args, kwargs))
-    except Exception as error:  # user code, as above
-        refused = error
-    raise explained_call(function, args, kwargs, refused)
+    return _dumps((None if by_name else function, args, kwargs), function)
 
 
 def loads(stream: Any, buffers: Sequence[Any] = ()) -> Any:
@@ -65,14 +55,15 @@ def loads(stream: Any, buffers: Sequence[Any] = ()) -> Any:
         raise
 
 
-def _dumps(value: Any) -> Payload:
+def _dumps(value: Any, what: Any) -> Payload:
     buffers: list[pickle.PickleBuffer] = []
     try:
         stream = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
         return stream if not buffers else _with_large_buffers(value)
-    except Exception:  # the slow ways tell
+    except Exception:  # edge of user code (__reduce__, __getstate__): the slow ways tell
         pass
-    return _dumps_slowly(value)
+    large = LargeBuffers()
+    return large.payload(dumps_slowly(value, Names(sys.modules["__main__"]), what, large))
 
 
 def _with_large_buffers(value: Any) -> Payload:
@@ -115,10 +106,15 @@ def dumps_naming(value: Any, names: Names, buffers: BufferCallback | None = None
     return file.getvalue()
 
 
-def _dumps_slowly(value: Any) -> Payload:
-    large = LargeBuffers()
+def dumps_slowly(value: Any, names: Names, what: Any, large: LargeBuffers | None = None) -> bytes:
+    """Raises NotPicklable; `what` is the value's name, or the function of which it is a call."""
     try:
-        return large.payload(dumps_naming(value, Names(sys.modules["__main__"]), large))
+        return dumps_naming(value, names, large)
     except Exception as error:  # edge of user code
         refused = error.with_traceback(None)  # this frame in it were a cycle, and kept the callers' objects
-    raise refused from None
+    from .culprits import dumps_by_dill
+
+    if large:
+        large.clear()
+    names.forget()
+    return dumps_by_dill(value, names, refused, what, large)
