@@ -20,10 +20,9 @@ LOOKING_UP = frozenset(
 )
 MAIN_DUNDERS = {
     *("__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"),
-    *("__annotations__", "__conditional_annotations__"),
+    *("__annotations__", "__conditional_annotations__", "__annotate__"),
 }
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-NAMED = DEFINITIONS | ast.MatchAs | ast.MatchStar
 DISPLAYS = (ast.Dict, ast.List, ast.Set)
 CONTAINER_CALLS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
 
@@ -78,10 +77,19 @@ class Unit:
         except SyntaxError:
             return None
 
-    def _looked_up(self, code: CodeType | None, only_now: bool) -> frozenset[str]:
-        code = code or self._compiled(self.node, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        codes = [] if code is None else codes_in(code, only_now)
-        return frozenset(name for inner in codes for name in globals_in(inner)) - MAIN_DUNDERS
+    def _codes(self, node: ast.stmt, only_now: bool) -> list[CodeType]:
+        code = self.code if node is self.node else self._compiled(node)
+        code = code or self._compiled(node, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return [] if code is None else list(codes_in(code, only_now))
+
+    @cached_property
+    def _codes_now(self) -> list[CodeType]:
+        """What is executed when it is, but for what it calls."""
+        node = self.node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node = copy(node)  # all are asked this, so bodies are left out
+            node.body = [ast.copy_location(ast.Pass(), node)]
+        return self._codes(node, only_now=True)
 
     @cached_property
     def inside(self) -> "list[Unit]":
@@ -94,27 +102,29 @@ class Unit:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        return frozenset(bound_names(self.node) | self.star_names)
+        """Those that it binds."""
+        if isinstance(self.node, DEFINITIONS):
+            return frozenset({self.node.name})
+        own = [stored_in(code, "STORE_NAME", "STORE_GLOBAL") for code in self._codes_now[:1]]
+        inner = [stored_in(code, "STORE_GLOBAL") for code in self._codes_now[1:]]
+        return frozenset(self.star_names).union(*own, *inner) - MAIN_DUNDERS
 
     @cached_property
     def needs(self) -> frozenset[str]:
         """Every global it refers to, now or when its functions are called."""
-        return self._looked_up(self.code, only_now=False) | annotation_names(self.node) - MAIN_DUNDERS
+        found = [globals_in(code) for code in self._codes(self.node, only_now=False)]
+        return frozenset(annotation_names(self.node)).union(*found) - MAIN_DUNDERS
 
     @cached_property
     def needs_now(self) -> frozenset[str]:
         """The globals it reads while it is executed: decorators, bases, defaults, class bodies."""
-        if not isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef):
-            return self._looked_up(self.code, only_now=True)
-        node = copy(self.node)  # all are asked this, so bodies are left out
-        node.body = [ast.copy_location(ast.Pass(), node)]
-        return self._looked_up(self._compiled(node), only_now=True)
+        return frozenset[str]().union(*map(globals_in, self._codes_now)) - MAIN_DUNDERS
 
     @cached_property
     def rebinds(self) -> frozenset[str]:
         """Globals that functions in it bind when they are called (`global n; n = ...`)."""
-        nodes = ast.walk(self.node) if "global" in self.source else ()
-        return frozenset(name for node in nodes if isinstance(node, ast.Global) for name in node.names)
+        codes = self._codes(self.node, only_now=False) if "global" in self.source else []
+        return frozenset[str]().union(*(stored_in(code, "STORE_GLOBAL") for code in codes))
 
     @cached_property
     def imports(self) -> list[Import]:
@@ -211,20 +221,6 @@ def imports_in(node: ast.AST) -> list[Import]:
     return found
 
 
-def bound_names(node: ast.AST) -> set[str]:
-    """The names that a statement binds in its own scope."""
-    found: set[str] = set()
-    for inner in _own_nodes(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-            found.add(inner.id)
-        elif isinstance(inner, NAMED) and inner.name:
-            found.add(inner.name)
-        elif isinstance(inner, ast.MatchMapping) and inner.rest:
-            found.add(inner.rest)
-        found |= {name for name, _ in imported_as(inner)} - {"*"}
-    return found
-
-
 def imported_as(node: ast.AST) -> Iterator[tuple[str, str]]:
     """The names that an import binds, each with the full name of what it stands for."""
     for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
@@ -234,18 +230,6 @@ def imported_as(node: ast.AST) -> Iterator[tuple[str, str]]:
             yield alias.asname, alias.name
         else:
             yield (alias.name.split(".")[0],) * 2
-
-
-def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those in scopes of their own; what `:=` binds in a comprehension is bound around it."""
-    yield node
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-        return
-    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        yield from (n.target for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _own_nodes(child)
 
 
 def annotation_names(node: ast.AST) -> set[str]:
@@ -317,6 +301,12 @@ def _runs_later(code: CodeType) -> bool:
 def globals_in(code: CodeType) -> frozenset[str]:
     """The names that a code looks up, without the codes in it."""
     return frozenset(op.argval for op in dis.get_instructions(code) if op.opname in LOOKING_UP)
+
+
+@lru_cache(maxsize=4096)
+def stored_in(code: CodeType, *instructions: str) -> frozenset[str]:
+    """The names that a code binds by these."""
+    return frozenset(op.argval for op in dis.get_instructions(code) if op.opname in instructions)
 
 
 def _root_of_attribute(target: ast.expr) -> str | None:
