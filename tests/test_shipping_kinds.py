@@ -1,4 +1,4 @@
-"""Many kinds of values, each as argument, result, message and global of a function: as here, or refused by name."""
+"""Many kinds of values, each as argument, result, message, global of a function, and beside what only dill takes."""
 
 import json
 from pathlib import Path
@@ -72,6 +72,7 @@ REFUSED = {
     "frame": "sys._getframe()",
     "context variable": "contextvars.ContextVar('V')",
 }
+USES = ["argument", "result", "message", "global", "beside"]
 SCRIPT = """
 import asyncio, collections, contextvars, dataclasses, enum, functools, io, json, os, socket, sys, threading
 import types, typing, weakref
@@ -189,12 +190,17 @@ def uses_of(kind, making, asking):
     made = globals()["IT_" + kind] = make()
     ask_global = eval(f"lambda: ask(IT_{kind}, {asking!r})", globals())
     return {
+        "asking": asking,
         "here": ask(make(), asking),
         "argument": says(lambda: remote.call(ask, made, asking)),
         "result": says(lambda: ask(remote.call(make), asking)),
         "message": says(lambda: ask(loads(dumps(made)), asking)),
         "global": says(lambda: remote.call(ask_global)),
     }
+
+def beside(kind, asking):
+    both = weakref.ref(KEPT), globals()["IT_" + kind]
+    return says(lambda: ask(loads(dumps(both))[1], asking))
 
 def loaded():
     return "dill" in sys.modules
@@ -205,6 +211,9 @@ if __name__ == "__main__":
         for kinds in json.load(sys.stdin):
             found |= {kind: uses_of(kind.replace(" ", "_"), *how) for kind, how in kinds.items()}
             found.setdefault("dill", [loaded(), remote.call(loaded)])
+        for kind, uses in found.items():
+            if kind != "dill":
+                uses["beside"] = beside(kind.replace(" ", "_"), uses["asking"])
     print(json.dumps(found))
 """
 
@@ -217,13 +226,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return json.loads(run_python(folder, "script.py", files={"script.py": SCRIPT}, text=text))
 
 
-@pytest.mark.parametrize("use", ["argument", "result", "message", "global"])
+@pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("kind", [*FAST, *BY_DILL])
 def test_it_is_there_what_it_is_here(found: Any, kind: str, use: str) -> None:
     assert found[kind][use] == found[kind]["here"]
 
 
-@pytest.mark.parametrize("use", ["argument", "result", "message", "global"])
+@pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_none_when_copied_is_refused(found: Any, kind: str, use: str) -> None:
     assert "cannot pickle" in found[kind][use]

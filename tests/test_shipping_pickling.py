@@ -45,6 +45,13 @@ def test_large_buffers_are_frames_of_their_own_and_small_ones_are_not() -> None:
     assert isinstance(dumps(pickle.PickleBuffer(small)), bytes)
 
 
+def test_a_large_buffer_goes_once_though_it_is_pickled_twice() -> None:
+    large = bytearray(OUT_OF_BAND_MIN)
+    payload = dumps([pickle.PickleBuffer(large), weakref.ref(Job), lambda: 0])
+    assert isinstance(payload, list) and len(payload) == 2
+    assert loads(payload)[0] == large
+
+
 @pytest.mark.parametrize("size", [100, OUT_OF_BAND_MIN, 300_000])
 def test_buffers_arrive_writable_as_they_left_and_are_the_receivers_own(size: int) -> None:
     sent = bytearray(size)
@@ -164,10 +171,11 @@ def test_what_pickle_alone_does_not_take_travels_too() -> None:
     assert (up(), up()) == (4, 5), "its functions share their globals"
 
 
-def test_what_travels_by_value_leaves_nothing_that_refers_to_the_caller() -> None:
+@pytest.mark.parametrize("thing", [lambda: 0, weakref.ref(Job)])
+def test_what_travels_by_value_leaves_nothing_that_refers_to_the_caller(thing: Any) -> None:
     class Caller:
         def dumps(self) -> None:
-            dumps(lambda: 0)
+            dumps(thing)
 
     caller = Caller()
     gone = weakref.ref(caller)
@@ -194,6 +202,16 @@ def test_what_a_copy_would_not_be_is_refused() -> None:
             with pytest.raises(NotPicklable, match="the value: cannot pickle"):
                 dumps([thing, lambda: 0])
     assert loads(dumps((io.BytesIO(b"x"), lambda: 0)))[0].read() == b"x"
+
+
+def test_beside_what_only_dill_takes_the_same_holds(tmp_path: Path) -> None:
+    weak = weakref.ref(Job)
+    with main_of(tmp_path, "from functools import cache\n@cache\ndef kept(): return 1\n") as (main, _):
+        assert loads(dumps((main.kept, weak)))[0] is main.kept
+    for refused in (threading.Lock(), types.ModuleType("made")):
+        with pytest.raises(NotPicklable, match=r"the value: cannot pickle .*: item 1 of tuple") as caught:
+            dumps((weak, refused))
+        assert "weak" not in str(caught.value.__cause__)
 
 
 def test_endless_nesting_and_errors_of_user_code_are_said() -> None:

@@ -64,11 +64,6 @@ class Names:
         self._bound: dict[int, str] | None = None
         self._scopes: dict[int, _Scope] = {}
 
-    def forget(self) -> None:
-        """What a try that failed made use of."""
-        for noted in (self.used, self.looked_up, self.modules):
-            noted.clear()
-
     def name_of(self, thing: Any) -> str | None:
         """Its qualified name in `__main__`, or else a global that it is bound to."""
         qualified = getattr(thing, "__qualname__", None)

@@ -115,6 +115,5 @@ def dumps_slowly(value: Any, names: Names, what: Any, large: LargeBuffers | None
     from .culprits import dumps_by_dill
 
     if large:
-        large.clear()
-    names.forget()
+        large.clear()  # it is all pickled again
     return dumps_by_dill(value, names, refused, what, large)
