@@ -271,3 +271,13 @@ def test_two_threads_may_ask_while_the_program_changes_what_it_has(tmp_path: Pat
             main.LIMIT = n
             snapshot.version()
         assert all(not bundle.result(20).errors for bundle in asked)
+
+
+def test_values_of_which_each_needs_the_next_are_an_error_that_says_so(tmp_path: Path) -> None:
+    text = "make = lambda: lambda: 0\na = make()\nb = make()\na.other, b.other = b, a\n"
+    with main_of(tmp_path, text) as (_, snapshot):
+        bundle = answer_of(snapshot, CodeRequest(names=["a"]))
+    assert (bundle.steps, [name for name, _ in bundle.errors]) == ([], ["a"])
+    assert bundle.errors[0][1].endswith(
+        ("each needs the next: a -> b -> a", "each needs the next: b -> a -> b")
+    )

@@ -12,8 +12,9 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from itertools import repeat
-from operator import is_
+from operator import attrgetter, is_
 from threading import RLock
 from types import FunctionType, ModuleType
 from typing import Any
@@ -93,7 +94,8 @@ class Snapshot:
             items = {name: item for name, item in found.items() if item is not None}
             try:
                 steps = in_order(list(items.values()), self._last_line, settings)
-            except Cycle as cycle:
+            except CycleError as error:
+                cycle = " -> ".join(map(str, reversed(error.args[1])))
                 text = f"cannot be made at a server, since each needs the next: {cycle}"
                 items, steps = {}, []
                 errors += [(name, text) for name in asked if not name.endswith(".")]
@@ -237,38 +239,30 @@ def _spec_of(name: str) -> Any:
 # --- the order in which it can be made: by dependency, then by line ---
 
 
-class Cycle(Exception):
-    """Each of these names is needed to make the next; the text is the cycle."""
-
-
 @dataclass(eq=False)
 class Step:
     """Making one statement or one value."""
 
     order: int
     made: Unit | Item
+    names: frozenset[str]
+    is_contents: bool = False  # of a container that statements make
     after: set["Step"] = field(default_factory=set)  # must be made first
     rather_after: set["Step"] = field(default_factory=set)  # better first: may be called while this is made
 
-    @property
-    def names(self) -> frozenset[str]:
-        return self.made.names if isinstance(self.made, Unit) else frozenset({self.made.name})
-
-    @property
-    def label(self) -> str:
+    def __str__(self) -> str:
         return ", ".join(sorted(self.names))
-
-    @property
-    def is_contents(self) -> bool:
-        """Of a container that statements make."""
-        return isinstance(self.made, Item) and bool(self.made.units)
 
 
 def in_order(items: list[Item], last_line: Callable[[str], int], settings: Iterable[Unit] = ()) -> list[Step]:
-    """`last_line` gives the order of the last statement that defines a name; `settings` define none."""
+    """`last_line` gives the order of the last statement that defines a name; `settings` define none. Raises CycleError."""
     units = dict.fromkeys([*(unit for item in items for unit in item.units), *settings])
-    statements = [Step(unit.order, unit) for unit in units]
-    values = [Step(last_line(item.name), item) for item in items if item.value is not None]
+    statements = [Step(unit.order, unit, unit.names) for unit in units]
+    values = [
+        Step(last_line(item.name), item, frozenset({item.name}), bool(item.units))
+        for item in items
+        if item.value is not None
+    ]
     makers: dict[str, set[Step]] = defaultdict(set)
     for step in [*statements, *values]:
         for name in step.names:
@@ -306,22 +300,15 @@ def _place_statement(
 
 def _sorted(steps: list[Step]) -> list[Step]:
     """Always the first line that can be made: what depends on side effects finds the script's order."""
-    waiting = sorted(steps, key=lambda step: step.order)
+    sorter = TopologicalSorter({step: step.after for step in steps})
+    sorter.prepare()
+    ready: list[Step] = []
     made: dict[Step, None] = {}
-    while waiting:
-        step = next((s for s in waiting if s.after <= made.keys() and s.rather_after <= made.keys()), None)
-        step = step or next((s for s in waiting if s.after <= made.keys()), None)
-        if step is None:
-            raise Cycle(_cycle_in(waiting))
-        waiting.remove(step)
+    while sorter.is_active():
+        if more := sorter.get_ready():
+            ready = sorted([*ready, *more], key=attrgetter("order"))
+        step = next((step for step in ready if step.rather_after <= made.keys()), ready[0])
+        ready.remove(step)
+        sorter.done(step)
         made[step] = None
     return list(made)
-
-
-def _cycle_in(waiting: list[Step]) -> str:
-    path: list[Step] = []
-    step = waiting[0]
-    while step not in path:
-        path.append(step)
-        step = min(step.after & set(waiting), key=lambda before: before.order)
-    return " -> ".join(part.label for part in [*path[path.index(step) :], step])
