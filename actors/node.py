@@ -146,8 +146,7 @@ class Node:
     def drain(self) -> list[object]:
         if self._ending:
             self._approach_end()
-        effects, self._out.effects = self._out.effects, []
-        return effects
+        return self._out.drain()
 
     # --- what the client wants of its servers
 
@@ -397,7 +396,7 @@ class Node:
             self._out.log("info", f"the lease of {tenancy.holder} ends: {reason}")
         for place in tenancy.places:
             if place.server is not None:
-                self._out.send(place.server.address, Shutdown(KILL_AFTER, reason))
+                self._out.send(place.server.address, Shutdown(reason))
             elif place.alive:
                 self._out.effects.append(KillServer(place.number))
         self._finish_if_empty(tenancy)
@@ -459,7 +458,7 @@ class Node:
         if tenancy.closing is None:
             tenancy.draining = True
             for server in tenancy.servers():
-                self._out.send(server.address, Shutdown(KILL_AFTER, drain=True))
+                self._out.send(server.address, Shutdown(drain=True))
         if tenancy.scheduler.epoch in self._schedulers:
             self._register(tenancy.scheduler.epoch)
 

@@ -52,7 +52,6 @@ class Wishes(NamedTuple):
     name: str
     allocations: list[Allocation]
     pulse_interval: float
-    restart_servers: bool
     abandon_zombies: bool
 
 
@@ -113,7 +112,6 @@ class Seat(ClientRole):
                 info,
                 wishes.allocations,
                 wishes.pulse_interval,
-                wishes.restart_servers,
                 wishes.abandon_zombies,
             )
             self.ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())

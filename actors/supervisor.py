@@ -33,7 +33,6 @@ from .tenancy import (
     StartZygote,
     Tenancy,
 )
-from .terminations import KILL_AFTER
 
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 
@@ -89,9 +88,9 @@ class Supervisor:
         tenancy.restarts.in_row = place.refused = 0
         tenancy.zygote_restarts = Restarts()  # this one serves: what kills it later is no fault of its setup
         if tenancy.closing is not None:
-            self._out.send(address, Shutdown(KILL_AFTER, tenancy.closing.reason))
+            self._out.send(address, Shutdown(tenancy.closing.reason))
         elif tenancy.draining:
-            self._out.send(address, Shutdown(KILL_AFTER, drain=True))
+            self._out.send(address, Shutdown(drain=True))
         else:
             self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, pid))
 

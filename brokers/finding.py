@@ -13,7 +13,7 @@ from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import AddressError, Resolver, find_addresses, tcp_endpoint
 from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.security import SECRET_REMEDY
+from dispycos.transport.secret import SECRET_REMEDY
 
 from .registry import Client
 from .scheduler import Scheduler

@@ -69,16 +69,12 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.reach_named(settings.peer, SCHEDULER_PORT, "--peer", "scheduler")
             await process.announce(multicast=False)
             os.close(turn)
-            where = (
-                "loopback only"
-                if process.addresses.is_loopback_only
-                else ", ".join(process.addresses.announced)
-            )
+            where = ", ".join(process.addresses.announced)
             log.info(
                 "node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where
             )
             process.tune_collector()
-            process.keep(_be_found(process))
+            process.keep(process.be_found())
             if wants_console(daemon=settings.daemon):
                 read_console(partial(console, process, body), process.stopping.is_set)
             await process.stopping.wait()
@@ -164,11 +160,6 @@ def make_body(
 def lease_parent(dest_path: Path | None) -> Path:
     """DECISIONS: dest_path, by default a folder of the user under the temporary directory."""
     return dest_path if dest_path is not None else make_private(temporary_folder()) / "nodes"
-
-
-async def _be_found(process: Process) -> None:
-    await process.browse()
-    await process.announce(multicast=True)
 
 
 def console(process: Process, body: NodeBody, line: str) -> str | None:

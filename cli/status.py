@@ -13,7 +13,6 @@ import click
 from dispycos.config import (
     NODE_PORT,
     SCHEDULER_PORT,
-    CommonSettings,
     HostPort,
     NothingFound,
     Refused,
@@ -29,8 +28,10 @@ from dispycos.transport.addresses import Resolver, find_addresses, tcp_endpoint
 from dispycos.transport.dialler import Refused as LinkRefused
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
-from .process import load_keys, set_up_logging
+from .process import set_up_logging
 
 LOOK_S = 0.4  # mDNS answers within this where there is anybody
 BESIDE_S = 0.5  # the node of a private process, if it has one, answers so long after its scheduler
@@ -47,8 +48,8 @@ def run(settings: StatusSettings) -> int:
 
 
 async def _run(settings: StatusSettings) -> int:
-    keys = load_keys(CommonSettings(secret=settings.secret, secret_file=settings.secret_file))
-    view = View(Runtime("viewer", "status", keys), keys.tag if keys is not None else "", settings)
+    keys = Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
+    view = View(Runtime("viewer", "status", keys), keys.tag, settings)
     try:
         await view.look()
     finally:
@@ -100,7 +101,7 @@ class View:
     async def look(self) -> None:
         """The registry, what was named, and mDNS; every process found is asked once."""
         for entry in Registry(find_folders().registry).read():
-            self._found(entry.presence)
+            self._found(entry)
         named = {str(place): await self._visit_named(place) for place in self._settings.peer}
         own = find_addresses(self._settings.ip_addr)
         multicast = Multicast(own.own if own.is_restricted else ())

@@ -5,7 +5,6 @@ way a session then goes is nothing that it knows. A link is closed only after it
 said of that waits in `farewells`.
 """
 
-import itertools
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -61,7 +60,6 @@ class Neighbours:
         self._relay = relay
         self._alarms = alarms
         self._events = events
-        self._ping_count = itertools.count(1)
         self.farewells: list[LinkRefused | CloseLink] = []
 
     # A link comes and goes
@@ -157,7 +155,7 @@ class Neighbours:
         if isinstance(record, Routes):
             return self._on_routes(link, record)
         if isinstance(record, Ping):
-            self._tell(link, Pong(record.n))
+            self._tell(link, Pong())
         elif not isinstance(record, Pong):
             raise ProtocolError(f"{type(record).__name__} is not said to a neighbour")
         return False
@@ -166,7 +164,7 @@ class Neighbours:
         reason = self._objection(link, hello)
         if reason:
             return self.expel(link, reason)
-        link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
+        link.epoch, link.role = hello.epoch, hello.role
         self._remember(hello)
         link.uplink |= self._role == NODE_ROLE and link.role == SCHEDULER_ROLE
         patience = None if link.is_witnessed else patience_for(self._role, link.role)
@@ -186,7 +184,7 @@ class Neighbours:
             self._dismiss(older, now)
             self._relay.tell_flows(older)
         self._schedule(link)
-        self._events.append(LinkReady(link.number, link.epoch, hello.about, link.role))
+        self._events.append(LinkReady(link.number, link.epoch, link.role))
         if self._role == NODE_ROLE and link.role == SERVER_ROLE:
             self.advertise(add=[link.epoch])
         return True
@@ -267,7 +265,7 @@ class Neighbours:
         if advice == "down":
             return self.close(link, "it has been silent for too long")
         if advice == "ping":
-            self._tell(link, Ping(next(self._ping_count)))
+            self._tell(link, Ping())
         link.due = link.liveness.deadline()
         self._schedule(link)
         return False

@@ -322,6 +322,8 @@ class Turns:
                 self.forget_later(event.epoch, seconds)
         elif isinstance(event, Unsent):
             self.say("error", event.reason)
+        elif isinstance(event, PeerReset) and event.fault:
+            self.say("warning", f"a process broke the rules of the protocol: {event.fault}")
         for role in self._roles:
             role.on_event(event, now)
 
@@ -366,6 +368,8 @@ class Turns:
         """The end of each turn; what is left to do then has a deadline."""
         self.router.flush(now)
         self._transmit()
+        if self.router.is_dirty:
+            self.turn_soon()
         self.mailbox.after_sends()
         due = self.router.deadline()
         for role in self._roles:
@@ -379,15 +383,7 @@ class Turns:
 
     def _transmit(self) -> None:
         """Give the mailbox what is cut; credit bounds it, since libzmq tells nobody what has left."""
-        router = self.router
-        for _ in range(ROUNDS_MAX):
-            for link, frames, size in router.take_outgoing():
-                if self.mailbox.send(link, frames):
-                    router.link_drained(link, size)
-                else:
-                    self._broken[link] = None
-                    self.turn_soon()
-            if not router.is_dirty:
-                return
-            router.flush(self._now)
-        self.turn_soon()
+        for link, frames in self.router.take_outgoing():
+            if not self.mailbox.send(link, frames):
+                self._broken[link] = None
+                self.turn_soon()

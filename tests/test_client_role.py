@@ -143,7 +143,7 @@ def desk() -> Desk:
 
 
 def ready(epoch: int, role: str) -> LinkReady:
-    return LinkReady(1, epoch, cast(Any, None), role)
+    return LinkReady(1, epoch, role)
 
 
 def test_a_scheduler_that_forgot_us_is_told_all_again_when_it_is_back(desk: Desk) -> None:

@@ -21,7 +21,8 @@ from dispycos.transport.dialler import (
     Dialler,
     Refused,
 )
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -424,10 +424,26 @@ def test_a_cpu_task_behind_the_long_step_of_an_io_task_is_asked_back() -> None:
     (entry,) = desk.submit()
     desk.place()
     desk.dispatcher.server_up(102, "node1/s2", 1)
+    desk.place()
     desk.place(STALL_S)
     assert desk.recalls() == [(101, entry.position - 1)]
     desk.dispatcher.returned(101, [entry.position])
     assert desk.place() == [(2, 102)]
+
+
+@pytest.mark.parametrize("node", ["", "node1"])
+def test_what_would_come_back_to_the_same_server_is_not_asked_back(node: str) -> None:
+    desk = Desk(1)
+    desk.submit(io=True)
+    desk.place()
+    desk.submit(node=node)
+    desk.place()
+    if node:
+        desk.dispatcher.node_up(2, "node2", ("node2",))
+        desk.dispatcher.server_up(201, "node2/s1", 2)
+    for _ in range(10):
+        desk.place(2 * STALL_S)
+    assert desk.recalls() == [], "it is the next one there as soon as the io task's step ends"
 
 
 def test_what_may_run_nowhere_else_is_not_asked_back() -> None:

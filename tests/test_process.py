@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 
 from dispycos.cli import process as process_module
-from dispycos.cli.process import PortTaken, Process, is_free, load_keys, set_up_logging
+from dispycos.cli.process import Process, is_free, load_keys, set_up_logging
 from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence, Registry
 from dispycos.transport.folders import find_folders
-from dispycos.transport.security import Keys, Secret, SecretError
+from dispycos.transport.ports import PortTaken
+from dispycos.transport.secret import Secret, SecretError
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -96,19 +98,6 @@ def test_without_keys_it_is_said_loudly(caplog: pytest.LogCaptureFixture, home: 
     assert load_keys(CommonSettings(insecure=True)) is None
     assert "INSECURE" in caplog.text
     assert not (home / "dispycos").exists()
-
-
-def test_without_keys_a_process_is_reached_from_this_host_only_unless_insecure() -> None:
-    async def scene() -> None:
-        for settings, loopback in ((CommonSettings(), True), (CommonSettings(insecure=True), None)):
-            process = Process("node", "box", settings, None)
-            async with process:
-                if loopback:
-                    assert process.addresses.own == ("127.0.0.1",) and process.addresses.is_restricted
-                else:
-                    assert not process.addresses.is_restricted
-
-    play(scene)
 
 
 # --- sockets ---

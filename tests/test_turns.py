@@ -99,7 +99,7 @@ class Desk(Turns):
     """A body and its mailbox in one: a link to another desk, and what is deferred waits to be run."""
 
     def __init__(self, epoch: int, role: str) -> None:
-        about = About((1, 1), "0.1", (3, 11), 5, "linux", 256 * 1024, name=role)
+        about = About((1, 1), "0.1", role)
         super().__init__(Router(CODEC, epoch, about, role))
         self.mailbox = self
         self.witness = Witness()

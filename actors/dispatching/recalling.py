@@ -62,6 +62,8 @@ class Recalling:
                 self._arm(min(stalls_at(server, is_wanted), now + STALL_S))  # one may idle by then
             elif server.phase is READY and server.asked_of != server.cpu[0].position:
                 behind = recallable(server)
+                if behind and behind[0] is server.cpu[0] and not self._may_move(behind[0]):
+                    del behind[0]  # it would come back
                 if behind:
                     server.asked_of = server.cpu[0].position
                     stuck.append((server, behind[0].position - 1))
@@ -89,13 +91,12 @@ class Recalling:
         return halves
 
     def _movable(self, server: Server) -> list[Entry]:
-        """What waits there and may run on a server that idles."""
+        return [entry for entry in recallable(server) if self._may_move(entry)]
+
+    def _may_move(self, entry: Entry) -> bool:
+        """To a server that idles."""
         idle, pins = self.fleet.choice.nodes.level_of, self.fleet.pins
-        return [
-            entry
-            for entry in recallable(server)
-            if not entry.node or any(node in idle for node in pins[entry.node].nodes)
-        ]
+        return bool(idle) and (not entry.node or any(node in idle for node in pins[entry.node].nodes))
 
 
 def _has_waiting(server: Server) -> bool:

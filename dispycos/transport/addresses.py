@@ -59,20 +59,6 @@ class HostAddresses:
     def to_bind(self) -> tuple[str, ...]:
         return self.own if self.is_restricted else (ANY,)
 
-    @property
-    def is_loopback_only(self) -> bool:
-        return all(i.ip.is_loopback for i in self.interfaces)
-
-    def facing(self, peer: str) -> str:
-        """The address by which that peer reaches us: ours in its network, else the main one."""
-        if self.external:
-            return self.main
-        try:
-            address = _unmapped(ipaddress.ip_address(peer))
-        except ValueError:
-            return self.main
-        return next((str(i.ip) for i in self.interfaces if address in i.network), self.main)
-
 
 def find_addresses(ip_addr: Sequence[str] = (), ext_ip_addr: Sequence[str] = ()) -> HostAddresses:
     """Raises AddressError when an --ip_addr is not this host's. Takes numbers: names are resolved before."""
@@ -90,11 +76,6 @@ def find_addresses(ip_addr: Sequence[str] = (), ext_ip_addr: Sequence[str] = ())
             )
         chosen.append(interface)
     return HostAddresses(tuple(chosen), is_restricted=True, external=tuple(ext_ip_addr))
-
-
-def loopback_only() -> HostAddresses:
-    """What is left without a usable secret."""
-    return HostAddresses((ipaddress.ip_interface("127.0.0.1/8"),), is_restricted=True)
 
 
 def _loopback(text: str) -> Interface | None:
@@ -139,11 +120,6 @@ def _rank(interface: Interface) -> tuple[bool, bool, int]:
 def rank(address: Address) -> tuple[bool, bool, int]:
     """Sorts addresses by how likely a peer reaches us there."""
     return address.is_loopback, address.is_link_local, address.version
-
-
-def _unmapped(address: Address) -> Address:
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return address if mapped is None else mapped
 
 
 def is_numeric(host: str) -> bool:

@@ -19,7 +19,8 @@ from dispycos.protocol.messages import Lease, NodeInfo, Spot
 from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.router import Event
 from dispycos.runtime import Runtime
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 
 class StubServer:
