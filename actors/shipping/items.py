@@ -62,7 +62,7 @@ class Items:
     package: str = ""
     _kept: dict[str, Item] = field(default_factory=dict)
     _kept_at: int = -1
-    _registries: set[str] = field(default_factory=set)  # what the making of definitions reads or fills
+    _registries: set[str] | None = None  # found out when a value may be one: all definitions are looked at
     _rebound: frozenset[str] = frozenset()  # what functions bind as globals
     _first: dict[str, tuple[Unit, Any]] = field(default_factory=dict)  # what a statement gave at first
 
@@ -72,8 +72,7 @@ class Items:
         if self._kept_at != self.sources.changes:
             self._kept_at = self.sources.changes
             self._kept.clear()
-            definitions = [unit for unit in self.sources.units() if unit.is_definition]
-            self._registries = self._read_by(definitions, indirectly=True)
+            self._registries = None
             self._rebound = self.sources.rebound()
 
     def _drop_dependents(self) -> None:
@@ -136,9 +135,11 @@ class Items:
         if name in names.used:  # a TypeVar pickles as its own name
             why = f"{name} refers to itself by a name whose statement is not known"
             return self._from_source(name, thing, chain) if chain else Item(name, thing, error=why)
-        fills_itself = name in self._registries and all(unit.makes_container for unit in chain)
+        if not chain:
+            return item
+        fills_itself = all(unit.makes_container for unit in chain) and self._is_registry(name)
         makers = [unit for used in names.used for unit in self.sources.definers(used)]
-        if not chain or not (fills_itself or name in self._read_by(makers)):
+        if not fills_itself and name not in self._read_by(makers):
             return item
         # Statements that are to be run fill it: they find it as they did here, then it gets what it holds here.
         units = self._from_source(name, thing, chain).units
@@ -193,6 +194,13 @@ class Items:
                 if isinstance(entry, FunctionType | type) and entry.__module__ == "__main__":
                     found.add((names.name_of(entry) or "").split(".")[0])
         return frozenset(found - {""})
+
+    def _is_registry(self, name: str) -> bool:
+        """The making of definitions reads or fills it, by what it calls."""
+        if self._registries is None:
+            definitions = [unit for unit in self.sources.units() if unit.is_definition]
+            self._registries = self._read_by(definitions, indirectly=True)
+        return name in self._registries
 
     def _read_by(self, units: Iterable[Unit], indirectly: bool = False) -> set[str]:
         """Globals that are read while these are executed, or by what they call; only those if `indirectly`."""
