@@ -117,10 +117,14 @@ async def test_submit_queues_more_tasks_than_servers_and_loses_none(client, task
 
 
 async def test_ready_waits_until_few_tasks_wait_here(client, task):
-    many = []
-    while client._seat.ledger.tasks.backlog() < BACKLOG_MAX + 1000:  # some leave meanwhile
-        many.append(client.submit(plain, len(many)))
-    await asyncio.gather(client.ready(), client.ready())
+    holders = [await client.rtask_at(server, idle) for server in await client.servers()]
+    many = [client.submit(plain, number) for number in range(BACKLOG_MAX + 20_000)]  # many go ahead
+    ready = asyncio.gather(client.ready(), client.ready())
+    await asyncio.sleep(0.05)
+    assert not ready.done(), "all servers are held"
+    for holder in holders:
+        holder.send("go on")
+    await ready
     assert client._seat.ledger.tasks.backlog() <= BACKLOG_MAX
     await client.ready()
     await asyncio.wait(many)
