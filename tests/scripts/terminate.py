@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 
 from scenarios import play, raises, until
@@ -37,12 +38,11 @@ def python_loop(teller):
 
 
 def c_code_that_checks_signals(teller):
-    """A long C call that looks for signals now and then, as most that wait do."""
-    import re
-
+    """A call in C that waits, as most do: without the GIL, and looking for signals when it is woken."""
+    lock = threading.Lock()
+    lock.acquire()
     teller.send("runs")
-    time.sleep(0.05)  # it holds the GIL, so that what was just sent would stay
-    re.match("(a+)+$", "a" * 60 + "b")
+    lock.acquire()
 
 
 async def echo_until_end(*, task):
@@ -176,26 +176,26 @@ async def leaves_subtasks_behind(teller):
     return len(left), os.getpid()
 
 
-async def ended(handle, within):
-    """It is terminated within so many seconds."""
+async def ended(handle):
+    """It is terminated, and not by the end of its server, which comes after 5 s."""
     start = time.monotonic()
     handle.terminate()
     with raises(TaskTerminated):
         await handle
     took = time.monotonic() - start
-    assert took < within, took
+    assert took < 5, took
 
 
 async def test_suspended_tasks_end_at_once(client, task):
     for function in (suspended, suspended_generator, asleep, plain_asyncio_sleep):
-        await ended(await client.rtask(function), 1)
+        await ended(await client.rtask(function))
 
 
 async def test_running_steps_end_at_once(client, task):
     for function in (time_sleep, python_loop, c_code_that_checks_signals):
         handle = await client.rtask(function, task)
         assert await task.receive(timeout=5) == "runs"
-        await ended(handle, 1.5)
+        await ended(handle)
 
 
 async def test_a_task_in_a_task_group_ends(client, task):
@@ -214,7 +214,7 @@ async def test_long_steps_of_its_asyncio_tasks_end_at_once(client, task):
         for long in (sleep_long, compute_long):
             handle = await client.io_rtask_at(server, in_a_subtask, task, way, long)
             assert await task.receive(timeout=5) == "runs", way
-            await ended(handle, 1.5)
+            await ended(handle)
             other.send(way)
     other.send("end")
     assert (await other)[0] == 10
@@ -245,14 +245,14 @@ async def test_a_queued_task_is_dropped_and_never_starts(client, task):
     with raises(TaskTerminated, "before it started"):
         await queued
     for blocker in blockers:
-        await ended(blocker, 1)
+        await ended(blocker)
     assert await task.receive(timeout=0.1) is None
 
 
 async def test_one_of_four_io_rtasks_ends_and_three_live_on(client, task):
     server = (await client.servers())[0]
     handles = [await client.io_rtask_at(server, echo_until_end) for _ in range(4)]
-    await ended(handles[1], 1)
+    await ended(handles[1])
     others = handles[:1] + handles[2:]
     for handle in others:
         handle.send("x")
@@ -268,7 +268,7 @@ async def test_one_that_computes_ends_and_three_beside_it_live_on(client, task):
     assert await task.receive(timeout=5) == "runs"
     for other in others:
         other.send("x")
-    await ended(handle, 1.5)
+    await ended(handle)
     for other in others:
         other.send("end")
     assert [(await other)[0] for other in others] == [1, 1, 1]
@@ -304,7 +304,7 @@ async def test_a_task_that_is_ended_may_still_send(client, task):
     for function, word in ((says_goodbye, "goodbye"), (cleans_in_finally, "finally")):
         handle = await client.rtask(function, task)
         await asyncio.sleep(0.05)
-        await ended(handle, 1)
+        await ended(handle)
         assert await task.receive(timeout=5) == word
 
 
@@ -319,7 +319,7 @@ async def test_an_exception_on_the_way_out_is_the_outcome(client, task):
 async def test_terminate_twice_and_after_the_end_is_no_harm(client, task):
     handle = await client.rtask(suspended)
     handle.terminate()
-    await ended(handle, 1)
+    await ended(handle)
     handle.terminate()
     assert await client.submit(int, 5) == 5
 
