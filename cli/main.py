@@ -190,6 +190,7 @@ COMMANDS: Final = (
         "A scheduler and a node for the client that started it.",
         (*NODE, NODES),
         PrivateSettings,
+        module="ahead",
         hidden=True,
     ),
 )
