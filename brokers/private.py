@@ -177,6 +177,13 @@ class Waiting:
             cls.child = PrivateProcess()
 
     @classmethod
+    def end_ahead(cls) -> None:
+        """The program's main has ended, and no client took it."""
+        if cls.child is not None and not cls.child.has_orders:
+            cls.child.end()
+            cls.child = None
+
+    @classmethod
     def in_child(cls) -> None:
         """In a forked child: it must not keep the parent's alive."""
         if cls.child is not None:

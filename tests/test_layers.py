@@ -65,6 +65,7 @@ BODIES = {
     "actors/cluster.py",  # the wall clock, for TaskInfo.start_time
     "actors/local.py",
     "actors/mapping.py",
+    "actors/program.py",
     "actors/task.py",
     "actors/host/cell.py",
     "actors/host/cells.py",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import dispycos
 from dispycos.brokers import private as private_module
 from dispycos.brokers.local import Scheduler
 from dispycos.brokers.private import PrivateProcess, Waiting
@@ -229,6 +230,24 @@ def test_one_that_has_ended_is_not_taken(child: Callable[[str], PrivateProcess])
         await dead.close()
 
     play(scene)
+
+
+def test_one_that_no_client_took_ends_with_run(
+    child: Callable[[str], PrivateProcess], own_home: Path
+) -> None:
+    child(ECHO).end()
+    started: list[PrivateProcess | None] = []
+
+    def start() -> None:
+        start_ahead()
+        started.append(Waiting.child)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Waiting, "start_ahead", start)
+        assert dispycos.run(lambda: 7) == 7
+    (ahead,) = started
+    assert ahead is not None and Waiting.child is None
+    assert ahead._process.wait(10) == 0
 
 
 def test_a_forked_child_does_not_keep_it_alive(child: Callable[[str], PrivateProcess]) -> None:
