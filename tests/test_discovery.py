@@ -463,6 +463,17 @@ def test_who_answers_a_question_that_was_asked_before_there_was_a_loop_is_found_
         assert float(after.split()[1]) < 0.1  # what is asked now is answered, too
 
 
+@needs_namespaces
+@pytest.mark.timeout(40)
+def test_several_that_ask_at_the_same_time_are_all_answered_at_once() -> None:
+    with Hosts(2) as (a, b):
+        wait_line(b.start(python(ANNOUNCE)), "announced")
+        time.sleep(2.5)  # it was told to all
+        asking = [a.start(python(BROWSE, "5")) for _ in range(4)]
+        took = [float(wait_line(process, "found").split()[1]) for process in asking]
+        assert max(took) < 0.9, took  # else it was the question of a second later
+
+
 def test_a_question_to_which_nobody_answers_is_asked_again() -> None:
     heard: list[bytes] = []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,8 @@ log = logging.getLogger("dispycos")
 SERVICE_TYPE = "_dispycos._tcp.local."
 PORT, GROUP, GROUP_6 = 5353, "224.0.0.251", "ff02::fb"
 HOPS = 255
-PTR, IN = 12, 1  # RFC 1035: the type of the records that are asked for, and their class
+PTR, IN = 12, 1  # RFC 1035: the type of the records that are asked for, and their class ...
+UNICAST = 0x8000  # ... with the wish to be answered alone (RFC 6762, 5.4)
 AGAIN_S = (0.0, 0.1, 1.0, 2.0)  # since we wait for answers: a datagram may be lost
 END_S = 3.0  # those who listen at port 5353 have heard of all by then
 ANSWER_MAX = 9000  # bytes of a datagram of mDNS (RFC 6762, 17)
@@ -35,16 +37,16 @@ OnAnswer = Callable[[bytes, tuple[str, int]], None]
 
 
 def _query() -> bytes:
+    """Each has a number of its own: what is the same as another question within a second, whoever asked it, may not be answered."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in SERVICE_TYPE.split(".") if label)
-    header = b"".join(count.to_bytes(2, "big") for count in (0, 0, 1, 0, 0, 0))  # one question, no flags
-    return header + labels + b"\0" + PTR.to_bytes(2, "big") + IN.to_bytes(2, "big")
+    header = os.urandom(2) + b"".join(count.to_bytes(2, "big") for count in (0, 1, 0, 0, 0))  # one question
+    return header + labels + b"\0" + PTR.to_bytes(2, "big") + (IN | UNICAST).to_bytes(2, "big")
 
 
 class Question:
     """Asked when it is made, at each of these addresses of ours: by IPv4 if there is one. Raises OSError if at none."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        self._query = _query()
         self._sockets: list[tuple[socket.socket, tuple[str, int]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._again: list[asyncio.TimerHandle] = []
@@ -68,7 +70,7 @@ class Question:
     def _ask(self) -> None:
         for sock, group in self._sockets:
             with suppress(OSError):  # no route by this interface
-                sock.sendto(self._query, group)
+                sock.sendto(_query(), group)
 
     async def answered(self, timeout: float) -> bool:
         """Whether there is something to read within so many seconds; asks again at times."""
