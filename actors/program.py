@@ -41,14 +41,18 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
         if inspect.iscoroutine(main):
             main.close()
         raise
-    Waiting.start_ahead()
     try:
+        Waiting.start_ahead()
+        from . import local  # noqa: F401  # late, as in Client, but not in the loop: there Ctrl-C would wait for its end
+
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # as in run_server.main
             outcome = runner.run(_run_main(main, args, kwargs))
         if isinstance(outcome, Returned):
             return outcome.value
         raise outcome.error
     except KeyboardInterrupt as interrupt:
+        if inspect.iscoroutine(main):
+            main.close()  # it may not have begun
         _say_briefly(interrupt)
         raise
     except BaseException as error:
@@ -68,7 +72,7 @@ def _refuse_where_it_cannot() -> None:
 
 
 async def _run_main(main: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-    from .local import Home  # imported late, as in Client
+    from .local import Home
     from .parcels import ClientParcels
 
     home = Home(ClientParcels(), kept=True)
