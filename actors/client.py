@@ -13,20 +13,19 @@ from asyncio.events import (
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dispycos.brokers.private import Waiting
 from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 
-from .cluster import allocations
-from .local import GOODBYE_S, home_of_this_loop
-from .parcels import ClientParcels
-from .places import find_place, servers_at
-from .seat import Seat, Wishes
 from .submitting import Submits, count, must_be_callable
 from .task import Location, Task
 from .telling import say
+
+if TYPE_CHECKING:
+    from .seat import Seat
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
@@ -73,6 +72,12 @@ class Client(Submits):
         name: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
     ) -> None:
+        # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
+        Waiting.start_ahead()
+        from .cluster import allocations
+        from .parcels import ClientParcels
+        from .seat import Wishes
+
         if status_task is not None and not isinstance(status_task, Task):
             raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
         self.status_task = status_task
@@ -103,6 +108,9 @@ class Client(Submits):
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
         refuse_in_server("a Client")
+        from .local import GOODBYE_S, home_of_this_loop
+        from .seat import Seat
+
         seat = self._seat
         if seat is not None and self._is_of_this_loop(seat) and not seat.is_leaving:
             async with asyncio.timeout(timeout):
@@ -196,6 +204,8 @@ class Client(Submits):
 
     async def tasks(self, where: str | Location | None = None) -> list[Task]:
         """Handles of the tasks that run now: on a node (address, name, Location), on a server (Location), or on all."""
+        from .places import servers_at
+
         seat = self._here()
         chosen = None if where is None else set(servers_at(where, seat.ledger.nodes, seat.ledger.servers))
         return [
@@ -248,6 +258,8 @@ class Client(Submits):
         must_be_callable(function)
         node, server = "", 0
         if where is not None:
+            from .places import find_place
+
             node, server = find_place(where, seat.ledger.nodes, seat.ledger.servers)
         return seat.submit(
             function, args, kwargs, io=io, node=node, server=server, alone=alone, retries=count(retries)

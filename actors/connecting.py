@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dispycos.brokers.allocation import Named
-from dispycos.brokers.local import PrivateProcess, Scheduler
+from dispycos.brokers.private import PrivateProcess, Waiting
 from dispycos.config import SCHEDULER_PORT, HostPort, Refused
 from dispycos.errors import ScheduleError
 from dispycos.private_options import texts_of
@@ -68,16 +68,18 @@ class Uplink:
         one that is found, or of a private one that is started now, and starts no node if there are some among these.
         """
         place = scheduler_place(location) if location is not None else None
-        private = Scheduler.take()
+        private = Waiting.take()
+        is_asked_for = private is not None and private.has_orders
+        entry = self._registered() if place is None and not is_asked_for else None
+        if private is not None and (place is not None or entry is not None):
+            private.end()
         if place is not None:
-            if private is not None:
-                private.end()
             return await self._dial_named(place)
-        if private is None:
-            entry = self._registered()
-            if entry is not None:
-                return await self._dial(endpoints_of(entry), f"the scheduler {entry.name}")
-            private = PrivateProcess(self._private_orders(nodes))
+        if entry is not None:
+            return await self._dial(endpoints_of(entry), f"the scheduler {entry.name}")
+        private = private or PrivateProcess()
+        if not private.has_orders:
+            private.give(self._private_orders(nodes))
         return await self._use_private(private)
 
     def drop(self) -> None:

@@ -1,153 +1,16 @@
-"""Starts the private scheduler: one child process, `python -m dispycos private`, that ends with its client.
-
-The child is told what to do by one line of JSON on its standard input and answers by lines of JSON on its standard output;
-the end of its input is its end. What runs in it is put together in cli/private.py.
-"""
+"""What a program calls to have a private scheduler of its own making."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import secrets
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import Any
 
 from dispycos.config import Failure, PrivateSettings
-from dispycos.errors import ScheduleError
 from dispycos.living import refuse_in_server
 from dispycos.private_options import private_settings, texts_of
 from dispycos.protocol.status import Status
 from dispycos.transport.addresses import find_addresses
-from dispycos.transport.secret import SECRET_VARIABLE
 
-LINE_MAX = 1 << 20
-START_MAX = 30.0  # seconds until a child that says nothing is given up
-END_MAX = 5.0  # seconds until a child that was told to end is killed
-
-
-class PrivateProcess:
-    """The child and its lines."""
-
-    def __init__(self, orders: dict[str, Any], scheduler_id: str = "") -> None:
-        """`scheduler_id`: what nodes know the scheduler by whose place it takes."""
-        self.orders = orders
-        self.id = scheduler_id or secrets.token_hex(8)
-        told, environment = _told(orders, os.environ)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dispycos", "private"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # the terminal's Ctrl-C is the client's business
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({**told, "id": self.id}).encode() + b"\n")
-        self._process.stdin.flush()
-        self._reader: asyncio.StreamReader | None = None
-        self._transport: asyncio.ReadTransport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._reaped: Future[None] | None = None  # once it was told to end: done when it has
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def next_line(self, timeout: float = START_MAX) -> dict[str, Any]:
-        """What the child says next. Raises ScheduleError when it ended or is silent."""
-        if self._reader is None:
-            self._reader = asyncio.StreamReader(limit=LINE_MAX)
-            protocol = asyncio.StreamReaderProtocol(self._reader)
-            self._loop = asyncio.get_running_loop()
-            self._transport, _ = await self._loop.connect_read_pipe(lambda: protocol, self._process.stdout)
-        try:
-            async with asyncio.timeout(timeout):
-                line = await self._reader.readline()
-        except TimeoutError:
-            raise ScheduleError(
-                f"the private scheduler (pid {self.pid}) said nothing for {timeout:g} s"
-            ) from None
-        if not line:
-            code = await self.wait()
-            how = (
-                f"was killed by {signal.Signals(-code).name} ({-code})"
-                if code < 0
-                else (f"ended with exit code {code}; its last words are above")
-            )
-            raise ScheduleError(f"the private scheduler (pid {self.pid}) {how}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise ScheduleError(answer["error"])
-        return answer
-
-    @property
-    def was_killed(self) -> bool:
-        """By a signal. Nobody killed one that ended in order, or could not go on."""
-        code = self._process.poll()
-        return code is not None and code < 0
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    async def wait(self) -> int:
-        """Its exit code, when it has ended."""
-        return await asyncio.to_thread(self._process.wait)
-
-    def end(self, patience: float = END_MAX) -> None:
-        """End of input: it closes its servers and goes; killed after `patience` seconds. Does not wait, and needs no loop."""
-        if self._reaped is not None:
-            return
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._reaped = Future()
-        threading.Thread(
-            target=self._reap, args=(patience, self._reaped), name="dispycos-reaper", daemon=True
-        ).start()
-
-    def in_child(self) -> None:
-        """In a forked child: one that lives longer than its parent must not keep this process alive."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
-    def _reap(self, patience: float, reaped: Future[None]) -> None:
-        try:
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._close_output()  # not before: its last words would fail there, with a traceback
-        reaped.set_result(None)
-
-    def _close_output(self) -> None:
-        assert self._process.stdout is not None
-        try:
-            if self._transport is not None and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._transport.close)
-                return
-        except RuntimeError:  # the loop is closed
-            pass
-        self._process.stdout.close()
-
-    async def close(self, patience: float = END_MAX) -> None:
-        """End it and wait; though the waiting be cancelled, it ends, and holds up nobody: a thread of the loop's would be waited
-        for by the interpreter."""
-        self.end(patience)
-        assert self._reaped is not None
-        await asyncio.shield(asyncio.wrap_future(self._reaped))
-
-
-def _told(orders: dict[str, Any], own: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the child is told, and its environment: others can read that, so the secret is not in it."""
-    environment = dict(own)
-    secret = environment.pop(SECRET_VARIABLE, None)
-    if secret and not orders.get("secret_file"):  # the file that the client names is the stronger one
-        orders = {**orders, "secret": secret}
-    return orders, environment
+from .private import PrivateProcess, Waiting
 
 
 class Scheduler:
@@ -183,8 +46,6 @@ class Scheduler:
     TaskTerminated = Status.TaskTerminated
     ClientClosed = Status.ClientClosed
 
-    _waiting: PrivateProcess | None = None  # started by Scheduler(), not yet taken by a client
-
     def __init__(self, **options: Any) -> None:
         refuse_in_server("a Scheduler")
         orders = {**texts_of(options), "always": True}
@@ -193,15 +54,8 @@ class Scheduler:
             find_addresses(settings.ip_addr, settings.ext_ip_addr)
         except Failure as failure:
             raise ValueError(f"Scheduler(): {failure}") from None
-        waiting = Scheduler._waiting
-        if waiting is not None and waiting.is_alive():
-            if waiting.orders == orders:
-                return
+        waiting = Waiting.take()
+        if waiting is not None and waiting.orders != orders:
             waiting.end()  # what was said last counts
-        Scheduler._waiting = PrivateProcess(orders)
-
-    @classmethod
-    def take(cls) -> PrivateProcess | None:
-        """The process that Scheduler() started, for the client that schedules now."""
-        process, cls._waiting = cls._waiting, None
-        return process
+            waiting = None
+        Waiting.child = waiting or PrivateProcess(orders)

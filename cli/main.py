@@ -50,15 +50,16 @@ class Invocation:
 
     command: str = "dispycos"
     is_debug: bool = False
+    begun: tuple[Any, ...] = ()  # for the command's module, beside its settings
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], begun: tuple[Any, ...] = ()) -> int:
     """Runs a command line and returns the exit code; what goes wrong is one or two lines on stderr."""
-    invocation = Invocation()
+    invocation = Invocation(begun=begun)
     try:
         with dispycos.make_context("dispycos", list(arguments), obj=invocation) as context:
             code = dispycos.invoke(context)
@@ -163,7 +164,7 @@ class Command(_Named):
             return 0
         _hide_secret(invocation, settings)
         module = importlib.import_module(f"dispycos.cli.{self._module}")  # now: --help must not wait for zmq
-        return module.run(settings) or 0
+        return module.run(settings, *invocation.begun) or 0
 
 
 def _hide_secret(invocation: Invocation, settings: Settings) -> None:
@@ -190,6 +191,7 @@ COMMANDS: Final = (
         "A scheduler and a node for the client that started it.",
         (*NODE, NODES),
         PrivateSettings,
+        module="ahead",
         hidden=True,
     ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import logging
 import os
 import socket
@@ -13,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from dispycos.actors.host.resources import cpu_count
-from dispycos.actors.host.run_node import PRELOAD, NodeBody, describe
+from dispycos.actors.host.run_node import NodeBody, describe
 from dispycos.actors.host.template import Template
 from dispycos.actors.node import Node
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
@@ -24,7 +23,8 @@ from dispycos.transport.folders import find_folders, make_private, temporary_fol
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
 from .console import read_console, run_on_in_background, wants_console
-from .process import Process, forbid_core_files, is_free, load_keys, raise_open_files, set_up_logging
+from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
+from .template import fork_template
 
 log = logging.getLogger("dispycos")
 
@@ -39,14 +39,6 @@ def run(settings: NodeSettings) -> int:
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings, template))
-
-
-def fork_template() -> Template:
-    """A process's first act: before any thread and ZeroMQ context."""
-    forbid_core_files()
-    gc.collect()  # what is imported by now stays, and its pages are shared as long as no collector touches them
-    gc.freeze()
-    return Template.fork(PRELOAD)
 
 
 async def _run(settings: NodeSettings, template: Template) -> int:

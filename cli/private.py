@@ -1,7 +1,7 @@
 """`dispycos private`: scheduler and node in one process, for the client that started it and only as long as it lives.
 
 It looks around first (survey.py): a scheduler of the same cluster is handed to the client instead; nodes of the same cluster
-are used instead of an own one. What it says to the client are lines of JSON on standard output.
+are used instead of an own one. What it says to the client are lines of JSON on standard output. Its first steps are in ahead.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 from dispycos.actors.host.resources import cpu_count
 from dispycos.actors.host.run_node import NodeBody
@@ -23,8 +23,9 @@ from dispycos.config import Failure, PrivateSettings, count_servers
 from dispycos.private_options import PRIVATE_OPTIONS, private_settings
 from dispycos.protocol.messages import Allocation
 from dispycos.transport.addresses import tcp_endpoint
+from dispycos.transport.question import Question
 
-from .node import fork_template, make_body, stop
+from .node import make_body, stop
 from .process import Process, load_keys, raise_open_files, set_up_logging
 from .scheduler import make_broker
 from .survey import PROVEN_S, Survey
@@ -32,17 +33,19 @@ from .survey import PROVEN_S, Survey
 log = logging.getLogger("dispycos")
 
 
-def run(settings: PrivateSettings) -> int:
-    """Runs until its standard input ends."""
-    template = fork_template()
+def run(settings: PrivateSettings, template: Template, question: Question | None, told: IO[bytes]) -> int:
+    """Runs until its standard input ends. `question`: what it has asked by mDNS already."""
     raise_open_files()
-    orders = json.loads(sys.stdin.readline() or "{}")
+    line = told.readline()
+    if not line:
+        return 0  # started ahead, and not needed
+    orders = json.loads(line)
     settings = private_settings(settings, {k: v for k, v in orders.items() if k in PRIVATE_OPTIONS})
     settings = replace(settings, secret=orders.get("secret"))
     set_up_logging(debug=settings.debug, times=False)
     log.setLevel(logging.DEBUG if settings.debug else logging.WARNING)  # the terminal is the client's
     try:
-        return asyncio.run(_run(settings, template, orders))
+        return asyncio.run(_run(settings, template, orders, question))
     except Failure as failure:
         say(error=str(failure))
         return failure.exit_code
@@ -57,7 +60,9 @@ def say(**words: Any) -> None:
         log.debug("the client is gone")
 
 
-async def _run(settings: PrivateSettings, template: Template, orders: dict[str, Any]) -> int:
+async def _run(
+    settings: PrivateSettings, template: Template, orders: dict[str, Any], question: Question | None
+) -> int:
     """`always`: a scheduler that is found is not used instead; `named`: nor is there need for a node of our own."""
     always, named = "always" in orders, "named" in orders or bool(settings.node)
     keys = load_keys(settings)
@@ -73,7 +78,7 @@ async def _run(settings: PrivateSettings, template: Template, orders: dict[str, 
         say(endpoint=f"ipc://{process.ipc}")
         body: NodeBody | None = None
         try:
-            survey = Survey(process, wants_scheduler=not always and not named)
+            survey = Survey(process, question, wants_scheduler=not always and not named)
             await survey.look()
             found = survey.scheduler()
             if found is not None:

@@ -27,6 +27,7 @@ from dispycos.transport.discovery import Multicast, Presence, Registry, endpoint
 from dispycos.transport.door import SPARE_PART, descriptors_max
 from dispycos.transport.folders import Folders, find_folders, make_private
 from dispycos.transport.ports import PortTaken
+from dispycos.transport.question import Question
 from dispycos.transport.secret import SECRET_REMEDY, Secret
 from dispycos.transport.security import Keys
 from dispycos.version import PYTHON
@@ -75,14 +76,6 @@ def raise_open_files() -> None:
         wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def forbid_core_files() -> None:
-    """Of this process and of all that it will start: they would hold the cluster's keys, and users' data."""
-    with contextlib.suppress(ImportError):  # Windows has none
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def load_keys(settings: CommonSettings) -> Keys | None:
@@ -237,14 +230,21 @@ class Process:
 
     async def browse(self) -> None:
         """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
+        self.browse_registry()
+        await self.browse_network()
+
+    def browse_registry(self) -> None:
         for entry in self.registry.read():
             if not entry.role.startswith("private"):
                 self._found(entry)
+
+    async def browse_network(self, question: Question | None = None) -> None:
+        """`question`: what has been asked by mDNS already."""
         self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
         trouble = await self._multicast.open()
         if trouble:
             log.info("%s; only this host's registry, --peer and --node find others", trouble)
-        await self._multicast.browse(self._found)
+        await self._multicast.browse(self._found, question=question)
 
     def _found(self, presence: Presence) -> None:
         if presence.epoch == self.runtime.epoch:

@@ -50,3 +50,11 @@ def _addresses(field: int) -> tuple[int, int]:
         if 0 < start < end:
             return start, end
     return 0, 0
+
+
+def forbid_core_files() -> None:
+    """Of this process and of all that it will start: they would hold the cluster's keys, and users' data."""
+    with suppress(ImportError):  # Windows has none
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dispycos.actors.cluster import DispycosStatus as DispycosStatus
     from dispycos.actors.cluster import TaskInfo as TaskInfo
     from dispycos.actors.host.cells import current_client as current_client
-    from dispycos.actors.local import run as run
+    from dispycos.actors.program import run as run
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
     from dispycos.actors.task import Location as Location
@@ -57,7 +57,7 @@ _PLACES = {
     "TaskTerminated": "errors",
     "Usage": "actors.task",
     "current_client": "actors.host.cells",
-    "run": "actors.local",
+    "run": "actors.program",
 }
 
 __all__ = sorted(_PLACES)  # noqa: PLE0605

@@ -22,9 +22,14 @@ class Runtime(Protocol):
 living: weakref.WeakSet[Runtime] = weakref.WeakSet()  # os.fork() knows processes only
 
 
+def is_server() -> bool:
+    """Whether this process runs remote tasks."""
+    return any(runtime.role == SERVER_ROLE for runtime in living)
+
+
 def refuse_in_server(what: str) -> None:
     """Raise ScheduleError if this process runs remote tasks: their client has the cluster, and another would wait for its end."""
-    if any(runtime.role == SERVER_ROLE for runtime in living):
+    if is_server():
         raise ScheduleError(
             f"{what} cannot be used inside a remote task, because the cluster belongs to the client that started the task: "
             f"submit by that one, which is task.client (of the parameter `task`) and dispycos.current_client()"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dispycos.brokers.private import Waiting
 from tests.kit.beside import Beside
 from tests.kit.programs import Program, User
 
@@ -135,3 +136,9 @@ def report_of(script: str, cluster: User, reports: dict[str, Report]) -> Report:
     if script not in reports:
         reports[script] = Report(cluster.python(str(SCRIPTS / script)))
     return reports[script]
+
+
+@pytest.fixture(autouse=True)
+def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that make a Client in this process want no process of its own for each."""
+    monkeypatch.setattr(Waiting, "start_ahead", lambda: None)

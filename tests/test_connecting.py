@@ -12,8 +12,10 @@ import pytest
 
 from dispycos.actors import connecting
 from dispycos.actors.connecting import Uplink
-from dispycos.brokers import local
+from dispycos.brokers import private as private_module
+from dispycos.brokers.private import PrivateProcess, Waiting
 from dispycos.runtime import Runtime
+from dispycos.transport.discovery import Presence
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
 
@@ -23,7 +25,8 @@ KEYS = Keys.from_secret(Secret(b"o" * 32, "test"))
 
 CHILD = """
 import json, sys
-orders = json.loads(sys.stdin.readline())
+sys.stdin.readline()
+orders = json.loads(sys.stdin.readline() or sys.exit(0))
 print(json.dumps({"endpoint": sys.argv[1]}), flush=True)
 found = {"use": "scheduler", "name": "found", "endpoints": [sys.argv[2]]}
 print(json.dumps({"use": "private"} if orders.get("always") else found), flush=True)
@@ -68,7 +71,7 @@ def play(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
                 f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'child.py'} {scene.private_ipc} {found or scene.found_tcp}\n"
             )
             python.chmod(0o755)
-            monkeypatch.setattr(local.sys, "executable", str(python))
+            monkeypatch.setattr(private_module.sys, "executable", str(python))
             try:
                 async with asyncio.timeout(15):
                     await story(scene)
@@ -159,7 +162,7 @@ def test_one_that_ends_by_itself_is_not_replaced(play: Callable[..., None]) -> N
     play(story, "tcp://127.0.0.1:1")
 
 
-async def private_of(scene: Scene, after: local.PrivateProcess | None = None) -> local.PrivateProcess:
+async def private_of(scene: Scene, after: PrivateProcess | None = None) -> PrivateProcess:
     """The private process that the client uses: the first, or the next, once its end would be seen."""
     watcher = scene.uplink._watcher
     if after is None:
@@ -171,11 +174,32 @@ async def private_of(scene: Scene, after: local.PrivateProcess | None = None) ->
     return scene.uplink._private
 
 
-def test_a_secret_file_that_the_client_names_is_stronger_than_the_environment() -> None:
-    environment = {"DISPYCOS_SECRET": "eighteen dry horses", "HOME": "/h"}
-    told = {"debug": ["True"], "secret": "eighteen dry horses"}
-    assert local._told({"debug": ["True"]}, environment) == (told, {"HOME": "/h"})
-    assert local._told({"secret_file": ["/a/file"]}, environment)[0] == {"secret_file": ["/a/file"]}
+@pytest.mark.parametrize("of", ["place", "registry"])
+def test_one_that_was_started_ahead_ends_when_there_is_a_scheduler(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    async def story(scene: Scene) -> None:
+        Waiting.child = ahead = PrivateProcess()
+        port = int(scene.found_tcp.rpartition(":")[2])
+        if of == "registry":
+            found = Presence("scheduler", "found", ("127.0.0.1",), port, KEYS.tag, scene.found.epoch)
+            monkeypatch.setattr(scene.uplink, "_registered", lambda: found)
+        epoch = await scene.uplink.reach(f"127.0.0.1:{port}" if of == "place" else None, [])
+        assert epoch == scene.found.epoch
+        assert await ahead.wait() == 0 and scene.uplink._private is None
+        await ahead.close()
+
+    play(story)
+
+
+def test_one_that_was_started_ahead_is_told_what_to_do(play: Callable[..., None]) -> None:
+    async def story(scene: Scene) -> None:
+        Waiting.child = ahead = PrivateProcess()
+        scene.uplink._private_orders = lambda nodes: {"always": True}  # type: ignore[method-assign]
+        assert await scene.uplink.reach(None, []) == scene.private.epoch
+        assert scene.uplink._private is ahead
+
+    play(story)
 
 
 def test_the_secret_of_the_environment_is_told_to_the_private_process_and_not_shown(
@@ -184,7 +208,7 @@ def test_the_secret_of_the_environment_is_told_to_the_private_process_and_not_sh
     monkeypatch.setenv("DISPYCOS_SECRET", "eighteen dry horses")
 
     async def story(scene: Scene) -> None:
-        private = local.PrivateProcess({"nodes": []})
+        private = PrivateProcess({"nodes": []})
         environment = Path(f"/proc/{private.pid}/environ")
         if environment.exists():
             assert b"horses" not in environment.read_bytes()

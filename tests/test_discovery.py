@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ from dispycos.transport.addresses import AddressError, find_addresses, resolve, 
 from dispycos.transport.claims import kernel_mark
 from dispycos.transport.discovery import Presence, Registry, _service, host_mark, read_service
 from dispycos.transport.folders import SWEPT_AFTER_S, FolderError, find_folders, make_private, sweep_sockets
+from dispycos.transport.question import GROUP, PORT, Question
 
 from .kit.netns import Hosts, why_unavailable
 
@@ -426,6 +427,73 @@ def test_another_host_is_found_in_under_two_seconds_whoever_starts_first() -> No
         time.sleep(2)  # for so long after a goodbye it may be taken back
         b.start(python(ANNOUNCE))
         assert "name='host.b-2'" in wait_line(waiting, "found"), "gone and there again, it is found again"
+
+
+ASK_FIRST = """
+import asyncio, sys, time
+from dispycos.transport.addresses import find_addresses
+from dispycos.transport.question import Question
+question = Question(find_addresses().own)
+time.sleep(1)  # imports, for example
+from dispycos.transport.discovery import Multicast
+async def main():
+    print("answered", await question.answered(0.01))
+    multicast, seen = Multicast(), asyncio.Event()
+    await multicast.open()
+    def found(p): print("found", p.name); seen.set()
+    start = time.monotonic()
+    await multicast.browse(found, question=question)
+    await asyncio.wait_for(seen.wait(), 5)
+    print(f"after {time.monotonic() - start:.3f}")
+    await multicast.close()
+asyncio.run(main())
+"""
+
+
+@needs_namespaces
+@pytest.mark.timeout(40)
+def test_who_answers_a_question_that_was_asked_before_there_was_a_loop_is_found_as_soon_as_somebody_listens() -> (
+    None
+):
+    with Hosts(2) as (a, b):
+        wait_line(b.start(python(ANNOUNCE)), "announced")
+        time.sleep(2.5)  # it was told to all
+        answered, found, after = a.run(python(ASK_FIRST)).stdout.splitlines()
+        assert (answered, found) == ("answered True", "found host.b-2")
+        assert float(after.split()[1]) < 0.1  # what is asked now is answered, too
+
+
+@needs_namespaces
+@pytest.mark.timeout(40)
+def test_several_that_ask_at_the_same_time_are_all_answered_at_once() -> None:
+    with Hosts(2) as (a, b):
+        wait_line(b.start(python(ANNOUNCE)), "announced")
+        time.sleep(2.5)  # it was told to all
+        asking = [a.start(python(BROWSE, "5")) for _ in range(4)]
+        took = [float(wait_line(process, "found").split()[1]) for process in asking]
+        assert max(took) < 0.9, took  # else it was the question of a second later
+
+
+def test_a_question_to_which_nobody_answers_is_asked_again() -> None:
+    heard: list[bytes] = []
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as group:
+            group.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            group.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            group.bind((GROUP, PORT))
+            member = socket.inet_aton(GROUP) + socket.inet_aton("127.0.0.1")
+            group.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            group.setblocking(False)
+            question = Question(["127.0.0.1", "::1"])
+            assert not await question.answered(0.3)
+            with suppress(BlockingIOError):
+                while True:
+                    heard.append(group.recv(1000))
+            question.close()
+
+    asyncio.run(main())
+    assert len([data for data in heard if b"_dispycos" in data]) >= 3
 
 
 THIEF = """

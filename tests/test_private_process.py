@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.brokers import local
-from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import HostPort, PrivateSettings
+import dispycos
+from dispycos.brokers import private as private_module
+from dispycos.brokers.local import Scheduler
+from dispycos.brokers.private import PrivateProcess, Waiting
+from dispycos.config import SECRET_VARIABLE, HostPort, PrivateSettings
 from dispycos.errors import ScheduleError
 from dispycos.private_options import private_settings, texts_of
+from dispycos.transport.folders import find_folders
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -28,7 +32,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pr
         (tmp_path / "child.py").write_text(text)
         python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'child.py'}\n")
         python.chmod(0o755)
-        monkeypatch.setattr(local.sys, "executable", str(python))
+        monkeypatch.setattr(private_module.sys, "executable", str(python))
         return PrivateProcess({"nodes": ["n"]})
 
     return start
@@ -38,7 +42,7 @@ def play(scene: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(scene())  # type: ignore[arg-type]
 
 
-ECHO = "import sys\nprint(sys.stdin.readline(), flush=True)\nsys.stdin.read()\n"
+ECHO = "import sys\nsys.stdin.readline()\nprint(sys.stdin.readline(), flush=True)\nsys.stdin.read()\n"
 
 
 def test_it_is_told_what_to_do_and_its_lines_are_read(child: Callable[[str], PrivateProcess]) -> None:
@@ -150,16 +154,126 @@ def test_scheduler_starts_one_for_the_client_that_comes_next(child: Callable[[st
     async def scene() -> None:
         child(ECHO).end()
         Scheduler(name="s")
-        first = Scheduler._waiting
+        first = Waiting.child
         Scheduler(name="s")
-        assert first is not None and Scheduler._waiting is first, "one is waiting already"
+        assert first is not None and Waiting.child is first, "one is waiting already"
         Scheduler(name="t")  # what was said last counts
         assert await first.wait() == 0
         await first.close()
-        process = Scheduler.take()
-        assert process is not None and Scheduler.take() is None
+        process = Waiting.take()
+        assert process is not None and Waiting.take() is None
         assert await process.next_line() == {"name": ["t"], "always": True, "id": process.id}
         await process.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_secret_file_that_the_client_names_is_stronger_than_the_environment(
+    child: Callable[[str], PrivateProcess], monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    async def scene() -> None:
+        child(ECHO).end()
+        monkeypatch.setenv(SECRET_VARIABLE, "eighteen dry horses")
+        process = PrivateProcess({"secret_file": ["/a/file"]} if named else {})
+        told = await process.next_line()
+        assert told.get("secret") == (None if named else "eighteen dry horses")
+        await process.close()
+
+    play(scene)
+
+
+# --- started ahead ---
+
+start_ahead = Waiting.start_ahead  # what conftest.py takes away
+
+
+def test_one_that_is_started_ahead_gets_its_orders_later(
+    child: Callable[[str], PrivateProcess], own_home: Path
+) -> None:
+    async def scene() -> None:
+        child(ECHO).end()
+        start_ahead()
+        ahead = Waiting.child
+        start_ahead()
+        assert ahead is not None and Waiting.child is ahead, "one is enough"
+        process = Waiting.take()
+        assert process is ahead and not process.has_orders
+        process.give({"named": True})
+        assert await process.next_line() == {"named": True, "id": process.id}
+        await process.close()
+
+    play(scene)
+
+
+def test_none_is_started_ahead_in_a_server_or_where_somebody_is_registered(
+    child: Callable[[str], PrivateProcess], own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child(ECHO).end()
+    monkeypatch.setattr(private_module, "is_server", lambda: True)
+    start_ahead()
+    assert Waiting.child is None
+    monkeypatch.setattr(private_module, "is_server", lambda: False)
+    registry = find_folders().registry
+    registry.mkdir(parents=True)
+    (registry / "somebody.json").touch()
+    start_ahead()
+    assert Waiting.child is None
+
+
+def test_one_that_has_ended_is_not_taken(child: Callable[[str], PrivateProcess]) -> None:
+    async def scene() -> None:
+        child("").end()
+        Waiting.child = dead = PrivateProcess()
+        await dead.wait()
+        assert Waiting.take() is None and Waiting.child is None
+        await dead.close()
+
+    play(scene)
+
+
+def test_one_that_no_client_took_ends_with_run(
+    child: Callable[[str], PrivateProcess], own_home: Path
+) -> None:
+    child(ECHO).end()
+    started: list[PrivateProcess | None] = []
+
+    def start() -> None:
+        start_ahead()
+        started.append(Waiting.child)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Waiting, "start_ahead", start)
+        assert dispycos.run(lambda: 7) == 7
+    (ahead,) = started
+    assert ahead is not None and Waiting.child is None
+    assert ahead._process.wait(10) == 0
+
+
+def test_a_forked_child_does_not_keep_it_alive(child: Callable[[str], PrivateProcess]) -> None:
+    async def scene() -> None:
+        child(ECHO).end()
+        Waiting.child = process = PrivateProcess()
+        pid = os.fork()
+        if pid == 0:
+            os.execv("/bin/sleep", ["sleep", "30"]) if Waiting.child is None else os._exit(1)
+        try:
+            await process.close(patience=10)
+            assert await process.wait() == 0
+            assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+        finally:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            Waiting.take()
+
+    play(scene)
+
+
+def test_the_real_one_ends_quietly_without_orders(own_home: Path) -> None:
+    async def scene() -> None:
+        process = PrivateProcess()
+        await process.close(patience=20)
+        assert await process.wait() == 0
 
     play(scene)
 
@@ -183,7 +297,7 @@ def test_an_option_of_no_use_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(error, match=text):
         Scheduler(**options)
-    assert Scheduler.take() is None
+    assert Waiting.take() is None
 
 
 def test_options_of_a_program_become_settings() -> None:

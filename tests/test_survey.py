@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from dispycos.cli import private
 from dispycos.cli.process import Process
-from dispycos.cli.survey import HINT_S, PROVEN_S, Survey
+from dispycos.cli.survey import HINT_S, LATE_S, PROVEN_S, Survey
 from dispycos.config import CommonSettings
 from dispycos.transport.discovery import Presence
 from dispycos.transport.secret import Secret
@@ -43,15 +44,25 @@ class Scene:
         self.said: list[str] = []
         self.process.notice = lambda text, level: self.said.append(text)
         self.finds: list[Presence] = []
+        self.question: Any = None
+        self.heard: list[Any] = []
+        self.answer: Presence | None = None
 
     async def look(self, *, wants_scheduler: bool = True) -> tuple[Survey, float]:
-        survey = Survey(self.process, wants_scheduler=wants_scheduler)
+        survey = Survey(self.process, self.question, wants_scheduler=wants_scheduler)
 
-        async def browse() -> None:
+        def browse_registry() -> None:
             for found in self.finds:
                 self.process._found(found)
 
-        self.process.browse = browse  # type: ignore[method-assign]
+        async def browse_network(question: Any) -> None:
+            self.heard.append(question)
+            await asyncio.sleep(TICK)  # zeroconf starts
+            if self.answer is not None:
+                self.process._found(self.answer)
+
+        self.process.browse_registry = browse_registry  # type: ignore[method-assign]
+        self.process.browse_network = browse_network  # type: ignore[method-assign]
         start = self.process.runtime.clock()
         await survey.look()
         return survey, self.process.runtime.clock() - start
@@ -227,6 +238,55 @@ def test_a_hint_with_the_place_of_another_does_not_hide_it() -> None:
             scene.finds = [hint("node", honest.port), presence_of(honest)]
             survey, _ = await scene.look()
             assert survey.nodes() == [presence_of(honest)]
+
+    play(story)
+
+
+class Asked:
+    """A question that was asked so long ago, and is answered in so many seconds from now."""
+
+    def __init__(self, ago: float, answer_in: float | None) -> None:
+        self.asked_at = time.monotonic() - ago
+        self.answer_in = answer_in
+        self.asked_again = False
+
+    def ask(self) -> None:
+        self.asked_at, self.asked_again = time.monotonic(), True
+
+    async def answered(self, timeout: float) -> bool:
+        await asyncio.sleep(timeout if self.answer_in is None else self.answer_in)
+        return self.answer_in is not None
+
+
+def test_the_time_for_answers_begins_with_the_question_and_zeroconf_is_not_needed_where_nobody_answers() -> (
+    None
+):
+    async def story(scene: Scene) -> None:
+        scene.question = Asked(HINT_S - 0.1, None)
+        survey, took = await scene.look()
+        assert survey.nodes() == [] and scene.heard == []
+        assert 0.1 <= took < 0.1 + 2 * TICK
+
+    play(story)
+
+
+def test_an_answer_that_came_while_nobody_could_read_it_is_heard() -> None:
+    async def story(scene: Scene) -> None:
+        async with member("node") as honest:
+            honest.listen_tcp(0)
+            scene.question = Asked(HINT_S + 0.1, 0.0)
+            scene.answer = presence_of(honest)
+            survey, _ = await scene.look()
+            assert survey.nodes() == [presence_of(honest)] and scene.heard == [scene.question]
+
+    play(story)
+
+
+def test_a_question_that_is_old_is_asked_again() -> None:
+    async def story(scene: Scene) -> None:
+        scene.question = Asked(LATE_S + 1, None)
+        _, took = await scene.look()
+        assert scene.question.asked_again and took >= HINT_S
 
     play(story)
 

@@ -29,7 +29,6 @@ from .template import Template
 from .working import leftovers
 
 ENTRY = "dispycos.actors.host.run_server:main"
-PRELOAD = ("dispycos.actors.host.run_server",)
 LOOK_S = 5.0  # how often the machine's load is looked at
 
 _encoder = msgspec.msgpack.Encoder()

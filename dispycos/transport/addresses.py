@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 import threading
@@ -140,6 +139,8 @@ async def resolve(host: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, 
     """
     if is_numeric(host):
         return (host,)
+    import asyncio  # late: a private process looks for addresses before all else, and this costs start-up time
+
     answer: Future[tuple[str, ...]] = Future()
     answer.set_running_or_notify_cancel()  # who waits no longer need not be told
     threading.Thread(target=_look_up, args=(host, answer), daemon=True, name=f"dns {host}").start()

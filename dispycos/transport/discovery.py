@@ -24,6 +24,7 @@ import msgspec
 from .addresses import find_addresses, is_numeric, rank, tcp_endpoint
 from .claims import claim, is_claimed, kernel_mark
 from .folders import is_listening, make_private
+from .question import SERVICE_TYPE, Question
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dispycos")
 
-SERVICE_TYPE = "_dispycos._tcp.local."
 ENTRY_BYTES_MAX = 64 * 1024
 ENTRIES_MAX = 1000
 SERVICES_MAX = 1000
@@ -39,8 +39,6 @@ NAME_BYTES = 63  # of a name in mDNS
 QUESTIONS_MAX = 32  # services asked about at the same time
 QUESTION_TIMEOUT_MS = 1500
 GOODBYE_TIMEOUT_S = 0.7
-QUERY, PTR, IN = 0, 12, 1  # RFC 1035: flags of a question, type of its records, their class
-ASK_S = 3.0  # so long after browse() we ask, and are answered, at a port of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +151,7 @@ class Multicast:
     """mDNS on the running loop: announces this process, and tells of others as they show up.
 
     With addresses (those of --ip_addr) nothing leaves by another interface.
-
-    Port 5353 is shared by all programs of a host that speak mDNS, and an answer that comes by unicast reaches any one of
-    them (RFC 6762, 15.1). So who listens there asks for answers to all, which may take a second; the first questions
-    come from a port of their own, and are answered there, at once (RFC 6762, 6.7).
+    The first question has a port of its own: see question.py.
     """
 
     def __init__(self, addresses: Sequence[str] = ()) -> None:
@@ -164,7 +159,7 @@ class Multicast:
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._broadcast: asyncio.Future[Any] | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._question: Question | None = None
         self._questions: set[asyncio.Task[None]] = set()
         self._found: dict[str, Presence] = {}
         self._on_found: OnFound = _ignore
@@ -181,7 +176,7 @@ class Multicast:
             return f"no mDNS{where}: {error}"
         return ""
 
-    async def _start(self, addresses: Sequence[str], *, own_port: bool = False) -> AsyncZeroconf:
+    async def _start(self, addresses: Sequence[str]) -> AsyncZeroconf:
         from zeroconf import InterfaceChoice, IPVersion  # imported late: it costs start-up time
         from zeroconf.asyncio import AsyncZeroconf
 
@@ -190,7 +185,6 @@ class Multicast:
         zeroconf = AsyncZeroconf(
             interfaces=list(self._addresses) if self._addresses else InterfaceChoice.All,
             ip_version=IPVersion.V4Only if has_ipv4 else IPVersion.V6Only,
-            unicast=own_port,
         )
         await zeroconf.zeroconf.async_wait_for_start()
         if self._addresses:
@@ -205,9 +199,11 @@ class Multicast:
             )
             self._broadcast = asyncio.ensure_future(sending)  # repeats itself for a second or so
 
-    async def browse(self, on_found: OnFound) -> None:
-        """on_found is called again when something about a process changed."""
+    async def browse(self, on_found: OnFound, question: Question | None = None) -> None:
+        """on_found is called again when something about a process changed. `question`: one that was asked before."""
         if self._zeroconf is None:
+            if question is not None:
+                question.close()
             return
         from zeroconf import DNSQuestionType
         from zeroconf.asyncio import AsyncServiceBrowser
@@ -219,35 +215,25 @@ class Multicast:
             handlers=[self._on_change],
             question_type=DNSQuestionType.QM,
         )
-        self._asking = asyncio.create_task(self._ask_at_own_port())
-
-    async def _ask_at_own_port(self) -> None:
-        from zeroconf import DNSOutgoing, DNSQuestion  # type: ignore[attr-defined]
-        from zeroconf.asyncio import AsyncServiceBrowser
-
         try:
-            asker = await self._start(self._addresses or find_addresses().own, own_port=True)
-        except (OSError, RuntimeError) as error:
-            log.debug("no questions by mDNS from a port of our own: %s", error)
+            self._question = question or Question(self._addresses or find_addresses().own)
+        except OSError as error:
+            log.debug("no question by mDNS from a port of our own: %s", error)
             return
-        try:
-            AsyncServiceBrowser(
-                asker.zeroconf, SERVICE_TYPE, handlers=[self._on_change]
-            )  # asks in up to 0.1 s
-            question = DNSOutgoing(QUERY)
-            question.add_question(DNSQuestion(SERVICE_TYPE, PTR, IN))
-            asker.zeroconf.async_send(question)
-            await asyncio.sleep(ASK_S)
-        finally:
-            await asker.async_close()
+        self._question.listen(self._hear)
+
+    def _hear(self, answer: bytes, sender: tuple[str, int]) -> None:
+        """As if it had come to the shared port."""
+        if self._zeroconf is not None:
+            reader = self._zeroconf.zeroconf.engine.readers[0]
+            cast(asyncio.DatagramProtocol, reader.transport.get_protocol()).datagram_received(answer, sender)
 
     async def close(self) -> None:
         """Says goodbye, but not for long."""
         for question in self._questions:
             question.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+        if self._question is not None:
+            self._question.close()
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is None:
             return

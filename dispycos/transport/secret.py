@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import PASSPHRASE_MIN, Failure
+from ..config import PASSPHRASE_MIN, SECRET_VARIABLE, Failure
 from .folders import find_folders, make_missing
 
-SECRET_VARIABLE = "DISPYCOS_SECRET"
 SECRET_FILE_VARIABLE = "DISPYCOS_SECRET_FILE"
 SECRET_BYTES = 32
 SECRET_FILE_MAX = 4096

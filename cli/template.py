@@ -1,0 +1,20 @@
+"""Forks the template of a node's servers. It imports little beside what servers need too, so it can be done early."""
+
+from __future__ import annotations
+
+import gc
+
+import dispycos.runtime  # noqa: F401  # of agent and servers alike: imported before the fork it is shared
+from dispycos.actors.host.template import Template
+
+from .sight import forbid_core_files
+
+PRELOAD = ("dispycos.actors.host.run_server",)
+
+
+def fork_template() -> Template:
+    """A process's first act: before any thread and ZeroMQ context."""
+    forbid_core_files()
+    gc.collect()  # what is imported by now stays, and its pages are shared as long as no collector touches them
+    gc.freeze()
+    return Template.fork(PRELOAD)
