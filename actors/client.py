@@ -82,7 +82,6 @@ class Client(Submits):
             name or os.path.basename(sys.argv[0] or "python") or "python",
             allocations(nodes),
             positive_seconds(pulse_interval, "pulse_interval"),
-            bool(restart_servers),
             bool(abandon_zombie_nodes),
         )
         self._made_at = _place_of_caller()

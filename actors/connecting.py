@@ -10,16 +10,18 @@ from typing import Any
 
 from dispycos.brokers.allocation import Named
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import SCHEDULER_PORT, HostPort, texts_of
+from dispycos.config import SCHEDULER_PORT, HostPort, Refused
 from dispycos.errors import ScheduleError
+from dispycos.private_options import texts_of
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import AddressError, Resolver, tcp_endpoint
-from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Registry, endpoints_of
+from dispycos.transport.addresses import AddressError, resolve, tcp_endpoint
+from dispycos.transport.dialler import Dialler
+from dispycos.transport.discovery import Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.probe import stranger_at
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 from .places import scheduler_place
 from .task import Location
@@ -74,7 +76,7 @@ class Uplink:
         if private is None:
             entry = self._registered()
             if entry is not None:
-                return await self._dial(endpoints_of(entry.presence), f"the scheduler {entry.name}")
+                return await self._dial(endpoints_of(entry), f"the scheduler {entry.name}")
             private = PrivateProcess(self._private_orders(nodes))
         return await self._use_private(private)
 
@@ -95,7 +97,7 @@ class Uplink:
 
     # --- a scheduler that is there ---
 
-    def _registered(self) -> Entry | None:
+    def _registered(self) -> Presence | None:
         """A scheduler of our cluster on this host, of the same user."""
         tag = Keys.from_secret(Secret.load_or_make(self._secret_file)).tag
         for entry in Registry(find_folders().registry).read():
@@ -107,7 +109,7 @@ class Uplink:
         host, port = place.host, place.port or SCHEDULER_PORT
         what = f"the scheduler at {HostPort(host, port)}"
         try:
-            addresses = await Resolver().resolve(host)
+            addresses = await resolve(host)
         except AddressError as error:
             raise ScheduleError(f"schedule(): {error}") from None
         dialling = asyncio.ensure_future(

@@ -26,7 +26,7 @@ class Holdings:
         self.scheduler: Address | None = None
         self.lease: Lease | None = None
         self.nodes: dict[int, NodeInfo] = {}  # by epoch
-        self.servers: dict[int, tuple[Spot, str]] = {}  # by epoch; with the name of the node
+        self.servers: dict[int, tuple[Spot, int]] = {}  # by epoch; with that of the node
         self.locations: dict[int, Location] = {}  # theirs, until they are lost
         self.records: dict[int, Record] = {}  # tasks that have not ended, by number
         self.dispatcher = Dispatcher()

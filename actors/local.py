@@ -18,7 +18,8 @@ from dispycos.config import Failure
 from dispycos.living import refuse_in_server
 from dispycos.runtime import Runtime
 from dispycos.transport.folders import find_folders, make_private, sweep_sockets
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 from .host.cell import Cell
 from .host.cells import TaskHost

@@ -134,14 +134,11 @@ class Members:
         self._gone[node.epoch] = (f"node {node.name} is gone", now + DEATH_S)
         self.lose_gone(now)
 
-    def _node_named(self, name: str) -> int:
-        return next((epoch for epoch, node in self._has.nodes.items() if node.name == name), 0)
-
     def _on_pulse(self, envelope: Envelope, now: float) -> None:
         word: messages.Pulse = envelope.message
-        node = self._has.nodes.get(epoch := self._node_named(word.node))
+        node = self._has.nodes.get(word.node)
         if node is not None:
-            self._has.nodes[epoch] = node = node._replace(available=word.available)
+            self._has.nodes[word.node] = node = node._replace(available=word.available)
             if self._has.wants_news:
                 self._has.effects.append(Pulsed(node))
 
@@ -181,9 +178,9 @@ class Members:
         ):
             self._has.servers[epoch] = (word.spot, word.node)
             self._has.locations[epoch] = Location(word.spot.addr, word.spot.port)
-            node = word.node_epoch or self._node_named(word.node)
-            if node in self._has.dispatcher.fleet.nodes:
-                self._has.dispatcher.server_up(epoch, word.spot.name, node, self._distances.get(epoch, 0.0))
+            if word.node in self._has.dispatcher.fleet.nodes:
+                distance = self._distances.get(epoch, 0.0)
+                self._has.dispatcher.server_up(epoch, word.spot.name, word.node, distance)
         if word.text and not self._has.is_releasing:
             self._has.say(f"server {word.spot.name} {word.text}", "warning")
         if self._has.wants_news and not self._is_old(epoch, word.status):

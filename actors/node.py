@@ -135,8 +135,7 @@ class Node(Supervisor):
         if self._ending and self.tenancy is None and not self._has_ended:
             self._has_ended = True
             self._out.effects.append(End())
-        effects, self._out.effects = self._out.effects, []
-        return effects
+        return self._out.drain()
 
     # --- the lease
 
@@ -281,7 +280,7 @@ class Node(Supervisor):
             self._out.log("info", f"the lease of {tenancy.holder} ends: {reason}")
         for place in tenancy.places:
             if place.server is not None:
-                self._out.send(place.server.address, Shutdown(KILL_AFTER, reason))
+                self._out.send(place.server.address, Shutdown(reason))
             elif place.alive:
                 self._out.effects.append(KillServer(place.number))
 
@@ -338,7 +337,7 @@ class Node(Supervisor):
         if tenancy.closing is None:
             tenancy.draining = True
             for server in tenancy.servers():
-                self._out.send(server.address, Shutdown(KILL_AFTER, drain=True))
+                self._out.send(server.address, Shutdown(drain=True))
         if tenancy.scheduler.epoch in self._schedulers:
             self._register(tenancy.scheduler.epoch)
 
@@ -368,9 +367,8 @@ class Node(Supervisor):
     def _pulse(self, tenancy: Tenancy, now: float) -> None:
         tenancy.pulse_at = now + tenancy.pulse_interval
         if self._available is not None:
-            location = (self.info.addr, self.info.port)
             hears_client = tenancy.lease.client in tenancy.present
-            pulse = Pulse(self.info.name, self._available, location, hears_client=hears_client)
+            pulse = Pulse(self.info.epoch, self._available, hears_client=hears_client)
             self._out.to_scheduler(tenancy, pulse)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:

@@ -11,7 +11,7 @@ from dispycos.protocol.messages import NodeInfo, Spot
 from .task import Location
 
 Nodes = Mapping[int, NodeInfo]
-Servers = Mapping[int, tuple[Spot, str]]  # with the name of its node
+Servers = Mapping[int, tuple[Spot, int]]  # with the epoch of its node
 
 
 def find_place(where: str | Location, nodes: Nodes, servers: Servers) -> tuple[str, int]:
@@ -35,8 +35,8 @@ def servers_at(where: str | Location, nodes: Nodes, servers: Servers) -> list[in
     _, server = find_place(where, nodes, servers)
     if server:
         return [server]
-    meant = {(node.addr, node.name) for node in nodes.values() if _is_meant(where, node)}
-    return [epoch for epoch, (spot, name) in servers.items() if (spot.addr, name) in meant]
+    meant = {epoch for epoch, node in nodes.items() if _is_meant(where, node)}
+    return [epoch for epoch, (_, node) in servers.items() if node in meant]
 
 
 def _is_meant(where: str | Location, node: NodeInfo) -> bool:

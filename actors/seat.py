@@ -52,7 +52,6 @@ class Wishes(NamedTuple):
     name: str
     allocations: list[Allocation]
     pulse_interval: float
-    restart_servers: bool
     abandon_zombies: bool
 
 
@@ -113,7 +112,6 @@ class Seat(ClientRole):
                 info,
                 wishes.allocations,
                 wishes.pulse_interval,
-                wishes.restart_servers,
                 wishes.abandon_zombies,
             )
             self.ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())
@@ -303,7 +301,7 @@ class Seat(ClientRole):
         return answer is not None and bool(answer.message.code)
 
     def _server_of(self, record: Record) -> str:
-        spot, _ = self.ledger.servers.get(record.address.epoch if record.address else 0, (None, ""))
+        spot, _ = self.ledger.servers.get(record.address.epoch if record.address else 0, (None, 0))
         return spot.name if spot is not None else str(record.location)
 
     def _tell_unread(self) -> None:

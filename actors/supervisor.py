@@ -39,7 +39,7 @@ from .tenancy import (
     StartZygote,
     Tenancy,
 )
-from .terminations import KILL_AFTER, Step
+from .terminations import Step
 
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 LINE_MAX: Final = 1000
@@ -113,9 +113,9 @@ class Supervisor:
         place.restarts.in_row = 0
         tenancy.zygote_restarts = Restarts()  # this one serves: what kills it later is no fault of its zygote
         if tenancy.closing is not None:
-            self._out.send(address, Shutdown(KILL_AFTER, tenancy.closing.reason))
+            self._out.send(address, Shutdown(tenancy.closing.reason))
         elif tenancy.draining:
-            self._out.send(address, Shutdown(KILL_AFTER, drain=True))
+            self._out.send(address, Shutdown(drain=True))
         else:
             self._out.to_scheduler(tenancy, ServerUp(tenancy.lease, server.spot, ready.pid))
 

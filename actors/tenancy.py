@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from dispycos.machine import Log, Send
+from dispycos import machine
+from dispycos.machine import Send
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
@@ -217,15 +218,8 @@ class Tenancy:
 # --- what leaves the node -----------------------------------------------------------------------------------
 
 
-class Outbox:
-    """What is to be sent and done, in this order; Node.drain() takes it out."""
-
-    def __init__(self, sender: Address) -> None:
-        self._sender = sender
-        self.effects: list[object] = []
-
-    def send(self, to: Address, message: Message) -> None:
-        self.effects.append(Send(Envelope(to, self._sender, message)))
+class Outbox(machine.Outbox):
+    """With words for the two that a lease is of."""
 
     def to_scheduler(self, tenancy: Tenancy, message: Message) -> None:
         if not tenancy.scheduler_gone:
@@ -233,7 +227,4 @@ class Outbox:
 
     def to_client(self, tenancy: Tenancy, message: Message, payload: Payload = None) -> None:
         if not tenancy.client_gone:
-            self.effects.append(Send(Envelope(tenancy.home, self._sender, message, 0, payload)))
-
-    def log(self, level: str, text: str) -> None:
-        self.effects.append(Log(level, text))
+            self.effects.append(Send(Envelope(tenancy.home, self.sender, message, 0, payload)))

@@ -38,7 +38,7 @@ class Broker:
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
-            self.machine.peer_up(event.epoch, event.about, now)
+            self.machine.peer_up(event.epoch, now)
         elif isinstance(event, LinkLost):
             self.machine.peer_lost(event.epoch, now, lives=self.runtime.lives(event.epoch))
         elif isinstance(event, PeerReset):

@@ -8,12 +8,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from dispycos.config import NODE_PORT, HostPort
+from dispycos.config import NODE_PORT, HostPort, Refused
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import AddressError, Resolver, find_addresses, tcp_endpoint
-from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.security import SECRET_REMEDY
+from dispycos.transport.addresses import AddressError, find_addresses, resolve, tcp_endpoint
+from dispycos.transport.dialler import Dialler
+from dispycos.transport.secret import SECRET_REMEDY
 
 from .registry import Client
 from .scheduler import Scheduler
@@ -81,7 +81,7 @@ class Finder:
             return ""
         own = find_addresses().own
         try:
-            addresses = await Resolver().resolve(place.node)
+            addresses = await resolve(place.node)
         except AddressError as error:
             if place.node == socket.gethostname():  # no name server need know it
                 addresses = own

@@ -18,12 +18,13 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from dispycos.config import Failure, PrivateSettings, private_settings, texts_of
+from dispycos.config import Failure, PrivateSettings
 from dispycos.errors import ScheduleError
 from dispycos.living import refuse_in_server
+from dispycos.private_options import private_settings, texts_of
 from dispycos.protocol.status import Status
 from dispycos.transport.addresses import find_addresses
-from dispycos.transport.security import SECRET_VARIABLE
+from dispycos.transport.secret import SECRET_VARIABLE
 
 LINE_MAX = 1 << 20
 START_MAX = 30.0  # seconds until a child that says nothing is given up

@@ -1,9 +1,9 @@
 """The scheduler's brain: gives the cluster to one client after the other, and knows nothing of their tasks.
 
-Which nodes a client gets is decided in allocation.py; they are leased, watched and closed in leasing.py; what a client is told
-that lacks servers is in waiting.py; the tables are in registry.py. A handler records what happened; `drain` then decides
-what follows, in this order: a client that has closed leaves, the next one gets the cluster, those who wait hear their
-position, and who has the cluster hears that its nodes are ready, or that there is no hope for any.
+Which nodes a client gets is decided in allocation.py; which are there is known to leasing.py, what a client has of each to
+sharing.py; what a client is told that lacks servers is in waiting.py; the tables are in registry.py. A handler records what
+happened; `drain` then decides what follows, in this order: a client that has closed leaves, the next one gets the cluster, those
+who wait hear their position, and who has the cluster hears that its nodes are ready, or that there is no hope for any.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import Final
 
 from msgspec import structs
 
-from dispycos.notices import PATIENCE_S, counted
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Allocation,
     Enlist,
-    Hopeless,
     Lease,
     Queued,
     Released,
@@ -35,7 +34,7 @@ from .lifecycle import ClientState
 from .outbox import Look, Outbox, StopLooking
 from .registry import Client, Registry
 from .reporting import Reporting
-from .waiting import hopeless, missing
+from .waiting import Waiting
 
 CLIENTS_MAX: Final = 1000
 CLIENT_PATIENCE_S: Final = 60.0  # a client of another host that cannot be reached for so long is gone
@@ -70,6 +69,7 @@ class Scheduler:
         self.also: list[Allocation] = []  # what its operator names beside the clients
         self.registry = registry = Registry()
         self.out = out = Outbox(address)
+        self.waiting = Waiting(registry, out)
         self.leasing = leasing = Leasing(registry, out, name, scheduler_id)
         reporting = Reporting(registry, out, SchedulerReport(name, addr, port, private, [], [], insecure))
         registry.count = count
@@ -84,7 +84,7 @@ class Scheduler:
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             Enlist: self.on_enlist,
             messages.Release: self.on_release,
-            messages.Wanting: self.on_wanting,
+            messages.Wanting: self.waiting.on_wanting,
             messages.Register: leasing.on_register,
             messages.Opened: leasing.on_opened,
             messages.Declined: leasing.on_declined,
@@ -127,7 +127,8 @@ class Scheduler:
         client = self.registry.active
         if client is not None and client.state is ClientState.ACTIVE:
             self.leasing.settle(client)
-            self._tell_of_hope(client)
+            if not self.leasing.held:  # more nodes may be found
+                self.waiting.tell_of_hope(client)
         return self.out.drain()
 
     def hold_settling(self, held: bool) -> None:
@@ -136,7 +137,6 @@ class Scheduler:
         self.leasing.held = held
 
     def check(self) -> None:
-        """Do the tables agree? Holds whenever the machine has been drained."""
         self.registry.check()
 
     def _stir(self, now: float) -> None:
@@ -145,7 +145,7 @@ class Scheduler:
 
     # --- peers
 
-    def peer_up(self, epoch: int, about: object, now: float) -> None:
+    def peer_up(self, epoch: int, now: float) -> None:
         self._stir(now)
         client, node = self.registry.clients.get(epoch), self.registry.nodes.get(epoch)
         if client is not None:
@@ -274,7 +274,7 @@ class Scheduler:
             self._stirred = True
             self.leasing.close_all(client)
             self.registry.alarms.set(self._close_waits, client, self._now + PATIENCE_S)
-            self.registry.alarms.set(self._close_overdue, client, self._now + CLOSE_PATIENCE_S)
+            self.registry.alarms.set(self.leasing.end_all, client, self._now + CLOSE_PATIENCE_S)
 
     def _remove(self, client: Client) -> None:
         client.turn(ClientState.GONE)
@@ -344,42 +344,14 @@ class Scheduler:
         for info in client.wants.nodes:
             leasing.hear_of(info, client, self._now)
         leasing.offer_all(client, self._now)
-        self.registry.alarms.set(self._client_alone, client, self._now + PATIENCE_S)
+        self.registry.alarms.set(self.waiting.on_alone, client, self._now + PATIENCE_S)
         if client.wants.releasing:
             self._let_go(client, "")
-
-    def _client_alone(self, client: Client, now: float) -> None:
-        """That there is no node at all is said also if no task waits."""
-        if not self.registry.shares:
-            client.told_alone = now + PATIENCE_S
-            self.out.warn(client, f"{missing(self.registry)}; still waiting")
-
-    def on_wanting(self, envelope: Envelope, now: float) -> None:
-        client = self.registry.active
-        if client is None or client.address != envelope.sender or client.state is not ClientState.ACTIVE:
-            return
-        if now < client.told_alone:
-            return  # it has just been said
-        if client.hopeless:
-            self.out.tell(client, Hopeless(client.hopeless))
-        else:
-            tasks = counted(envelope.message.tasks, "task")
-            self.out.warn(client, f"{tasks} cannot run: {missing(self.registry)}; still waiting")
-
-    def _tell_of_hope(self, client: Client) -> None:
-        """What waits for servers that will never be there would wait for ever. But more nodes may be found."""
-        why = "" if self.leasing.held else hopeless(self.registry, client)
-        if why and why != client.hopeless:
-            self.out.tell(client, Hopeless(why))
-        client.hopeless = why
 
     def _close_waits(self, client: Client, now: float) -> None:
         silent = ", ".join(share.node.title for share in self.registry.shares if share.node.away)
         if silent:
             self.out.warn(client, f"close() waits some seconds for {silent}: no link")
-
-    def _close_overdue(self, client: Client, now: float) -> None:
-        self.leasing.end_all()
 
     def _part(self, client: Client) -> None:
         """Nothing of it is left but its place."""

@@ -1,12 +1,15 @@
-"""Nobody waits in silence: the words for the client that has the cluster and lacks servers, and for people who look."""
+"""Nobody waits in silence: what the client that has the cluster and lacks servers is told, and the words for people who look."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from dispycos.notices import NAMED_MAX
+from dispycos.notices import NAMED_MAX, PATIENCE_S, counted
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import Hopeless
 
-from .lifecycle import NodeState
+from .lifecycle import ClientState, NodeState
+from .outbox import Outbox
 from .registry import Client, Node, Registry, Share
 
 LISTED_MAX: Final = 20  # nodes that a message lists
@@ -15,6 +18,39 @@ REMEDY: Final = (
     "repair what they complain of, then schedule a new Client, for which they are tried anew, "
     "or start `dispycos node` on another host"
 )
+
+
+class Waiting:
+    """Tells the client that has the cluster what it lacks."""
+
+    def __init__(self, registry: Registry, out: Outbox) -> None:
+        self.registry = registry
+        self.out = out
+
+    def on_alone(self, client: Client, now: float) -> None:
+        """That there is no node at all is said also if no task waits."""
+        if not self.registry.shares:
+            client.told_alone = now + PATIENCE_S
+            self.out.warn(client, f"{missing(self.registry)}; still waiting")
+
+    def on_wanting(self, envelope: Envelope, now: float) -> None:
+        client = self.registry.active
+        if client is None or client.address != envelope.sender or client.state is not ClientState.ACTIVE:
+            return
+        if now < client.told_alone:
+            return  # it has just been said
+        if client.hopeless:
+            self.out.tell(client, Hopeless(client.hopeless))
+        else:
+            tasks = counted(envelope.message.tasks, "task")
+            self.out.warn(client, f"{tasks} cannot run: {missing(self.registry)}; still waiting")
+
+    def tell_of_hope(self, client: Client) -> None:
+        """What waits for servers that will never be there would wait for ever."""
+        why = hopeless(self.registry, client)
+        if why and why != client.hopeless:
+            self.out.tell(client, Hopeless(why))
+        client.hopeless = why
 
 
 def missing(registry: Registry) -> str:

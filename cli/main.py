@@ -1,4 +1,4 @@
-"""The command `dispycos`: subcommands from the table of options; failures put into words and exit codes."""
+"""The command `dispycos`: its subcommands, and failures put into words and exit codes."""
 
 from __future__ import annotations
 
@@ -6,30 +6,42 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
-from dispycos.config import Failure, Misuse, SecretSettings, Settings, parse_path
+from dispycos.config import (
+    Failure,
+    NodeSettings,
+    PrivateSettings,
+    SchedulerSettings,
+    SecretSettings,
+    Settings,
+    StatusSettings,
+)
 
 from .options import (
-    COMMANDS,
+    CONFIG,
+    DEBUG,
+    JSON,
+    NODE,
+    NODES,
     PREFIX,
-    SECRET_SHOW,
-    Command,
-    Option,
+    SCHEDULER,
+    SECRET_FILE,
+    STATUS,
     canonical,
-    default_of,
-    read_config,
-    settle,
-    write_config,
+    given,
+    place_of,
+    save_config,
 )
 from .sight import take_out_of_sight
 
 INTERRUPTED = 130
 TIMED_OUT = 124
+HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 
 @dataclass
@@ -70,6 +82,8 @@ def _explain(invocation: Invocation, error: Exception) -> int:
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message(), err=True)
             return error.exit_code
+        case click.BadParameter(ctx=click.Context() as context, param=click.Parameter() as option):
+            text, code = f"{place_of(context, option)}: {error.message}", error.exit_code
         case click.ClickException():
             _suggest_what_is_shown(error)
             text, code = f"{error.format_message()}\nsee: {invocation.command} --help", error.exit_code
@@ -95,90 +109,61 @@ def _suggest_what_is_shown(error: click.ClickException) -> None:
         error.possibilities[:] = [name for name in error.possibilities if name not in hidden]
 
 
-def _normalized(aliases: dict[str, str]) -> Callable[[str], str]:
-    """Lets click take dashes for underscores, and later names for those of the spec."""
-    return lambda name: aliases.get(canonical(name), canonical(name))
-
-
 class _Named(click.Command):
     """Notes its name before its options are read: what is wrong with them is said in its name."""
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        invocation = parent.find_object(Invocation) if parent is not None else None
-        if parent is not None and invocation is not None:
-            invocation.command = f"{parent.command_path} {info_name}"
-        return super().make_context(info_name, args, parent, **extra)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        invocation = ctx.find_object(Invocation)
+        if invocation is not None:
+            invocation.command = ctx.command_path
+        return super().parse_args(ctx, args)
 
 
 class _NamedGroup(_Named, click.Group):
     """Named like a command."""
 
 
-def _build(command: Command) -> click.Command:
-    aliases = {alias: option.name for option in command.options for alias in option.aliases}
-    parameters: list[click.Parameter] = [_parameter(command, option) for option in command.options]
-    if command.has_config:
-        parameters += [
-            click.Option(["--config"], metavar="FILE", help="Read options from this TOML file."),
-            click.Option(["--save_config"], metavar="FILE", help="Write the options given to FILE and exit."),
-        ]
-    return _Named(
-        command.name,
-        params=parameters,
-        callback=_callback(command),
-        help=command.help,
-        hidden=command.is_hidden,
-        context_settings={
-            "token_normalize_func": _normalized(aliases),
-            "help_option_names": ["-h", "--help"],
-            "max_content_width": 110,
-        },
-    )
+class Command(_Named):
+    """A command: its options come to settings, with which `run` of its module is called."""
 
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        options: Sequence[click.Option],
+        settings: type[Settings],
+        *,
+        module: str = "",
+        hidden: bool = False,
+    ) -> None:
+        super().__init__(
+            name,
+            params=list(options),
+            help=help,
+            hidden=hidden,
+            context_settings={
+                **HELP,
+                "auto_envvar_prefix": PREFIX,
+                "token_normalize_func": canonical,
+                "max_content_width": 110,
+            },
+        )
+        self.settings = settings
+        self._module = module or name
 
-def _parameter(command: Command, option: Option) -> click.Option:
-    default = default_of(command, option)
-    shown = f"  [default: {default:g}]" if isinstance(default, int | float) else ""
-    # What is not available is answered if it is given, and not shown.
-    hidden = bool(option.refusal) or not option.help
-    names = [option.name, *([f"-{option.short}"] if option.short else []), f"--{option.name}"]
-    if option.is_flag:
-        return click.Option(names, is_flag=True, help=option.help, hidden=hidden)
-    return click.Option(
-        names,
-        metavar=option.metavar,
-        multiple=option.is_multiple,
-        help=option.help + shown,
-        hidden=hidden,
-    )
-
-
-def _callback(command: Command) -> Callable[..., int]:
-    def call(**given: Any) -> int:
-        invocation = click.get_current_context().find_object(Invocation) or Invocation()
-        invocation.is_debug |= bool(given.get("debug"))
-        settings = _settings(command, given)
-        if settings is None:
+    def invoke(self, ctx: click.Context) -> int:
+        invocation = ctx.find_object(Invocation) or Invocation()
+        values = given(ctx)
+        invocation.is_debug = bool(values.get("debug"))
+        file = values.pop("save_config", None)
+        settings: Any = self.settings(**values)
+        settings.check()
+        if file is not None:
+            save_config(file, self, values)
             return 0
-        invocation.is_debug = settings.debug
         _hide_secret(invocation, settings)
-        return _body(command.runs)(settings) or 0
-
-    return call
-
-
-def _settings(command: Command, given: dict[str, Any]) -> Settings | None:
-    """None when they were saved, which is all that was asked for."""
-    config = given.pop("config", None) or (os.environ.get(f"{PREFIX}CONFIG") if command.has_config else None)
-    save_config = given.pop("save_config", None)
-    file = read_config(_path("--config", config), command) if config else {}
-    settled = settle(command, given, os.environ, file)
-    if save_config is None:
-        return settled.settings
-    write_config(_path("--save_config", save_config), settled.saved)
-    return None
+        module = importlib.import_module(f"dispycos.cli.{self._module}")  # now: --help must not wait for zmq
+        return module.run(settings) or 0
 
 
 def _hide_secret(invocation: Invocation, settings: Settings) -> None:
@@ -186,20 +171,6 @@ def _hide_secret(invocation: Invocation, settings: Settings) -> None:
     if not isinstance(settings, SecretSettings) and not take_out_of_sight(settings.secret):
         text = "the passphrase of --secret can be seen in the list of processes; a secret file cannot"
         click.echo(f"{invocation.command}: {text}", err=True)
-
-
-def _path(option: str, text: str) -> Any:
-    try:
-        return parse_path(text)
-    except ValueError as error:
-        raise Misuse(f"{option}: {error}") from None
-
-
-def _body(runs: str) -> Callable[[Settings], int | None]:
-    """Imported only now: `dispycos --help` must not wait for zmq."""
-    module, _, name = runs.partition(":")
-    body: Callable[[Settings], int | None] = getattr(importlib.import_module(module), name)
-    return body
 
 
 def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -210,28 +181,46 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
         context.exit()
 
 
-def _group() -> click.Group:
-    group = click.Group(
-        "dispycos",
-        help="Distributed communicating tasks. Run `dispycos node` on each machine, then a script anywhere.",
-        params=[
-            click.Option(
-                ["--version"],
-                is_flag=True,
-                expose_value=False,
-                is_eager=True,
-                callback=_print_version,
-                help="Show the version.",
-            )
-        ],
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    for command in COMMANDS:
-        group.add_command(_build(command))
-    secret = _NamedGroup("secret", help="The secret that lets processes of a cluster trust each other.")
-    secret.add_command(_build(SECRET_SHOW))
-    group.add_command(secret)
-    return group
+COMMANDS: Final = (
+    Command("node", "Run tasks of clients on this machine's CPUs.", (*NODE, *CONFIG), NodeSettings),
+    Command("scheduler", "Share nodes between clients.", (*SCHEDULER, *CONFIG), SchedulerSettings),
+    Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),
+    Command(
+        "private",
+        "A scheduler and a node for the client that started it.",
+        (*NODE, NODES),
+        PrivateSettings,
+        hidden=True,
+    ),
+)
+SECRET_SHOW: Final = Command(
+    "show",
+    "Print the cluster's secret; make it when there is none.",
+    (SECRET_FILE, JSON, DEBUG),
+    SecretSettings,
+    module="secret",
+)
 
-
-dispycos = _group()
+dispycos = click.Group(
+    "dispycos",
+    commands=[
+        *COMMANDS,
+        _NamedGroup(
+            "secret",
+            commands=[SECRET_SHOW],
+            help="The secret that lets processes of a cluster trust each other.",
+        ),
+    ],
+    help="Distributed communicating tasks. Run `dispycos node` on each machine, then a script anywhere.",
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_print_version,
+            help="Show the version.",
+        )
+    ],
+    context_settings=HELP,
+)

@@ -69,16 +69,12 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.reach_named(settings.peer, SCHEDULER_PORT, "--peer", "scheduler")
             await process.announce(multicast=False)
             os.close(turn)
-            where = (
-                "loopback only"
-                if process.addresses.is_loopback_only
-                else ", ".join(process.addresses.announced)
-            )
+            where = ", ".join(process.addresses.announced)
             log.info(
                 "node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where
             )
             process.tune_collector()
-            process.keep(_be_found(process))
+            process.keep(process.be_found())
             if wants_console(daemon=settings.daemon):
                 read_console(partial(console, process, body), process.stopping.is_set)
             await process.stopping.wait()
@@ -146,6 +142,8 @@ def make_body(
         insecure=process.keys is None,
         serve=max(0, settings.serve),
     )
+    if settings.debug:
+        process.runtime.checks.append(machine.check)
     parent = lease_parent(settings.dest_path)
     folder = WorkFolder(parent, process.name, epoch)
     process.keep(asyncio.to_thread(sweep_work_folders, parent))
@@ -164,11 +162,6 @@ def make_body(
 def lease_parent(dest_path: Path | None) -> Path:
     """DECISIONS: dest_path, by default a folder of the user under the temporary directory."""
     return dest_path if dest_path is not None else make_private(temporary_folder()) / "nodes"
-
-
-async def _be_found(process: Process) -> None:
-    await process.browse()
-    await process.announce(multicast=True)
 
 
 def console(process: Process, body: NodeBody, line: str) -> str | None:

@@ -19,7 +19,8 @@ from dispycos.actors.host.resources import cpu_count
 from dispycos.actors.host.run_node import NodeBody
 from dispycos.actors.host.template import Template
 from dispycos.brokers.broker import Broker
-from dispycos.config import PRIVATE_OPTIONS, Failure, PrivateSettings, count_servers, private_settings
+from dispycos.config import Failure, PrivateSettings, count_servers
+from dispycos.private_options import PRIVATE_OPTIONS, private_settings
 from dispycos.protocol.messages import Allocation
 from dispycos.transport.addresses import tcp_endpoint
 

@@ -11,22 +11,25 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import zmq
 
-from dispycos.config import CommonSettings, Failure, HostPort
+from dispycos.config import CommonSettings, Failure, HostPort, Refused
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import HostAddresses, Resolver, find_addresses, loopback_only, tcp_endpoint
-from dispycos.transport.dialler import Dialler, Refused
-from dispycos.transport.discovery import Entry, Multicast, Presence, Registry, endpoints_of
+from dispycos.transport.addresses import HostAddresses, find_addresses, resolve, tcp_endpoint
+from dispycos.transport.dialler import Dialler
+from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.door import SPARE_PART, descriptors_max
 from dispycos.transport.folders import Folders, find_folders, make_private
-from dispycos.transport.security import SECRET_REMEDY, Keys, Secret
-from dispycos.version import PYTHON, RELEASE
+from dispycos.transport.ports import PortTaken
+from dispycos.transport.secret import SECRET_REMEDY, Secret
+from dispycos.transport.security import Keys
+from dispycos.version import PYTHON
 
 log = logging.getLogger("dispycos")
 
@@ -45,10 +48,6 @@ OPEN_FILES_MAX = (
 
 
 Place = tuple[tuple[str, ...], int]  # addresses and port
-
-
-class PortTaken(Failure):
-    """Somebody else listens there."""
 
 
 def set_up_logging(*, debug: bool, times: bool = True) -> None:
@@ -125,14 +124,15 @@ class Process:
     ) -> None:
         self.role = role
         self.name = cut(name, NAME_MAX)
+        assert keys is not None or settings.insecure
         self.keys = keys
         self.private = private
         self.folders: Folders = find_folders()
         self.runtime = Runtime(role, self.name, keys)
+        if settings.debug:
+            self.runtime.checks.append(self.runtime.router.check)
         self.runtime.mailbox.spare = descriptors_max() // SPARE_PART  # whatever strangers make us dial
         self.addresses: HostAddresses = find_addresses(settings.ip_addr, settings.ext_ip_addr)
-        if keys is None and not settings.insecure:
-            self.addresses = loopback_only()
         self.port = 0
         self.ports: tuple[int, ...] = ()
         self.ipc = ""
@@ -148,7 +148,6 @@ class Process:
         self._multicast: Multicast | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._finds: dict[Place, tuple[Dialler, Presence]] = {}  # and who was found there last
-        self._hints: dict[Place, Dialler] = {}  # those of them that may not have proved themselves
         self._knocked: set[int] = set()
         self._knocking = asyncio.Semaphore(KNOCKS_MAX)
         self.diallers: list[Dialler] = []  # of what was named
@@ -212,31 +211,35 @@ class Process:
         """Into the registry; and by mDNS, unless private."""
         key = self.keys.listener.public.decode() if self.keys is not None else ""
         tag = self.keys.tag if self.keys is not None else "insecure"
-        entry = Entry(
+        entry = Presence(
             self.role if not self.private else f"private-{self.role}",
             self.name,
-            os.getpid(),
             self.addresses.announced,
             self.port,
-            self.ports,
-            self.ipc or None,
             tag,
             self.runtime.epoch,
-            RELEASE,
-            key=key,
-            python=PYTHON,
+            key,
+            self.ipc,
+            PYTHON,
+            os.getpid(),
+            self.ports,
         )
         self._entry = self.registry.announce(entry)
         if multicast and self._multicast is not None:
-            await self._multicast.announce(entry.presence)
+            await self._multicast.announce(entry)
 
     # --- finding others ---
+
+    async def be_found(self) -> None:
+        """Announced by mDNS, once others are looked for: they may be there already."""
+        await self.browse()
+        await self.announce(multicast=True)
 
     async def browse(self) -> None:
         """Look at the registry now, then listen to mDNS for as long as we live; each find goes to on_presence."""
         for entry in self.registry.read():
             if not entry.role.startswith("private"):
-                self._found(entry.presence)
+                self._found(entry)
         self._multicast = Multicast(self.addresses.own if self.addresses.is_restricted else ())
         trouble = await self._multicast.open()
         if trouble:
@@ -303,7 +306,6 @@ class Process:
             "%s %s: %s", presence.role, presence.name, text
         )
         self._finds[place] = dialler, presence
-        self._hints[place] = dialler
 
     def _on_gone(self, place: Place) -> None:
         """Another process answers there, perhaps the one that was found there later: anybody may announce a place."""
@@ -312,17 +314,15 @@ class Process:
             self.reach(last)
 
     def _forget(self, place: Place) -> tuple[Dialler, Presence]:
-        self._hints.pop(place, None)
         dialler, last = self._finds.pop(place)
         dialler.stop()
         return dialler, last
 
     def _bound_hints(self) -> None:
         """Of too many that have not proved themselves the first goes: it had its time."""
-        if len(self._hints) >= HINTS_MAX:
-            self._hints = {place: hint for place, hint in self._hints.items() if not hint.is_proven}
-        if len(self._hints) >= HINTS_MAX:
-            self._forget(next(iter(self._hints)))
+        hints = [place for place, (dialler, _) in self._finds.items() if not dialler.is_proven]
+        if len(hints) >= HINTS_MAX:
+            self._forget(hints[0])
 
     def has_proved(self, epoch: int) -> bool:
         """Whether a process that was found has shown that it has the secret, though it may not have greeted us yet."""
@@ -345,7 +345,7 @@ class Process:
 
     async def _reach_named(self, place: HostPort, port: int, option: str, role: str) -> None:
         try:
-            addresses = await Resolver().resolve(place.host)
+            addresses = await resolve(place.host)
         except Failure as failure:
             self.notice(f"{option} {place}: {failure}", "error")
             return
@@ -364,11 +364,9 @@ class Process:
 
     # --- the end ---
 
-    def keep(self, coroutine: object) -> None:
+    def keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run it beside; it is cancelled at the end."""
-        self._keep_task(asyncio.ensure_future(coroutine))  # type: ignore[call-overload]
-
-    def _keep_task(self, task: asyncio.Task[None]) -> None:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

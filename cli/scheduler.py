@@ -19,10 +19,8 @@ from dispycos.transport.folders import make_private
 
 from .console import read_console, run_on_in_background, wants_console
 from .process import (
-    PortTaken,
     Process,
     forbid_core_files,
-    is_free,
     load_keys,
     raise_open_files,
     set_up_logging,
@@ -47,11 +45,6 @@ async def _run(settings: SchedulerSettings) -> int:
     process = Process("scheduler", name, settings, load_keys(settings))
     async with process:
         port = settings.tcp_port if settings.tcp_port is not None else SCHEDULER_PORT
-        if port and not is_free(process.addresses.to_bind[0], port):
-            raise PortTaken(
-                f"port {port} is in use by another process",
-                "end that process, or give another port with --tcp_port",
-            )
         process.listen_tcp(port)
         process.listen_ipc()
         identity = Identity(process.folders.state, name, port)
@@ -59,12 +52,10 @@ async def _run(settings: SchedulerSettings) -> int:
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
         process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
-        where = (
-            "loopback only" if process.addresses.is_loopback_only else ", ".join(process.addresses.announced)
-        )
+        where = ", ".join(process.addresses.announced)
         log.info("scheduler %s: port %d, %s", name, process.port, where)
         process.tune_collector()
-        process.keep(_be_found(process))
+        process.keep(process.be_found())
         if wants_console(daemon=settings.daemon):
             read_console(partial(console, process, broker), process.stopping.is_set)
         await process.stopping.wait()
@@ -115,12 +106,9 @@ def make_broker(process: Process, scheduler_id: str, *, private: bool = False, h
         count=time.time_ns() // 1000,
         hold_until=process.runtime.clock() + hold_s if hold_s else None,
     )
+    if log.isEnabledFor(logging.DEBUG):
+        process.runtime.checks.append(machine.check)
     return Broker(process.runtime, machine, process.seen)
-
-
-async def _be_found(process: Process) -> None:
-    await process.browse()
-    await process.announce(multicast=True)
 
 
 def console(process: Process, broker: Broker, line: str) -> str | None:

@@ -7,7 +7,7 @@ import sys
 
 from dispycos.config import SecretSettings
 from dispycos.transport.folders import find_folders
-from dispycos.transport.security import Secret
+from dispycos.transport.secret import Secret
 
 
 def run(settings: SecretSettings) -> int:

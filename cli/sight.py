@@ -12,7 +12,7 @@ import re
 import sys
 from contextlib import suppress
 
-from .options import SECRET
+from .options import SECRET, variable_of
 
 _ARGUMENTS, _ENVIRONMENT = (
     48,
@@ -22,8 +22,9 @@ _ARGUMENTS, _ENVIRONMENT = (
 
 def take_out_of_sight(passphrase: str | None) -> bool:
     """False if the command line goes on showing the passphrase: it can be overwritten on Linux only."""
-    os.environ.pop(SECRET.variable, None)  # first: nothing points to what is overwritten then
-    _overwrite(_ENVIRONMENT, rb"(?<![^\0])" + SECRET.variable.encode() + rb"=[^\0]*")
+    variable = variable_of(SECRET)
+    os.environ.pop(variable, None)  # first: nothing points to what is overwritten then
+    _overwrite(_ENVIRONMENT, rb"(?<![^\0])" + variable.encode() + rb"=[^\0]*")
     if not passphrase:
         return True
     is_shown = any(passphrase in word for word in sys.argv)

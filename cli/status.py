@@ -13,7 +13,6 @@ import click
 from dispycos.config import (
     NODE_PORT,
     SCHEDULER_PORT,
-    CommonSettings,
     HostPort,
     NothingFound,
     Refused,
@@ -25,12 +24,13 @@ from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import NodeReport, SchedulerReport
 from dispycos.runtime import Runtime
-from dispycos.transport.addresses import Resolver, find_addresses, tcp_endpoint
-from dispycos.transport.dialler import Refused as LinkRefused
+from dispycos.transport.addresses import find_addresses, resolve, tcp_endpoint
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
-from .process import load_keys, set_up_logging
+from .process import set_up_logging
 
 LOOK_S = 0.4  # mDNS answers within this where there is anybody
 BESIDE_S = 0.5  # the node of a private process, if it has one, answers so long after its scheduler
@@ -47,8 +47,8 @@ def run(settings: StatusSettings) -> int:
 
 
 async def _run(settings: StatusSettings) -> int:
-    keys = load_keys(CommonSettings(secret=settings.secret, secret_file=settings.secret_file))
-    view = View(Runtime("viewer", "status", keys), keys.tag if keys is not None else "", settings)
+    keys = Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
+    view = View(Runtime("viewer", "status", keys), keys.tag, settings)
     try:
         await view.look()
     finally:
@@ -100,7 +100,7 @@ class View:
     async def look(self) -> None:
         """The registry, what was named, and mDNS; every process found is asked once."""
         for entry in Registry(find_folders().registry).read():
-            self._found(entry.presence)
+            self._found(entry)
         named = {str(place): await self._visit_named(place) for place in self._settings.peer}
         own = find_addresses(self._settings.ip_addr)
         multicast = Multicast(own.own if own.is_restricted else ())
@@ -116,7 +116,7 @@ class View:
 
     async def _visit_named(self, place: HostPort) -> list[asyncio.Task[None]]:
         """Without a port there may be a scheduler, a node or both: who answers is not kept waiting for the other."""
-        addresses = await Resolver().resolve(place.host)
+        addresses = await resolve(place.host)
         ports = [place.port] if place.port else [SCHEDULER_PORT, NODE_PORT]
         asking = [
             asyncio.ensure_future(self._ask([tcp_endpoint(address, port) for address in addresses]))
@@ -145,7 +145,7 @@ class View:
         dialler.on_silence = lambda text: None
         try:
             epoch = await dialler.ready
-        except LinkRefused as refusal:
+        except Refused as refusal:
             self.refused = f"{endpoints[0]}: {refusal}"
             return
         except asyncio.CancelledError:

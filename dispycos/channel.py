@@ -4,13 +4,13 @@ Each has numbers, credit and packing of its own, so nothing in the one waits for
 before it (`Entry.floor`) is delivered behind that.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import heappop
 from typing import Any, Final, NamedTuple
 
 from .packing import Known, Packing, Unpacking
 from .protocol.codec import Codec
-from .protocol.envelope import ANYBODY, About, Buffer, Envelope
+from .protocol.envelope import ANYBODY, Envelope
 from .stream import UNLIMITED, WINDOW_MESSAGES, Parcel, Stream
 from .transfers import Arrivals, Shipments
 
@@ -22,9 +22,7 @@ class Local(NamedTuple):
 
     codec: Codec[Any]
     epoch: int
-    about: About
     incarnations: Iterator[int]
-    allocate: Callable[[int], Buffer]
     addresses: Known
     deliveries: list[Envelope]
     events: list[Any]
@@ -38,7 +36,6 @@ class Channel:
         number: int,
         local: Local,
         there: Known,
-        answer: Callable[[Envelope], object],
         before: "Channel | None" = None,
     ) -> None:
         self.words = Stream(STREAMS * number, WINDOW_MESSAGES)
@@ -47,11 +44,11 @@ class Channel:
         self.is_fresh = False  # something came since `consume`
         self.shipments = Shipments()
         self.packing = Packing(local.codec, local.addresses, there, self.words.out, self.shipments)
-        self.arrivals = Arrivals(local.allocate)
+        self.arrivals = Arrivals()
         self._deliveries = local.deliveries
         self._before = before
         self._unpacking = Unpacking(
-            local.codec, local.addresses, there, self.arrivals, local.deliveries, answer, self._may_pass
+            local.codec, local.addresses, there, self.arrivals, local.deliveries, self._may_pass
         )
         self.behind = self._unpacking.behind
 

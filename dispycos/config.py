@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Real
-from pathlib import Path, PurePath
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 MIN_PULSE_INTERVAL = 10.0
 MAX_PULSE_INTERVAL = 100.0
@@ -21,6 +20,7 @@ PORT_MAX = 65535
 NAME_MAX = 63
 PASSPHRASE_MIN = 16
 NUMBER_MAX = 2**63 - 1
+STATUS_TIMEOUT = 2.0  # seconds
 
 
 class Failure(Exception):
@@ -53,16 +53,6 @@ class Refused(Failure):
     """A place that was named does not let us in."""
 
     exit_code = 4
-
-
-class WrongVersion(Failure):
-    """The other end speaks another protocol, or runs another Python."""
-
-    exit_code = 5
-
-
-class TimedOut(Failure):
-    exit_code = 124
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +170,6 @@ def parse_name(text: str) -> str:
     return name
 
 
-def parse_time_of_day(text: str) -> time:
-    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a time of day (HH:MM, 00:00 to 23:59)")
-    return time(int(match[1]), int(match[2]))
-
-
 def parse_path(text: str) -> Path:
     if not text.strip() or "\0" in text:
         raise ValueError(f"{text!r} is not a path")
@@ -288,7 +271,38 @@ Parser = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonSettings:
+class Settings:
+    """What every command is told."""
+
+    secret: str | None = field(default=None, repr=False)
+    secret_file: Path | None = None
+    debug: bool = False
+
+    def check(self) -> None:
+        """Raises Misuse when settings that are fine each do not go together."""
+        if self.secret is not None and self.secret_file is not None:
+            raise Misuse("--secret and --secret_file are both given", "leave one of them out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretSettings(Settings):
+    """How `dispycos secret show` prints it."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings(Settings):
+    """How `dispycos status` looks around."""
+
+    ip_addr: tuple[str, ...] = ()
+    peer: tuple[HostPort, ...] = ()
+    timeout: float = STATUS_TIMEOUT
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings(Settings):
     """What every long-running process of a cluster is told."""
 
     ip_addr: tuple[str, ...] = ()
@@ -296,28 +310,17 @@ class CommonSettings:
     name: str | None = None
     dest_path: Path | None = None
     max_file_size: int = 0
-    secret: str | None = field(default=None, repr=False)
-    secret_file: Path | None = None
     insecure: bool = False
-    certfile: Path | None = None
-    keyfile: Path | None = None
-    debug: bool = False
     daemon: bool = False
 
     def check(self) -> None:
-        """Raises Misuse when settings that are fine each do not go together."""
-        if self.secret is not None and self.secret_file is not None:
-            raise Misuse("--secret and --secret_file are both given", "leave one of them out")
+        super().check()
         if self.insecure and (self.secret is not None or self.secret_file is not None):
             raise Misuse("--insecure and a secret are both given", "leave one of them out")
         if self.ip_addr and len(self.ext_ip_addr) > len(self.ip_addr):
             raise Misuse(
                 f"--ext_ip_addr is given {len(self.ext_ip_addr)} times, --ip_addr {len(self.ip_addr)} times",
                 "each --ext_ip_addr belongs to the --ip_addr at its place",
-            )
-        if self.keyfile is not None and self.certfile is None:
-            raise Misuse(
-                "--keyfile is given without --certfile", "give both, or a --certfile that holds both"
             )
 
 
@@ -329,13 +332,8 @@ class NodeSettings(CommonSettings):
     tcp_ports: tuple[PortRange, ...] = ()
     min_pulse_interval: float = MIN_PULSE_INTERVAL
     max_pulse_interval: float = MAX_PULSE_INTERVAL
-    zombie_period: float = 0.0
     serve: int = -1
     peer: tuple[HostPort, ...] = ()
-    clean: bool = False
-    service_start: time | None = None
-    service_stop: time | None = None
-    service_end: time | None = None
 
     def check(self) -> None:
         super().check()
@@ -345,11 +343,6 @@ class NodeSettings(CommonSettings):
                 f" {self.max_pulse_interval:g} leave no pulse interval",
                 "the minimum must be above 0 and at most the maximum",
             )
-        self._check_service_hours()
-
-    def _check_service_hours(self) -> None:
-        if self.service_start is not None and self.service_stop is None and self.service_end is None:
-            raise Misuse("--service_start is given alone", "add --service_stop HH:MM or --service_end HH:MM")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,7 +351,6 @@ class SchedulerSettings(CommonSettings):
 
     tcp_port: int | None = None
     node: tuple[HostPort, ...] = ()
-    zombie_period: float = 10 * MAX_PULSE_INTERVAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,89 +358,6 @@ class PrivateSettings(NodeSettings):
     """A scheduler and a node in one process, for the client that started it."""
 
     node: tuple[HostPort, ...] = ()
-
-
-PRIVATE_OPTIONS: dict[str, Parser] = {
-    "nodes": lambda text: HostPort(*parse_nodes(text)),
-    "ip_addr": parse_host,
-    "ext_ip_addr": parse_host,
-    "name": parse_name,
-    "cpus": parse_whole,
-    "dest_path": parse_path,
-    "max_file_size": parse_size,
-    "min_pulse_interval": parse_seconds,
-    "max_pulse_interval": parse_seconds,
-    "secret_file": parse_path,
-    "debug": parse_flag,
-}
-SEVERAL = ("nodes", "ip_addr", "ext_ip_addr")  # those that may be lists
-
-
-def texts_of(options: Mapping[str, object]) -> dict[str, list[str]]:
-    """Values that a program gives for a private scheduler, as one would type them. Raises TypeError naming the option."""
-    texts = {}
-    for name, value in options.items():
-        if name not in PRIVATE_OPTIONS:
-            raise TypeError(
-                f"Scheduler() has no option {name}; there are {', '.join(PRIVATE_OPTIONS)}. "
-                "Others are options of the commands `dispycos scheduler` and `dispycos node`"
-            )
-        if value is not None:
-            items = value if name in SEVERAL and isinstance(value, list | tuple) else [value]
-            texts[name] = [_text_of(name, item) for item in items]
-    return texts
-
-
-def _text_of(name: str, value: object) -> str:
-    if isinstance(value, bool) != (name == "debug") or not isinstance(value, str | Real | PurePath):
-        raise TypeError(f"Scheduler(): {name} cannot be {value!r}")
-    return str(value)
-
-
-def private_settings(base: PrivateSettings, texts: Mapping[str, Sequence[str]]) -> PrivateSettings:
-    """The settings of a private scheduler. Raises ValueError naming the option."""
-    changes: dict[str, Any] = {}
-    for name, given in texts.items():
-        try:
-            values = tuple(PRIVATE_OPTIONS[name](text) for text in given)
-        except ValueError as error:
-            raise ValueError(f"Scheduler(): {name}: {error}") from None
-        changes["node" if name == "nodes" else name] = values if name in SEVERAL else values[0]
-    settings = replace(base, **changes)
-    settings.check()
-    return settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatusSettings:
-    """How `dispycos status` looks around."""
-
-    ip_addr: tuple[str, ...] = ()
-    peer: tuple[HostPort, ...] = ()
-    secret: str | None = field(default=None, repr=False)
-    secret_file: Path | None = None
-    timeout: float = 2.0
-    json: bool = False
-    debug: bool = False
-
-    def check(self) -> None:
-        if self.secret is not None and self.secret_file is not None:
-            raise Misuse("--secret and --secret_file are both given", "leave one of them out")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecretSettings:
-    """Which secret `dispycos secret show` prints."""
-
-    secret_file: Path | None = None
-    json: bool = False
-    debug: bool = False
-
-    def check(self) -> None:
-        """One setting alone contradicts nothing."""
-
-
-Settings = NodeSettings | SchedulerSettings | PrivateSettings | StatusSettings | SecretSettings
 
 
 def count_servers(cpus: int, available: int) -> tuple[int, str]:

@@ -4,12 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from .liveness import Liveness
-from .protocol.codec import HEADER_SIZE, KIB, Packet
-from .protocol.envelope import About
+from .protocol.codec import Packet
 from .protocol.errors import ProtocolError
 
-LINK_BYTES: Final = 8 * KIB * KIB
-BULK_ROOM: Final = 2 * KIB * KIB
 ROUTES_MAX: Final = 16384
 FLOWS_MAX: Final = 4096
 NODE_ROLE: Final = "node"
@@ -26,15 +23,7 @@ class LinkReady(NamedTuple):
 
     link: int
     epoch: int
-    about: About
     role: str
-
-
-class LinkRefused(NamedTuple):
-    """The two ends cannot work together, or may not; the reason is for people to read."""
-
-    link: int
-    reason: str
 
 
 class LinkLost(NamedTuple):
@@ -45,10 +34,11 @@ class LinkLost(NamedTuple):
 
 
 class CloseLink(NamedTuple):
-    """The body shall close this link, after what is outgoing on it."""
+    """The body shall close this link, after what is outgoing on it; the reason is for people to read."""
 
     link: int
     reason: str
+    refused: bool = False  # the two ends cannot work together, or may not
 
 
 class Link:
@@ -60,10 +50,10 @@ class Link:
         busy: "list[Link]",
         *,
         dialled: bool,
-        uplink: bool,
-        proven: str | None,
-        wanted: int,
-        due: float,
+        uplink: bool = False,
+        proven: str | None = None,
+        is_witnessed: bool = False,
+        wanted: int = 0,
     ) -> None:
         self._busy = busy
         self.number = number
@@ -73,33 +63,25 @@ class Link:
         self.proven = proven
         self.epoch = 0
         self.role = ""
-        self.about: About | None = None
-        self.is_witnessed = False  # the end of the process at the other end is told by the kernel
+        self.is_witnessed = is_witnessed  # the end of the process at the other end is told by the kernel
         self.is_ready = False
         self.is_closing = False
         self.is_closed = False
         self.sources: set[int] = set()
         self.outbox: list[Packet] = []
-        self.queued = 0
-        self.outstanding = 0
-        self.was_full = False
         self.flows: dict[tuple[int, int], None] = {}
         self.liveness: Liveness | None = None
-        self.due: float | None = due
+        self.due: float | None = None
 
     @property
     def is_trusted(self) -> bool:
         """True if blocks of any source may come by this link."""
         return self.uplink or self.role == SCHEDULER_ROLE
 
-    def load(self) -> int:
-        return self.queued + self.outstanding
-
     def put(self, packet: Packet) -> None:
         if not self.outbox:
             self._busy.append(self)
         self.outbox.append(packet)
-        self.queued += packet.size + HEADER_SIZE
 
     def note_flow(self, source: int, target: int) -> None:
         """Remembers whom to tell when this link breaks; beyond the bound their timers have to do."""

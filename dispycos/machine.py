@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from .protocol.addresses import Address
 from .protocol.envelope import Envelope
 
 
@@ -20,6 +21,24 @@ class Log(msgspec.Struct, frozen=True):
 
     level: str  # a method name of logging.Logger
     text: str
+
+
+class Outbox:
+    """What a machine wants done, in order, until it is drained."""
+
+    def __init__(self, sender: Address) -> None:
+        self.sender = sender
+        self.effects: list[object] = []
+
+    def send(self, to: Address, message: object, correlation: int = 0) -> None:
+        self.effects.append(Send(Envelope(to, self.sender, message, correlation)))
+
+    def log(self, level: str, text: str) -> None:
+        self.effects.append(Log(level, text))
+
+    def drain(self) -> list[object]:
+        effects, self.effects = self.effects, []
+        return effects
 
 
 class Machine(Protocol):

@@ -5,7 +5,6 @@ way a session then goes is nothing that it knows. A link is closed only after it
 said of that waits in `farewells`.
 """
 
-import itertools
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ from .links import (
     Link,
     LinkLost,
     LinkReady,
-    LinkRefused,
     Topology,
 )
 from .liveness import Liveness, patience_for
@@ -61,31 +59,16 @@ class Neighbours:
         self._relay = relay
         self._alarms = alarms
         self._events = events
-        self._ping_count = itertools.count(1)
-        self.farewells: list[LinkRefused | CloseLink] = []
+        self.farewells: list[CloseLink] = []
 
     # A link comes and goes
 
-    def link_up(
-        self,
-        link: int,
-        now: float,
-        *,
-        dialled: bool,
-        uplink: bool,
-        role: str | None,
-        witnessed: bool,
-        wanted: int,
-    ) -> None:
-        due = now + GREETING_PATIENCE
-        new = Link(
-            link, self._topology.busy, dialled=dialled, uplink=uplink, proven=role, wanted=wanted, due=due
-        )
-        new.is_witnessed = witnessed
+    def link_up(self, new: Link, now: float) -> None:
+        new.due = now + GREETING_PATIENCE
         self._topology.add(new)
-        routes = [] if role == SERVER_ROLE else list(self._advertised)
+        routes = [] if new.proven == SERVER_ROLE else list(self._advertised)
         first = routes[:ROUTES_PER_RECORD]
-        self._tell(new, LinkHello(self._about, self._epoch, self._role, first, wanted, self._token))
+        self._tell(new, LinkHello(self._about, self._epoch, self._role, first, new.wanted, self._token))
         for start in range(ROUTES_PER_RECORD, len(routes), ROUTES_PER_RECORD):
             self._tell(new, Routes(routes[start : start + ROUTES_PER_RECORD], []))
         self._schedule(new)
@@ -113,11 +96,9 @@ class Neighbours:
         if link.is_closed:
             return False
         changed = self._retire(link)
-        if not (changed or link.is_closing):
-            self.farewells.append(LinkRefused(link.number, reason))
+        self.farewells.append(CloseLink(link.number, reason, refused=not (changed or link.is_closing)))
         link.is_closing = link.is_closed = True
         link.due = None
-        self.farewells.append(CloseLink(link.number, reason))
         return changed
 
     def _retire(self, link: Link) -> bool:
@@ -157,7 +138,7 @@ class Neighbours:
         if isinstance(record, Routes):
             return self._on_routes(link, record)
         if isinstance(record, Ping):
-            self._tell(link, Pong(record.n))
+            self._tell(link, Pong())
         elif not isinstance(record, Pong):
             raise ProtocolError(f"{type(record).__name__} is not said to a neighbour")
         return False
@@ -166,7 +147,7 @@ class Neighbours:
         reason = self._objection(link, hello)
         if reason:
             return self.expel(link, reason)
-        link.epoch, link.role, link.about = hello.epoch, hello.role, hello.about
+        link.epoch, link.role = hello.epoch, hello.role
         self._remember(hello)
         link.uplink |= self._role == NODE_ROLE and link.role == SCHEDULER_ROLE
         patience = None if link.is_witnessed else patience_for(self._role, link.role)
@@ -186,7 +167,7 @@ class Neighbours:
             self._dismiss(older, now)
             self._relay.tell_flows(older)
         self._schedule(link)
-        self._events.append(LinkReady(link.number, link.epoch, hello.about, link.role))
+        self._events.append(LinkReady(link.number, link.epoch, link.role))
         if self._role == NODE_ROLE and link.role == SERVER_ROLE:
             self.advertise(add=[link.epoch])
         return True
@@ -267,7 +248,7 @@ class Neighbours:
         if advice == "down":
             return self.close(link, "it has been silent for too long")
         if advice == "ping":
-            self._tell(link, Ping(next(self._ping_count)))
+            self._tell(link, Ping())
         link.due = link.liveness.deadline()
         self._schedule(link)
         return False

@@ -29,7 +29,6 @@ from .protocol.codec import (
     payload_of,
     place,
 )
-from .protocol.control import Unsupported
 from .protocol.envelope import ANYBODY, Buffer, Envelope, size_of
 from .protocol.errors import ProtocolError
 from .stream import Outgoing, Parcel
@@ -92,7 +91,7 @@ class Packing:
                 self._split(before, envelope, payload)
         if self._shipments.open_pairs:
             pair = (envelope.sender.actor, envelope.to.actor)
-            self._after = max(self._after, self._shipments.latest(pair))
+            self._after = max(self._after, self._shipments.open_pairs.get(pair, 0))
         self._latest[sender] = self._number
         self.count += 1
         if self.count < BLOCK_MESSAGES and len(self.body) + self.frames_size < BODY_MAX:
@@ -220,7 +219,6 @@ class Unpacking:
         there: Known,
         arrivals: Arrivals,
         deliveries: list[Envelope],
-        answer: Callable[[Envelope], object],
         may_pass: Callable[[Envelope, int], bool] = lambda envelope, floor: True,
     ) -> None:
         self._codec = codec
@@ -228,7 +226,6 @@ class Unpacking:
         self._there = there
         self._arrivals = arrivals
         self._deliveries = deliveries
-        self._answer = answer
         self._may_pass = may_pass
         self.behind: list[tuple[int, int, Envelope]] = []  # a heap: floor, order of arrival
         self._order = count()
@@ -256,19 +253,14 @@ class Unpacking:
             self._accept(envelope, transfer, floor)
 
     def deliver(self, envelope: Envelope, floor: int) -> None:
+        if envelope.message.__class__ is Unknown:
+            return  # a word of a newer release
         if not floor or self._may_pass(envelope, floor):
             self._deliveries.append(envelope)
         else:
             heappush(self.behind, (floor, next(self._order), envelope))
 
     def _accept(self, envelope: Envelope, transfer: Transfer | None, floor: int) -> None:
-        if isinstance(envelope.message, Unknown):
-            tag = Unsupported(envelope.message.message_tag)
-            envelope.message = tag
-            floor = 0
-            self._answer(Envelope(envelope.sender, envelope.to, tag, envelope.correlation))
-            if transfer is None:
-                return
         if transfer is not None:
             envelope.payload = None
             self._arrivals.announce(envelope, transfer, floor)

@@ -7,7 +7,7 @@ waiting for their timers. Everything remembered is bounded; beyond the bound the
 
 from typing import Final
 
-from .links import LINK_BYTES, NODE_ROLE, RELAYS, SERVER_ROLE, Link, Topology
+from .links import NODE_ROLE, RELAYS, SERVER_ROLE, Link, Topology
 from .protocol.codec import NOTICE, RECORD, Packet, control_packet, encode_control
 from .protocol.control import Control, PathUp, Unreachable
 
@@ -33,10 +33,6 @@ class Relay:
             or block.hops >= HOPS_MAX
             or not self._may_forward(out, block.from_epoch)
         ):
-            self._refuse(link, packet)
-            return
-        if out.load() > LINK_BYTES:
-            out.was_full = True
             self._refuse(link, packet)
             return
         block.hops += 1
@@ -78,7 +74,7 @@ class Relay:
         """Links or routes changed: those who were told that there is no way may hear that there is one."""
         for target in list(self._told):
             out = self._topology.route(target)
-            if out is None or out.load() > LINK_BYTES:
+            if out is None:
                 continue
             sources = self._told.pop(target)
             self._told_count -= len(sources)

@@ -1,26 +1,25 @@
 """Decides by which link each block leaves: of the sessions of this runtime, and of those it only passes on.
 
 One per runtime, without socket, clock or thread. Its owner feeds it the frames that arrive, calls `flush`
-once per turn and `wake` at the deadline, carries out what the `take_` calls bring, and says how much of it
-has left (`link_drained`). A link is closed only after its last word was taken.
+once per turn and `wake` at the deadline, and carries out what the `take_` calls bring. A link is closed only
+after its last word was taken.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from .alarms import Alarms
 from .channel import Local
-from .links import BULK_ROOM, LINK_BYTES, CloseLink, Link, LinkLost, LinkReady, LinkRefused, Topology
+from .links import CloseLink, Link, LinkLost, LinkReady, Topology
 from .neighbours import NEIGHBOUR, Neighbours
 from .packing import Known
 from .protocol.codec import RECORD, Codec, Packet, decode_control, decode_message, encode_message, group
 from .protocol.control import Hello, PathUp, Reset, Unreachable
-from .protocol.envelope import About, Buffer, Envelope, size_of
+from .protocol.envelope import About, Buffer, Envelope
 from .protocol.errors import ProtocolError
 from .relay import Relay
-from .session import PeerDistance, PeerFault, PeerReset, PeerUp, Session, reset_block
-from .transfers import Allocate, room_for
+from .session import PeerDistance, PeerReset, Session, reset_block
 
 SESSIONS_MAX: Final = 16384
 BURIED_MAX: Final = 4096
@@ -33,9 +32,7 @@ class Unsent(NamedTuple):
     reason: str
 
 
-Event = (
-    LinkReady | LinkRefused | LinkLost | CloseLink | PeerUp | PeerReset | PeerDistance | PeerFault | Unsent
-)
+Event = LinkReady | LinkLost | CloseLink | PeerReset | PeerDistance | Unsent
 
 
 class _Peer:
@@ -58,8 +55,6 @@ class Router:
         role: str,
         *,
         token: int = 0,
-        incarnations: Iterator[int] | None = None,
-        allocate: Allocate = room_for,
     ) -> None:
         self.epoch = epoch
         self.role = role
@@ -70,9 +65,7 @@ class Router:
         self._local = Local(
             codec,
             epoch,
-            about,
-            incarnations or itertools.count(1),
-            allocate,
+            itertools.count(1),
             self._addresses,
             self._deliveries,
             self._events,
@@ -108,28 +101,22 @@ class Router:
         `wanted`: the only epoch that may be at the other end.
         """
         self._now = now
-        self._neighbours.link_up(
-            link, now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+        new = Link(
+            link,
+            self._topology.busy,
+            dialled=dialled,
+            uplink=uplink,
+            proven=role,
+            is_witnessed=witnessed,
+            wanted=wanted,
         )
+        self._neighbours.link_up(new, now)
 
     def link_down(self, link: int, now: float) -> None:
         """A connection is gone, with whatever was on its way."""
         self._now = now
         if self._neighbours.link_down(link):
             self._reroute_all(now)
-
-    def link_drained(self, link: int, size: int) -> None:
-        """The body has passed on this many bytes of what it took for the link."""
-        drained = self._topology.get(link)
-        if drained is None:
-            return
-        drained.outstanding = max(0, drained.outstanding - size)
-        if drained.was_full and drained.load() <= BULK_ROOM // 2:
-            drained.was_full = False
-            for peer in self._peers.values():
-                if peer.link is drained and peer.session.has_backlog():
-                    self._dirty[peer.session.peer] = peer
-            self._relay.tell_path_up()
 
     def say_farewell(self, reason: str, link: int | None = None) -> None:
         """The last word on this link, or on all: the other end need not find out by our silence, nor take for lost what is here."""
@@ -177,10 +164,9 @@ class Router:
         try:
             self._on_own(link, packet, now)
         except ProtocolError as error:
-            self._abandon(packet, now)
+            self._abandon(packet, str(error), now)
             if block.from_epoch == link.epoch:
                 raise
-            self._events.append(PeerFault(block.from_epoch, str(error)))
 
     def _on_own(self, link: Link, packet: Packet, now: float) -> None:
         block = packet.block
@@ -219,13 +205,13 @@ class Router:
     def _answer(self, link: Link, packet: Packet) -> None:
         (self._topology.route(packet.block.to_epoch) or link).put(packet)
 
-    def _abandon(self, packet: Packet, now: float) -> None:
+    def _abandon(self, packet: Packet, fault: str, now: float) -> None:
         """The peer broke the rules inside its session: it ends, or the same would come again for ever."""
         peer = self._peers.get(packet.block.from_epoch)
         if peer is not None:
             link = peer.link
             unconfirmed = self.forget(packet.block.from_epoch, now)
-            self._events.append(PeerReset(packet.block.from_epoch, unconfirmed))
+            self._events.append(PeerReset(packet.block.from_epoch, unconfirmed, fault))
             if link is not None:
                 link.put(reset_block(packet, self.epoch))
 
@@ -286,13 +272,6 @@ class Router:
             del self._buried[next(iter(self._buried))]
         return self.forget(epoch, now)
 
-    def is_reachable(self, epoch: int) -> bool:
-        """True if there is a live route, as far as is known here."""
-        peer = self._peers.get(epoch)
-        if epoch == self.epoch:
-            return True
-        return self._topology.route(epoch) is not None and (peer is None or peer.is_reachable)
-
     def is_buried(self, epoch: int) -> bool:
         """True for one that is dead, as the layer above has said."""
         return epoch in self._buried
@@ -324,11 +303,6 @@ class Router:
             for peer in self._peers.values()
         )
 
-    def has_backlog(self, epoch: int) -> bool:
-        """True while messages for this peer wait for credit or a route."""
-        peer = self._peers.get(epoch)
-        return peer is not None and peer.session.has_backlog()
-
     def is_busy(self, epoch: int) -> bool:
         """True while something for this peer is unconfirmed, unsent or unanswered."""
         peer = self._peers.get(epoch)
@@ -337,11 +311,6 @@ class Router:
     def busy_peers(self) -> list[int]:
         """Those with whom something is unconfirmed, unsent or unanswered."""
         return [epoch for epoch, peer in self._peers.items() if peer.session.is_busy()]
-
-    def about(self, epoch: int) -> About | None:
-        """What a neighbour told of itself."""
-        link = self._topology.direct(epoch)
-        return link.about if link is not None else None
 
     def neighbours(self, role: str = "") -> list[int]:
         """Those to whom a direct link is ready: of this role, or all."""
@@ -407,12 +376,8 @@ class Router:
             link = peer.link
         if link is None or peer.moving_to is not None or not peer.is_reachable:
             return
-        load = link.load()
-        if load < LINK_BYTES:
-            session.pump(now, BULK_ROOM - load)
-            self._collect(peer, now)
-        if link.load() >= BULK_ROOM and session.has_backlog():
-            link.was_full = True
+        session.pump(now)
+        self._collect(peer, now)
 
     def _collect(self, peer: _Peer, now: float) -> None:
         """What the session wants to send goes to its link, if there is one."""
@@ -468,17 +433,12 @@ class Router:
         self._deliveries.clear()
         return taken
 
-    def take_outgoing(self) -> list[tuple[int, list[Buffer], int]]:
-        """ZeroMQ messages to send: link, frames, bytes. What is closed after them becomes an event only now."""
-        outgoing: list[tuple[int, list[Buffer], int]] = []
+    def take_outgoing(self) -> list[tuple[int, list[Buffer]]]:
+        """ZeroMQ messages to send: link, frames. What is closed after them becomes an event only now."""
+        outgoing: list[tuple[int, list[Buffer]]] = []
         for link in self._topology.busy:
-            for packets in group(link.outbox):
-                frames = encode_message(packets)
-                size = len(frames[0]) if len(frames) == 1 else sum(map(size_of, frames))
-                link.outstanding += size
-                outgoing.append((link.number, frames, size))
+            outgoing += [(link.number, encode_message(packets)) for packets in group(link.outbox)]
             link.outbox.clear()
-            link.queued = 0
         self._topology.busy.clear()
         if self._farewells:
             self._events += self._farewells

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from .protocol.texts import NAME_MAX, cut
 from .router import Router
 from .transport.dialler import Dialler
 from .transport.mailbox import Mailbox
-from .transport.security import SECRET_REMEDY, Keys
+from .transport.secret import SECRET_REMEDY
+from .transport.security import Keys
 from .transport.witness import Witness
 from .turns import Role, Turns
 
@@ -207,7 +209,7 @@ class Runtime(Turns):
         self._wanted.discard(dialler)
 
     def on_stranger(self, address: str, reason: str) -> None:
-        self.on_refused(f"refused {address}: {reason}; {SECRET_REMEDY}")
+        self.defer(partial(self.on_refused, f"refused {address}: {reason}; {SECRET_REMEDY}"))
 
     # --- the turn ---
 

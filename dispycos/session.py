@@ -32,7 +32,7 @@ from .protocol.codec import (
     encode_control,
 )
 from .protocol.control import Control, Hello, Limits, Reset
-from .protocol.envelope import About, Envelope
+from .protocol.envelope import Envelope
 from .protocol.errors import ProtocolError
 from .stream import Parcel, Stream
 
@@ -45,18 +45,12 @@ NEAR_S: Final = 0.001  # of what is nearer nobody makes a difference
 NEARER: Final = 0.8  # times what was known: that is news
 
 
-class PeerUp(NamedTuple):
-    """A peer has told of itself for the first time."""
-
-    epoch: int
-    about: About
-
-
 class PeerReset(NamedTuple):
     """The session with a peer began anew; these messages were not confirmed before it did."""
 
     epoch: int
     unconfirmed: list[Envelope]
+    fault: str = ""  # what the peer did against the rules, for people
 
 
 class PeerDistance(NamedTuple):
@@ -66,20 +60,12 @@ class PeerDistance(NamedTuple):
     seconds: float
 
 
-class PeerFault(NamedTuple):
-    """A peer that is not our neighbour broke the rules; its session was ended, for people to know."""
-
-    epoch: int
-    reason: str
-
-
 class Session:
     """One end of the conversation with one peer. Its owner empties `outbox` after each call."""
 
     def __init__(self, local: Local, peer: int) -> None:
         self.peer = peer
         self.outbox: list[Packet] = []
-        self.about: About | None = None
         self._local = local
         self._there = Known(peer)
         self._incarnation = next(local.incarnations)
@@ -88,8 +74,8 @@ class Session:
 
     def _begin(self) -> None:
         """Both directions start at 1."""
-        self._messages = Channel(1, self._local, self._there, self._answer_unknown)
-        self._control = Channel(0, self._local, self._there, self._answer_unknown, before=self._messages)
+        self._messages = Channel(1, self._local, self._there)
+        self._control = Channel(0, self._local, self._there, before=self._messages)
         self._channels = (self._control, self._messages)
         self._streams = (*self._control.streams, *self._messages.streams)
         # Looked at often.
@@ -130,9 +116,6 @@ class Session:
         """A control word that is to arrive after what its subject has sent."""
         return self._control.packing.put(envelope, self._messages.packing.floor(envelope.message.actor))
 
-    def _answer_unknown(self, answer: Envelope) -> None:
-        self._control.packing.put(answer)
-
     def has_backlog(self) -> bool:
         """True while something waits that was never sent."""
         return any(self._queues) or bool(self._control.packing.count or self._messages.packing.count)
@@ -163,7 +146,7 @@ class Session:
         for channel in self._channels:
             channel.packing.check()
 
-    def pump(self, now: float, bulk_room: int) -> None:
+    def pump(self, now: float) -> None:
         """Sends what credit allows, control words first and chunks last; then the acks, if nothing carried them."""
         if self.sid:
             for channel in self._channels:
@@ -175,7 +158,7 @@ class Session:
                     self._pump_words(channel, now)
             for channel in self._channels:
                 if channel.chunks.out.waiting or channel.shipments.ready:
-                    bulk_room = self._pump_chunks(channel, now, bulk_room)
+                    self._pump_chunks(channel, now)
         if self._ack_now:
             self._acknowledge()
         self._arm(now)
@@ -186,19 +169,16 @@ class Session:
             if parcel.transfers:
                 channel.shipments.release(parcel.transfers)
 
-    def _pump_chunks(self, channel: Channel, now: float, room: int) -> int:
-        """The room that is left."""
+    def _pump_chunks(self, channel: Channel, now: float) -> None:
         out, shipments = channel.chunks.out, channel.shipments
-        while room > 0:
+        while True:
             if not out.waiting and shipments.ready:
                 chunks, frames, completed = shipments.cut()
                 out.cut(len(chunks), encode_chunks(chunks), frames, after=completed)
             parcel = out.take(now)
             if parcel is None:
-                break
+                return
             self._emit(channel.chunks, parcel)
-            room -= parcel.size
-        return room
 
     def _emit(self, stream: Stream, parcel: Parcel) -> None:
         block = self._block(stream, parcel.seq, parcel.count, parcel.body)
@@ -312,14 +292,15 @@ class Session:
 
     def _hello(self, probe: int, echo: int) -> None:
         limits = [stream.incoming.tell() for stream in self._streams]
-        about = self._local.about
-        self._say(Hello(self._incarnation, self._peer_incarnation, limits, about, probe, echo))
+        self._say(Hello(self._incarnation, self._peer_incarnation, limits, probe, echo))
 
     def on_hello(self, hello: Hello, now: float) -> None:
         if not 0 < hello.incarnation < 2**32:
             raise ProtocolError(f"incarnation {hello.incarnation}")
         if hello.incarnation > self._peer_incarnation:
-            self._meet(hello)
+            if self._peer_incarnation:
+                self._start_anew()
+            self._know(hello.incarnation)
         is_current = hello.incarnation == self._peer_incarnation
         is_known = hello.known == self._incarnation
         if is_current and is_known:
@@ -329,15 +310,6 @@ class Session:
                 self._on_answer(now)
         if hello.probe or not is_known:
             self._answer(hello, now)
-
-    def _meet(self, hello: Hello) -> None:
-        """The peer has an incarnation that we did not know."""
-        if self._peer_incarnation:
-            self._start_anew()
-        self._know(hello.incarnation)
-        if self.about is None:
-            self._local.events.append(PeerUp(self.peer, hello.about))
-        self.about = hello.about
 
     def _answer(self, hello: Hello, now: float) -> None:
         """Whoever was asked may ask back, once."""

@@ -12,7 +12,7 @@ import msgspec
 
 from .protocol.codec import Packet
 from .protocol.control import Limits
-from .protocol.envelope import Buffer
+from .protocol.envelope import Buffer, size_of
 from .protocol.errors import ProtocolError
 
 WINDOW_MESSAGES: Final = 1024
@@ -66,7 +66,7 @@ class Outgoing:
     def cut(
         self, count: int, body: bytes, frames: Sequence[Buffer], transfers: Sequence[int] = (), after: int = 0
     ) -> None:
-        size = len(body) + sum(map(_size, frames))
+        size = len(body) + sum(map(size_of, frames))
         self.cut_last += 1
         self._messages += count
         self._bytes += size
@@ -210,7 +210,3 @@ class Stream:
         self.number = number
         self.out = Outgoing(window_messages)
         self.incoming = Incoming(window_messages)
-
-
-def _size(buffer: Buffer) -> int:
-    return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)

@@ -6,7 +6,7 @@ Until a payload is complete, its entry and all later ones between the same two a
 
 import mmap
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from .protocol.codec import FRAME_MAX, TRANSFER_MAX, Chunk, Transfer
@@ -19,7 +19,6 @@ ASSEMBLIES_MAX: Final = 64
 LAZY_MIN: Final = 1024 * 1024
 
 Pair = tuple[int, int]
-Allocate = Callable[[int], Buffer]
 
 
 def room_for(length: int) -> Buffer:
@@ -50,7 +49,9 @@ class Shipments:
         self.ready: list[int] = []  # transfers whose chunks may leave
         self._views = _NO_VIEWS
         self._offset = 0
-        self.open_pairs: dict[Pair, int] = {}
+        self.open_pairs: dict[
+            Pair, int
+        ] = {}  # with the transfer that their next message waits for at the receiver
 
     def offer(self, payload: Payload) -> Transfer:
         """What an entry with this payload has to say; it counts once it is announced."""
@@ -62,10 +63,6 @@ class Shipments:
         self._announced = transfer.id
         self._payloads[transfer.id] = payload
         self.open_pairs[pair] = transfer.id
-
-    def latest(self, pair: Pair) -> int:
-        """The transfer that a new message of this pair will wait for at the receiver (0: none)."""
-        return self.open_pairs.get(pair, 0)
 
     def payload(self, number: int) -> Payload:
         return self._payloads[number]
@@ -119,9 +116,8 @@ class Shipments:
 class Assembly:
     """A payload that arrives: its buffers, and how much of them is filled."""
 
-    def __init__(self, transfer: Transfer, allocate: Allocate) -> None:
+    def __init__(self, transfer: Transfer) -> None:
         self._single = transfer.single
-        self._allocate = allocate
         self._sizes = transfer.sizes
         self._buffers: list[Buffer] = []
         self._views: deque[memoryview] = deque()
@@ -157,7 +153,7 @@ class Assembly:
 
     def _allocate_all(self) -> list[Buffer]:
         try:
-            return [self._allocate(length) for length in self._sizes]
+            return [room_for(length) for length in self._sizes]
         except (MemoryError, OverflowError, OSError):
             raise ProtocolError(f"no memory for a transfer of {self.total} bytes") from None
 
@@ -176,10 +172,9 @@ class Held(NamedTuple):
 class Arrivals:
     """The receiving side: transfers that are not complete, and the messages that wait for them."""
 
-    def __init__(self, allocate: Allocate) -> None:
+    def __init__(self) -> None:
         self.held_messages = 0
         self.held_bytes = 0
-        self._allocate = allocate
         self._assemblies: dict[int, Assembly] = {}
         self._pairs: dict[int, Pair] = {}
         self._held: dict[Pair, deque[Held]] = {}
@@ -204,7 +199,7 @@ class Arrivals:
         """An entry whose payload is to come: it is held, and so is what follows it."""
         if transfer.id != self._newest + 1:
             raise ProtocolError(f"transfer {transfer.id} after {self._newest}")
-        self._assemblies[transfer.id] = Assembly(transfer, self._allocate)
+        self._assemblies[transfer.id] = Assembly(transfer)
         self._newest = transfer.id
         self._pairs[transfer.id] = (envelope.sender.actor, envelope.to.actor)
         self.hold(envelope, transfer.id, floor)

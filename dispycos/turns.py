@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from .alarms import Alarms
-from .links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady, LinkRefused
+from .links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
@@ -100,6 +100,7 @@ class Turns:
         self._broken: dict[int, None] = {}  # links that take nothing more, and may have something to read
         self._forgets = Alarms()  # of sessions without a link
         self._kept: set[int] = set()  # not to be forgotten though they have none
+        self.checks: list[Callable[[], None]] = []  # of what must hold after each turn, with --debug
 
     def defer(self, call: Callable[[], None]) -> None:
         """Have this run after the turn, on the loop's thread, in order. From any thread."""
@@ -241,6 +242,11 @@ class Turns:
         if self._broken and not self.mailbox.has_more:
             self._drop_broken(now)
         self._send_all(now)
+        for check in self.checks:
+            try:
+                check()
+            except AssertionError as error:
+                self.say("error", f"what must hold after a turn does not: {error}")
 
     def push_out(self, now: float) -> None:
         """Send what is queued, without reading."""
@@ -312,16 +318,16 @@ class Turns:
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
             self._on_ready(event)
-        elif isinstance(event, LinkRefused):
-            self._refuse(event.link, event.reason)
         elif isinstance(event, CloseLink):
-            self._close(event.link, event.reason, now)
+            self._close(event.link, event.reason, now, refused=event.refused)
         elif isinstance(event, LinkLost):
             seconds = self.outlasts(self._neighbours.pop(event.epoch, ""))
             if seconds is not None and event.epoch not in self._kept:
                 self.forget_later(event.epoch, seconds)
         elif isinstance(event, Unsent):
             self.say("error", event.reason)
+        elif isinstance(event, PeerReset) and event.fault:
+            self.say("warning", f"a process broke the rules of the protocol: {event.fault}")
         for role in self._roles:
             role.on_event(event, now)
 
@@ -338,14 +344,10 @@ class Turns:
         if dialler is not None:
             self.defer(partial(dialler.link_ready, ready.link, ready.epoch))
 
-    def _close(self, link: int, reason: str, now: float) -> None:
+    def _close(self, link: int, reason: str, now: float, *, refused: bool = False) -> None:
         self.router.link_down(link, now)
         self.mailbox.close_link(link)
-        self._release(link, reason)
-
-    def _refuse(self, link: int, reason: str) -> None:
-        self.mailbox.close_link(link)
-        if not self._release(link, reason, refused=True):
+        if not self._release(link, reason, refused=refused) and refused:
             self.on_refused(reason)
 
     def _release(self, link: int, reason: str, *, refused: bool = False) -> bool:
@@ -366,6 +368,8 @@ class Turns:
         """The end of each turn; what is left to do then has a deadline."""
         self.router.flush(now)
         self._transmit()
+        if self.router.is_dirty:
+            self.turn_soon()
         self.mailbox.after_sends()
         due = self.router.deadline()
         for role in self._roles:
@@ -379,15 +383,7 @@ class Turns:
 
     def _transmit(self) -> None:
         """Give the mailbox what is cut; credit bounds it, since libzmq tells nobody what has left."""
-        router = self.router
-        for _ in range(ROUNDS_MAX):
-            for link, frames, size in router.take_outgoing():
-                if self.mailbox.send(link, frames):
-                    router.link_drained(link, size)
-                else:
-                    self._broken[link] = None
-                    self.turn_soon()
-            if not router.is_dirty:
-                return
-            router.flush(self._now)
-        self.turn_soon()
+        for link, frames in self.router.take_outgoing():
+            if not self.mailbox.send(link, frames):
+                self._broken[link] = None
+                self.turn_soon()

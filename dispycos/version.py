@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
-import platform
 import sys
 
 from .protocol.control import PROTOCOL
 from .protocol.envelope import About
-
-FRAME_MAX = 256 * 1024 + 4 * 1024
-
 
 RELEASE = "0.1.0"  # setup.cfg reads it here: asking the installed package costs every process 15 ms
 PYTHON = (sys.version_info[0], sys.version_info[1])  # bytecode of another one crashes the interpreter
@@ -18,12 +13,4 @@ PYTHON = (sys.version_info[0], sys.version_info[1])  # bytecode of another one c
 
 def about(name: str) -> About:
     """What a runtime of this build tells of itself."""
-    return About(
-        protocol=PROTOCOL,
-        version=RELEASE,
-        python=PYTHON,
-        pickle=pickle.HIGHEST_PROTOCOL,
-        platform=platform.platform(),
-        max_frame=FRAME_MAX,
-        name=name,
-    )
+    return About(PROTOCOL, RELEASE, name)

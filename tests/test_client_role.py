@@ -143,7 +143,7 @@ def desk() -> Desk:
 
 
 def ready(epoch: int, role: str) -> LinkReady:
-    return LinkReady(1, epoch, cast(Any, None), role)
+    return LinkReady(1, epoch, role)
 
 
 def test_a_scheduler_that_forgot_us_is_told_all_again_when_it_is_back(desk: Desk) -> None:
@@ -167,7 +167,7 @@ def test_a_server_whose_session_began_anew_is_killed_by_its_node(desk: Desk) -> 
     spot = messages.Spot("10.0.0.5", 9701, 33, "box/server-1")
     for word in (
         messages.NodeNews(Status.NodeInitialized, box),
-        messages.ServerNews(Status.ServerInitialized, spot, "box", node_epoch=900),
+        messages.ServerNews(Status.ServerInitialized, spot, 900),
     ):
         desk.ledger.receive(Envelope(ME, BROKER, word), 0.0)
     desk.on_event(PeerReset(33, []), 0.0)
@@ -346,7 +346,7 @@ def test_a_server_of_another_host_is_as_far_as_its_session_says(desk: Desk) -> N
     desk.on_event(PeerDistance(1001, 0.04), 0.0)
     for number in (1, 2):
         spot = messages.Spot("10.0.0.5", 9700, 1000 + number, f"box/server-{number}")
-        word = messages.ServerNews(Status.ServerInitialized, spot, "box", node_epoch=900)
+        word = messages.ServerNews(Status.ServerInitialized, spot, 900)
         desk.ledger.receive(Envelope(ME, BROKER, word), 0.0)
     near, far = (desk.ledger.dispatcher.fleet.servers[epoch] for epoch in (1002, 1001))
     assert (near.srtt, far.srtt) == (0.0, 0.04)

@@ -14,7 +14,8 @@ from dispycos.actors import connecting
 from dispycos.actors.connecting import Uplink
 from dispycos.brokers import local
 from dispycos.runtime import Runtime
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 

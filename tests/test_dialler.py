@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dispycos.config import Refused
 from dispycos.runtime import Runtime
 from dispycos.transport.dialler import (
     BACKOFF_FIRST,
@@ -19,9 +20,9 @@ from dispycos.transport.dialler import (
     SILENCE_MAX,
     SOON_S,
     Dialler,
-    Refused,
 )
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.timeout(30)
 
 @pytest.fixture(autouse=True)
 def no_such_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(resolver: object, host: str) -> tuple[str, ...]:
+    async def resolve(host: str) -> tuple[str, ...]:
         raise AddressError(f"{host} is not known")
 
-    monkeypatch.setattr("dispycos.brokers.finding.Resolver.resolve", resolve)
+    monkeypatch.setattr("dispycos.brokers.finding.resolve", resolve)
 
 
 def fault_at(

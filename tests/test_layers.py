@@ -51,6 +51,7 @@ BODIES = {
     "dispycos/transport/folders.py",
     "dispycos/transport/mailbox.py",
     "dispycos/transport/probe.py",
+    "dispycos/transport/refusals.py",
     "dispycos/transport/security.py",
     "dispycos/transport/witness.py",
     "brokers/broker.py",
@@ -276,9 +277,10 @@ def test_only_bodies_touch_the_outside_and_each_that_is_listed_does() -> None:
 
 
 def test_there_is_one_place_with_sockets_of_zeromq() -> None:
-    """DESIGN section 3: the mailbox; security sets their options, and the process reads bind errors."""
+    """The mailbox; security and refusals set their options and read their events, the process reads bind errors."""
     users = {found.file for found in all_imports() if found.module.split(".")[0] == "zmq"}
-    assert users == {"dispycos/transport/mailbox.py", "dispycos/transport/security.py", "cli/process.py"}
+    ours = {f"dispycos/transport/{name}.py" for name in ("mailbox", "refusals", "security")}
+    assert users == {*ours, "cli/process.py"}
 
 
 def test_machines_are_where_they_are_expected() -> None:

@@ -77,7 +77,7 @@ class Desk:
             assert self.sent(ENLIST) in self.drain()
 
     def hear_of_server(self, number: int) -> None:
-        self.hear(messages.ServerNews(Status.ServerInitialized, spot(number), "box"))
+        self.hear(messages.ServerNews(Status.ServerInitialized, spot(number), 900))
 
     def submit(self, call: Any = b"call", function: str = "compute", **fields: Any) -> Record:
         record = Record(function, task=TaskId(7, next(self.numbers)), call=call, **fields)
@@ -559,12 +559,12 @@ def test_a_task_is_not_retried_against_its_users_will(desk: Desk, why: str) -> N
 def test_nodes_and_servers_come_and_go() -> None:
     desk = Desk(servers=0)
     desk.hear(messages.NodeNews(Status.NodeDiscovered, BOX))
-    desk.hear(messages.ServerNews(Status.ServerInitialized, SPOT, "box"))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, SPOT, 900))
     assert desk.ledger.nodes == {900: BOX}
-    assert desk.ledger.servers == {1001: (SPOT, "box")}
+    assert desk.ledger.servers == {1001: (SPOT, 900)}
     assert desk.drain() == []
 
-    desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, "box", "was killed by SIGKILL (9)"))
+    desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, 900, "was killed by SIGKILL (9)"))
     desk.lose_server(1)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "is gone"))
     assert desk.drain() == [
@@ -584,7 +584,7 @@ def test_a_server_whose_end_is_told_before_it_was_known_gets_nothing(desk: Desk)
     first, *others = (desk.submit(alone=True) for _ in range(2))
     assert desk.drain() == [run(first)]
     assert list(desk.ledger.servers) == [1001]
-    desk.hear(messages.ServerNews(Status.ServerClosed, spot(2), "box"))
+    desk.hear(messages.ServerNews(Status.ServerClosed, spot(2), 900))
     assert desk.ledger.tasks.backlog() == len(others)
 
 
@@ -630,7 +630,7 @@ def test_a_private_process_that_dies_takes_the_node_along_that_is_an_actor_of_it
     assert desk.drain() == [], "the node is another process"
     mine = BOX._replace(epoch=BROKER.epoch, name="mine")
     desk.hear(messages.NodeNews(Status.NodeInitialized, mine))
-    desk.hear(messages.ServerNews(Status.ServerInitialized, spot(9), "mine", "", mine.epoch))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, spot(9), mine.epoch))
     desk.drain()
     assert other.at is not None and other.at.epoch == 1009
     desk.ledger.members.private_died(desk.now)
@@ -740,7 +740,7 @@ def test_who_ends_a_task_on_a_silent_node_is_not_left_waiting(desk: Desk) -> Non
 def test_of_two_nodes_with_one_name_each_has_its_own_servers(desk: Desk) -> None:
     twin = BOX._replace(port=9800, epoch=901)
     desk.hear(messages.NodeNews(Status.NodeInitialized, twin))
-    desk.hear(messages.ServerNews(Status.ServerInitialized, spot(2), "box", node_epoch=901))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, spot(2), 901))
     desk.ledger.session_lost(1002, [], desk.now)
     assert desk.drain() == [Dial(twin), desk.sent(messages.Kill(1002), Address(901, NODE))]
 
@@ -984,7 +984,7 @@ def test_files_that_went_with_their_folders_are_named_once_for_all_nodes(desk: D
 
 def test_the_end_of_servers_at_the_clients_own_close_is_no_news_for_people(desk: Desk) -> None:
     desk.ledger.standing.release(terminate=False, await_io=True)
-    desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, "box", "has ended"))
+    desk.hear(messages.ServerNews(Status.ServerClosed, SPOT, 900, "has ended"))
     desk.lose_server(1, "its lease was closed", closing=True)
     desk.hear(messages.NodeNews(Status.NodeClosed, BOX, "lease closed"))
     assert desk.drain() == [*desk.buried(1), HangUp(900), desk.sent(messages.Release())]
@@ -996,10 +996,10 @@ def test_a_status_task_hears_of_nodes_servers_and_tasks() -> None:
     desk = Desk(servers=0, wants_news=True)
     place = Location("10.0.0.5", 9701)
     desk.hear(messages.NodeNews(Status.NodeDiscovered, BOX))
-    desk.hear(messages.ServerNews(Status.ServerInitialized, SPOT, "box"))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, SPOT, 900))
     left = Availability(50.0, 1000, 2000, 0)
-    desk.hear(messages.Pulse("box", left))
-    desk.hear(messages.Pulse("unheard of", left))
+    desk.hear(messages.Pulse(900, left))
+    desk.hear(messages.Pulse(901, left))
     assert desk.drain() == [
         News(Status.NodeDiscovered, BOX),
         News(Status.ServerInitialized, place),

@@ -379,8 +379,8 @@ def test_without_a_folder_for_its_socket_a_client_has_none_and_goes_on(
     async def main() -> None:
         home = Home(ClientParcels(), own_home / "secret")
         assert home.ipc == ""
-        listening = home.runtime.mailbox.descriptors()
+        listeners = list(home.runtime.mailbox._listeners)
         await home.end()
-        assert listening == []
+        assert listeners == []
 
     asyncio.run(main())

@@ -27,7 +27,8 @@ from dispycos.transport.mailbox import (
     _Listener,
     is_readable,
 )
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -301,7 +302,8 @@ def test_a_handshake_that_nobody_answers_is_no_refusal(
     transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a process that is paused: the kernel accepts for it."""
-    monkeypatch.setattr("dispycos.transport.security.HANDSHAKE_MS", 200)
+    for module in ("security", "refusals"):
+        monkeypatch.setattr(f"dispycos.transport.{module}.HANDSHAKE_MS", 200)
 
     async def scene(here: Owner) -> None:
         family, place = (

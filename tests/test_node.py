@@ -204,7 +204,7 @@ def test_without_its_client_and_its_scheduler_a_lease_ends_after_its_grace() -> 
     hand.call("peer_lost", CLIENT_EPOCH)
     hand.call("peer_lost", 12345)
     assert hand.wake_at(9.9 + LEASE_GRACE) == []
-    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, SILENT))]
+    assert hand.wake_at(10.0 + LEASE_GRACE) == [(1, Shutdown(SILENT))]
     assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, SILENT))
 
 
@@ -226,7 +226,7 @@ def test_a_scheduler_that_lives_is_waited_for_and_a_client_that_lives_may_have_l
         hand.node.peer_lost(epoch, 0.0, lives=True)
     assert hand.wake_at(10 * LEASE_GRACE) == []
     hand.call("peer_reset", SCHEDULER_EPOCH)
-    assert hand.wake_at(11 * LEASE_GRACE) == [(1, Shutdown(KILL_AFTER, SILENT))]
+    assert hand.wake_at(11 * LEASE_GRACE) == [(1, Shutdown(SILENT))]
 
 
 def test_a_client_that_leaves_without_its_scheduler_ends_the_lease() -> None:
@@ -307,14 +307,14 @@ def test_a_stranger_ends_nothing_and_that_is_said(word: Message) -> None:
 def test_a_client_whose_process_ended_ends_the_lease_at_once_and_is_not_spoken_to() -> None:
     hand = Hand(1).open()
     told = hand.call("peer_reset", CLIENT_EPOCH)
-    assert told == [(1, Shutdown(KILL_AFTER, "its client has ended"))]
+    assert told == [(1, Shutdown("its client has ended"))]
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
 
 
 def test_the_schedulers_word_that_the_client_is_dead_ends_the_lease_and_every_session_with_it() -> None:
     hand = Hand(1).open()
     gone = Gone([77, CLIENT_EPOCH])
-    shutdown = Shutdown(KILL_AFTER, "its client has ended")
+    shutdown = Shutdown("its client has ended")
     assert hand.hear(THE_SCHEDULER, gone) == [(1, gone), ForgetPeer(CLIENT_EPOCH), (1, shutdown)]
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [], "it does that already"
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
@@ -514,7 +514,7 @@ def test_that_zygotes_always_fail_is_told() -> None:
 
 def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None:
     hand = Hand(2).open()
-    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [(1, Shutdown(KILL_AFTER)), (2, Shutdown(KILL_AFTER))]
+    assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [(1, Shutdown()), (2, Shutdown())]
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == []
     assert exit_of(hand, 1, "exited with code 0") == [
         ("client", lost(1, "exited with code 0", closing=True)),
@@ -537,7 +537,7 @@ def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None
 def test_the_reason_why_a_node_ends_its_lease_reaches_servers_tasks_and_scheduler() -> None:
     hand = Hand(1).open()
     reason = "its node was stopped"
-    assert hand.call("end_lease", reason) == [(1, Shutdown(KILL_AFTER, reason))]
+    assert hand.call("end_lease", reason) == [(1, Shutdown(reason))]
     assert exit_of(hand, 1, "exited with code 0")[-1] == ("scheduler", Closed(LEASE, reason))
 
 
@@ -546,7 +546,7 @@ def test_a_server_that_gets_ready_too_late_hears_why_it_is_sent_home() -> None:
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     hand.call("zygote_ready")
     hand.call("end_lease", "its node was stopped")
-    assert hand.ready(1) == [(1, Shutdown(KILL_AFTER, "its node was stopped"))]
+    assert hand.ready(1) == [(1, Shutdown("its node was stopped"))]
 
 
 def test_a_stopped_node_kills_its_servers_as_early_as_it_was_told() -> None:
@@ -580,7 +580,7 @@ def test_a_server_that_gets_ready_while_its_lease_closes_is_sent_home() -> None:
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     hand.call("zygote_ready")
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [KillServer(1)]
-    assert hand.ready(1) == [(1, Shutdown(KILL_AFTER))]
+    assert hand.ready(1) == [(1, Shutdown())]
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE))
 
 
@@ -620,7 +620,7 @@ def test_pulses_come_at_the_interval_within_its_limits(asked: float, given: floa
     assert hand.node.deadline() == given
     assert hand.wake_at(given) == [], "nothing is known yet"
     hand.call("availability", FREE)
-    pulse = ("scheduler", Pulse("box", FREE, ("10.0.0.5", 9700)))
+    pulse = ("scheduler", Pulse(hand.node.info.epoch, FREE))
     assert hand.wake_at(2 * given) == [pulse]
     assert hand.wake_at(2 * given + 1) == []
 

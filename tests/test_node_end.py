@@ -27,7 +27,7 @@ def exit_of(hand: Hand, number: int, death: str = "exited with code 0") -> list[
     return hand.call("server_exited", number, death, Marks(1, 0))
 
 
-DRAIN = Shutdown(KILL_AFTER, drain=True)
+DRAIN = Shutdown(drain=True)
 
 
 def test_a_node_that_finishes_lets_its_servers_end_what_they_have_takes_nothing_new_and_ends() -> None:
@@ -84,7 +84,7 @@ def test_terminate_ends_the_tasks_with_the_node_also_when_it_was_finishing() -> 
     hand = Hand(1).open()
     hand.call("finish")
     hand.node.finish(1.0, terminate=True)
-    assert hand.did() == [(1, Shutdown(KILL_AFTER, OPERATOR))]
+    assert hand.did() == [(1, Shutdown(OPERATOR))]
     assert hand.wake_at(1.0 + KILL_AFTER) == [KillServer(1)]
     assert exit_of(hand, 1, "killed by SIGKILL (9)")[-1] == End()
 

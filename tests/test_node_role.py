@@ -43,8 +43,8 @@ class Agent(NodeRole):
 @pytest.mark.parametrize(
     ("event", "noted"),
     [
-        (LinkReady(1, 33, ABOUT, "server"), [("peer_up", 33, 2.0)]),
-        (LinkReady(1, 5, ABOUT, "scheduler"), [("add_scheduler", 5, 2.0), ("peer_up", 5, 2.0)]),
+        (LinkReady(1, 33, "server"), [("peer_up", 33, 2.0)]),
+        (LinkReady(1, 5, "scheduler"), [("add_scheduler", 5, 2.0), ("peer_up", 5, 2.0)]),
         (LinkLost(1, 33), [("peer_lost", 33, 2.0, False)]),
         (LinkLost(1, 44), [("peer_lost", 44, 2.0, True)]),  # it is of this host
         (PeerReset(33, []), [("peer_reset", 33, 2.0)]),

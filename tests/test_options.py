@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import click
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from dispycos.cli.options import (
-    COMMANDS,
-    SECRET_SHOW,
-    Command,
-    Given,
-    Option,
-    read_config,
-    settle,
-    toml_value,
-    write_config,
-)
+from dispycos.cli.main import COMMANDS, SECRET_SHOW, Command, Invocation
+from dispycos.cli.options import Option, given, place_of, read_config, save_config, toml_value, variable_of
 from dispycos.config import Failure, HostPort, Misuse, NodeSettings, PortRange, SchedulerSettings, Settings
 
 NODE, SCHEDULER, STATUS, PRIVATE = COMMANDS
@@ -45,27 +39,53 @@ SPEC_SHORTS = {
 }
 
 
-def settled(
-    command: Command = NODE, given: Given | None = None, env: dict[str, str] | None = None, **file: object
-) -> Settings:
-    return settle(command, given or {}, env or {}, file).settings
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("DISPYCOS_")]:
+        monkeypatch.delenv(name)
+
+
+def options_of(command: Command) -> dict[str, Option]:
+    return {o.name or "": o for o in command.params if isinstance(o, Option)}
+
+
+def context_of(command: Command, words: str | list[str], file: Path | None = None) -> click.Context:
+    typed = words.split() if isinstance(words, str) else words
+    return command.make_context(
+        command.name, [*typed, *(["--config", str(file)] if file else [])], obj=Invocation()
+    )
+
+
+def settled(command: Command = NODE, words: str | list[str] = "", file: Path | None = None) -> Settings:
+    return command.settings(**given(context_of(command, words, file)))
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "c.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+Toml = Callable[[str], Path]
 
 
 def test_the_commands_have_every_option_of_the_spec() -> None:
-    assert set(SPEC_NODE.split()) <= {o.name for o in NODE.options}
-    assert set(SPEC_SCHEDULER.split()) <= {o.name for o in SCHEDULER.options}
-    shorts = {o.short: o.name for o in (*NODE.options, *SCHEDULER.options) if o.short}
+    assert set(SPEC_NODE.split()) <= set(options_of(NODE))
+    assert set(SPEC_SCHEDULER.split()) <= set(options_of(SCHEDULER))
+    options = {**options_of(NODE), **options_of(SCHEDULER)}
+    shorts = {word[1]: name for name, o in options.items() for word in o.opts if word[1] != "-"}
     assert shorts == SPEC_SHORTS
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, SECRET_SHOW], ids=lambda c: c.name)
 def test_each_option_is_a_setting_or_refused_in_words(command: Command) -> None:
-    settings = {f.name for f in fields(command.settings)}
-    names = [o.name for o in command.options]
-    assert len(set(names)) == len(names)
-    assert settings <= set(names)
-    for option in command.options:
-        assert option.name in settings or option.refusal
+    settings, options = {f.name for f in fields(command.settings)}, options_of(command)
+    assert settings - {"secret"} <= set(options)
+    assert {name for name, option in options.items() if not option.refusal} <= settings
 
 
 def test_nothing_given_gives_the_defaults() -> None:
@@ -73,115 +93,113 @@ def test_nothing_given_gives_the_defaults() -> None:
     assert settled(SCHEDULER) == SchedulerSettings()
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_file_and_that_over_the_default() -> (
-    None
-):
-    def cpus(given: Given, env: dict[str, str], **file: object) -> int:
-        found = settled(NODE, given, env, **file)
-        assert isinstance(found, NodeSettings)
-        return found.cpus
-
-    env = {"DISPYCOS_CPUS": "2"}
-    assert cpus({"cpus": "1"}, env, cpus=3) == 1
-    assert cpus({"cpus": None}, env, cpus=3) == 2
-    assert cpus({}, {"DISPYCOS_CPUS": ""}, cpus=3) == 3
-    assert cpus({}, {}) == 0
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file_and_that_over_the_default(
+    monkeypatch: pytest.MonkeyPatch, toml: Toml
+) -> None:
+    file = toml("cpus = 3")
+    monkeypatch.setenv("DISPYCOS_CPUS", "2")
+    assert settled(NODE, "--cpus 1", file) == NodeSettings(cpus=1)
+    assert settled(NODE, "", file) == NodeSettings(cpus=2)
+    monkeypatch.setenv("DISPYCOS_CPUS", "")
+    assert settled(NODE, "", file) == NodeSettings(cpus=3)
+    assert settled() == NodeSettings()
 
 
-def test_a_repeated_option_is_a_list_everywhere() -> None:
+def test_a_repeated_option_is_a_list_everywhere(monkeypatch: pytest.MonkeyPatch, toml: Toml) -> None:
     expected = NodeSettings(
         tcp_ports=(PortRange(5, 7), PortRange(9, 9)), peer=(HostPort("a"), HostPort("::1", 5))
     )
-    assert settled(NODE, {"tcp_ports": ("5-7", "9"), "peer": ("a", "[::1]:5")}) == expected
-    assert settled(NODE, {}, {"DISPYCOS_TCP_PORTS": "5-7,9", "DISPYCOS_PEER": "a [::1]:5"}) == expected
-    assert settled(NODE, {}, {}, tcp_ports=["5-7", 9], peer=["a", "[::1]:5"]) == expected
-    assert settled(NODE, {}, {}, **{"tcp-ports": "9"}) == NodeSettings(tcp_ports=(PortRange(9, 9),))
+    assert settled(NODE, "--tcp_ports 5-7 --tcp_ports 9 --peer a --peer [::1]:5") == expected
+    assert settled(NODE, "", toml('tcp_ports = ["5-7", 9]\npeer = ["a", "[::1]:5"]')) == expected
+    assert settled(NODE, "", toml('tcp-ports = "9"')) == NodeSettings(tcp_ports=(PortRange(9, 9),))
+    monkeypatch.setenv("DISPYCOS_TCP_PORTS", "5-7,9")
+    monkeypatch.setenv("DISPYCOS_PEER", "a [::1]:5")
+    assert settled() == expected
 
 
-def test_a_file_may_use_dashes_and_later_names() -> None:
-    assert settled(NODE, {}, {}, **{"max-file-size": "1k", "node_ports": [5]}) == NodeSettings(
-        max_file_size=1024, tcp_ports=(PortRange(5, 5),)
-    )
+def test_a_file_may_use_dashes_and_later_names(toml: Toml) -> None:
+    file = toml('max-file-size = "1k"\nnode_ports = [5]')
+    assert settled(NODE, "", file) == NodeSettings(max_file_size=1024, tcp_ports=(PortRange(5, 5),))
 
 
-REFUSED = [(command, o) for command in COMMANDS for o in command.options if o.refusal]
-SAMPLES = {"certfile": "f", "keyfile": "f", "udp_port": "51347", "zombie_period": "60"}
+REFUSED = [(command, o) for command in COMMANDS for o in options_of(command).values() if o.refusal]
 
 
 @pytest.mark.parametrize(("command", "option"), REFUSED, ids=lambda x: getattr(x, "name", ""))
 def test_an_option_that_is_not_in_effect_is_refused_wherever_it_stands(
-    command: Command, option: Option
+    command: Command, option: Option, monkeypatch: pytest.MonkeyPatch, toml: Toml
 ) -> None:
-    value = "true" if option.is_flag else SAMPLES.get(option.name, "07:30")
-    given = {option.name: True if option.is_flag else value}
-    for place in (given, {}, {}):
-        env = {} if place else {option.variable: value}
-        with pytest.raises(Misuse, match=r"not available in this version|mDNS") as caught:
-            settled(command, place, env)
-        assert option.name in caught.value.text.lower() and caught.value.remedy
-    with pytest.raises(Misuse, match=f"^{option.name} in the --config file"):
-        settled(command, {}, {}, **{option.name: value})
+    words = [f"--{option.name}", *([] if option.is_flag else ["7"])]
+    with pytest.raises(Misuse, match=f"^--{option.name} .*(not available in this version|mDNS)") as caught:
+        settled(command, words)
+    assert caught.value.remedy
+    if command is not PRIVATE:
+        with pytest.raises(Misuse, match=f"^{option.name} in the --config file"):
+            settled(command, "", toml(f"{option.name} = {'true' if option.is_flag else '7'}"))
+    monkeypatch.setenv(variable_of(option), "1")
+    with pytest.raises(Misuse, match=f"^{variable_of(option)} "):
+        settled(command)
 
 
-def test_a_wrong_value_is_named_with_the_place_where_it_stands() -> None:
-    with pytest.raises(Misuse, match=r"^--cpus: 'x' is not a whole number"):
-        settled(NODE, {"cpus": "x"})
-    with pytest.raises(Misuse, match=r"^DISPYCOS_CPUS: 'x'"):
-        settled(NODE, {}, {"DISPYCOS_CPUS": "x"})
-    with pytest.raises(Misuse, match=r"^cpus in the --config file: 'x'"):
-        settled(NODE, {}, {}, cpus="x")
-    with pytest.raises(Misuse, match=r"^--service_start: '25:00' is not a time"):
-        settled(NODE, {"service_start": "25:00"})
-    for value in (True, [1], {"a": 1}):
+def wrong(words: str = "", file: Path | None = None) -> str:
+    """Where a value stands, and what is wrong with it."""
+    with pytest.raises(click.BadParameter) as caught:
+        context_of(NODE, words, file)
+    error = caught.value
+    assert error.ctx is not None and error.param is not None
+    return f"{place_of(error.ctx, error.param)}: {error.message}"
+
+
+def test_a_wrong_value_is_named_with_the_place_where_it_stands(
+    monkeypatch: pytest.MonkeyPatch, toml: Toml
+) -> None:
+    assert wrong("--cpus x") == "--cpus: 'x' is not a whole number"
+    assert wrong("", toml('cpus = "x"')) == "cpus in the --config file: 'x' is not a whole number"
+    assert wrong("", toml("debug = 7")).startswith("debug in the --config file: '7'")
+    for value in ("true", "[1]", "{a = 1}"):
         with pytest.raises(Misuse, match=r"^cpus in the --config file"):
-            settled(NODE, {}, {}, cpus=value)
+            settled(NODE, "", toml(f"cpus = {value}"))
+    monkeypatch.setenv("DISPYCOS_CPUS", "x")
+    assert wrong() == "DISPYCOS_CPUS: 'x' is not a whole number"
 
 
-def test_an_overridden_value_does_not_matter() -> None:
-    assert settled(NODE, {"cpus": "1"}, {"DISPYCOS_CPUS": "x"}) == NodeSettings(cpus=1)
+def test_an_overridden_value_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPYCOS_CPUS", "x")
+    assert settled(NODE, "--cpus 1") == NodeSettings(cpus=1)
 
 
-def test_a_flag_of_the_file_can_be_taken_back_by_the_environment() -> None:
-    assert settled(NODE, {"debug": False}, {"DISPYCOS_DEBUG": "0"}, debug=True) == NodeSettings()
+def test_a_flag_of_the_file_can_be_taken_back_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, toml: Toml
+) -> None:
+    file = toml("debug = true")
+    assert settled(NODE, "", file) == NodeSettings(debug=True)
+    monkeypatch.setenv("DISPYCOS_DEBUG", "0")
+    assert settled(NODE, "", file) == NodeSettings()
 
 
-def test_the_secret_of_the_strongest_place_counts() -> None:
-    env = {"DISPYCOS_SECRET": "sixteen letters!"}
-    assert settled(NODE, {"secret_file": "f"}, env) == NodeSettings(secret_file=Path("f"))
-    assert settled(NODE, {"insecure": True}, env) == NodeSettings(insecure=True)
-    assert settled(NODE, {}, env, secret_file="f") == NodeSettings(secret="sixteen letters!")
+def test_the_secret_of_the_strongest_place_counts(monkeypatch: pytest.MonkeyPatch, toml: Toml) -> None:
+    monkeypatch.setenv("DISPYCOS_SECRET", "sixteen letters!")
+    assert settled(NODE, "--secret_file f") == NodeSettings(secret_file=Path("f"))
+    assert settled(NODE, "--insecure") == NodeSettings(insecure=True)
+    assert settled(NODE, "", toml('secret_file = "f"')) == NodeSettings(secret="sixteen letters!")
     with pytest.raises(Misuse, match="both given"):
-        settled(NODE, {"secret_file": "f", "insecure": True}, env)
+        settled(NODE, "--secret_file f --insecure").check()
 
 
 def test_what_is_saved_is_read_back_the_same_save_for_what_is_of_one_host(tmp_path: Path) -> None:
-    given: Given = {
-        "cpus": "-1",
-        "tcp_ports": ("5-7", "9"),
-        "peer": ("[::1]:5", "a"),
-        "min_pulse_interval": "0.5",
-        "dest_path": '/tmp/"odd" \\ path',
-        "max_file_size": "1k",
-        "daemon": True,
-        "ip_addr": ("127.0.0.1",),
-        "name": "me",
-        "secret": "sixteen letters!",
-    }
-    result = settle(NODE, given, {}, {})
-    write_config(tmp_path / "f", result.saved)
-    assert [p.name for p in tmp_path.iterdir()] == ["f"]
-    assert "letters" not in result.saved and "127.0.0.1" not in result.saved
-
-    again = settle(
-        NODE,
-        {"ip_addr": ("127.0.0.1",), "name": "me", "secret": given["secret"]},
-        {},
-        read_config(tmp_path / "f", NODE),
+    own = ["--ip_addr", "127.0.0.1", "--name", "me", "--secret", "sixteen letters!"]
+    others = (
+        "--cpus -1 --tcp_ports 5-7 --tcp_ports 9 --peer [::1]:5 --peer a --min_pulse_interval 0.5 --daemon"
     )
-    assert again.settings == result.settings
+    words = [*own, *others.split(), "--dest_path", '/tmp/"odd" \\ path', "--max_file_size", "1k"]
+    file = tmp_path / "f"
+    save_config(file, NODE, given(context_of(NODE, words)))
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert "letters" not in file.read_text() and "127.0.0.1" not in file.read_text()
+    assert settled(NODE, own, file) == settled(NODE, words)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
+@hypothesis.given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_survives_toml(text: str) -> None:
     assert tomllib.loads(f"a = {toml_value(text)}") == {"a": text}
 
@@ -202,4 +220,4 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="No such file"):
         read_config(tmp_path / "c.toml", NODE)
     with pytest.raises(Failure, match="cannot be written"):
-        write_config(tmp_path / "none" / "c.toml", "")
+        save_config(tmp_path / "none" / "c.toml", NODE, {})

@@ -19,7 +19,6 @@ from dispycos.protocol.codec import (
     Packet,
     encode_chunks,
 )
-from dispycos.protocol.control import Unsupported
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.errors import ProtocolError
 from dispycos.stream import UNLIMITED, Outgoing, Parcel
@@ -50,10 +49,7 @@ class Pair:
         self.shipments = Shipments()
         self.packing = Packing(Codec(sent), Known(HERE), Known(THERE), self.out, self.shipments)
         self.got: list[Envelope] = []
-        self.answers: list[Envelope] = []
-        self.unpacking = Unpacking(
-            Codec(understood), Known(THERE), Known(HERE), Arrivals(bytearray), self.got, self.answers.append
-        )
+        self.unpacking = Unpacking(Codec(understood), Known(THERE), Known(HERE), Arrivals(), self.got)
 
     def put(self, *numbers: int, payload: Any = None, actor: int = 16) -> bool:
         full = [
@@ -161,14 +157,13 @@ def test_chunks_before_the_message_that_announces_them_are_to_come_again() -> No
     assert pair.numbers() == [1]
 
 
-def test_a_message_that_is_not_understood_is_answered_and_the_others_are_delivered() -> None:
+def test_a_message_that_is_not_understood_is_left_out_and_the_others_are_delivered() -> None:
     pair = Pair(sent=Note | Later)
     pair.packing.put(Envelope(Address(THERE, 16), Address(HERE, 17), Later(1), 9))
     pair.put(2)
     (parcel,) = pair.take()
     pair.unpacking.open(packet_of(parcel))
     assert pair.numbers() == [2]
-    assert pair.answers == [Envelope(Address(HERE, 17), Address(THERE, 16), Unsupported(2), 9)]
 
 
 def test_all_that_was_put_is_unconfirmed_sent_or_not() -> None:

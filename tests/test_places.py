@@ -17,9 +17,9 @@ NODES = {
     800: NodeInfo("tin", "10.0.0.6", 9700, 1, "Linux", (3, 11), 800),
 }
 SERVERS = {
-    901: (Spot("10.0.0.5", 9701, 901, "box/server-1"), "box"),
-    902: (Spot("10.0.0.5", 9702, 902, "box/server-2"), "box"),
-    801: (Spot("10.0.0.6", 9701, 801, "tin/server-1"), "tin"),
+    901: (Spot("10.0.0.5", 9701, 901, "box/server-1"), 900),
+    902: (Spot("10.0.0.5", 9702, 902, "box/server-2"), 900),
+    801: (Spot("10.0.0.6", 9701, 801, "tin/server-1"), 800),
 }
 
 
@@ -32,8 +32,8 @@ def test_a_node_is_meant_by_its_name_address_or_location(where: Any) -> None:
 def test_of_several_nodes_with_one_address_or_name_all_are_meant() -> None:
     nodes = {**NODES, 700: NodeInfo("lid", "10.0.0.6", 9800, 1, "Linux", (3, 11), 700)}
     nodes[600] = NodeInfo("box", "10.0.0.7", 9700, 1, "Linux", (3, 11), 600)
-    servers = {**SERVERS, 701: (Spot("10.0.0.6", 9801, 701, "lid/server-1"), "lid")}
-    servers[601] = Spot("10.0.0.7", 9701, 601, "box/server-1"), "box"
+    servers = {**SERVERS, 701: (Spot("10.0.0.6", 9801, 701, "lid/server-1"), 700)}
+    servers[601] = Spot("10.0.0.7", 9701, 601, "box/server-1"), 600
     assert servers_at("10.0.0.6", nodes, servers) == [801, 701]
     assert servers_at("box", nodes, servers) == [901, 902, 601]
     assert servers_at(Location("10.0.0.7", 9700), nodes, servers) == [601], "and not the other box"

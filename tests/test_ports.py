@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispycos.config import Misuse, PortRange
-from dispycos.transport.ports import PortPlan, PortsTaken, choose_ports, plan_ports
+from dispycos.transport.ports import PortPlan, PortTaken, choose_ports, plan_ports
 
 ONE = [PortRange(3456, 3456)]
 SPEC = [PortRange(2345, 2347), PortRange(3779, 3779)]
@@ -48,13 +48,13 @@ def test_default_ports_that_are_taken_give_way_to_the_next_free_ones() -> None:
 
 
 def test_ports_that_were_given_and_are_taken_are_an_error_that_names_them() -> None:
-    with pytest.raises(PortsTaken, match="port 3457 is in use") as caught:
+    with pytest.raises(PortTaken, match="port 3457 is in use") as caught:
         choose_ports(plan_ports(ONE, servers=2), lambda port: port == 3456)
     assert caught.value.exit_code == 1
 
 
 def test_the_search_for_free_ports_ends() -> None:
-    with pytest.raises(PortsTaken, match="no 3 free ports"):
+    with pytest.raises(PortTaken, match="no 3 free ports"):
         choose_ports(plan_ports([], servers=2), lambda port: False)
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from dispycos.brokers import local
 from dispycos.brokers.local import PrivateProcess, Scheduler
-from dispycos.config import HostPort, PrivateSettings, private_settings, texts_of
+from dispycos.config import HostPort, PrivateSettings
 from dispycos.errors import ScheduleError
+from dispycos.private_options import private_settings, texts_of
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 
 from dispycos.cli import process as process_module
-from dispycos.cli.process import PortTaken, Process, is_free, load_keys, set_up_logging
+from dispycos.cli.process import Process, is_free, load_keys, set_up_logging
 from dispycos.config import CommonSettings, Failure, HostPort
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence, Registry
 from dispycos.transport.folders import find_folders
-from dispycos.transport.security import Keys, Secret, SecretError
+from dispycos.transport.ports import PortTaken
+from dispycos.transport.secret import Secret, SecretError
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -98,15 +100,12 @@ def test_without_keys_it_is_said_loudly(caplog: pytest.LogCaptureFixture, home: 
     assert not (home / "dispycos").exists()
 
 
-def test_without_keys_a_process_is_reached_from_this_host_only_unless_insecure() -> None:
+@pytest.mark.parametrize("debug", [True, False])
+def test_tables_are_looked_at_after_each_turn_with_debug_only(debug: bool) -> None:
     async def scene() -> None:
-        for settings, loopback in ((CommonSettings(), True), (CommonSettings(insecure=True), None)):
-            process = Process("node", "box", settings, None)
-            async with process:
-                if loopback:
-                    assert process.addresses.own == ("127.0.0.1",) and process.addresses.is_restricted
-                else:
-                    assert not process.addresses.is_restricted
+        process = Process("node", "box", CommonSettings(debug=debug, insecure=True), None)
+        async with process:
+            assert process.runtime.checks == ([process.runtime.router.check] if debug else [])
 
     play(scene)
 
@@ -401,10 +400,10 @@ def test_a_named_place_that_refuses_is_an_error_in_words() -> None:
 
 
 def test_a_name_that_does_not_exist_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(host: str) -> tuple[str, ...]:
+    def fail(*about: object, **more: object) -> list[object]:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr("dispycos.transport.addresses._getaddrinfo", fail)
+    monkeypatch.setattr("socket.getaddrinfo", fail)
 
     async def scene() -> None:
         async with make("node") as here:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispycos.links import CloseLink, LinkLost, LinkReady, LinkRefused
+from dispycos.links import CloseLink, LinkLost, LinkReady
 from dispycos.neighbours import GREETING_PATIENCE
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import (
@@ -23,7 +23,7 @@ from dispycos.protocol.codec import (
 from dispycos.protocol.control import Bye, LinkHello, Unreachable
 from dispycos.protocol.envelope import MESSAGES, About, Envelope
 from dispycos.router import Event, Router, Unsent
-from dispycos.session import PeerFault, PeerReset, PeerUp
+from dispycos.session import PeerReset
 
 
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -35,7 +35,18 @@ CODEC: Codec[Any] = Codec(Note)
 
 
 def about(name: str = "", protocol: tuple[int, int] = (1, 1)) -> About:
-    return About(protocol, "0.1", (3, 11), 5, "linux", 262144, name=name)
+    return About(protocol, "0.1", name)
+
+
+def reaches(router: Router, epoch: int) -> bool:
+    """Whether there is a live route, as far as is known there."""
+    peer = router._peers.get(epoch)
+    return router._topology.route(epoch) is not None and (peer is None or peer.is_reachable)
+
+
+def refusals(events: list[Event]) -> list[bool]:
+    """Of the links that are to be closed: whether they were refused."""
+    return [event.refused for event in events if isinstance(event, CloseLink)]
 
 
 class Net:
@@ -80,9 +91,8 @@ class Net:
             for name, router in self.routers.items():
                 self.got[name] += router.take_deliveries()
                 router.flush(self.now)
-                for link, frames, _ in router.take_outgoing():
+                for link, frames in router.take_outgoing():
                     busy = True
-                    router.link_drained(link, sum(map(len, frames)))
                     self._carry(name, link, [bytes(frame) for frame in frames])
                 self.events[name] += router.take_events()
             if not busy:
@@ -150,12 +160,11 @@ def test_a_message_to_oneself_is_delivered_as_it_is() -> None:
     envelope = Envelope(Address(5, 16), Address(5, 17), object())
     router.send(envelope, 0.0)
     assert router.take_deliveries() == [envelope]
-    assert router.is_reachable(5)
 
 
 def test_both_ends_of_a_link_hear_who_is_there(tree: Net) -> None:
-    assert LinkReady(1, 40, about("scheduler"), "scheduler") in tree.events["client"]
-    assert LinkReady(1, 50, about("client"), "client") in tree.events["scheduler"]
+    assert LinkReady(1, 40, "scheduler") in tree.events["client"]
+    assert LinkReady(1, 50, "client") in tree.events["scheduler"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +180,6 @@ def test_messages_find_their_way_through_the_tree(tree: Net, source: str, target
     assert tree.numbers(target) == list(range(102))
     assert tree.got[target][100].payload == [b"x" * 20_000, b"y"]
     assert tree.got[target][101].payload == b"z" * 3_000_000
-    assert PeerUp(tree.routers[source].epoch, about(source)) in tree.events[target]
 
 
 def test_a_relay_leaves_bodies_and_frames_as_they_are(tree: Net) -> None:
@@ -208,11 +216,11 @@ def test_the_source_hears_that_there_is_no_way_and_when_there_is_one(tree: Net) 
     tree.send("client", "server", 1)
     tree.run()
     tree.cut(4)
-    assert not tree.routers["client"].is_reachable(20)
+    assert not reaches(tree.routers["client"], 20)
     tree.send("client", "server", 2)
     tree.run()
     tree.join("server", "node", uplink=True)
-    assert tree.routers["client"].is_reachable(20)
+    assert reaches(tree.routers["client"], 20)
     assert tree.numbers("server") == [1, 2]
 
 
@@ -220,7 +228,7 @@ def test_a_server_behind_a_new_node_becomes_reachable_without_a_timer(tree: Net)
     tree.add("late", "server", 22)
     tree.send("client", "late", 1)
     tree.run()
-    assert not tree.routers["client"].is_reachable(22)
+    assert not reaches(tree.routers["client"], 22)
     tree.join("late", "node", uplink=True)
     assert tree.numbers("late") == [1]
 
@@ -237,9 +245,8 @@ def test_versions_that_do_not_overlap_are_refused_in_words_at_both_ends() -> Non
     net.add("bob", "scheduler", 7, protocol=(2, 3))
     net.join("alice", "bob")
     for name in ("alice", "bob"):
-        (refused, closed) = net.events[name]
-        assert isinstance(refused, LinkRefused)
-        assert isinstance(closed, CloseLink)
+        (refused,) = net.events[name]
+        assert isinstance(refused, CloseLink) and refused.refused
         assert "speaks protocol 2 to 3" in refused.reason
         assert "alice" in refused.reason
 
@@ -251,7 +258,7 @@ def test_a_role_other_than_the_proven_one_is_refused() -> None:
     scheduler.link_up(1, 0.0, dialled=False, role="server")
     scheduler.receive(1, hello(5, "client"), 0.0)
     scheduler.take_outgoing()
-    assert [type(event) for event in scheduler.take_events()] == [LinkRefused, CloseLink]
+    assert refusals(scheduler.take_events()) == [True]
 
 
 def hello(epoch: int, role: str, routes: list[int] | None = None) -> list[Any]:
@@ -288,14 +295,14 @@ def test_only_nodes_and_schedulers_may_announce_routes() -> None:
     scheduler = Net().add("scheduler", "scheduler", 40)
     scheduler.link_up(1, 0.0, dialled=False, role="client")
     scheduler.receive(1, hello(50, "client", [51]), 0.0)
-    assert [type(event) for event in closing(scheduler)] == [LinkRefused, CloseLink]
+    assert refusals(closing(scheduler)) == [True]
 
 
 def test_a_peer_cannot_take_the_name_of_one_of_another_role(tree: Net) -> None:
     scheduler = tree.routers["scheduler"]
     scheduler.link_up(99, 0.0, dialled=False, role="client")
     scheduler.receive(99, hello(30, "client"), 0.0)
-    assert LinkRefused in [type(event) for event in closing(scheduler)]
+    assert True in refusals(closing(scheduler))
     assert 30 in scheduler.neighbours()
 
 
@@ -323,40 +330,10 @@ def test_a_block_does_not_travel_in_circles() -> None:
     stranger(scheduler, 30, "node")
     lost = control_packet(30, 77, b"x")
     scheduler.receive(99, encode_message([lost]), 0.0)
-    ((_, frames, _),) = scheduler.take_outgoing()
+    ((_, frames),) = scheduler.take_outgoing()
     (notice,) = decode_message(frames)
     assert decode_control(notice.block.body) == Unreachable(77)
     assert notice.block.to_epoch == 30
-
-
-def test_a_full_link_refuses_what_is_passed_on_and_says_when_it_has_room(tree: Net) -> None:
-    tree.send("client", "server", 1)
-    tree.run()
-    client, scheduler = tree.routers["client"], tree.routers["scheduler"]
-    sent = 0
-    for n in range(500):
-        tree.send("client", "server", n + 2, b"x" * 100_000)
-        client.flush(0.0)
-        for link, frames, _ in client.take_outgoing():
-            client.link_drained(link, sum(map(len, frames)))
-            scheduler.receive(1, [bytes(frame) for frame in frames], 0.0)
-            sent += 1
-        for link, frames, _ in scheduler.take_outgoing():
-            if link == 1:
-                client.receive(1, [bytes(frame) for frame in frames], 0.0)
-            else:
-                tree._carry("scheduler", link, [bytes(frame) for frame in frames])  # and never drained
-        for name in ("node", "server"):
-            router = tree.routers[name]
-            tree.got[name] += router.take_deliveries()
-            router.flush(0.0)
-            for link, frames, _ in router.take_outgoing():
-                router.link_drained(link, sum(map(len, frames)))
-                tree._carry(name, link, [bytes(frame) for frame in frames])
-    assert not client.is_reachable(20)
-    scheduler.link_drained(2, 2**30)
-    tree.run()
-    assert tree.numbers("server") == list(range(1, 502))
 
 
 def test_a_link_that_never_greets_is_closed() -> None:
@@ -365,7 +342,7 @@ def test_a_link_that_never_greets_is_closed() -> None:
     router.take_outgoing()
     assert router.deadline() == GREETING_PATIENCE
     router.wake(GREETING_PATIENCE)
-    assert [type(event) for event in closing(router)] == [LinkRefused, CloseLink]
+    assert refusals(closing(router)) == [True]
 
 
 def test_a_neighbour_that_breaks_the_rules_loses_its_link_and_its_session(tree: Net) -> None:
@@ -374,7 +351,7 @@ def test_a_neighbour_that_breaks_the_rules_loses_its_link_and_its_session(tree: 
     client, scheduler = tree.routers["client"], tree.routers["scheduler"]
     tree.send("client", "scheduler", 2)
     client.flush(0.0)
-    ((_, frames, _),) = client.take_outgoing()
+    ((_, frames),) = client.take_outgoing()
     (packet,) = decode_message([bytes(frame) for frame in frames])
     packet.block.count = 9
     scheduler.receive(1, encode_message([packet]), 0.0)
@@ -389,19 +366,21 @@ def test_a_far_peer_that_breaks_the_rules_costs_nobody_else_a_link(tree: Net) ->
     server, client = tree.routers["server"], tree.routers["client"]
     tree.send("server", "client", 2)
     server.flush(0.0)
-    ((_, frames, _),) = server.take_outgoing()
+    ((_, frames),) = server.take_outgoing()
     (packet,) = decode_message([bytes(frame) for frame in frames])
     packet.block.count = 9
     tree._carry("server", 4, [bytes(frame) for frame in encode_message([packet])])
     tree.run()
-    assert {PeerReset, PeerFault} <= set(tree.kinds("client"))
+    assert [event.fault for event in tree.events["client"] if isinstance(event, PeerReset)] == [
+        "9 entries declared, 1 found"
+    ]
     assert CloseLink not in tree.kinds("client")
     reset = [event for event in tree.events["server"] if isinstance(event, PeerReset)]
     assert [envelope.message.n for envelope in reset[0].unconfirmed] == [2]
     tree.send("server", "client", 3)
     tree.run()
     assert tree.numbers("client") == [1, 3]
-    assert client.is_reachable(20)
+    assert reaches(client, 20)
 
 
 def test_forget_hands_back_what_was_not_confirmed(tree: Net) -> None:
@@ -434,7 +413,7 @@ def test_mutated_messages_close_their_link_and_raise_nothing(data: st.DataObject
     net.send("alice", "bob", 2, b"y")
     net.routers["alice"].flush(0.0)
     with contextlib.suppress(ValueError):
-        ((_, frames, _),) = net.routers["alice"].take_outgoing()
+        ((_, frames),) = net.routers["alice"].take_outgoing()
         head = bytearray(frames[0])
         for _ in range(data.draw(st.integers(1, 4))):
             head[data.draw(st.integers(0, len(head) - 1))] = data.draw(st.integers(0, 255))
@@ -447,8 +426,6 @@ def test_mutated_messages_close_their_link_and_raise_nothing(data: st.DataObject
         LinkLost,
         CloseLink,
         PeerReset,
-        PeerFault,
-        PeerUp,
     }
 
 

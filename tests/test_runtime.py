@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 import zmq
 
+from dispycos.config import Refused
 from dispycos.links import LinkLost, LinkReady
 from dispycos.liveness import Patience
 from dispycos.machine import Log, Send
@@ -27,9 +28,9 @@ from dispycos.protocol.envelope import Buffer, Envelope
 from dispycos.router import Event
 from dispycos.runtime import Runtime
 from dispycos.session import PeerReset
-from dispycos.transport.dialler import Refused
 from dispycos.transport.mailbox import DRAIN_MAX
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 from dispycos.turns import ROUNDS_MAX
 from tests.kit.programs import wait_until
 
@@ -668,6 +669,29 @@ def relieve(runtime: Runtime, stop: threading.Event, seed: int) -> None:
         runtime.hand_back()
 
 
+def test_a_new_link_is_let_in_while_the_loop_is_kept(tmp_path: Path) -> None:
+    async def scene(here: Runtime) -> None:
+        path = here.listen_ipc(tmp_path)
+        let_in: list[int] = []
+
+        def elsewhere() -> None:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as visitor:
+                monitor = visitor.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+                visitor.connect(f"ipc://{path}")
+                while not monitor.poll(1):
+                    here.turn_elsewhere()
+                let_in.append(1)
+                visitor.disable_monitor()
+                monitor.close(0)
+
+        thread = threading.Thread(target=elsewhere, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert let_in
+
+    play(scene, None)
+
+
 @pytest.mark.usefixtures("nothing_heals")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
@@ -860,7 +884,8 @@ from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.runtime import Runtime
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 async def main(role, endpoint, inbox):
     peer = Runtime(role, "peer", Keys.from_secret(Secret(b"o" * 32, "test")))

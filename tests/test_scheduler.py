@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.brokers import leasing, scheduler
+from dispycos.brokers import leasing, scheduler, sharing
 from dispycos.brokers.lifecycle import NodeState
 from dispycos.brokers.outbox import Look, StopLooking
 from dispycos.brokers.reporting import ANSWER_S
@@ -104,7 +104,7 @@ def test_a_queued_client_that_comes_back_in_time_keeps_its_place() -> None:
     desk.tell(Address(51, CLIENT), enlist())
     desk.lose(51)
     desk.wait(scheduler.CLIENT_PATIENCE_S - 1.0)
-    desk.scheduler.peer_up(51, None, desk.now)
+    desk.scheduler.peer_up(51, desk.now)
     desk.wait(scheduler.CLIENT_PATIENCE_S)
     assert [e.to.epoch for e in desk.tell(holder, Release()) if isinstance(e.message, Granted)] == [51]
 
@@ -116,7 +116,7 @@ def test_who_comes_back_to_a_cluster_that_nobody_has_gets_it_and_the_others_hear
         desk.tell(Address(epoch, CLIENT), enlist())
         desk.lose(epoch)
     desk.tell(first, Release())
-    desk.scheduler.peer_up(51, None, desk.now)
+    desk.scheduler.peer_up(51, desk.now)
     sent = desk.drain()
     assert [(e.to.epoch, type(e.message)) for e in sent if isinstance(e.message, Granted | Queued)] == [
         (51, Granted),
@@ -166,7 +166,7 @@ def test_a_client_hears_of_its_nodes_and_servers_in_order_and_then_that_all_is_s
     ]
     sent = desk.tell(node, ServerUp(opened.lease, spot("alpha", 701, 1), 1))
     assert [news.status for news in words(sent)] == [Status.ServerDiscovered, Status.ServerInitialized]
-    assert {(news.node, news.node_epoch) for news in words(sent)} == {("alpha", 7)}
+    assert {news.node for news in words(sent)} == {7}
     sent = desk.tell(node, ServerDown(opened.lease, spot("alpha", 0, 2), "exit code 1"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]
     assert words(sent, Settled) == [Settled(1, 1)]
@@ -188,7 +188,7 @@ def test_a_silent_node_is_named_and_not_waited_for() -> None:
     desk = Desk()
     desk.node("alpha", 7)
     desk.client()
-    sent = desk.wait(leasing.SETTLE_PATIENCE_S)
+    sent = desk.wait(sharing.SETTLE_PATIENCE_S)
     [notice] = words(sent, Notice)
     assert "alpha" in notice.text and words(sent, Settled) == [Settled(0, 0)]
 
@@ -226,7 +226,7 @@ def test_settled_does_not_wait_for_a_node_that_has_too_little_left_when_its_turn
     desk.node("alpha", 7, lease, available=left)
     desk.tell(first, Release())
     desk.tell(Address(51, CLIENT), enlist(Allocation(memory=1000)))
-    desk.tell(node, Pulse("alpha", left._replace(memory=500)))
+    desk.tell(node, Pulse(7, left._replace(memory=500)))
     assert words(desk.tell(node, Closed(lease)), Settled) == [Settled(0, 0)]
 
 
@@ -235,7 +235,7 @@ def test_who_closes_before_all_is_settled_leaves_nothing_to_wait_for_to_the_next
     node = desk.node("alpha", 7)
     client, _ = desk.client()
     desk.tell(client, Release())
-    assert not words(desk.wait(leasing.SETTLE_PATIENCE_S), Notice)
+    assert not words(desk.wait(sharing.SETTLE_PATIENCE_S), Notice)
     desk.die(node.epoch)
     assert words(desk.tell(Address(51, CLIENT), enlist()), Settled) == [Settled(0, 0)]
 
@@ -281,7 +281,7 @@ def test_a_node_that_declines_is_named_once_and_asked_again() -> None:
     sent = desk.tell(node, Declined(lease, "held by bob for 7 s"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]
     assert "held by bob for 7 s" in words(sent, Notice)[0].text
-    assert not words(desk.wait(leasing.DECLINED_AGAIN_S - 0.1), Open)
+    assert not words(desk.wait(sharing.DECLINED_AGAIN_S - 0.1), Open)
     sent = desk.wait(0.1)
     assert [type(word) for word in words(sent)] == [Open], "it was discovered before"
     [again] = words(sent)
@@ -298,7 +298,7 @@ def test_who_declined_one_client_is_asked_for_the_next_at_once() -> None:
     desk.tell(client, Release())
     sent = desk.tell(Address(51, CLIENT), enlist())
     assert news(sent) == [Status.NodeDiscovered] and words(sent, Open)
-    assert not words(desk.wait(leasing.DECLINED_AGAIN_S - 0.1), Open), "its answer is still to come"
+    assert not words(desk.wait(sharing.DECLINED_AGAIN_S - 0.1), Open), "its answer is still to come"
 
 
 def test_a_node_that_still_holds_an_old_lease_closes_it_before_it_gets_the_new_one() -> None:
@@ -346,7 +346,7 @@ def test_a_node_back_within_patience_goes_on() -> None:
     [lost] = words(desk.lose(7))
     assert (lost.status, lost.text) == (Status.NodeDisconnected, "its link is down")
     desk.wait(9.9)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     assert not desk.drain(), "used before it said what it has still"
     assert news(desk.back("alpha", 7, lease)) == [Status.NodeResumed]
     assert not desk.wait(1000.0)
@@ -446,7 +446,7 @@ def test_a_node_whose_lease_has_ended_by_the_time_it_is_back_is_opened_anew() ->
     _, lease = desk.client()
     node = desk.node("alpha", 7, lease)
     desk.lose(7)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     sent = desk.tell(node, Closed(lease, "its scheduler was silent for 60 s"))
     assert news(sent) == [Status.NodeClosed] and not words(sent, Open)
     assert words(desk.back("alpha", 7, None), Open)
@@ -467,7 +467,7 @@ def test_a_node_that_comes_back_with_a_new_session_is_another_one_and_ends_what_
     _, lease = desk.client()
     node = desk.node("alpha", 7, lease)
     desk.lose(7)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     [gone] = words(desk.die(7), NodeNews)
     assert (gone.status, gone.text) == (Status.NodeClosed, "is gone: its session was lost")
     sent = desk.tell(node, Register(node_info("alpha", 7), lease))
@@ -525,7 +525,7 @@ def test_a_pulse_goes_on_to_the_client_and_what_it_says_is_remembered() -> None:
     desk = Desk()
     client, lease = desk.client()
     node = desk.node("alpha", 7, lease)
-    pulse = Pulse("alpha", Availability(50.0, 1, 2, 3))
+    pulse = Pulse(7, Availability(50.0, 1, 2, 3))
     assert [(e.to, e.message) for e in desk.tell(node, pulse)] == [(client, pulse)]
     assert desk.scheduler.registry.nodes[7].info.available == pulse.available
     assert not desk.tell(Address(8, NODE), pulse), "of a node that is not known"
@@ -644,7 +644,7 @@ def test_the_process_of_a_client_that_ended_is_cleared_away_without_a_word_to_it
         (node, Close(lease)),
     ]
     down = ServerDown(lease, spot("alpha", 701, 1), "closed", expected=True)
-    assert not desk.tell(node, Pulse("alpha", Availability(1.0, 1, 1, 1)), down, Closed(lease))
+    assert not desk.tell(node, Pulse(7, Availability(1.0, 1, 1, 1)), down, Closed(lease))
     assert not desk.scheduler.registry.clients
 
 
@@ -736,7 +736,7 @@ def test_late_words_about_a_lease_that_a_node_closed_are_not_taken_for_words_abo
     node = desk.node("alpha", 7, lease)
     desk.lose(7)
     assert words(desk.wait(10.0), Close)
-    desk.scheduler.peer_up(7, None, desk.now)
+    desk.scheduler.peer_up(7, desk.now)
     [again] = words(desk.tell(node, Closed(lease, "its scheduler was silent for 60 s")), Open)
     assert again.lease == lease._replace(opening=13)
     assert not desk.tell(node, Closed(lease, "this node does not hold it"))

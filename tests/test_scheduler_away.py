@@ -107,10 +107,10 @@ def test_what_the_next_one_says_again_is_no_news() -> None:
     desk.lose_scheduler()
     desk.back()
     desk.hear(messages.NodeNews(Status.NodeInitialized, BOX))
-    desk.hear(messages.ServerNews(Status.ServerInitialized, SPOT, "box"))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, SPOT, 900))
     assert not [effect for effect in desk.drain() if isinstance(effect, News)]
     new = SPOT._replace(epoch=1005)
-    desk.hear(messages.ServerNews(Status.ServerInitialized, new, "box"))
+    desk.hear(messages.ServerNews(Status.ServerInitialized, new, 900))
     assert [effect.status for effect in desk.drain() if isinstance(effect, News)] == [
         Status.ServerInitialized
     ]

@@ -32,7 +32,7 @@ def test_a_client_says_who_it_is_and_what_it_wants(tmp_path: Path) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
         word: Any = stub.got[0].message
         assert isinstance(word, messages.Enlist)
-        assert word.client.name == "painter" and word.pulse_interval == 20.0 and word.restart_servers
+        assert word.client.name == "painter" and word.pulse_interval == 20.0
         assert [allocation.node for allocation in word.allocations] == ["10.0.0.*"]
 
     play(scene, tmp_path, name="painter", pulse_interval=20.0, restart_servers=True, nodes="10.0.0.*")

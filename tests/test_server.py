@@ -52,7 +52,7 @@ class Post:
         self.server.check()
 
     def shut_down(self, reason: str = "") -> None:
-        self.hear(messages.Shutdown(5.0, reason), sender=AGENT)
+        self.hear(messages.Shutdown(reason), sender=AGENT)
 
     def drain(self) -> list[object]:
         effects = self.server.drain()
@@ -480,7 +480,7 @@ def test_a_server_that_only_drains_lets_what_has_an_address_go_on(post: Post) ->
     post.hear(aside)
     post.place(aside)
     post.drain()
-    post.hear(messages.Shutdown(5.0, "its node ends when it has done", drain=True), sender=AGENT)
+    post.hear(messages.Shutdown("its node ends when it has done", drain=True), sender=AGENT)
     assert post.drain() == [to_owner(Returned([2], draining=True))]
     assert post.take() == aside
     post.enter(aside)
@@ -497,7 +497,7 @@ def test_a_server_that_only_drains_lets_what_has_an_address_go_on(post: Post) ->
 def test_a_server_that_drains_may_be_told_to_end_after_all(post: Post) -> None:
     cpu = run(1)
     post.start(cpu)
-    post.hear(messages.Shutdown(5.0, drain=True), sender=AGENT)
+    post.hear(messages.Shutdown(drain=True), sender=AGENT)
     post.drain()
     post.shut_down("its node was stopped")
     assert post.drain() == [to_owner(Returned([], draining=True)), Interrupt(cpu.task)]
@@ -512,7 +512,7 @@ def test_a_server_that_drains_may_be_told_to_end_after_all(post: Post) -> None:
         (run(1), OWNER),
         (messages.Recall(0), OWNER),
         (messages.Levels(), OWNER),
-        (messages.Shutdown(5.0), AGENT),
+        (messages.Shutdown(), AGENT),
         (messages.Gone([5]), AGENT),
         (messages.Inventory(), AGENT),
     ],
@@ -690,7 +690,7 @@ def test_a_server_that_drains_waits_for_who_lent_it(post: Post) -> None:
     post.start(parent)
     submit(post, parent, 1)
     post.server.lend(parent.task)
-    post.hear(messages.Shutdown(5.0, drain=True), sender=AGENT)
+    post.hear(messages.Shutdown(drain=True), sender=AGENT)
     assert Stop() not in post.drain()
     post.hear(ended(1), b"value")
     post.end(parent)

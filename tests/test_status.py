@@ -32,7 +32,8 @@ from dispycos.protocol.messages import (
 )
 from dispycos.runtime import Runtime
 from dispycos.transport.discovery import Registry
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -213,7 +214,7 @@ def test_a_process_is_asked_once_however_often_it_is_found(monkeypatch: pytest.M
         async def browse(self, found: Any) -> None:
             process = answering[0].process
             for _ in range(3):
-                found(Registry(process.folders.registry).read()[0].presence)
+                found(Registry(process.folders.registry).read()[0])
 
     monkeypatch.setattr(status_module, "Multicast", Echo)
 

@@ -18,7 +18,8 @@ from dispycos.cli.process import Process
 from dispycos.cli.survey import HINT_S, PROVEN_S, Survey
 from dispycos.config import CommonSettings
 from dispycos.transport.discovery import Presence
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 from dispycos.version import PYTHON
 
 pytestmark = pytest.mark.timeout(30)

@@ -99,7 +99,7 @@ class Desk(Turns):
     """A body and its mailbox in one: a link to another desk, and what is deferred waits to be run."""
 
     def __init__(self, epoch: int, role: str) -> None:
-        about = About((1, 1), "0.1", (3, 11), 5, "linux", 256 * 1024, name=role)
+        about = About((1, 1), "0.1", role)
         super().__init__(Router(CODEC, epoch, about, role))
         self.mailbox = self
         self.witness = Witness()
@@ -214,6 +214,22 @@ def test_what_a_machine_says_while_its_effect_is_carried_out_leaves_with_the_sam
     there.take_turn(0.0)
     assert here.here.carried == ["place", "work"]
     assert there.here.got == ["hello", "placed"]
+
+
+def test_what_does_not_hold_after_a_turn_is_said_and_the_turn_is_whole() -> None:
+    client, scheduler, _ = linked()
+    said: list[tuple[str, str]] = []
+    client.say = lambda level, text: said.append((level, text))
+
+    def check() -> None:
+        if client.here.got:
+            raise AssertionError("it got something")
+
+    client.checks = [check, client.router.check]
+    scheduler.note("hello")
+    talk(client, scheduler, 0.0)
+    assert client.here.got == ["hello"]
+    assert set(said) == {("error", "what must hold after a turn does not: it got something")}
 
 
 def test_a_link_that_takes_nothing_more_is_read_empty_and_only_then_dropped() -> None:

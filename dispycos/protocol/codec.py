@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Generic, TypeVar, get_args
 
 import msgspec
 
-from .control import Control, Unsigned, Unsupported
+from .control import Control, Unsigned
 from .envelope import Buffer, Payload, buffers_of, size_of
 from .errors import ProtocolError
 from .texts import fitted
@@ -29,7 +29,7 @@ BUFFERS_MAX: Final = 4096
 TRANSFER_MAX: Final = 16 * KIB * KIB * KIB
 TEXT_LIMITS: Final = (16 * KIB, KIB, 64)  # characters of each text in a message that is too long
 
-VERSION: Final = 2
+VERSION: Final = 3
 RECORD: Final = 1  # flags: the body is a record of links or sessions, outside the streams
 NOTICE: Final = 2  # ... to which nobody answers
 
@@ -248,13 +248,13 @@ def group(packets: Sequence[Packet]) -> list[list[Packet]]:
 
 
 class Codec(Generic[M]):
-    """Encodes and decodes the messages of one union, with the kernel's own Unsupported added to it."""
+    """Encodes and decodes the messages of one union."""
 
     def __init__(self, message_type: Any) -> None:
         members = get_args(message_type) or (message_type,)
-        self._tags = {member.__struct_config__.tag for member in members} | {0}
+        self._tags = {member.__struct_config__.tag for member in members}
         generic: Any = Entry
-        entry: Any = generic[message_type | Unsupported]
+        entry: Any = generic[message_type]
         self._entry: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(entry)
         self._entries: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[entry])
         self._encode_into = _encoder.encode_into
@@ -297,7 +297,7 @@ class Codec(Generic[M]):
             f"a message of {len(entry)} bytes, {type(message).__name__}: anything large belongs into the payload"
         )
 
-    def decode_entries(self, body: Buffer, count: int) -> list[Entry[M | Unsupported | Unknown]]:
+    def decode_entries(self, body: Buffer, count: int) -> list[Entry[M | Unknown]]:
         """All entries of a body; one whose message has an unknown tag carries Unknown in its place."""
         try:
             entries: list[Entry[Any]] = self._entries.decode(body)

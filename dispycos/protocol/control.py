@@ -1,12 +1,12 @@
 """The words that links and sessions say among themselves, outside the numbered streams."""
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Final
 
 import msgspec
 
-from .envelope import CONTROL, About
+from .envelope import About
 
-PROTOCOL: Final = (2, 2)
+PROTOCOL: Final = (3, 3)
 
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 ROUTES_PER_RECORD: Final = 4096
@@ -40,11 +40,11 @@ class Routes(msgspec.Struct, array_like=True, tag=2, frozen=True):
 
 
 class Ping(msgspec.Struct, array_like=True, tag=3, frozen=True):
-    n: Unsigned
+    """Do you live?"""
 
 
 class Pong(msgspec.Struct, array_like=True, tag=4, frozen=True):
-    n: Unsigned
+    """I do."""
 
 
 class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
@@ -53,7 +53,6 @@ class Hello(msgspec.Struct, array_like=True, tag=5, frozen=True):
     incarnation: Unsigned
     known: Unsigned
     limits: list[Limits]  # by stream
-    about: About
     probe: Unsigned = 0
     echo: Unsigned = 0
 
@@ -81,11 +80,3 @@ class Bye(msgspec.Struct, array_like=True, tag=9, frozen=True):
 
 
 Control = LinkHello | Routes | Ping | Pong | Hello | Reset | Unreachable | PathUp | Bye
-
-
-class Unsupported(msgspec.Struct, array_like=True, tag=0, frozen=True):
-    """The answer to a message whose tag the receiver does not know; it goes to the actor that sent it."""
-
-    way: ClassVar[int] = CONTROL
-
-    message_tag: int

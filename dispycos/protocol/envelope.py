@@ -31,14 +31,8 @@ class Envelope(msgspec.Struct, gc=False):
 class About(msgspec.Struct, array_like=True, frozen=True):
     """What a runtime tells of itself, before anything else is said."""
 
-    protocol: tuple[int, int]
+    protocol: tuple[int, int]  # the oldest and the newest that it speaks
     version: str
-    python: tuple[int, int]
-    pickle: int
-    platform: str
-    max_frame: int
-    features: tuple[str, ...] = ()
-    clock: float = 0.0
     name: str = ""
 
 

@@ -2,7 +2,7 @@
 
 The tables below follow the way of a task: a client enlists with a scheduler, the scheduler opens nodes, a node starts
 servers, tasks run, speak and end. Fields are only ever added at the end, with a default: a peer of another release ignores
-what it does not know, and an unknown tag is answered with `Unsupported` by the codec's user.
+what it does not know, be it a field or a whole word.
 
 `way` says how a session carries a word (protocol.envelope): CONTROL, so that nothing holds it up, but for the messages between
 tasks (MESSAGES), and for what is said of an actor when all that it sent has arrived (BEHIND).
@@ -10,7 +10,7 @@ tasks (MESSAGES), and for what is said of an actor when all that it sent has arr
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Union
 
 import msgspec
 
@@ -50,7 +50,6 @@ class Allocation(NamedTuple):
     cpus: int | None = None
     memory: int = 0  # bytes
     disk: int = 0  # bytes
-    asked: bool = False  # True: a subclass decides at the client (Offer -> Accept)
 
 
 class ClientInfo(NamedTuple):
@@ -110,9 +109,7 @@ class Enlist(Message, frozen=True, tag=10):
     client: ClientInfo
     allocations: list[Allocation]
     pulse_interval: float  # seconds
-    restart_servers: bool = False
     abandon_zombies: bool = False
-    zombie_period: float = 0.0  # seconds, 0: off
     # To a scheduler that was started anew, or has forgotten this client: what it had.
     lease: Lease | None = None
     ticket: int = 0  # its place in the queue
@@ -157,9 +154,8 @@ class ServerNews(Message, frozen=True, tag=24):
 
     status: int
     spot: Spot
-    node: str
+    node: int  # epoch
     text: str = ""
-    node_epoch: int = 0
 
 
 class Settled(Message, frozen=True, tag=25):
@@ -216,9 +212,6 @@ class Open(Message, frozen=True, tag=31):
     client: ClientInfo
     cpus: int
     pulse_interval: float
-    restart_servers: bool = (
-        False  # those closed on purpose, which nothing does yet; a server that dies is always replaced
-    )
 
 
 class Opened(Message, frozen=True, tag=32):
@@ -254,9 +247,8 @@ class ServerDown(Message, frozen=True, tag=35):
 class Pulse(Message, frozen=True, tag=71):
     """Node -> scheduler -> client, every pulse_interval (spec 6.4, 6.6)."""
 
-    node: str
+    node: int  # epoch
     available: Availability
-    location: tuple[str, int] = ("", 0)
     oldest_s: float = 0.0  # reserved: age of the oldest message that waits there, and how many tasks ...
     waiting: int = 0
     running: int = 0
@@ -292,7 +284,6 @@ class Gone(Message, frozen=True, tag=76):
 class Shutdown(Message, frozen=True, tag=75):
     """Node -> server: end; tasks still there get their KeyboardInterrupt first."""
 
-    grace: float  # seconds until the server is killed
     reason: str = ""  # for the tasks' outcomes
     drain: bool = False  # what runs may go on to its end, however long it takes
 
@@ -578,61 +569,4 @@ class SchedulerReport(Message, frozen=True, tag=62):
     insecure: bool = False
 
 
-Word = (
-    Enlist
-    | Release
-    | Queued
-    | Granted
-    | Turned
-    | NodeNews
-    | ServerNews
-    | Settled
-    | Released
-    | Wanting
-    | Hopeless
-    | Notice
-    | Register
-    | Open
-    | Opened
-    | Declined
-    | ServerUp
-    | ServerDown
-    | Pulse
-    | Close
-    | Closed
-    | ServerReady
-    | Gone
-    | Shutdown
-    | Run
-    | Placed
-    | Started
-    | Outcome
-    | Recall
-    | Returned
-    | Terminate
-    | Kill
-    | ServerLost
-    | Submit
-    | Lent
-    | Heard
-    | Tell
-    | Delivered
-    | Ask
-    | Reply
-    | Watch
-    | Ended
-    | TerminateActor
-    | Output
-    | AwaitsMessage
-    | Left
-    | Levels
-    | CodeWanted
-    | CodeGiven
-    | CallWanted
-    | CallGiven
-    | Inventory
-    | ServerTasks
-    | Counts
-    | NodeReport
-    | SchedulerReport
-)
+Word: Any = Union[tuple(Message.__subclasses__())]  # noqa: UP007 - for the codec: all of the above

@@ -6,22 +6,19 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias
 
 import psutil
 
 from ..config import Failure
 
-LOOKUPS_MAX = 16  # threads at most; a name server that hangs holds one each
 LOOKUP_TIMEOUT_S = 5.0
 ANY = "*"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-Answer: TypeAlias = "asyncio.Future[tuple[str, ...]]"
 
 
 class AddressError(Failure):
@@ -59,20 +56,6 @@ class HostAddresses:
     def to_bind(self) -> tuple[str, ...]:
         return self.own if self.is_restricted else (ANY,)
 
-    @property
-    def is_loopback_only(self) -> bool:
-        return all(i.ip.is_loopback for i in self.interfaces)
-
-    def facing(self, peer: str) -> str:
-        """The address by which that peer reaches us: ours in its network, else the main one."""
-        if self.external:
-            return self.main
-        try:
-            address = _unmapped(ipaddress.ip_address(peer))
-        except ValueError:
-            return self.main
-        return next((str(i.ip) for i in self.interfaces if address in i.network), self.main)
-
 
 def find_addresses(ip_addr: Sequence[str] = (), ext_ip_addr: Sequence[str] = ()) -> HostAddresses:
     """Raises AddressError when an --ip_addr is not this host's. Takes numbers: names are resolved before."""
@@ -90,11 +73,6 @@ def find_addresses(ip_addr: Sequence[str] = (), ext_ip_addr: Sequence[str] = ())
             )
         chosen.append(interface)
     return HostAddresses(tuple(chosen), is_restricted=True, external=tuple(ext_ip_addr))
-
-
-def loopback_only() -> HostAddresses:
-    """What is left without a usable secret."""
-    return HostAddresses((ipaddress.ip_interface("127.0.0.1/8"),), is_restricted=True)
 
 
 def _loopback(text: str) -> Interface | None:
@@ -141,11 +119,6 @@ def rank(address: Address) -> tuple[bool, bool, int]:
     return address.is_loopback, address.is_link_local, address.version
 
 
-def _unmapped(address: Address) -> Address:
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return address if mapped is None else mapped
-
-
 def is_numeric(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -159,61 +132,27 @@ def tcp_endpoint(address: str, port: int | str) -> str:
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
 
 
-class Resolver:
-    """Names to numbers, in threads of its own: libzmq would hold up every socket of its context meanwhile.
+async def resolve(host: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, ...]:
+    """All addresses of a host. Raises AddressError when it has none, or none is told in time.
 
-    The threads are daemons, so that a name server that never answers does not hold up the end of the program.
+    In a thread: libzmq would hold up every socket of its context meanwhile. That is a daemon, so that a name server that never
+    answers does not hold up the end of the program.
     """
-
-    def __init__(self, lookups_max: int = LOOKUPS_MAX) -> None:
-        self._free = threading.Semaphore(lookups_max)
-
-    async def resolve(self, host: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, ...]:
-        """All addresses of host. Raises AddressError when it has none, or none is told in time."""
-        if is_numeric(host):
-            return (host,)
-        if not self._free.acquire(blocking=False):
-            raise AddressError(f"{host} was not looked up: too many names are being looked up")
-        loop = asyncio.get_running_loop()
-        answer: Answer = loop.create_future()
-        threading.Thread(
-            target=self._look_up, args=(host, loop, answer), daemon=True, name=f"dns {host}"
-        ).start()
-        try:
-            return await asyncio.wait_for(answer, timeout_s)
-        except TimeoutError:
-            raise AddressError(f"no name server told the address of {host} within {timeout_s:g} s") from None
-
-    def _look_up(self, host: str, loop: asyncio.AbstractEventLoop, answer: Answer) -> None:
-        try:
-            outcome = partial(_succeed, answer, _getaddrinfo(host))
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name server would take it
-            reason = f"{host} is not known: {getattr(error, 'strerror', None) or error}"
-            outcome = partial(_fail, answer, AddressError(reason, "check the name, or give an address"))
-        finally:
-            self._free.release()
-        _tell(loop, outcome)
-
-
-def _getaddrinfo(host: str) -> tuple[str, ...]:
-    found: Iterable[str] = (
-        str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    )
-    return tuple(dict.fromkeys(found))
-
-
-def _succeed(answer: Answer, result: tuple[str, ...]) -> None:
-    if not answer.done():
-        answer.set_result(result)
-
-
-def _fail(answer: Answer, failure: AddressError) -> None:
-    if not answer.done():
-        answer.set_exception(failure)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
+    if is_numeric(host):
+        return (host,)
+    answer: Future[tuple[str, ...]] = Future()
+    answer.set_running_or_notify_cancel()  # who waits no longer need not be told
+    threading.Thread(target=_look_up, args=(host, answer), daemon=True, name=f"dns {host}").start()
     try:
-        loop.call_soon_threadsafe(action)
-    except RuntimeError:
-        return  # the loop was closed while the name server thought
+        return await asyncio.wait_for(asyncio.wrap_future(answer), timeout_s)
+    except TimeoutError:
+        raise AddressError(f"no name server told the address of {host} within {timeout_s:g} s") from None
+
+
+def _look_up(host: str, answer: Future[tuple[str, ...]]) -> None:
+    try:
+        found = (str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+        answer.set_result(tuple(dict.fromkeys(found)))
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name server would take it
+        reason = f"{host} is not known: {getattr(error, 'strerror', None) or error}"
+        answer.set_exception(AddressError(reason, "check the name, or give an address"))

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ..config import Refused
+
 if TYPE_CHECKING:
     from dispycos.runtime import Runtime
 
@@ -26,10 +28,6 @@ JITTER = 0.3  # of each pause, a part of it
 PAUSE_MAX = (1 + JITTER) * BACKOFF_MAX
 BACKOFF_HOPELESS = 60.0  # of one that never answered, perhaps behind a firewall, and is reached otherwise
 SILENCE_MAX = 3.0  # seconds until it is said what is missing
-
-
-class Refused(Exception):
-    """The peer answered, and will not have us; the text says why and what to do."""
 
 
 class Dialler:

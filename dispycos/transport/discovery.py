@@ -53,50 +53,17 @@ class Presence:
     port: int
     tag: str
     epoch: int
-    protocol: int = 1
     key: str = ""  # the listener's public key: a foreign cluster knocks with it (see security.secure_knock)
     ipc: str = ""  # its socket, if it is a process of this user on this host; known from the registry only
     python: tuple[int, int] | None = None  # it runs that minor version, as far as it says
+    pid: int = 0  # as is ...
+    ports: tuple[int, ...] = ()  # ... which else it has taken
 
 
 def endpoints_of(found: Presence) -> list[str]:
     """Where to dial it: if it is a process of this user on this host by its socket, else by its addresses."""
     sockets = [f"ipc://{found.ipc}"] if found.ipc else []
     return sockets + [tcp_endpoint(address, found.port) for address in found.addresses if found.port]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One process in the registry."""
-
-    role: str
-    name: str
-    pid: int
-    addresses: tuple[str, ...]
-    port: int
-    ports: tuple[int, ...]
-    ipc: str | None
-    tag: str
-    epoch: int
-    version: str
-    protocol: int = 1
-    key: str = ""
-    python: tuple[int, int] | None = None
-
-    @property
-    def presence(self) -> Presence:
-        return Presence(
-            self.role,
-            self.name,
-            self.addresses,
-            self.port,
-            self.tag,
-            self.epoch,
-            self.protocol,
-            self.key,
-            self.ipc or "",
-            self.python,
-        )
 
 
 class Registry:
@@ -107,7 +74,7 @@ class Registry:
         self._host = host_mark()
         self._announced: dict[Path, IO[bytes]] = {}
 
-    def announce(self, entry: Entry) -> Path:
+    def announce(self, entry: Presence) -> Path:
         """Writes the file whole; withdraw() takes it back, and so does the end of this process."""
         make_private(self._folder)
         path = self._folder / f"{self._host}-{entry.pid}-{entry.epoch:016x}.json"
@@ -129,7 +96,7 @@ class Registry:
         if file is not None:
             file.close()
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Presence]:
         """Who lives here. Files and sockets of those who do not are removed; what cannot be read is passed over."""
         entries = []
         for path in self._paths(kernel_mark()):
@@ -151,23 +118,19 @@ class Registry:
         return [self._folder / name for name in sorted(names)[:ENTRIES_MAX]]
 
 
-def _look_at(path: Path) -> tuple[Entry | None, bool]:
+def _look_at(path: Path) -> tuple[Presence | None, bool]:
     """What is written there, and whether who wrote it lives."""
     try:
         with open(path, "rb") as file:
-            entry = msgspec.json.decode(file.read(ENTRY_BYTES_MAX), type=Entry)
+            entry = msgspec.json.decode(file.read(ENTRY_BYTES_MAX), type=Presence)
             return entry, is_claimed(file.fileno())
     except (OSError, msgspec.DecodeError):
         return None, False
 
 
-def _bury(path: Path, entry: Entry) -> None:
+def _bury(path: Path, entry: Presence) -> None:
     with contextlib.suppress(OSError):  # another reader was first
-        if (
-            entry.ipc is not None
-            and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode)
-            and not is_listening(entry.ipc)
-        ):
+        if entry.ipc and stat.S_ISSOCK(os.lstat(entry.ipc).st_mode) and not is_listening(entry.ipc):
             os.unlink(entry.ipc)
     with contextlib.suppress(OSError):
         path.unlink()
@@ -205,7 +168,6 @@ class Multicast:
         self._questions: set[asyncio.Task[None]] = set()
         self._found: dict[str, Presence] = {}
         self._on_found: OnFound = _ignore
-        self._on_lost: OnFound = _ignore
 
     async def open(self) -> str:
         """'' or why there is no mDNS, to be said once; all else is without effect then."""
@@ -243,14 +205,14 @@ class Multicast:
             )
             self._broadcast = asyncio.ensure_future(sending)  # repeats itself for a second or so
 
-    async def browse(self, on_found: OnFound, on_lost: OnFound | None = None) -> None:
-        """on_found is called again when something about a process changed. on_lost is a hint only."""
+    async def browse(self, on_found: OnFound) -> None:
+        """on_found is called again when something about a process changed."""
         if self._zeroconf is None:
             return
         from zeroconf import DNSQuestionType
         from zeroconf.asyncio import AsyncServiceBrowser
 
-        self._on_found, self._on_lost = on_found, on_lost or _ignore
+        self._on_found = on_found
         self._browser = AsyncServiceBrowser(
             self._zeroconf.zeroconf,
             SERVICE_TYPE,
@@ -289,7 +251,7 @@ class Multicast:
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is None:
             return
-        self._on_found = self._on_lost = _ignore
+        self._on_found = _ignore
         try:
             await asyncio.wait_for(zeroconf.async_unregister_all_services(), GOODBYE_TIMEOUT_S)
         except (TimeoutError, OSError):
@@ -302,9 +264,7 @@ class Multicast:
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
         if state_change.name == "Removed":
-            gone = self._found.pop(name, None)
-            if gone is not None:
-                self._on_lost(gone)
+            self._found.pop(name, None)
             return
         from zeroconf.asyncio import AsyncServiceInfo
 
@@ -373,9 +333,7 @@ def _service(presence: Presence) -> ServiceInfo:
         server=f"{instance}.local.",
         addresses=[_packed(a) for a in presence.addresses if is_numeric(a)],
         properties={
-            "protocol": str(presence.protocol),
             "role": presence.role,
-            "port": str(presence.port),
             "tag": presence.tag,
             "name": _announced(presence.name),
             "epoch": f"{presence.epoch:016x}",
@@ -398,13 +356,12 @@ def _packed(address: str) -> bytes:
 def read_service(info: ServiceInfo) -> Presence | None:
     """What a service says of itself; None if it is not as ours are: anyone may have sent it."""
     said = info.decoded_properties
-    names = ("protocol", "role", "tag", "name", "epoch", "key", "python")
-    protocol, role, tag, name, epoch, key, python = (said.get(n) or "" for n in names)
+    names = ("role", "tag", "name", "epoch", "key", "python")
+    role, tag, name, epoch, key, python = (said.get(n) or "" for n in names)
     found = sorted(map(ipaddress.ip_address, info.parsed_addresses()), key=rank)
     addresses = tuple(str(a) for a in found if not (a.version == 6 and a.is_link_local))
     is_ours = (
-        re.fullmatch(r"[0-9]{1,4}", protocol)
-        and re.fullmatch(r"[a-z]{1,16}", role)
+        re.fullmatch(r"[a-z]{1,16}", role)
         and re.fullmatch(r"[0-9a-f]{16}", tag)
         and re.fullmatch(r"[0-9a-f]{16}", epoch)
         and (not key or len(key) == 40)
@@ -418,6 +375,4 @@ def read_service(info: ServiceInfo) -> Presence | None:
         return None
     major, _, minor = python.partition(".")
     version = (int(major), int(minor)) if python else None
-    return Presence(
-        role, name, addresses[:16], info.port, tag, int(epoch, 16), int(protocol), key, python=version
-    )
+    return Presence(role, name, addresses[:16], info.port, tag, int(epoch, 16), key, python=version)

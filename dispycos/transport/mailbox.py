@@ -19,12 +19,10 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from .door import look_for_descriptors
+from .refusals import HANDSHAKE_FAILURES, RefusalWatch, explain_handshake_failure, is_refusal
 from .security import (
     Keys,
-    RefusalWatch,
     Zap,
-    explain_handshake_failure,
-    is_refusal,
     pid_of_user,
     secure_dialler,
     secure_ipc,
@@ -50,18 +48,9 @@ CLOSED_MAX = 4096  # routing ids of closed links that a listener remembers, to i
 _DOWN = {
     zmq.EVENT_DISCONNECTED: "connection lost",
     zmq.EVENT_CLOSED: "nobody listens there, or the connection was closed",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "handshake failed",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "handshake failed",
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "handshake failed",
+    zmq.EVENT_CONNECT_RETRIED: "no answer",
 }
-_HANDSHAKE_FAILURES = {
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
-}
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
-for _event in _DOWN:
-    _WATCHED |= _event
+_WATCHED = sum(_DOWN) | HANDSHAKE_FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECTED
 
 
 class Owner(Protocol):
@@ -140,7 +129,8 @@ class Mailbox:
     def listen(self, endpoint: str) -> str:
         """Bind a ROUTER; returns the endpoint with the port that was really taken. Raises zmq.ZMQError; at ipc OSError."""
         if self._zap is None:
-            self._zap = Zap(self.context, self._keys, self._owner.on_stranger)
+            self._zap = zap = Zap(self.context, self._keys, self._owner.on_stranger)
+            self._watch(zap.socket, lambda: self._serve(zap.socket, zap.take))
         socket = self.context.socket(zmq.ROUTER)
         ipc = endpoint.startswith("ipc://")
         socket_options(socket, ipc=ipc)
@@ -166,6 +156,7 @@ class Mailbox:
         listener.watch = watch
         if watch is not None:
             watch.admitted = lambda: len(listener.links)
+            self._watch(watch.socket, lambda: self._serve(watch.socket, watch.take))
         self._listeners.append(listener)
         self._watch(socket, lambda: self._read_listener(listener))
         return listener.endpoint
@@ -216,6 +207,7 @@ class Mailbox:
         for listener in self._listeners:
             self._unwatch(listener.socket)
             if listener.watch is not None:
+                self._unwatch(listener.watch.socket)
                 listener.watch.close()
             listener.socket.close(100)
             if listener.endpoint.startswith("ipc://"):
@@ -226,7 +218,7 @@ class Mailbox:
         self._peers.clear()
         self._pids.clear()
         if self._zap is not None:
-            self._zap.close()
+            self._unwatch(self._zap.socket)
         self.context.destroy(linger=100)
 
     def pid_of(self, link: int) -> int:
@@ -347,6 +339,16 @@ class Mailbox:
         self._owner.on_message(link, [frame.bytes for frame in frames])
         return link
 
+    def _serve(self, socket: zmq.Socket[bytes], take: Callable[[list[bytes]], None]) -> None:
+        """What is asked and told of those who connect."""
+        for _ in range(DRAIN_MAX):
+            try:
+                frames = socket.recv_multipart(_NOBLOCK)
+            except zmq.Again:
+                return
+            take(frames)
+        self._hot[socket] = None
+
     def _read_dialled(self, dialled: _Dialled) -> None:
         socket = dialled.socket
         for _ in range(DRAIN_MAX):
@@ -372,9 +374,9 @@ class Mailbox:
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 if not dialled.up:
                     self._went_up(dialled)
-            elif event in _DOWN or event == zmq.EVENT_CONNECT_RETRIED:
-                failed = event in _HANDSHAKE_FAILURES
-                reason = explain_handshake_failure(event, value) if failed else _DOWN.get(event, "no answer")
+            elif event in _DOWN or event & HANDSHAKE_FAILURES:
+                failed = event not in _DOWN
+                reason = explain_handshake_failure(event, value) if failed else _DOWN[event]
                 if event == zmq.EVENT_DISCONNECTED:
                     self._read_rest(dialled)
                 self.close_link(dialled.link)

@@ -10,8 +10,8 @@ from ..config import NODE_PORT, PORT_MAX, Failure, Misuse, PortRange
 SEARCH_MAX = 200  # starts looked at when the default ports are taken
 
 
-class PortsTaken(Failure):
-    """Ports that were asked for belong to another process."""
+class PortTaken(Failure):
+    """A port that was asked for belongs to another process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def choose_ports(plan: PortPlan, is_free: Callable[[int], bool]) -> PortPlan:
     if not taken:
         return plan
     if plan.is_given:
-        raise PortsTaken(
+        raise PortTaken(
             f"port {taken[0]} is in use by another process",
             "end that process, or give other ports (0 takes any free one)",
         )
@@ -77,7 +77,7 @@ def _next_free_block(plan: PortPlan, first: int, is_free: Callable[[int], bool])
         if not taken:
             return moved
         first = taken[-1] + 1
-    raise PortsTaken(
+    raise PortTaken(
         f"no {len(plan.ports)} free ports in a row were found beyond {plan.ports[0]}",
         "give some with --tcp_ports, or 0 for any free one",
     )

@@ -268,14 +268,14 @@ def test_idle_connections_of_strangers_leave_a_node_and_a_scheduler_their_descri
 
 ANOTHER_PYTHON = """
     import os, sys, time
-    from dispycos.transport.discovery import Entry, Registry
+    from dispycos.transport.discovery import Presence, Registry
     from dispycos.transport.folders import find_folders
-    from dispycos.transport.security import Secret
+    from dispycos.transport.secret import Secret
 
     python = (sys.version_info[0], sys.version_info[1] + 1)
     tag = Secret.load_or_make().tag
     registry = Registry(find_folders().registry)
-    registry.announce(Entry("node", "newer", os.getpid(), ("127.0.0.1",), 9, (), None, tag, 77, "0.1.0", python=python))
+    registry.announce(Presence("node", "newer", ("127.0.0.1",), 9, tag, 77, python=python, pid=os.getpid()))
     print("announced", flush=True)
     time.sleep(60)
 """

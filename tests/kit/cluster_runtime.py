@@ -258,9 +258,8 @@ class Process(Turns):
     def _on_ready(self, ready: LinkReady) -> None:
         dialler = self._diallers.get(ready.link)
         if dialler is not None and dialler.wanted not in (0, ready.epoch):
-            self.world.wrong(
-                f"{self.name} meant {self.world.name_of(dialler.wanted)}, not {ready.about.name}"
-            )
+            meant, found = self.world.name_of(dialler.wanted), self.world.name_of(ready.epoch)
+            self.world.wrong(f"{self.name} meant {meant}, not {found}")
         super()._on_ready(ready)
 
     def turn(self) -> None:

@@ -152,7 +152,8 @@ class User:
             if dice.random() < 0.5:
                 server = dice.choice(list(ledger.servers))
             else:
-                node = dice.choice(list(ledger.servers.values()))[1]
+                _, epoch = dice.choice(list(ledger.servers.values()))
+                node = ledger.nodes[epoch].name if epoch in ledger.nodes else ""
         record = client.submit(plan, node=node, server=server)
         self.closings[record.task] = self.closing
         self.open.add(record.task)

@@ -60,7 +60,7 @@ def way_of(envelope: Envelope) -> Way:
 
 
 def about(name: str) -> About:
-    return About((1, 1), "0.1", (3, 11), 5, "linux", 256 * 1024, name=name)
+    return About((1, 1), "0.1", name)
 
 
 def payload_for(n: int, size: int) -> Payload:
@@ -141,11 +141,9 @@ class Wire:
         target = self.other(source)
         arrival = world.now + self.delay * (0.5 + world.dice.random()) + size / BANDWIDTH
         self._last[target] = arrival = max(self._last[target], arrival)
-        world.after(arrival - world.now, lambda: self._arrive(source, target, copies, size))
+        world.after(arrival - world.now, lambda: self._arrive(target, copies))
 
-    def _arrive(self, source: "Host", target: "Host", frames: list[bytes], size: int) -> None:
-        if self.is_open_at(source):
-            source.when_awake(lambda: source.drained(self, size))
+    def _arrive(self, target: "Host", frames: list[bytes]) -> None:
         if self.is_deaf or (self.is_cut and self.world.dice.random() < 0.5):
             return
         if self.is_cut:
@@ -326,11 +324,6 @@ class Host:
             self.router.receive(wire.number(self), frames, self.world.now)
             self.settle()
 
-    def drained(self, wire: Wire, size: int) -> None:
-        if wire.is_open_at(self):
-            self.router.link_drained(wire.number(self), size)
-            self.settle()
-
     def send(self, to: Address, actor: int, size: int, kind: type[Note] = Note) -> None:
         """A message of one of this host's actors, noted to be looked for; none to those who are known to be dead."""
         if to.epoch in self.graves:
@@ -357,7 +350,7 @@ class Host:
             self._deliver(envelope)
         router.flush(world.now)
         while outgoing := router.take_outgoing():
-            for link, frames, _ in outgoing:
+            for link, frames in outgoing:
                 if link in self.links:
                     self.links[link].send(self, frames)
         for event in router.take_events():

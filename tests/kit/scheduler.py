@@ -7,11 +7,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispycos.brokers.leasing import DECLINED_AGAIN_S, SETTLE_PATIENCE_S
 from dispycos.brokers.lifecycle import ClientState, NodeState
 from dispycos.brokers.registry import Client
 from dispycos.brokers.reporting import ANSWER_S
 from dispycos.brokers.scheduler import CLOSE_PATIENCE_S, Scheduler
+from dispycos.brokers.sharing import DECLINED_AGAIN_S, SETTLE_PATIENCE_S
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
@@ -135,7 +135,7 @@ class Desk:
 
     def back(self, name: str, epoch: int, lease: Lease | None, *, closing: bool = False) -> list[Envelope]:
         """The link of a node heals, and it says which lease it holds."""
-        self.scheduler.peer_up(epoch, None, self.now)
+        self.scheduler.peer_up(epoch, self.now)
         info = node_info(name, epoch, addr=f"10.0.0.{epoch}")
         return self.tell(Address(epoch, NODE), Register(info, lease, closing))
 

@@ -19,7 +19,8 @@ from dispycos.protocol.messages import Lease, NodeInfo, Spot
 from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.router import Event
 from dispycos.runtime import Runtime
-from dispycos.transport.security import Keys, Secret
+from dispycos.transport.secret import Secret
+from dispycos.transport.security import Keys
 
 
 class StubServer:
@@ -94,7 +95,7 @@ class StubScheduler:
         await server.runtime.dial([self._endpoint], uplink=True).ready
         spot, node = server.spot, server.node
         self.send(messages.NodeNews(Status.NodeInitialized, node))
-        self.send(messages.ServerNews(Status.ServerInitialized, spot, node.name, node_epoch=node.epoch))
+        self.send(messages.ServerNews(Status.ServerInitialized, spot, node.epoch))
 
     def note(self, envelope: Envelope) -> None:
         self.heard.append(envelope)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dispycos.brokers import leasing, scheduler, waiting
+from dispycos.brokers import leasing, scheduler, sharing, waiting
 from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import NodeState
 from dispycos.brokers.outbox import Look
 from dispycos.brokers.registry import Alarms, Client, Node, Registry, Share
 from dispycos.brokers.reporting import Reporting
 from dispycos.brokers.scheduler import Scheduler
+from dispycos.brokers.waiting import Waiting
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
@@ -144,7 +145,7 @@ class World:
         epoch = peer.address.epoch
         peer.up = True
         self.judge.away.pop(epoch, None)
-        self.scheduler.peer_up(epoch, None, self.now)
+        self.scheduler.peer_up(epoch, self.now)
         self.drain()
         if isinstance(peer, FakeNode):
             if epoch not in self.scheduler.registry.nodes:
@@ -335,8 +336,8 @@ def nothing(*about: object, **more: object) -> None:
     pass
 
 
-def takes_a_link_for_a_word(self: Scheduler, epoch: int, about: object, now: float) -> None:
-    REAL_PEER_UP(self, epoch, about, now)
+def takes_a_link_for_a_word(self: Scheduler, epoch: int, now: float) -> None:
+    REAL_PEER_UP(self, epoch, now)
     node = self.registry.nodes.get(epoch)
     if node is not None:
         node.confirmed = True
@@ -415,15 +416,15 @@ BUGS: list[Bug] = [
     (scheduler, "CLOSE_PATIENCE_S", 1e9),
     (leasing, "FORGET_AFTER_S", 1e9),
     (leasing, "NODE_PATIENCE_PULSES", 7),
-    (leasing, "DECLINED_AGAIN_S", 9.0),
-    (leasing, "SETTLE_PATIENCE_S", 9.0),
+    (sharing, "DECLINED_AGAIN_S", 9.0),
+    (sharing, "SETTLE_PATIENCE_S", 9.0),
     (Alarms, "cancel", nothing),
     (Alarms, "has", lambda self, handler: False),
     (Scheduler, "peer_up", takes_a_link_for_a_word),
     (Scheduler, "on_release", waits_for_tasks),
-    (Scheduler, "on_wanting", nothing),
+    (Waiting, "on_wanting", nothing),
     (Scheduler, "_tell_positions", nothing),
-    (Scheduler, "_tell_of_hope", nothing),
+    (Waiting, "tell_of_hope", nothing),
     (Registry, "queued_clients", gives_the_last_the_cluster),
     (Registry, "node_like", knows_no_successor),
     (waiting, "_may_serve", lambda node, client: False),
