@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.actors.shipping import data
-from dispycos.actors.shipping.data import PackagePath, read_data
+from dispycos.actors.shipping import modules
+from dispycos.actors.shipping.imports import PackagePath
 from dispycos.actors.shipping.mirror import Mirror
+from dispycos.actors.shipping.modules import read_data
 from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MainInfo, ModuleSource, PackageData
 from tests.kit.shipping_scripts import run_python, write_files
 
@@ -128,8 +129,8 @@ def test_a_module_in_no_folder_says_so() -> None:
 
 def test_what_is_too_much_is_said_and_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_files(tmp_path, FILES)
-    monkeypatch.setattr(data, "DATA_BYTES_MAX", 4)
-    monkeypatch.setattr(data, "ENTRIES_MAX", 1)
+    monkeypatch.setattr(modules, "DATA_BYTES_MAX", 4)
+    monkeypatch.setattr(modules, "ENTRIES_MAX", 1)
     assert "it has 5 bytes, more than the 4 that travel" in read_data(source_at(tmp_path), "words.txt").error
     assert "more than 1 entries" in read_data(source_at(tmp_path), "").error
 
@@ -201,7 +202,7 @@ def test_a_file_that_was_looked_for_beside_the_code_says_how_to_get_it(file: str
 def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
     def pull(request: CodeRequest) -> CodeBundle:
         refused = [PackageData(module, path, error="it is too large") for module, path in request.data]
-        return CodeBundle(request.number, 1, data=refused)
+        return CodeBundle(1, data=refused)
 
     before = list(sys.meta_path)
     mirror = Mirror(pull, client="laptop", folder=tmp_path)
@@ -209,7 +210,7 @@ def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
         with pytest.raises(
             OSError, match=r"this file of laptop does not travel: it is too large .*components=.*pack/big"
         ):
-            PackagePath(mirror, "pack", "big").read_bytes()
+            PackagePath(mirror.modules, "pack", "big").read_bytes()
     finally:
         mirror.close()
     assert sys.meta_path == before

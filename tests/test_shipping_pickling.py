@@ -7,7 +7,9 @@ import gc
 import io
 import pickle
 import socket
+import sys
 import threading
+import types
 import weakref
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -41,6 +43,13 @@ def test_large_buffers_are_frames_of_their_own_and_small_ones_are_not() -> None:
     assert isinstance(payload[1], pickle.PickleBuffer) and payload[1].raw().obj is large, "it was copied"
     assert loads(payload) == [large, small]
     assert isinstance(dumps(pickle.PickleBuffer(small)), bytes)
+
+
+def test_a_large_buffer_goes_once_though_it_is_pickled_twice() -> None:
+    large = bytearray(OUT_OF_BAND_MIN)
+    payload = dumps([pickle.PickleBuffer(large), weakref.ref(Job), lambda: 0])
+    assert isinstance(payload, list) and len(payload) == 2
+    assert loads(payload)[0] == large
 
 
 @pytest.mark.parametrize("size", [100, OUT_OF_BAND_MIN, 300_000])
@@ -131,10 +140,42 @@ def test_closures_and_classes_nested_in_functions_travel_by_value() -> None:
         kinds[2]()
 
 
-def test_what_travels_by_value_leaves_nothing_that_refers_to_the_caller() -> None:
+def function_with_globals_of_its_own() -> Any:
+    scope: dict[str, Any] = {"__name__": "nowhere", "START": 3}
+    exec("def up():\n    global START\n    START += 1\n    return look()\ndef look(): return START", scope)
+    return scope["up"]
+
+
+def test_what_pickle_alone_does_not_take_travels_too() -> None:
+    table = {"a": 1}
+    wrapped = types.MappingProxyType(table)
+    views = table.keys(), table.values(), table.items(), wrapped
+    keys, values, items, proxy = loads(dumps(views))
+    assert (keys, list(values), items, proxy) == (table.keys(), [1], table.items(), wrapped)
+    assert [type(view) for view in (keys, values, items, proxy)] == [type(view) for view in views]
+    for thing in (
+        types.FunctionType,
+        types.FunctionType.__code__,
+        object.__init__,
+        sys,
+        (lambda: 0).__code__,
+    ):
+        assert loads(dumps((thing, lambda: 0)))[0] == thing
+    weak = weakref.WeakKeyDictionary({Job: 1}), weakref.WeakValueDictionary({1: Job}), weakref.ref(Job)
+    assert loads(dumps(weak)) == weak
+    gone = weakref.ref(Job())
+    assert loads(dumps(gone))() is None
+    bound = types.MethodType(lambda self: self, 5)
+    assert loads(dumps((bound, lambda: 0)))[0]() == 5
+    up = loads(dumps(function_with_globals_of_its_own()))
+    assert (up(), up()) == (4, 5), "its functions share their globals"
+
+
+@pytest.mark.parametrize("thing", [lambda: 0, weakref.ref(Job)])
+def test_what_travels_by_value_leaves_nothing_that_refers_to_the_caller(thing: Any) -> None:
     class Caller:
         def dumps(self) -> None:
-            dumps(lambda: 0)
+            dumps(thing)
 
     caller = Caller()
     gone = weakref.ref(caller)
@@ -161,6 +202,16 @@ def test_what_a_copy_would_not_be_is_refused() -> None:
             with pytest.raises(NotPicklable, match="the value: cannot pickle"):
                 dumps([thing, lambda: 0])
     assert loads(dumps((io.BytesIO(b"x"), lambda: 0)))[0].read() == b"x"
+
+
+def test_beside_what_only_dill_takes_the_same_holds(tmp_path: Path) -> None:
+    weak = weakref.ref(Job)
+    with main_of(tmp_path, "from functools import cache\n@cache\ndef kept(): return 1\n") as (main, _):
+        assert loads(dumps((main.kept, weak)))[0] is main.kept
+    for refused in (threading.Lock(), types.ModuleType("made")):
+        with pytest.raises(NotPicklable, match=r"the value: cannot pickle .*: item 1 of tuple") as caught:
+            dumps((weak, refused))
+        assert "weak" not in str(caught.value.__cause__)
 
 
 def test_endless_nesting_and_errors_of_user_code_are_said() -> None:

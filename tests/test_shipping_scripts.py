@@ -492,6 +492,34 @@ def test_what_cannot_travel_is_an_error_that_names_it_and_the_server_lives_on(tm
     assert fine == "5"
 
 
+def test_what_refers_weakly_is_made_by_its_statement_and_does_not_refer_to_a_copy(tmp_path: Path) -> None:
+    out = run_python(
+        tmp_path,
+        "script.py",
+        files={
+            "script.py": """
+            import weakref
+            from shipping_client import Remote
+
+            class Node:
+                pass
+
+            NODE = Node()
+            REFERENCE = weakref.ref(NODE)
+            KNOWN = weakref.WeakKeyDictionary()
+
+            def look():
+                KNOWN[NODE] = 1
+                return REFERENCE() is NODE, list(KNOWN.values())
+
+            with Remote() as remote:
+                print(remote.call(look))
+            """
+        },
+    )
+    assert out == "(True, [1])\n"
+
+
 def test_nothing_is_pulled_from_the_network_for_what_is_installed(tmp_path: Path) -> None:
     out = run_python(
         tmp_path,
@@ -519,13 +547,13 @@ def test_a_local_module_wins_over_an_installed_one_in_the_server_only(tmp_path: 
         tmp_path,
         "script.py",
         files={
-            "dill.py": "kind = 'local'\n",
+            "psutil.py": "kind = 'local'\n",
             "script.py": """
-            import dill
+            import psutil
             from shipping_client import Remote
 
             def compute():
-                return dill.kind, dill.__file__
+                return psutil.kind, psutil.__file__
 
             if __name__ == "__main__":
                 with Remote() as remote:
@@ -533,4 +561,4 @@ def test_a_local_module_wins_over_an_installed_one_in_the_server_only(tmp_path: 
             """,
         },
     )
-    assert out.split() == ["local", f"{tmp_path}/dill.py"]
+    assert out.split() == ["local", f"{tmp_path}/psutil.py"]

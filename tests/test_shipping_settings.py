@@ -9,19 +9,23 @@ from typing import Any
 import pytest
 
 from dispycos.actors.shipping.settings import NEVER, SETTING_CALLS, Settings
-from dispycos.actors.shipping.statements import cut
+from dispycos.actors.shipping.statements import Unit, cut
 from tests.kit.shipping_scripts import run_python
 
 
 def settings_in(text: str) -> list[str]:
+    return [ast.unparse(setting.node) for setting in settings_of(text)]
+
+
+def settings_of(text: str) -> list[Unit]:
     """The statements that are carried out, of a text that was executed but for what these tests do not want to happen."""
     main: Any = ModuleType("program")
     units = cut(text, "program.py")
     for unit in units:
         if isinstance(unit.node, ast.Import | ast.ImportFrom) or unit.is_definition:
-            exec(unit.source, vars(main))
+            exec(unit.code, vars(main))
     found = Settings(main, lambda name: [unit for unit in units if name in unit.names])
-    return [setting.source.rstrip("\n") for unit in units if (setting := found.of(unit)) is not None]
+    return [setting for unit in units if (setting := found.of(unit)) is not None]
 
 
 IMPORTS = """import os, sys, io, logging, subprocess, decimal, warnings, atexit, signal, random, colorsys as cs
@@ -90,7 +94,7 @@ LEFT = [
 
 @pytest.mark.parametrize("statement", CARRIED_OUT)
 def test_what_sets_something_is_carried_out(statement: str) -> None:
-    assert settings_in(IMPORTS + statement) == [statement]
+    assert settings_in(IMPORTS + statement) == [ast.unparse(ast.parse(statement))]
 
 
 @pytest.mark.parametrize("statement", LEFT)
@@ -112,7 +116,7 @@ def test_what_reaches_out_or_may_do_anything_is_not(statement: str) -> None:
     ],
 )
 def test_what_is_set_by_another_name_of_it_is_set_there(named: str, setting: str, meant: str) -> None:
-    assert settings_in(f"{IMPORTS}{named}\n{setting}\n") == [meant]
+    assert settings_in(f"{IMPORTS}{named}\n{setting}\n") == [ast.unparse(ast.parse(meant))]
 
 
 @pytest.mark.parametrize(
@@ -144,19 +148,23 @@ else:
     for n in (1, 2): cs.d = n
 """
     kept = """if digits() > 2:
-    pass; cs.a = 1
-
+    pass
+    cs.a = 1
     import json
     try:
         cs.b = 2
         pass
-
     finally:
         pass
-
 else:
-    for n in (1, 2): cs.d = n"""
-    assert settings_in(IMPORTS + text) == [kept]
+    for n in (1, 2):
+        cs.d = n"""
+    (setting,) = settings_of(IMPORTS + text)
+    assert ast.unparse(setting.node) == kept
+    assert setting.code is not None
+    first = len(IMPORTS.splitlines()) + 1
+    lines = {line - first for _, _, line in setting.code.co_lines() if line}
+    assert lines >= {0, 2, 3, 5, 12}
 
 
 @pytest.mark.parametrize(

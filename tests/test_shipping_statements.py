@@ -1,15 +1,21 @@
 """Cutting a source: units, what they bind and need, and that they compile at their true places."""
 
 from textwrap import dedent
+from types import CodeType
 
 import pytest
 
-from dispycos.actors.shipping.statements import Unit, compile_whole, cut, cut_inside
+from dispycos.actors.shipping.statements import Unit, codes_in, compile_whole, cut
 
 
 def only(text: str) -> Unit:
     (unit,) = cut(dedent(text), "x.py")
     return unit
+
+
+def inner_codes(unit: Unit) -> list[CodeType]:
+    assert unit.code is not None
+    return list(codes_in(unit.code))[1:]
 
 
 @pytest.mark.parametrize(
@@ -18,7 +24,7 @@ def only(text: str) -> Unit:
         ("import a.b, c as d", "a d", "", ""),
         ("from a import b as c, d", "c d", "", ""),
         ("x, (y, *z) = f(w)", "x y z", "f w", "f w"),
-        ("total += step", "total", "step", "step"),
+        ("total += step", "total", "total step", "total step"),
         ("square = lambda n: n * FACTOR", "square", "FACTOR", ""),
         ("rows = [g(i) for i in source]", "rows", "g source", "g source"),
         ("rows = {i: [j for j in i] for i in source}", "rows", "source", "source"),
@@ -80,11 +86,11 @@ def test_every_unit_compiles_alone_at_its_true_lines_and_columns() -> None:
         with y: k = lambda: 1
         '''
     )
-    whole = compile_whole(text, "x.py")
-    alone = [code for unit in cut(text, "x.py") for code in unit.codes]
+    whole = compile_whole(text, "x.py")[1:]
+    alone = [code for unit in cut(text, "x.py") for code in inner_codes(unit)]
     assert len(alone) == len(whole) and all(code in whole for code in alone)
-    opened = cut_inside(cut(text, "x.py")[-1], text)
-    assert [sorted(unit.names) for unit in opened] == [["k"]] and opened[0].codes[0] in whole
+    opened = cut(text, "x.py")[-1].inside
+    assert [sorted(unit.names) for unit in opened] == [["k"]] and inner_codes(opened[0])[0] in whole
 
 
 def test_what_fills_another_global_is_known() -> None:

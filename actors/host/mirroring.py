@@ -17,7 +17,8 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
 
 from ..parcels import Components, as_payload, dumps_call, dumps_value
-from ..shipping.mirror import Mirror, loads, write_file
+from ..shipping.imports import write_file
+from ..shipping.mirror import Mirror, loads
 from ..shipping.words import CodeBundle, CodeRequest, MissingCode
 
 if TYPE_CHECKING:

@@ -1,50 +1,78 @@
-"""Says which part of a value cannot be pickled, of which type it is, and where in the value it hides.
+"""The last way to pickle: dill's pickler, which knows much of Python that nobody else does; and if that fails, the culprit.
 
-The way down follows what pickling itself would take: the reduction of an object and not its attributes, so that a lock which
-a __getstate__ leaves out is not blamed for what it keeps in.
+It is written in Python, so it can remember the way down to what it is at: the error says which part of the value cannot be
+pickled, of which type it is, and where in the value it hides. Imported only when the fast ways have failed.
 """
 
-import copyreg
-import functools
 import inspect
-import sys
-from collections.abc import Container, Iterable, Iterator, Mapping
-from itertools import islice
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, TypeAlias
+import io
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any
 
-from .pickling import PROTOCOL, Names, dumps_by_value, dumps_naming, reason
-from .type_params import annotations_of
+import dill
+
+from .by_value import PROTOCOL, REDUCERS, REFUSED, BufferCallback, Cached, Names
 from .words import NotPicklable
 
-DEPTH_MAX = 20
-WIDTH_MAX = 1000
-
-Part: TypeAlias = tuple[str, Any]  # what people call it, and itself
+STEPS_MAX = 20
+OURS = (FunctionType, type, ModuleType, Cached, *REFUSED)
 
 
-def explained_call(
-    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception
-) -> NotPicklable:
-    """The error of pickling a call: it names the argument."""
+def dumps_by_dill(
+    value: Any, names: Names, refused: Exception, what: Any, buffers: BufferCallback | None = None
+) -> bytes:
+    """Raises NotPicklable; `refused` is the error of a faster way, which nests more deeply.
+
+    `what` is the name of the value, or the function of which it is a call.
+    """
+    file = io.BytesIO()
+    pickler = DillPickler(file, names, buffers)
+    try:
+        pickler.dump(value)
+        return file.getvalue()
+    except Exception as error:  # edge of user code (__reduce__, __getstate__), which raises what it likes
+        if not isinstance(error, RecursionError):
+            refused = error
+    if isinstance(what, str):
+        raise _refusal(what, pickler.way, refused)
+    raise _refused_call(what, value, pickler.way, refused)
+
+
+def _refused_call(function: Any, call: tuple[Any, ...], way: "list[_Step]", error: Exception) -> NotPicklable:
+    """It names the argument."""
     called = getattr(function, "__qualname__", None) or type(function).__qualname__
-    for what, value in _call_parts(function, called, args, kwargs):
-        failure = _failure(value)
-        if failure is not None:
-            return explained(value, what, failure)
-    return _refusal(f"the call of {called}: {_text(error)}", error)
+    _, args, kwargs = call
+    if way[1:] and way[1].thing is function:
+        return _refusal(f"the function {called}", way[1:], error)
+    if len(way) < 3:
+        return _refusal(f"the call of {called}", [], error)
+    place = (
+        _argument(function, _index(args, way[2].thing))
+        if way[1].thing is args
+        else _key(kwargs, way[2].thing)
+    )
+    return _refusal(f"argument {place} of {called}", way[2:], error)
 
 
-def explained(value: Any, what: str, error: Exception) -> NotPicklable:
-    """The error of pickling the value, which `what` names, with the place of the part that fails."""
-    path, culprit, error = _descend(value, error)
-    where = f": {', '.join(reversed(path))}" if path else ""
-    return _refusal(f"{what}: {_complaint(culprit, error)}{where}", error)
+def _argument(function: Any, index: int) -> str:
+    try:
+        return f"{index + 1} ({list(inspect.signature(function).parameters)[index]!r})"
+    except (TypeError, ValueError, IndexError):
+        return str(index + 1)
 
 
-def _refusal(text: str, cause: Exception) -> NotPicklable:
-    refusal = NotPicklable(text)
-    refusal.__cause__ = cause
+def _refusal(what: str, way: "list[_Step]", error: Exception) -> NotPicklable:
+    path = _places(way)
+    text = _text(error)
+    if len(path) > STEPS_MAX:
+        path[STEPS_MAX:] = ["further in"]
+    elif way:
+        text = _complaint(way[-1].thing, way[-1].error or error)
+    refusal = NotPicklable(f"{what}: {text}{': ' if path else ''}{', '.join(reversed(path))}")
+    refusal.__cause__ = error
     return refusal
 
 
@@ -67,186 +95,125 @@ def _text(error: Exception) -> str:
 # --- the way down ---
 
 
-def _descend(value: Any, error: Exception) -> tuple[list[str], Any, Exception]:
-    """The steps from the value to the innermost part that fails by itself, that part, and its error."""
-    path: list[str] = []
-    seen = {id(value): value}  # kept alive: parts are made on the way, and an id may come again
-    while (found := _failing_part(value, seen)) is not None:
-        step, part, failure = found
-        if len(path) == DEPTH_MAX:
-            path.append("further in")
-            break
-        path.append(step)
-        value, error = part, failure
-        seen[id(part)] = part
-    return path, value, error
+class _Step:
+    """What is being pickled, and what it is to be made of, if it said so."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+        self.make: Any = None
+        self.args: Any = None
+        self.state: Any = None
+        self.error: Exception | None = None
 
 
-def _failing_part(value: Any, seen: Container[int]) -> tuple[str, Any, Exception] | None:
-    try:
-        for step, part in islice(_parts(value), WIDTH_MAX):
-            failure = None if id(part) in seen else _failure(part)
-            if failure is not None:
-                return step, part, failure
-    except Exception:  # edge of user code: a __reduce__ that gives no tuple of the right things
-        pass
-    return None
+class DillPickler(dill.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, names: Names, buffers: BufferCallback | None) -> None:
+        super().__init__(file, PROTOCOL, recurse=True, buffer_callback=buffers)
+        self._names = names
+        self.way: list[_Step] = []
 
+    def reducer_override(self, thing: Any) -> Any:
+        """NotImplemented leaves it to dill: plain values as well, of which pickle in C does not ask."""
+        is_dills = type(thing) in self.dispatch and type(thing) not in REDUCERS
+        return NotImplemented if is_dills and not isinstance(thing, OURS) else self._names.reduce(thing)
 
-def _failure(value: Any) -> Exception | None:
-    names = Names(sys.modules["__main__"])
-    try:
-        dumps_by_value(value, names)
-    except Exception as error:  # edge of user code
-        by_value = error
-    else:
-        return None
-    try:
-        dumps_naming(value, names)
-    except Exception as error:
-        return reason(by_value, error)
-    return by_value
-
-
-# --- the parts of a value ---
-
-
-def _call_parts(
-    function: Any, called: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Iterator[Part]:
-    yield f"the function {called}", function
-    try:
-        parameters = list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        parameters = []
-    for index, value in enumerate(args):
-        name = f" ({parameters[index]!r})" if index < len(parameters) else ""
-        yield f"argument {index + 1}{name} of {called}", value
-    for key, value in kwargs.items():
-        yield f"argument {key!r} of {called}", value
-
-
-def _parts(value: Any) -> Iterator[Part]:
-    kind = type(value)
-    if kind is dict:
-        yield from _items(value.items(), "dict")
-    elif kind in (list, tuple):
-        yield from ((f"item {index} of {kind.__name__}", item) for index, item in enumerate(list(value)))
-    elif kind in (set, frozenset):
-        yield from ((f"an item of {kind.__name__}", item) for item in list(value))
-    elif isinstance(value, FunctionType):
-        yield from _function_parts(value)
-    elif isinstance(value, type):
-        yield from _class_parts(value)
-    elif isinstance(value, MethodType):
-        yield f"the object of method {value.__func__.__qualname__}", value.__self__
-    elif isinstance(value, property):
-        yield from ((f"{name} of property", getattr(value, name)) for name in ("fget", "fset", "fdel"))
-    elif isinstance(value, staticmethod | classmethod):
-        yield f"the function of {kind.__name__}", value.__func__
-    elif isinstance(value, functools.partial):
-        yield from _partial_parts(value)
-    elif not isinstance(value, ModuleType):
-        yield from _reduced_parts(value)
-
-
-def _items(pairs: Iterable[tuple[Any, Any]], kind: str) -> Iterator[Part]:
-    for key, item in list(pairs):
-        yield f"key {_short(key)} of {kind}", key
-        yield f"item {_short(key)} of {kind}", item
-
-
-def _function_parts(function: FunctionType) -> Iterator[Part]:
-    name = function.__qualname__
-    for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    def save(self, thing: Any, *options: Any, **more: Any) -> None:
+        step = _Step(thing)
+        self.way.append(step)
         try:
-            yield f"variable {variable!r} of {name}", cell.cell_contents
-        except ValueError:
-            continue  # not bound yet
-    for index, default in enumerate(function.__defaults__ or ()):
-        yield f"default {index} of {name}", default
-    for parameter, default in (function.__kwdefaults__ or {}).items():
-        yield f"default of {parameter!r} of {name}", default
-    for attribute, item in vars(function).items():
-        yield f"attribute {attribute!r} of {name}", item
-    for annotated, hint in annotations_of(function).items():
-        yield f"annotation of {annotated!r} of {name}", hint
+            super().save(thing, *options, **more)
+        except (
+            Exception
+        ) as error:  # edge of user code; that of the innermost: Python 3.14 adds notes to it, which may fail
+            if step is self.way[-1]:
+                step.error = error
+            raise
+        self.way.pop()
+
+    def save_reduce(self, make: Any, args: Any, state: Any = None, *more: Any, **options: Any) -> None:
+        step = self.way[-1]
+        step.make, step.args, step.state = make, args, state
+        super().save_reduce(make, args, state, *more, **options)
 
 
-def _class_parts(kind: type) -> Iterator[Part]:
-    name = f"class {kind.__qualname__}"
-    attributes: dict[str, Any] = dict(vars(kind))
-    for attribute, item in attributes.items():
-        if not isinstance(item, GetSetDescriptorType | MemberDescriptorType):  # made by the class itself
-            yield f"attribute {attribute!r} of {name}", item
-    for base in kind.__bases__:
-        yield f"base {base.__qualname__} of {name}", base
-    if type(kind) is not type:
-        yield f"metaclass {type(kind).__qualname__} of {name}", type(kind)
+def _places(way: list[_Step]) -> list[str]:
+    """From the outside in. What an object is made of (its state, arguments) is no place that people know; what is in it is."""
+    found: list[str] = []
+    at = 0
+    while at + 1 < len(way):
+        inner = [step.thing for step in way[at + 1 : at + 6]]
+        is_definition = isinstance(way[at].thing, FunctionType | type)
+        place, depth = _in_definition(way[at], inner) if is_definition else _in_object(way[at], inner)
+        found.append(place)
+        at += depth
+    return found
 
 
-def _partial_parts(partial: "functools.partial[Any]") -> Iterator[Part]:
-    yield "the function of partial", partial.func
-    called = getattr(partial.func, "__qualname__", "the function")
-    for index, item in enumerate(partial.args):
-        yield f"argument {index + 1} of partial {called}", item
-    for key, item in partial.keywords.items():
-        yield f"argument {key!r} of partial {called}", item
+def _in_object(step: _Step, inner: list[Any]) -> tuple[str, int]:
+    """Where in it the way goes on, and how many steps that takes."""
+    thing, first = step.thing, inner[0]
+    kind = type(thing).__qualname__
+    if first is step.make:
+        return f"the function that makes a {kind}", 1
+    if first is type(thing):
+        return f"the class of {kind}", 1
+    if first is step.state:
+        if isinstance(thing, partial) and len(inner) > 2:
+            which = _key(inner[1], inner[2]) if isinstance(inner[1], dict) else _index(inner[1], inner[2]) + 1
+            return f"argument {which} of partial {getattr(thing.func, '__qualname__', '')}", 3
+        for depth, table in enumerate(inner[:-1][:2], 1):  # with slots it is a pair of tables
+            if isinstance(table, dict):
+                return f"attribute {_key(table, inner[depth])} of {kind}", depth + 1
+        return f"the state of {kind}", 1
+    if step.args and isinstance(first, tuple) and len(inner) > 1:
+        return _in_arguments(thing, first, inner[1]), 2
+    return f"{_item(thing, first)} of {kind}", 1
 
 
-def _reduced_parts(value: Any) -> Iterator[Part]:
-    """What the object says it is made of; nothing if it cannot say, since then it is the culprit itself."""
-    kind = type(value).__qualname__
-    try:
-        reducer = copyreg.dispatch_table.get(type(value))
-        reduced = reducer(value) if reducer is not None else value.__reduce_ex__(PROTOCOL)
-    except Exception:  # edge of user code
-        if isinstance(value, Mapping):  # a mappingproxy: by value goes into it
-            yield from _items(value.items(), kind)
-        return
-    if isinstance(reduced, str):
-        if hasattr(value, "__wrapped__"):
-            yield f"attribute '__wrapped__' of {kind}", value.__wrapped__
-        return
-    if not isinstance(reduced, tuple) or not 2 <= len(reduced) <= 6:
-        return
-    fields: list[Any] = [*reduced, None, None, None]
-    make, args, state, items, pairs = fields[:5]
-    yield from _making_parts(value, kind, make, args)
-    yield from _state_parts(kind, state)
-    yield from ((f"item {index} of {kind}", item) for index, item in enumerate(items or ()))
-    yield from _items(pairs or (), kind)
+def _in_arguments(thing: Any, args: tuple[Any, ...], part: Any) -> str:
+    """An argument that is an attribute as well is known by that name."""
+    kind = type(thing).__qualname__
+    if isinstance(thing, MethodType):
+        return f"the object of method {thing.__func__.__qualname__}"
+    if (name := _key(getattr(thing, "__dict__", {}), part)) != "?":
+        return f"attribute {name} of {kind}"
+    return f"argument {_index(args, part) + 1} of {kind}()"
 
 
-def _making_parts(value: Any, kind: str, make: Any, args: Any) -> Iterator[Part]:
-    """Most often the class, or copyreg's function for it; an argument that is an attribute as well is known by that name."""
-    yield f"the function that makes a {kind}", make
-    items = list(args) if isinstance(args, tuple) else []
-    if items and items[0] is type(value):
-        yield f"the class of {kind}", items.pop(0)
-        called = kind
-    else:
-        called = getattr(make, "__qualname__", kind)
-    own = {id(item): name for name, item in getattr(value, "__dict__", {}).items()}
-    for index, item in enumerate(items):
-        if id(item) in own:
-            yield f"attribute {own[id(item)]!r} of {kind}", item
-        else:
-            yield f"argument {index + 1} of {called}()", item
+def _in_definition(step: _Step, inner: list[Any]) -> tuple[str, int]:
+    """As by_value.py takes functions and classes apart."""
+    thing = step.thing
+    name = f"class {thing.__qualname__}" if isinstance(thing, type) else thing.__qualname__
+    if inner[0] is step.state and isinstance(step.state, dict) and len(inner) > 2:
+        field, table, part = _key(step.state, inner[1]), inner[1], inner[2]
+        if isinstance(table, tuple):
+            return f"default {_index(table, part) + 1} of {name}", 3
+        word = {"'kwdefaults'": "default of", "'annotations'": "annotation of"}.get(field, "attribute")
+        return f"{word} {_key(table, part)} of {name}", 3
+    if len(inner) > 4 and isinstance(inner[2], CellType):
+        return f"variable {thing.__code__.co_freevars[_index(inner[1], inner[2])]!r} of {name}", 5
+    if len(inner) > 1 and isinstance(inner[1], type):
+        return f"metaclass {inner[1].__qualname__} of {name}", 2
+    if len(inner) > 2 and isinstance(inner[2], type):
+        return f"base {inner[2].__qualname__} of {name}", 3
+    return f"a part of {name}", 1
 
 
-def _state_parts(kind: str, state: Any) -> Iterator[Part]:
-    """As copyreg has it: a dict of attributes, or a pair of that and of what is in slots; else what a __getstate__ gave."""
-    attributes: dict[Any, Any]
-    if isinstance(state, tuple) and len(state) == 2 and all(isinstance(part, dict | None) for part in state):
-        attributes = {**(state[0] or {}), **(state[1] or {})}
-    elif isinstance(state, dict):
-        attributes = state
-    else:
-        yield f"the state of {kind}", state
-        return
-    for name, item in list(attributes.items()):
-        yield f"attribute {name!r} of {kind}", item
+def _item(container: Any, part: Any) -> str:
+    if isinstance(container, Mapping):
+        is_key = any(key is part for key in container)
+        return f"key {_short(part)}" if is_key else f"item {_key(container, part)}"
+    return f"item {index}" if (index := _index(container, part)) >= 0 else "an item"
+
+
+def _key(table: Mapping[Any, Any], part: Any) -> str:
+    return next((_short(key) for key, value in table.items() if value is part), "?")
+
+
+def _index(container: Any, part: Any) -> int:
+    """-1 where it has no order."""
+    is_ordered = isinstance(container, Sequence | deque)
+    return next((index for index, item in enumerate(container) if item is part), -1) if is_ordered else -1
 
 
 def _short(key: Any) -> str:

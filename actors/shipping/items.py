@@ -1,22 +1,26 @@
 """Decides how each global of the client's `__main__` travels: as statements, as a value, or not at all."""
 
+import ast
 import builtins
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-from .culprits import explained
+from .by_value import Names
 from .modules import candidates
-from .origins import NOTHING, Origin, origin_of
-from .pickling import Names, dumps_by_value, dumps_naming
-from .sources import MainSources, codes_of
+from .pickling import dumps_naming, dumps_slowly
+from .program import MainSources
 from .statements import Unit, cut, hash_of
+from .words import NotPicklable
 
 PICKLE_TRIES = 3
 CLASS_ENTRIES_MAX = 10_000
 BUILTINS = frozenset(vars(builtins))
+NOTHING = object()
+PARTS_MAX = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +62,9 @@ class Items:
     package: str = ""
     _kept: dict[str, Item] = field(default_factory=dict)
     _kept_at: int = -1
-    _registries: frozenset[str] = frozenset()
+    _registries: set[str] | None = None  # found out when a value may be one: all definitions are looked at
     _rebound: frozenset[str] = frozenset()  # what functions bind as globals
-    _first: dict[str, tuple[Unit, Any]] = field(
-        default_factory=dict
-    )  # what a statement was first seen to give
+    _first: dict[str, tuple[Unit, Any]] = field(default_factory=dict)  # what a statement gave at first
 
     def refresh(self) -> None:
         self.sources.refresh()
@@ -70,7 +72,7 @@ class Items:
         if self._kept_at != self.sources.changes:
             self._kept_at = self.sources.changes
             self._kept.clear()
-            self._registries = self._find_registries()
+            self._registries = None
             self._rebound = self.sources.rebound()
 
     def _drop_dependents(self) -> None:
@@ -96,106 +98,73 @@ class Items:
         return found
 
     def _make(self, name: str, thing: Any) -> Item:
+        chain = self._chain(name, thing)
+        made = made_by(thing, chain[-1], self.main) if chain else False
         if isinstance(thing, ModuleType):
-            return self._module(name, thing)
-        if _is_definition(thing):
-            return self._definition(name, thing)
-        return self._value(name, thing)
-
-    def _module(self, name: str, module: ModuleType) -> Item:
-        chain = self._chain(name, module)
-        if not chain or not self._imports(chain[-1], name, module):
-            chain = cut(f"import {module.__name__} as {name}", "<import>")
-        return Item(name, module, tuple(chain))
-
-    def _imports(self, unit: Unit, name: str, module: ModuleType) -> bool:
-        origin = origin_of(module, unit, self.main)
-        is_doubtful = self._may_be_rebound(name, module, unit)
-        is_known = origin is Origin.STATEMENT and len(unit.names) == 1
-        return is_known or (origin is not Origin.ELSEWHERE and not is_doubtful)
-
-    def _definition(self, name: str, thing: Any) -> Item:
-        chain = self._chain(name, thing)
-        own = [code for code in codes_of(thing) if self.sources.is_own(code)]
-        if not chain or not all(self.sources.holds(code) for code in own):
+            if not self._gives_it_again(name, thing, chain, made):
+                chain = cut(f"import {thing.__name__} as {name}", "<import>")
+            return Item(name, thing, tuple(chain))
+        if not _is_definition(thing):
+            return self._value(name, thing, chain, made)
+        own = (code for code in codes_of(thing) if self.sources.is_own(code))
+        if not all(self.sources.holds(code) for code in own):
             return self._by_value(name, thing)
-        origin = origin_of(thing, chain[-1], self.main)
-        is_doubtful = self._may_be_rebound(name, thing, chain[-1])
-        if isinstance(thing, FunctionType) and chain[-1].is_assignment:
-            is_doubtful = True  # run again, the call that made it might give another
-        # A server that ran a statement does not run it again; nor should it, for the other names it binds.
-        is_known = origin is Origin.STATEMENT and len(chain[-1].names) == 1
-        if is_known or (origin is not Origin.ELSEWHERE and not is_doubtful):
+        if self._gives_it_again(name, thing, chain, made):
             return self._from_source(name, thing, chain)
-        made = self._by_value(name, thing)
-        return (
-            self._from_source(name, thing, chain) if made.error and origin is not Origin.ELSEWHERE else made
-        )
+        item = self._by_value(name, thing)
+        return self._from_source(name, thing, chain) if item.error and made is not False else item
 
-    def _value(self, name: str, thing: Any) -> Item:
-        chain = self._chain(name, thing)
+    def _gives_it_again(self, name: str, thing: Any, chain: list[Unit], made: bool | None) -> bool:
+        """The last statement, run at a server, would; or there it has run, and does not again for its other names."""
+        if not chain:
+            return False
+        is_doubtful = self._may_be_rebound(name, thing, chain[-1])
+        is_call = chain[-1].is_assignment and isinstance(thing, FunctionType)  # it might give another
+        is_known = bool(made) and len(chain[-1].names) == 1
+        return is_known or (made is not False and not is_doubtful and not is_call)
+
+    def _value(self, name: str, thing: Any, chain: list[Unit], made: bool | None) -> Item:
         names = Names(self.main)
         try:
             data = _patiently(thing, names)
         except Exception:  # edge of user code: what cannot be pickled is made again from its source
-            is_made_by_it = chain and origin_of(thing, chain[-1], self.main) is not Origin.ELSEWHERE
-            return self._from_source(name, thing, chain) if is_made_by_it else self._by_value(name, thing)
+            data = b""
+        if not data or names.by_value:
+            return self._by_value(name, thing) if made is False else self._from_source(name, thing, chain)
         item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
         if name in names.used:  # a TypeVar pickles as its own name
-            return self._from_source(name, thing, chain) if chain else self._unsendable(name, thing)
-        fills_itself = name in self._registries and all(unit.makes_container for unit in chain)
-        if chain and (fills_itself or self._is_read_by(names.used, name)):
-            return self._container(item, chain)
-        return item
-
-    def _container(self, item: Item, chain: list[Unit]) -> Item:
-        """Statements to be run fill it: they find it as they did here, then it gets what it holds here."""
-        made = self._from_source(item.name, item.thing, chain)
-        value = item.value if isinstance(item.thing, dict | list | set) else None
-        return Item(item.name, item.thing, made.units, value, item.refers, item.modules, item.refers)
+            why = f"{name} refers to itself by a name whose statement is not known"
+            return self._from_source(name, thing, chain) if chain else Item(name, thing, error=why)
+        if not chain:
+            return item
+        fills_itself = all(unit.makes_container for unit in chain) and self._is_registry(name)
+        makers = [unit for used in names.used for unit in self.sources.definers(used)]
+        if not fills_itself and name not in self._read_by(makers):
+            return item
+        # Statements that are to be run fill it: they find it as they did here, then it gets what it holds here.
+        units = self._from_source(name, thing, chain).units
+        contents = data if isinstance(thing, dict | list | set) else None
+        return Item(name, thing, units, contents, item.refers, item.modules, item.refers)
 
     def _from_source(self, name: str, thing: Any, chain: list[Unit]) -> Item:
-        extenders = [
-            u for u in self.sources.units() if name in u.extends and not u.in_guard and u not in chain
-        ]
+        extenders = [u for u in self.sources.extenders(name) if not u.in_guard and u not in chain]
         return Item(name, thing, (*chain, *extenders), members=self._members(thing))
 
     def _by_value(self, name: str, thing: Any) -> Item:
-        names = Names(self.main)
-        home = names.home_of(thing)
+        is_elsewhere = Names(self.main).home_of(thing) not in (None, name)  # and the same thing for all there
+        names = Names(self.main, None if is_elsewhere else thing)
         try:
-            if home in (None, name):
-                data = dumps_by_value(thing, names, force=thing)
-            else:  # defined under another name, where it is the same thing for all
-                data = dumps_naming(thing, names)
-        except Exception as error:  # edge of user code
-            return self._unsendable(name, thing, error)
-        return Item(
-            name,
-            thing,
-            (),
-            data,
-            frozenset(names.used - {name}),
-            frozenset(names.modules),
-            frozenset(names.looked_up),
-        )
-
-    def _unsendable(self, name: str, thing: Any, error: Exception | None = None) -> Item:
-        if error is not None:
-            text = f"{explained(thing, name, error)} (and the statement that made it is not known)"
-            return Item(name, thing, error=text)
-        return Item(name, thing, error=f"{name} refers to itself by a name whose statement is not known")
+            data = dumps_slowly(thing, names, name)
+        except NotPicklable as error:
+            return Item(name, thing, error=f"{error} (and the statement that made it is not known)")
+        refers, looked_up = frozenset(names.used - {name}), frozenset(names.looked_up)
+        return Item(name, thing, (), data, refers, frozenset(names.modules), looked_up)
 
     def _chain(self, name: str, thing: Any) -> list[Unit]:
         """The executed statements that made what the name is bound to now, in order."""
         definers = [unit for unit in self.sources.definers(name) if unit.code is not None]
-        codes = [thing.__code__] if isinstance(thing, FunctionType) else []
-        if isinstance(thing, type):
-            codes = [code for code in codes_of(thing) if self.sources.is_own(code)]
-        for end in range(len(definers), 0, -1):
-            if codes and all(code in self.sources.codes_in(definers[end - 1]) for code in codes):
-                definers = definers[:end]
-                break
+        makers = (end for end, unit in enumerate(definers, 1) if made_by(thing, unit, self.main))
+        definers = definers[: max(makers, default=None)]
         chain: list[Unit] = []
         for unit in reversed(definers):
             chain.insert(0, unit)
@@ -226,32 +195,23 @@ class Items:
                     found.add((names.name_of(entry) or "").split(".")[0])
         return frozenset(found - {""})
 
-    def _find_registries(self) -> frozenset[str]:
-        """Globals that decorators, base and metaclasses read or fill while a definition is executed."""
+    def _is_registry(self, name: str) -> bool:
+        """The making of definitions reads or fills it, by what it calls."""
+        if self._registries is None:
+            definitions = [unit for unit in self.sources.units() if unit.is_definition]
+            self._registries = self._read_by(definitions, indirectly=True)
+        return name in self._registries
+
+    def _read_by(self, units: Iterable[Unit], indirectly: bool = False) -> set[str]:
+        """Globals that are read while these are executed, or by what they call; only those if `indirectly`."""
+        now = {name for unit in units for name in unit.needs_now}
         called: set[str] = set()
-        for unit in self.sources.units():
-            if unit.is_definition:
-                called |= unit.needs_now
-        return self._read_when_called(called)
-
-    def _is_read_by(self, names: Iterable[str], target: str) -> bool:
-        """The making of these names, which the value of target refers to, reads target."""
-        now: set[str] = set()
-        for name in names:
-            for unit in self.sources.definers(name):
-                now |= unit.needs_now
-        return target in now or target in self._read_when_called(now)
-
-    def _read_when_called(self, names: set[str]) -> frozenset[str]:
-        seen = set(names)
-        found: set[str] = set()
-        todo = list(names)
+        todo = list(now)
         while todo:
-            for unit in self.sources.definers(todo.pop()):
-                found |= unit.needs
-                todo += unit.needs - seen
-                seen |= unit.needs
-        return frozenset(found - BUILTINS)
+            needs = {name for unit in self.sources.definers(todo.pop()) for name in unit.needs}
+            todo += needs - called - now
+            called |= needs
+        return called - BUILTINS if indirectly else now | called
 
 
 def _is_definition(thing: Any) -> bool:
@@ -268,3 +228,87 @@ def _patiently(thing: Any, names: Names) -> bytes:
         except RuntimeError:
             continue
     return dumps_naming(thing, names)
+
+
+# --- what made a thing ---
+# A name may be bound again by code that is no statement of its own: `global f; f = g` or a nested `def f` in a function,
+# setattr, a mock. The statement, run again, would give the first thing.
+
+
+def made_by(thing: Any, unit: Unit, main: ModuleType) -> bool | None:
+    """None if the thing, to which a name of the statement is bound, bears no mark of it, but may come from it."""
+    node = unit.node
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        if any(found is thing for found in _imported_by(node)):
+            return True
+        return False if getattr(thing, "__module__", None) == "__main__" and codes_of(thing) else None
+    is_decorated = bool(getattr(node, "decorator_list", ()))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_decorated:
+        return isinstance(thing, FunctionType) and _is_at_top_of(thing.__code__, unit)
+    if isinstance(node, ast.Assign | ast.AnnAssign) and _named_by(node.value, main) is thing:
+        return True
+    if any(_is_at_top_of(code, unit) for code in codes_of(thing, closures=is_decorated)):
+        return True
+    # What a decorator or a metaclass gives may be anything, and a class may have no code at all: an Enum, an exception.
+    if not isinstance(node, ast.ClassDef) or is_decorated:
+        return None
+    is_other = thing.__name__ != node.name if isinstance(thing, type) else not node.keywords
+    return False if is_other else None
+
+
+def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
+    """The code of a live function or class: its own and that of what it wraps, as it says or in its closure."""
+    found: list[CodeType] = []
+    todo = [thing]
+    seen: set[int] = set()
+    while todo and len(seen) < PARTS_MAX:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, type):
+            todo += [value for value in vars(part).values() if not isinstance(value, type)]
+            continue
+        if isinstance(part, FunctionType):
+            found.append(part.__code__)
+            todo += _held_by(part) if closures else []
+        elif isinstance(part, property):
+            todo += [part.fget, part.fset, part.fdel]
+        elif isinstance(part, staticmethod | classmethod):
+            todo.append(part.__func__)
+        if hasattr(part, "__wrapped__"):
+            todo.append(part.__wrapped__)
+    return found
+
+
+def _held_by(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue  # not bound yet
+
+
+def _is_at_top_of(code: CodeType, unit: Unit) -> bool:
+    is_inside = code.co_filename == unit.file and unit.first_line <= code.co_firstlineno <= unit.last_line
+    return is_inside and "<locals>" not in code.co_qualname
+
+
+def _imported_by(node: ast.Import | ast.ImportFrom) -> Iterator[Any]:
+    """What it would bind now; a relative import may not be told."""
+    for alias in node.names:
+        if isinstance(node, ast.Import):
+            yield sys.modules.get(alias.name if alias.asname else alias.name.split(".")[0], NOTHING)
+        elif not node.level:
+            yield getattr(sys.modules.get(node.module or ""), alias.name, NOTHING)
+
+
+def _named_by(value: ast.expr | None, main: ModuleType) -> Any:
+    """What `a` or `module.a.b` is bound to now; attributes of instances may run code and are not read."""
+    if isinstance(value, ast.Name):
+        return vars(main).get(value.id, NOTHING)
+    if isinstance(value, ast.Attribute):
+        owner = _named_by(value.value, main)
+        if isinstance(owner, ModuleType | type):
+            return getattr(owner, value.attr, NOTHING)
+    return NOTHING

@@ -1,16 +1,12 @@
 """The server's side: a `__main__` that mirrors the client's, filled with what loads turn out to need.
 
-A load that touches a name or module which is not here raises MissingCode; the caller sends the request to
-the client, installs the answer and loads again. Only an import executed by a running step waits for the
-answer, in the `pull` that the host gave.
+A load that touches a name or module which is not here raises MissingCode, from within pickle, which looks it up as anybody
+would; the caller sends the request to the client, installs the answer and loads again. A running step waits for the answer,
+in the `pull` that the host gave.
 """
 
-import errno
-import io
 import linecache
-import os
-import pickle
-import pickletools
+import marshal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +14,13 @@ from contextvars import Context, copy_context
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import RLock, get_ident
-from types import CodeType, FrameType, ModuleType
-from typing import Any, cast
+from types import CodeType
+from typing import Any
 
-from msgspec.structs import replace
-
-from .imports import ClientFinder, ClientFolder, SourceLoader
-from .modules import NEVER_LOCAL, OWN_PACKAGE, is_standard
+from .imports import ClientModules
 from .pickling import Payload
 from .pickling import loads as loads_here
-from .rebuild import MirrorModule
-from .statements import compile_statement
+from .program import MirrorModule
 from .words import (
     CodeBundle,
     CodeRequest,
@@ -37,26 +29,20 @@ from .words import (
     MainInfo,
     MissingCode,
     ModuleSource,
-    PackageData,
     ShippingError,
     Statement,
     Value,
 )
 
-SCAN_BYTES_MAX = 256 << 10
 LINES_MAX = 1_000_000
-OUTSTANDING_MAX = 4096
-FOREIGN = ("functools", "importlib", "pkgutil", "runpy")  # importlib.resources dispatches by functools
 
 Pull = Callable[[CodeRequest], CodeBundle]
 
 
 def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
     """Without a mirror (at the client) what is missing is an error, never a pull."""
-    if isinstance(payload, list):
-        stream, buffers = bytes(payload[0]), payload[1:]
-        return loads_here(stream, buffers) if mirror is None else mirror.load(stream, buffers)
-    return loads_here(payload) if mirror is None else mirror.load(payload)
+    load = loads_here if mirror is None else mirror.load
+    return load(bytes(payload[0]), payload[1:]) if isinstance(payload, list) else load(payload)
 
 
 class Mirror:
@@ -69,23 +55,15 @@ class Mirror:
         client: str = "the client",
         folder: Path = Path("package-data"),
     ) -> None:
-        self.main = MirrorModule("__main__", self._require, self._attribute)
+        self.main = MirrorModule(self._require, self._attribute)
         self.version = 0
         self._pull, self._node, self._client = pull, node, client
         self._lock = RLock()
         self._loading: list[int] = []  # threads in load() or settle()
         self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
-        self._expected: set[str] = set()  # the names that these steps make
         self._made_of: dict[str, list[bytes]] = {}
-        self._modules: dict[str, ModuleSource] = {}
-        self._folder = folder
-        self._data: dict[tuple[str, str], PackageData] = {}
-        self._refused: dict[str, str] = {}  # name, or module with a dot after it: why
+        self._refused: dict[str, str] = {}  # why
         self._absent: set[str] = set()
-        self._versions: dict[str, str] = {}
-        self._local_names: frozenset[str] = frozenset()
-        self._asked: dict[int, CodeRequest] = {}
-        self._number = 0
         self._lines: dict[str, list[str]] = {}
         self._settings: set[bytes] = set()  # statements that define nothing, carried out
         self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
@@ -93,21 +71,11 @@ class Mirror:
         self._within = False
         self._failed = ""  # how one of them did: what runs here would not be what was meant
         self._replaced = sys.modules["__main__"], sys.argv
-        # The client's local modules win over installed ones of that name; what nobody has is looked for there, too.
-        self._finders = ClientFinder(self, self.source_of), ClientFinder(self, self.last_source_of)
+        self.modules = ClientModules(self._get, node, client, folder)
         sys.modules["__main__"] = self.main
-        sys.meta_path.insert(0, self._finders[0])
-        sys.meta_path.append(self._finders[1])
 
     def close(self) -> None:
-        for finder in self._finders:
-            sys.meta_path.remove(finder)
-        for name in self._modules:
-            if _is_ours(sys.modules.get(name)):
-                del sys.modules[name]
-        for path, cached in list(sys.path_importer_cache.items()):
-            if isinstance(cached, ClientFolder):
-                del sys.path_importer_cache[path]
+        self.modules.close()
         sys.modules["__main__"], sys.argv = self._replaced
 
     # What the host calls.
@@ -120,9 +88,6 @@ class Mirror:
         self._loading.append(get_ident())
         try:
             return loads_here(stream, buffers)
-        except Exception:  # a missing name shows as AttributeError or as what user code makes of it
-            self._raise_missing(stream, buffers)
-            raise
         finally:
             self._loading.remove(get_ident())
 
@@ -133,16 +98,9 @@ class Mirror:
         with self._lock:
             for name in names:  # asked for although it was made: it was deleted here
                 self._forget(self._made_of.pop(name, []))
-            self._number += 1
             have = {digest for digests in self._made_of.values() for digest in digests}
-            have |= {module.hash for module in self._modules.values()}
-            made = CodeRequest(
-                self._number, sorted(names), sorted(modules), sorted(have), self.version, list(data)
-            )
-            self._asked[made.number] = made
-            while len(self._asked) > OUTSTANDING_MAX:
-                del self._asked[next(iter(self._asked))]
-            return made
+            have |= self.modules.hashes()
+            return CodeRequest(sorted(names), sorted(modules), sorted(have), self.version, list(data))
 
     def within(self, function: Callable[..., Any], *args: Any) -> Any:
         """Calls what makes the client's code: it may set variables of the context that later calls find."""
@@ -169,29 +127,15 @@ class Mirror:
             self._accept(bundle)
             try:
                 self.settle()
-            except MissingCode as missing:
-                self._asked.pop(missing.request.number, None)  # the next load asks again
+            except MissingCode:
+                pass  # the next load asks again
 
     def explain(self, error: BaseException) -> None:
         """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
         name = error.filename if isinstance(error, FileNotFoundError) else None
-        if not isinstance(name, str):
-            return
-        paths = {module.path: module.name for module in self._modules.values() if module.path}
-        paths |= {getattr(self.main, "__file__", ""): "__main__"}
-        for path, module in paths.items():
-            if path and name.startswith(os.path.dirname(path) + os.sep):
-                known = self._modules.get(module)
-                package = module if known is not None and known.package else module.rpartition(".")[0]
-                how = (
-                    f"importlib.resources.files({package!r}) reads it there"
-                    if package
-                    else "named in Client(components=...) it comes into the folder above that of the task"
-                )
-                error.add_note(
-                    f"{os.path.dirname(path)} is a folder of the client's host, this is {self._node}: {how}"
-                )
-                return
+        file = getattr(self.main, "__file__", "")
+        if isinstance(name, str) and (note := self.modules.how_to_get(name, file)):
+            error.add_note(note)
 
     def settle(self) -> None:
         """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
@@ -202,97 +146,44 @@ class Mirror:
                 except Exception as error:
                     failed = [step.hash for step in self._steps]
                     self._steps.clear()
-                    self._expected.clear()
                     self._forget(failed)
                     raise self._install_failed(error) from error
                 self._steps.pop(0)
-            self._note_unmade()
 
     # What comes from the client.
 
     def _accept(self, bundle: CodeBundle) -> None:
-        asked = self._asked.pop(bundle.answers, None)
-        if bundle.answers and asked is None:
-            raise ShippingError(f"code came as an answer to request {bundle.answers}, which was not made")
         if bundle.main is not None:
             self._become(bundle.main)
         if self.version == 0 or 0 < bundle.since <= self.version:
             if bundle.main_version > self.version:  # what was refused may be sent now
-                self._refused = {name: text for name, text in self._refused.items() if name.endswith(".")}
+                self._refused.clear()
             self.version = max(self.version, bundle.main_version)
-        self._versions.update(bundle.versions)
-        self._take_away(bundle.absent)
+        self._steps += self.modules.accept(bundle)
+        self._absent.update(bundle.absent)
+        for name in bundle.absent:
+            self._take_away(name)
         here = {digest for digests in self._made_of.values() for digest in digests}
         for name, digests in bundle.made_of:
             self._made_of[name] = list(digests)
             self._refused.pop(name, None)
-            self._expected.add(name)
-        for module in bundle.modules:
-            self._accept_module(module)
-        for data in bundle.data:
-            self._accept_data(data)
-        made: list[Statement | Value] = [*bundle.statements, *bundle.values]
-        made.sort(key=lambda step: step.order)
         bound: set[str] = set()
-        for step in made:
-            if step.hash in self._settings and not _names_of(step):
-                continue
-            if step.hash in here and not (isinstance(step, Value) and step.name in bound):
-                continue  # two answers may bring the same
-            bound.update(_names_of(step))
-            self._steps.append(step)
-        self._note_refusals(asked, bundle)
-
-    def _note_unmade(self) -> None:
-        """An `if` or `try` may take another way here than at the client; to ask again would never end."""
-        for name in self._expected - set(vars(self.main)):
-            self._made_of.pop(name, None)
-            self._refused[name] = (
-                f"the statement that defines {name} at {self._client} did not on {self._node}"
-            )
-        self._expected.clear()
-
-    def _note_refusals(self, asked: CodeRequest | None, bundle: CodeBundle) -> None:
+        for step in bundle.steps:
+            names = _names_of(step)
+            # Two answers may bring the same.
+            is_here = step.hash in here or (step.hash in self._settings and not names)
+            if not is_here or (isinstance(step, Value) and step.name in bound):
+                bound.update(names)
+                self._steps.append(step)
         for name, text in bundle.errors:
-            is_module = asked is not None and name in asked.modules
-            self._refused[name + "." if is_module else name] = text
-            if not is_module and self._made_of.pop(name, None) is not None:
-                vars(self.main).pop(name, None)  # an older one is not what the client means now
-        if asked is None:
-            return
-        for name in asked.names:
-            if name not in self._made_of:
-                self._refused.setdefault(name, f"{self._client} has no {name} in its __main__")
-        for name in asked.modules:
-            if name not in self._modules:
-                self._refused.setdefault(name + ".", f"module {name!r} was not sent by {self._client}")
+            self._refused[name] = text
+            self._take_away(name)  # an older one is not what the client means now
 
-    def _accept_module(self, module: ModuleSource) -> None:
-        known = self._modules.get(module.name)
-        self._modules[module.name] = module
-        self._refused.pop(module.name + ".", None)
-        live = sys.modules.get(module.name)
-        if live is None or module.source is None:
-            return
-        if known is not None and _is_ours(live):
-            self._steps.append(module)  # reloaded at the client
-            self._data = {key: data for key, data in self._data.items() if key[0] != module.name}
-        elif not is_standard(module.name) and module.name.split(".")[0] not in NEVER_LOCAL:
-            del sys.modules[module.name]  # the client's wins over the installed one
-
-    def _accept_data(self, data: PackageData) -> None:
-        if data.data is not None:
-            write_file(self.data_file(data.module, data.path), data.data)
-        self._data[data.module, data.path] = replace(data, data=b"" if data.data is not None else None)
-
-    def _take_away(self, absent: Sequence[str]) -> None:
-        for name in absent:
-            self._absent.add(name)
-            if self._made_of.pop(name, None) is not None:
-                vars(self.main).pop(name, None)
+    def _take_away(self, name: str) -> None:
+        if self._made_of.pop(name, None) is not None:
+            vars(self.main).pop(name, None)
 
     def _become(self, info: MainInfo) -> None:
-        self._local_names = frozenset(info.local_names) - NEVER_LOCAL
         if info.file is not None:
             self.main.__file__ = info.file
         self.main.__package__ = info.package
@@ -304,15 +195,19 @@ class Mirror:
 
     def _make(self, step: Statement | Value | ModuleSource) -> None:
         if isinstance(step, ModuleSource):
-            self._reload(step)
+            self.modules.reload(step)
         elif isinstance(step, Statement):
             self._remember_lines(step)
-            code = compile_statement(step.source, step.first_line, step.file, step.flags)
+            code = marshal.loads(step.code)
             if step.setting:
                 self._carry_out(step, code)
             else:
                 exec(code, vars(self.main))
             self._absent.difference_update(step.names)
+            for name in set(step.names) - vars(self.main).keys():  # an `if` may take another way here
+                self._refused[name] = (
+                    f"the statement that defines {name} at {self._client} did not on {self._node}"
+                )
         else:
             self._set(step)
 
@@ -322,7 +217,6 @@ class Mirror:
             exec(code, vars(self.main))
         except Exception as error:
             self._forget([step.hash])
-            self._expected.difference_update(step.names)
             if isinstance(error, ImportError) and step.names:
                 self._lacking.update(step.names)
             elif not (isinstance(error, NameError) and error.name in self._lacking):
@@ -330,11 +224,7 @@ class Mirror:
         self._settings.add(step.hash)
 
     def _set(self, value: Value) -> None:
-        try:
-            thing = pickle.loads(value.data)
-        except Exception:
-            self._raise_cycle(value)
-            raise
+        thing = loads_here(value.data)
         self._absent.discard(value.name)
         container = vars(self.main).get(value.name)
         if value.contents and isinstance(container, dict | list | set) and type(container) is type(thing):
@@ -342,22 +232,8 @@ class Mirror:
         else:
             setattr(self.main, value.name, thing)
 
-    def _raise_cycle(self, value: Value) -> None:
-        """A value can refer to what was made before it only; to pull it once more would never end."""
-        missing = [name for name in self._unknown_in(value.data)[0] if name != value.name]
-        if missing and set(missing) & self._coming():
-            cycle = " -> ".join([value.name, *missing, value.name])
-            raise ShippingError(
-                f"{value.name} cannot be made on {self._node}, since each needs the next: {cycle}"
-            )
-
     def _coming(self) -> set[str]:
         return {name for step in self._steps[1:] for name in _names_of(step)}
-
-    def _reload(self, source: ModuleSource) -> None:
-        live = sys.modules.get(source.name)
-        if live is not None:
-            SourceLoader(source, self).exec_module(live)
 
     def _forget(self, digests: list[bytes]) -> None:
         """What was not made is not here: it will be asked for again, and fail again, where it is used."""
@@ -391,26 +267,6 @@ class Mirror:
 
     # What is missing.
 
-    def _raise_missing(self, stream: bytes, buffers: Sequence[Any]) -> None:
-        names, modules = self._unknown_in(stream, buffers)
-        for name in names:
-            if name in self._refused:
-                raise CodeUnavailable(self._refused[name])
-        if names or modules:
-            raise MissingCode(self.request(names, modules)) from None
-
-    def _unknown_in(self, stream: bytes, buffers: Sequence[Any] = ()) -> tuple[list[str], list[str]]:
-        """Names of `__main__` and modules that this pickle refers to and that are not here."""
-        is_short = len(stream) <= SCAN_BYTES_MAX
-        names: set[str] = set()
-        modules: set[str] = set()
-        for module, name in _globals_in(stream) if is_short else _first_missing(stream, buffers):
-            if module == "__main__":
-                names.add(name.split(".")[0])
-            elif module not in sys.modules and self._may_be_local(module):
-                modules.add(module)
-        return sorted(names - set(vars(self.main))), sorted(modules)
-
     def _require(self, needed: tuple[str, ...]) -> None:
         """A function that travels by value looks these up when it is called."""
         known = vars(self.main).keys() | self._absent | self._coming()
@@ -419,110 +275,31 @@ class Mirror:
             if name in self._refused:
                 raise CodeUnavailable(self._refused[name])
         if unknown:
-            self._get(self.request(unknown))
+            self._get(names=unknown)
 
-    def _get(self, request: CodeRequest) -> None:
+    def _attribute(self, name: str) -> None:
+        """A load, a step that unpickles by itself, or `from __main__ import name`."""
+        if name.startswith("__") or name in self._coming():
+            return
+        if get_ident() in self._loading:
+            if why := self._why_gone(name):
+                raise CodeUnavailable(why)
+        elif self._pull is None or not self.version or self._why_gone(name):
+            return
+        self._get(names=[name])
+
+    def _why_gone(self, name: str) -> str:
+        """Of a name that was asked for before and is not here; to ask again would never end."""
+        if name in self._absent:
+            return f"{self._client} has no {name} in its __main__"
+        return self._refused.get(name, "")
+
+    def _get(self, **wanted: Any) -> None:
         """A load is given up and repeated; a step waits."""
+        request = self.request(**wanted)
         if get_ident() in self._loading or self._pull is None:
             raise MissingCode(request)
         self.install(self._pull(request))
-
-    def _attribute(self, name: str) -> None:
-        """A step unpickles by itself, or does `from __main__ import name`: it waits, as for an import."""
-        known = name in self._refused or name in self._absent or name in self._coming()
-        is_step = self._pull is not None and get_ident() not in self._loading
-        if not (known or not is_step or not self.version or name.startswith("__")):
-            self._get(self.request([name]))
-
-    def _may_be_local(self, module: str) -> bool:
-        if module in self._modules or module + "." in self._refused:
-            return False
-        top = module.split(".")[0]
-        if top in self._modules:
-            return self._modules[top].source is not None
-        return top in self._local_names
-
-    # The import hook asks here.
-
-    def source_of(self, name: str) -> ModuleSource | None:
-        known = self._modules.get(name)
-        if known is None and self._may_be_local(name):
-            known = self._fetch(name)
-        return known
-
-    def last_source_of(self, name: str) -> ModuleSource | None:
-        top = name.split(".")[0]
-        if top in NEVER_LOCAL or is_standard(name) or not self._imported_by_client_code():
-            return None
-        if "." in name and not _is_ours(sys.modules.get(top)):
-            return None  # part of an installed package: its import tells
-        if name + "." not in self._refused and name not in self._modules and self.version:
-            source = self._fetch(name)
-            if source is not None:
-                return source
-        raise ModuleNotFoundError(self._why_missing(name), name=name)
-
-    def _fetch(self, name: str) -> ModuleSource | None:
-        if get_ident() in self._loading:
-            raise MissingCode(self.request(modules=[name]))
-        if self._pull is None:
-            raise ImportError(f"module {name!r} is at {self._client}, which cannot be asked here", name=name)
-        request = self.request(modules=[name])
-        try:
-            bundle = self._pull(request)
-        except Exception as error:  # the host's: a timeout, a client that is gone
-            self._asked.pop(request.number, None)
-            raise ImportError(
-                f"module {name!r} could not be fetched from {self._client}: {error or type(error).__name__}",
-                name=name,
-            ) from error
-        self.install(bundle)
-        return self._modules.get(name)
-
-    # Package data (DataHost).
-
-    def package_data(self, module: str, path: str) -> PackageData:
-        key = module, path
-        if key not in self._data and ".." not in path.split("/"):
-            self._get(self.request(data=[key]))
-        found = self._data.get(key) or PackageData(module, path)
-        if found.error:
-            raise OSError(
-                errno.EREMOTE,
-                f"this file of {self._client} does not travel: {found.error} "
-                "(files named in Client(components=...) lie in the folder above that of the task)",
-                f"{module}/{path}",
-            )
-        return found
-
-    def data_file(self, module: str, path: str) -> Path:
-        return self._folder / module / path
-
-    def _why_missing(self, name: str) -> str:
-        known = self._modules.get(name)
-        if known is not None and known.source is None:
-            return (
-                f"No module named {name!r} on {self._node}: {known.path} of {self._client} has compiled parts, or no text "
-                "that could travel; install it on the nodes"
-            )
-        version = self._versions.get(name.split(".")[0])
-        why = self._refused.get(name + ".") or (f"the client has version {version}" if version else "")
-        return f"No module named {name!r} on {self._node}{f': {why}' if why else ''}"
-
-    def _imported_by_client_code(self) -> bool:
-        """Whether the client's code imports; libraries try imports that they can do without."""
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None:
-            name = frame.f_globals.get("__name__") or ""
-            if name == __name__ and frame.f_code.co_name in ("load", "_set"):
-                return True  # a pickle imports
-            if name == "__main__" or name in self._modules:
-                return True
-            is_machinery = "importlib" in frame.f_code.co_filename or name.split(".")[0] in FOREIGN
-            if not is_machinery and not name.startswith(f"{OWN_PACKAGE}.actors.shipping."):
-                return False
-            frame = frame.f_back
-        return False
 
     @contextmanager
     def _loading_here(self) -> Iterator[None]:
@@ -543,59 +320,3 @@ def _pour(thing: Any, container: Any) -> None:
 
 def _names_of(step: Statement | Value | ModuleSource) -> list[str]:
     return step.names if isinstance(step, Statement) else [step.name]
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Whole or not at all; servers of one node may write the same file at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)
-
-
-def _is_ours(module: ModuleType | None) -> bool:
-    return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), SourceLoader)
-
-
-class _Finding(pickle.Unpickler):
-    """Remembers what it could not find; for pickles that are too long to be read opcode by opcode."""
-
-    missed: tuple[str, str] | None = None
-
-    def find_class(self, module: str, name: str) -> Any:
-        self.missed = (module, name)
-        found = super().find_class(module, name)
-        self.missed = None
-        return found
-
-
-def _first_missing(stream: bytes, buffers: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    unpickler = _Finding(io.BytesIO(stream), buffers=buffers)
-    try:
-        unpickler.load()
-    except (Exception, MissingCode):  # the same that the load raised before
-        if unpickler.missed is not None:
-            yield unpickler.missed
-
-
-def _globals_in(stream: bytes) -> Iterator[tuple[str, str]]:
-    """What a pickle imports. The pickler writes module and name right before it asks for them."""
-    recent: list[str] = []
-    memo: dict[int, str] = {}
-    count = 0
-    for opcode, argument, _ in pickletools.genops(stream):
-        name = opcode.name
-        if name == "STACK_GLOBAL" and len(recent) >= 2:
-            yield recent[-2], recent[-1]
-            recent.append("")
-        elif name == "MEMOIZE":
-            if recent:
-                memo[count] = recent[-1]
-            count += 1
-        elif name in ("BINGET", "LONG_BINGET"):
-            recent.append(memo.get(cast(int, argument), ""))
-        elif "UNICODE" in name:
-            recent.append(cast(str, argument))
-        elif name not in ("FRAME", "PROTO"):
-            recent.append("")
-        del recent[:-2]

@@ -1,5 +1,6 @@
-"""Finds the client's local modules and reads their text."""
+"""The client's side of modules: finds its local ones, and reads their text and the data beside them."""
 
+import errno
 import os
 import site
 import sys
@@ -10,18 +11,19 @@ from collections.abc import Iterable
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from importlib.util import spec_from_file_location
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from types import ModuleType
+from typing import Any
 
-from .data import read_data
-from .imports import ClientFinder, SourceLoader
+from .imports import NEVER_LOCAL, ClientFinder, SourceLoader, is_standard
 from .statements import Import, hash_of, imports_in
 from .words import ModuleSource, PackageData
 
 LOCAL_NAMES_MAX = 4096
 MODULE_BYTES_MAX = 16 << 20
-OWN_PACKAGE = __name__.split(".")[0]
-NEVER_LOCAL = {OWN_PACKAGE, "__main__", "__mp_main__"}
+DATA_BYTES_MAX = 64 << 20
+ENTRIES_MAX = 4096
 COMPILED = tuple(EXTENSION_SUFFIXES)
 
 
@@ -47,7 +49,7 @@ class LocalModules:
         """Top-level modules that an import at the client takes from its own folders (bounded)."""
         found = {name for name in self._kept if "." not in name}
         for folder in {os.path.realpath(path or os.curdir) for path in sys.path if isinstance(path, str)}:
-            for entry in _entries(folder) if self._is_local(folder) else []:
+            for entry in _scanned(folder) if self._is_local(folder) else []:
                 name = _module_name(entry)
                 if name and len(found) < LOCAL_NAMES_MAX and self._is_ours(name, entry.path):
                     found.add(name)
@@ -154,6 +156,39 @@ class LocalModules:
         return spec is not None and spec.has_location and self._is_local(spec.origin or "")
 
 
+def read_data(source: ModuleSource, path: str) -> PackageData:
+    """At the client: what that path leads to, in the first of the module's folders that has it."""
+
+    def found(**what: Any) -> PackageData:
+        return PackageData(source.name, path, **what)
+
+    folders = source.folders or [os.path.dirname(source.path)]
+    for folder in folders:
+        target = os.path.join(folder, path)
+        try:
+            if os.path.isdir(target):
+                return found(entries=_entries(target))
+            if (size := os.path.getsize(target)) > DATA_BYTES_MAX:
+                return found(
+                    error=f"it has {size} bytes, more than the {DATA_BYTES_MAX} that travel with a package"
+                )
+            return found(data=Path(target).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            return found(error=str(error))
+    is_folder = any(map(os.path.isdir, folders))
+    return found(error="" if is_folder else f"{source.name} is in no folder there, but in {folders[0]}")
+
+
+def _entries(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        some = list(islice(entries, ENTRIES_MAX + 1))
+    if len(some) > ENTRIES_MAX:
+        raise OSError(errno.E2BIG, f"a folder with more than {ENTRIES_MAX} entries does not travel", folder)
+    return sorted(entry.name + "/" * entry.is_dir() for entry in some if entry.name != "__pycache__")
+
+
 def _text_of(spec: ModuleSpec) -> str | None:
     """None for what is compiled or too large."""
     origin = spec.origin or ""
@@ -196,10 +231,6 @@ def version_of(name: str) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def is_standard(name: str) -> bool:
-    return name.split(".")[0] in sys.stdlib_module_names
-
-
 def _spec_of(name: str) -> ModuleSpec | None:
     """As importlib.util.find_spec, but a parent package is not executed."""
     module = sys.modules.get(name)
@@ -224,7 +255,7 @@ def _spec_of_loaded(name: str, module: ModuleType) -> ModuleSpec | None:
     holds = any(other.startswith(f"{name}.") for other in list(sys.modules))
     return (
         ModuleSpec(name, None, is_package=True) if holds else None
-    )  # as pytest makes parents of test modules
+    )  # so pytest makes parents of test modules
 
 
 def _own(module: ModuleType | None, name: str) -> object:
@@ -281,7 +312,7 @@ def _is_in_packages(path: str) -> bool:
     return not {"site-packages", "dist-packages"}.isdisjoint(path.split(os.sep))
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _scanned(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
             return list(islice(found, 4 * LOCAL_NAMES_MAX))

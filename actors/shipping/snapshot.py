@@ -1,31 +1,35 @@
 """The client's side: answers requests for code from a snapshot of `__main__`, and notices what was rebound.
 
-What travels is decided in items.py, in which order in ordering.py. Not seen, as with multiprocessing's spawn:
+How each name travels is decided in items.py. Not seen, as with multiprocessing's spawn:
 changes inside an object (an item of a dictionary, an attribute of a class), and names that are looked up
 dynamically (globals()["x"]).
 """
 
 import linecache
 import logging
+import marshal
 import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from itertools import repeat
-from operator import is_
+from operator import attrgetter, is_
 from threading import RLock
 from types import FunctionType, ModuleType
 from typing import Any
 
+from .by_value import Names
+from .imports import is_standard
 from .items import BUILTINS, Item, Items
-from .modules import LocalModules, candidates, is_standard, version_of
-from .ordering import Cycle, Step, in_order
-from .pickling import Names
-from .program import program_main
+from .modules import LocalModules, candidates, version_of
+from .program import MainSources, program_main
 from .settings import Settings
-from .sources import MainSources
 from .statements import Unit
 from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
 
-log = logging.getLogger(__name__)
+Errors = list[tuple[str, str]]  # names that cannot be sent, and why
+Found = dict[str, Item | None]  # how names travel; None: the client does not have it (yet)
 
 LAST = 1 << 61  # the order of values that no statement defines
 ABSENT = object()
@@ -39,13 +43,12 @@ class Snapshot:
         self._main = main
         self._lock = RLock()
         self._items = Items(main, sources, getattr(main, "__package__", None) or "")
+        self._book = Settings(main, sources.definers)
         self._modules = LocalModules()
         self._info = sources.info(self._modules.names())
         self._version = 1
         self._changed: dict[str, int] = {}  # name or module: the version that changed it last
         self._settings: dict[bytes, tuple[Unit, int]] = {}  # with the version that they came with
-        self._looked_at: set[bytes] = set()  # statements of which it is known whether they are settings
-        self._said: set[bytes] = set()  # settings that cannot travel
         self._texts = -1  # in linecache, where cells come to
         self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
         self._specs: dict[str, Any] = {}
@@ -83,34 +86,30 @@ class Snapshot:
         with self._lock:
             version = self._note_changes()
             asked = [*request.names, *self._changed_names(request.main_version)]
-            items, absent, errors = self._closure(asked)
+            found, errors = self._closure(asked)
             if errors:
                 errors += self._errors_of_dependents(set(asked))
-            have = set(request.have)
-            wanted = set(items)
-            settings = self._settings_for(request.main_version, items, absent)
+            wanted = set(found)
+            settings = self._settings_for(request.main_version, found)
+            items = {name: item for name, item in found.items() if item is not None}
             try:
                 steps = in_order(list(items.values()), self._last_line, settings)
-            except Cycle as cycle:
+            except CycleError as error:
+                cycle = " -> ".join(map(str, reversed(error.args[1])))
                 text = f"cannot be made at a server, since each needs the next: {cycle}"
-                items, steps, errors = (
-                    {},
-                    [],
-                    [*errors, *((name, text) for name in asked if name[-1:] != ".")],
-                )
+                items, steps = {}, []
+                errors += [(name, text) for name in asked if not name.endswith(".")]
             modules, module_errors, versions = self._modules_for(request, items.values(), settings)
-            self._track(items, absent, modules)
+            self._track(found, modules)
             optional = {*settings, *(u for n, item in items.items() if n not in wanted for u in item.units)}
-            statements, values = _on_the_wire(steps, have, optional)
+            have = set(request.have)
             return CodeBundle(
-                answers=request.number,
                 main_version=version,
                 since=request.main_version,
-                statements=statements,
-                values=values,
+                steps=_on_the_wire(steps, have, optional),
                 modules=[module for module in modules if module.hash not in have],
                 made_of=[(item.name, item.hashes) for item in items.values()],
-                absent=sorted(absent),
+                absent=sorted(name for name, item in found.items() if item is None),
                 versions=versions,
                 main=None if request.main_version else self._info,
                 errors=errors + module_errors,
@@ -133,7 +132,7 @@ class Snapshot:
             live = vars(self._main)
             changed = [n for n, thing in self._names.items() if live.get(n, ABSENT) is not thing]
             reloaded = [n for n, spec in self._specs.items() if _spec_of(n) is not spec]
-            fresh = self._fresh_settings()
+            fresh = self._book.fresh(self._items.sources.units())
             if changed or reloaded or (fresh and not is_first):
                 self._version += 1
             self._settings |= {unit.hash: (unit, self._version) for unit in fresh}
@@ -145,153 +144,171 @@ class Snapshot:
                 self._changed[name + "."] = self._version  # the dot tells modules from names
             return self._version
 
-    def _fresh_settings(self) -> list[Unit]:
-        """Statements executed since this was asked last that set something; calls that are not among them are said once."""
-        settings = Settings(self._main, self._items.sources.definers)
-        fresh: list[Unit] = []
-        for unit in self._items.sources.units():
-            if unit.hash in self._looked_at:
-                continue
-            self._looked_at.add(unit.hash)
-            setting = settings.of(unit)
-            if setting is not None:
-                fresh.append(setting)
-            elif settings.is_left(unit):
-                log.debug("%s:%d: this call is not carried out at servers", unit.file, unit.first_line)
-            elif settings.is_missed(unit):
-                self._say_unset(unit, "what it calls may open files, start processes or wait for input")
-        return fresh
-
-    def _settings_for(self, since: int, items: dict[str, Item], absent: set[str]) -> list[Unit]:
-        """What the asker does not have; what they need is added to items and absent."""
-        found: list[Unit] = []
+    def _settings_for(self, since: int, known: Found) -> list[Unit]:
+        """What the asker does not have; what they need is added."""
+        settings: list[Unit] = []
         for unit, version in self._settings.values():
             if version <= since:
                 continue
-            needed, missing, why = self._needs_of(unit, items)
+            found: Found = {}
+            why = self._book.why_stale(unit)
+            if not why:
+                found, errors = self._closure(sorted(unit.needs - unit.names), known)
+                why = "; ".join(f"{name}: {text}" for name, text in errors)
             if why:
-                self._say_unset(unit, why)
+                self._book.say(unit, logging.WARNING, why)
                 continue
-            found.append(unit)
-            items |= needed
-            absent |= missing
-        return found
+            settings.append(unit)
+            known |= {n: item for n, item in found.items() if item is not None or n not in unit.names}
+        return settings
 
-    def _needs_of(self, unit: Unit, items: Mapping[str, Item]) -> tuple[dict[str, Item], set[str], str]:
-        live, definers = vars(self._main), self._items.sources.definers
-        for name in sorted(unit.needs_now - unit.names - BUILTINS):
-            if name not in live:
-                return {}, set(), f"{name} is gone"
-            if len(definers(name)) > 1 and not isinstance(live[name], ModuleType | FunctionType | type):
-                return {}, set(), f"{name} was perhaps bound to something else then"
-        needed, missing, errors = self._closure(sorted(unit.needs - unit.names - items.keys()))
-        return needed, missing - unit.names, "; ".join(f"{name}: {text}" for name, text in errors)
-
-    def _say_unset(self, unit: Unit, why: str) -> None:
-        if unit.hash not in self._said:
-            self._said.add(unit.hash)
-            log.warning("%s:%d is not carried out at servers: %s", unit.file, unit.first_line, why)
-
-    def _closure(self, asked: list[str]) -> tuple[dict[str, Item], set[str], list[tuple[str, str]]]:
-        """Items of the names asked for and all they need; without roots that need what cannot be sent."""
-        items: dict[str, Item] = {}
-        absent: set[str] = set()
-        errors: list[tuple[str, str]] = []
+    def _closure(self, asked: list[str], known: Found | None = None) -> tuple[Found, Errors]:
+        """The names asked for and all they need; without roots that need what cannot be sent, and without what is known."""
+        closure: Found = {}
+        errors: Errors = []
         for root in dict.fromkeys(name for name in asked if not name.endswith(".")):
-            found, missing, error = self._closure_of(root, items)
+            found, error = self._closure_of(root, closure | (known or {}))
             if error:
                 errors.append((root, error))
-                self._track(found, missing, [])  # bound to others, they may be sendable
+                self._track(found, [])  # bound to others, they may be sendable
             else:
-                items |= found
-                absent |= missing
-        return items, absent, errors
+                closure |= found
+        return closure, errors
 
-    def _closure_of(self, root: str, known: Mapping[str, Item]) -> tuple[dict[str, Item], set[str], str]:
+    def _closure_of(self, root: str, known: Found) -> tuple[Found, str]:
         live = vars(self._main)
-        found: dict[str, Item] = {}
-        absent: set[str] = set()
+        found: Found = {}
         todo = [root]
         while todo:
             name = todo.pop()
-            if name in found or name in known or name in absent:
+            if name in found or name in known or (name in BUILTINS and name not in live):
                 continue
-            if name not in live:
-                if name not in BUILTINS:
-                    absent.add(name)
-                continue
-            item = found[name] = self._items.of(name)
-            if item.error:
-                return found, absent, item.error if name == root else f"it needs {name}: {item.error}"
-            todo += item.needs
-        return found, absent, ""
+            item = found[name] = self._items.of(name) if name in live else None
+            if item is not None and item.error:
+                return found, item.error if name == root else f"it needs {name}: {item.error}"
+            todo += () if item is None else item.needs
+        return found, ""
 
-    def _errors_of_dependents(self, asked: set[str]) -> list[tuple[str, str]]:
+    def _errors_of_dependents(self, asked: set[str]) -> Errors:
         """What was sent and needs what cannot be sent any more: a server would go on with the old one."""
         live = [name for name in self._names if name not in asked and name in vars(self._main)]
-        closures = ((name, self._closure_of(name, {})) for name in live)
-        return [(name, error) for name, (_, _, error) in closures if error]
+        return [(name, error) for name in live if (error := self._closure_of(name, {})[1])]
 
     def _modules_for(
         self, request: CodeRequest, items: Iterable[Item], settings: Iterable[Unit]
-    ) -> tuple[list[ModuleSource], list[tuple[str, str]], list[tuple[str, str]]]:
+    ) -> tuple[list[ModuleSource], Errors, list[tuple[str, str]]]:
         imported = {name for item in items for name in self._items.imports_of(item)}
         imported |= {name for unit in settings for name in candidates(unit.imports, self._items.package)}
         reloaded = [n[:-1] for n in self._changed_names(request.main_version) if n.endswith(".")]
         sources = self._modules.with_needs({*request.modules, *imported, *reloaded})
         local = {source.name for source in sources}
-        errors = [(name, self._modules.why_not(name)) for name in request.modules if name not in local]
+        errors = [(f"{name}.", self._modules.why_not(name)) for name in request.modules if name not in local]
         installed = {name.split(".")[0] for name in imported - local if name and not is_standard(name)}
         versions = [(name, version) for name in sorted(installed) if (version := version_of(name))]
         return sources, errors, versions
 
-    def _track(self, items: Mapping[str, Item], absent: set[str], modules: list[ModuleSource]) -> None:
-        names, specs = dict(self._names), dict(self._specs)
-        for name, item in items.items():
-            names.setdefault(name, item.thing)
-        for name in absent:
-            names.setdefault(name, ABSENT)
-        for module in modules:
-            specs.setdefault(module.name, _spec_of(module.name))
-        self._names, self._specs = names, specs  # replaced whole: version() reads them without the lock
+    def _track(self, found: Found, modules: list[ModuleSource]) -> None:
+        """Replaced whole: version() reads them without the lock."""
+        things = {name: ABSENT if item is None else item.thing for name, item in found.items()}
+        self._names = things | self._names
+        self._specs = {module.name: _spec_of(module.name) for module in modules} | self._specs
 
     def _last_line(self, name: str) -> int:
         return max((unit.order for unit in self._items.sources.definers(name)), default=LAST)
 
 
-def _on_the_wire(
-    steps: list[Step], have: set[bytes], optional: set[Unit]
-) -> tuple[list[Statement], list[Value]]:
-    statements: list[Statement] = []
-    values: list[Value] = []
-    bound: set[str] = (
-        set()
-    )  # by statements that bind other names too, which were bound to something else since
-    for order, step in enumerate(steps):
-        if step.unit is not None and step.unit.hash not in have:
-            unit = step.unit
-            bound |= unit.names
-            statements.append(
-                Statement(
-                    sorted(unit.names),
-                    unit.source,
-                    unit.first_line,
-                    unit.hash,
-                    order,
-                    unit.file,
-                    unit.flags,
-                    unit in optional,
-                )
-            )
-        item = step.item
-        if (
-            item is not None
-            and item.value is not None
-            and (item.value_hash not in have or item.name in bound)
-        ):
-            values.append(Value(item.name, item.value, item.value_hash, order, bool(item.units)))
-    return statements, values
+def _on_the_wire(steps: "list[Step]", have: set[bytes], optional: set[Unit]) -> list[Statement | Value]:
+    found: list[Statement | Value] = []
+    bound: set[str] = set()  # by statements, also to what it was before, where they bind other names too
+    for made in (step.made for step in steps):
+        if isinstance(made, Unit):
+            if made.hash not in have:
+                bound |= made.names
+                text = made.file, made.first_line, made.source
+                names, code = sorted(made.names), marshal.dumps(made.code)
+                found.append(Statement(names, code, made.hash, *text, made in optional))
+        elif made.value_hash not in have or made.name in bound:
+            found.append(Value(made.name, made.value or b"", made.value_hash, bool(made.units)))
+    return found
 
 
 def _spec_of(name: str) -> Any:
     return getattr(sys.modules.get(name), "__spec__", None)
+
+
+# --- the order in which it can be made: by dependency, then by line ---
+
+
+@dataclass(eq=False)
+class Step:
+    """Making one statement or one value."""
+
+    order: int
+    made: Unit | Item
+    names: frozenset[str]
+    is_contents: bool = False  # of a container that statements make
+    after: set["Step"] = field(default_factory=set)  # must be made first
+    rather_after: set["Step"] = field(default_factory=set)  # better first: may be called while this is made
+
+    def __str__(self) -> str:
+        return ", ".join(sorted(self.names))
+
+
+def in_order(items: list[Item], last_line: Callable[[str], int], settings: Iterable[Unit] = ()) -> list[Step]:
+    """`last_line` gives the order of the last statement that defines a name; `settings` define none. Raises CycleError."""
+    units = dict.fromkeys([*(unit for item in items for unit in item.units), *settings])
+    statements = [Step(unit.order, unit, unit.names) for unit in units]
+    values = [
+        Step(last_line(item.name), item, frozenset({item.name}), bool(item.units))
+        for item in items
+        if item.value is not None
+    ]
+    makers: dict[str, set[Step]] = defaultdict(set)
+    for step in [*statements, *values]:
+        for name in step.names:
+            makers[name].add(step)
+    needs = {item.name: frozenset(name for unit in item.units for name in unit.needs) for item in items}
+    for step in [*statements, *values]:
+        if isinstance(step.made, Unit):
+            _place_statement(step, step.made, makers, needs)
+        else:
+            step.after.update(*(makers[name] for name in step.made.refers), makers[step.made.name])
+            step.after.update(statements if step.is_contents else ())  # when all that add to it have run
+        step.after.discard(step)
+    return _sorted([*statements, *values])
+
+
+def _place_statement(
+    step: Step, unit: Unit, makers: dict[str, set[Step]], needs: dict[str, frozenset[str]]
+) -> None:
+    """Nothing waits for the contents of containers."""
+    for name in unit.needs_now:
+        found = {maker for maker in makers[name] if maker is not step and not maker.is_contents}
+        above = {maker for maker in found if isinstance(maker.made, Unit) and maker.order < step.order}
+        step.after |= above or found
+    called = set(unit.needs_now)
+    todo = list(called)
+    while todo:
+        for name in needs.get(todo.pop(), frozenset()) - called:
+            called.add(name)
+            todo.append(name)
+            # Statements above come first anyway, and those below were not needed when the script ran.
+            found = {m for m in makers[name] if isinstance(m.made, Item) or m.order < step.order}
+            step.rather_after |= {maker for maker in found if not maker.is_contents}
+    step.rather_after -= step.after
+
+
+def _sorted(steps: list[Step]) -> list[Step]:
+    """Always the first line that can be made: what depends on side effects finds the script's order."""
+    sorter = TopologicalSorter({step: step.after for step in steps})
+    sorter.prepare()
+    ready: list[Step] = []
+    made: dict[Step, None] = {}
+    while sorter.is_active():
+        if more := sorter.get_ready():
+            ready = sorted([*ready, *more], key=attrgetter("order"))
+        step = next((step for step in ready if step.rather_after <= made.keys()), ready[0])
+        ready.remove(step)
+        sorter.done(step)
+        made[step] = None
+    return list(made)

@@ -3,24 +3,26 @@
 import __future__
 
 import ast
-import symtable
+import dis
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from types import CodeType
 from typing import Any, NamedTuple, cast
 
 FUTURE_FLAGS = 0x1FF0000  # the compiler's mask of `from __future__` flags
-ANNOTATIONS_FLAG = __future__.annotations.compiler_flag
-COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
-LATE = {
-    "TypeVar bound",
-    "type variable",
-    "type alias",
-    "annotation",
-}  # symtable's words; evaluated when asked for
-MAIN_DUNDERS = {"__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"}
+CO_OPTIMIZED = 1  # with variables of its own: a function's, not a class body's
+RUN_AT_ONCE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<generic parameters")
+LOOKING_UP = frozenset(
+    {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"}
+)
+MAIN_DUNDERS = {
+    *("__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__", "__builtins__"),
+    *("__annotations__", "__conditional_annotations__", "__annotate__"),
+}
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 DISPLAYS = (ast.Dict, ast.List, ast.Set)
 CONTAINER_CALLS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
 
@@ -38,64 +40,91 @@ class Unit:
     """A statement as it is shipped."""
 
     node: ast.stmt
-    source: str
+    source: str  # the lines on which it stands
     first_line: int
     last_line: int
-    order: int
+    base: int
     file: str
     flags: int
     in_guard: bool = False
+    is_changed: bool = False
     star_names: set[str] = field(default_factory=set)  # what `from m import *` bound, filled by who knows
+
+    @property
+    def order(self) -> int:
+        return self.base + (self.first_line << 12) + min(self.node.col_offset, 4095)
 
     @cached_property
     def hash(self) -> bytes:
-        return hash_of(
-            f"{self.file}\0{self.first_line}\0{self.flags}\0{self.source}".encode(errors="surrogatepass")
-        )
+        text = ast.unparse(self.node) if self.is_changed else self.source
+        place = f"{self.file}\0{self.first_line}\0{self.node.col_offset}\0{self.flags}\0"
+        return hash_of((place + text).encode(errors="surrogatepass"))
+
+    def changed(self, node: ast.stmt) -> "Unit":
+        """Another statement in its place."""
+        return replace(self, node=node, is_changed=True)
 
     @cached_property
     def code(self) -> CodeType | None:
         """None when it cannot stand alone (`await` in a notebook cell)."""
+        return self._compiled(self.node)
+
+    def _compiled(self, node: ast.stmt, more_flags: int = 0) -> CodeType | None:
+        module: Any = ast.Module([node], [])
         try:
-            return compile_statement(self.source, self.first_line, self.file, self.flags)
+            flags = self.flags | more_flags
+            return cast(CodeType, compile(module, self.file, "exec", flags, dont_inherit=True))
         except SyntaxError:
             return None
 
+    def _codes(self, node: ast.stmt, only_now: bool) -> list[CodeType]:
+        code = self.code if node is self.node else self._compiled(node)
+        code = code or self._compiled(node, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return [] if code is None else list(codes_in(code, only_now))
+
     @cached_property
-    def codes(self) -> list[CodeType]:
-        """Of the functions, classes and lambdas in it, as they come when it is compiled alone."""
-        return [] if self.code is None else list(_nested(self.code))
+    def _codes_now(self) -> list[CodeType]:
+        """What is executed when it is, but for what it calls."""
+        node = self.node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node = copy(node)  # all are asked this, so bodies are left out
+            node.body = [ast.copy_location(ast.Pass(), node)]
+        return self._codes(node, only_now=True)
+
+    @cached_property
+    def inside(self) -> "list[Unit]":
+        """The statements of a compound one: it is itself being executed, and cannot be run again."""
+        blocks = [getattr(self.node, block, []) for block in ("body", "orelse", "finalbody")]
+        blocks += [handler.body for handler in getattr(self.node, "handlers", [])]
+        nodes = [] if self.is_definition else [node for block in blocks for node in block]
+        lines = ["\n"] * (self.first_line - 1) + self.source.splitlines(keepends=True)
+        return _cut_nodes(nodes, lines, self.file, self.flags, self.base, self.in_guard)
 
     @cached_property
     def names(self) -> frozenset[str]:
-        if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        """Those that it binds."""
+        if isinstance(self.node, DEFINITIONS):
             return frozenset({self.node.name})
-        if isinstance(self.node, ast.Import | ast.ImportFrom):
-            bound = {(a.asname or a.name).split(".")[0] for a in self.node.names}
-            return frozenset((bound - {"*"}) | self.star_names)
-        return frozenset(bound_names(self.node))
+        own = [stored_in(code, "STORE_NAME", "STORE_GLOBAL") for code in self._codes_now[:1]]
+        inner = [stored_in(code, "STORE_GLOBAL") for code in self._codes_now[1:]]
+        return frozenset(self.star_names).union(*own, *inner) - MAIN_DUNDERS
 
     @cached_property
     def needs(self) -> frozenset[str]:
         """Every global it refers to, now or when its functions are called."""
-        found: set[str] = set()
-        if self._table is not None:
-            _references(self._table, found, only_now=False)
-        found -= self._comprehension_names
-        return frozenset((found | annotation_names(self.node)) - MAIN_DUNDERS)
+        found = [globals_in(code) for code in self._codes(self.node, only_now=False)]
+        return frozenset(annotation_names(self.node)).union(*found) - MAIN_DUNDERS
 
     @cached_property
     def needs_now(self) -> frozenset[str]:
         """The globals it reads while it is executed: decorators, bases, defaults, class bodies."""
-        found: set[str] = set()
-        if self._table is not None:
-            _references(self._table, found, only_now=True)
-        return frozenset(found - self._comprehension_names - MAIN_DUNDERS)
+        return frozenset[str]().union(*map(globals_in, self._codes_now)) - MAIN_DUNDERS
 
     @cached_property
     def rebinds(self) -> frozenset[str]:
         """Globals that functions in it bind when they are called (`global n; n = ...`)."""
-        return frozenset() if self._table is None else frozenset(_bound_as_globals(self._table))
+        codes = self._codes(self.node, only_now=False) if "global" in self.source else []
+        return frozenset[str]().union(*(stored_in(code, "STORE_GLOBAL") for code in codes))
 
     @cached_property
     def imports(self) -> list[Import]:
@@ -105,7 +134,7 @@ class Unit:
     def extends(self) -> frozenset[str]:
         """Globals that it fills: `@f.register`, `f.register(...)`, `Point.scale = ...`, `TABLE["x"] = ...`."""
         targets: list[ast.expr] = []
-        if isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(self.node, DEFINITIONS):
             targets = [d.func if isinstance(d, ast.Call) else d for d in self.node.decorator_list]
         elif isinstance(self.node, ast.Assign):
             targets = self.node.targets
@@ -118,7 +147,7 @@ class Unit:
 
     @property
     def is_definition(self) -> bool:
-        return isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        return isinstance(self.node, DEFINITIONS)
 
     @property
     def is_assignment(self) -> bool:
@@ -142,27 +171,6 @@ class Unit:
             called = called.id if isinstance(called, ast.Name) else called
             return called in CONTAINER_CALLS
         return isinstance(value, DISPLAYS)
-
-    @cached_property
-    def _comprehension_names(self) -> set[str]:
-        """From 3.12 on the symbol table shows a comprehension's variables in the scope around it."""
-        if self.is_definition:  # they show in scopes inside it only
-            return set()
-        comprehensions = [n for n in ast.walk(self.node) if isinstance(n, ast.comprehension)]
-        targets = {name for part in comprehensions for name in bound_names(part.target)}
-        return targets - loaded_names(self.node) if targets else set()
-
-    @cached_property
-    def _table(self) -> symtable.SymbolTable | None:
-        source = _standing(self.source)
-        if (
-            self.flags & ANNOTATIONS_FLAG
-        ):  # then annotations are not evaluated, and two classes may name each other
-            source = "from __future__ import annotations\n" + source
-        try:
-            return symtable.symtable(source, self.file, "exec")
-        except SyntaxError:
-            return None
 
 
 def hash_of(data: bytes) -> bytes:
@@ -189,28 +197,6 @@ def cut(text: str, file: str, base: int = 0) -> list[Unit]:
     return units
 
 
-def cut_inside(unit: Unit, text: str, base: int = 0) -> list[Unit]:
-    """The statements inside a compound one, which is itself being executed and so cannot be run again."""
-    lines = text.splitlines(keepends=True)
-    inner: list[ast.stmt] = []
-    for part in ("body", "orelse", "finalbody"):
-        inner += getattr(unit.node, part, [])
-    for handler in getattr(unit.node, "handlers", []):
-        inner += handler.body
-    return _cut_nodes(inner, lines, unit.file, unit.flags, base, unit.in_guard)
-
-
-def compile_statement(source: str, first_line: int, file: str, flags: int) -> CodeType:
-    """Compiles at the true line and column numbers."""
-    if not source[:1].isspace():
-        made: Any = compile("\n" * (first_line - 1) + source, file, "exec", flags, dont_inherit=True)
-        return cast(CodeType, made)
-    body = cast(ast.If, ast.parse(_standing(source), file).body[0]).body
-    module = ast.Module([ast.increment_lineno(node, first_line - 2) for node in body], [])
-    made = compile(module, file, "exec", flags, dont_inherit=True)
-    return cast(CodeType, made)
-
-
 def compile_whole(text: str, file: str) -> list[CodeType]:
     """The code of every function, class and lambda of a source.
 
@@ -221,7 +207,7 @@ def compile_whole(text: str, file: str) -> list[CodeType]:
             made: Any = compile(text, file, "exec", flags, dont_inherit=True)
         except (SyntaxError, ValueError):
             continue
-        return list(_nested(cast(CodeType, made)))
+        return list(codes_in(cast(CodeType, made)))
     return []
 
 
@@ -235,47 +221,15 @@ def imports_in(node: ast.AST) -> list[Import]:
     return found
 
 
-def bound_names(node: ast.AST) -> set[str]:
-    """The names that a statement binds in its own scope."""
-    found: set[str] = set()
-    for inner in _own_nodes(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-            found.add(inner.id)
-        elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(inner.name)
-        elif isinstance(inner, ast.Import | ast.ImportFrom):
-            found |= {(a.asname or a.name).split(".")[0] for a in inner.names} - {"*"}
-        elif isinstance(inner, ast.MatchAs | ast.MatchStar) and inner.name:
-            found.add(inner.name)
-        elif isinstance(inner, ast.MatchMapping) and inner.rest:
-            found.add(inner.rest)
-    return found
-
-
-def loaded_names(node: ast.AST, bound: frozenset[str] = frozenset()) -> set[str]:
-    """The names read in a statement, save those that a comprehension or a function around binds."""
-    if isinstance(node, ast.Name):
-        return {node.id} - bound if isinstance(node.ctx, ast.Load) else set()
-    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        bound |= {name for part in node.generators for name in bound_names(part.target)}
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        bound |= {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
-    found: set[str] = set()
-    for child in ast.iter_child_nodes(node):
-        found |= loaded_names(child, bound)
-    return found
-
-
-def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those in scopes of their own; what `:=` binds in a comprehension is bound around it."""
-    yield node
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-        return
-    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        yield from (n.target for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _own_nodes(child)
+def imported_as(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """The names that an import binds, each with the full name of what it stands for."""
+    for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, f"{node.module or ''}.{alias.name}"
+        elif alias.asname:
+            yield alias.asname, alias.name
+        else:
+            yield (alias.name.split(".")[0],) * 2
 
 
 def annotation_names(node: ast.AST) -> set[str]:
@@ -306,44 +260,13 @@ def _names_in(annotation: ast.expr) -> set[str]:
 def _cut_nodes(
     nodes: list[ast.stmt], lines: list[str], file: str, flags: int, base: int, in_guard: bool = False
 ) -> list[Unit]:
-    return [_unit(node, lines, file, flags, base, in_guard) for node in nodes]
-
-
-def _unit(node: ast.stmt, lines: list[str], file: str, flags: int, base: int, in_guard: bool) -> Unit:
-    decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(d.lineno for d in decorators)])
-    last = node.end_lineno or first
-    order = base + (first << 12) + min(node.col_offset, 4095)
-    return Unit(node, _slice(node, lines, first, last), first, last, order, file, flags, in_guard)
-
-
-def _slice(node: ast.stmt, lines: list[str], first: int, last: int) -> str:
-    """The statement's text, with what shares its lines blanked out so that its columns stay."""
-    cutout = lines[first - 1 : last]
-    end = node.end_col_offset
-    if end is not None:
-        last_line = cutout[-1].encode()
-        if not last_line[end:].lstrip().startswith(b"#"):
-            cutout[-1] = last_line[:end].decode() + "\n"
-    column = node.col_offset
-    if column and first == node.lineno:
-        head = cutout[0].encode()
-        cutout[0] = " " * column + head[column:].decode()
-    return "".join(cutout)
-
-
-def statement_in(source: str) -> ast.stmt | None:
-    """The one statement of a text, which may be indented."""
-    try:
-        node = ast.parse(_standing(source)).body[0]
-    except SyntaxError:
-        return None
-    return cast(ast.If, node).body[0] if source[:1].isspace() else node
-
-
-def _standing(source: str) -> str:
-    """An indented statement needs something to be indented under."""
-    return "if 1:\n" + source if source[:1].isspace() else source
+    units: list[Unit] = []
+    for node in nodes:
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        last = node.end_lineno or first
+        text = "".join(lines[first - 1 : last])
+        units.append(Unit(node, text, first, last, base, file, flags, in_guard))
+    return units
 
 
 def _future_flags(body: list[ast.stmt]) -> int:
@@ -362,39 +285,28 @@ def _is_guard(node: ast.If) -> bool:
     )
 
 
-def _nested(code: CodeType) -> Iterator[CodeType]:
+def codes_in(code: CodeType, only_now: bool = False) -> Iterator[CodeType]:
+    """A code and all those in it; or those that run when it does: class bodies, comprehensions, scopes of type parameters."""
+    yield code
     for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield const
-            yield from _nested(const)
+        if isinstance(const, CodeType) and not (only_now and _runs_later(const)):
+            yield from codes_in(const, only_now)
 
 
-def _references(table: symtable.SymbolTable, found: set[str], only_now: bool) -> None:
-    kind = str(getattr(table.get_type(), "value", table.get_type()))
-    for symbol in table.get_symbols():
-        if kind == "module":
-            wanted = symbol.is_referenced()
-        elif kind == "class":
-            wanted = symbol.is_referenced() and not symbol.is_free()
-        else:
-            wanted = symbol.is_global()
-        if wanted:
-            found.add(symbol.get_name())
-    for child in table.get_children():
-        child_kind = str(getattr(child.get_type(), "value", child.get_type()))
-        runs_later = child_kind in LATE or (
-            child_kind == "function" and child.get_name() not in COMPREHENSIONS
-        )
-        if not (only_now and runs_later):
-            _references(child, found, only_now)
+def _runs_later(code: CodeType) -> bool:
+    return bool(code.co_flags & CO_OPTIMIZED) and not code.co_name.startswith(RUN_AT_ONCE)
 
 
-def _bound_as_globals(table: symtable.SymbolTable) -> Iterator[str]:
-    for child in table.get_children():
-        for symbol in child.get_symbols():
-            if symbol.is_declared_global() and symbol.is_assigned():
-                yield symbol.get_name()
-        yield from _bound_as_globals(child)
+@lru_cache(maxsize=4096)
+def globals_in(code: CodeType) -> frozenset[str]:
+    """The names that a code looks up, without the codes in it."""
+    return frozenset(op.argval for op in dis.get_instructions(code) if op.opname in LOOKING_UP)
+
+
+@lru_cache(maxsize=4096)
+def stored_in(code: CodeType, *instructions: str) -> frozenset[str]:
+    """The names that a code binds by these."""
+    return frozenset(op.argval for op in dis.get_instructions(code) if op.opname in instructions)
 
 
 def _root_of_attribute(target: ast.expr) -> str | None:

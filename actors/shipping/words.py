@@ -1,14 +1,11 @@
 """The words of code shipping: what a server asks for, and what the client answers."""
 
-from typing import Any
-
 from msgspec import Struct
 
 
 class MainInfo(Struct, array_like=True, frozen=True):
     """What the server's `__main__` looks like from outside."""
 
-    kind: str = "none"
     file: str | None = None
     package: str | None = None
     spec_name: str | None = None
@@ -16,26 +13,24 @@ class MainInfo(Struct, array_like=True, frozen=True):
     local_names: list[str] = []  # top-level modules that the client would import from its own folders
 
 
-class Statement(Struct, array_like=True, frozen=True):
+class Statement(Struct, array_like=True, frozen=True, tag=0):
     """One top-level statement, with the place it came from; names are those it binds."""
 
     names: list[str]
-    source: str
-    first_line: int
+    code: bytes  # as marshal has it: only servers of the client's minor version are used
     hash: bytes
-    order: int
     file: str
-    flags: int = 0
+    first_line: int
+    source: str  # its lines, for tracebacks
     setting: bool = False  # it sets something in what it imports, or is an import for that: without it there is nothing to set
 
 
-class Value(Struct, array_like=True, frozen=True):
+class Value(Struct, array_like=True, frozen=True, tag=1):
     """One pickled global; as contents it is poured into the container that a statement made."""
 
     name: str
     data: bytes
     hash: bytes
-    order: int
     contents: bool = False
 
 
@@ -63,7 +58,6 @@ class PackageData(Struct, array_like=True, frozen=True):
 class CodeRequest(Struct, array_like=True, frozen=True):
     """Names of `__main__`, modules and package data wanted; `have` is what the asker has, by hash."""
 
-    number: int = 0
     names: list[str] = []
     modules: list[str] = []
     have: list[bytes] = []
@@ -74,17 +68,15 @@ class CodeRequest(Struct, array_like=True, frozen=True):
 class CodeBundle(Struct, array_like=True, frozen=True):
     """The answer: what was asked for with all that it needs, less what the asker has."""
 
-    answers: int = 0  # number of the request; 0 when sent unasked
     main_version: int = 0
     since: int = 0  # all that changed after this version is in it; 0: nothing that changed
-    statements: list[Statement] = []
-    values: list[Value] = []
+    steps: list[Statement | Value] = []  # in the order in which they can be made
     modules: list[ModuleSource] = []
     made_of: list[tuple[str, list[bytes]]] = []  # every name in the answer: the hashes it rests on
     absent: list[str] = []  # needed names that the client does not have (yet)
     versions: list[tuple[str, str]] = []  # of installed modules that the statements import
     main: MainInfo | None = None  # for an asker that starts
-    errors: list[tuple[str, str]] = []  # names and modules that cannot be sent, and why
+    errors: list[tuple[str, str]] = []  # names, and modules with a dot after them, that cannot be sent: why
     data: list[PackageData] = []
 
 
@@ -113,6 +105,3 @@ class MissingCode(BaseException):
     def __init__(self, request: CodeRequest) -> None:
         super().__init__(request)
         self.request = request
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.request,)

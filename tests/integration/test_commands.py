@@ -75,16 +75,14 @@ def status_of(user: User) -> dict[str, Any]:
 
 
 def check_ctrl_c(program: Program, codes: tuple[int, ...]) -> None:
-    """It ends within about a second, says two lines at most, and leaves no process."""
+    """It ends before what it started would be killed (after 5 s), says two lines at most, and leaves no process."""
     family = program.family()
     before = len(program.lines)
-    start = time.monotonic()
     program.interrupt()
-    code = program.wait(5)
-    took = time.monotonic() - start
+    code = program.wait(4.5)
     said = [line.text for line in program.lines[before:] if "another secret" not in line.text]
     wait_until(lambda: not any(map(is_running, family)), 1, f"its processes end: {family}")
-    assert code in codes and len(said) <= 2 and took < 2.0, (code, took, said)
+    assert code in codes and len(said) <= 2, (code, said)
 
 
 def test_ctrl_c_ends_a_node(user: User) -> None:

@@ -10,11 +10,12 @@ from tests.reliability import flood, killed, links_cut, scheduler_killed, stoppe
 SILENT_S = (
     13.0  # longer than any silence after which a process of another host is asked or given up by a link
 )
+GAP_S = 2.0  # a scheduler that was started anew grants nothing for 3 s: who waited for it would be seen
 
 
 @pytest.mark.timeout(120)
 def test_a_scheduler_that_is_killed_costs_a_running_client_and_a_queue_nothing() -> None:
-    assert len(list(scheduler_killed.play(3, 1000, 1, 2))) == 3
+    assert len(list(scheduler_killed.play(3, 1000, 1, 2, GAP_S))) == 3
 
 
 @pytest.mark.timeout(120)

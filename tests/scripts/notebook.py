@@ -64,13 +64,13 @@ class Notebook:
 
 def text_of(cell: Any) -> str:
     """What stands under it, but for words about nodes of other clusters: those of other tests may be announced beside."""
-    words = []
+    text = ""
     for output in cell.outputs:
         if output.output_type == "stream":
-            words.append(output.text)
+            text += output.text  # a slow kernel sends one print in several
         elif output.output_type == "error":
-            words.append(f"{output.ename}: {output.evalue}")
-    lines = " ".join(words).strip().splitlines()
+            text += f" {output.ename}: {output.evalue}"
+    lines = text.strip().splitlines()
     return " | ".join(line for line in lines if "has another secret than this program" not in line)
 
 

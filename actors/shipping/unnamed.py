@@ -1,11 +1,18 @@
-"""Type variables, aliases and new types that have no name to be found by: those of PEP 695, and those made inside functions."""
+"""What has no name to be found by is one thing at both ends all the same: classes made in functions, type variables.
+
+Programs compare them by identity, so each has a token. The table of these belongs to the process, as sys.modules does:
+streams that come from anywhere look things up in it. Also how type variables, aliases and new types are made again: those
+of PEP 695, and those made inside functions.
+"""
 
 import importlib
+import os
 import typing
+from collections import deque
 from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
+from weakref import WeakValueDictionary, finalize
 
-from .identities import identities
-
+KEPT_MAX = 1000  # of those that came, so many live on although nobody refers to them: their attributes may have changed
 ALIAS: Any = getattr(typing, "TypeAliasType", ())  # from Python 3.12 on
 LACKS = object()
 VARIABLE = {
@@ -19,6 +26,49 @@ VARIABLE = {
 KINDS = (TypeVar, ParamSpec, TypeVarTuple, NewType, ALIAS)
 STARS = {TypeVar: "", TypeVarTuple: "*", ParamSpec: "**"}
 OF_PARAM_SPECS = (typing.ParamSpecArgs, typing.ParamSpecKwargs)
+
+
+class Identities:
+    """Things and their tokens, while they live. By id(): a metaclass may say what is equal, or that nothing can be hashed."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, bytes] = {}
+        self._things: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
+        self._empty: set[bytes] = set()  # these came, and are not filled yet
+        self._kept: deque[Any] = deque(maxlen=KEPT_MAX)
+
+    def token_of(self, thing: Any) -> bytes:
+        """Random, since clients and servers give tokens to what is theirs."""
+        return self._tokens.get(id(thing)) or self._enter(thing, os.urandom(16))
+
+    def find(self, token: bytes) -> Any:
+        """None when it never was here, or is no more."""
+        return self._things.get(token)
+
+    def add(self, token: bytes, thing: Any) -> None:
+        """It came, and is nearly empty yet."""
+        self._empty.add(token)
+        self._enter(thing, token)
+        self._kept.append(thing)
+
+    def is_whole(self, thing: Any) -> bool:
+        """What came once is filled once: from then on its attributes are what is done to them here."""
+        return self.token_of(thing) not in self._empty
+
+    def set_whole(self, thing: Any) -> None:
+        self._empty.discard(self.token_of(thing))
+
+    def _enter(self, thing: Any, token: bytes) -> bytes:
+        token = self._tokens.setdefault(id(thing), token)  # another thread may be as far
+        self._things[token] = thing
+        finalize(thing, self._tokens.pop, id(thing), None).atexit = False
+        return token
+
+
+identities = Identities()
+
+
+# --- type variables, aliases, new types ---
 
 
 def reduced(thing: Any) -> tuple[Any, ...]:
