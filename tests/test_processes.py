@@ -726,7 +726,15 @@ def test_an_agent_ends_at_once_while_its_template_still_imports(tmp_path: Path) 
 def test_an_agent_that_ends_starts_nothing_more(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
-        await agent.tree.close()
+        agent.tree.end_zygote()
+        agent.begin_zygote("late")
+        closing = asyncio.create_task(agent.tree.close())
+        await asyncio.sleep(0)
+        agent.begin_zygote("later")
+        await within(closing)
+        agent.begin_zygote("too late")
+        await asyncio.sleep(0.3)
+        assert agent.ready == 1
         agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
 

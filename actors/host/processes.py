@@ -264,7 +264,8 @@ class ProcessTree:
 
     def fork_wanted(self) -> None:
         """Called again when a zygote is gone."""
-        if not self._wanted or (self._zygote is not None and not self._zygote.gone.done()):
+        is_free = self._zygote is None or self._zygote.gone.done()
+        if self._is_closing or not self._wanted or not is_free:
             return
         folder, self._wanted = self._wanted, ""
         ours, theirs = make_line()
@@ -313,9 +314,7 @@ class ProcessTree:
     async def close(self) -> None:
         """End all processes of the tree and wait until they are gone."""
         self._is_closing = True
-        kill(
-            self._template.pid
-        )  # it has nothing to lose, and a zygote that is not forked yet is lost with it
+        kill(self._template.pid)  # a zygote that is not forked yet is lost with it
         await self.end_zygote()
         await self._template_gone
         while self._under_way:
