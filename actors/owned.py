@@ -52,8 +52,8 @@ class Tasks:
             messages.Started: self._on_placed,
             messages.Outcome: self._on_outcome,
             messages.Returned: self._on_returned,
-            messages.Submit: self._on_submit,
-            messages.Lent: self._on_lent,
+            messages.Nested: self._on_submit,
+            messages.Aside: self._on_aside,
             messages.Heard: self._on_heard,
             messages.Output: self._on_output,
             messages.Inventory: self._on_inventory,
@@ -206,15 +206,15 @@ class Tasks:
         word: messages.Returned = envelope.message
         self._has.dispatcher.returned(envelope.sender.epoch, word.positions, draining=word.draining)
 
-    def _on_lent(self, envelope: Envelope, now: float) -> None:
-        word: messages.Lent = envelope.message
+    def _on_aside(self, envelope: Envelope, now: float) -> None:
+        word: messages.Aside = envelope.message
         record = self._record_of(word.task)
         if record is not None:
-            self._has.dispatcher.lent(record, envelope.sender.epoch, now, lent=word.lent)
+            self._has.dispatcher.aside(record, envelope.sender.epoch, now, aside=word.aside)
 
     def _on_submit(self, envelope: Envelope, now: float) -> None:
         """A task of ours submits one: it is as any other, and its outcome goes there, too."""
-        word: messages.Submit = envelope.message
+        word: messages.Nested = envelope.message
         if not self.submitters.submitted(word.number, envelope.sender):
             return
         record = Record(

@@ -99,9 +99,9 @@ class Server:
         self._cpu: deque[Envelope] = deque()
         self._placing: set[TaskId] = set()  # io tasks that the body is to give an address
         self._io: deque[Envelope] = deque()  # placed, and to be started
-        # CPU tasks taken that are not lent: one, or more of those that go on again.
+        # CPU tasks taken that are not aside: one, or more of those that go on again.
         self._holding: set[TaskId] = set()
-        self.lent: set[TaskId] = set()  # CPU tasks that wait for what they submitted: others run beside them
+        self.aside: set[TaskId] = set()  # CPU tasks that wait for what they submitted: others run beside them
         self._submitted: dict[int, TaskId] = {}  # by number: the CPU task here that waits for it
         self._is_called = False  # the body was told to work, and has not found nothing to do since
         self._asked: set[TaskId] = set()  # tasks without an address that are to end when they have one
@@ -186,10 +186,10 @@ class Server:
         running = self.running.get(parent) if parent is not None else None
         if parent is not None and running is not None:
             running.waits_for -= 1
-            if parent in self.lent and not running.waits_for:
-                self.lent.discard(parent)
+            if parent in self.aside and not running.waits_for:
+                self.aside.discard(parent)
                 self._holding.add(parent)
-                self._send(self.client, messages.Lent(parent, False))
+                self._send(self.client, messages.Aside(parent, False))
         self._effects.append(Tell(envelope))
 
     # --- from the node
@@ -275,7 +275,7 @@ class Server:
             running.actor = actor or running.actor
             self._announce(running)
 
-    def submit(self, parent: TaskId | None, word: messages.Submit, call: Payload) -> None:
+    def submit(self, parent: TaskId | None, word: messages.Nested, call: Payload) -> None:
         """A task here, if it is one, has this run by its client."""
         running = self.running.get(parent) if parent is not None else None
         if running is not None and not running.run.io:
@@ -283,16 +283,16 @@ class Server:
             self._submitted[word.number] = running.run.task
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, call)))
 
-    def lend(self, task: TaskId) -> bool:
+    def set_aside(self, task: TaskId) -> bool:
         """This CPU task is between two steps: if those that it submitted have not all ended, others may run here. True if so."""
         running = self.running.get(task)
-        if running is None or task in self.lent or not running.waits_for:
+        if running is None or task in self.aside or not running.waits_for:
             return False
         if not running.announced:
             self._announce(running)
         self._holding.discard(task)
-        self.lent.add(task)
-        self._send(self.client, messages.Lent(task, True))
+        self.aside.add(task)
+        self._send(self.client, messages.Aside(task, True))
         if self._cpu and not self._holding:
             self._call()
         return True
@@ -320,7 +320,7 @@ class Server:
         """
         running = self.running.pop(task)
         text = self._why(running.run) if outcome == OutcomeKind.TERMINATED else ""
-        self.lent.discard(task)
+        self.aside.discard(task)
         if task in self._holding:
             self._holding.discard(task)
             if self._cpu and not self._holding:
@@ -337,8 +337,8 @@ class Server:
         cpu = [running for running in self.running.values() if not running.run.io]
         never_lent = [running.run.task for running in cpu if not running.announced]
         assert len(never_lent) <= 1, f"two CPU tasks run at once: {never_lent}"
-        holding = {running.run.task for running in cpu} - self.lent
-        assert self.lent <= self.running.keys() and holding == self._holding & self.running.keys(), (
+        holding = {running.run.task for running in cpu} - self.aside
+        assert self.aside <= self.running.keys() and holding == self._holding & self.running.keys(), (
             "who holds the server is not who was taken"
         )
         assert not (self.draining and self._cpu), "it drains and keeps what has not begun"

@@ -1,7 +1,7 @@
-"""The servers whose tasks submit tasks of ours: which numbers each may use, and what comes to a task before its Submit does.
+"""The servers whose tasks submit tasks of ours: which numbers each may use, and what comes to a task before its Nested does.
 
 A server numbers what its tasks submit, so that a handle has its home at once. Of that task others may hear, and write to it,
-before we do: their links are others. What they say is kept until the Submit comes, or its server is dead.
+before we do: their links are others. What they say is kept until the Nested comes, or its server is dead.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Submitters:
         return list(self._first)
 
     def submitted(self, number: int, sender: Address) -> bool:
-        """Its Submit came; False if it is none of that server's, or was here before."""
+        """Its Nested came; False if it is none of that server's, or was here before."""
         server = self._by_range.get(number // SPAN)
         if server is None or server.epoch != sender.epoch or not self._is_missing(server, number):
             return False
@@ -54,7 +54,7 @@ class Submitters:
         return True
 
     def hold(self, envelope: Envelope) -> bool:
-        """Keep what is for a task whose Submit has not come; False if none will come."""
+        """Keep what is for a task whose Nested has not come; False if none will come."""
         number = envelope.to.actor
         server = self._by_range.get(number // SPAN)
         if server is None or not self._is_missing(server, number):

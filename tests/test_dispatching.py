@@ -708,10 +708,10 @@ def test_a_server_whose_task_waits_for_its_own_gets_another() -> None:
     assert desk.place() == [(1, 101)]
     (child,) = desk.submit(alone=True)
     assert desk.place() == []
-    desk.dispatcher.lent(parent, 101, desk.now, lent=True)
+    desk.dispatcher.aside(parent, 101, desk.now, aside=True)
     assert desk.place() == [(2, 101)]
     desk.dispatcher.outcome(child, 101, RETURNED, 0.1, desk.now)
-    desk.dispatcher.lent(parent, 101, desk.now, lent=False)
+    desk.dispatcher.aside(parent, 101, desk.now, aside=False)
     desk.submit(alone=True)
     assert desk.place() == [], "it goes on"
     desk.dispatcher.outcome(parent, 101, RETURNED, 0.2, desk.now)
@@ -721,21 +721,21 @@ def test_a_server_whose_task_waits_for_its_own_gets_another() -> None:
 def test_of_two_servers_the_one_is_taken_where_nobody_waits() -> None:
     desk = Desk(2)
     (parent,) = desk.submit()
-    ((_, lent),) = desk.place()
-    desk.dispatcher.lent(parent, lent, desk.now, lent=True)
+    ((_, aside),) = desk.place()
+    desk.dispatcher.aside(parent, aside, desk.now, aside=True)
     desk.submit(2, alone=True)
     given = desk.place()
-    assert [number for number, _ in given] == [2, 3] and given[0][1] != lent == given[1][1]
+    assert [number for number, _ in given] == [2, 3] and given[0][1] != aside == given[1][1]
 
 
 def test_one_that_goes_on_while_another_runs_was_given_before_it() -> None:
     desk = Desk(1)
     (parent,) = desk.submit()
     desk.place()
-    desk.dispatcher.lent(parent, 101, desk.now, lent=True)
+    desk.dispatcher.aside(parent, 101, desk.now, aside=True)
     (other,) = desk.submit(alone=True)
     desk.place()
-    desk.dispatcher.lent(parent, 101, desk.now, lent=False)
+    desk.dispatcher.aside(parent, 101, desk.now, aside=False)
     desk.place()
     assert list(desk.dispatcher.fleet.servers[101].cpu) == [parent, other]
     desk.dispatcher.outcome(other, 101, RETURNED, 0.1, desk.now)
@@ -750,11 +750,11 @@ def test_who_lent_a_server_that_dies_had_begun_whatever_its_page_says_of_others(
     (other,) = desk.submit(alone=True)
     desk.place()
     parent = next(iter(desk.number_of))
-    desk.dispatcher.lent(parent, 101, desk.now, lent=True)
+    desk.dispatcher.aside(parent, 101, desk.now, aside=True)
     desk.place()
     desk.dispatcher.server_lost(101, "killed", parent.position, 0)
     assert other.at is None and desk.ends() == []
-    assert parent.attempt == 2 and not parent.lent, "it is tried again, as any that had begun"
+    assert parent.attempt == 2 and not parent.aside, "it is tried again, as any that had begun"
     desk.dispatcher.server_up(102, "node1/s2", 1)
     assert desk.place() == [(1, 102)]
 
@@ -763,8 +763,8 @@ def test_words_about_another_attempt_or_an_io_task_lend_nothing() -> None:
     desk = Desk(1)
     (parent,), (io,) = desk.submit(), desk.submit(io=True)
     desk.place()
-    desk.dispatcher.lent(io, 101, desk.now, lent=True)
-    desk.dispatcher.lent(parent, 999, desk.now, lent=True)
-    desk.dispatcher.lent(parent, 101, desk.now, lent=False)
+    desk.dispatcher.aside(io, 101, desk.now, aside=True)
+    desk.dispatcher.aside(parent, 999, desk.now, aside=True)
+    desk.dispatcher.aside(parent, 101, desk.now, aside=False)
     desk.submit(alone=True)
     assert desk.place() == []

@@ -1286,7 +1286,7 @@ FIRST = 17 << 32
 def submit_nested(desk: Desk, number: int = 1, call: Any = b"call", **fields: Any) -> Record | None:
     """By a task on server 1."""
     desk.ledger.tasks.submitters.add(1001, 17)
-    desk.hear(messages.Submit(FIRST + number, "child", **fields), call, at(1))
+    desk.hear(messages.Nested(FIRST + number, "child", **fields), call, at(1))
     return desk.ledger.records.get(FIRST + number)
 
 
@@ -1403,7 +1403,7 @@ def test_what_came_for_one_that_was_never_submitted_is_answered_when_its_server_
 def test_a_server_submits_under_its_own_numbers_only() -> None:
     desk = Desk(servers=2)
     assert submit_nested(desk) is not None
-    desk.hear(messages.Submit(FIRST + 2, "child"), b"call", at(2))
-    desk.hear(messages.Submit(FIRST + 1, "again"), b"call", at(1))
+    desk.hear(messages.Nested(FIRST + 2, "child"), b"call", at(2))
+    desk.hear(messages.Nested(FIRST + 1, "again"), b"call", at(1))
     assert [record.function for record in desk.ledger.records.values()] == ["child"]
     desk.drain()

@@ -592,8 +592,8 @@ def test_the_agent_alone_watches_the_time(post: Post) -> None:
 FIRST = 17 << 32
 
 
-def submit(post: Post, parent: Run | None, number: int, *, io: bool = False) -> messages.Submit:
-    word = messages.Submit(FIRST + number, "child", io)
+def submit(post: Post, parent: Run | None, number: int, *, io: bool = False) -> messages.Nested:
+    word = messages.Nested(FIRST + number, "child", io)
     post.server.submit(parent.task if parent is not None else None, word, b"call")
     post.server.check()
     return word
@@ -613,11 +613,11 @@ def test_a_task_that_waits_for_its_own_lets_others_run(post: Post) -> None:
     word = submit(post, parent, 1)
     post.hear(other)
     assert post.take() is None
-    assert post.server.lend(parent.task)
-    assert not post.server.lend(parent.task), "it is already"
+    assert post.server.set_aside(parent.task)
+    assert not post.server.set_aside(parent.task), "it is already"
     assert post.drain() == [
         to_owner(word, b"call"),
-        to_owner(messages.Lent(parent.task, True)),
+        to_owner(messages.Aside(parent.task, True)),
         Work(),
     ]
     assert post.take() == other
@@ -628,12 +628,12 @@ def test_when_all_of_them_have_ended_it_has_its_server_again(post: Post) -> None
     post.start(parent)
     for number, io in ((1, False), (2, True)):
         submit(post, parent, number, io=io)
-    post.server.lend(parent.task)
+    post.server.set_aside(parent.task)
     post.drain()
     post.hear(ended(1), b"value")
     assert post.drain() == [heard(1)]
     post.hear(ended(2), b"value")
-    assert post.drain() == [to_owner(messages.Lent(parent.task, False)), heard(2)]
+    assert post.drain() == [to_owner(messages.Aside(parent.task, False)), heard(2)]
     post.hear(other)
     assert post.take() is None
     post.end(parent)
@@ -645,7 +645,7 @@ def test_two_go_on_beside_each_other_and_none_is_begun_before_both_have_ended(po
     parent, other, third = run(1), run(2), run(3)
     post.start(parent)
     submit(post, parent, 1)
-    post.server.lend(parent.task)
+    post.server.set_aside(parent.task)
     post.start(other)
     post.hear(third)
     post.hear(ended(1))
@@ -661,15 +661,15 @@ def test_a_task_lends_its_server_only_between_steps_and_while_something_is_left_
 ) -> None:
     parent, io = run(1), run(2, io=True)
     post.start(parent, io)
-    assert not post.server.lend(parent.task), "it has submitted nothing"
+    assert not post.server.set_aside(parent.task), "it has submitted nothing"
     submit(post, parent, 1)
     post.hear(ended(1), b"value")
-    assert not post.server.lend(parent.task), "what it submitted has ended"
+    assert not post.server.set_aside(parent.task), "what it submitted has ended"
     submit(post, io, 2)
-    assert not post.server.lend(io.task), "it has no server alone"
+    assert not post.server.set_aside(io.task), "it has no server alone"
     submit(post, None, 3)
     post.end(parent)
-    assert not post.server.lend(parent.task), "it has ended"
+    assert not post.server.set_aside(parent.task), "it has ended"
     post.drain()
 
 
@@ -677,19 +677,19 @@ def test_who_lent_may_end_before_what_it_waited_for(post: Post) -> None:
     parent = run(1)
     post.start(parent)
     submit(post, parent, 1)
-    post.server.lend(parent.task)
+    post.server.set_aside(parent.task)
     post.end(parent, OutcomeKind.TERMINATED)
     post.drain()
     post.hear(ended(1), b"value")
     assert post.drain() == [heard(1)]
-    assert not post.server.lent
+    assert not post.server.aside
 
 
 def test_a_server_that_drains_waits_for_who_lent_it(post: Post) -> None:
     parent = run(1)
     post.start(parent)
     submit(post, parent, 1)
-    post.server.lend(parent.task)
+    post.server.set_aside(parent.task)
     post.hear(messages.Shutdown(drain=True), sender=AGENT)
     assert Stop() not in post.drain()
     post.hear(ended(1), b"value")

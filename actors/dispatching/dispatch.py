@@ -153,15 +153,15 @@ class Dispatcher:
             server.started_at = now
         return not entry.over
 
-    def lent(self, entry: Entry, epoch: int, now: float, *, lent: bool) -> None:
+    def aside(self, entry: Entry, epoch: int, now: float, *, aside: bool) -> None:
         """It waits for tasks that it submitted, and its server takes others meanwhile; or it goes on."""
         server = entry.at
-        if server is None or server.epoch != epoch or entry.io or entry.lent is lent:
+        if server is None or server.epoch != epoch or entry.io or entry.aside is aside:
             return
         entry.placed = True
         self._note_begun(entry, server)
-        if lent:
-            server.lend(entry, now)
+        if aside:
+            server.set_aside(entry, now)
         else:
             server.take_back(entry, now)
         self.fleet.changed[server] = None
@@ -300,7 +300,7 @@ class Dispatcher:
         again = []
         for entry in _had_by([server]):
             entry.at = None
-            entry.lent = False
+            entry.aside = False
             self.giving.held -= 1
             if entry.over:
                 continue
@@ -438,7 +438,7 @@ class Dispatcher:
             entries = _had_by([server])
             held += len(entries)
             assert all(entry.at is server for entry in entries), f"{server.name} has what is elsewhere"
-            assert [entry.io or entry.lent for entry in entries] == [False] * len(server.cpu) + [True] * len(
+            assert [entry.io or entry.aside for entry in entries] == [False] * len(server.cpu) + [True] * len(
                 server.io
             )
             order = [entry.position for entry in server.cpu]

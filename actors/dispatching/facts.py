@@ -67,7 +67,7 @@ class Entry(msgspec.Struct, eq=False):
     at: Server | None = None  # who has it
     position: int = 0  # there
     cost: float = 0.0  # seconds that it was expected to take, when it was given
-    lent: bool = False  # a CPU task: it waits for what it submitted, and others run beside it
+    aside: bool = False  # a CPU task: it waits for what it submitted, and others run beside it
     placed: bool = False  # that server said that it is there to stay: it has an address, or runs
     terminated: bool = False
     over: bool = False
@@ -172,7 +172,7 @@ class Server:
 
     def remove(self, entry: Entry) -> None:
         """It does not have it any more."""
-        if entry.io or entry.lent:
+        if entry.io or entry.aside:
             del self.io[entry.position]
             return
         if self.cpu[0] is entry:
@@ -188,17 +188,17 @@ class Server:
             self.work_s = 0.0
             self.calls = 0
 
-    def lend(self, entry: Entry, now: float) -> None:
+    def set_aside(self, entry: Entry, now: float) -> None:
         """This CPU task waits for others, and lets others run."""
         self.remove(entry)
-        entry.lent = True
+        entry.aside = True
         self.io[entry.position] = entry
         self.since = now
 
     def take_back(self, entry: Entry, now: float) -> None:
         """It goes on; what was given later has begun too, or waits behind it."""
         self.remove(entry)
-        entry.lent = False
+        entry.aside = False
         if not self.cpu:
             self.since = now
         at = sum(other.position < entry.position for other in self.cpu)
@@ -216,8 +216,8 @@ class Server:
 
     def begun_by(self, cpu: int | None, io: int | None) -> set[Entry]:
         """What had begun of what it has, by the marks on its page; None: nobody could read it."""
-        lent = {entry for entry in self.io.values() if not entry.io}
-        begun = lent | _reached(self.cpu, cpu, self.reached_cpu, self.refused)
+        aside = {entry for entry in self.io.values() if not entry.io}
+        begun = aside | _reached(self.cpu, cpu, self.reached_cpu, self.refused)
         return begun | _reached(
             (entry for entry in self.io.values() if entry.io), io, self.reached_io, self.refused
         )

@@ -59,15 +59,15 @@ class TaskClient(Submits):
         if where is not None and not isinstance(where, str | Location):
             raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
         addr, port = where if isinstance(where, Location) else (where or "", 0)
-        word = messages.Submit(0, name_of(function), io, alone, count(retries), 0, addr, port)
+        word = messages.Nested(0, name_of(function), io, alone, count(retries), 0, addr, port)
         return self._nested.submit(word, function, args, kwargs)
 
 
 class NestedTasks:
-    """correspondence.Records of a server. `lent` is called when a CPU task waits, and others may run beside it."""
+    """correspondence.Records of a server. `set_aside` is called when a CPU task waits, and others may run beside it."""
 
     def __init__(
-        self, host: TaskHost, parcels: ServerParcels, machine: Server, lent: Callable[[], None]
+        self, host: TaskHost, parcels: ServerParcels, machine: Server, set_aside: Callable[[], None]
     ) -> None:
         self.host = host
         self._parcels = parcels
@@ -75,12 +75,12 @@ class NestedTasks:
         self.client = TaskClient(self)
         self.owner = machine.client.epoch
         self._next = parcels.first_number
-        self._lent = lent
+        self._set_aside = set_aside
         self._records: dict[int, Record] = {}  # by number, until they have ended
 
     def submit(
         self,
-        word: messages.Submit,
+        word: messages.Nested,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -106,9 +106,9 @@ class NestedTasks:
 
     def _lend(self, parent: TaskId) -> None:
         with self.host.runtime.lock:
-            lent = self.machine.lend(parent)
-        if lent:
-            self._lent()
+            aside = self.machine.set_aside(parent)
+        if aside:
+            self._set_aside()
             self.host.runtime.turn_soon()
 
     # --- told by the client: within a turn, perhaps on the relief thread

@@ -300,7 +300,7 @@ class ServerBody:
             if announced:
                 self.runtime.push()
             if not run.io:
-                self._meter.begin(measured=not (run.short or self.machine.lent))
+                self._meter.begin(measured=not (run.short or self.machine.aside))
             self.host.begin(cell, function, args, kwargs, self.parcels.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:

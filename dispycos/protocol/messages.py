@@ -376,7 +376,7 @@ class ServerLost(Message, frozen=True, tag=80):
     closing: bool = False  # it was told to end
 
 
-class Submit(Message, frozen=True, tag=85):
+class Nested(Message, frozen=True, tag=85):
     """Server -> client: a task of yours submits this one; the payload is the call. Answered by Placed, if `alone`, and Outcome."""
 
     number: int  # of the new task, within what CodeGiven.first allows
@@ -389,11 +389,11 @@ class Submit(Message, frozen=True, tag=85):
     port: int = 0  # ... or with it a Location
 
 
-class Lent(Message, frozen=True, tag=86):
+class Aside(Message, frozen=True, tag=86):
     """Server -> client: this CPU task waits for tasks that it submitted, so another may run there; or it goes on."""
 
     task: TaskId
-    lent: bool
+    aside: bool
 
 
 class Heard(Message, frozen=True, tag=87):

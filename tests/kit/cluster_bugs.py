@@ -273,21 +273,21 @@ def a_node_goes_on_speaking_to_the_dead_one(patch: Patch) -> None:
 
 
 def a_task_that_waits_for_its_own_keeps_its_server(patch: Patch) -> None:
-    patch.setattr(Server, "lend", lambda self, task: False)
+    patch.setattr(Server, "set_aside", lambda self, task: False)
 
 
 def the_client_does_not_hear_that_a_server_is_lent(patch: Patch) -> None:
-    patch.setattr(Dispatcher, "lent", lambda self, entry, epoch, now, *, lent: None)
+    patch.setattr(Dispatcher, "aside", lambda self, entry, epoch, now, *, aside: None)
 
 
 def a_server_stays_lent_when_its_task_goes_on(patch: Patch) -> None:
     original = Server.on_outcome
 
     def on_outcome(self: Server, envelope: Envelope, now: float) -> None:
-        lent = set(self.lent)
+        aside = set(self.aside)
         original(self, envelope, now)
-        self._holding -= lent
-        self.lent |= lent & self.running.keys()
+        self._holding -= aside
+        self.aside |= aside & self.running.keys()
 
     patch.setattr(Server, "on_outcome", on_outcome)
 
@@ -306,7 +306,7 @@ def what_was_lent_counts_as_given_once_more(patch: Patch) -> None:
 
 
 def _begun_but_for_lent(self: FleetServer, cpu: int | None, io: int | None) -> set[Any]:
-    return {entry for entry in begun_by(self, cpu, io) if entry.io or not entry.lent}
+    return {entry for entry in begun_by(self, cpu, io) if entry.io or not entry.aside}
 
 
 begun_by = FleetServer.begun_by

@@ -230,7 +230,7 @@ class ServerProcess(Host):
         self.book.plans[task] = plan
         self.parents[task] = cell
         self.note(f"task {cell.run.task.number} submits task {task.number}: {plan}")
-        word = messages.Submit(task.number, plan.function, plan.io)
+        word = messages.Nested(task.number, plan.function, plan.io)
         cell.awaits += 1
         self.machine.submit(cell.run.task, word, plan.call(task))
         self.defer(partial(self._lend, cell.run.task))
@@ -246,7 +246,7 @@ class ServerProcess(Host):
         self.turn_soon()
 
     def _lend(self, task: TaskId) -> None:
-        self.machine.lend(task)
+        self.machine.set_aside(task)
         self.turn_soon()
 
     def _hear(self, envelope: Envelope) -> None:
