@@ -31,6 +31,7 @@ class Beside:
         (searched,) = [
             found for found in self._heard() if found["of"] == simulator and found.get("bug") == bug
         ]
+        assert "error" not in searched, searched["error"]
         return bool(searched["shows"])
 
     def _heard(self) -> list[dict[str, Any]]:

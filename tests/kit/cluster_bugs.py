@@ -25,7 +25,7 @@ from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import ClientState, NodeState
 from dispycos.brokers.registry import Client, Registry
 from dispycos.brokers.scheduler import Scheduler
-from dispycos.links import Topology
+from dispycos.links import Link, Topology
 from dispycos.neighbours import Neighbours
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
@@ -405,11 +405,12 @@ def what_is_deferred_runs_inside_the_turn(patch: Patch) -> None:
 
 def a_client_takes_whoever_answers_where_its_node_was(patch: Patch) -> None:
     original = Neighbours.link_up
-    patch.setattr(
-        Neighbours,
-        "link_up",
-        lambda self, link, now, **known: original(self, link, now, **known | {"wanted": 0}),
-    )
+
+    def link_up(self: Neighbours, new: Link, now: float) -> None:
+        new.wanted = 0
+        original(self, new, now)
+
+    patch.setattr(Neighbours, "link_up", link_up)
 
 
 def a_lease_ends_before_its_client_has_what_was_printed(patch: Patch) -> None:
