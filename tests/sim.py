@@ -10,8 +10,8 @@ import json
 import logging
 import os
 import sys
-import traceback
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
