@@ -21,6 +21,7 @@ from dispycos.actors.standing import Standing
 from dispycos.actors.submitters import Submitters
 from dispycos.actors.tenancy import Outbox
 from dispycos.actors.terminations import EndStep, Step, Terminations
+from dispycos.brokers import leasing
 from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import ClientState, NodeState
 from dispycos.brokers.registry import Client, Registry
@@ -194,10 +195,13 @@ def a_dead_server_is_not_waited_for_when_its_node_is_gone(patch: Patch) -> None:
 
 
 def every_zombie_is_abandoned(patch: Patch) -> None:
+    """After one pulse, so that any outage shows it."""
+
     def on_node_silent(self: Leasing, node: Any, now: float) -> None:
         if node.share is not None:
             self._abandon(node)
 
+    patch.setattr(leasing, "NODE_PATIENCE_PULSES", 1)
     patch.setattr(Leasing, "on_node_silent", on_node_silent)
 
 
