@@ -255,7 +255,7 @@ def test_nodes_that_only_a_scheduler_knows_are_asked_and_those_that_do_not_answe
             scheduler.process.runtime.attach_inbox(SCHEDULER, scheduler._answer(SCHEDULER, report, 0.0))
             scheduler.process.listen_tcp(0)
             await scheduler.process.announce(multicast=False)
-            settings = StatusSettings(ip_addr=("127.0.0.1",), timeout=0.3)
+            settings = StatusSettings(ip_addr=("127.0.0.1",), timeout=3.0)
             view = View(Runtime("viewer", "status", own_keys()), own_keys().tag, settings)
             try:
                 await view.look()
