@@ -758,6 +758,12 @@ def test_output_over_the_rate_is_dropped_in_whole_lines_and_counted(tmp_path: Pa
     assert 1024 * len(passed) + sum(counts) == 5 << 20
 
 
+def written_to(heard: list[bytes]) -> tuple[int, Output]:
+    """The end of a pipe to write to, and who tells of what came, on the running loop."""
+    read, write = os.pipe()
+    return write, Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
+
+
 def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -765,8 +771,7 @@ def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
     heard: list[bytes] = []
 
     async def scenario() -> None:
-        read, write = os.pipe()
-        told = Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
+        write, told = written_to(heard)
         try:
             os.write(write, b"a" * 60 + b"\n" + b"b" * 60)
             await wait_until(lambda: len(heard) == 2)
@@ -785,8 +790,7 @@ def test_half_a_line_comes_before_what_was_dropped_behind_it_and_at_the_end(
     heard: list[bytes] = []
 
     async def scenario() -> None:
-        read, write = os.pipe()
-        told = Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
+        write, told = written_to(heard)
         os.write(write, b"a" * 60)
         await asyncio.sleep(0.05)
         os.write(write, b"b" * 60)
