@@ -25,6 +25,7 @@ from .session import PeerReset
 
 FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S: Final = 1000.0  # ... a node may
+LATE_S: Final = 0.01  # after its deadline: a turn that was held up for so long knows little of what has come
 ROUNDS_MAX: Final = 64  # loopback rounds in one turn; the rest waits for the next
 
 
@@ -45,7 +46,7 @@ class Mailbox(Protocol):
 
     @property
     def has_more(self) -> bool: ...  # the last pump left something unread, and another turn was asked for
-    def pump(self) -> None: ...
+    def pump(self, *, whole: bool) -> None: ...  # whole: all that has come, however much
     def send(self, link: int, frames: Sequence[Buffer]) -> bool: ...  # False: it takes nothing more
     def after_sends(self) -> None: ...
     def dial(self, endpoint: str, *, role: str, foreign_key: bytes | None) -> int: ...
@@ -233,10 +234,18 @@ class Turns:
     # --- the turn ---
 
     def take_turn(self, now: float) -> None:
-        """Read, feed, wake, carry out, send."""
+        """Read, feed, wake, carry out, send.
+
+        Who is woken knows what had come before: a process that was stopped for a second would else take for late what waits
+        in its sockets. Nothing is confirmed meanwhile, so credit bounds what there is to read.
+        """
         self._now = now
-        self.mailbox.pump()
-        if self.due is not None and self.due <= now:
+        due = self.due
+        if due is None or due > now:
+            self.mailbox.pump(whole=False)
+        else:
+            self.mailbox.pump(whole=now - due > LATE_S)
+            self._settle(now)
             self._wake(now)
         self._settle(now)
         if self._broken and not self.mailbox.has_more:

@@ -21,7 +21,7 @@ from dispycos.actors.dispatching.dispatch import (
 from dispycos.actors.dispatching.facts import Entry, Standing
 from dispycos.actors.dispatching.giving import PASS_MAX
 from dispycos.actors.dispatching.learning import FADE, FUNCTIONS_MAX
-from dispycos.actors.dispatching.placement import CALLS_MAX, IO_MAX, STALL_S
+from dispycos.actors.dispatching.placement import CALLS_MAX, IO_MAX, MARGIN, STALL_S
 from dispycos.protocol.status import OutcomeKind
 
 from .kit.dispatch_sim import Client
@@ -255,7 +255,7 @@ def test_one_goes_ahead_where_the_way_costs_a_tenth_of_a_run() -> None:
 
 @pytest.mark.parametrize(
     ("heard_after", "ahead"),
-    [(1.0, 51), (0.5, 1)],
+    [(1.0, round(100 * MARGIN * 0.5) + 1), (0.5, 1)],
     ids=["its start is heard with its end", "its code was fetched first"],
 )
 def test_the_horizon_grows_by_how_late_ends_are_heard(heard_after: float, ahead: int) -> None:

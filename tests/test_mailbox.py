@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -613,6 +614,21 @@ def test_looking_at_all_finds_what_another_thread_left() -> None:
             assert here.messages == [(link, [b"unheard"])]
 
     play(scene, OURS, OURS)
+
+
+def test_a_pump_of_the_whole_reads_each_socket_empty_though_nobody_was_told_of_it() -> None:
+    async def scene(here: Owner) -> None:
+        mailbox, count = here.mailbox, 3 * DRAIN_MAX
+        sockets: list[Any] = [Arrived(*[b"word"] * count), Arrived(*[b"word"] * count)]
+        for link, each in enumerate(sockets, start=1):
+            dialled = mailbox._dialled[link] = _Dialled(each, each, link, ANY_PORT)
+            dialled.up = True
+            mailbox._readers[each] = partial(mailbox._read_dialled, dialled)
+        mailbox.pump(whole=True)
+        assert sorted(here.messages) == [(1, [b"word"])] * count + [(2, [b"word"])] * count
+        mailbox._dialled.clear()
+
+    play(scene, OURS)
 
 
 def _until_has_message(owner: Owner, link: int) -> None:

@@ -770,7 +770,7 @@ def test_quiet_is_true_when_everything_is_confirmed() -> None:
 def test_quiet_gives_up_on_who_does_not_confirm() -> None:
     async def scene(here: Runtime, there: Runtime) -> None:
         await acquainted(here, there)
-        there.mailbox.pump = lambda: None  # type: ignore[method-assign]
+        there.mailbox.pump = lambda **_: None  # type: ignore[method-assign]
         here.send(note(there.address(INBOX), "unheard"))
         assert not await here.quiet(0.05)
 

@@ -135,8 +135,9 @@ class Desk(Turns):
     def has_more(self) -> bool:
         return bool(self.arrived)
 
-    def pump(self) -> None:
-        taken, self.arrived = self.arrived[: self.reads_max], self.arrived[self.reads_max :]
+    def pump(self, *, whole: bool) -> None:
+        count = len(self.arrived) if whole else self.reads_max
+        taken, self.arrived = self.arrived[:count], self.arrived[count:]
         for frames in taken:
             self.on_message(LINK, frames)
 
@@ -278,6 +279,36 @@ def test_a_turn_is_due_at_the_earliest_deadline_and_nobody_is_woken_before() -> 
     assert (client.here.woken, second.woken) == ([], [0.5])
     client.take_turn(2.0)
     assert client.here.woken == [2.0]
+
+
+def test_who_is_woken_late_knows_all_that_came_before() -> None:
+    """Else a client that computes for a second takes for stuck what has ended meanwhile, and asks back what waits there."""
+    client, scheduler, _ = linked()
+    client.note("hello")
+    talk(client, scheduler, 0.0)  # their sessions have met
+    for number in range(3):
+        client.note(f"{number}")
+        client.take_turn(0.0)
+    known: list[list[str]] = []
+    scheduler.here.wake = lambda now: known.append(list(scheduler.here.got))  # type: ignore[method-assign]
+    scheduler.here.due, scheduler.reads_max = 1.0, 1
+    scheduler.push_out(0.0)
+    scheduler.take_turn(2.0)
+    assert known == [["hello", "0", "1", "2"]]
+
+
+def test_who_is_woken_in_time_knows_what_was_read_in_that_turn() -> None:
+    client, scheduler, _ = linked()
+    client.note("hello")
+    talk(client, scheduler, 0.0)  # their sessions have met
+    client.note("again")
+    client.take_turn(0.0)
+    known: list[list[str]] = []
+    scheduler.here.wake = lambda now: known.append(list(scheduler.here.got))  # type: ignore[method-assign]
+    scheduler.here.due = 1.0
+    scheduler.push_out(0.0)
+    scheduler.take_turn(1.0)
+    assert known == [["hello", "again"]]
 
 
 def test_a_session_without_a_link_is_forgotten_in_time() -> None:

@@ -16,6 +16,7 @@ from .facts import READY, Entry, Node, Server
 from .shelves import Shelves
 
 AHEAD_S: Final = 0.01  # the horizon of a client that is always there and has no way to go
+MARGIN: Final = 1.25  # the next time that the client is away may last longer than the last
 UNKNOWN_S: Final = 100.0  # expected of a function that has not run: longer than any horizon
 CALLS_MAX: Final = 1 << 20  # bytes of calls that wait at one server; a single call may be larger
 CALL_OVERHEAD: Final = 256  # bytes that each costs beside, so that the smallest are bounded too
@@ -32,7 +33,7 @@ def is_full(server: Server, lag: float) -> bool:
     """
     cpu = server.cpu
     waits = len(cpu) - 1
-    away = server.srtt + lag
+    away = server.srtt + MARGIN * lag
     if waits:
         calls = server.calls - cpu[0].size + waits * CALL_OVERHEAD
         return server.work_s > away + AHEAD_S or calls >= CALLS_MAX

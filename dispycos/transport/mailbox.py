@@ -271,8 +271,17 @@ class Mailbox:
 
     # --- receiving ---
 
-    def pump(self) -> None:
-        """Read what is there, from every socket that may have something."""
+    def pump(self, *, whole: bool = False) -> None:
+        """Read what is there, from every socket that may have something; `whole`: until no socket has anything."""
+        if whole:
+            self.look_at_all()
+        self._read_hot()
+        while whole and self._hot:
+            self._read_hot()
+        if self._hot:
+            self._owner.turn_soon()
+
+    def _read_hot(self) -> None:
         hot, self._hot = self._hot, {}
         if hot and self.listeners_first and any(dialled.socket in hot for dialled in self._dialled.values()):
             self._read_listeners(hot)
@@ -280,8 +289,6 @@ class Mailbox:
             reader = self._readers.get(socket)
             if reader is not None:
                 reader()
-        if self._hot:
-            self._owner.turn_soon()
 
     def _read_listeners(self, hot: dict[zmq.Socket[bytes], None]) -> None:
         """All that they have, though the loop may not have been told of it. Nothing is confirmed meanwhile, so credit bounds it."""

@@ -190,11 +190,12 @@ class Mailbox:
     def has_more(self) -> bool:
         return bool(self._inbox)
 
-    def pump(self) -> None:
+    def pump(self, *, whole: bool) -> None:
         inbox = self._inbox
+        count = len(inbox) if whole else READ_MAX
         if self._owner.role == "client":  # transport.Mailbox.listeners_first
             inbox.sort(key=lambda item: item[0].dialled)
-        taken, self._inbox = inbox[:READ_MAX], inbox[READ_MAX:]
+        taken, self._inbox = inbox[:count], inbox[count:]
         for end, what in taken:
             if end.is_open:
                 self._read(end, what)

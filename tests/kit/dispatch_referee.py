@@ -189,7 +189,7 @@ class Referee:
         ahead = server.cpu[1:]
         while self.lags and self.lags[0][0] < self.world.now - 11.0:
             self.lags.popleft()
-        horizon = server.srtt + 0.01 + max((lag for _, lag in self.lags), default=0.0) + SLACK_S
+        horizon = server.srtt + 0.01 + 1.25 * max((lag for _, lag in self.lags), default=0.0) + SLACK_S
         if len(ahead) > 1:
             if sum(entry.size for entry in ahead) > CALLS_MAX:
                 self.world.wrong(
