@@ -21,7 +21,7 @@ from dispycos.actors.dispatching.dispatch import (
 from dispycos.actors.dispatching.facts import Entry, Standing
 from dispycos.actors.dispatching.giving import PASS_MAX
 from dispycos.actors.dispatching.learning import FADE, FUNCTIONS_MAX
-from dispycos.actors.dispatching.placement import CALLS_MAX, IO_MAX, MARGIN, STALL_S
+from dispycos.actors.dispatching.placement import CALLS_MAX, IO_MAX, MARGIN, STALL_S, TOGETHER_MAX, TOGETHER_S
 from dispycos.protocol.status import OutcomeKind
 
 from .kit.dispatch_sim import Client
@@ -280,6 +280,31 @@ def test_nothing_goes_ahead_while_a_server_is_free_and_then_all_have_the_same() 
     desk.submit(8)
     desk.place()
     assert [len(server.cpu) for server in desk.dispatcher.fleet.servers.values()] == [3] * 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "together"), [(0.000_001, TOGETHER_MAX), (TOGETHER_S / 5.5, 5), (TOGETHER_S * 2, 1)]
+)
+def test_a_server_is_not_woken_for_what_another_has_done_sooner(seconds: float, together: int) -> None:
+    desk = Desk(2)
+    desk.teach(seconds=seconds)
+    desk.submit(together)
+    assert len({server for _, server in desk.place()}) == 1
+    desk.submit(1)
+    assert len(desk.place()) == 1
+    assert [len(server.cpu) for server in desk.dispatcher.fleet.servers.values()] in (
+        [together, 1],
+        [1, together],
+    )
+
+
+def test_what_nobody_knows_and_what_is_waited_for_wakes_a_server_of_its_own() -> None:
+    desk = Desk(3)
+    desk.teach("brief", seconds=0.000_001)
+    desk.submit(1, "brief")
+    desk.submit(1, "unknown")
+    desk.submit(1, "brief", alone=True)
+    assert len({server for _, server in desk.place()}) == 3
 
 
 def test_a_task_whose_start_is_waited_for_is_never_behind_another_and_keeps_its_turn() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from .facts import Entry, Pin, Queue, Server
 from .fleet import Fleet
-from .placement import UNKNOWN_S, has_room, is_full, stalls_at
+from .placement import UNKNOWN_S, goes_along, has_room, is_full, stalls_at
 
 PASS_MAX: Final = 512  # tasks in one pass, so that the client's loop stays responsive
 
@@ -117,15 +117,31 @@ class Giving:
             server = choice.free()
             if server is None:
                 return
-            self._take(self.queue_for(server, io=False) if self.pinned else queue, server)
+            self._wake(server)
 
     def _on_free_at(self, pin: Pin) -> None:
         while self._room > 0 and pin.cpu.head() is not None:
             server = self.fleet.free_at(pin)
             if server is None:
                 return
-            self._take(self.queue_for(server, io=False), server)
+            self._wake(server)
         self._keep(pin)
+
+    def _wake(self, server: Server) -> None:
+        """This free server gets the first of its tasks, and with it those for which nobody else is worth waking."""
+        queue = self.queue_for(server, io=False) if self.pinned else self.cpu
+        entry = queue.head()
+        while entry is not None:
+            queue.entries.popleft()
+            self._give(entry, server)
+            if self._room <= 0:
+                break
+            if self.pinned:
+                queue = self.queue_for(server, io=False)
+            entry = queue.head()
+            if entry is None or not goes_along(server, entry):
+                break
+        self.fleet.choice.update(server, self._lag)
 
     def _ahead(self) -> None:
         ahead, queue = self.fleet.choice.ahead, self.cpu

@@ -22,6 +22,8 @@ CALLS_MAX: Final = 1 << 20  # bytes of calls that wait at one server; a single c
 CALL_OVERHEAD: Final = 256  # bytes that each costs beside, so that the smallest are bounded too
 WORTH: Final = 10  # times that the way may go into a run, and one is put behind it all the same
 IO_MAX: Final = 1000  # io tasks on one server
+TOGETHER_S: Final = 0.001  # to wake a server costs two processes about as much CPU time as so many no-ops
+TOGETHER_MAX: Final = 64
 STEPS: Final = 64  # levels of nodes with a free server
 STALL_S: Final = 0.05  # a step that lasts so long is long: what waits behind it is asked back
 
@@ -46,6 +48,19 @@ def has_room(server: Server, entry: Entry, lag: float) -> bool:
     if waits and server.calls - server.cpu[0].size + entry.size + waits * CALL_OVERHEAD > CALLS_MAX:
         return False
     return not is_full(server, lag)
+
+
+def goes_along(server: Server, entry: Entry) -> bool:
+    """Is what this server, which was free, was given just now so brief together that another one need not be woken for this?"""
+    learner = entry.learner
+    return (
+        len(server.cpu) < TOGETHER_MAX
+        and not entry.alone
+        and learner is not None
+        and learner.runs > 0
+        and server.work_s + learner.mean <= TOGETHER_S
+        and has_room(server, entry, 0.0)
+    )
 
 
 def stalls_at(server: Server, is_wanted: bool) -> float:
