@@ -32,6 +32,7 @@ SUBJECTS = (
     Subject("tasks", servers=64),
     Subject("many", limit=120.0),
     Subject("busy"),
+    Subject("far"),
     Subject("roundtrips"),
     Subject("roundtrips", cluster=True),
     Subject("messages"),

@@ -1,20 +1,23 @@
-"""Very many tasks at once: what each costs beside one of few, the memory of one that waits, and the longest turn of the loop."""
+"""Very many tasks at once: what each costs beside one of few, and the memory of one that waits."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
+import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.pool import AsyncResult, Pool
+from typing import Any
 
 import psutil
 
 import dispycos
-from tests.bench.measure import OURS, Row, options, say, warm_pool
+from tests.bench.measure import OURS, SERVERS, Row, options, say, warm_pool
 
 GIVEN = options()
 FEW, MANY = 10_000, 100_000 if GIVEN.quick else 1_000_000
-EXECUTORS = 10_000 if GIVEN.quick else 100_000
+OTHERS = 10_000 if GIVEN.quick else 100_000
 
 
 def noop(x):
@@ -25,65 +28,53 @@ def own_bytes() -> int:
     return int(psutil.Process().memory_full_info().uss)
 
 
-class LongestTurn:
-    """CPU seconds of the loop's thread between two turns of a coroutine that only lets others run."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    async def watch(self) -> None:
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.seconds = max(self.seconds, now - last)
-            last = now
-
-
-async def ours(client: dispycos.Client, count: int) -> tuple[float, float, float, float]:
-    """Microseconds of CPU a task in this process, tasks per second, bytes of one that waits, seconds of the longest turn."""
+async def ours(client: dispycos.Client, count: int) -> tuple[float, float, float]:
+    """Microseconds of CPU a task in this process, tasks per second, bytes of one that waits."""
     gc.collect()
     empty, cpu, start = own_bytes(), time.process_time(), time.perf_counter()
     handles = [client.submit(noop, n) for n in range(count)]
     waiting = (own_bytes() - empty) / count
-    longest = LongestTurn()
-    watch = asyncio.ensure_future(longest.watch())
     for handle in handles:
         await handle
-    watch.cancel()
-    wall = time.perf_counter() - start
-    return (time.process_time() - cpu) / count * 1e6, count / wall, waiting, longest.seconds
-
-
-def executor(pool: ProcessPoolExecutor, count: int) -> tuple[float, float, float]:
-    gc.collect()
-    empty, cpu, start = own_bytes(), time.process_time(), time.perf_counter()
-    futures = [pool.submit(noop, n) for n in range(count)]
-    waiting = (own_bytes() - empty) / count
-    for future in futures:
-        future.result()
     wall = time.perf_counter() - start
     return (time.process_time() - cpu) / count * 1e6, count / wall, waiting
 
 
-async def measure(pool: ProcessPoolExecutor) -> None:
-    theirs = executor(pool, EXECUTORS)
-    name = f"ProcessPoolExecutor, {EXECUTORS:,}"
+def others(submit: Callable[[int], Any], result: Callable[[Any], Any]) -> tuple[float, float, float]:
+    gc.collect()
+    count = OTHERS
+    empty, cpu, start = own_bytes(), time.process_time(), time.perf_counter()
+    futures = [submit(n) for n in range(count)]
+    waiting = (own_bytes() - empty) / count
+    for future in futures:
+        result(future)
+    wall = time.perf_counter() - start
+    return (time.process_time() - cpu) / count * 1e6, count / wall, waiting
+
+
+async def measure(executor: ProcessPoolExecutor, pool: Pool) -> None:
+    theirs = {
+        f"ProcessPoolExecutor, {OTHERS:,}": others(lambda n: executor.submit(noop, n), Future.result),
+        f"multiprocessing.Pool, {OTHERS:,}": others(lambda n: pool.apply_async(noop, (n,)), AsyncResult.get),
+    }
     async with dispycos.Client([noop]) as client:
         await ours(client, 3000)
         few = await ours(client, FEW)
         many = await ours(client, MANY)
     what = f"{MANY:,} tasks at once"
-    beside = [(f"{OURS}, {FEW:,}", few[0]), (name, theirs[0])]
-    say(Row(f"{what}: CPU of the client each", "us", many[0], beside, False))
-    say(Row(f"{what}: rate", "tasks/s", many[1], [(f"{OURS}, {FEW:,}", few[1]), (name, theirs[1])]))
-    say(Row(f"{what}: memory of one that waits", "bytes", many[2], [(name, theirs[2])], False))
-    say(Row(f"{what}: longest turn of the loop (CPU)", "ms", many[3] * 1e3, [], False))
+
+    def beside(figure: int) -> list[tuple[str, float]]:
+        return [(name, figures[figure]) for name, figures in theirs.items()]
+
+    few_of_ours = f"{OURS}, {FEW:,}"
+    say(Row(f"{what}: CPU of the client each", "us", many[0], [(few_of_ours, few[0]), *beside(0)], False))
+    say(Row(f"{what}: rate", "tasks/s", many[1], [(few_of_ours, few[1]), *beside(1)]))
+    say(Row(f"{what}: memory of one that waits", "bytes", many[2], beside(2), False))
 
 
 def main() -> None:
-    with warm_pool(noop, 1) as pool:
-        dispycos.run(measure, pool)
+    with warm_pool(noop, 1) as executor, multiprocessing.Pool(SERVERS) as pool:
+        dispycos.run(measure, executor, pool)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.pool import Pool
 
 import psutil
 
@@ -13,6 +15,7 @@ import dispycos
 from tests.bench.floors import Echo
 from tests.bench.measure import (
     OURS,
+    SERVERS,
     Cpu,
     Row,
     groups_of_ours,
@@ -68,6 +71,15 @@ async def by_executor(pool: ProcessPoolExecutor) -> list[float]:
     return took
 
 
+async def by_pool(pool: Pool) -> list[float]:
+    took = []
+    for n in range(COUNT):
+        start = time.perf_counter()
+        pool.apply(noop, (n,))
+        took.append(time.perf_counter() - start)
+    return took
+
+
 async def say_cpu(
     what: str, groups: dict[str, list[psutil.Process]], ours: Once, beside: dict[str, Once]
 ) -> None:
@@ -84,7 +96,7 @@ async def say_cpu(
     say(Row(f"CPU per {what}, {GIVEN.way}", "us", sum(each.values()), others, False, in_words(each)))
 
 
-async def measure(pool: ProcessPoolExecutor) -> None:
+async def measure(executor: ProcessPoolExecutor, pool: Pool) -> None:
     with contextlib.ExitStack() as stack:
         floors = {}
         for name in () if GIVEN.cluster else ("ipc", "tcp", "CURVE"):
@@ -96,13 +108,14 @@ async def measure(pool: ProcessPoolExecutor) -> None:
                 GIVEN.rounds,
                 {
                     OURS: lambda: by_task(client),
-                    "ProcessPoolExecutor": lambda: by_executor(pool),
+                    "ProcessPoolExecutor": lambda: by_executor(executor),
+                    "multiprocessing.Pool": lambda: by_pool(pool),
                     **floors,
                 },
             )
             rows_of_percentiles(f"task round trip, {GIVEN.way}", found)
             groups, ipc = groups_of_ours(GIVEN.cluster), {name: floors[name] for name in list(floors)[:1]}
-            others = {"ProcessPoolExecutor": lambda: by_executor(pool), **ipc}
+            others = {"ProcessPoolExecutor": lambda: by_executor(executor), **ipc}
             await say_cpu("task round trip", groups, lambda: by_task(client), others)
             handle = await client.rtask(answer)
             await by_question(handle)
@@ -113,8 +126,8 @@ async def measure(pool: ProcessPoolExecutor) -> None:
 
 
 def main() -> None:
-    with warm_pool(noop, 1) as pool:
-        dispycos.run(measure, pool)
+    with warm_pool(noop, 1) as executor, multiprocessing.Pool(SERVERS) as pool:
+        dispycos.run(measure, executor, pool)
 
 
 if __name__ == "__main__":
