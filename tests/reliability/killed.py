@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from tests.kit.programs import Program, User, wait_until
+from tests.kit.programs import Program, User, is_running, wait_until
 
 KINDS = ("server", "zygote", "node", "private")
 TOLD_S = 1.0  # from the kill until all that is lost by it is heard of
@@ -91,7 +91,7 @@ class Stage:
         """The processes that servers descend from, with their names."""
         if self.kind == "private":
             children = psutil.Process(self.client.pid).children()
-            living = [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+            living = [child.pid for child in children if is_running(child)]
             return {"private": living[0]} if living else {}
         return {name: node.pid for name, node in self.nodes.items()}
 
