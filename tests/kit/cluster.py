@@ -261,9 +261,16 @@ class Cluster:
         self.violence.add("server" if self.world.is_one_host else "node")
         self.killed.add(agent.agent.name)
         agent.die()
-        for user in self.users if agent is self.head else ():
-            user.client.later(self.dice.random() * 0.1, user.client.private_died)
-        self._start_again(agent, again)
+        if agent is not self.head:
+            self._start_again(agent, again)
+            return
+        (user,) = self.users
+
+        def replace() -> None:
+            user.client.private_died()
+            self._start_again(agent, again)
+
+        user.client.later(self.dice.random() * 0.1, replace)  # it is its client that starts another one
 
     def _stop_node(self) -> None:
         nodes = [node for node in self.nodes if node.is_alive]
