@@ -309,6 +309,11 @@ class Node(Supervisor):
             if epoch != tenancy.scheduler.epoch:  # it was declined, or was about to take the lease over
                 self._register(epoch)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process is to end when nothing is left."""
+        return bool(self._ending)
+
     def client_has_all(self, lease: Lease, now: float) -> None:
         """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
         tenancy = (

@@ -308,6 +308,11 @@ class Router:
         peer = self._peers.get(epoch)
         return peer is not None and peer.session.is_busy()
 
+    def can_reach(self, epoch: int) -> bool:
+        """Whether there is a way to this peer, as far as is known."""
+        peer = self._peers.get(epoch)
+        return peer is not None and peer.link is not None and peer.is_reachable
+
     def busy_peers(self) -> list[int]:
         """Those with whom something is unconfirmed, unsent or unanswered."""
         return [epoch for epoch, peer in self._peers.items() if peer.session.is_busy()]

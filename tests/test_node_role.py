@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.node_role import NodeRole
+from dispycos.actors.node_role import LAST_WORDS_S, LOOK_S, NodeRole
 from dispycos.actors.tenancy import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
 from dispycos.actors.terminations import EndStep, Look, Step
 from dispycos.links import LinkLost, LinkReady
@@ -80,3 +82,74 @@ def test_what_the_machine_wants_is_done(effect: object, noted: list[Any]) -> Non
 def test_an_effect_that_nobody_knows_is_an_error() -> None:
     with pytest.raises(TypeError, match="no such effect"):
         Agent().carry_out(object(), 2.0)
+
+
+class Waiting:
+    """A runtime in virtual time, one of whose clients has not confirmed all, and its loop."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.can_be_reached = self.is_busy_with = True
+        self.schedulers: list[int] = []
+        self.loop = self.router = self
+        self.lock = nullcontext()
+        self.calls: list[tuple[Any, ...]] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def neighbours(self, role: str) -> list[int]:
+        return self.schedulers
+
+    def can_reach(self, epoch: int) -> bool:
+        return self.can_be_reached
+
+    def is_busy(self, epoch: int) -> bool:
+        return self.is_busy_with
+
+    def call_later(self, seconds: float, *call: Any) -> None:
+        self.now += seconds
+        self.calls.append(call)
+
+    def turn_soon(self) -> None:
+        """Nothing is done here."""
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.calls and self.now < until:
+            call, *arguments = self.calls.pop()
+            call(*arguments)
+
+
+@pytest.mark.parametrize(("is_ending", "schedulers"), [(False, []), (True, []), (False, [5])])
+def test_the_last_words_of_a_lease_wait_for_a_way_to_its_client_and_then_a_second(
+    is_ending: bool, schedulers: list[int]
+) -> None:
+    agent, runtime = Agent(), Waiting()
+    agent.runtime = cast(Any, runtime)
+    agent.machine = cast(
+        Any, SimpleNamespace(is_ending=is_ending, client_has_all=lambda *word: told.append(word))
+    )
+    told: list[Any] = []
+    runtime.can_be_reached, runtime.schedulers = False, schedulers
+    agent._await_client(LEASE, LAST_WORDS_S)
+    runtime.run(60.0)
+    if is_ending or schedulers:  # the process is waited for, or the next client
+        assert told == [(LEASE, pytest.approx(LAST_WORDS_S, abs=2 * LOOK_S))]
+        return
+    assert not told
+    runtime.can_be_reached, back = True, runtime.now
+    runtime.run(60.0)
+    assert told == [(LEASE, pytest.approx(back + LAST_WORDS_S, abs=2 * LOOK_S))]
+
+
+def test_a_lease_ends_at_once_when_its_client_has_all() -> None:
+    agent, runtime = Agent(), Waiting()
+    agent.runtime = cast(Any, runtime)
+    told: list[Any] = []
+    agent.machine = cast(
+        Any, SimpleNamespace(is_ending=False, client_has_all=lambda *word: told.append(word))
+    )
+    runtime.is_busy_with = False
+    agent._await_client(LEASE, LAST_WORDS_S)
+    assert told == [(LEASE, 0.0)]
