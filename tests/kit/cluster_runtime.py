@@ -108,7 +108,7 @@ class Process(Turns):
         for end in list(self.mailbox.links.values()):
             end.is_open = False
             end.cable.cut(0.3, whole=dying_words)
-        for other in set(self.world.listeners.values()):
+        for other in dict.fromkeys(self.world.listeners.values()):
             if other.is_alive:
                 other.witness.ended(self.epoch)
 

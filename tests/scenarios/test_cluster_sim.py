@@ -3,6 +3,10 @@
 They are played beside the other tests (tests/kit/beside.py); `tox -e sim -- N` plays more.
 """
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.kit.beside import PLAYED_S, Beside
@@ -29,3 +33,18 @@ def test_a_schedule_is_the_same_each_time() -> None:
     assert one.world.steps == two.world.steps
     assert one.world.diary == two.world.diary
     assert one.book.outcomes and one.book.outcomes == two.book.outcomes
+
+
+@pytest.mark.parametrize("seed", [3, 6107])
+def test_a_schedule_is_the_same_in_each_process(seed: int) -> None:
+    """Where names are hashed in another way."""
+    told = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.sim", "--trace", str(seed)],
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for hashes in ("0", "1")
+    ]
+    assert told[0] == told[1] and told[0].count(b"\n") > 100
