@@ -47,4 +47,4 @@ def test_a_schedule_is_the_same_in_each_process(seed: int) -> None:
         ).stdout
         for hashes in ("0", "1")
     ]
-    assert told[0] == told[1] and told[0].count(b"\n") > 100
+    assert told[0] == told[1] and told[0].count(b"\n") >= 80
