@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from dispycos.links import LinkLost, LinkReady
-from dispycos.router import Event
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session.links import LinkLost, LinkReady
+from dispycos.session.router import Event
+from dispycos.session.session import PeerReset
 
 from .finding import Finder
 from .outbox import Look, StopLooking

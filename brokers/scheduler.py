@@ -18,15 +18,7 @@ from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import (
-    Allocation,
-    Enlist,
-    Lease,
-    Queued,
-    Released,
-    SchedulerReport,
-    Turned,
-)
+from dispycos.protocol.messages import Allocation, Enlist, Lease, Queued, Released, SchedulerReport, Turned
 
 from .allocation import Named, fault_of
 from .leasing import Leasing

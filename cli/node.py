@@ -11,10 +11,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from dispycos.actors.host.resources import cpu_count
-from dispycos.actors.host.run_node import NodeBody, describe
-from dispycos.actors.host.template import Template
-from dispycos.actors.node import Node
+from dispycos.actors.node.agent import Node
+from dispycos.actors.node.processes.template import Template
+from dispycos.actors.node.resources import cpu_count
+from dispycos.actors.node.run import NodeBody, describe
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
@@ -169,7 +169,7 @@ def console(process: Process, body: NodeBody, line: str) -> str | None:
         else:
             machine.finish(now, terminate=line == "terminate")
     process.runtime.turn_soon()
-    return body.say_status() if line in ("quit", "exit") and machine.tenancy is not None else None
+    return body.say_status() if line in ("quit", "exit") and machine.granted is not None else None
 
 
 async def stop(process: Process, body: NodeBody) -> None:
@@ -179,6 +179,6 @@ async def stop(process: Process, body: NodeBody) -> None:
         body.machine.end_lease("its node was stopped", runtime.clock(), kill_after=STOP_S)
     runtime.turn_soon()
     until = runtime.clock() + STOP_S + 0.2
-    while body.machine.tenancy is not None and runtime.clock() < until:
+    while body.machine.granted is not None and runtime.clock() < until:
         await asyncio.sleep(0.005)
     await body.close()

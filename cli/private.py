@@ -15,9 +15,9 @@ import sys
 from dataclasses import replace
 from typing import IO, Any
 
-from dispycos.actors.host.resources import cpu_count
-from dispycos.actors.host.run_node import NodeBody
-from dispycos.actors.host.template import Template
+from dispycos.actors.node.processes.template import Template
+from dispycos.actors.node.resources import cpu_count
+from dispycos.actors.node.run import NodeBody
 from dispycos.brokers.broker import Broker
 from dispycos.config import Failure, PrivateSettings, count_servers
 from dispycos.private_options import PRIVATE_OPTIONS, private_settings

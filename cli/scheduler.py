@@ -18,12 +18,7 @@ from dispycos.transport.dialler import PAUSE_MAX
 from dispycos.transport.folders import make_private
 
 from .console import read_console, run_on_in_background, wants_console
-from .process import (
-    Process,
-    load_keys,
-    raise_open_files,
-    set_up_logging,
-)
+from .process import Process, load_keys, raise_open_files, set_up_logging
 from .sight import forbid_core_files
 
 log = logging.getLogger("dispycos")

@@ -10,14 +10,7 @@ from typing import Any
 
 import click
 
-from dispycos.config import (
-    NODE_PORT,
-    SCHEDULER_PORT,
-    HostPort,
-    NothingFound,
-    Refused,
-    StatusSettings,
-)
+from dispycos.config import NODE_PORT, SCHEDULER_PORT, HostPort, NothingFound, Refused, StatusSettings
 from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 
 import dispycos.runtime  # noqa: F401  # of agent and servers alike: imported before the fork it is shared
-from dispycos.actors.host.template import Template
+from dispycos.actors.node.processes.template import Template
 
 from .sight import forbid_core_files
 
-PRELOAD = ("dispycos.actors.host.run_server",)
+PRELOAD = ("dispycos.actors.server.body",)
 
 
 def fork_template() -> Template:

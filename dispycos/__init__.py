@@ -6,20 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dispycos.actors.client import Client as Client
-    from dispycos.actors.cluster import DispycosNodeAllocate as DispycosNodeAllocate
-    from dispycos.actors.cluster import DispycosNodeAvailInfo as DispycosNodeAvailInfo
-    from dispycos.actors.cluster import DispycosNodeInfo as DispycosNodeInfo
-    from dispycos.actors.cluster import DispycosStatus as DispycosStatus
-    from dispycos.actors.cluster import TaskInfo as TaskInfo
-    from dispycos.actors.host.cells import current_client as current_client
-    from dispycos.actors.program import run as run
+    from dispycos.actors.client.client import Client as Client
+    from dispycos.actors.client.program import run as run
+    from dispycos.actors.client.status import DispycosNodeAllocate as DispycosNodeAllocate
+    from dispycos.actors.client.status import DispycosNodeAvailInfo as DispycosNodeAvailInfo
+    from dispycos.actors.client.status import DispycosNodeInfo as DispycosNodeInfo
+    from dispycos.actors.client.status import DispycosStatus as DispycosStatus
+    from dispycos.actors.client.status import TaskInfo as TaskInfo
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
-    from dispycos.actors.task import Location as Location
-    from dispycos.actors.task import MonitorStatus as MonitorStatus
-    from dispycos.actors.task import Task as Task
-    from dispycos.actors.task import Usage as Usage
+    from dispycos.actors.tasks.handle import MonitorStatus as MonitorStatus
+    from dispycos.actors.tasks.handle import Task as Task
+    from dispycos.actors.tasks.host import current_client as current_client
+    from dispycos.actors.tasks.record import Usage as Usage
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import DispycosError as DispycosError
@@ -29,35 +28,36 @@ if TYPE_CHECKING:
     from dispycos.errors import TaskLost as TaskLost
     from dispycos.errors import TaskRefused as TaskRefused
     from dispycos.errors import TaskTerminated as TaskTerminated
+    from dispycos.protocol.addresses import Location as Location
 
     MaxPulseInterval = MAX_PULSE_INTERVAL
     MinPulseInterval = MIN_PULSE_INTERVAL
 
 _PLACES = {
-    "Client": "actors.client",
+    "Client": "actors.client.client",
     "DispycosError": "errors",
-    "DispycosNodeAllocate": "actors.cluster",
-    "DispycosNodeAvailInfo": "actors.cluster",
-    "DispycosNodeInfo": "actors.cluster",
-    "DispycosStatus": "actors.cluster",
-    "Location": "actors.task",
+    "DispycosNodeAllocate": "actors.client.status",
+    "DispycosNodeAvailInfo": "actors.client.status",
+    "DispycosNodeInfo": "actors.client.status",
+    "DispycosStatus": "actors.client.status",
+    "Location": "protocol.addresses",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
-    "MonitorStatus": "actors.task",
+    "MonitorStatus": "actors.tasks.handle",
     "NotPicklable": "actors.shipping.words",
     "NotScheduled": "errors",
     "RemoteError": "errors",
     "SETTING_CALLS": "actors.shipping.settings",
     "ScheduleError": "errors",
     "Scheduler": "brokers.local",
-    "Task": "actors.task",
-    "TaskInfo": "actors.cluster",
+    "Task": "actors.tasks.handle",
+    "TaskInfo": "actors.client.status",
     "TaskLost": "errors",
     "TaskRefused": "errors",
     "TaskTerminated": "errors",
-    "Usage": "actors.task",
-    "current_client": "actors.host.cells",
-    "run": "actors.program",
+    "Usage": "actors.tasks.record",
+    "current_client": "actors.tasks.host",
+    "run": "actors.client.program",
 }
 
 __all__ = sorted(_PLACES)  # noqa: PLE0605

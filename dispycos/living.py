@@ -9,7 +9,7 @@ import weakref
 from typing import NoReturn, Protocol
 
 from .errors import ScheduleError
-from .links import SERVER_ROLE
+from .session.links import SERVER_ROLE
 
 
 class Runtime(Protocol):

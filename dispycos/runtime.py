@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from . import turns, version
-from .links import CLIENT_ROLE
 from .living import ParentsLock, let_go, living
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope
 from .protocol.texts import NAME_MAX, cut
-from .router import Router
+from .session.links import CLIENT_ROLE
+from .session.router import Router
 from .transport.dialler import Dialler
 from .transport.mailbox import Mailbox
 from .transport.secret import SECRET_REMEDY

@@ -5,7 +5,7 @@ is handed to `defer`, and the next deadline is a value. Runtime (runtime.py) dri
 virtual time on links that break, so what is simulated is what runs.
 
 No user code runs inside a turn, and no future is completed there: such things are *deferred*. That is why another thread may
-run a turn while a user's step keeps the main thread (actors/host/relief.py).
+run a turn while a user's step keeps the main thread (actors/tasks/running/relief.py).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from .alarms import Alarms
-from .links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady
 from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.envelope import Buffer, Envelope
-from .router import Event, Router, Unsent
-from .session import PeerReset
+from .session.alarms import Alarms
+from .session.links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady
+from .session.router import Event, Router, Unsent
+from .session.session import PeerReset
 
 FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S: Final = 1000.0  # ... a node may

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
@@ -58,35 +58,36 @@ BODIES = {
     "brokers/broker.py",
     "brokers/finding.py",
     "brokers/private.py",
-    "actors/client.py",
-    "actors/connecting.py",
-    "actors/seat.py",
-    "actors/submitting.py",
-    "actors/cluster.py",  # the wall clock, for TaskInfo.start_time
-    "actors/local.py",
-    "actors/mapping.py",
-    "actors/program.py",
-    "actors/task.py",
-    "actors/host/cell.py",
-    "actors/host/cells.py",
-    "actors/host/output.py",
-    "actors/host/correspondence.py",
-    "actors/host/ends.py",
-    "actors/host/execution.py",
-    "actors/host/handles.py",
-    "actors/host/interrupts.py",
-    "actors/host/lines.py",
-    "actors/host/loops.py",
-    "actors/host/mirroring.py",
-    "actors/host/opening.py",
-    "actors/host/processes.py",
-    "actors/host/relief.py",
-    "actors/host/run_node.py",
-    "actors/host/run_server.py",
-    "actors/host/stepper.py",
-    "actors/host/template.py",
-    "actors/host/subtasks.py",
-    "actors/host/zygote.py",
+    "actors/client/client.py",
+    "actors/client/connect.py",
+    "actors/client/lease.py",
+    "actors/tasks/submitting.py",
+    "actors/client/status.py",  # the wall clock, for TaskInfo.start_time
+    "actors/client/local.py",
+    "actors/tasks/map.py",
+    "actors/client/program.py",
+    "actors/tasks/handle.py",
+    "actors/tasks/cell.py",
+    "actors/tasks/current.py",
+    "actors/tasks/roles.py",  # the type of a loop
+    "actors/node/processes/output.py",
+    "actors/tasks/correspondence.py",
+    "actors/tasks/ends.py",
+    "actors/tasks/running/execution.py",
+    "actors/tasks/handles.py",
+    "actors/tasks/running/interrupts.py",
+    "actors/node/processes/lines.py",
+    "actors/tasks/loops.py",
+    "actors/server/code.py",
+    "actors/tasks/opening.py",
+    "actors/node/processes/tree.py",
+    "actors/tasks/running/relief.py",
+    "actors/node/run.py",
+    "actors/server/body.py",
+    "actors/tasks/running/stepper.py",
+    "actors/node/processes/template.py",
+    "actors/tasks/running/subtasks.py",
+    "actors/node/processes/zygote.py",
     "actors/shipping/by_value.py",  # sockets, to say that they cannot be sent
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
@@ -100,49 +101,38 @@ BODIES = {
     "cli/survey.py",
 }
 
+
+def in_folder(folder: str, *names: str) -> list[str]:
+    """These modules of it, or all."""
+    there = [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob("*.py")]
+    return [f"{folder}/{name}.py" for name in names] or there
+
+
 MACHINES = {
-    "dispycos/session.py",
-    "dispycos/packing.py",
-    "dispycos/router.py",
-    "dispycos/neighbours.py",
-    "dispycos/alarms.py",
-    "dispycos/relay.py",
-    "dispycos/stream.py",
-    "dispycos/transfers.py",
-    "dispycos/liveness.py",
-    "dispycos/links.py",
     "dispycos/machine.py",
     "dispycos/turns.py",
-    *(
-        f"brokers/{name}.py"
-        for name in (
-            "allocation",
-            "lifecycle",
-            "outbox",
-            "registry",
-            "leasing",
-            "waiting",
-            "reporting",
-            "scheduler",
-        )
+    *in_folder("dispycos/protocol"),
+    *in_folder("dispycos/session"),
+    *in_folder(
+        "brokers", "allocation", "leasing", "lifecycle", "outbox", "registry", "reporting", "scheduler"
     ),
-    *(
-        f"actors/{name}.py"
-        for name in (
-            "ledger",
-            "node",
-            "supervisor",
-            "tenancy",
-            "server",
-            "terminations",
-        )
-    ),
-    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "actors" / "dispatching").glob("*.py")),
-    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "dispycos" / "protocol").glob("*.py")),
+    *in_folder("brokers", "sharing", "waiting"),
+    *in_folder("actors/client", "effects", "holdings", "ledger", "members", "owned", "standing"),
+    *in_folder("actors/client", "submitters", "unprinted"),
+    *in_folder("actors/dispatching"),
+    *in_folder("actors/node", "agent", "inquiries", "lease", "supervisor", "terminations"),
+    "actors/server/queue.py",
 }
 
-# A machine may take a word from a body's file where users know the word by that file.
-WORDS_OF_BODIES = {("actors/ledger.py", "actors/task.py")}  # Location
+# Of the folders of actors/: whom each knows beside itself and the floors below. Client, node and server know nothing of each other.
+KNOWS = {
+    "shipping": set(),
+    "tasks": {"shipping"},
+    "dispatching": {"tasks"},
+    "client": {"dispatching", "shipping", "tasks"},
+    "node": {"tasks"},
+    "server": {"shipping", "tasks"},
+}
 
 
 class Import(NamedTuple):
@@ -228,7 +218,7 @@ def floor_of(module: str) -> str:
 def test_the_search_sees_every_floor() -> None:
     assert {file.split("/")[0] for file in files()} == set(FLOORS)
     assert len(files()) > 50
-    assert modules()["dispycos.actors.ledger"] == "actors/ledger.py"
+    assert modules()["dispycos.actors.client.ledger"] == "actors/client/ledger.py"
 
 
 def test_imports_run_down_cli_actors_brokers_kernel() -> None:
@@ -240,6 +230,65 @@ def test_imports_run_down_cli_actors_brokers_kernel() -> None:
         and FLOORS.index(floor_of(found.module)) > FLOORS.index(found.file.split("/")[0])
     ]
     assert not up
+
+
+def room_of(module: str) -> str:
+    """The folder of actors/ that it is in; '' elsewhere."""
+    return module.split(".")[2] if module.startswith("dispycos.actors.") else ""
+
+
+def test_folders_of_actors_know_whom_they_may() -> None:
+    assert set(KNOWS) == {room_of(module) for module in modules()} - {""}
+    strangers = [
+        (found.file, found.module)
+        for found in all_imports()
+        if (here := room_of(module_of(found.file)))
+        and (there := room_of(found.module))
+        and there not in {here, *KNOWS[here]}
+    ]
+    assert not strangers
+
+
+def circles(imports: Mapping[str, Set[str]]) -> list[set[str]]:
+    """Sets of modules of which each reaches each other one (Tarjan, "Depth-first search and linear graph algorithms", 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in imports[module]:
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            at = stack.index(module)
+            if len(stack) > at + 1:
+                found.append(set(stack[at:]))
+            del stack[at:]
+
+    for module in imports:
+        if module not in index:
+            visit(module)
+    return found
+
+
+def test_circles_are_found() -> None:
+    imports: dict[str, set[str]] = {"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": {"e"}, "e": set()}
+    assert circles(imports) == [{"b", "c"}]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not for types only, nor inside of functions: who reads one file has to read the others."""
+    imports: dict[str, set[str]] = {module: set() for module in modules()}
+    for found in all_imports():
+        if found.file not in FACES and found.module in imports:
+            imports[module_of(found.file)].add(found.module)
+    assert not circles(imports)
 
 
 def test_every_import_of_our_own_names_a_module_that_is_there() -> None:
@@ -314,7 +363,7 @@ def test_a_machine_rests_on_no_body(file: str) -> None:
         for found in imports_of(file)
         if not found.for_types_only and found.module in modules() and modules()[found.module] in BODIES
     }
-    assert below <= WORDS_OF_BODIES
+    assert not below
 
 
 @pytest.mark.parametrize("file", files())

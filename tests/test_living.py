@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dispycos import ScheduleError, Scheduler, Task
-from dispycos.actors.host.execution import Execution
-from dispycos.actors.host.interrupts import Interrupts
+from dispycos.actors.tasks.running.execution import Execution
+from dispycos.actors.tasks.running.interrupts import Interrupts
 from dispycos.living import living, refuse_in_server
 from dispycos.runtime import Runtime
 from tests.kit.local_tasks import play

@@ -19,15 +19,15 @@ import pytest
 import zmq
 
 from dispycos.config import Refused
-from dispycos.links import LinkLost, LinkReady
-from dispycos.liveness import Patience
 from dispycos.machine import Log, Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Buffer, Envelope
-from dispycos.router import Event
 from dispycos.runtime import Runtime
-from dispycos.session import PeerReset
+from dispycos.session.links import LinkLost, LinkReady
+from dispycos.session.liveness import Patience
+from dispycos.session.router import Event
+from dispycos.session.session import PeerReset
 from dispycos.transport.mailbox import DRAIN_MAX
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
@@ -627,9 +627,9 @@ def test_push_sends_now_without_reading() -> None:
 @pytest.fixture
 def nothing_heals(monkeypatch: pytest.MonkeyPatch) -> None:
     """No retransmission, ping or late acknowledgement brings the edge that was lost: what waits, waits for ever."""
-    monkeypatch.setattr("dispycos.session.ACK_DELAY", 1e6)
-    monkeypatch.setattr("dispycos.session.Session._timeout", lambda session: 1e6)
-    monkeypatch.setattr("dispycos.neighbours.patience_for", lambda own, peer: None)
+    monkeypatch.setattr("dispycos.session.session.ACK_DELAY", 1e6)
+    monkeypatch.setattr("dispycos.session.session.Session._timeout", lambda session: 1e6)
+    monkeypatch.setattr("dispycos.session.neighbours.patience_for", lambda own, peer: None)
 
 
 async def chat(
@@ -1096,7 +1096,7 @@ def test_one_of_this_host_that_is_stopped_is_not_asked_and_its_session_goes_on(
     transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For longer than between hosts; by tcp heartbeats may end the link, but the session lasts."""
-    monkeypatch.setattr("dispycos.liveness.CLIENT", Patience(0.02, 0.02, 3))
+    monkeypatch.setattr("dispycos.session.liveness.CLIENT", Patience(0.02, 0.02, 3))
 
     async def scene(here: Runtime) -> None:
         role = Role()

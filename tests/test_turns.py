@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dispycos.links import LinkLost, LinkReady
 from dispycos.machine import Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
 from dispycos.protocol.envelope import About, Buffer, Envelope
-from dispycos.router import Event, Router
-from dispycos.session import PeerReset
+from dispycos.session.links import LinkLost, LinkReady
+from dispycos.session.router import Event, Router
+from dispycos.session.session import PeerReset
 from dispycos.turns import FORGET_S, Turns
 
 CODEC: Codec[Any] = Codec(messages.Word)

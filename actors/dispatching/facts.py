@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-import msgspec
-
+from ..tasks.record import Record
 from .learning import Learner
 from .shelves import Shelves
 
@@ -51,17 +50,13 @@ class Standing(Enum):
     CLOSING = auto()  # gets nothing any more
 
 
-class Entry(msgspec.Struct, eq=False):
-    """One task, from submit to its outcome. A million of them may wait: the ledger's Record is one, not beside one."""
+class Entry(Record, eq=False):
+    """One task of a client, from submit to its outcome, with what its dispatcher knows of it."""
 
-    function: str
-    io: bool = False
     node: str = ""  # named: only on the nodes of this name or address
     server: int = 0  # named: only on the server of this epoch
     alone: bool = False  # somebody waits for its start: never behind another
     size: int = 0  # of its call, in bytes
-    retries: int = 0
-    attempt: int = 1
     turn: int = 0  # in the order of submission
     learner: Learner | None = None  # what is known of its function's run times
     at: Server | None = None  # who has it

@@ -10,6 +10,16 @@ CLIENT: Final = 4
 FIRST_TASK: Final = 16
 
 
+class Location(NamedTuple):
+    """Where a node or a server is (spec 6.4); equal, hashable, shown as addr:port."""
+
+    addr: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.addr}:{self.port}"
+
+
 class Address(NamedTuple):
     """`epoch` is 64 random bits that name one runtime; `actor` is given by that runtime."""
 

@@ -11,12 +11,9 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from ..config import Refused
-
-if TYPE_CHECKING:
-    from dispycos.runtime import Runtime
 
 log = logging.getLogger("dispycos")
 
@@ -28,6 +25,20 @@ JITTER = 0.3  # of each pause, a part of it
 PAUSE_MAX = (1 + JITTER) * BACKOFF_MAX
 BACKOFF_HOPELESS = 60.0  # of one that never answered, perhaps behind a firewall, and is reached otherwise
 SILENCE_MAX = 3.0  # seconds until it is said what is missing
+
+
+class LinkOwner(Protocol):
+    """The runtime that wants the link (runtime.py)."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    def is_linked(self, epoch: int) -> bool: ...
+    def open_link(self, endpoint: str, dialler: Any) -> int: ...
+    def greet(self, link: int) -> None: ...
+    def drop_link(self, link: int, reason: str) -> None: ...
+    def dialler_stopped(self, dialler: Any) -> None: ...
 
 
 class Dialler:
@@ -43,7 +54,7 @@ class Dialler:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: LinkOwner,
         endpoints: Sequence[str],
         *,
         uplink: bool,

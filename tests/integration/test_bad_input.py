@@ -342,7 +342,7 @@ def test_it_works_with_a_long_temporary_folder(user: User) -> None:
 NO_SOCKET = """
     import sys
     import dispycos
-    from dispycos.actors.host.cells import TaskHost
+    from dispycos.actors.tasks.current import current_host
 
     async def compute(n, *, task):
         return n * await task.receive()
@@ -352,7 +352,7 @@ NO_SOCKET = """
         await client.schedule(sys.argv[1])
         task = await client.rtask(compute, 7)
         task.send(7)
-        print(await task, "servers linked:", len(TaskHost.of_running_loop().runtime.router.neighbours("server")))
+        print(await task, "servers linked:", len(current_host().runtime.router.neighbours("server")))
         await client.close()
 
     dispycos.run(main)

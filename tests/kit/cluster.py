@@ -10,11 +10,11 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from dispycos.actors.node import Node
-from dispycos.actors.record import Record
+from dispycos.actors.dispatching.facts import Entry
+from dispycos.actors.node.agent import Node
 from dispycos.brokers.scheduler import Scheduler
-from dispycos.links import NODE_ROLE
 from dispycos.protocol.status import OutcomeKind
+from dispycos.session.links import NODE_ROLE
 
 from .cluster_bodies import ClientProcess, NodeProcess, PrivateProcess, SchedulerProcess
 from .cluster_links import Universe
@@ -344,8 +344,8 @@ class Cluster:
         """What clients that are gone have left behind."""
         left = []
         for name, machine in self._machines():
-            if machine.tenancy is not None:
-                left.append(f"{name} still holds {machine.tenancy.lease}")
+            if machine.granted is not None:
+                left.append(f"{name} still holds {machine.granted.lease}")
         for server in self.book.servers:
             if server.is_alive:
                 left.append(f"{server.name} still runs")
@@ -394,7 +394,7 @@ class Cluster:
             wrong(f"{client.name} waits for the answers to {client.waits_for} deliver() calls")
         self._judge_words(user)
 
-    def _objection(self, user: User, record: Record) -> str:
+    def _objection(self, user: User, record: Entry) -> str:
         """Why this outcome cannot be right after what happened; empty if it can."""
         book, task = self.book, record.task
         outcome = book.outcomes[task][0]
@@ -447,7 +447,7 @@ class Cluster:
         if heard != list(range(1, said + 1)):
             self.world.wrong(f"of {said} words of actor {source} to {target} only {heard} came")
 
-    def _count_handed_back(self, source: int, target: int, record: Record) -> None:
+    def _count_handed_back(self, source: int, target: int, record: Entry) -> None:
         heard = self.book.heard.get((source, target), [])
         start = self.book.starts.get(record.task)
         if start is None or start.epoch not in self.world.dead or not start.server.died_of_kill:
@@ -462,7 +462,7 @@ class Cluster:
                 f"words {missing} of actor {source} to task {record.task.number} neither came nor came back"
             )
 
-    def _received_by(self, record: Record) -> set[int]:
+    def _received_by(self, record: Entry) -> set[int]:
         """Epochs of servers that confirmed words for a task that had ended there: those were dropped, rightly."""
         return {self.book.starts[record.task].epoch} if record.task in self.book.ends else set()
 

@@ -1,6 +1,6 @@
 """Scheduler, node agent and client of the simulated cluster: the real machines, and bodies that act in virtual time.
 
-What they do within a turn is the real bodies' own (brokers/broker.py, actors/client_role.py, node_role.py); processes, links
+What they do within a turn is the real bodies' own (brokers/broker.py, actors/client/turn.py, node_role.py); processes, links
 and time are virtual.
 """
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
-from dispycos.actors import effects
-from dispycos.actors.client_role import ClientRole
-from dispycos.actors.ledger import Ledger
-from dispycos.actors.node import Node
-from dispycos.actors.node_role import NodeRole
-from dispycos.actors.record import Record
-from dispycos.actors.tenancy import StartServer
-from dispycos.actors.terminations import Step
+from dispycos.actors.client import effects
+from dispycos.actors.client.ledger import Ledger
+from dispycos.actors.client.turn import ClientRole
+from dispycos.actors.dispatching.facts import Entry
+from dispycos.actors.node.agent import Node
+from dispycos.actors.node.lease import StartServer
+from dispycos.actors.node.turn import NodeRole
+from dispycos.actors.tasks.step import Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.scheduler import Scheduler
@@ -94,7 +94,7 @@ class SchedulerProcess(Process):
 
 
 class NodeBody(NodeRole):
-    """For actors/host/run_node.py: processes that start, are killed, and whose ends are told after all they had sent."""
+    """For actors/node/run.py: processes that start, are killed, and whose ends are told after all they had sent."""
 
     def __init__(self, process: Process, book: Book, name: str, cpus: int, options: dict[str, Any]) -> None:
         self.process = process
@@ -219,7 +219,7 @@ class NodeBody(NodeRole):
 
     def _end_when_closed(self, until: float) -> None:
         process = self.process
-        if self.machine.tenancy is None or process.world.now >= until:
+        if self.machine.granted is None or process.world.now >= until:
             process.leave()
         else:
             process.later(0.01, partial(self._end_when_closed, until))
@@ -267,8 +267,8 @@ class PrivateProcess(Process):
         self.broker.stop("its client has ended", self.agent.stop)
 
 
-class SeatBody(ClientRole):
-    """For actors/seat.py: one stay at a scheduler, told to the book and to the user's program."""
+class ClientLeaseBody(ClientRole):
+    """For actors/client/lease.py: one stay at a scheduler, told to the book and to the user's program."""
 
     def __init__(self, client: ClientProcess) -> None:
         super().__init__(cast(Runtime, client), client, Ledger(Address(client.epoch, CLIENT)))
@@ -279,7 +279,7 @@ class SeatBody(ClientRole):
     def enlist(self, pulse_interval: float, abandon_zombies: bool) -> None:
         """When the dialler is ready."""
         client = self.client
-        if client.seat is not self:
+        if client.lease is not self:
             return  # given up meanwhile
         assert client.uplink is not None
         if isinstance(client.uplink, PrivateProcess) and not client.uplink.is_alive:
@@ -320,7 +320,7 @@ class SeatBody(ClientRole):
     def _server_ended(self, server: ServerProcess, epoch: int) -> None:
         client = self.client
         client.read_all(of=epoch)
-        if client.seat is self:
+        if client.lease is self:
             self.ledger.members.server_ended(epoch, server.marks, client.world.now)
             client.turn_soon()
 
@@ -330,13 +330,13 @@ class SeatBody(ClientRole):
         ipc = [f"ipc://{node.epoch}"] if world.is_one_host and not world.gate else []
         return [*ipc, "gate://" if process in world.gate else f"tcp://{process.name}"]
 
-    def resolved(self, record: Record) -> None:
+    def resolved(self, record: Entry) -> None:
         client = self.client
         client.records.setdefault(client.book.plans[record.task].number, record)
         client.book.resolved(record.task, record.outcome, record.started, record.text, record.payload)
         client.defer(lambda: client.on_resolved(record))
 
-    def began(self, record: Record) -> None:
+    def began(self, record: Entry) -> None:
         """Nobody waits for it."""
 
     def code_for(self, request: Payload) -> tuple[str, Payload]:
@@ -372,7 +372,7 @@ class ClientProcess(Host):
         super().__init__(world, name)
         self.book = book
         self.on_scheduled: Callable[[], None] = lambda: None
-        self.on_resolved: Callable[[Record], None] = lambda record: None
+        self.on_resolved: Callable[[Entry], None] = lambda record: None
         self.on_freed: Callable[[str], None] = lambda reason: None
 
     def boot(self) -> None:
@@ -381,57 +381,62 @@ class ClientProcess(Host):
         self.book.clients[self.epoch] = self
         self.main = Cell(self, self.book.next_number(), Address(self.epoch, 16))
         self.attach_inbox(16, self.main.on_envelope)
-        self.seat: SeatBody | None = None
+        self.lease: ClientLeaseBody | None = None
         self.plans: dict[int, Plan] = {}
-        self.records: dict[int, Record] = {}  # by number of the plan
+        self.records: dict[int, Entry] = {}  # by number of the plan
         self.forgotten: set[int] = set()
         self.waits_for = 0
 
-    # --- the seat
+    # --- the lease
 
     @property
     def ledger(self) -> Ledger | None:
-        return self.seat.ledger if self.seat is not None else None
+        return self.lease.ledger if self.lease is not None else None
 
     @property
     def is_leaving(self) -> bool:
-        return self.seat is None or self.seat.is_leaving
+        return self.lease is None or self.lease.is_leaving
 
     @property
     def is_freed(self) -> bool:
-        return self.seat is None or self.seat.is_freed
+        return self.lease is None or self.lease.is_freed
 
-    def take_seat(self, pulse_interval: float, abandon_zombies: bool) -> None:
-        self.seat = SeatBody(self)
-        self.seat.enlist(pulse_interval, abandon_zombies)
+    def take_lease(self, pulse_interval: float, abandon_zombies: bool) -> None:
+        self.lease = ClientLeaseBody(self)
+        self.lease.enlist(pulse_interval, abandon_zombies)
 
-    def leave_seat(self) -> None:
-        assert self.seat is not None
-        self.seat.leave()
-        self.seat = None
+    def leave_lease(self) -> None:
+        assert self.lease is not None
+        self.lease.leave()
+        self.lease = None
 
     def release(self, *, terminate: bool) -> None:
-        assert self.seat is not None
-        self.seat.release(terminate=terminate)
+        assert self.lease is not None
+        self.lease.release(terminate=terminate)
 
     def private_died(self) -> None:
         """The watcher of a private process that was killed."""
-        if self.is_alive and self.seat is not None and not self.seat.is_freed and self.seat.ledger.scheduler:
-            self.seat.ledger.members.private_died(self.world.now)
+        if (
+            self.is_alive
+            and self.lease is not None
+            and not self.lease.is_freed
+            and self.lease.ledger.scheduler
+        ):
+            self.lease.ledger.members.private_died(self.world.now)
             self.turn_soon()
 
     def private_ended(self) -> None:
         """The watcher of the private process: its end is the end of our tasks."""
-        if self.is_alive and self.seat is not None:
-            self.seat.private_ended("the private scheduler ended")
+        if self.is_alive and self.lease is not None:
+            self.lease.private_ended("the private scheduler ended")
 
     # --- tasks and their messages
 
-    def submit(self, plan: Plan, *, node: str = "", server: int = 0) -> Record:
+    def submit(self, plan: Plan, *, node: str = "", server: int = 0) -> Entry:
         """TaskHost.submit; the plan is in the book before anybody can start it."""
         assert self.ledger is not None
         task = TaskId(self.epoch, self.take_number())
-        record = Record(plan.function, task=task, call=plan.call(task), io=plan.io, node=node, server=server)
+        record = Entry(plan.function, task=task, call=plan.call(task), io=plan.io, node=node, server=server)
         self.book.plans[task] = plan
         self.records[plan.number] = record
         self.note(f"submits task {task.number}: {plan}")
@@ -439,21 +444,21 @@ class ClientProcess(Host):
         self.turn_soon()
         return record
 
-    def terminate(self, record: Record) -> None:
+    def terminate(self, record: Entry) -> None:
         if self.ledger is not None and not record.ended:
             self.note(f"terminates task {record.task.number}")
             self.book.asked_to_end.setdefault(record.task, self.world.now)
             self.ledger.tasks.terminate(record, self.world.now)
             self.turn_soon()
 
-    def words_to(self, record: Record, count: int) -> Words:
+    def words_to(self, record: Entry, count: int) -> Words:
         """The handle of a task, as it would travel in a message now."""
         home = Address(record.task.owner, record.task.number)
         number = self.book.plans[record.task].number
         direct = record.address if not record.held and not record.ended else None
         return Words(number, home, direct, count)
 
-    def talk_to(self, record: Record, count: int, *, deliver: bool = False) -> None:
+    def talk_to(self, record: Entry, count: int, *, deliver: bool = False) -> None:
         """send() or deliver() of the main task."""
         plan = self.book.plans[record.task]
         for _ in range(count):
@@ -488,9 +493,9 @@ class ClientProcess(Host):
     def forward(self, envelope: Envelope) -> bool:
         return self.correspondence.forward(envelope)
 
-    def record(self, number: int) -> Record | None:
+    def record(self, number: int) -> Entry | None:
         return self.ledger.records.get(number) if self.ledger is not None else None
 
-    def pass_on(self, record: Record, envelope: Envelope) -> None:
+    def pass_on(self, record: Entry, envelope: Envelope) -> None:
         assert self.ledger is not None
         self.ledger.tasks.pass_on(record, envelope)

@@ -7,33 +7,34 @@ from typing import Any
 
 import msgspec
 
-from dispycos.actors import members
+from dispycos.actors.client import members
+from dispycos.actors.client.links import NodeLinks
+from dispycos.actors.client.members import Members
+from dispycos.actors.client.owned import Tasks
+from dispycos.actors.client.standing import Standing
+from dispycos.actors.client.submitters import Submitters
 from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
+from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.facts import Server as FleetServer
-from dispycos.actors.members import Members
-from dispycos.actors.node import Node
-from dispycos.actors.node_links import NodeLinks
-from dispycos.actors.owned import Tasks
-from dispycos.actors.record import Record
-from dispycos.actors.server import Server
-from dispycos.actors.standing import Standing
-from dispycos.actors.submitters import Submitters
-from dispycos.actors.tenancy import Outbox
-from dispycos.actors.terminations import EndStep, Step, Terminations
+from dispycos.actors.node.agent import Node
+from dispycos.actors.node.lease import Outbox
+from dispycos.actors.node.terminations import EndStep, Terminations
+from dispycos.actors.server.queue import Server
+from dispycos.actors.tasks.step import Step
 from dispycos.brokers import leasing
 from dispycos.brokers.leasing import Leasing
 from dispycos.brokers.lifecycle import ClientState, NodeState
 from dispycos.brokers.registry import Client, Registry
 from dispycos.brokers.scheduler import Scheduler
-from dispycos.links import Link, Topology
-from dispycos.neighbours import Neighbours
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Marks
 from dispycos.protocol.status import OutcomeKind
-from dispycos.router import Router
-from dispycos.session import Session
+from dispycos.session.links import Link, Topology
+from dispycos.session.neighbours import Neighbours
+from dispycos.session.router import Router
+from dispycos.session.session import Session
 from dispycos.turns import Turns
 
 from . import cluster_bodies, cluster_servers
@@ -43,9 +44,9 @@ from .sim_bugs import Patch, Plant
 def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
     original = Outbox.to_client
 
-    def to_client(self: Outbox, tenancy: Any, message: Any, payload: Any = None) -> None:
+    def to_client(self: Outbox, granted: Any, message: Any, payload: Any = None) -> None:
         if not isinstance(message, messages.ServerLost):
-            original(self, tenancy, message, payload)
+            original(self, granted, message, payload)
 
     patch.setattr(Outbox, "to_client", to_client)
 
@@ -165,7 +166,7 @@ def a_recall_takes_what_has_begun(patch: Patch) -> None:
 def words_for_a_task_that_waits_are_dropped(patch: Patch) -> None:
     original = Tasks.pass_on
 
-    def pass_on(self: Tasks, record: Record, envelope: Envelope) -> None:
+    def pass_on(self: Tasks, record: Entry, envelope: Envelope) -> None:
         if record.address is not None:
             original(self, record, envelope)
 
@@ -270,7 +271,7 @@ def nodes_that_died_with_it_are_not_asked_for(patch: Patch) -> None:
 
 
 def a_node_goes_on_speaking_to_the_dead_one(patch: Patch) -> None:
-    patch.setattr(Node, "_follow", lambda self, tenancy, scheduler: None)
+    patch.setattr(Node, "_follow", lambda self, granted, scheduler: None)
 
 
 # --- tasks that tasks submit
@@ -319,7 +320,7 @@ begun_by = FleetServer.begun_by
 def nobody_says_that_a_nested_task_was_lost(patch: Patch) -> None:
     original = Tasks._pass_outcome
 
-    def pass_outcome(self: Tasks, record: Record) -> None:
+    def pass_outcome(self: Tasks, record: Entry) -> None:
         if record.outcome != OutcomeKind.LOST:
             original(self, record)
 
@@ -422,8 +423,8 @@ def a_lease_ends_before_its_client_has_what_was_printed(patch: Patch) -> None:
 
     def output(self: Node, *args: Any) -> None:
         original(self, *args)
-        if self.tenancy is not None:
-            self.tenancy.has_printed = False
+        if self.granted is not None:
+            self.granted.has_printed = False
 
     patch.setattr(Node, "output", output)
 

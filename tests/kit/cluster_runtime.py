@@ -12,13 +12,13 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, cast
 
-from dispycos.links import LinkReady
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
 from dispycos.protocol.envelope import Envelope
-from dispycos.router import Router
 from dispycos.runtime import Runtime
+from dispycos.session.links import LinkReady
+from dispycos.session.router import Router
 from dispycos.transport.dialler import Dialler
 from dispycos.turns import Turns
 

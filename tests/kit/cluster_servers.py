@@ -1,6 +1,6 @@
 """A server process of the simulated cluster: the real machine, and tasks that take virtual time.
 
-Kept in step with actors/host/run_server.py. While a step runs, turns go on (the relief thread) and nothing else does.
+Kept in step with actors/server/body.py. While a step runs, turns go on (the relief thread) and nothing else does.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from dispycos.actors.server import Drop, Forget, Interrupt, Place, Server, Stop, Tell, Work
-from dispycos.actors.terminations import KILL_AFTER, NO_STEP, Step
+from dispycos.actors.server.queue import Drop, Forget, Interrupt, Place, Server, Stop, Tell, Work
+from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import Marks, Run, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
-from dispycos.router import Event
-from dispycos.session import PeerReset
+from dispycos.session.router import Event
+from dispycos.session.session import PeerReset
 
 from .cluster_links import End, Universe
 from .cluster_runtime import Process
@@ -58,7 +58,7 @@ class ServerProcess(Host):
         self.node = Address(node.epoch, NODE)
         self.order = order
         self.pid = pid
-        self.marks = Marks(0, 0)  # the page of actors/host/page.py: it survives the process
+        self.marks = Marks(0, 0)  # the page of actors/tasks/page.py: it survives the process
         self.step = NO_STEP
         self._report_exit = on_exit
         self.seen_by: list[

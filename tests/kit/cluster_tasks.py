@@ -1,6 +1,6 @@
 """What tasks of the simulated cluster do, how a process carries their messages, and the book of all that really happened.
 
-Messages and their answers are carried by the real actors/host/correspondence.py; what a task is stays in step with cell.py by
+Messages and their answers are carried by the real actors/tasks/correspondence.py; what a task is stays in step with cell.py by
 hand. The book knows everything; the machines know only what they are told: at the end the two are compared.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from dispycos.actors.host.correspondence import Correspondence
+from dispycos.actors.tasks.correspondence import Correspondence
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of

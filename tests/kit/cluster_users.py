@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from dispycos.actors.record import Record
+from dispycos.actors.dispatching.facts import Entry
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
@@ -30,7 +30,7 @@ class User:
         self.closing = ""
         self.is_done = False
         self.was_freed = ""
-        self.partners: dict[int, Record] = {}  # who waits for words of the task of this number
+        self.partners: dict[int, Entry] = {}  # who waits for words of the task of this number
         self.open: set[TaskId] = set()
         self.closings: dict[TaskId, str] = {}  # of the stay in which a task was submitted
         self.bursts = 0
@@ -45,7 +45,7 @@ class User:
         self.stays -= 1
         self.open.clear()
         self.closing = self.dice.choice(CLOSINGS)
-        self.client.take_seat(PULSE_S, self.abandons)
+        self.client.take_lease(PULSE_S, self.abandons)
 
     def on_scheduled(self) -> None:
         self.client.on_users_side()
@@ -144,7 +144,7 @@ class User:
         main = self.client.main
         return Words(main.number, main.address, main.address, count)
 
-    def _submit(self, plan: Plan) -> Record:
+    def _submit(self, plan: Plan) -> Entry:
         dice, client = self.dice, self.client
         ledger = client.ledger
         node, server = "", 0
@@ -179,7 +179,7 @@ class User:
         speaker = self._plan()
         self.client.later(self.dice.random() * 0.2, partial(self._submit_speaker, speaker, record, count))
 
-    def _submit_speaker(self, plan: Plan, record: Record, count: int) -> None:
+    def _submit_speaker(self, plan: Plan, record: Entry, count: int) -> None:
         client = self.client
         if record.ended or client.is_leaving or client.is_freed:
             client.terminate(record)
@@ -205,7 +205,7 @@ class User:
         record = self._submit(plan)
         self.client.later(asked, partial(self.client.terminate, record))
 
-    def on_resolved(self, record: Record) -> None:
+    def on_resolved(self, record: Entry) -> None:
         self.client.on_users_side()
         self.open.discard(record.task)
         self.closings.setdefault(record.task, self.closing)  # of one that a task submitted
@@ -218,7 +218,7 @@ class User:
             self.client.later(PARTNER_S, partial(self._release_partner, partner, record))
         self._close_when_done()
 
-    def _release_partner(self, partner: Record, record: Record) -> None:
+    def _release_partner(self, partner: Entry, record: Entry) -> None:
         """Who waits for one that is dead, given up, or did not say all, waits in vain."""
         start = self.client.book.starts.get(record.task)
         is_over = start is None or start.server.died_of_kill or start.epoch in self.client.forgotten
@@ -246,7 +246,7 @@ class User:
         if not client.is_leaving and reason:
             self.was_freed = reason
             self.violence.add("freed")
-        client.leave_seat()
+        client.leave_lease()
         if self.stays and not isinstance(client.uplink, PrivateProcess):
             client.later(self.dice.random(), self._enlist)
         else:

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import dispycos
-from dispycos.actors.host.calling import with_task
-from dispycos.actors.host.cells import TaskHost
-from dispycos.actors.host.interrupts import Interrupts
-from dispycos.actors.parcels import dumps_value, loads_plain
+from dispycos.actors.shipping.payloads import dumps_value, loads_plain
 from dispycos.actors.shipping.words import CodeRequest, MissingCode
+from dispycos.actors.tasks.calling import with_task
+from dispycos.actors.tasks.host import TaskHost
+from dispycos.actors.tasks.running.interrupts import Interrupts
 from dispycos.protocol.envelope import Payload
 from dispycos.runtime import Runtime
 
@@ -43,7 +43,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 class Pull:
-    """Parcels that miss code until it has been fetched."""
+    """Payloads that miss code until it has been fetched."""
 
     def __init__(self) -> None:
         self.known = False
@@ -75,15 +75,15 @@ class Pull:
 
 
 def host_scene(scene: Callable[[TaskHost, Pull], Awaitable[None]]) -> None:
-    """On a runtime without sockets, with parcels of our own."""
+    """On a runtime without sockets, with payloads of our own."""
 
     async def main() -> None:
         runtime = Runtime("client", "test", None)
-        parcels = Pull()
-        host = TaskHost(runtime, parcels, Interrupts())
+        payloads = Pull()
+        host = TaskHost(runtime, payloads, Interrupts())
         try:
             async with asyncio.timeout(10):
-                await scene(host, parcels)
+                await scene(host, payloads)
         finally:
             host.close()
             await runtime.close()

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from dispycos.links import CloseLink, LinkReady
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
 from dispycos.protocol.envelope import BEHIND, CONTROL, MESSAGES, About, Buffer, Envelope, Payload, buffers_of
-from dispycos.router import Router
-from dispycos.session import PeerReset
+from dispycos.session.links import CloseLink, LinkReady
+from dispycos.session.router import Router
+from dispycos.session.session import PeerReset
 
 
 class Note(msgspec.Struct, array_like=True, tag=1, frozen=True):

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dispycos.actors.node import Node
+from dispycos.actors.node.agent import Node
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import (
-    ClientInfo,
-    Lease,
-    Message,
-    NodeInfo,
-    Open,
-    ServerReady,
-)
+from dispycos.protocol.messages import ClientInfo, Lease, Message, NodeInfo, Open, ServerReady
 
 CLIENT_EPOCH, SCHEDULER_EPOCH, NODE_EPOCH, SERVER_EPOCHS = 7, 1, 100, 1000
 THE_CLIENT = Address(CLIENT_EPOCH, CLIENT)

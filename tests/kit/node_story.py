@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 
-from dispycos.actors.inquiries import ANSWER_S
-from dispycos.actors.tenancy import (
+from dispycos.actors.node.inquiries import ANSWER_S
+from dispycos.actors.node.lease import (
     RESTARTS_MAX,
     CloseZygote,
     End,
@@ -22,7 +22,8 @@ from dispycos.actors.tenancy import (
     StartServer,
     StartZygote,
 )
-from dispycos.actors.terminations import KILL_AFTER, NO_STEP, EndStep, Look, Step
+from dispycos.actors.node.terminations import EndStep, Look
+from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import SERVER, Address
 from dispycos.protocol.envelope import Envelope
@@ -226,7 +227,7 @@ class Story:
         dice = self.dice.random()
         if dice < 0.3:
             self.close()
-        elif dice < 0.5 and self.node.tenancy is not None:
+        elif dice < 0.5 and self.node.granted is not None:
             self.carry_out()
             self.ending = self.closing = self.client_gone = True
             self.node.peer_reset(CLIENT_EPOCH, self.now)
@@ -240,7 +241,7 @@ class Story:
         self.close()
 
     def close(self) -> None:
-        if self.node.tenancy is not None:
+        if self.node.granted is not None:
             self.ending = self.closing = True
             self.to_node(THE_SCHEDULER, Close(LEASE))
 
@@ -296,7 +297,7 @@ class Story:
             assert server.lost or self.client_gone, "its session goes before its last word"
             server.forgotten = True
         elif isinstance(effect, End):
-            assert self.finishing and not self.ended and self.node.tenancy is None
+            assert self.finishing and not self.ended and self.node.granted is None
             self.ended = True
         else:
             assert isinstance(effect, Log), effect
@@ -409,7 +410,7 @@ class Story:
                 assert self.now <= 60, f"server {server.number} outlives its lease"
 
     def check_end(self) -> None:
-        assert self.closed and self.zygote_closed and self.node.tenancy is None, "the lease has not ended"
+        assert self.closed and self.zygote_closed and self.node.granted is None, "the lease has not ended"
         assert self.ended == self.finishing, "the node was to end"
         assert not self.questions, f"questions without an answer: {self.questions}"
         for server in self.servers:

@@ -4,15 +4,15 @@ from typing import Any, Protocol
 
 import pytest
 
-from dispycos import session, transfers
-from dispycos.channel import Channel
-from dispycos.packing import Packing
 from dispycos.protocol.codec import Block, Packet
 from dispycos.protocol.control import Hello, Reset
-from dispycos.relay import Relay
-from dispycos.router import Router
-from dispycos.session import PeerReset, Session
-from dispycos.stream import Incoming, Parcel, Stream
+from dispycos.session import session, transfers
+from dispycos.session.channel import Channel
+from dispycos.session.packing import Packing
+from dispycos.session.relay import Relay
+from dispycos.session.router import Router
+from dispycos.session.session import PeerReset, Session
+from dispycos.session.stream import Incoming, Parcel, Stream
 
 Patch = pytest.MonkeyPatch
 

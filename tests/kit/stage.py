@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
 
-from dispycos.actors.host.cell import Cell
-from dispycos.actors.host.cells import TaskHost
-from dispycos.actors.host.ends import Outcome, Raised
-from dispycos.actors.host.execution import Execution
-from dispycos.actors.host.interrupts import Interrupts
-from dispycos.actors.parcels import dumps_value, loads_plain
+from dispycos.actors.shipping.payloads import dumps_value, loads_plain
+from dispycos.actors.tasks.cell import Cell
+from dispycos.actors.tasks.ends import Outcome, Raised
+from dispycos.actors.tasks.host import TaskHost
+from dispycos.actors.tasks.running.execution import Execution
+from dispycos.actors.tasks.running.interrupts import Interrupts
 from dispycos.protocol.envelope import Payload
 from dispycos.runtime import Runtime
 
@@ -25,7 +25,7 @@ owner_now: contextvars.ContextVar[object] = contextvars.ContextVar("owner_now", 
 
 
 class Plain:
-    """Parcels of values that everybody has."""
+    """Payloads of values that everybody has."""
 
     def dumps(self, value: Any, what: str) -> Payload:
         return dumps_value(value, what)

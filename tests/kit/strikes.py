@@ -9,8 +9,8 @@ from collections import deque
 from types import FrameType, ModuleType
 from typing import Any
 
-from dispycos.actors.host import interrupts as interrupts_module
-from dispycos.actors.host.interrupts import Interrupts
+from dispycos.actors.tasks.running import interrupts as interrupts_module
+from dispycos.actors.tasks.running.interrupts import Interrupts
 
 
 class FakeRuntime:

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from dispycos.actors.client import Client
-from dispycos.actors.host.ends import Raised
-from dispycos.actors.host.results import pack_outcome
-from dispycos.actors.parcels import ClientParcels, dumps_value
-from dispycos.actors.task import Location
+from dispycos.actors.client.client import Client
+from dispycos.actors.client.code import ClientPayloads
+from dispycos.actors.shipping.payloads import dumps_value
+from dispycos.actors.tasks.ends import Raised
+from dispycos.actors.tasks.results import pack_outcome
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
+from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Lease, NodeInfo, Spot
 from dispycos.protocol.status import OutcomeKind, Status
-from dispycos.router import Event
 from dispycos.runtime import Runtime
+from dispycos.session.router import Event
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
 
@@ -141,7 +141,7 @@ class StubScheduler:
         self.server.send(messages.Outcome(task.message.task, kind, **fields), payload)
 
     def fail(self, task: Envelope, error: Exception) -> None:
-        kind, payload = pack_outcome(ClientParcels(), Raised(error), task.message.function, False)
+        kind, payload = pack_outcome(ClientPayloads(), Raised(error), task.message.function, False)
         self.server.send(messages.Outcome(task.message.task, kind, started=True), payload)
 
     def lose_server(self, text: str) -> None:
@@ -150,7 +150,7 @@ class StubScheduler:
 
     @staticmethod
     def arguments(task: Envelope) -> Any:
-        return ClientParcels().loads(task.payload)[1]
+        return ClientPayloads().loads(task.payload)[1]
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Looked at after each message."""

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors import terminations
-from dispycos.actors.inquiries import Inquiries
-from dispycos.actors.node import Node
-from dispycos.actors.supervisor import Supervisor
-from dispycos.actors.tenancy import CloseZygote, Outbox, Restarts, Tenancy
-from dispycos.actors.terminations import Step, Terminations
+from dispycos.actors.node import terminations
+from dispycos.actors.node.agent import Node
+from dispycos.actors.node.inquiries import Inquiries
+from dispycos.actors.node.lease import CloseZygote, NodeLease, Outbox, Restarts
+from dispycos.actors.node.supervisor import Supervisor
+from dispycos.actors.node.terminations import Terminations
+from dispycos.actors.tasks.step import Step
 from dispycos.protocol.messages import ServerLost, Shutdown
 from tests.kit.node_story import Story
 
@@ -74,7 +75,7 @@ def test_the_stories_have_in_them_what_they_are_for(monkeypatch: pytest.MonkeyPa
 
 
 def is_draining(node: Node) -> bool:
-    return node.tenancy is not None and node.tenancy.draining
+    return node.granted is not None and node.granted.draining
 
 
 # --- the stories find what they are for ---------------------------------------------------------------------
@@ -104,30 +105,30 @@ def without(message: type) -> Callable[..., None]:
         if not isinstance(said, message):
             original(self, to, said)
 
-    def tell(self: Outbox, tenancy: Tenancy, said: Any, payload: Any = None) -> None:
+    def tell(self: Outbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
         if not isinstance(said, message):
-            to_client(self, tenancy, said, payload)
+            to_client(self, granted, said, payload)
 
     return tell if message is ServerLost else send
 
 
-def to_any_client(self: Outbox, tenancy: Tenancy, said: Any, payload: Any = None) -> None:
-    self.send(tenancy.home, said)
+def to_any_client(self: Outbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
+    self.send(granted.home, said)
 
 
-def close_at_once(self: Node, tenancy: Tenancy) -> None:
-    if tenancy.closing is not None and self.tenancy is not None:
-        self.tenancy = None
-        self._out.effects.append(CloseZygote(tenancy.lease))
+def close_at_once(self: Node, granted: NodeLease) -> None:
+    if granted.closing is not None and self.granted is not None:
+        self.granted = None
+        self._out.effects.append(CloseZygote(granted.lease))
 
 
-def only_while_closing(self: Tenancy) -> bool:
+def only_while_closing(self: NodeLease) -> bool:
     return self.closing is not None
 
 
 BUGS: list[tuple[str, object, str, object]] = [
-    ("starts while it finishes", Tenancy, "is_ending", property(only_while_closing)),
-    ("ends before what is to be started", Tenancy, "is_inhabited", property(lambda self: True)),
+    ("starts while it finishes", NodeLease, "is_ending", property(only_while_closing)),
+    ("ends before what is to be started", NodeLease, "is_inhabited", property(lambda self: True)),
     ("no question is told of deaths", Inquiries, "forget", nothing),
     ("nobody is looked at", Inquiries, "looked", nothing),
     ("a server dies unsaid", Outbox, "to_client", without(ServerLost)),

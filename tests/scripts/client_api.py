@@ -9,7 +9,7 @@ from scenarios import play, raises, until
 
 import dispycos
 from dispycos import Location, TaskRefused
-from dispycos.actors.client import BACKLOG_MAX
+from dispycos.actors.client.client import BACKLOG_MAX
 
 
 async def coroutine(n, *, task):
@@ -125,7 +125,7 @@ async def test_ready_waits_until_few_tasks_wait_here(client, task):
     for holder in holders:
         holder.send("go on")
     await ready
-    assert client._seat.ledger.tasks.backlog() <= BACKLOG_MAX
+    assert client._lease.ledger.tasks.backlog() <= BACKLOG_MAX
     await client.ready()
     await asyncio.wait(many)
 

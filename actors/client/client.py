@@ -1,0 +1,280 @@
+"""What a program calls: the Client, its hold on the cluster (spec 6.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+import weakref
+from asyncio.events import (
+    _get_running_loop as running_loop,  # documented for those who make loops; None without one
+)
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from dispycos.brokers.private import Waiting
+from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
+from dispycos.errors import NotScheduled, TaskLost
+from dispycos.living import refuse_in_server
+from dispycos.protocol.addresses import Location
+
+from ..tasks.handle import Task
+from ..tasks.streams import say
+from ..tasks.submitting import Submits, count, must_be_callable
+
+if TYPE_CHECKING:
+    from .lease import ClientLease
+
+BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
+
+
+class Client(Submits[Task]):
+    """A program's hold on the cluster: ships functions to servers and runs them there as remote tasks.
+
+    Use it as ``async with Client([compute]) as client:``, or ``await client.schedule()`` ... ``await client.close()``; in
+    generator functions with ``yield``. One Client of an event loop has the cluster at a time, others wait in schedule().
+    A Client that nobody refers to any more is closed; what it still runs is ended if another one waits. A loop that ends gives
+    the clusters of its clients back; such a Client can be scheduled again in the next.
+
+    Parameters
+    ----------
+    components: functions, classes, modules and paths of files that tasks use. What is missing is sent when it is needed.
+    pulse_interval: seconds between two reports of a node's load; nodes allow 10 to 100 if they were told no others
+        (``--min_pulse_interval``, ``--max_pulse_interval``). A node that does not allow it takes the nearest, and that is said.
+    nodes: host names, addresses (``*`` matches), Locations or DispycosNodeAllocate; only matching nodes are used. Empty: all.
+    status_task: a Task that gets a DispycosStatus for every change, and a MonitorStatus for every task that ends.
+    restart_servers: taken and without effect: it is about servers that are closed on purpose, and nothing closes one yet.
+        A server that dies is replaced in any case.
+    abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
+        False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
+        after 60 s without its scheduler; then they are lost when it is back, and 15 minutes later in any case.
+    cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
+        it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
+        `components` lie in the folder above, ``../name``.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, NotADirectoryError: a parameter is of no use; the text names it.
+    """
+
+    def __init__(
+        self,
+        components: Iterable[Any] = (),
+        pulse_interval: float = 5 * MIN_PULSE_INTERVAL,
+        nodes: Any = (),
+        status_task: Task | None = None,
+        *,
+        restart_servers: bool = False,
+        abandon_zombie_nodes: bool = False,
+        secret_file: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> None:
+        # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
+        Waiting.start_ahead()
+        from .code import ClientPayloads
+        from .lease import Wishes
+        from .status import allocations
+
+        if status_task is not None and not isinstance(status_task, Task):
+            raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
+        self.status_task = status_task
+        self._payloads = ClientPayloads(components, cwd)
+        self._secret_file = Path(secret_file) if secret_file is not None else None
+        self._wishes = Wishes(
+            name or os.path.basename(sys.argv[0] or "python") or "python",
+            allocations(nodes),
+            positive_seconds(pulse_interval, "pulse_interval"),
+            bool(abandon_zombie_nodes),
+        )
+        self._made_at = _place_of_caller()
+        self._lease: ClientLease | None = None
+
+    # --- the cluster ---
+
+    async def schedule(self, location: str | Location | None = None, timeout: float | None = None) -> int:
+        """Get the cluster; returns 0 when every known node has started its servers or refused.
+
+        Parameters
+        ----------
+        location: host name, address or Location of a scheduler; None: one of this cluster that is found, else a private one.
+        timeout: seconds; None waits for the clients before us, those of this program among them, as long as they take.
+
+        Raises
+        ------
+        TimeoutError: not scheduled in time; the client has left the queue.
+        ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
+        """
+        refuse_in_server("a Client")
+        from .lease import ClientLease
+        from .local import GOODBYE_S, home_of_this_loop
+
+        lease = self._lease
+        if lease is not None and self._is_of_this_loop(lease) and not lease.is_leaving:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(lease.scheduled)
+            return 0
+        lease = self._lease = ClientLease(
+            home_of_this_loop(self._payloads, self._secret_file),
+            self._payloads,
+            self.status_task,
+            self._wishes,
+            f"{self._wishes.name} (made in {self._made_at})",
+        )
+        forsaken = weakref.finalize(self, lease.forsake_soon)  # __del__ would run at exit, without modules
+        forsaken.atexit = False
+        lease.left.add_done_callback(lambda _: forsaken.detach())
+        try:
+            async with asyncio.timeout(timeout):
+                await lease.take(location, self._secret_file)
+        except asyncio.CancelledError:
+            lease.leave(terminate=True, patience=GOODBYE_S)
+            raise
+        except BaseException:
+            await asyncio.shield(lease.leave(terminate=True, patience=GOODBYE_S))
+            raise
+        return 0
+
+    async def close(
+        self, await_io: bool = False, terminate: bool = False, timeout: float | None = None
+    ) -> int:
+        """Give the cluster back: waits for CPU tasks (with await_io for io tasks too), then until the servers are gone.
+
+        When the waiting is cancelled the tasks are told to end, and the cluster is given back all the same.
+
+        Parameters
+        ----------
+        terminate: end the tasks instead: each gets its KeyboardInterrupt and has about 5 s.
+        timeout: seconds; after them as with terminate.
+
+        Raises
+        ------
+        TaskLost: tasks were lost or refused and nobody awaited them; the text says how many, and why. Not with terminate, and
+            not while another exception is handled: then it is a warning.
+        """
+        lost = await self._leave(terminate=terminate, await_io=await_io, patience=timeout)
+        if lost is not None and sys.exception() is None:
+            raise lost
+        if lost is not None:
+            say(str(lost), "warning")
+        return 0
+
+    async def _leave(
+        self, *, terminate: bool, await_io: bool = False, patience: float | None = None
+    ) -> TaskLost | None:
+        lease = self._lease
+        if lease is None or lease.runtime.is_parents or not self._is_of_this_loop(lease):
+            return None
+        ending = lease.leave(terminate=terminate, await_io=await_io, patience=patience)
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            lease.hurry()
+            raise
+        return lease.take_lost()
+
+    async def __aenter__(self) -> Client:
+        await self.schedule()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lost = await self._leave(terminate=kind is not None)
+        if lost is not None:
+            raise lost
+
+    # --- tasks ---
+
+    async def ready(self) -> None:
+        """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
+        await self._here().wait_backlog(BACKLOG_MAX)
+
+    # --- what there is ---
+
+    async def nodes(self) -> list[str]:
+        """Addresses of the nodes that this client has."""
+        return [node.addr for node in list(self._here().ledger.nodes.values())]
+
+    async def servers(self) -> list[Location]:
+        """Locations of the servers that this client has."""
+        return [Location(spot.addr, spot.port) for spot, _ in list(self._here().ledger.servers.values())]
+
+    async def tasks(self, where: str | Location | None = None) -> list[Task]:
+        """Handles of the tasks that run now: on a node (address, name, Location), on a server (Location), or on all."""
+        from .places import servers_at
+
+        lease = self._here()
+        chosen = None if where is None else set(servers_at(where, lease.ledger.nodes, lease.ledger.servers))
+        return [
+            lease.handle_of(record)
+            for record in list(lease.ledger.records.values())
+            if record.address is not None and (chosen is None or record.address.epoch in chosen)
+        ]
+
+    # --- inside ---
+
+    def _here(self) -> ClientLease:
+        lease = self._lease
+        if lease is not None and lease.is_open and lease.loop is running_loop():
+            return lease
+        if lease is not None and not self._is_of_this_loop(lease):
+            raise NotScheduled(
+                "this client belongs to an event loop that has ended (asyncio.run ended), and its cluster was given back "
+                "then: call schedule() again, or use `async with Client(...)`"
+            )
+        if lease is None or not lease.is_open:
+            raise NotScheduled(
+                "this client has no cluster: call schedule() first, or use `async with Client(...)`"
+            )
+        return lease
+
+    @staticmethod
+    def _is_of_this_loop(lease: ClientLease) -> bool:
+        """False: its loop has ended. A thread without a loop may use another's."""
+        if lease.loop.is_closed():
+            return False
+        if running_loop() not in (None, lease.loop):
+            raise RuntimeError(
+                "this client belongs to another event loop, which has not ended: use it there "
+                "(asyncio.run_coroutine_threadsafe), or make another Client for this one"
+            )
+        return True
+
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        io: bool = False,
+        where: str | Location | None = None,
+        alone: bool = False,
+        retries: int = 0,
+    ) -> Task:
+        lease = self._here()
+        must_be_callable(function)
+        node, server = "", 0
+        if where is not None:
+            from .places import find_place
+
+            node, server = find_place(where, lease.ledger.nodes, lease.ledger.servers)
+        return lease.submit(
+            function, args, kwargs, io=io, node=node, server=server, alone=alone, retries=count(retries)
+        )
+
+
+def _place_of_caller() -> str:
+    """The line outside of this package that runs, and in a notebook its cell."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("dispycos."):
+        frame = frame.f_back
+    if frame is None:
+        return "C code"
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None and frame.f_globals.get("__name__") == "__main__":
+        return f"cell [{shell.execution_count}], line {frame.f_lineno}"
+    return f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"

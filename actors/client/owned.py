@@ -1,0 +1,406 @@
+"""A client's tasks, from submit to their one outcome.
+
+Which outcome counts is decided here alone: the first word of the server that has the task, or the dispatcher's, which gives the
+tasks to servers (dispatching/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from dispycos.errors import TaskRefused
+from dispycos.machine import Send
+from dispycos.notices import listing
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import NODE, SERVER, Address, Location
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
+from dispycos.protocol.messages import Spot, TaskId
+from dispycos.protocol.status import OutcomeKind, Status
+
+from ..dispatching import dispatch
+from ..dispatching.facts import Entry
+from .effects import Began, Forward, Give, News, Print, Resolve, Room
+from .holdings import Holdings
+from .places import find_place
+from .submitters import Submitters
+from .unprinted import Unprinted
+
+CALL_MAX: Final = (
+    256 * 1024
+)  # bytes of a call that is sent with its Run; larger ones are fetched by the server
+SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
+SHORT_RUNS: Final = 4  # ... once it is known by so many runs
+UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
+
+
+class Tasks:
+    """All of one client."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._has = holdings
+        self.submitters = Submitters()
+        self.unprinted = Unprinted()
+        self.unread: dict[int, Entry] = {}  # that raised, were lost or refused, and nobody has looked at it
+        self.ended = 0
+        self._cpu_left = 0  # CPU tasks that have not ended
+        self._room_at: int | None = None  # somebody waits for a backlog of so few
+        self.handlers: dict[type, Callable[[Envelope, float], None]] = {
+            messages.Placed: self._on_placed,
+            messages.Started: self._on_placed,
+            messages.Outcome: self._on_outcome,
+            messages.Returned: self._on_returned,
+            messages.Nested: self._on_submit,
+            messages.Aside: self._on_aside,
+            messages.Heard: self._on_heard,
+            messages.Output: self._on_output,
+            messages.Inventory: self._on_inventory,
+            messages.CodeWanted: lambda envelope, now: holdings.effects.append(Give(envelope)),
+            messages.CallWanted: lambda envelope, now: holdings.effects.append(Give(envelope)),
+        }
+
+    # --- called by the body ---
+
+    def submit(self, record: Entry) -> None:
+        self._enter(record)
+        self._has.is_changed = True
+        self._has.dispatcher.submit(record)
+
+    def _enter(self, record: Entry) -> None:
+        call = record.call
+        record.size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
+        self._has.records[record.task.number] = record
+        self._cpu_left += not record.io
+
+    def terminate(self, record: Entry, now: float) -> None:
+        if not record.ended:
+            self._has.is_changed = True
+            self._has.dispatcher.terminate(record, now)
+
+    def backlog(self) -> int:
+        """Tasks that no server has yet."""
+        return self._has.dispatcher.waiting
+
+    def ask_for_room(self, backlog_max: int) -> None:
+        """One Room, as soon as no more than so many wait here. Who asks again before it comes is answered by the same one."""
+        self._room_at = backlog_max
+        self._has.is_changed = True
+
+    def pass_on(self, record: Entry, envelope: Envelope) -> None:
+        """A message that came to a task's home: to the task, behind what was held for it, or held."""
+        if record.address is not None:
+            self._pass(record.address, envelope)
+        elif record.held is None:
+            record.held = [envelope]
+        else:
+            record.held.append(envelope)
+
+    def _pass(self, to: Address, envelope: Envelope) -> None:
+        message = Envelope(to, envelope.sender, envelope.message, envelope.correlation, envelope.payload)
+        self._has.effects.append(Send(message))
+
+    def turn_away(self, envelope: Envelope) -> None:
+        """A message for a task that ended before it came, or never was."""
+        self._has.is_changed = True
+        word: messages.Message
+        if isinstance(envelope.message, messages.Ask):
+            word = messages.Reply(ok=False)
+        elif isinstance(envelope.message, messages.Watch):
+            word = messages.Ended(0)
+        elif envelope.correlation:
+            word = messages.Delivered(0)
+        else:
+            return
+        self._has.effects.append(Send(Envelope(envelope.sender, envelope.to, word, envelope.correlation)))
+
+    def unsent(self, run: messages.Run, reason: str, now: float) -> None:
+        """It cannot be sent at all."""
+        record = self._record_of(run.task)
+        if record is not None and record.at is not None:
+            kind = OutcomeKind.REFUSED
+            self._has.dispatcher.outcome(record, record.at.epoch, kind, 0.0, now, started=False)
+            self._end(record, kind, f"{record.function}: {reason}", started=False)
+            self._has.is_changed = True
+
+    def has_done_all(self) -> bool:
+        """But for io tasks, unless close() waits for them too."""
+        return not (self._has.records if self._has.awaits_io else self._cpu_left)
+
+    def say_what_close_waits_for(self) -> None:
+        """A warning if it may be for ever."""
+        left = [record for record in self._has.records.values() if self._has.awaits_io or not record.io]
+        if not left or self._has.is_released:
+            return
+        nodes = {record.at.node for record in left if record.at is not None and record.at.node.is_silent}
+        silent = ", ".join(f"node {node.title}" for node in nodes)
+        where = f", some of them on {silent}, which is silent" if silent else ""
+        names = listing(record.function for record in left)
+        text = f"close() waits for {names}{where}; close(terminate=True) would end the wait"
+        self._has.say(text, "warning" if silent or not self._has.dispatcher.has_servers else "info")
+
+    # --- what servers say ---
+
+    def _on_placed(self, envelope: Envelope, now: float) -> None:
+        """Placed, or Started."""
+        word: messages.Placed | messages.Started = envelope.message
+        started = type(word) is messages.Started
+        record = self._record_of(word.task)
+        if record is None or not self._has.dispatcher.placed(
+            record, envelope.sender.epoch, now, started=started
+        ):
+            return
+        record.started |= started
+        if record.address is None:
+            record.address = Address(word.spot.epoch, word.actor)
+            held, record.held = record.held, None
+            for waiting in held or ():
+                self._pass(record.address, waiting)
+            self._has.effects.append(Began(record))
+            self._note_place(record, envelope.sender.epoch)
+
+    def _note_place(self, record: Entry, server: int) -> None:
+        record.location = self._has.locations.get(server)
+        if record.submitter is not None and record.alone:
+            assert record.address is not None
+            spot, _ = self._has.servers[server]
+            self._has.send(record.submitter, messages.Placed(record.task, record.address.actor, spot))
+        if self._has.wants_news:
+            self._has.effects.append(News(Status.TaskCreated, record))
+
+    def _on_outcome(self, envelope: Envelope, now: float) -> None:
+        word: messages.Outcome = envelope.message
+        record = self._record_of(word.task)
+        if record is None or not self._has.dispatcher.outcome(
+            record, envelope.sender.epoch, word.outcome, word.seconds, now, started=word.started
+        ):
+            return
+        if word.started and record.location is None:  # it is over already: words held for it came too late
+            self._note_place(record, envelope.sender.epoch)
+        if word.marks is None or not self.unprinted.hold(envelope, now):
+            self._take(record, envelope)
+
+    def _on_output(self, envelope: Envelope, now: float) -> None:
+        if envelope.payload:
+            self._has.effects.append(Print(envelope.message, envelope.payload))
+        self._take_printed(self.unprinted.on_output(envelope.message))
+
+    def wake(self, now: float) -> None:
+        """What is to be printed before some outcomes is not waited for any longer."""
+        self._take_printed(self.unprinted.expired(now))
+
+    def _take_printed(self, outcomes: list[Envelope]) -> None:
+        for envelope in outcomes:
+            self._take(self._has.records[envelope.message.task.number], envelope)
+
+    def _take(self, record: Entry, envelope: Envelope) -> None:
+        """This is the outcome of its task."""
+        word: messages.Outcome = envelope.message
+        record.payload = envelope.payload
+        if word.started:
+            record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
+        self._end(record, word.outcome, word.text, started=word.started)
+
+    def _on_returned(self, envelope: Envelope, now: float) -> None:
+        word: messages.Returned = envelope.message
+        self._has.dispatcher.returned(envelope.sender.epoch, word.positions, draining=word.draining)
+
+    def _on_aside(self, envelope: Envelope, now: float) -> None:
+        word: messages.Aside = envelope.message
+        record = self._record_of(word.task)
+        if record is not None:
+            self._has.dispatcher.aside(record, envelope.sender.epoch, now, aside=word.aside)
+
+    def _on_submit(self, envelope: Envelope, now: float) -> None:
+        """A task of ours submits one: it is as any other, and its outcome goes there, too."""
+        word: messages.Nested = envelope.message
+        if not self.submitters.submitted(word.number, envelope.sender):
+            return
+        record = Entry(
+            word.function,
+            task=TaskId(self._has.address.epoch, word.number),
+            call=_kept(envelope.payload),
+            io=word.io,
+            alone=word.alone,
+            retries=word.retries,
+            code=word.code,
+            submitter=envelope.sender,
+        )
+        self._enter(record)
+        for early in self.submitters.take(word.number):
+            self._has.effects.append(Forward(early))
+        if self._has.is_released or self._has.is_terminating:
+            self._end(record, OutcomeKind.CANCELLED, "the client closed", started=False)
+            return
+        if word.addr:
+            where = Location(word.addr, word.port) if word.port else word.addr
+            try:
+                record.node, record.server = find_place(where, self._has.nodes, self._has.servers)
+            except TaskRefused as error:
+                self._end(record, OutcomeKind.REFUSED, str(error), started=False)
+                return
+        self._has.dispatcher.submit(record)
+
+    def _on_heard(self, envelope: Envelope, now: float) -> None:
+        self.unread.pop(envelope.message.number, None)
+
+    def _on_inventory(self, envelope: Envelope, now: float) -> None:
+        waiting = self._has.dispatcher.waiting
+        word = messages.Counts(waiting, len(self._has.records) - waiting, self.ended)
+        self._has.send(envelope.sender, word, envelope.correlation)
+
+    def server_gone(self, epoch: int) -> None:
+        """Its tasks wait for no answer of ours, and nothing more comes of what it wrote."""
+        for envelope in self.submitters.forget(epoch):
+            self.turn_away(envelope)
+        self.unprinted.forget(epoch)
+
+    # --- the end of a task ---
+
+    def end_all(self, kind: int, reason: str) -> None:
+        """With the lease."""
+        self.carry_out()  # what nodes said of their servers in this same turn
+        for record in list(self._has.records.values()):
+            started = record.started or record.at is not None or record.attempt > 1
+            self._end(record, kind, reason, started=started)
+        for epoch in self.submitters.servers():
+            self.server_gone(epoch)
+
+    def _end(self, record: Entry, outcome: int, text: str, *, started: bool) -> None:
+        if self.unprinted.held and (earlier := self.unprinted.take(record.task.number)) is not None:
+            self._take(record, earlier)
+            return
+        self._cpu_left -= not record.io
+        self.ended += 1
+        record.ended = True
+        record.started = started
+        record.outcome = outcome
+        record.text = text
+        record.call = None
+        self._has.records.pop(record.task.number, None)
+        held, record.held = record.held, None
+        for envelope in held or ():
+            self.turn_away(envelope)
+        if outcome != OutcomeKind.RETURNED and self._is_news(record):
+            self.unread[record.task.number] = record
+        for watcher, correlation in record.watchers or ():
+            self._has.send(watcher, messages.Ended(outcome, text), correlation, record.payload)
+        record.watchers = None
+        if record.submitter is not None:
+            self._pass_outcome(record)
+        self._has.effects.append(Resolve(record))
+
+    def _pass_outcome(self, record: Entry) -> None:
+        """To the server of the task that submitted it."""
+        assert record.submitter is not None
+        place = record.location
+        word = messages.Outcome(
+            record.task,
+            record.outcome,
+            spot=Spot(place.addr, place.port, 0, "") if place is not None else None,
+            seconds=record.seconds or 0.0,
+            started=record.started,
+            text=record.text,
+            cpu_s=record.cpu_s,
+            peak_bytes=record.peak_bytes,
+        )
+        self._has.send(record.submitter, word, 0, record.payload)
+
+    def _is_news(self, record: Entry) -> bool:
+        """Whether somebody has to hear of its end. Of those that raised the values are kept, so there is a bound."""
+        if record.outcome == OutcomeKind.RAISED:
+            return len(self.unread) < UNREAD_MAX
+        is_failure = record.outcome in (OutcomeKind.LOST, OutcomeKind.REFUSED)
+        return is_failure and not (record.watchers or record.terminated or self._has.is_terminating)
+
+    def _record_of(self, task: TaskId) -> Entry | None:
+        """The task, if this is its present attempt."""
+        record = self._has.records.get(task.number)
+        return record if record is not None and record.task == task else None
+
+    # --- what the dispatcher wants done ---
+
+    def place(self, now: float) -> None:
+        dispatcher = self._has.dispatcher
+        dispatcher.place(now)
+        self.carry_out()
+        if self._room_at is not None and dispatcher.waiting <= self._room_at:
+            self._room_at = None
+            self._has.effects.append(Room())
+
+    def carry_out(self) -> None:
+        for effect in self._has.dispatcher.drain():
+            self._carry[type(effect)](self, effect)
+
+    def _send_runs(self, effect: dispatch.Runs) -> None:
+        server = Address(effect.server.epoch, SERVER)
+        effects, me = self._has.effects, self._has.address
+        for record in effect.entries:
+            call = record.call
+            fetch = type(call) is not bytes or len(call) > CALL_MAX
+            run = messages.Run(
+                record.task,
+                record.function,
+                record.position,
+                record.io,
+                record.code,
+                fetch,
+                _is_short(record),
+            )
+            effects.append(Send(Envelope(server, me, run, 0, None if fetch else call)))
+
+    def _send_recall(self, effect: dispatch.Recall) -> None:
+        self._has.send(Address(effect.server.epoch, SERVER), messages.Recall(effect.after))
+
+    def _send_terminate(self, effect: dispatch.Terminate) -> None:
+        server, record = effect.server, effect.entry
+        word = messages.Terminate(record.task, server.epoch, record.position, record.function)
+        self._has.send(Address(server.epoch, SERVER), word)
+        self._has.send(Address(server.node.epoch, NODE), word)
+
+    def _send_kill(self, effect: dispatch.Kill) -> None:
+        self._has.send(Address(effect.server.node.epoch, NODE), messages.Kill(effect.server.epoch))
+
+    def _try_again(self, effect: dispatch.Again) -> None:
+        record = effect.entry
+        owner, number, _ = record.task
+        record.task = TaskId(owner, number, record.attempt)
+        record.address = record.location = None
+        record.started = False
+        again = f"attempt {record.attempt} of {record.retries + 1}"
+        self._has.say(f"{record.function} was lost ({effect.text}): {again}", "warning")
+
+    def _end_untold(self, effect: dispatch.Ended) -> None:
+        self._end(effect.entry, effect.kind, effect.text, started=effect.started)
+
+    _carry: ClassVar[dict[type, Callable[[Tasks, Any], None]]] = {
+        dispatch.Runs: _send_runs,
+        dispatch.Recall: _send_recall,
+        dispatch.Terminate: _send_terminate,
+        dispatch.Kill: _send_kill,
+        dispatch.Again: _try_again,
+        dispatch.Ended: _end_untold,
+    }
+
+    def check(self) -> None:
+        """What must hold between two messages."""
+        for number, record in self._has.records.items():
+            assert record.task.number == number and not record.ended, (
+                f"task {number} has ended and is still kept"
+            )
+            assert not (record.address and record.held), f"task {number} has an address and its messages wait"
+        assert self._cpu_left == sum(not record.io for record in self._has.records.values()), "miscounted"
+
+
+def _kept(call: Payload) -> Payload:
+    """A small one by itself: it may lie in a block of many."""
+    if call is None or isinstance(call, list) or size_of(call) > CALL_MAX:
+        return call
+    return bytes(call)
+
+
+def _is_short(record: Entry) -> bool:
+    """Its start need not be announced: its outcome will be there as soon."""
+    learner = record.learner
+    if learner is None or learner.runs < SHORT_RUNS or learner.mean >= SHORT_S:
+        return False
+    return not (record.alone or record.io or record.held or record.watchers)

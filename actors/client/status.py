@@ -1,0 +1,204 @@
+"""What a client is told about its cluster and what it asks of nodes: the spec's small classes (6.5, 6.6, 6.7)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from dispycos.config import parse_nodes, port_number, whole_number
+from dispycos.protocol.addresses import Location
+from dispycos.protocol.messages import Allocation, NodeInfo
+from dispycos.protocol.status import Status
+
+from ..tasks.handle import Task
+from ..tasks.record import Record
+from .effects import News, Pulsed
+
+ENTRY: Final = "a host name, an address, a Location or a DispycosNodeAllocate"
+
+
+class DispycosStatus(NamedTuple):
+    """A change of a node, server or task, as a status_task gets it (spec 6.5)."""
+
+    status: Status
+    info: Any
+
+
+class TaskInfo(NamedTuple):
+    """The info of TaskCreated: start_time is in seconds since the Unix epoch, by the client's clock."""
+
+    task: Task
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    start_time: float
+
+
+class DispycosNodeAvailInfo(NamedTuple):
+    """What a node has left (spec 6.6): cpu in percent, memory, disk and swap in bytes; None where it is not known."""
+
+    location: Location
+    cpu: float | None = None
+    memory: int | None = None
+    disk: int | None = None
+    swap: int | None = None
+
+
+class DispycosNodeInfo(NamedTuple):
+    """A node in a status message; answers for its avail_info too, as scripts read either."""
+
+    name: str
+    addr: str
+    cpus: int
+    platform: str
+    avail_info: DispycosNodeAvailInfo
+
+    @property
+    def location(self) -> Location:
+        return self.avail_info.location
+
+    @property
+    def cpu(self) -> float | None:
+        return self.avail_info.cpu
+
+    @property
+    def memory(self) -> int | None:
+        return self.avail_info.memory
+
+    @property
+    def disk(self) -> int | None:
+        return self.avail_info.disk
+
+    @property
+    def swap(self) -> int | None:
+        return self.avail_info.swap
+
+
+def avail_info(node: NodeInfo) -> DispycosNodeAvailInfo:
+    location = Location(node.addr, node.port)
+    if node.available is None:
+        return DispycosNodeAvailInfo(location)
+    return DispycosNodeAvailInfo(location, *node.available)
+
+
+def node_info(node: NodeInfo) -> DispycosNodeInfo:
+    return DispycosNodeInfo(node.name, node.addr, node.cpus, node.platform, avail_info(node))
+
+
+def task_info(task: Task, info: tuple[tuple[Any, ...], dict[str, Any]] | None) -> TaskInfo:
+    args, kwargs = info if info is not None else ((), {})
+    return TaskInfo(task, args, kwargs, time.time())
+
+
+def status_word(effect: News | Pulsed, handle_of: Callable[[Any], Task]) -> Any:
+    """What a status_task gets for a change that the ledger saw."""
+    if isinstance(effect, Pulsed):
+        return avail_info(effect.node)
+    info: Any = effect.info
+    if isinstance(info, Record):
+        info = task_info(handle_of(info), info.info)
+    elif isinstance(info, NodeInfo):
+        info = node_info(info)
+    return DispycosStatus(effect.status, info)
+
+
+@dataclass
+class DispycosNodeAllocate:
+    """Which nodes a client takes, and how many CPUs of each (spec 6.7).
+
+    Parameters
+    ----------
+    node: name of a node, host name, address, ``"host:port"`` or Location; in names and addresses ``*`` stands for anything.
+        A host that is named is dialled, so its node need not be found by itself.
+    port: the node's, if not the default.
+    platform: regular expression looked for in the node's platform, ignoring case.
+    cpus: None takes all; 0 leaves such nodes out; n > 0 needs and takes n; n < 0 leaves n free.
+    memory, disk: bytes that must be available; None or 0: it does not matter.
+
+    Raises
+    ------
+    TypeError, ValueError: a parameter is of no use; the text names it.
+    """
+
+    node: str | Location
+    port: int | None = None
+    platform: str | re.Pattern[str] | None = ""
+    cpus: int | None = None
+    memory: int | None = 0
+    disk: int | None = 0
+
+    def __post_init__(self) -> None:
+        self.as_word()
+
+    def as_word(self) -> Allocation:
+        """As schedulers know it."""
+        what = "DispycosNodeAllocate"
+        node, port = self._place(what)
+        cpus = whole_number(self.cpus, f"{what}: cpus") if self.cpus is not None else None
+        memory, disk = (_amount(getattr(self, name), f"{what}: {name}") for name in ("memory", "disk"))
+        return Allocation(node, port, self._pattern(what), cpus, memory, disk)
+
+    def _place(self, what: str) -> tuple[str, int | None]:
+        given = self.node
+        if isinstance(given, Location):
+            if self.port is not None:
+                raise ValueError(f"{what}: {given} has a port of its own, so leave out port={self.port!r}")
+            return self._parsed(given.addr, what)[0], port_number(given.port, f"{what}: port")
+        node, port = self._parsed(given, what)
+        if self.port is None:
+            return node, port
+        if port is not None:
+            raise ValueError(f"{what}: {given!r} has a port of its own, so leave out port={self.port!r}")
+        return node, port_number(self.port, f"{what}: port")
+
+    def _parsed(self, text: object, what: str) -> tuple[str, int | None]:
+        if not isinstance(text, str):
+            raise TypeError(f"{what}: node must be a name, an address or a Location, not {text!r}")
+        try:
+            return parse_nodes(text)
+        except ValueError as error:
+            raise ValueError(f"{what}: node {text!r}: {error}") from None
+
+    def _pattern(self, what: str) -> str:
+        pattern = self.platform.pattern if isinstance(self.platform, re.Pattern) else self.platform or ""
+        if not isinstance(pattern, str):
+            raise TypeError(f"{what}: platform must be a regular expression, not {self.platform!r}")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{what}: platform {pattern!r} is no regular expression: {error}") from None
+        return str(pattern)
+
+
+def _amount(value: object, what: str) -> int:
+    """Of bytes."""
+    number = whole_number(value, what) if value is not None else 0
+    if number < 0:
+        raise ValueError(f"{what} must not be negative: {number}")
+    return number
+
+
+def allocations(nodes: Any) -> list[Allocation]:
+    """What Client(nodes=...) means: names, addresses, Locations or DispycosNodeAllocate; nothing means any node."""
+    if nodes is None:
+        return []
+    if isinstance(nodes, str | DispycosNodeAllocate | Location):
+        nodes = [nodes]
+    if not isinstance(nodes, Iterable) or isinstance(nodes, bytes | bytearray):
+        raise TypeError(f"nodes must be a list, {ENTRY}, not {type(nodes).__name__}")
+    words = []
+    for number, item in enumerate(nodes):
+        if not isinstance(item, str | DispycosNodeAllocate | Location):
+            raise TypeError(f"nodes[{number}] must be {ENTRY}, not {type(item).__name__}")
+        if hasattr(item, "allocate"):
+            raise TypeError(
+                f"nodes[{number}]: a subclass with its own allocate() is not available in this version"
+            )
+        try:
+            allocation = item if isinstance(item, DispycosNodeAllocate) else DispycosNodeAllocate(item)
+            words.append(allocation.as_word())
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"nodes[{number}]: {error}") from None
+    return words

@@ -1,0 +1,403 @@
+"""The node agent's brain: grants its one lease, has its servers started, watched and ended, and tells what happens.
+
+No task passes here: a client gives its tasks to the servers itself. The node keeps the 5 s that a task has to end, for its
+page says whose step runs; the life and death of servers is the supervisor's. The body calls the methods named after what
+happened in the world: peer_lost ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, Final
+
+from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import (
+    Availability,
+    Close,
+    Closed,
+    Declined,
+    Gone,
+    Inventory,
+    Kill,
+    Lease,
+    NodeInfo,
+    NodeReport,
+    Notice,
+    Open,
+    Opened,
+    Pulse,
+    Register,
+    Release,
+    ServerReady,
+    ServerTasks,
+    Shutdown,
+    Terminate,
+)
+
+from ..tasks.step import KILL_AFTER
+from .lease import (
+    AwaitClient,
+    CloseZygote,
+    Closing,
+    End,
+    ForgetPeer,
+    KillServer,
+    NodeLease,
+    Place,
+    StartZygote,
+    UseScheduler,
+)
+from .supervisor import Supervisor
+
+LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
+
+
+class Node(Supervisor):
+    """Machine of the node agent; every call is quick and leaves effects for drain()."""
+
+    def __init__(
+        self,
+        info: NodeInfo,
+        address: Address,
+        ports: list[int],
+        *,
+        min_pulse_interval: float,
+        max_pulse_interval: float,
+        lease_grace: float = LEASE_GRACE,
+        insecure: bool = False,
+        serve: int = 0,
+    ) -> None:
+        """`ports` are the servers' entries of tcp_ports: one for each server that may ever run here.
+
+        After `serve` leases the node ends; 0 is no limit.
+        """
+        super().__init__(info, address)
+        self._ports = ports
+        self._pulse_limits = (min_pulse_interval, max_pulse_interval)
+        self._lease_grace = lease_grace
+        self._insecure = insecure
+        self._available = info.available
+        self._schedulers: dict[int, None] = {}  # epochs of those connected
+        self._served = 0
+        self._serve = serve
+        self._ending = ""  # why it takes nothing new
+        self._has_ended = False
+        self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
+            Terminate: self._on_terminate,
+            Kill: self._on_kill,
+            Open: self._on_open,
+            Close: self._on_close,
+            Release: self._on_release,
+            ServerReady: self._on_server_ready,
+            Inventory: self._on_inventory,
+            ServerTasks: self._inquiries.on_answer,
+            Notice: self._on_notice,
+            Gone: self._on_gone,
+        }
+
+    # --- machine
+
+    def receive(self, envelope: Envelope, now: float) -> None:
+        handler = self._handlers.get(type(envelope.message))
+        if handler is None:
+            self._out.log("warning", f"{envelope.message!r} from {envelope.sender} is nothing for a node")
+        else:
+            handler(envelope, envelope.message, now)
+
+    def wake(self, now: float) -> None:
+        self._inquiries.wake(now)
+        granted = self.granted
+        if granted is None:
+            return
+        self._supervise(granted, now)
+        if granted.pulse_at <= now:
+            self._pulse(granted, now)
+        if granted.alone_until is not None and granted.alone_until <= now:
+            granted.alone_until = None
+            self._close(granted, f"its client and scheduler were silent for {self._lease_grace:.0f} s", now)
+        if granted.closing is not None and granted.closing.kill_at <= now:
+            self._kill_all(granted, granted.closing, now)
+
+    def deadline(self) -> float | None:
+        asked = self._inquiries.deadline
+        if self.granted is None:
+            return asked
+        due = self.granted.deadline()
+        return due if asked is None else min(due, asked)
+
+    def drain(self) -> list[object]:
+        if self._ending:
+            self._close_if_uninhabited()
+        if self.granted is not None:
+            self._finish_if_empty(self.granted)
+        if self._ending and self.granted is None and not self._has_ended:
+            self._has_ended = True
+            self._out.effects.append(End())
+        return self._out.drain()
+
+    # --- the lease
+
+    def add_scheduler(self, epoch: int, now: float) -> None:
+        """A scheduler's runtime is connected."""
+        self._schedulers[epoch] = None
+        self._register(epoch)
+
+    def _register(self, epoch: int) -> None:
+        """Said with each link: a scheduler uses a node that was away when it knows which lease it has still."""
+        granted = self.granted
+        if granted is None and self._ending:
+            return  # it is not for use
+        word = Register(self._described())
+        if granted is not None:
+            closing = bool(self._ending) or granted.closing is not None
+            word = Register(self._described(), granted.lease, closing, granted.client)
+        self._out.send(Address(epoch, SCHEDULER), word)
+
+    def _described(self) -> NodeInfo:
+        return self.info._replace(available=self._available)
+
+    def _on_open(self, envelope: Envelope, message: Open, now: float) -> None:
+        granted = self.granted
+        reason = self._reason_to_decline(message, now)
+        if reason:
+            self._out.send(envelope.sender, Declined(message.lease, reason))
+            self._out.log("info", f"declined {message.client.name}: {reason}")
+        elif granted is None:
+            self._grant(envelope.sender, message, now)
+        else:
+            self._take_over(granted, envelope.sender, message)
+
+    def _reason_to_decline(self, message: Open, now: float) -> str:
+        granted = self.granted
+        if granted is not None:
+            lease, wanted = granted.lease, message.lease
+            if (lease.number, lease.scheduler) != (wanted.number, wanted.scheduler):
+                state = "held by" if granted.closing is None else "still being closed for"
+                return f"{state} {granted.holder} for {now - granted.since:.0f} s"
+        elif self._ending:
+            return self._ending
+        elif message.client.python != self.info.python:
+            # Bytecode of another minor version crashes the interpreter; the scheduler should have known.
+            theirs, ours = (".".join(map(str, v)) for v in (message.client.python, self.info.python))
+            return f"the client runs Python {theirs}, this node {ours}: both need the same"
+        elif min(message.cpus, len(self._ports)) < 1:
+            return f"{message.cpus} servers asked for, {len(self._ports)} ports to give"
+        return ""
+
+    def _grant(self, scheduler: Address, message: Open, now: float) -> None:
+        lowest, highest = self._pulse_limits
+        interval = min(max(message.pulse_interval, lowest), highest)
+        count = min(message.cpus, len(self._ports))
+        places = [
+            Place(k, f"{self.info.name}/server-{k}", port)
+            for k, port in enumerate(self._ports[:count], start=1)
+        ]
+        self.granted = NodeLease(
+            message.lease,
+            message.client,
+            now,
+            places,
+            scheduler,
+            Address(message.lease.client, CLIENT),
+            interval,
+            now + interval,
+            present={scheduler.epoch},
+        )
+        self._out.effects.append(StartZygote(message.lease))
+        self._out.send(scheduler, Opened(message.lease, count, interval))
+
+    def _take_over(self, granted: NodeLease, scheduler: Address, message: Open) -> None:
+        """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
+        self._follow(granted, scheduler)
+        granted.lease = message.lease
+        self._out.send(scheduler, Opened(message.lease, len(granted.places), granted.pulse_interval))
+        self._tell_again(granted)
+        if self._ending or granted.closing is not None:
+            self._register(scheduler.epoch)  # that it ends is news
+
+    def _follow(self, granted: NodeLease, scheduler: Address) -> None:
+        """This process is the lease's scheduler now."""
+        if scheduler != granted.scheduler:
+            granted.present.discard(granted.scheduler.epoch)
+            granted.scheduler = scheduler
+            self._out.effects.append(UseScheduler(scheduler.epoch))
+        granted.scheduler_gone = False
+        granted.came(scheduler.epoch)
+
+    def peer_up(self, epoch: int, now: float) -> None:
+        if self.granted is not None:
+            self.granted.came(epoch)
+
+    def peer_lost(self, epoch: int, now: float, *, lives: bool = False) -> None:
+        """No link to it, for now. A scheduler that lives is waited for: its death will be told. A client may have left."""
+        granted = self.granted
+        if granted is not None and not (lives and epoch == granted.scheduler.epoch):
+            granted.went(epoch, now, self._lease_grace)
+
+    def peer_reset(self, epoch: int, now: float) -> None:
+        """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
+        client ends its lease, and a scheduler that comes back is told the state as it is then."""
+        if epoch in self._schedulers:  # if only its session is gone it has forgotten us, and what we said
+            del self._schedulers[epoch]
+            self._register(epoch)
+        granted = self.granted
+        if granted is None:
+            return
+        if epoch == granted.lease.client:
+            self._client_gone(granted, now)
+        elif epoch == granted.scheduler.epoch:
+            granted.scheduler_gone = True
+            granted.went(epoch, now, self._lease_grace)
+        else:  # a server that lost its session is of no use; if it lives, its exit is the way to a new one
+            self._kill(granted, epoch)
+
+    def _client_gone(self, granted: NodeLease, now: float) -> None:
+        granted.client_gone = True
+        self._close(granted, "its client has ended", now)
+
+    # --- the end of a lease
+
+    def _on_close(self, envelope: Envelope, message: Close, now: float) -> None:
+        granted = self.granted
+        if granted is None or granted.lease != message.lease:
+            self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
+        else:
+            self._follow(granted, envelope.sender)  # Closed has to reach this one
+            self._close(granted, "", now)
+
+    def _on_release(self, envelope: Envelope, message: Release, now: float) -> None:
+        if self.granted is not None and envelope.sender == self.granted.home:
+            self._close(self.granted, "its client has left, and its scheduler is away", now)
+
+    def _close(self, granted: NodeLease, reason: str, now: float) -> None:
+        """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""
+        if granted.closing is not None:
+            return
+        granted.closing = Closing(reason, now + KILL_AFTER)
+        if reason:
+            self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
+        for place in granted.places:
+            if place.server is not None:
+                self._out.send(place.server.address, Shutdown(reason))
+            elif place.alive:
+                self._out.effects.append(KillServer(place.number))
+
+    def _kill_all(self, granted: NodeLease, closing: Closing, now: float) -> None:
+        """Again every 5 s, should a process outlive SIGKILL for a while: a lease ends when all are gone."""
+        closing.kill_at = now + KILL_AFTER
+        for place in granted.places:
+            if place.alive:
+                self._out.effects.append(KillServer(place.number))
+
+    def _finish_if_empty(self, granted: NodeLease) -> None:
+        closing = granted.closing
+        if closing is None or granted.awaits_client or any(place.alive for place in granted.places):
+            return
+        if granted.has_printed and not granted.client_gone:
+            granted.has_printed, granted.awaits_client = False, True
+            self._out.effects.append(AwaitClient(granted.lease))
+            return
+        self.granted = None
+        self._served += 1
+        if self._served == self._serve:
+            self._ending = f"it was started for {self._serve} clients"
+        self._out.effects.append(CloseZygote(granted.lease))
+        self._out.to_scheduler(granted, Closed(granted.lease, closing.reason, bool(self._ending)))
+        for epoch in self._schedulers:
+            if epoch != granted.scheduler.epoch:  # it was declined, or was about to take the lease over
+                self._register(epoch)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process is to end when nothing is left."""
+        return bool(self._ending)
+
+    def client_has_all(self, lease: Lease, now: float) -> None:
+        """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
+        granted = (
+            self.granted
+        )  # its scheduler may have been started anew meanwhile, and have another lease of the same number
+        if granted is not None and granted.lease.number == lease.number:
+            granted.awaits_client = False
+
+    def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
+        """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
+        if self.granted is not None:
+            self._close(self.granted, reason, now)
+            if self.granted is not None and self.granted.closing is not None:
+                self.granted.closing.kill_at = min(self.granted.closing.kill_at, now + kill_after)
+
+    # --- the end of the node
+
+    def finish(self, now: float, *, terminate: bool = False) -> None:
+        """The operator's wish: it takes nothing new, and ends when all tasks that it has are done, or with them."""
+        self._ending = f"the operator of node {self.info.name} ends it"
+        if terminate:
+            self.end_lease(self._ending, now)
+        granted = self.granted
+        if granted is None:
+            return
+        if granted.closing is None:
+            granted.draining = True
+            for server in granted.servers():
+                self._out.send(server.address, Shutdown(drain=True))
+        if granted.scheduler.epoch in self._schedulers:
+            self._register(granted.scheduler.epoch)
+
+    def _close_if_uninhabited(self) -> None:
+        """It ends: first its servers, then its lease, then itself."""
+        granted = self.granted
+        if granted is not None and granted.closing is None and not granted.is_inhabited:
+            self._close(granted, self._ending, inf)  # nobody is to be killed
+
+    # --- what is told
+
+    def say_status(self, running: Mapping[int, int]) -> str:
+        """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
+        granted = self.granted
+        ending = "ends when its tasks are done; " if self._ending else ""
+        if granted is None:
+            return f"{ending or 'free; '}clients served: {self._served}"
+        lines = [f"{ending}used by {granted.holder}; clients served: {self._served}"]
+        for place in granted.places:
+            state = f"tasks: {running.get(place.number, 0)}" if place.server is not None else "not up"
+            lines.append(f"  {place.name}: {state}")
+        return "\n".join(lines)
+
+    def availability(self, available: Availability, now: float) -> None:
+        self._available = available
+
+    def _pulse(self, granted: NodeLease, now: float) -> None:
+        granted.pulse_at = now + granted.pulse_interval
+        if self._available is not None:
+            hears_client = granted.lease.client in granted.present
+            pulse = Pulse(self.info.epoch, self._available, hears_client=hears_client)
+            self._out.to_scheduler(granted, pulse)
+
+    def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
+        """Our servers may wait for an answer of the dead. Without its client the lease is over."""
+        granted = self.granted
+        if granted is None or envelope.sender not in (granted.home, granted.scheduler):
+            return
+        for server in granted.servers():
+            self._out.send(server.address, gone)
+        if granted.lease.client in gone.epochs:
+            self._out.effects.append(ForgetPeer(granted.lease.client))
+            self._client_gone(granted, now)
+
+    def _on_notice(self, envelope: Envelope, notice: Notice, now: float) -> None:
+        self._out.log(notice.level if notice.level in ("info", "warning", "error") else "info", notice.text)
+
+    def _on_inventory(self, envelope: Envelope, message: Inventory, now: float) -> None:
+        granted = self.granted
+        client = granted.client.name if granted is not None else ""
+        servers = granted.servers() if granted is not None else []
+        report = NodeReport(self._described(), client, [], self._served, self._insecure)
+        self._inquiries.ask(envelope, report, servers, now)
+
+    def check(self) -> None:
+        """Asserts what must hold between two events."""
+        if self.granted is not None:
+            self.granted.check()

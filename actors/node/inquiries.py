@@ -1,0 +1,99 @@
+"""What a node's servers do, for somebody who looks: they are asked, and their pages tell of those that cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
+
+from dispycos.machine import Send
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import Inventory, NodeReport, ServerReport, ServerTasks, TaskReport
+
+from ..tasks.step import Step
+from .lease import Outbox, Server
+from .terminations import Look
+
+ANSWER_S: Final = 0.3  # for servers: the relief thread answers unless C code holds the GIL
+BUSY: Final = "a step in C code"  # of a server that does not answer: nobody here knows of which task
+
+
+@dataclass(slots=True, eq=False)
+class Inquiry:
+    """One question, and the reports that have come."""
+
+    request: Envelope
+    report: NodeReport
+    open: dict[int, Server]  # those that have not answered, by epoch
+    reports: dict[int, ServerReport]  # by number of the server
+    until: float
+    is_looking: bool = False  # nobody else answers
+
+
+class Inquiries:
+    """All that are open, by their correlations with the servers."""
+
+    def __init__(self, out: Outbox) -> None:
+        self._out = out
+        self._open: dict[int, Inquiry] = {}
+        self._count = 0
+
+    @property
+    def deadline(self) -> float | None:
+        return min((inquiry.until for inquiry in self._open.values()), default=None)
+
+    def ask(self, request: Envelope, report: NodeReport, servers: Sequence[Server], now: float) -> None:
+        """Answer with this report when these servers have told what they do."""
+        inquiry = Inquiry(
+            request, report, {server.address.epoch: server for server in servers}, {}, now + ANSWER_S
+        )
+        self._count += 1
+        self._open[self._count] = inquiry
+        for server in servers:
+            word = Envelope(server.address, request.to, Inventory(), self._count)
+            self._out.effects.append(Send(word))
+        self._finish(self._count)
+
+    def on_answer(self, envelope: Envelope, word: ServerTasks, now: float) -> None:
+        inquiry = self._open.get(envelope.correlation)
+        server = None if inquiry is None else inquiry.open.pop(envelope.sender.epoch, None)
+        if inquiry is not None and server is not None:
+            inquiry.reports[server.number] = ServerReport(server.spot, server.pid, word.tasks)
+            self._finish(envelope.correlation)
+
+    def forget(self, epoch: int) -> None:
+        """This server is dead: nothing is said of it."""
+        for key, inquiry in list(self._open.items()):
+            if inquiry.open.pop(epoch, None) is not None:
+                self._finish(key)
+
+    def wake(self, now: float) -> None:
+        """Who has not answered is looked at."""
+        for inquiry in list(self._open.values()):
+            if inquiry.until <= now:
+                inquiry.until, inquiry.is_looking = now + ANSWER_S, True
+                self._out.effects.extend(Look(server.number) for server in inquiry.open.values())
+
+    def looked(self, number: int, step: Step, now: float) -> None:
+        """By its page this step runs there."""
+        for key, inquiry in list(self._open.items()):
+            for epoch, server in list(inquiry.open.items()):
+                if server.number == number and inquiry.is_looking:
+                    del inquiry.open[epoch]
+                    busy = TaskReport(BUSY, 0, 0, 0, False, "running", max(0.0, now - step.since / 1e9))
+                    inquiry.reports[number] = ServerReport(
+                        server.spot, server.pid, [busy] if step.position else []
+                    )
+            self._finish(key)
+
+    def _finish(self, key: int) -> None:
+        inquiry = self._open[key]
+        if inquiry.open:
+            return
+        del self._open[key]
+        servers = [inquiry.reports[number] for number in sorted(inquiry.reports)]
+        request = inquiry.request
+        answer = replace(inquiry.report, servers=servers)
+        self._out.effects.append(Send(Envelope(request.sender, request.to, answer, request.correlation)))

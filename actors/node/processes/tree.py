@@ -1,0 +1,372 @@
+"""The agent's side of the process tree: has zygote and servers started and ended, and tells of every end.
+
+All of it runs on the agent's asyncio loop, without threads. Nothing here waits for a child without a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from ...tasks.page import PageReader, make_page
+from ...tasks.step import Step
+from .exits import OomCounter, say_end, was_killed
+from .lines import (
+    AgentLine,
+    EndStep,
+    FromZygote,
+    KillServer,
+    ServerEnded,
+    ServerStarted,
+    StartFailed,
+    StartServer,
+    StepJudged,
+    ZygoteBorn,
+    ZygoteFailed,
+    close_all,
+    make_line,
+)
+from .output import Output
+from .template import Template
+from .zygote import adopt_orphans, kill_children
+
+CLOSE_PATIENCE_S = 0.5  # until a zygote that is to end is killed
+BURIAL_PATIENCE_S = 2.0  # from SIGKILL to the kernel's word that it is gone
+LOOK_AGAIN_S = 0.005
+STARTS_MAX = 4  # under way at once: each has descriptors that travel
+
+log = logging.getLogger("dispycos")
+
+
+class ServerSpec(NamedTuple):
+    """`entry` ("module:function") is called in `dispycosproc-<number>`, with `argument` and the descriptor of its page."""
+
+    number: int
+    entry: str
+    argument: bytes = b""
+
+
+class Owner(Protocol):
+    """Who is told what happens."""
+
+    def zygote_ready(self) -> None: ...
+    def zygote_ended(self, text: str) -> None:
+        """It could not be started, or has ended: after the ends of all its servers, and not if it was to end."""
+
+    def server_refused(self, number: int, text: str) -> None:
+        """There is no process."""
+
+    def server_ended(self, server: ServerProcess, text: str) -> None:
+        """After all its output."""
+
+    def output(self, number: int, stream: int, text: bytes, mark: int) -> None: ...
+    def judged(self, server: ServerProcess, killed: bool) -> None:
+        """What came of end_step(); if the server has ended meanwhile only that is told."""
+
+
+class ServerProcess:
+    """A server process as its agent knows it."""
+
+    def __init__(self, tree: ProcessTree, number: int, pipes: dict[int, int], page: int) -> None:
+        self._tree = tree
+        self.number = number
+        self.pid = 0
+        self.page = PageReader(page)
+        self.was_killed = False  # by us
+        self._output = Output(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
+
+    def on_ended(self, death: str) -> None:
+        """What it wrote is in its pipes; others who hold them are not waited for."""
+        self._output.close()
+        self._tree.tell(self._tree.owner.server_ended, self, death)
+
+    def on_refused(self) -> None:
+        self._output.close()
+
+
+class Zygote:
+    """The process that forks a lease's servers, as its agent knows it."""
+
+    def __init__(self, tree: ProcessTree, end: socket.socket) -> None:
+        self._tree = tree
+        self._line = AgentLine(tree.loop, end, self._on_word, self._on_lost)
+        self.pid = 0  # until it is born
+        self.servers: dict[int, ServerProcess] = {}  # by number, until they have ended
+        self._waiting: deque[ServerSpec] = deque()
+        self._starting = 0
+        self._failure = ""
+        self.is_closing = False
+        self.gone: asyncio.Future[None] = tree.loop.create_future()
+
+    def start_server(self, spec: ServerSpec) -> None:
+        self._waiting.append(spec)
+        self._start_more()
+
+    def _start_more(self) -> None:
+        while self._waiting and self._starting < STARTS_MAX:
+            number, entry, argument = self._waiting.popleft()
+            try:
+                (out, out_end), (err, err_end), page = make_pipes()
+            except OSError as error:
+                self._tree.tell(
+                    self._tree.owner.server_refused, number, f"no pipes for another server: {error.strerror}"
+                )
+                continue
+            self._starting += 1
+            self.servers[number] = ServerProcess(self._tree, number, {1: out, 2: err}, page)
+            self._line.send(StartServer(number, entry, argument), (out_end, err_end, page))
+
+    def kill(self, number: int) -> None:
+        """Void if it has ended; its end is told as any other."""
+        if (server := self.servers.get(number)) is not None:
+            server.was_killed = True
+            self._line.send(KillServer(number))
+        for spec in [spec for spec in self._waiting if spec.number == number]:
+            self._waiting.remove(spec)
+            self._tree.tell(self._tree.owner.server_refused, number, "it was not wanted any more")
+
+    def end_step(self, number: int, step: Step) -> None:
+        if number in self.servers:
+            self._line.send(EndStep(number, *step))
+
+    def end(self) -> None:
+        """And its servers, and what they left running. Nothing is left when it is `gone`."""
+        if not self.is_closing:
+            self.is_closing = True
+            self._line.say_no_more()
+            self._tree.loop.call_later(CLOSE_PATIENCE_S, self._kill)
+
+    def _kill(self) -> None:
+        if self.pid and self._line.is_open:  # else it has ended
+            kill(self.pid)
+
+    @property
+    def is_serving(self) -> bool:
+        return self._line.is_open and not self.is_closing
+
+    # what it says
+
+    def _on_word(self, word: FromZygote) -> None:
+        match word:
+            case ZygoteBorn(pid):
+                self.pid = pid
+                if not self.is_closing:
+                    self._tree.tell(self._tree.owner.zygote_ready)
+            case ZygoteFailed(text):
+                self._failure = text
+            case ServerStarted(number, pid):
+                self.servers[number].pid = pid
+                self._starting -= 1
+                self._start_more()
+            case StartFailed(number, text):
+                self._starting -= 1
+                self._refuse(number, text)
+                self._start_more()
+            case StepJudged(number, killed):
+                server = self.servers[number]
+                server.was_killed |= killed
+                self._tree.tell(self._tree.owner.judged, server, killed)
+            case ServerEnded(number, status):
+                self._on_server_ended(number, status)
+
+    def _refuse(self, number: int, text: str) -> None:
+        self.servers.pop(number).on_refused()
+        self._tree.tell(self._tree.owner.server_refused, number, text)
+
+    def _on_server_ended(self, number: int, status: int | None) -> None:
+        server = self.servers.pop(number)
+        server.on_ended(self._tree.say_end(status, is_ours=self.is_closing or server.was_killed))
+
+    # its end
+
+    def _on_lost(self) -> None:
+        self._tree.keep(self._bury())
+
+    async def _bury(self) -> None:
+        """Its servers are our children now, and the kernel kills them: wait, report, sweep up, say so."""
+        status = await reap(self.pid) if self.pid else 0
+        death = f"the zygote (pid {self.pid}) {self._tree.say_end(status, is_ours=self.is_closing)}"
+        if not self.pid:
+            death = self._failure or "the zygote was not forked: its template has ended"
+        for number in [number for number, server in self.servers.items() if not server.pid]:
+            self._refuse(number, death)
+        for spec in self._waiting:
+            self._tree.tell(self._tree.owner.server_refused, spec.number, death)
+        statuses = await self._tree.sweep_up() if status else {}
+        for server in list(self.servers.values()):
+            self._on_server_ended(server.number, statuses.get(server.pid))
+        if not self.is_closing:
+            self._tree.tell(self._tree.owner.zygote_ended, death)
+        self.gone.set_result(None)
+        self._tree.fork_wanted()
+
+
+def make_pipes() -> tuple[tuple[int, int], tuple[int, int], int]:
+    """For what a server writes to 1 and to 2; and its page."""
+    made: list[int] = []
+    try:
+        for _ in range(2):
+            made += os.pipe()
+        return (made[0], made[1]), (made[2], made[3]), make_page()
+    except OSError:
+        close_all(made)
+        raise
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # not our child where there are no subreapers
+        os.kill(pid, signal.SIGKILL)
+
+
+async def reap(pid: int) -> int | None:
+    """The status of a child whose line is closed: it ends by itself soon, or is ended. None if it is not ours."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + BURIAL_PATIENCE_S
+    with suppress(ChildProcessError):
+        while True:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                return status
+            if give_up <= loop.time():
+                kill(pid)
+            await asyncio.sleep(LOOK_AGAIN_S)
+    return None
+
+
+class ProcessTree:
+    """All processes that an agent starts: one zygote after the other, and their servers."""
+
+    def __init__(self, template: Template, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+        self.loop = loop
+        self.owner = owner
+        adopt_orphans()
+        self._oom = OomCounter.of_this_process()
+        self._zygote: Zygote | None = None  # the last one
+        self._wanted = ""  # the folder of the next one
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
+        self._watch(template)
+
+    # --- the zygote
+
+    def start_zygote(self, folder: str) -> None:
+        """That of the next lease: it is forked when the one before is gone, and all that it left."""
+        self._wanted = folder
+        self.fork_wanted()
+
+    def fork_wanted(self) -> None:
+        """Called again when a zygote is gone."""
+        is_free = self._zygote is None or self._zygote.gone.done()
+        if self._is_closing or not self._wanted or not is_free:
+            return
+        folder, self._wanted = self._wanted, ""
+        ours, theirs = make_line()
+        self._zygote = Zygote(self, ours)
+        with theirs:
+            try:
+                self._template.fork_zygote(folder, theirs)
+            except OSError:  # it has ended
+                self._watch(Template.spawn(self._template.modules))
+                self._template.fork_zygote(folder, theirs)
+
+    def end_zygote(self) -> asyncio.Future[None]:
+        """The lease is over; done when nothing of it is left."""
+        self._wanted = ""
+        if self._zygote is not None:
+            self._zygote.end()
+            return asyncio.shield(self._zygote.gone)
+        nothing = self.loop.create_future()
+        nothing.set_result(None)
+        return nothing
+
+    # --- servers
+
+    def start_server(self, spec: ServerSpec) -> None:
+        if self._zygote is None or not self._zygote.is_serving:
+            self.tell(self.owner.server_refused, spec.number, "its zygote has ended")
+        else:
+            self._zygote.start_server(spec)
+
+    def kill_server(self, number: int) -> None:
+        if self._zygote is not None:
+            self._zygote.kill(number)
+
+    def end_step(self, number: int, step: Step) -> None:
+        """Kill it if this very step still runs."""
+        if self._zygote is not None:
+            self._zygote.end_step(number, step)
+
+    @property
+    def servers(self) -> dict[int, ServerProcess]:
+        """By number: those that were to start and have not ended."""
+        return self._zygote.servers if self._zygote is not None else {}
+
+    # --- ends
+
+    async def close(self) -> None:
+        """End all processes of the tree and wait until they are gone."""
+        self._is_closing = True
+        kill(self._template.pid)  # a zygote that is not forked yet is lost with it
+        await self.end_zygote()
+        await self._template_gone
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+        await self.sweep_up()  # a template that was killed leaves what it was forking
+
+    def say_end(self, status: int | None, *, is_ours: bool) -> str:
+        oom = was_killed(status) and not is_ours and self._oom.has_risen(self.loop.time())
+        return say_end(status, by_its_node=is_ours, oom=oom)
+
+    async def sweep_up(self) -> dict[int, int]:
+        """End what a dead zygote or template left, which are our children now; the status of each, by its pid."""
+        statuses = {}
+        give_up = self.loop.time() + BURIAL_PATIENCE_S
+        while left := kill_children(keep=(self._template.pid,)):
+            for pid in left:
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    statuses[pid] = status
+            if give_up <= self.loop.time():
+                log.warning("processes that tasks started still run: %s", left)
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return statuses
+
+    # --- the template
+
+    def _watch(self, template: Template) -> None:
+        """It says nothing, so what can be read is its end."""
+        self._template = template
+        self._template_gone = self.loop.create_future()
+        self.loop.add_reader(template.end, self._on_template_lost, template, self._template_gone)
+
+    def _on_template_lost(self, template: Template, gone: asyncio.Future[None]) -> None:
+        self.loop.remove_reader(template.end)
+        template.end.close()
+        self.keep(self._bury_template(template.pid, gone))
+
+    async def _bury_template(self, pid: int, gone: asyncio.Future[None]) -> None:
+        ended = self.say_end(await reap(pid), is_ours=self._is_closing)
+        if not self._is_closing:
+            log.warning("the template (pid %d) %s; the next lease starts another", pid, ended)
+        gone.set_result(None)
+
+    # ---
+
+    def tell(self, told: Callable[..., None], *words: object) -> None:
+        """In a turn of its own, so that what the owner raises is not raised in here."""
+        self.loop.call_soon(told, *words)
+
+    def keep(self, body: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(body)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task

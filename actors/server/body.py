@@ -1,0 +1,369 @@
+"""The server process's body: connects to its agent, gets the client's code, and runs tasks until it is told to end.
+
+The zygote forks it and calls `main`. Tasks run in the main thread on the asyncio loop; when a step keeps the loop for longer
+than about 20 ms the relief thread runs the driver's turns, so that messages, recalls and terminations go on being served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from contextvars import Context
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dispycos.config import Failure
+from dispycos.errors import RemoteError
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address, Location
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import Spot, TaskId
+from dispycos.protocol.status import OutcomeKind
+from dispycos.runtime import Runtime
+from dispycos.session.router import Event
+from dispycos.session.session import PeerReset
+
+from ..shipping.words import MissingCode
+from ..tasks.calling import ATOMS
+from ..tasks.cell import Cell
+from ..tasks.current import current_cell
+from ..tasks.ends import Outcome, Raised, Returned, add_note
+from ..tasks.host import TaskHost
+from ..tasks.logs import LevelSetter, RecordWriter
+from ..tasks.loops import use_fresh_loops
+from ..tasks.page import CPU, IO, PageWriter
+from ..tasks.results import pack_outcome
+from ..tasks.running.interrupts import Interrupts
+from ..tasks.running.relief import Relief
+from ..tasks.start import Start
+from ..tasks.stdio import OutputMarks
+from ..tasks.working import WorkingFolder
+from .code import ServerPayloads, single
+from .meter import Meter
+from .nested import NestedTasks
+from .queue import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Tell, Work
+
+log = logging.getLogger("dispycos")
+
+WORK_S = 0.005  # starting tasks goes on for so long before the loop gets its turn
+FAREWELL_S = 2.0  # the last outcomes have so long to be confirmed
+CONNECT_S = 10.0
+
+
+def main(argument: bytes, page: int) -> int:
+    """Entry point in a forked server, with the descriptor of its page; returns the exit code."""
+    start = msgspec.msgpack.decode(argument, type=Start)
+    marks = OutputMarks()
+    set_up_logging(start.debug, marks)
+    sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
+    writer = PageWriter(page)
+    os.close(page)  # mapped, it has another one
+    interrupts = Interrupts(
+        on_idle=lambda: None, page=writer.words
+    )  # a stray SIGINT between steps is nobody's
+    interrupts.install()
+    use_fresh_loops()
+    try:
+        # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(_serve(start, interrupts, writer, marks))
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return failure.exit_code
+
+
+def set_up_logging(debug: bool, marks: OutputMarks) -> None:
+    """What tasks log is for the client's handlers; what this process says of itself is a line on standard error."""
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    log.propagate = False
+    # A descriptor of our own: a task may close its standard error, or put a file in its place.
+    stream = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    own = logging.StreamHandler(stream)
+    own.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    log.addHandler(own)
+    logging.root.addHandler(RecordWriter(marks.write, _task_name))
+
+
+def _task_name() -> str:
+    cell = current_cell()
+    return cell.name if cell is not None else ""
+
+
+async def _serve(start: Start, interrupts: Interrupts, page: PageWriter, marks: OutputMarks) -> int:
+    runtime = Runtime("server", start.name, None)
+    runtime.in_child += [interrupts.in_child, page.in_child]
+    dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
+    async with asyncio.timeout(CONNECT_S):
+        node = await dialler.ready
+    body = ServerBody(start, runtime, interrupts, page, marks, Address(node, NODE))
+    dialler.on_lost = lambda reason: body.lose_agent(reason)
+    relief = Relief(runtime, interrupts)
+    await body.get_ready()
+    open_lane(runtime, start)  # not before the agent knows of us: it is whose word ends the session
+    relief.start()
+    code = await body.stopped
+    await runtime.quiet(FAREWELL_S, also_unreachable=True)
+    relief.stop()
+    await runtime.close()
+    return code
+
+
+def open_lane(runtime: Runtime, start: Start) -> None:
+    """A link of our own to a client of this host and user: two hops less. Its messages go by the tree until it is up."""
+    if start.client_ipc and os.path.exists(start.client_ipc):
+        lane = runtime.dial([f"ipc://{start.client_ipc}"], expected=start.client)
+        lane.on_silence = lane.on_lost = log.debug
+
+
+class ServerBody:
+    """Carries out what the server's machine wants."""
+
+    def __init__(
+        self,
+        start: Start,
+        runtime: Runtime,
+        interrupts: Interrupts,
+        page: PageWriter,
+        marks: OutputMarks,
+        node: Address,
+    ) -> None:
+        self.start = start
+        self.runtime = runtime
+        self.interrupts = interrupts
+        self._page = page
+        self._marks = marks
+        self._meter = Meter()
+        self.stopped: asyncio.Future[int] = runtime.loop.create_future()
+        place = Location(start.addr, start.port)
+        spot = Spot(start.addr, start.port, runtime.epoch, start.name)
+        self.machine = Server(runtime.address(SERVER), Address(start.client, CLIENT), node, spot)
+        self.payloads = ServerPayloads(start.client, start.client_name, start.node_name, start.max_file_size)
+        self.host = TaskHost(runtime, self.payloads, interrupts, place)
+        self.host.adopt_subtasks()
+        self.payloads.bind(self.host)
+        self._cells: dict[TaskId, Cell] = {}
+        self._begun = 0  # of these
+        self._folder = WorkingFolder(Path.cwd())
+        self._levels = LevelSetter()
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._nested: NestedTasks | None = None  # what tasks here submit
+        self._node = node
+        runtime.attach(SERVER, self)
+
+    async def get_ready(self) -> None:
+        """Components first, then tasks may come."""
+        components = await self.payloads.get_components()
+        self.host.records = self._nested = NestedTasks(
+            self.host, self.payloads, self.machine, self._meter.forget
+        )
+        self._levels.take(components.levels)
+        self._enter_folder(os.fsdecode(components.cwd), os.fsdecode(components.program_folder))
+        ready = messages.ServerReady(self.start.number, os.getpid())
+        self.runtime.send(Envelope(self._node, self.machine.address, ready))
+
+    def _enter_folder(self, wanted: str, program: str) -> None:
+        why_not = self._folder.enter(wanted, program)
+        if why_not and self.start.number == 1:  # once a node
+            node = self.start.node_name
+            text = f"cwd: {wanted} cannot be used on node {node} ({why_not}): tasks there run in folders of their servers"
+            notice = messages.Notice(text, "warning")
+            self.runtime.send(Envelope(self.payloads.client, self.machine.address, notice))
+
+    def lose_agent(self, reason: str) -> None:
+        """Without its agent a server is nobody's."""
+        if not self.stopped.done():
+            log.error("the node agent is gone (%s): this server ends", reason)
+            os._exit(1)
+
+    # --- runtime.Role ---
+
+    def on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, PeerReset):
+            self.host.peer_gone(event.epoch, event.unconfirmed)
+            if self._nested is not None and event.epoch == self.payloads.client.epoch:
+                self._nested.owner_gone()
+
+    def carry_out(self, effect: object, now: float) -> None:
+        if type(effect) is Work:
+            self.runtime.defer(self.work)
+        elif isinstance(effect, Place):
+            run = effect.given.message
+            self.machine.placed(effect.given, self._place(run).address.actor, now)
+        elif isinstance(effect, Drop):
+            dropped = self._cells.pop(effect.task)
+            dropped.on_end = None  # its outcome is on the way
+            self.runtime.defer(partial(dropped.finished, Raised(KeyboardInterrupt())))
+        elif isinstance(effect, Tell):
+            assert self._nested is not None, "nothing was submitted here before the components came"
+            self._nested.on_word(effect.word)
+        elif isinstance(effect, Interrupt):
+            cell = self._cells.get(effect.task)
+            if cell is not None:
+                cell.terminate()
+        elif isinstance(effect, Forget):
+            for epoch in effect.epochs:
+                self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
+        elif isinstance(effect, Stop):
+            self.runtime.defer(self._stop)
+        elif isinstance(effect, SetLevels):
+            self.runtime.defer(partial(self._levels.take, single(effect.levels)))
+        else:
+            raise TypeError(f"no such effect: {effect!r}")
+
+    def _stop(self) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(0)
+
+    # --- tasks ---
+
+    def work(self) -> None:
+        """Start what may start now."""
+        runtime, machine = self.runtime, self.machine
+        until = runtime.clock() + WORK_S
+        while True:
+            with runtime.lock:
+                envelope = machine.take()
+                if envelope is None:
+                    return
+                cell = self._begin(envelope.message)
+            try:
+                self._get_call(cell, envelope.payload)
+            except BaseException:  # the loop will report it; the tasks behind must not wait for ever
+                runtime.defer(self.work)
+                raise
+            if runtime.clock() > until:
+                runtime.defer(self.work)
+                return
+
+    def _place(self, run: messages.Run) -> Cell:
+        """Make it known here; under the lock, perhaps on the relief thread."""
+        cell = self._cells[run.task] = Cell(self.host, run.function, run.task)
+        cell.on_end, cell.run, cell.position = self._on_end, run, run.position
+        return cell
+
+    def _begin(self, run: messages.Run) -> Cell:
+        """From here on it counts as started; under the lock."""
+        if not self._begun:  # else it may be where another one wants to be
+            self._folder.come_back()
+        self._begun += 1
+        self._page.begin(IO if run.io else CPU, run.position)
+        if run.io:
+            return self._cells[run.task]
+        cell = self._place(run)
+        waits = run.fetch or self.payloads.is_behind(run.code)
+        actor = 0 if run.short and not waits else cell.address.actor
+        self.machine.begin(run, actor, self.runtime.clock(), waits=waits)
+        return cell
+
+    def _get_call(self, cell: Cell, payload: Payload) -> None:
+        """At once, or when it has been fetched."""
+        self.runtime.turn_soon()
+        run: messages.Run = cell.run
+        if run.fetch or self.payloads.is_behind(run.code):
+            self._later(self._fetch(cell, run, payload))
+        else:
+            self._open(cell, run, payload)
+
+    def _open(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
+        """Unpickle the call, which is the user's code already, and take the first step."""
+        missing: MissingCode | None = None
+        outcome: Outcome | None = None
+        call: Any = None
+        self.interrupts.begin(cell)
+        try:
+            call = self.payloads.mirror.within(self.payloads.loads_call, run.function, payload)
+        except MissingCode as error:
+            missing = error
+        except (
+            BaseException
+        ) as error:  # the user's __setstate__ or module may raise anything, KeyboardInterrupt included
+            add_note(error, f"while the call of {run.function} was unpickled")
+            outcome = Raised(error)
+        due = self.interrupts.end()
+        if due is not None:
+            cell.stopping = True
+        if cell.stopping and outcome is None:
+            outcome = Raised(KeyboardInterrupt())
+        if outcome is not None:
+            cell.finished(outcome)
+        elif missing is not None:
+            self._later(self._fetch(cell, run, payload, missing))
+        else:
+            function, args, kwargs = call
+            with self.runtime.lock:
+                announced = self.machine.enter(run.task, self.runtime.clock())
+            if announced:
+                self.runtime.push()
+            if not run.io:
+                self._meter.begin(measured=not (run.short or self.machine.aside))
+            self.host.begin(cell, function, args, kwargs, self.payloads.mirror.context())
+            if not cell.ended:
+                with self.runtime.lock:
+                    self.machine.suspended(run.task, cell.address.actor)
+                self.runtime.turn_soon()
+
+    def _later(self, coroutine: Any) -> None:
+        # No subtask; and in no task's context, though one's step may have called us: what it asks for is answered to the server,
+        # where that task, once it has ended, would get no answer.
+        task = asyncio.Task(coroutine, loop=self.runtime.loop, context=Context())
+        self._fetching.add(task)
+        task.add_done_callback(self._fetching.discard)
+
+    async def _fetch(
+        self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode | None = None
+    ) -> None:
+        """The code that a call turned out to miss; else what is known to be missing before it is opened."""
+        try:
+            if missing is not None:
+                await self.payloads.fetch(missing)
+            elif self.payloads.is_behind(run.code):
+                await self.payloads.catch_up(run.code)
+            if missing is None and run.fetch:
+                payload = await self.payloads.get_call(run.task)
+        except Exception as error:
+            cell.finished(Raised(error))
+            return
+        self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
+
+    def _on_end(self, cell: Cell, outcome: Outcome) -> None:
+        """Pickle the outcome, which is the user's code once more, and hand it over."""
+        run: messages.Run = cell.run
+        if isinstance(outcome, Raised):
+            self._folder.explain(outcome.error)
+        kind, payload = self._pack(cell, outcome)
+        self._page.end()
+        del self._cells[run.task]
+        self._begun -= 1
+        now = self.runtime.clock()
+        seconds = self.machine.seconds_of(run.task, now)
+        cpu_s, peak_bytes = (None, None) if run.io else self._meter.end(seconds)
+        marks = self._marks.after_task(seconds, others=self._begun > 0)
+        with self.runtime.lock:
+            self.machine.end(
+                run.task, kind, payload, marks, now, actor=cell.actor, cpu_s=cpu_s, peak_bytes=peak_bytes
+            )
+        self.runtime.turn_soon()
+
+    def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
+        name = cell.run.function
+        if type(outcome) is Returned and type(outcome.value) in ATOMS:  # nothing of the user's runs
+            return pack_outcome(self.payloads, outcome, name, cell.stopping)
+        self.interrupts.begin(cell)
+        try:
+            if isinstance(outcome, Raised):
+                self.payloads.mirror.explain(outcome.error)
+            return pack_outcome(self.payloads, outcome, name, cell.stopping)
+        except KeyboardInterrupt:
+            return OutcomeKind.TERMINATED, None
+        except BaseException as error:  # a SystemExit of the user's __reduce__, for one
+            failure = RemoteError(
+                f"the value of {name} cannot be pickled: {error!r}", type(error).__qualname__
+            )
+            return pack_outcome(self.payloads, Raised(failure), name, cell.stopping)
+        finally:
+            self.interrupts.end()

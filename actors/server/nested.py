@@ -1,0 +1,180 @@
+"""What tasks in a server submit: their calls go to the client that owns all tasks, and how they end comes back.
+
+The record of such a task here is for its handles only; the one that counts is the client's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import TaskId
+from dispycos.protocol.status import OutcomeKind
+
+from ..shipping.payloads import kept_as_it_is
+from ..tasks.calling import name_of
+from ..tasks.current import current_cell
+from ..tasks.handle import Task
+from ..tasks.host import TaskHost
+from ..tasks.record import Record
+from ..tasks.submitting import Submits, count, must_be_callable
+from .code import ServerPayloads
+from .queue import Server
+
+FAILED: Final = (OutcomeKind.RAISED, OutcomeKind.LOST, OutcomeKind.REFUSED)
+
+
+class TaskClient(Submits[Task]):
+    """The client of a remote task, as that task sees it: what it submits runs as the program's own tasks do.
+
+    Errors are those that the program itself would get. A task that ends leaves behind what it submitted: that goes on, and
+    its outcome is dropped. While a CPU task waits, and tasks that it submitted have not ended, its server may run others.
+    Where the cluster is, who has it and when it is given back is the program's affair: there is nothing else here.
+    """
+
+    def __init__(self, nested: NestedTasks) -> None:
+        self._nested = nested
+
+    def _here(self) -> object:
+        return self._nested
+
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        io: bool = False,
+        where: str | Location | None = None,
+        alone: bool = False,
+        retries: int = 0,
+    ) -> Task:
+        must_be_callable(function)
+        if where is not None and not isinstance(where, str | Location):
+            raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
+        addr, port = where if isinstance(where, Location) else (where or "", 0)
+        word = messages.Nested(0, name_of(function), io, alone, count(retries), 0, addr, port)
+        return self._nested.submit(word, function, args, kwargs)
+
+
+class NestedTasks:
+    """correspondence.Records of a server. `set_aside` is called when a CPU task waits, and others may run beside it."""
+
+    def __init__(
+        self, host: TaskHost, payloads: ServerPayloads, machine: Server, set_aside: Callable[[], None]
+    ) -> None:
+        self.host = host
+        self._payloads = payloads
+        self.machine = machine
+        self.client = TaskClient(self)
+        self.owner = machine.client.epoch
+        self._next = payloads.first_number
+        self._set_aside = set_aside
+        self._records: dict[int, Record] = {}  # by number, until they have ended
+
+    def submit(
+        self,
+        word: messages.Nested,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Task:
+        host, runtime = self.host, self.host.runtime
+        call = self._payloads.dumps_call(function, args, kwargs)
+        call = kept_as_it_is(call, whole=word.retries > 0)
+        cell = current_cell()
+        parent = cell.run.task if cell is not None and cell.host is host and cell.run is not None else None
+        with host.shield, runtime.lock:
+            self._next += 1
+            word = msgspec.structs.replace(word, number=self._next, code=self._payloads.mirror.version)
+            task = TaskId(self.owner, word.number)
+            record = Record(word.function, task=task, call=None, io=word.io, retries=word.retries)
+            handle = Task.__new__(Task)._bind(host, Address(self.owner, word.number), word.function, record)
+            record.handle = handle
+            self._records[word.number] = record
+            self.machine.submit(parent, word, call)
+        runtime.turn_soon()
+        if parent is not None:
+            runtime.defer(partial(self._lend, parent))  # when the step is over
+        return handle
+
+    def _lend(self, parent: TaskId) -> None:
+        with self.host.runtime.lock:
+            aside = self.machine.set_aside(parent)
+        if aside:
+            self._set_aside()
+            self.host.runtime.turn_soon()
+
+    # --- told by the client: within a turn, perhaps on the relief thread
+
+    def on_word(self, envelope: Envelope) -> None:
+        word: messages.Placed | messages.Outcome = envelope.message
+        record = self._records.get(word.task.number)
+        if record is None:
+            return
+        if word.spot is not None:
+            record.location = Location(word.spot.addr, word.spot.port)
+        if isinstance(word, messages.Placed):
+            record.address = Address(word.spot.epoch, word.actor)
+            self.host.runtime.defer(partial(_set, record.when_started))
+            return
+        record.attempt = word.task.attempt
+        if word.started and word.outcome != OutcomeKind.LOST:
+            record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
+        self._end(record, word.outcome, word.text, envelope.payload, started=word.started)
+
+    def owner_gone(self) -> None:
+        """Nobody is left who could tell."""
+        for record in list(self._records.values()):
+            self._end(record, OutcomeKind.LOST, "its client is gone", None, started=record.started)
+
+    def _end(self, record: Record, outcome: int, text: str, payload: Payload, *, started: bool) -> None:
+        del self._records[record.task.number]
+        record.outcome, record.text, record.payload, record.started = outcome, text, payload, started
+        record.ended = True
+        record.handle = None
+        home = Address(self.owner, record.task.number)
+        for watcher, correlation in record.watchers or ():
+            self.looked_at(record)
+            word = messages.Ended(outcome, text)
+            self.host.runtime.send(Envelope(watcher, home, word, correlation, payload))
+        if record.when_started is not None or record.future is not None:
+            self.host.runtime.defer(partial(self._wake, record))
+
+    def _wake(self, record: Record) -> None:
+        _set(record.when_started)
+        if record.future is not None:
+            self.host.settle(record)
+
+    # --- correspondence.Records
+
+    def record(self, number: int) -> Record | None:
+        return self._records.get(number)
+
+    def terminate(self, record: Record) -> None:
+        cancelled = record.handle is not None and bool(record.handle._asked)
+        home = Address(self.owner, record.task.number)
+        self.host.runtime.send(Envelope(home, self.host.me(), messages.TerminateActor(cancelled)))
+
+    def looked_at(self, record: Record) -> None:
+        """Its error is no news any more for who closes the client."""
+        if record.outcome in FAILED:
+            heard = messages.Heard(record.task.number)
+            self.host.runtime.send(Envelope(self.machine.client, self.machine.address, heard))
+
+    def hold(self, envelope: Envelope) -> bool:
+        raise AssertionError("the homes of these tasks are at the client")
+
+    def pass_on(self, record: Record, envelope: Envelope) -> None:
+        raise AssertionError("the homes of these tasks are at the client")
+
+
+def _set(when_started: Any) -> None:
+    if when_started is not None and not when_started.done():
+        when_started.set_result(0)

@@ -1,0 +1,272 @@
+"""One task in this process: its mailbox, what it waits for, and its end.
+
+Mailboxes keep bytes; a message is unpickled when its receiver takes it, in the receiver's own step, so that a message whose
+code is not there yet waits for its code together with all later ones of that receiver, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
+
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import TaskId
+from dispycos.runtime import Runtime
+
+from . import roles
+from .calling import COMMON, no_iterator
+from .ends import Outcome, Raised, Returned
+from .handle import Task
+from .loops import must_run_on
+from .opening import Payloads
+from .running.execution import Execution
+from .running.interrupts import Interrupts
+from .running.subtasks import Subtasks
+from .step import KILL_AFTER
+
+log = logging.getLogger("dispycos")
+
+
+class CellHost(roles.Host, Protocol):
+    """What a task needs of the process that it is in (host.py)."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+    @property
+    def shield(self) -> AbstractContextManager[object]: ...
+    @property
+    def interrupts(self) -> Interrupts: ...
+    @property
+    def payloads(self) -> Payloads: ...
+    @property
+    def place(self) -> Location | None: ...
+    @property
+    def refused(self) -> list[object]: ...
+    def give_address(self, cell: Cell) -> Address: ...
+    def on_cell_end(self, cell: Cell, outcome: Outcome) -> None: ...
+    def expects(self, correlation: int) -> bool: ...
+    def on_reply(self, envelope: Envelope) -> None: ...
+    def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None: ...
+    async def open_message(self, envelope: Envelope) -> tuple[bool, Any]: ...
+
+
+class Cell:
+    """One task in this process. It has an address, and can be reached, from when somebody asks for it: few short ones are."""
+
+    # Not set by most, so by none at first: each server makes one for every task.
+    _address: Address | None = None
+    _handle: Task | None = None
+    waiter: asyncio.Future[bool] | None = None
+    execution: Execution | None = None
+    asked: Envelope | None = None  # the request taken last, not answered yet
+    watchers: tuple[tuple[Address, int], ...] = ()  # who is told of the end, with what they know it by
+    outcome: Outcome | None = None
+    future: Task | None = None  # the handle, when somebody waits for the end
+    on_end: Callable[[Cell, Outcome], None] | None = None
+    run: Any = None  # in a server: the Run that it came by ...
+    position = 0  # ... and its place in the order in which the server was given them
+    subtasks: Subtasks | None = None  # made with the first of them
+    stopping = False  # terminate() was called
+    dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
+    ended = False
+
+    def __init__(self, host: CellHost, name: str, task: TaskId | None = None) -> None:
+        self.host = host
+        self.name = name
+        self.task = task  # None: nobody else asked for it
+        self.inbox: deque[Envelope] = deque()
+
+    @property
+    def address(self) -> Address:
+        return self._address or self.host.give_address(self)
+
+    @property
+    def actor(self) -> int:
+        """Of its address, if it has one; else 0."""
+        return self._address.actor if self._address is not None else 0
+
+    @property
+    def home(self) -> Address:
+        return self.address if self.task is None else Address(self.task.owner, self.task.number)
+
+    @property
+    def handle(self) -> Task:
+        """Made when somebody wants it: most tasks do not know themselves."""
+        return self._handle or self.bind(Task.__new__(Task))
+
+    def bind(self, handle: Task) -> Task:
+        """This is the task's own handle."""
+        self._handle = handle._bind(
+            self.host, self.home, self.name, self, direct=self.address, place=self.host.place
+        )
+        return handle
+
+    @property
+    def attempt(self) -> int:
+        return 1 if self.task is None else self.task.attempt
+
+    def watch(self, watcher: Address, correlation: int) -> None:
+        self.watchers += ((watcher, correlation),)
+
+    # --- told by the runtime, under the lock, perhaps by the relief thread: no user code, no future here ---
+
+    def on_envelope(self, envelope: Envelope, now: float) -> None:
+        message = envelope.message
+        if isinstance(message, messages.Tell):
+            self.inbox.append(envelope)
+            if envelope.correlation:
+                self.host.answer(envelope, messages.Delivered(1))
+            if self.waiter is not None:
+                self.host.runtime.defer(self.wake)
+        elif isinstance(message, messages.Ended) and self.host.expects(envelope.correlation):
+            self.host.on_reply(envelope)  # `await handle` watches; monitor() wants a message
+        elif isinstance(message, messages.Ask | messages.Ended):
+            self.inbox.append(envelope)
+            if self.waiter is not None:
+                self.host.runtime.defer(self.wake)
+        elif isinstance(message, messages.Watch):
+            watcher = (envelope.sender, envelope.correlation)
+            if not message.end:
+                self.watch(*watcher)
+            elif watcher in self.watchers:
+                self.watchers = tuple(known for known in self.watchers if known != watcher)
+        elif isinstance(message, messages.TerminateActor):
+            if message.cancelled:
+                self.handle._cancelled_elsewhere()
+            self.terminate()
+        elif isinstance(message, messages.AwaitsMessage):
+            self.host.answer(envelope, messages.Delivered(int(self.waiter is not None)))
+        else:
+            self.host.on_reply(envelope)
+
+    def wake(self) -> None:
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
+
+    # --- called by the task itself ---
+
+    async def receive(self, timeout: float | None, alarm_value: Any) -> Any:
+        host = self.host
+        deadline = None if timeout is None else host.loop.time() + timeout
+        while True:
+            if self.inbox:
+                envelope = self.inbox[0]
+                ready, value = await host.open_message(envelope)
+                with host.shield:
+                    if self.inbox and self.inbox[0] is envelope:
+                        self.inbox.popleft()
+                    if isinstance(envelope.message, messages.Ask):
+                        self.asked = envelope
+                    else:
+                        self.asked = None
+                if not ready:
+                    raise value
+                return value
+            if not await self._wait(deadline):
+                return alarm_value
+
+    async def _wait(self, deadline: float | None) -> bool:
+        """Until a message is there; False at the deadline."""
+        loop = self.host.loop
+        must_run_on(self.host.runtime)
+        timer = None
+        with self.host.shield:
+            waiter: asyncio.Future[bool] = loop.create_future()
+            self.waiter = waiter
+            if self.inbox:  # looked at last: the relief thread appends first and then looks for a waiter
+                self.waiter = None
+                return True
+            if deadline is not None:
+                timer = loop.call_at(deadline, _give_up, waiter)
+        try:
+            return await waiter
+        finally:
+            self.waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def adopt(self) -> Subtasks:
+        """The asyncio Tasks that it makes."""
+        if self.subtasks is not None:
+            return self.subtasks
+        subtasks = Subtasks(self, self.name, self.host.loop, self.host.interrupts, self.execution)
+        if not self.ended:  # else they are late, and nobody waits for them
+            self.subtasks = subtasks
+        return subtasks
+
+    def reply(self, value: Any) -> None:
+        request = self.asked
+        if request is None:
+            raise RuntimeError(
+                "nothing to reply to: the last message was not sent by ask(), or was answered already"
+            )
+        payload = self.host.payloads.dumps(value, f"the reply of {self.name}")
+        with self.host.shield:
+            self.asked = None
+            self.host.answer(request, messages.Reply(code=self.host.payloads.version()), payload)
+
+    def take_unanswered(self) -> list[Envelope]:
+        """It has ended: the requests that nobody answers any more."""
+        unanswered = [entry for entry in self.inbox if isinstance(entry.message, messages.Ask)]
+        if self.asked is not None:
+            unanswered.append(self.asked)
+        self.inbox.clear()
+        self.asked = None
+        return unanswered
+
+    # --- end ---
+
+    def terminate(self) -> None:
+        """KeyboardInterrupt at its next chance; from any thread. In a server what waits on after 5 s is dropped."""
+        if not self.stopping and self.host.place is not None:
+            self.host.runtime.defer(partial(self._drop_at, self.host.loop.time() + KILL_AFTER))
+        self.stopping = True
+        if self.execution is not None and not self.execution.is_done:
+            self.execution.interrupt()
+        else:  # its call is being unpickled, or its outcome pickled
+            self.host.interrupts.request(self)
+
+    def _drop_at(self, when: float) -> None:
+        if not self.ended:
+            self.dropping = self.host.loop.call_at(when, self._drop, context=contextvars.Context())
+
+    def _drop(self) -> None:
+        """A step that does not end costs the server its life, but a task that merely waits costs nobody anything."""
+        log.warning("%s waits on %g s after its KeyboardInterrupt: it is dropped", self.name, KILL_AFTER)
+        if self.execution is None:  # its call is being fetched
+            self.finished(Raised(KeyboardInterrupt()))
+        else:
+            self.host.refused.extend(self.execution.drop())
+        if self.subtasks is not None:
+            self.subtasks.drop()
+
+    def finished(self, outcome: Outcome) -> None:
+        """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
+        if type(outcome) is Returned and type(outcome.value) not in COMMON:
+            outcome = no_iterator(outcome, self.name)
+        if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
+            self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.ended = True
+        if self.dropping is not None:
+            self.dropping.cancel()
+        self.host.on_cell_end(self, outcome)
+        self.execution = self._handle = self.on_end = self.run = self.subtasks = (
+            None  # they point here: no work for the garbage collector
+        )
+
+
+def _give_up(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)

@@ -1,0 +1,70 @@
+"""What runs here now: the task whose step it is, and the tasks of the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import weakref
+from typing import Any
+
+from .roles import LocalTask
+
+_current: contextvars.ContextVar[LocalTask | None] = contextvars.ContextVar("dispycos_task", default=None)
+_hosts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+
+
+def current_cell() -> LocalTask | None:
+    """The task whose step runs now, if any."""
+    return _current.get()
+
+
+def cell_of(context: contextvars.Context) -> LocalTask | None:
+    """The task in whose context this is, if any."""
+    return context.get(_current)
+
+
+def context_of(cell: LocalTask, context: contextvars.Context | None) -> contextvars.Context:
+    """The context, else a copy of the present one, in which this is the current task from now on."""
+    if context is None:
+        context = contextvars.copy_context()
+    context.run(_current.set, cell)
+    return context
+
+
+def current_host() -> Any:
+    """The TaskHost that `Task(...)` uses: of the running loop, or of the task that is called here.
+
+    Raises
+    ------
+    RuntimeError: no event loop runs here, or one without dispycos.
+    """
+    try:
+        host = _hosts.get(asyncio.get_running_loop())
+    except RuntimeError:  # a plain function of a task has no running loop, and yet a host
+        cell = current_cell()
+        if cell is None or not cell.host.runtime.is_own_thread():
+            raise
+        return cell.host
+    if host is None:
+        raise RuntimeError(
+            "no dispycos runtime on this event loop: start it with dispycos.run(main) or `async with Client(...)`"
+        )
+    return host
+
+
+def host_of(loop: asyncio.AbstractEventLoop) -> Any:
+    """Its TaskHost; None: it has none."""
+    return _hosts.get(loop)
+
+
+def hosts_of_closed_loops() -> list[Any]:
+    """Those of programs that nobody closed before."""
+    return [host for loop, host in _hosts.items() if loop.is_closed() and host.home is not None]
+
+
+def register(loop: asyncio.AbstractEventLoop, host: Any) -> None:
+    """Tasks that are made on this loop are this host's from now on; None: nobody's."""
+    if host is None:
+        _hosts.pop(loop, None)
+    else:
+        _hosts[loop] = host

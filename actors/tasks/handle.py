@@ -1,0 +1,349 @@
+"""A task as its users hold it: one handle for a task here or anywhere, and what a running task calls on itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple, Self
+
+from dispycos.errors import RemoteError, TaskTerminated
+from dispycos.protocol.addresses import Address, Location
+
+from .current import current_host
+from .ends import without_our_frames
+from .record import Record, Usage
+from .roles import Host, LocalTask
+from .submitting import Submits
+
+CANCELLED = "asyncio.exceptions.CancelledError"  # as RemoteError names it
+
+
+class MonitorStatus(NamedTuple):
+    """How a task ended, as its monitor gets it: type is StopIteration with its value, or an exception class with the text."""
+
+    info: Task
+    type: Any
+    value: Any
+
+
+class Task(asyncio.Future[Any]):
+    """A task: an actor with an address and a mailbox, here or in a server process anywhere.
+
+    ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,
+    an ``async def``, or a plain function, for which no event loop runs. It gets the task itself as ``task`` if it has a
+    parameter of that name and the caller gives nothing for it. Its value is no iterator: return a list.
+    ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
+    results, at any depth; they are equal when they mean the same task.
+
+    A handle is an asyncio.Future of the task's value, and behaves as an asyncio.Task does: ``gather``, ``wait``, ``wait_for``,
+    ``timeout``, ``shield`` and ``as_completed`` take it. ``cancel()``, and the end of whoever awaits it, end the task as
+    ``terminate()`` does, and everybody who waits for it then gets CancelledError, when the task has ended.
+
+    asyncio Tasks that a task makes in a server (``create_task``, ``TaskGroup``, ``gather`` ...) are part of it. ``terminate()``
+    interrupts whichever of their steps runs. A KeyboardInterrupt or SystemExit that leaves one of them cancels that one and
+    is raised in the function where it waits. Those that are left when the function ends are cancelled, as by
+    ``asyncio.run``, and the task ends when they have, 3 seconds later at most: what refuses to end is dropped. To leave
+    something behind on purpose, for later tasks of that server, make it with ``context=contextvars.Context()``: then
+    nobody interrupts it, and its SystemExit ends the server.
+
+    Raises
+    ------
+    TypeError: the first argument is not callable.
+    RuntimeError: no event loop runs here; use ``dispycos.run``.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_direct",
+        "_home",
+        "_host",
+        "_place",
+        "_source",
+        "_watched",
+        "_way",
+        "name",
+    )
+
+    name: str
+
+    def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        current_host().start(function, args, kwargs, handle=self)
+
+    def _bind(
+        self,
+        host: Host,
+        home: Address | None,
+        name: str,
+        source: LocalTask | Record | None,
+        direct: Address | None = None,
+        place: Location | None = None,
+    ) -> Task:
+        _begin(self, loop=host.loop)
+        self._asked: tuple[Any] | None = None  # the message of cancel(), which makes its termination one
+        self._way: Any = None  # of the messages sent by it, if it is somebody else's
+        self._watched = False  # its home was asked to tell its end, which nobody else tells
+        self._host = host
+        self._home = home  # None: as its source says, when somebody wants to know
+        self.name = name
+        self._source = source  # knows its end: the task here, or the client's record; None: somebody else's
+        self._direct = direct
+        self._place = place
+        return self
+
+    # --- messages ---
+
+    def send(self, message: Any) -> int:
+        """Send a message; it arrives once and in order while both processes live. Returns 0 at once.
+
+        Raises
+        ------
+        NotPicklable: naming what in the message cannot be pickled.
+        """
+        self._host.tell(self, message)
+        return 0
+
+    async def deliver(self, message: Any, timeout: float | None = None) -> int:
+        """Send, and wait until it is in the receiver's mailbox: 1; 0 if the task has ended or at the timeout (in seconds).
+
+        After a timeout the message may still arrive. In the mailbox is not handled: for that, ask.
+        """
+        return await self._host.deliver(self, message, timeout)
+
+    async def ask(self, message: Any, timeout: float | None = None) -> Any:
+        """Send a request and wait for the receiver's reply.
+
+        Raises
+        ------
+        TimeoutError: no reply within `timeout` seconds; a late one is dropped.
+        TaskLost: the task has ended, or its server died, without a reply.
+        """
+        return await self._host.ask(self, message, timeout)
+
+    async def receive(self, timeout: float | None = None, alarm_value: Any = None) -> Any:
+        """The oldest message in this task's mailbox; waits for one, at most `timeout` seconds, then gives `alarm_value`.
+
+        Only for the running task itself.
+        """
+        return await self._own("receive").receive(timeout, alarm_value)
+
+    recv = receive
+
+    def reply(self, value: Any) -> None:
+        """Answer the request that this task received last.
+
+        Raises
+        ------
+        RuntimeError: the last message was sent by send() or deliver(), which expect no answer, or was answered already.
+        """
+        self._own("reply").reply(value)
+
+    async def sleep(self, seconds: float, alarm_value: Any = None) -> Any:
+        """Let others run for so many seconds."""
+        await asyncio.sleep(seconds)
+        return alarm_value
+
+    # --- ends ---
+
+    async def monitor(self, by: Task | None = None) -> int:
+        """Have a MonitorStatus sent to `by` (default: the running task) when this task ends. Returns 0 (spec 6.4)."""
+        await self._host.monitor(self, by)
+        return 0
+
+    def terminate(self) -> int:
+        """End the task: it gets KeyboardInterrupt, and is killed about 5 s later. One that has not started is dropped."""
+        self._host.terminate(self)
+        return 0
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """The task's value; raises what it raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
+        self._look()
+        return _wait(self)
+
+    __iter__ = __await__
+
+    def __call__(self) -> Task:
+        """``yield rtask()`` waits for the value, as ``await rtask`` does."""
+        return self
+
+    async def finish(self, timeout: float | None = None) -> Any:
+        """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
+        try:
+            await asyncio.wait((self,), timeout=timeout)
+            if not self.done():
+                raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
+            return self.result()
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
+
+    # --- the client ---
+
+    @property
+    def client(self) -> Submits[Task]:
+        """In a remote task: its client, for tasks of its own, as ``task.client.submit(function, x)``.
+
+        It has submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, as a Client has; see ``current_client``.
+
+        Raises
+        ------
+        RuntimeError: this is no server; a program uses the Client that it made.
+        """
+        client: Submits[Task] = self._host.client()
+        return client
+
+    # --- what is known of it ---
+
+    @property
+    def location(self) -> Location | None:
+        """Where it runs: the server's Location; None while that is not known, and for tasks of a client."""
+        return self._host.location_of(self)
+
+    @property
+    def attempt(self) -> int:
+        """Which of its starts this is, from 1: more if `retries` were allowed and its server was lost. For somebody else's: 1."""
+        return self._source.attempt if self._source is not None else 1
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used, known to the client that asked for it; None before its end, and if it was lost or never began."""
+        return self._host.usage_of(self)
+
+    def is_alive(self) -> bool:
+        """False when it is known here that it has ended."""
+        return not (_is_done(self) if self._source is None else self._source.ended)
+
+    # --- as a future: it is completed, and the value unpickled, when somebody first wants it ---
+
+    def done(self) -> bool:
+        """Whether it has ended; of somebody else's task the first question asks for its end."""
+        if self._source is not None:
+            return self._source.ended
+        self._look()
+        return _is_done(self)
+
+    def cancelled(self) -> bool:
+        """Whether cancel() ended it."""
+        self._look()
+        return super().cancelled()
+
+    def result(self) -> Any:
+        """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended."""
+        if not _is_done(self):
+            self._look()
+        try:
+            return _result(self)
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
+
+    def exception(self) -> BaseException | None:
+        """What it raised, or None. Raises CancelledError if it was cancelled, InvalidStateError if it has not ended."""
+        self._look()
+        return super().exception()
+
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """Have the loop call `fn(handle)` when the task has ended."""
+        self._look()
+        _call_when_done(self, fn, context=copy_context() if context is None else context)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """terminate(), as asyncio says it: who waits gets CancelledError when the task has ended. False if it has already.
+
+        A task that ends in another way all the same, by a value for one, has that outcome.
+        """
+        if self.done():
+            return False
+        self._asked = self._asked or (msg,)
+        self.terminate()
+        return True
+
+    def _cancelled_elsewhere(self) -> None:
+        """By a handle of another process; perhaps on the relief thread."""
+        self._asked = self._asked or (None,)
+
+    def set_result(self, result: Any, /) -> None:
+        raise RuntimeError("the outcome of a task is its own: set_result() is not for handles")
+
+    def set_exception(self, exception: Any, /) -> None:
+        raise RuntimeError("the outcome of a task is its own: set_exception() is not for handles")
+
+    def _look(self) -> None:
+        """Somebody wants to know the outcome: it is taken now, or when it comes."""
+        if not _is_done(self):
+            self._host.follow(self)
+
+    def _complete(self, value: Any, error: BaseException | None) -> None:
+        """Told by the host, on the loop: the task has ended so."""
+        if _is_done(self):
+            return
+        if error is None:
+            _set_result(self, value)
+        elif self._asked and _is_cancellation(error):
+            super().cancel(self._asked[0])
+        else:
+            super().set_exception(error)
+            super().exception()  # nobody has to take it: asyncio would complain
+
+    # --- identity ---
+
+    @property
+    def home(self) -> Address:
+        if self._home is None:
+            assert self._source is not None
+            self._home = self._source.home
+        return self._home
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and self.home == other.home
+
+    def __hash__(self) -> int:
+        return hash(self.home)
+
+    def __repr__(self) -> str:
+        place = self.location
+        return f"<Task {self.name}{f' at {place}' if place else ''}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
+        direct = self._host.direct_address(self)
+        place = self.location
+        return _rebuild, (
+            tuple(self.home),
+            self.name,
+            tuple(direct) if direct else None,
+            tuple(place) if place else None,
+        )
+
+    def _own(self, method: str) -> LocalTask:
+        cell = self._host.running()
+        if cell is not None and cell is self._source:
+            return cell
+        raise RuntimeError(
+            f"{self.name}.{method}() is for the task itself, while it runs; to reach it from outside use send or ask"
+        )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """As the end of a task that is to be cancelled. Of one that is not a CancelledError is news, and told as any error."""
+    if isinstance(error, RemoteError):
+        return error.type_name == CANCELLED
+    return isinstance(error, TaskTerminated)
+
+
+# As super() has them, at half the cost: each task is submitted, awaited and completed by them.
+_begin = asyncio.Future.__init__
+_is_done = asyncio.Future.done
+_result = asyncio.Future.result
+_set_result = asyncio.Future.set_result
+_call_when_done = asyncio.Future.add_done_callback
+_wait = asyncio.Future.__await__
+
+
+def _rebuild(
+    home: tuple[int, int], name: str, direct: tuple[int, int] | None, place: tuple[str, int] | None
+) -> Task:
+    """Unpickle a handle: the same object's state where it is known, else a handle that works from here."""
+    handle: Task = current_host().handle(
+        Address(*home), name, Address(*direct) if direct else None, Location(*place) if place else None
+    )
+    return handle

@@ -1,0 +1,55 @@
+"""A task that somebody here asked for: what its handles look at, until the last of them is gone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.messages import TaskId
+
+
+class Usage(NamedTuple):
+    """What a task has used."""
+
+    seconds: float  # that it ran, from its first step
+    cpu_s: float | None  # seconds of CPU; None: not known
+    peak_bytes: int | None  # by which the peak of its server's memory rose while it ran; None: not known
+
+
+class Record(msgspec.Struct, eq=False):
+    """What is known of it. A client's are its dispatcher's entries, too (actors/dispatching/facts.py): a million may wait."""
+
+    function: str
+    task: TaskId = TaskId(0, 0)  # who asked for it, as which of its tasks
+    call: Payload = None  # pickled; given up when the outcome is there
+    code: int = 0  # the version of the program's code that it needs
+    io: bool = False
+    retries: int = 0
+    attempt: int = 1
+    address: Address | None = None
+    location: Location | None = None
+    started: bool = False  # by what its server said
+    ended: bool = False  # its outcome is here, and what it printed
+    outcome: int = 0
+    text: str = ""
+    seconds: float | None = None  # that it ran, by what its server said
+    cpu_s: float | None = None  # seconds of CPU; None: not known
+    peak_bytes: int | None = None  # by which its server's peak of memory rose; None: not known
+    payload: Payload = None
+    future: Any = None  # the handle, when somebody waits for the outcome
+    when_started: Any = None  # a future, while rtask() waits for the start
+    held: list[Envelope] | None = None  # messages for a task that has no address yet
+    watchers: list[tuple[Address, int]] | None = None
+    handle: Any = None  # its Task, while somebody has one
+    submitter: Address | None = None  # the server of the task that submitted it, told of its end
+    info: Any = None  # args and kwargs, kept only for a status_task
+
+    @property
+    def home(self) -> Address:
+        return Address(self.task.owner, self.task.number)
+
+    def watch(self, watcher: Address, correlation: int) -> None:
+        self.watchers = [*(self.watchers or ()), (watcher, correlation)]

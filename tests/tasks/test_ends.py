@@ -1,0 +1,121 @@
+"""That an outcome is the user's value or exception, whose traceback begins in the user's code."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+
+import pytest
+
+from dispycos.actors.tasks import ends
+from dispycos.actors.tasks.ends import Returned, add_note, made, outcome_of, raised, without_our_frames
+
+
+def users() -> None:
+    raise ValueError("mine")
+
+
+def calls_users() -> None:
+    users()
+
+
+# As a frame of ours: what is above the user's code.
+ours = FunctionType(calls_users.__code__, {**globals(), "__name__": ends.__package__ + ".stepper"})
+
+
+def test_frames_of_ours_at_the_head_of_a_traceback_are_left_out() -> None:
+    with pytest.raises(ValueError) as info:
+        ours()
+    error = info.value
+    error.__traceback__ = error.__traceback__.tb_next  # type: ignore[union-attr]  # this test's own frame
+    assert [frame.name for frame in traceback.extract_tb(error.__traceback__)] == ["calls_users", "users"]
+    outcome = raised(error)
+    assert outcome.error is error
+    assert [frame.name for frame in traceback.extract_tb(error.__traceback__)] == ["users"]
+
+
+def error_of(call: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as info:
+        call()
+    return info.value
+
+
+def names_of(error: BaseException | None) -> list[str]:
+    assert error is not None
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)][-3:]
+
+
+def calls_ours() -> None:
+    ours()
+
+
+def test_frames_of_ours_between_those_of_users_are_left_out() -> None:
+    assert names_of(error_of(calls_ours)) == ["calls_ours", "calls_users", "users"]
+    assert names_of(without_our_frames(error_of(calls_ours)))[-2:] == ["calls_ours", "users"]
+
+
+def test_frames_of_ours_are_left_out_of_causes_contexts_and_parts() -> None:
+    cause, context, part, whole = (error_of(calls_ours) for _ in range(4))
+    context.__context__ = whole  # and back again below
+    whole.__cause__ = ExceptionGroup("parts", [part])
+    whole.__cause__.__context__ = context
+    part.__cause__ = cause
+    without_our_frames(whole)
+    for error in (cause, context, part, whole):
+        assert names_of(error)[-2:] == ["calls_ours", "users"]
+
+
+@pytest.mark.parametrize(("value", "is_kept"), [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_frames_of_ours_are_kept_for_who_looks_for_faults_here(
+    value: str, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPYCOS_DEBUG", value)
+    assert ("calls_users" in names_of(without_our_frames(error_of(calls_ours)))) is is_kept
+
+
+def test_who_takes_our_frames_out_and_raises_again_leaves_no_trace() -> None:
+    """No `raise` but the bare one would do: it adds no line."""
+
+    def tidy() -> None:
+        try:
+            users()
+        except ValueError as error:
+            error.with_traceback(None)
+            raise
+
+    assert names_of(error_of(tidy))[-2:] == ["error_of"]
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+@pytest.mark.parametrize("error", [ValueError(), Frozen(3)])
+def test_a_note_is_added_to_an_error_of_any_kind(error: Exception) -> None:
+    add_note(error, "first")
+    add_note(error, "second")
+    assert error.__notes__ == ["first", "second"]
+
+
+def test_what_is_due_is_made_or_is_this_very_one() -> None:
+    error = SystemExit(3)
+    assert made(error) is error
+    assert type(made(KeyboardInterrupt)) is KeyboardInterrupt
+
+
+def test_the_outcome_of_a_future_is_whatever_it_carries() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        value, failed, cancelled = (loop.create_future() for _ in range(3))
+        value.set_result(5)
+        failed.set_exception(error := ValueError())
+        cancelled.cancel()
+        assert outcome_of(value) == Returned(5)
+        assert outcome_of(failed) == ends.Raised(error)
+        assert isinstance(outcome_of(cancelled), ends.Raised)
+
+    asyncio.run(main())
