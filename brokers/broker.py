@@ -20,7 +20,7 @@ GOODBYE_S = 0.5
 
 
 class Broker:
-    """runtime.Role of a scheduler.
+    """turns.Role of a scheduler.
 
     The runtime tells of the ends of processes of this host; of others only silence tells. `seen`: see Finder.
     """

@@ -398,7 +398,7 @@ class ClientLease(ClientRole):
     def _make_handle(self, record: Entry) -> Task:
         return Task.__new__(Task)._bind(self.host, None, record.function, record)
 
-    # --- host.Records ---
+    # --- correspondence.Records ---
 
     client = None  # a program uses its Client itself
 

@@ -1,7 +1,7 @@
 """A client's servers on its own host: when one dies it reads the page itself, should there be no node left to do it.
 
 A node that is killed takes its servers along. Of those of another host nobody knows then what had begun; of those that are
-seen from here their pages tell (host/page.py).
+seen from here their pages tell (tasks/page.py).
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
         Waiting.start_ahead()
         from . import local  # noqa: F401  # late, as in Client, but not in the loop: there Ctrl-C would wait for its end
 
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # as in run_server.main
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # as in body.main of a server
             outcome = runner.run(_run_main(main, args, kwargs))
         if isinstance(outcome, Returned):
             return outcome.value

@@ -1,7 +1,7 @@
 """What a client's body does within a turn: tells the ledger of links, answers servers, and sorts what the ledger wants done.
 
 The lease of a real client (lease.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
-that what is simulated is what runs; node_role.py is the same for node agents. All of it may run on either thread, under the
+that what is simulated is what runs; node/turn.py is the same for node agents. All of it may run on either thread, under the
 lock: no user code and no future here, such things are deferred.
 """
 
@@ -36,7 +36,7 @@ class Answers(Protocol):
 
 
 class ClientRole:
-    """runtime.Role of a ledger, for one lease."""
+    """turns.Role of a ledger, for one lease."""
 
     host: Answers
     # What a body adds:

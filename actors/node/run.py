@@ -132,7 +132,7 @@ class NodeBody(NodeRole):
         running = {number: server.page.running() for number, server in self._tree.servers.items()}
         return self.machine.say_status(running)
 
-    # --- processes.Owner ---
+    # --- tree.Owner ---
 
     def zygote_ready(self) -> None:
         self.machine.zygote_ready(self.runtime.clock())

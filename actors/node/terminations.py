@@ -1,7 +1,7 @@
 """Decides when a server is killed for a task that was asked to end: only while a step of that very task does not end.
 
 A task has 5 s from the request, or from the beginning of its step if that is later: in C code that holds the GIL its
-KeyboardInterrupt is not even raised. Which step runs is told by the server's page (host/page.py). A task that waits is
+KeyboardInterrupt is not even raised. Which step runs is told by the server's page (tasks/page.py). A task that waits is
 dropped by its own server, and another one that keeps the server was not asked to end; for neither is anybody killed.
 
 What is asked for goes `ask`, and 5 s later `Look`, answered by `looked`. If the step has had its time it is ended (`EndStep`) by

@@ -1,6 +1,6 @@
 """What a node agent's body does within a turn: tells its machine of links, and sorts what that wants done.
 
-The real agent (host/run_node.py) and the one of the simulated cluster (tests/kit/cluster_bodies.py) derive from it.
+The real agent (node/run.py) and the one of the simulated cluster (tests/kit/cluster_bodies.py) derive from it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOOK_S = 0.005
 
 
 class NodeRole:
-    """runtime.Role of a node agent."""
+    """turns.Role of a node agent."""
 
     runtime: Runtime
     machine: Node

@@ -180,7 +180,7 @@ class ServerBody:
             log.error("the node agent is gone (%s): this server ends", reason)
             os._exit(1)
 
-    # --- runtime.Role ---
+    # --- turns.Role ---
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):

@@ -1,6 +1,6 @@
 """Scheduler, node agent and client of the simulated cluster: the real machines, and bodies that act in virtual time.
 
-What they do within a turn is the real bodies' own (brokers/broker.py, actors/client/turn.py, node_role.py); processes, links
+What they do within a turn is the real bodies' own (brokers/broker.py, actors/client/turn.py, actors/node/turn.py); processes, links
 and time are virtual.
 """
 

@@ -81,7 +81,7 @@ class ServerProcess(Host):
     def start(self) -> None:
         super().start()
         if self.world.is_one_host:
-            self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # run_server.open_lane
+            self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # server/body.open_lane
         self._components = self.correspondence.expect(self.order.client, self._got_components)
         wanted = Envelope(
             Address(self.order.client, CLIENT),

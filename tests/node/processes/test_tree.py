@@ -1,4 +1,4 @@
-"""Covers actors/host/ processes, template, zygote, lines and output with real processes: how they start, speak, end."""
+"""Covers actors/node/processes/: tree, template, zygote, lines and output with real processes: how they start, speak, end."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def take_steps(argument: bytes, page: int) -> None:
 
 
 class Agent:
-    """processes.Owner, who keeps what he is told."""
+    """tree.Owner, who keeps what he is told."""
 
     tree: ProcessTree
 
