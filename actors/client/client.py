@@ -50,7 +50,7 @@ class Client(Submits[Task]):
         A server that dies is replaced in any case.
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
         False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
-        after 60 s without its scheduler; then they are lost when it is back, and 15 minutes later in any case.
+        after 60 s without scheduler and client; then they are lost when it is back, and 15 minutes later in any case.
     cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
         it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
         `components` lie in the folder above, ``../name``.

@@ -1,4 +1,4 @@
-"""Outcomes that wait until what their tasks printed is here: a value comes directly, output by way of agent and scheduler."""
+"""Outcomes that wait until what their tasks printed is here: a value comes directly, output by way of the agent."""
 
 from __future__ import annotations
 

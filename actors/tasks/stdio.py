@@ -1,6 +1,6 @@
 """Standard output and error of template, zygote and servers; and the marks by which a task's output comes before its value.
 
-A value goes to the client directly, what was printed goes by a pipe to the agent, and from there by its scheduler: it would come
+A value goes to the client directly, what was printed goes by a pipe to the agent, and from there to the client: it would come
 later. So a server whose task wrote something writes a mark behind it, and names the mark in the outcome; the agent
 takes the marks out of the stream and passes their numbers on with the output; the client ends the task when it has both.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.actors.client import connect as connecting
+from dispycos.actors.client import connect
 from dispycos.actors.client.connect import Uplink
 from dispycos.brokers import private as private_module
 from dispycos.brokers.private import PrivateProcess, Waiting
@@ -98,7 +98,7 @@ def test_a_scheduler_that_was_found_is_used_and_the_private_one_goes(play: Calla
 def test_without_a_link_to_what_was_found_a_client_stays_by_itself(
     play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "FOUND_S", 0.3)
+    monkeypatch.setattr(connect, "FOUND_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
 
         async def story(scene: Scene) -> None:
@@ -126,7 +126,7 @@ def test_however_often_they_die_they_are_replaced_if_they_were_of_use(play: Call
     async def story(scene: Scene) -> None:
         scene.is_of_use = True
         dying = await private_of(scene)
-        for _ in range(connecting.YOUNG_MAX + 2):
+        for _ in range(connect.YOUNG_MAX + 2):
             dying._process.kill()
             dying = await private_of(scene, after=dying)
         assert scene.ended == []
@@ -139,7 +139,7 @@ def test_private_processes_that_die_as_soon_as_they_start_are_not_replaced_for_e
 ) -> None:
     async def story(scene: Scene) -> None:
         dying = await private_of(scene)
-        for _ in range(connecting.YOUNG_MAX):
+        for _ in range(connect.YOUNG_MAX):
             dying._process.kill()
             dying = await private_of(scene, after=dying)
         dying._process.kill()
