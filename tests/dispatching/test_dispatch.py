@@ -287,10 +287,8 @@ def test_nothing_goes_ahead_while_a_server_is_free_and_then_all_have_the_same() 
 def test_a_server_is_not_woken_for_what_another_has_done_sooner(seconds: float, together: int) -> None:
     desk = Desk(2)
     desk.teach(seconds=seconds)
-    desk.submit(together)
-    assert len({server for _, server in desk.place()}) == 1
-    desk.submit(1)
-    assert len(desk.place()) == 1
+    desk.submit(together + 1)
+    assert len({server for _, server in desk.place()}) == 2
     assert [len(server.cpu) for server in desk.dispatcher.fleet.servers.values()] in (
         [together, 1],
         [1, together],
@@ -329,6 +327,19 @@ def test_a_mebibyte_of_calls_goes_ahead_or_one_large_one() -> None:
     desk.teach(seconds=0.00001)
     desk.submit(10, size=2 * CALLS_MAX)
     assert len(desk.place()) == 1 + 1
+
+
+def test_what_is_behind_one_that_needs_a_free_server_goes_ahead_as_soon_as_that_one_has_it() -> None:
+    desk = Desk(2)
+    desk.teach()
+    first, _ = desk.submit(2)
+    desk.place()
+    desk.submit(1, alone=True)
+    desk.submit(4)
+    assert not desk.place()
+    desk.end(first)
+    assert len(desk.place()) == 5
+    assert [len(server.cpu) for server in desk.dispatcher.fleet.servers.values()] == [3, 3]
 
 
 def test_a_pass_has_a_bound_and_another_one_follows() -> None:

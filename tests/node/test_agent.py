@@ -132,10 +132,11 @@ def test_another_client_is_declined_with_holder_and_age_and_told_when_the_node_i
     assert hand.hear(OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0))[0] == StartZygote(OTHER_LEASE)
 
 
-def test_a_client_of_another_python_is_declined_naming_both_versions() -> None:
+@pytest.mark.parametrize("minor", [10, 12])
+def test_a_client_of_another_python_is_declined_naming_both_versions(minor: int) -> None:
     hand = Hand(1)
-    client = INFO._replace(python=(3, 12))
-    reason = "the client runs Python 3.12, this node 3.11: both need the same"
+    client = INFO._replace(python=(3, minor))
+    reason = f"the client runs Python 3.{minor}, this node 3.11: both need the same"
     assert hand.hear(THE_SCHEDULER, Open(LEASE, client, 1, 50.0)) == [("scheduler", Declined(LEASE, reason))]
 
 
@@ -465,6 +466,28 @@ def test_exits_told_before_the_end_of_their_zygote_do_not_use_up_the_restarts() 
     assert hand.call("zygote_failed", SIGKILL)[-1] == StartZygote(LEASE)
     assert hand.call("zygote_ready") == [start(number) for number in range(1, 9)]
     assert hand.wake_at(2 * RETRY_AFTER) == []
+
+
+def test_starts_in_vain_under_zygotes_that_die_are_no_fault_of_the_server() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    assert hand.call("zygote_ready") == [start(1)]
+    death = "did not start: its zygote has ended"
+    down = ("scheduler", ServerDown(LEASE, spot(1, life=0), death, False, True))
+    for _ in range(RESTARTS_MAX // 2 + 1):
+        assert hand.call("server_failed_to_start", 1, "its zygote has ended") == [down]
+        assert hand.wake_at(hand.now + RETRY_AFTER) == [start(1)]
+        assert hand.call("server_failed_to_start", 1, "its zygote has ended") == [down]
+        assert hand.call("zygote_failed", SIGKILL)[-1] == StartZygote(LEASE)
+        assert hand.call("zygote_ready") == [start(1)]
+
+
+def test_of_a_server_that_is_started_again_its_last_lines_are_not_told() -> None:
+    """They came as output; with the end of a server that is given up they are the reason."""
+    hand = Hand(1).open()
+    hand.call("output", 1, 2, b"Traceback ...\n", 0)
+    down = ServerDown(LEASE, spot(1), SIGKILL, False, True)
+    assert ("scheduler", down) in exit_of(hand, 1)
 
 
 def test_a_server_is_not_tried_again_once_its_lease_closes() -> None:

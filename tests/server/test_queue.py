@@ -307,6 +307,14 @@ def test_an_io_task_that_waits_for_the_loop_is_dropped_at_once(post: Post) -> No
     assert TaskId(7, 3) not in post.server.running
 
 
+def test_a_task_is_interrupted_once_though_its_client_and_the_node_ask(post: Post) -> None:
+    given = run(1)
+    post.start(given)
+    post.hear(terminate(given))
+    post.hear(terminate(given), sender=AGENT)
+    assert post.drain() == [Interrupt(given.task)]
+
+
 def test_an_io_task_that_was_taken_and_waits_for_its_call_is_interrupted(post: Post) -> None:
     given = run(2, io=True)
     post.hear(given)

@@ -238,6 +238,27 @@ def test_what_was_lost_is_sent_again_after_a_question_and_nothing_else_is() -> N
     assert other.got() == [1, 2]
 
 
+def test_the_answer_to_an_earlier_question_tells_nothing_of_what_was_sent_since() -> None:
+    one, other = greeted()
+    one.open().resync(1.0)
+    (question,) = one.take(1.0)
+    one.send(1)
+    assert [packet.block.seq for packet in one.take(1.0)] == [1]  # on its way
+    one.open().resync(1.0)
+    one.take(1.0)
+    other.receive(question, 1.0)
+    for answer in other.take(1.0):
+        one.receive(answer, 1.0)
+    assert not [packet for packet in one.take(1.0) if packet.block.seq]
+
+
+def test_an_incarnation_that_nobody_has_is_a_protocol_error() -> None:
+    one, _ = greeted()
+    for incarnation in (0, 2**32):
+        with pytest.raises(ProtocolError):
+            one.open().on_hello(Hello(incarnation, 1, [], 0, 0), 0.0)
+
+
 def test_the_timer_backs_off_to_ten_seconds() -> None:
     one, _ = greeted()
     one.send(1)

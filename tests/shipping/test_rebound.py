@@ -249,3 +249,19 @@ def test_a_statement_of_two_names_does_not_bring_back_what_one_of_them_was(tmp_p
         },
     )
     assert out.splitlines() == ["old b", "new new", "second /a new new", "old b second /a"]
+
+
+def test_a_name_bound_to_what_is_made_of_it_comes_with_both_statements(tmp_path: Path) -> None:
+    script = """
+import functools
+from shipping_client import Remote
+
+def word(): return "made"
+word = functools.cache(word)
+def function(): return word(), word.cache_info().misses
+
+if __name__ == "__main__":
+    with Remote() as server:
+        print(server.call(function))
+"""
+    assert run_python(tmp_path, "script.py", files={"script.py": script}) == "('made', 1)\n"

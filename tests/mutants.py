@@ -1,0 +1,225 @@
+"""`python -m tests.mutants [AREA ...]`: plants small faults in the product, one at a time, and reports which the tests do not see.
+
+Each is one line changed as a tired person would get it wrong. A copy of the tree gets it, and the tests of its area are run there,
+without simulators: these find faults of their own (tests/kit/*_bugs.py). A fault that survives is a missing test, or no fault:
+then it has no place here. tests/test_mutants.py sees that each still fits the code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parents[1]
+LIMIT_S: Final = 300.0  # then the tests hang, which is seen as well
+
+
+class Mutant(NamedTuple):
+    """`old` is found once in `file`."""
+
+    area: str
+    file: str
+    old: str
+    new: str
+
+
+TESTS: Final = {
+    "dispatch": ["tests/dispatching", "tests/client/test_ledger.py"],
+    "session": ["tests/session"],
+    "scheduler": ["tests/brokers", "tests/scenarios/test_scheduler_stories.py"],
+    "node": ["tests/node", "tests/scenarios/test_node_stories.py"],
+    "server": ["tests/server", "tests/tasks"],
+    "shipping": ["tests/shipping", "tests/tasks/test_results.py"],
+}
+
+PLACEMENT, GIVING = "actors/dispatching/placement.py", "actors/dispatching/giving.py"
+RECALLING, DISPATCH = "actors/dispatching/recalling.py", "actors/dispatching/dispatch.py"
+FACTS = "actors/dispatching/facts.py"
+SESSION, STREAM = "dispycos/session/session.py", "dispycos/session/stream.py"
+LEASING, SCHEDULER, WAITING = "brokers/leasing.py", "brokers/scheduler.py", "brokers/waiting.py"
+SUPERVISOR, AGENT = "actors/node/supervisor.py", "actors/node/agent.py"
+TERMINATIONS = "actors/node/terminations.py"
+QUEUE = "actors/server/queue.py"
+STATEMENTS, ITEMS = "actors/shipping/statements.py", "actors/shipping/items.py"
+EXCEPTIONS = "actors/shipping/exceptions.py"
+
+MUTANTS: Final = [
+    Mutant("dispatch", PLACEMENT, "server.work_s > away + AHEAD_S or", "server.work_s >= 0 or"),
+    Mutant("dispatch", PLACEMENT, "len(server.cpu) < TOGETHER_MAX", "len(server.cpu) <= TOGETHER_MAX"),
+    Mutant("dispatch", PLACEMENT, "        and not entry.alone\n", ""),
+    Mutant("dispatch", PLACEMENT, "(IO_MAX if server.cpu else 0)", "0"),
+    Mutant(
+        "dispatch",
+        GIVING,
+        "if head is None or head.alone or server is None:",
+        "if head is None or server is None:",
+    ),
+    Mutant("dispatch", RECALLING, "behind[0].position - 1))", "behind[0].position))"),
+    Mutant("dispatch", DISPATCH, "if entry not in begun and not entry.placed:", "if entry not in begun:"),
+    Mutant(
+        "dispatch", DISPATCH, "return entry.attempt <= entry.retries", "return entry.attempt < entry.retries"
+    ),
+    Mutant("dispatch", FACTS, "front = sorted(back, key=_turn_of)", "front = list(back)"),
+    Mutant("session", SESSION, "if parcel.seq > mark:", "if parcel.seq >= mark:"),
+    Mutant(
+        "session", SESSION, "if not 0 < hello.incarnation < 2**32:", "if not 0 <= hello.incarnation < 2**32:"
+    ),
+    Mutant("session", SESSION, "if self._asked and hello.echo == self._probe:", "if self._asked:"),
+    Mutant(
+        "session", SESSION, "if block.stream >= len(self._streams):", "if block.stream > len(self._streams):"
+    ),
+    Mutant(
+        "session",
+        SESSION,
+        "if not is_new or self._unacked_blocks >= ACK_BLOCKS:",
+        "if self._unacked_blocks >= ACK_BLOCKS:",
+    ),
+    Mutant(
+        "session",
+        SESSION,
+        "if hello.incarnation > self._peer_incarnation:",
+        "if hello.incarnation >= self._peer_incarnation:",
+    ),
+    Mutant(
+        "scheduler",
+        LEASING,
+        "elif node.state is NodeState.OPEN and word.closing:",
+        "elif word.closing and False:",
+    ),
+    Mutant("scheduler", LEASING, "if node is None or node.lease != word.lease:", "if node is None:"),
+    Mutant(
+        "scheduler",
+        LEASING,
+        "        if not lives:\n            self.alarms.set(self.on_node_forgotten",
+        "        if lives:\n            self.alarms.set(self.on_node_forgotten",
+    ),
+    Mutant(
+        "scheduler",
+        SCHEDULER,
+        "if not client.away and not client.looking), None)",
+        "if not client.looking), None)",
+    ),
+    Mutant(
+        "scheduler", SCHEDULER, "if client.heard_at + CLIENT_PATIENCE_S > now:", "if client.heard_at > now:"
+    ),
+    Mutant(
+        "scheduler",
+        SCHEDULER,
+        "return OUTDATED if had.number < self.registry.newest else",
+        "return OUTDATED if had.number <= self.registry.newest else",
+    ),
+    Mutant("scheduler", WAITING, "return not node.share.is_hopeless\n", "return True\n"),
+    Mutant(
+        "node",
+        SUPERVISOR,
+        "if granted is not None and envelope.sender != granted.home:",
+        "if granted is None:",
+    ),
+    Mutant(
+        "node",
+        SUPERVISOR,
+        "            place.restarts, place.retrying = Restarts(), False",
+        "            place.retrying = False",
+    ),
+    Mutant(
+        "node", SUPERVISOR, '        said = "" if closing or again else', '        said = "" if closing else'
+    ),
+    Mutant("node", AGENT, "count = min(message.cpus, len(self._ports))\n", "count = message.cpus\n"),
+    Mutant(
+        "node",
+        AGENT,
+        "elif message.client.python != self.info.python:",
+        "elif message.client.python > self.info.python:",
+    ),
+    Mutant("node", TERMINATIONS, "max(asked.at, step.since / 1e9) + KILL_AFTER", "asked.at + KILL_AFTER"),
+    Mutant("node", TERMINATIONS, "if position in known.asked:", "if known.asked:"),
+    Mutant(
+        "server",
+        QUEUE,
+        "message.position > envelope.message.after:",
+        "message.position >= envelope.message.after:",
+    ),
+    Mutant(
+        "server",
+        QUEUE,
+        "if self._cpu and not self._holding:\n            envelope",
+        "if self._cpu:\n            envelope",
+    ),
+    Mutant("server", QUEUE, "if parent in self.aside and not running.waits_for:", "if parent in self.aside:"),
+    Mutant("server", QUEUE, "        if not running.interrupted:\n", "        if True:\n"),
+    Mutant("server", QUEUE, "            self._asked |= self._holding - self.running.keys()\n", ""),
+    Mutant("server", QUEUE, "and not self._holding and not self._placing:", "and not self._holding:"),
+    Mutant(
+        "shipping",
+        STATEMENTS,
+        "return frozenset(annotation_names(self.node)).union(*found) - MAIN_DUNDERS",
+        "return frozenset[str]().union(*found) - MAIN_DUNDERS",
+    ),
+    Mutant("shipping", STATEMENTS, "return flags & FUTURE_FLAGS", "return 0"),
+    Mutant("shipping", ITEMS, "if unit.is_certain and name not in unit.needs_now:", "if unit.is_certain:"),
+    Mutant("shipping", ITEMS, "or name in self._rebound\n", "\n"),
+    Mutant("shipping", EXCEPTIONS, "if self._spare is not None:", "if False:"),
+    Mutant(
+        "shipping",
+        EXCEPTIONS,
+        "    for name, value in (slots | links).items():",
+        "    for name, value in slots.items():",
+    ),
+]
+
+
+def plant(mutant: Mutant, root: Path) -> None:
+    """Raises ValueError if the code is another one meanwhile."""
+    file = root / mutant.file
+    text = file.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.file} has {text.count(mutant.old)} times {mutant.old!r}, not once")
+    file.write_text(text.replace(mutant.old, mutant.new))
+
+
+def copy_tree(to: Path) -> None:
+    """What the version control knows, as it is now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_symlink() or (ROOT / name).exists():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name, follow_symlinks=False)
+
+
+def seen_by(mutant: Mutant) -> str:
+    """The first test that fails; '' if none does."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy_tree(Path(folder))
+        plant(mutant, Path(folder))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", *TESTS[mutant.area]]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return "the tests hang"
+    if not done.returncode:
+        return ""
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0] if failed else done.stdout[-200:]
+
+
+def main(areas: list[str]) -> int:
+    survived = []
+    chosen = [mutant for mutant in MUTANTS if not areas or mutant.area in areas]
+    for mutant in chosen:
+        began = time.monotonic()
+        by = seen_by(mutant)
+        said = by.removeprefix("FAILED ").partition(" - ")[0] if by else "SURVIVES"
+        what = f"{mutant.file}: {mutant.old.strip()!r} -> {mutant.new.strip()!r}"
+        print(f"{mutant.area:<10} {time.monotonic() - began:5.1f} s  {what}\n{'':20}{said}", flush=True)
+        survived += [] if by else [mutant]
+    print(f"{len(chosen)} planted, {len(chosen) - len(survived)} found")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
