@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dispycos import ScheduleError, Scheduler, Task
+from dispycos.actors.tasks.ends import Returned
 from dispycos.actors.tasks.running.execution import Execution
 from dispycos.actors.tasks.running.interrupts import Interrupts
 from dispycos.living import living, refuse_in_server
@@ -177,6 +178,7 @@ def status_of_step(function: Callable[..., Any]) -> int:
         finally:
             interrupts.uninstall()
             await runtime.close()
+        assert isinstance(outcome, Returned)
         status: int = outcome.value
         return status
 

@@ -417,9 +417,9 @@ def test_what_is_deferred_runs_soon_on_the_loop_in_order_and_outside_the_lock() 
             got: list[bool] = []
 
             def probe() -> None:
-                got.append(here.lock.acquire(timeout=1.0))
+                got.append(cast(Any, here.lock).acquire(timeout=1.0))
                 if got[0]:
-                    here.lock.release()
+                    cast(Any, here.lock).release()
 
             thread = threading.Thread(target=probe)
             thread.start()
@@ -971,10 +971,12 @@ def test_of_a_killed_process_first_its_last_words_are_heard_then_the_end_of_its_
         role, mine = Role(), Inbox(here)
         here.attach(7, role)
         heard_before: list[int] = []
-        role.on_event = lambda event, now: (  # type: ignore[method-assign]
-            role.events.append(event),
-            heard_before.append(len(mine.got)),
-        )[0]
+
+        def on_event(event: Event, now: float) -> None:
+            role.events.append(event)
+            heard_before.append(len(mine.got))
+
+        role.on_event = on_event  # type: ignore[method-assign]
         async with Peer("client", here.listen(f"ipc://{tmp_path}/t.sock")) as peer:
             await peer.obey("say 1")  # their sessions have met
             await mine.until(lambda: mine.got)

@@ -102,7 +102,7 @@ class Desk(Turns):
         about = About((1, 1), "0.1", role)
         super().__init__(Router(CODEC, epoch, about, role))
         self.mailbox = self
-        self.witness = Witness()
+        self.witness: Any = Witness()
         self.other: Desk
         self.arrived: list[list[bytes]] = []
         self.reads_max = 100
@@ -112,7 +112,7 @@ class Desk(Turns):
         self.pids = 0
         self.is_due = False
         self.here = Role()
-        self.attach(ROLE_ACTOR, self.here)  # type: ignore[arg-type]
+        self.attach(ROLE_ACTOR, self.here)
 
     def defer(self, call: Callable[[], None]) -> None:
         self.deferred.append(call)
@@ -268,7 +268,7 @@ def test_of_a_link_that_takes_nothing_more_its_dialler_hears_though_the_mailbox_
 def test_a_turn_is_due_at_the_earliest_deadline_and_nobody_is_woken_before() -> None:
     client, scheduler, _ = linked()
     second = Role()
-    client.attach(8, second)  # type: ignore[arg-type]
+    client.attach(8, second)
     talk(client, scheduler, 0.1)
     client.here.due, second.due = 1.0, 0.5
     client.take_turn(0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy
 
@@ -14,7 +15,7 @@ GIVEN = options()
 MB = 1_000_000
 
 
-def same(array):
+def same(array: numpy.ndarray) -> numpy.ndarray:
     return array
 
 
@@ -47,8 +48,8 @@ async def measure(pool: ProcessPoolExecutor) -> None:
             found = await in_turn(
                 rounds,
                 {
-                    OURS: lambda array=array, count=count: ours(client, array, count),
-                    "ProcessPoolExecutor": lambda array=array, count=count: by_executor(pool, array, count),
+                    OURS: partial(ours, client, array, count),
+                    "ProcessPoolExecutor": partial(by_executor, pool, array, count),
                 },
             )
             say(row_of(f"{size} MB array there and back", "MB/s", found))

@@ -16,7 +16,7 @@ EXECUTORS = 20  # it hands out about three for each time that it has the interpr
 HELD_S = 1.0
 
 
-def nap(seconds):
+def nap(seconds: float) -> None:
     time.sleep(seconds)
 
 

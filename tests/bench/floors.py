@@ -89,7 +89,7 @@ def main() -> None:
         socket.curve_server = True
         socket.curve_secretkey = orders["secret"].encode()
     socket.bind(orders["endpoint"])
-    print(socket.last_endpoint.decode().rstrip("\0"), flush=True)
+    print(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"), flush=True)
     while True:
         socket.send_multipart(socket.recv_multipart())
 

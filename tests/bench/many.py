@@ -20,7 +20,7 @@ FEW, MANY = 10_000, 100_000 if GIVEN.quick else 1_000_000
 OTHERS = 10_000 if GIVEN.quick else 100_000
 
 
-def noop(x):
+def noop(x: int) -> int:
     return x
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,7 +77,7 @@ def options() -> Options:
 Round = Callable[[], Awaitable[float]]
 
 
-async def in_turn(rounds: int, contestants: dict[str, Round]) -> dict[str, float]:
+async def in_turn(rounds: int, contestants: Mapping[str, Round]) -> dict[str, float]:
     """Let each do its round, again and again; the median of each one's rounds."""
     seen: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -87,7 +87,7 @@ async def in_turn(rounds: int, contestants: dict[str, Round]) -> dict[str, float
 
 
 async def percentiles_in_turn(
-    rounds: int, contestants: dict[str, Callable[[], Awaitable[list[float]]]]
+    rounds: int, contestants: Mapping[str, Callable[[], Awaitable[list[float]]]]
 ) -> dict[str, tuple[float, float]]:
     """As in_turn, for rounds that give many durations: the medians of p50 and p99, in microseconds."""
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
@@ -187,7 +187,7 @@ def _is(process: psutil.Process | None, command: str) -> bool:
 
 def _lives_in(process: psutil.Process, home: str) -> bool:
     try:
-        return process.environ().get("HOME") == home
+        return bool(process.environ().get("HOME") == home)
     except (psutil.Error, ProcessLookupError):
         return False
 

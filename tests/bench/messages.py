@@ -25,7 +25,7 @@ COUNT = 10_000 if GIVEN.quick else 50_000
 TEXT = b"x" * 100
 
 
-async def count(*, task):
+async def count(*, task: dispycos.Task) -> None:
     """Counts what comes until it is asked how much that was; ends when it is asked a second time in a row."""
     seen = 0
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import Pool
 
@@ -33,11 +33,11 @@ COUNT = 200 if GIVEN.quick else 500
 Once = Callable[[], Awaitable[list[float]]]
 
 
-def noop(x):
+def noop(x: int) -> int:
     return x
 
 
-async def answer(*, task):
+async def answer(*, task: dispycos.Task) -> None:
     """A task that replies what it was asked, until it is asked None."""
     while (question := await task.receive()) is not None:
         task.reply(question)
@@ -81,7 +81,7 @@ async def by_pool(pool: Pool) -> list[float]:
 
 
 async def say_cpu(
-    what: str, groups: dict[str, list[psutil.Process]], ours: Once, beside: dict[str, Once]
+    what: str, groups: dict[str, list[psutil.Process]], ours: Once, beside: Mapping[str, Once]
 ) -> None:
     """What one round trip costs in all processes; of each of the others the program's own share is the same process."""
     with Cpu(groups) as cpu:

@@ -30,7 +30,7 @@ COUNT = 4_000 if GIVEN.quick else 10_000
 COUNT_FOR_CPU = 8_000 if GIVEN.quick else 40_000
 
 
-def noop(x):
+def noop(x: int) -> int:
     return x
 
 

@@ -32,7 +32,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pr
         (tmp_path / "child.py").write_text(text)
         python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'child.py'}\n")
         python.chmod(0o755)
-        monkeypatch.setattr(private_module.sys, "executable", str(python))
+        monkeypatch.setattr(sys, "executable", str(python))
         return PrivateProcess({"nodes": ["n"]})
 
     return start

@@ -11,6 +11,7 @@ from dispycos.brokers.scheduler import OUTDATED
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
+    Availability,
     Close,
     Closed,
     Granted,
@@ -269,7 +270,7 @@ def test_a_client_that_its_nodes_hear_is_not_given_up_for_its_silence() -> None:
     node = desk.node("alpha", 7, lease)
     desk.lose(50)
     desk.wait(50.0)
-    desk.tell(node, Pulse(7, None, hears_client=True))
+    desk.tell(node, Pulse(7, Availability(0.0, 0, 0, 0), hears_client=True))
     assert not words(desk.wait(59.0), Close)
     assert words(desk.wait(1.1), Close)
     assert desk.scheduler.registry.nodes[7].state is NodeState.CLOSING

@@ -109,7 +109,7 @@ class Answering:
             assert isinstance(envelope.message, messages.Inventory)
             runtime = self.process.runtime
             answer = Envelope(envelope.sender, runtime.address(actor), report, envelope.correlation)
-            runtime.loop.call_soon_threadsafe(runtime.loop.call_later, late, runtime.send, answer)
+            runtime.loop.call_soon_threadsafe(lambda: runtime.loop.call_later(late, runtime.send, answer))
 
         return receive
 

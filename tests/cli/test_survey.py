@@ -62,7 +62,7 @@ class Scene:
                 self.process._found(self.answer)
 
         self.process.browse_registry = browse_registry  # type: ignore[method-assign]
-        self.process.browse_network = browse_network  # type: ignore[method-assign]
+        self.process.browse_network = browse_network  # type: ignore[method-assign, assignment]
         start = self.process.runtime.clock()
         await survey.look()
         return survey, self.process.runtime.clock() - start

@@ -12,7 +12,6 @@ import pytest
 
 from dispycos.actors.client import connect
 from dispycos.actors.client.connect import Uplink
-from dispycos.brokers import private as private_module
 from dispycos.brokers.private import PrivateProcess, Waiting
 from dispycos.runtime import Runtime
 from dispycos.transport.discovery import Presence
@@ -71,7 +70,7 @@ def play(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
                 f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'child.py'} {scene.private_ipc} {found or scene.found_tcp}\n"
             )
             python.chmod(0o755)
-            monkeypatch.setattr(private_module.sys, "executable", str(python))
+            monkeypatch.setattr(sys, "executable", str(python))
             try:
                 async with asyncio.timeout(15):
                     await story(scene)

@@ -112,7 +112,7 @@ def test_the_node_with_the_larger_part_of_its_servers_free_comes_first() -> None
 
 def test_what_ran_last_runs_again() -> None:
     desk = Desk(4, 4)
-    served = set()
+    served: set[int] = set()
     for _ in range(5):
         entries = desk.submit()
         served.update(server for _, server in desk.place())

@@ -19,7 +19,8 @@ pytestmark = [
 
 def test_a_notebook_as_people_use_one(user: User) -> None:
     lines = user.python(str(SCRIPTS / "notebook.py")).succeed(90).splitlines()
-    cells = [tuple(line.split(": ", 1)) if ": " in line else (line.rstrip(":"), "") for line in lines]
+    parted = [line.partition(": ") if ": " in line else (line.rstrip(":"), "", "") for line in lines]
+    cells = [(name, text) for name, _, text in parted]
     by_name = dict(cells)
     runs = [text for name, text in cells if name == "run"]
     assert runs[0] == "42 [0, 2, 4]"

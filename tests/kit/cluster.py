@@ -7,7 +7,7 @@ close, and the book of what really happened is compared with what the ledgers sa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dispycos.actors.dispatching.facts import Entry
@@ -250,7 +250,8 @@ class Cluster:
             self.world.after(0.001, lambda: self._kill_borrowed(looks - 1))
 
     def _kill_node(self) -> None:
-        agents = [node for node in (self.nodes or [self.head]) if node.is_alive]
+        there: Sequence[Process] = self.nodes or [self.head]
+        agents = [node for node in there if node.is_alive]
         if agents:
             agent = self.dice.choice(agents)
             assert isinstance(agent, NodeProcess | PrivateProcess)

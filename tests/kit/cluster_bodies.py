@@ -271,7 +271,7 @@ class ClientLeaseBody(ClientRole):
     """For actors/client/lease.py: one stay at a scheduler, told to the book and to the user's program."""
 
     def __init__(self, client: ClientProcess) -> None:
-        super().__init__(cast(Runtime, client), client, Ledger(Address(client.epoch, CLIENT)))
+        super().__init__(cast(Runtime, client), cast(Any, client), Ledger(Address(client.epoch, CLIENT)))
         self.client = client
         self.is_leaving = self.is_scheduled = False
         client.attach(CLIENT, self)
@@ -324,7 +324,7 @@ class ClientLeaseBody(ClientRole):
             self.ledger.members.server_ended(epoch, server.marks, client.world.now)
             client.turn_soon()
 
-    def endpoints_to(self, node: NodeInfo) -> list[str]:  # type: ignore[override]
+    def endpoints_to(self, node: NodeInfo) -> list[str]:
         world = self.client.world
         process = world.listeners[f"ipc://{node.epoch}"]
         ipc = [f"ipc://{node.epoch}"] if world.is_one_host and not world.gate else []

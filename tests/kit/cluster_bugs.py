@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -389,7 +389,7 @@ def a_session_is_forgotten_though_its_link_is_back(patch: Patch) -> None:
     def wake(self: Turns, now: float) -> None:
         for due, _, epoch in self._forgets:
             if due <= now:
-                self.router.forget(epoch, now)
+                self.router.forget(cast(int, epoch), now)
         original(self, now)
 
     patch.setattr(Turns, "_wake", wake)

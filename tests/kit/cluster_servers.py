@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dispycos.actors.server.queue import Drop, Forget, Interrupt, Place, Server, Stop, Tell, Work
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
@@ -353,7 +353,7 @@ class ServerProcess(Host):
         assert node is not None
         if node.is_alive and node.epoch == self.node.epoch:
             self.book.printed.setdefault(self.order.client, set()).add(line)
-            node.agent.machine.output(self.order.number, 1, line, 0, self.world.now)
+            cast(Any, node).agent.machine.output(self.order.number, 1, line, 0, self.world.now)
             node.turn_soon()
 
     def _finish(self, cell: Actor, kind: OutcomeKind, payload: Payload = None) -> None:

@@ -7,7 +7,7 @@ are suspended, fall silent, close and die. Then everything heals, and each task 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dispycos.actors.dispatching.dispatch import Again, Dispatcher, Ended, Kill, Recall, Runs, Terminate
 from dispycos.actors.dispatching.facts import Entry, Standing
@@ -145,8 +145,8 @@ class Client:
         if isinstance(effect, Runs):
             server = self._server(effect.server.epoch)
             world.note(
-                f"client gives {effect.server.name} {[(e.plan.number, e.position) for e in effect.entries]}"
-            )  # type: ignore[attr-defined]
+                f"client gives {effect.server.name} {[(cast(Any, e).plan.number, e.position) for e in effect.entries]}"
+            )
             for entry in effect.entries:
                 assert isinstance(entry, Task)
                 if server is not None:

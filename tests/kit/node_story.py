@@ -144,8 +144,10 @@ class Story:
 
     def play(self) -> None:
         self.to_node(THE_SCHEDULER, Open(LEASE, INFO, 3, 50.0))
-        for at in sorted(self.dice.random() * 12 for _ in range(20)):
-            self.later(0.02 + at, self.dice.choice((self.ask, self.terminate, self.kill, self.lose_a_server)))
+        for asked in sorted(self.dice.random() * 12 for _ in range(20)):
+            self.later(
+                0.02 + asked, self.dice.choice((self.ask, self.terminate, self.kill, self.lose_a_server))
+            )
         if self.dice.random() < 0.5:
             self.later(self.dice.random() * 12, self.finish)
         self.later(self.dice.choice((0.01, 1.0, 14.0)) * self.dice.random(), self.end_of_lease)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from dispycos.actors.shipping.payloads import dumps_value, loads_plain
 from dispycos.actors.tasks.cell import Cell
@@ -123,7 +123,7 @@ class BareStage(Stage):
             function,
             args,
             kwargs,
-            owner=owner,
+            owner=cast(Any, owner),
             loop=self.loop,
             interrupts=self.interrupts,
             context=context,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec import structs
 
@@ -234,7 +236,8 @@ def test_a_scheduler_that_lives_is_waited_for_and_a_client_that_lives_may_have_l
 def test_a_client_that_leaves_without_its_scheduler_ends_the_lease() -> None:
     hand = Hand(1).open()
     assert hand.hear(Address(66, CLIENT), Release()) == []
-    [(number, _)] = hand.hear(THE_CLIENT, Release())
+    told: Any = hand.hear(THE_CLIENT, Release())
+    [(number, _)] = told
     assert number == 1
     assert exit_of(hand, 1)[-1] == (
         "scheduler",

@@ -36,9 +36,10 @@ class Agent(NodeRole):
         self.notes: list[tuple[Any, ...]] = []
         noting = Notes(self.notes)
         self.machine = cast(Any, noting)
-        self.runtime = cast(Any, Notes(self.notes))
-        self.runtime.router = noting
-        self.runtime.lives = lambda epoch: epoch == 44
+        runtime: Any = Notes(self.notes)
+        runtime.router = noting
+        runtime.lives = lambda epoch: epoch == 44
+        self.runtime = runtime
         for hook in ("start_server", "kill_server", "look", "end_step", "start_zygote", "close_zygote"):
             setattr(self, hook, getattr(noting, hook))
 

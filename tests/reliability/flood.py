@@ -22,17 +22,17 @@ CALL_BYTES = 64 * 1024 * 1024
 TEXT = b"x" * 100
 
 
-async def wait_for_it(*, task):
+async def wait_for_it(*, task: dispycos.Task) -> None:
     await task.receive()
 
 
-async def count(wanted, *, task):
+async def count(wanted: int, *, task: dispycos.Task) -> int:
     for _ in range(wanted):
         await task.receive()
     return wanted
 
 
-async def take(data):
+async def take(data: bytes) -> int:
     return len(data)
 
 
@@ -70,7 +70,9 @@ async def behind_a_call(client: dispycos.Client, scale: int) -> float:
     return took
 
 
-async def flood_and_terminate(where, victim, wanted, data, *, task):
+async def flood_and_terminate(
+    where: dispycos.Task, victim: dispycos.Task, wanted: int, data: bytes, *, task: dispycos.Task
+) -> float:
     """From the server: all that it says to the client, this word too, is one session."""
     for _ in range(wanted):
         where.send(data)
@@ -84,7 +86,7 @@ async def by_the_same_session(client: dispycos.Client, wanted: int, data: bytes)
     victim = await client.io_rtask(wait_for_it)
     victim.add_done_callback(lambda _: ended.append(time.monotonic()))
     here = dispycos.Task(count, wanted)
-    start = await client.io_submit(flood_and_terminate, here, victim, wanted, data)
+    start: float = await client.io_submit(flood_and_terminate, here, victim, wanted, data)
     assert await here == wanted
     while not ended:
         await asyncio.sleep(0.001)

@@ -152,12 +152,13 @@ def judge(strikes: list[Strike], ends: dict[int, tuple[float, bool, str] | None]
     begun: dict[int, int] = {}
     ended = set()
     for line in log.splitlines():
-        word, number, pid = line.split()
+        word, *numbers = line.split()
+        task, pid = map(int, numbers)
         if word == "ended":
-            ended.add(int(number))
+            ended.add(task)
         else:
-            assert int(number) not in begun, f"{number} has begun twice"
-            begun[int(number)] = int(pid)
+            assert task not in begun, f"{task} has begun twice"
+            begun[task] = pid
     lost = {number: end for number, end in ends.items() if end is not None}
     told, unwritten = 0.0, 0
     for number in ends.keys() - lost.keys():

@@ -121,7 +121,7 @@ def test_attributes_are_named_from_the_inside_out() -> None:
 
 def test_what_is_in_slots_is_an_attribute() -> None:
     slotted = Slotted()
-    slotted.lock = LOCK
+    slotted.lock = LOCK  # type: ignore[attr-defined]
     assert part(slotted) == f"{REFUSED_LOCK}: attribute 'lock' of Slotted"
     assert "of Record" in part(Record("r", LOCK))
 

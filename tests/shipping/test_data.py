@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -150,7 +151,7 @@ class Host:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[PackagePath]:
-    yield PackagePath(Host(tmp_path), "pack.inner")
+    yield PackagePath(cast(Any, Host(tmp_path)), "pack.inner")
 
 
 def test_paths_are_joined_as_files_are(path: PackagePath) -> None:

@@ -61,7 +61,7 @@ def test_what_a_load_misses_is_asked_for_until_it_is_here(mirror: Mirror) -> Non
     for names in (["a"], ["b"]):
         requests.append(missing(mirror, data))
         made = [statement(name, f"{name} = 1") for name in names]
-        mirror.install(CodeBundle(3, steps=made, made_of=[(m.names[0], [m.hash]) for m in made]))
+        mirror.install(CodeBundle(3, steps=[*made], made_of=[(m.names[0], [m.hash]) for m in made]))
     requests.append(missing(mirror, data))
     assert [(r.names, r.modules, r.main_version) for r in requests] == [
         (["a"], [], 3),
@@ -228,11 +228,11 @@ def test_what_the_asker_has_is_not_sent_again(tmp_path: Path) -> None:
 def test_only_names_that_were_sent_change_the_version(tmp_path: Path) -> None:
     with main_of(tmp_path, PROGRAM) as (main, snapshot):
         snapshot.answer(CodeRequest(["Point"]))
-        main.unrelated = 5
+        vars(main)["unrelated"] = 5
         assert snapshot.version() == 1
-        main.LIMIT = 11
+        vars(main)["LIMIT"] = 11
         assert [snapshot.version(), snapshot.version()] == [2, 2]
-        main.missing_yet = lambda: 7
+        vars(main)["missing_yet"] = lambda: 7
         assert snapshot.version() == 3
         assert values(snapshot.changes(2)) == ["missing_yet"]
         assert sorted(values(snapshot.changes(1))) == ["LIMIT", "missing_yet"]
@@ -246,7 +246,7 @@ def test_a_mirror_that_is_behind_gets_the_delta_and_only_then_is_up_to_date(tmp_
             server_main = mirror.main
             sys.modules["__main__"] = main
             mirror.install(snapshot.answer(CodeRequest(["Point"])))
-            main.LIMIT = 99
+            vars(main)["LIMIT"] = 99
             mirror.install(snapshot.answer(CodeRequest(["unrelated"])))  # pushed: holds no changes
             assert (mirror.version, server_main.LIMIT) == (1, 10)
             mirror.install(snapshot.answer(mirror.request()))
@@ -268,7 +268,7 @@ def test_two_threads_may_ask_while_the_program_changes_what_it_has(tmp_path: Pat
         asked = [pool.submit(snapshot.answer, CodeRequest(["use"])) for n in range(30)]
         for n in range(2000):
             main.DATA[n + 1000] = n
-            main.LIMIT = n
+            vars(main)["LIMIT"] = n
             snapshot.version()
         assert all(not bundle.result(20).errors for bundle in asked)
 

@@ -23,6 +23,7 @@ def settings_of(text: str) -> list[Unit]:
     units = cut(text, "program.py")
     for unit in units:
         if isinstance(unit.node, ast.Import | ast.ImportFrom) or unit.is_definition:
+            assert unit.code is not None
             exec(unit.code, vars(main))
     found = Settings(main, lambda name: [unit for unit in units if name in unit.names])
     return [setting for unit in units if (setting := found.of(unit)) is not None]

@@ -207,9 +207,9 @@ def test_functions_that_suspend_are_known_in_any_layers() -> None:
             decorated(decorated(function)),
         ):
             assert can_suspend(layered), function
-    for function in do_not:
-        for layered in (function, functools.partial(function), decorated(function)):
-            assert not can_suspend(layered), function
+    for other in do_not:
+        for layered in (other, functools.partial(other), decorated(other)):
+            assert not can_suspend(layered), other
 
 
 def test_layers_that_lead_to_themselves_have_an_end() -> None:

@@ -153,12 +153,12 @@ def test_a_task_can_be_asked_whether_it_waits_for_a_message() -> None:
 
     async def scene() -> None:
         handle = Task(child)
-        host = handle._host
+        host: Any = handle._host
 
         async def waits() -> int:
             answer = await host.call(handle.home, messages.AwaitsMessage(), None, 5)
             assert answer is not None
-            return answer.message.code
+            return int(answer.message.code)
 
         assert await waits() == 0
         await asyncio.sleep(0.1)
@@ -211,7 +211,7 @@ def test_a_message_that_comes_while_the_task_turns_to_wait_wakes_it() -> None:
             return len(self) > 0
 
     async def scene(task: Any = None) -> None:
-        cell = current_cell()
+        cell: Any = current_cell()
         assert cell is not None
         cell.inbox = Between(cell)
         assert await task.receive(timeout=1.0) == "in between"

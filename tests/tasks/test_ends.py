@@ -60,7 +60,7 @@ def test_frames_of_ours_between_those_of_users_are_left_out() -> None:
 def test_frames_of_ours_are_left_out_of_causes_contexts_and_parts() -> None:
     cause, context, part, whole = (error_of(calls_ours) for _ in range(4))
     context.__context__ = whole  # and back again below
-    whole.__cause__ = ExceptionGroup("parts", [part])
+    whole.__cause__ = BaseExceptionGroup("parts", [part])
     whole.__cause__.__context__ = context
     part.__cause__ = cause
     without_our_frames(whole)

@@ -175,7 +175,7 @@ def test_a_slow_iterable_does_not_hold_up_values_nor_the_loop() -> None:
                 await asyncio.sleep(0)
 
         ticker = asyncio.ensure_future(tick())
-        ahead = []
+        ahead: list[Any] = []
         async for _, _ in bench.map(slow()):
             ahead.append(len(bench.handles) - len(ahead))
         ticker.cancel()

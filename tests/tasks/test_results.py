@@ -172,7 +172,7 @@ def test_an_exception_comes_back_as_itself_with_its_traceback_as_cause() -> None
 
 
 def test_a_traceback_gets_the_lines_that_the_server_did_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = caught(ExceptionGroup("several", [caught(ValueError(3)).error, ValueError()]))
+    outcome = caught(BaseExceptionGroup("several", [caught(ValueError(3)).error, ValueError()]))
     with monkeypatch.context() as patch:
         patch.setattr(linecache, "getline", lambda *_: "")
         patch.setattr(linecache, "getlines", lambda *_: [])

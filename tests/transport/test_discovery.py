@@ -396,7 +396,7 @@ def test_what_a_service_says_is_what_was_announced_and_nonsense_is_passed_over()
     older = replace(here, python=None)  # one that does not say its Python
     assert read_service(_service(older)) == older
     for odd in ({"python": (3, 1200)}, {"role": "No de"}, {"tag": "ab"}, {"key": "k"}, {"addresses": ()}):
-        assert read_service(_service(replace(here, **odd))) is None  # type: ignore[arg-type]
+        assert read_service(_service(replace(here, **odd))) is None
 
 
 @needs_namespaces

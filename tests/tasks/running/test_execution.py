@@ -107,7 +107,7 @@ def test_a_plain_function_may_return_a_coroutine_to_run_but_a_generator_is_its_v
 
 def test_a_generator_function_is_known_behind_partials_and_decorators(stage: BareStage) -> None:
     def generator(x: int) -> Generator[Any, Any, int]:
-        return (yield x) + 1
+        return int((yield x) + 1)
 
     @functools.wraps(generator)
     def decorated(*args: Any) -> Any:

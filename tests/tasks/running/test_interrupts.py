@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import FunctionType
+from typing import Any, cast
 
 import pytest
 
@@ -35,7 +36,7 @@ def in_thread(body: Callable[[], object]) -> threading.Thread:
 
 
 def run_user_step(
-    interrupts: Interrupts, owner: object, function: Callable[[], object]
+    interrupts: Interrupts, owner: Any, function: Callable[[], object]
 ) -> type[BaseException] | None:
     """One step; what was given back by its end."""
     interrupts.begin(owner)
@@ -142,7 +143,7 @@ def test_the_same_interrupts_break_a_runtime_that_is_not_shielded(interrupts: In
 
 
 def test_an_interrupt_wakes_a_sleeping_step_within_50_ms(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
     asked_at: list[float] = []
 
     def ask() -> None:
@@ -160,7 +161,7 @@ def test_an_interrupt_wakes_a_sleeping_step_within_50_ms(interrupts: Interrupts)
 
 
 def test_a_c_function_called_as_the_task_itself_is_interrupted(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
     timer = threading.Timer(0.05, interrupts.request, (owner,))
     timer.start()
     interrupts.begin(owner)
@@ -171,7 +172,7 @@ def test_a_c_function_called_as_the_task_itself_is_interrupted(interrupts: Inter
 
 
 def test_a_step_inside_the_standard_library_is_interrupted(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
     timer = threading.Timer(0.05, interrupts.request, (owner,))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
@@ -180,7 +181,7 @@ def test_a_step_inside_the_standard_library_is_interrupted(interrupts: Interrupt
 
 
 def test_a_request_for_another_owner_or_an_ended_step_does_nothing(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
     answers: list[bool] = []
     interrupts.begin(owner)
     thread = in_thread(lambda: answers.append(interrupts.request(object())))
@@ -191,7 +192,7 @@ def test_a_request_for_another_owner_or_an_ended_step_does_nothing(interrupts: I
 
 
 def test_what_came_too_late_to_be_raised_is_given_back_by_end(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
 
     def ask_under_shield() -> None:
         interrupts.shielded.__enter__()
@@ -203,7 +204,7 @@ def test_what_came_too_late_to_be_raised_is_given_back_by_end(interrupts: Interr
 
 
 def test_a_nested_shield_raises_only_when_the_outermost_is_left(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
     seen: list[str] = []
 
     def step() -> None:
@@ -220,7 +221,7 @@ def test_a_nested_shield_raises_only_when_the_outermost_is_left(interrupts: Inte
 
 
 def test_a_shield_in_another_thread_changes_nothing(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
 
     def step() -> None:
         in_thread(interrupts.shielded.__enter__).join(5)
@@ -232,7 +233,7 @@ def test_a_shield_in_another_thread_changes_nothing(interrupts: Interrupts) -> N
 
 
 def test_a_shield_held_beyond_the_end_of_a_step_is_noticed(interrupts: Interrupts) -> None:
-    interrupts.begin(self := object())
+    interrupts.begin(self := cast(Any, object()))
     interrupts.shielded.__enter__()
     with pytest.raises(AssertionError, match="beyond the end"):
         interrupts.end()
@@ -240,7 +241,7 @@ def test_a_shield_held_beyond_the_end_of_a_step_is_noticed(interrupts: Interrupt
 
 
 def test_runtime_code_without_a_shield_is_spared_and_a_nudge_raises_later(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
     through: list[bool] = []
     source = "def runtime_code(work, through):\n    work()\n    through.append(True)\n"
     module: dict[str, object] = {"__name__": "dispycos.some.module"}
@@ -273,7 +274,7 @@ def test_a_signal_that_came_just_before_a_sleep_is_repeated_by_a_nudge(interrupt
 
 
 def test_an_interrupt_swallowed_in_a_finalizer_is_armed_again_once(interrupts: Interrupts) -> None:
-    owner = object()
+    owner: Any = object()
     caught: list[str] = []
     stop = threading.Event()
 
@@ -346,7 +347,7 @@ def test_a_signal_that_arrives_after_its_step_is_no_ctrl_c() -> None:
     heard: list[str] = []
     interrupts = Interrupts(on_idle=lambda: heard.append("idle"))
     interrupts.install()
-    owner = object()
+    owner: Any = object()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         interrupts.begin(owner)
@@ -364,7 +365,7 @@ def test_a_signal_that_arrives_after_its_step_is_no_ctrl_c() -> None:
 
 def test_a_handler_of_the_users_gets_the_signal_once(interrupts: Interrupts) -> None:
     heard: list[int] = []
-    owner = object()
+    owner: Any = object()
 
     def listen() -> None:
         signal.signal(signal.SIGINT, lambda *_: heard.append(1))
@@ -405,7 +406,7 @@ def test_the_handler_equals_pythons_own_for_those_who_ask_but_is_another(interru
     ours = signal.getsignal(signal.SIGINT)
     assert ours == signal.default_int_handler
     assert ours is not signal.default_int_handler
-    assert ours != signal.SIG_DFL
+    assert ours != cast(object, signal.SIG_DFL)
     assert ours in {ours}
 
 

@@ -79,7 +79,7 @@ class Echo:
         if ring is not None:
             ring()
 
-    def step(self, function: Callable[[], object], owner: object = None) -> None:
+    def step(self, function: Callable[[], object], owner: Any = None) -> None:
         self.interrupts.begin(owner)
         try:
             enter_user_code(function, (), {})

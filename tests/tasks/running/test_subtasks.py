@@ -42,7 +42,7 @@ async def awaited(work: Work) -> Any:
 
 
 async def beside(work: Work) -> Any:
-    task = asyncio.create_task(work())  # type: ignore[arg-type]
+    task: asyncio.Task[Any] = asyncio.create_task(work())  # type: ignore[arg-type]
     await asyncio.sleep(60)
     return task
 
@@ -85,7 +85,7 @@ def by_a_generator(work: Work) -> Generator[Any, Any, Any]:
 
 
 def beside_a_generator(work: Work) -> Generator[Any, Any, Any]:
-    task = asyncio.get_running_loop().create_task(work())  # type: ignore[arg-type]
+    task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work())  # type: ignore[arg-type]
     yield asyncio.sleep(60)
     return task
 
