@@ -79,16 +79,21 @@ def test_warnings_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_handler_that_raises_costs_its_line_only() -> None:
+    heard: list[str] = []
+
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
             raise OSError("no more space")
 
     handler = Broken()
     logging.getLogger("dispycos").addHandler(handler)
     try:
         say("a warning", "warning")
+        say("another one", "warning")
     finally:
         logging.getLogger("dispycos").removeHandler(handler)
+    assert heard == ["a warning", "another one"]
 
 
 # --- streams that do not take it ---

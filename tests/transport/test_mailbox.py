@@ -421,6 +421,7 @@ def test_closing_a_link_twice_or_an_unknown_one_is_nothing() -> None:
                 here.mailbox.close_link(link)
                 there.mailbox.close_link(back)
             here.mailbox.close_link(4711)
+            assert here.downs == [] and there.downs == []
 
     play(scene, OURS, OURS)
 
