@@ -10,6 +10,7 @@ run a turn while a user's step keeps the main thread (actors/tasks/running/relie
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
@@ -77,7 +78,7 @@ class Dialler(Protocol):
     def link_down(self, link: int, reason: str, *, refused: bool) -> None: ...
 
 
-class Turns:
+class Turns(ABC):
     """Router and actors of one runtime. What drives it derives from it, and sees that one call at a time is made."""
 
     # What a body adds:
@@ -103,13 +104,13 @@ class Turns:
         self._kept: set[int] = set()  # not to be forgotten though they have none
         self.checks: list[Callable[[], None]] = []  # of what must hold after each turn, with --debug
 
+    @abstractmethod
     def defer(self, call: Callable[[], None]) -> None:
         """Have this run after the turn, on the loop's thread, in order. From any thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def turn_soon(self) -> None:
         """Have another turn as soon as possible; many calls, one turn. From any thread."""
-        raise NotImplementedError
 
     # --- actors ---
 
@@ -178,9 +179,9 @@ class Turns:
         self._on_event(PeerReset(epoch, self.router.bury(epoch, now)), now)
         self.turn_soon()
 
+    @abstractmethod
     def on_death(self, link: int, epoch: int) -> None:
         """The witness's word, outside of a turn: read all, then call `peer_died`."""
-        raise NotImplementedError
 
     # --- links ---
 

@@ -1,7 +1,8 @@
 """Which server is next, and how much it is given ahead: the rules of placing, as functions of facts.
 
 A CPU task goes to the least loaded node that has a free server (free servers / servers), there to the one with the
-fewest io tasks, of those to the one that ran last. An io task goes to a server without a CPU task while there is one, to
+fewest io tasks, of those to the one that ran last; with it go those known to be so brief that no other server is worth
+waking for them. An io task goes to a server without a CPU task while there is one, to
 the one with the fewest io tasks. A task is given *ahead*, behind others, where it is expected to begin within a horizon
 of time: so long the client may be unable to say anything, be it that its words travel or that it computes. Ray
 has a fixed number of tasks in flight for that, and dask a factor of the threads, whatever their tasks take.

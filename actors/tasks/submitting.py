@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from typing import Any, Generic
@@ -15,9 +16,10 @@ from .record import Record
 from .roles import HandleT
 
 
-class Submits(Generic[HandleT]):
+class Submits(ABC, Generic[HandleT]):
     """Has functions run as remote tasks."""
 
+    @abstractmethod
     def _submit(
         self,
         function: Callable[..., Any],
@@ -30,11 +32,10 @@ class Submits(Generic[HandleT]):
         retries: int = 0,
     ) -> HandleT:
         """`alone`: its start is waited for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _here(self) -> object:
         """Raises NotScheduled if nothing can be submitted."""
-        raise NotImplementedError
 
     def submit(self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any) -> HandleT:
         """Queue a CPU task for the least loaded node; returns its handle at once. Await the handle for the value.

@@ -52,6 +52,9 @@ def run(subject: Subject, quick: bool, limit: float) -> list[Row]:
         arguments = ["-m", f"tests.bench.{subject.module}"]
         arguments += ["--quick"] * quick + ["--cluster"] * subject.cluster
         out = user.python(*arguments).succeed(limit)
+    for line in out.splitlines():
+        if not line.startswith("{"):
+            print(line)  # why it says nothing
     return [Row(**json.loads(line)) for line in out.splitlines() if line.startswith("{")]
 
 

@@ -58,7 +58,7 @@ def measure() -> float:
 def main() -> None:
     why = netns.why_unavailable() or distance.why_unavailable()
     if why:
-        print(f"left out: {why}", file=sys.stderr)
+        print(f"far: left out, {why}")
         return
     busy = 100 * COUNT * TASK_S / SERVERS / measure()
     alone = 100 * TASK_S / (TASK_S + 2 * AWAY_S)

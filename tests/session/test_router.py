@@ -228,9 +228,10 @@ def test_a_server_behind_a_new_node_becomes_reachable_without_a_timer(tree: Net)
     tree.add("late", "server", 22)
     tree.send("client", "late", 1)
     tree.run()
-    assert not reaches(tree.routers["client"], 22)
+    assert not reaches(tree.routers["client"], 22) and not tree.routers["client"].can_reach(22)
     tree.join("late", "node", uplink=True)
     assert tree.numbers("late") == [1]
+    assert tree.routers["client"].can_reach(22)
 
 
 def test_a_lost_link_is_told_once(tree: Net) -> None:
