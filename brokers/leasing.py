@@ -196,6 +196,9 @@ class Leasing(Sharing):
                 )
             node.turn(NodeState.IDLE)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
+            assert node.share is not None
+            if word.failed:
+                node.share.client.failed[node.epoch] = f"{node.title}: {word.reason}"
             self._share_gone(node, f"closed the lease: {word.reason or 'no reason given'}")
             node.turn(NodeState.DECLINED)
         if word.last:

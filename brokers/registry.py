@@ -41,6 +41,7 @@ class Client:
     warned: set[int] = field(default_factory=set)  # epochs of nodes that it was told it does not get
     told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     told_alone: float = 0.0  # until then it knows that it has no node
+    failed: dict[int, str] = field(default_factory=dict)  # epochs of nodes that could not be set up: how
     hopeless: str = ""  # what it was told of servers that cannot be started anywhere
     heard_at: float = 0.0  # when a node of its lease heard it by a link of its own
 

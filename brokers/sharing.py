@@ -14,7 +14,6 @@ from .outbox import Outbox
 from .registry import Client, Node, Registry, Share
 from .waiting import version
 
-SETTLE_PATIENCE_S: Final = 10.0  # schedule() waits so long for the servers of a node
 DECLINED_AGAIN_S: Final = 10.0  # a node that declined is asked again
 
 
@@ -79,7 +78,7 @@ class Sharing:
             self._settled(node)
             return
         if settle and not client.settled:
-            self.alarms.set(self.on_node_unsettled, node, now + SETTLE_PATIENCE_S)
+            self.alarms.set(self.on_node_unsettled, node, now + client.wants.settle_s)
         if node.state not in (NodeState.IDLE, NodeState.DECLINED):
             return  # it still closes for another client, and is offered again when it has
         is_new = node.state is NodeState.IDLE or node.epoch not in client.opened
@@ -163,8 +162,10 @@ class Sharing:
 
     def on_node_unsettled(self, node: Node, now: float) -> None:
         assert self.registry.active is not None
-        text = f"{node.title} has no servers yet after {SETTLE_PATIENCE_S:g} s: going on without them"
-        self.out.warn(self.registry.active, text)
+        client = self.registry.active
+        if client.wants.settle_s:  # else it does not want to wait
+            text = f"{node.title} has no servers yet after {client.wants.settle_s:g} s: going on without them"
+            self.out.warn(client, text)
 
     # --- servers
 
@@ -176,8 +177,7 @@ class Sharing:
         share.servers[spot.epoch] = spot
         share.reported.add(spot.name)
         share.failures.pop(spot.name, None)
-        for status in (Status.ServerDiscovered, Status.ServerInitialized):
-            self._tell_server(share, status, spot)
+        self._tell_server(share, Status.ServerInitialized, spot)
         self._see_ready(share)
 
     def on_server_down(self, envelope: Envelope, now: float) -> None:

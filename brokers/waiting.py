@@ -71,7 +71,7 @@ def hopeless(registry: Registry, client: Client) -> str:
     """Why no task of this client can ever run; empty while there is a node that has servers, or may have some later."""
     if any(_may_serve(node, client) for node in registry.nodes.values()):
         return ""
-    failed = [share.failure for share in registry.shares if share.is_hopeless]
+    failed = [*client.failed.values(), *(share.failure for share in registry.shares if share.is_hopeless)]
     return (
         f"no server of any node can be started: {'; '.join(failed[:NAMED_MAX])}\n{REMEDY}" if failed else ""
     )
@@ -80,6 +80,8 @@ def hopeless(registry: Registry, client: Client) -> str:
 def _may_serve(node: Node, client: Client) -> bool:
     if node.share is not None:
         return not node.share.is_hopeless
+    if node.epoch in client.failed:
+        return False
     return node.info.python == client.wants.client.python and client.servers_of(node.info) > 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 PATIENCE_S: Final = 3.0  # of waiting, until it is said what for
@@ -22,6 +22,12 @@ def listing(functions: Iterable[str]) -> str:
     by_name = Counter(functions)
     names = ", ".join(f"{name} {number}" for name, number in by_name.most_common(NAMED_MAX))
     return f"{counted(by_name.total(), 'task')} ({names}{', ...' if len(by_name) > NAMED_MAX else ''})"
+
+
+def named(names: Sequence[str]) -> str:
+    """Such as: a, b, c and 4 more."""
+    more = len(names) - NAMED_MAX
+    return f"{', '.join(names[:NAMED_MAX])}{f' and {more} more' if more > 0 else ''}"
 
 
 def counted(number: int, what: str) -> str:

@@ -26,6 +26,7 @@ from ..tasks.streams import say
 from ..tasks.submitting import Submits, count, must_be_callable
 
 if TYPE_CHECKING:
+    from .code import SetupCall
     from .lease import ClientLease
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
@@ -46,6 +47,11 @@ class Client(Submits[Task]):
         (``--min_pulse_interval``, ``--max_pulse_interval``). A node that does not allow it takes the nearest, and that is said.
     nodes: host names, addresses (``*`` matches), Locations or DispycosNodeAllocate; only matching nodes are used. Empty: all.
     status_task: a Task that gets a DispycosStatus for every change, and a MonitorStatus for every task that ends.
+    node_setup: a function that prepares each node, in its folder and before its servers are forked; what it assigns to globals
+        all servers there share. It has no network. It succeeds by returning 0 or None; otherwise its node is not used.
+    server_setup: a function that prepares each server before its first task; as node_setup.
+    disable_nodes, disable_servers: nodes, or servers, wait to be enabled, which a status_task does that hears of them:
+        ``client.enable_node(where, *args)``, ``client.enable_server(location, *args)``; the arguments go to the setup.
     restart_servers: taken and without effect: it is about servers that are closed on purpose, and nothing closes one yet.
         A server that dies is replaced in any case.
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
@@ -66,9 +72,13 @@ class Client(Submits[Task]):
         pulse_interval: float = 5 * MIN_PULSE_INTERVAL,
         nodes: Any = (),
         status_task: Task | None = None,
-        *,
+        node_setup: Callable[..., Any] | None = None,
+        server_setup: Callable[..., Any] | None = None,
+        disable_nodes: bool = False,
+        disable_servers: bool = False,
         restart_servers: bool = False,
         abandon_zombie_nodes: bool = False,
+        *,
         secret_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
@@ -88,10 +98,21 @@ class Client(Submits[Task]):
             name or os.path.basename(sys.argv[0] or "python") or "python",
             allocations(nodes),
             positive_seconds(pulse_interval, "pulse_interval"),
-            bool(abandon_zombie_nodes),
+            _flag(abandon_zombie_nodes, "abandon_zombie_nodes"),
+            self._setup(node_setup, "node_setup"),
+            self._setup(server_setup, "server_setup"),
+            _flag(disable_nodes, "disable_nodes"),
+            _flag(disable_servers, "disable_servers"),
         )
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
+
+    def _setup(self, function: Callable[..., Any] | None, what: str) -> SetupCall | None:
+        if function is None:
+            return None
+        if not callable(function):
+            raise TypeError(f"{what} must be a function, not {type(function).__name__}")
+        return self._payloads.setup_call(function, ())
 
     # --- the cluster ---
 
@@ -215,11 +236,40 @@ class Client(Submits[Task]):
             if record.address is not None and (chosen is None or record.address.epoch in chosen)
         ]
 
+    # --- nodes and servers ---
+
+    def enable_node(self, where: str | Location, /, *setup_args: Any) -> int:
+        """With ``disable_nodes``: have this node set up, by ``node_setup(*setup_args)``, and its servers started. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location, as NodeDiscovered tells it. The arguments count
+        for later zygotes of the node, too.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. NotPicklable: naming what in the arguments is not.
+        """
+        self._here(opening=True).enable_node(where, setup_args)
+        return 0
+
+    def enable_server(self, location: Location, /, *setup_args: Any) -> int:
+        """With ``disable_servers``: have this server set up, by ``server_setup(*setup_args)``, and take tasks. Returns 0.
+
+        The arguments count for those that are started in its place, too.
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. NotPicklable: naming what in the arguments is not.
+        """
+        self._here(opening=True).enable_server(location, setup_args)
+        return 0
+
     # --- inside ---
 
-    def _here(self) -> ClientLease:
+    def _here(self, *, opening: bool = False) -> ClientLease:
+        """With `opening` also while schedule() waits: a status_task hears of nodes then."""
         lease = self._lease
-        if lease is not None and lease.is_open and lease.loop is running_loop():
+        is_there = lease is not None and (lease.is_open or (opening and not lease.is_leaving))
+        if lease is not None and is_there and lease.loop is running_loop():
             return lease
         if lease is not None and not self._is_of_this_loop(lease):
             raise NotScheduled(
@@ -265,6 +315,13 @@ class Client(Submits[Task]):
         return lease.submit(
             function, args, kwargs, io=io, node=node, server=server, alone=alone, retries=count(retries)
         )
+
+
+def _flag(value: object, what: str) -> bool:
+    """numpy's bools are bools, too."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        return bool(value)
+    raise TypeError(f"{what} must be True or False, not {value!r}")
 
 
 def _place_of_caller() -> str:

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path, PurePath
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from dispycos.config import parse_place
 from dispycos.errors import RemoteError
 from dispycos.protocol.addresses import Location
-from dispycos.protocol.envelope import Payload
+from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.transport.addresses import is_numeric
 
 from ..shipping.payloads import (
-    Components,
-    FileComponent,
+    NodeSetup,
+    ServerSetup,
     dumps_call,
     dumps_value,
     is_found_by_name,
+    kept_as_it_is,
     loads_plain,
 )
 from ..shipping.snapshot import Snapshot
 from ..shipping.words import CodeBundle, CodeRequest, MissingCode
+from ..tasks.calling import name_of
 from ..tasks.logs import levels_here
 
 PLACE_REMEDY = "; the place of a scheduler belongs into schedule(), those of nodes into Client(nodes=[...])"
+
+class SetupCall(NamedTuple):
+    """node_setup or server_setup, with its arguments."""
+
+    function: Any
+    name: str
+    payload: Payload
+
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(CodeRequest)
 
 
-def _encoded(answer: Components | CodeBundle) -> bytes:
+def _encoded(answer: NodeSetup | ServerSetup | CodeBundle) -> bytes:
     try:
         return _encoder.encode(answer)
     except UnicodeEncodeError:  # a folder's name may be any bytes; at a server it is a name for people
@@ -62,7 +73,7 @@ class ClientPayloads:
         self._program_folder = _present_folder()
         self.snapshot = Snapshot.of_main()
         self._code: list[Any] = []
-        self._files: list[Path] = []
+        self._files: dict[str, Path] = {}  # by their paths below the nodes' folders
         if isinstance(components, str | os.PathLike | Location) or not isinstance(components, Iterable):
             components = [components]
         for number, component in enumerate(components):
@@ -85,14 +96,13 @@ class ClientPayloads:
         if not path.is_file():
             remedy = PLACE_REMEDY if _is_place(str(path)) else ""
             raise FileNotFoundError(f"components[{number}]: no such file: {path} (in {Path.cwd()}){remedy}")
-        for other in self._files:
-            if other.samefile(path):
-                return
-            if other.name == path.name:
-                raise ValueError(
-                    f"components[{number}]: {path} and {other} have one name, and servers find files by it: rename one"
-                )
-        self._files.append(path)
+        name = _path_below(path)
+        if name in self._files and not self._files[name].samefile(path):
+            raise ValueError(
+                f"components[{number}]: {path} and {self._files[name]} would both be {name} at a node: name one of them "
+                "by a relative path, whose folders are kept"
+            )
+        self._files[name] = path.absolute()  # the program may change its folder
 
     # --- values ---
 
@@ -120,23 +130,60 @@ class ClientPayloads:
     # --- answers to servers ---
 
     def answer(self, request: Payload) -> tuple[str, Payload]:
-        """(error, encoded answer): a CodeBundle, or Components when the request is empty."""
-        try:
-            if request is None:
-                return "", _encoded(self.components())
-            single = request if not isinstance(request, list) else request[0]
-            return "", _encoded(self.snapshot.answer(_requests.decode(single)))
-        except (
-            Exception
-        ) as error:  # a value's own __reduce__ may fail in any way; the server's task gets the words
-            return f"{type(error).__name__}: {error}", None
+        """(error, encoded CodeBundle)."""
+        return _told(lambda: _encoded(self.snapshot.answer(_requests.decode(_whole(request)))))
 
-    def components(self) -> Components:
-        bundle = self.snapshot.answer(self.snapshot.request_for(self._code))
-        files = [FileComponent(path.name, path.read_bytes()) for path in self._files]
-        return Components(
-            bundle, files, bool(self._code), levels_here(), self._program_folder, os.fsencode(self._cwd)
+    def node_setup(self, call: SetupCall | None, max_file_size: int) -> tuple[str, Payload]:
+        """(error, what a node is given that takes files up to so many bytes, 0: any)."""
+        return _told(partial(self._node_setup, call, max_file_size))
+
+    def _node_setup(self, call: SetupCall | None, max_file_size: int) -> Payload:
+        for name, path in self._files.items():
+            size = path.stat().st_size
+            if 0 < max_file_size < size:
+                raise ValueError(
+                    f"component {name} has {size:,} bytes, more than the {max_file_size:,} that this node takes; "
+                    f"start it with --max_file_size {size} or more"
+                )
+        wanted = [*self._code, call.function] if call is not None else self._code
+        bundle = self.snapshot.answer(self.snapshot.request_for(wanted))
+        setup = NodeSetup(bundle, list(self._files), call.name if call is not None else "")
+        return [_encoded(setup), *(path.read_bytes() for path in self._files.values()), *_frames_of(call)]
+
+    def server_setup(self, call: SetupCall | None, request: Payload) -> tuple[str, Payload]:
+        """(error, what a server is given that has what it says in its request)."""
+        return _told(partial(self._server_setup, call, request))
+
+    def _server_setup(self, call: SetupCall | None, request: Payload) -> Payload:
+        setup = ServerSetup(
+            self.snapshot.answer(_requests.decode(_whole(request))),
+            bool(self._code),
+            levels_here(),
+            self._program_folder,
+            os.fsencode(self._cwd),
+            call.name if call is not None else "",
         )
+        return [_encoded(setup), *_frames_of(call)]
+
+    def setup_call(self, function: Any, args: tuple[Any, ...]) -> SetupCall:
+        """Raises NotPicklable."""
+        name = name_of(function)
+        return SetupCall(function, name, kept_as_it_is(self.dumps_call(function, name, args, {}), whole=True))
+
+
+def _told(make: Callable[[], Payload]) -> tuple[str, Payload]:
+    try:
+        return "", make()
+    except Exception as error:  # a value's own __reduce__ may fail in any way; who asked gets the words
+        return f"{type(error).__name__}: {error}", None
+
+
+def _whole(request: Payload) -> Any:
+    return request[0] if isinstance(request, list) else request
+
+
+def _frames_of(call: SetupCall | None) -> list[Buffer]:
+    return list(buffers_of(call.payload)) if call is not None else []
 
 
 def _present_folder() -> bytes:
@@ -144,6 +191,12 @@ def _present_folder() -> bytes:
         return os.getcwdb()
     except FileNotFoundError:  # somebody removed it
         return b""
+
+
+def _path_below(path: Path) -> str:
+    """Where a file lies at a node: relative folders are kept; else, and above the program's folder, its name is all."""
+    parts = PurePath(os.path.normpath(path)).parts
+    return path.name if path.is_absolute() or ".." in parts else "/".join(parts)
 
 
 def folder_of(cwd: str | os.PathLike[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from dispycos.protocol import messages
@@ -98,9 +100,10 @@ class Freed(msgspec.Struct, frozen=True):
 
 
 class Give(msgspec.Struct, frozen=True):
-    """A server asks for code or for a large call."""
+    """A server asks for code or for a large call; or it, or a node, for what belongs there before its first task."""
 
     request: Envelope
+    setup: Any = None  # the call that is made there then, if there is one
 
 
 TOLD = (News, Pulsed, Room, Say, Print, Scheduled, Failed, Freed)  # on the loop, to people and to who waits

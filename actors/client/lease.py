@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dispycos.errors import DispycosError, ScheduleError, TaskLost
+from dispycos.errors import DispycosError, ScheduleError, TaskLost, TaskRefused
 from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
@@ -32,17 +32,20 @@ from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
 from ..tasks.results import unpack_outcome
 from ..tasks.streams import Stream, say
-from .code import ClientPayloads
+from .code import ClientPayloads, SetupCall
 from .connect import Uplink
-from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
+from .effects import Failed, Freed, Give, News, Print, Pulsed, Room, Say, Scheduled
 from .ledger import Ledger
 from .local import GOODBYE_S, Home
 from .nearby import NearbyServers
 from .output import print_errors, print_output, tell_unread
+from .places import located, nodes_at
 from .standing import scheduler_of
 from .status import status_word
 from .turn import ClientRole
 
+SETTLE_S = 10.0
+SETUP_S = 86_400.0  # what loads for hours is no failure; it is told that it does
 RELEASED_AFTER_S = 10.0  # for Released, once the tasks were told to end
 ASKED_MAX = 1000  # tasks that are asked whether they wait for a message
 ANSWER_S = 1.0
@@ -55,6 +58,17 @@ class Wishes(NamedTuple):
     allocations: list[Allocation]
     pulse_interval: float
     abandon_zombies: bool
+    node_setup: SetupCall | None = None
+    server_setup: SetupCall | None = None
+    disable_nodes: bool = False
+    disable_servers: bool = False
+
+    @property
+    def settle_s(self) -> float:
+        """For which schedule() waits for the servers of a node."""
+        if self.disable_nodes or self.disable_servers:
+            return 0.0
+        return SETTLE_S if self.node_setup is None and self.server_setup is None else SETUP_S
 
 
 class ClientLease(ClientRole):
@@ -80,6 +94,9 @@ class ClientLease(ClientRole):
         self.is_forsaken = False  # nobody refers to its client
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
         self.ledger.wants_news = status_task is not None
+        setups = self.ledger.members.setups
+        setups.nodes.disabled, setups.nodes.call = wishes.disable_nodes, wishes.node_setup
+        setups.servers.disabled, setups.servers.call = wishes.disable_servers, wishes.server_setup
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
@@ -115,6 +132,7 @@ class ClientLease(ClientRole):
                 wishes.allocations,
                 wishes.pulse_interval,
                 wishes.abandon_zombies,
+                wishes.settle_s,
             )
             self.ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())
         self.runtime.turn_soon()
@@ -381,6 +399,32 @@ class ClientLease(ClientRole):
             to = Address(epoch, SERVER)
             self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
 
+    def enable_node(self, where: str | Location, args: tuple[Any, ...]) -> None:
+        call = self._setup_call(self.wishes.node_setup, "node_setup", args)
+        with self.host.shield, self.runtime.lock:
+            for epoch in nodes_at(where, self.ledger.nodes):
+                self.ledger.members.setups.enable_node(epoch, call, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def enable_server(self, where: Location, args: tuple[Any, ...]) -> None:
+        call = self._setup_call(self.wishes.server_setup, "server_setup", args)
+        setups = self.ledger.members.setups
+        with self.host.shield, self.runtime.lock:
+            known = [*setups.waiting_servers(), *(spot for spot, _ in self.ledger.servers.values())]
+            spots = [spot for spot in known if (spot.addr, spot.port) == where]
+            if not spots:
+                raise TaskRefused(f"no server {where} is known; there are {located(known)}")
+            for spot in spots:
+                setups.enable_server(spot, call, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def _setup_call(self, given: SetupCall | None, what: str, args: tuple[Any, ...]) -> SetupCall | None:
+        if given is None:
+            if args:
+                raise TypeError(f"arguments for {what}, but this client has none: Client({what}=function)")
+            return None
+        return self.payloads.setup_call(given.function, args)
+
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for a server."""
         while self.ledger.tasks.backlog() > at_most:
@@ -436,6 +480,13 @@ class ClientLease(ClientRole):
 
     def code_for(self, request: Payload) -> tuple[str, Payload]:
         return self.payloads.answer(request)
+
+    def setup_for(self, effect: Give) -> tuple[str, Payload]:
+        request = effect.request
+        if request.message.spot is not None:
+            return self.payloads.server_setup(effect.setup, request.payload)
+        node = self.ledger.nodes.get(request.sender.epoch)
+        return self.payloads.node_setup(effect.setup, node.max_file_size if node is not None else 0)
 
     def watch_nearby(self, epoch: int, link: int) -> None:
         self.runtime.defer(partial(self._watch, epoch, self.runtime.mailbox.pid_of(link)))

@@ -52,7 +52,7 @@ class Ledger(Holdings):
         self.is_changed = True
         self.dispatcher.wake(now)
         self.tasks.wake(now)
-        self.members.lose_gone(now)
+        self.members.wake(now)
         self.standing.wake(now)
 
     def drain(self) -> list[object]:

@@ -17,11 +17,10 @@ from ..dispatching.facts import Entry
 from .effects import Dial, Forget, HangUp, News, Pulsed, Scheduled
 from .holdings import Holdings
 from .owned import Tasks
+from .setups import Setups
 
 DEATH_S: Final = 1.0  # a server of this host that lives on so long after its node is gone is not waited for
-SAID_AGAIN: Final = frozenset(
-    {Status.NodeDiscovered, Status.NodeInitialized, Status.ServerDiscovered, Status.ServerInitialized}
-)
+SAID_AGAIN: Final = frozenset({Status.NodeDiscovered, Status.ServerInitialized})
 
 
 class Members:
@@ -42,6 +41,8 @@ class Members:
             int, tuple[str, float]
         ] = {}  # nodes, and until when their servers' ends are waited for
         self._ends = ""  # why all nodes are gone, while the last servers are waited for
+        self.setups = Setups(holdings)
+        self._initialized: set[int] = set()  # nodes of which that was said
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.NodeNews: self._on_node_news,
             messages.ServerNews: self._on_server_news,
@@ -49,10 +50,19 @@ class Members:
             messages.Pulse: self._on_pulse,
             messages.Settled: self._on_settled,
             messages.Hopeless: self._on_hopeless,
+            messages.SetupWanted: self._on_setup_wanted,
+            messages.SetupDone: self._on_setup_done,
         }
 
     def deadline(self) -> float | None:
-        return min((until for _, until in self._gone.values()), default=None)
+        due = [until for _, until in self._gone.values()]
+        if (say_at := self.setups.deadline()) is not None:
+            due.append(say_at)
+        return min(due, default=None)
+
+    def wake(self, now: float) -> None:
+        self.setups.wake(now)
+        self.lose_gone(now)
 
     @property
     def all_gone(self) -> str:
@@ -84,12 +94,40 @@ class Members:
             self._lose_node(node, now)
         if word.text and not self._has.is_releasing:
             self._has.say(f"node {node.name}: {text}", "warning")
-        if self._has.wants_news and not self._is_old(node.epoch, word.status):
-            self._has.effects.append(News(Status(word.status), node))
+        if word.status != Status.NodeInitialized and not self._is_old(node.epoch, word.status):
+            self._tell(Status(word.status), node)  # that it is initialized it says itself ...
+            if word.status == Status.NodeDiscovered and node.epoch in self._initialized:
+                self._tell(Status.NodeInitialized, node)  # ... and has already
 
     def _is_old(self, epoch: int, status: int) -> bool:
         """A scheduler that was started anew says again what there is."""
         return epoch in self._has.had and status in SAID_AGAIN
+
+    def _tell(self, status: Status, info: NodeInfo | Location) -> None:
+        if self._has.wants_news:
+            self._has.effects.append(News(status, info))
+
+    # --- what comes before the first task ---
+
+    def _on_setup_wanted(self, envelope: Envelope, now: float) -> None:
+        word: messages.SetupWanted = envelope.message
+        if word.spot is not None:
+            self._initialize(word.node)
+            self._tell(Status.ServerDiscovered, Location(word.spot.addr, word.spot.port))
+        self.setups.asked(envelope, now)
+
+    def _on_setup_done(self, envelope: Envelope, now: float) -> None:
+        self.setups.done(envelope.sender.epoch)
+        self._initialize(envelope.sender.epoch)
+
+    def _initialize(self, epoch: int) -> None:
+        """Its servers are started; of a node that is started anew that is no news."""
+        if epoch not in self._initialized:
+            self._initialized.add(epoch)
+            if epoch in self._has.nodes:  # else its scheduler has not told of it yet
+                self._tell(Status.NodeInitialized, self._has.nodes[epoch])
+
+    # --- links ---
 
     def link_ready(self, epoch: int) -> None:
         """To this process: a node that the scheduler does not hear gets tasks all the same."""
@@ -127,6 +165,8 @@ class Members:
 
     def _lose_node(self, node: NodeInfo, now: float) -> None:
         self._has.nodes.pop(node.epoch, None)
+        self._initialized.discard(node.epoch)
+        self.setups.done(node.epoch)
         self._disconnected.discard(node.epoch)
         self._has.effects.append(HangUp(node.epoch))
         self._has.dispatcher.node_silent(node.epoch, now)
@@ -171,10 +211,8 @@ class Members:
         epoch = word.spot.epoch
         if word.status in (Status.ServerClosed, Status.ServerAbandoned):
             self._has.servers.pop(epoch, None)  # what becomes of its tasks its node says
-        elif (
-            word.status in (Status.ServerDiscovered, Status.ServerInitialized)
-            and epoch not in self._lost_early
-        ):
+        elif word.status == Status.ServerInitialized and epoch not in self._lost_early:
+            self.setups.server_done(word.spot)
             self._has.servers[epoch] = (word.spot, word.node)
             self._has.locations[epoch] = Location(word.spot.addr, word.spot.port)
             if word.node in self._has.dispatcher.fleet.nodes:
@@ -182,8 +220,8 @@ class Members:
                 self._has.dispatcher.server_up(epoch, word.spot.name, word.node, distance)
         if word.text and not self._has.is_releasing:
             self._has.say(f"server {word.spot.name} {word.text}", "warning")
-        if self._has.wants_news and not self._is_old(epoch, word.status):
-            self._has.effects.append(News(Status(word.status), Location(word.spot.addr, word.spot.port)))
+        if not self._is_old(epoch, word.status):
+            self._tell(Status(word.status), Location(word.spot.addr, word.spot.port))
 
     def _on_server_lost(self, envelope: Envelope, now: float) -> None:
         """Its node speaks for it: what had begun is lost, the rest is given to others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dispycos.config import HostPort, parse_place, port_number
 from dispycos.errors import TaskRefused
@@ -38,14 +38,27 @@ def servers_at(where: str | Location, nodes: Nodes, servers: Servers) -> list[in
     return [epoch for epoch, (_, node) in servers.items() if node in meant]
 
 
+def nodes_at(where: str | Location, nodes: Nodes) -> list[int]:
+    """Epochs of all nodes that are meant. Raises TaskRefused, which says what there is."""
+    if not isinstance(where, str | Location):
+        raise TypeError(f"a node is named by a str or a Location, not {type(where).__name__}")
+    meant = [epoch for epoch, node in nodes.items() if _is_meant(where, node)]
+    if not meant:
+        raise TaskRefused(f"no node {where} is known; {_what_there_is(nodes, {})}")
+    return meant
+
+
+def located(spots: Iterable[Spot]) -> str:
+    return ", ".join(f"{spot.addr}:{spot.port}" for spot in spots) or "none"
+
+
 def _is_meant(where: str | Location, node: NodeInfo) -> bool:
     return str(where) in (node.name, node.addr, str(Location(node.addr, node.port)))
 
 
 def _what_there_is(nodes: Nodes, servers: Servers) -> str:
     named = ", ".join(f"{node.name} ({node.addr}:{node.port})" for node in nodes.values())
-    located = ", ".join(f"{spot.addr}:{spot.port}" for spot, _ in servers.values())
-    return f"nodes: {named or 'none'}; servers: {located or 'none'}"
+    return f"nodes: {named or 'none'}; servers: {located(spot for spot, _ in servers.values())}"
 
 
 def scheduler_place(location: object) -> HostPort:

@@ -42,7 +42,9 @@ class ClientRole:
     # What a body adds:
     resolved: Callable[[Entry], None]  # it has its outcome
     began: Callable[[Entry], None]  # it runs
-    code_for: Callable[[Payload], tuple[str, Payload]]  # (error, answer) to a server that asks for code
+    # (error, answer) to a server that asks for code; to a node or server that asks for its setup
+    code_for: Callable[[Payload], tuple[str, Payload]]
+    setup_for: Callable[[Give], tuple[str, Payload]]
     watch_nearby: Callable[[int, int], None]  # a server that is linked: epoch and link
     forget_nearby: Callable[[int], None]
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
@@ -98,7 +100,7 @@ class ClientRole:
         elif type(effect) is Began:
             self.began(effect.record)
         elif isinstance(effect, Give):
-            self._give(effect.request, now)
+            self._give(effect, now)
         elif isinstance(effect, Forward):
             if not self.host.forward(effect.envelope):
                 self.ledger.tasks.turn_away(effect.envelope)
@@ -129,19 +131,23 @@ class ClientRole:
         if record.outcome == OutcomeKind.LOST:
             self.runtime.defer(partial(self.host.record_lost, record.task.number))
 
-    def _give(self, request: Envelope, now: float) -> None:
-        """Code and large calls, for servers."""
+    def _give(self, effect: Give, now: float) -> None:
+        """Code and large calls for servers; and what belongs to a node or server before the first task."""
+        request = effect.request
         word: messages.Message
         payload: Payload = None
         if isinstance(request.message, messages.CallWanted):
             record = self.ledger.records.get(request.message.task.number)
             payload = record.call if record is not None else None
             word = messages.CallGiven("" if payload is not None else "the task has ended")
+        elif isinstance(request.message, messages.SetupWanted):
+            error, payload = self.setup_for(effect)
+            first = 0
+            if request.message.spot is not None:
+                first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
+            word = messages.SetupGiven(error, first)
         else:
             error, payload = self.code_for(request.payload)
-            first = 0
-            if request.payload is None:
-                first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
-            word = messages.CodeGiven(error, first)
+            word = messages.CodeGiven(error)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

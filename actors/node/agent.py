@@ -17,6 +17,7 @@ from dispycos.protocol.messages import (
     Availability,
     Close,
     Closed,
+    CodeGiven,
     Declined,
     Gone,
     Inventory,
@@ -32,6 +33,8 @@ from dispycos.protocol.messages import (
     Release,
     ServerReady,
     ServerTasks,
+    SetupDone,
+    SetupGiven,
     Shutdown,
     Terminate,
 )
@@ -46,7 +49,6 @@ from .lease import (
     KillServer,
     NodeLease,
     Place,
-    StartZygote,
     UseScheduler,
 )
 from .supervisor import Supervisor
@@ -95,6 +97,9 @@ class Node(Supervisor):
             ServerTasks: self._inquiries.on_answer,
             Notice: self._on_notice,
             Gone: self._on_gone,
+            SetupGiven: self._on_setup_given,
+            SetupDone: self._on_setup_done,
+            CodeGiven: self._on_code_given,
         }
 
     # --- machine
@@ -205,8 +210,8 @@ class Node(Supervisor):
             now + interval,
             present={scheduler.epoch},
         )
-        self._out.effects.append(StartZygote(message.lease))
         self._out.send(scheduler, Opened(message.lease, count, interval))
+        self._start_zygote(self.granted)
 
     def _take_over(self, granted: NodeLease, scheduler: Address, message: Open) -> None:
         """The holder's scheduler was started again: it gets its lease back with the servers as they are."""
@@ -252,6 +257,13 @@ class Node(Supervisor):
             granted.went(epoch, now, self._lease_grace)
         else:  # a server that lost its session is of no use; if it lives, its exit is the way to a new one
             self._kill(granted, epoch)
+
+    def setup_failed(self, text: str, now: float) -> None:
+        granted = self.granted
+        if granted is not None and granted.closing is None:
+            self._close(granted, text, now)
+            if granted.closing is not None:
+                granted.closing.failed = True
 
     def _client_gone(self, granted: NodeLease, now: float) -> None:
         granted.client_gone = True
@@ -304,7 +316,9 @@ class Node(Supervisor):
         if self._served == self._serve:
             self._ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(granted.lease))
-        self._out.to_scheduler(granted, Closed(granted.lease, closing.reason, bool(self._ending)))
+        self._out.to_scheduler(
+            granted, Closed(granted.lease, closing.reason, bool(self._ending), closing.failed)
+        )
         for epoch in self._schedulers:
             if epoch != granted.scheduler.epoch:  # it was declined, or was about to take the lease over
                 self._register(epoch)

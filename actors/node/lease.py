@@ -11,7 +11,7 @@ import msgspec
 from dispycos import machine
 from dispycos.machine import Send
 from dispycos.protocol.addresses import Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.envelope import Buffer, Envelope, Payload
 from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
 
 from .terminations import Terminations
@@ -29,6 +29,19 @@ class StartZygote(msgspec.Struct, frozen=True):
     """Fork the process that starts this lease's servers; answered by zygote_ready or zygote_failed."""
 
     lease: Lease
+
+
+class PrepareZygote(msgspec.Struct, frozen=True):
+    """See to files, code and node_setup there; answered by zygote_ready or setup_failed."""
+
+    setup: list[Buffer]
+
+
+class AnswerCode(msgspec.Struct, frozen=True):
+    """Code that the zygote has asked for, or why it cannot be had."""
+
+    error: str
+    answer: list[Buffer]
 
 
 class StartServer(msgspec.Struct, frozen=True):
@@ -116,12 +129,14 @@ class Place:
     restarts: Restarts = field(default_factory=Restarts)  # since one was ready
     retrying: bool = False  # to be started again at its time in NodeLease.retries
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
+    failed: str = ""  # how its server_setup did: it is not started again
 
 
 @dataclass(slots=True)
 class Closing:
     reason: str
     kill_at: float
+    failed: bool = False  # it could not be set up
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +151,10 @@ class NodeLease:
     home: Address  # of the client
     pulse_interval: float
     pulse_at: float
-    zygote_ready: bool = False
+    generation: int = 0  # of its zygote
+    zygote_born: bool = False
+    setup: list[Buffer] | None = None  # for a zygote that is not born yet
+    zygote_ready: bool = False  # all is prepared there
     zygote_restarts: Restarts = field(default_factory=Restarts)
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
     told_of_failures: bool = False
@@ -225,6 +243,8 @@ class Outbox(machine.Outbox):
         if not granted.scheduler_gone:
             self.send(granted.scheduler, message)
 
-    def to_client(self, granted: NodeLease, message: Message, payload: Payload = None) -> None:
+    def to_client(
+        self, granted: NodeLease, message: Message, payload: Payload = None, correlation: int = 0
+    ) -> None:
         if not granted.client_gone:
-            self.effects.append(Send(Envelope(granted.home, self.sender, message, 0, payload)))
+            self.effects.append(Send(Envelope(granted.home, self.sender, message, correlation, payload)))

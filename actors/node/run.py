@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import Buffer, Envelope
 from dispycos.protocol.messages import Lease, NodeInfo
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
@@ -18,7 +18,7 @@ from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import FolderError, make_private
 from dispycos.version import PYTHON
 
-from ..tasks.start import Start
+from ..tasks.start import Preparation, Start
 from ..tasks.step import Step
 from ..tasks.working import leftovers
 from .agent import Node
@@ -29,6 +29,7 @@ from .resources import availability
 from .turn import NodeRole
 
 ENTRY = "dispycos.actors.server.body:main"
+SETUP_ENTRY = "dispycos.actors.server.setup:prepare"
 LOOK_S = 5.0  # how often the machine's load is looked at
 
 _encoder = msgspec.msgpack.Encoder()
@@ -82,6 +83,18 @@ class NodeBody(NodeRole):
         except (OSError, FolderError) as error:
             self._tree.tell(self.zygote_ended, str(error))
 
+    def prepare_zygote(self, setup: list[Buffer]) -> None:
+        granted = self.machine.granted
+        assert granted is not None
+        told = Preparation(granted.client.name, self.machine.info.name, self._max_file_size)
+        try:
+            self._tree.prepare(SETUP_ENTRY, _encoder.encode(told), setup)
+        except OSError as error:
+            self._tree.tell(self.setup_failed, f"no memory for the files of its client: {error.strerror}")
+
+    def answer_code(self, error: str, answer: list[Buffer]) -> None:
+        self._tree.answer_code(error, answer)
+
     def close_zygote(self, lease: Lease) -> None:
         folder, self._leased = self._leased, None
         assert folder is not None
@@ -111,7 +124,6 @@ class NodeBody(NodeRole):
             info.name,
             client.ipc if client is not None else "",
             self._debug,
-            self._max_file_size,
         )
         self._tree.start_server(ServerSpec(order.number, ENTRY, _encoder.encode(start)))
 
@@ -133,6 +145,18 @@ class NodeBody(NodeRole):
         return self.machine.say_status(running)
 
     # --- tree.Owner ---
+
+    def zygote_born(self) -> None:
+        self.machine.zygote_born(self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def setup_failed(self, text: str) -> None:
+        self.machine.setup_failed(text, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def code_asked(self, request: bytes) -> None:
+        self.machine.code_asked(request, self.runtime.clock())
+        self.runtime.turn_soon()
 
     def zygote_ready(self) -> None:
         self.machine.zygote_ready(self.runtime.clock())

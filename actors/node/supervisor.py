@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Final
 
 from msgspec import structs
 
 from dispycos.protocol.addresses import SERVER, Address
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import Envelope, buffers_of
 from dispycos.protocol.messages import (
+    CodeGiven,
+    CodeWanted,
     Kill,
     Marks,
     NodeInfo,
@@ -19,6 +22,9 @@ from dispycos.protocol.messages import (
     ServerLost,
     ServerReady,
     ServerUp,
+    SetupDone,
+    SetupGiven,
+    SetupWanted,
     Shutdown,
     Spot,
     Terminate,
@@ -30,11 +36,13 @@ from ..tasks.step import Step
 from .inquiries import Inquiries
 from .lease import (
     LINES_KEPT,
+    AnswerCode,
     ForgetPeer,
     KillServer,
     NodeLease,
     Outbox,
     Place,
+    PrepareZygote,
     Restarts,
     Server,
     StartServer,
@@ -50,7 +58,7 @@ def _indented(lines: Iterable[str]) -> str:
     return "".join(f"\n    {line}" for line in lines)
 
 
-class Supervisor:
+class Supervisor(ABC):
     """What a node does with the servers of the lease that it has, if any. Its body calls what is named after what happened."""
 
     def __init__(self, info: NodeInfo, address: Address) -> None:
@@ -70,6 +78,49 @@ class Supervisor:
         self._end_steps(granted)
         self._retry(granted, now)
 
+    # --- what comes before the first server
+
+    def _start_zygote(self, granted: NodeLease) -> None:
+        """The client is asked meanwhile what belongs there; it may take its time."""
+        granted.generation += 1
+        granted.zygote_born, granted.setup = False, None
+        self._out.effects.append(StartZygote(granted.lease))
+        self._out.to_client(granted, SetupWanted(), correlation=granted.generation)
+
+    def zygote_born(self, now: float) -> None:
+        if self.granted is not None:
+            self.granted.zygote_born = True
+            self._prepare(self.granted)
+
+    def _on_setup_given(self, envelope: Envelope, word: SetupGiven, now: float) -> None:
+        granted = self._granted_to(envelope)
+        if granted is None or envelope.correlation != granted.generation:
+            return
+        if word.error:
+            self.setup_failed(word.error, now)
+        else:
+            granted.setup = buffers_of(envelope.payload)
+            self._prepare(granted)
+
+    def _prepare(self, granted: NodeLease) -> None:
+        if granted.zygote_born and granted.setup is not None and not granted.is_ending:
+            self._out.effects.append(PrepareZygote(granted.setup))
+            granted.setup = None
+
+    @abstractmethod
+    def setup_failed(self, text: str, now: float) -> None:
+        """This node is of no use to this client."""
+
+    def _on_code_given(self, envelope: Envelope, word: CodeGiven, now: float) -> None:
+        granted = self._granted_to(envelope)
+        if granted is not None and envelope.correlation == granted.generation:
+            self._out.effects.append(AnswerCode(word.error, buffers_of(envelope.payload)))
+
+    def code_asked(self, request: bytes, now: float) -> None:
+        """By the zygote: its node_setup lacks something."""
+        if self.granted is not None:
+            self._out.to_client(self.granted, CodeWanted(), request, self.granted.generation)
+
     # --- starting
 
     def zygote_ready(self, now: float) -> None:
@@ -77,6 +128,7 @@ class Supervisor:
         if granted is not None and not granted.is_ending and not granted.zygote_ready:
             granted.zygote_ready = True
             granted.zygote_restarts.in_row = 0
+            self._out.to_client(granted, SetupDone())
             for place in granted.places:
                 self._start(granted, place)
 
@@ -95,7 +147,7 @@ class Supervisor:
         if granted.is_ending:
             return
         if not granted.zygote_restarts.too_many(now):
-            self._out.effects.append(StartZygote(granted.lease))
+            self._start_zygote(granted)
             return
         self._tell_of_failures(granted, text)
         for place in granted.places:
@@ -118,6 +170,12 @@ class Supervisor:
             self._out.send(address, Shutdown(drain=True))
         else:
             self._out.to_scheduler(granted, ServerUp(granted.lease, server.spot, ready.pid))
+
+    def _on_setup_done(self, envelope: Envelope, word: SetupDone, now: float) -> None:
+        """A server's: it has failed, and ends."""
+        place = self._place(word.number)
+        if place is not None and place.server is None:
+            place.failed = word.error
 
     def _start(self, granted: NodeLease, place: Place) -> None:
         place.alive, place.down = True, None
@@ -211,6 +269,7 @@ class Supervisor:
     ) -> None:
         """Tells of a dead server, then starts the next one."""
         server, place.server, place.alive = place.server, None, False
+        death = place.failed or death
         culprit = granted.terminations.forget(place.number)
         if culprit:
             death = f"{death}: {culprit} did not end within 5 s of its KeyboardInterrupt"
@@ -221,7 +280,7 @@ class Supervisor:
             self._out.to_client(granted, ServerLost(server.address.epoch, text, marks, closing))
         again = self._may_restart(granted, place, server, death, now)
         spot = server.spot if server is not None else self._spot(place, 0)
-        said = "" if closing or again else _indented(place.lines)
+        said = "" if closing or again or place.failed else _indented(place.lines)
         self._tell_down(
             granted, place, ServerDown(granted.lease, spot, death, granted.is_ending, again, said)
         )
@@ -250,7 +309,7 @@ class Supervisor:
     def _may_restart(
         self, granted: NodeLease, place: Place, server: Server | None, death: str, now: float
     ) -> bool:
-        if granted.is_ending:
+        if granted.is_ending or place.failed:
             return False
         if server is not None or not granted.zygote_ready or not place.restarts.too_many(now):
             return True
@@ -272,7 +331,10 @@ class Supervisor:
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
         """A server wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready."""
         granted = self.granted
-        if granted is None or not 1 <= number <= len(granted.places):
+        if granted is None or not 0 <= number <= len(granted.places):
+            return
+        if number == 0:
+            self._out.to_client(granted, Output(f"{self.info.name}/setup", stream, 0, mark), text)
             return
         place = granted.places[number - 1]
         epoch = place.server.address.epoch if place.server is not None else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from dispycos.protocol.envelope import Buffer
 from dispycos.protocol.messages import Lease
 from dispycos.runtime import Runtime
 from dispycos.session.links import SCHEDULER_ROLE, LinkLost, LinkReady
@@ -18,11 +19,13 @@ from dispycos.turns import FORGET_S
 from ..tasks.step import Step
 from .agent import Node
 from .lease import (
+    AnswerCode,
     AwaitClient,
     CloseZygote,
     End,
     ForgetPeer,
     KillServer,
+    PrepareZygote,
     StartServer,
     StartZygote,
     UseScheduler,
@@ -45,6 +48,8 @@ class NodeRole:
     look: Callable[[int], None]  # at its page; answered by machine.looked()
     end_step: Callable[[int, Step], None]  # answered by machine.judged(), or the server's exit
     start_zygote: Callable[[Lease], None]
+    prepare_zygote: Callable[[list[Buffer]], None]
+    answer_code: Callable[[str, list[Buffer]], None]
     close_zygote: Callable[[Lease], None]
     end: Callable[[], None]
 
@@ -73,6 +78,10 @@ class NodeRole:
                 effect.lease.client
             )  # it may have had a lease before, and mostly comes by the scheduler
             self.start_zygote(effect.lease)
+        elif isinstance(effect, PrepareZygote):
+            self.prepare_zygote(effect.setup)
+        elif isinstance(effect, AnswerCode):
+            self.answer_code(effect.error, effect.answer)
         elif isinstance(effect, CloseZygote):
             self.runtime.forget_later(effect.lease.client, self.forget_s)
             self.close_zygote(effect.lease)

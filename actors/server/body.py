@@ -28,6 +28,7 @@ from dispycos.runtime import Runtime
 from dispycos.session.router import Event
 from dispycos.session.session import PeerReset
 
+from ..shipping.mirror import Mirror
 from ..shipping.words import MissingCode
 from ..tasks.calling import ATOMS
 from ..tasks.cell import Cell
@@ -47,6 +48,7 @@ from .code import ServerPayloads, single
 from .meter import Meter
 from .nested import NestedTasks
 from .queue import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Tell, Work
+from .setup import Prepared, SetupFailed, refuse_value, setup_failed
 
 log = logging.getLogger("dispycos")
 
@@ -55,8 +57,8 @@ FAREWELL_S = 2.0  # the last outcomes have so long to be confirmed
 CONNECT_S = 10.0
 
 
-def main(argument: bytes, page: int) -> int:
-    """Entry point in a forked server, with the descriptor of its page; returns the exit code."""
+def main(argument: bytes, page: int, prepared: Prepared) -> int:
+    """Entry point in a forked server, with the descriptor of its page and what its zygote has; returns the exit code."""
     start = msgspec.msgpack.decode(argument, type=Start)
     marks = OutputMarks()
     set_up_logging(start.debug, marks)
@@ -71,7 +73,7 @@ def main(argument: bytes, page: int) -> int:
     try:
         # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(_serve(start, interrupts, writer, marks))
+            return runner.run(_serve(start, prepared.mirror, interrupts, writer, marks))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.exit_code
@@ -94,13 +96,15 @@ def _task_name() -> str:
     return cell.name if cell is not None else ""
 
 
-async def _serve(start: Start, interrupts: Interrupts, page: PageWriter, marks: OutputMarks) -> int:
+async def _serve(
+    start: Start, mirror: Mirror, interrupts: Interrupts, page: PageWriter, marks: OutputMarks
+) -> int:
     runtime = Runtime("server", start.name, None)
     runtime.in_child += [interrupts.in_child, page.in_child]
     dialler = runtime.dial([f"ipc://{start.ipc}"], uplink=True, keep=False)
     async with asyncio.timeout(CONNECT_S):
         node = await dialler.ready
-    body = ServerBody(start, runtime, interrupts, page, marks, Address(node, NODE))
+    body = ServerBody(start, runtime, mirror, interrupts, page, marks, Address(node, NODE))
     dialler.on_lost = lambda reason: body.lose_agent(reason)
     relief = Relief(runtime, interrupts)
     await body.get_ready()
@@ -127,6 +131,7 @@ class ServerBody:
         self,
         start: Start,
         runtime: Runtime,
+        mirror: Mirror,
         interrupts: Interrupts,
         page: PageWriter,
         marks: OutputMarks,
@@ -142,7 +147,7 @@ class ServerBody:
         place = Location(start.addr, start.port)
         spot = Spot(start.addr, start.port, runtime.epoch, start.name)
         self.machine = Server(runtime.address(SERVER), Address(start.client, CLIENT), node, spot)
-        self.payloads = ServerPayloads(start.client, start.client_name, start.node_name, start.max_file_size)
+        self.payloads = ServerPayloads(start.client, start.client_name, mirror)
         self.host = TaskHost(runtime, self.payloads, interrupts, place)
         self.host.adopt_subtasks()
         self.payloads.bind(self.host)
@@ -156,15 +161,43 @@ class ServerBody:
         runtime.attach(SERVER, self)
 
     async def get_ready(self) -> None:
-        """Components first, then tasks may come."""
-        components = await self.payloads.get_components()
+        """What belongs here first, then tasks may come."""
+        setup, call = await self.payloads.get_setup(messages.SetupWanted(self.machine.spot, self._node.epoch))
         self.host.records = self._nested = NestedTasks(
             self.host, self.payloads, self.machine, self._meter.forget
         )
-        self._levels.take(components.levels)
-        self._enter_folder(os.fsdecode(components.cwd), os.fsdecode(components.program_folder))
-        ready = messages.ServerReady(self.start.number, os.getpid())
-        self.runtime.send(Envelope(self._node, self.machine.address, ready))
+        self._levels.take(setup.levels)
+        self._enter_folder(os.fsdecode(setup.cwd), os.fsdecode(setup.program_folder))
+        try:
+            if setup.function:
+                await self._run_setup(setup.function, call)
+        except SetupFailed as failure:
+            self._tell_node(messages.SetupDone(self.start.number, str(failure)))
+            self._stop()
+        else:
+            self._tell_node(messages.ServerReady(self.start.number, os.getpid()))
+
+    async def _run_setup(self, name: str, call: Payload) -> None:
+        """server_setup, as a task of this process. Raises SetupFailed."""
+        payloads, mirror = self.payloads, self.payloads.mirror
+        while True:
+            try:
+                function, args, kwargs = mirror.within(payloads.loads_call, name, call)
+                break
+            except MissingCode as missing:
+                await payloads.fetch(missing)
+            except Exception as error:
+                raise setup_failed("server_setup", error) from error
+        done: asyncio.Future[Outcome] = self.runtime.loop.create_future()
+        with mirror.owning():
+            self.host.start(function, args, kwargs, on_end=lambda cell, outcome: done.set_result(outcome))
+            outcome = await done
+        if isinstance(outcome, Raised):
+            raise setup_failed("server_setup", outcome.error)
+        refuse_value("server_setup", outcome.value)
+
+    def _tell_node(self, word: messages.Message) -> None:
+        self.runtime.send(Envelope(self._node, self.machine.address, word))
 
     def _enter_folder(self, wanted: str, program: str) -> None:
         why_not = self._folder.enter(wanted, program)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import select
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dispycos.config import Failure
 from dispycos.errors import RemoteError, TaskRefused
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import TaskId
 
-from ..shipping.imports import write_file
 from ..shipping.mirror import Mirror, loads
-from ..shipping.payloads import Components, as_payload, dumps_call, dumps_value
+from ..shipping.payloads import ServerSetup, as_payload, dumps_call, dumps_value
 from ..shipping.words import CodeBundle, CodeRequest, MissingCode
 
 if TYPE_CHECKING:
@@ -26,18 +23,17 @@ if TYPE_CHECKING:
 
 _encoder = msgspec.msgpack.Encoder()
 _bundles = msgspec.msgpack.Decoder(CodeBundle)
-_components = msgspec.msgpack.Decoder(Components)
+_setups = msgspec.msgpack.Decoder(ServerSetup)
 
 
 class ServerPayloads:
     """opening.Payloads for a server process."""
 
-    def __init__(self, client: int, client_name: str, node_name: str, max_file_size: int = 0) -> None:
-        self._max_file_size = max_file_size
+    def __init__(self, client: int, client_name: str, mirror: Mirror) -> None:
         self.client = Address(client, CLIENT)
         self.client_name = client_name
-        self._shared = Path.cwd().parent  # by the servers of this node
-        self.mirror = Mirror(self._pull, node_name, client_name, self._shared / "package-data")
+        self.mirror = mirror
+        mirror.pull = self._pull
         self._host: TaskHost | None = None
         self.first_number = 0  # below those of the tasks that are submitted here
 
@@ -59,11 +55,7 @@ class ServerPayloads:
 
     def loads_call(self, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """(function, args, kwargs); to be called within the mirror's context."""
-        function, args, kwargs = self.loads(payload)
-        if function is None:  # the global of that name, made now if it is not there
-            main = vars(self.mirror.main)
-            function = main[name] if name in main else self.loads(_reference(name))
-        return function, args, kwargs
+        return loads_call(self.mirror, name, payload)
 
     def version(self) -> int:
         return 0  # what a server knows it has from the client
@@ -79,23 +71,20 @@ class ServerPayloads:
     async def fetch(self, missing: MissingCode) -> None:
         await self._get(missing.request)
 
-    async def get_components(self) -> Components:
-        """What Client(components) named: code, and files for the folder above the servers' own; these are put in place."""
-        answer = await self._ask(None)
+    async def get_setup(self, wanted: messages.SetupWanted) -> tuple[ServerSetup, Payload]:
+        """What has changed since the node was given the program, and how tasks are to run; and the call of server_setup.
+
+        It comes when the client lets this server be used.
+        """
+        answer = await self._ask(wanted, _encoder.encode(self.mirror.request()))
         self.first_number = answer.message.first
-        components = _components.decode(single(answer.payload))
-        for file in components.files:
-            if 0 < self._max_file_size < len(file.data):
-                raise Failure(
-                    f"component {file.name} has {len(file.data)} bytes, more than this node takes",
-                    f"start the node with --max_file_size {len(file.data)} or more",
-                )
-            write_file(self._shared / file.name, file.data)
-        if components.at_once:
-            self.mirror.install(components.bundle)
+        head, *call = buffers_of(answer.payload)
+        setup = _setups.decode(head)
+        if setup.at_once:
+            self.mirror.install(setup.bundle)
         else:
-            self.mirror.hold(components.bundle)
-        return components
+            self.mirror.hold(setup.bundle)
+        return setup, call
 
     async def get_call(self, task: TaskId) -> Payload:
         answer = await self.host.call(self.client, messages.CallWanted(task), None, None)
@@ -106,12 +95,12 @@ class ServerPayloads:
         return answer.payload
 
     async def _get(self, request: CodeRequest) -> None:
-        answer = await self._ask(_encoder.encode(request))
+        answer = await self._ask(messages.CodeWanted(), _encoder.encode(request))
         self.mirror.install(_bundles.decode(single(answer.payload)))
 
-    async def _ask(self, payload: Payload) -> Envelope:
+    async def _ask(self, question: messages.Message, payload: Payload) -> Envelope:
         """Without a bound: the client may be stopped, and its death would be told."""
-        answer = await self.host.call(self.client, messages.CodeWanted(), payload, None)
+        answer = await self.host.call(self.client, question, payload, None)
         if answer is None:
             raise RemoteError(f"{self.client_name} is gone")
         if answer.message.error:
@@ -153,6 +142,15 @@ class ServerPayloads:
             runtime.turn_elsewhere()
             if not came.is_set():
                 poller.poll(20)
+
+
+def loads_call(mirror: Mirror, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """(function, args, kwargs); to be called within the mirror's context. Raises MissingCode."""
+    function, args, kwargs = loads(as_payload(payload), mirror)
+    if function is None:  # the global of that name, made now if it is not there
+        main = vars(mirror.main)
+        function = main[name] if name in main else loads(_reference(name), mirror)
+    return function, args, kwargs
 
 
 def _reference(name: str) -> bytes:

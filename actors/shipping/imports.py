@@ -19,6 +19,8 @@ from typing import IO, Any
 
 from msgspec.structs import replace
 
+from dispycos.protocol.envelope import Buffer
+
 from .words import CodeBundle, ModuleSource, PackageData
 
 OWN_PACKAGE = __name__.split(".")[0]
@@ -190,7 +192,7 @@ def is_standard(name: str) -> bool:
     return name.split(".")[0] in sys.stdlib_module_names
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: Buffer) -> None:
     """Whole or not at all; servers of one node may write the same file at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -50,14 +50,14 @@ class Mirror:
 
     def __init__(
         self,
-        pull: Pull | None = None,
+        pull: Pull | None = None,  # may be another one later: of a server that was forked with this mirror
         node: str = "this node",
         client: str = "the client",
         folder: Path = Path("package-data"),
     ) -> None:
         self.main = MirrorModule(self._require, self._attribute)
         self.version = 0
-        self._pull, self._node, self._client = pull, node, client
+        self.pull, self._node, self._client = pull, node, client
         self._lock = RLock()
         self._loading: list[int] = []  # threads in load() or settle()
         self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
@@ -69,6 +69,7 @@ class Mirror:
         self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
         self._context = copy_context()  # where the client's code is made
         self._within = False
+        self._owned: set[str] = set()  # globals that a setup assigned here: what the client has of that name is another thing
         self._failed = ""  # how one of them did: what runs here would not be what was meant
         self._replaced = sys.modules["__main__"], sys.argv
         self.modules = ClientModules(self._get, node, client, folder)
@@ -130,6 +131,25 @@ class Mirror:
             except MissingCode:
                 pass  # the next load asks again
 
+    @contextmanager
+    def owning(self) -> Iterator[None]:
+        """Names that are bound within, and not by what the client sends, belong to this process and those forked from it."""
+        before = dict(vars(self.main))
+        try:
+            yield
+        finally:
+            for name, thing in vars(self.main).items():
+                is_sent = name in self._made_of and name not in before
+                if not is_sent and (name not in before or before[name] is not thing):
+                    self._owned.add(name)
+                    self._absent.discard(name)
+
+    def get(self, request: CodeRequest) -> None:
+        """Ask the client for it and wait, outside of any load."""
+        if self.pull is None:
+            raise MissingCode(request)
+        self.install(self.pull(request))
+
     def explain(self, error: BaseException) -> None:
         """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
         name = error.filename if isinstance(error, FileNotFoundError) else None
@@ -170,6 +190,8 @@ class Mirror:
         bound: set[str] = set()
         for step in bundle.steps:
             names = _names_of(step)
+            if names and self._owned.issuperset(names):
+                continue
             # Two answers may bring the same.
             is_here = step.hash in here or (step.hash in self._settings and not names)
             if not is_here or (isinstance(step, Value) and step.name in bound):
@@ -180,7 +202,7 @@ class Mirror:
             self._take_away(name)  # an older one is not what the client means now
 
     def _take_away(self, name: str) -> None:
-        if self._made_of.pop(name, None) is not None:
+        if name not in self._owned and self._made_of.pop(name, None) is not None:
             vars(self.main).pop(name, None)
 
     def _become(self, info: MainInfo) -> None:
@@ -284,7 +306,7 @@ class Mirror:
         if get_ident() in self._loading:
             if why := self._why_gone(name):
                 raise CodeUnavailable(why)
-        elif self._pull is None or not self.version or self._why_gone(name):
+        elif self.pull is None or not self.version or self._why_gone(name):
             return
         self._get(names=[name])
 
@@ -297,9 +319,9 @@ class Mirror:
     def _get(self, **wanted: Any) -> None:
         """A load is given up and repeated; a step waits."""
         request = self.request(**wanted)
-        if get_ident() in self._loading or self._pull is None:
+        if get_ident() in self._loading:
             raise MissingCode(request)
-        self.install(self._pull(request))
+        self.get(request)
 
     @contextmanager
     def _loading_here(self) -> Iterator[None]:

@@ -18,22 +18,23 @@ from .words import CodeBundle
 COPIED_MAX = 1 << 20  # bytes of a call up to which its buffers are copied when it is submitted
 
 
-class FileComponent(msgspec.Struct, array_like=True, frozen=True):
-    """A file named in components."""
-
-    name: str
-    data: bytes
-
-
-class Components(msgspec.Struct, array_like=True, frozen=True):
-    """What a new server is given."""
+class NodeSetup(msgspec.Struct, array_like=True, frozen=True):
+    """What a node is given for a lease: behind it follow the data of the files, then the pickled call of node_setup."""
 
     bundle: CodeBundle  # of the named code; and what the program is, which a server has to know before its first call
-    files: list[FileComponent]
+    files: list[str]  # paths below the node's folder
+    function: str = ""  # name of node_setup; "": there is none
+
+
+class ServerSetup(msgspec.Struct, array_like=True, frozen=True):
+    """What a new server is given beside that: behind it follows the pickled call of server_setup."""
+
+    bundle: CodeBundle  # what has changed since its node was given its own
     at_once: bool  # code was named, so it is made before the first call comes
     levels: bytes  # what the client's loggers let pass (logs.py)
     program_folder: bytes  # where the client runs, as the file system has it
     cwd: bytes  # the folder in which tasks are to run; b"": the server's own
+    function: str = ""  # name of server_setup; "": there is none
 
 
 def dumps_value(value: Any, what: str) -> Payload:

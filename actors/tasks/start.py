@@ -18,4 +18,11 @@ class Start(msgspec.Struct, frozen=True):
     node_name: str = ""
     client_ipc: str = ""
     debug: bool = False
-    max_file_size: int = 0  # bytes; 0: no limit
+
+
+class Preparation(msgspec.Struct, frozen=True):
+    """What the agent tells a zygote that has files and node_setup to see to."""
+
+    client_name: str
+    node_name: str
+    max_file_size: int  # bytes; 0: no limit

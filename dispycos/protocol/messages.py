@@ -82,6 +82,7 @@ class NodeInfo(NamedTuple):
     available: Availability | None = None
     addresses: tuple[str, ...] = ()  # where it listens, at `port`
     ipc: str = ""  # its socket, for processes of its user on its host
+    max_file_size: int = 0  # bytes of a file that it takes; 0: no limit
 
 
 class Spot(NamedTuple):
@@ -110,6 +111,7 @@ class Enlist(Message, frozen=True, tag=10):
     allocations: list[Allocation]
     pulse_interval: float  # seconds
     abandon_zombies: bool = False
+    settle_s: float = 10.0  # for which Settled waits for the servers of a node
     # To a scheduler that was started anew, or has forgotten this client: what it had.
     lease: Lease | None = None
     ticket: int = 0  # its place in the queue
@@ -266,6 +268,7 @@ class Closed(Message, frozen=True, tag=73):
     lease: Lease
     reason: str = ""
     last: bool = False  # the node ends, and takes nobody any more
+    failed: bool = False  # it could not be set up: nor will it be for this client
 
 
 class ServerReady(Message, frozen=True, tag=74):
@@ -487,7 +490,30 @@ class CodeGiven(Message, frozen=True, tag=51):
     """Client -> server; payload: an encoded shipping.CodeBundle."""
 
     error: str = ""
-    first: int = 0  # to a server that starts: from here on it counts the tasks that its tasks submit
+
+
+class SetupWanted(Message, frozen=True, tag=88):
+    """Node or server -> client: what belongs here before the first task? Answered by SetupGiven, when the client lets it.
+
+    A node asks for each of its zygotes, a server when it has started. Payload of a server: an encoded shipping.CodeRequest.
+    """
+
+    spot: Spot | None = None  # of a server ...
+    node: int = 0  # ... and the epoch of its node
+
+
+class SetupGiven(Message, frozen=True, tag=89):
+    """Payload: an encoded shipping.NodeSetup with the files' data behind it, or an encoded shipping.ServerSetup."""
+
+    error: str = ""  # it cannot be had
+    first: int = 0  # to a server: from here on it counts the tasks that its tasks submit
+
+
+class SetupDone(Message, frozen=True, tag=90):
+    """Node -> client: it is set up, and its servers are started. Server -> node: server_setup has failed, so it ends."""
+
+    number: int = 0  # of the server
+    error: str = ""
 
 
 class Levels(Message, frozen=True, tag=56):

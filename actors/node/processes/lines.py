@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
+import tempfile
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -32,6 +34,35 @@ class ZygoteBorn(msgspec.Struct, tag=True, frozen=True):
 class ZygoteFailed(msgspec.Struct, tag=True, frozen=True):
     """There is none, or it could not begin to serve."""
 
+    text: str
+
+
+class Prepare(msgspec.Struct, tag=True, frozen=True):
+    """Call `entry` before servers are forked, which inherit what it returns. With a memory that holds its frames, and the write
+    ends of two pipes for what it prints. Answered by Prepared or PrepareFailed, and CodeAsked meanwhile.
+    """
+
+    entry: str
+    argument: bytes
+
+
+class CodeAsked(msgspec.Struct, tag=True, frozen=True):
+    """What is prepared lacks code: the request, encoded. Answered by CodeAnswered."""
+
+    request: bytes
+
+
+class CodeAnswered(msgspec.Struct, tag=True, frozen=True):
+    """With a memory that holds the answer."""
+
+    error: str = ""
+
+
+class Prepared(msgspec.Struct, tag=True, frozen=True):
+    pass
+
+
+class PrepareFailed(msgspec.Struct, tag=True, frozen=True):
     text: str
 
 
@@ -75,8 +106,18 @@ class ServerEnded(msgspec.Struct, tag=True, frozen=True):
     status: int
 
 
-ToZygote = StartServer | KillServer | EndStep
-FromZygote = ZygoteBorn | ZygoteFailed | ServerStarted | StartFailed | StepJudged | ServerEnded
+ToZygote = Prepare | CodeAnswered | StartServer | KillServer | EndStep
+FromZygote = (
+    ZygoteBorn
+    | ZygoteFailed
+    | CodeAsked
+    | Prepared
+    | PrepareFailed
+    | ServerStarted
+    | StartFailed
+    | StepJudged
+    | ServerEnded
+)
 Heard = TypeVar("Heard")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -114,6 +155,11 @@ class ZygoteLine:
             self.end.send(_encode(word))
         except (BrokenPipeError, ConnectionResetError):
             self.is_open = False
+
+    def wait(self) -> tuple[ToZygote, list[int]] | None:
+        """The next order and its descriptors; None: there will be none."""
+        select.select([self.end], [], [])
+        return self.take()
 
     def take(self) -> tuple[ToZygote, list[int]] | None:
         """The next order and its descriptors, if there is one."""
@@ -190,6 +236,33 @@ class AgentLine:
         for _, descriptors in self._queue:
             close_all(descriptors)
         self._queue.clear()
+
+
+# --- memories -------------------------------------------------------------------------------------------
+
+
+def write_memory(frames: Iterable[bytes | bytearray | memoryview]) -> int:
+    """The descriptor of a file without a path, with these in it; larger than a word may be. Raises OSError."""
+    if hasattr(os, "memfd_create"):
+        memory = os.memfd_create("dispycos-setup")
+    else:
+        with tempfile.TemporaryFile() as file:
+            memory = os.dup(file.fileno())
+    with open(os.dup(memory), "wb") as file:
+        for frame in frames:
+            file.write(len(frame).to_bytes(8, "little"))
+            file.write(frame)
+    return memory
+
+
+def read_memory(memory: int) -> list[bytes]:
+    """What was written there; closes it."""
+    with open(memory, "rb") as file:
+        file.seek(0)
+        frames = []
+        while head := file.read(8):
+            frames.append(file.read(int.from_bytes(head, "little")))
+    return frames
 
 
 def close_all(descriptors: Iterable[int]) -> None:

@@ -16,14 +16,21 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from dispycos.protocol.envelope import Buffer
+
 from ...tasks.page import PageReader, make_page
 from ...tasks.step import Step
 from .exits import OomCounter, say_end, was_killed
 from .lines import (
     AgentLine,
+    CodeAnswered,
+    CodeAsked,
     EndStep,
     FromZygote,
     KillServer,
+    Prepare,
+    Prepared,
+    PrepareFailed,
     ServerEnded,
     ServerStarted,
     StartFailed,
@@ -33,6 +40,7 @@ from .lines import (
     ZygoteFailed,
     close_all,
     make_line,
+    write_memory,
 )
 from .output import Output
 from .template import Template
@@ -57,7 +65,14 @@ class ServerSpec(NamedTuple):
 class Owner(Protocol):
     """Who is told what happens."""
 
-    def zygote_ready(self) -> None: ...
+    def zygote_born(self) -> None: ...
+    def zygote_ready(self) -> None:
+        """All is prepared: servers may be started."""
+
+    def setup_failed(self, text: str) -> None: ...
+    def code_asked(self, request: bytes) -> None:
+        """By what is prepared; answered by answer_code()."""
+
     def zygote_ended(self, text: str) -> None:
         """It could not be started, or has ended: after the ends of all its servers, and not if it was to end."""
 
@@ -103,8 +118,18 @@ class Zygote:
         self._waiting: deque[ServerSpec] = deque()
         self._starting = 0
         self._failure = ""
+        self._output: Output | None = None  # of what is prepared
         self.is_closing = False
         self.gone: asyncio.Future[None] = tree.loop.create_future()
+
+    def prepare(self, entry: str, argument: bytes, frames: list[Buffer]) -> None:
+        """Before servers are started. What it prints is told as that of server 0."""
+        (out, out_end), (err, err_end), memory = make_pipes(lambda: write_memory(frames))
+        self._output = Output(self._tree.loop, {1: out, 2: err}, partial(self._tree.tell, self._tree.owner.output, 0))
+        self._line.send(Prepare(entry, argument), (memory, out_end, err_end))
+
+    def answer_code(self, error: str, frames: list[Buffer]) -> None:
+        self._line.send(CodeAnswered(error), (write_memory(frames),))
 
     def start_server(self, spec: ServerSpec) -> None:
         self._waiting.append(spec)
@@ -158,8 +183,15 @@ class Zygote:
         match word:
             case ZygoteBorn(pid):
                 self.pid = pid
-                if not self.is_closing:
-                    self._tree.tell(self._tree.owner.zygote_ready)
+                self._tell(self._tree.owner.zygote_born)
+            case CodeAsked(request):
+                self._tell(self._tree.owner.code_asked, request)
+            case Prepared():
+                self._end_output()
+                self._tell(self._tree.owner.zygote_ready)
+            case PrepareFailed(text):
+                self._end_output()
+                self._tell(self._tree.owner.setup_failed, text)
             case ZygoteFailed(text):
                 self._failure = text
             case ServerStarted(number, pid):
@@ -177,6 +209,15 @@ class Zygote:
             case ServerEnded(number, status):
                 self._on_server_ended(number, status)
 
+    def _tell(self, told: Callable[..., None], *words: object) -> None:
+        if not self.is_closing:
+            self._tree.tell(told, *words)
+
+    def _end_output(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
     def _refuse(self, number: int, text: str) -> None:
         self.servers.pop(number).on_refused()
         self._tree.tell(self._tree.owner.server_refused, number, text)
@@ -192,6 +233,7 @@ class Zygote:
 
     async def _bury(self) -> None:
         """Its servers are our children now, and the kernel kills them: wait, report, sweep up, say so."""
+        self._end_output()
         status = await reap(self.pid) if self.pid else 0
         death = f"the zygote (pid {self.pid}) {self._tree.say_end(status, is_ours=self.is_closing)}"
         if not self.pid:
@@ -209,13 +251,13 @@ class Zygote:
         self._tree.fork_wanted()
 
 
-def make_pipes() -> tuple[tuple[int, int], tuple[int, int], int]:
-    """For what a server writes to 1 and to 2; and its page."""
+def make_pipes(memory: Callable[[], int] = make_page) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """For what a server writes to 1 and to 2; and its page, or another memory."""
     made: list[int] = []
     try:
         for _ in range(2):
             made += os.pipe()
-        return (made[0], made[1]), (made[2], made[3]), make_page()
+        return (made[0], made[1]), (made[2], made[3]), memory()
     except OSError:
         close_all(made)
         raise
@@ -286,6 +328,15 @@ class ProcessTree:
         nothing = self.loop.create_future()
         nothing.set_result(None)
         return nothing
+
+    def prepare(self, entry: str, argument: bytes, frames: list[Buffer]) -> None:
+        """Have the zygote call `entry` ("module:function") before its servers are forked. Raises OSError."""
+        if self._zygote is not None and self._zygote.is_serving:  # else its end is told
+            self._zygote.prepare(entry, argument, frames)
+
+    def answer_code(self, error: str, frames: list[Buffer]) -> None:
+        if self._zygote is not None:
+            self._zygote.answer_code(error, frames)
 
     # --- servers
 

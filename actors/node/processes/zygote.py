@@ -40,8 +40,13 @@ from ...tasks.stdio import flush_stdio, renew_stdio
 from ...tasks.step import Step
 from ..resources import ONE_THREAD
 from .lines import (
+    CodeAnswered,
+    CodeAsked,
     EndStep,
     KillServer,
+    Prepare,
+    Prepared,
+    PrepareFailed,
     ServerEnded,
     ServerStarted,
     StartFailed,
@@ -52,6 +57,7 @@ from .lines import (
     ZygoteFailed,
     ZygoteLine,
     close_all,
+    read_memory,
 )
 
 PATH_MAX = 4096
@@ -268,6 +274,7 @@ class _Lease:
         self._line = line
         self._folder = folder
         self._servers: dict[int, _Server] = {}  # by pid
+        self._prepared: object = None  # what its servers inherit
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -293,6 +300,12 @@ class _Lease:
         if isinstance(order, StartServer):
             self._start(order, descriptors)
             return
+        if isinstance(order, Prepare):
+            self._prepare(order, *descriptors)
+            return
+        if isinstance(order, CodeAnswered):  # nobody waits for it any more
+            close_all(descriptors)
+            return
         for pid, server in self._servers.items():
             if server.number != order.number:
                 continue
@@ -301,6 +314,37 @@ class _Lease:
             elif isinstance(order, EndStep):
                 killed = end_step(pid, server.page, Step(order.position, order.since))
                 self._line.send(StepJudged(order.number, killed))
+
+    def _prepare(self, order: Prepare, memory: int, out: int, err: int) -> None:
+        """What the user's code prints here is its client's."""
+        own = os.dup(1), os.dup(2)
+        for target, descriptor in ((1, out), (2, err)):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        try:
+            module, _, function = order.entry.partition(":")
+            entry = getattr(importlib.import_module(module), function)
+            self._prepared = entry(order.argument, read_memory(memory), self._ask)
+        except Exception as error:
+            self._line.send(PrepareFailed(str(error) or repr(error)))
+        else:
+            self._line.send(Prepared())
+        finally:
+            flush_stdio()
+            for target, descriptor in enumerate(own, start=1):
+                os.dup2(descriptor, target)
+                os.close(descriptor)
+
+    def _ask(self, request: bytes) -> bytes:
+        """For code that the client has."""
+        self._line.send(CodeAsked(request))
+        while (order := self._line.wait()) is not None:
+            if isinstance(order[0], CodeAnswered):
+                if order[0].error:
+                    raise ImportError(order[0].error)
+                return read_memory(order[1][0])[0]
+            close_all(order[1])
+        raise SystemExit  # the lease is over
 
     def _start(self, order: StartServer, descriptors: list[int]) -> None:
         zygote = os.getpid()
@@ -339,7 +383,9 @@ class _Lease:
         sys.path[:] = [folder, self._folder, *(entry for entry in sys.path if entry != self._folder)]
         gc.enable()
         module, _, function = order.entry.partition(":")
-        code: int | None = getattr(importlib.import_module(module), function)(order.argument, page)
+        code: int | None = getattr(importlib.import_module(module), function)(
+            order.argument, page, self._prepared
+        )
         return code
 
     def _reap(self) -> bool:
