@@ -29,7 +29,7 @@ class Waiting:
 
     def on_alone(self, client: Client, now: float) -> None:
         """That there is no node at all is said also if no task waits."""
-        if not self.registry.shares:
+        if not self.registry.shares and not client.hopeless:
             client.told_alone = now + PATIENCE_S
             self.out.warn(client, f"{missing(self.registry)}; still waiting")
 
@@ -37,11 +37,9 @@ class Waiting:
         client = self.registry.active
         if client is None or client.address != envelope.sender or client.state is not ClientState.ACTIVE:
             return
-        if now < client.told_alone:
-            return  # it has just been said
         if client.hopeless:
             self.out.tell(client, Hopeless(client.hopeless))
-        else:
+        elif now >= client.told_alone:  # else it has just been said
             tasks = counted(envelope.message.tasks, "task")
             self.out.warn(client, f"{tasks} cannot run: {missing(self.registry)}; still waiting")
 

@@ -68,7 +68,7 @@ class Standing:
         if self._want_at is not None and self._want_at <= now:
             self._pause = next_pause(self._pause)
             self._want_at = now + self._pause
-            self._to_scheduler(messages.Wanting(self._has.dispatcher.waiting))
+            self._say_wants()
         if self._away_since is not None and self._away_at <= now:
             self._tell_away(now)
 
@@ -114,6 +114,14 @@ class Standing:
             self._want_at, self._pause = None, PATIENCE_S
         elif self._want_at is None:
             self._want_at = now + self._pause
+
+    def _say_wants(self) -> None:
+        """What the program itself keeps from taking tasks it hears at once; of the rest the scheduler knows."""
+        waiting, why = self._has.dispatcher.waiting, self._members.setups.why_waiting()
+        if why:
+            self._has.say(f"{counted(waiting, 'task')} cannot run: {why}; still waiting", "warning")
+        else:
+            self._to_scheduler(messages.Wanting(waiting))
 
     def _to_scheduler(self, word: messages.Message) -> None:
         """Nothing, if that does not know us any more: it is told all when it is back."""

@@ -187,7 +187,7 @@ def test_a_silent_node_is_named_and_not_waited_for() -> None:
     desk = Desk()
     desk.node("alpha", 7)
     desk.client()
-    sent = desk.wait(sharing.SETTLE_PATIENCE_S)
+    sent = desk.wait(SETTLE_S)
     [notice] = words(sent, Notice)
     assert "alpha" in notice.text and words(sent, Settled) == [Settled(0, 0)]
 
@@ -234,7 +234,7 @@ def test_who_closes_before_all_is_settled_leaves_nothing_to_wait_for_to_the_next
     node = desk.node("alpha", 7)
     client, _ = desk.client()
     desk.tell(client, Release())
-    assert not words(desk.wait(sharing.SETTLE_PATIENCE_S), Notice)
+    assert not words(desk.wait(SETTLE_S), Notice)
     desk.die(node.epoch)
     assert words(desk.tell(Address(51, CLIENT), enlist()), Settled) == [Settled(0, 0)]
 

@@ -11,7 +11,7 @@ from dispycos.brokers.lifecycle import ClientState, NodeState
 from dispycos.brokers.registry import Client
 from dispycos.brokers.reporting import ANSWER_S
 from dispycos.brokers.scheduler import CLOSE_PATIENCE_S, Scheduler
-from dispycos.brokers.sharing import DECLINED_AGAIN_S, SETTLE_PATIENCE_S
+from dispycos.brokers.sharing import DECLINED_AGAIN_S
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
@@ -47,6 +47,7 @@ from dispycos.protocol.messages import (
 from dispycos.protocol.status import Status
 
 PYTHON = (3, 11)
+SETTLE_S = 10.0
 CLIENT_PATIENCE_S = 60.0  # the judge's own figures: planted ones are to be found
 ZOMBIE_S, FORGET_S = 10.0, 60.0
 HOME = Address(1, SCHEDULER)
@@ -461,7 +462,7 @@ class Judge:
             case Settled():
                 assert not self.settled, "settled twice"
                 self.settled = True
-                overdue = self.now - self.granted_at >= SETTLE_PATIENCE_S - 1e-9
+                overdue = self.now - self.granted_at >= SETTLE_S - 1e-9
                 living = self.unsettled & self.scheduler.registry.nodes.keys()
                 assert overdue or not living, f"settled without {living}"
             case Hopeless(node=node):
