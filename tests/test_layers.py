@@ -84,6 +84,7 @@ BODIES = {
     "actors/tasks/running/relief.py",
     "actors/node/run.py",
     "actors/server/body.py",
+    "actors/server/setup.py",
     "actors/tasks/running/stepper.py",
     "actors/node/processes/template.py",
     "actors/tasks/running/subtasks.py",

@@ -11,6 +11,7 @@ import gc
 import os
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -61,6 +62,7 @@ def prepare(argument: bytes, frames: Sequence[Buffer], ask: Callable[[bytes], by
     setup = _setups.decode(frames[0])
     for name, data in zip(setup.files, frames[1:], strict=False):
         _write(name, data, told.max_file_size)
+    _link_names(setup.files)
 
     def pull(request: CodeRequest) -> CodeBundle:
         return _bundles.decode(ask(_encoder.encode(request)))
@@ -84,6 +86,15 @@ def _write(name: str, data: Buffer, size_max: int) -> None:
         write_file(Path.cwd() / name, data)
     except OSError as error:
         raise SetupFailed(f"component {name} cannot be written: {error.strerror}") from error
+
+
+def _link_names(files: Sequence[str]) -> None:
+    """A name that only one file has is enough to find it: ``../table.csv`` for ``data/table.csv``."""
+    taken = Counter(name.rpartition("/")[2] for name in files)
+    for name in files:
+        last = name.rpartition("/")[2]
+        if last != name and taken[last] == 1 and not os.path.lexists(last):
+            os.link(name, last)
 
 
 # --- node_setup

@@ -44,7 +44,7 @@ from dispycos.protocol.messages import (
 )
 from dispycos.protocol.status import Status
 from dispycos.turns import FORGET_NODE_S
-from tests.kit.scheduler import HOME, PYTHON, Desk, enlist, node_info, spot, words
+from tests.kit.scheduler import HOME, PYTHON, SETTLE_S, Desk, enlist, node_info, spot, words
 
 VIEWER = Address(99, 20)
 
@@ -164,7 +164,7 @@ def test_a_client_hears_of_its_nodes_and_servers_in_order_and_then_that_all_is_s
         Status.NodeInitialized
     ]
     sent = desk.tell(node, ServerUp(opened.lease, spot("alpha", 701, 1), 1))
-    assert [news.status for news in words(sent)] == [Status.ServerDiscovered, Status.ServerInitialized]
+    assert [news.status for news in words(sent)] == [Status.ServerInitialized]
     assert {news.node for news in words(sent)} == {7}
     sent = desk.tell(node, ServerDown(opened.lease, spot("alpha", 0, 2), "exit code 1"))
     assert [type(word) for word in words(sent)] == [Notice, Settled]

@@ -18,8 +18,8 @@ from dispycos.actors.client.code import ClientPayloads
 from dispycos.actors.server.code import _reference
 from dispycos.actors.shipping.payloads import (
     COPIED_MAX,
-    Components,
-    FileComponent,
+    NodeSetup,
+    ServerSetup,
     as_payload,
     dumps_call,
     dumps_value,
@@ -55,11 +55,15 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.Modu
     yield module
 
 
-def components_of(payloads: ClientPayloads) -> Components:
-    error, answer = payloads.answer(None)
-    assert error == ""
-    assert isinstance(answer, bytes)
-    return msgspec.msgpack.decode(answer, type=Components)
+def node_setup(payloads: ClientPayloads, call: Any = None, size_max: int = 0) -> tuple[NodeSetup, list[Any]]:
+    """What a node is given, and what follows."""
+    error, payload = payloads.node_setup(call, size_max)
+    assert not error and isinstance(payload, list)
+    return msgspec.msgpack.decode(payload[0], type=NodeSetup), payload[1:]
+
+
+def components_of(payloads: ClientPayloads) -> NodeSetup:
+    return node_setup(payloads)[0]
 
 
 def names_in(bundle: CodeBundle) -> set[str]:
@@ -141,7 +145,6 @@ def test_without_components_a_server_still_learns_what_the_program_is(
     monkeypatch.setattr(sys, "argv", ["script.py", "--fast", "\udcff"])
     given = components_of(ClientPayloads())
     assert (given.files, given.bundle.steps, given.bundle.main_version) == ([], [], 1)
-    assert given.cwd == b""
     assert given.bundle.main is not None and "beside_x" in given.bundle.main.local_names
     assert given.bundle.main.argv == [b"script.py", b"--fast", "\udcff".encode(errors="surrogatepass")]
 
@@ -185,13 +188,13 @@ def test_files_are_sent_under_their_names(main: types.ModuleType, tmp_path: Path
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "table.csv").write_bytes(b"1,2\n")
     (tmp_path / "other.bin").write_bytes(b"\0")
-    given = components_of(ClientPayloads(["data/table.csv", tmp_path / "other.bin"]))
-    assert given.files == [FileComponent("table.csv", b"1,2\n"), FileComponent("other.bin", b"\0")]
+    given, data = node_setup(ClientPayloads(["data/table.csv", tmp_path / "other.bin"]))
+    assert given.files == ["data/table.csv", "other.bin"] and data == [b"1,2\n", b"\0"]
 
 
 def test_one_component_needs_no_list(main: types.ModuleType, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("1")
-    assert components_of(ClientPayloads("one.txt")).files == [FileComponent("one.txt", b"1")]
+    assert components_of(ClientPayloads("one.txt")).files == ["one.txt"]
     assert names_in(components_of(ClientPayloads(main.scale)).bundle) == {"scale", "FACTOR"}
 
 
@@ -237,14 +240,6 @@ def test_a_request_that_is_none_gets_words(main: types.ModuleType, request_: byt
     assert error and answer is None
 
 
-def test_a_file_that_vanished_is_told_to_the_server(main: types.ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "brief.txt").write_text("1")
-    payloads = ClientPayloads(["brief.txt"])
-    (tmp_path / "brief.txt").unlink()
-    error, answer = payloads.answer(None)
-    assert error.startswith("FileNotFoundError") and answer is None
-
-
 def test_the_version_grows_when_a_name_that_was_sent_is_bound_anew(main: types.ModuleType) -> None:
     payloads = ClientPayloads([main.scale])
     components_of(payloads)
@@ -279,15 +274,62 @@ def test_a_place_that_is_given_for_a_component_is_told_where_it_belongs(
         ClientPayloads(components)
 
 
-def test_two_files_of_one_name_are_refused_and_one_file_named_twice_is_one(tmp_path: Path) -> None:
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two of one name, in folders of a program that runs beside these."""
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.txt").write_text(folder)
-    paths = [tmp_path / "x" / "a.txt", tmp_path / "y" / "a.txt"]
-    with pytest.raises(ValueError, match=rf"components\[1\]: {paths[1]} and {paths[0]} have one name"):
-        ClientPayloads(paths)
-    twice = ClientPayloads([paths[0], tmp_path / "y" / ".." / "x" / "a.txt"])
-    assert twice.components().files == [FileComponent("a.txt", b"x")]
+    monkeypatch.chdir(tmp_path)
+    return [tmp_path / "x" / "a.txt", tmp_path / "y" / "a.txt"]
+
+
+def test_two_files_that_would_be_one_at_a_node_are_refused_and_one_file_named_twice_is_one(
+    files: list[Path],
+) -> None:
+    with pytest.raises(ValueError, match=rf"components\[1\]: {files[1]} and {files[0]} would both be a.txt at a node"):
+        ClientPayloads(files)
+    setup, data = node_setup(ClientPayloads([files[0], files[1].parent / ".." / "x" / "a.txt"]))
+    assert setup.files == ["a.txt"] and data == [b"x"]
+
+
+def test_relative_folders_of_files_are_kept_below_the_nodes_folder_and_nothing_is_above_it(files: list[Path]) -> None:
+    setup, data = node_setup(ClientPayloads(["x/a.txt", "./y//a.txt", f"../{files[0].parents[1].name}/x/a.txt"]))
+    assert setup.files == ["x/a.txt", "y/a.txt", "a.txt"] and data == [b"x", b"y", b"x"]
+
+
+def test_a_file_is_found_though_the_program_has_changed_its_folder_since(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payloads = ClientPayloads(["x/a.txt"])
+    monkeypatch.chdir("/")
+    assert node_setup(payloads)[1] == [b"x"]
+
+
+def test_a_file_that_a_node_does_not_take_does_not_travel_and_one_that_has_vanished_is_named(
+    files: list[Path],
+) -> None:
+    payloads = ClientPayloads(["x/a.txt"])
+    files[0].write_bytes(bytes(11))
+    error, payload = payloads.node_setup(None, 10)
+    assert "component x/a.txt has 11 bytes, more than the 10 that this node takes" in error and payload is None
+    assert "--max_file_size 11" in error
+    files[0].unlink()
+    error, _ = payloads.node_setup(None, 0)
+    assert "FileNotFoundError" in error and str(files[0]) in error
+
+
+def test_the_call_of_a_setup_follows_the_files_and_its_code_comes_along(
+    main: types.ModuleType, files: list[Path]
+) -> None:
+    payloads = ClientPayloads(["x/a.txt"])
+    setup, (data, call) = node_setup(payloads, payloads.setup_call(main.scale, (5,)))
+    assert setup.function == "scale" and data == b"x"
+    assert {"scale", "FACTOR"} <= {name for name, _ in setup.bundle.made_of}
+    assert loads_plain(call) == (None, (5,), {})
+    error, payload = payloads.server_setup(None, msgspec.msgpack.encode(CodeRequest(main_version=1)))
+    assert not error and isinstance(payload, list) and len(payload) == 1
+    assert msgspec.msgpack.decode(payload[0], type=ServerSetup).function == ""
 
 
 # --- calls that may be sent again ---

@@ -133,6 +133,9 @@ class Desk(ClientRole):
     def code_for(self, request: Any) -> Any:
         return "", b"code"
 
+    def setup_for(self, effect: Give) -> Any:
+        return "", [b"setup", effect.setup]
+
     def tell(self, effect: object) -> None:
         self.told.append(effect)
 
@@ -257,14 +260,16 @@ def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended
 
 def test_a_server_gets_the_code_that_it_asks_for(desk: Desk) -> None:
     desk.carry_out(Give(Envelope(ME, Address(33, SERVER), messages.CodeWanted(), 4)), 0.0)
-    assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven("", 17 << 32), 4, b"code")]
+    assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven(""), 4, b"code")]
 
 
-def test_a_server_that_asks_for_its_components_hears_where_it_begins_to_count(desk: Desk) -> None:
-    wanted = messages.CodeWanted()
-    for epoch, asks_for in ((33, None), (33, b"a name"), (33, None)):
-        desk.carry_out(Give(Envelope(ME, Address(epoch, SERVER), wanted, 4, asks_for)), 0.0)
+def test_a_server_that_asks_for_its_setup_hears_where_it_begins_to_count_and_a_node_does_not(desk: Desk) -> None:
+    place = messages.Spot("10.0.0.5", 9701, 33, "box/server-1")
+    for spot in (place, None, place):
+        wanted = Envelope(ME, Address(33, SERVER if spot else NODE), messages.SetupWanted(spot), 4)
+        desk.carry_out(Give(wanted, "call"), 0.0)
     assert [envelope.message.first for envelope in desk.sent] == [17 << 32, 0, 17 << 32]
+    assert [envelope.payload for envelope in desk.sent] == 3 * [[b"setup", "call"]]
 
 
 def test_what_came_before_its_task_is_forwarded_or_turned_away(desk: Desk) -> None:

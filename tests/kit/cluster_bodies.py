@@ -24,7 +24,7 @@ from dispycos.brokers.scheduler import Scheduler
 from dispycos.cli.scheduler import HOLD_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.envelope import Buffer, Envelope, Payload
 from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
 from dispycos.runtime import Runtime
 
@@ -174,9 +174,17 @@ class NodeBody(NodeRole):
         if self.process.world.dice.random() < 0.02:
             self.machine.zygote_failed("fork: Resource temporarily unavailable", now)
         else:
-            self.has_zygote = True
-            self.machine.zygote_ready(now)
+            self.machine.zygote_born(now)
         self.process.turn_soon()
+
+    def prepare_zygote(self, setup: list[Buffer]) -> None:
+        self.process.later(self.process.world.dice.random() * 0.1, partial(self._prepared, self.zygote_of))
+
+    def _prepared(self, lease: Lease | None) -> None:
+        if lease is not None and self.zygote_of == lease:
+            self.has_zygote = True
+            self.machine.zygote_ready(self.process.world.now)
+            self.process.turn_soon()
 
     def _fork(self, order: StartServer) -> None:
         process, now = self.process, self.process.world.now
@@ -341,6 +349,9 @@ class ClientLeaseBody(ClientRole):
 
     def code_for(self, request: Payload) -> tuple[str, Payload]:
         return "", None
+
+    def setup_for(self, effect: effects.Give) -> tuple[str, Payload]:
+        return "", b"setup"
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, effects.Forget):

@@ -82,16 +82,16 @@ class ServerProcess(Host):
         super().start()
         if self.world.is_one_host:
             self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # server/body.open_lane
-        self._components = self.correspondence.expect(self.order.client, self._got_components)
+        self._setup = self.correspondence.expect(self.order.client, self._got_setup)
         wanted = Envelope(
             Address(self.order.client, CLIENT),
             Address(self.epoch, 5),
-            messages.CodeWanted(),
-            self._components,
+            messages.SetupWanted(self.machine.spot, self.node.epoch),
+            self._setup,
         )
         self.send(wanted)
 
-    def _got_components(self, answer: Envelope | None) -> None:
+    def _got_setup(self, answer: Envelope | None) -> None:
         if answer is None or answer.message.error:
             self.exit("exit code 1")
             return
