@@ -36,6 +36,7 @@ from dispycos.protocol.messages import (
     SetupDone,
     SetupGiven,
     Shutdown,
+    Spot,
     Terminate,
 )
 
@@ -46,11 +47,11 @@ from .lease import (
     Closing,
     End,
     ForgetPeer,
-    KillServer,
     NodeLease,
     Place,
     UseScheduler,
 )
+from .processes.words import KillServer
 from .supervisor import Supervisor
 
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
@@ -112,7 +113,7 @@ class Node(Supervisor):
             handler(envelope, envelope.message, now)
 
     def wake(self, now: float) -> None:
-        self._inquiries.wake(now)
+        self._inquiries.wake(now, self.step_of)
         granted = self.granted
         if granted is None:
             return
@@ -196,7 +197,7 @@ class Node(Supervisor):
         interval = min(max(message.pulse_interval, lowest), highest)
         count = min(message.cpus, len(self._ports))
         places = [
-            Place(k, f"{self.info.name}/server-{k}", port)
+            Place(k, Spot(self.info.addr, port, 0, f"{self.info.name}/server-{k}"))
             for k, port in enumerate(self._ports[:count], start=1)
         ]
         self.granted = NodeLease(
@@ -291,8 +292,8 @@ class Node(Supervisor):
         if reason:
             self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
         for place in granted.places:
-            if place.server is not None:
-                self._out.send(place.server.address, Shutdown(reason))
+            if place.is_ready:
+                self._out.send(place.address, Shutdown(reason))
             elif place.alive:
                 self._out.effects.append(KillServer(place.number))
 
@@ -305,7 +306,7 @@ class Node(Supervisor):
 
     def _finish_if_empty(self, granted: NodeLease) -> None:
         closing = granted.closing
-        if closing is None or granted.awaits_client or any(place.alive for place in granted.places):
+        if closing is None or granted.awaits_client or granted.is_inhabited:
             return
         if granted.has_printed and not granted.client_gone:
             granted.has_printed, granted.awaits_client = False, True
@@ -355,7 +356,7 @@ class Node(Supervisor):
             return
         if granted.closing is None:
             granted.draining = True
-            for server in granted.servers():
+            for server in granted.ready():
                 self._out.send(server.address, Shutdown(drain=True))
         if granted.scheduler.epoch in self._schedulers:
             self._register(granted.scheduler.epoch)
@@ -376,8 +377,8 @@ class Node(Supervisor):
             return f"{ending or 'free; '}clients served: {self._served}"
         lines = [f"{ending}used by {granted.holder}; clients served: {self._served}"]
         for place in granted.places:
-            state = f"tasks: {running.get(place.number, 0)}" if place.server is not None else "not up"
-            lines.append(f"  {place.name}: {state}")
+            state = f"tasks: {running.get(place.number, 0)}" if place.is_ready else "not up"
+            lines.append(f"  {place.spot.name}: {state}")
         return "\n".join(lines)
 
     def availability(self, available: Availability, now: float) -> None:
@@ -395,7 +396,7 @@ class Node(Supervisor):
         granted = self.granted
         if granted is None or envelope.sender not in (granted.home, granted.scheduler):
             return
-        for server in granted.servers():
+        for server in granted.ready():
             self._out.send(server.address, gone)
         if granted.lease.client in gone.epochs:
             self._out.effects.append(ForgetPeer(granted.lease.client))
@@ -407,7 +408,7 @@ class Node(Supervisor):
     def _on_inventory(self, envelope: Envelope, message: Inventory, now: float) -> None:
         granted = self.granted
         client = granted.client.name if granted is not None else ""
-        servers = granted.servers() if granted is not None else []
+        servers = granted.ready() if granted is not None else []
         report = NodeReport(self._described(), client, [], self._served, self._insecure)
         self._inquiries.ask(envelope, report, servers, now)
 

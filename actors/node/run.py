@@ -19,12 +19,12 @@ from dispycos.transport.folders import FolderError, make_private
 from dispycos.version import PYTHON
 
 from ..tasks.start import Preparation, Start
-from ..tasks.step import Step
+from ..tasks.step import NO_STEP, Step
 from ..tasks.working import leftovers
 from .agent import Node
-from .lease import StartServer
 from .processes.template import Template
-from .processes.tree import ProcessTree, ServerProcess, ServerSpec
+from .processes.tree import ProcessTree, ServerProcess
+from .processes.words import EndStep, ForkServer, KillServer, Prepare
 from .resources import availability
 from .turn import NodeRole
 
@@ -59,6 +59,7 @@ class NodeBody(NodeRole):
         self.end = on_end
         self.runtime = runtime
         self.machine = machine
+        machine.step_of = self.step_of
         self._work = folder
         self.folder = folder.path
         self._leased: Path | None = None  # the folder of the lease
@@ -88,9 +89,9 @@ class NodeBody(NodeRole):
         assert granted is not None
         told = Preparation(granted.client.name, self.machine.info.name, self._max_file_size)
         try:
-            self._tree.prepare(SETUP_ENTRY, _encoder.encode(told), setup)
+            self._tree.prepare(Prepare(SETUP_ENTRY, _encoder.encode(told)), setup)
         except OSError as error:
-            self._tree.tell(self.setup_failed, f"no memory for the files of its client: {error.strerror}")
+            self._tree.tell(self.zygote_prepared, f"no room for the files of its client: {error.strerror}")
 
     def answer_code(self, error: str, answer: list[Buffer]) -> None:
         self._tree.answer_code(error, answer)
@@ -110,34 +111,30 @@ class NodeBody(NodeRole):
         await gone
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    def start_server(self, order: StartServer) -> None:
-        info = self.machine.info
-        client = self.machine.granted.client if self.machine.granted is not None else None
+    def start_server(self, number: int) -> None:
+        granted = self.machine.granted
+        assert granted is not None
+        spot = granted.places[number - 1].spot
         start = Start(
             self._ipc,
-            order.number,
-            order.name,
-            info.addr,
-            order.port,
-            order.client,
-            client.name if client is not None else "the client",
-            info.name,
-            client.ipc if client is not None else "",
+            number,
+            spot.name,
+            spot.addr,
+            spot.port,
+            granted.lease.client,
+            granted.client.name,
+            self.machine.info.name,
+            granted.client.ipc,
             self._debug,
         )
-        self._tree.start_server(ServerSpec(order.number, ENTRY, _encoder.encode(start)))
+        self._tree.start_server(ForkServer(number, ENTRY, _encoder.encode(start)))
 
-    def kill_server(self, number: int) -> None:
-        self._tree.kill_server(number)
+    def order(self, word: KillServer | EndStep) -> None:
+        self._tree.order(word)
 
-    def look(self, number: int) -> None:
+    def step_of(self, number: int) -> Step:
         server = self._tree.servers.get(number)
-        if server is not None:
-            self.machine.looked(number, server.page.step(), self.runtime.clock())
-            self.runtime.turn_soon()
-
-    def end_step(self, number: int, step: Step) -> None:
-        self._tree.end_step(number, step)
+        return server.page.step() if server is not None else NO_STEP
 
     def say_status(self) -> str:
         """For the operator."""
@@ -150,16 +147,15 @@ class NodeBody(NodeRole):
         self.machine.zygote_born(self.runtime.clock())
         self.runtime.turn_soon()
 
-    def setup_failed(self, text: str) -> None:
-        self.machine.setup_failed(text, self.runtime.clock())
+    def zygote_prepared(self, error: str) -> None:
+        if error:
+            self.machine.setup_failed(error, self.runtime.clock())
+        else:
+            self.machine.zygote_ready(self.runtime.clock())
         self.runtime.turn_soon()
 
     def code_asked(self, request: bytes) -> None:
         self.machine.code_asked(request, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def zygote_ready(self) -> None:
-        self.machine.zygote_ready(self.runtime.clock())
         self.runtime.turn_soon()
 
     def zygote_ended(self, text: str) -> None:
@@ -173,11 +169,8 @@ class NodeBody(NodeRole):
     def server_ended(self, server: ServerProcess, text: str) -> None:
         """First all that it had sent, then its death."""
         self.runtime.read_all()
-        self.machine.server_exited(server.number, text, server.page.marks(), self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def judged(self, server: ServerProcess, killed: bool) -> None:
-        self.machine.judged(server.number, killed, self.runtime.clock())
+        marks, now = server.page.marks(), self.runtime.clock()
+        self.machine.server_exited(server.number, text, marks, now, for_step=server.ended_for_step)
         self.runtime.turn_soon()
 
     def output(self, number: int, stream: int, text: bytes, mark: int) -> None:

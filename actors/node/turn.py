@@ -16,7 +16,6 @@ from dispycos.session.router import Event
 from dispycos.session.session import PeerReset
 from dispycos.turns import FORGET_S
 
-from ..tasks.step import Step
 from .agent import Node
 from .lease import (
     AnswerCode,
@@ -24,13 +23,12 @@ from .lease import (
     CloseZygote,
     End,
     ForgetPeer,
-    KillServer,
     PrepareZygote,
     StartServer,
     StartZygote,
     UseScheduler,
 )
-from .terminations import EndStep, Look
+from .processes.words import EndStep, KillServer
 
 LAST_WORDS_S = 1.0  # a lease ends when its client has all that the node said, or after so long
 LOOK_S = 0.005
@@ -43,13 +41,11 @@ class NodeRole:
     machine: Node
     forget_s = FORGET_S  # after a lease its client's session stays for so long
     # What a body adds:
-    start_server: Callable[[StartServer], None]
-    kill_server: Callable[[int], None]  # by its number
-    look: Callable[[int], None]  # at its page; answered by machine.looked()
-    end_step: Callable[[int, Step], None]  # answered by machine.judged(), or the server's exit
+    start_server: Callable[[int], None]  # by its number
+    order: Callable[[KillServer | EndStep], None]  # the zygote
     start_zygote: Callable[[Lease], None]
     prepare_zygote: Callable[[list[Buffer]], None]
-    answer_code: Callable[[str, list[Buffer]], None]
+    answer_code: Callable[[str, list[Buffer]], None]  # to the zygote
     close_zygote: Callable[[Lease], None]
     end: Callable[[], None]
 
@@ -65,13 +61,9 @@ class NodeRole:
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, StartServer):
-            self.start_server(effect)
-        elif isinstance(effect, KillServer):
-            self.kill_server(effect.number)
-        elif isinstance(effect, Look):
-            self.look(effect.server)
-        elif isinstance(effect, EndStep):
-            self.end_step(effect.server, effect.step)
+            self.start_server(effect.number)
+        elif isinstance(effect, KillServer | EndStep):
+            self.order(effect)
         elif isinstance(effect, StartZygote):
             self.runtime.router.prefer(effect.lease.scheduler_epoch)
             self.runtime.keep(

@@ -47,7 +47,7 @@ from ..tasks.working import WorkingFolder
 from .code import ServerPayloads, single
 from .meter import Meter
 from .nested import NestedTasks
-from .queue import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Tell, Work
+from .queue import Drop, Interrupt, PassOn, Server, Stop, Work
 from .setup import Prepared, SetupFailed, refuse_value, setup_failed
 
 log = logging.getLogger("dispycos")
@@ -144,11 +144,13 @@ class ServerBody:
         self._marks = marks
         self._meter = Meter()
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
-        place = Location(start.addr, start.port)
         spot = Spot(start.addr, start.port, runtime.epoch, start.name)
-        self.machine = Server(runtime.address(SERVER), Address(start.client, CLIENT), node, spot)
+        client = Address(start.client, CLIENT)
+        self.machine = Server(
+            runtime.address(SERVER), client, node, spot, lambda run: self._place(run).address.actor
+        )
         self.payloads = ServerPayloads(start.client, start.client_name, mirror)
-        self.host = TaskHost(runtime, self.payloads, interrupts, place)
+        self.host = TaskHost(runtime, self.payloads, interrupts, Location(start.addr, start.port))
         self.host.adopt_subtasks()
         self.payloads.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}
@@ -224,29 +226,31 @@ class ServerBody:
     def carry_out(self, effect: object, now: float) -> None:
         if type(effect) is Work:
             self.runtime.defer(self.work)
-        elif isinstance(effect, Place):
-            run = effect.given.message
-            self.machine.placed(effect.given, self._place(run).address.actor, now)
         elif isinstance(effect, Drop):
             dropped = self._cells.pop(effect.task)
             dropped.on_end = None  # its outcome is on the way
             self.runtime.defer(partial(dropped.finished, Raised(KeyboardInterrupt())))
-        elif isinstance(effect, Tell):
-            assert self._nested is not None, "nothing was submitted here before the components came"
-            self._nested.on_word(effect.word)
         elif isinstance(effect, Interrupt):
             cell = self._cells.get(effect.task)
             if cell is not None:
                 cell.terminate()
-        elif isinstance(effect, Forget):
-            for epoch in effect.epochs:
-                self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
+        elif isinstance(effect, PassOn):
+            self._hear(effect.envelope, now)
         elif isinstance(effect, Stop):
             self.runtime.defer(self._stop)
-        elif isinstance(effect, SetLevels):
-            self.runtime.defer(partial(self._levels.take, single(effect.levels)))
         else:
             raise TypeError(f"no such effect: {effect!r}")
+
+    def _hear(self, envelope: Envelope, now: float) -> None:
+        word = envelope.message
+        if isinstance(word, messages.Gone):
+            for epoch in word.epochs:
+                self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
+        elif isinstance(word, messages.Levels):
+            self.runtime.defer(partial(self._levels.take, single(envelope.payload)))
+        else:
+            assert self._nested is not None, "nothing was submitted here before the components came"
+            self._nested.on_word(envelope)
 
     def _stop(self) -> None:
         if not self.stopped.done():
@@ -274,7 +278,7 @@ class ServerBody:
                 return
 
     def _place(self, run: messages.Run) -> Cell:
-        """Make it known here; under the lock, perhaps on the relief thread."""
+        """Make it known here; under the lock, an io task perhaps on the relief thread."""
         cell = self._cells[run.task] = Cell(self.host, run.function, run.task)
         cell.on_end, cell.run, cell.position = self._on_end, run, run.position
         return cell

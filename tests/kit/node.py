@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dispycos.actors.node.agent import Node
+from dispycos.actors.tasks.step import NO_STEP, Step
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Lease, Message, NodeInfo, Open, ServerReady
+from dispycos.protocol.messages import ClientInfo, Lease, Message, NodeInfo, Open, ServerReady, SetupDone, SetupWanted
 
 CLIENT_EPOCH, SCHEDULER_EPOCH, NODE_EPOCH, SERVER_EPOCHS = 7, 1, 100, 1000
 THE_CLIENT = Address(CLIENT_EPOCH, CLIENT)
@@ -34,9 +35,12 @@ class Hand:
 
     def __init__(self, servers: int = 2, **options: Any) -> None:
         self.node = make_node(servers, **options)
+        self.steps: dict[int, Step] = {}  # what the pages of the servers say
+        self.node.step_of = lambda number: self.steps.get(number, NO_STEP)
         self.servers = servers
         self.now = 0.0
         self.logs: list[str] = []
+        self.setups: list[tuple[Message, int]] = []  # what the client was asked and told of them, and which zygote's it was
 
     def did(self) -> list[object]:
         """Effects since the last look: what was sent as (who, message) or (who, message, payload)."""
@@ -47,6 +51,9 @@ class Hand:
             elif isinstance(effect, Send):
                 to, said = self._who(effect.envelope.to), effect.envelope.message
                 payload = effect.envelope.payload
+                if isinstance(said, SetupWanted | SetupDone):
+                    self.setups.append((said, effect.envelope.correlation))
+                    continue
                 done.append((to, said) if payload is None else (to, said, payload))
             else:
                 done.append(effect)
@@ -59,12 +66,14 @@ class Hand:
             return address.epoch % SERVER_EPOCHS
         return names.get(address, address)
 
-    def tell(self, sender: Address, *messages: Message, payload: Payload = None) -> None:
+    def tell(self, sender: Address, *messages: Message, payload: Payload = None, correlation: int = 0) -> None:
         for message in messages:
-            self.node.receive(Envelope(THE_NODE, sender, message, 0, payload), self.now)
+            self.node.receive(Envelope(THE_NODE, sender, message, correlation, payload), self.now)
 
-    def hear(self, sender: Address, *messages: Message, payload: Payload = None) -> list[object]:
-        self.tell(sender, *messages, payload=payload)
+    def hear(
+        self, sender: Address, *messages: Message, payload: Payload = None, correlation: int = 0
+    ) -> list[object]:
+        self.tell(sender, *messages, payload=payload, correlation=correlation)
         return self.did()
 
     def wake_at(self, now: float) -> list[object]:

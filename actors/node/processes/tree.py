@@ -10,66 +10,52 @@ import logging
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from dispycos.protocol.envelope import Buffer
 
 from ...tasks.page import PageReader, make_page
-from ...tasks.step import Step
 from .exits import OomCounter, say_end, was_killed
-from .lines import (
-    AgentLine,
+from .lines import close_all, make_line, read_word, send_word, write_memory
+from .output import Output
+from .template import Template
+from .words import (
     CodeAnswered,
     CodeAsked,
     EndStep,
+    ForkFailed,
+    ForkServer,
     FromZygote,
     KillServer,
     Prepare,
-    Prepared,
-    PrepareFailed,
+    PrepareDone,
     ServerEnded,
-    ServerStarted,
-    StartFailed,
-    StartServer,
-    StepJudged,
+    ServerForked,
+    ToZygote,
     ZygoteBorn,
     ZygoteFailed,
-    close_all,
-    make_line,
-    write_memory,
 )
-from .output import Output
-from .template import Template
 from .zygote import adopt_orphans, kill_children
 
 CLOSE_PATIENCE_S = 0.5  # until a zygote that is to end is killed
 BURIAL_PATIENCE_S = 2.0  # from SIGKILL to the kernel's word that it is gone
 LOOK_AGAIN_S = 0.005
-STARTS_MAX = 4  # under way at once: each has descriptors that travel
 
 log = logging.getLogger("dispycos")
-
-
-class ServerSpec(NamedTuple):
-    """`entry` ("module:function") is called in `dispycosproc-<number>`, with `argument` and the descriptor of its page."""
-
-    number: int
-    entry: str
-    argument: bytes = b""
 
 
 class Owner(Protocol):
     """Who is told what happens."""
 
     def zygote_born(self) -> None: ...
-    def zygote_ready(self) -> None:
-        """All is prepared: servers may be started."""
+    def zygote_prepared(self, error: str) -> None:
+        """Servers may be started, or it has failed."""
 
-    def setup_failed(self, text: str) -> None: ...
     def code_asked(self, request: bytes) -> None:
         """By what is prepared; answered by answer_code()."""
 
@@ -83,28 +69,18 @@ class Owner(Protocol):
         """After all its output."""
 
     def output(self, number: int, stream: int, text: bytes, mark: int) -> None: ...
-    def judged(self, server: ServerProcess, killed: bool) -> None:
-        """What came of end_step(); if the server has ended meanwhile only that is told."""
 
 
 class ServerProcess:
     """A server process as its agent knows it."""
 
     def __init__(self, tree: ProcessTree, number: int, pipes: dict[int, int], page: int) -> None:
-        self._tree = tree
         self.number = number
         self.pid = 0
         self.page = PageReader(page)
         self.was_killed = False  # by us
-        self._output = Output(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
-
-    def on_ended(self, death: str) -> None:
-        """What it wrote is in its pipes; others who hold them are not waited for."""
-        self._output.close()
-        self._tree.tell(self._tree.owner.server_ended, self, death)
-
-    def on_refused(self) -> None:
-        self._output.close()
+        self.ended_for_step = False  # it was killed by EndStep
+        self.output = Output(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
 
 
 class Zygote:
@@ -112,104 +88,110 @@ class Zygote:
 
     def __init__(self, tree: ProcessTree, end: socket.socket) -> None:
         self._tree = tree
-        self._line = AgentLine(tree.loop, end, self._on_word, self._on_lost)
+        self._line = end
+        self._is_open = True
+        self._decoder: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
         self.pid = 0  # until it is born
         self.servers: dict[int, ServerProcess] = {}  # by number, until they have ended
-        self._waiting: deque[ServerSpec] = deque()
-        self._starting = 0
         self._failure = ""
         self._output: Output | None = None  # of what is prepared
         self.is_closing = False
         self.gone: asyncio.Future[None] = tree.loop.create_future()
+        end.setblocking(False)
+        tree.loop.add_reader(end, self._read)
 
-    def prepare(self, entry: str, argument: bytes, frames: list[Buffer]) -> None:
-        """Before servers are started. What it prints is told as that of server 0."""
-        (out, out_end), (err, err_end), memory = make_pipes(lambda: write_memory(frames))
-        self._output = Output(self._tree.loop, {1: out, 2: err}, partial(self._tree.tell, self._tree.owner.output, 0))
-        self._line.send(Prepare(entry, argument), (memory, out_end, err_end))
+    def prepare(self, word: Prepare, frames: list[Buffer]) -> None:
+        (out, out_end), (err, err_end), memory = make_pipes(partial(write_memory, frames))
+        told = partial(self._tree.tell, self._tree.owner.output, 0)
+        self._output = Output(self._tree.loop, {1: out, 2: err}, told)
+        self._send(word, (memory, out_end, err_end))
 
     def answer_code(self, error: str, frames: list[Buffer]) -> None:
-        self._line.send(CodeAnswered(error), (write_memory(frames),))
+        self._send(CodeAnswered(error), (write_memory(frames),))
 
-    def start_server(self, spec: ServerSpec) -> None:
-        self._waiting.append(spec)
-        self._start_more()
+    def start_server(self, word: ForkServer) -> None:
+        try:
+            (out, out_end), (err, err_end), page = make_pipes(make_page)
+        except OSError as error:
+            why = f"no pipes for another server: {error.strerror}"
+            self._tree.tell(self._tree.owner.server_refused, word.number, why)
+            return
+        self.servers[word.number] = ServerProcess(self._tree, word.number, {1: out, 2: err}, page)
+        self._send(word, (out_end, err_end, page))
 
-    def _start_more(self) -> None:
-        while self._waiting and self._starting < STARTS_MAX:
-            number, entry, argument = self._waiting.popleft()
-            try:
-                (out, out_end), (err, err_end), page = make_pipes()
-            except OSError as error:
-                self._tree.tell(
-                    self._tree.owner.server_refused, number, f"no pipes for another server: {error.strerror}"
-                )
-                continue
-            self._starting += 1
-            self.servers[number] = ServerProcess(self._tree, number, {1: out, 2: err}, page)
-            self._line.send(StartServer(number, entry, argument), (out_end, err_end, page))
+    def order(self, word: KillServer | EndStep) -> None:
+        """Void if the server has ended; its end is told as any other."""
+        if (server := self.servers.get(word.number)) is not None:
+            server.was_killed |= isinstance(word, KillServer)
+            self._send(word)
 
-    def kill(self, number: int) -> None:
-        """Void if it has ended; its end is told as any other."""
-        if (server := self.servers.get(number)) is not None:
-            server.was_killed = True
-            self._line.send(KillServer(number))
-        for spec in [spec for spec in self._waiting if spec.number == number]:
-            self._waiting.remove(spec)
-            self._tree.tell(self._tree.owner.server_refused, number, "it was not wanted any more")
-
-    def end_step(self, number: int, step: Step) -> None:
-        if number in self.servers:
-            self._line.send(EndStep(number, *step))
+    def _send(self, word: ToZygote, descriptors: tuple[int, ...] = ()) -> None:
+        """The descriptors beside it are closed here."""
+        try:
+            send_word(self._line, word, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            """It has ended, as will be read; or is to end."""
+        except OSError as error:  # hundreds of orders lie there unread
+            if isinstance(word, ForkServer):
+                self._refuse(word.number, f"its zygote is busy: {error.strerror}")
+            else:
+                self._kill()
+        finally:
+            close_all(descriptors)
 
     def end(self) -> None:
         """And its servers, and what they left running. Nothing is left when it is `gone`."""
         if not self.is_closing:
             self.is_closing = True
-            self._line.say_no_more()
+            if self._is_open:
+                self._line.shutdown(socket.SHUT_WR)  # it reads that there will be no more orders
             self._tree.loop.call_later(CLOSE_PATIENCE_S, self._kill)
 
     def _kill(self) -> None:
-        if self.pid and self._line.is_open:  # else it has ended
+        if self.pid and self._is_open:  # else it has ended
             kill(self.pid)
 
     @property
     def is_serving(self) -> bool:
-        return self._line.is_open and not self.is_closing
+        return self._is_open and not self.is_closing
 
     # what it says
+
+    def _read(self) -> None:
+        try:
+            found = read_word(self._line, self._decoder)
+        except BlockingIOError:
+            return
+        if found is not None:
+            self._on_word(found[0])
+            return
+        self._is_open = False
+        self._tree.loop.remove_reader(self._line)
+        self._line.close()
+        self._tree.keep(self._bury())
 
     def _on_word(self, word: FromZygote) -> None:
         match word:
             case ZygoteBorn(pid):
                 self.pid = pid
                 self._tell(self._tree.owner.zygote_born)
+            case PrepareDone(error):
+                self._end_output()
+                self._tell(self._tree.owner.zygote_prepared, error)
             case CodeAsked(request):
                 self._tell(self._tree.owner.code_asked, request)
-            case Prepared():
-                self._end_output()
-                self._tell(self._tree.owner.zygote_ready)
-            case PrepareFailed(text):
-                self._end_output()
-                self._tell(self._tree.owner.setup_failed, text)
             case ZygoteFailed(text):
                 self._failure = text
-            case ServerStarted(number, pid):
+            case ServerForked(number, pid):
                 self.servers[number].pid = pid
-                self._starting -= 1
-                self._start_more()
-            case StartFailed(number, text):
-                self._starting -= 1
+            case ForkFailed(number, text):
                 self._refuse(number, text)
-                self._start_more()
-            case StepJudged(number, killed):
-                server = self.servers[number]
-                server.was_killed |= killed
-                self._tree.tell(self._tree.owner.judged, server, killed)
-            case ServerEnded(number, status):
+            case ServerEnded(number, status, for_step):
+                self.servers[number].ended_for_step = for_step
                 self._on_server_ended(number, status)
 
     def _tell(self, told: Callable[..., None], *words: object) -> None:
+        """Of a zygote that is to end nobody wants to know."""
         if not self.is_closing:
             self._tree.tell(told, *words)
 
@@ -219,17 +201,15 @@ class Zygote:
             self._output = None
 
     def _refuse(self, number: int, text: str) -> None:
-        self.servers.pop(number).on_refused()
+        self.servers.pop(number).output.close()
         self._tree.tell(self._tree.owner.server_refused, number, text)
 
     def _on_server_ended(self, number: int, status: int | None) -> None:
+        """What it wrote is in its pipes; others who hold them are not waited for."""
         server = self.servers.pop(number)
-        server.on_ended(self._tree.say_end(status, is_ours=self.is_closing or server.was_killed))
-
-    # its end
-
-    def _on_lost(self) -> None:
-        self._tree.keep(self._bury())
+        server.output.close()
+        is_ours = self.is_closing or server.was_killed or server.ended_for_step
+        self._tree.tell(self._tree.owner.server_ended, server, self._tree.say_end(status, is_ours=is_ours))
 
     async def _bury(self) -> None:
         """Its servers are our children now, and the kernel kills them: wait, report, sweep up, say so."""
@@ -240,8 +220,6 @@ class Zygote:
             death = self._failure or "the zygote was not forked: its template has ended"
         for number in [number for number, server in self.servers.items() if not server.pid]:
             self._refuse(number, death)
-        for spec in self._waiting:
-            self._tree.tell(self._tree.owner.server_refused, spec.number, death)
         statuses = await self._tree.sweep_up() if status else {}
         for server in list(self.servers.values()):
             self._on_server_ended(server.number, statuses.get(server.pid))
@@ -251,7 +229,7 @@ class Zygote:
         self._tree.fork_wanted()
 
 
-def make_pipes(memory: Callable[[], int] = make_page) -> tuple[tuple[int, int], tuple[int, int], int]:
+def make_pipes(memory: Callable[[], int]) -> tuple[tuple[int, int], tuple[int, int], int]:
     """For what a server writes to 1 and to 2; and its page, or another memory."""
     made: list[int] = []
     try:
@@ -329,31 +307,26 @@ class ProcessTree:
         nothing.set_result(None)
         return nothing
 
-    def prepare(self, entry: str, argument: bytes, frames: list[Buffer]) -> None:
-        """Have the zygote call `entry` ("module:function") before its servers are forked. Raises OSError."""
+    def prepare(self, word: Prepare, frames: list[Buffer]) -> None:
+        """What it prints is told as that of server 0. Raises OSError."""
         if self._zygote is not None and self._zygote.is_serving:  # else its end is told
-            self._zygote.prepare(entry, argument, frames)
+            self._zygote.prepare(word, frames)
 
     def answer_code(self, error: str, frames: list[Buffer]) -> None:
-        if self._zygote is not None:
+        if self._zygote is not None and self._zygote.is_serving:
             self._zygote.answer_code(error, frames)
 
     # --- servers
 
-    def start_server(self, spec: ServerSpec) -> None:
+    def start_server(self, word: ForkServer) -> None:
         if self._zygote is None or not self._zygote.is_serving:
-            self.tell(self.owner.server_refused, spec.number, "its zygote has ended")
+            self.tell(self.owner.server_refused, word.number, "its zygote has ended")
         else:
-            self._zygote.start_server(spec)
+            self._zygote.start_server(word)
 
-    def kill_server(self, number: int) -> None:
+    def order(self, word: KillServer | EndStep) -> None:
         if self._zygote is not None:
-            self._zygote.kill(number)
-
-    def end_step(self, number: int, step: Step) -> None:
-        """Kill it if this very step still runs."""
-        if self._zygote is not None:
-            self._zygote.end_step(number, step)
+            self._zygote.order(word)
 
     @property
     def servers(self) -> dict[int, ServerProcess]:

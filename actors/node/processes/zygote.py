@@ -31,7 +31,8 @@ import time
 import traceback
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import psutil
 
@@ -39,25 +40,21 @@ from ...tasks.page import PageReader
 from ...tasks.stdio import flush_stdio, renew_stdio
 from ...tasks.step import Step
 from ..resources import ONE_THREAD
-from .lines import (
+from .lines import ZygoteLine, close_all, read_memory
+from .words import (
     CodeAnswered,
     CodeAsked,
     EndStep,
+    ForkFailed,
+    ForkServer,
     KillServer,
     Prepare,
-    Prepared,
-    PrepareFailed,
+    PrepareDone,
     ServerEnded,
-    ServerStarted,
-    StartFailed,
-    StartServer,
-    StepJudged,
+    ServerForked,
     ToZygote,
     ZygoteBorn,
     ZygoteFailed,
-    ZygoteLine,
-    close_all,
-    read_memory,
 )
 
 PATH_MAX = 4096
@@ -262,9 +259,13 @@ def _serve_zygote(folder: str, line: ZygoteLine) -> int:
     return _Lease(line, folder).serve()
 
 
-class _Server(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Child:
+    """A server."""
+
     number: int
     page: PageReader
+    ended_for_step: bool = False
 
 
 class _Lease:
@@ -273,7 +274,7 @@ class _Lease:
     def __init__(self, line: ZygoteLine, folder: str) -> None:
         self._line = line
         self._folder = folder
-        self._servers: dict[int, _Server] = {}  # by pid
+        self._servers: dict[int, _Child] = {}  # by pid
         self._prepared: object = None  # what its servers inherit
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -297,7 +298,7 @@ class _Lease:
         return self._end_all()
 
     def _carry_out(self, order: ToZygote, descriptors: list[int]) -> None:
-        if isinstance(order, StartServer):
+        if isinstance(order, ForkServer):
             self._start(order, descriptors)
             return
         if isinstance(order, Prepare):
@@ -312,8 +313,7 @@ class _Lease:
             if isinstance(order, KillServer):
                 end_group(pid)
             elif isinstance(order, EndStep):
-                killed = end_step(pid, server.page, Step(order.position, order.since))
-                self._line.send(StepJudged(order.number, killed))
+                server.ended_for_step |= end_step(pid, server.page, order.step)
 
     def _prepare(self, order: Prepare, memory: int, out: int, err: int) -> None:
         """What the user's code prints here is its client's."""
@@ -321,32 +321,33 @@ class _Lease:
         for target, descriptor in ((1, out), (2, err)):
             os.dup2(descriptor, target)
             os.close(descriptor)
+        error = ""
         try:
             module, _, function = order.entry.partition(":")
             entry = getattr(importlib.import_module(module), function)
             self._prepared = entry(order.argument, read_memory(memory), self._ask)
-        except Exception as error:
-            self._line.send(PrepareFailed(str(error) or repr(error)))
-        else:
-            self._line.send(Prepared())
-        finally:
-            flush_stdio()
-            for target, descriptor in enumerate(own, start=1):
-                os.dup2(descriptor, target)
-                os.close(descriptor)
+        except Exception as failed:
+            error = str(failed) or repr(failed)
+        flush_stdio()
+        for target, descriptor in enumerate(own, start=1):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        self._line.send(PrepareDone(error))
 
     def _ask(self, request: bytes) -> bytes:
         """For code that the client has."""
         self._line.send(CodeAsked(request))
         while (order := self._line.wait()) is not None:
-            if isinstance(order[0], CodeAnswered):
-                if order[0].error:
-                    raise ImportError(order[0].error)
-                return read_memory(order[1][0])[0]
-            close_all(order[1])
+            word, descriptors = order
+            if isinstance(word, CodeAnswered):
+                [answer] = read_memory(descriptors[0]) or [b""]
+                if word.error:
+                    raise ImportError(word.error)
+                return answer
+            close_all(descriptors)
         raise SystemExit  # the lease is over
 
-    def _start(self, order: StartServer, descriptors: list[int]) -> None:
+    def _start(self, order: ForkServer, descriptors: list[int]) -> None:
         zygote = os.getpid()
         folder = os.path.join(self._folder, f"dispycosproc-{order.number}")
         try:
@@ -354,16 +355,16 @@ class _Lease:
             pid = fork_quietly()
             if pid == 0:
                 run_to_exit(self._become_server, order, folder, descriptors, zygote)
-            self._servers[pid] = _Server(order.number, PageReader(descriptors[2]))
+            self._servers[pid] = _Child(order.number, PageReader(descriptors[2]))
         except OSError as error:
-            self._line.send(StartFailed(order.number, str(error)))
+            self._line.send(ForkFailed(order.number, str(error)))
         else:
-            self._line.send(ServerStarted(order.number, pid))
+            self._line.send(ServerForked(order.number, pid))
         finally:
             close_all(descriptors)
 
     def _become_server(
-        self, order: StartServer, folder: str, descriptors: list[int], zygote: int
+        self, order: ForkServer, folder: str, descriptors: list[int], zygote: int
     ) -> int | None:
         leave_session()
         *outputs, page = descriptors
@@ -383,9 +384,8 @@ class _Lease:
         sys.path[:] = [folder, self._folder, *(entry for entry in sys.path if entry != self._folder)]
         gc.enable()
         module, _, function = order.entry.partition(":")
-        code: int | None = getattr(importlib.import_module(module), function)(
-            order.argument, page, self._prepared
-        )
+        main = getattr(importlib.import_module(module), function)
+        code: int | None = main(order.argument, page, self._prepared)
         return code
 
     def _reap(self) -> bool:
@@ -401,7 +401,8 @@ class _Lease:
             if pid == 0:
                 return True
             if pid in self._servers:
-                self._line.send(ServerEnded(self._servers.pop(pid).number, status))
+                server = self._servers.pop(pid)
+                self._line.send(ServerEnded(server.number, status, server.ended_for_step))
 
     def _end_all(self) -> int:
         """End all descendants, also those that made themselves daemons. 1 if some would not end."""

@@ -24,7 +24,8 @@ from dispycos.actors.node.processes.exits import OomCounter
 from dispycos.actors.node.processes.lines import WORD_MAX
 from dispycos.actors.node.processes.output import Output
 from dispycos.actors.node.processes.template import Template
-from dispycos.actors.node.processes.tree import ProcessTree, ServerProcess, ServerSpec
+from dispycos.actors.node.processes.tree import ProcessTree, ServerProcess
+from dispycos.actors.node.processes.words import EndStep, ForkServer, KillServer, Prepare
 from dispycos.actors.tasks.page import SINCE, STEP, PageWriter
 from dispycos.actors.tasks.step import NO_STEP, Step
 
@@ -40,58 +41,58 @@ pytestmark = [
 # --- what runs in servers ------------------------------------------------------------------------
 
 
-def hold(argument: bytes, page: int) -> None:
+def hold(argument: bytes, page: int, prepared: object) -> None:
     print("up", flush=True)
     time.sleep(600)
 
 
-def exit_with(argument: bytes, page: int) -> int:
+def exit_with(argument: bytes, page: int, prepared: object) -> int:
     return int(argument)
 
 
-def leave_with_words(argument: bytes, page: int) -> None:
+def leave_with_words(argument: bytes, page: int, prepared: object) -> None:
     sys.exit("no more")
 
 
-def fail(argument: bytes, page: int = -1) -> None:
+def fail(argument: bytes, page: int = -1, prepared: object = None) -> None:
     raise LookupError("nothing of that kind")
 
 
-def speak(argument: bytes, page: int) -> None:
+def speak(argument: bytes, page: int, prepared: object) -> None:
     print("by print")
     os.write(1, b"by os.write\n")
     subprocess.run(["sh", "-c", "echo by a subprocess; echo its complaint >&2"], check=True)
     print("on stderr", file=sys.stderr)
 
 
-def crash(argument: bytes, page: int) -> None:
+def crash(argument: bytes, page: int, prepared: object) -> None:
     print("last words", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def tell_place(argument: bytes, page: int) -> None:
+def tell_place(argument: bytes, page: int, prepared: object) -> None:
     names = "DISPYCOS_SECRET_FILE", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
     print(os.getcwd(), *map(os.environ.get, names))
     print(sys.path[0], sys.path[1], sys.stdin.read() == "", oct(os.stat(".").st_mode & 0o777))
     print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())
 
 
-def tell_random(argument: bytes, page: int) -> None:
+def tell_random(argument: bytes, page: int, prepared: object) -> None:
     print(random.random())
 
 
-def tell_length(argument: bytes, page: int) -> None:
+def tell_length(argument: bytes, page: int, prepared: object) -> None:
     print(len(argument), signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
 
 
-def flood(argument: bytes, page: int) -> None:
+def flood(argument: bytes, page: int, prepared: object) -> None:
     line = b"x" * 1023 + b"\n"
     for _ in range(5 * 1024):
         os.write(1, line)
     os.write(2, b"done\n")
 
 
-def leave_daemon(argument: bytes, page: int) -> None:
+def leave_daemon(argument: bytes, page: int, prepared: object) -> None:
     """A grandchild in a session of its own, that holds the output pipes; its parent is gone at once."""
     if argument == b"exec":
         command = "setsid sleep 600 >/dev/null & echo $!"
@@ -108,20 +109,20 @@ def leave_daemon(argument: bytes, page: int) -> None:
     time.sleep(600)
 
 
-def leave_daemon_and_end(argument: bytes, page: int) -> None:
+def leave_daemon_and_end(argument: bytes, page: int, prepared: object) -> None:
     subprocess.Popen(["setsid", "sleep", "600"])
 
 
-def start_child_in_group(argument: bytes, page: int) -> None:
+def start_child_in_group(argument: bytes, page: int, prepared: object) -> None:
     print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
     time.sleep(600)
 
 
-def leave_child_in_group(argument: bytes, page: int) -> None:
+def leave_child_in_group(argument: bytes, page: int, prepared: object) -> None:
     print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
 
 
-def take_steps(argument: bytes, page: int) -> None:
+def take_steps(argument: bytes, page: int, prepared: object) -> None:
     """One step after the other, each as long as the argument says in seconds, and told when it begins."""
     words = PageWriter(page).words
     while True:
@@ -130,6 +131,16 @@ def take_steps(argument: bytes, page: int) -> None:
         print(words[SINCE], flush=True)
         time.sleep(float(argument))
         words[STEP] = 0
+
+
+def prepare(argument: bytes, frames: list[bytes], ask: Callable[[bytes], bytes]) -> list[bytes]:
+    print("preparing", argument.decode(), len(frames), os.getcwd())
+    os.write(2, b"with a complaint\n")
+    return [*frames, ask(argument)]
+
+
+def tell_prepared(argument: bytes, page: int, prepared: list[bytes]) -> None:
+    print([len(part) for part in prepared], prepared[-1].decode(), os.getppid(), flush=True)
 
 
 # --- the agent in this process ------------------------------------------------------------------------------
@@ -145,16 +156,22 @@ class Agent:
         self.folder = folder
         self.zygotes = 0
         self.ready = 0
+        self.prepared: list[str] = []
         self.zygote_ends: list[str] = []
         self.exits: list[tuple[int, str]] = []
         self.ended: dict[ServerProcess, str] = {}
         self.late: list[bytes] = []
         self.refused: list[tuple[int, str]] = []
-        self.verdicts: list[tuple[int, bool]] = []
         self.said: dict[tuple[int, int], bytes] = {}
 
-    def zygote_ready(self) -> None:
+    def zygote_born(self) -> None:
         self.ready += 1
+
+    def zygote_prepared(self, error: str) -> None:
+        self.prepared.append(error)
+
+    def code_asked(self, request: bytes) -> None:
+        self.tree.answer_code("" if request == b"known" else "nobody knows it", [request.upper()])
 
     def zygote_ended(self, text: str) -> None:
         self.zygote_ends.append(text)
@@ -166,9 +183,6 @@ class Agent:
     def server_ended(self, server: ServerProcess, text: str) -> None:
         self.exits.append((server.number, text))
         self.ended[server] = text
-
-    def judged(self, server: ServerProcess, killed: bool) -> None:
-        self.verdicts.append((server.number, killed))
 
     def output(self, number: int, stream: int, text: bytes, mark: int) -> None:
         if self.tree.servers.get(number) is None and number in [ended for ended, _ in self.exits]:
@@ -192,9 +206,9 @@ class Agent:
         return self.tree._zygote.pid
 
     async def start(
-        self, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1
+        self, entry: Callable[..., Any], argument: bytes = b"", number: int = 1
     ) -> ServerProcess:
-        self.tree.start_server(ServerSpec(number, f"{HERE}:{entry.__name__}", argument))
+        self.tree.start_server(ForkServer(number, f"{HERE}:{entry.__name__}", argument))
         server = self.tree.servers[number]
         await wait_until(lambda: server.pid)
         return server
@@ -203,7 +217,7 @@ class Agent:
         await wait_until(lambda: server in self.ended)
         return self.ended[server]
 
-    async def run(self, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1) -> str:
+    async def run(self, entry: Callable[..., Any], argument: bytes = b"", number: int = 1) -> str:
         """How a server ended."""
         return await self.end_of(await self.start(entry, argument, number))
 
@@ -287,7 +301,7 @@ def test_the_words_before_a_segfault_arrive_with_the_place_where_it_was(tmp_path
 def test_an_entry_that_does_not_exist_is_an_error_in_the_servers_own_words(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
-        agent.tree.start_server(ServerSpec(1, "no_such_module:run"))
+        agent.tree.start_server(ForkServer(1, "no_such_module:run"))
         assert await agent.end_of(agent.tree.servers[1]) == "exited with code 1"
 
     said = with_agent(tmp_path, scenario).text(1, 2)
@@ -348,7 +362,7 @@ def test_many_servers_start_at_once(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         for number in numbers:
-            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold"))
         await wait_until(lambda: all(agent.text(number) == "up\n" for number in numbers))
         assert len({server.pid for server in agent.tree.servers.values()}) == len(numbers)
 
@@ -361,7 +375,7 @@ def test_a_server_whose_folder_cannot_be_made_is_refused_and_the_next_one_starts
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         (tmp_path / "lease" / "dispycosproc-1").write_text("in the way")
-        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
         assert agent.refused[0][0] == 1 and "something else of that name" in agent.refused[0][1]
         assert await agent.run(exit_with, b"0", number=2) == "exited with code 0"
@@ -380,7 +394,7 @@ def test_where_there_are_no_pipes_a_server_is_refused_and_the_next_one_starts(
         open_before = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
             patch.setattr(processes, "make_page", no_page)
-            agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
         assert agent.refused == [(1, "no pipes for another server: Too many open files")]
         assert len(os.listdir("/proc/self/fd")) == open_before
@@ -401,7 +415,7 @@ def test_a_killed_server_is_seen_at_once_and_its_neighbour_goes_on(tmp_path: Pat
         began = time.monotonic()
         assert await agent.end_of(first) == "killed by SIGKILL (9)"
         assert time.monotonic() - began < 1.0
-        agent.tree.kill_server(1)  # void
+        agent.tree.order(KillServer(1))  # void
         assert list(agent.tree.servers) == [2] and is_alive(second.pid)
         assert not exists(first.pid)
 
@@ -430,7 +444,7 @@ def test_kill_reaches_the_whole_group_of_a_server(tmp_path: Path) -> None:
         await wait_until(lambda: agent.text().endswith("\n"))
         child = int(agent.text())
         assert is_alive(child)
-        agent.tree.kill_server(1)
+        agent.tree.order(KillServer(1))
         assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
         await wait_until(lambda: not exists(child))
 
@@ -446,6 +460,46 @@ def test_what_a_server_started_in_its_group_ends_with_it(tmp_path: Path) -> None
     with_agent(tmp_path, scenario)
 
 
+def test_what_is_prepared_in_the_zygote_all_servers_have_and_what_it_prints_is_told(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        agent.tree.prepare(Prepare(f"{HERE}:prepare", b"known"), [bytes(5 << 20), b"", b"small"])
+        await wait_until(lambda: agent.prepared)
+        assert agent.prepared == [""]
+        assert agent.text(0) == f"preparing known 3 {agent.folder / 'lease'}\n"
+        assert agent.text(0, 2) == "with a complaint\n"
+        for number in (1, 2):
+            await agent.run(tell_prepared, number=number)
+            assert agent.text(number) == f"[{5 << 20}, 0, 5, 5] KNOWN {zygote}\n"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_what_cannot_be_prepared_is_told_in_words_and_the_zygote_lives(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote()
+        agent.tree.prepare(Prepare(f"{HERE}:prepare", b"strange"), [])
+        await wait_until(lambda: agent.prepared)
+        assert agent.prepared == ["nobody knows it"]
+        assert await agent.run(exit_with, b"3") == "exited with code 3"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_lease_that_ends_while_something_is_prepared_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario(agent: Agent) -> None:
+        await agent.zygote()
+        agent.tree.prepare(Prepare("time:sleep_for_ever", b""), [])
+        await wait_until(lambda: agent.prepared)
+        assert "has no attribute 'sleep_for_ever'" in agent.prepared[0]
+        agent.code_asked = lambda request: None  # type: ignore[method-assign]
+        agent.tree.prepare(Prepare(f"{HERE}:prepare", b"known"), [])
+        await wait_until(lambda: agent.text(0))
+        await within(agent.tree.end_zygote())
+
+    with_agent(tmp_path, scenario)
+
+
 def test_a_zygote_that_is_stopped_is_killed_at_the_end_of_its_lease(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         zygote = await agent.zygote()
@@ -457,15 +511,14 @@ def test_a_zygote_that_is_stopped_is_killed_at_the_end_of_its_lease(tmp_path: Pa
     with_agent(tmp_path, scenario)
 
 
-def test_a_server_that_is_killed_before_it_was_forked_ends_or_is_refused(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_before_it_was_forked_ends(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         for number in range(1, 21):
-            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold"))
         for number in range(1, 21):
-            agent.tree.kill_server(number)
-        await wait_until(lambda: len(agent.exits) + len(agent.refused) == 20)
-        assert {text for _, text in agent.refused} == {"it was not wanted any more"}
+            agent.tree.order(KillServer(number))
+        await wait_until(lambda: len(agent.exits) == 20)
         assert {text for _, text in agent.exits} == {"killed by SIGKILL (9), sent by its node"}
 
     with_agent(tmp_path, scenario)
@@ -492,9 +545,9 @@ def test_a_server_is_killed_for_the_very_step_that_runs(tmp_path: Path) -> None:
         server = await agent.start(take_steps, b"600")
         await wait_until(lambda: agent.text().endswith("\n"))
         assert server.page.step() == Step(7, int(agent.text()))
-        agent.tree.end_step(1, server.page.step())
+        agent.tree.order(EndStep(1, server.page.step()))
         assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
-        assert agent.verdicts == [(1, True)]
+        assert server.ended_for_step
 
     with_agent(tmp_path, scenario)
 
@@ -507,23 +560,45 @@ def test_a_server_whose_step_is_over_goes_on_though_the_next_one_is_of_the_same_
         seen = server.page.step()
         await wait_until(lambda: server.page.step().since > seen.since)
         for _ in range(20):
-            agent.tree.end_step(1, seen)
-        await wait_until(lambda: len(agent.verdicts) == 20)
-        assert agent.verdicts == 20 * [(1, False)]
+            agent.tree.order(EndStep(1, seen))
+        other = await agent.start(hold, number=2)  # by now all of that was carried out
         told = len(agent.text())
         await wait_until(lambda: len(agent.text()) > told + 100)
         assert agent.exits == []
+        os.kill(server.pid, signal.SIGKILL)
+        await agent.end_of(server)
+        assert not server.ended_for_step and is_alive(other.pid)
 
     with_agent(tmp_path, scenario)
 
 
-def test_a_server_that_has_ended_is_not_judged(tmp_path: Path) -> None:
+def test_an_order_for_a_server_that_has_ended_is_void(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         await agent.run(exit_with, b"3")
-        agent.tree.end_step(1, Step(7, 1))
-        await asyncio.sleep(0.1)
-        assert agent.verdicts == []
+        agent.tree.order(EndStep(1, Step(7, 1)))
+        assert await agent.run(exit_with, b"4", number=2) == "exited with code 4"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_zygote_that_takes_no_more_orders_refuses_servers_and_is_killed_for_the_sake_of_the_others(
+    tmp_path: Path,
+) -> None:
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        server = await agent.start(hold, number=1000)
+        os.kill(zygote, signal.SIGSTOP)
+        for number in range(1, 1000):
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold", bytes(16384)))
+            await asyncio.sleep(0)
+            if agent.refused:
+                break
+        assert agent.refused == [(number, "its zygote is busy: Resource temporarily unavailable")]
+        for _ in range(1000):
+            agent.tree.order(KillServer(1000))
+        assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
+        await wait_until(lambda: agent.zygote_ends)
 
     with_agent(tmp_path, scenario)
 
@@ -591,7 +666,7 @@ def test_the_death_of_a_zygote_is_the_death_of_its_servers_which_is_told_first(t
         await wait_until(lambda: agent.zygote_ends)
         assert agent.ended_before == 2
         assert agent.zygote_ends == [f"the zygote (pid {zygote}) killed by SIGKILL (9)"]
-        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
         assert agent.refused == [(1, "its zygote has ended")]
         await agent.zygote("lost")  # again, for the same lease
@@ -604,7 +679,7 @@ def test_servers_that_are_being_started_when_their_zygote_dies_end_or_are_refuse
     async def scenario(agent: Agent) -> None:
         zygote = await agent.zygote()
         for number in range(1, 21):
-            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold"))
         await wait_until(lambda: agent.tree.servers[2].pid)
         os.kill(zygote, signal.SIGKILL)
         await wait_until(lambda: agent.zygote_ends)
@@ -736,7 +811,7 @@ def test_an_agent_that_ends_starts_nothing_more(tmp_path: Path) -> None:
         agent.begin_zygote("too late")
         await asyncio.sleep(0.3)
         assert agent.ready == 1
-        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
 
     with_agent(tmp_path, scenario)
