@@ -175,7 +175,7 @@ class ClientModules:
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             name = frame.f_globals.get("__name__") or ""
-            if name == f"{__package__}.mirror" and frame.f_code.co_name in ("load", "_set"):
+            if name == f"{__package__}.mirror" and frame.f_code.co_name in ("loads", "_set"):
                 return True  # a pickle imports
             if name == "__main__" or name in self._sources:
                 return True

@@ -17,9 +17,10 @@ from threading import RLock, get_ident
 from types import CodeType
 from typing import Any
 
+from dispycos.protocol.envelope import Payload
+
 from .imports import ClientModules
-from .pickling import Payload
-from .pickling import loads as loads_here
+from .pickling import loads
 from .program import MirrorModule
 from .words import (
     CodeBundle,
@@ -39,12 +40,6 @@ LINES_MAX = 1_000_000
 Pull = Callable[[CodeRequest], CodeBundle]
 
 
-def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
-    """Without a mirror (at the client) what is missing is an error, never a pull."""
-    load = loads_here if mirror is None else mirror.load
-    return load(bytes(payload[0]), payload[1:]) if isinstance(payload, list) else load(payload)
-
-
 class Mirror:
     """One a process: it replaces `__main__` and hooks imports; close() takes both back. Package data go into `folder`."""
 
@@ -59,7 +54,7 @@ class Mirror:
         self.version = 0
         self._pull, self._node, self._client = pull, node, client
         self._lock = RLock()
-        self._loading: list[int] = []  # threads in load() or settle()
+        self._loading: list[int] = []  # threads in loads() or settle()
         self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
         self._made_of: dict[str, list[bytes]] = {}
         self._refused: dict[str, str] = {}  # why
@@ -80,14 +75,14 @@ class Mirror:
 
     # What the host calls.
 
-    def load(self, stream: bytes, buffers: Sequence[Any] = ()) -> Any:
+    def loads(self, payload: Payload) -> Any:
         if self._steps:
             self.settle()
         if self._failed:
             raise InstallFailed(self._failed)
         self._loading.append(get_ident())
         try:
-            return loads_here(stream, buffers)
+            return loads(payload)
         finally:
             self._loading.remove(get_ident())
 
@@ -224,7 +219,7 @@ class Mirror:
         self._settings.add(step.hash)
 
     def _set(self, value: Value) -> None:
-        thing = loads_here(value.data)
+        thing = loads(value.data)
         self._absent.discard(value.name)
         container = vars(self.main).get(value.name)
         if value.contents and isinstance(container, dict | list | set) and type(container) is type(thing):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import msgpack
 
-from dispycos.actors.shipping.mirror import Mirror, loads
+from dispycos.actors.shipping.mirror import Mirror
 from dispycos.actors.shipping.snapshot import Snapshot
 from dispycos.actors.shipping.words import (
     CodeBundle,
@@ -50,7 +50,7 @@ def values(bundle: CodeBundle) -> list[str]:
 
 def missing(mirror: Mirror, data: bytes) -> CodeRequest:
     with pytest.raises(MissingCode) as caught:
-        loads(data, mirror)
+        mirror.loads(data)
     return caught.value.request
 
 
@@ -84,7 +84,7 @@ def test_a_name_that_the_client_does_not_have_is_an_error_and_not_asked_again(mi
     missing(mirror, dumps_of_names(("__main__", "ghost")))
     mirror.install(CodeBundle(1, absent=["ghost"]))
     with pytest.raises(CodeUnavailable, match="has no ghost in its __main__"):
-        loads(dumps_of_names(("__main__", "ghost")), mirror)
+        mirror.loads(dumps_of_names(("__main__", "ghost")))
 
 
 def test_a_statement_that_takes_another_way_here_is_an_error_and_not_asked_again(mirror: Mirror) -> None:
@@ -92,7 +92,7 @@ def test_a_statement_that_takes_another_way_here_is_an_error_and_not_asked_again
     made = statement("f", "if 0:\n    def f(): ...\n")
     mirror.install(CodeBundle(1, steps=[made], made_of=[("f", [made.hash])]))
     with pytest.raises(CodeUnavailable, match="did not on node9"):
-        loads(dumps_of_names(("__main__", "f")), mirror)
+        mirror.loads(dumps_of_names(("__main__", "f")))
 
 
 def test_a_statement_that_fails_is_told_with_its_place_and_asked_for_again_when_used(mirror: Mirror) -> None:
@@ -124,7 +124,7 @@ def test_a_dynamic_import_while_code_is_made_is_asked_for_by_the_next_load(mirro
     assert request.modules == ["plugin_x"]
     source = ModuleSource("plugin_x", "/client/plugin_x.py", False, "value = 5\n", b"h")
     mirror.install(CodeBundle(1, modules=[source]))
-    assert loads(dumps_of_names(("__main__", "late")), mirror) == [5] and mirror.main.early == 1
+    assert mirror.loads(dumps_of_names(("__main__", "late"))) == [5] and mirror.main.early == 1
 
 
 def test_tracebacks_show_the_lines_of_a_module_also_when_it_was_reloaded(mirror: Mirror) -> None:
