@@ -151,7 +151,7 @@ class Items:
         return Item(name, thing, (*chain, *extenders), members=self._members(thing))
 
     def _by_value(self, name: str, thing: Any) -> Item:
-        is_elsewhere = Names(self.main).home_of(thing) not in (None, name)  # and the same thing for all there
+        is_elsewhere = Names(self.main).global_of(thing) not in ("", name)  # and the same thing for all there
         names = Names(self.main, None if is_elsewhere else thing)
         try:
             data = dumps_slowly(thing, names, name)
@@ -192,7 +192,7 @@ class Items:
                 continue
             for entry in list(table.values() if isinstance(table, dict) else table):
                 if isinstance(entry, FunctionType | type) and entry.__module__ == "__main__":
-                    found.add((names.name_of(entry) or "").split(".")[0])
+                    found.add(names.global_of(entry))
         return frozenset(found - {""})
 
     def _is_registry(self, name: str) -> bool:

@@ -77,7 +77,7 @@ class Snapshot:
             if isinstance(thing, ModuleType):
                 modules.add(thing.__name__)
             elif getattr(thing, "__module__", None) == "__main__":
-                wanted.add((names.name_of(thing) or "").split(".")[0])
+                wanted.add(names.global_of(thing))
             elif isinstance(thing, FunctionType | type):
                 modules.add(thing.__module__)
         return CodeRequest(names=sorted(wanted - {""}), modules=sorted(modules))
