@@ -8,8 +8,7 @@ in the `pull` that the host gave.
 import linecache
 import marshal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -41,7 +40,7 @@ Pull = Callable[[CodeRequest], CodeBundle]
 
 
 class Mirror:
-    """One a process: it replaces `__main__` and hooks imports; close() takes both back. Package data go into `folder`."""
+    """One a process: it replaces `__main__`, and hooks imports. Package data go into `folder`."""
 
     def __init__(
         self,
@@ -65,13 +64,8 @@ class Mirror:
         self._context = copy_context()  # where the client's code is made
         self._within = False
         self._failed = ""  # how one of them did: what runs here would not be what was meant
-        self._replaced = sys.modules["__main__"], sys.argv
         self.modules = ClientModules(self._get, node, client, folder)
         sys.modules["__main__"] = self.main
-
-    def close(self) -> None:
-        self.modules.close()
-        sys.modules["__main__"], sys.argv = self._replaced
 
     # What the host calls.
 
@@ -134,16 +128,19 @@ class Mirror:
 
     def settle(self) -> None:
         """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
-        with self._lock, self._loading_here():
-            while self._steps:
-                try:
+        with self._lock:
+            self._loading.append(get_ident())
+            try:
+                while self._steps:
                     self.within(self._make, self._steps[0])
-                except Exception as error:
-                    failed = [step.hash for step in self._steps]
-                    self._steps.clear()
-                    self._forget(failed)
-                    raise self._install_failed(error) from error
-                self._steps.pop(0)
+                    self._steps.pop(0)
+            except Exception as error:
+                failed = [step.hash for step in self._steps]
+                self._steps.clear()
+                self._forget(failed)
+                raise self._install_failed(error) from error
+            finally:
+                self._loading.remove(get_ident())
 
     # What comes from the client.
 
@@ -295,14 +292,6 @@ class Mirror:
         if get_ident() in self._loading or self._pull is None:
             raise MissingCode(request)
         self.install(self._pull(request))
-
-    @contextmanager
-    def _loading_here(self) -> Iterator[None]:
-        self._loading.append(get_ident())
-        try:
-            yield
-        finally:
-            self._loading.remove(get_ident())
 
 
 def _pour(thing: Any, container: Any) -> None:
