@@ -99,7 +99,7 @@ class Items:
 
     def _make(self, name: str, thing: Any) -> Item:
         chain = self._chain(name, thing)
-        made = made_by(thing, chain[-1], self.main) if chain else False
+        made = made_by(thing, chain[-1]) if chain else False
         if isinstance(thing, ModuleType):
             if not self._gives_it_again(name, thing, chain, made):
                 chain = cut(f"import {thing.__name__} as {name}", "<import>")
@@ -163,7 +163,7 @@ class Items:
     def _chain(self, name: str, thing: Any) -> list[Unit]:
         """The executed statements that made what the name is bound to now, in order."""
         definers = [unit for unit in self.sources.definers(name) if unit.code is not None]
-        makers = (end for end, unit in enumerate(definers, 1) if made_by(thing, unit, self.main))
+        makers = (end for end, unit in enumerate(definers, 1) if made_by(thing, unit))
         definers = definers[: max(makers, default=None)]
         chain: list[Unit] = []
         for unit in reversed(definers):
@@ -235,7 +235,7 @@ def _patiently(thing: Any, names: Names) -> bytes:
 # setattr, a mock. The statement, run again, would give the first thing.
 
 
-def made_by(thing: Any, unit: Unit, main: ModuleType) -> bool | None:
+def made_by(thing: Any, unit: Unit) -> bool | None:
     """None if the thing, to which a name of the statement is bound, bears no mark of it, but may come from it."""
     node = unit.node
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -245,8 +245,6 @@ def made_by(thing: Any, unit: Unit, main: ModuleType) -> bool | None:
     is_decorated = bool(getattr(node, "decorator_list", ()))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_decorated:
         return isinstance(thing, FunctionType) and _is_at_top_of(thing.__code__, unit)
-    if isinstance(node, ast.Assign | ast.AnnAssign) and _named_by(node.value, main) is thing:
-        return True
     if any(_is_at_top_of(code, unit) for code in codes_of(thing, closures=is_decorated)):
         return True
     # What a decorator or a metaclass gives may be anything, and a class may have no code at all: an Enum, an exception.
@@ -301,14 +299,3 @@ def _imported_by(node: ast.Import | ast.ImportFrom) -> Iterator[Any]:
             yield sys.modules.get(alias.name if alias.asname else alias.name.split(".")[0], NOTHING)
         elif not node.level:
             yield getattr(sys.modules.get(node.module or ""), alias.name, NOTHING)
-
-
-def _named_by(value: ast.expr | None, main: ModuleType) -> Any:
-    """What `a` or `module.a.b` is bound to now; attributes of instances may run code and are not read."""
-    if isinstance(value, ast.Name):
-        return vars(main).get(value.id, NOTHING)
-    if isinstance(value, ast.Attribute):
-        owner = _named_by(value.value, main)
-        if isinstance(owner, ModuleType | type):
-            return getattr(owner, value.attr, NOTHING)
-    return NOTHING
