@@ -245,7 +245,7 @@ def made_by(thing: Any, unit: Unit) -> bool | None:
     is_decorated = bool(getattr(node, "decorator_list", ()))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_decorated:
         return isinstance(thing, FunctionType) and _is_at_top_of(thing.__code__, unit)
-    if any(_is_at_top_of(code, unit) for code in codes_of(thing, closures=is_decorated)):
+    if any(_is_at_top_of(code, unit) for code in codes_of(thing)):
         return True
     # What a decorator or a metaclass gives may be anything, and a class may have no code at all: an Enum, an exception.
     if not isinstance(node, ast.ClassDef) or is_decorated:
@@ -254,8 +254,8 @@ def made_by(thing: Any, unit: Unit) -> bool | None:
     return False if is_other else None
 
 
-def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
-    """The code of a live function or class: its own and that of what it wraps, as it says or in its closure."""
+def codes_of(thing: Any) -> list[CodeType]:
+    """The code of a live function or class: its own and that of what it says that it wraps."""
     found: list[CodeType] = []
     todo = [thing]
     seen: set[int] = set()
@@ -269,7 +269,6 @@ def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
             continue
         if isinstance(part, FunctionType):
             found.append(part.__code__)
-            todo += _held_by(part) if closures else []
         elif isinstance(part, property):
             todo += [part.fget, part.fset, part.fdel]
         elif isinstance(part, staticmethod | classmethod):
@@ -277,14 +276,6 @@ def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
         if hasattr(part, "__wrapped__"):
             todo.append(part.__wrapped__)
     return found
-
-
-def _held_by(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            continue  # not bound yet
 
 
 def _is_at_top_of(code: CodeType, unit: Unit) -> bool:
