@@ -40,8 +40,11 @@ def dumps_call(
 
 def loads(payload: Payload) -> Any:
     """What was pickled. Whoever gets an array may write into it: frames of bytes are copied, chunks were put together here."""
-    stream, *frames = payload if isinstance(payload, list) else (payload or b"",)
-    own = [frame if isinstance(frame, bytearray) else bytearray(frame) for frame in frames]
+    stream: Any = payload or b""
+    own: Any = ()
+    if isinstance(payload, list):
+        stream = payload[0]
+        own = [frame if isinstance(frame, bytearray) else bytearray(frame) for frame in payload[1:]]
     try:
         return pickle.loads(stream, buffers=own)
     except AttributeError as error:
