@@ -46,7 +46,7 @@ SUPERVISOR, AGENT = "actors/node/supervisor.py", "actors/node/agent.py"
 TERMINATIONS = "actors/node/terminations.py"
 QUEUE = "actors/server/queue.py"
 STATEMENTS, ITEMS = "actors/shipping/statements.py", "actors/shipping/items.py"
-EXCEPTIONS = "actors/shipping/exceptions.py"
+PICKLING = "actors/shipping/pickling.py"
 
 MUTANTS: Final = [
     Mutant("dispatch", PLACEMENT, "server.work_s > away + AHEAD_S or", "server.work_s >= 0 or"),
@@ -163,10 +163,10 @@ MUTANTS: Final = [
     Mutant("shipping", STATEMENTS, "return flags & FUTURE_FLAGS", "return 0"),
     Mutant("shipping", ITEMS, "if unit.is_certain and name not in unit.needs_now:", "if unit.is_certain:"),
     Mutant("shipping", ITEMS, "or name in self._rebound\n", "\n"),
-    Mutant("shipping", EXCEPTIONS, "if self._spare is not None:", "if False:"),
+    Mutant("shipping", PICKLING, "if self._spare is not None:", "if False:"),
     Mutant(
         "shipping",
-        EXCEPTIONS,
+        PICKLING,
         "    for name, value in (slots | links).items():",
         "    for name, value in slots.items():",
     ),

@@ -25,7 +25,7 @@ from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
 
 from ..dispatching.facts import Entry
-from ..shipping.payloads import kept_as_it_is
+from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
 from ..tasks.handle import MonitorStatus, Task
 from ..tasks.host import TaskHost

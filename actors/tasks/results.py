@@ -16,7 +16,7 @@ from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 
-from ..shipping.exceptions import ErrorRebuilder, Travelling, Unfound
+from ..shipping.pickling import ErrorRebuilder, Travelling, Unfound
 from ..shipping.words import MissingCode
 from .ends import Outcome, Raised, add_note
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, cast
 
-from dispycos.actors.shipping.payloads import dumps_value, loads_plain
+from dispycos.actors.shipping.pickling import dumps, loads
 from dispycos.actors.tasks.cell import Cell
 from dispycos.actors.tasks.ends import Outcome, Raised
 from dispycos.actors.tasks.host import TaskHost
@@ -28,10 +28,10 @@ class Plain:
     """Payloads of values that everybody has."""
 
     def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+        return dumps(value, what)
 
     def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
+        return loads(payload)
 
     def version(self) -> int:
         return 0

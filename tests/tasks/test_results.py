@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.shipping.payloads import dumps_value, loads_plain
+from dispycos.actors.shipping.pickling import dumps, loads
 from dispycos.actors.shipping.words import CodeRequest, MissingCode
 from dispycos.actors.tasks.ends import Raised, Returned
 from dispycos.actors.tasks.results import TEXT_MAX, pack_outcome, unpack_outcome
@@ -27,10 +27,10 @@ class Plain:
     """Both ends in one process."""
 
     def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+        return dumps(value, what)
 
     def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
+        return loads(payload)
 
 
 class Elsewhere(Plain):
