@@ -84,7 +84,6 @@ BODIES = {
     "actors/tasks/running/relief.py",
     "actors/node/run.py",
     "actors/server/body.py",
-    "actors/tasks/running/stepper.py",
     "actors/node/processes/template.py",
     "actors/tasks/running/subtasks.py",
     "actors/node/processes/zygote.py",

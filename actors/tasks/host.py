@@ -128,8 +128,8 @@ class TaskHost(Handles):
             return
         context = context_of(cell, context)
         if can_suspend(function):
-            cell.execution = self._execution(cell, context, function, args, kwargs)
-            cell.execution.start()
+            cell.execution = self._execution(cell, context)
+            cell.execution.start(function, args, kwargs)
         else:
             self._call(cell, context, function, args, kwargs)
 
@@ -157,27 +157,11 @@ class TaskHost(Handles):
         if not is_coroutine(value):
             cell.finished(Returned(value))
             return
-        cell.execution = self._execution(cell, context, function, args, kwargs)
+        cell.execution = self._execution(cell, context)
         cell.execution.go_on(value, due)
 
-    def _execution(
-        self,
-        cell: Cell,
-        context: contextvars.Context,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Execution:
-        return Execution(
-            function,
-            args,
-            kwargs,
-            loop=self.loop,
-            interrupts=self.interrupts,
-            context=context,
-            owner=cell,
-            on_done=cell.finished,
-        )
+    def _execution(self, cell: Cell, context: contextvars.Context) -> Execution:
+        return Execution(cell, self.loop, self.interrupts, context, cell.finished)
 
     def on_cell_end(self, cell: Cell, outcome: Outcome) -> None:
         """Tell who wants to know, and let the task go."""

@@ -23,7 +23,7 @@ def calls_users() -> None:
 
 
 # As a frame of ours: what is above the user's code.
-ours = FunctionType(calls_users.__code__, {**globals(), "__name__": ends.__package__ + ".stepper"})
+ours = FunctionType(calls_users.__code__, {**globals(), "__name__": ends.__package__ + ".execution"})
 
 
 def test_frames_of_ours_at_the_head_of_a_traceback_are_left_out() -> None:
