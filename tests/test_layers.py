@@ -79,7 +79,6 @@ BODIES = {
     "actors/node/processes/lines.py",
     "actors/tasks/loops.py",
     "actors/server/code.py",
-    "actors/tasks/opening.py",
     "actors/node/processes/tree.py",
     "actors/tasks/running/relief.py",
     "actors/node/run.py",

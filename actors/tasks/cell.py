@@ -11,51 +11,24 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address, Location
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import TaskId
-from dispycos.runtime import Runtime
 
-from . import roles
 from .calling import COMMON, no_iterator
 from .ends import Outcome, Raised, Returned
 from .handle import Task
+from .handles import Handles
 from .loops import must_run_on
-from .opening import Payloads
 from .running.execution import Execution
-from .running.interrupts import Interrupts
 from .running.subtasks import Subtasks
 from .step import KILL_AFTER
 
 log = logging.getLogger("dispycos")
-
-
-class CellHost(roles.Host, Protocol):
-    """What a task needs of the process that it is in (host.py)."""
-
-    @property
-    def runtime(self) -> Runtime: ...
-    @property
-    def shield(self) -> AbstractContextManager[object]: ...
-    @property
-    def interrupts(self) -> Interrupts: ...
-    @property
-    def payloads(self) -> Payloads: ...
-    @property
-    def place(self) -> Location | None: ...
-    @property
-    def refused(self) -> list[object]: ...
-    def give_address(self, cell: Cell) -> Address: ...
-    def on_cell_end(self, cell: Cell, outcome: Outcome) -> None: ...
-    def expects(self, correlation: int) -> bool: ...
-    def on_reply(self, envelope: Envelope) -> None: ...
-    def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None: ...
-    async def open_message(self, envelope: Envelope) -> tuple[bool, Any]: ...
 
 
 class Cell:
@@ -78,7 +51,7 @@ class Cell:
     dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
     ended = False
 
-    def __init__(self, host: CellHost, name: str, task: TaskId | None = None) -> None:
+    def __init__(self, host: Handles, name: str, task: TaskId | None = None) -> None:
         self.host = host
         self.name = name
         self.task = task  # None: nobody else asked for it
@@ -120,24 +93,16 @@ class Cell:
 
     def on_envelope(self, envelope: Envelope, now: float) -> None:
         message = envelope.message
-        if isinstance(message, messages.Tell):
+        if isinstance(message, messages.Ended) and self.host.expects(envelope.correlation):
+            self.host.on_reply(envelope)  # `await handle` watches; monitor() wants a message
+        elif isinstance(message, messages.Tell | messages.Ask | messages.Ended):
             self.inbox.append(envelope)
-            if envelope.correlation:
+            if isinstance(message, messages.Tell) and envelope.correlation:
                 self.host.answer(envelope, messages.Delivered(1))
             if self.waiter is not None:
                 self.host.runtime.defer(self.wake)
-        elif isinstance(message, messages.Ended) and self.host.expects(envelope.correlation):
-            self.host.on_reply(envelope)  # `await handle` watches; monitor() wants a message
-        elif isinstance(message, messages.Ask | messages.Ended):
-            self.inbox.append(envelope)
-            if self.waiter is not None:
-                self.host.runtime.defer(self.wake)
         elif isinstance(message, messages.Watch):
-            watcher = (envelope.sender, envelope.correlation)
-            if not message.end:
-                self.watch(*watcher)
-            elif watcher in self.watchers:
-                self.watchers = tuple(known for known in self.watchers if known != watcher)
+            self.watch(envelope.sender, envelope.correlation)
         elif isinstance(message, messages.TerminateActor):
             if message.cancelled:
                 self.handle._cancelled_elsewhere()
@@ -160,7 +125,7 @@ class Cell:
         while True:
             if self.inbox:
                 envelope = self.inbox[0]
-                ready, value = await host.open_message(envelope)
+                outcome = await host.open_message(envelope)
                 with host.shield:
                     if self.inbox and self.inbox[0] is envelope:
                         self.inbox.popleft()
@@ -168,9 +133,9 @@ class Cell:
                         self.asked = envelope
                     else:
                         self.asked = None
-                if not ready:
-                    raise value
-                return value
+                if isinstance(outcome, Raised):
+                    raise outcome.error
+                return outcome.value
             if not await self._wait(deadline):
                 return alarm_value
 

@@ -19,10 +19,9 @@ from .calling import can_suspend, name_of, with_task
 from .cell import Cell
 from .current import cell_of, context_of, current_cell, register
 from .ends import Outcome, Raised, Returned, raised
-from .handle import Task
+from .handle import Task, client_of
 from .handles import Handles
-from .opening import Payloads
-from .results import pack_outcome
+from .results import Payloads, pack_outcome
 from .running.execution import Execution, call_plainly, is_coroutine
 from .running.interrupts import Interrupts
 from .running.subtasks import Subtasks, adopt
@@ -30,23 +29,13 @@ from .submitting import Submits
 
 
 class TaskHost(Handles):
-    """The tasks of one runtime.
-
-    Parameters
-    ----------
-    payloads: pickling and code, of a client or of a server.
-    interrupts: who may raise KeyboardInterrupt in a running step.
-    place: Location of a server; None in a client.
-    """
+    """The tasks of one runtime."""
 
     def __init__(
         self, runtime: Runtime, payloads: Payloads, interrupts: Interrupts, place: Location | None = None
     ) -> None:
-        super().__init__(runtime, interrupts.shielded, payloads)
-        self.interrupts = interrupts
-        self.place = place
+        super().__init__(runtime, payloads, interrupts, place)
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
-        self.refused: list[object] = []  # coroutines of tasks that were dropped, which would not be closed
         self._numbers = FIRST_TASK
         register(self.loop, self)
 
@@ -208,11 +197,4 @@ def current_client() -> Submits[Task]:
     RuntimeError: no remote task runs here.
     """
     cell = current_cell()
-    client: Submits[Task] | None = (
-        None if cell is None or cell.host.records is None else cell.host.records.client
-    )
-    if client is None:
-        raise RuntimeError(
-            "current_client() is for remote tasks: elsewhere use the Client that your program made"
-        )
-    return client
+    return client_of(None if cell is None else cell.host, "current_client()")
