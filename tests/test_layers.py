@@ -73,6 +73,7 @@ BODIES = {
     "actors/node/processes/output.py",
     "actors/tasks/correspondence.py",
     "actors/tasks/ends.py",
+    "actors/tasks/running/between.py",
     "actors/tasks/running/execution.py",
     "actors/tasks/handles.py",
     "actors/tasks/running/interrupts.py",

@@ -17,10 +17,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import sys
-from asyncio import AbstractEventLoop, CancelledError, Future
+from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _set_running_loop as set_running_loop  # documented for those who make loops
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import Context
 from types import CoroutineType, GeneratorType
@@ -28,6 +26,7 @@ from typing import Any
 
 from ..calling import COMMON, can_suspend
 from ..ends import Due, Outcome, Raised, Returned, made, raised
+from .between import Between, children_of, start_task
 from .interrupts import Interrupts, Owner, enter_user_code
 
 IMMEDIATE_STEPS_MAX = 64  # resumptions of a generator in one turn of the loop ...
@@ -58,13 +57,12 @@ def is_coroutine(value: Any) -> bool:
     return kind is CoroutineType or (kind not in COMMON and isinstance(value, Coroutine))
 
 
-class Execution(Coroutine[Any, Any, Any]):
+class Execution(Between):
     """One running user function, as its asyncio.Task runs it; `on_done` hears its outcome once, outside any step."""
 
     __slots__ = (
         "_asked",
         "_context",
-        "_coroutine",
         "_due",
         "_interrupts",
         "_is_cancelling",
@@ -94,7 +92,7 @@ class Execution(Coroutine[Any, Any, Any]):
         ] = []  # by interrupt() in any thread; the next step takes it, or _wake
         self._due: Due | None = None  # to be thrown in at the next resumption
         self._is_cancelling = False  # by us, so that what is due is thrown in
-        self._coroutine: Coroutine[Any, Any, Any] | None = None  # the user's; None: not there yet, or over
+        self._coroutine = None  # not there yet
         self._task: asyncio.Task[Any] | None = None  # None: in its first step at most, or over
         self._outcome: Outcome | None = None  # of a first step that was all
         self._refused: list[object] = []  # generators that would not be closed
@@ -274,28 +272,6 @@ class Execution(Coroutine[Any, Any, Any]):
             raise RuntimeError(f"{yielded!r} belongs to another event loop")
         return True
 
-    # -- called by the asyncio.Task
-
-    def send(self, value: Any) -> Any:
-        if self._coroutine is None:  # dropped
-            raise CancelledError
-        return self._step(self._coroutine.send, value)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
-        if self._coroutine is None:
-            raise CancelledError
-        try:
-            return self._step(self._coroutine.throw, typ if val is None else val)
-        finally:
-            del typ, val, tb  # its traceback leads back to this frame
-
-    def close(self) -> None:
-        if self._coroutine is not None:
-            self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        raise TypeError("an Execution is run by its Task only")
-
     # -- steps
 
     def _step(self, resume: Callable[[Any], Any], argument: Any) -> Any:
@@ -358,42 +334,3 @@ class Execution(Coroutine[Any, Any, Any]):
             raise end
         finally:
             del outcome, end
-
-
-def start_task(
-    coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop, context: Context
-) -> asyncio.Task[Any]:
-    """A Task whose first step has run; no other Task may be running."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
-    # Python 3.11 has no eager_start. There the constructor hands the first step to loop.call_soon and forgets
-    # it: it is caught on the way and run here. It is the Task's own step, with all that it does around it.
-    caught: deque[Callable[[], object]] = deque()
-
-    def catch(callback: Callable[[], object], *, context: Context | None = None) -> None:
-        caught.append(callback)
-
-    loop.call_soon = catch  # type: ignore[method-assign,assignment]
-    try:
-        task = asyncio.Task(coroutine, loop=loop, context=context)
-    finally:
-        del loop.call_soon
-    context.run(caught.pop())
-    return task
-
-
-def children_of(coroutine: Any) -> Sequence[Future[Any]]:
-    """The tasks that asyncio waits for at the point where this coroutine is suspended.
-
-    The end of a TaskGroup, and wait_for() of Python 3.11, end them for a CancelledError, but leave them running for
-    any other exception that is thrown in there.
-    """
-    while hasattr(getattr(coroutine, "cr_await", None), "cr_await"):
-        coroutine = coroutine.cr_await
-    frame = getattr(coroutine, "cr_frame", None)
-    if frame is None or frame.f_globals.get("__name__") not in ("asyncio.taskgroups", "asyncio.tasks"):
-        return ()
-    group, awaited = frame.f_locals.get("self"), frame.f_locals.get("fut")
-    if isinstance(group, asyncio.TaskGroup):
-        return tuple(getattr(group, "_tasks", ()))
-    return (awaited,) if isinstance(awaited, Future) else ()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from dispycos.actors.tasks.ends import Outcome, Raised, Returned
+from dispycos.actors.tasks.running import between as between_module
 from dispycos.actors.tasks.running import execution as execution_module
 from dispycos.actors.tasks.running.execution import IMMEDIATE_STEPS_MAX, Execution
 from tests.kit.stage import BareStage, error_of, in_thread_soon, owner_now
@@ -724,10 +725,10 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
         }[kind]
         interrupted = 0
         await run_with(
-            OpcodeSignal(stage.interrupts, 0, execution_module), function
+            OpcodeSignal(stage.interrupts, 0, execution_module, between_module), function
         )  # Python 3.12 traces opcodes from the next time on
         for position in range(1, 20_000):
-            signal_at = OpcodeSignal(stage.interrupts, position, execution_module)
+            signal_at = OpcodeSignal(stage.interrupts, position, execution_module, between_module)
             outcome = await run_with(signal_at, function)
             runtime.check()
             assert (stage.interrupts.running, stage.interrupts._asks) == (0, {}), position
