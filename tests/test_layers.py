@@ -72,7 +72,6 @@ BODIES = {
     "actors/tasks/roles.py",  # the type of a loop
     "actors/node/processes/output.py",
     "actors/tasks/correspondence.py",
-    "actors/tasks/ends.py",
     "actors/tasks/running/between.py",
     "actors/tasks/running/execution.py",
     "actors/tasks/handles.py",

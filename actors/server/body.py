@@ -63,9 +63,7 @@ def main(argument: bytes, page: int) -> int:
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
     writer = PageWriter(page)
     os.close(page)  # mapped, it has another one
-    interrupts = Interrupts(
-        on_idle=lambda: None, page=writer.words
-    )  # a stray SIGINT between steps is nobody's
+    interrupts = Interrupts(page=writer.words)  # SIGINT was ignored: a stray one between steps is nobody's
     interrupts.install()
     use_fresh_loops()
     try:

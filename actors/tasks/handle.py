@@ -68,7 +68,7 @@ class Task(asyncio.Future[Any]):
     name: str
 
     def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        current_host().start(function, args, kwargs, handle=self)
+        current_host().start(self, function, args, kwargs)
 
     def _bind(
         self,

@@ -25,7 +25,7 @@ from .results import Payloads, pack_outcome
 from .running.execution import Execution, call_plainly, is_coroutine
 from .running.interrupts import Interrupts
 from .running.subtasks import Subtasks, adopt
-from .submitting import Submits
+from .submitting import Submits, must_be_callable
 
 
 class TaskHost(Handles):
@@ -56,35 +56,20 @@ class TaskHost(Handles):
         return self._numbers
 
     def start(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        handle: Task | None = None,
-        on_end: Callable[[Cell, Outcome], None] | None = None,
-    ) -> Cell:
-        """Start a task here; its first step comes when the caller's is over."""
-        if not callable(function):
-            raise TypeError(f"a task needs a function, not {type(function).__name__}")
+        self, handle: Task, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Start a task here, with this handle; its first step comes when the caller's is over."""
+        must_be_callable(function)
         with self.shield, self.runtime.lock:
-            cell = self.prepare(name_of(function), handle=handle, on_end=on_end)
+            cell = self.prepare(name_of(function))
+            cell.bind(handle)
         self.loop.call_soon(self.begin, cell, function, args, kwargs)
-        return cell
 
-    def prepare(
-        self,
-        name: str,
-        *,
-        handle: Task | None = None,
-        on_end: Callable[[Cell, Outcome], None] | None = None,
-    ) -> Cell:
+    def prepare(self, name: str, on_end: Callable[[Cell, Outcome], None] | None = None) -> Cell:
         """A task of this process's own, with its address and mailbox, before its function is there. Under the lock."""
         cell = Cell(self, name)
         cell.on_end = on_end
         self.give_address(cell)
-        if handle is not None:
-            cell.bind(handle)
         return cell
 
     def give_address(self, cell: Cell) -> Address:
