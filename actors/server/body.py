@@ -299,7 +299,7 @@ class ServerBody:
                 self.runtime.push()
             if not run.io:
                 self._meter.begin(measured=not (run.short or self.machine.aside))
-            self.host.begin(cell, function, args, kwargs, self.payloads.mirror.context())
+            cell.begin(function, args, kwargs, self.payloads.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
                     self.machine.suspended(run.task, cell.address.actor)

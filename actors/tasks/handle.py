@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 from dispycos.errors import DispycosError, RemoteError, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
 
-from .current import current_host
+from .current import current_cell, current_host
 from .ends import Outcome, Returned, without_our_frames
 from .record import Record, Usage
 from .roles import Host, LocalTask
@@ -319,7 +319,7 @@ class Task(asyncio.Future[Any]):
         )
 
     def _own(self, method: str) -> LocalTask:
-        cell = self._host.running()
+        cell = current_cell()
         if cell is not None and cell is self._source:
             return cell
         raise RuntimeError(

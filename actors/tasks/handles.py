@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from abc import abstractmethod
 from contextvars import Context
 from typing import Any
 from weakref import WeakValueDictionary
 
 from dispycos.errors import TaskLost
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.addresses import FIRST_TASK, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
 from dispycos.runtime import Runtime
 
 from ..shipping.words import MissingCode
 from .correspondence import Correspondence
-from .current import current_cell
+from .current import current_cell, register
 from .ends import Outcome, Raised, Returned, raised
 from .handle import MonitorStatus, Task
 from .record import Record
@@ -55,20 +54,20 @@ class Handles(Correspondence):
         self.place = place
         self.cells: dict[int, LocalTask] = {}  # the tasks of this process
         self.refused: list[object] = []  # what tasks that were dropped left, and would not be closed
+        self._numbers = FIRST_TASK
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
         self._ways: WeakValueDictionary[Address, Way] = (
             WeakValueDictionary()
         )  # by home, for as long as handles use it
         self._opening: set[asyncio.Task[None]] = set()  # ends of tasks whose values miss code
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
+        self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
+        register(self.loop, self)
 
-    # --- its tasks (host.py) ---
-
-    @abstractmethod
-    def give_address(self, cell: Any) -> Address: ...
-
-    @abstractmethod
-    def on_cell_end(self, cell: Any, outcome: Outcome) -> None: ...
+    def take_number(self) -> int:
+        """A new actor id of this runtime, never used again."""
+        self._numbers += 1
+        return self._numbers
 
     # --- messages ---
 
@@ -98,8 +97,6 @@ class Handles(Correspondence):
         if isinstance(outcome, Raised):
             raise outcome.error
         return outcome.value
-
-    running = staticmethod(current_cell)
 
     # --- where a task is ---
 

@@ -163,7 +163,7 @@ class HostStage(Stage):
     ) -> tuple[Cell, asyncio.Future[Outcome]]:
         done: asyncio.Future[Outcome] = self.loop.create_future()
         cell = self.host.prepare(function.__name__, on_end=lambda _, outcome: done.set_result(outcome))
-        await self.in_callback(lambda: self.host.begin(cell, function, args, kwargs))
+        await self.in_callback(lambda: cell.begin(function, args, kwargs))
         return cell, done
 
 

@@ -30,9 +30,6 @@ class Host:
     def follow(self, task: Task) -> None:
         self.asked.append(("follow", task))
 
-    def running(self) -> None:
-        """No task runs here."""
-
     def tell(self, task: Task, message: Any) -> None:
         self.asked.append(("tell", task, message))
 
