@@ -40,8 +40,8 @@ from ..tasks.page import CPU, IO, PageWriter
 from ..tasks.results import pack_outcome
 from ..tasks.running.interrupts import Interrupts
 from ..tasks.running.relief import Relief
-from ..tasks.start import Start
 from ..tasks.stdio import OutputMarks
+from ..tasks.step import Start
 from ..tasks.working import WorkingFolder
 from .code import ServerPayloads, single
 from .meter import Meter
