@@ -87,10 +87,11 @@ class Handles(Correspondence):
         return int(answer.message.code) if answer is not None else 0
 
     async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
-        if not target.is_alive():
-            raise TaskLost(f"{target.name} ended without a reply")
-        payload = self.payloads.dumps(message, f"the request to {target.name}")
-        answer = await self.call(self.reach(target), messages.Ask(self.payloads.version()), payload, timeout)
+        answer = None
+        if target.is_alive():
+            payload = self.payloads.dumps(message, f"the request to {target.name}")
+            word = messages.Ask(self.payloads.version())
+            answer = await self.call(self.reach(target), word, payload, timeout)
         if answer is None or not answer.message.ok:
             raise TaskLost(f"{target.name} ended without a reply")
         outcome = await self.open_message(answer)
@@ -108,13 +109,9 @@ class Handles(Correspondence):
         """
         state = target._source
         if state is None or target.home.epoch != self.runtime.epoch:
-            way = target._way
-            if way is None:
-                way = self._ways.get(target.home)
-                if way is None:
-                    way = self._ways[target.home] = Way(target._direct or target.home)
-                target._way = way
-            to: Address = way.to
+            if target._way is None:
+                target._way = self._ways.setdefault(target.home, Way(target._direct or target.home))
+            to: Address = target._way.to
             return to
         if target._direct is not None:
             return target._direct

@@ -67,6 +67,13 @@ def test_a_monitor_hears_of_terminate() -> None:
     assert status.type is KeyboardInterrupt
 
 
+def test_a_monitor_hears_of_an_error_that_tells_of_another_tasks_end_as_of_any_error() -> None:
+    async def child() -> None:
+        raise TaskTerminated("the end of another")
+
+    assert monitored(child)[1:] == (TaskTerminated, "the end of another")
+
+
 def test_a_task_that_has_ended_can_still_be_monitored() -> None:
     async def child() -> int:
         return 5
