@@ -293,9 +293,9 @@ class Cell:
         host.interrupts.reinstall(over_users=host.place is not None)  # in a client it may be the program's
         if self.on_end is not None:
             self.on_end(self, outcome)
-        if (
-            host.runtime.is_parents or not self.actor
-        ):  # a forked child whose loop runs out; nobody could reach it
+        if host.runtime.is_parents:  # a forked child whose loop runs out
+            return
+        if not self.actor:  # nobody could reach it
             return
         with host.runtime.lock:
             host.cells.pop(self.actor, None)

@@ -230,6 +230,7 @@ class Execution(Between):
             while generators:
                 if turn != self._interrupts.steps:  # it was suspended
                     turn, count, until = self._interrupts.steps, 0, self._loop.time() + IMMEDIATE_S
+                count += 1
                 try:
                     if isinstance(outcome, Returned):
                         yielded = generators[-1].send(outcome.value)
@@ -243,13 +244,12 @@ class Execution(Between):
                     generators.pop()
                     outcome = raised(error)
                     continue
-                if type(yielded) is GeneratorType:
-                    generators.append(yielded)
-                    outcome = Returned(None)
-                    continue
-                count += 1
                 try:
-                    outcome = Returned(await yielded if self._can_await(yielded) else yielded)
+                    if type(yielded) is GeneratorType:
+                        generators.append(yielded)
+                        outcome = Returned(None)
+                    else:
+                        outcome = Returned(await yielded if self._can_await(yielded) else yielded)
                     had_its_share = count >= IMMEDIATE_STEPS_MAX or self._loop.time() >= until
                     if yielded is None or (had_its_share and turn == self._interrupts.steps):
                         await asyncio.sleep(0)

@@ -370,15 +370,20 @@ def test_exceptions_travel_through_called_generators_and_awaited_coroutines(stag
     assert "another event loop" in outcome.value[5]
 
 
-def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: BareStage) -> None:
+@pytest.mark.parametrize("calls", [False, True])
+def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: BareStage, calls: bool) -> None:
     turns: list[int] = []
     count = 10 * IMMEDIATE_STEPS_MAX
 
     def generator() -> Generator[Any, Any, None]:
         asyncio.get_running_loop().call_soon(tick)
         for _ in range(count):
-            yield 0
+            yield called() if calls else 0
         turns.append(-1)
+
+    def called() -> Generator[Any, Any, None]:
+        return
+        yield
 
     def tick() -> None:
         turns.append(1)
