@@ -43,7 +43,7 @@ def _printable(thing: Any) -> Any:
 
 
 class ClientPayloads:
-    """opening.Payloads for a client: everything is here already, and servers pull from here.
+    """results.Payloads for a client: everything is here already, and servers pull from here.
 
     Raises
     ------

@@ -30,7 +30,7 @@ _components = msgspec.msgpack.Decoder(Components)
 
 
 class ServerPayloads:
-    """opening.Payloads for a server process."""
+    """results.Payloads for a server process."""
 
     def __init__(self, client: int, client_name: str, node_name: str, max_file_size: int = 0) -> None:
         self._max_file_size = max_file_size

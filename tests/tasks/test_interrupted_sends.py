@@ -114,7 +114,7 @@ async def _run_until_interrupted(host: TaskHost, function: Any, delay: float) ->
     thread = threading.Thread(target=strike)
     thread.start()
     host.loop.call_soon(begun.set)
-    host.loop.call_soon(host.begin, cell, function, (), {})
+    host.loop.call_soon(cell.begin, function, (), {})
     outcome = await ended
     await asyncio.to_thread(thread.join, 5)
     return outcome
