@@ -20,6 +20,8 @@ from .effects import Say
 class Holdings:
     """`address` is where servers, nodes and the scheduler reach the client."""
 
+    dispatcher: Dispatcher  # gives the tasks to servers
+
     def __init__(self, address: Address) -> None:
         self.address = address
         self.scheduler: Address | None = None
@@ -28,7 +30,6 @@ class Holdings:
         self.servers: dict[int, tuple[Spot, int]] = {}  # by epoch; with that of the node
         self.locations: dict[int, Location] = {}  # theirs, until they are lost
         self.records: dict[int, Entry] = {}  # tasks that have not ended, by number
-        self.dispatcher = Dispatcher()
         self.wants_news = False
         self.over = ""  # why the lease ended, if this client did not ask for it
         self.is_releasing = False

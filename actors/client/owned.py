@@ -7,7 +7,7 @@ tasks to servers (dispatching/).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Final
 
 from dispycos.errors import TaskRefused
 from dispycos.machine import Send
@@ -18,8 +18,8 @@ from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 
-from ..dispatching import dispatch
-from ..dispatching.facts import Entry
+from ..dispatching.dispatch import Dispatcher
+from ..dispatching.facts import Entry, Server
 from .effects import Began, Forward, Give, News, Print, Resolve, Room
 from .holdings import Holdings
 from .places import find_place
@@ -39,6 +39,7 @@ class Tasks:
 
     def __init__(self, holdings: Holdings) -> None:
         self._has = holdings
+        holdings.dispatcher = Dispatcher(self)
         self.submitters = Submitters()
         self.unprinted = Unprinted()
         self.unread: dict[int, Entry] = {}  # that raised, were lost or refused, and nobody has looked at it
@@ -119,7 +120,7 @@ class Tasks:
         if record is not None and record.at is not None:
             kind = OutcomeKind.REFUSED
             self._has.dispatcher.outcome(record, record.at.epoch, kind, 0.0, now, started=False)
-            self._end(record, kind, f"{record.function}: {reason}", started=False)
+            self.end(record, kind, f"{record.function}: {reason}", started=False)
             self._has.is_changed = True
 
     def has_done_all(self) -> bool:
@@ -137,6 +138,13 @@ class Tasks:
         names = listing(record.function for record in left)
         text = f"close() waits for {names}{where}; close(terminate=True) would end the wait"
         self._has.say(text, "warning" if silent or not self._has.dispatcher.has_servers else "info")
+
+    def place(self, now: float) -> None:
+        dispatcher = self._has.dispatcher
+        dispatcher.place(now)
+        if self._room_at is not None and dispatcher.waiting <= self._room_at:
+            self._room_at = None
+            self._has.effects.append(Room())
 
     # --- what servers say ---
 
@@ -198,7 +206,7 @@ class Tasks:
         record.payload = envelope.payload
         if word.started:
             record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
-        self._end(record, word.outcome, word.text, started=word.started)
+        self.end(record, word.outcome, word.text, started=word.started)
 
     def _on_returned(self, envelope: Envelope, now: float) -> None:
         word: messages.Returned = envelope.message
@@ -229,14 +237,14 @@ class Tasks:
         for early in self.submitters.take(word.number):
             self._has.effects.append(Forward(early))
         if self._has.is_released or self._has.is_terminating:
-            self._end(record, OutcomeKind.CANCELLED, "the client closed", started=False)
+            self.end(record, OutcomeKind.CANCELLED, "the client closed", started=False)
             return
         if word.addr:
             where = Location(word.addr, word.port) if word.port else word.addr
             try:
                 record.node, record.server = find_place(where, self._has.nodes, self._has.servers)
             except TaskRefused as error:
-                self._end(record, OutcomeKind.REFUSED, str(error), started=False)
+                self.end(record, OutcomeKind.REFUSED, str(error), started=False)
                 return
         self._has.dispatcher.submit(record)
 
@@ -254,40 +262,13 @@ class Tasks:
             self.turn_away(envelope)
         self.unprinted.forget(epoch)
 
-    # --- the end of a task ---
-
     def end_all(self, kind: int, reason: str) -> None:
         """With the lease."""
-        self.carry_out()  # what nodes said of their servers in this same turn
         for record in list(self._has.records.values()):
             started = record.started or record.at is not None or record.attempt > 1
-            self._end(record, kind, reason, started=started)
+            self.end(record, kind, reason, started=started)
         for epoch in self.submitters.servers():
             self.server_gone(epoch)
-
-    def _end(self, record: Entry, outcome: int, text: str, *, started: bool) -> None:
-        if self.unprinted.held and (earlier := self.unprinted.take(record.task.number)) is not None:
-            self._take(record, earlier)
-            return
-        self._cpu_left -= not record.io
-        self.ended += 1
-        record.ended = True
-        record.started = started
-        record.outcome = outcome
-        record.text = text
-        record.call = None
-        self._has.records.pop(record.task.number, None)
-        held, record.held = record.held, None
-        for envelope in held or ():
-            self.turn_away(envelope)
-        if outcome != OutcomeKind.RETURNED and self._is_news(record):
-            self.unread[record.task.number] = record
-        for watcher, correlation in record.watchers or ():
-            self._has.send(watcher, messages.Ended(outcome, text), correlation, record.payload)
-        record.watchers = None
-        if record.submitter is not None:
-            self._pass_outcome(record)
-        self._has.effects.append(Resolve(record))
 
     def _pass_outcome(self, record: Entry) -> None:
         """To the server of the task that submitted it."""
@@ -317,24 +298,12 @@ class Tasks:
         record = self._has.records.get(task.number)
         return record if record is not None and record.task == task else None
 
-    # --- what the dispatcher wants done ---
+    # --- dispatch.TaskOwner ---
 
-    def place(self, now: float) -> None:
-        dispatcher = self._has.dispatcher
-        dispatcher.place(now)
-        self.carry_out()
-        if self._room_at is not None and dispatcher.waiting <= self._room_at:
-            self._room_at = None
-            self._has.effects.append(Room())
-
-    def carry_out(self) -> None:
-        for effect in self._has.dispatcher.drain():
-            self._carry[type(effect)](self, effect)
-
-    def _send_runs(self, effect: dispatch.Runs) -> None:
-        server = Address(effect.server.epoch, SERVER)
+    def send_runs(self, server: Server, entries: list[Entry]) -> None:
+        to = Address(server.epoch, SERVER)
         effects, me = self._has.effects, self._has.address
-        for record in effect.entries:
+        for record in entries:
             call = record.call
             fetch = type(call) is not bytes or len(call) > CALL_MAX
             run = messages.Run(
@@ -346,40 +315,50 @@ class Tasks:
                 fetch,
                 _is_short(record),
             )
-            effects.append(Send(Envelope(server, me, run, 0, None if fetch else call)))
+            effects.append(Send(Envelope(to, me, run, 0, None if fetch else call)))
 
-    def _send_recall(self, effect: dispatch.Recall) -> None:
-        self._has.send(Address(effect.server.epoch, SERVER), messages.Recall(effect.after))
+    def send_recall(self, server: Server, after: int) -> None:
+        self._has.send(Address(server.epoch, SERVER), messages.Recall(after))
 
-    def _send_terminate(self, effect: dispatch.Terminate) -> None:
-        server, record = effect.server, effect.entry
+    def send_terminate(self, server: Server, record: Entry) -> None:
         word = messages.Terminate(record.task, server.epoch, record.position, record.function)
         self._has.send(Address(server.epoch, SERVER), word)
         self._has.send(Address(server.node.epoch, NODE), word)
 
-    def _send_kill(self, effect: dispatch.Kill) -> None:
-        self._has.send(Address(effect.server.node.epoch, NODE), messages.Kill(effect.server.epoch))
+    def send_kill(self, server: Server) -> None:
+        self._has.send(Address(server.node.epoch, NODE), messages.Kill(server.epoch))
 
-    def _try_again(self, effect: dispatch.Again) -> None:
-        record = effect.entry
+    def try_again(self, record: Entry, text: str) -> None:
         owner, number, _ = record.task
         record.task = TaskId(owner, number, record.attempt)
         record.address = record.location = None
         record.started = False
         again = f"attempt {record.attempt} of {record.retries + 1}"
-        self._has.say(f"{record.function} was lost ({effect.text}): {again}", "warning")
+        self._has.say(f"{record.function} was lost ({text}): {again}", "warning")
 
-    def _end_untold(self, effect: dispatch.Ended) -> None:
-        self._end(effect.entry, effect.kind, effect.text, started=effect.started)
-
-    _carry: ClassVar[dict[type, Callable[[Tasks, Any], None]]] = {
-        dispatch.Runs: _send_runs,
-        dispatch.Recall: _send_recall,
-        dispatch.Terminate: _send_terminate,
-        dispatch.Kill: _send_kill,
-        dispatch.Again: _try_again,
-        dispatch.Ended: _end_untold,
-    }
+    def end(self, record: Entry, outcome: int, text: str, *, started: bool) -> None:
+        if self.unprinted.held and (earlier := self.unprinted.take(record.task.number)) is not None:
+            self._take(record, earlier)
+            return
+        self._cpu_left -= not record.io
+        self.ended += 1
+        record.ended = True
+        record.started = started
+        record.outcome = outcome
+        record.text = text
+        record.call = None
+        self._has.records.pop(record.task.number, None)
+        held, record.held = record.held, None
+        for envelope in held or ():
+            self.turn_away(envelope)
+        if outcome != OutcomeKind.RETURNED and self._is_news(record):
+            self.unread[record.task.number] = record
+        for watcher, correlation in record.watchers or ():
+            self._has.send(watcher, messages.Ended(outcome, text), correlation, record.payload)
+        record.watchers = None
+        if record.submitter is not None:
+            self._pass_outcome(record)
+        self._has.effects.append(Resolve(record))
 
     def check(self) -> None:
         """What must hold between two messages."""

@@ -221,7 +221,7 @@ class Standing:
         self._has.lease = self._away_since = None
         self._has.is_released = self._has.is_freed = True
         self._members.lease_ended()
-        self._has.dispatcher = Dispatcher()
+        self._has.dispatcher = Dispatcher(self._tasks)
         self._has.effects.append(Freed(reason))
 
 

@@ -1,17 +1,15 @@
 """The client's dispatcher: gives its tasks to the servers of its lease, and decides what becomes of those of the dead.
 
 It is told facts: by the ledger what is submitted and to be ended, by servers what they have placed, begun, ended and given
-back, by nodes and the scheduler which servers there are. `place` then gives out what can be given; `drain` says what is to be
-sent, and how tasks ended that no server speaks for. A task is given again only after its server gave it back, or is
+back, by nodes and the scheduler which servers there are. `place` then gives out what can be given. Its owner is told what is
+to be sent, and how tasks ended that no server speaks for. A task is given again only after its server gave it back, or is
 dead and had not begun it; after it had begun only if retries are left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
-
-import msgspec
+from typing import Final, Protocol
 
 from dispycos.protocol.status import OutcomeKind
 
@@ -24,59 +22,34 @@ from .recalling import Recalling
 UNBEGUN: Final = "; {} had not begun, but had its address: what was sent there is lost"
 GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer, when its tasks are to end
 
-# --- what is to be done
 
+class TaskOwner(Protocol):
+    """Who carries out what is decided; it must not call the dispatcher meanwhile."""
 
-class Runs(msgspec.Struct, frozen=True, gc=False):
-    """Send these to this server, in this order; each knows its position there."""
+    def send_runs(self, server: Server, entries: list[Entry]) -> None:
+        """In this order; each knows its position there."""
 
-    server: Server
-    entries: list[Entry]
+    def send_recall(self, server: Server, after: int) -> None:
+        """For the CPU tasks behind this position that it has not placed; it answers by Returned."""
 
+    def send_terminate(self, server: Server, entry: Entry) -> None:
+        """To the server that has it, and to its node."""
 
-class Recall(msgspec.Struct, frozen=True, gc=False):
-    """Ask this server for the CPU tasks behind this position that it has not placed; it answers by Returned."""
+    def send_kill(self, server: Server) -> None:
+        """To its node, which answers by ServerLost."""
 
-    server: Server
-    after: int
+    def try_again(self, entry: Entry, text: str) -> None:
+        """It was lost with its server; its attempt was counted."""
 
-
-class Terminate(msgspec.Struct, frozen=True, gc=False):
-    """Tell this server and its node that this task is to end."""
-
-    server: Server
-    entry: Entry
-
-
-class Kill(msgspec.Struct, frozen=True, gc=False):
-    """Ask its node to kill this server; it answers by ServerLost."""
-
-    server: Server
-
-
-class Again(msgspec.Struct, frozen=True, gc=False):
-    """This task was lost with its server, and is tried again: its attempt was counted."""
-
-    entry: Entry
-    text: str
-
-
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """This task has its outcome, without a word of a server's."""
-
-    entry: Entry
-    kind: OutcomeKind
-    text: str
-    started: bool
-
-
-Effect = Runs | Recall | Terminate | Kill | Again | Ended
+    def end(self, entry: Entry, kind: OutcomeKind, text: str, *, started: bool) -> None:
+        """It has its outcome, without a word of a server's."""
 
 
 class Dispatcher:
     """All tasks of one client that have not ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: TaskOwner) -> None:
+        self._owner = owner
         self.fleet = Fleet()
         self.giving = Giving(self.fleet)
         self.recalling = Recalling(self.fleet)
@@ -86,7 +59,6 @@ class Dispatcher:
         self._has_more = False  # than fitted in the last pass
         self._end_of_all = ""  # why all that comes back ends, instead of being given again
         self._give_up: dict[Node, float] = {}  # silent, and asked to end tasks: waited for until then
-        self._effects: list[Effect] = []
 
     @property
     def waiting(self) -> int:
@@ -96,8 +68,10 @@ class Dispatcher:
     @property
     def has_servers(self) -> bool:
         """Whether any server may be given something, now or when it has answered."""
-        choice = self.fleet.choice
-        return bool(choice.io or choice.nodes) or any(map(_may_take, self.fleet.servers.values()))
+        return any(
+            server.phase in (Phase.READY, Phase.RECALLING) and server.node.is_offered
+            for server in self.fleet.servers.values()
+        )
 
     def had_by_node(self, epoch: int) -> list[Entry]:
         """What its servers have."""
@@ -126,7 +100,7 @@ class Dispatcher:
             self.giving.take_out(entry)
             self._end(entry, OutcomeKind.CANCELLED, "terminated before it started")
             return
-        self._effects.append(Terminate(server, entry))
+        self._owner.send_terminate(server, entry)
         if server.node.is_silent:
             self._give_up.setdefault(server.node, now + GIVE_UP_AFTER_S)
 
@@ -225,7 +199,7 @@ class Dispatcher:
         if server is not None and server.phase is not Phase.KILLING:
             server.turn(Phase.KILLING)
             self.fleet.changed[server] = None
-            self._effects.append(Kill(server))
+            self._owner.send_kill(server)
 
     # --- from nodes and the scheduler
 
@@ -273,7 +247,7 @@ class Dispatcher:
             self.server_lost(server, text)
         self._give_up.pop(node, None)
         for pin in self.fleet.remove_node(node):
-            self._end_at(pin, OutcomeKind.REFUSED, text)
+            self._refuse_at(pin, text)
 
     def server_up(self, epoch: int, name: str, node: int, srtt: float = 0.0) -> None:
         """On a node that is known; a server that is known stays as it is."""
@@ -309,7 +283,7 @@ class Dispatcher:
             elif self._may_retry(entry, server, closing):
                 entry.attempt += 1
                 again.append(entry)
-                self._effects.append(Again(entry, text))
+                self._owner.try_again(entry, text)
             else:
                 asked_for = entry.terminated or closing or self._end_of_all
                 kind = OutcomeKind.TERMINATED if asked_for else OutcomeKind.LOST
@@ -319,14 +293,14 @@ class Dispatcher:
             if entry in begun and not entry.io and entry.learner is not None:
                 entry.learner.forget()
         gone = f"server {server.name} is gone: {text}"
-        self._end_at(server.pin, OutcomeKind.REFUSED, gone)
+        self._refuse_at(server.pin, gone)
         self._give_again(again, gone)
         self._end_hopeless(server.node)
 
     def settled(self) -> None:
         """All nodes are known that were there at the beginning: names that nobody bears are refused, now and later."""
         for pin in self.fleet.settle():
-            self._end_at(pin, OutcomeKind.REFUSED, self.fleet.no_node(pin.name))
+            self._refuse_at(pin, self.fleet.no_node(pin.name))
 
     # --- the turn
 
@@ -340,7 +314,7 @@ class Dispatcher:
             given, giving.given = giving.given, {}
             for server, entries in given.items():
                 self.recalling.watch(server)
-                self._effects.append(Runs(server, entries))
+                self._owner.send_runs(server, entries)
         else:
             self._has_more = False
         for server in changed:
@@ -351,7 +325,7 @@ class Dispatcher:
         for server, after in self.recalling.due(now):
             server.turn(Phase.RECALLING)
             self.fleet.changed[server] = None
-            self._effects.append(Recall(server, after))
+            self._owner.send_recall(server, after)
         for node in [node for node, at in self._give_up.items() if at <= now]:
             del self._give_up[node]
             text = f"terminated, but {node.title} has been silent since: it may still run there, until the node is back and ends it"
@@ -367,10 +341,6 @@ class Dispatcher:
             first = min(self._give_up.values())
             at = first if at is None else min(at, first)
         return at
-
-    def drain(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
 
     # --- ends, and what is given again
 
@@ -412,11 +382,11 @@ class Dispatcher:
     def _end_hopeless(self, node: Node) -> None:
         for pin in node.pins:
             if text := self.fleet.failure_of(pin):
-                self._end_at(pin, OutcomeKind.REFUSED, text)
+                self._refuse_at(pin, text)
 
-    def _end_at(self, pin: Pin, kind: OutcomeKind, text: str) -> None:
+    def _refuse_at(self, pin: Pin, text: str) -> None:
         for entry in self.giving.waiting_at(pin):
-            self._end_one_that_waits(entry, kind, text)
+            self._end_one_that_waits(entry, OutcomeKind.REFUSED, text)
 
     def _end_one_that_waits(self, entry: Entry, kind: OutcomeKind, text: str) -> None:
         self.giving.take_out(entry)
@@ -424,7 +394,7 @@ class Dispatcher:
 
     def _end(self, entry: Entry, kind: OutcomeKind, text: str, *, started: bool = False) -> None:
         entry.over = True
-        self._effects.append(Ended(entry, kind, text, started))
+        self._owner.end(entry, kind, text, started=started)
 
     # --- what must hold
 
@@ -452,7 +422,3 @@ class Dispatcher:
 
 def _had_by(servers: Iterable[Server]) -> list[Entry]:
     return [entry for server in servers for entry in (*server.cpu, *server.io.values())]
-
-
-def _may_take(server: Server) -> bool:
-    return server.phase in (Phase.READY, Phase.RECALLING) and server.node.is_offered

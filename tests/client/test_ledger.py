@@ -268,7 +268,7 @@ def test_a_node_that_nobody_knows_is_refused_once_all_are_known(desk: Desk) -> N
     assert desk.drain() == []
     desk.hear(messages.Settled(1, 1))
     late = desk.submit(node="bux")
-    assert desk.drain() == [Scheduled(1), Resolve(record), Resolve(late)]
+    assert desk.drain() == [Resolve(record), Scheduled(1), Resolve(late)]
     assert record.outcome == OutcomeKind.REFUSED and record.text.startswith("there is no node bix")
 
 
@@ -593,8 +593,8 @@ def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
     assert desk.drain() == [
         HangUp(900),
         Forget(1001),
-        Say("node box: was silent for 50 s", "warning"),
         Resolve(record),
+        Say("node box: was silent for 50 s", "warning"),
     ]
     assert record.outcome == OutcomeKind.LOST and record.text.startswith("node box is gone")
     desk.lose_server(1)  # it has heard it at last
@@ -1093,7 +1093,7 @@ def test_release_with_terminate_waits_for_nothing(desk: Desk) -> None:
     running, behind, waiting = desk.submit(), desk.submit(), desk.submit()
     desk.drain()
     desk.ledger.standing.release(terminate=True, await_io=False)
-    assert desk.drain() == [desk.sent(messages.Release()), Resolve(waiting)]
+    assert desk.drain() == [Resolve(waiting), desk.sent(messages.Release())]
     assert (waiting.outcome, waiting.text) == (OutcomeKind.CANCELLED, "the client closed")
     desk.hear(messages.Returned([2], draining=True), sender=at(1))
     assert desk.drain() == [Resolve(behind)]

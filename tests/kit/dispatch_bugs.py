@@ -224,13 +224,13 @@ def a_terminated_task_that_comes_back_is_given_again(patch: Patch) -> None:
 
 
 def who_waits_for_a_dead_server_is_forgotten(patch: Patch) -> None:
-    original = Dispatcher._end_at
+    original = Dispatcher._refuse_at
 
-    def end_at(self: Dispatcher, pin: Any, *rest: Any) -> None:
+    def refuse_at(self: Dispatcher, pin: Any, *rest: Any) -> None:
         if pin.server is None:
             original(self, pin, *rest)
 
-    patch.setattr(Dispatcher, "_end_at", end_at)
+    patch.setattr(Dispatcher, "_refuse_at", refuse_at)
     patch.setattr(Giving, "check", lambda self: None)
 
 

@@ -6,10 +6,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dispycos.actors.dispatching.dispatch import Effect, Recall, Runs
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.learning import FUNCTIONS_MAX
 
+from .dispatch_told import Recall, Runs, Told
 from .dispatch_world import World
 
 SLACK_S: Final = 0.002
@@ -131,12 +131,12 @@ class Referee:
 
     # --- what is given
 
-    def judge(self, effects: list[Effect], has_more: bool) -> None:
+    def judge(self, told: list[Told], has_more: bool) -> None:
         """After a turn of the client's."""
         for turn in [turn for turn, entry in self.waiting.items() if entry.over]:
             del self.waiting[turn]
         given: list[Entry] = []
-        for effect in effects:
+        for effect in told:
             if isinstance(effect, Runs):
                 self._give(effect.server.epoch, effect.entries)
                 given += effect.entries

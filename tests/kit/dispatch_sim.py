@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, cast
 
-from dispycos.actors.dispatching.dispatch import Again, Dispatcher, Ended, Kill, Recall, Runs, Terminate
+from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.dispatching.facts import Entry, Standing
 from dispycos.actors.dispatching.learning import FUNCTIONS_MAX
 from dispycos.protocol.status import OutcomeKind
 
 from .dispatch_referee import LOOK_S, Referee
+from .dispatch_told import Again, Ended, Kill, Listener, Recall, Runs, Terminate
 from .dispatch_world import Book, Plan, SimNode, SimServer, Word, World
 
 TROUBLE_S: Final = 2.0
@@ -35,7 +36,8 @@ class Client:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.dispatcher = Dispatcher()
+        self.told = Listener()
+        self.dispatcher = Dispatcher(self.told)
         self.referee = Referee(world)
         self.tasks: dict[int, Task] = {}
         self.nodes: dict[int, SimNode] = {}
@@ -73,13 +75,13 @@ class Client:
         if due is not None and due <= now:
             dispatcher.wake(now)
         dispatcher.place(now)
-        effects = dispatcher.drain()
-        for effect in effects:
-            self._carry_out(effect)
+        told = self.told.drain()
+        for word in told:
+            self._carry_out(word)
         if self.world.steps % 4 == 0:  # it looks at all there is
             dispatcher.check()
         due = dispatcher.deadline()
-        self.referee.judge(effects, due == 0.0)
+        self.referee.judge(told, due == 0.0)
         if due is not None:
             self.turn_at(due)
 
