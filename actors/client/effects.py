@@ -97,8 +97,8 @@ class Freed(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Give(msgspec.Struct, frozen=True):
-    """A server asks for code or for a large call."""
+class GiveCode(msgspec.Struct, frozen=True):
+    """A server asks for it."""
 
     request: Envelope
 

@@ -86,7 +86,7 @@ class ClientLease(ClientRole):
         self._ended_before = 0  # tasks that had ended when its private scheduler last died
         self.scheduled: asyncio.Future[int] = self.loop.create_future()
         self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
-        self._freed: asyncio.Future[str] = self.loop.create_future()
+        self._freed: asyncio.Future[None] = self.loop.create_future()
         self._hurried: asyncio.Future[None] = self.loop.create_future()
         self._room = asyncio.Event()
         self.scheduled.add_done_callback(_look_at)
@@ -383,7 +383,7 @@ class ClientLease(ClientRole):
 
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for a server."""
-        while self.ledger.tasks.backlog() > at_most:
+        while self.ledger.dispatcher.waiting > at_most:
             self._room.clear()
             self.ledger.tasks.ask_for_room(at_most)
             self.runtime.turn_soon()  # it may have fallen since it was looked at, in another thread's turn
@@ -487,7 +487,8 @@ class ClientLease(ClientRole):
         elif isinstance(effect, Failed):
             _fail(self.scheduled, ScheduleError(effect.reason))
         elif isinstance(effect, Freed):
-            _set(self._freed, effect.reason)
+            _fail(self.scheduled, ScheduleError(self.ledger.over or effect.reason))
+            _set(self._freed, None)
 
     def _wake(self, record: Entry) -> None:
         """Whoever waits for the start or the end of it."""

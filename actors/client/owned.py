@@ -20,22 +20,20 @@ from dispycos.protocol.status import OutcomeKind, Status
 
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry, Server
-from .effects import Began, Forward, Give, News, Print, Resolve, Room
+from .effects import Began, Forward, GiveCode, News, Print, Resolve, Room
 from .holdings import Holdings
 from .places import find_place
 from .submitters import Submitters
 from .unprinted import Unprinted
 
-CALL_MAX: Final = (
-    256 * 1024
-)  # bytes of a call that is sent with its Run; larger ones are fetched by the server
+CALL_MAX: Final = 256 * 1024  # bytes of a call that is sent with its Run; servers fetch larger ones
 SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
 
 class Tasks:
-    """All of one client."""
+    """All of one client, and their dispatcher's owner."""
 
     def __init__(self, holdings: Holdings) -> None:
         self._has = holdings
@@ -56,8 +54,8 @@ class Tasks:
             messages.Heard: self._on_heard,
             messages.Output: self._on_output,
             messages.Inventory: self._on_inventory,
-            messages.CodeWanted: lambda envelope, now: holdings.effects.append(Give(envelope)),
-            messages.CallWanted: lambda envelope, now: holdings.effects.append(Give(envelope)),
+            messages.CodeWanted: lambda envelope, now: holdings.effects.append(GiveCode(envelope)),
+            messages.CallWanted: self._on_call_wanted,
         }
 
     # --- called by the body ---
@@ -77,10 +75,6 @@ class Tasks:
         if not record.ended:
             self._has.is_changed = True
             self._has.dispatcher.terminate(record, now)
-
-    def backlog(self) -> int:
-        """Tasks that no server has yet."""
-        return self._has.dispatcher.waiting
 
     def ask_for_room(self, backlog_max: int) -> None:
         """One Room, as soon as no more than so many wait here. Who asks again before it comes is answered by the same one."""
@@ -250,6 +244,12 @@ class Tasks:
 
     def _on_heard(self, envelope: Envelope, now: float) -> None:
         self.unread.pop(envelope.message.number, None)
+
+    def _on_call_wanted(self, envelope: Envelope, now: float) -> None:
+        record = self._has.records.get(envelope.message.task.number)
+        call = record.call if record is not None else None
+        word = messages.CallGiven("" if call is not None else "the task has ended")
+        self._has.send(envelope.sender, word, envelope.correlation, call)
 
     def _on_inventory(self, envelope: Envelope, now: float) -> None:
         waiting = self._has.dispatcher.waiting

@@ -202,7 +202,6 @@ class Standing:
         self._tasks.end_all(OutcomeKind.LOST, reason)
         self._has.over = reason
         self._end_lease(reason)
-        self._has.effects.insert(-1, Failed(reason))
 
     def _leave(self, reason: str) -> None:
         if self._left:

@@ -20,7 +20,7 @@ from dispycos.session.router import Event, Unsent
 from dispycos.session.session import PeerDistance, PeerReset
 
 from ..dispatching.facts import Entry
-from .effects import TOLD, Began, Dial, Forget, Forward, Freed, Give, HangUp, Resolve
+from .effects import TOLD, Began, Dial, Forget, Forward, Freed, GiveCode, HangUp, Resolve
 from .ledger import Ledger
 from .links import NodeLinks, endpoints_to
 from .standing import scheduler_of
@@ -97,8 +97,8 @@ class ClientRole:
             self._resolve(effect.record)
         elif type(effect) is Began:
             self.began(effect.record)
-        elif isinstance(effect, Give):
-            self._give(effect.request, now)
+        elif isinstance(effect, GiveCode):
+            self._give_code(effect.request, now)
         elif isinstance(effect, Forward):
             if not self.host.forward(effect.envelope):
                 self.ledger.tasks.turn_away(effect.envelope)
@@ -129,19 +129,11 @@ class ClientRole:
         if record.outcome == OutcomeKind.LOST:
             self.runtime.defer(partial(self.host.record_lost, record.task.number))
 
-    def _give(self, request: Envelope, now: float) -> None:
-        """Code and large calls, for servers."""
-        word: messages.Message
-        payload: Payload = None
-        if isinstance(request.message, messages.CallWanted):
-            record = self.ledger.records.get(request.message.task.number)
-            payload = record.call if record is not None else None
-            word = messages.CallGiven("" if payload is not None else "the task has ended")
-        else:
-            error, payload = self.code_for(request.payload)
-            first = 0
-            if request.payload is None:
-                first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
-            word = messages.CodeGiven(error, first)
+    def _give_code(self, request: Envelope, now: float) -> None:
+        error, payload = self.code_for(request.payload)
+        first = 0
+        if request.payload is None:
+            first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
+        word = messages.CodeGiven(error, first)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

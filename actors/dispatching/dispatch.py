@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from dispycos.protocol.status import OutcomeKind
 
-from .facts import Entry, Node, Phase, Pin, Server, Standing
+from .facts import Entry, Node, Phase, Pin, Server
 from .fleet import Fleet
 from .giving import Giving
 from .learning import Lags, Learners
@@ -208,10 +208,11 @@ class Dispatcher:
         if epoch not in self.fleet.nodes:
             self.fleet.add_node(epoch, title, names)
 
-    def node_stands(self, epoch: int, standing: Standing) -> None:
+    def node_opened(self, epoch: int, is_open: bool) -> None:
+        """False: it is suspended, or closes, and gets nothing."""
         node = self.fleet.nodes.get(epoch)
         if node is not None:
-            node.standing = standing
+            node.is_open = is_open
             self.fleet.touch(node)
 
     def node_silent(self, epoch: int, now: float) -> None:

@@ -42,14 +42,6 @@ FOLLOWING: Final[Mapping[Phase, frozenset[Phase]]] = {
 READY: Final = Phase.READY  # reading a member from its Enum costs as much as a dictionary look-up
 
 
-class Standing(Enum):
-    """What its client and its operator want of a node."""
-
-    OPEN = auto()
-    SUSPENDED = auto()  # gets nothing for now
-    CLOSING = auto()  # gets nothing any more
-
-
 class Entry(Record, eq=False):
     """One task of a client, from submit to its outcome, with what its dispatcher knows of it."""
 
@@ -125,9 +117,8 @@ class Node:
     epoch: int
     title: str  # for people
     names: tuple[str, ...]  # what tasks may call it
-    standing: Standing = Standing.OPEN
+    is_open: bool = True  # by what its client and its operator want
     is_silent: bool = False  # a zombie: it keeps what it has, and gets nothing
-    give_up_at: float | None = None  # silent, and asked to end tasks: nobody waits longer for that
     failure: str = ""  # why its servers cannot be started; empty: they may be
     servers: dict[int, Server] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
@@ -135,7 +126,7 @@ class Node:
 
     @property
     def is_offered(self) -> bool:
-        return self.standing is Standing.OPEN and not self.is_silent
+        return self.is_open and not self.is_silent
 
 
 @dataclass(slots=True, eq=False)

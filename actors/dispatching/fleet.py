@@ -121,13 +121,24 @@ class Fleet:
             return [pin.server]
         return [server for node in pin.nodes for server in node.servers.values()]
 
-    def free_at(self, pin: Pin) -> Server | None:
-        """A free server there, of the least loaded node."""
+    def free_at(self, pin: Pin | None) -> Server | None:
+        """A free server there, of the least loaded node; None: anywhere."""
+        if pin is None:
+            node = self.choice.nodes.first()
+            return node.free.first() if node is not None else None
         if pin.server is not None:
             return pin.server if pin.server in pin.server.node.free.level_of else None
         level_of = self.choice.nodes.level_of
         nodes = [node for node in pin.nodes if node in level_of]
         return min(nodes, key=level_of.__getitem__).free.first() if nodes else None
+
+    def io_at(self, pin: Pin | None) -> Server | None:
+        """The one there that is next for io tasks."""
+        if pin is None:
+            return self.choice.io.first()
+        level_of = self.choice.io.level_of
+        servers = [server for server in self.servers_of(pin) if server in level_of]
+        return min(servers, key=level_of.__getitem__, default=None)
 
     def check(self) -> None:
         """What belongs together knows of each other; who did not change stands where its load says."""

@@ -91,18 +91,18 @@ class Giving:
         """True if there was more to give than fits in one pass."""
         self._now, self._lag, self._room = now, lag, PASS_MAX
         pins = self._pins_at(changed) if self.pinned else ()
-        if self.cpu.entries:
-            self._on_free()
+        self._on_free()
         for pin in pins:
-            self._on_free_at(pin)
-        if self.cpu.entries:
-            self._ahead()
+            self._on_free(pin)
+        self._ahead()
         for pin in pins:
             self._ahead_at(pin)
-            self._io_at(pin)
-        if self.io.entries:
-            self._beside()
-        return self._room <= 0
+            self._beside(pin)
+        self._beside()
+        if self._room > 0:
+            return False
+        self.touched.update(dict.fromkeys(pins))  # the next one looks again
+        return True
 
     def _pins_at(self, changed: Iterable[Server]) -> list[Pin]:
         """Names for which something may have changed."""
@@ -111,21 +111,13 @@ class Giving:
             pins.update(dict.fromkeys(self.fleet.pins_of(server)))
         return [pin for pin in pins if pin.cpu.head() is not None or pin.io.head() is not None]
 
-    def _on_free(self) -> None:
-        choice, queue = self.fleet.choice, self.cpu
+    def _on_free(self, pin: Pin | None = None) -> None:
+        queue = self.cpu if pin is None else pin.cpu
         while self._room > 0 and queue.head() is not None:
-            server = choice.free()
-            if server is None:
-                return
-            self._wake(server)
-
-    def _on_free_at(self, pin: Pin) -> None:
-        while self._room > 0 and pin.cpu.head() is not None:
             server = self.fleet.free_at(pin)
             if server is None:
                 return
             self._wake(server)
-        self._keep(pin)
 
     def _wake(self, server: Server) -> None:
         """This free server gets the first of its tasks, and with it those for which nobody else is worth waking."""
@@ -162,33 +154,19 @@ class Giving:
         for server in servers:
             if self._room > 0 and pin.cpu.head() is not None:
                 self._feed(server, len(pin.cpu.entries) // len(servers) or 1)
-        self._keep(pin)
 
-    def _keep(self, pin: Pin) -> None:
-        """The pass was too short for it: the next one looks again."""
-        if self._room <= 0:
-            self.touched[pin] = None
-
-    def _beside(self) -> None:
-        self.fleet.choice.keep_io(self.fleet.servers.values())
-        io = self.fleet.choice.io
-        while self._room > 0 and self.io.head() is not None:
-            server = io.first()
+    def _beside(self, pin: Pin | None = None) -> None:
+        """Io tasks."""
+        queue = self.io if pin is None else pin.io
+        if queue.head() is not None:
+            self.fleet.choice.keep_io(self.fleet.servers.values())
+        while self._room > 0 and queue.head() is not None:
+            server = self.fleet.io_at(pin)
             if server is None:
                 return
-            self._take(self.queue_for(server, io=True) if self.pinned else self.io, server)
-
-    def _io_at(self, pin: Pin) -> None:
-        if pin.io.head() is not None:
-            self.fleet.choice.keep_io(self.fleet.servers.values())
-        level_of = self.fleet.choice.io.level_of
-        while self._room > 0 and pin.io.head() is not None:
-            servers = [server for server in self.fleet.servers_of(pin) if server in level_of]
-            if not servers:
-                return
-            server = min(servers, key=level_of.__getitem__)
-            self._take(self.queue_for(server, io=True), server)
-        self._keep(pin)
+            first = self.queue_for(server, io=True) if self.pinned else queue
+            self._give(first.entries.popleft(), server)
+            self.fleet.choice.update(server, self._lag)
 
     def _feed(self, server: Server, count: int) -> None:
         """Up to so many behind what it has."""
@@ -209,10 +187,6 @@ class Giving:
             ahead.remove(server)  # until it changes
         else:
             ahead.put(server, len(server.cpu))
-
-    def _take(self, queue: Queue, server: Server) -> None:
-        self._give(queue.entries.popleft(), server)
-        self.fleet.choice.update(server, self._lag)
 
     def _give(self, entry: Entry, server: Server) -> None:
         position = server.given = server.given + 1

@@ -112,10 +112,6 @@ class Choice:
         server.node.free.remove(server)
         self._update_node(server.node)
 
-    def free(self) -> Server | None:
-        node = self.nodes.first()
-        return node.free.first() if node is not None else None
-
     def keep_io(self, servers: Iterable[Server]) -> None:
         """There are io tasks: from now on it is kept who is next for them. Most programs have none, and save the work."""
         if not self._keeps_io:

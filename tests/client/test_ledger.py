@@ -14,7 +14,7 @@ from dispycos.actors.client.effects import (
     Forget,
     Forward,
     Freed,
-    Give,
+    GiveCode,
     HangUp,
     News,
     Print,
@@ -200,10 +200,10 @@ def test_tasks_wait_for_a_server_and_are_numbered_as_they_are_given() -> None:
     desk = Desk(servers=0)
     first, second = desk.submit(), desk.submit(io=True)
     assert desk.drain() == []
-    assert desk.ledger.tasks.backlog() == 2
+    assert desk.ledger.dispatcher.waiting == 2
     desk.hear_of_server(1)
     assert desk.drain() == [run(first, 1), run(second, 2, io=True)]
-    assert desk.ledger.tasks.backlog() == 0
+    assert desk.ledger.dispatcher.waiting == 0
 
 
 def test_each_server_counts_its_own(desk: Desk) -> None:
@@ -448,7 +448,7 @@ def test_what_is_not_owed_any_more_is_not_kept(desk: Desk) -> None:
         desk.end(record)
     desk.drain()
     assert desk.ledger.records == {}
-    assert desk.ledger.tasks.backlog() == 0
+    assert desk.ledger.dispatcher.waiting == 0
 
 
 # --- what is given back, and given again ---
@@ -459,14 +459,14 @@ def test_what_a_server_gives_back_is_given_again(desk: Desk) -> None:
     desk.hear_of_server(2)
     desk.hear(messages.Returned([2]), sender=at(1))
     assert desk.drain() == [run(second, 1, 2)]
-    assert desk.ledger.tasks.backlog() == 0 and not first.ended
+    assert desk.ledger.dispatcher.waiting == 0 and not first.ended
 
 
 def test_a_server_that_drains_gets_nothing_more(desk: Desk) -> None:
     (record,) = desk.given()
     desk.hear(messages.Returned([1], draining=True), sender=at(1))
     assert desk.drain() == []
-    assert desk.ledger.tasks.backlog() == 1
+    assert desk.ledger.dispatcher.waiting == 1
     desk.hear_of_server(2)
     assert desk.drain() == [run(record, 1, 2)]
 
@@ -584,7 +584,7 @@ def test_a_server_whose_end_is_told_before_it_was_known_gets_nothing(desk: Desk)
     assert desk.drain() == [run(first)]
     assert list(desk.ledger.servers) == [1001]
     desk.hear(messages.ServerNews(Status.ServerClosed, spot(2), 900))
-    assert desk.ledger.tasks.backlog() == len(others)
+    assert desk.ledger.dispatcher.waiting == len(others)
 
 
 def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
@@ -618,7 +618,7 @@ def test_what_servers_of_this_host_had_begun_is_known_though_their_node_is_gone(
     desk.drain()
     assert begun.text == "node box is gone while it ran compute" and begun.started
     assert not desk.ledger.dispatcher.fleet.nodes
-    assert desk.ledger.tasks.backlog() == len([placed_again])
+    assert desk.ledger.dispatcher.waiting == len([placed_again])
 
 
 def test_a_private_process_that_dies_takes_the_node_along_that_is_an_actor_of_it() -> None:
@@ -785,7 +785,7 @@ def test_a_cancelled_task_does_not_count_as_waiting() -> None:
     for record in [desk.submit() for _ in range(3)]:
         desk.terminate(record)
     desk.drain()
-    assert desk.ledger.tasks.backlog() == 0
+    assert desk.ledger.dispatcher.waiting == 0
 
 
 def test_a_task_that_was_given_is_terminated_by_its_server_and_its_node(desk: Desk) -> None:
@@ -837,7 +837,7 @@ def test_when_a_server_comes_nothing_is_wanted_any_more() -> None:
         desk.submit()
     desk.drain()
     recall = desk.sent(messages.Recall(1), at(1))
-    assert desk.ledger.tasks.backlog() == 2 and desk.wait(AGAIN_S) == [recall]
+    assert desk.ledger.dispatcher.waiting == 2 and desk.wait(AGAIN_S) == [recall]
     assert desk.wait(AGAIN_S) == [], "it is busy, and does not answer yet: that is no want"
     desk.lose_server(1, begun=0)
     desk.drain()
@@ -914,7 +914,7 @@ def test_nobody_waits_for_room_at_a_scheduler_that_is_gone() -> None:
     desk.ledger.tasks.ask_for_room(0)
     assert desk.drain() == []
     desk.ledger.standing.scheduler_lost("it died")
-    assert desk.drain() == [Resolve(record), Failed("it died"), Freed("it died"), Room()]
+    assert desk.drain() == [Resolve(record), Freed("it died"), Room()]
 
 
 def test_who_waits_in_the_queue_is_told_for_whom_after_a_while() -> None:
@@ -952,16 +952,26 @@ def test_schedule_is_over_when_every_node_has_settled(desk: Desk) -> None:
     assert desk.drain() == [Scheduled(8)]
 
 
+def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended(desk: Desk) -> None:
+    server = Address(1001, SERVER)
+    record = desk.submit()
+    number = record.task.number
+    desk.drain()
+    for asked in (number, number + 1):
+        desk.hear(messages.CallWanted(TaskId(7, asked)), None, server, asked)
+    there = Envelope(server, desk.ledger.address, messages.CallGiven(""), number, record.call)
+    gone = Envelope(server, desk.ledger.address, messages.CallGiven("the task has ended"), number + 1)
+    assert desk.drain() == [Send(there), Send(gone)]
+
+
 def test_requests_output_and_notices_go_to_the_body(desk: Desk) -> None:
     server = Address(1001, SERVER)
     code = desk.hear(messages.CodeWanted(), b"request", server, 3)
-    call = desk.hear(messages.CallWanted(TaskId(7, 16)), None, server, 4)
     written = messages.Output("box/server-1", 1)
     desk.hear(written, b"hello\n")
     desk.hear(messages.Notice("no node found", "warning"))
     assert desk.drain() == [
-        Give(code),
-        Give(call),
+        GiveCode(code),
         Print(written, b"hello\n"),
         Say("no node found", "warning"),
     ]
@@ -1188,7 +1198,6 @@ def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_r
         Resolve(given),
         Resolve(waiting),
         Forget(1001),
-        Failed(reason),
         Freed(reason),
     ]
     assert [record.started for record in (running, given, waiting)] == [True, True, False]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dispycos.actors.dispatching.dispatch import GIVE_UP_AFTER_S, Dispatcher
-from dispycos.actors.dispatching.facts import Entry, Standing
+from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.giving import PASS_MAX
 from dispycos.actors.dispatching.learning import FADE, FUNCTIONS_MAX
 from dispycos.actors.dispatching.placement import CALLS_MAX, IO_MAX, MARGIN, STALL_S, TOGETHER_MAX, TOGETHER_S
@@ -512,14 +512,13 @@ def test_a_server_that_gives_back_unasked_gets_nothing_more() -> None:
     assert desk.place() == [(1, other_of(gone))]
 
 
-@pytest.mark.parametrize("standing", [Standing.SUSPENDED, Standing.CLOSING])
-def test_a_node_that_is_suspended_or_closing_gets_nothing(standing: Standing) -> None:
+def test_a_node_that_is_suspended_or_closing_gets_nothing() -> None:
     desk = Desk(1, 1)
-    desk.dispatcher.node_stands(1, standing)
+    desk.dispatcher.node_opened(1, False)
     desk.submit(4)
     desk.submit(2, io=True)
     assert {server for _, server in desk.place()} == {201}
-    desk.dispatcher.node_stands(1, Standing.OPEN)
+    desk.dispatcher.node_opened(1, True)
     assert {server for _, server in desk.place()} == {101}
 
 

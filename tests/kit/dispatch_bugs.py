@@ -7,7 +7,7 @@ from typing import Any
 
 from dispycos.actors.dispatching import facts, giving, placement, recalling
 from dispycos.actors.dispatching.dispatch import Dispatcher
-from dispycos.actors.dispatching.facts import Entry, Phase, Queue, Server, Standing
+from dispycos.actors.dispatching.facts import Entry, Phase, Queue, Server
 from dispycos.actors.dispatching.fleet import Fleet
 from dispycos.actors.dispatching.giving import Giving
 from dispycos.actors.dispatching.learning import Learner, Learners
@@ -119,7 +119,7 @@ def a_closed_node_is_offered_again(patch: Patch) -> None:
     original = Dispatcher.node_heard
 
     def node_heard(self: Dispatcher, epoch: int) -> None:
-        self.node_stands(epoch, Standing.OPEN)
+        self.node_opened(epoch, True)
         original(self, epoch)
 
     patch.setattr(Dispatcher, "node_heard", node_heard)
@@ -137,7 +137,7 @@ def what_a_silent_node_has_is_given_elsewhere(patch: Patch) -> None:
 
 
 def a_silent_node_is_offered(patch: Patch) -> None:
-    patch.setattr(facts.Node, "is_offered", property(lambda self: self.standing is Standing.OPEN))
+    patch.setattr(facts.Node, "is_offered", property(lambda self: self.is_open))
 
 
 def recalls_are_not_sent(patch: Patch) -> None:

@@ -65,7 +65,7 @@ class Referee:
         for name in names:
             self.names.setdefault(name, set()).add(epoch)
 
-    def on_node_stands(self, epoch: int, standing: str) -> None:
+    def on_node_opened(self, epoch: int, standing: str) -> None:
         if epoch in self.barred:
             self.barred[epoch].discard("SUSPENDED")
             if standing != "OPEN":

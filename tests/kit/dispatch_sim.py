@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, Final, cast
 
 from dispycos.actors.dispatching.dispatch import Dispatcher
-from dispycos.actors.dispatching.facts import Entry, Standing
+from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.learning import FUNCTIONS_MAX
 from dispycos.protocol.status import OutcomeKind
 
@@ -104,8 +104,8 @@ class Client:
             self.lost_at.update({(t.plan.number, t.attempt): t.at.epoch for t in had if t.at is not None})
             getattr(dispatcher, kind)(*rest)
             self._again(had)
-        elif kind == "node_stands":
-            dispatcher.node_stands(rest[0], Standing[rest[1]])
+        elif kind == "node_opened":
+            dispatcher.node_opened(rest[0], rest[1] == "OPEN")
         elif kind == "node_silent":
             dispatcher.node_silent(rest[0], now)
         elif kind == "server_up":
@@ -374,12 +374,12 @@ class Schedule:
         node = self._some_node()
         if node is not None:
             self.world.note(f"SUSPEND {node.name}")
-            node.say("node_stands", node.epoch, "SUSPENDED")
+            node.say("node_opened", node.epoch, "SUSPENDED")
             self.world.after(self.dice.random() * 0.5, self._resume, node)
 
     def _resume(self, node: SimNode) -> None:
         if node.is_alive and not node.is_closing:
-            node.say("node_stands", node.epoch, "OPEN")
+            node.say("node_opened", node.epoch, "OPEN")
 
     def _kill_server(self) -> None:
         server = self._some_server()
