@@ -142,7 +142,6 @@ class Members:
                 self._has.effects.append(Pulsed(node))
 
     def _on_settled(self, envelope: Envelope, now: float) -> None:
-        self._has.dispatcher.settled()
         self._has.effects.append(Scheduled(envelope.message.servers))
 
     def _on_hopeless(self, envelope: Envelope, now: float) -> None:

@@ -182,12 +182,6 @@ class Dispatcher:
             self._drain(server)
         self._give_again(back)
 
-    def draining(self, epoch: int) -> None:
-        """It takes nothing any more."""
-        server = self.fleet.servers.get(epoch)
-        if server is not None:
-            self._drain(server)
-
     def _drain(self, server: Server) -> None:
         if server.phase in (Phase.READY, Phase.RECALLING):
             server.turn(Phase.DRAINING)
@@ -297,11 +291,6 @@ class Dispatcher:
         self._refuse_at(server.pin, gone)
         self._give_again(again, gone)
         self._end_hopeless(server.node)
-
-    def settled(self) -> None:
-        """All nodes are known that were there at the beginning: names that nobody bears are refused, now and later."""
-        for pin in self.fleet.settle():
-            self._refuse_at(pin, self.fleet.no_node(pin.name))
 
     # --- the turn
 

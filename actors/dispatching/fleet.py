@@ -20,7 +20,6 @@ class Fleet:
         self.pins: dict[str, Pin] = {}  # of nodes, by the names that tasks asked for
         self.choice = Choice()
         self.changed: dict[Server, None] = {}  # since the last pass
-        self.is_settled = False  # all nodes that were there at the beginning are known
 
     def update(self, lag: float) -> Iterable[Server]:
         """Puts the servers that changed where they belong now, and says which they are."""
@@ -81,8 +80,9 @@ class Fleet:
         pin = self.pins.get(entry.node)
         if pin is None:
             nodes = [node for node in self.nodes.values() if entry.node in node.names]
-            if not nodes and self.is_settled:
-                return self.no_node(entry.node)
+            if not nodes:
+                titles = [node.title for node in self.nodes.values()]
+                return f"there is no node {entry.node}; there are: {_listing(titles)}"
             pin = self.pins[entry.node] = Pin(entry.node, nodes)
             for node in nodes:
                 node.pins.append(pin)
@@ -90,7 +90,7 @@ class Fleet:
 
     def failure_of(self, pin: Pin) -> str:
         """Why there will never be a server there; empty if there may be one."""
-        if not pin.nodes or any(node.servers or not node.failure for node in pin.nodes):
+        if any(node.servers or not node.failure for node in pin.nodes):
             return ""
         return f"no server can be started: {pin.nodes[0].failure}"
 
@@ -99,18 +99,6 @@ class Fleet:
         if entry.server:
             return self.servers[entry.server].pin
         return self.pins[entry.node] if entry.node else None
-
-    def no_node(self, name: str) -> str:
-        there = [node.title for node in self.nodes.values()]
-        return f"there is no node {name}; there are: {_listing(there)}"
-
-    def settle(self) -> list[Pin]:
-        """From now on a name that nobody bears is an error. Those of now are."""
-        self.is_settled = True
-        bare = [pin for pin in self.pins.values() if not pin.nodes]
-        for pin in bare:
-            del self.pins[pin.name]
-        return bare
 
     def pins_of(self, server: Server) -> Iterator[Pin]:
         yield server.pin

@@ -263,12 +263,9 @@ def test_a_node_is_known_by_name_address_and_location(desk: Desk, name: str) -> 
     assert desk.drain() == [run(record)]
 
 
-def test_a_node_that_nobody_knows_is_refused_once_all_are_known(desk: Desk) -> None:
+def test_a_node_that_nobody_knows_is_refused(desk: Desk) -> None:
     record = desk.submit(node="bix")
-    assert desk.drain() == []
-    desk.hear(messages.Settled(1, 1))
-    late = desk.submit(node="bux")
-    assert desk.drain() == [Resolve(record), Scheduled(1), Resolve(late)]
+    assert desk.drain() == [Resolve(record)]
     assert record.outcome == OutcomeKind.REFUSED and record.text.startswith("there is no node bix")
 
 

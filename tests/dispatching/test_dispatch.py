@@ -35,7 +35,6 @@ class Desk:
             self.dispatcher.node_up(node, f"node{node}", (f"node{node}", f"10.0.0.{node}"))
             for server in range(1, servers + 1):
                 self.dispatcher.server_up(100 * node + server, f"node{node}/s{server}", node, srtt)
-        self.dispatcher.settled()
         self.place()
 
     def submit(self, amount: int = 1, function: str = "f", **wishes: Any) -> list[Entry]:
@@ -197,18 +196,6 @@ def test_what_names_nothing_that_is_there_is_refused(wishes: dict[str, Any], tex
     desk = Desk(1)
     (entry,) = desk.submit(**wishes)
     assert desk.took() == [Ended(entry, REFUSED, text, False)]
-
-
-def test_a_node_that_is_named_before_all_are_known_is_waited_for() -> None:
-    desk = Desk()
-    desk.dispatcher = Dispatcher(desk.listener)
-    desk.submit(node="late")
-    desk.submit(node="never")
-    desk.dispatcher.node_up(1, "late", ("late",))
-    desk.dispatcher.server_up(101, "late/s1", 1)
-    desk.dispatcher.settled()
-    assert desk.place() == [(1, 101)]
-    assert desk.ends() == [(2, REFUSED, False)]
 
 
 # --- how far ahead

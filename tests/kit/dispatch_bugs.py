@@ -8,7 +8,6 @@ from typing import Any
 from dispycos.actors.dispatching import facts, giving, placement, recalling
 from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.dispatching.facts import Entry, Phase, Queue, Server
-from dispycos.actors.dispatching.fleet import Fleet
 from dispycos.actors.dispatching.giving import Giving
 from dispycos.actors.dispatching.learning import Learner, Learners
 from dispycos.actors.dispatching.placement import Choice
@@ -234,10 +233,6 @@ def who_waits_for_a_dead_server_is_forgotten(patch: Patch) -> None:
     patch.setattr(Giving, "check", lambda self: None)
 
 
-def a_name_that_nobody_bears_is_waited_for(patch: Patch) -> None:
-    patch.setattr(Fleet, "settle", lambda self: [])
-
-
 def a_task_whose_start_is_waited_for_goes_behind_others(patch: Patch) -> None:
     original = Giving._ahead
 
@@ -312,7 +307,6 @@ BUGS: list[Plant] = [
     a_retry_is_not_counted,
     a_terminated_task_that_comes_back_is_given_again,
     who_waits_for_a_dead_server_is_forgotten,
-    a_name_that_nobody_bears_is_waited_for,
     a_task_whose_start_is_waited_for_goes_behind_others,
     any_number_of_bytes_goes_ahead,
     there_is_no_horizon,

@@ -95,10 +95,6 @@ class Referee:
         if epoch in self.servers:
             self.servers[epoch].ended = True
 
-    def on_draining(self, epoch: int) -> None:
-        if epoch in self.servers:
-            self.servers[epoch].ended = True
-
     def on_returned(self, epoch: int, positions: list[int], draining: bool) -> None:
         server = self.servers.get(epoch)
         if server is not None:

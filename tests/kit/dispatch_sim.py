@@ -240,7 +240,6 @@ class Schedule:
 
     def _plan_all(self) -> None:
         world, dice = self.world, self.dice
-        world.at(world.now + 0.06, self._settle)
         if dice.random() < 0.3:
             self._batch()  # before any server is there
         for _ in range(dice.choice((1, 2, 3, 4))):
@@ -252,9 +251,6 @@ class Schedule:
         if dice.random() < 0.01:
             world.after(dice.random(), self._many_functions)
         world.after(LOOK_S, self._tick)
-
-    def _settle(self) -> None:
-        self.client.hear(("settled",))
 
     def _tick(self) -> None:
         """A client that does nothing looks whether it should have."""
@@ -390,8 +386,6 @@ class Schedule:
         server = self._some_server()
         if server is not None:
             self.world.note(f"DRAIN {server.name}")
-            if self.dice.random() < 0.5:
-                server.node.say("draining", server.epoch)
             server.hear(("drain",))
 
     def _reset(self) -> None:
