@@ -126,9 +126,7 @@ class ClientPayloads:
                 return "", _encoded(self.components())
             single = request if not isinstance(request, list) else request[0]
             return "", _encoded(self.snapshot.answer(_requests.decode(single)))
-        except (
-            Exception
-        ) as error:  # a value's own __reduce__ may fail in any way; the server's task gets the words
+        except Exception as error:  # a value's own __reduce__ may fail in any way: the task gets the words
             return f"{type(error).__name__}: {error}", None
 
     def components(self) -> Components:

@@ -82,8 +82,6 @@ class HangUp(msgspec.Struct, frozen=True):
 class Scheduled(msgspec.Struct, frozen=True):
     """Every node known has started its servers or refused."""
 
-    servers: int
-
 
 class Failed(msgspec.Struct, frozen=True):
     """The cluster cannot be had."""

@@ -18,7 +18,7 @@ from dispycos.errors import DispycosError, ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of
+from dispycos.protocol.envelope import Envelope, buffers_of
 from dispycos.protocol.messages import Allocation, ClientInfo, Marks, TaskId
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
@@ -80,11 +80,14 @@ class ClientLease(ClientRole):
         self.is_forsaken = False  # nobody refers to its client
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
         self.ledger.wants_news = status_task is not None
+        self.hold = self.ledger.tasks.submitters.hold
+        self.pass_on = self.ledger.tasks.pass_on
+        self.code_for = payloads.answer
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
         self._ended_before = 0  # tasks that had ended when its private scheduler last died
-        self.scheduled: asyncio.Future[int] = self.loop.create_future()
+        self.scheduled: asyncio.Future[None] = self.loop.create_future()
         self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
         self._freed: asyncio.Future[None] = self.loop.create_future()
         self._hurried: asyncio.Future[None] = self.loop.create_future()
@@ -248,7 +251,7 @@ class ClientLease(ClientRole):
         if self._freed.done():
             return
         self.hurry()
-        await asyncio.wait([self._freed], timeout=_limit(patience))
+        await asyncio.wait([self._freed], timeout=RELEASED_AFTER_S if patience is None else patience)
 
     def vanish(self) -> None:
         """Give the cluster back without a word from it: the loop is closed."""
@@ -406,9 +409,6 @@ class ClientLease(ClientRole):
     def owner(self) -> int:
         return self.runtime.epoch
 
-    def hold(self, envelope: Envelope) -> bool:
-        return self.ledger.tasks.submitters.hold(envelope)
-
     def record(self, number: int) -> Entry | None:
         return self.ledger.records.get(number)
 
@@ -416,9 +416,6 @@ class ClientLease(ClientRole):
         with self.runtime.lock:
             self.ledger.tasks.terminate(record, self.runtime.clock())
         self.runtime.turn_soon()
-
-    def pass_on(self, record: Entry, envelope: Envelope) -> None:
-        self.ledger.tasks.pass_on(record, envelope)
 
     def looked_at(self, record: Entry) -> None:
         self.ledger.tasks.unread.pop(record.task.number, None)
@@ -433,9 +430,6 @@ class ClientLease(ClientRole):
     def began(self, record: Entry) -> None:
         if record.when_started is not None:
             self.runtime.defer(lambda: _set(record.when_started, 0))
-
-    def code_for(self, request: Payload) -> tuple[str, Payload]:
-        return self.payloads.answer(request)
 
     def watch_nearby(self, epoch: int, link: int) -> None:
         self.runtime.defer(partial(self._watch, epoch, self.runtime.mailbox.pid_of(link)))
@@ -483,7 +477,7 @@ class ClientLease(ClientRole):
         elif isinstance(effect, Room):
             self._room.set()
         elif isinstance(effect, Scheduled):
-            _set(self.scheduled, effect.servers)
+            _set(self.scheduled, None)
         elif isinstance(effect, Failed):
             _fail(self.scheduled, ScheduleError(effect.reason))
         elif isinstance(effect, Freed):
@@ -528,10 +522,6 @@ def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None]]
         yield
     finally:
         teller.cancel()
-
-
-def _limit(patience: float | None) -> float:
-    return RELEASED_AFTER_S if patience is None else patience
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

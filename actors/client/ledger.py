@@ -62,8 +62,7 @@ class Ledger(Holdings):
                 self.standing.scheduler_lost(self.members.all_gone)
             self.tasks.place(self.now)
             self.standing.watch(self.now)
-        effects, self.effects = self.effects, []
-        return effects
+        return super().drain()
 
     # --- called by the body, for what concerns more than one part ---
 

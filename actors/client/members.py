@@ -33,14 +33,10 @@ class Members:
         self._linked: set[int] = set()  # nodes to which there is a link of our own: epochs ...
         self._disconnected: set[int] = set()  # ... and those to which the scheduler has none
         self._distances: dict[int, float] = {}  # of servers on other hosts: seconds to them and back
-        self._lost_early: set[int] = (
-            set()
-        )  # servers whose end their nodes told before the scheduler told of them
+        self._lost_early: set[int] = set()  # servers whose end was told before they were known
         self._nearby: set[int] = set()  # servers whose end is seen here ...
         self._ended_nearby: dict[int, Marks] = {}  # ... and was: what they had begun
-        self._gone: dict[
-            int, tuple[str, float]
-        ] = {}  # nodes, and until when their servers' ends are waited for
+        self._gone: dict[int, tuple[str, float]] = {}  # nodes: why, and until when servers' ends are awaited
         self._ends = ""  # why all nodes are gone, while the last servers are waited for
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.NodeNews: self._on_node_news,
@@ -142,7 +138,7 @@ class Members:
                 self._has.effects.append(Pulsed(node))
 
     def _on_settled(self, envelope: Envelope, now: float) -> None:
-        self._has.effects.append(Scheduled(envelope.message.servers))
+        self._has.effects.append(Scheduled())
 
     def _on_hopeless(self, envelope: Envelope, now: float) -> None:
         word: messages.Hopeless = envelope.message

@@ -40,9 +40,7 @@ class Standing:
         self._is_unknown = False  # to the scheduler, which was started anew or has forgotten this client
         self._away_since: float | None = None  # no link to the scheduler
         self._away_at = self._away_pause = 0.0  # when that is said, and how long after the last time
-        self._want_at: float | None = (
-            None  # tasks wait and no server may take them: until then nothing is said
-        )
+        self._want_at: float | None = None  # tasks wait, and no server may take them: when that is said
         self._pause = PATIENCE_S
         self._left: list[messages.Left] = []  # files that are removed with the lease, by node
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {

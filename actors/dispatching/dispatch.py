@@ -84,7 +84,7 @@ class Dispatcher:
         """It waits, or is refused since it can run nowhere."""
         self._turns += 1
         entry.turn = self._turns
-        entry.learner = self.learners.get(entry.function)
+        entry.learner = self.learners[entry.function]
         pin = self.fleet.bind(entry) if entry.node or entry.server else None
         if isinstance(pin, str):
             self._end(entry, OutcomeKind.REFUSED, pin)

@@ -152,8 +152,7 @@ class Server:
     refused: int = -1  # of the last one that it took and could not begin
 
     def turn(self, phase: Phase) -> None:
-        if phase not in FOLLOWING[self.phase]:
-            raise AssertionError(f"{self.name}: {phase} may not follow {self.phase}")
+        assert phase in FOLLOWING[self.phase], f"{self.name}: {phase} may not follow {self.phase}"
         self.phase = phase
 
     def remove(self, entry: Entry) -> None:

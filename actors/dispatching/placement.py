@@ -146,7 +146,7 @@ class Choice:
                 assert self.io.level_of.get(server) == io, f"{server.name} stands wrong for io tasks"
                 ahead = self.ahead.level_of.get(
                     server
-                )  # one that is full or stalls is taken out when it is seen
+                )  # not of one that is full or stalls, once that is seen
                 assert ahead is None or (offered and ahead == len(server.cpu) > 0), f"{server.name} is fed"
 
 

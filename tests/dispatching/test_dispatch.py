@@ -333,7 +333,7 @@ def test_functions_that_are_remembered_have_a_bound() -> None:
     desk = Desk()
     for number in range(FUNCTIONS_MAX + 5):
         desk.dispatcher.submit(Entry(f"f{number}"))
-    assert len(desk.dispatcher.learners.of) == 5
+    assert len(desk.dispatcher.learners) == 5
 
 
 @pytest.mark.parametrize(

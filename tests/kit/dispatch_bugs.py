@@ -260,10 +260,10 @@ def much_of_an_unknown_function_goes_ahead(patch: Patch) -> None:
 
 
 def all_functions_are_remembered(patch: Patch) -> None:
-    def get(self: Learners, function: str) -> Learner:
-        return self.of.setdefault(function, Learner())
+    def missing(self: Learners, function: str) -> Learner:
+        return self.setdefault(function, Learner())
 
-    patch.setattr(Learners, "get", get)
+    patch.setattr(Learners, "__missing__", missing)
 
 
 def later_tasks_pass_one_that_needs_a_free_server(patch: Patch) -> None:

@@ -324,7 +324,7 @@ class Schedule:
         for _ in range(FUNCTIONS_MAX + 50):
             self._numbers += 1
             self.client.terminate(self.client.submit(Plan(self._numbers, f"lambda {self._numbers}")))
-        self.client.referee.judge_learners(len(self.client.dispatcher.learners.of))
+        self.client.referee.judge_learners(len(self.client.dispatcher.learners))
 
     def _end_some(self) -> None:
         tasks = [task for task in self.client.tasks.values() if not task.over]
