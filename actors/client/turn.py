@@ -1,6 +1,6 @@
 """What a client's body does within a turn: tells the ledger of links, answers servers, and sorts what the ledger wants done.
 
-The lease of a real client (lease.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
+The body of a real client (ledger_body.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
 that what is simulated is what runs; node/turn.py is the same for node agents. All of it may run on either thread, under the
 lock: no user code and no future here, such things are deferred.
 """
