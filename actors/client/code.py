@@ -61,6 +61,7 @@ class ClientPayloads:
         self._cwd = "" if cwd is None else folder_of(cwd)
         self._program_folder = _present_folder()
         self.snapshot = Snapshot.of_main()
+        self.version = self.snapshot.version
         self._code: list[Any] = []
         self._files: list[Path] = []
         if isinstance(components, str | os.PathLike | Location) or not isinstance(components, Iterable):
@@ -97,16 +98,11 @@ class ClientPayloads:
     # --- values ---
 
     dumps = staticmethod(dumps_value)
+    loads = staticmethod(loads_plain)
 
     def dumps_call(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """A function that servers find by its name does not travel."""
         return dumps_call(function, args, kwargs, by_name=is_found_by_name(function, name))
-
-    def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
-
-    def version(self) -> int:
-        return self.snapshot.version()
 
     def is_behind(self, version: int) -> bool:
         return False

@@ -67,7 +67,6 @@ class Ledger(Holdings):
     # --- called by the body, for what concerns more than one part ---
 
     def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope], now: float) -> None:
-        """With this process."""
         self.is_changed = True
         self.standing.session_lost(epoch, now)
         self.members.session_lost(epoch, unconfirmed)
@@ -84,6 +83,5 @@ class Ledger(Holdings):
             self.tasks.unsent(word, reason, now)
 
     def check(self) -> None:
-        """What must hold between two messages."""
         self.dispatcher.check()
         self.tasks.check()

@@ -35,8 +35,6 @@ from .turn import ClientRole
 
 
 class LedgerBody(ClientRole):
-    """Of one client."""
-
     host: TaskHost
 
     def __init__(self, home: Home, payloads: ClientPayloads, status_task: Task | None) -> None:
@@ -45,6 +43,8 @@ class LedgerBody(ClientRole):
         self.payloads = payloads
         self.status_task = status_task
         self.ledger.wants_news = status_task is not None
+        self.owner = self.runtime.epoch
+        self.record = self.ledger.records.get
         self.hold = self.ledger.tasks.submitters.hold
         self.pass_on = self.ledger.tasks.pass_on
         self.code_for = payloads.answer
@@ -126,13 +126,6 @@ class LedgerBody(ClientRole):
     # --- correspondence.Records ---
 
     client = None  # a program uses its Client itself
-
-    @property
-    def owner(self) -> int:
-        return self.runtime.epoch
-
-    def record(self, number: int) -> Entry | None:
-        return self.ledger.records.get(number)
 
     def terminate(self, record: Entry) -> None:
         with self.runtime.lock:

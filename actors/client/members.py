@@ -25,8 +25,6 @@ SAID_AGAIN: Final = frozenset(
 
 
 class Members:
-    """Those of one client."""
-
     def __init__(self, holdings: Holdings, tasks: Tasks) -> None:
         self._has = holdings
         self._tasks = tasks

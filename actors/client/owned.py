@@ -109,7 +109,6 @@ class Tasks:
         self._has.effects.append(Send(Envelope(envelope.sender, envelope.to, word, envelope.correlation)))
 
     def unsent(self, run: messages.Run, reason: str, now: float) -> None:
-        """It cannot be sent at all."""
         record = self._record_of(run.task)
         if record is not None and record.at is not None:
             kind = OutcomeKind.REFUSED
@@ -143,7 +142,6 @@ class Tasks:
     # --- what servers say ---
 
     def _on_placed(self, envelope: Envelope, now: float) -> None:
-        """Placed, or Started."""
         word: messages.Placed | messages.Started = envelope.message
         started = type(word) is messages.Started
         record = self._record_of(word.task)
@@ -195,7 +193,6 @@ class Tasks:
             self._take(self._has.records[envelope.message.task.number], envelope)
 
     def _take(self, record: Entry, envelope: Envelope) -> None:
-        """This is the outcome of its task."""
         word: messages.Outcome = envelope.message
         record.payload = envelope.payload
         if word.started:
@@ -263,7 +260,6 @@ class Tasks:
         self.unprinted.forget(epoch)
 
     def end_all(self, kind: int, reason: str) -> None:
-        """With the lease."""
         for record in list(self._has.records.values()):
             started = record.started or record.at is not None or record.attempt > 1
             self.end(record, kind, reason, started=started)
@@ -361,7 +357,6 @@ class Tasks:
         self._has.effects.append(Resolve(record))
 
     def check(self) -> None:
-        """What must hold between two messages."""
         for number, record in self._has.records.items():
             assert record.task.number == number and not record.ended, (
                 f"task {number} has ended and is still kept"

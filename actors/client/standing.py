@@ -27,8 +27,6 @@ LEAVE_S: Final = 10.0  # a client that has done waits so long for a scheduler th
 
 
 class Standing:
-    """That of one client."""
-
     def __init__(self, holdings: Holdings, tasks: Tasks, members: Members) -> None:
         self._has = holdings
         self._tasks = tasks

@@ -165,7 +165,6 @@ class DispycosNodeAllocate:
 
 
 def _amount(value: object, what: str) -> int:
-    """Of bytes."""
     number = whole_number(value, what) if value is not None else 0
     if number < 0:
         raise ValueError(f"{what} must not be negative: {number}")

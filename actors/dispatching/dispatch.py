@@ -295,18 +295,14 @@ class Dispatcher:
     # --- the turn
 
     def place(self, now: float) -> None:
-        """Give out what can be given."""
         giving, lags = self.giving, self.lags
         lags.turn(now)
         changed = self.fleet.update(lags.longest)
-        if giving.waiting:
-            self._has_more = giving.run(changed, lags.longest, now)
-            given, giving.given = giving.given, {}
-            for server, entries in given.items():
-                self.recalling.watch(server)
-                self._owner.send_runs(server, entries)
-        else:
-            self._has_more = False
+        self._has_more = giving.waiting > 0 and giving.run(changed, lags.longest, now)
+        given, giving.given = giving.given, {}
+        for server, entries in given.items():
+            self.recalling.watch(server)
+            self._owner.send_runs(server, entries)
         for server in changed:
             self.recalling.watch(server)
         self.recalling.weigh(giving.cpu.head() is None, now)

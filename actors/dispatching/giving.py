@@ -48,7 +48,6 @@ class Giving:
             queue.put_back(back)
 
     def _queue_of(self, entry: Entry, pin: Pin | None) -> Queue:
-        """It is to wait there."""
         self.waiting += 1
         if pin is None:
             return self.io if entry.io else self.cpu
@@ -57,7 +56,6 @@ class Giving:
         return pin.io if entry.io else pin.cpu
 
     def take_out(self, entry: Entry) -> None:
-        """It ended while it waited."""
         entry.over = True
         self.waiting -= 1
         if entry.node or entry.server:

@@ -134,7 +134,6 @@ class Choice:
             self.nodes.put(node, level)
 
     def check(self, nodes: Iterable[Node]) -> None:
-        """Each is where its load says."""
         for node in nodes:
             assert self.nodes.level_of.get(node) == node_level(node), f"{node.title} is on the wrong level"
             for server in node.servers.values():

@@ -30,7 +30,6 @@ class Recalling:
             self._arm(stalls_at(server, True))
 
     def forget(self, server: Server) -> None:
-        """It is gone."""
         self._watched.pop(server, None)
 
     def weigh(self, is_empty: bool, now: float) -> None:
@@ -51,7 +50,6 @@ class Recalling:
         return asked
 
     def _look(self, now: float) -> list[tuple[Server, int]]:
-        """Behind long steps."""
         stuck = []
         is_wanted = bool(self.fleet.choice.nodes)
         self._look_at = None
