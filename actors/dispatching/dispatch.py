@@ -85,11 +85,11 @@ class Dispatcher:
         self._turns += 1
         entry.turn = self._turns
         entry.learner = self.learners[entry.function]
-        pin = self.fleet.bind(entry) if entry.node or entry.server else None
-        if isinstance(pin, str):
-            self._end(entry, OutcomeKind.REFUSED, pin)
+        fault = self.fleet.bind(entry) if entry.node or entry.server else ""
+        if fault:
+            self._end(entry, OutcomeKind.REFUSED, fault)
         else:
-            self.giving.put(entry, pin)
+            self.giving.put(entry)
 
     def terminate(self, entry: Entry, now: float) -> None:
         if entry.over:

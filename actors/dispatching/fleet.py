@@ -69,14 +69,15 @@ class Fleet:
 
     # --- names
 
-    def bind(self, entry: Entry) -> Pin | str:
-        """Where a task that names its server or node waits; or why it cannot be there."""
+    def bind(self, entry: Entry) -> str:
+        """Find where a task that names its server or node waits; why it cannot be there, else nothing."""
         if entry.server:
             server = self.servers.get(entry.server)
-            if server is not None:
-                return server.pin
-            there = [server.name for server in self.servers.values()]
-            return f"there is no such server ({entry.server:016x}); there are: {_listing(there)}"
+            if server is None:
+                there = [server.name for server in self.servers.values()]
+                return f"there is no such server ({entry.server:016x}); there are: {_listing(there)}"
+            entry.pin = server.pin
+            return ""
         pin = self.pins.get(entry.node)
         if pin is None:
             nodes = [node for node in self.nodes.values() if entry.node in node.names]
@@ -86,19 +87,14 @@ class Fleet:
             pin = self.pins[entry.node] = Pin(entry.node, nodes)
             for node in nodes:
                 node.pins.append(pin)
-        return self.failure_of(pin) or pin
+        entry.pin = pin
+        return self.failure_of(pin)
 
     def failure_of(self, pin: Pin) -> str:
         """Why there will never be a server there; empty if there may be one."""
         if any(node.servers or not node.failure for node in pin.nodes):
             return ""
         return f"no server can be started: {pin.nodes[0].failure}"
-
-    def pin_of(self, entry: Entry) -> Pin | None:
-        """Where a task waits whose name was found before."""
-        if entry.server:
-            return self.servers[entry.server].pin
-        return self.pins[entry.node] if entry.node else None
 
     def pins_of(self, server: Server) -> Iterator[Pin]:
         yield server.pin

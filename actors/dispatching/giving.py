@@ -35,20 +35,20 @@ class Giving:
 
     # --- queues
 
-    def put(self, entry: Entry, pin: Pin | None) -> None:
-        self._queue_of(entry, pin).entries.append(entry)
+    def put(self, entry: Entry) -> None:
+        self._queue_of(entry).entries.append(entry)
 
     def put_back(self, entries: Iterable[Entry]) -> None:
-        """Each to its turn; those that name a place find it."""
+        """Each to its turn."""
         backs: dict[Queue, list[Entry]] = {}
         for entry in entries:
-            pin = self.fleet.pin_of(entry)
-            backs.setdefault(self._queue_of(entry, pin), []).append(entry)
+            backs.setdefault(self._queue_of(entry), []).append(entry)
         for queue, back in backs.items():
             queue.put_back(back)
 
-    def _queue_of(self, entry: Entry, pin: Pin | None) -> Queue:
+    def _queue_of(self, entry: Entry) -> Queue:
         self.waiting += 1
+        pin = entry.pin
         if pin is None:
             return self.io if entry.io else self.cpu
         self.pinned += 1
@@ -58,7 +58,7 @@ class Giving:
     def take_out(self, entry: Entry) -> None:
         entry.over = True
         self.waiting -= 1
-        if entry.node or entry.server:
+        if entry.pin is not None:
             self.pinned -= 1
 
     def waiting_at(self, pin: Pin) -> list[Entry]:
@@ -203,7 +203,7 @@ class Giving:
         self.waiting -= 1
         self.held += 1
         self._room -= 1
-        if entry.node or entry.server:
+        if entry.pin is not None:
             self.pinned -= 1
         given = self.given.get(server)
         if given is None:
@@ -221,6 +221,6 @@ class Giving:
             assert turns == sorted(set(turns)), "what waits is out of order"
             assert all(entry.at is None for entry in entries), "what waits is at a server"
             waiting += len(entries)
-            pinned += sum(bool(entry.node or entry.server) for entry in entries)
+            pinned += sum(entry.pin is not None for entry in entries)
         assert (waiting, pinned) == (self.waiting, self.pinned), "what waits is counted wrong"
         assert not self.given, "what was given was not said"

@@ -93,8 +93,8 @@ class Recalling:
 
     def _may_move(self, entry: Entry) -> bool:
         """To a server that idles."""
-        idle, pins = self.fleet.choice.nodes.level_of, self.fleet.pins
-        return bool(idle) and (not entry.node or any(node in idle for node in pins[entry.node].nodes))
+        idle = self.fleet.choice.nodes.level_of
+        return bool(idle) and (entry.pin is None or any(node in idle for node in entry.pin.nodes))
 
 
 def _has_waiting(server: Server) -> bool:
