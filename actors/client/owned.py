@@ -17,6 +17,7 @@ from dispycos.protocol.addresses import NODE, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.turns import answer_of_nobody
 
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry, Server
@@ -96,17 +97,9 @@ class Tasks:
 
     def turn_away(self, envelope: Envelope) -> None:
         """A message for a task that ended before it came, or never was."""
-        self._has.is_changed = True
-        word: messages.Message
-        if isinstance(envelope.message, messages.Ask):
-            word = messages.Reply(ok=False)
-        elif isinstance(envelope.message, messages.Watch):
-            word = messages.Ended(0)
-        elif envelope.correlation:
-            word = messages.Delivered(0)
-        else:
-            return
-        self._has.effects.append(Send(Envelope(envelope.sender, envelope.to, word, envelope.correlation)))
+        answer = answer_of_nobody(envelope)
+        if answer is not None:
+            self._has.effects.append(Send(answer))
 
     def unsent(self, run: messages.Run, reason: str, now: float) -> None:
         record = self._record_of(run.task)

@@ -1400,7 +1400,7 @@ def test_what_came_for_one_that_was_never_submitted_is_answered_when_its_server_
     desk.hear(messages.ServerLost(1001, "killed"), sender=AGENT)
     assert [word for to, word in desk.words() if to == asker] == [
         messages.Reply(ok=False),
-        messages.Ended(0),
+        messages.Ended(0, "it had ended before"),
         messages.Delivered(0),
     ]
 
