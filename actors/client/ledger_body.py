@@ -11,7 +11,7 @@ from typing import Any
 
 from dispycos.errors import DispycosError, ScheduleError
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, SERVER, Address
+from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, buffers_of
 from dispycos.protocol.messages import Marks, TaskId
 from dispycos.protocol.status import OutcomeKind
@@ -30,6 +30,7 @@ from .ledger import Ledger
 from .local import Home
 from .nearby import NearbyServers
 from .output import print_errors, print_output
+from .places import find_place
 from .status import status_word
 from .turn import ClientRole
 
@@ -65,13 +66,15 @@ class LedgerBody(ClientRole):
         kwargs: dict[str, Any],
         *,
         io: bool,
-        node: str,
-        server: int,
-        alone: bool = False,
-        retries: int = 0,
+        where: str | Location | None,
+        alone: bool,
+        retries: int,
     ) -> Task:
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
+        node, server = "", 0
+        if where is not None:
+            node, server = find_place(where, self.ledger.nodes, self.ledger.servers)
         name = name_of(function)
         call = self.payloads.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:

@@ -12,7 +12,7 @@ from typing import Final
 
 from .facts import Entry, Pin, Queue, Server
 from .fleet import Fleet
-from .placement import UNKNOWN_S, goes_along, has_room, is_full, stalls_at
+from .placement import UNKNOWN_S, goes_along, is_full, stalls_at
 
 PASS_MAX: Final = 512  # tasks in one pass, so that the client's loop stays responsive
 
@@ -175,7 +175,7 @@ class Giving:
             if self.pinned:
                 queue = self.queue_for(server, io=False)
             entry = queue.head()
-            if entry is None or entry.alone or not has_room(server, entry, lag):
+            if entry is None or entry.alone or is_full(server, lag, entry.size):
                 break
             queue.entries.popleft()
             self._give(entry, server)

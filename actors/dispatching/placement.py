@@ -29,26 +29,19 @@ STEPS: Final = 64  # levels of nodes with a free server
 STALL_S: Final = 0.05  # a step that lasts so long is long: what waits behind it is asked back
 
 
-def is_full(server: Server, lag: float) -> bool:
-    """May nothing more be put behind what this busy server has, `lag` being how late the client may hear of it?
+def is_full(server: Server, lag: float, size: int = 0) -> bool:
+    """May nothing more, or no call of this size, be put behind what this busy server has?
 
-    One may wait behind what is unknown, and where the server would idle for a tenth of each run else.
+    `lag` is how late the client may hear of it. One may wait behind what is unknown, and where the server would idle for a
+    tenth of each run else. A large call may wait there alone.
     """
     cpu = server.cpu
     waits = len(cpu) - 1
     away = server.srtt + MARGIN * lag
     if waits:
         calls = server.calls - cpu[0].size + waits * CALL_OVERHEAD
-        return server.work_s > away + AHEAD_S or calls >= CALLS_MAX
+        return server.work_s > away + AHEAD_S or calls >= CALLS_MAX or calls + size > CALLS_MAX
     return UNKNOWN_S > server.work_s > max(away + AHEAD_S, WORTH * away)
-
-
-def has_room(server: Server, entry: Entry, lag: float) -> bool:
-    """May this one be put behind what it has? A large call may wait there alone."""
-    waits = len(server.cpu) - 1
-    if waits and server.calls - server.cpu[0].size + entry.size + waits * CALL_OVERHEAD > CALLS_MAX:
-        return False
-    return not is_full(server, lag)
 
 
 def goes_along(server: Server, entry: Entry) -> bool:
@@ -60,7 +53,7 @@ def goes_along(server: Server, entry: Entry) -> bool:
         and learner is not None
         and learner.runs > 0
         and server.work_s + learner.mean <= TOGETHER_S
-        and has_room(server, entry, 0.0)
+        and not is_full(server, 0.0, entry.size)
     )
 
 
