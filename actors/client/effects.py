@@ -61,7 +61,7 @@ class Print(msgspec.Struct, frozen=True):
     text: Payload
 
 
-class Forget(msgspec.Struct, frozen=True):
+class Bury(msgspec.Struct, frozen=True):
     """This process is dead: its session can go."""
 
     epoch: int

@@ -14,7 +14,7 @@ from dispycos.protocol.messages import Marks, NodeInfo
 from dispycos.protocol.status import OutcomeKind, Status
 
 from ..dispatching.facts import Entry
-from .effects import Dial, Forget, HangUp, News, Pulsed, Scheduled
+from .effects import Bury, Dial, HangUp, News, Pulsed, Scheduled
 from .holdings import Holdings
 from .owned import Tasks
 
@@ -221,13 +221,13 @@ class Members:
             self._distances.pop(epoch, None)
             self._nearby.discard(epoch)
             self._ended_nearby.pop(epoch, None)
-            self._has.effects.append(Forget(epoch))
+            self._has.effects.append(Bury(epoch))
         for node in self._has.nodes if epochs and not self._has.is_released else ():
             self._has.send(Address(node, NODE), messages.Gone(epochs))
 
     def lease_ended(self) -> None:
         """The servers end with it, and nobody will tell us of each."""
-        self._has.effects.extend(Forget(epoch) for epoch in self._has.dispatcher.fleet.servers)
+        self._has.effects.extend(Bury(epoch) for epoch in self._has.dispatcher.fleet.servers)
         self._has.servers.clear()
         self._nearby.clear()
         self._ended_nearby.clear()

@@ -20,7 +20,7 @@ from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.turns import answer_of_nobody
 
 from ..dispatching.dispatch import Dispatcher
-from ..dispatching.facts import Entry, Server
+from ..dispatching.facts import Entry, FleetServer
 from .effects import Began, Forward, GiveCode, News, Print, Resolve, Room
 from .holdings import Holdings
 from .places import find_place
@@ -289,7 +289,7 @@ class Tasks:
 
     # --- dispatch.TaskOwner ---
 
-    def send_runs(self, server: Server, entries: list[Entry]) -> None:
+    def send_runs(self, server: FleetServer, entries: list[Entry]) -> None:
         to = Address(server.epoch, SERVER)
         effects, me = self._has.effects, self._has.address
         for record in entries:
@@ -306,15 +306,15 @@ class Tasks:
             )
             effects.append(Send(Envelope(to, me, run, 0, None if fetch else call)))
 
-    def send_recall(self, server: Server, after: int) -> None:
+    def send_recall(self, server: FleetServer, after: int) -> None:
         self._has.send(Address(server.epoch, SERVER), messages.Recall(after))
 
-    def send_terminate(self, server: Server, record: Entry) -> None:
+    def send_terminate(self, server: FleetServer, record: Entry) -> None:
         word = messages.Terminate(record.task, server.epoch, record.position, record.function)
         self._has.send(Address(server.epoch, SERVER), word)
         self._has.send(Address(server.node.epoch, NODE), word)
 
-    def send_kill(self, server: Server) -> None:
+    def send_kill(self, server: FleetServer) -> None:
         self._has.send(Address(server.node.epoch, NODE), messages.Kill(server.epoch))
 
     def try_again(self, record: Entry, text: str) -> None:

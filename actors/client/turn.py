@@ -20,7 +20,7 @@ from dispycos.session.router import Event, Unsent
 from dispycos.session.session import PeerDistance, PeerReset
 
 from ..dispatching.facts import Entry
-from .effects import TOLD, Began, Dial, Forget, Forward, Freed, GiveCode, HangUp, Resolve
+from .effects import TOLD, Began, Bury, Dial, Forward, Freed, GiveCode, HangUp, Resolve
 from .ledger import Ledger
 from .links import NodeLinks, endpoints_to
 from .standing import scheduler_of
@@ -102,7 +102,7 @@ class ClientRole:
         elif isinstance(effect, Forward):
             if not self.host.forward(effect.envelope):
                 self.ledger.tasks.turn_away(effect.envelope)
-        elif isinstance(effect, Forget):
+        elif isinstance(effect, Bury):
             self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, Dial):

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from dispycos.protocol.status import OutcomeKind
 
-from .facts import Entry, Node, Phase, Pin, Server
+from .facts import Entry, FleetNode, FleetServer, Phase, Pin
 from .fleet import Fleet
 from .giving import Giving
 from .learning import Lags, Learners
@@ -26,16 +26,16 @@ GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer,
 class TaskOwner(Protocol):
     """Who carries out what is decided; it must not call the dispatcher meanwhile."""
 
-    def send_runs(self, server: Server, entries: list[Entry]) -> None:
+    def send_runs(self, server: FleetServer, entries: list[Entry]) -> None:
         """In this order; each knows its position there."""
 
-    def send_recall(self, server: Server, after: int) -> None:
+    def send_recall(self, server: FleetServer, after: int) -> None:
         """For the CPU tasks behind this position that it has not placed; it answers by Returned."""
 
-    def send_terminate(self, server: Server, entry: Entry) -> None:
+    def send_terminate(self, server: FleetServer, entry: Entry) -> None:
         """To the server that has it, and to its node."""
 
-    def send_kill(self, server: Server) -> None:
+    def send_kill(self, server: FleetServer) -> None:
         """To its node, which answers by ServerLost."""
 
     def try_again(self, entry: Entry, text: str) -> None:
@@ -58,7 +58,7 @@ class Dispatcher:
         self._turns = 0
         self._has_more = False  # than fitted in the last pass
         self._end_of_all = ""  # why all that comes back ends, instead of being given again
-        self._give_up: dict[Node, float] = {}  # silent, and asked to end tasks: waited for until then
+        self._give_up: dict[FleetNode, float] = {}  # silent, and asked to end tasks: waited for until then
 
     @property
     def waiting(self) -> int:
@@ -182,7 +182,7 @@ class Dispatcher:
             self._drain(server)
         self._give_again(back)
 
-    def _drain(self, server: Server) -> None:
+    def _drain(self, server: FleetServer) -> None:
         if server.phase in (Phase.READY, Phase.RECALLING):
             server.turn(Phase.DRAINING)
             self.fleet.changed[server] = None
@@ -330,7 +330,7 @@ class Dispatcher:
 
     # --- ends, and what is given again
 
-    def _take_back(self, server: Server, positions: Sequence[int]) -> list[Entry]:
+    def _take_back(self, server: FleetServer, positions: Sequence[int]) -> list[Entry]:
         has = {entry.position: entry for entry in _had_by([server])}
         back = [has[position] for position in reversed(positions) if position in has]
         for entry in back:
@@ -354,18 +354,18 @@ class Dispatcher:
         if again:
             self.giving.put_back(again)
 
-    def _may_retry(self, entry: Entry, server: Server, closing: bool) -> bool:
+    def _may_retry(self, entry: Entry, server: FleetServer, closing: bool) -> bool:
         if closing or entry.terminated or self._end_of_all or entry.server:
             return False
         return entry.attempt <= entry.retries
 
-    def _note_begun(self, entry: Entry, server: Server) -> None:
+    def _note_begun(self, entry: Entry, server: FleetServer) -> None:
         if entry.io:
             server.reached_io = max(server.reached_io, entry.position)
         else:
             server.reached_cpu = max(server.reached_cpu, entry.position)
 
-    def _end_hopeless(self, node: Node) -> None:
+    def _end_hopeless(self, node: FleetNode) -> None:
         for pin in node.pins:
             if text := self.fleet.failure_of(pin):
                 self._refuse_at(pin, text)
@@ -406,5 +406,5 @@ class Dispatcher:
             assert node.is_silent and node.epoch in fleet.nodes, f"nobody waits for {node.title}"
 
 
-def _had_by(servers: Iterable[Server]) -> list[Entry]:
+def _had_by(servers: Iterable[FleetServer]) -> list[Entry]:
     return [entry for server in servers for entry in (*server.cpu, *server.io.values())]

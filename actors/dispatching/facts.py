@@ -52,7 +52,7 @@ class Entry(Record, eq=False):
     size: int = 0  # of its call, in bytes
     turn: int = 0  # in the order of submission
     learner: Learner | None = None  # what is known of its function's run times
-    at: Server | None = None  # who has it
+    at: FleetServer | None = None  # who has it
     position: int = 0  # there
     cost: float = 0.0  # seconds that it was expected to take, when it was given
     aside: bool = False  # a CPU task: it waits for what it submitted, and others run beside it
@@ -105,14 +105,14 @@ class Pin:
     """A name that tasks may ask for, and those that wait for it: a server's, or one that several nodes may have."""
 
     name: str
-    nodes: list[Node] = field(default_factory=list)
-    server: Server | None = None
+    nodes: list[FleetNode] = field(default_factory=list)
+    server: FleetServer | None = None
     cpu: Queue = field(default_factory=Queue)
     io: Queue = field(default_factory=Queue)
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class FleetNode:
     """A node of the lease."""
 
     epoch: int
@@ -121,9 +121,9 @@ class Node:
     is_open: bool = True  # by what its client and its operator want
     is_silent: bool = False  # a zombie: it keeps what it has, and gets nothing
     failure: str = ""  # why its servers cannot be started; empty: they may be
-    servers: dict[int, Server] = field(default_factory=dict)
+    servers: dict[int, FleetServer] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
-    free: Shelves[Server] = field(default_factory=Shelves)  # without a CPU task, by io tasks
+    free: Shelves[FleetServer] = field(default_factory=Shelves)  # without a CPU task, by io tasks
 
     @property
     def is_offered(self) -> bool:
@@ -131,12 +131,12 @@ class Node:
 
 
 @dataclass(slots=True, eq=False)
-class Server:
+class FleetServer:
     """A server of the lease, and what it was given and has not ended."""
 
     epoch: int
     name: str
-    node: Node
+    node: FleetNode
     pin: Pin
     srtt: float = 0.0  # seconds, of the session with it
     phase: Phase = READY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .facts import Entry, Node, Pin, Server
+from .facts import Entry, FleetNode, FleetServer, Pin
 from .placement import Choice
 
 LISTED_MAX: Final = 20  # nodes or servers that an error message lists
@@ -15,13 +15,13 @@ class Fleet:
     """What there is. Whoever changes a load, or whether something is offered, says so by `changed`."""
 
     def __init__(self) -> None:
-        self.nodes: dict[int, Node] = {}
-        self.servers: dict[int, Server] = {}
+        self.nodes: dict[int, FleetNode] = {}
+        self.servers: dict[int, FleetServer] = {}
         self.pins: dict[str, Pin] = {}  # of nodes, by the names that tasks asked for
         self.choice = Choice()
-        self.changed: dict[Server, None] = {}  # since the last pass
+        self.changed: dict[FleetServer, None] = {}  # since the last pass
 
-    def update(self, lag: float) -> Iterable[Server]:
+    def update(self, lag: float) -> Iterable[FleetServer]:
         """Puts the servers that changed where they belong now, and says which they are."""
         changed, self.changed = self.changed, {}
         for server in changed:
@@ -30,15 +30,15 @@ class Fleet:
 
     # --- nodes and servers
 
-    def add_node(self, epoch: int, title: str, names: tuple[str, ...]) -> Node:
-        node = self.nodes[epoch] = Node(epoch, title, names)
+    def add_node(self, epoch: int, title: str, names: tuple[str, ...]) -> FleetNode:
+        node = self.nodes[epoch] = FleetNode(epoch, title, names)
         for pin in self.pins.values():
             if pin.name in names:
                 pin.nodes.append(node)
                 node.pins.append(pin)
         return node
 
-    def remove_node(self, node: Node) -> list[Pin]:
+    def remove_node(self, node: FleetNode) -> list[Pin]:
         """Its servers were removed before. The names that nobody bears any more."""
         del self.nodes[node.epoch]
         bare = []
@@ -49,21 +49,21 @@ class Fleet:
                 bare.append(pin)
         return bare
 
-    def add_server(self, epoch: int, name: str, node: Node, srtt: float) -> Server:
-        server = self.servers[epoch] = Server(epoch, name, node, Pin(name), srtt)
+    def add_server(self, epoch: int, name: str, node: FleetNode, srtt: float) -> FleetServer:
+        server = self.servers[epoch] = FleetServer(epoch, name, node, Pin(name), srtt)
         server.pin.server = server
         node.servers[epoch] = server
         node.failure = ""
         self.changed[server] = None
         return server
 
-    def remove_server(self, server: Server) -> None:
+    def remove_server(self, server: FleetServer) -> None:
         del self.servers[server.epoch]
         del server.node.servers[server.epoch]
         self.changed.pop(server, None)
         self.choice.remove(server)
 
-    def touch(self, node: Node) -> None:
+    def touch(self, node: FleetNode) -> None:
         """Whether it is offered changed."""
         self.changed.update(dict.fromkeys(node.servers.values()))
 
@@ -96,16 +96,16 @@ class Fleet:
             return ""
         return f"no server can be started: {pin.nodes[0].failure}"
 
-    def pins_of(self, server: Server) -> Iterator[Pin]:
+    def pins_of(self, server: FleetServer) -> Iterator[Pin]:
         yield server.pin
         yield from server.node.pins
 
-    def servers_of(self, pin: Pin) -> list[Server]:
+    def servers_of(self, pin: Pin) -> list[FleetServer]:
         if pin.server is not None:
             return [pin.server]
         return [server for node in pin.nodes for server in node.servers.values()]
 
-    def free_at(self, pin: Pin | None) -> Server | None:
+    def free_at(self, pin: Pin | None) -> FleetServer | None:
         """A free server there, of the least loaded node; None: anywhere."""
         if pin is None:
             node = self.choice.nodes.first()
@@ -116,7 +116,7 @@ class Fleet:
         nodes = [node for node in pin.nodes if node in level_of]
         return min(nodes, key=level_of.__getitem__).free.first() if nodes else None
 
-    def io_at(self, pin: Pin | None) -> Server | None:
+    def io_at(self, pin: Pin | None) -> FleetServer | None:
         """The one there that is next for io tasks."""
         if pin is None:
             return self.choice.io.first()

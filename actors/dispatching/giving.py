@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .facts import Entry, Pin, Queue, Server
+from .facts import Entry, FleetServer, Pin, Queue
 from .fleet import Fleet
 from .placement import UNKNOWN_S, goes_along, is_full, stalls_at
 
@@ -27,7 +27,7 @@ class Giving:
         self.waiting = 0  # tasks in all queues
         self.pinned = 0  # ... and in those of names
         self.held = 0  # tasks that servers have
-        self.given: dict[Server, list[Entry]] = {}  # in this pass
+        self.given: dict[FleetServer, list[Entry]] = {}  # in this pass
         self.touched: dict[Pin, None] = {}  # somebody waits there anew
         self._now = 0.0
         self._lag = 0.0
@@ -72,7 +72,7 @@ class Giving:
             *(entry for pin in pins for entry in self.waiting_at(pin)),
         ]
 
-    def queue_for(self, server: Server, *, io: bool) -> Queue:
+    def queue_for(self, server: FleetServer, *, io: bool) -> Queue:
         """The one whose first task has waited longest."""
         best = self.io if io else self.cpu
         head = best.head()
@@ -85,7 +85,7 @@ class Giving:
 
     # --- the pass
 
-    def run(self, changed: Iterable[Server], lag: float, now: float) -> bool:
+    def run(self, changed: Iterable[FleetServer], lag: float, now: float) -> bool:
         """True if there was more to give than fits in one pass."""
         self._now, self._lag, self._room = now, lag, PASS_MAX
         pins = self._pins_at(changed) if self.pinned else ()
@@ -102,7 +102,7 @@ class Giving:
         self.touched.update(dict.fromkeys(pins))  # the next one looks again
         return True
 
-    def _pins_at(self, changed: Iterable[Server]) -> list[Pin]:
+    def _pins_at(self, changed: Iterable[FleetServer]) -> list[Pin]:
         """Names for which something may have changed."""
         pins, self.touched = self.touched, {}
         for server in changed:
@@ -117,7 +117,7 @@ class Giving:
                 return
             self._wake(server)
 
-    def _wake(self, server: Server) -> None:
+    def _wake(self, server: FleetServer) -> None:
         """This free server gets the first of its tasks, and with it those for which nobody else is worth waking."""
         queue = self.queue_for(server, io=False) if self.pinned else self.cpu
         entry = queue.head()
@@ -166,7 +166,7 @@ class Giving:
             self._give(first.entries.popleft(), server)
             self.fleet.choice.update(server, self._lag)
 
-    def _feed(self, server: Server, count: int) -> None:
+    def _feed(self, server: FleetServer, count: int) -> None:
         """Up to so many behind what it has."""
         lag, queue, fed = self._lag, self.cpu, 0
         if stalls_at(server, True) <= self._now:
@@ -186,7 +186,7 @@ class Giving:
         else:
             ahead.put(server, len(server.cpu))
 
-    def _give(self, entry: Entry, server: Server) -> None:
+    def _give(self, entry: Entry, server: FleetServer) -> None:
         position = server.given = server.given + 1
         entry.at, entry.position, entry.placed = server, position, False
         if entry.io:

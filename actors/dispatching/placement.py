@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .facts import READY, Entry, Node, Server
+from .facts import READY, Entry, FleetNode, FleetServer
 from .shelves import Shelves
 
 AHEAD_S: Final = 0.01  # the horizon of a client that is always there and has no way to go
@@ -29,7 +29,7 @@ STEPS: Final = 64  # levels of nodes with a free server
 STALL_S: Final = 0.05  # a step that lasts so long is long: what waits behind it is asked back
 
 
-def is_full(server: Server, lag: float, size: int = 0) -> bool:
+def is_full(server: FleetServer, lag: float, size: int = 0) -> bool:
     """May nothing more, or no call of this size, be put behind what this busy server has?
 
     `lag` is how late the client may hear of it. One may wait behind what is unknown, and where the server would idle for a
@@ -44,7 +44,7 @@ def is_full(server: Server, lag: float, size: int = 0) -> bool:
     return UNKNOWN_S > server.work_s > max(away + AHEAD_S, WORTH * away)
 
 
-def goes_along(server: Server, entry: Entry) -> bool:
+def goes_along(server: FleetServer, entry: Entry) -> bool:
     """Is what this server, which was free, was given just now so brief together that another one need not be woken for this?"""
     learner = entry.learner
     return (
@@ -57,14 +57,14 @@ def goes_along(server: Server, entry: Entry) -> bool:
     )
 
 
-def stalls_at(server: Server, is_wanted: bool) -> float:
+def stalls_at(server: FleetServer, is_wanted: bool) -> float:
     """When what waits behind its first task is asked back: at once if another server is free, else if it surprises."""
     learner = server.cpu[0].learner
     usual = 2 * learner.mean if learner is not None and not is_wanted else 0.0
     return server.since + server.srtt + max(STALL_S, usual)
 
 
-def recallable(server: Server) -> list[Entry]:
+def recallable(server: FleetServer) -> list[Entry]:
     """Its CPU tasks that may not have begun and might run elsewhere: the first has begun, unless an io task keeps the thread."""
     entries = [entry for entry in server.cpu if not (entry.placed or entry.server)]
     if entries and entries[0] is server.cpu[0] and not server.io:
@@ -76,12 +76,12 @@ class Choice:
     """The servers that may be given something, by their load."""
 
     def __init__(self) -> None:
-        self.nodes: Shelves[Node] = Shelves()  # with a free server, by the share of those that are not
-        self.io: Shelves[Server] = Shelves()  # those with a CPU task last, else by io tasks
+        self.nodes: Shelves[FleetNode] = Shelves()  # with a free server, by the share of those that are not
+        self.io: Shelves[FleetServer] = Shelves()  # those with a CPU task last, else by io tasks
         self._keeps_io = False
-        self.ahead: Shelves[Server] = Shelves()  # with a CPU task and room for more, by CPU tasks
+        self.ahead: Shelves[FleetServer] = Shelves()  # with a CPU task and room for more, by CPU tasks
 
-    def update(self, server: Server, lag: float) -> None:
+    def update(self, server: FleetServer, lag: float) -> None:
         """Its load changed, or whether it is offered."""
         if server.phase is not READY or not server.node.is_offered:
             self.remove(server)
@@ -99,13 +99,13 @@ class Choice:
                 self.ahead.put(server, len(server.cpu))
         self._update_node(server.node)
 
-    def remove(self, server: Server) -> None:
+    def remove(self, server: FleetServer) -> None:
         self.ahead.remove(server)
         self.io.remove(server)
         server.node.free.remove(server)
         self._update_node(server.node)
 
-    def keep_io(self, servers: Iterable[Server]) -> None:
+    def keep_io(self, servers: Iterable[FleetServer]) -> None:
         """There are io tasks: from now on it is kept who is next for them. Most programs have none, and save the work."""
         if not self._keeps_io:
             self._keeps_io = True
@@ -113,20 +113,20 @@ class Choice:
                 if server.phase is READY and server.node.is_offered:
                     self._put_io(server)
 
-    def _put_io(self, server: Server) -> None:
+    def _put_io(self, server: FleetServer) -> None:
         if len(server.io) < IO_MAX:
             self.io.put(server, io_level(server))
         else:
             self.io.remove(server)
 
-    def _update_node(self, node: Node) -> None:
+    def _update_node(self, node: FleetNode) -> None:
         level = node_level(node)
         if level is None:
             self.nodes.remove(node)
         else:
             self.nodes.put(node, level)
 
-    def check(self, nodes: Iterable[Node]) -> None:
+    def check(self, nodes: Iterable[FleetNode]) -> None:
         for node in nodes:
             assert self.nodes.level_of.get(node) == node_level(node), f"{node.title} is on the wrong level"
             for server in node.servers.values():
@@ -142,11 +142,11 @@ class Choice:
                 assert ahead is None or (offered and ahead == len(server.cpu) > 0), f"{server.name} is fed"
 
 
-def io_level(server: Server) -> int:
+def io_level(server: FleetServer) -> int:
     return len(server.io) + (IO_MAX if server.cpu else 0)
 
 
-def node_level(node: Node) -> int | None:
+def node_level(node: FleetNode) -> int | None:
     free = len(node.free)
     if not free:
         return None

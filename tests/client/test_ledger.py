@@ -9,9 +9,9 @@ import pytest
 
 from dispycos.actors.client.effects import (
     Began,
+    Bury,
     Dial,
     Failed,
-    Forget,
     Forward,
     Freed,
     GiveCode,
@@ -132,7 +132,7 @@ class Desk:
 
     def buried(self, number: int) -> list[object]:
         """What is done when it hears of a server's end."""
-        return [Forget(1000 + number), self.sent(messages.Gone([1000 + number]), AGENT)]
+        return [Bury(1000 + number), self.sent(messages.Gone([1000 + number]), AGENT)]
 
     def terminate(self, record: Entry) -> None:
         self.ledger.tasks.terminate(record, self.now)
@@ -589,13 +589,13 @@ def test_a_node_that_is_gone_takes_its_servers_along(desk: Desk) -> None:
     desk.hear(messages.NodeNews(Status.NodeAbandoned, BOX, "was silent for 50 s"))
     assert desk.drain() == [
         HangUp(900),
-        Forget(1001),
+        Bury(1001),
         Resolve(record),
         Say("node box: was silent for 50 s", "warning"),
     ]
     assert record.outcome == OutcomeKind.LOST and record.text.startswith("node box is gone")
     desk.lose_server(1)  # it has heard it at last
-    assert desk.drain() == [Forget(1001)]
+    assert desk.drain() == [Bury(1001)]
 
 
 def test_what_servers_of_this_host_had_begun_is_known_though_their_node_is_gone() -> None:
@@ -1021,7 +1021,7 @@ def test_a_status_task_hears_of_nodes_servers_and_tasks() -> None:
     desk.ledger.standing.release(terminate=False, await_io=False)
     desk.drain()
     desk.hear(messages.Released())
-    assert desk.drain() == [Forget(1001), Freed(""), News(Status.ClientClosed, None)]
+    assert desk.drain() == [Bury(1001), Freed(""), News(Status.ClientClosed, None)]
 
 
 def test_who_asks_is_told_how_many_tasks_there_are(desk: Desk) -> None:
@@ -1134,7 +1134,7 @@ def test_tasks_left_when_the_lease_ends_unasked_are_lost(desk: Desk) -> None:
         Resolve(running),
         Resolve(given),
         Resolve(waiting),
-        Forget(1001),
+        Bury(1001),
         Freed("the node was stopped"),
     ]
     assert running.outcome == OutcomeKind.LOST
@@ -1149,7 +1149,7 @@ def test_tasks_left_at_the_clients_own_close_say_so(desk: Desk) -> None:
     assert desk.drain() == [
         desk.sent(messages.Release()),
         Resolve(running),
-        Forget(1001),
+        Bury(1001),
         Freed(""),
     ]
     assert running.text == "the client closed"
@@ -1194,7 +1194,7 @@ def test_without_its_scheduler_every_task_is_lost_and_says_whether_it_may_have_r
         Resolve(running),
         Resolve(given),
         Resolve(waiting),
-        Forget(1001),
+        Bury(1001),
         Freed(reason),
     ]
     assert [record.started for record in (running, given, waiting)] == [True, True, False]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.client.effects import Forget, Forward, Freed, GiveCode, Resolve, Room, Say
+from dispycos.actors.client.effects import Bury, Forward, Freed, GiveCode, Resolve, Room, Say
 from dispycos.actors.client.ledger import Ledger
 from dispycos.actors.client.turn import ClientRole
 from dispycos.actors.dispatching.facts import Entry
@@ -222,7 +222,7 @@ def test_the_dead_are_buried_and_nobody_waits_for_them(desk: Desk) -> None:
     desk.on_event(ready(34, "server"), 0.0)
     desk.on_event(ready(5, "scheduler"), 0.0)
     assert [epoch for epoch, _ in desk.watched] == [33, 34]
-    desk.carry_out(Forget(33), 0.0)
+    desk.carry_out(Bury(33), 0.0)
     assert [epoch for epoch, _ in desk.watched] == [34]
     assert desk.gone == [(33, ["unconfirmed by 33"])]
 

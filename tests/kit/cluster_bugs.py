@@ -14,8 +14,7 @@ from dispycos.actors.client.owned import Tasks
 from dispycos.actors.client.standing import Standing
 from dispycos.actors.client.submitters import Submitters
 from dispycos.actors.dispatching.dispatch import Dispatcher
-from dispycos.actors.dispatching.facts import Entry
-from dispycos.actors.dispatching.facts import Server as FleetServer
+from dispycos.actors.dispatching.facts import Entry, FleetServer
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.lease import Outbox
 from dispycos.actors.node.terminations import EndStep, Terminations

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import msgspec
 
-from dispycos.actors.dispatching.facts import Entry, Server
+from dispycos.actors.dispatching.facts import Entry, FleetServer
 from dispycos.protocol.status import OutcomeKind
 
 
 class Runs(msgspec.Struct, frozen=True):
-    server: Server
+    server: FleetServer
     entries: list[Entry]
 
 
 class Recall(msgspec.Struct, frozen=True):
-    server: Server
+    server: FleetServer
     after: int
 
 
 class Terminate(msgspec.Struct, frozen=True):
-    server: Server
+    server: FleetServer
     entry: Entry
 
 
 class Kill(msgspec.Struct, frozen=True):
-    server: Server
+    server: FleetServer
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -52,16 +52,16 @@ class Listener:
         told, self._told = self._told, []
         return told
 
-    def send_runs(self, server: Server, entries: list[Entry]) -> None:
+    def send_runs(self, server: FleetServer, entries: list[Entry]) -> None:
         self._told.append(Runs(server, entries))
 
-    def send_recall(self, server: Server, after: int) -> None:
+    def send_recall(self, server: FleetServer, after: int) -> None:
         self._told.append(Recall(server, after))
 
-    def send_terminate(self, server: Server, entry: Entry) -> None:
+    def send_terminate(self, server: FleetServer, entry: Entry) -> None:
         self._told.append(Terminate(server, entry))
 
-    def send_kill(self, server: Server) -> None:
+    def send_kill(self, server: FleetServer) -> None:
         self._told.append(Kill(server))
 
     def try_again(self, entry: Entry, text: str) -> None:
