@@ -97,8 +97,7 @@ class Dispatcher:
         entry.terminated = True
         server = entry.at
         if server is None:
-            self.giving.take_out(entry)
-            self._end(entry, OutcomeKind.CANCELLED, "terminated before it started")
+            self._end_unbegun([entry], OutcomeKind.CANCELLED, "terminated before it started")
             return
         self._owner.send_terminate(server, entry)
         if server.node.is_silent:
@@ -106,8 +105,7 @@ class Dispatcher:
 
     def end_waiting(self, kind: OutcomeKind, text: str) -> None:
         """Of all tasks that no server has: REFUSED if none can take them."""
-        for entry in self.giving.all_waiting():
-            self._end_one_that_waits(entry, kind, text)
+        self._end_unbegun(self.giving.all_waiting(), kind, text)
 
     def close(self, text: str) -> None:
         """All is to end: what waits now, and what comes back later. The nodes interrupt what runs."""
@@ -185,7 +183,6 @@ class Dispatcher:
     def _drain(self, server: FleetServer) -> None:
         if server.phase in (Phase.READY, Phase.RECALLING):
             server.turn(Phase.DRAINING)
-            self.fleet.changed[server] = None
 
     def session_reset(self, epoch: int) -> None:
         """What it was told and said last may be lost, so nobody knows what it has: it has to die."""
@@ -371,12 +368,12 @@ class Dispatcher:
                 self._refuse_at(pin, text)
 
     def _refuse_at(self, pin: Pin, text: str) -> None:
-        for entry in self.giving.waiting_at(pin):
-            self._end_one_that_waits(entry, OutcomeKind.REFUSED, text)
+        self._end_unbegun(self.giving.waiting_at(pin), OutcomeKind.REFUSED, text)
 
-    def _end_one_that_waits(self, entry: Entry, kind: OutcomeKind, text: str) -> None:
-        self.giving.take_out(entry)
-        self._end(entry, kind, text)
+    def _end_unbegun(self, entries: Iterable[Entry], kind: OutcomeKind, text: str) -> None:
+        for entry in entries:
+            self.giving.take_out(entry)
+            self._end(entry, kind, text)
 
     def _end(self, entry: Entry, kind: OutcomeKind, text: str, *, started: bool = False) -> None:
         entry.over = True
