@@ -45,7 +45,7 @@ class Standing:
             messages.Queued: self._on_queued,
             messages.Granted: self._on_granted,
             messages.Turned: self._on_turned,
-            messages.Released: lambda envelope, now: self._leave(envelope.message.reason),
+            messages.Released: self._on_released,
             messages.Notice: lambda envelope, now: holdings.say(
                 envelope.message.text, envelope.message.level
             ),
@@ -198,6 +198,11 @@ class Standing:
         self._tasks.end_all(OutcomeKind.LOST, reason)
         self._has.over = reason
         self._end_lease(reason)
+
+    def _on_released(self, envelope: Envelope, now: float) -> None:
+        reason = envelope.message.reason
+        if reason or self._has.lease is not None or self._has.is_releasing:
+            self._leave(reason)  # else it is what an earlier client of this process has awaited in vain
 
     def _leave(self, reason: str) -> None:
         if self._left:

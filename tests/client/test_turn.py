@@ -293,7 +293,7 @@ def test_a_node_is_dialled_when_it_has_granted_the_lease_and_left_when_it_is_gon
 def test_all_nodes_are_left_with_the_lease(desk: Desk) -> None:
     tell_of(desk, Status.NodeInitialized)
     tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=901))
-    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("")), 0.0)
+    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("done")), 0.0)
     desk.run()
     assert not (desk.dialled or desk.kept)
 
