@@ -343,7 +343,7 @@ class ClientLeaseBody(ClientRole):
         return "", None
 
     def carry_out(self, effect: object, now: float) -> None:
-        if isinstance(effect, effects.Forget):
+        if isinstance(effect, effects.Bury):
             self.client.forgotten.add(effect.epoch)
         super().carry_out(effect, now)
 
