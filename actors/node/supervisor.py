@@ -32,7 +32,7 @@ from .lease import (
     RESTARTS_MAX,
     ForgetPeer,
     NodeLease,
-    Outbox,
+    NodeOutbox,
     Place,
     StartServer,
     StartZygote,
@@ -57,7 +57,7 @@ class Supervisor:
         self.info = info
         self.address = address
         self.granted: NodeLease | None = None
-        self._out = Outbox(address)
+        self._out = NodeOutbox(address)
         self._inquiries = Inquiries(self._out)
 
     def _living(self, number: int) -> Place | None:

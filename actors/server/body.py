@@ -147,7 +147,7 @@ class ServerBody:
         self.payloads = ServerPayloads(start.client, start.client_name, start.node_name, start.max_file_size)
         self.host = TaskHost(runtime, self.payloads, interrupts, Location(start.addr, start.port))
         self.host.adopt_subtasks()
-        self.payloads.bind(self.host)
+        self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
         self._begun = 0  # of these
         self._folder = WorkingFolder(Path.cwd())
@@ -234,9 +234,13 @@ class ServerBody:
                 envelope = machine.take()
                 if envelope is None:
                     return
-                cell = self._begin(envelope.message)
+                cell, waits = self._begin(envelope.message)
+            runtime.turn_soon()
             try:
-                self._get_call(cell, envelope.payload)
+                if waits:
+                    self._later(self._fetch(cell, envelope.payload))
+                else:
+                    self._open(cell, envelope.payload)
             except BaseException:  # the loop will report it; the tasks behind must not wait for ever
                 runtime.defer(self.work)
                 raise
@@ -250,31 +254,23 @@ class ServerBody:
         cell.on_end, cell.run, cell.position = self._on_end, run, run.position
         return cell
 
-    def _begin(self, run: messages.Run) -> Cell:
-        """From here on it counts as started; under the lock."""
+    def _begin(self, run: messages.Run) -> tuple[Cell, bool]:
+        """From here on it counts as started; under the lock. True: its call, or code, is fetched before it is opened."""
         if not self._begun:  # else it may be where another one wants to be
             self._folder.come_back()
         self._begun += 1
         self._page.begin(IO if run.io else CPU, run.position)
-        if run.io:
-            return self._cells[run.task]
-        cell = self._place(run)
         waits = run.fetch or self.payloads.is_behind(run.code)
+        if run.io:
+            return self._cells[run.task], waits
+        cell = self._place(run)
         actor = 0 if run.short and not waits else cell.address.actor
         self.machine.begin(run, actor, self.runtime.clock(), waits=waits)
-        return cell
+        return cell, waits
 
-    def _get_call(self, cell: Cell, payload: Payload) -> None:
-        """At once, or when it has been fetched."""
-        self.runtime.turn_soon()
-        run: messages.Run = cell.run
-        if run.fetch or self.payloads.is_behind(run.code):
-            self._later(self._fetch(cell, run, payload))
-        else:
-            self._open(cell, run, payload)
-
-    def _open(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
+    def _open(self, cell: Cell, payload: Payload) -> None:
         """Unpickle the call, which is the user's code already, and take the first step."""
+        run: messages.Run = cell.run
         missing: MissingCode | None = None
         outcome: Outcome | None = None
         call: Any = None
@@ -296,7 +292,7 @@ class ServerBody:
         if outcome is not None:
             cell.finished(outcome)
         elif missing is not None:
-            self._later(self._fetch(cell, run, payload, missing))
+            self._later(self._fetch(cell, payload, missing))
         else:
             function, args, kwargs = call
             with self.runtime.lock:
@@ -318,10 +314,9 @@ class ServerBody:
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 
-    async def _fetch(
-        self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode | None = None
-    ) -> None:
+    async def _fetch(self, cell: Cell, payload: Payload, missing: MissingCode | None = None) -> None:
         """The code that a call turned out to miss; else what is known to be missing before it is opened."""
+        run: messages.Run = cell.run
         try:
             if missing is not None:
                 await self.payloads.fetch(missing)
@@ -332,7 +327,7 @@ class ServerBody:
         except Exception as error:
             cell.finished(Raised(error))
             return
-        self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
+        self.runtime.defer(lambda: self._open(cell, payload))  # not inside this asyncio.Task
 
     def _on_end(self, cell: Cell, outcome: Outcome) -> None:
         """Pickle the outcome, which is the user's code once more, and hand it over."""

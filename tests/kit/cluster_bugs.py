@@ -18,7 +18,7 @@ from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.facts import Server as FleetServer
 from dispycos.actors.node.agent import Node
-from dispycos.actors.node.lease import Outbox
+from dispycos.actors.node.lease import NodeOutbox
 from dispycos.actors.node.terminations import Terminations
 from dispycos.actors.server.queue import Server
 from dispycos.actors.tasks.step import Step
@@ -42,13 +42,13 @@ from .sim_bugs import Patch, Plant
 
 
 def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
-    original = Outbox.to_client
+    original = NodeOutbox.to_client
 
-    def to_client(self: Outbox, granted: Any, message: Any, payload: Any = None) -> None:
+    def to_client(self: NodeOutbox, granted: Any, message: Any, payload: Any = None) -> None:
         if not isinstance(message, messages.ServerLost):
             original(self, granted, message, payload)
 
-    patch.setattr(Outbox, "to_client", to_client)
+    patch.setattr(NodeOutbox, "to_client", to_client)
 
 
 def _marks_are(patch: Patch, change: Callable[[Any, Marks], Marks]) -> None:
