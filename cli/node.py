@@ -124,9 +124,7 @@ def make_body(
     epoch = process.runtime.epoch
     ipc = process.ipc or process.listen_ipc()
     info = describe(name or process.name, process.addresses.main, process.port, servers, epoch)
-    info = info._replace(
-        addresses=process.addresses.announced, ipc=ipc, max_file_size=settings.max_file_size
-    )
+    info = info._replace(addresses=process.addresses.announced, ipc=ipc, max_file_size=settings.max_file_size)
     machine = Node(
         info,
         Address(epoch, NODE),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePath
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,21 +19,14 @@ from dispycos.protocol.addresses import Location
 from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.transport.addresses import is_numeric
 
-from ..shipping.payloads import (
-    NodeSetup,
-    ServerSetup,
-    dumps_call,
-    dumps_value,
-    is_found_by_name,
-    kept_as_it_is,
-    loads_plain,
-)
+from ..shipping.pickling import dumps, dumps_call, kept_as_it_is, loads
 from ..shipping.snapshot import Snapshot
-from ..shipping.words import CodeBundle, CodeRequest, MissingCode
+from ..shipping.words import CodeBundle, CodeRequest, MissingCode, NodeSetup, ServerSetup
 from ..tasks.calling import name_of
 from ..tasks.logs import levels_here
 
 PLACE_REMEDY = "; the place of a scheduler belongs into schedule(), those of nodes into Client(nodes=[...])"
+
 
 class SetupCall(NamedTuple):
     """node_setup or server_setup, with its arguments."""
@@ -60,7 +54,7 @@ def _printable(thing: Any) -> Any:
 
 
 class ClientPayloads:
-    """opening.Payloads for a client: everything is here already, and servers pull from here.
+    """results.Payloads for a client: everything is here already, and servers pull from here.
 
     Raises
     ------
@@ -72,6 +66,7 @@ class ClientPayloads:
         self._cwd = "" if cwd is None else folder_of(cwd)
         self._program_folder = _present_folder()
         self.snapshot = Snapshot.of_main()
+        self.version = self.snapshot.version
         self._code: list[Any] = []
         self._files: dict[str, Path] = {}  # by their paths below the nodes' folders
         if isinstance(components, str | os.PathLike | Location) or not isinstance(components, Iterable):
@@ -106,17 +101,12 @@ class ClientPayloads:
 
     # --- values ---
 
-    dumps = staticmethod(dumps_value)
+    dumps = staticmethod(dumps)
+    loads = staticmethod(loads)
 
     def dumps_call(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """A function that servers find by its name does not travel."""
         return dumps_call(function, args, kwargs, by_name=is_found_by_name(function, name))
-
-    def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
-
-    def version(self) -> int:
-        return self.snapshot.version()
 
     def is_behind(self, version: int) -> bool:
         return False
@@ -184,6 +174,13 @@ def _whole(request: Payload) -> Any:
 
 def _frames_of(call: SetupCall | None) -> list[Buffer]:
     return list(buffers_of(call.payload)) if call is not None else []
+
+
+def is_found_by_name(function: Any, name: str) -> bool:
+    """Whether servers find it without its pickle: a global of `__main__`, which pickle would refer to by this name."""
+    if type(function) is not FunctionType or function.__module__ != "__main__":
+        return False
+    return function.__qualname__ == name and vars(sys.modules["__main__"]).get(name) is function
 
 
 def _present_folder() -> bytes:

@@ -63,7 +63,7 @@ class Print(msgspec.Struct, frozen=True):
     text: Payload
 
 
-class Forget(msgspec.Struct, frozen=True):
+class Bury(msgspec.Struct, frozen=True):
     """This process is dead: its session can go."""
 
     epoch: int
@@ -84,8 +84,6 @@ class HangUp(msgspec.Struct, frozen=True):
 class Scheduled(msgspec.Struct, frozen=True):
     """Every node known has started its servers or refused."""
 
-    servers: int
-
 
 class Failed(msgspec.Struct, frozen=True):
     """The cluster cannot be had."""
@@ -99,11 +97,17 @@ class Freed(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Give(msgspec.Struct, frozen=True):
-    """A server asks for code or for a large call; or it, or a node, for what belongs there before its first task."""
+class GiveSetup(msgspec.Struct, frozen=True):
+    """A node or server asks what belongs there before its first task: this call is made there, if there is one."""
 
     request: Envelope
-    setup: Any = None  # the call that is made there then, if there is one
+    call: Any = None
+
+
+class GiveCode(msgspec.Struct, frozen=True):
+    """A server asks for it, or a node for its zygote."""
+
+    request: Envelope
 
 
 TOLD = (News, Pulsed, Room, Say, Print, Scheduled, Failed, Freed)  # on the loop, to people and to who waits

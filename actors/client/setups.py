@@ -13,10 +13,12 @@ from dispycos.notices import PATIENCE_S, named, next_pause
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Spot
 
-from .effects import Give
+from .effects import GiveSetup
 from .holdings import Holdings
 
-Where = int | tuple[str, int, str]  # a node's epoch; of a server its address, port and name, which its successors share
+Where = (
+    int | tuple[str, int, str]
+)  # a node's epoch; of a server its address, port and name, which its successors share
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +61,7 @@ class Setups:
 
     def _give(self, kind: Kind, where: Where, envelope: Envelope, now: float) -> None:
         call = kind.calls.get(where, kind.call)
-        self._has.effects.append(Give(envelope, call))
+        self._has.effects.append(GiveSetup(envelope, call))
         if call is not None:
             kind.under_way[where] = now
             if self._say_at is None:

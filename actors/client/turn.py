@@ -1,6 +1,6 @@
 """What a client's body does within a turn: tells the ledger of links, answers servers, and sorts what the ledger wants done.
 
-The lease of a real client (lease.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
+The body of a real client (ledger_body.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
 that what is simulated is what runs; node/turn.py is the same for node agents. All of it may run on either thread, under the
 lock: no user code and no future here, such things are deferred.
 """
@@ -20,7 +20,7 @@ from dispycos.session.router import Event, Unsent
 from dispycos.session.session import PeerDistance, PeerReset
 
 from ..dispatching.facts import Entry
-from .effects import TOLD, Began, Dial, Forget, Forward, Freed, Give, HangUp, Resolve
+from .effects import TOLD, Began, Bury, Dial, Forward, Freed, GiveCode, GiveSetup, HangUp, Resolve
 from .ledger import Ledger
 from .links import NodeLinks, endpoints_to
 from .standing import scheduler_of
@@ -44,7 +44,7 @@ class ClientRole:
     began: Callable[[Entry], None]  # it runs
     # (error, answer) to a server that asks for code; to a node or server that asks for its setup
     code_for: Callable[[Payload], tuple[str, Payload]]
-    setup_for: Callable[[Give], tuple[str, Payload]]
+    setup_for: Callable[[GiveSetup], tuple[str, Payload]]
     watch_nearby: Callable[[int, int], None]  # a server that is linked: epoch and link
     forget_nearby: Callable[[int], None]
     tell: Callable[[object], None]  # on the loop: news for people, for a status_task, and for who waits
@@ -99,12 +99,15 @@ class ClientRole:
             self._resolve(effect.record)
         elif type(effect) is Began:
             self.began(effect.record)
-        elif isinstance(effect, Give):
-            self._give(effect, now)
+        elif isinstance(effect, GiveCode):
+            error, payload = self.code_for(effect.request.payload)
+            self._answer(effect.request, messages.CodeGiven(error), payload, now)
+        elif isinstance(effect, GiveSetup):
+            self._give_setup(effect, now)
         elif isinstance(effect, Forward):
             if not self.host.forward(effect.envelope):
                 self.ledger.tasks.turn_away(effect.envelope)
-        elif isinstance(effect, Forget):
+        elif isinstance(effect, Bury):
             self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, Dial):
@@ -131,23 +134,14 @@ class ClientRole:
         if record.outcome == OutcomeKind.LOST:
             self.runtime.defer(partial(self.host.record_lost, record.task.number))
 
-    def _give(self, effect: Give, now: float) -> None:
-        """Code and large calls for servers; and what belongs to a node or server before the first task."""
+    def _give_setup(self, effect: GiveSetup, now: float) -> None:
         request = effect.request
-        word: messages.Message
-        payload: Payload = None
-        if isinstance(request.message, messages.CallWanted):
-            record = self.ledger.records.get(request.message.task.number)
-            payload = record.call if record is not None else None
-            word = messages.CallGiven("" if payload is not None else "the task has ended")
-        elif isinstance(request.message, messages.SetupWanted):
-            error, payload = self.setup_for(effect)
-            first = 0
-            if request.message.spot is not None:
-                first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
-            word = messages.SetupGiven(error, first)
-        else:
-            error, payload = self.code_for(request.payload)
-            word = messages.CodeGiven(error)
+        error, payload = self.setup_for(effect)
+        first = 0
+        if request.message.spot is not None:
+            first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
+        self._answer(request, messages.SetupGiven(error, first), payload, now)
+
+    def _answer(self, request: Envelope, word: messages.Message, payload: Payload, now: float) -> None:
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from msgspec.structs import replace
 
-from dispycos.machine import Send
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Inventory, NodeReport, ServerReport, ServerTasks, TaskReport
 
 from ..tasks.step import Step
-from .lease import Outbox, Place
+from .lease import NodeOutbox, Place
 
 ANSWER_S: Final = 0.3  # for servers: the relief thread answers unless C code holds the GIL
 BUSY: Final = "a step in C code"  # of a server that does not answer: nobody here knows of which task
@@ -33,10 +33,10 @@ class Inquiry:
 class Inquiries:
     """All that are open, by their correlations with the servers."""
 
-    def __init__(self, out: Outbox) -> None:
+    def __init__(self, out: NodeOutbox) -> None:
         self._out = out
         self._open: dict[int, Inquiry] = {}
-        self._count = 0
+        self._keys = count(1)
 
     @property
     def deadline(self) -> float | None:
@@ -47,12 +47,11 @@ class Inquiries:
         inquiry = Inquiry(
             request, report, {server.spot.epoch: server for server in servers}, {}, now + ANSWER_S
         )
-        self._count += 1
-        self._open[self._count] = inquiry
+        key = next(self._keys)
+        self._open[key] = inquiry
         for server in servers:
-            word = Envelope(server.address, request.to, Inventory(), self._count)
-            self._out.effects.append(Send(word))
-        self._finish(self._count)
+            self._out.send(server.address, Inventory(), key)
+        self._finish(key)
 
     def on_answer(self, envelope: Envelope, word: ServerTasks, now: float) -> None:
         inquiry = self._open.get(envelope.correlation)
@@ -87,5 +86,4 @@ class Inquiries:
         del self._open[key]
         servers = [inquiry.reports[number] for number in sorted(inquiry.reports)]
         request = inquiry.request
-        answer = replace(inquiry.report, servers=servers)
-        self._out.effects.append(Send(Envelope(request.sender, request.to, answer, request.correlation)))
+        self._out.send(request.sender, replace(inquiry.report, servers=servers), request.correlation)

@@ -8,8 +8,7 @@ from typing import Final
 
 import msgspec
 
-from dispycos import machine
-from dispycos.machine import Send
+from dispycos.machine import Outbox, Send
 from dispycos.protocol.addresses import SERVER, Address
 from dispycos.protocol.envelope import Buffer, Envelope, Payload
 from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
@@ -200,7 +199,7 @@ class NodeLease:
 # --- what leaves the node -----------------------------------------------------------------------------------
 
 
-class Outbox(machine.Outbox):
+class NodeOutbox(Outbox):
     """With words for the two that a lease is of."""
 
     def to_scheduler(self, granted: NodeLease, message: Message) -> None:

@@ -18,12 +18,11 @@ from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import FolderError, make_private
 from dispycos.version import PYTHON
 
-from ..tasks.start import Preparation, Start
-from ..tasks.step import NO_STEP, Step
+from ..tasks.step import NO_STEP, Preparation, Start, Step
 from ..tasks.working import leftovers
 from .agent import Node
 from .processes.template import Template
-from .processes.tree import ProcessTree, ServerProcess
+from .processes.tree import ProcessTree
 from .processes.words import EndStep, ForkServer, KillServer, Prepare
 from .resources import availability
 from .turn import NodeRole
@@ -67,8 +66,7 @@ class NodeBody(NodeRole):
         self._ipc = ipc
         self._debug = debug
         self._max_file_size = max_file_size
-        self._tree = ProcessTree(template, runtime.loop, self)
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._tree = ProcessTree(template, runtime.loop, machine, self._tell)
         self._look: asyncio.TimerHandle | None = None
         runtime.attach(NODE, self)
         self._look_around()
@@ -82,7 +80,7 @@ class NodeBody(NodeRole):
         try:
             self._tree.start_zygote(str(make_private(self._leased)))
         except (OSError, FolderError) as error:
-            self._tree.tell(self.zygote_ended, str(error))
+            self._tell(self.machine.zygote_failed, str(error))
 
     def prepare_zygote(self, setup: list[Buffer]) -> None:
         granted = self.machine.granted
@@ -91,7 +89,8 @@ class NodeBody(NodeRole):
         try:
             self._tree.prepare(Prepare(SETUP_ENTRY, _encoder.encode(told)), setup)
         except OSError as error:
-            self._tree.tell(self.zygote_prepared, f"no room for the files of its client: {error.strerror}")
+            text = f"no room for the files of its client: {error.strerror}"
+            self._tell(self.machine.setup_failed, text)
 
     def answer_code(self, error: str, answer: list[Buffer]) -> None:
         self._tree.answer_code(error, answer)
@@ -103,9 +102,7 @@ class NodeBody(NodeRole):
         if left.count:
             word = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
             self.runtime.router.send(word, self.runtime.clock())
-        task = self.runtime.loop.create_task(self._clear(folder, self._tree.end_zygote()))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._tree.keep(self._clear(folder, self._tree.end_zygote()))
 
     async def _clear(self, folder: Path, gone: asyncio.Future[None]) -> None:
         await gone
@@ -141,40 +138,16 @@ class NodeBody(NodeRole):
         running = {number: server.page.running() for number, server in self._tree.servers.items()}
         return self.machine.say_status(running)
 
-    # --- tree.Owner ---
+    # --- what the tree says ---
 
-    def zygote_born(self) -> None:
-        self.machine.zygote_born(self.runtime.clock())
-        self.runtime.turn_soon()
+    def _tell(self, told: Callable[..., None], *words: object) -> None:
+        """In a turn of its own, so that what the machine raises is not raised in the tree."""
+        self.runtime.loop.call_soon(self._told, told, words)
 
-    def zygote_prepared(self, error: str) -> None:
-        if error:
-            self.machine.setup_failed(error, self.runtime.clock())
-        else:
-            self.machine.zygote_ready(self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def code_asked(self, request: bytes) -> None:
-        self.machine.code_asked(request, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def zygote_ended(self, text: str) -> None:
-        self.machine.zygote_failed(text, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def server_refused(self, number: int, text: str) -> None:
-        self.machine.server_failed_to_start(number, text, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def server_ended(self, server: ServerProcess, text: str) -> None:
-        """First all that it had sent, then its death."""
-        self.runtime.read_all()
-        marks, now = server.page.marks(), self.runtime.clock()
-        self.machine.server_exited(server.number, text, marks, now, for_step=server.ended_for_step)
-        self.runtime.turn_soon()
-
-    def output(self, number: int, stream: int, text: bytes, mark: int) -> None:
-        self.machine.output(number, stream, text, mark, self.runtime.clock())
+    def _told(self, told: Callable[..., None], words: tuple[object, ...]) -> None:
+        if told != self.machine.output:
+            self.runtime.read_all()  # first all that a server had sent, then its death
+        told(*words, self.runtime.clock())
         self.runtime.turn_soon()
 
     # --- time ---
@@ -187,8 +160,6 @@ class NodeBody(NodeRole):
         """End every process of this node."""
         if self._look is not None:
             self._look.cancel()
-        for task in list(self._under_way):
-            task.cancel()
         await self._tree.close()
         await asyncio.to_thread(self._work.remove)
 

@@ -39,7 +39,7 @@ from .lease import (
     AnswerCode,
     ForgetPeer,
     NodeLease,
-    Outbox,
+    NodeOutbox,
     Place,
     PrepareZygote,
     StartServer,
@@ -65,7 +65,7 @@ class Supervisor(ABC):
         self.info = info
         self.address = address
         self.granted: NodeLease | None = None
-        self._out = Outbox(address)
+        self._out = NodeOutbox(address)
         self._inquiries = Inquiries(self._out)
 
     def _living(self, number: int) -> Place | None:
@@ -302,7 +302,8 @@ class Supervisor(ABC):
     # --- output
 
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
-        """A server wrote this, and the mark, if not 0; what comes before servers has the number 0. Its last lines are kept: it may never get ready."""
+        """A server wrote this, and the mark, if not 0. Its last lines are kept: it may never get ready. 0: what is
+        prepared before servers are there."""
         granted = self.granted
         if granted is not None and number == 0:
             self._out.to_client(granted, Output(f"{self.info.name}/setup", stream, 0, mark), text)

@@ -91,7 +91,7 @@ class NodeRole:
     def _await_client(self, lease: Lease, until: float) -> None:
         runtime, now = self.runtime, self.runtime.clock()
         has_way = runtime.router.neighbours(SCHEDULER_ROLE) or runtime.router.can_reach(lease.client)
-        if not (has_way or self.machine.is_ending):
+        if not (has_way or self.machine.ending):
             until = now + LAST_WORDS_S  # nobody is there who could give this node to somebody else
         if runtime.router.is_busy(lease.client) and now < until:
             runtime.loop.call_later(LOOK_S, self._await_client, lease, until)

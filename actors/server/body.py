@@ -41,8 +41,8 @@ from ..tasks.page import CPU, IO, PageWriter
 from ..tasks.results import pack_outcome
 from ..tasks.running.interrupts import Interrupts
 from ..tasks.running.relief import Relief
-from ..tasks.start import Start
 from ..tasks.stdio import OutputMarks
+from ..tasks.step import Start
 from ..tasks.working import WorkingFolder
 from .code import ServerPayloads, single
 from .meter import Meter
@@ -65,9 +65,7 @@ def main(argument: bytes, page: int, prepared: Prepared) -> int:
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
     writer = PageWriter(page)
     os.close(page)  # mapped, it has another one
-    interrupts = Interrupts(
-        on_idle=lambda: None, page=writer.words
-    )  # a stray SIGINT between steps is nobody's
+    interrupts = Interrupts(page=writer.words)  # SIGINT was ignored: a stray one between steps is nobody's
     interrupts.install()
     use_fresh_loops()
     try:
@@ -152,7 +150,7 @@ class ServerBody:
         self.payloads = ServerPayloads(start.client, start.client_name, mirror)
         self.host = TaskHost(runtime, self.payloads, interrupts, Location(start.addr, start.port))
         self.host.adopt_subtasks()
-        self.payloads.bind(self.host)
+        self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
         self._begun = 0  # of these
         self._folder = WorkingFolder(Path.cwd())
@@ -191,8 +189,10 @@ class ServerBody:
             except Exception as error:
                 raise setup_failed("server_setup", error) from error
         done: asyncio.Future[Outcome] = self.runtime.loop.create_future()
+        with self.runtime.lock:
+            cell = self.host.prepare("server_setup", lambda cell, outcome: done.set_result(outcome))
         with mirror.owning():
-            self.host.start(function, args, kwargs, on_end=lambda cell, outcome: done.set_result(outcome))
+            self.runtime.loop.call_soon(cell.begin, function, args, kwargs)
             outcome = await done
         if isinstance(outcome, Raised):
             raise setup_failed("server_setup", outcome.error)
@@ -267,9 +267,13 @@ class ServerBody:
                 envelope = machine.take()
                 if envelope is None:
                     return
-                cell = self._begin(envelope.message)
+                cell, waits = self._begin(envelope.message)
+            runtime.turn_soon()
             try:
-                self._get_call(cell, envelope.payload)
+                if waits:
+                    self._later(self._fetch(cell, envelope.payload))
+                else:
+                    self._open(cell, envelope.payload)
             except BaseException:  # the loop will report it; the tasks behind must not wait for ever
                 runtime.defer(self.work)
                 raise
@@ -283,31 +287,23 @@ class ServerBody:
         cell.on_end, cell.run, cell.position = self._on_end, run, run.position
         return cell
 
-    def _begin(self, run: messages.Run) -> Cell:
-        """From here on it counts as started; under the lock."""
+    def _begin(self, run: messages.Run) -> tuple[Cell, bool]:
+        """From here on it counts as started; under the lock. True: its call, or code, is fetched before it is opened."""
         if not self._begun:  # else it may be where another one wants to be
             self._folder.come_back()
         self._begun += 1
         self._page.begin(IO if run.io else CPU, run.position)
-        if run.io:
-            return self._cells[run.task]
-        cell = self._place(run)
         waits = run.fetch or self.payloads.is_behind(run.code)
+        if run.io:
+            return self._cells[run.task], waits
+        cell = self._place(run)
         actor = 0 if run.short and not waits else cell.address.actor
         self.machine.begin(run, actor, self.runtime.clock(), waits=waits)
-        return cell
+        return cell, waits
 
-    def _get_call(self, cell: Cell, payload: Payload) -> None:
-        """At once, or when it has been fetched."""
-        self.runtime.turn_soon()
-        run: messages.Run = cell.run
-        if run.fetch or self.payloads.is_behind(run.code):
-            self._later(self._fetch(cell, run, payload))
-        else:
-            self._open(cell, run, payload)
-
-    def _open(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
+    def _open(self, cell: Cell, payload: Payload) -> None:
         """Unpickle the call, which is the user's code already, and take the first step."""
+        run: messages.Run = cell.run
         missing: MissingCode | None = None
         outcome: Outcome | None = None
         call: Any = None
@@ -329,7 +325,7 @@ class ServerBody:
         if outcome is not None:
             cell.finished(outcome)
         elif missing is not None:
-            self._later(self._fetch(cell, run, payload, missing))
+            self._later(self._fetch(cell, payload, missing))
         else:
             function, args, kwargs = call
             with self.runtime.lock:
@@ -338,7 +334,7 @@ class ServerBody:
                 self.runtime.push()
             if not run.io:
                 self._meter.begin(measured=not (run.short or self.machine.aside))
-            self.host.begin(cell, function, args, kwargs, self.payloads.mirror.context())
+            cell.begin(function, args, kwargs, self.payloads.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
                     self.machine.suspended(run.task, cell.address.actor)
@@ -351,10 +347,9 @@ class ServerBody:
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 
-    async def _fetch(
-        self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode | None = None
-    ) -> None:
+    async def _fetch(self, cell: Cell, payload: Payload, missing: MissingCode | None = None) -> None:
         """The code that a call turned out to miss; else what is known to be missing before it is opened."""
+        run: messages.Run = cell.run
         try:
             if missing is not None:
                 await self.payloads.fetch(missing)
@@ -365,7 +360,7 @@ class ServerBody:
         except Exception as error:
             cell.finished(Raised(error))
             return
-        self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
+        self.runtime.defer(lambda: self._open(cell, payload))  # not inside this asyncio.Task
 
     def _on_end(self, cell: Cell, outcome: Outcome) -> None:
         """Pickle the outcome, which is the user's code once more, and hand it over."""

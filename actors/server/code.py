@@ -14,9 +14,9 @@ from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import TaskId
 
-from ..shipping.mirror import Mirror, loads
-from ..shipping.payloads import ServerSetup, as_payload, dumps_call, dumps_value
-from ..shipping.words import CodeBundle, CodeRequest, MissingCode
+from ..shipping.mirror import Mirror
+from ..shipping.pickling import dumps, dumps_call
+from ..shipping.words import CodeBundle, CodeRequest, MissingCode, ServerSetup
 
 if TYPE_CHECKING:
     from ..tasks.host import TaskHost
@@ -27,31 +27,23 @@ _setups = msgspec.msgpack.Decoder(ServerSetup)
 
 
 class ServerPayloads:
-    """opening.Payloads for a server process."""
+    """results.Payloads for a server process."""
 
     def __init__(self, client: int, client_name: str, mirror: Mirror) -> None:
         self.client = Address(client, CLIENT)
         self.client_name = client_name
         self.mirror = mirror
         mirror.pull = self._pull
-        self._host: TaskHost | None = None
+        self.host: TaskHost  # the body's, which is made with this
         self.first_number = 0  # below those of the tasks that are submitted here
-
-    def bind(self, host: TaskHost) -> None:
-        self._host = host
-
-    @property
-    def host(self) -> TaskHost:
-        assert self._host is not None, "bind() comes first"
-        return self._host
 
     # --- values ---
 
-    dumps = staticmethod(dumps_value)
+    dumps = staticmethod(dumps)
     dumps_call = staticmethod(dumps_call)
 
     def loads(self, payload: Payload) -> Any:
-        return loads(as_payload(payload), self.mirror)
+        return self.mirror.loads(payload)
 
     def loads_call(self, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """(function, args, kwargs); to be called within the mirror's context."""
@@ -146,10 +138,10 @@ class ServerPayloads:
 
 def loads_call(mirror: Mirror, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """(function, args, kwargs); to be called within the mirror's context. Raises MissingCode."""
-    function, args, kwargs = loads(as_payload(payload), mirror)
+    function, args, kwargs = mirror.loads(payload)
     if function is None:  # the global of that name, made now if it is not there
         main = vars(mirror.main)
-        function = main[name] if name in main else loads(_reference(name), mirror)
+        function = main[name] if name in main else mirror.loads(_reference(name))
     return function, args, kwargs
 
 

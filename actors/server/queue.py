@@ -88,9 +88,8 @@ class Server:
         self._reason = ""
         self._cpu: deque[Envelope] = deque()
         self._io: deque[Envelope] = deque()  # placed, and to be started
-        self._holding: set[TaskId] = (
-            set()
-        )  # CPU tasks that are not aside: one, or more of those that go on again
+        # CPU tasks that are not aside: one, or more of those that go on again.
+        self._holding: set[TaskId] = set()
         self.aside: set[TaskId] = set()  # CPU tasks that wait for what they submitted: others run beside them
         self._submitted: dict[int, TaskId] = {}  # by number: the CPU task here that waits for it
         self._is_called = False  # the body was told to work, and has not found nothing to do since

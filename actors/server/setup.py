@@ -23,13 +23,12 @@ from dispycos.protocol.envelope import Buffer, Payload
 
 from ..shipping.imports import write_file
 from ..shipping.mirror import Mirror
-from ..shipping.payloads import NodeSetup
-from ..shipping.words import CodeBundle, CodeRequest, MissingCode
+from ..shipping.words import CodeBundle, CodeRequest, MissingCode, NodeSetup
 from ..tasks.calling import with_task
-from ..tasks.ends import Outcome, Raised, Returned, raised, without_our_frames
+from ..tasks.ends import Outcome, Raised, raised, without_our_frames
 from ..tasks.running.execution import Execution
 from ..tasks.running.interrupts import Interrupts
-from ..tasks.start import Preparation
+from ..tasks.step import Preparation
 from .code import loads_call
 
 THREADS: Final = Path("/proc/self/task")  # where Linux lists those of this process
@@ -81,7 +80,9 @@ def _write(name: str, data: Buffer, size_max: int) -> None:
     if os.path.isabs(name) or ".." in name.split("/"):
         raise SetupFailed(f"component {name} does not lie below the node's folder")
     if 0 < size_max < len(data):
-        raise SetupFailed(f"component {name} has {len(data):,} bytes, more than the {size_max:,} that this node takes")
+        raise SetupFailed(
+            f"component {name} has {len(data):,} bytes, more than the {size_max:,} that this node takes"
+        )
     try:
         write_file(Path.cwd() / name, data)
     except OSError as error:
@@ -147,7 +148,9 @@ def _run(mirror: Mirror, name: str, payload: Payload) -> Outcome:
         return call_in_loop(function, args, kwargs)
 
 
-def load_call_here(mirror: Mirror, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def load_call_here(
+    mirror: Mirror, name: str, payload: Payload
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """Gets what it misses at once."""
     while True:
         try:
@@ -170,17 +173,9 @@ def call_in_loop(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
             done.set_result(None)
 
         given, named = with_task(function, args, kwargs, task)
-        execution = Execution(
-            function,
-            given,
-            named,
-            owner=task,
-            loop=loop,
-            interrupts=Interrupts(),
-            context=contextvars.copy_context(),
-            on_done=on_done,
-        )
-        loop.call_soon(execution.start)  # it begins outside of any asyncio Task
+        execution = Execution(task, loop, Interrupts(), contextvars.copy_context(), on_done)
+        # It begins outside of any asyncio Task.
+        loop.call_soon(execution.start, function, given, named)
         await done
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:

@@ -80,6 +80,25 @@ class CodeBundle(Struct, array_like=True, frozen=True):
     data: list[PackageData] = []
 
 
+class NodeSetup(Struct, array_like=True, frozen=True):
+    """What a node is given for a lease: behind it follow the data of the files, then the pickled call of node_setup."""
+
+    bundle: CodeBundle  # of the named code; and what the program is, which a server has to know before its first call
+    files: list[str]  # paths below the node's folder
+    function: str = ""  # name of node_setup; "": there is none
+
+
+class ServerSetup(Struct, array_like=True, frozen=True):
+    """What a new server is given beside that: behind it follows the pickled call of server_setup."""
+
+    bundle: CodeBundle  # what has changed since its node was given its own
+    at_once: bool  # code was named, so it is made before the first call comes
+    levels: bytes  # what the client's loggers let pass (logs.py)
+    program_folder: bytes  # where the client runs, as the file system has it
+    cwd: bytes  # the folder in which tasks are to run; b"": the server's own
+    function: str = ""  # name of server_setup; "": there is none
+
+
 class ShippingError(Exception):
     """Code or data cannot travel; nothing was sent or installed."""
 

@@ -14,20 +14,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from dispycos.actors.client.code import ClientPayloads
+from dispycos.actors.client.code import ClientPayloads, is_found_by_name
 from dispycos.actors.server.code import _reference
-from dispycos.actors.shipping.payloads import (
-    COPIED_MAX,
+from dispycos.actors.shipping.pickling import COPIED_MAX, dumps, dumps_call, kept_as_it_is, loads
+from dispycos.actors.shipping.words import (
+    CodeBundle,
+    CodeRequest,
+    MissingCode,
     NodeSetup,
+    NotPicklable,
     ServerSetup,
-    as_payload,
-    dumps_call,
-    dumps_value,
-    is_found_by_name,
-    kept_as_it_is,
-    loads_plain,
+    Value,
 )
-from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MissingCode, NotPicklable, Value
 from dispycos.errors import RemoteError
 from dispycos.protocol.addresses import Location
 
@@ -81,29 +79,29 @@ def iter_nothing() -> Iterator[int]:
 
 @pytest.mark.parametrize("value", [None, 1, "text", [1, {"a": (2,)}], b"x" * 100_000])
 def test_a_value_comes_out_as_it_went_in(value: Any) -> None:
-    payload = dumps_value(value, "the value")
+    payload = dumps(value, "the value")
     assert isinstance(payload, bytes)
-    assert loads_plain(payload) == value
+    assert loads(payload) == value
 
 
 def test_large_buffers_travel_beside_the_stream() -> None:
     data = bytearray(b"x" * 100_000)
-    payload = dumps_value({"data": pickle.PickleBuffer(data)}, "the value")
+    payload = dumps({"data": pickle.PickleBuffer(data)}, "the value")
     assert isinstance(payload, list) and len(payload) == 2
     assert isinstance(payload[0], bytes) and len(payload[0]) < 1000
     assert isinstance(payload[1], memoryview) and payload[1].obj is data  # not copied
-    assert bytes(loads_plain(payload)["data"]) == bytes(data)
+    assert bytes(loads(payload)["data"]) == bytes(data)
 
 
 def test_a_call_is_a_function_and_its_arguments() -> None:
-    assert loads_plain(dumps_call(os.path.join, ("a", "b"), {"c": 1})) == (os.path.join, ("a", "b"), {"c": 1})
+    assert loads(dumps_call(os.path.join, ("a", "b"), {"c": 1})) == (os.path.join, ("a", "b"), {"c": 1})
 
 
 def test_a_function_that_servers_find_by_its_name_does_not_travel(main: types.ModuleType) -> None:
     scale: Any = vars(main)["scale"]
     payloads = ClientPayloads()
-    assert loads_plain(payloads.dumps_call(scale, "scale", (4,), {"y": 5})) == (None, (4,), {"y": 5})
-    assert loads_plain(payloads.dumps_call(os.path.join, "join", ("a",), {}))[0] is os.path.join
+    assert loads(payloads.dumps_call(scale, "scale", (4,), {"y": 5})) == (None, (4,), {"y": 5})
+    assert loads(payloads.dumps_call(os.path.join, "join", ("a",), {}))[0] is os.path.join
     with pytest.raises(NotPicklable, match="argument 2 of scale"):
         payloads.dumps_call(scale, "scale", (1, iter_nothing()), {})
     assert is_found_by_name(scale, "scale")
@@ -119,14 +117,9 @@ def test_what_is_missing_of_a_call_by_name_is_the_name() -> None:
     assert pickle.loads(_reference("__name__")) == "__main__"
 
 
-def test_nothing_is_an_empty_payload() -> None:
-    assert as_payload(None) == b""
-    assert as_payload([b"a"]) == [b"a"]
-
-
 def test_a_message_that_cannot_be_pickled_is_named() -> None:
     with pytest.raises(NotPicklable, match=r"the message to anna.*generator"):
-        dumps_value({"x": iter_nothing()}, "the message to anna")
+        dumps({"x": iter_nothing()}, "the message to anna")
 
 
 def test_an_argument_that_cannot_be_pickled_is_named() -> None:
@@ -287,14 +280,20 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_two_files_that_would_be_one_at_a_node_are_refused_and_one_file_named_twice_is_one(
     files: list[Path],
 ) -> None:
-    with pytest.raises(ValueError, match=rf"components\[1\]: {files[1]} and {files[0]} would both be a.txt at a node"):
+    with pytest.raises(
+        ValueError, match=rf"components\[1\]: {files[1]} and {files[0]} would both be a.txt at a node"
+    ):
         ClientPayloads(files)
     setup, data = node_setup(ClientPayloads([files[0], files[1].parent / ".." / "x" / "a.txt"]))
     assert setup.files == ["a.txt"] and data == [b"x"]
 
 
-def test_relative_folders_of_files_are_kept_below_the_nodes_folder_and_nothing_is_above_it(files: list[Path]) -> None:
-    setup, data = node_setup(ClientPayloads(["x/a.txt", "./y//a.txt", f"../{files[0].parents[1].name}/x/a.txt"]))
+def test_relative_folders_of_files_are_kept_below_the_nodes_folder_and_nothing_is_above_it(
+    files: list[Path],
+) -> None:
+    setup, data = node_setup(
+        ClientPayloads(["x/a.txt", "./y//a.txt", f"../{files[0].parents[1].name}/x/a.txt"])
+    )
     assert setup.files == ["x/a.txt", "y/a.txt", "a.txt"] and data == [b"x", b"y", b"x"]
 
 
@@ -312,7 +311,9 @@ def test_a_file_that_a_node_does_not_take_does_not_travel_and_one_that_has_vanis
     payloads = ClientPayloads(["x/a.txt"])
     files[0].write_bytes(bytes(11))
     error, payload = payloads.node_setup(None, 10)
-    assert "component x/a.txt has 11 bytes, more than the 10 that this node takes" in error and payload is None
+    assert (
+        "component x/a.txt has 11 bytes, more than the 10 that this node takes" in error and payload is None
+    )
     assert "--max_file_size 11" in error
     files[0].unlink()
     error, _ = payloads.node_setup(None, 0)
@@ -326,7 +327,7 @@ def test_the_call_of_a_setup_follows_the_files_and_its_code_comes_along(
     setup, (data, call) = node_setup(payloads, payloads.setup_call(main.scale, (5,)))
     assert setup.function == "scale" and data == b"x"
     assert {"scale", "FACTOR"} <= {name for name, _ in setup.bundle.made_of}
-    assert loads_plain(call) == (None, (5,), {})
+    assert loads(call) == (None, (5,), {})
     error, payload = payloads.server_setup(None, msgspec.msgpack.encode(CodeRequest(main_version=1)))
     assert not error and isinstance(payload, list) and len(payload) == 1
     assert msgspec.msgpack.decode(payload[0], type=ServerSetup).function == ""

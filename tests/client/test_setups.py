@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dispycos.actors.client.effects import Give, Say
+from dispycos.actors.client.effects import GiveSetup, Say
 from dispycos.actors.client.holdings import Holdings
 from dispycos.actors.client.setups import Setups
 from dispycos.notices import PATIENCE_S
@@ -34,8 +34,8 @@ class Desk:
     def given(self) -> list[tuple[Envelope, object]]:
         """And nothing else was done."""
         effects, self.has.effects = self.has.effects, []
-        assert all(isinstance(effect, Give) for effect in effects)
-        return [(effect.request, effect.setup) for effect in effects if isinstance(effect, Give)]
+        assert all(isinstance(effect, GiveSetup) for effect in effects)
+        return [(effect.request, effect.call) for effect in effects if isinstance(effect, GiveSetup)]
 
     def said(self, now: float) -> list[str]:
         self.setups.wake(now)

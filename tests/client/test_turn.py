@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.client.effects import Forget, Forward, Freed, Give, Resolve, Room, Say
+from dispycos.actors.client.effects import Bury, Forward, Freed, GiveCode, GiveSetup, Resolve, Room, Say
 from dispycos.actors.client.ledger import Ledger
 from dispycos.actors.client.turn import ClientRole
 from dispycos.actors.dispatching.facts import Entry
@@ -133,8 +133,8 @@ class Desk(ClientRole):
     def code_for(self, request: Any) -> Any:
         return "", b"code"
 
-    def setup_for(self, effect: Give) -> Any:
-        return "", [b"setup", effect.setup]
+    def setup_for(self, effect: GiveSetup) -> Any:
+        return "", [b"setup", effect.call]
 
     def tell(self, effect: object) -> None:
         self.told.append(effect)
@@ -225,7 +225,7 @@ def test_the_dead_are_buried_and_nobody_waits_for_them(desk: Desk) -> None:
     desk.on_event(ready(34, "server"), 0.0)
     desk.on_event(ready(5, "scheduler"), 0.0)
     assert [epoch for epoch, _ in desk.watched] == [33, 34]
-    desk.carry_out(Forget(33), 0.0)
+    desk.carry_out(Bury(33), 0.0)
     assert [epoch for epoch, _ in desk.watched] == [34]
     assert desk.gone == [(33, ["unconfirmed by 33"])]
 
@@ -246,28 +246,18 @@ def test_of_a_lost_task_nobody_expects_an_answer(desk: Desk) -> None:
     assert desk.heard == [record] and desk.lost == [16]
 
 
-def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended(desk: Desk) -> None:
-    record = Entry("compute", task=TaskId(7, 16), call=[b"a large call"])
-    desk.ledger.tasks.submit(record)
-    for number in (16, 17):
-        wanted = messages.CallWanted(TaskId(7, number))
-        desk.carry_out(Give(Envelope(ME, Address(33, SERVER), wanted, number)), 0.0)
-    assert desk.sent == [
-        Envelope(Address(33, SERVER), ME, messages.CallGiven(""), 16, [b"a large call"]),
-        Envelope(Address(33, SERVER), ME, messages.CallGiven("the task has ended"), 17, None),
-    ]
-
-
 def test_a_server_gets_the_code_that_it_asks_for(desk: Desk) -> None:
-    desk.carry_out(Give(Envelope(ME, Address(33, SERVER), messages.CodeWanted(), 4)), 0.0)
+    desk.carry_out(GiveCode(Envelope(ME, Address(33, SERVER), messages.CodeWanted(), 4)), 0.0)
     assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven(""), 4, b"code")]
 
 
-def test_a_server_that_asks_for_its_setup_hears_where_it_begins_to_count_and_a_node_does_not(desk: Desk) -> None:
+def test_a_server_that_asks_for_its_setup_hears_where_it_begins_to_count_and_a_node_does_not(
+    desk: Desk,
+) -> None:
     place = messages.Spot("10.0.0.5", 9701, 33, "box/server-1")
     for spot in (place, None, place):
         wanted = Envelope(ME, Address(33, SERVER if spot else NODE), messages.SetupWanted(spot), 4)
-        desk.carry_out(Give(wanted, "call"), 0.0)
+        desk.carry_out(GiveSetup(wanted, "call"), 0.0)
     assert [envelope.message.first for envelope in desk.sent] == [17 << 32, 0, 17 << 32]
     assert [envelope.payload for envelope in desk.sent] == 3 * [[b"setup", "call"]]
 
@@ -310,7 +300,7 @@ def test_a_node_is_dialled_when_it_has_granted_the_lease_and_left_when_it_is_gon
 def test_all_nodes_are_left_with_the_lease(desk: Desk) -> None:
     tell_of(desk, Status.NodeInitialized)
     tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=901))
-    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("")), 0.0)
+    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("done")), 0.0)
     desk.run()
     assert not (desk.dialled or desk.kept)
 

@@ -349,11 +349,11 @@ class ClientLeaseBody(ClientRole):
     def code_for(self, request: Payload) -> tuple[str, Payload]:
         return "", None
 
-    def setup_for(self, effect: effects.Give) -> tuple[str, Payload]:
+    def setup_for(self, effect: effects.GiveSetup) -> tuple[str, Payload]:
         return "", b"setup"
 
     def carry_out(self, effect: object, now: float) -> None:
-        if isinstance(effect, effects.Forget):
+        if isinstance(effect, effects.Bury):
             self.client.forgotten.add(effect.epoch)
         super().carry_out(effect, now)
 

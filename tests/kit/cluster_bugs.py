@@ -13,12 +13,10 @@ from dispycos.actors.client.members import Members
 from dispycos.actors.client.owned import Tasks
 from dispycos.actors.client.standing import Standing
 from dispycos.actors.client.submitters import Submitters
-from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
-from dispycos.actors.dispatching.facts import Entry
-from dispycos.actors.dispatching.facts import Server as FleetServer
+from dispycos.actors.dispatching.facts import Entry, FleetServer
 from dispycos.actors.node.agent import Node
-from dispycos.actors.node.lease import Outbox
+from dispycos.actors.node.lease import NodeOutbox
 from dispycos.actors.node.terminations import Terminations
 from dispycos.actors.server.queue import Server
 from dispycos.actors.tasks.step import Step
@@ -42,13 +40,13 @@ from .sim_bugs import Patch, Plant
 
 
 def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
-    original = Outbox.to_client
+    original = NodeOutbox.to_client
 
-    def to_client(self: Outbox, granted: Any, message: Any, payload: Any = None) -> None:
+    def to_client(self: NodeOutbox, granted: Any, message: Any, payload: Any = None) -> None:
         if not isinstance(message, messages.ServerLost):
             original(self, granted, message, payload)
 
-    patch.setattr(Outbox, "to_client", to_client)
+    patch.setattr(NodeOutbox, "to_client", to_client)
 
 
 def _marks_are(patch: Patch, change: Callable[[Any, Marks], Marks]) -> None:
@@ -125,12 +123,12 @@ def a_server_is_killed_for_a_task_that_waits(patch: Patch) -> None:
 
 
 def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
-    original = Tasks._end_untold
+    original = Dispatcher._end
 
-    def end_untold(self: Tasks, effect: Any) -> None:
-        original(self, msgspec.structs.replace(effect, started=False))
+    def end(self: Dispatcher, entry: Entry, kind: OutcomeKind, text: str, *, started: bool = False) -> None:
+        original(self, entry, kind, text, started=False)
 
-    patch.setitem(Tasks._carry, dispatch.Ended, end_untold)
+    patch.setattr(Dispatcher, "_end", end)
 
 
 def what_comes_back_is_forgotten(patch: Patch) -> None:

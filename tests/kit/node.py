@@ -9,7 +9,16 @@ from dispycos.actors.tasks.step import NO_STEP, Step
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import ClientInfo, Lease, Message, NodeInfo, Open, ServerReady, SetupDone, SetupWanted
+from dispycos.protocol.messages import (
+    ClientInfo,
+    Lease,
+    Message,
+    NodeInfo,
+    Open,
+    ServerReady,
+    SetupDone,
+    SetupWanted,
+)
 
 CLIENT_EPOCH, SCHEDULER_EPOCH, NODE_EPOCH, SERVER_EPOCHS = 7, 1, 100, 1000
 THE_CLIENT = Address(CLIENT_EPOCH, CLIENT)
@@ -40,7 +49,9 @@ class Hand:
         self.servers = servers
         self.now = 0.0
         self.logs: list[str] = []
-        self.setups: list[tuple[Message, int]] = []  # what the client was asked and told of them, and which zygote's it was
+        self.setups: list[
+            tuple[Message, int]
+        ] = []  # what the client was asked and told of them, and which zygote's it was
 
     def did(self) -> list[object]:
         """Effects since the last look: what was sent as (who, message) or (who, message, payload)."""
@@ -66,7 +77,9 @@ class Hand:
             return address.epoch % SERVER_EPOCHS
         return names.get(address, address)
 
-    def tell(self, sender: Address, *messages: Message, payload: Payload = None, correlation: int = 0) -> None:
+    def tell(
+        self, sender: Address, *messages: Message, payload: Payload = None, correlation: int = 0
+    ) -> None:
         for message in messages:
             self.node.receive(Envelope(THE_NODE, sender, message, correlation, payload), self.now)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dispycos.actors.node.inquiries import ANSWER_S, BUSY, Inquiries
-from dispycos.actors.node.lease import Outbox, Place
+from dispycos.actors.node.lease import NodeOutbox, Place
 from dispycos.actors.tasks.step import NO_STEP, Step
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, Address
@@ -37,7 +37,7 @@ class Asked:
     """The machine; each step gives back what it wants: (to whom, the servers in the answer), words to servers."""
 
     def __init__(self) -> None:
-        self._out = Outbox(THE_NODE)
+        self._out = NodeOutbox(THE_NODE)
         self.machine = Inquiries(self._out)
         self.steps: dict[int, Step] = {}  # what the pages of the servers say
         self.questions: dict[int, list[int]] = {}  # their numbers, as each server has heard them

@@ -119,20 +119,18 @@ class Waiting:
             call(*arguments)
 
 
-@pytest.mark.parametrize(("is_ending", "schedulers"), [(False, []), (True, []), (False, [5])])
+@pytest.mark.parametrize(("ending", "schedulers"), [("", []), ("its operator ends it", []), ("", [5])])
 def test_the_last_words_of_a_lease_wait_for_a_way_to_its_client_and_then_a_second(
-    is_ending: bool, schedulers: list[int]
+    ending: str, schedulers: list[int]
 ) -> None:
     agent, runtime = Agent(), Waiting()
     agent.runtime = cast(Any, runtime)
-    agent.machine = cast(
-        Any, SimpleNamespace(is_ending=is_ending, client_has_all=lambda *word: told.append(word))
-    )
+    agent.machine = cast(Any, SimpleNamespace(ending=ending, client_has_all=lambda *word: told.append(word)))
     told: list[Any] = []
     runtime.can_be_reached, runtime.schedulers = False, schedulers
     agent._await_client(LEASE, LAST_WORDS_S)
     runtime.run(60.0)
-    if is_ending or schedulers:  # the process is waited for, or the next client
+    if ending or schedulers:  # the process is waited for, or the next client
         assert told == [(LEASE, pytest.approx(LAST_WORDS_S, abs=2 * LOOK_S))]
         return
     assert not told
@@ -145,9 +143,7 @@ def test_a_lease_ends_at_once_when_its_client_has_all() -> None:
     agent, runtime = Agent(), Waiting()
     agent.runtime = cast(Any, runtime)
     told: list[Any] = []
-    agent.machine = cast(
-        Any, SimpleNamespace(is_ending=False, client_has_all=lambda *word: told.append(word))
-    )
+    agent.machine = cast(Any, SimpleNamespace(ending="", client_has_all=lambda *word: told.append(word)))
     runtime.is_busy_with = False
     agent._await_client(LEASE, LAST_WORDS_S)
     assert told == [(LEASE, 0.0)]

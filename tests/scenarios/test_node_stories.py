@@ -11,7 +11,7 @@ import pytest
 from dispycos.actors.node import terminations
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.inquiries import Inquiries
-from dispycos.actors.node.lease import CloseZygote, NodeLease, Outbox
+from dispycos.actors.node.lease import CloseZygote, NodeLease, NodeOutbox
 from dispycos.actors.node.supervisor import Supervisor
 from dispycos.actors.node.terminations import Terminations
 from dispycos.actors.tasks.step import Step
@@ -95,21 +95,21 @@ def kill_for_any_step(self: Terminations, server: int, step: Step, now: float) -
 
 
 def without(message: type) -> Callable[..., None]:
-    original = Outbox.send
-    to_client = Outbox.to_client
+    original = NodeOutbox.send
+    to_client = NodeOutbox.to_client
 
-    def send(self: Outbox, to: Any, said: Any) -> None:
+    def send(self: NodeOutbox, to: Any, said: Any) -> None:
         if not isinstance(said, message):
             original(self, to, said)
 
-    def tell(self: Outbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
+    def tell(self: NodeOutbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
         if not isinstance(said, message):
             to_client(self, granted, said, payload)
 
     return tell if message is ServerLost else send
 
 
-def to_any_client(self: Outbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
+def to_any_client(self: NodeOutbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
     self.send(granted.home, said)
 
 
@@ -128,9 +128,9 @@ BUGS: list[tuple[str, object, str, object]] = [
     ("ends before what is to be started", NodeLease, "is_inhabited", property(lambda self: True)),
     ("no question is told of deaths", Inquiries, "forget", nothing),
     ("no page is looked at", Inquiries, "wake", nothing),
-    ("a server dies unsaid", Outbox, "to_client", without(ServerLost)),
-    ("servers are not told to end", Outbox, "send", without(Shutdown)),
-    ("a client that is gone is told", Outbox, "to_client", to_any_client),
+    ("a server dies unsaid", NodeOutbox, "to_client", without(ServerLost)),
+    ("servers are not told to end", NodeOutbox, "send", without(Shutdown)),
+    ("a client that is gone is told", NodeOutbox, "to_client", to_any_client),
     ("the 5 s are no time", terminations, "KILL_AFTER", 4.0),
     ("killed for the step of another", Terminations, "_looked", kill_for_any_step),
     ("closed while servers live", Node, "_finish_if_empty", close_at_once),

@@ -15,10 +15,10 @@ import pytest
 from dispycos.actors.server import setup
 from dispycos.actors.server.setup import Prepared, SetupFailed, call_in_loop, prepare, refuse_value
 from dispycos.actors.shipping.mirror import Mirror
-from dispycos.actors.shipping.payloads import NodeSetup
-from dispycos.actors.shipping.words import CodeBundle, Value
+from dispycos.actors.shipping.words import CodeBundle, NodeSetup, Value
 from dispycos.actors.tasks.ends import Raised, Returned
-from dispycos.actors.tasks.start import Preparation
+from dispycos.actors.tasks.step import Preparation
+from tests.kit.shipping_mains import given_back
 
 
 @pytest.fixture
@@ -29,23 +29,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def mirror(folder: Path) -> Iterator[Mirror]:
-    made = Mirror(node="rhea")
-    yield made
-    made.close()
+    with given_back():
+        yield Mirror(node="rhea")
 
 
 def prepared(files: dict[str, bytes], size_max: int = 0) -> Prepared:
     told = msgspec.msgpack.encode(Preparation("script.py", "rhea", size_max))
     frames = [msgspec.msgpack.encode(NodeSetup(CodeBundle(1), list(files))), *files.values()]
-    made = prepare(told, frames, lambda request: b"")
-    made.mirror.close()
-    return made
+    with given_back():
+        return prepare(told, frames, lambda request: b"")
 
 
 # --- files
 
 
-def test_files_lie_in_the_nodes_folder_with_their_folders_and_by_a_name_that_only_one_has(folder: Path) -> None:
+def test_files_lie_in_the_nodes_folder_with_their_folders_and_by_a_name_that_only_one_has(
+    folder: Path,
+) -> None:
     prepared({"data/a.csv": b"1", "x/same": b"2", "y/same": b"3", "empty": b""})
     texts = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert texts == {"data/a.csv": b"1", "a.csv": b"1", "x/same": b"2", "y/same": b"3", "empty": b""}
@@ -58,7 +58,9 @@ def test_nothing_is_written_outside(folder: Path, name: str) -> None:
 
 
 def test_a_file_over_the_limit_is_not_written_though_the_client_sent_it(folder: Path) -> None:
-    with pytest.raises(SetupFailed, match="component big has 11 bytes, more than the 10 that this node takes"):
+    with pytest.raises(
+        SetupFailed, match="component big has 11 bytes, more than the 10 that this node takes"
+    ):
         prepared({"big": bytes(11)}, 10)
     assert not list(folder.iterdir())
 

@@ -18,11 +18,12 @@ from typing import Any, Protocol
 import msgspec
 
 from dispycos.protocol.envelope import Buffer
+from dispycos.protocol.messages import Marks
 
 from ...tasks.page import PageReader, make_page
 from .exits import OomCounter, say_end, was_killed
 from .lines import close_all, make_line, read_word, send_word, write_memory
-from .output import Output
+from .output import OutputPipes
 from .template import Template
 from .words import (
     CodeAnswered,
@@ -50,25 +51,26 @@ log = logging.getLogger("dispycos")
 
 
 class Owner(Protocol):
-    """Who is told what happens."""
+    """Who is told what happens: the node's machine."""
 
-    def zygote_born(self) -> None: ...
-    def zygote_prepared(self, error: str) -> None:
-        """Servers may be started, or it has failed."""
+    def zygote_born(self, now: float) -> None: ...
+    def zygote_ready(self, now: float) -> None:
+        """What had to be prepared is: servers may be started."""
 
-    def code_asked(self, request: bytes) -> None:
+    def setup_failed(self, text: str, now: float) -> None: ...
+    def code_asked(self, request: bytes, now: float) -> None:
         """By what is prepared; answered by answer_code()."""
 
-    def zygote_ended(self, text: str) -> None:
+    def zygote_failed(self, text: str, now: float) -> None:
         """It could not be started, or has ended: after the ends of all its servers, and not if it was to end."""
 
-    def server_refused(self, number: int, text: str) -> None:
-        """There is no process."""
-
-    def server_ended(self, server: ServerProcess, text: str) -> None:
+    def server_failed_to_start(self, number: int, text: str, now: float) -> None: ...
+    def server_exited(
+        self, number: int, death: str, marks: Marks, now: float, *, for_step: bool = False
+    ) -> None:
         """After all its output."""
 
-    def output(self, number: int, stream: int, text: bytes, mark: int) -> None: ...
+    def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None: ...
 
 
 class ServerProcess:
@@ -79,8 +81,7 @@ class ServerProcess:
         self.pid = 0
         self.page = PageReader(page)
         self.was_killed = False  # by us
-        self.ended_for_step = False  # it was killed by EndStep
-        self.output = Output(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
+        self.output = OutputPipes(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
 
 
 class Zygote:
@@ -94,7 +95,7 @@ class Zygote:
         self.pid = 0  # until it is born
         self.servers: dict[int, ServerProcess] = {}  # by number, until they have ended
         self._failure = ""
-        self._output: Output | None = None  # of what is prepared
+        self._output: OutputPipes | None = None  # of what is prepared
         self.is_closing = False
         self.gone: asyncio.Future[None] = tree.loop.create_future()
         end.setblocking(False)
@@ -103,7 +104,7 @@ class Zygote:
     def prepare(self, word: Prepare, frames: list[Buffer]) -> None:
         (out, out_end), (err, err_end), memory = make_pipes(partial(write_memory, frames))
         told = partial(self._tree.tell, self._tree.owner.output, 0)
-        self._output = Output(self._tree.loop, {1: out, 2: err}, told)
+        self._output = OutputPipes(self._tree.loop, {1: out, 2: err}, told)
         self._send(word, (memory, out_end, err_end))
 
     def answer_code(self, error: str, frames: list[Buffer]) -> None:
@@ -114,7 +115,7 @@ class Zygote:
             (out, out_end), (err, err_end), page = make_pipes(make_page)
         except OSError as error:
             why = f"no pipes for another server: {error.strerror}"
-            self._tree.tell(self._tree.owner.server_refused, word.number, why)
+            self._tree.tell(self._tree.owner.server_failed_to_start, word.number, why)
             return
         self.servers[word.number] = ServerProcess(self._tree, word.number, {1: out, 2: err}, page)
         self._send(word, (out_end, err_end, page))
@@ -177,7 +178,10 @@ class Zygote:
                 self._tell(self._tree.owner.zygote_born)
             case PrepareDone(error):
                 self._end_output()
-                self._tell(self._tree.owner.zygote_prepared, error)
+                if error:
+                    self._tell(self._tree.owner.setup_failed, error)
+                else:
+                    self._tell(self._tree.owner.zygote_ready)
             case CodeAsked(request):
                 self._tell(self._tree.owner.code_asked, request)
             case ZygoteFailed(text):
@@ -187,8 +191,7 @@ class Zygote:
             case ForkFailed(number, text):
                 self._refuse(number, text)
             case ServerEnded(number, status, for_step):
-                self.servers[number].ended_for_step = for_step
-                self._on_server_ended(number, status)
+                self._on_server_ended(number, status, for_step)
 
     def _tell(self, told: Callable[..., None], *words: object) -> None:
         """Of a zygote that is to end nobody wants to know."""
@@ -202,14 +205,15 @@ class Zygote:
 
     def _refuse(self, number: int, text: str) -> None:
         self.servers.pop(number).output.close()
-        self._tree.tell(self._tree.owner.server_refused, number, text)
+        self._tree.tell(self._tree.owner.server_failed_to_start, number, text)
 
-    def _on_server_ended(self, number: int, status: int | None) -> None:
+    def _on_server_ended(self, number: int, status: int | None, for_step: bool = False) -> None:
         """What it wrote is in its pipes; others who hold them are not waited for."""
         server = self.servers.pop(number)
         server.output.close()
-        is_ours = self.is_closing or server.was_killed or server.ended_for_step
-        self._tree.tell(self._tree.owner.server_ended, server, self._tree.say_end(status, is_ours=is_ours))
+        death = self._tree.say_end(status, is_ours=self.is_closing or server.was_killed or for_step)
+        exited = partial(self._tree.owner.server_exited, for_step=for_step)
+        self._tree.tell(exited, number, death, server.page.marks())
 
     async def _bury(self) -> None:
         """Its servers are our children now, and the kernel kills them: wait, report, sweep up, say so."""
@@ -224,7 +228,7 @@ class Zygote:
         for server in list(self.servers.values()):
             self._on_server_ended(server.number, statuses.get(server.pid))
         if not self.is_closing:
-            self._tree.tell(self._tree.owner.zygote_ended, death)
+            self._tree.tell(self._tree.owner.zygote_failed, death)
         self.gone.set_result(None)
         self._tree.fork_wanted()
 
@@ -262,11 +266,21 @@ async def reap(pid: int) -> int | None:
 
 
 class ProcessTree:
-    """All processes that an agent starts: one zygote after the other, and their servers."""
+    """All processes that an agent starts: one zygote after the other, and their servers.
 
-    def __init__(self, template: Template, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    `tell` has a method of the owner called with these words and the time, later: what that raises is not raised in here.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        loop: asyncio.AbstractEventLoop,
+        owner: Owner,
+        tell: Callable[..., None],
+    ) -> None:
         self.loop = loop
         self.owner = owner
+        self.tell = tell
         adopt_orphans()
         self._oom = OomCounter.of_this_process()
         self._zygote: Zygote | None = None  # the last one
@@ -320,7 +334,7 @@ class ProcessTree:
 
     def start_server(self, word: ForkServer) -> None:
         if self._zygote is None or not self._zygote.is_serving:
-            self.tell(self.owner.server_refused, word.number, "its zygote has ended")
+            self.tell(self.owner.server_failed_to_start, word.number, "its zygote has ended")
         else:
             self._zygote.start_server(word)
 
@@ -384,10 +398,6 @@ class ProcessTree:
         gone.set_result(None)
 
     # ---
-
-    def tell(self, told: Callable[..., None], *words: object) -> None:
-        """In a turn of its own, so that what the owner raises is not raised in here."""
-        self.loop.call_soon(told, *words)
 
     def keep(self, body: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(body)

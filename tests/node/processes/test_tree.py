@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from dispycos.actors.node.processes import output
 from dispycos.actors.node.processes import tree as processes
 from dispycos.actors.node.processes.exits import OomCounter
 from dispycos.actors.node.processes.lines import WORD_MAX
-from dispycos.actors.node.processes.output import Output
+from dispycos.actors.node.processes.output import OutputPipes
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.processes.tree import ProcessTree, ServerProcess
 from dispycos.actors.node.processes.words import EndStep, ForkServer, KillServer, Prepare
 from dispycos.actors.tasks.page import SINCE, STEP, PageWriter
 from dispycos.actors.tasks.step import NO_STEP, Step
+from dispycos.protocol.messages import Marks
 
 HERE = __name__
 ROOT = str(Path(__file__).resolve().parents[3])
@@ -159,32 +161,44 @@ class Agent:
         self.prepared: list[str] = []
         self.zygote_ends: list[str] = []
         self.exits: list[tuple[int, str]] = []
+        self.known: dict[int, ServerProcess] = {}  # the last one of each number
         self.ended: dict[ServerProcess, str] = {}
+        self.ended_for_step: list[int] = []
         self.late: list[bytes] = []
         self.refused: list[tuple[int, str]] = []
         self.said: dict[tuple[int, int], bytes] = {}
 
-    def zygote_born(self) -> None:
+    def tell(self, told: Callable[..., None], *words: object) -> None:
+        asyncio.get_running_loop().call_soon(partial(told, *words, time.monotonic()))
+
+    def zygote_born(self, now: float) -> None:
         self.ready += 1
 
-    def zygote_prepared(self, error: str) -> None:
-        self.prepared.append(error)
+    def zygote_ready(self, now: float) -> None:
+        self.prepared.append("")
 
-    def code_asked(self, request: bytes) -> None:
+    def setup_failed(self, text: str, now: float) -> None:
+        self.prepared.append(text)
+
+    def code_asked(self, request: bytes, now: float) -> None:
         self.tree.answer_code("" if request == b"known" else "nobody knows it", [request.upper()])
 
-    def zygote_ended(self, text: str) -> None:
+    def zygote_failed(self, text: str, now: float) -> None:
         self.zygote_ends.append(text)
         self.ended_before = len(self.exits)
 
-    def server_refused(self, number: int, text: str) -> None:
+    def server_failed_to_start(self, number: int, text: str, now: float) -> None:
         self.refused.append((number, text))
 
-    def server_ended(self, server: ServerProcess, text: str) -> None:
-        self.exits.append((server.number, text))
-        self.ended[server] = text
+    def server_exited(
+        self, number: int, death: str, marks: Marks, now: float, *, for_step: bool = False
+    ) -> None:
+        self.exits.append((number, death))
+        if number in self.known:
+            self.ended[self.known[number]] = death
+        self.ended_for_step += [number] if for_step else []
 
-    def output(self, number: int, stream: int, text: bytes, mark: int) -> None:
+    def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
         if self.tree.servers.get(number) is None and number in [ended for ended, _ in self.exits]:
             self.late.append(text)
         self.said[number, stream] = self.said.get((number, stream), b"") + text
@@ -205,15 +219,14 @@ class Agent:
         assert self.tree._zygote is not None
         return self.tree._zygote.pid
 
-    async def start(
-        self, entry: Callable[..., Any], argument: bytes = b"", number: int = 1
-    ) -> ServerProcess:
+    async def start(self, entry: Callable[..., Any], argument: bytes = b"", number: int = 1) -> ServerProcess:
         self.tree.start_server(ForkServer(number, f"{HERE}:{entry.__name__}", argument))
-        server = self.tree.servers[number]
+        server = self.known[number] = self.tree.servers[number]
         await wait_until(lambda: server.pid)
         return server
 
     async def end_of(self, server: ServerProcess) -> str:
+        self.known[server.number] = server
         await wait_until(lambda: server in self.ended)
         return self.ended[server]
 
@@ -251,7 +264,7 @@ def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> 
     agent = Agent(template, tmp_path)
 
     async def main() -> None:
-        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
         try:
             await asyncio.wait_for(scenario(agent), 40)
         finally:
@@ -267,6 +280,7 @@ def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> 
     assert not left
     assert not agent.late, "output after the end was told"
     agent.ended.clear()  # with their pages
+    agent.known.clear()
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == opened
     return agent
@@ -492,7 +506,7 @@ def test_a_lease_that_ends_while_something_is_prepared_leaves_nothing(tmp_path: 
         agent.tree.prepare(Prepare("time:sleep_for_ever", b""), [])
         await wait_until(lambda: agent.prepared)
         assert "has no attribute 'sleep_for_ever'" in agent.prepared[0]
-        agent.code_asked = lambda request: None  # type: ignore[method-assign]
+        agent.code_asked = lambda request, now: None  # type: ignore[method-assign]
         agent.tree.prepare(Prepare(f"{HERE}:prepare", b"known"), [])
         await wait_until(lambda: agent.text(0))
         await within(agent.tree.end_zygote())
@@ -547,7 +561,7 @@ def test_a_server_is_killed_for_the_very_step_that_runs(tmp_path: Path) -> None:
         assert server.page.step() == Step(7, int(agent.text()))
         agent.tree.order(EndStep(1, server.page.step()))
         assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
-        assert server.ended_for_step
+        assert agent.ended_for_step == [1]
 
     with_agent(tmp_path, scenario)
 
@@ -567,7 +581,7 @@ def test_a_server_whose_step_is_over_goes_on_though_the_next_one_is_of_the_same_
         assert agent.exits == []
         os.kill(server.pid, signal.SIGKILL)
         await agent.end_of(server)
-        assert not server.ended_for_step and is_alive(other.pid)
+        assert agent.ended_for_step == [] and is_alive(other.pid)
 
     with_agent(tmp_path, scenario)
 
@@ -749,7 +763,7 @@ def test_a_template_that_cannot_import_forks_nothing(tmp_path: Path) -> None:
     agent = Agent(template, tmp_path)
 
     async def scenario() -> None:
-        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
         agent.begin_zygote()
         await wait_until(lambda: agent.zygote_ends)
         await within(agent.tree.close())
@@ -766,10 +780,10 @@ def test_an_agent_whose_callback_raises_loses_no_process(tmp_path: Path) -> None
             lambda loop, context: complaints.append(str(context["exception"]))
         )
 
-        def refuse(server: ServerProcess, text: str) -> None:
-            raise ValueError(text)
+        def refuse(number: int, death: str, *rest: object, for_step: bool) -> None:
+            raise ValueError(death)
 
-        agent.server_ended = refuse  # type: ignore[method-assign]
+        agent.server_exited = refuse  # type: ignore[method-assign,assignment]
         await agent.zygote()
         for code in (b"1", b"2"):
             await agent.start(exit_with, code)
@@ -789,7 +803,7 @@ def test_an_agent_ends_at_once_while_its_template_still_imports(tmp_path: Path) 
     agent = Agent(template, tmp_path)
 
     async def scenario() -> None:
-        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
         agent.begin_zygote()
         await asyncio.sleep(0)
         await within(agent.tree.close())
@@ -834,10 +848,12 @@ def test_output_over_the_rate_is_dropped_in_whole_lines_and_counted(tmp_path: Pa
     assert 1024 * len(passed) + sum(counts) == 5 << 20
 
 
-def written_to(heard: list[bytes]) -> tuple[int, Output]:
+def written_to(heard: list[bytes]) -> tuple[int, OutputPipes]:
     """The end of a pipe to write to, and who tells of what came, on the running loop."""
     read, write = os.pipe()
-    return write, Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
+    return write, OutputPipes(
+        asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data)
+    )
 
 
 def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
@@ -885,7 +901,7 @@ def test_what_is_there_at_a_mark_comes_with_it_though_it_is_half_a_line() -> Non
 
     async def scenario() -> None:
         read, write = os.pipe()
-        told = Output(asyncio.get_running_loop(), {1: read}, lambda *words: heard.append(words))
+        told = OutputPipes(asyncio.get_running_loop(), {1: read}, lambda *words: heard.append(words))
         for part in (b"one\nhal", b"f\x1e", b"7\x1e", b"and the"):
             os.write(write, part)
             await asyncio.sleep(0.02)
@@ -921,7 +937,7 @@ template = Template.fork()
 
 async def main():
     agent = tests.Agent(template, tests.Path(sys.argv[1]))
-    agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+    agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
     zygote = await agent.zygote()
     servers = [await agent.start(tests.hold, number=n) for n in (1, 2)]
     servers.append(await agent.start(tests.leave_daemon, b"exec", number=3))
