@@ -345,7 +345,7 @@ class ClientLease(LedgerBody):
         call = self._setup_call(self.wishes.server_setup, "server_setup", args)
         setups = self.ledger.members.setups
         with self.host.shield, self.runtime.lock:
-            known = [*setups.waiting_servers(), *(spot for spot, _ in self.ledger.servers.values())]
+            known = setups.known_servers()
             spots = [spot for spot in known if (spot.addr, spot.port) == where]
             if not spots:
                 raise TaskRefused(f"no server {where} is known; there are {located(known)}")

@@ -40,6 +40,7 @@ class Setups:
         self._has = holdings
         self.nodes = Kind("node")
         self.servers = Kind("server")
+        self._spots: dict[Where, Spot] = {}  # where servers have asked
         self._say_at: float | None = None
         self._pause = PATIENCE_S
 
@@ -51,6 +52,7 @@ class Setups:
         if spot is None:
             self._see(self.nodes, envelope.sender.epoch, envelope, now)
         else:
+            self._spots[_where(spot)] = spot
             self._see(self.servers, _where(spot), envelope, now)
 
     def _see(self, kind: Kind, where: Where, envelope: Envelope, now: float) -> None:
@@ -83,9 +85,9 @@ class Setups:
         if envelope is not None:
             self._give(kind, where, envelope, now)
 
-    def waiting_servers(self) -> list[Spot]:
-        """Servers that wait to be enabled."""
-        return [envelope.message.spot for envelope in self.servers.waiting.values()]
+    def known_servers(self) -> list[Spot]:
+        """The last one that asked from each place."""
+        return list(self._spots.values())
 
     def why_waiting(self) -> str:
         """What keeps nodes and servers from taking tasks, as far as it is the program's own doing; for people."""

@@ -79,11 +79,12 @@ def test_a_node_may_be_enabled_before_it_asks(desk: Desk) -> None:
 def test_a_server_is_enabled_by_its_place_so_that_the_one_that_replaces_it_is_too(desk: Desk) -> None:
     desk.setups.servers.disabled = True
     first, other = desk.server(101, 1), desk.server(102, 2)
-    assert desk.setups.waiting_servers() == [spot(101, 1), spot(102, 2)]
+    assert desk.setups.known_servers() == [spot(101, 1), spot(102, 2)]
     desk.setups.enable_server(spot(101, 1), "open(1)", 0.0)
     assert desk.given() == [(first, "open(1)")]
     successor = desk.server(201, 1)
     assert desk.given() == [(successor, "open(1)")]
+    assert desk.setups.known_servers() == [spot(201, 1), spot(102, 2)], "it may be enabled once more"
     assert desk.setups.why_waiting() == "rhea/server-2 waits for enable_server()"
     desk.setups.enable_server(spot(102, 2), None, 0.0)
     assert desk.given() == [(other, None)]
