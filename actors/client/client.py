@@ -59,7 +59,7 @@ class Client(Submits[Task]):
         after 60 s without scheduler and client; then they are lost when it is back, and 15 minutes later in any case.
     cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
         it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
-        `components` lie in the folder above, ``../name``.
+        `components` lie in the folder above, ``../name``, and with their relative folders.
 
     Raises
     ------
