@@ -14,7 +14,7 @@ from pathlib import Path
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.resources import cpu_count
-from dispycos.actors.node.run import NodeBody, describe
+from dispycos.actors.node.run import LOOK_S, NodeBody, describe, time_of_day
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
@@ -133,6 +133,8 @@ def make_body(
         max_pulse_interval=settings.max_pulse_interval,
         insecure=process.keys is None,
         serve=max(0, settings.serve),
+        zombie_period=settings.zombie_period,
+        hours=settings.hours(time_of_day()),
     )
     if settings.debug:
         process.runtime.checks.append(machine.check)
@@ -147,6 +149,7 @@ def make_body(
         folder,
         debug=settings.debug,
         max_file_size=settings.max_file_size,
+        look_s=min(LOOK_S, settings.min_pulse_interval, settings.zombie_period or LOOK_S),
         on_end=process.stopping.set,
     )
 

@@ -14,6 +14,7 @@ from dispycos.config import (
     MAX_PULSE_INTERVAL,
     MIN_PULSE_INTERVAL,
     STATUS_TIMEOUT,
+    ZOMBIE_PERIOD,
     Failure,
     Misuse,
     Parser,
@@ -29,6 +30,7 @@ from dispycos.config import (
     parse_size,
     parse_whole,
 )
+from dispycos.hours import parse_time_of_day
 
 CONFIG_BYTES_MAX = 1024 * 1024
 PREFIX: Final = "DISPYCOS"
@@ -117,6 +119,7 @@ FILE: Final = Text("FILE", parse_path)
 PLACE: Final = Text("HOST[:PORT]", parse_place)
 PORT: Final = Text("PORT", parse_port)
 SECONDS: Final = Text("SECONDS", parse_seconds)
+TIME: Final = Text("HH:MM", parse_time_of_day)
 ANY: Final = Text("VALUE", str)
 
 
@@ -148,7 +151,15 @@ PEER: Final = Option(
 NODES: Final = Option(
     ["--node"], PLACE, "Dial this node, where mDNS does not reach. May be repeated.", multiple=True
 )
-ZOMBIE_PERIOD: Final = Option(["--zombie_period"], ANY, refusal=_later("closing idle clients"))
+
+
+def _zombie_period(what: str, default: float) -> Option:
+    return Option(
+        ["--zombie_period"],
+        SECONDS,
+        f"{what} that runs nothing for so long; 0 is never.  [default: {default:g}]",
+    )
+
 
 COMMON: Final = (
     IP_ADDR,
@@ -180,7 +191,6 @@ COMMON: Final = (
     Option(["--insecure"], help="DANGER: no keys at all. Whoever reaches the port runs programs as you."),
     DEBUG,
     Option(["--daemon"], help="Do not read commands from the terminal."),
-    ZOMBIE_PERIOD,
     Option(["--certfile"], ANY, refusal=_later("own keys and TLS")),
     Option(["--keyfile"], ANY, refusal=_later("own keys and TLS")),
     Option(["-u", "--udp_port"], ANY, refusal=MDNS, remedy=MDNS_REMEDY),
@@ -210,16 +220,18 @@ NODE: Final = (
     ),
     *COMMON,
     Option(["--serve"], Text("N", parse_serve), "End after that many clients; -1 is no limit."),
+    _zombie_period("End the lease of a client", 0),
     PEER,
     Option(["--clean"], refusal=_later("pid files")),
-    Option(["--service_start"], ANY, refusal=_later("service hours")),
-    Option(["--service_stop"], ANY, refusal=_later("service hours")),
-    Option(["--service_end"], ANY, refusal=_later("service hours")),
+    Option(["--service_start"], TIME, "Serve from this time of day on; the present one if not given."),
+    Option(["--service_stop"], TIME, "Take nothing new from this time of day on; what runs goes on."),
+    Option(["--service_end"], TIME, "Kill what runs at this time of day."),
 )
 SCHEDULER: Final = (
     Option(["-t", "--tcp_port", "--scheduler_port"], PORT, "Port to listen on; 0 is any."),
     NODES,
     *COMMON,
+    _zombie_period("Take the cluster from a client", ZOMBIE_PERIOD),
 )
 STATUS: Final = (
     JSON,

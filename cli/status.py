@@ -209,7 +209,10 @@ class View:
                 )
         for report in sorted(self.nodes.values(), key=lambda report: report.node.name):
             node = report.node
-            use = f"used by {report.client}" if report.client else "free"
+            uses = [f"used by {report.client}"] if report.client else []
+            if report.resting:
+                uses.append(f"takes nothing new: {report.resting}")
+            use = "; ".join(uses) or "free"
             lines.append(
                 f"node {node.name} at {node.addr}:{node.port}, {counted(node.cpus, 'CPU')}, {use}{_insecure(report.insecure)}"
             )
@@ -275,6 +278,7 @@ def _node(report: NodeReport) -> dict[str, Any]:
         "client": report.client or None,
         "served": report.served,
         "insecure": report.insecure,
+        "resting": report.resting or None,
         "servers": [
             {
                 "location": f"{server.spot.addr}:{server.spot.port}",

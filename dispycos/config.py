@@ -12,8 +12,11 @@ from numbers import Real
 from pathlib import Path
 from typing import ClassVar
 
+from .hours import Hours, TimeOfDay
+
 MIN_PULSE_INTERVAL = 10.0
 MAX_PULSE_INTERVAL = 100.0
+ZOMBIE_PERIOD = 10 * MAX_PULSE_INTERVAL
 NODE_PORT = 9706
 SCHEDULER_PORT = 9705
 PORT_MAX = 65535
@@ -334,7 +337,11 @@ class NodeSettings(CommonSettings):
     min_pulse_interval: float = MIN_PULSE_INTERVAL
     max_pulse_interval: float = MAX_PULSE_INTERVAL
     serve: int = -1
+    zombie_period: float = 0.0
     peer: tuple[HostPort, ...] = ()
+    service_start: TimeOfDay | None = None
+    service_stop: TimeOfDay | None = None
+    service_end: TimeOfDay | None = None
 
     def check(self) -> None:
         super().check()
@@ -344,6 +351,24 @@ class NodeSettings(CommonSettings):
                 f" {self.max_pulse_interval:g} leave no pulse interval",
                 "the minimum must be above 0 and at most the maximum",
             )
+        if self.service_start is not None:
+            self.hours(self.service_start)
+
+    def hours(self, now: TimeOfDay) -> Hours | None:
+        """The service hours, if there are any; without a start they begin now. Raises Misuse."""
+        start, stop, end = self.service_start, self.service_stop, self.service_end
+        if stop is None and end is None:
+            if start is None:
+                return None
+            raise Misuse(
+                f"--service_start {start} is given without an end of the service",
+                "give --service_stop HH:MM (no new tasks), --service_end HH:MM (what runs is killed), or both",
+            )
+        try:
+            return Hours(start or now, stop, end)
+        except ValueError as error:
+            since = "" if start else " (--service_start is not given, so it is the present time)"
+            raise Misuse(f"service hours: {error}{since}", "they run from start to stop to end") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +376,7 @@ class SchedulerSettings(CommonSettings):
     """The options of spec 6.3.2."""
 
     tcp_port: int | None = None
+    zombie_period: float = ZOMBIE_PERIOD
     node: tuple[HostPort, ...] = ()
 
 

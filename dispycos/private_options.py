@@ -32,6 +32,7 @@ PRIVATE_OPTIONS: dict[str, Parser] = {
     "max_file_size": parse_size,
     "min_pulse_interval": parse_seconds,
     "max_pulse_interval": parse_seconds,
+    "zombie_period": parse_seconds,
     "secret_file": parse_path,
     "debug": parse_flag,
 }

@@ -109,6 +109,7 @@ def in_folder(folder: str, *names: str) -> list[str]:
 
 
 MACHINES = {
+    "dispycos/hours.py",
     "dispycos/machine.py",
     "dispycos/turns.py",
     *in_folder("dispycos/protocol"),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, Final
 
+from dispycos.hours import Hours, Phase, TimeOfDay
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
@@ -68,10 +69,13 @@ class Node(Supervisor):
         lease_grace: float = LEASE_GRACE,
         insecure: bool = False,
         serve: int = 0,
+        zombie_period: float = 0.0,
+        hours: Hours | None = None,
     ) -> None:
         """`ports` are the servers' entries of tcp_ports: one for each server that may ever run here.
 
-        After `serve` leases the node ends; 0 is no limit.
+        After `serve` leases the node ends; 0 is no limit. A lease under which nothing runs for `zombie_period` seconds ends; 0: it
+        does not. Outside of `hours` it takes nothing.
         """
         super().__init__(info, address)
         self._ports = ports
@@ -82,7 +86,10 @@ class Node(Supervisor):
         self._schedulers: dict[int, None] = {}  # epochs of those connected
         self._served = 0
         self._serve = serve
+        self._zombie_period = zombie_period
+        self._hours, self._phase = hours, Phase.OPEN
         self._ending = ""  # why it takes nothing new
+        self._resting = ""  # why it takes nothing new for now
         self._has_ended = False
         self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
             Terminate: self._on_terminate,
@@ -128,9 +135,8 @@ class Node(Supervisor):
         return due if asked is None else min(due, asked)
 
     def drain(self) -> list[object]:
-        if self._ending:
-            self._close_if_uninhabited()
         if self.granted is not None:
+            self._close_if_uninhabited(self.granted)
             self._finish_if_empty(self.granted)
         if self._ending and self.granted is None and not self._has_ended:
             self._has_ended = True
@@ -151,8 +157,7 @@ class Node(Supervisor):
             return  # it is not for use
         word = Register(self._described())
         if granted is not None:
-            closing = bool(self._ending) or granted.closing is not None
-            word = Register(self._described(), granted.lease, closing, granted.client)
+            word = Register(self._described(), granted.lease, granted.is_ending, granted.client)
         self._out.send(Address(epoch, SCHEDULER), word)
 
     def _described(self) -> NodeInfo:
@@ -163,7 +168,8 @@ class Node(Supervisor):
         reason = self._reason_to_decline(message, now)
         if reason:
             self._out.send(envelope.sender, Declined(message.lease, reason))
-            self._out.log("info", f"declined {message.client.name}: {reason}")
+            level = "debug" if reason == self._resting else "info"  # it is asked again and again
+            self._out.log(level, f"declined {message.client.name}: {reason}")
         elif granted is None:
             self._grant(envelope.sender, message, now)
         else:
@@ -176,8 +182,8 @@ class Node(Supervisor):
             if (lease.number, lease.scheduler) != (wanted.number, wanted.scheduler):
                 state = "held by" if granted.closing is None else "still being closed for"
                 return f"{state} {granted.holder} for {now - granted.since:.0f} s"
-        elif self._ending:
-            return self._ending
+        elif self._ending or self._resting:
+            return self._ending or self._resting
         elif message.client.python != self.info.python:
             # Bytecode of another minor version crashes the interpreter; the scheduler should have known.
             theirs, ours = (".".join(map(str, v)) for v in (message.client.python, self.info.python))
@@ -203,6 +209,7 @@ class Node(Supervisor):
             Address(message.lease.client, CLIENT),
             interval,
             now + interval,
+            now,
             present={scheduler.epoch},
         )
         self._out.effects.append(StartZygote(message.lease))
@@ -214,7 +221,7 @@ class Node(Supervisor):
         granted.lease = message.lease
         self._out.send(scheduler, Opened(message.lease, len(granted.places), granted.pulse_interval))
         self._tell_again(granted)
-        if self._ending or granted.closing is not None:
+        if granted.is_ending:
             self._register(scheduler.epoch)  # that it ends is news
 
     def _follow(self, granted: NodeLease, scheduler: Address) -> None:
@@ -271,11 +278,11 @@ class Node(Supervisor):
         if self.granted is not None and envelope.sender == self.granted.home:
             self._close(self.granted, "its client has left, and its scheduler is away", now)
 
-    def _close(self, granted: NodeLease, reason: str, now: float) -> None:
+    def _close(self, granted: NodeLease, reason: str, now: float, *, idle: bool = False) -> None:
         """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""
         if granted.closing is not None:
             return
-        granted.closing = Closing(reason, now + KILL_AFTER)
+        granted.closing = Closing(reason, now + KILL_AFTER, idle)
         if reason:
             self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
         for place in granted.places:
@@ -304,7 +311,9 @@ class Node(Supervisor):
         if self._served == self._serve:
             self._ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(granted.lease))
-        self._out.to_scheduler(granted, Closed(granted.lease, closing.reason, bool(self._ending)))
+        self._out.to_scheduler(
+            granted, Closed(granted.lease, closing.reason, bool(self._ending), closing.idle)
+        )
         for epoch in self._schedulers:
             if epoch != granted.scheduler.epoch:  # it was declined, or was about to take the lease over
                 self._register(epoch)
@@ -336,21 +345,50 @@ class Node(Supervisor):
         self._ending = f"the operator of node {self.info.name} ends it"
         if terminate:
             self.end_lease(self._ending, now)
-        granted = self.granted
-        if granted is None:
-            return
-        if granted.closing is None:
-            granted.draining = True
+        if self.granted is not None:
+            self._drain(self.granted, self._ending)
+
+    def _drain(self, granted: NodeLease, why: str) -> None:
+        """Of a lease that is ending already its scheduler hears all the same."""
+        if not granted.is_ending:
+            granted.draining = why
             for server in granted.servers():
                 self._out.send(server.address, Shutdown(drain=True))
         if granted.scheduler.epoch in self._schedulers:
             self._register(granted.scheduler.epoch)
 
-    def _close_if_uninhabited(self) -> None:
-        """It ends: first its servers, then its lease, then itself."""
+    def _close_if_uninhabited(self, granted: NodeLease) -> None:
+        """It drains: first its servers end, then its lease does, and if it ends, itself."""
+        if granted.draining and granted.closing is None and not granted.is_inhabited:
+            self._close(granted, granted.draining, inf)  # nobody is to be killed
+
+    # --- service hours
+
+    def tell_time(self, clock: TimeOfDay, now: float) -> None:
+        """By the wall clock, every few seconds."""
+        hours = self._hours
+        if hours is None or (phase := hours.phase(clock)) is self._phase:
+            return
+        self._phase = phase
+        self._resting = "" if phase is Phase.OPEN else f"its service hours are {hours}"
+        if phase is Phase.OPEN:
+            self._out.log("info", f"in service: {hours}")
+            for epoch in self._schedulers:
+                self._register(epoch)
+            return
+        self._out.log("info", f"out of service: {self._resting}")
         granted = self.granted
-        if granted is not None and granted.closing is None and not granted.is_inhabited:
-            self._close(granted, self._ending, inf)  # nobody is to be killed
+        if granted is None:
+            return
+        if phase is Phase.CLOSED:
+            self.end_lease(self._resting, now)
+        elif not granted.is_ending:
+            until = f" until {hours.end} at the latest" if hours.end is not None else ""
+            text = (
+                f"node {self.info.name} takes no new tasks, {self._resting}; what runs there goes on{until}"
+            )
+            self._out.to_client(granted, Notice(text, "warning"))
+            self._drain(granted, self._resting)
 
     # --- what is told
 
@@ -358,6 +396,8 @@ class Node(Supervisor):
         """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
         granted = self.granted
         ending = "ends when its tasks are done; " if self._ending else ""
+        if self._resting:
+            ending += f"takes nothing, {self._resting}; "
         if granted is None:
             return f"{ending or 'free; '}clients served: {self._served}"
         lines = [f"{ending}used by {granted.holder}; clients served: {self._served}"]
@@ -373,8 +413,27 @@ class Node(Supervisor):
         granted.pulse_at = now + granted.pulse_interval
         if self._available is not None:
             hears_client = granted.lease.client in granted.present
-            pulse = Pulse(self.info.epoch, self._available, hears_client=hears_client)
+            idle_s = granted.told_idle_s = granted.idle_s(now)
+            pulse = Pulse(self.info.epoch, self._available, hears_client=hears_client, idle_s=idle_s)
             self._out.to_scheduler(granted, pulse)
+
+    def saw(self, running: int, activity: object, now: float) -> None:
+        """What the pages say of the servers' tasks: how many run, and something that changes when one begins.
+
+        The servers alone know it: tasks do not pass here, nor do all pass the scheduler.
+        """
+        granted = self.granted
+        if granted is None or granted.is_ending:
+            return
+        if running or activity != granted.activity or granted.is_starting:
+            granted.activity, granted.idle_since = activity, now
+            if (
+                granted.told_idle_s >= granted.pulse_interval
+            ):  # so that its scheduler does not take it for idle
+                self._pulse(granted, now)
+        elif self._zombie_period and granted.idle_since + self._zombie_period <= now:
+            reason = f"nothing ran on it for {self._zombie_period:g} s, the --zombie_period of node {self.info.name}"
+            self._close(granted, reason, now, idle=True)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""
@@ -394,7 +453,9 @@ class Node(Supervisor):
         granted = self.granted
         client = granted.client.name if granted is not None else ""
         servers = granted.servers() if granted is not None else []
-        report = NodeReport(self._described(), client, [], self._served, self._insecure)
+        report = NodeReport(
+            self._described(), client, [], self._served, self._insecure, self._ending or self._resting
+        )
         self._inquiries.ask(envelope, report, servers, now)
 
     def check(self) -> None:

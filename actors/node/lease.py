@@ -117,11 +117,17 @@ class Place:
     retrying: bool = False  # to be started again at its time in NodeLease.retries
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
 
+    @property
+    def is_starting(self) -> bool:
+        has_failed = self.down is not None and not self.down.restarting
+        return self.server is None and (self.alive or self.retrying or not has_failed)
+
 
 @dataclass(slots=True)
 class Closing:
     reason: str
     kill_at: float
+    idle: bool = False  # nothing ran here
 
 
 @dataclass(slots=True, eq=False)
@@ -136,6 +142,7 @@ class NodeLease:
     home: Address  # of the client
     pulse_interval: float
     pulse_at: float
+    idle_since: float  # no task runs, or was begun, since
     zygote_ready: bool = False
     zygote_restarts: Restarts = field(default_factory=Restarts)
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
@@ -147,7 +154,9 @@ class NodeLease:
     scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
-    draining: bool = False  # its servers end when their tasks have, and are the last
+    activity: object = None  # what its pages said of the tasks that were begun
+    told_idle_s: float = 0.0  # in the last pulse
+    draining: str = ""  # why its servers end when their tasks have, and are the last
     closing: Closing | None = None
 
     def deadline(self) -> float:
@@ -162,6 +171,10 @@ class NodeLease:
         if self.closing is not None:
             due = min(due, self.closing.kill_at)
         return due
+
+    def idle_s(self, now: float) -> float:
+        """For how long nothing has run; 0 before anybody has looked."""
+        return now - self.idle_since if self.activity is not None else 0.0
 
     def came(self, epoch: int) -> None:
         """Its client or its scheduler is there."""
@@ -186,12 +199,17 @@ class NodeLease:
     @property
     def is_ending(self) -> bool:
         """No server is started any more."""
-        return self.draining or self.closing is not None
+        return bool(self.draining) or self.closing is not None
 
     @property
     def is_inhabited(self) -> bool:
         """A server lives, or is to."""
         return any(place.alive or place.retrying for place in self.places)
+
+    @property
+    def is_starting(self) -> bool:
+        """A server is to come that could run something."""
+        return any(place.is_starting for place in self.places)
 
     def servers(self) -> list[Server]:
         return [place.server for place in self.places if place.server is not None]

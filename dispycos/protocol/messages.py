@@ -254,6 +254,7 @@ class Pulse(Message, frozen=True, tag=71):
     running: int = 0
     ended: int = 0
     hears_client: bool = False  # by a link of its own
+    idle_s: float = 0.0  # for so long no task has run there
 
 
 class Close(Message, frozen=True, tag=72):
@@ -266,6 +267,7 @@ class Closed(Message, frozen=True, tag=73):
     lease: Lease
     reason: str = ""
     last: bool = False  # the node ends, and takes nobody any more
+    idle: bool = False  # nothing ran there for the node's zombie_period
 
 
 class ServerReady(Message, frozen=True, tag=74):
@@ -547,6 +549,7 @@ class NodeReport(Message, frozen=True, tag=61):
     servers: list[ServerReport]
     served: int = 0  # clients served
     insecure: bool = False
+    resting: str = ""  # why it takes nothing new
 
 
 class ClientReport(NamedTuple):

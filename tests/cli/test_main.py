@@ -97,8 +97,8 @@ MISUSES = [
     (["scheduler", "--ipv4_udp_multicast"], "mDNS", "--peer"),
     (
         ["node", "--service-start", "17:00"],
-        "--service_start is not available in this version",
-        "leave it out",
+        "--service_start 17:00 is given without an end of the service",
+        "give --service_stop HH:MM (no new tasks), --service_end",
     ),
     (["node", "--cpus", "many"], "--cpus: 'many' is not a whole number", ""),
     (["node", "-s", "short"], "--secret: 5 characters", ""),
