@@ -50,11 +50,12 @@ class Scheduler:
         count: int = 0,
         hold_until: float | None = None,
         zombie_period: float = 0.0,
+        max_file_size: int = 0,
     ) -> None:
         """`count` is what tickets and leases are counted on from: microseconds of the wall clock at the start, so that what
         another life of this scheduler gave out is older. Until `hold_until` nothing is granted: an earlier life has granted
         what it did not take back, and who has that comes first. A client that runs nothing for `zombie_period` seconds loses the
-        cluster; 0: it does not.
+        cluster; 0: it does not. `max_file_size` is what nodes take at most, in bytes; 0: what they allow themselves.
         """
         self.name = name
         self.address = address
@@ -66,6 +67,7 @@ class Scheduler:
         self.out = out = Outbox(address)
         self.waiting = Waiting(registry, out)
         self.leasing = leasing = Leasing(registry, out, name, scheduler_id)
+        leasing.max_file_size = max_file_size
         reporting = Reporting(registry, out, SchedulerReport(name, addr, port, private, [], [], insecure))
         registry.count = count
         self.is_holding = hold_until is not None

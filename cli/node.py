@@ -15,11 +15,11 @@ from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import LOOK_S, NodeBody, describe, time_of_day
-from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
+from dispycos.config import SCHEDULER_PORT, Misuse, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
 from dispycos.transport.discovery import Registry
-from dispycos.transport.folders import find_folders, make_private, temporary_folder
+from dispycos.transport.folders import FolderError, find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
 from .console import read_console, run_on_in_background, wants_console
@@ -139,7 +139,12 @@ def make_body(
     if settings.debug:
         process.runtime.checks.append(machine.check)
     parent = lease_parent(settings.dest_path)
-    folder = WorkFolder(parent, process.name, epoch)
+    try:
+        folder = WorkFolder(parent, process.name, epoch)
+    except FolderError as error:
+        if settings.dest_path is None:
+            raise
+        raise Misuse(f"--dest_path {parent}: {error.text}", "name a folder in which you can write") from None
     process.keep(asyncio.to_thread(sweep_work_folders, parent))
     return NodeBody(
         process.runtime,

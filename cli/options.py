@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from dispycos.config import (
     MIN_PULSE_INTERVAL,
     STATUS_TIMEOUT,
     ZOMBIE_PERIOD,
-    Failure,
     Misuse,
     Parser,
     parse_host,
@@ -143,6 +143,17 @@ SECRET: Final = Option(
     is_shared=False,
 )
 SECRET_FILE: Final = Option(["--secret_file"], FILE, "File that holds the cluster's secret.")
+GROUP_SECRET: Final = Option(
+    ["--group_secret"], FILE, "The same, of a file that its group may read: users of one cluster share it."
+)
+CERTFILE: Final = Option(
+    ["--certfile"],
+    FILE,
+    "Public CURVE key of all schedulers and nodes, in the place of the one made of the secret.",
+)
+KEYFILE: Final = Option(
+    ["--keyfile"], FILE, "Secret CURVE key that belongs to it: schedulers and nodes need it."
+)
 DEBUG: Final = Option(["-d", "--debug"], help="Say more, and show tracebacks.")
 JSON: Final = Option(["--json"], help="Print JSON.", is_shared=False)
 PEER: Final = Option(
@@ -179,20 +190,21 @@ COMMON: Final = (
     Option(
         ["--dest_path"],
         Text("FOLDER", parse_path),
-        "Where files are kept; a private temporary folder if not given.",
+        "Where a node keeps files of clients, and a scheduler its records; private folders if not given.",
     ),
     Option(
         ["--max_file_size"],
         Text("SIZE", parse_size),
-        "Largest file that is taken (1000, 64k, 10m, 2g); 0 is no limit.",
+        "Largest file that nodes take (1000, 64k, 10m, 2g); of node and scheduler the lower one; 0 is no limit.",
     ),
     SECRET,
     SECRET_FILE,
+    GROUP_SECRET,
     Option(["--insecure"], help="DANGER: no keys at all. Whoever reaches the port runs programs as you."),
     DEBUG,
     Option(["--daemon"], help="Do not read commands from the terminal."),
-    Option(["--certfile"], ANY, refusal=_later("own keys and TLS")),
-    Option(["--keyfile"], ANY, refusal=_later("own keys and TLS")),
+    CERTFILE,
+    KEYFILE,
     Option(["-u", "--udp_port"], ANY, refusal=MDNS, remedy=MDNS_REMEDY),
     Option(["--ipv4_udp_multicast"], refusal=MDNS, remedy=MDNS_REMEDY),
 )
@@ -239,6 +251,8 @@ STATUS: Final = (
     PEER,
     SECRET,
     SECRET_FILE,
+    GROUP_SECRET,
+    CERTFILE,
     Option(["--timeout"], SECONDS, f"How long to look around.  [default: {STATUS_TIMEOUT:g}]"),
     DEBUG,
 )
@@ -254,7 +268,7 @@ def given(context: click.Context) -> dict[str, Any]:
     strength = {
         name: PLACES.index(place)
         for name, place in places.items()
-        if name in ("secret", "secret_file", "insecure") and place in PLACES and values[name]
+        if name in ("secret", "secret_file", "group_secret", "insecure") and place in PLACES and values[name]
     }
     for name, place in strength.items():  # these exclude each other: of different places the strongest counts
         if place > min(strength.values()):
@@ -319,7 +333,7 @@ def _texts(option: click.Parameter, value: object) -> str | list[str]:
     is_flag, several = getattr(option, "is_flag", False), option.multiple
     items = value if several and isinstance(value, list) else [value]
     for item in items:
-        if not isinstance(item, str | int | float) or (isinstance(item, bool) and not is_flag):
+        if not isinstance(item, str | int | float | time) or (isinstance(item, bool) and not is_flag):
             raise Misuse(f"{option.name} in the --config file: {item!r} is not a value for it")
     return [str(item) for item in items] if several else str(value)
 
@@ -335,7 +349,7 @@ def save_config(path: Path, command: click.Command, values: Mapping[str, object]
         part.write_text("\n".join(lines) + "\n")
         part.replace(path)
     except OSError as error:
-        raise Failure(f"--save_config {path} cannot be written: {error.strerror}") from error
+        raise Misuse(f"--save_config {path} cannot be written: {error.strerror}") from error
 
 
 def toml_value(value: object) -> str:
@@ -343,6 +357,6 @@ def toml_value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    if isinstance(value, tuple):
+    if type(value) is tuple:
         return f"[{', '.join(map(toml_value, value))}]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -72,7 +72,7 @@ async def _run(
         process.keep(_end_with_client(process))
         process.knocks = True
         process.listen_ipc()
-        broker = make_broker(process, orders["id"], settings.zombie_period, private=True)
+        broker = make_broker(process, orders["id"], settings, private=True)
         broker.machine.hold_settling(True)
         broker.machine.also = [Allocation(place.host, place.port) for place in settings.node]
         say(endpoint=f"ipc://{process.ipc}")

@@ -6,16 +6,17 @@ import asyncio
 import logging
 import secrets
 import socket
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
 from dispycos.brokers.broker import Broker
 from dispycos.brokers.scheduler import Scheduler
-from dispycos.config import NODE_PORT, SCHEDULER_PORT, SchedulerSettings
+from dispycos.config import NODE_PORT, SCHEDULER_PORT, Misuse, PrivateSettings, SchedulerSettings
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.transport.dialler import PAUSE_MAX
-from dispycos.transport.folders import make_private
+from dispycos.transport.folders import make_missing, make_private
 
 from .console import read_console, run_on_in_background, wants_console
 from .process import Process, load_keys, raise_open_files, set_up_logging
@@ -42,10 +43,8 @@ async def _run(settings: SchedulerSettings) -> int:
         port = settings.tcp_port if settings.tcp_port is not None else SCHEDULER_PORT
         process.listen_tcp(port)
         process.listen_ipc()
-        identity = Identity(process.folders.state, name, port)
-        broker = make_broker(
-            process, identity.id, settings.zombie_period, hold_s=HOLD_S if identity.is_old else 0.0
-        )
+        identity = Identity(records_folder(settings, process), name, port)
+        broker = make_broker(process, identity.id, settings, hold_s=HOLD_S if identity.is_old else 0.0)
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
         process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
@@ -66,17 +65,32 @@ async def _run(settings: SchedulerSettings) -> int:
     return 0
 
 
+def records_folder(settings: SchedulerSettings, process: Process) -> Path:
+    """What --dest_path is for here. Raises Misuse if nothing can be written there."""
+    folder = settings.dest_path
+    if folder is None:
+        return make_private(process.folders.state)
+    try:
+        make_missing(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise Misuse(
+            f"--dest_path {folder}: {error.strerror}", "name a folder in which you can write"
+        ) from None
+
+
 class Identity:
     """What nodes know a scheduler by, from its first start to its end in order, in a file: so one that was killed is the same
     one when it is started again, and whether something may still be held by its leave is known from the file being there.
     """
 
-    def __init__(self, state: Path, name: str, port: int) -> None:
+    def __init__(self, folder: Path, name: str, port: int) -> None:
         self._file: Path | None = None
         self.id, self.is_old = secrets.token_hex(8), False
         if port == 0:
             return  # nobody finds it again at another port
-        self._file = make_private(state) / f"scheduler-{name}-{port}.id"
+        self._file = folder / f"scheduler-{name}-{port}.id"
         try:
             self.id, self.is_old = self._file.read_text().strip(), True
         except FileNotFoundError:
@@ -91,7 +105,12 @@ class Identity:
 
 
 def make_broker(
-    process: Process, scheduler_id: str, zombie_period: float, *, private: bool = False, hold_s: float = 0.0
+    process: Process,
+    scheduler_id: str,
+    settings: SchedulerSettings | PrivateSettings,
+    *,
+    private: bool = False,
+    hold_s: float = 0.0,
 ) -> Broker:
     """The scheduler's machine and body on this process's runtime."""
     machine = Scheduler(
@@ -104,7 +123,8 @@ def make_broker(
         insecure=process.keys is None,
         count=time.time_ns() // 1000,
         hold_until=process.runtime.clock() + hold_s if hold_s else None,
-        zombie_period=zombie_period,
+        zombie_period=settings.zombie_period,
+        max_file_size=settings.max_file_size,
     )
     if log.isEnabledFor(logging.DEBUG):
         process.runtime.checks.append(machine.check)

@@ -18,6 +18,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import NodeReport, SchedulerReport
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import find_addresses, resolve, tcp_endpoint
+from dispycos.transport.certificates import load_listener
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.secret import Secret
@@ -40,7 +41,8 @@ def run(settings: StatusSettings) -> int:
 
 
 async def _run(settings: StatusSettings) -> int:
-    keys = Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
+    secret = Secret.load_or_make(settings.secret_file, settings.secret, group_file=settings.group_secret)
+    keys = Keys.from_secret(secret, load_listener(settings.certfile, None))
     view = View(Runtime("viewer", "status", keys), keys.tag, settings)
     try:
         await view.look()

@@ -280,12 +280,15 @@ class Settings:
 
     secret: str | None = field(default=None, repr=False)
     secret_file: Path | None = None
+    group_secret: Path | None = None
     debug: bool = False
 
     def check(self) -> None:
         """Raises Misuse when settings that are fine each do not go together."""
-        if self.secret is not None and self.secret_file is not None:
-            raise Misuse("--secret and --secret_file are both given", "leave one of them out")
+        ways = {"secret": self.secret, "secret_file": self.secret_file, "group_secret": self.group_secret}
+        given = [f"--{name}" for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise Misuse(f"{' and '.join(given)} are both given", "leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,9 +299,26 @@ class SecretSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportSettings(SecretSettings):
+    """Where `dispycos secret export` writes it; None or - is standard output."""
+
+    file: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings(SecretSettings):
+    """Whence `dispycos secret import` takes it; None or - is standard input."""
+
+    file: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSettings(Settings):
     """How `dispycos status` looks around."""
 
+    certfile: Path | None = None
     ip_addr: tuple[str, ...] = ()
     peer: tuple[HostPort, ...] = ()
     timeout: float = STATUS_TIMEOUT
@@ -309,18 +329,29 @@ class StatusSettings(Settings):
 class CommonSettings(Settings):
     """What every long-running process of a cluster is told."""
 
+    listens: ClassVar[bool] = True
     ip_addr: tuple[str, ...] = ()
     ext_ip_addr: tuple[str, ...] = ()
     name: str | None = None
     dest_path: Path | None = None
     max_file_size: int = 0
+    certfile: Path | None = None
+    keyfile: Path | None = None
     insecure: bool = False
     daemon: bool = False
 
     def check(self) -> None:
         super().check()
-        if self.insecure and (self.secret is not None or self.secret_file is not None):
+        if self.insecure and (self.secret or self.secret_file or self.group_secret) is not None:
             raise Misuse("--insecure and a secret are both given", "leave one of them out")
+        files = self.certfile or self.keyfile
+        if self.insecure and files:
+            raise Misuse(f"--insecure and {files} are both given", "leave one of them out")
+        if self.listens and self.certfile and not self.keyfile:
+            raise Misuse(
+                "--certfile is given without --keyfile",
+                "who listens needs the secret key too; the public one alone is for programs and `dispycos status`",
+            )
         if self.ip_addr and len(self.ext_ip_addr) > len(self.ip_addr):
             raise Misuse(
                 f"--ext_ip_addr is given {len(self.ext_ip_addr)} times, --ip_addr {len(self.ip_addr)} times",
@@ -384,6 +415,7 @@ class SchedulerSettings(CommonSettings):
 class PrivateSettings(NodeSettings):
     """A scheduler and a node in one process, for the client that started it."""
 
+    listens = False
     node: tuple[HostPort, ...] = ()
 
 

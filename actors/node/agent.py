@@ -210,6 +210,7 @@ class Node(Supervisor):
             interval,
             now + interval,
             now,
+            message.max_file_size,
             present={scheduler.epoch},
         )
         self._out.effects.append(StartZygote(message.lease))

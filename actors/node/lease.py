@@ -143,6 +143,7 @@ class NodeLease:
     pulse_interval: float
     pulse_at: float
     idle_since: float  # no task runs, or was begun, since
+    max_file_size: int = 0  # bytes, by its scheduler; 0: no limit
     zygote_ready: bool = False
     zygote_restarts: Restarts = field(default_factory=Restarts)
     retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time

@@ -107,7 +107,9 @@ class NodeBody(NodeRole):
 
     def start_server(self, order: StartServer) -> None:
         info = self.machine.info
-        client = self.machine.granted.client if self.machine.granted is not None else None
+        granted = self.machine.granted
+        client = granted.client if granted is not None else None
+        limits = self._max_file_size, granted.max_file_size if granted is not None else 0
         start = Start(
             self._ipc,
             order.number,
@@ -119,7 +121,7 @@ class NodeBody(NodeRole):
             info.name,
             client.ipc if client is not None else "",
             self._debug,
-            self._max_file_size,
+            min(filter(None, limits), default=0),
         )
         self._tree.start_server(ServerSpec(order.number, ENTRY, _encoder.encode(start)))
 

@@ -212,6 +212,7 @@ class Open(Message, frozen=True, tag=31):
     client: ClientInfo
     cpus: int
     pulse_interval: float
+    max_file_size: int = 0  # bytes of a file; 0: what the node takes
 
 
 class Opened(Message, frozen=True, tag=32):
