@@ -252,16 +252,14 @@ class Scheduler:
             return
         heard = [share for share in self.registry.shares if not share.node.zombie]
         if heard and all(share.idle_s >= period for share in heard):
-            self._discard_idle(
-                f"it ran nothing for {period:g} s, the --zombie_period of scheduler {self.name}"
-            )
+            self._dismiss(f"it ran nothing for {period:g} s, the --zombie_period of scheduler {self.name}")
 
     def on_closed(self, envelope: Envelope, now: float) -> None:
         self.leasing.on_closed(envelope, now)
-        if envelope.message.idle and not self.registry.shares:
-            self._discard_idle(envelope.message.reason)
+        if envelope.message.dismissed and not self.registry.shares:
+            self._dismiss(envelope.message.reason)
 
-    def _discard_idle(self, why: str) -> None:
+    def _dismiss(self, why: str) -> None:
         """The next one is to have the cluster."""
         client = self.registry.active
         if client is not None and client.state is ClientState.ACTIVE:

@@ -8,22 +8,24 @@ import logging
 import os
 import socket
 import time
-from functools import partial
 from pathlib import Path
 
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import LOOK_S, NodeBody, describe, time_of_day
+from dispycos.actors.tasks.step import KILL_AFTER
 from dispycos.config import SCHEDULER_PORT, Misuse, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
+from dispycos.protocol.messages import NodeReport
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
 from dispycos.transport.discovery import Registry
 from dispycos.transport.folders import FolderError, find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
-from .console import read_console, run_on_in_background, wants_console
+from .console import Viewer, read_console, run_on_in_background, wants_console
 from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
+from .showing import node_lines
 from .template import fork_template
 
 log = logging.getLogger("dispycos")
@@ -68,7 +70,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.tune_collector()
             process.keep(process.be_found())
             if wants_console(daemon=settings.daemon):
-                read_console(partial(console, process, body), process.stopping.is_set)
+                read_console(Console(process, body), process.stopping.is_set)
             await process.stopping.wait()
         finally:
             await stop(process, body)
@@ -164,20 +166,37 @@ def lease_parent(dest_path: Path | None) -> Path:
     return dest_path if dest_path is not None else make_private(temporary_folder()) / "nodes"
 
 
-def console(process: Process, body: NodeBody, line: str) -> str | None:
-    """A command typed at the node (spec 6.2)."""
-    machine, now = body.machine, process.runtime.clock()
-    if line in ("", "status"):
-        return body.say_status()
-    if line not in ("close", "quit", "exit", "terminate"):
-        return f"unknown command {line!r}: there are status, close, quit, exit, terminate"
-    with process.runtime.lock:
-        if line == "close":
-            machine.end_lease(f"the operator of node {machine.info.name} closed it", now)
-        else:
-            machine.finish(now, terminate=line == "terminate")
-    process.runtime.turn_soon()
-    return body.say_status() if line in ("quit", "exit") and machine.granted is not None else None
+class Console:
+    """The commands typed at a node (spec 6.2)."""
+
+    def __init__(self, process: Process, body: NodeBody) -> None:
+        self._process = process
+        self._machine = body.machine
+        self._viewer = Viewer(process.runtime, NODE, self._say)
+
+    def __call__(self, line: str) -> str | None:
+        machine, now = self._machine, self._process.runtime.clock()
+        if line in ("", "status"):
+            self._viewer.ask()
+            return None
+        if line not in ("close", "quit", "exit", "terminate"):
+            return f"unknown command {line!r}: there are status, close, quit, exit, terminate"
+        granted = machine.granted
+        with self._process.runtime.lock:
+            if line == "close":
+                machine.dismiss(f"the operator of node {machine.info.name} closed it", now)
+            else:
+                machine.finish(now, terminate=line == "terminate")
+        self._process.runtime.turn_soon()
+        if granted is None:
+            return "no client uses this node" if line == "close" else None
+        if line in ("quit", "exit"):
+            self._viewer.ask()
+            return f"ends when the tasks of {granted.holder} are done; `terminate` ends them"
+        return f"the lease of {granted.holder} ends: its tasks are interrupted, and killed after {KILL_AFTER:g} s"
+
+    def _say(self, report: NodeReport) -> list[str]:
+        return [*node_lines(report), f"clients served: {report.served}"]
 
 
 async def stop(process: Process, body: NodeBody) -> None:

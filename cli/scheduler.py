@@ -8,18 +8,19 @@ import secrets
 import socket
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from dispycos.brokers.broker import Broker
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.config import NODE_PORT, SCHEDULER_PORT, Misuse, PrivateSettings, SchedulerSettings
 from dispycos.protocol.addresses import SCHEDULER, Address
+from dispycos.protocol.messages import SchedulerReport
 from dispycos.transport.dialler import PAUSE_MAX
 from dispycos.transport.folders import make_missing, make_private
 
-from .console import read_console, run_on_in_background, wants_console
+from .console import Viewer, read_console, run_on_in_background, wants_console
 from .process import Process, load_keys, raise_open_files, set_up_logging
+from .showing import known_node_lines, scheduler_lines
 from .sight import forbid_core_files
 
 log = logging.getLogger("dispycos")
@@ -53,7 +54,7 @@ async def _run(settings: SchedulerSettings) -> int:
         process.tune_collector()
         process.keep(process.be_found())
         if wants_console(daemon=settings.daemon):
-            read_console(partial(console, process, broker), process.stopping.is_set)
+            read_console(Console(process), process.stopping.is_set)
         await process.stopping.wait()
         is_whole = (
             not broker.machine.is_holding
@@ -131,12 +132,22 @@ def make_broker(
     return Broker(process.runtime, machine, process.seen)
 
 
-def console(process: Process, broker: Broker, line: str) -> str | None:
-    """A command typed at the scheduler (spec 6.3.2)."""
-    if line in ("quit", "exit"):
-        process.stopping.set()
+class Console:
+    """The commands typed at a scheduler (spec 6.3.2)."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._viewer = Viewer(process.runtime, SCHEDULER, self._say)
+
+    def __call__(self, line: str) -> str | None:
+        if line in ("quit", "exit"):
+            self._process.stopping.set()
+        elif line in ("", "status"):
+            self._viewer.ask()
+        else:
+            return f"unknown command {line!r}: there are status, quit, exit"
         return None
-    if line in ("", "status"):
-        registry = broker.machine.registry
-        return f"clients: {len(registry.clients)}; nodes: {len(registry.nodes)}"
-    return f"unknown command {line!r}: there are status, quit, exit"
+
+    def _say(self, report: SchedulerReport) -> list[str]:
+        counts = f"clients: {len(report.clients)}; nodes: {len(report.nodes)}"
+        return [*scheduler_lines(report), *known_node_lines(report), counts]

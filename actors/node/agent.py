@@ -7,7 +7,7 @@ happened in the world: peer_lost ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
@@ -279,11 +279,11 @@ class Node(Supervisor):
         if self.granted is not None and envelope.sender == self.granted.home:
             self._close(self.granted, "its client has left, and its scheduler is away", now)
 
-    def _close(self, granted: NodeLease, reason: str, now: float, *, idle: bool = False) -> None:
+    def _close(self, granted: NodeLease, reason: str, now: float) -> None:
         """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""
         if granted.closing is not None:
             return
-        granted.closing = Closing(reason, now + KILL_AFTER, idle)
+        granted.closing = Closing(reason, now + KILL_AFTER)
         if reason:
             self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
         for place in granted.places:
@@ -313,7 +313,7 @@ class Node(Supervisor):
             self._ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(granted.lease))
         self._out.to_scheduler(
-            granted, Closed(granted.lease, closing.reason, bool(self._ending), closing.idle)
+            granted, Closed(granted.lease, closing.reason, bool(self._ending), granted.dismissed)
         )
         for epoch in self._schedulers:
             if epoch != granted.scheduler.epoch:  # it was declined, or was about to take the lease over
@@ -339,6 +339,12 @@ class Node(Supervisor):
             if self.granted is not None and self.granted.closing is not None:
                 self.granted.closing.kill_at = min(self.granted.closing.kill_at, now + kill_after)
 
+    def dismiss(self, reason: str, now: float) -> None:
+        """As end_lease; a client that has no other node loses the cluster, and the next one gets it."""
+        if self.granted is not None:
+            self.granted.dismissed = True
+            self.end_lease(reason, now)
+
     # --- the end of the node
 
     def finish(self, now: float, *, terminate: bool = False) -> None:
@@ -347,6 +353,7 @@ class Node(Supervisor):
         if terminate:
             self.end_lease(self._ending, now)
         if self.granted is not None:
+            self.granted.dismissed = True
             self._drain(self.granted, self._ending)
 
     def _drain(self, granted: NodeLease, why: str) -> None:
@@ -393,20 +400,6 @@ class Node(Supervisor):
 
     # --- what is told
 
-    def say_status(self, running: Mapping[int, int]) -> str:
-        """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
-        granted = self.granted
-        ending = "ends when its tasks are done; " if self._ending else ""
-        if self._resting:
-            ending += f"takes nothing, {self._resting}; "
-        if granted is None:
-            return f"{ending or 'free; '}clients served: {self._served}"
-        lines = [f"{ending}used by {granted.holder}; clients served: {self._served}"]
-        for place in granted.places:
-            state = f"tasks: {running.get(place.number, 0)}" if place.server is not None else "not up"
-            lines.append(f"  {place.name}: {state}")
-        return "\n".join(lines)
-
     def availability(self, available: Availability, now: float) -> None:
         self._available = available
 
@@ -428,13 +421,12 @@ class Node(Supervisor):
             return
         if running or activity != granted.activity or granted.is_starting:
             granted.activity, granted.idle_since = activity, now
-            if (
-                granted.told_idle_s >= granted.pulse_interval
-            ):  # so that its scheduler does not take it for idle
+            was_said_to_idle = granted.told_idle_s >= granted.pulse_interval
+            if was_said_to_idle:  # its scheduler must not go on taking it for idle
                 self._pulse(granted, now)
         elif self._zombie_period and granted.idle_since + self._zombie_period <= now:
             reason = f"nothing ran on it for {self._zombie_period:g} s, the --zombie_period of node {self.info.name}"
-            self._close(granted, reason, now, idle=True)
+            self.dismiss(reason, now)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""

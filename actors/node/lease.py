@@ -127,7 +127,6 @@ class Place:
 class Closing:
     reason: str
     kill_at: float
-    idle: bool = False  # nothing ran here
 
 
 @dataclass(slots=True, eq=False)
@@ -159,6 +158,7 @@ class NodeLease:
     told_idle_s: float = 0.0  # in the last pulse
     draining: str = ""  # why its servers end when their tasks have, and are the last
     closing: Closing | None = None
+    dismissed: bool = False  # its client is not to have this node again
 
     def deadline(self) -> float:
         """When something of the lease itself is due; asked for in every turn, and mostly it is the pulse."""

@@ -137,11 +137,6 @@ class NodeBody(NodeRole):
     def end_step(self, number: int, step: Step) -> None:
         self._tree.end_step(number, step)
 
-    def say_status(self) -> str:
-        """For the operator."""
-        running = {number: server.page.running() for number, server in self._tree.servers.items()}
-        return self.machine.say_status(running)
-
     # --- tree.Owner ---
 
     def zygote_ready(self) -> None:

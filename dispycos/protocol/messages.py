@@ -268,7 +268,9 @@ class Closed(Message, frozen=True, tag=73):
     lease: Lease
     reason: str = ""
     last: bool = False  # the node ends, and takes nobody any more
-    idle: bool = False  # nothing ran there for the node's zombie_period
+    dismissed: bool = (
+        False  # by the operator, or for running nothing: without another node its client loses the cluster
+    )
 
 
 class ServerReady(Message, frozen=True, tag=74):

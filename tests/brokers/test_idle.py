@@ -71,8 +71,8 @@ def test_zero_is_never() -> None:
 
 def test_a_client_all_of_whose_nodes_closed_for_idleness_is_discarded() -> None:
     desk, _, (first, second) = world(0.0)
-    assert words(desk.tell(first, Closed(lease_at(desk, first), "idle", idle=True)), Released) == []
-    sent = desk.tell(second, Closed(lease_at(desk, second), "nothing ran", idle=True))
+    assert words(desk.tell(first, Closed(lease_at(desk, first), "idle", dismissed=True)), Released) == []
+    sent = desk.tell(second, Closed(lease_at(desk, second), "nothing ran", dismissed=True))
     assert words(sent, Released) == [Released("nothing ran")]
     assert [e.to.epoch for e in sent if isinstance(e.message, Granted)] == [51]
 

@@ -68,8 +68,15 @@ def test_a_lease_under_which_nothing_runs_for_the_zombie_period_ends_in_words() 
     assert saw(hand, 65.0, begun=1) == [(1, Shutdown(REASON))]
     assert saw(hand, 70.0, begun=1) == [], "it is closing already"
     done = hand.call("server_exited", 1, "exited with code 0", Marks(1, 0))
-    assert ("scheduler", Closed(LEASE, REASON, idle=True)) in done
+    assert ("scheduler", Closed(LEASE, REASON, dismissed=True)) in done
     assert hand.node.granted is None
+
+
+def test_who_is_dismissed_by_the_operator_is_told_so_as_well() -> None:
+    hand = opened()
+    assert hand.call("dismiss", "the operator closed it") == [(1, Shutdown("the operator closed it"))]
+    done = hand.call("server_exited", 1, "exited with code 0", Marks(0, 0))
+    assert ("scheduler", Closed(LEASE, "the operator closed it", dismissed=True)) in done
 
 
 def test_servers_that_are_still_starting_do_not_idle() -> None:
@@ -93,7 +100,7 @@ def test_servers_that_cannot_be_started_keep_no_lease() -> None:
         hand.call("server_exited", 1, "exited with code 1", Marks(0, 0))
     saw(hand, 5.0 + KILL_AFTER)
     done = saw(hand, 100.0 + KILL_AFTER)
-    assert any(isinstance(word, tuple) and isinstance(word[1], Closed) and word[1].idle for word in done)
+    assert any(isinstance(word, tuple) and isinstance(word[1], Closed) and word[1].dismissed for word in done)
 
 
 def test_without_a_zombie_period_a_lease_idles_for_ever() -> None:

@@ -110,10 +110,8 @@ def test_who_looks_sees_that_it_rests() -> None:
 
     at(hand, "12:00")
     assert report().resting == RESTING
-    assert RESTING in hand.node.say_status({})
     at(hand, "18:00")
     assert report().resting == ""
-    assert hand.node.say_status({}) == "free; clients served: 0"
 
 
 def test_it_tells_its_own_log_when_it_goes_and_comes() -> None:
