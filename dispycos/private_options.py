@@ -38,11 +38,18 @@ PRIVATE_OPTIONS: dict[str, Parser] = {
 }
 SEVERAL = ("nodes", "ip_addr", "ext_ip_addr")  # those that may be lists
 
+ALIASES = {
+    "node": "ip_addr",
+    "host": "ip_addr",
+    "ext_host": "ext_ip_addr",
+}  # as scripts written for pycos call them
+
 
 def texts_of(options: Mapping[str, object]) -> dict[str, list[str]]:
     """Values that a program gives for a private scheduler, as one would type them. Raises TypeError naming the option."""
     texts = {}
-    for name, value in options.items():
+    for given, value in options.items():
+        name = ALIASES.get(given, given)
         if name not in PRIVATE_OPTIONS:
             raise TypeError(
                 f"Scheduler() has no option {name}; there are {', '.join(PRIVATE_OPTIONS)}. "
