@@ -23,6 +23,7 @@ from dispycos.transport.discovery import Registry
 from dispycos.transport.folders import FolderError, find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
+from .clean import see_to_leftovers
 from .console import Viewer, read_console, run_on_in_background, wants_console
 from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
 from .showing import node_lines
@@ -50,6 +51,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
     keys = load_keys(settings)
     turn = take_turn(make_private(find_folders().registry.parent))
     name = settings.name or free_name(socket.gethostname())
+    see_to_leftovers(lease_parent(settings.dest_path), name, clean=settings.clean)
     process = Process("node", name, settings, keys)
     async with process:
         plan = settle_ports(process, plan_ports(settings.tcp_ports, servers))
@@ -147,7 +149,7 @@ def make_body(
         if settings.dest_path is None:
             raise
         raise Misuse(f"--dest_path {parent}: {error.text}", "name a folder in which you can write") from None
-    process.keep(asyncio.to_thread(sweep_work_folders, parent))
+    process.keep(asyncio.to_thread(sweep_work_folders, parent, process.name if settings.clean else ""))
     return NodeBody(
         process.runtime,
         machine,

@@ -123,10 +123,6 @@ TIME: Final = Text("HH:MM", parse_time_of_day)
 ANY: Final = Text("VALUE", str)
 
 
-def _later(part: str) -> str:
-    return f"is not available in this version ({part} come with a later one)"
-
-
 MDNS: Final = "was for discovery by UDP broadcast, which mDNS (UDP port 5353) replaces"
 MDNS_REMEDY: Final = "leave it out; hosts that mDNS does not reach are named with --peer HOST:PORT"
 IP_ADDR: Final = Option(
@@ -234,7 +230,11 @@ NODE: Final = (
     Option(["--serve"], Text("N", parse_serve), "End after that many clients; -1 is no limit."),
     _zombie_period("End the lease of a client", 0),
     PEER,
-    Option(["--clean"], refusal=_later("pid files")),
+    Option(
+        ["--clean"],
+        help="Kill what a node that was killed left running, and remove its files, of earlier starts of this host too.",
+        is_shared=False,
+    ),
     Option(["--service_start"], TIME, "Serve from this time of day on; the present one if not given."),
     Option(["--service_stop"], TIME, "Take nothing new from this time of day on; what runs goes on."),
     Option(["--service_end"], TIME, "Kill what runs at this time of day."),

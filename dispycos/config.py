@@ -370,6 +370,7 @@ class NodeSettings(CommonSettings):
     serve: int = -1
     zombie_period: float = 0.0
     peer: tuple[HostPort, ...] = ()
+    clean: bool = False
     service_start: TimeOfDay | None = None
     service_stop: TimeOfDay | None = None
     service_end: TimeOfDay | None = None

@@ -93,6 +93,7 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "cli/clean.py",
     "cli/console.py",
     "cli/node.py",
     "cli/private.py",
