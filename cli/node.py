@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 from dispycos.actors.node.agent import Node
@@ -17,9 +18,9 @@ from dispycos.actors.node.run import LOOK_S, NodeBody, describe, time_of_day
 from dispycos.actors.tasks.step import KILL_AFTER
 from dispycos.config import SCHEDULER_PORT, Misuse, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
-from dispycos.protocol.messages import NodeReport
+from dispycos.protocol.messages import Neighbour, NodeReport
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
-from dispycos.transport.discovery import Registry
+from dispycos.transport.discovery import Presence, Registry
 from dispycos.transport.folders import FolderError, find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
@@ -59,9 +60,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
         process.ports = real_ports(process.port, plan)
         body = make_body(process, settings, template, servers)
         try:
-            process.on_presence = lambda found: (
-                process.reach_later(found) if found.role == "scheduler" else None
-            )
+            process.on_presence = partial(meet, process, body)
             process.reach_named(settings.peer, SCHEDULER_PORT, "--peer", "scheduler")
             await process.announce(multicast=False)
             os.close(turn)
@@ -78,6 +77,15 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             await stop(process, body)
     log.info("node %s has ended", name)
     return 0
+
+
+def meet(process: Process, body: NodeBody, found: Presence) -> None:
+    """A process of this cluster was found."""
+    if found.role == "scheduler":
+        process.reach_later(found)
+    elif found.role == "node":
+        with process.runtime.lock:
+            body.machine.meet(Neighbour(found.name, found.addresses, found.port, found.epoch))
 
 
 def take_turn(folder: Path) -> int:

@@ -8,14 +8,17 @@ import secrets
 import socket
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from dispycos.brokers.broker import Broker
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.config import NODE_PORT, SCHEDULER_PORT, Misuse, PrivateSettings, SchedulerSettings
-from dispycos.protocol.addresses import SCHEDULER, Address
-from dispycos.protocol.messages import SchedulerReport
+from dispycos.protocol.addresses import NODE, SCHEDULER, Address
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import Inventory, Neighbour, NodeReport, SchedulerReport
 from dispycos.transport.dialler import PAUSE_MAX
+from dispycos.transport.discovery import Presence
 from dispycos.transport.folders import make_missing, make_private
 
 from .console import Viewer, read_console, run_on_in_background, wants_console
@@ -24,6 +27,10 @@ from .showing import known_node_lines, scheduler_lines
 from .sight import forbid_core_files
 
 log = logging.getLogger("dispycos")
+
+NEIGHBOURHOOD = 22  # our actor that asks nodes for their neighbours
+EXPLORE_S = 30.0
+LOOK_S = 0.5
 
 HOLD_S = max(3.0, PAUSE_MAX + 1.0)  # after this time all who can have come back
 
@@ -53,6 +60,8 @@ async def _run(settings: SchedulerSettings) -> int:
         log.info("scheduler %s: port %d, %s", name, process.port, where)
         process.tune_collector()
         process.keep(process.be_found())
+        if settings.node:
+            process.keep(Neighbourhood(process).explore())
         if wants_console(daemon=settings.daemon):
             read_console(Console(process), process.stopping.is_set)
         await process.stopping.wait()
@@ -64,6 +73,37 @@ async def _run(settings: SchedulerSettings) -> int:
             identity.give_up()
     log.info("scheduler %s has ended", name)
     return 0
+
+
+class Neighbourhood:
+    """The nodes near those of --node: one of a network that mDNS does not reach is enough (spec 6.3.2)."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._own = process.runtime.attach_inbox(NEIGHBOURHOOD, self._on_report)
+        self._asked: dict[int, float] = {}  # by epoch, when
+
+    async def explore(self) -> None:
+        """Asks each when it is reached, and again, for nodes that are started later."""
+        runtime = self._process.runtime
+        while True:
+            now = runtime.clock()
+            for dialler in self._process.diallers:
+                epoch = dialler.epoch
+                if epoch and runtime.is_linked(epoch) and now >= self._asked.get(epoch, 0.0) + EXPLORE_S:
+                    self._asked[epoch] = now
+                    runtime.send(Envelope(Address(epoch, NODE), self._own, Inventory(), 1))
+            await asyncio.sleep(LOOK_S)
+
+    def _on_report(self, envelope: Envelope, now: float) -> None:
+        if isinstance(envelope.message, NodeReport):
+            self._process.runtime.defer(partial(self._reach, envelope.message.neighbours))
+
+    def _reach(self, neighbours: tuple[Neighbour, ...]) -> None:
+        process = self._process
+        tag = process.keys.tag if process.keys is not None else "insecure"
+        for node in neighbours:
+            process.reach(Presence("node", node.name, node.addresses, node.port, tag, node.epoch))
 
 
 def records_folder(settings: SchedulerSettings, process: Process) -> Path:

@@ -23,6 +23,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Kill,
     Lease,
+    Neighbour,
     NodeInfo,
     NodeReport,
     Notice,
@@ -52,6 +53,7 @@ from .lease import (
 )
 from .supervisor import Supervisor
 
+NEIGHBOURS_MAX: Final = 1000
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 
 
@@ -84,6 +86,7 @@ class Node(Supervisor):
         self._insecure = insecure
         self._available = info.available
         self._schedulers: dict[int, None] = {}  # epochs of those connected
+        self._neighbours: dict[str, Neighbour] = {}  # by name
         self._served = 0
         self._serve = serve
         self._zombie_period = zombie_period
@@ -447,9 +450,22 @@ class Node(Supervisor):
         client = granted.client.name if granted is not None else ""
         servers = granted.servers() if granted is not None else []
         report = NodeReport(
-            self._described(), client, [], self._served, self._insecure, self._ending or self._resting
+            self._described(),
+            client,
+            [],
+            self._served,
+            self._insecure,
+            self._ending or self._resting,
+            tuple(self._neighbours.values()),
         )
         self._inquiries.ask(envelope, report, servers, now)
+
+    def meet(self, neighbour: Neighbour) -> None:
+        """Found on this network; of those that are too many the first goes."""
+        self._neighbours.pop(neighbour.name, None)
+        self._neighbours[neighbour.name] = neighbour
+        if len(self._neighbours) > NEIGHBOURS_MAX:
+            del self._neighbours[next(iter(self._neighbours))]
 
     def check(self) -> None:
         """Asserts what must hold between two events."""

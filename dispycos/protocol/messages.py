@@ -546,6 +546,15 @@ class ServerReport(NamedTuple):
     tasks: list[TaskReport]
 
 
+class Neighbour(NamedTuple):
+    """A node that another one has found on its network: a hint, since anybody may announce it there."""
+
+    name: str
+    addresses: tuple[str, ...]
+    port: int
+    epoch: int
+
+
 class NodeReport(Message, frozen=True, tag=61):
     node: NodeInfo
     client: str
@@ -553,6 +562,7 @@ class NodeReport(Message, frozen=True, tag=61):
     served: int = 0  # clients served
     insecure: bool = False
     resting: str = ""  # why it takes nothing new
+    neighbours: tuple[Neighbour, ...] = ()  # for a scheduler that is of another network
 
 
 class ClientReport(NamedTuple):
