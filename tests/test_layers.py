@@ -46,6 +46,7 @@ BODIES = {
     "dispycos/runtime.py",
     "dispycos/transport/addresses.py",
     "dispycos/transport/certificates.py",
+    "dispycos/transport/claims.py",  # the age of what nobody claims
     "dispycos/transport/dialler.py",
     "dispycos/transport/discovery.py",
     "dispycos/transport/door.py",
