@@ -211,8 +211,10 @@ class Leasing(Sharing):
         if node is not None:
             word: messages.Pulse = envelope.message
             node.info = node.info._replace(available=word.available)
-            if node.share is not None and word.hears_client:
-                node.share.client.heard_at = now
+            if node.share is not None:
+                node.share.idle_s = word.idle_s
+                if word.hears_client:
+                    node.share.client.heard_at = now
             self.pass_on(envelope, now)
 
     def pass_on(self, envelope: Envelope, now: float) -> None:

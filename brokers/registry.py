@@ -108,6 +108,7 @@ class Share:
     reported: set[str] = field(default_factory=set)  # names of the servers that came up or failed to
     failures: dict[str, str] = field(default_factory=dict)  # by name: why it is not started again
     servers: dict[int, Spot] = field(default_factory=dict)  # those that are up, by epoch
+    idle_s: float = 0.0  # for so long nothing had run there at its last pulse
 
     @property
     def is_ready(self) -> bool:

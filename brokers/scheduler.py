@@ -49,20 +49,25 @@ class Scheduler:
         insecure: bool = False,
         count: int = 0,
         hold_until: float | None = None,
+        zombie_period: float = 0.0,
+        max_file_size: int = 0,
     ) -> None:
         """`count` is what tickets and leases are counted on from: microseconds of the wall clock at the start, so that what
         another life of this scheduler gave out is older. Until `hold_until` nothing is granted: an earlier life has granted
-        what it did not take back, and who has that comes first.
+        what it did not take back, and who has that comes first. A client that runs nothing for `zombie_period` seconds loses the
+        cluster; 0: it does not. `max_file_size` is what nodes take at most, in bytes; 0: what they allow themselves.
         """
         self.name = name
         self.address = address
         self.private = private
         self.port = port
+        self.zombie_period = zombie_period
         self.also: list[Allocation] = []  # what its operator names beside the clients
         self.registry = registry = Registry()
         self.out = out = Outbox(address)
         self.waiting = Waiting(registry, out)
         self.leasing = leasing = Leasing(registry, out, name, scheduler_id)
+        leasing.max_file_size = max_file_size
         reporting = Reporting(registry, out, SchedulerReport(name, addr, port, private, [], [], insecure))
         registry.count = count
         self.is_holding = hold_until is not None
@@ -82,8 +87,8 @@ class Scheduler:
             messages.Declined: leasing.on_declined,
             messages.ServerUp: leasing.on_server_up,
             messages.ServerDown: leasing.on_server_down,
-            messages.Closed: leasing.on_closed,
-            messages.Pulse: leasing.on_pulse,
+            messages.Closed: self.on_closed,
+            messages.Pulse: self.on_pulse,
             messages.Left: leasing.pass_on,
             messages.Inventory: reporting.on_inventory,
             messages.Counts: reporting.on_counts,
@@ -238,6 +243,28 @@ class Scheduler:
             client.wants = structs.replace(client.wants, releasing=True)
         else:
             self._let_go(client, "")
+
+    def on_pulse(self, envelope: Envelope, now: float) -> None:
+        """The servers know best whether a client idles: its tasks need not pass here, and an io task that waits runs."""
+        self.leasing.on_pulse(envelope, now)
+        period, word = self.zombie_period, envelope.message
+        if not 0 < period <= word.idle_s:
+            return
+        heard = [share for share in self.registry.shares if not share.node.zombie]
+        if heard and all(share.idle_s >= period for share in heard):
+            self._dismiss(f"it ran nothing for {period:g} s, the --zombie_period of scheduler {self.name}")
+
+    def on_closed(self, envelope: Envelope, now: float) -> None:
+        self.leasing.on_closed(envelope, now)
+        if envelope.message.dismissed and not self.registry.shares:
+            self._dismiss(envelope.message.reason)
+
+    def _dismiss(self, why: str) -> None:
+        """The next one is to have the cluster."""
+        client = self.registry.active
+        if client is not None and client.state is ClientState.ACTIVE:
+            self.out.log("info", f"{client.title} loses the cluster: {why}")
+            self._let_go(client, why)
 
     def _client_silent(self, client: Client, now: float) -> None:
         """It is told all the same: should its link heal, it learns what became of it."""

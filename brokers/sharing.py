@@ -24,6 +24,7 @@ class Sharing:
         self.registry = registry
         self.alarms = registry.alarms
         self.out = out
+        self.max_file_size = 0  # bytes, of any node's limit and this the lower one holds; 0: no limit
         self.held = False  # nodes are still being looked for, so those that come now count as known
 
     # --- the lease on all nodes
@@ -95,7 +96,7 @@ class Sharing:
             node.lease = client.lease._replace(opening=self.registry.next_number())
         client.opened.add(node.epoch)
         wants, cpus = client.wants, max(1, client.servers_of(node.info))
-        word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval)
+        word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval, self.max_file_size)
         self.out.send(node.address, word)
 
     def _leave_out(self, node: Node, client: Client) -> None:

@@ -10,10 +10,34 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import Inventory
+from dispycos.runtime import Runtime
 
 LOOK_S = 0.3  # so often it is looked whether the shell has brought us to the foreground
 
+CONSOLE = 21  # our actor
+
 Commands = Callable[[str], str | None]
+
+
+class Viewer:
+    """Asks an actor of this very process what it has, and prints the answer: servers are asked in their turn."""
+
+    def __init__(self, runtime: Runtime, actor: int, show: Callable[[Any], list[str]]) -> None:
+        self._runtime = runtime
+        self._whom = runtime.address(actor)
+        self._show = show
+        self._own = runtime.attach_inbox(CONSOLE, self._on_report)
+
+    def ask(self) -> None:
+        self._runtime.send(Envelope(self._whom, self._own, Inventory(), 1))
+
+    def _on_report(self, envelope: Envelope, now: float) -> None:
+        lines = self._show(envelope.message)
+        self._runtime.defer(lambda: print("\n".join(lines), flush=True))
 
 
 def run_on_in_background() -> None:

@@ -13,7 +13,9 @@ from typing import Any, Final, NoReturn
 import click
 
 from dispycos.config import (
+    ExportSettings,
     Failure,
+    ImportSettings,
     NodeSettings,
     PrivateSettings,
     SchedulerSettings,
@@ -25,6 +27,8 @@ from dispycos.config import (
 from .options import (
     CONFIG,
     DEBUG,
+    FILE,
+    GROUP_SECRET,
     JSON,
     NODE,
     NODES,
@@ -131,7 +135,7 @@ class Command(_Named):
         self,
         name: str,
         help: str,
-        options: Sequence[click.Option],
+        options: Sequence[click.Parameter],
         settings: type[Settings],
         *,
         module: str = "",
@@ -195,10 +199,25 @@ COMMANDS: Final = (
         hidden=True,
     ),
 )
+FORCE: Final = click.Option(["--force"], is_flag=True, help="Overwrite a file that holds something else.")
+SECRET_EXPORT: Final = Command(
+    "export",
+    "Write the cluster's secret to FILE, for another host; without one, or with -, to standard output.",
+    (click.Argument(["file"], required=False, type=FILE), FORCE, SECRET_FILE, GROUP_SECRET, DEBUG),
+    ExportSettings,
+    module="secret",
+)
+SECRET_IMPORT: Final = Command(
+    "import",
+    "Take the cluster's secret from FILE, or from standard input: what another host exported or shows, or a passphrase.",
+    (click.Argument(["file"], required=False, type=FILE), FORCE, SECRET_FILE, DEBUG),
+    ImportSettings,
+    module="secret",
+)
 SECRET_SHOW: Final = Command(
     "show",
     "Print the cluster's secret; make it when there is none.",
-    (SECRET_FILE, JSON, DEBUG),
+    (SECRET_FILE, GROUP_SECRET, JSON, DEBUG),
     SecretSettings,
     module="secret",
 )
@@ -209,7 +228,7 @@ dispycos = click.Group(
         *COMMANDS,
         _NamedGroup(
             "secret",
-            commands=[SECRET_SHOW],
+            commands=[SECRET_SHOW, SECRET_EXPORT, SECRET_IMPORT],
             help="The secret that lets processes of a cluster trust each other.",
         ),
     ],

@@ -14,16 +14,20 @@ from pathlib import Path
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.resources import cpu_count
-from dispycos.actors.node.run import NodeBody, describe
-from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
+from dispycos.actors.node.run import LOOK_S, NodeBody, describe, time_of_day
+from dispycos.actors.tasks.step import KILL_AFTER
+from dispycos.config import SCHEDULER_PORT, Misuse, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
+from dispycos.protocol.messages import Neighbour, NodeReport
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
-from dispycos.transport.discovery import Registry
-from dispycos.transport.folders import find_folders, make_private, temporary_folder
+from dispycos.transport.discovery import Presence, Registry
+from dispycos.transport.folders import FolderError, find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
-from .console import read_console, run_on_in_background, wants_console
+from .clean import see_to_leftovers
+from .console import Viewer, read_console, run_on_in_background, wants_console
 from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
+from .showing import node_lines
 from .template import fork_template
 
 log = logging.getLogger("dispycos")
@@ -48,6 +52,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
     keys = load_keys(settings)
     turn = take_turn(make_private(find_folders().registry.parent))
     name = settings.name or free_name(socket.gethostname())
+    see_to_leftovers(lease_parent(settings.dest_path), name, clean=settings.clean)
     process = Process("node", name, settings, keys)
     async with process:
         plan = settle_ports(process, plan_ports(settings.tcp_ports, servers))
@@ -55,9 +60,7 @@ async def _run(settings: NodeSettings, template: Template) -> int:
         process.ports = real_ports(process.port, plan)
         body = make_body(process, settings, template, servers)
         try:
-            process.on_presence = lambda found: (
-                process.reach_later(found) if found.role == "scheduler" else None
-            )
+            process.on_presence = partial(meet, process, body)
             process.reach_named(settings.peer, SCHEDULER_PORT, "--peer", "scheduler")
             await process.announce(multicast=False)
             os.close(turn)
@@ -68,12 +71,21 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.tune_collector()
             process.keep(process.be_found())
             if wants_console(daemon=settings.daemon):
-                read_console(partial(console, process, body), process.stopping.is_set)
+                read_console(Console(process, body), process.stopping.is_set)
             await process.stopping.wait()
         finally:
             await stop(process, body)
     log.info("node %s has ended", name)
     return 0
+
+
+def meet(process: Process, body: NodeBody, found: Presence) -> None:
+    """A process of this cluster was found."""
+    if found.role == "scheduler":
+        process.reach_later(found)
+    elif found.role == "node":
+        with process.runtime.lock:
+            body.machine.meet(Neighbour(found.name, found.addresses, found.port, found.epoch))
 
 
 def take_turn(folder: Path) -> int:
@@ -133,12 +145,19 @@ def make_body(
         max_pulse_interval=settings.max_pulse_interval,
         insecure=process.keys is None,
         serve=max(0, settings.serve),
+        zombie_period=settings.zombie_period,
+        hours=settings.hours(time_of_day()),
     )
     if settings.debug:
         process.runtime.checks.append(machine.check)
     parent = lease_parent(settings.dest_path)
-    folder = WorkFolder(parent, process.name, epoch)
-    process.keep(asyncio.to_thread(sweep_work_folders, parent))
+    try:
+        folder = WorkFolder(parent, process.name, epoch)
+    except FolderError as error:
+        if settings.dest_path is None:
+            raise
+        raise Misuse(f"--dest_path {parent}: {error.text}", "name a folder in which you can write") from None
+    process.keep(asyncio.to_thread(sweep_work_folders, parent, process.name if settings.clean else ""))
     return NodeBody(
         process.runtime,
         machine,
@@ -147,6 +166,7 @@ def make_body(
         folder,
         debug=settings.debug,
         max_file_size=settings.max_file_size,
+        look_s=min(LOOK_S, settings.min_pulse_interval, settings.zombie_period or LOOK_S),
         on_end=process.stopping.set,
     )
 
@@ -156,20 +176,37 @@ def lease_parent(dest_path: Path | None) -> Path:
     return dest_path if dest_path is not None else make_private(temporary_folder()) / "nodes"
 
 
-def console(process: Process, body: NodeBody, line: str) -> str | None:
-    """A command typed at the node (spec 6.2)."""
-    machine, now = body.machine, process.runtime.clock()
-    if line in ("", "status"):
-        return body.say_status()
-    if line not in ("close", "quit", "exit", "terminate"):
-        return f"unknown command {line!r}: there are status, close, quit, exit, terminate"
-    with process.runtime.lock:
-        if line == "close":
-            machine.end_lease(f"the operator of node {machine.info.name} closed it", now)
-        else:
-            machine.finish(now, terminate=line == "terminate")
-    process.runtime.turn_soon()
-    return body.say_status() if line in ("quit", "exit") and machine.granted is not None else None
+class Console:
+    """The commands typed at a node (spec 6.2)."""
+
+    def __init__(self, process: Process, body: NodeBody) -> None:
+        self._process = process
+        self._machine = body.machine
+        self._viewer = Viewer(process.runtime, NODE, self._say)
+
+    def __call__(self, line: str) -> str | None:
+        machine, now = self._machine, self._process.runtime.clock()
+        if line in ("", "status"):
+            self._viewer.ask()
+            return None
+        if line not in ("close", "quit", "exit", "terminate"):
+            return f"unknown command {line!r}: there are status, close, quit, exit, terminate"
+        granted = machine.granted
+        with self._process.runtime.lock:
+            if line == "close":
+                machine.dismiss(f"the operator of node {machine.info.name} closed it", now)
+            else:
+                machine.finish(now, terminate=line == "terminate")
+        self._process.runtime.turn_soon()
+        if granted is None:
+            return "no client uses this node" if line == "close" else None
+        if line in ("quit", "exit"):
+            self._viewer.ask()
+            return f"ends when the tasks of {granted.holder} are done; `terminate` ends them"
+        return f"the lease of {granted.holder} ends: its tasks are interrupted, and killed after {KILL_AFTER:g} s"
+
+    def _say(self, report: NodeReport) -> list[str]:
+        return [*node_lines(report), f"clients served: {report.served}"]
 
 
 async def stop(process: Process, body: NodeBody) -> None:

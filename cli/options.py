@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from dispycos.config import (
     MAX_PULSE_INTERVAL,
     MIN_PULSE_INTERVAL,
     STATUS_TIMEOUT,
-    Failure,
+    ZOMBIE_PERIOD,
     Misuse,
     Parser,
     parse_host,
@@ -29,6 +30,7 @@ from dispycos.config import (
     parse_size,
     parse_whole,
 )
+from dispycos.hours import parse_time_of_day
 
 CONFIG_BYTES_MAX = 1024 * 1024
 PREFIX: Final = "DISPYCOS"
@@ -117,11 +119,8 @@ FILE: Final = Text("FILE", parse_path)
 PLACE: Final = Text("HOST[:PORT]", parse_place)
 PORT: Final = Text("PORT", parse_port)
 SECONDS: Final = Text("SECONDS", parse_seconds)
+TIME: Final = Text("HH:MM", parse_time_of_day)
 ANY: Final = Text("VALUE", str)
-
-
-def _later(part: str) -> str:
-    return f"is not available in this version ({part} come with a later one)"
 
 
 MDNS: Final = "was for discovery by UDP broadcast, which mDNS (UDP port 5353) replaces"
@@ -140,6 +139,17 @@ SECRET: Final = Option(
     is_shared=False,
 )
 SECRET_FILE: Final = Option(["--secret_file"], FILE, "File that holds the cluster's secret.")
+GROUP_SECRET: Final = Option(
+    ["--group_secret"], FILE, "The same, of a file that its group may read: users of one cluster share it."
+)
+CERTFILE: Final = Option(
+    ["--certfile"],
+    FILE,
+    "Public CURVE key of all schedulers and nodes, in the place of the one made of the secret.",
+)
+KEYFILE: Final = Option(
+    ["--keyfile"], FILE, "Secret CURVE key that belongs to it: schedulers and nodes need it."
+)
 DEBUG: Final = Option(["-d", "--debug"], help="Say more, and show tracebacks.")
 JSON: Final = Option(["--json"], help="Print JSON.", is_shared=False)
 PEER: Final = Option(
@@ -148,7 +158,15 @@ PEER: Final = Option(
 NODES: Final = Option(
     ["--node"], PLACE, "Dial this node, where mDNS does not reach. May be repeated.", multiple=True
 )
-ZOMBIE_PERIOD: Final = Option(["--zombie_period"], ANY, refusal=_later("closing idle clients"))
+
+
+def _zombie_period(what: str, default: float) -> Option:
+    return Option(
+        ["--zombie_period"],
+        SECONDS,
+        f"{what} that runs nothing for so long; 0 is never.  [default: {default:g}]",
+    )
+
 
 COMMON: Final = (
     IP_ADDR,
@@ -168,21 +186,21 @@ COMMON: Final = (
     Option(
         ["--dest_path"],
         Text("FOLDER", parse_path),
-        "Where files are kept; a private temporary folder if not given.",
+        "Where a node keeps files of clients, and a scheduler its records; private folders if not given.",
     ),
     Option(
         ["--max_file_size"],
         Text("SIZE", parse_size),
-        "Largest file that is taken (1000, 64k, 10m, 2g); 0 is no limit.",
+        "Largest file that nodes take (1000, 64k, 10m, 2g); of node and scheduler the lower one; 0 is no limit.",
     ),
     SECRET,
     SECRET_FILE,
+    GROUP_SECRET,
     Option(["--insecure"], help="DANGER: no keys at all. Whoever reaches the port runs programs as you."),
     DEBUG,
     Option(["--daemon"], help="Do not read commands from the terminal."),
-    ZOMBIE_PERIOD,
-    Option(["--certfile"], ANY, refusal=_later("own keys and TLS")),
-    Option(["--keyfile"], ANY, refusal=_later("own keys and TLS")),
+    CERTFILE,
+    KEYFILE,
     Option(["-u", "--udp_port"], ANY, refusal=MDNS, remedy=MDNS_REMEDY),
     Option(["--ipv4_udp_multicast"], refusal=MDNS, remedy=MDNS_REMEDY),
 )
@@ -210,16 +228,22 @@ NODE: Final = (
     ),
     *COMMON,
     Option(["--serve"], Text("N", parse_serve), "End after that many clients; -1 is no limit."),
+    _zombie_period("End the lease of a client", 0),
     PEER,
-    Option(["--clean"], refusal=_later("pid files")),
-    Option(["--service_start"], ANY, refusal=_later("service hours")),
-    Option(["--service_stop"], ANY, refusal=_later("service hours")),
-    Option(["--service_end"], ANY, refusal=_later("service hours")),
+    Option(
+        ["--clean"],
+        help="Kill what a node that was killed left running, and remove its files, of earlier starts of this host too.",
+        is_shared=False,
+    ),
+    Option(["--service_start"], TIME, "Serve from this time of day on; the present one if not given."),
+    Option(["--service_stop"], TIME, "Take nothing new from this time of day on; what runs goes on."),
+    Option(["--service_end"], TIME, "Kill what runs at this time of day."),
 )
 SCHEDULER: Final = (
     Option(["-t", "--tcp_port", "--scheduler_port"], PORT, "Port to listen on; 0 is any."),
     NODES,
     *COMMON,
+    _zombie_period("Take the cluster from a client", ZOMBIE_PERIOD),
 )
 STATUS: Final = (
     JSON,
@@ -227,6 +251,8 @@ STATUS: Final = (
     PEER,
     SECRET,
     SECRET_FILE,
+    GROUP_SECRET,
+    CERTFILE,
     Option(["--timeout"], SECONDS, f"How long to look around.  [default: {STATUS_TIMEOUT:g}]"),
     DEBUG,
 )
@@ -242,7 +268,7 @@ def given(context: click.Context) -> dict[str, Any]:
     strength = {
         name: PLACES.index(place)
         for name, place in places.items()
-        if name in ("secret", "secret_file", "insecure") and place in PLACES and values[name]
+        if name in ("secret", "secret_file", "group_secret", "insecure") and place in PLACES and values[name]
     }
     for name, place in strength.items():  # these exclude each other: of different places the strongest counts
         if place > min(strength.values()):
@@ -307,7 +333,7 @@ def _texts(option: click.Parameter, value: object) -> str | list[str]:
     is_flag, several = getattr(option, "is_flag", False), option.multiple
     items = value if several and isinstance(value, list) else [value]
     for item in items:
-        if not isinstance(item, str | int | float) or (isinstance(item, bool) and not is_flag):
+        if not isinstance(item, str | int | float | time) or (isinstance(item, bool) and not is_flag):
             raise Misuse(f"{option.name} in the --config file: {item!r} is not a value for it")
     return [str(item) for item in items] if several else str(value)
 
@@ -323,7 +349,7 @@ def save_config(path: Path, command: click.Command, values: Mapping[str, object]
         part.write_text("\n".join(lines) + "\n")
         part.replace(path)
     except OSError as error:
-        raise Failure(f"--save_config {path} cannot be written: {error.strerror}") from error
+        raise Misuse(f"--save_config {path} cannot be written: {error.strerror}") from error
 
 
 def toml_value(value: object) -> str:
@@ -331,6 +357,6 @@ def toml_value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    if isinstance(value, tuple):
+    if type(value) is tuple:
         return f"[{', '.join(map(toml_value, value))}]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -72,7 +72,7 @@ async def _run(
         process.keep(_end_with_client(process))
         process.knocks = True
         process.listen_ipc()
-        broker = make_broker(process, orders["id"], private=True)
+        broker = make_broker(process, orders["id"], settings, private=True)
         broker.machine.hold_settling(True)
         broker.machine.also = [Allocation(place.host, place.port) for place in settings.node]
         say(endpoint=f"ipc://{process.ipc}")
@@ -116,6 +116,7 @@ def start_node(process: Process, settings: PrivateSettings, template: Template) 
         probe.bind(("127.0.0.1", 0))
         process.port = probe.getsockname()[1]
     process.ports = tuple(range(process.port + 1, process.port + 1 + servers))
+    settings = replace(settings, zombie_period=0.0)  # which is the scheduler's
     body = make_body(process, settings, template, servers, name=settings.name or socket.gethostname())
     body.machine.add_scheduler(process.runtime.epoch, process.runtime.clock())
     process.runtime.turn_soon()

@@ -22,6 +22,7 @@ from dispycos.config import CommonSettings, Failure, HostPort, Refused
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, find_addresses, resolve, tcp_endpoint
+from dispycos.transport.certificates import load_listener
 from dispycos.transport.dialler import Dialler
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.door import SPARE_PART, descriptors_max
@@ -83,7 +84,8 @@ def load_keys(settings: CommonSettings) -> Keys | None:
     if settings.insecure:
         log.warning("INSECURE: whoever reaches this process's ports can run code here as %s", _user())
         return None
-    return Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
+    secret = Secret.load_or_make(settings.secret_file, settings.secret, group_file=settings.group_secret)
+    return Keys.from_secret(secret, load_listener(settings.certfile, settings.keyfile))
 
 
 def _user() -> str:

@@ -11,19 +11,20 @@ from typing import Any
 import click
 
 from dispycos.config import NODE_PORT, SCHEDULER_PORT, HostPort, NothingFound, Refused, StatusSettings
-from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import NodeReport, SchedulerReport
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import find_addresses, resolve, tcp_endpoint
+from dispycos.transport.certificates import load_listener
 from dispycos.transport.discovery import Multicast, Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
 
 from .process import set_up_logging
+from .showing import node_lines, scheduler_lines
 
 LOOK_S = 0.4  # mDNS answers within this where there is anybody
 BESIDE_S = 0.5  # the node of a private process, if it has one, answers so long after its scheduler
@@ -40,7 +41,8 @@ def run(settings: StatusSettings) -> int:
 
 
 async def _run(settings: StatusSettings) -> int:
-    keys = Keys.from_secret(Secret.load_or_make(settings.secret_file, settings.secret))
+    secret = Secret.load_or_make(settings.secret_file, settings.secret, group_file=settings.group_secret)
+    keys = Keys.from_secret(secret, load_listener(settings.certfile, None))
     view = View(Runtime("viewer", "status", keys), keys.tag, settings)
     try:
         await view.look()
@@ -195,32 +197,9 @@ class View:
         }
 
     def as_text(self) -> str:
-        lines = []
-        for scheduler in self.schedulers.values():
-            lines.append(
-                f"scheduler {scheduler.name}{_place_in_words(scheduler)}{_insecure(scheduler.insecure)}"
-            )
-            for client in scheduler.clients:
-                counts = "it does not answer"
-                if client.running is not None:
-                    counts = f"{client.running} running, {client.queued} queued, {client.done} done"
-                lines.append(
-                    f"  client {client.name} ({client.host}, pid {client.pid}) {client.state}: {counts}"
-                )
+        lines = [line for report in self.schedulers.values() for line in scheduler_lines(report)]
         for report in sorted(self.nodes.values(), key=lambda report: report.node.name):
-            node = report.node
-            use = f"used by {report.client}" if report.client else "free"
-            lines.append(
-                f"node {node.name} at {node.addr}:{node.port}, {counted(node.cpus, 'CPU')}, {use}{_insecure(report.insecure)}"
-            )
-            for server in report.servers:
-                tasks = (
-                    ", ".join(f"{task.function} {task.state} {task.since:.1f} s" for task in server.tasks)
-                    or "idle"
-                )
-                lines.append(
-                    f"  {server.spot.name} at {server.spot.addr}:{server.spot.port} (pid {server.pid}): {tasks}"
-                )
+            lines += node_lines(report)
         for scheduler in self.schedulers.values():
             for name, addr, port, state in self._unheard(scheduler):
                 lines.append(
@@ -232,17 +211,6 @@ class View:
 async def _await_first(asking: list[asyncio.Task[None]]) -> None:
     await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.wait(asking, timeout=LOOK_S)
-
-
-def _insecure(insecure: bool) -> str:
-    return " INSECURE" if insecure else ""
-
-
-def _place_in_words(scheduler: SchedulerReport) -> str:
-    """A private one has no port: only the client that started it, and its nodes, can use it."""
-    if not scheduler.private:
-        return f" at {scheduler.addr}:{scheduler.port}"
-    return ", private" + "".join(f", of {client.name}" for client in scheduler.clients)
 
 
 def _scheduler(report: SchedulerReport) -> dict[str, Any]:
@@ -275,6 +243,7 @@ def _node(report: NodeReport) -> dict[str, Any]:
         "client": report.client or None,
         "served": report.served,
         "insecure": report.insecure,
+        "resting": report.resting or None,
         "servers": [
             {
                 "location": f"{server.spot.addr}:{server.spot.port}",

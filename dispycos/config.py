@@ -12,8 +12,11 @@ from numbers import Real
 from pathlib import Path
 from typing import ClassVar
 
+from .hours import Hours, TimeOfDay
+
 MIN_PULSE_INTERVAL = 10.0
 MAX_PULSE_INTERVAL = 100.0
+ZOMBIE_PERIOD = 10 * MAX_PULSE_INTERVAL
 NODE_PORT = 9706
 SCHEDULER_PORT = 9705
 PORT_MAX = 65535
@@ -277,12 +280,15 @@ class Settings:
 
     secret: str | None = field(default=None, repr=False)
     secret_file: Path | None = None
+    group_secret: Path | None = None
     debug: bool = False
 
     def check(self) -> None:
         """Raises Misuse when settings that are fine each do not go together."""
-        if self.secret is not None and self.secret_file is not None:
-            raise Misuse("--secret and --secret_file are both given", "leave one of them out")
+        ways = {"secret": self.secret, "secret_file": self.secret_file, "group_secret": self.group_secret}
+        given = [f"--{name}" for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise Misuse(f"{' and '.join(given)} are both given", "leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,9 +299,26 @@ class SecretSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportSettings(SecretSettings):
+    """Where `dispycos secret export` writes it; None or - is standard output."""
+
+    file: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings(SecretSettings):
+    """Whence `dispycos secret import` takes it; None or - is standard input."""
+
+    file: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSettings(Settings):
     """How `dispycos status` looks around."""
 
+    certfile: Path | None = None
     ip_addr: tuple[str, ...] = ()
     peer: tuple[HostPort, ...] = ()
     timeout: float = STATUS_TIMEOUT
@@ -306,18 +329,29 @@ class StatusSettings(Settings):
 class CommonSettings(Settings):
     """What every long-running process of a cluster is told."""
 
+    listens: ClassVar[bool] = True
     ip_addr: tuple[str, ...] = ()
     ext_ip_addr: tuple[str, ...] = ()
     name: str | None = None
     dest_path: Path | None = None
     max_file_size: int = 0
+    certfile: Path | None = None
+    keyfile: Path | None = None
     insecure: bool = False
     daemon: bool = False
 
     def check(self) -> None:
         super().check()
-        if self.insecure and (self.secret is not None or self.secret_file is not None):
+        if self.insecure and (self.secret or self.secret_file or self.group_secret) is not None:
             raise Misuse("--insecure and a secret are both given", "leave one of them out")
+        files = self.certfile or self.keyfile
+        if self.insecure and files:
+            raise Misuse(f"--insecure and {files} are both given", "leave one of them out")
+        if self.listens and self.certfile and not self.keyfile:
+            raise Misuse(
+                "--certfile is given without --keyfile",
+                "who listens needs the secret key too; the public one alone is for programs and `dispycos status`",
+            )
         if self.ip_addr and len(self.ext_ip_addr) > len(self.ip_addr):
             raise Misuse(
                 f"--ext_ip_addr is given {len(self.ext_ip_addr)} times, --ip_addr {len(self.ip_addr)} times",
@@ -334,7 +368,12 @@ class NodeSettings(CommonSettings):
     min_pulse_interval: float = MIN_PULSE_INTERVAL
     max_pulse_interval: float = MAX_PULSE_INTERVAL
     serve: int = -1
+    zombie_period: float = 0.0
     peer: tuple[HostPort, ...] = ()
+    clean: bool = False
+    service_start: TimeOfDay | None = None
+    service_stop: TimeOfDay | None = None
+    service_end: TimeOfDay | None = None
 
     def check(self) -> None:
         super().check()
@@ -344,6 +383,24 @@ class NodeSettings(CommonSettings):
                 f" {self.max_pulse_interval:g} leave no pulse interval",
                 "the minimum must be above 0 and at most the maximum",
             )
+        if self.service_start is not None:
+            self.hours(self.service_start)
+
+    def hours(self, now: TimeOfDay) -> Hours | None:
+        """The service hours, if there are any; without a start they begin now. Raises Misuse."""
+        start, stop, end = self.service_start, self.service_stop, self.service_end
+        if stop is None and end is None:
+            if start is None:
+                return None
+            raise Misuse(
+                f"--service_start {start} is given without an end of the service",
+                "give --service_stop HH:MM (no new tasks), --service_end HH:MM (what runs is killed), or both",
+            )
+        try:
+            return Hours(start or now, stop, end)
+        except ValueError as error:
+            since = "" if start else " (--service_start is not given, so it is the present time)"
+            raise Misuse(f"service hours: {error}{since}", "they run from start to stop to end") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +408,7 @@ class SchedulerSettings(CommonSettings):
     """The options of spec 6.3.2."""
 
     tcp_port: int | None = None
+    zombie_period: float = ZOMBIE_PERIOD
     node: tuple[HostPort, ...] = ()
 
 
@@ -358,6 +416,7 @@ class SchedulerSettings(CommonSettings):
 class PrivateSettings(NodeSettings):
     """A scheduler and a node in one process, for the client that started it."""
 
+    listens = False
     node: tuple[HostPort, ...] = ()
 
 

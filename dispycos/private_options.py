@@ -32,16 +32,24 @@ PRIVATE_OPTIONS: dict[str, Parser] = {
     "max_file_size": parse_size,
     "min_pulse_interval": parse_seconds,
     "max_pulse_interval": parse_seconds,
+    "zombie_period": parse_seconds,
     "secret_file": parse_path,
     "debug": parse_flag,
 }
 SEVERAL = ("nodes", "ip_addr", "ext_ip_addr")  # those that may be lists
 
+ALIASES = {
+    "node": "ip_addr",
+    "host": "ip_addr",
+    "ext_host": "ext_ip_addr",
+}  # as scripts written for pycos call them
+
 
 def texts_of(options: Mapping[str, object]) -> dict[str, list[str]]:
     """Values that a program gives for a private scheduler, as one would type them. Raises TypeError naming the option."""
     texts = {}
-    for name, value in options.items():
+    for given, value in options.items():
+        name = ALIASES.get(given, given)
         if name not in PRIVATE_OPTIONS:
             raise TypeError(
                 f"Scheduler() has no option {name}; there are {', '.join(PRIVATE_OPTIONS)}. "

@@ -10,7 +10,7 @@ import weakref
 from asyncio.events import (
     _get_running_loop as running_loop,  # documented for those who make loops; None without one
 )
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -126,17 +126,19 @@ class Client(Submits[Task]):
 
         Raises
         ------
-        TimeoutError: not scheduled in time; the client has left the queue.
+        TimeoutError: not scheduled in time, for the reason that it says; the client has left the queue.
+        TypeError, ValueError: location or timeout are of no use.
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
         refuse_in_server("a Client")
         from .lease import ClientLease
         from .local import GOODBYE_S, home_of_this_loop
 
+        if timeout is not None:
+            positive_seconds(timeout, "schedule(): timeout")
         lease = self._lease
         if lease is not None and self._is_of_this_loop(lease) and not lease.is_leaving:
-            async with asyncio.timeout(timeout):
-                await asyncio.shield(lease.scheduled)
+            await _within(timeout, asyncio.shield(lease.scheduled), lease)
             return 0
         lease = self._lease = ClientLease(
             home_of_this_loop(self._payloads, self._secret_file),
@@ -149,8 +151,7 @@ class Client(Submits[Task]):
         forsaken.atexit = False
         lease.left.add_done_callback(lambda _: forsaken.detach())
         try:
-            async with asyncio.timeout(timeout):
-                await lease.take(location, self._secret_file)
+            await _within(timeout, lease.take(location, self._secret_file), lease)
         except asyncio.CancelledError:
             lease.leave(terminate=True, patience=GOODBYE_S)
             raise
@@ -316,6 +317,14 @@ def _flag(value: object, what: str) -> bool:
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         return bool(value)
     raise TypeError(f"{what} must be True or False, not {value!r}")
+
+
+async def _within(timeout: float | None, scheduled: Awaitable[object], lease: ClientLease) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await scheduled
+    except TimeoutError:
+        raise TimeoutError(f"schedule(): not within {timeout:g} s: {lease.waits_for}") from None
 
 
 def _place_of_caller() -> str:

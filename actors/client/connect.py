@@ -17,12 +17,11 @@ from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import AddressError, resolve, tcp_endpoint
+from dispycos.transport.certificates import client_keys
 from dispycos.transport.dialler import Dialler
 from dispycos.transport.discovery import Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.probe import stranger_at
-from dispycos.transport.secret import Secret
-from dispycos.transport.security import Keys
 
 from ..tasks.streams import say
 from .places import scheduler_place
@@ -101,7 +100,7 @@ class Uplink:
 
     def _registered(self) -> Presence | None:
         """A scheduler of our cluster on this host, of the same user."""
-        tag = Keys.from_secret(Secret.load_or_make(self._secret_file)).tag
+        tag = client_keys(self._secret_file).tag
         for entry in Registry(find_folders().registry).read():
             if entry.role == "scheduler" and entry.tag == tag:
                 return entry

@@ -133,6 +133,18 @@ class ClientLease(LedgerBody):
             "warning",
         )
 
+    @property
+    def waits_for(self) -> str:
+        """Why it is not scheduled yet."""
+        queued = self.ledger.standing.queued
+        if ahead := self.home.ahead_of(self):
+            return f"another Client of this very program, {ahead[0].title}, has the cluster"
+        if queued is not None:
+            return f"{queued.holder or 'somebody'} has the cluster; place {queued.position} in the queue"
+        if self.ledger.lease is not None:
+            return "nodes are still starting their servers"
+        return "no scheduler has answered yet"
+
     def _sit_down(self) -> None:
         self.host.payloads = self.payloads
         self.host.records = self

@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 from dispycos.config import Failure
 from dispycos.runtime import Runtime
+from dispycos.transport.certificates import client_keys
 from dispycos.transport.folders import find_folders, make_private, sweep_sockets
-from dispycos.transport.secret import Secret
-from dispycos.transport.security import Keys
 
 from ..tasks.current import host_of, hosts_of_closed_loops
 from ..tasks.host import TaskHost
@@ -54,7 +53,7 @@ class Home:
     def __init__(
         self, payloads: ClientPayloads, secret_file: Path | None = None, *, kept: bool = False
     ) -> None:
-        keys = Keys.from_secret(Secret.load_or_make(secret_file))
+        keys = client_keys(secret_file)
         loop = asyncio.get_running_loop()
         self.interrupts = Interrupts(loop=loop, is_ending=self._hurry)
         self._ending = False

@@ -7,10 +7,11 @@ happened in the world: peer_lost ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
+from dispycos.hours import Hours, Phase, TimeOfDay
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
@@ -23,6 +24,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Kill,
     Lease,
+    Neighbour,
     NodeInfo,
     NodeReport,
     Notice,
@@ -54,6 +56,7 @@ from .lease import (
 from .processes.words import KillServer
 from .supervisor import Supervisor
 
+NEIGHBOURS_MAX: Final = 1000
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 
 
@@ -71,10 +74,13 @@ class Node(Supervisor):
         lease_grace: float = LEASE_GRACE,
         insecure: bool = False,
         serve: int = 0,
+        zombie_period: float = 0.0,
+        hours: Hours | None = None,
     ) -> None:
         """`ports` are the servers' entries of tcp_ports: one for each server that may ever run here.
 
-        After `serve` leases the node ends; 0 is no limit.
+        After `serve` leases the node ends; 0 is no limit. A lease under which nothing runs for `zombie_period` seconds ends; 0: it
+        does not. Outside of `hours` it takes nothing.
         """
         super().__init__(info, address)
         self._ports = ports
@@ -82,9 +88,13 @@ class Node(Supervisor):
         self._lease_grace = lease_grace
         self._insecure = insecure
         self._schedulers: dict[int, None] = {}  # epochs of those connected
+        self._neighbours: dict[str, Neighbour] = {}  # by name
         self._served = 0
         self._serve = serve
+        self._zombie_period = zombie_period
+        self._hours, self._phase = hours, Phase.OPEN
         self.ending = ""  # why it takes nothing new, and ends when nothing is left
+        self._resting = ""  # why it takes nothing new for now
         self._has_ended = False
         self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
             Terminate: self._on_terminate,
@@ -133,11 +143,9 @@ class Node(Supervisor):
         return due if asked is None else min(due, asked)
 
     def drain(self) -> list[object]:
-        granted = self.granted
-        if granted is not None:
-            if self.ending and granted.closing is None and not granted.is_inhabited:
-                self._close(granted, self.ending, inf)  # nobody is to be killed
-            self._finish_if_empty(granted)
+        if self.granted is not None:
+            self._close_if_uninhabited(self.granted)
+            self._finish_if_empty(self.granted)
         if self.ending and self.granted is None and not self._has_ended:
             self._has_ended = True
             self._out.effects.append(End())
@@ -157,8 +165,7 @@ class Node(Supervisor):
             return  # it is not for use
         word = Register(self.info)
         if granted is not None:
-            closing = bool(self.ending) or granted.closing is not None
-            word = Register(self.info, granted.lease, closing, granted.client)
+            word = Register(self.info, granted.lease, granted.is_ending, granted.client)
         self._out.send(Address(epoch, SCHEDULER), word)
 
     def _on_open(self, envelope: Envelope, message: Open, now: float) -> None:
@@ -166,7 +173,8 @@ class Node(Supervisor):
         reason = self._reason_to_decline(message, now)
         if reason:
             self._out.send(envelope.sender, Declined(message.lease, reason))
-            self._out.log("info", f"declined {message.client.name}: {reason}")
+            level = "debug" if reason == self._resting else "info"  # it is asked again and again
+            self._out.log(level, f"declined {message.client.name}: {reason}")
         elif granted is None:
             self._grant(envelope.sender, message, now)
         else:
@@ -179,8 +187,8 @@ class Node(Supervisor):
             if (lease.number, lease.scheduler) != (wanted.number, wanted.scheduler):
                 state = "held by" if granted.closing is None else "still being closed for"
                 return f"{state} {granted.holder} for {now - granted.since:.0f} s"
-        elif self.ending:
-            return self.ending
+        elif self.ending or self._resting:
+            return self.ending or self._resting
         elif message.client.python != self.info.python:
             # Bytecode of another minor version crashes the interpreter; the scheduler should have known.
             theirs, ours = (".".join(map(str, v)) for v in (message.client.python, self.info.python))
@@ -206,6 +214,8 @@ class Node(Supervisor):
             Address(message.lease.client, CLIENT),
             interval,
             now + interval,
+            now,
+            message.max_file_size,
             present={scheduler.epoch},
         )
         self._out.send(scheduler, Opened(message.lease, count, interval))
@@ -217,7 +227,7 @@ class Node(Supervisor):
         granted.lease = message.lease
         self._out.send(scheduler, Opened(message.lease, len(granted.places), granted.pulse_interval))
         self._tell_again(granted)
-        if self.ending or granted.closing is not None:
+        if granted.is_ending:
             self._register(scheduler.epoch)  # that it ends is news
 
     def _follow(self, granted: NodeLease, scheduler: Address) -> None:
@@ -315,7 +325,14 @@ class Node(Supervisor):
             self.ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(granted.lease))
         self._out.to_scheduler(
-            granted, Closed(granted.lease, closing.reason, bool(self.ending), closing.failed)
+            granted,
+            Closed(
+                granted.lease,
+                closing.reason,
+                bool(self.ending),
+                dismissed=granted.dismissed,
+                failed=closing.failed,
+            ),
         )
         for epoch in self._schedulers:
             if epoch != granted.scheduler.epoch:  # it was declined, or was about to take the lease over
@@ -335,6 +352,12 @@ class Node(Supervisor):
             if self.granted is not None and self.granted.closing is not None:
                 self.granted.closing.kill_at = min(self.granted.closing.kill_at, now + kill_after)
 
+    def dismiss(self, reason: str, now: float) -> None:
+        """As end_lease; a client that has no other node loses the cluster, and the next one gets it."""
+        if self.granted is not None:
+            self.granted.dismissed = True
+            self.end_lease(reason, now)
+
     # --- the end of the node
 
     def finish(self, now: float, *, terminate: bool = False) -> None:
@@ -342,29 +365,53 @@ class Node(Supervisor):
         self.ending = f"the operator of node {self.info.name} ends it"
         if terminate:
             self.end_lease(self.ending, now)
-        granted = self.granted
-        if granted is None:
-            return
-        if granted.closing is None:
-            granted.draining = True
+        if self.granted is not None:
+            self.granted.dismissed = True
+            self._drain(self.granted, self.ending)
+
+    def _drain(self, granted: NodeLease, why: str) -> None:
+        """Of a lease that is ending already its scheduler hears all the same."""
+        if not granted.is_ending:
+            granted.draining = why
             for server in granted.ready():
                 self._out.send(server.address, Shutdown(drain=True))
         if granted.scheduler.epoch in self._schedulers:
             self._register(granted.scheduler.epoch)
 
-    # --- what is told
+    def _close_if_uninhabited(self, granted: NodeLease) -> None:
+        """It drains: first its servers end, then its lease does, and if it ends, itself."""
+        if granted.draining and granted.closing is None and not granted.is_inhabited:
+            self._close(granted, granted.draining, inf)  # nobody is to be killed
 
-    def say_status(self, running: Mapping[int, int]) -> str:
-        """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
+    # --- service hours
+
+    def tell_time(self, clock: TimeOfDay, now: float) -> None:
+        """By the wall clock, every few seconds."""
+        hours = self._hours
+        if hours is None or (phase := hours.phase(clock)) is self._phase:
+            return
+        self._phase = phase
+        self._resting = "" if phase is Phase.OPEN else f"its service hours are {hours}"
+        if phase is Phase.OPEN:
+            self._out.log("info", f"in service: {hours}")
+            for epoch in self._schedulers:
+                self._register(epoch)
+            return
+        self._out.log("info", f"out of service: {self._resting}")
         granted = self.granted
-        ending = "ends when its tasks are done; " if self.ending else ""
         if granted is None:
-            return f"{ending or 'free; '}clients served: {self._served}"
-        lines = [f"{ending}used by {granted.holder}; clients served: {self._served}"]
-        for place in granted.places:
-            state = f"tasks: {running.get(place.number, 0)}" if place.is_ready else "not up"
-            lines.append(f"  {place.spot.name}: {state}")
-        return "\n".join(lines)
+            return
+        if phase is Phase.CLOSED:
+            self.end_lease(self._resting, now)
+        elif not granted.is_ending:
+            until = f" until {hours.end} at the latest" if hours.end is not None else ""
+            text = (
+                f"node {self.info.name} takes no new tasks, {self._resting}; what runs there goes on{until}"
+            )
+            self._out.to_client(granted, Notice(text, "warning"))
+            self._drain(granted, self._resting)
+
+    # --- what is told
 
     def availability(self, available: Availability, now: float) -> None:
         self.info = self.info._replace(available=available)
@@ -373,8 +420,26 @@ class Node(Supervisor):
         granted.pulse_at = now + granted.pulse_interval
         if self.info.available is not None:
             hears_client = granted.lease.client in granted.present
-            pulse = Pulse(self.info.epoch, self.info.available, hears_client=hears_client)
+            idle_s = granted.told_idle_s = granted.idle_s(now)
+            pulse = Pulse(self.info.epoch, self.info.available, hears_client=hears_client, idle_s=idle_s)
             self._out.to_scheduler(granted, pulse)
+
+    def saw(self, running: int, activity: object, now: float) -> None:
+        """What the pages say of the servers' tasks: how many run, and something that changes when one begins.
+
+        The servers alone know it: tasks do not pass here, nor do all pass the scheduler.
+        """
+        granted = self.granted
+        if granted is None or granted.is_ending:
+            return
+        if running or activity != granted.activity or granted.is_starting:
+            granted.activity, granted.idle_since = activity, now
+            was_said_to_idle = granted.told_idle_s >= granted.pulse_interval
+            if was_said_to_idle:  # its scheduler must not go on taking it for idle
+                self._pulse(granted, now)
+        elif self._zombie_period and granted.idle_since + self._zombie_period <= now:
+            reason = f"nothing ran on it for {self._zombie_period:g} s, the --zombie_period of node {self.info.name}"
+            self.dismiss(reason, now)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
         """Our servers may wait for an answer of the dead. Without its client the lease is over."""
@@ -394,8 +459,23 @@ class Node(Supervisor):
         granted = self.granted
         client = granted.client.name if granted is not None else ""
         servers = granted.ready() if granted is not None else []
-        report = NodeReport(self.info, client, [], self._served, self._insecure)
+        report = NodeReport(
+            self.info,
+            client,
+            [],
+            self._served,
+            self._insecure,
+            self.ending or self._resting,
+            tuple(self._neighbours.values()),
+        )
         self._inquiries.ask(envelope, report, servers, now)
+
+    def meet(self, neighbour: Neighbour) -> None:
+        """Found on this network; of those that are too many the first goes."""
+        self._neighbours.pop(neighbour.name, None)
+        self._neighbours[neighbour.name] = neighbour
+        if len(self._neighbours) > NEIGHBOURS_MAX:
+            del self._neighbours[next(iter(self._neighbours))]
 
     def check(self) -> None:
         """Asserts what must hold between two events."""

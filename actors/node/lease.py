@@ -99,6 +99,11 @@ class Place:
     def address(self) -> Address:
         return Address(self.spot.epoch, SERVER)
 
+    @property
+    def is_starting(self) -> bool:
+        has_failed = self.down is not None and not self.down.restarting
+        return not self.is_ready and (self.alive or not has_failed)
+
 
 @dataclass(slots=True)
 class Closing:
@@ -119,6 +124,8 @@ class NodeLease:
     home: Address  # of the client
     pulse_interval: float
     pulse_at: float
+    idle_since: float  # no task runs, or was begun, since
+    max_file_size: int = 0  # bytes, by its scheduler; 0: no limit
     generation: int = 0  # of its zygote
     zygote_born: bool = False
     setup: list[Buffer] | None = None  # for a zygote that is not born yet
@@ -133,8 +140,11 @@ class NodeLease:
     scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
-    draining: bool = False  # its servers end when their tasks have, and are the last
+    activity: object = None  # what its pages said of the tasks that were begun
+    told_idle_s: float = 0.0  # in the last pulse
+    draining: str = ""  # why its servers end when their tasks have, and are the last
     closing: Closing | None = None
+    dismissed: bool = False  # its client is not to have this node again
 
     def deadline(self) -> float:
         """When something of the lease itself is due; asked for in every turn, and mostly it is the pulse."""
@@ -148,6 +158,10 @@ class NodeLease:
         if self.closing is not None:
             due = min(due, self.closing.kill_at)
         return due
+
+    def idle_s(self, now: float) -> float:
+        """For how long nothing has run; 0 before anybody has looked."""
+        return now - self.idle_since if self.activity is not None else 0.0
 
     def came(self, epoch: int) -> None:
         """Its client or its scheduler is there."""
@@ -172,11 +186,16 @@ class NodeLease:
     @property
     def is_ending(self) -> bool:
         """No server is started any more."""
-        return self.draining or self.closing is not None
+        return bool(self.draining) or self.closing is not None
 
     @property
     def is_inhabited(self) -> bool:
         return any(place.alive for place in self.places)
+
+    @property
+    def is_starting(self) -> bool:
+        """A server is to come that could run something."""
+        return any(place.is_starting for place in self.places)
 
     def ready(self) -> list[Place]:
         """Those whose servers take tasks."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from dispycos.hours import TimeOfDay
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Buffer, Envelope
 from dispycos.protocol.messages import Lease, NodeInfo
@@ -29,7 +31,7 @@ from .turn import NodeRole
 
 ENTRY = "dispycos.actors.server.body:main"
 SETUP_ENTRY = "dispycos.actors.server.setup:prepare"
-LOOK_S = 5.0  # how often the machine's load is looked at
+LOOK_S = 5.0  # so often it is looked at the load of the machine, and at what servers do
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -40,6 +42,8 @@ class NodeBody(NodeRole):
     Parameters
     ----------
     ipc: path of the agent's socket, where its servers connect. folder: where leases have theirs.
+    look_s: seconds from one look at the machine's load, and at what the servers do, to the next.
+    clock: by the wall clock, for its service hours.
     on_end: called when the machine says that this process has nothing left to do.
     """
 
@@ -53,6 +57,8 @@ class NodeBody(NodeRole):
         *,
         debug: bool,
         max_file_size: int = 0,
+        look_s: float = LOOK_S,
+        clock: Callable[[], TimeOfDay] = lambda: time_of_day(),
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.end = on_end
@@ -67,6 +73,8 @@ class NodeBody(NodeRole):
         self._debug = debug
         self._max_file_size = max_file_size
         self._tree = ProcessTree(template, runtime.loop, machine, self._tell)
+        self._look_s = look_s
+        self._time_of_day = clock
         self._look: asyncio.TimerHandle | None = None
         runtime.attach(NODE, self)
         self._look_around()
@@ -85,7 +93,9 @@ class NodeBody(NodeRole):
     def prepare_zygote(self, setup: list[Buffer]) -> None:
         granted = self.machine.granted
         assert granted is not None
-        told = Preparation(granted.client.name, self.machine.info.name, self._max_file_size)
+        limits = self._max_file_size, granted.max_file_size
+        size_max = min(filter(None, limits), default=0)
+        told = Preparation(granted.client.name, self.machine.info.name, size_max)
         try:
             self._tree.prepare(Prepare(SETUP_ENTRY, _encoder.encode(told)), setup)
         except OSError as error:
@@ -133,11 +143,6 @@ class NodeBody(NodeRole):
         server = self._tree.servers.get(number)
         return server.page.step() if server is not None else NO_STEP
 
-    def say_status(self) -> str:
-        """For the operator."""
-        running = {number: server.page.running() for number, server in self._tree.servers.items()}
-        return self.machine.say_status(running)
-
     # --- what the tree says ---
 
     def _tell(self, told: Callable[..., None], *words: object) -> None:
@@ -153,8 +158,18 @@ class NodeBody(NodeRole):
     # --- time ---
 
     def _look_around(self) -> None:
-        self._look = self.runtime.loop.call_later(LOOK_S, self._look_around)
-        self.machine.availability(availability(self.folder), self.runtime.clock())
+        self._look = self.runtime.loop.call_later(self._look_s, self._look_around)
+        available, pages = (
+            availability(self.folder),
+            {server.pid: server.page for server in self._tree.servers.values()},
+        )
+        with self.runtime.lock:
+            now = self.runtime.clock()
+            self.machine.availability(available, now)
+            self.machine.tell_time(self._time_of_day(), now)
+            running = sum(page.running() for page in pages.values())
+            self.machine.saw(running, {pid: page.marks() for pid, page in pages.items()}, now)
+        self.runtime.turn_soon()
 
     async def close(self) -> None:
         """End every process of this node."""
@@ -162,6 +177,11 @@ class NodeBody(NodeRole):
             self._look.cancel()
         await self._tree.close()
         await asyncio.to_thread(self._work.remove)
+
+
+def time_of_day() -> TimeOfDay:
+    now = time.localtime()
+    return TimeOfDay(now.tm_hour, now.tm_min)
 
 
 def describe(name: str, addr: str, port: int, cpus: int, epoch: int) -> NodeInfo:

@@ -214,6 +214,7 @@ class Open(Message, frozen=True, tag=31):
     client: ClientInfo
     cpus: int
     pulse_interval: float
+    max_file_size: int = 0  # bytes of a file; 0: what the node takes
 
 
 class Opened(Message, frozen=True, tag=32):
@@ -256,6 +257,7 @@ class Pulse(Message, frozen=True, tag=71):
     running: int = 0
     ended: int = 0
     hears_client: bool = False  # by a link of its own
+    idle_s: float = 0.0  # for so long no task has run there
 
 
 class Close(Message, frozen=True, tag=72):
@@ -268,6 +270,8 @@ class Closed(Message, frozen=True, tag=73):
     lease: Lease
     reason: str = ""
     last: bool = False  # the node ends, and takes nobody any more
+    # By the operator, or for running nothing: without another node its client loses the cluster.
+    dismissed: bool = False
     failed: bool = False  # it could not be set up: nor will it be for this client
 
 
@@ -566,12 +570,23 @@ class ServerReport(NamedTuple):
     tasks: list[TaskReport]
 
 
+class Neighbour(NamedTuple):
+    """A node that another one has found on its network: a hint, since anybody may announce it there."""
+
+    name: str
+    addresses: tuple[str, ...]
+    port: int
+    epoch: int
+
+
 class NodeReport(Message, frozen=True, tag=61):
     node: NodeInfo
     client: str
     servers: list[ServerReport]
     served: int = 0  # clients served
     insecure: bool = False
+    resting: str = ""  # why it takes nothing new
+    neighbours: tuple[Neighbour, ...] = ()  # for a scheduler that is of another network
 
 
 class ClientReport(NamedTuple):

@@ -24,6 +24,12 @@ class AddressError(Failure):
     """An address or a name that cannot be used."""
 
 
+class ForeignAddress(AddressError):
+    """Not this host's, though it was given as such."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True, slots=True)
 class HostAddresses:
     """What a process uses: all addresses of the host or those of --ip_addr; others may see --ext_ip_addr."""
@@ -57,21 +63,30 @@ class HostAddresses:
 
 
 def find_addresses(ip_addr: Sequence[str] = (), ext_ip_addr: Sequence[str] = ()) -> HostAddresses:
-    """Raises AddressError when an --ip_addr is not this host's. Takes numbers: names are resolved before."""
+    """Of names that are given those that this host has. Raises ForeignAddress when an --ip_addr is not this host's."""
     found = _interfaces()
     if not ip_addr:
         return HostAddresses(found, external=tuple(ext_ip_addr))
     by_address = {str(i.ip): i for i in found}
-    chosen = []
+    chosen: list[Interface] = []
     for text in dict.fromkeys(ip_addr):
-        interface = by_address.get(text) or _loopback(text)
-        if interface is None:
-            raise AddressError(
+        ours = [by_address.get(address) or _loopback(address) for address in _numbers_of(text)]
+        if not any(ours):
+            raise ForeignAddress(
                 f"{text} is not an address of this host",
                 f"it has {', '.join(by_address) or 'none'}; for that of a router in front: --ext_ip_addr",
             )
-        chosen.append(interface)
+        chosen += filter(None, ours)
     return HostAddresses(tuple(chosen), is_restricted=True, external=tuple(ext_ip_addr))
+
+
+def _numbers_of(host: str) -> tuple[str, ...]:
+    if is_numeric(host):
+        return (host,)
+    try:
+        return tuple({str(found[4][0]): None for found in socket.getaddrinfo(host, None)})
+    except (OSError, UnicodeError):
+        return ()
 
 
 def _loopback(text: str) -> Interface | None:

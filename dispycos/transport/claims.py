@@ -12,9 +12,14 @@ import os
 import re
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .folders import FolderError, make_missing
+
+NEW = ".new-"
+UNBORN_S = 60.0
 
 
 def claim(descriptor: int) -> None:
@@ -54,7 +59,7 @@ class WorkFolder:
         self.path = parent / f"{name}-{kernel_mark()}-{epoch:016x}"
         try:
             make_missing(parent)
-            new = tempfile.mkdtemp(prefix=".new-", dir=parent)
+            new = tempfile.mkdtemp(prefix=NEW, dir=parent)
             self._descriptor = os.open(new, os.O_RDONLY)
             claim(self._descriptor)
             os.rename(new, self.path)
@@ -66,11 +71,25 @@ class WorkFolder:
         os.close(self._descriptor)
 
 
-def sweep_work_folders(parent: Path) -> None:
-    """Removes those of processes that were killed. May take long: there may be much in them."""
-    name = re.compile(rf".+-{kernel_mark()}-[0-9a-f]{{16}}")
-    with os.scandir(parent) as found:
-        paths = [entry.path for entry in found if name.fullmatch(entry.name)]
+def sweep_work_folders(parent: Path, name: str = "") -> None:
+    """Removes those of processes that were killed (see dead_work_folders). May take long: there may be much in them."""
+    for path in dead_work_folders(parent, name):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def dead_work_folders(parent: Path, name: str = "") -> Iterator[Path]:
+    """Those whose processes have ended: nobody takes one while it is looked at.
+
+    `name`: also those of nodes of this name under other kernels, which an earlier start of this host has left. That they are of
+    this host is the caller's word: of the locks of others we may know nothing.
+    """
+    mark, any_mark, epoch = kernel_mark(), "[0-9a-f]{8}", "[0-9a-f]{16}"
+    known = re.compile(rf".+-{mark}-{epoch}" + (rf"|{re.escape(name)}-{any_mark}-{epoch}" if name else ""))
+    try:
+        with os.scandir(parent) as found:
+            paths = [Path(entry.path) for entry in found if known.fullmatch(entry.name) or _is_unborn(entry)]
+    except FileNotFoundError:
+        return
     for path in paths:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -78,6 +97,16 @@ def sweep_work_folders(parent: Path) -> None:
             continue
         try:
             if os.fstat(descriptor).st_uid == os.geteuid() and not is_claimed(descriptor):
-                shutil.rmtree(path, ignore_errors=True)
+                yield path
         finally:
             os.close(descriptor)
+
+
+def _is_unborn(entry: os.DirEntry[str]) -> bool:
+    """Its process was killed before the folder had its name. A young one may be about to get it."""
+    try:
+        return (
+            entry.name.startswith(NEW) and entry.stat(follow_symlinks=False).st_mtime < time.time() - UNBORN_S
+        )
+    except FileNotFoundError:
+        return False

@@ -16,6 +16,7 @@ from ..config import PASSPHRASE_MIN, SECRET_VARIABLE, Failure
 from .folders import find_folders, make_missing
 
 SECRET_FILE_VARIABLE = "DISPYCOS_SECRET_FILE"
+GROUP_VARIABLE = "DISPYCOS_GROUP_SECRET"
 SECRET_BYTES = 32
 SECRET_FILE_MAX = 4096
 SCRYPT_N = 2**16
@@ -41,7 +42,11 @@ class Secret:
     @property
     def tag(self) -> str:
         """Tells clusters apart in public without telling the secret."""
-        return hmac.digest(self.data, b"discovery", "sha256")[:8].hex()
+        return self.tag_with(b"")
+
+    def tag_with(self, listener: bytes) -> str:
+        """Of those who have this public key of listeners beside the secret."""
+        return hmac.digest(self.data, b"discovery" + listener, "sha256")[:8].hex()
 
     @classmethod
     def load_or_make(
@@ -49,17 +54,26 @@ class Secret:
         path: Path | None = None,
         passphrase: str | None = None,
         environ: Mapping[str, str] | None = None,
+        *,
+        group_file: Path | None = None,
     ) -> Secret:
-        """The passphrase, else the file, else what the environment says, else the user's own file, made if missing."""
+        """The passphrase, else the file, else what the environment says, else the user's own file, made if missing.
+
+        `group_file`: one that its group may read; the same cluster is that of all its members.
+        """
         environ = os.environ if environ is None else environ
         if passphrase is not None:
             return cls(secret_bytes(passphrase, "the passphrase"), "the passphrase given with --secret")
         if path is not None:
             return cls(read_secret(path), str(path))
+        if group_file is not None:
+            return cls(read_secret(group_file, group=True), str(group_file))
         if environ.get(SECRET_VARIABLE):
             return cls(secret_bytes(environ[SECRET_VARIABLE], SECRET_VARIABLE), SECRET_VARIABLE)
         if environ.get(SECRET_FILE_VARIABLE):
             return cls.load_or_make(Path(environ[SECRET_FILE_VARIABLE]).expanduser())
+        if environ.get(GROUP_VARIABLE):
+            return cls.load_or_make(group_file=Path(environ[GROUP_VARIABLE]).expanduser())
         path = find_folders(environ).secret_file
         if not path.exists():
             make_secret(path)
@@ -81,10 +95,11 @@ def secret_bytes(text: str, name: str) -> bytes:
     )
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(path: Path, *, group: bool = False) -> bytes:
+    """`group`: its group may read it, too."""
     try:
         with open(path, "rb") as file:
-            _refuse_open_to_others(path, os.fstat(file.fileno()))
+            refuse_open_to_others(path, os.fstat(file.fileno()), group=group)
             text = file.read(SECRET_FILE_MAX + 1)
     except OSError as error:
         raise SecretError(
@@ -101,7 +116,7 @@ def read_secret(path: Path) -> bytes:
         ) from None
 
 
-def _refuse_open_to_others(path: Path, found: os.stat_result) -> None:
+def refuse_open_to_others(path: Path, found: os.stat_result, *, group: bool = False) -> None:
     """A secret mounted by Kubernetes or systemd is root's, and may be readable by a group."""
     if os.name != "posix":
         return
@@ -112,11 +127,11 @@ def _refuse_open_to_others(path: Path, found: os.stat_result) -> None:
             f"the secret file {path} belongs to another user (uid {found.st_uid})",
             f"copy it for yourself: install -m 600 {path} FILE",
         )
-    allowed = 0o740 if found.st_uid == 0 else 0o700
+    allowed = 0o740 if found.st_uid == 0 or group else 0o700
     if found.st_mode & 0o777 & ~allowed:
         raise SecretError(
             f"the secret file {path} can be read or changed by others (mode {found.st_mode & 0o777:o})",
-            f"chmod 600 {path}",
+            f"chmod {'640' if group else '600'} {path}",
         )
 
 
@@ -136,6 +151,19 @@ def make_secret(path: Path) -> None:
             f"the secret file {path} cannot be made: {error.strerror}",
             "name one with --secret_file, or make the folder writable",
         ) from error
+
+
+def write_secret(path: Path, text: str) -> None:
+    """In the place of what is there, if anything is."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    try:
+        make_missing(path.parent)
+        _write_new(part, text + "\n")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise SecretError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _write_new(path: Path, text: str) -> None:

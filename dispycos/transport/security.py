@@ -1,7 +1,8 @@
 """Decides who may speak to this cluster: the secret, the keys made of it, and the check of each connection.
 
-All keys come from one secret. Every listening socket of the cluster has the same key pair, so that a dialler
-knows whom it expects without knowing the listener's role; the dialler's own key pair proves its role. One
+All keys come from one secret, but for the listeners' where files give it (certificates.py). Every listening
+socket of the cluster has the same key pair, so that a dialler knows whom it expects without knowing the
+listener's role; the dialler's own key pair proves its role. One
 with another secret expects another listener key: the listener cannot open its first message
 (HANDSHAKE_FAILED_PROTOCOL there) and closes the connection (HANDSHAKE_FAILED_NO_DETAIL at the dialler). A key
 that is not one of ours, under the right listener key, is refused by ZAP (HANDSHAKE_FAILED_AUTH at both ends),
@@ -48,11 +49,12 @@ class Keys:
     tag: str
 
     @classmethod
-    def from_secret(cls, secret: Secret) -> Keys:
+    def from_secret(cls, secret: Secret, listener: KeyPair | None = None) -> Keys:
+        """`listener`: a pair of its own (certificates.py) in the place of the derived one; then the cluster is another one."""
         return cls(
-            listener=_key_pair(secret.data, "listener"),
+            listener=listener or _key_pair(secret.data, "listener"),
             by_role={role: _key_pair(secret.data, role) for role in ROLES},
-            tag=secret.tag,
+            tag=secret.tag if listener is None else secret.tag_with(listener.public),
         )
 
     def role_of(self, raw_public_key: bytes) -> str | None:

@@ -18,6 +18,7 @@ from dispycos.brokers.private import PrivateProcess, Waiting
 from dispycos.config import SECRET_VARIABLE, HostPort, PrivateSettings
 from dispycos.errors import ScheduleError
 from dispycos.private_options import private_settings, texts_of
+from dispycos.protocol.status import Status
 from dispycos.transport.folders import find_folders
 
 pytestmark = pytest.mark.timeout(30)
@@ -321,3 +322,43 @@ def test_options_of_a_program_become_settings() -> None:
         name="n",
         min_pulse_interval=0.5,
     )
+
+
+def test_every_status_is_a_name_of_scheduler() -> None:
+    names = [
+        "NodeDiscovered",
+        "NodeInitialized",
+        "NodeSuspended",
+        "NodeResumed",
+        "NodeClosed",
+        "NodeDisconnected",
+        "NodeAbandoned",
+        "ServerDiscovered",
+        "ServerInitialized",
+        "ServerSuspended",
+        "ServerResumed",
+        "ServerClosed",
+        "ServerDisconnected",
+        "ServerAbandoned",
+        "TaskCreated",
+        "TaskStarted",
+        "TaskAbandoned",
+        "TaskTerminated",
+        "ClientScheduled",
+        "ClientClosed",
+    ]
+    assert {name: getattr(Scheduler, name) for name in names} == dict(Status.__members__)
+    assert set(names) <= set(dir(Scheduler))
+    assert Scheduler.TaskStarted == Scheduler.TaskCreated == 21
+    with pytest.raises(AttributeError, match="Scheduler has no NodeBorn; its statuses are NodeDiscovered, "):
+        _ = Scheduler.NodeBorn
+
+
+def test_a_private_scheduler_takes_the_names_of_older_scripts() -> None:
+    assert texts_of({"node": "127.0.0.1"}) == texts_of({"ip_addr": "127.0.0.1"}) == {"ip_addr": ["127.0.0.1"]}
+
+
+def test_a_private_scheduler_takes_a_zombie_period() -> None:
+    assert private_settings(PrivateSettings(), texts_of({"zombie_period": 60})).zombie_period == 60.0
+    with pytest.raises(ValueError, match="zombie_period: '-1' is not a number of seconds"):
+        private_settings(PrivateSettings(), texts_of({"zombie_period": -1}))

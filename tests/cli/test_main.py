@@ -97,8 +97,8 @@ MISUSES = [
     (["scheduler", "--ipv4_udp_multicast"], "mDNS", "--peer"),
     (
         ["node", "--service-start", "17:00"],
-        "--service_start is not available in this version",
-        "leave it out",
+        "--service_start 17:00 is given without an end of the service",
+        "give --service_stop HH:MM (no new tasks), --service_end",
     ),
     (["node", "--cpus", "many"], "--cpus: 'many' is not a whole number", ""),
     (["node", "-s", "short"], "--secret: 5 characters", ""),
@@ -117,6 +117,100 @@ def test_misuse_is_exit_2_and_at_most_two_lines_with_the_remedy(
     out, err = capfd.readouterr()
     assert out == "" and complaint in err and remedy in err and len(err.splitlines()) <= 2
     assert err.startswith(f"dispycos {arguments[0]}: " if arguments[0] != "bogus" else "dispycos: ")
+
+
+# Of each option that takes a value one of no use, and what is said of it.
+BAD_VALUES = {
+    "cpus": ("two", "'two' is not a whole number"),
+    "min_pulse_interval": ("soon", "'soon' is not a number of seconds (10, 0.5, 30s, 5m, 2h)"),
+    "max_pulse_interval": ("-5", "'-5' is not a number of seconds"),
+    "zombie_period": ("1d", "'1d' is not a number of seconds"),
+    "tcp_ports": ("9-8", "'9-8' runs backwards"),
+    "tcp_port": ("65536", "'65536' is not a port: 0 (any free one) to 65535"),
+    "ip_addr": ("1.2.3", "'1.2.3' is not an IPv4 address"),
+    "ext_ip_addr": ("a/b", "'a/b' is not a host name or an IP address"),
+    "name": ("a/b", "'a/b' is not a name: no blank, / \\ : * or quote in it"),
+    "dest_path": (" ", "' ' is not a path"),
+    "max_file_size": ("big", "'big' is not a size (1000, 64k, 10m, 2g, 1t)"),
+    "secret": ("short", "5 characters are too easy to guess, use 16 or more"),
+    "secret_file": ("", "'' is not a path"),
+    "group_secret": ("", "'' is not a path"),
+    "certfile": ("", "'' is not a path"),
+    "keyfile": ("~nobody-of-this-name/x", "there is no such user, or the user has no home folder"),
+    "serve": ("0", "give the number of clients to serve, or -1 for no limit"),
+    "peer": ("host:0", "port 0 cannot be dialled"),
+    "node": ("host:99999", "'99999' is not a port"),
+    "service_start": ("24:00", "'24:00' is not a time of day: HH:MM, from 00:00 to 23:59"),
+    "service_stop": ("7", "'7' is not a time of day"),
+    "service_end": ("noon", "'noon' is not a time of day"),
+    "timeout": ("x", "'x' is not a number of seconds"),
+}
+TAKING = [
+    (command.name, option.name)
+    for command in COMMANDS
+    for option in command.params
+    if isinstance(option, Option) and not (option.is_flag or option.refusal or command.name == "private")
+]
+
+
+@pytest.mark.parametrize(("command", "option"), TAKING)
+@pytest.mark.parametrize("where", ["typed", "variable", "file"])
+def test_a_value_of_no_use_is_exit_2_and_named_with_the_place_where_it_stands(
+    command: str,
+    option: str,
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    value, complaint = BAD_VALUES[option]
+    words, place = [command], f"--{option}"
+    if where == "typed":
+        words += [f"--{option}", value]
+    elif where == "variable":
+        if not value.strip():
+            pytest.skip("an empty variable is none")
+        monkeypatch.setenv(place := f"DISPYCOS_{option.upper()}", value)
+    else:
+        if command == "status":
+            pytest.skip("it has no --config")
+        file = tmp_path / "c.toml"
+        file.write_text(f"{option} = {value!r}")
+        words, place = [*words, "--config", str(file)], f"{option} in the --config file"
+    assert run(words) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith(f"dispycos {command}: {place}: ") and complaint in err
+    assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            "--min_pulse_interval 0",
+            "--min_pulse_interval 0 and --max_pulse_interval 100 leave no pulse interval",
+        ),
+        ("--min_pulse_interval 200", "leave no pulse interval"),
+        (
+            "--ip_addr 127.0.0.1 --ext_ip_addr a --ext_ip_addr b",
+            "--ext_ip_addr is given 2 times, --ip_addr 1 times",
+        ),
+        ("--service_stop 07:00 --service_start 07:00", "start and stop are both 07:00"),
+        (
+            "--service_start 17:00 --service_stop 08:00 --service_end 07:00",
+            "the end 07:00 comes before the stop 08:00",
+        ),
+        ("--service_start 17:00", "is given without an end of the service"),
+        ("--certfile c.key", "--certfile is given without --keyfile"),
+        ("--insecure --keyfile k", "--insecure and k are both given"),
+        ("--insecure --group_secret g", "--insecure and a secret are both given"),
+    ],
+)
+def test_values_that_do_not_go_together_are_exit_2(
+    words: str, complaint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["node", *words.split()]) == 2
+    assert complaint in capfd.readouterr().err
 
 
 def fails(error: BaseException) -> Body:

@@ -371,6 +371,7 @@ def test_the_object_has_the_shape_that_programs_read() -> None:
                 "client": "anna's job",
                 "served": 3,
                 "insecure": False,
+                "resting": None,
                 "servers": [
                     {
                         "location": "127.0.0.5:9701",

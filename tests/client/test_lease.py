@@ -58,10 +58,23 @@ def test_schedule_gives_up_in_time_and_can_be_tried_again(tmp_path: Path) -> Non
     async def scene(client: Client, stub: StubScheduler) -> None:
         await client.close()
         stub.is_deaf = True
-        with pytest.raises(TimeoutError):
+        with pytest.raises(
+            TimeoutError, match=r"schedule\(\): not within 0.05 s: no scheduler has answered yet"
+        ):
             await client.schedule(stub.location, timeout=0.05)
         stub.is_deaf = False
         await client.schedule(stub.location)
+
+    play(scene, tmp_path)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "x", float("nan"), True])
+def test_a_timeout_of_no_use_is_named(tmp_path: Path, timeout: Any) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        with pytest.raises(
+            (TypeError, ValueError), match=r"schedule\(\): timeout must be a number of seconds"
+        ):
+            await another(tmp_path).schedule(stub.location, timeout=timeout)
 
     play(scene, tmp_path)
 
@@ -137,7 +150,9 @@ def test_who_does_not_wait_any_more_leaves_the_line(tmp_path: Path) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
         impatient, cancelled, patient = (another(tmp_path) for _ in range(3))
         waits = [asyncio.ensure_future(other.schedule(stub.location)) for other in (cancelled, patient)]
-        with pytest.raises(TimeoutError):
+        with pytest.raises(
+            TimeoutError, match=r"within 0.05 s: another Client of this very program, .* has the cluster"
+        ):
             await impatient.schedule(stub.location, timeout=0.05)
         waits[0].cancel()
         await client.close()

@@ -66,7 +66,14 @@ def test_a_port_in_use_by_a_stranger_is_found_too(user: User) -> None:
 
 
 def test_an_address_that_this_machine_does_not_have_is_a_clear_error(user: User) -> None:
-    check_refusal(user.command("node", "--daemon", "--ip_addr", "192.0.2.77"), 1, "192.0.2.77")
+    check_refusal(user.command("node", "--daemon", "--ip_addr", "192.0.2.77"), 2, "192.0.2.77")
+
+
+@pytest.mark.parametrize("role", ["node", "scheduler"])
+def test_a_dest_path_that_cannot_be_written_is_a_clear_error(user: User, role: str) -> None:
+    (user.folder / "file").write_text("")
+    refused = user.command(role, "--daemon", "--dest_path", "file/below")
+    check_refusal(refused, 2, "--dest_path file/below: ", "name a folder in which you can write")
 
 
 def test_a_secret_file_that_others_can_read_is_refused_everywhere(user: User) -> None:

@@ -281,13 +281,15 @@ def test_a_client_that_gives_up_waiting_leaves_no_ghost_in_the_queue(user: User)
         async def main():
             try:
                 await dispycos.Client().schedule(timeout=0.5)
-            except TimeoutError:
-                print("gave up")
+            except TimeoutError as error:
+                print("gave up:", error)
 
         dispycos.run(main)
         """,
     )
-    assert impatient.succeed() == "gave up\n"
+    gave_up = impatient.succeed()
+    assert gave_up.startswith("gave up: schedule(): not within 0.5 s: long.py on ")
+    assert gave_up.endswith(" has the cluster; place 1 in the queue\n")
     assert len(status_of(user)["clients"]) == 1
     second = user.script("second.py", LONG, "0")
     let_go(user)
@@ -544,11 +546,60 @@ def test_the_console_ends_a_node_after_its_tasks_or_with_them(
     node.wait_line("unknown command 'stop': there are status, close, quit, exit, terminate")
     client = user.script("works.py", WORKS_FOR, seconds)
     client.wait_line("started")
+    os.write(ours, b"status\n")
+    node.wait_line(r"n/server-1 at \S+ \(pid \d+\): work running ")
     os.write(ours, f"{word}\n".encode())
     assert client.succeed(10) == f"started\n{value}\n"
     assert node.wait(5) == 0
     if word != "terminate":
-        assert "ends when its tasks are done; used by works.py" in node.out
+        assert "ends when the tasks of works.py" in node.out
+        node.wait_line("used by works.py; takes nothing new: the operator of node n ends it")
+
+
+CLOSED = """
+    import asyncio, time
+    import dispycos
+
+    def work(seconds):
+        time.sleep(seconds)
+
+    async def main():
+        async with dispycos.Client([work]) as client:
+            handle = await client.rtask(work, 30)
+            print("started", flush=True)
+            for waited in (handle, client.rtask(work, 0)):
+                try:
+                    await waited
+                except Exception as error:
+                    print(type(error).__name__, error, flush=True)
+
+    try:
+        dispycos.run(main)
+    except dispycos.ScheduleError as error:
+        print("end:", error)
+"""
+
+
+def test_close_ends_a_client_in_words_and_the_next_has_the_node(user: User, console: tuple[int, int]) -> None:
+    ours, theirs = console
+    user.scheduler()
+    node = user.command("node", "--name", "n", "--cpus", "1", "--tcp_ports", "0", stdin=theirs)
+    node.wait_line(r"node n: ")
+    os.write(ours, b"close\n")
+    node.wait_line("no client uses this node")
+    client = user.script("closed.py", CLOSED)
+    client.wait_line("started")
+    os.write(ours, b"close\n")
+    node.wait_line(r"the lease of closed.py \(.*\) ends: its tasks are interrupted, and killed after 5 s")
+    _, ended, refused = client.succeed(10).splitlines()
+    assert ended == "TaskTerminated work was terminated: the operator of node n closed it"
+    assert refused.startswith(("ScheduleError ", "TaskLost ")), (
+        refused
+    )  # or it is submitted before that is known
+    assert refused.endswith("the operator of node n closed it")
+    assert user.script("works.py", WORKS_FOR, "0").succeed(10) == "started\nworked\n"
+    os.write(ours, b"\n")
+    node.wait_line("clients served: 2")
 
 
 def test_nodes_that_start_together_beside_a_scheduler_have_the_hosts_name_and_numbers(user: User) -> None:

@@ -31,13 +31,12 @@ def test_a_node_that_finishes_lets_its_servers_end_what_they_have_takes_nothing_
         (2, DRAIN),
         ("scheduler", Register(hand.node.info, LEASE, True, INFO)),
     ]
-    assert hand.node.say_status({}).startswith("ends when its tasks are done; used by script.py")
     assert hand.wake_at(10 * KILL_AFTER) == [], "however long that takes"
     told = exit_of(hand, 1)
     assert not any(isinstance(effect, StartServer | CloseZygote) for effect in told), "none is started again"
     assert exit_of(hand, 2)[-3:] == [
         CloseZygote(LEASE),
-        ("scheduler", Closed(LEASE, OPERATOR, last=True)),
+        ("scheduler", Closed(LEASE, OPERATOR, last=True, dismissed=True)),
         End(),
     ]
     assert hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0)) == [
@@ -119,6 +118,6 @@ def test_a_node_that_finishes_does_not_start_another_zygote_and_expects_no_serve
     assert not any(isinstance(effect, StartZygote) for effect in told)
     assert told[-3:] == [
         CloseZygote(LEASE),
-        ("scheduler", Closed(LEASE, OPERATOR, last=True)),
+        ("scheduler", Closed(LEASE, OPERATOR, last=True, dismissed=True)),
         End(),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dispycos.actors.node.agent import NEIGHBOURS_MAX
 from dispycos.actors.node.inquiries import ANSWER_S, BUSY, Inquiries
 from dispycos.actors.node.lease import NodeOutbox, Place
 from dispycos.actors.tasks.step import NO_STEP, Step
@@ -10,6 +11,7 @@ from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Inventory,
+    Neighbour,
     NodeInfo,
     NodeReport,
     ServerReport,
@@ -17,7 +19,7 @@ from dispycos.protocol.messages import (
     Spot,
     TaskReport,
 )
-from tests.kit.node import THE_NODE, server_address
+from tests.kit.node import THE_NODE, Hand, server_address
 
 ASKER, OTHER = Address(66, CLIENT), Address(67, CLIENT)
 REPORT = NodeReport(NodeInfo("box", "10.0.0.5", 9700, 2, "Linux", (3, 11), 100), "script.py", [])
@@ -149,3 +151,15 @@ def test_nobody_else_answers_for_a_server() -> None:
     asked.questions[one.spot.epoch].append(4711)
     assert asked.hear(one, TASK, question=1) == [], "no such question"
     assert asked.hear(one) == [(ASKER, 5, [report_of(one)])]
+
+
+def test_a_report_has_the_neighbours_that_the_node_has_met_and_of_too_many_the_last() -> None:
+    hand = Hand(1)
+    for number in range(NEIGHBOURS_MAX + 2):
+        hand.node.meet(Neighbour(f"n{number}", ("10.0.0.1",), 9706, number))
+    hand.node.meet(Neighbour("n2", ("10.0.0.2",), 9706, 5))  # it was started again
+    [said] = hand.hear(ASKER, Inventory())
+    assert isinstance(said, tuple) and isinstance(said[1], NodeReport)
+    assert len(said[1].neighbours) == NEIGHBOURS_MAX
+    assert said[1].neighbours[-1] == Neighbour("n2", ("10.0.0.2",), 9706, 5)
+    assert {found.name for found in said[1].neighbours}.isdisjoint({"n0", "n1"})

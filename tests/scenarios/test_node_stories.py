@@ -75,7 +75,7 @@ def test_the_stories_have_in_them_what_they_are_for(monkeypatch: pytest.MonkeyPa
 
 
 def is_draining(node: Node) -> bool:
-    return node.granted is not None and node.granted.draining
+    return bool(node.granted is not None and node.granted.draining)
 
 
 # --- the stories find what they are for ---------------------------------------------------------------------

@@ -75,7 +75,9 @@ async def main():
         for kind in ("Node", "Server"):
             count = 2 if kind == "Node" else 4
             assert told.count(f"{kind}Discovered") == told.count(f"{kind}Initialized") == count, told
-        assert told.index("NodeDiscovered") < told.index("NodeInitialized") < told.index("ServerDiscovered"), told
+        assert (
+            told.index("NodeDiscovered") < told.index("NodeInitialized") < told.index("ServerDiscovered")
+        ), told
         print("statuses in their order")
 
         global table

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.transport.claims import WorkFolder, claim, is_claimed, kernel_mark, sweep_work_folders
+from dispycos.transport.claims import (
+    WorkFolder,
+    claim,
+    dead_work_folders,
+    is_claimed,
+    kernel_mark,
+    sweep_work_folders,
+)
 from dispycos.transport.folders import FolderError
 
 WORKER = """
@@ -84,3 +91,26 @@ def test_where_none_can_be_made_it_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FolderError, match="cannot be made"):
         WorkFolder(tmp_path / "file", "box", 7)
+
+
+def test_of_a_name_those_of_earlier_starts_of_the_host_are_swept_too(tmp_path: Path) -> None:
+    mine, others = f"box-{'0' * 8}-{5:016x}", [f"box-2-{'0' * 8}-{5:016x}", f"other-{'0' * 8}-{5:016x}"]
+    for name in (mine, *others):
+        (tmp_path / name).mkdir()
+    sweep_work_folders(tmp_path, "box")
+    assert sorted(path.name for path in tmp_path.iterdir()) == others
+
+
+def test_a_folder_whose_maker_was_killed_before_it_had_its_name_is_swept_once_it_is_old(
+    tmp_path: Path,
+) -> None:
+    young, old = tmp_path / ".new-young", tmp_path / ".new-old"
+    for path in (young, old):
+        path.mkdir()
+    os.utime(old, (0, 0))
+    sweep_work_folders(tmp_path)
+    assert list(tmp_path.iterdir()) == [young]
+
+
+def test_a_parent_that_is_not_there_has_no_folders(tmp_path: Path) -> None:
+    assert list(dead_work_folders(tmp_path / "nowhere")) == []
