@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from dispycos.config import (
+    DockerSettings,
     Failure,
     NodeSettings,
     PrivateSettings,
@@ -24,6 +25,7 @@ from dispycos.config import (
 
 from .options import (
     CONFIG,
+    COPY,
     DEBUG,
     JSON,
     NODE,
@@ -202,11 +204,19 @@ SECRET_SHOW: Final = Command(
     SecretSettings,
     module="secret",
 )
+DOCKER_FILES: Final = Command(
+    "docker-files",
+    "Print where the Dockerfile and the compose file are.",
+    (COPY, DEBUG),
+    DockerSettings,
+    module="docker_files",
+)
 
 dispycos = click.Group(
     "dispycos",
     commands=[
         *COMMANDS,
+        DOCKER_FILES,
         _NamedGroup(
             "secret",
             commands=[SECRET_SHOW],

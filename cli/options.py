@@ -142,6 +142,7 @@ SECRET: Final = Option(
 SECRET_FILE: Final = Option(["--secret_file"], FILE, "File that holds the cluster's secret.")
 DEBUG: Final = Option(["-d", "--debug"], help="Say more, and show tracebacks.")
 JSON: Final = Option(["--json"], help="Print JSON.", is_shared=False)
+COPY: Final = Option(["--copy"], Text("FOLDER", parse_path), "Copy them there.", is_shared=False)
 PEER: Final = Option(
     ["--peer"], PLACE, "Dial this scheduler, where mDNS does not reach. May be repeated.", multiple=True
 )

@@ -293,6 +293,13 @@ class SecretSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DockerSettings(Settings):
+    """Where `dispycos docker-files` copies them."""
+
+    copy: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSettings(Settings):
     """How `dispycos status` looks around."""
 
