@@ -34,6 +34,7 @@ from .options import (
     SCHEDULER,
     SECRET_FILE,
     STATUS,
+    TASK_USER,
     canonical,
     given,
     place_of,
@@ -185,7 +186,9 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 
 
 COMMANDS: Final = (
-    Command("node", "Run tasks of clients on this machine's CPUs.", (*NODE, *CONFIG), NodeSettings),
+    Command(
+        "node", "Run tasks of clients on this machine's CPUs.", (*NODE, *TASK_USER, *CONFIG), NodeSettings
+    ),
     Command("scheduler", "Share nodes between clients.", (*SCHEDULER, *CONFIG), SchedulerSettings),
     Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),
     Command(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.template import Template
+from dispycos.actors.node.processes.user import TaskUser, find_task_user, settle, work_parent
 from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import NodeBody, describe
-from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
+from dispycos.config import SCHEDULER_PORT, AgentSettings, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
 from dispycos.transport.discovery import Registry
@@ -24,7 +25,7 @@ from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
 from .console import read_console, run_on_in_background, wants_console
 from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
-from .template import fork_template
+from .template import PRELOAD, fork_template
 
 log = logging.getLogger("dispycos")
 
@@ -34,11 +35,19 @@ STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
 
 def run(settings: NodeSettings) -> int:
     """Exit code 0 after an orderly end."""
-    template = fork_template()
+    template = fork_template(settle_user(settings))
     run_on_in_background()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings, template))
+
+
+def settle_user(settings: NodeSettings) -> TaskUser | None:
+    """Whom tasks run as, if not as this process; it is tried now, not when a client waits."""
+    user = find_task_user(settings.user, settings.group)
+    if user is not None:
+        settle(user, settings.dest_path, PRELOAD)
+    return user
 
 
 async def _run(settings: NodeSettings, template: Template) -> int:
@@ -65,6 +74,8 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             log.info(
                 "node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where
             )
+            if template.user is not None:
+                log.info("tasks run as user %s", template.user.name)
             process.tune_collector()
             process.keep(process.be_found())
             if wants_console(daemon=settings.daemon):
@@ -118,7 +129,7 @@ def real_ports(first: int, plan: PortPlan) -> tuple[int, ...]:
 
 
 def make_body(
-    process: Process, settings: NodeSettings, template: Template, servers: int, *, name: str = ""
+    process: Process, settings: AgentSettings, template: Template, servers: int, *, name: str = ""
 ) -> NodeBody:
     """The node's machine and body on this process's runtime."""
     epoch = process.runtime.epoch
@@ -136,9 +147,18 @@ def make_body(
     )
     if settings.debug:
         process.runtime.checks.append(machine.check)
-    parent = lease_parent(settings.dest_path)
-    folder = WorkFolder(parent, process.name, epoch)
-    process.keep(asyncio.to_thread(sweep_work_folders, parent))
+    user = template.user
+    if user is None:
+        parent = lease_parent(settings.dest_path)
+        folder = WorkFolder(parent, process.name, epoch)
+        process.keep(asyncio.to_thread(sweep_work_folders, parent))
+    else:
+        ipc = process.runtime.listen_ipc(user.shared_folder())
+        user.open_socket(ipc)
+        parent = work_parent(user, settings.dest_path)
+        folder = WorkFolder(parent, process.name, epoch, user.remove)
+        user.let_in(folder.path)
+        process.keep(asyncio.to_thread(sweep_work_folders, parent, user.remove))
     return NodeBody(
         process.runtime,
         machine,

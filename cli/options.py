@@ -222,6 +222,14 @@ SCHEDULER: Final = (
     NODES,
     *COMMON,
 )
+TASK_USER: Final = (
+    Option(
+        ["--user"],
+        Text("USER", str),
+        "Run tasks as this user, who cannot touch the node's files; as root only.",
+    ),
+    Option(["--group"], Text("GROUP", str), "Run tasks in this group; that of --user if not given."),
+)
 STATUS: Final = (
     JSON,
     IP_ADDR,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import FolderError, make_private
+from dispycos.transport.security import IpcPeer
 from dispycos.version import PYTHON
 
 from ..tasks.start import Start
@@ -65,7 +65,10 @@ class NodeBody(NodeRole):
         self._ipc = ipc
         self._debug = debug
         self._max_file_size = max_file_size
+        self._user = template.user
         self._tree = ProcessTree(template, runtime.loop, self)
+        if self._user is not None:
+            runtime.mailbox.admits = self._admits
         self._under_way: set[asyncio.Task[None]] = set()
         self._look: asyncio.TimerHandle | None = None
         runtime.attach(NODE, self)
@@ -78,7 +81,8 @@ class NodeBody(NodeRole):
             self._count += 1
             self._leased = self.folder / f"lease-{lease.client:016x}-{lease.number}-{self._count}"
         try:
-            self._tree.start_zygote(str(make_private(self._leased)))
+            make_folder = make_private if self._user is None else self._user.make_folder
+            self._tree.start_zygote(str(make_folder(self._leased)))
         except (OSError, FolderError) as error:
             self._tree.tell(self.zygote_ended, str(error))
 
@@ -95,7 +99,7 @@ class NodeBody(NodeRole):
 
     async def _clear(self, folder: Path, gone: asyncio.Future[None]) -> None:
         await gone
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(self._work.remove_tree, folder)
 
     def start_server(self, order: StartServer) -> None:
         info = self.machine.info
@@ -131,6 +135,10 @@ class NodeBody(NodeRole):
         """For the operator."""
         running = {number: server.page.running() for number, server in self._tree.servers.items()}
         return self.machine.say_status(running)
+
+    def _admits(self, peer: IpcPeer) -> bool:
+        """Of another user only the servers of our lease may connect to us."""
+        return self._user is not None and peer.uid == self._user.uid and self._tree.is_server(peer.pid)
 
     # --- tree.Owner ---
 

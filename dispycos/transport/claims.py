@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .folders import FolderError, make_missing
@@ -47,10 +48,20 @@ def kernel_mark() -> str:
     return hashlib.sha256(boot.encode()).hexdigest()[:8]
 
 
-class WorkFolder:
-    """A folder of this process alone, made below `parent`, until it is removed. Raises FolderError."""
+def remove_tree(path: str | Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
 
-    def __init__(self, parent: Path, name: str, epoch: int) -> None:
+
+class WorkFolder:
+    """A folder of this process alone, made below `parent`, until it is removed. Raises FolderError.
+
+    `remove_tree` removes what lies in it, which others may have made.
+    """
+
+    def __init__(
+        self, parent: Path, name: str, epoch: int, remove_tree: Callable[[str | Path], None] = remove_tree
+    ) -> None:
+        self.remove_tree = remove_tree
         self.path = parent / f"{name}-{kernel_mark()}-{epoch:016x}"
         try:
             make_missing(parent)
@@ -62,11 +73,11 @@ class WorkFolder:
             raise FolderError(f"{self.path} cannot be made: {error.strerror}") from error
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.remove_tree(self.path)
         os.close(self._descriptor)
 
 
-def sweep_work_folders(parent: Path) -> None:
+def sweep_work_folders(parent: Path, remove_tree: Callable[[str | Path], None] = remove_tree) -> None:
     """Removes those of processes that were killed. May take long: there may be much in them."""
     name = re.compile(rf".+-{kernel_mark()}-[0-9a-f]{{16}}")
     with os.scandir(parent) as found:
@@ -78,6 +89,6 @@ def sweep_work_folders(parent: Path) -> None:
             continue
         try:
             if os.fstat(descriptor).st_uid == os.geteuid() and not is_claimed(descriptor):
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
         finally:
             os.close(descriptor)
