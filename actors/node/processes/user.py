@@ -151,7 +151,8 @@ class TaskUser(NamedTuple):
         return "" if text == _FINE else text or "the process that was to try it has ended"
 
     def _try(self, folder: Path, modules: Sequence[str]) -> str:
-        paths = [entry for entry in sys.path if entry and os.path.exists(entry)]  # as the agent
+        here = os.getcwd()  # `python -m` puts it there
+        paths = [entry for entry in sys.path if entry not in ("", here) and os.path.exists(entry)]  # as the agent
         try:
             self.become()
         except OSError as error:
