@@ -152,7 +152,9 @@ class TaskUser(NamedTuple):
 
     def _try(self, folder: Path, modules: Sequence[str]) -> str:
         here = os.getcwd()  # `python -m` puts it there
-        paths = [entry for entry in sys.path if entry not in ("", here) and os.path.exists(entry)]  # as the agent
+        paths = [
+            entry for entry in sys.path if entry not in ("", here) and os.path.exists(entry)
+        ]  # as the agent
         try:
             self.become()
         except OSError as error:
