@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -83,11 +84,20 @@ class Site(User):
     def __init__(self) -> None:
         self.shared = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
         os.chmod(self.shared, 0o755)
-        super().__init__(TMPDIR=str(self.shared))
+        super().__init__(TMPDIR=str(self.shared), DT_SITE=str(self.shared))
         self.prefix = open_to_all()
 
     def close(self) -> None:
         shutil.rmtree(self.shared, ignore_errors=True)
+
+    def processes_of(self, uid: int) -> list[int]:
+        """Those of this test, also what its tasks left; other tests have such users too."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.uids().effective == uid and process.environ().get("DT_SITE") == str(self.shared):
+                    found.append(process.pid)
+        return found
 
     def start(self, *command: str, stdin: int | None = None) -> Program:
         program = Program([*self.prefix, *command], self.folder, self.environment(), stdin)
@@ -159,16 +169,10 @@ def test_what_a_client_of_another_user_left_is_ended_and_removed(site: Site) -> 
     wait_until(lambda: not Path(path).exists(), 10, "files of a client go with it")
     lost = site.client("misbehave")
     assert lost.wait() == 1 and "TaskLost" in lost.err
-    wait_until(lambda: not processes_of(65534), 10, "its processes go with it")
+    wait_until(lambda: not site.processes_of(65534), 10, "its processes go with it")
     node.interrupt()
     assert node.wait(10) == 0
     assert [path for path in site.shared.rglob("*") if path.is_file() or path.is_socket()] == []
-
-
-def processes_of(uid: int) -> list[int]:
-    return [
-        p.pid for p in psutil.process_iter(["uids"]) if p.info["uids"] and p.info["uids"].effective == uid
-    ]
 
 
 def test_a_user_who_cannot_run_python_is_refused_with_the_folder_that_is_in_the_way(
@@ -248,7 +252,7 @@ def test_by_a_set_user_id_interpreter_the_agent_is_who_started_it_and_tasks_are_
             assert done == []
             lost = site.client("misbehave")
             assert lost.wait() == 1 and "TaskLost" in lost.err
-            wait_until(lambda: not processes_of(TASKS), 10, "processes of a client go with it")
+            wait_until(lambda: not site.processes_of(TASKS), 10, "processes of a client go with it")
             wait_until(lambda: not Path(path).exists(), 10, "files of a client go with it")
             node.interrupt()
             assert node.wait(10) == 0
