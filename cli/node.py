@@ -18,7 +18,7 @@ from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import NodeBody, describe
 from dispycos.config import SCHEDULER_PORT, AgentSettings, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
-from dispycos.transport.claims import WorkFolder, sweep_work_folders
+from dispycos.transport.claims import WorkFolder, kernel_mark, sweep_work_folders
 from dispycos.transport.discovery import Registry
 from dispycos.transport.folders import find_folders, make_private, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
@@ -135,7 +135,7 @@ def make_body(
     epoch = process.runtime.epoch
     ipc = process.ipc or process.listen_ipc()
     info = describe(name or process.name, process.addresses.main, process.port, servers, epoch)
-    info = info._replace(addresses=process.addresses.announced, ipc=ipc)
+    info = info._replace(addresses=process.addresses.announced, ipc=ipc, host=kernel_mark())
     machine = Node(
         info,
         Address(epoch, NODE),

@@ -82,6 +82,7 @@ class NodeInfo(NamedTuple):
     available: Availability | None = None
     addresses: tuple[str, ...] = ()  # where it listens, at `port`
     ipc: str = ""  # its socket, for processes of its user on its host
+    host: str = ""  # the same for all nodes that run there: an address may be that of a router, and a name is not unique
 
 
 class Spot(NamedTuple):

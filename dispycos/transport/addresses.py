@@ -41,8 +41,8 @@ class HostAddresses:
     def announced(self) -> tuple[str, ...]:
         """What a peer is told: it tries all and keeps the first that answers.
 
-        Not the inner ones of a NAT, which may be another's at the peer: with --ext_ip_addr only those of --ip_addr that have none at
-        their place. Loopback only where there is no other: at the peer it would be the peer's own.
+        Not the inner ones of a NAT, which may be another's at the peer: with --ext_ip_addr only those of --ip_addr that have none
+        at their place. Loopback only where there is no other: at the peer it would be the peer's own.
         """
         inner = len(self.external) if self.is_restricted or not self.external else len(self.interfaces)
         outward = tuple(str(i.ip) for i in self.interfaces[inner:] if not i.ip.is_loopback)
