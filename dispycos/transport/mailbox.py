@@ -339,10 +339,11 @@ class Mailbox:
         frames = listener.socket.recv_multipart(_NOBLOCK, copy=False)
         if routing_id in listener.closed:
             return 0
-        user = str(frames[0].get("User-Id"))
+        ipc = listener.endpoint.startswith("ipc://")
+        user = str(frames[0].get("User-Id")) if ipc or listener.proven else ""
         role = user if listener.proven else None
         link = self._take_link()
-        if listener.endpoint.startswith("ipc://"):
+        if ipc:
             role = "server" if is_of_another_user(user) else None
             self._pids[link] = pid_of_user(user)
         else:
