@@ -20,7 +20,7 @@ from dispycos.config import SCHEDULER_PORT, AgentSettings, NodeSettings, count_s
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.transport.claims import WorkFolder, kernel_mark, sweep_work_folders
 from dispycos.transport.discovery import Registry
-from dispycos.transport.folders import find_folders, make_private, temporary_folder
+from dispycos.transport.folders import find_folders, make_private, sweep_sockets, temporary_folder
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
 from .console import read_console, run_on_in_background, wants_console
@@ -153,6 +153,7 @@ def make_body(
         folder = WorkFolder(parent, process.name, epoch)
         process.keep(asyncio.to_thread(sweep_work_folders, parent))
     else:
+        sweep_sockets(user.shared_folder())
         ipc = process.runtime.listen_ipc(user.shared_folder())
         user.open_socket(ipc)
         parent = work_parent(user, settings.dest_path)

@@ -60,9 +60,9 @@ class TaskUser(NamedTuple):
         """What this process tells its tasks of where they are at home."""
         for name in _FORGOTTEN:
             os.environ.pop(name, None)
-        if not os.access(tempfile.gettempdir(), os.W_OK | os.X_OK):
-            os.environ.pop("TMPDIR", None)
-            tempfile.tempdir = None
+        if not os.access(os.environ.get("TMPDIR", folder), os.W_OK | os.X_OK):
+            del os.environ["TMPDIR"]
+        tempfile.tempdir = None  # looked for again
         os.environ.update(HOME=folder, USER=self.name, LOGNAME=self.name)
 
     # --- in the agent
