@@ -204,11 +204,14 @@ class Registry:
         self.count = max(self.count, number)
 
     def node_like(self, info: NodeInfo) -> Node | None:
-        """The known node that a newcomer replaces: same name or port at the same address, earlier process."""
+        """The known node that a newcomer replaces: same name or port at the same address, earlier process.
+
+        If it is of another host, both may be behind one router, unless the link to the earlier one is gone.
+        """
         for node in self.nodes.values():
             known = node.info
             same = known.name == info.name or (known.port == info.port and info.port != 0)
-            if known.addr == info.addr and same:
+            if known.addr == info.addr and same and (known.host == info.host or node.away):
                 return node
         return None
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from dispycos.config import (
+    DockerSettings,
     ExportSettings,
     Failure,
     ImportSettings,
@@ -26,6 +27,7 @@ from dispycos.config import (
 
 from .options import (
     CONFIG,
+    COPY,
     DEBUG,
     FILE,
     GROUP_SECRET,
@@ -36,6 +38,7 @@ from .options import (
     SCHEDULER,
     SECRET_FILE,
     STATUS,
+    TASK_USER,
     canonical,
     given,
     place_of,
@@ -187,7 +190,9 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 
 
 COMMANDS: Final = (
-    Command("node", "Run tasks of clients on this machine's CPUs.", (*NODE, *CONFIG), NodeSettings),
+    Command(
+        "node", "Run tasks of clients on this machine's CPUs.", (*NODE, *TASK_USER, *CONFIG), NodeSettings
+    ),
     Command("scheduler", "Share nodes between clients.", (*SCHEDULER, *CONFIG), SchedulerSettings),
     Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),
     Command(
@@ -221,11 +226,19 @@ SECRET_SHOW: Final = Command(
     SecretSettings,
     module="secret",
 )
+DOCKER_FILES: Final = Command(
+    "docker-files",
+    "Print where the Dockerfile and the compose file are.",
+    (COPY, DEBUG),
+    DockerSettings,
+    module="docker_files",
+)
 
 dispycos = click.Group(
     "dispycos",
     commands=[
         *COMMANDS,
+        DOCKER_FILES,
         _NamedGroup(
             "secret",
             commands=[SECRET_SHOW, SECRET_EXPORT, SECRET_IMPORT],

@@ -13,22 +13,29 @@ from pathlib import Path
 
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.template import Template
+from dispycos.actors.node.processes.user import TaskUser, find_task_user, settle, work_parent
 from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import LOOK_S, NodeBody, describe, time_of_day
 from dispycos.actors.tasks.step import KILL_AFTER
-from dispycos.config import SCHEDULER_PORT, Misuse, NodeSettings, count_servers
+from dispycos.config import SCHEDULER_PORT, AgentSettings, Misuse, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.protocol.messages import Neighbour, NodeReport
-from dispycos.transport.claims import WorkFolder, sweep_work_folders
+from dispycos.transport.claims import WorkFolder, kernel_mark, remove_tree, sweep_work_folders
 from dispycos.transport.discovery import Presence, Registry
-from dispycos.transport.folders import FolderError, find_folders, make_private, temporary_folder
+from dispycos.transport.folders import (
+    FolderError,
+    find_folders,
+    make_private,
+    sweep_sockets,
+    temporary_folder,
+)
 from dispycos.transport.ports import PortPlan, choose_ports, plan_ports
 
 from .clean import see_to_leftovers
 from .console import Viewer, read_console, run_on_in_background, wants_console
 from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
 from .showing import node_lines
-from .template import fork_template
+from .template import PRELOAD, fork_template
 
 log = logging.getLogger("dispycos")
 
@@ -38,11 +45,19 @@ STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
 
 def run(settings: NodeSettings) -> int:
     """Exit code 0 after an orderly end."""
-    template = fork_template()
+    template = fork_template(settle_user(settings))
     run_on_in_background()
     raise_open_files()
     set_up_logging(debug=settings.debug)
     return asyncio.run(_run(settings, template))
+
+
+def settle_user(settings: NodeSettings) -> TaskUser | None:
+    """Whom tasks run as, if not as this process; it is tried now, not when a client waits."""
+    user = find_task_user(settings.user, settings.group)
+    if user is not None:
+        settle(user, settings.dest_path, PRELOAD)
+    return user
 
 
 async def _run(settings: NodeSettings, template: Template) -> int:
@@ -68,6 +83,8 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             log.info(
                 "node %s: %d server%s, port %d, %s", name, servers, "s"[: servers != 1], process.port, where
             )
+            if template.user is not None:
+                log.info("tasks run as user %s", template.user.name)
             process.tune_collector()
             process.keep(process.be_found())
             if wants_console(daemon=settings.daemon):
@@ -130,13 +147,18 @@ def real_ports(first: int, plan: PortPlan) -> tuple[int, ...]:
 
 
 def make_body(
-    process: Process, settings: NodeSettings, template: Template, servers: int, *, name: str = ""
+    process: Process, settings: AgentSettings, template: Template, servers: int, *, name: str = ""
 ) -> NodeBody:
     """The node's machine and body on this process's runtime."""
     epoch = process.runtime.epoch
     ipc = process.ipc or process.listen_ipc()
     info = describe(name or process.name, process.addresses.main, process.port, servers, epoch)
-    info = info._replace(addresses=process.addresses.announced, ipc=ipc, max_file_size=settings.max_file_size)
+    info = info._replace(
+        addresses=process.addresses.announced,
+        ipc=ipc,
+        max_file_size=settings.max_file_size,
+        host=kernel_mark(),
+    )
     machine = Node(
         info,
         Address(epoch, NODE),
@@ -150,14 +172,25 @@ def make_body(
     )
     if settings.debug:
         process.runtime.checks.append(machine.check)
-    parent = lease_parent(settings.dest_path)
+    user = template.user
+    if user is None:
+        parent = lease_parent(settings.dest_path)
+    else:
+        sweep_sockets(user.shared_folder())
+        ipc = process.runtime.listen_ipc(user.shared_folder())
+        user.open_socket(ipc)
+        parent = work_parent(user, settings.dest_path)
+    remove = remove_tree if user is None else user.remove
     try:
-        folder = WorkFolder(parent, process.name, epoch)
+        folder = WorkFolder(parent, process.name, epoch, remove)
     except FolderError as error:
         if settings.dest_path is None:
             raise
         raise Misuse(f"--dest_path {parent}: {error.text}", "name a folder in which you can write") from None
-    process.keep(asyncio.to_thread(sweep_work_folders, parent, process.name if settings.clean else ""))
+    if user is not None:
+        user.let_in(folder.path)
+    swept = process.name if settings.clean else ""
+    process.keep(asyncio.to_thread(sweep_work_folders, parent, swept, remove))
     return NodeBody(
         process.runtime,
         machine,

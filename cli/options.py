@@ -152,6 +152,7 @@ KEYFILE: Final = Option(
 )
 DEBUG: Final = Option(["-d", "--debug"], help="Say more, and show tracebacks.")
 JSON: Final = Option(["--json"], help="Print JSON.", is_shared=False)
+COPY: Final = Option(["--copy"], Text("FOLDER", parse_path), "Copy them there.", is_shared=False)
 PEER: Final = Option(
     ["--peer"], PLACE, "Dial this scheduler, where mDNS does not reach. May be repeated.", multiple=True
 )
@@ -244,6 +245,14 @@ SCHEDULER: Final = (
     NODES,
     *COMMON,
     _zombie_period("Take the cluster from a client", ZOMBIE_PERIOD),
+)
+TASK_USER: Final = (
+    Option(
+        ["--user"],
+        Text("USER", str),
+        "Run tasks as this user, who cannot touch the node's files; as root only.",
+    ),
+    Option(["--group"], Text("GROUP", str), "Run tasks in this group; that of --user if not given."),
 )
 STATUS: Final = (
     JSON,

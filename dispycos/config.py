@@ -315,6 +315,13 @@ class ImportSettings(SecretSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DockerSettings(Settings):
+    """Where `dispycos docker-files` copies them."""
+
+    copy: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSettings(Settings):
     """How `dispycos status` looks around."""
 
@@ -360,8 +367,8 @@ class CommonSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeSettings(CommonSettings):
-    """The options of spec 6.2."""
+class AgentSettings(CommonSettings):
+    """What a node is told, also one that a client starts for itself."""
 
     cpus: int = 0
     tcp_ports: tuple[PortRange, ...] = ()
@@ -404,6 +411,14 @@ class NodeSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeSettings(AgentSettings):
+    """The options of spec 6.2, and whom tasks run as (6.12)."""
+
+    user: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SchedulerSettings(CommonSettings):
     """The options of spec 6.3.2."""
 
@@ -413,7 +428,7 @@ class SchedulerSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivateSettings(NodeSettings):
+class PrivateSettings(AgentSettings):
     """A scheduler and a node in one process, for the client that started it."""
 
     listens = False

@@ -28,6 +28,7 @@ from .protocol.envelope import Envelope
 from .protocol.texts import NAME_MAX, cut
 from .session.links import CLIENT_ROLE
 from .session.router import Router
+from .transport.addresses import is_named, resolve_endpoint
 from .transport.dialler import Dialler
 from .transport.mailbox import Mailbox
 from .transport.secret import SECRET_REMEDY
@@ -187,6 +188,7 @@ class Runtime(Turns):
             foreign_key=foreign_key,
             expected=expected,
             wanted=wanted,
+            resolve=resolve_endpoint if any(map(is_named, endpoints)) else None,
         )
         self._wanted.add(dialler)
         dialler.start()

@@ -218,9 +218,16 @@ class Turns(ABC):
 
     def _introduce(self, link: int, *, dialled: bool, uplink: bool, role: str | None, wanted: int) -> None:
         mailbox = self.mailbox
-        witnessed = mailbox.tells_end(link) or self.witness.can_watch(mailbox.pid_of(link))
+        pid, tells_end = mailbox.pid_of(link), mailbox.tells_end(link)
         self.router.link_up(
-            link, self._now, dialled=dialled, uplink=uplink, role=role, witnessed=witnessed, wanted=wanted
+            link,
+            self._now,
+            dialled=dialled,
+            uplink=uplink,
+            role=role,
+            witnessed=tells_end or self.witness.can_watch(pid),
+            pid=pid,
+            wanted=wanted,
         )
 
     def on_link_down(self, link: int, reason: str, *, refused: bool) -> None:
@@ -335,13 +342,12 @@ class Turns(ABC):
 
     def _on_ready(self, ready: LinkReady) -> None:
         self._neighbours[ready.epoch] = ready.role
-        pid = self.mailbox.pid_of(ready.link)
         dies = ready.role == NODE_ROLE or not self.mailbox.tells_end(ready.link)
-        if pid and ready.role != SERVER_ROLE and dies:
+        if ready.pid and ready.role != SERVER_ROLE and dies:
             # Of a scheduler that we dialled the end of the link is enough: it is dialled again either way. A server's end is its
             # agent's word, who knows also how it came.
             on_death = partial(self.on_death, ready.link, ready.epoch)
-            self.defer(partial(self.witness.watch, ready.epoch, pid, on_death))
+            self.defer(partial(self.witness.watch, ready.epoch, ready.pid, on_death))
         dialler = self._diallers.get(ready.link)
         if dialler is not None:
             self.defer(partial(dialler.link_ready, ready.link, ready.epoch))

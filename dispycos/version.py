@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .protocol.control import PROTOCOL
@@ -13,4 +14,4 @@ PYTHON = (sys.version_info[0], sys.version_info[1])  # bytecode of another one c
 
 def about(name: str) -> About:
     """What a runtime of this build tells of itself."""
-    return About(PROTOCOL, RELEASE, name)
+    return About(PROTOCOL, RELEASE, name, os.getpid())

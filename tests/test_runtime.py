@@ -139,6 +139,19 @@ def note(to: Address, text: str, sender: Address = Address(0, 0), payload: Any =
     return Envelope(to, sender, messages.Notice(text), 0, payload)
 
 
+def test_a_host_with_a_name_is_resolved_before_it_is_dialled_and_asked_for_again_later() -> None:
+    async def scene(here: Runtime, there: Runtime) -> None:
+        port = there.listen(ANY_PORT).rpartition(":")[2]
+        assert await here.dial([f"tcp://localhost:{port}"]).ready == there.epoch
+        unknown = here.dial(["tcp://no-such.invalid:9706"])
+        said = asyncio.get_running_loop().create_future()
+        unknown.on_silence = said.set_result
+        assert "no-such.invalid is not known" in await said
+        assert await here.dial(["tcp://no-such.invalid:1", f"tcp://localhost:{port}"]).ready == there.epoch
+
+    play(scene, None, None)
+
+
 # --- messages ---
 
 

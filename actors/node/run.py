@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import FolderError, make_private
+from dispycos.transport.security import IpcPeer
 from dispycos.version import PYTHON
 
 from ..tasks.step import NO_STEP, Preparation, Start, Step
@@ -72,6 +72,9 @@ class NodeBody(NodeRole):
         self._ipc = ipc
         self._debug = debug
         self._max_file_size = max_file_size
+        self._user = template.user
+        if self._user is not None:
+            runtime.mailbox.admits = self._admits
         self._tree = ProcessTree(template, runtime.loop, machine, self._tell)
         self._look_s = look_s
         self._time_of_day = clock
@@ -86,7 +89,8 @@ class NodeBody(NodeRole):
             self._count += 1
             self._leased = self.folder / f"lease-{lease.client:016x}-{lease.number}-{self._count}"
         try:
-            self._tree.start_zygote(str(make_private(self._leased)))
+            make_folder = make_private if self._user is None else self._user.make_folder
+            self._tree.start_zygote(str(make_folder(self._leased)))
         except (OSError, FolderError) as error:
             self._tell(self.machine.zygote_failed, str(error))
 
@@ -116,7 +120,7 @@ class NodeBody(NodeRole):
 
     async def _clear(self, folder: Path, gone: asyncio.Future[None]) -> None:
         await gone
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(self._work.remove_tree, folder)
 
     def start_server(self, number: int) -> None:
         granted = self.machine.granted
@@ -142,6 +146,10 @@ class NodeBody(NodeRole):
     def step_of(self, number: int) -> Step:
         server = self._tree.servers.get(number)
         return server.page.step() if server is not None else NO_STEP
+
+    def _admits(self, peer: IpcPeer) -> bool:
+        """Of another user only the servers of our lease may connect to us."""
+        return self._user is not None and peer.uid == self._user.uid and self._tree.is_server(peer.pid)
 
     # --- what the tree says ---
 

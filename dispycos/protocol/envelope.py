@@ -34,6 +34,7 @@ class About(msgspec.Struct, array_like=True, frozen=True):
     protocol: tuple[int, int]  # the oldest and the newest that it speaks
     version: str
     name: str = ""
+    pid: int = 0  # as it knows itself; 0: not told
 
 
 def buffers_of(payload: Payload) -> list[Buffer]:

@@ -83,6 +83,7 @@ class NodeInfo(NamedTuple):
     addresses: tuple[str, ...] = ()  # where it listens, at `port`
     ipc: str = ""  # its socket, for processes of its user on its host
     max_file_size: int = 0  # bytes of a file that it takes; 0: no limit
+    host: str = ""  # the same for all nodes that run there: an address may be that of a router, and a name is not unique
 
 
 class Spot(NamedTuple):

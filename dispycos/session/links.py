@@ -24,6 +24,7 @@ class LinkReady(NamedTuple):
     link: int
     epoch: int
     role: str
+    pid: int = 0  # its process, if the kernel told it and the other end says the same
 
 
 class LinkLost(NamedTuple):
@@ -53,6 +54,7 @@ class Link:
         uplink: bool = False,
         proven: str | None = None,
         is_witnessed: bool = False,
+        pid: int = 0,
         wanted: int = 0,
     ) -> None:
         self._busy = busy
@@ -64,6 +66,9 @@ class Link:
         self.epoch = 0
         self.role = ""
         self.is_witnessed = is_witnessed  # the end of the process at the other end is told by the kernel
+        self.pid = (
+            pid  # the process at the other end of the connection: it may only pass on what another one says
+        )
         self.is_ready = False
         self.is_closing = False
         self.is_closed = False

@@ -150,6 +150,8 @@ class Neighbours:
         link.epoch, link.role = hello.epoch, hello.role
         self._remember(hello)
         link.uplink |= self._role == NODE_ROLE and link.role == SCHEDULER_ROLE
+        if hello.about.pid not in (0, link.pid):  # the kernel sees who passes it on: ssh, a proxy
+            link.is_witnessed, link.pid = link.is_witnessed and not link.pid, 0
         patience = None if link.is_witnessed else patience_for(self._role, link.role)
         link.liveness = Liveness(patience, now) if patience else None
         link.due = link.liveness.deadline() if link.liveness else None
@@ -167,7 +169,7 @@ class Neighbours:
             self._dismiss(older, now)
             self._relay.tell_flows(older)
         self._schedule(link)
-        self._events.append(LinkReady(link.number, link.epoch, link.role))
+        self._events.append(LinkReady(link.number, link.epoch, link.role, link.pid))
         if self._role == NODE_ROLE and link.role == SERVER_ROLE:
             self.advertise(add=[link.epoch])
         return True

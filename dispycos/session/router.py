@@ -93,11 +93,12 @@ class Router:
         uplink: bool = False,
         role: str | None = None,
         witnessed: bool = False,
+        pid: int = 0,
         wanted: int = 0,
     ) -> None:
         """A connection exists; `role` is what authentication proved, None where the peer's word is enough.
 
-        `witnessed`: the kernel tells when the process at the other end has ended, so its silence means nothing.
+        `witnessed`: the kernel tells when the process at the other end has ended, so its silence means nothing; `pid`: which one.
         `wanted`: the only epoch that may be at the other end.
         """
         self._now = now
@@ -108,6 +109,7 @@ class Router:
             uplink=uplink,
             proven=role,
             is_witnessed=witnessed,
+            pid=pid,
             wanted=wanted,
         )
         self._neighbours.link_up(new, now)

@@ -47,9 +47,11 @@ class HostAddresses:
     def announced(self) -> tuple[str, ...]:
         """What a peer is told: it tries all and keeps the first that answers.
 
-        Loopback only where there is no other: at the peer it would be the peer's own.
+        Not the inner ones of a NAT, which may be another's at the peer: with --ext_ip_addr only those of --ip_addr that have none
+        at their place. Loopback only where there is no other: at the peer it would be the peer's own.
         """
-        outward = tuple(str(i.ip) for i in self.interfaces if not i.ip.is_loopback)
+        inner = len(self.external) if self.is_restricted or not self.external else len(self.interfaces)
+        outward = tuple(str(i.ip) for i in self.interfaces[inner:] if not i.ip.is_loopback)
         return tuple(dict.fromkeys((*self.external, *outward))) or self.own
 
     @property
@@ -163,6 +165,23 @@ async def resolve(host: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, 
         return await asyncio.wait_for(asyncio.wrap_future(answer), timeout_s)
     except TimeoutError:
         raise AddressError(f"no name server told the address of {host} within {timeout_s:g} s") from None
+
+
+def is_named(endpoint: str) -> bool:
+    """Whether its host has to be resolved: an --ext_ip_addr may be a name, which means another address inside of a cloud."""
+    return endpoint.startswith("tcp://") and not is_numeric(_host_of(endpoint))
+
+
+def _host_of(endpoint: str) -> str:
+    return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+
+
+async def resolve_endpoint(endpoint: str) -> tuple[str, ...]:
+    """With all addresses of its host. Raises AddressError."""
+    if not is_named(endpoint):
+        return (endpoint,)
+    port = endpoint.rpartition(":")[2]
+    return tuple(tcp_endpoint(address, port) for address in await resolve(_host_of(endpoint)))
 
 
 def _look_up(host: str, answer: Future[tuple[str, ...]]) -> None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .folders import FolderError, make_missing
@@ -52,10 +52,20 @@ def kernel_mark() -> str:
     return hashlib.sha256(boot.encode()).hexdigest()[:8]
 
 
-class WorkFolder:
-    """A folder of this process alone, made below `parent`, until it is removed. Raises FolderError."""
+def remove_tree(path: str | Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
 
-    def __init__(self, parent: Path, name: str, epoch: int) -> None:
+
+class WorkFolder:
+    """A folder of this process alone, made below `parent`, until it is removed. Raises FolderError.
+
+    `remove_tree` removes what lies in it, which others may have made.
+    """
+
+    def __init__(
+        self, parent: Path, name: str, epoch: int, remove_tree: Callable[[str | Path], None] = remove_tree
+    ) -> None:
+        self.remove_tree = remove_tree
         self.path = parent / f"{name}-{kernel_mark()}-{epoch:016x}"
         try:
             make_missing(parent)
@@ -67,14 +77,16 @@ class WorkFolder:
             raise FolderError(f"{self.path} cannot be made: {error.strerror}") from error
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.remove_tree(self.path)
         os.close(self._descriptor)
 
 
-def sweep_work_folders(parent: Path, name: str = "") -> None:
+def sweep_work_folders(
+    parent: Path, name: str = "", remove_tree: Callable[[str | Path], None] = remove_tree
+) -> None:
     """Removes those of processes that were killed (see dead_work_folders). May take long: there may be much in them."""
     for path in dead_work_folders(parent, name):
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
 
 
 def dead_work_folders(parent: Path, name: str = "") -> Iterator[Path]:

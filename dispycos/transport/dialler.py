@@ -10,10 +10,10 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from ..config import Refused
+from ..config import Failure, Refused
 
 log = logging.getLogger("dispycos")
 
@@ -50,6 +50,7 @@ class Dialler:
     uplink: what we know no other way to goes there.
     expected: the epoch that was found there; later it may have been started anew.
     wanted: the only epoch that is meant, now and later. Others that answer are refused, and that is no news of it.
+    resolve: gives all endpoints of one that has a name, each time anew; None: there are no names.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Dialler:
         foreign_key: bytes | None = None,
         expected: int = 0,
         wanted: int = 0,
+        resolve: Callable[[str], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
         self.uplink = uplink
         self.expected = expected  # an address like docker0's may be our own as well
@@ -77,6 +79,8 @@ class Dialler:
         self.on_gone: Callable[[], None] = lambda: None  # what was found is not there any more
         self._runtime = runtime
         self._keep = keep
+        self._resolve = resolve
+        self._resolving: asyncio.Task[None] | None = None
         self._tried: dict[int, str] = {}
         self._connected: deque[int] = deque()  # of those that were tried; one after the other is greeted
         self._greeted = 0
@@ -97,9 +101,9 @@ class Dialler:
         """Close the link and try no more."""
         self._stopped = True
         self._runtime.dialler_stopped(self)
-        for timer in (self._retry, self._silence):
-            if timer is not None:
-                timer.cancel()
+        for waiting in (self._retry, self._silence, self._resolving):
+            if waiting is not None:
+                waiting.cancel()
         for link in [*self._tried, *([self.link] if self.link else [])]:
             self._runtime.drop_link(link, "not wanted any more")
         self._tried.clear()
@@ -200,7 +204,24 @@ class Dialler:
         if self.epoch and self._runtime.is_linked(self.epoch):  # it dialled us
             self._retry = self._runtime.loop.call_later(BACKOFF_MAX, self._try)
             return
-        for endpoint in self._first or self.endpoints:
+        if self._resolve is None or self._first:
+            self._open(self._first or self.endpoints)
+        else:
+            self._resolving = asyncio.ensure_future(self._open_named(self._resolve))
+
+    async def _open_named(self, resolve: Callable[[str], Awaitable[Sequence[str]]]) -> None:
+        found: list[str] = []
+        for endpoint in self.endpoints:
+            try:
+                found += await resolve(endpoint)
+            except Failure as failure:
+                self._last_reason = f"{endpoint}: {failure}"
+        self._resolving = None
+        if not self._stopped and not self.link:
+            self._open(found)
+
+    def _open(self, endpoints: Sequence[str]) -> None:
+        for endpoint in endpoints:
             try:
                 self._tried[self._runtime.open_link(endpoint, self)] = endpoint
             except OSError as error:

@@ -21,8 +21,10 @@ from zmq.utils.monitor import recv_monitor_message
 from .door import look_for_descriptors
 from .refusals import HANDSHAKE_FAILURES, RefusalWatch, explain_handshake_failure, is_refusal
 from .security import (
+    IpcPeer,
     Keys,
     Zap,
+    is_of_another_user,
     pid_of_user,
     secure_dialler,
     secure_ipc,
@@ -121,6 +123,7 @@ class Mailbox:
         self._hot: dict[zmq.Socket[bytes], None] = {}  # sockets that may have something to read
         self._sent: dict[zmq.Socket[bytes], None] = {}  # sockets sent on since after_sends
         self._zap: Zap | None = None
+        self.admits: Callable[[IpcPeer], bool] = lambda peer: False  # of another user, as a server
         self.spare = 0  # descriptors that are not for links that we dial
         self.listeners_first = False  # what has come to listeners is read before anything of dialled sockets
 
@@ -129,7 +132,9 @@ class Mailbox:
     def listen(self, endpoint: str) -> str:
         """Bind a ROUTER; returns the endpoint with the port that was really taken. Raises zmq.ZMQError; at ipc OSError."""
         if self._zap is None:
-            self._zap = zap = Zap(self.context, self._keys, self._owner.on_stranger)
+            self._zap = zap = Zap(
+                self.context, self._keys, self._owner.on_stranger, lambda peer: self.admits(peer)
+            )
             self._watch(zap.socket, lambda: self._serve(zap.socket, zap.take))
         socket = self.context.socket(zmq.ROUTER)
         ipc = endpoint.startswith("ipc://")
@@ -334,10 +339,13 @@ class Mailbox:
         frames = listener.socket.recv_multipart(_NOBLOCK, copy=False)
         if routing_id in listener.closed:
             return 0
-        role = str(frames[0].get("User-Id")) if listener.proven else None
+        ipc = listener.endpoint.startswith("ipc://")
+        user = str(frames[0].get("User-Id")) if ipc or listener.proven else ""
+        role = user if listener.proven else None
         link = self._take_link()
-        if listener.endpoint.startswith("ipc://"):
-            self._pids[link] = pid_of_user(str(frames[0].get("User-Id")))
+        if ipc:
+            role = "server" if is_of_another_user(user) else None
+            self._pids[link] = pid_of_user(user)
         else:
             self._pids[link] = pid_behind(int(frames[0].get(zmq.SRCFD)))
         listener.links[routing_id] = link

@@ -164,10 +164,15 @@ class Zap:
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys | None, on_refused: OnRefused
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        keys: Keys | None,
+        on_refused: OnRefused,
+        admits: Callable[[IpcPeer], bool] = lambda peer: False,
     ) -> None:
         self._keys = keys
         self._on_refused = on_refused
+        self._admits = admits  # whether a process of another user may connect by ipc, as one of our servers
         self.socket = context.socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(ZAP_ENDPOINT)
@@ -196,7 +201,7 @@ class Zap:
 
     def _ipc_user(self, address: str) -> str | None:
         peer = ipc_peer(address)
-        if peer is None or peer.uid != os.getuid():
+        if peer is None or (peer.uid != os.getuid() and not self._admits(peer)):
             return None
         return f"ipc:{peer.uid}:{peer.pid}"
 
@@ -205,6 +210,12 @@ class Zap:
         if peer is not None:
             return f"process {peer.pid} of user {peer.uid} may not connect here"
         return "it has another secret" if mechanism == b"CURVE" else "it has no key"
+
+
+def is_of_another_user(user: str) -> bool:
+    """Whether Zap let in a process of another user than this one's."""
+    kind, _, numbers = user.partition(":")
+    return kind == "ipc" and int(numbers.partition(":")[0]) != os.getuid()
 
 
 def pid_of_user(user: str) -> int:

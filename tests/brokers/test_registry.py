@@ -108,6 +108,11 @@ def test_a_node_is_replaced_by_one_of_the_same_name_or_port_at_its_address() -> 
     assert registry.node_like(node_info("beta", 8, addr="10.0.0.1", port=9706)) is node
     assert registry.node_like(node_info("beta", 8, addr="10.0.0.1", port=9999)) is None
     assert registry.node_like(node_info("alpha", 8, addr="10.0.0.2", port=9706)) is None
+    behind_the_same_router = node_info("alpha", 8, addr="10.0.0.1", port=9706)._replace(host="another")
+    assert registry.node_like(behind_the_same_router) is None
+    node.away, node.confirmed = True, False
+    assert registry.node_like(behind_the_same_router) is node
+    node.away = False
     node.info = node.info._replace(port=0)
     assert registry.node_like(node_info("beta", 8, addr="10.0.0.1", port=0)) is None
 

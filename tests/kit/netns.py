@@ -24,6 +24,13 @@ COMMAND_TIMEOUT_S = 20
 HIDE = (
     'for folder in $0; do mount -t tmpfs tmpfs "$folder"; done; exec "$@"'  # in a mount namespace of its own
 )
+INSIDE = "192.168.7"
+NAT = """
+table ip nat {
+    chain inward { type nat hook prerouting priority -100; }
+    chain outward { type nat hook postrouting priority 100; oifname "eth0" masquerade; }
+}
+"""
 _numbers = itertools.count(1)
 
 
@@ -47,6 +54,23 @@ def why_unavailable() -> str:
     finally:
         _ip("netns", "del", name)
     return ""
+
+
+def why_no_nat() -> str:
+    """'' where hosts can be put behind a NAT, else the reason to skip."""
+    reason = why_unavailable()
+    if reason:
+        return reason
+    if shutil.which("nft") is None:
+        return "a NAT needs the command `nft`"
+    tried = subprocess.run(
+        ["unshare", "--net", "nft", "-f", "-"],
+        input=NAT,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+    )
+    return f"the kernel refuses a NAT: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 class Host:
@@ -93,6 +117,17 @@ class Host:
         """`ip ARGUMENTS` inside: see cut()."""
         _ip("-n", self.namespace, *arguments)
 
+    def nft(self, rules: str) -> None:
+        """`nft -f` inside."""
+        subprocess.run(
+            self._inside(["nft", "-f", "-"]),
+            input=rules, check=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S,
+        )  # fmt: skip
+
+    def forward(self, port: int, other: Host, to: int) -> None:
+        """What comes to this port of a NAT goes to a host behind it."""
+        self.nft(f"add rule ip nat inward tcp dport {port} dnat to {other.address}:{to}")
+
     def cut(self) -> None:
         self.ip("link", "set", "eth0", "down")
 
@@ -119,13 +154,13 @@ class Host:
 
 
 class Hosts:
-    """`count` hosts on a switch (a context manager; `add` makes one later)."""
+    """`count` hosts on a switch (a context manager; `add` makes one later, `add_behind` some behind a NAT)."""
 
     def __init__(self, count: int) -> None:
         self._prefix = f"dt{os.getpid()}n{next(_numbers)}"
         self._count = count
         self._namespaces: list[str] = []
-        self._hosts: list[Host] = []
+        self.hosts: list[Host] = []
         self._folder = Path(tempfile.mkdtemp(prefix="dt"))
 
     def __enter__(self) -> list[Host]:
@@ -138,7 +173,7 @@ class Hosts:
         except BaseException:
             self.close()
             raise
-        return self._hosts
+        return self.hosts
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,38 +181,41 @@ class Hosts:
         self.close()
 
     def add(self) -> Host:
-        number = len(self._hosts) + 1
-        namespace, switch = f"{self._prefix}h{number}", f"{self._prefix}sw"
-        folder = self._folder / f"h{number}"
+        number = len(self.hosts) + 1
+        return self._make_host(f"h{number}", f"10.77.0.{number}", f"{self._prefix}sw", "br0")
+
+    def _make_host(self, name: str, address: str, switch: str, bridge: str) -> Host:
+        namespace, folder = f"{self._prefix}{name}", self._folder / name
         folder.mkdir(mode=0o700)
         (folder / "run").mkdir(mode=0o700)
-        host = Host(namespace, f"10.77.0.{number}", folder)
-        host.neighbours = self._hosts
+        host = Host(namespace, address, folder)
+        host.neighbours = self.hosts
         self._make_namespace(namespace)
-        self._hosts.append(host)
-        _ip(
-            "-n",
-            switch,
-            "link",
-            "add",
-            "name",
-            f"p{number}",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            namespace,
-        )
-        _ip("-n", switch, "link", "set", f"p{number}", "master", "br0", "up")
+        self.hosts.append(host)
+        port = ["link", "add", "name", f"p{name}", "type", "veth", "peer", "name", "eth0"]
+        _ip("-n", switch, *port, "netns", namespace)
+        _ip("-n", switch, "link", "set", f"p{name}", "master", bridge, "up")
         host.ip("link", "set", "lo", "up")
-        host.ip("address", "add", f"{host.address}/24", "dev", "eth0")
+        host.ip("address", "add", f"{address}/24", "dev", "eth0")
         host.mend()
         return host
 
+    def add_behind(self, router: Host, count: int) -> list[Host]:
+        """Hosts that reach others by way of this one, with its address; nobody reaches them but by its forward()."""
+        router.ip("link", "add", "name", "br1", "type", "bridge")
+        router.ip("link", "set", "br1", "up")
+        router.ip("address", "add", f"{INSIDE}.1/24", "dev", "br1")
+        router.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+        router.nft(NAT)
+        inside = []
+        for number in range(2, 2 + count):
+            host = self._make_host(f"i{number}", f"{INSIDE}.{number}", router.namespace, "br1")
+            host.ip("route", "add", "default", "via", f"{INSIDE}.1")
+            inside.append(host)
+        return inside
+
     def close(self) -> None:
-        for host in self._hosts:
+        for host in self.hosts:
             host._end_processes()
         for namespace in self._namespaces:
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=COMMAND_TIMEOUT_S)

@@ -35,10 +35,17 @@ class Desk:
         dialled: bool = False,
         role: str | None = None,
         witnessed: bool = False,
+        pid: int = 0,
         wanted: int = 0,
     ) -> Link:
         link = Link(
-            number, self.topology.busy, dialled=dialled, proven=role, is_witnessed=witnessed, wanted=wanted
+            number,
+            self.topology.busy,
+            dialled=dialled,
+            proven=role,
+            is_witnessed=witnessed,
+            pid=pid,
+            wanted=wanted,
         )
         self.neighbours.link_up(link, 0.0)
         return link
@@ -201,6 +208,22 @@ def test_a_link_whose_end_the_kernel_tells_is_not_asked() -> None:
     link = desk.link(1, witnessed=True)
     desk.neighbours.hear(link, LinkHello(ABOUT, 31, "node", []), 0.0)
     assert link.is_ready and link.due is None
+
+
+@pytest.mark.parametrize(
+    ("told", "witnessed", "pid"),
+    [(4711, True, 4711), (0, True, 4711), (815, False, 0)],
+    ids=["itself", "nothing is said", "ssh or a proxy"],
+)
+def test_the_end_of_who_passes_a_link_on_is_not_the_end_of_the_peer(
+    told: int, witnessed: bool, pid: int
+) -> None:
+    """So its silence counts, and a tunnel that breaks is no death."""
+    desk = Desk("scheduler")
+    link = desk.link(1, witnessed=True, pid=4711)
+    desk.neighbours.hear(link, LinkHello(About((1, 1), "0.1", pid=told), 31, "node", []), 0.0)
+    assert (link.due is None) == witnessed
+    assert desk.events == [LinkReady(1, 31, "node", pid)]
 
 
 def test_a_link_is_closed_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 import subprocess
@@ -18,7 +19,15 @@ import msgspec
 import pytest
 
 from dispycos.config import Failure
-from dispycos.transport.addresses import AddressError, find_addresses, resolve, tcp_endpoint
+from dispycos.transport.addresses import (
+    AddressError,
+    HostAddresses,
+    find_addresses,
+    is_named,
+    resolve,
+    resolve_endpoint,
+    tcp_endpoint,
+)
 from dispycos.transport.claims import kernel_mark
 from dispycos.transport.discovery import Presence, Registry, _service, host_mark, read_service
 from dispycos.transport.folders import SWEPT_AFTER_S, FolderError, find_folders, make_private, sweep_sockets
@@ -298,10 +307,31 @@ def test_ip_addr_restricts_what_is_bound_and_announced() -> None:
     assert find_addresses(["127.0.0.2"]).main == "127.0.0.2"
 
 
-def test_an_external_address_is_announced_first_and_never_bound() -> None:
+def test_an_external_address_stands_for_the_inner_one_and_is_never_bound() -> None:
     found = find_addresses(["127.0.0.1"], ["ec2.example.com"])
     assert found.announced == ("ec2.example.com",)
     assert (found.main, found.to_bind) == ("ec2.example.com", ("127.0.0.1",))
+    assert find_addresses((), ["203.0.113.9"]).announced == ("203.0.113.9",)
+    inner = tuple(map(ipaddress.ip_interface, ("10.0.0.5/8", "192.168.1.5/24")))
+    assert HostAddresses(inner, external=("203.0.113.9",)).announced == ("203.0.113.9",)
+    chosen = HostAddresses(inner, is_restricted=True, external=("203.0.113.9",))
+    assert chosen.announced == ("203.0.113.9", "192.168.1.5")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "named"),
+    [
+        ("tcp://10.0.0.1:9706", False),
+        ("tcp://[::1]:9706", False),
+        ("ipc:///run/a:b.sock", False),
+        ("tcp://localhost:9706", True),
+    ],
+)
+def test_a_host_is_resolved_where_it_is_dialled(endpoint: str, named: bool) -> None:
+    """Inside of a cloud its name may mean another address than outside."""
+    assert is_named(endpoint) == named
+    found = asyncio.run(resolve_endpoint(endpoint))
+    assert ("tcp://127.0.0.1:9706" in found) if named else found == (endpoint,)
 
 
 def test_an_address_of_another_host_is_refused_and_those_of_this_one_are_named() -> None:

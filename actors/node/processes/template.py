@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from .lines import make_line
+from .user import TaskUser
 from .zygote import become_template, fork_quietly
 
 
@@ -18,9 +19,10 @@ class Template(NamedTuple):
     pid: int
     end: socket.socket
     modules: tuple[str, ...]
+    user: TaskUser | None = None  # whom tasks run as, if not as the agent
 
     @classmethod
-    def fork(cls, modules: Sequence[str] = ()) -> Self:
+    def fork(cls, modules: Sequence[str] = (), user: TaskUser | None = None) -> Self:
         """The agent's first act after its imports, which are shared; it imports `modules` besides."""
         names = [thread.name for thread in threading.enumerate()]
         if len(names) > 1:
@@ -30,17 +32,17 @@ class Template(NamedTuple):
         agent = os.getpid()
         pid = fork_quietly()
         if pid == 0:
-            become_template(theirs, agent, tuple(modules))
+            become_template(theirs, agent, tuple(modules), user)
         theirs.close()
-        return cls(pid, ours, tuple(modules))
+        return cls(pid, ours, tuple(modules), user)
 
     @classmethod
-    def spawn(cls, modules: Sequence[str] = ()) -> Self:
+    def spawn(cls, modules: Sequence[str] = (), user: TaskUser | None = None) -> Self:
         """The same from a new interpreter: safe at any time, at the price of all imports."""
         ours, theirs = make_line()
         program = (
             f"import sys, socket; sys.path[:] = {sys.path!r}; from {become_template.__module__} import *; "
-            f"become_template(socket.socket(fileno={theirs.fileno()}), {os.getpid()}, {tuple(modules)!r})"
+            f"become_template(socket.socket(fileno={theirs.fileno()}), {os.getpid()}, {tuple(modules)!r}, {user!r})"
         )
         with theirs:
             process = subprocess.Popen(
@@ -50,7 +52,7 @@ class Template(NamedTuple):
                 start_new_session=True,
             )
         process.returncode = 0  # it is reaped by its id, with the others; subprocess must not try
-        return cls(process.pid, ours, tuple(modules))
+        return cls(process.pid, ours, tuple(modules), user)
 
     def fork_zygote(self, folder: str, end: socket.socket) -> None:
         """Have one forked, for a lease of this folder, with this end of its line. Raises OSError when the template has ended."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -16,6 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import msgspec
+import psutil
 
 from dispycos.protocol.envelope import Buffer
 from dispycos.protocol.messages import Marks
@@ -41,7 +41,7 @@ from .words import (
     ZygoteBorn,
     ZygoteFailed,
 )
-from .zygote import adopt_orphans, kill_children
+from .zygote import adopt_orphans, kill, kill_children
 
 CLOSE_PATIENCE_S = 0.5  # until a zygote that is to end is killed
 BURIAL_PATIENCE_S = 2.0  # from SIGKILL to the kernel's word that it is gone
@@ -150,7 +150,7 @@ class Zygote:
 
     def _kill(self) -> None:
         if self.pid and self._is_open:  # else it has ended
-            kill(self.pid)
+            self._tree.kill(self.pid)
 
     @property
     def is_serving(self) -> bool:
@@ -218,7 +218,7 @@ class Zygote:
     async def _bury(self) -> None:
         """Its servers are our children now, and the kernel kills them: wait, report, sweep up, say so."""
         self._end_output()
-        status = await reap(self.pid) if self.pid else 0
+        status = await self._tree.reap(self.pid) if self.pid else 0
         death = f"the zygote (pid {self.pid}) {self._tree.say_end(status, is_ours=self.is_closing)}"
         if not self.pid:
             death = self._failure or "the zygote was not forked: its template has ended"
@@ -245,26 +245,6 @@ def make_pipes(memory: Callable[[], int]) -> tuple[tuple[int, int], tuple[int, i
         raise
 
 
-def kill(pid: int) -> None:
-    with suppress(ProcessLookupError):  # not our child where there are no subreapers
-        os.kill(pid, signal.SIGKILL)
-
-
-async def reap(pid: int) -> int | None:
-    """The status of a child whose line is closed: it ends by itself soon, or is ended. None if it is not ours."""
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + BURIAL_PATIENCE_S
-    with suppress(ChildProcessError):
-        while True:
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                return status
-            if give_up <= loop.time():
-                kill(pid)
-            await asyncio.sleep(LOOK_AGAIN_S)
-    return None
-
-
 class ProcessTree:
     """All processes that an agent starts: one zygote after the other, and their servers.
 
@@ -281,6 +261,7 @@ class ProcessTree:
         self.loop = loop
         self.owner = owner
         self.tell = tell
+        self._kill = kill if template.user is None else template.user.kill
         adopt_orphans()
         self._oom = OomCounter.of_this_process()
         self._zygote: Zygote | None = None  # the last one
@@ -308,7 +289,7 @@ class ProcessTree:
             try:
                 self._template.fork_zygote(folder, theirs)
             except OSError:  # it has ended
-                self._watch(Template.spawn(self._template.modules))
+                self._watch(Template.spawn(self._template.modules, self._template.user))
                 self._template.fork_zygote(folder, theirs)
 
     def end_zygote(self) -> asyncio.Future[None]:
@@ -342,6 +323,12 @@ class ProcessTree:
         if self._zygote is not None:
             self._zygote.order(word)
 
+    def is_server(self, pid: int) -> bool:
+        """Whether the zygote forked this process: not so what tasks start, nor what another lease left."""
+        with suppress(psutil.NoSuchProcess):
+            return self._zygote is not None and psutil.Process(pid).ppid() == self._zygote.pid != 0
+        return False
+
     @property
     def servers(self) -> dict[int, ServerProcess]:
         """By number: those that were to start and have not ended."""
@@ -352,7 +339,7 @@ class ProcessTree:
     async def close(self) -> None:
         """End all processes of the tree and wait until they are gone."""
         self._is_closing = True
-        kill(self._template.pid)  # a zygote that is not forked yet is lost with it
+        self.kill(self._template.pid)  # a zygote that is not forked yet is lost with it
         await self.end_zygote()
         await self._template_gone
         while self._under_way:
@@ -363,11 +350,28 @@ class ProcessTree:
         oom = was_killed(status) and not is_ours and self._oom.has_risen(self.loop.time())
         return say_end(status, by_its_node=is_ours, oom=oom)
 
+    def kill(self, pid: int) -> None:
+        with suppress(ProcessLookupError):  # not our child where there are no subreapers
+            self._kill(pid)
+
+    async def reap(self, pid: int) -> int | None:
+        """The status of a child whose line is closed: it ends by itself soon, or is ended. None if it is not ours."""
+        give_up = self.loop.time() + BURIAL_PATIENCE_S
+        with suppress(ChildProcessError):
+            while True:
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    return status
+                if give_up <= self.loop.time():
+                    self.kill(pid)
+                await asyncio.sleep(LOOK_AGAIN_S)
+        return None
+
     async def sweep_up(self) -> dict[int, int]:
         """End what a dead zygote or template left, which are our children now; the status of each, by its pid."""
         statuses = {}
         give_up = self.loop.time() + BURIAL_PATIENCE_S
-        while left := kill_children(keep=(self._template.pid,)):
+        while left := kill_children((self._template.pid,), self._kill):
             for pid in left:
                 found, status = os.waitpid(pid, os.WNOHANG)
                 if found:
@@ -392,7 +396,7 @@ class ProcessTree:
         self.keep(self._bury_template(template.pid, gone))
 
     async def _bury_template(self, pid: int, gone: asyncio.Future[None]) -> None:
-        ended = self.say_end(await reap(pid), is_ours=self._is_closing)
+        ended = self.say_end(await self.reap(pid), is_ours=self._is_closing)
         if not self._is_closing:
             log.warning("the template (pid %d) %s; the next lease starts another", pid, ended)
         gone.set_result(None)

@@ -13,6 +13,7 @@
   the kernel says that it has no child left, nothing of the lease is left.
 * Who ends with whom: the template with the agent, and a server with its zygote, at once (PDEATHSIG). A
   zygote sees that its line is closed, and first ends all that its lease started.
+* Where tasks run as another user (user.py) the zygote becomes that user, before anything of a task is there.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ...tasks.stdio import flush_stdio, renew_stdio
 from ...tasks.step import Step
 from ..resources import ONE_THREAD
 from .lines import ZygoteLine, close_all, read_memory
+from .user import TaskUser, be_real_user
 from .words import (
     CodeAnswered,
     CodeAsked,
@@ -58,6 +60,7 @@ from .words import (
 )
 
 PATH_MAX = 4096
+FOR_US, FOR_AGENT_TOO = 0o700, 0o750  # modes of folders
 END_PATIENCE_S = 1.0
 # A process that is in the kernel for longer runs no more code of its own before it stops.
 STOP_PATIENCE_S = 0.05
@@ -65,7 +68,7 @@ STOP_PATIENCE_S = 0.05
 
 # --- means that only Linux has --------------------------------------------------------------------------
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
 
 def _prctl(option: int, argument: int) -> bool:
@@ -97,7 +100,11 @@ def peek_ended_child() -> int | None:
 # --- small means ----------------------------------------------------------------------------------------
 
 
-def kill_children(keep: Collection[int] = ()) -> list[int]:
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def kill_children(keep: Collection[int] = (), kill: Callable[[int], None] = kill) -> list[int]:
     """SIGKILL to all children of this process that it has neither in its own session nor in `keep`: what somebody left behind."""
     found, session = [], os.getsid(0)
     for child in psutil.Process().children():
@@ -105,7 +112,7 @@ def kill_children(keep: Collection[int] = ()) -> list[int]:
             if child.pid not in keep and os.getsid(child.pid) != session:
                 found.append(child.pid)
                 with suppress(PermissionError):  # it runs as another user now
-                    os.kill(child.pid, signal.SIGKILL)  # a child that is not reaped, so never a stranger
+                    kill(child.pid)  # a child that is not reaped, so never a stranger
     return found
 
 
@@ -171,15 +178,15 @@ def leave_session() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def make_folder(path: str) -> None:
-    """A folder of our own, for us alone."""
+def make_folder(path: str, mode: int) -> None:
+    """A folder of our own."""
     try:
-        os.mkdir(path, 0o700)
+        os.mkdir(path, mode)
     except FileExistsError:
         found = os.lstat(path)
         if not os.path.isdir(path) or os.path.islink(path) or found.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "there is something else of that name", path) from None
-        os.chmod(path, 0o700)
+        os.chmod(path, mode)
 
 
 def run_to_exit(body: Callable[..., int | None], *arguments: Any) -> NoReturn:
@@ -202,13 +209,16 @@ def run_to_exit(body: Callable[..., int | None], *arguments: Any) -> NoReturn:
 # --- the template ---------------------------------------------------------------------------------------
 
 
-def become_template(end: socket.socket, agent: int, modules: tuple[str, ...]) -> NoReturn:
-    """Called once in a forked child or a new interpreter."""
-    run_to_exit(_serve_template, end, agent, modules)
+def become_template(
+    end: socket.socket, agent: int, modules: tuple[str, ...], user: TaskUser | None
+) -> NoReturn:
+    """Called once in a forked child or a new interpreter. `user`: whom tasks run as, if not as the agent."""
+    run_to_exit(_serve_template, end, agent, modules, user)
 
 
-def _serve_template(end: socket.socket, agent: int, modules: tuple[str, ...]) -> None:
+def _serve_template(end: socket.socket, agent: int, modules: tuple[str, ...], user: TaskUser | None) -> None:
     leave_session()
+    be_real_user()  # in a new interpreter we are not yet; it clears the death signal
     end_with(agent)
     close_inherited(end.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -223,10 +233,10 @@ def _serve_template(end: socket.socket, agent: int, modules: tuple[str, ...]) ->
         if not folder:
             return
         with socket.socket(fileno=descriptors[0]) as zygote_end:
-            _fork_zygote(os.fsdecode(folder), zygote_end, end)
+            _fork_zygote(os.fsdecode(folder), zygote_end, end, user)
 
 
-def _fork_zygote(folder: str, end: socket.socket, template_end: socket.socket) -> None:
+def _fork_zygote(folder: str, end: socket.socket, template_end: socket.socket, user: TaskUser | None) -> None:
     """Fork twice, so that the agent adopts the zygote."""
     template, line = os.getpid(), ZygoteLine(end)
     try:
@@ -234,7 +244,7 @@ def _fork_zygote(folder: str, end: socket.socket, template_end: socket.socket) -
         if between == 0:
             if os.fork() == 0:
                 template_end.close()
-                run_to_exit(_serve_zygote, folder, line)
+                run_to_exit(_serve_zygote, folder, line, user)
             os._exit(0)
     except OSError as error:
         line.send(ZygoteFailed(f"fork: {error.strerror}"))
@@ -247,8 +257,16 @@ def _fork_zygote(folder: str, end: socket.socket, template_end: socket.socket) -
 # --- the zygote -----------------------------------------------------------------------------------------
 
 
-def _serve_zygote(folder: str, line: ZygoteLine) -> int:
+def _serve_zygote(folder: str, line: ZygoteLine, user: TaskUser | None) -> int:
     leave_session()
+    if user is not None:
+        try:
+            user.become()
+        except OSError as error:
+            line.send(ZygoteFailed(f"tasks cannot run as {user.name}: {error.strerror}"))
+            return 1
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # no program makes it another user again
+        user.live_in(folder)
     line.send(ZygoteBorn(os.getpid()))
     adopt_orphans()
     os.environ.pop("DISPYCOS_SECRET_FILE", None)
@@ -256,7 +274,7 @@ def _serve_zygote(folder: str, line: ZygoteLine) -> int:
         os.environ.setdefault(name, "1")
     os.chdir(folder)
     sys.path.insert(0, folder)
-    return _Lease(line, folder).serve()
+    return _Lease(line, folder, FOR_AGENT_TOO if user is not None else FOR_US).serve()
 
 
 @dataclass(slots=True, eq=False)
@@ -271,9 +289,10 @@ class _Child:
 class _Lease:
     """What a serving zygote knows: its servers, all of them its unreaped children."""
 
-    def __init__(self, line: ZygoteLine, folder: str) -> None:
+    def __init__(self, line: ZygoteLine, folder: str, mode: int) -> None:
         self._line = line
         self._folder = folder
+        self._mode = mode  # of its servers' folders
         self._servers: dict[int, _Child] = {}  # by pid
         self._prepared: object = None  # what its servers inherit
         self._wake_read, self._wake_write = os.pipe()
@@ -351,7 +370,7 @@ class _Lease:
         zygote = os.getpid()
         folder = os.path.join(self._folder, f"dispycosproc-{order.number}")
         try:
-            make_folder(folder)
+            make_folder(folder, self._mode)
             pid = fork_quietly()
             if pid == 0:
                 run_to_exit(self._become_server, order, folder, descriptors, zygote)
@@ -371,7 +390,6 @@ class _Lease:
         for target, descriptor in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
             os.dup2(descriptor, target)
             os.close(descriptor)
-        # A change of user belongs before this line: it clears the death signal.
         end_with(zygote)
         self._line.end.close()
         for other in self._servers.values():
