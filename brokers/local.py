@@ -33,17 +33,23 @@ class Scheduler:
 
     NodeDiscovered = Status.NodeDiscovered
     NodeInitialized = Status.NodeInitialized
+    NodeSuspended = Status.NodeSuspended
+    NodeResumed = Status.NodeResumed
     NodeClosed = Status.NodeClosed
     NodeDisconnected = Status.NodeDisconnected
     NodeAbandoned = Status.NodeAbandoned
     ServerDiscovered = Status.ServerDiscovered
     ServerInitialized = Status.ServerInitialized
+    ServerSuspended = Status.ServerSuspended
+    ServerResumed = Status.ServerResumed
     ServerClosed = Status.ServerClosed
+    ServerDisconnected = Status.ServerDisconnected
     ServerAbandoned = Status.ServerAbandoned
     TaskCreated = Status.TaskCreated
     TaskStarted = Status.TaskCreated
     TaskAbandoned = Status.TaskAbandoned
     TaskTerminated = Status.TaskTerminated
+    ClientScheduled = Status.ClientScheduled
     ClientClosed = Status.ClientClosed
 
     def __init__(self, **options: Any) -> None:

@@ -79,8 +79,6 @@ class Client(Submits[Task]):
         from .lease import Wishes
         from .status import allocations
 
-        if status_task is not None and not isinstance(status_task, Task):
-            raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
         self.status_task = status_task
         self._payloads = ClientPayloads(components, cwd)
         self._secret_file = Path(secret_file) if secret_file is not None else None
@@ -92,6 +90,17 @@ class Client(Submits[Task]):
         )
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
+
+    @property
+    def status_task(self) -> Task | None:
+        """Who hears of every change; may be set until schedule() is called."""
+        return self._status_task
+
+    @status_task.setter
+    def status_task(self, task: Task | None) -> None:
+        if task is not None and not isinstance(task, Task):
+            raise TypeError(f"status_task must be a Task, not {type(task).__name__}")
+        self._status_task = task
 
     # --- the cluster ---
 

@@ -30,7 +30,7 @@ from ..tasks.calling import name_of
 from ..tasks.handle import MonitorStatus, Task
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
-from ..tasks.results import unpack_outcome
+from ..tasks.results import trace_of, unpack_outcome
 from ..tasks.streams import Stream, say
 from .code import ClientPayloads
 from .connect import Uplink
@@ -507,7 +507,8 @@ class ClientLease(ClientRole):
             )
         except BaseException as error:  # what the user's task raised, of whatever kind
             terminated = record.outcome in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED)
-            return MonitorStatus(handle, KeyboardInterrupt if terminated else type(error), str(error))
+            kind = KeyboardInterrupt if terminated else type(error)
+            return MonitorStatus(handle, kind, str(error), trace_of(error))
         return MonitorStatus(handle, StopIteration, value)
 
 

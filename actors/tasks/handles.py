@@ -25,7 +25,7 @@ from .ends import Outcome, Returned, raised
 from .handle import MonitorStatus, Task
 from .opening import Payloads, open_outcome, open_value, settle
 from .record import Record, Usage
-from .results import pack_outcome, unpack_outcome
+from .results import pack_outcome, trace_of, unpack_outcome
 from .roles import LocalTask
 from .submitting import Submits
 
@@ -276,5 +276,5 @@ class Handles(Correspondence):
             value = await open_outcome(self.payloads, word.outcome, word.text, envelope.payload, name)
         except Exception as error:
             kind = KeyboardInterrupt if isinstance(error, TaskTerminated) else type(error)
-            return MonitorStatus(handle, kind, str(error))  # type: ignore[arg-type]
+            return MonitorStatus(handle, kind, str(error), trace_of(error))  # type: ignore[arg-type]
         return MonitorStatus(handle, StopIteration, value)  # type: ignore[arg-type]

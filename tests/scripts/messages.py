@@ -279,6 +279,7 @@ async def test_a_monitor_hears_of_an_exception(client, task):
     rtask.send("now")
     status = await task.receive(timeout=5)
     assert status.info == rtask and status.type is ValueError and "by intent" in str(status.value)
+    assert "in raise_later" in status.traceback and "ValueError: by intent" in status.traceback
 
 
 async def test_a_monitor_hears_of_a_termination(client, task):
