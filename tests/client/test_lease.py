@@ -68,6 +68,7 @@ def test_schedule_gives_up_in_time_and_can_be_tried_again(tmp_path: Path) -> Non
 
 def test_a_client_can_be_closed_twice_and_scheduled_again(tmp_path: Path) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
+        assert await Client().close() == 0
         assert await client.close() == 0
         assert await client.close() == 0
         with pytest.raises(dispycos.NotScheduled, match="schedule"):
