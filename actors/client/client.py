@@ -115,6 +115,7 @@ class Client(Submits[Task]):
         Raises
         ------
         TimeoutError: not scheduled in time; the client has left the queue.
+        FileNotFoundError: a component has gone since the Client was made.
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
         refuse_in_server("a Client")
@@ -126,6 +127,7 @@ class Client(Submits[Task]):
             async with asyncio.timeout(timeout):
                 await asyncio.shield(lease.scheduled)
             return 0
+        self._payloads.look_for_files()
         lease = self._lease = ClientLease(
             home_of_this_loop(self._payloads, self._secret_file),
             self._payloads,

@@ -61,6 +61,23 @@ def test_a_status_task_may_be_set_after_the_client_is_made(tmp_path: Path) -> No
     play(scene, tmp_path)
 
 
+def test_a_file_that_is_gone_by_schedule_is_named_and_no_server_is_troubled(tmp_path: Path) -> None:
+    given = tmp_path / "given.txt"
+    given.write_text("words")
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        said = len(stub.got)
+        given.unlink()
+        with pytest.raises(FileNotFoundError, match=rf"^components\[1\]: {given} .* is gone$"):
+            await client.schedule(stub.location)
+        assert len(stub.got) == said
+        given.write_text("other words")
+        assert await client.schedule(stub.location) == 0
+
+    play(scene, tmp_path, components=[compute, given])
+
+
 def test_a_value_comes_back(tmp_path: Path) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
         handle = client.submit(compute, 3)

@@ -474,7 +474,10 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("dispycos.Client([5])", "TypeError: components[0] must be a function, a class, a module or the path"),
+        (
+            "dispycos.Client([5])",
+            "TypeError: components[0] must be a function, a class, a module or the path",
+        ),
         ("dispycos.Client(['none.txt'])", "FileNotFoundError: components[0]: no such file: none.txt (in /"),
         ("dispycos.Client(nodes=5)", "TypeError: nodes must be a list, a host name,"),
         (
