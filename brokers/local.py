@@ -13,7 +13,22 @@ from dispycos.transport.addresses import find_addresses
 from .private import PrivateProcess, Waiting
 
 
-class Scheduler:
+class _Statuses(type):
+    """Each status is a name of the class: Scheduler.NodeInitialized."""
+
+    def __getattr__(cls, name: str) -> Status:
+        try:
+            return Status[name]
+        except KeyError:
+            raise AttributeError(
+                f"Scheduler has no {name}; its statuses are {', '.join(Status.__members__)}"
+            ) from None
+
+    def __dir__(cls) -> list[str]:
+        return [*super().__dir__(), *Status.__members__]
+
+
+class Scheduler(metaclass=_Statuses):
     """A private scheduler for the Client that schedules next (spec 6.3.1); its child process starts at once.
 
     There is no need to keep the object.
@@ -30,27 +45,6 @@ class Scheduler:
     ------
     TypeError: there is no such option; the text lists those there are. ValueError: its value is of no use.
     """
-
-    NodeDiscovered = Status.NodeDiscovered
-    NodeInitialized = Status.NodeInitialized
-    NodeSuspended = Status.NodeSuspended
-    NodeResumed = Status.NodeResumed
-    NodeClosed = Status.NodeClosed
-    NodeDisconnected = Status.NodeDisconnected
-    NodeAbandoned = Status.NodeAbandoned
-    ServerDiscovered = Status.ServerDiscovered
-    ServerInitialized = Status.ServerInitialized
-    ServerSuspended = Status.ServerSuspended
-    ServerResumed = Status.ServerResumed
-    ServerClosed = Status.ServerClosed
-    ServerDisconnected = Status.ServerDisconnected
-    ServerAbandoned = Status.ServerAbandoned
-    TaskCreated = Status.TaskCreated
-    TaskStarted = Status.TaskCreated
-    TaskAbandoned = Status.TaskAbandoned
-    TaskTerminated = Status.TaskTerminated
-    ClientScheduled = Status.ClientScheduled
-    ClientClosed = Status.ClientClosed
 
     def __init__(self, **options: Any) -> None:
         refuse_in_server("a Scheduler")

@@ -313,17 +313,9 @@ class Turns(ABC):
         """The actor has ended: whoever asks for an answer gets one, the rest is dropped."""
         if self.fallback is not None and self.fallback(envelope):
             return
-        message = envelope.message
-        reply: messages.Message | None = None
-        is_tell = isinstance(message, messages.Tell) and envelope.correlation
-        if is_tell or isinstance(message, messages.AwaitsMessage):
-            reply = messages.Delivered(0)
-        elif isinstance(message, messages.Ask):
-            reply = messages.Reply(ok=False)
-        elif isinstance(message, messages.Watch) and not message.end:
-            reply = messages.Ended(0, "it had ended before")
+        reply = answer_of_nobody(envelope)
         if reply is not None:
-            self.router.send(Envelope(envelope.sender, envelope.to, reply, envelope.correlation), self._now)
+            self.router.send(reply, self._now)
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
@@ -397,3 +389,18 @@ class Turns(ABC):
             if not self.mailbox.send(link, frames):
                 self._broken[link] = None
                 self.turn_soon()
+
+
+def answer_of_nobody(asker: Envelope) -> Envelope | None:
+    """To a message for a task that has ended or never was, if somebody waits for an answer."""
+    message = asker.message
+    answer: messages.Message
+    if isinstance(message, messages.Ask):
+        answer = messages.Reply(ok=False)
+    elif isinstance(message, messages.Watch):
+        answer = messages.Ended(0, "it had ended before")
+    elif isinstance(message, messages.Tell | messages.AwaitsMessage) and asker.correlation:
+        answer = messages.Delivered(0)
+    else:
+        return None
+    return Envelope(asker.sender, asker.to, answer, asker.correlation)

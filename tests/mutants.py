@@ -46,7 +46,7 @@ SUPERVISOR, AGENT = "actors/node/supervisor.py", "actors/node/agent.py"
 TERMINATIONS = "actors/node/terminations.py"
 QUEUE = "actors/server/queue.py"
 STATEMENTS, ITEMS = "actors/shipping/statements.py", "actors/shipping/items.py"
-EXCEPTIONS = "actors/shipping/exceptions.py"
+PICKLING = "actors/shipping/pickling.py"
 
 MUTANTS: Final = [
     Mutant("dispatch", PLACEMENT, "server.work_s > away + AHEAD_S or", "server.work_s >= 0 or"),
@@ -123,8 +123,8 @@ MUTANTS: Final = [
     Mutant(
         "node",
         SUPERVISOR,
-        "            place.restarts, place.retrying = Restarts(), False",
-        "            place.retrying = False",
+        "            place.in_vain = 0  # what failed without a zygote was not the servers' fault\n",
+        "",
     ),
     Mutant(
         "node", SUPERVISOR, '        said = "" if closing or again else', '        said = "" if closing else'
@@ -136,8 +136,9 @@ MUTANTS: Final = [
         "elif message.client.python != self.info.python:",
         "elif message.client.python > self.info.python:",
     ),
-    Mutant("node", TERMINATIONS, "max(asked.at, step.since / 1e9) + KILL_AFTER", "asked.at + KILL_AFTER"),
-    Mutant("node", TERMINATIONS, "if position in known.asked:", "if known.asked:"),
+    Mutant("node", TERMINATIONS, "max(running.at, step.since / 1e9) + KILL_AFTER", "running.at + KILL_AFTER"),
+    Mutant("node", SUPERVISOR, "if for_step and (culprit", "if (culprit"),
+    Mutant("node", TERMINATIONS, "if position in watch.asked:", "if watch.asked:"),
     Mutant(
         "server",
         QUEUE,
@@ -147,13 +148,15 @@ MUTANTS: Final = [
     Mutant(
         "server",
         QUEUE,
-        "if self._cpu and not self._holding:\n            envelope",
-        "if self._cpu:\n            envelope",
+        "if self._cpu and not self._holding:\n            return",
+        "if self._cpu:\n            return",
     ),
     Mutant("server", QUEUE, "if parent in self.aside and not running.waits_for:", "if parent in self.aside:"),
     Mutant("server", QUEUE, "        if not running.interrupted:\n", "        if True:\n"),
-    Mutant("server", QUEUE, "            self._asked |= self._holding - self.running.keys()\n", ""),
-    Mutant("server", QUEUE, "and not self._holding and not self._placing:", "and not self._holding:"),
+    Mutant("server", QUEUE, "        self._holding.add(run.task)\n", ""),
+    Mutant(
+        "server", QUEUE, "if self.draining and not self.running:", "if self.draining and not self._holding:"
+    ),
     Mutant(
         "shipping",
         STATEMENTS,
@@ -163,10 +166,10 @@ MUTANTS: Final = [
     Mutant("shipping", STATEMENTS, "return flags & FUTURE_FLAGS", "return 0"),
     Mutant("shipping", ITEMS, "if unit.is_certain and name not in unit.needs_now:", "if unit.is_certain:"),
     Mutant("shipping", ITEMS, "or name in self._rebound\n", "\n"),
-    Mutant("shipping", EXCEPTIONS, "if self._spare is not None:", "if False:"),
+    Mutant("shipping", PICKLING, "if self._spare is not None:", "if False:"),
     Mutant(
         "shipping",
-        EXCEPTIONS,
+        PICKLING,
         "    for name, value in (slots | links).items():",
         "    for name, value in slots.items():",
     ),

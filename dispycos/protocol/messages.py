@@ -435,7 +435,6 @@ class Watch(Message, frozen=True, tag=46):
     """monitor(): tell me when you end; answered by Ended (at once if it has)."""
 
     way = MESSAGES
-    end: bool = False  # stop watching
 
 
 class Ended(Message, frozen=True, tag=47):

@@ -23,13 +23,11 @@ class Status(IntEnum):
     ServerDisconnected = 17
     ServerAbandoned = 18
     TaskCreated = 21
+    TaskStarted = 21  # the name in older scripts
     TaskAbandoned = 23
     TaskTerminated = 24
     ClientScheduled = 31
     ClientClosed = 32
-
-
-TaskStarted = Status.TaskCreated  # the name in older scripts
 
 
 class OutcomeKind(IntEnum):
