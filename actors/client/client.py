@@ -91,17 +91,6 @@ class Client(Submits[Task]):
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
 
-    @property
-    def status_task(self) -> Task | None:
-        """Who hears of every change; may be set until schedule() is called."""
-        return self._status_task
-
-    @status_task.setter
-    def status_task(self, task: Task | None) -> None:
-        if task is not None and not isinstance(task, Task):
-            raise TypeError(f"status_task must be a Task, not {type(task).__name__}")
-        self._status_task = task
-
     # --- the cluster ---
 
     async def schedule(self, location: str | Location | None = None, timeout: float | None = None) -> int:
@@ -205,6 +194,17 @@ class Client(Submits[Task]):
         await self._here().wait_backlog(BACKLOG_MAX)
 
     # --- what there is ---
+
+    @property
+    def status_task(self) -> Task | None:
+        """Who hears of every change; may be set until schedule() is called."""
+        return self._status_task
+
+    @status_task.setter
+    def status_task(self, task: Task | None) -> None:
+        if task is not None and not isinstance(task, Task):
+            raise TypeError(f"status_task must be a Task, not {type(task).__name__}")
+        self._status_task = task
 
     async def nodes(self) -> list[str]:
         """Addresses of the nodes that this client has."""
