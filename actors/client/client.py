@@ -89,8 +89,6 @@ class Client(Submits[Task]):
         from .lease import Wishes
         from .status import allocations
 
-        if status_task is not None and not isinstance(status_task, Task):
-            raise TypeError(f"status_task must be a Task, not {type(status_task).__name__}")
         self.status_task = status_task
         self._payloads = ClientPayloads(components, cwd)
         self._secret_file = Path(secret_file) if secret_file is not None else None
@@ -128,6 +126,7 @@ class Client(Submits[Task]):
         ------
         TimeoutError: not scheduled in time, for the reason that it says; the client has left the queue.
         TypeError, ValueError: location or timeout are of no use.
+        FileNotFoundError: a component has gone since the Client was made.
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
         refuse_in_server("a Client")
@@ -140,6 +139,7 @@ class Client(Submits[Task]):
         if lease is not None and self._is_of_this_loop(lease) and not lease.is_leaving:
             await _within(timeout, asyncio.shield(lease.scheduled), lease)
             return 0
+        self._payloads.look_for_files()
         lease = self._lease = ClientLease(
             home_of_this_loop(self._payloads, self._secret_file),
             self._payloads,
@@ -216,6 +216,17 @@ class Client(Submits[Task]):
         await self._here().wait_backlog(BACKLOG_MAX)
 
     # --- what there is ---
+
+    @property
+    def status_task(self) -> Task | None:
+        """Who hears of every change; may be set until schedule() is called."""
+        return self._status_task
+
+    @status_task.setter
+    def status_task(self, task: Task | None) -> None:
+        if task is not None and not isinstance(task, Task):
+            raise TypeError(f"status_task must be a Task, not {type(task).__name__}")
+        self._status_task = task
 
     async def nodes(self) -> list[str]:
         """Addresses of the nodes that this client has."""

@@ -63,6 +63,7 @@ class ClientPayloads:
     """
 
     def __init__(self, components: Iterable[Any] = (), cwd: str | os.PathLike[str] | None = None) -> None:
+        self._named: list[tuple[int, Path]] = []  # components that are files, and where they were named
         self._cwd = "" if cwd is None else folder_of(cwd)
         self._program_folder = _present_folder()
         self.snapshot = Snapshot.of_main()
@@ -77,6 +78,7 @@ class ClientPayloads:
     def _add(self, number: int, component: Any) -> None:
         if isinstance(component, str | os.PathLike):
             self._add_file(number, Path(component))
+            self._named.append((number, Path(component).absolute()))
         elif isinstance(component, ModuleType) or inspect.isroutine(component) or inspect.isclass(component):
             self._code.append(component)
         else:
@@ -84,6 +86,14 @@ class ClientPayloads:
                 f"components[{number}] must be a function, a class, a module or the path of a file, not {type(component).__name__}"
                 + (PLACE_REMEDY if isinstance(component, Location) else "")
             )
+
+    def look_for_files(self) -> None:
+        """Servers get them from now on. Raises FileNotFoundError: one has gone since it was named."""
+        for number, path in self._named:
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"components[{number}]: {path} was there when the Client was made, and is gone"
+                )
 
     def _add_file(self, number: int, path: Path) -> None:
         if path.is_dir():

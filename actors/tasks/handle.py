@@ -20,11 +20,16 @@ CANCELLED = "asyncio.exceptions.CancelledError"  # as RemoteError names it
 
 
 class MonitorStatus(NamedTuple):
-    """How a task ended, as its monitor gets it: type is StopIteration with its value, or an exception class with the text."""
+    """How a task ended, as its monitor gets it (spec 6.4).
+
+    type is StopIteration and value its value, or type is an exception class, and value the exception's text; KeyboardInterrupt
+    if it was terminated. traceback: where it raised, as text; empty where nothing was raised in it.
+    """
 
     info: Task
     type: Any
     value: Any
+    traceback: str = ""
 
 
 class Task(asyncio.Future[Any]):

@@ -21,7 +21,7 @@ from .current import current_cell, register
 from .ends import Outcome, Raised, Returned, raised
 from .handle import MonitorStatus, Task
 from .record import Record
-from .results import Payloads, Pickling, open_value, pack_outcome, unpack_outcome, with_code
+from .results import Payloads, Pickling, open_value, pack_outcome, trace_of, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
 
@@ -264,5 +264,6 @@ def monitor_status(payloads: Pickling, handle: Any, end: Record) -> MonitorStatu
         raise
     except BaseException as error:  # what the user's task raised, of whatever kind
         is_terminated = end.outcome in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED)
-        return MonitorStatus(handle, KeyboardInterrupt if is_terminated else type(error), str(error))
+        kind = KeyboardInterrupt if is_terminated else type(error)
+        return MonitorStatus(handle, kind, str(error), trace_of(error))
     return MonitorStatus(handle, StopIteration, value)

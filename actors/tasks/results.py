@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
+from dispycos.errors import DispycosError, RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
 from dispycos.protocol.envelope import Buffer, Envelope, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
@@ -118,6 +118,13 @@ def _text_of(error: BaseException) -> str:
         return cut(str(error), TEXT_MAX)
     except Exception as second:  # a user's __str__ that fails must not hide the first error
         return f"<its __str__ raised {type(second).__name__}>"
+
+
+def trace_of(error: BaseException) -> str:
+    """Where a task raised this, as text. What was lost, refused or ended has raised nothing."""
+    if error.__cause__ is None and isinstance(error, DispycosError):
+        return ""
+    return "".join(traceback.format_exception(error.__cause__ or error)).strip()
 
 
 def unpack_outcome(pickling: Pickling, end: Record) -> Any:

@@ -73,6 +73,18 @@ def test_the_first_client_gets_the_cluster_and_the_others_hear_where_they_stand(
     assert [(e.to, type(e.message)) for e in sent[:2]] == [(first, Released), (third, Granted)]
 
 
+def test_clients_are_served_in_the_order_in_which_they_came() -> None:
+    desk = Desk()
+    clients = [Address(epoch, CLIENT) for epoch in (53, 51, 54, 50)]
+    sent = [envelope for client in clients for envelope in desk.tell(client, enlist())]
+    served = [envelope.to for envelope in sent if isinstance(envelope.message, Granted)]
+    for client in clients:
+        assert served[-1] == client
+        sent = desk.tell(client, Release())
+        served += [envelope.to for envelope in sent if isinstance(envelope.message, Granted)]
+    assert served == clients
+
+
 @pytest.mark.parametrize(("private", "level"), [(False, "warning"), (True, "debug")])
 def test_that_a_client_vanished_is_not_said_at_its_own_terminal(private: bool, level: str) -> None:
     desk = Desk()

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dispycos.cli.console import read_console, wants_console
@@ -142,6 +143,19 @@ def test_a_background_job_runs_on_and_fg_brings_its_console(user: User, role: st
         wait_until(lambda: shell.hears("ready> ", start), 10, f"it ends: {shell.heard}")
         assert "has ended" in shell.heard[start:]
         assert "Running" not in shell.ask("jobs")
+
+
+@pytest.mark.parametrize("role", ["node", "scheduler"])
+def test_with_daemon_what_is_typed_is_left_for_the_shell(user: User, role: str) -> None:
+    with shell_of(user) as shell:
+        shell.type(f"{sys.executable} -m dispycos {role} --daemon")
+        wait_until(lambda: shell.hears(" port "), 15, f"it starts: {shell.heard}")
+        shell.type("echo left for $((6 * 7))")
+        time.sleep(0.5)  # a console would read it in this time
+        (command,) = [p for p in psutil.Process(shell.pid).children() if "--daemon" in p.cmdline()]
+        command.terminate()
+        wait_until(lambda: shell.hears("left for 42"), 10, f"the shell has the line: {shell.heard}")
+        assert "has ended" in shell.heard
 
 
 def test_nohup_outlives_the_terminal(user: User) -> None:

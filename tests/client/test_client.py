@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,68 @@ import pytest
 
 import dispycos
 from dispycos.actors.client.client import BACKLOG_MAX, Client
+from dispycos.actors.client.code import ClientPayloads
+from dispycos.actors.client.local import home_of_this_loop
 from dispycos.protocol import messages
 from dispycos.protocol.status import OutcomeKind
-from tests.kit.stub_scheduler import StubScheduler, play
+from tests.kit.stub_scheduler import StubScheduler, play, secret_in
 
 pytestmark = pytest.mark.timeout(40)
 
 
 def compute(n: int) -> int:
     return n * n
+
+
+def test_parameters_have_the_defaults_of_the_specification() -> None:
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(dispycos.Client).parameters.items()
+    }
+    assert (dispycos.MinPulseInterval, dispycos.MaxPulseInterval) == (10, 100)
+    assert defaults["pulse_interval"] == 5 * dispycos.MinPulseInterval
+    assert not defaults["nodes"] and defaults["status_task"] is None
+    assert defaults["restart_servers"] is defaults["abandon_zombie_nodes"] is False
+
+
+def test_a_status_task_may_be_set_after_the_client_is_made(tmp_path: Path) -> None:
+    heard: list[Any] = []
+
+    async def watch(*, task: Any) -> None:
+        while True:
+            heard.append(await task.receive())
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        home_of_this_loop(ClientPayloads(), secret_in(tmp_path))
+        with pytest.raises(TypeError, match="status_task must be a Task, not function"):
+            client.status_task = watch  # type: ignore[assignment]
+        client.status_task = dispycos.Task(watch)
+        await client.schedule(stub.location)
+        handle = client.submit(compute, 3)
+        await stub.until(lambda: len(stub.tasks) == 1)
+        stub.end(stub.tasks[0], 9)
+        while not heard or not isinstance(heard[-1], dispycos.MonitorStatus):
+            await asyncio.sleep(0.001)
+        assert (heard[-1].info, heard[-1].value) == (handle, 9)
+
+    play(scene, tmp_path)
+
+
+def test_a_file_that_is_gone_by_schedule_is_named_and_no_server_is_troubled(tmp_path: Path) -> None:
+    given = tmp_path / "given.txt"
+    given.write_text("words")
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        await client.close()
+        said = len(stub.got)
+        given.unlink()
+        with pytest.raises(FileNotFoundError, match=rf"^components\[1\]: {given} .* is gone$"):
+            await client.schedule(stub.location)
+        assert len(stub.got) == said
+        given.write_text("other words")
+        assert await client.schedule(stub.location) == 0
+
+    play(scene, tmp_path, components=[compute, given])
 
 
 def test_a_value_comes_back(tmp_path: Path) -> None:

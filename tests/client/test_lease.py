@@ -79,6 +79,21 @@ def test_a_timeout_of_no_use_is_named(tmp_path: Path, timeout: Any) -> None:
     play(scene, tmp_path)
 
 
+def test_a_client_can_be_closed_twice_and_scheduled_again(tmp_path: Path) -> None:
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        assert await Client().close() == 0
+        assert await client.close() == 0
+        assert await client.close() == 0
+        with pytest.raises(dispycos.NotScheduled, match="schedule"):
+            client.submit(compute, 1)
+        assert await client.schedule(stub.location) == 0
+        client.submit(compute, 3)
+        await stub.until(lambda: len(stub.tasks) == 1)
+        stub.end(stub.tasks[0], 9)
+
+    play(scene, tmp_path)
+
+
 def test_who_leaves_a_silent_scheduler_waits_for_no_task(tmp_path: Path) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
         handle, started = client.io_submit(compute, 1), asyncio.ensure_future(client.io_rtask(compute, 2))

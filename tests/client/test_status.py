@@ -182,6 +182,16 @@ def test_a_node_in_a_status_answers_for_its_load_too() -> None:
     assert info.avail_info == avail_info(BOX._replace(available=LEFT))
 
 
+@pytest.mark.parametrize("field", ["location", "cpu", "memory", "disk", "swap"])
+def test_what_a_node_has_left_is_read_only(field: str) -> None:
+    info = avail_info(BOX._replace(available=LEFT))
+    with pytest.raises(AttributeError):
+        setattr(info, field, 1)
+    node = status_word(News(Status.NodeInitialized, BOX), cast(Any, None)).info
+    with pytest.raises(AttributeError):
+        setattr(node, field, 1)
+
+
 def test_a_created_task_comes_with_its_arguments_and_the_time() -> None:
     task = Task.__new__(Task)
     before = time.time()
@@ -197,6 +207,12 @@ def test_a_status_can_be_sent_to_a_status_task_anywhere() -> None:
     received = pickle.loads(pickle.dumps(status))
     assert received == status
     assert received.status is Status.NodeDiscovered
+
+
+def test_the_scheduler_names_each_status() -> None:
+    from dispycos.brokers.local import Scheduler
+
+    assert {name: getattr(Scheduler, name, None) for name in Status.__members__} == dict(Status.__members__)
 
 
 def test_statuses_compare_with_the_numbers_that_scripts_know() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -472,3 +473,45 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# --- what a program gives to its client ---
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            "dispycos.Client([5])",
+            "TypeError: components[0] must be a function, a class, a module or the path",
+        ),
+        ("dispycos.Client(['none.txt'])", "FileNotFoundError: components[0]: no such file: none.txt (in /"),
+        ("dispycos.Client(nodes=5)", "TypeError: nodes must be a list, a host name,"),
+        (
+            "dispycos.DispycosNodeAllocate('*', cpus='2')",
+            "TypeError: DispycosNodeAllocate: cpus must be a whole number, not '2'",
+        ),
+    ],
+    ids=["component", "file", "nodes", "allocation"],
+)
+def test_what_is_of_no_use_ends_the_program_with_one_word_on_it(user: User, given: str, told: str) -> None:
+    program = user.python("-c", f"import dispycos; {given}")
+    assert program.wait() == 1, program.told()
+    assert program.out == "" and program.err.splitlines()[-1].startswith(told), program.told()
+
+
+def test_a_task_that_ends_its_process_ends_the_program_that_awaits_it_in_words(user: User) -> None:
+    text = """
+        import os, sys, dispycos
+
+        async def main():
+            async with dispycos.Client() as client:
+                await client.submit({"os._exit": os._exit, "sys.exit": sys.exit}[sys.argv[1]], 7)
+
+        dispycos.run(main)
+    """
+    crashed, left = (user.script("ends.py", text, what) for what in ("os._exit", "sys.exit"))
+    assert crashed.wait() == 1, crashed.told()
+    assert re.search(r"TaskLost: server \S+ exited with code 7 while it ran _exit", crashed.err)
+    assert left.wait() == 1, left.told()
+    assert "RemoteError: exit raised builtins.SystemExit: 7" in left.err, left.told()

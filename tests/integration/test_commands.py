@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -320,6 +322,44 @@ def test_nodes_that_appear_later_join_a_running_client(user: User) -> None:
     assert program.succeed() == "1\n5\n"
 
 
+TAKES_IT = """
+    import os, sys, time
+    import dispycos
+
+    def wait_for(name):
+        while not os.path.exists(name):
+            time.sleep(0.01)
+
+    async def main():
+        client = dispycos.Client()
+        await client.schedule(*sys.argv[2:])
+        print("scheduled", len(await client.servers()), flush=True)
+        await client.submit(wait_for, os.path.abspath(sys.argv[1]))
+        print("done", len(await client.servers()), flush=True)
+        await client.close()
+
+    dispycos.run(main)
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["two schedulers", "no scheduler"])
+def test_a_node_goes_from_one_program_to_the_next_which_is_told_who_has_it(user: User, shared: bool) -> None:
+    places: list[list[str]] = [[], []]
+    for place in places if shared else []:
+        place.append(f"127.0.0.1:{port_of(user.scheduler())}")
+    user.node("n", cpus=1)
+    first = user.script("first.py", TAKES_IT, "first is done", *places[0])
+    first.wait_line("scheduled 1")
+    user.write({"second is done": ""})
+    second = user.script("second.py", TAKES_IT, "second is done", *places[1])
+    second.wait_line("scheduled 0")
+    second.wait_line(rf"node n \(.*\) declined: held by first\.py \(.*, pid {first.pid}\) for \d+ s")
+    assert first.is_alive() and second.is_alive()
+    user.write({"first is done": ""})
+    assert first.succeed().endswith("done 1\n")
+    assert second.succeed().endswith("done 1\n")
+
+
 def test_a_client_waits_at_a_scheduler_without_nodes_and_is_told_what_is_missing(user: User) -> None:
     user.scheduler()
     program = user.script("long.py", LONG, "0")
@@ -380,6 +420,48 @@ def test_nodes_restricts_a_client_to_those(cluster: User) -> None:
     ):
         program = cluster.script("nodes.py", NODES, text)
         assert program.succeed().split()[0] == str(servers), (text, program.told())
+
+
+FOLDERS = """
+    import os, sys
+    import dispycos
+
+    def look():
+        return os.getcwd(), sys.path[:2], sorted(os.listdir(os.pardir)), open("../given.txt").read()
+
+    async def main():
+        async with dispycos.Client(["given.txt"]) as client:
+            for server in sorted(await client.servers()):
+                print(*await (await client.rtask_at(server, look)), sep="|")
+
+    dispycos.run(main)
+"""
+
+
+def test_a_node_keeps_the_files_of_its_clients_where_dest_path_says(user: User) -> None:
+    kept = user.folder / "kept"
+    user.node("n", "--dest_path", str(kept))
+    user.write({"given.txt": "a word"})
+    said = user.script("folders.py", FOLDERS).succeed().splitlines()
+    folders = []
+    for line in said:
+        folder, path, beside, text = line.split("|")
+        folders.append(Path(folder))
+        assert path == str([folder, str(folders[-1].parent)]), "both are found by import"
+        assert {"dispycosproc-1", "dispycosproc-2", "given.txt"} <= set(ast.literal_eval(beside))
+        assert text == "a word"
+    assert [folder.name for folder in folders] == ["dispycosproc-1", "dispycosproc-2"]
+    assert folders[0].parent == folders[1].parent and folders[0].is_relative_to(kept)
+    wait_until(lambda: not folders[0].parent.exists(), 5, "the client's folder goes with it")
+
+
+def test_a_cluster_with_nothing_to_do_says_who_is_there_and_falls_silent(user: User) -> None:
+    scheduler = user.scheduler("--name", "head")
+    node = user.node("n", "--peer", f"127.0.0.1:{port_of(scheduler)}")
+    scheduler.wait_line(r"node n \(127\.0\.0\.1:\d+\) is here")
+    time.sleep(1)  # both have dialled by then, and one of the two links is given up
+    assert len(node.lines) == 1 and "node n: 2 servers, port " in node.lines[0].text, node.told()
+    assert len(scheduler.lines) == 2 and "scheduler head: port " in scheduler.lines[0].text, scheduler.told()
 
 
 def test_a_second_node_of_a_host_gets_a_name_and_ports_of_its_own(user: User) -> None:

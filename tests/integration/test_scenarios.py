@@ -45,5 +45,5 @@ def test_a_status_task_hears_of_nodes_servers_tasks_and_the_end(cluster: User) -
 
     said = cluster.python(str(SCRIPTS / "statuses.py")).succeed()
     assert said.splitlines() == [
-        "nodes and servers", "a task", "a failure", "a termination", "many tasks", "the end",
+        "nodes and servers", "a task", "a failure", "a termination", "a death", "many tasks", "the end",
     ]  # fmt: skip

@@ -116,6 +116,24 @@ async def test_submit_queues_more_tasks_than_servers_and_loses_none(client, task
     assert [(await handle)[0] for handle in handles] == list(range(500))
 
 
+def whose(*own):
+    return own
+
+
+async def submitter(client, name, number):
+    """Fifty calls at once, of all kinds; each has a value that nobody else's has."""
+    calls = [(name, number, n) for n in range(50)]
+    handles = [client.submit(whose, *call) for call in calls[:48]]
+    handles.append(await client.rtask(whose, *calls[48]))
+    handles.append(await client.io_rtask(whose, *calls[49]))
+    assert await asyncio.gather(*handles) == calls
+
+
+async def test_twenty_submitters_get_each_their_own_values_twenty_times(client, task):
+    for number in range(20):
+        await asyncio.gather(*[submitter(client, name, number) for name in range(20)])
+
+
 async def test_ready_waits_until_few_tasks_wait_here(client, task):
     holders = [await client.rtask_at(server, idle) for server in await client.servers()]
     many = [client.submit(plain, number) for number in range(BACKLOG_MAX + 20_000)]  # many go ahead
@@ -223,6 +241,16 @@ async def test_io_rtasks_run_beside_an_rtask(client, task):
     for handle in (cpu, *ios):
         handle.send("end")
     assert len({(await handle)[0] for handle in (cpu, *ios)}) == 1
+
+
+async def test_io_rtask_at_a_server_that_computes_has_its_task_at_once(client, task):
+    server = (await client.servers())[0]
+    computing = await client.rtask_at(server, busy, 1)
+    io = await asyncio.wait_for(client.io_rtask_at(server, idle), 5)
+    assert io.location == server and not computing.done(), "it did not wait for the step"
+    io.send("end")
+    assert (await io)[1] == "end"
+    await computing
 
 
 async def test_the_least_loaded_node_is_taken_first(client, task):

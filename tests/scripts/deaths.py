@@ -263,6 +263,54 @@ async def test_queued_tasks_survive_the_death_of_the_server_before_them(client, 
     assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, TaskLost)] == [0, 10, 20], outcomes
 
 
+def starts_threads():
+    """One goes on for longer than this program, and one fails."""
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    failing = threading.Thread(target=lambda: 1 / 0)
+    failing.start()
+    failing.join()
+
+
+def forks_and_leaves():
+    if os.fork() == 0:
+        time.sleep(600)
+
+
+def changes_the_folder():
+    os.chdir("/")
+
+
+def writes_a_file():
+    with open("written.txt", "w") as file:
+        file.write("words")
+
+
+def empties_its_folder():
+    for entry in list(os.scandir()):
+        os.unlink(entry)
+
+
+def own_folder():
+    return os.getpid(), os.getcwd(), os.listdir()
+
+
+async def test_tasks_that_thread_fork_move_or_empty_their_folder_harm_no_other(client, task):
+    server = (await client.servers())[0]
+
+    async def at(function):
+        return await asyncio.wait_for(await client.rtask_at(server, function), 5)
+
+    pid, folder, files = await at(own_folder)
+    assert os.path.basename(folder).startswith("dispycosproc-") and not files
+    for function in (starts_threads, forks_and_leaves, changes_the_folder, empties_its_folder):
+        await at(function)
+        assert await at(own_folder) == (pid, folder, []), function.__name__
+    await at(writes_a_file)
+    assert await at(own_folder) == (pid, folder, ["written.txt"])
+    await at(empties_its_folder)
+    assert await at(own_folder) == (pid, folder, [])
+
+
 async def server_lives_on(client, function, *args, **expected):
     """Run it at one server and give its exception; the same process answers afterwards."""
     await until(lambda: whole(client), what="dead servers are replaced")

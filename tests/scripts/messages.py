@@ -177,6 +177,7 @@ async def test_deliver_says_1_when_it_is_in_the_mailbox_and_0_after_the_end(clie
         one, two = await deliverer
         assert one == 1 and two in (0, 1)  # the third may have been in the mailbox before the task ended
         assert await receiver == ["one", "two"]
+        assert receiver.send("late") == 0
         assert await receiver.deliver("late") == 0
         assert await client.submit(deliver_to, receiver, "late") == [0]
 
@@ -279,6 +280,7 @@ async def test_a_monitor_hears_of_an_exception(client, task):
     rtask.send("now")
     status = await task.receive(timeout=5)
     assert status.info == rtask and status.type is ValueError and "by intent" in str(status.value)
+    assert "in raise_later" in status.traceback and "ValueError: by intent" in status.traceback
 
 
 async def test_a_monitor_hears_of_a_termination(client, task):

@@ -1,12 +1,22 @@
 """What a status_task hears of its client's nodes, servers and tasks, from schedule() to close()."""
 
 import asyncio
+import os
 import sys
 
 from scenarios import raises, until
 
 import dispycos
-from dispycos import DispycosNodeAvailInfo, DispycosStatus, Location, MonitorStatus, Scheduler, Task
+from dispycos import (
+    DispycosNodeAvailInfo,
+    DispycosStatus,
+    Location,
+    MonitorStatus,
+    RemoteError,
+    Scheduler,
+    Task,
+    TaskLost,
+)
 
 
 async def compute(n, more=0):
@@ -15,6 +25,16 @@ async def compute(n, more=0):
 
 async def fail():
     raise ValueError("by intent")
+
+
+async def die(*, task):
+    """Once it is known where it runs: the word of that is lost with a server that ends at once."""
+    await task.receive()
+    os._exit(3)
+
+
+def leave():
+    sys.exit("by sys.exit")
 
 
 async def wait(*, task):
@@ -75,21 +95,71 @@ async def check_a_task(client):
     print("a task")
 
 
-async def check_a_failure(client):
-    rtask = await client.rtask(fail)
-    with raises(ValueError):
+async def end_of(rtask):
+    """Its one MonitorStatus, when everybody has heard of the end."""
+    with raises(Exception):
         await rtask
     await until(lambda: monitored(rtask), what="MonitorStatus")
-    assert monitored(rtask)[0].type is ValueError and "by intent" in str(monitored(rtask)[0].value)
+    (found,) = monitored(rtask)
+    return found
+
+
+async def check_a_failure(client):
+    found = await end_of(await client.rtask(fail))
+    assert found.type is ValueError and "by intent" in str(found.value)
+    assert "in fail" in found.traceback and found.traceback.endswith("ValueError: by intent")
+    found = await end_of(await client.rtask(leave))
+    assert found.type is RemoteError and "SystemExit: by sys.exit" in found.value
+    assert "in leave" in found.traceback
     print("a failure")
 
 
 async def check_a_termination(client):
     rtask = await client.rtask(wait)
     rtask.terminate()
-    await until(lambda: monitored(rtask), what="MonitorStatus")
-    assert monitored(rtask)[0].type is KeyboardInterrupt
+    found = await end_of(rtask)
+    assert (found.type, found.traceback) == (KeyboardInterrupt, "")
     print("a termination")
+
+
+async def check_a_death(client):
+    before = len(heard)
+    rtask = await client.rtask(die)
+    place = rtask.location
+    rtask.send("now")
+    found = await end_of(rtask)
+    assert found.type is TaskLost and "exited with code 3" in found.value and not found.traceback
+    await until(
+        lambda: len([m for m in heard[before:] if isinstance(m, DispycosStatus)]) >= 4, what="a new server"
+    )
+    new = [(m.status, m.info) for m in heard[before:] if isinstance(m, DispycosStatus)]
+    assert new[0][0] == Scheduler.TaskCreated
+    assert new[1:] == [
+        (Scheduler.ServerClosed, place),
+        (Scheduler.ServerDiscovered, place),
+        (Scheduler.ServerInitialized, place),
+    ], new
+    print("a death")
+
+
+def check_the_end(before):
+    """Each server closes once, then its node, and the client at last."""
+    new = [m for m in heard[before:] if isinstance(m, DispycosStatus)]
+    at = {}
+    for place, message in enumerate(new):
+        at.setdefault(message.status, []).append((place, message.info))
+    assert {status: len(found) for status, found in at.items()} == {
+        Scheduler.ServerClosed: 4,
+        Scheduler.NodeClosed: 2,
+        Scheduler.ClientClosed: 1,
+    }, new
+    assert len({info for _, info in at[Scheduler.ServerClosed]}) == 4
+    assert {node.name for _, node in at[Scheduler.NodeClosed]} == {"a", "b"}
+    for place, node in at[Scheduler.NodeClosed]:
+        servers = [server for n, server in at[Scheduler.ServerClosed] if n < place]
+        assert len(servers) >= 2, f"node {node.name} closed before its servers"
+    assert new[-1].status == Scheduler.ClientClosed and new[-1].info is None
+    print("the end")
 
 
 async def check_many(client):
@@ -111,11 +181,12 @@ async def main(*, task):
     await check_a_task(client)
     await check_a_failure(client)
     await check_a_termination(client)
+    await check_a_death(client)
     await check_many(client)
+    before = len(heard)
     await client.close()
     await until(lambda: Scheduler.ClientClosed in statuses(), what="ClientClosed")
-    assert statuses()[-1] == Scheduler.ClientClosed, statuses()[-5:]
-    print("the end")
+    check_the_end(before)
 
 
 if __name__ == "__main__":

@@ -314,5 +314,49 @@ async def test_two_loops_of_turns_share_a_server(client, task):
     await until(lambda: first.done() and second.done())
 
 
+written = []
+prepared = None
+
+
+async def write_in_steps(name, steps):
+    for _ in range(steps):
+        for _ in range(3):
+            written.append(name)
+            time.sleep(0.001)  # other threads might run
+        await asyncio.sleep(0)
+
+
+async def what_was_written():
+    return written
+
+
+async def test_a_step_goes_on_until_it_yields(client, task):
+    server = (await client.servers())[0]
+    await asyncio.gather(*[await client.io_rtask_at(server, write_in_steps, name, 10) for name in "ab"])
+    found = await (await client.io_rtask_at(server, what_was_written))
+    steps = ["".join(found[n : n + 3]) for n in range(0, len(found), 3)]
+    assert set(steps) == {"aaa", "bbb"} and len(steps) == 20, steps
+    assert steps != sorted(steps), "they took turns"
+
+
+def prepare(value):
+    global prepared
+    prepared = value
+    return threading.get_ident()
+
+
+async def look():
+    return prepared, threading.get_ident()
+
+
+async def test_later_tasks_of_a_server_find_what_earlier_ones_left(client, task):
+    servers = await client.servers()
+    threads = [await (await client.rtask_at(server, prepare, str(server))) for server in servers]
+    for server, thread in zip(servers, threads, strict=True):
+        assert await (await client.rtask_at(server, look)) == (str(server), thread)
+        assert await (await client.io_rtask_at(server, look)) == (str(server), thread)
+    assert prepared is None, "here nothing was changed"
+
+
 if __name__ == "__main__":
     play(globals())

@@ -49,14 +49,16 @@ def test_a_monitor_hears_the_value() -> None:
     async def child() -> Any:
         return {"a": 1}
 
-    assert monitored(child)[1:] == (StopIteration, {"a": 1})
+    assert monitored(child)[1:] == (StopIteration, {"a": 1}, "")
 
 
 def test_a_monitor_hears_the_exception() -> None:
     async def child() -> None:
         raise Custom("words")
 
-    assert monitored(child)[1:] == (Custom, "words")
+    status = monitored(child)
+    assert status[1:3] == (Custom, "words")
+    assert 'raise Custom("words")' in status.traceback and status.traceback.endswith("Custom: words")
 
 
 def test_a_monitor_hears_of_terminate() -> None:
@@ -64,14 +66,14 @@ def test_a_monitor_hears_of_terminate() -> None:
         await task.receive()
 
     status = monitored(child, lambda task: asyncio.sleep(0.01, task.terminate()))
-    assert status.type is KeyboardInterrupt
+    assert (status.type, status.traceback) == (KeyboardInterrupt, "")
 
 
 def test_a_monitor_hears_of_an_error_that_tells_of_another_tasks_end_as_of_any_error() -> None:
     async def child() -> None:
         raise TaskTerminated("the end of another")
 
-    assert monitored(child)[1:] == (TaskTerminated, "the end of another")
+    assert monitored(child)[1:3] == (TaskTerminated, "the end of another")
 
 
 def test_a_task_that_has_ended_can_still_be_monitored() -> None:
