@@ -249,7 +249,7 @@ class Node(Supervisor):
         if granted is not None and not (lives and epoch == granted.scheduler.epoch):
             granted.went(epoch, now, self._lease_grace)
 
-    def peer_reset(self, epoch: int, now: float) -> None:
+    def peer_reset(self, epoch: int, now: float, *, is_dead: bool = False) -> None:
         """This process is gone, and what it had not confirmed with it: for a server its exit says the rest, a
         client ends its lease, and a scheduler that comes back is told the state as it is then."""
         if epoch in self._schedulers:  # if only its session is gone it has forgotten us, and what we said
@@ -258,7 +258,9 @@ class Node(Supervisor):
         granted = self.granted
         if granted is None:
             return
-        if epoch == granted.lease.client:
+        if epoch == granted.lease.client and granted.asks_setup and not is_dead:
+            self._ask_setup(granted)  # the session was that of a lease before
+        elif epoch == granted.lease.client:
             self._client_gone(granted, now)
         elif epoch == granted.scheduler.epoch:
             granted.scheduler_gone = True

@@ -127,6 +127,7 @@ class NodeLease:
     idle_since: float  # no task runs, or was begun, since
     max_file_size: int = 0  # bytes, by its scheduler; 0: no limit
     generation: int = 0  # of its zygote
+    asks_setup: bool = False  # its client has not said yet what belongs there
     zygote_born: bool = False
     setup: list[Buffer] | None = None  # for a zygote that is not born yet
     zygote_ready: bool = False  # all is prepared there

@@ -89,6 +89,10 @@ class Supervisor(ABC):
         granted.generation += 1
         granted.zygote_born, granted.setup = False, None
         self._out.effects.append(StartZygote(granted.lease))
+        self._ask_setup(granted)
+
+    def _ask_setup(self, granted: NodeLease) -> None:
+        granted.asks_setup = True
         self._out.to_client(granted, SetupWanted(), correlation=granted.generation)
 
     def zygote_born(self, now: float) -> None:
@@ -100,6 +104,7 @@ class Supervisor(ABC):
         granted = self._granted_to(envelope)
         if granted is None or envelope.correlation != granted.generation:
             return
+        granted.asks_setup = False
         if word.error:
             self.setup_failed(word.error, now)
         else:

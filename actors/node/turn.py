@@ -57,7 +57,8 @@ class NodeRole:
         elif isinstance(event, LinkLost):
             self.machine.peer_lost(event.epoch, now, lives=self.runtime.lives(event.epoch))
         elif isinstance(event, PeerReset):
-            self.machine.peer_reset(event.epoch, now)
+            is_dead = self.runtime.router.is_buried(event.epoch)
+            self.machine.peer_reset(event.epoch, now, is_dead=is_dead)
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, StartServer):

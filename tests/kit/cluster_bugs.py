@@ -42,9 +42,9 @@ from .sim_bugs import Patch, Plant
 def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
     original = NodeOutbox.to_client
 
-    def to_client(self: NodeOutbox, granted: Any, message: Any, payload: Any = None) -> None:
+    def to_client(self: NodeOutbox, granted: Any, message: Any, *rest: Any, **more: Any) -> None:
         if not isinstance(message, messages.ServerLost):
-            original(self, granted, message, payload)
+            original(self, granted, message, *rest, **more)
 
     patch.setattr(NodeOutbox, "to_client", to_client)
 

@@ -132,6 +132,15 @@ def test_a_zygote_is_prepared_when_it_is_born_and_its_client_has_said_how_then_s
         assert hand.setups[1:] == [(SetupDone(), 0)]
 
 
+def test_a_client_whose_session_was_that_of_an_earlier_lease_is_asked_again_and_one_that_is_dead_is_not() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    assert hand.call("peer_reset", CLIENT_EPOCH) == []
+    assert hand.setups == [(SetupWanted(), 1), (SetupWanted(), 1)]
+    hand.node.peer_reset(CLIENT_EPOCH, hand.now, is_dead=True)
+    assert CloseZygote(LEASE) in hand.did()
+
+
 def test_what_a_client_gives_for_a_zygote_that_has_died_is_not_for_the_next() -> None:
     hand = Hand(1)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))

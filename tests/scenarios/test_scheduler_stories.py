@@ -417,7 +417,6 @@ BUGS: list[Bug] = [
     (leasing, "FORGET_AFTER_S", 1e9),
     (leasing, "NODE_PATIENCE_PULSES", 7),
     (sharing, "DECLINED_AGAIN_S", 9.0),
-    (sharing, "SETTLE_PATIENCE_S", 9.0),
     (Alarms, "cancel", nothing),
     (Alarms, "has", lambda self, handler: False),
     (Scheduler, "peer_up", takes_a_link_for_a_word),
