@@ -142,6 +142,8 @@ class Leasing(Sharing):
         client.opened.add(node.epoch)
         self.alarms.set(self.on_node_silent, node, now + _patience_with(node))
         self.alarms.set(self.on_node_forgotten, node, now + self.forget_after)
+        if node.epoch in client.closed:
+            self._close(node)
 
     def node_lost(self, node: Node, now: float, *, lives: bool) -> None:
         """Its link is down: its client gives it no new tasks, those that it has may go on."""
@@ -191,9 +193,8 @@ class Leasing(Sharing):
             return
         if node.state is NodeState.CLOSING:
             if node.share is not None:
-                self._share_gone(
-                    node, f"closed the lease: {word.reason}" if word.reason else "closed the lease"
-                )
+                why = f"closed the lease: {word.reason}" if word.reason else "closed the lease"
+                self._share_gone(node, "" if node.epoch in node.share.client.closed else why)
             node.turn(NodeState.IDLE)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
             assert node.share is not None

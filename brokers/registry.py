@@ -41,6 +41,7 @@ class Client:
     warned: set[int] = field(default_factory=set)  # epochs of nodes that it was told it does not get
     told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     told_alone: float = 0.0  # until then it knows that it has no node
+    closed: set[int] = field(default_factory=set)  # epochs of nodes that it does not want any more
     failed: dict[int, str] = field(default_factory=dict)  # epochs of nodes that could not be set up: how
     hopeless: str = ""  # what it was told of servers that cannot be started anywhere
     heard_at: float = 0.0  # when a node of its lease heard it by a link of its own
@@ -60,6 +61,8 @@ class Client:
 
     def servers_of(self, node: NodeInfo) -> int:
         """How many servers of this node it gets; 0: none."""
+        if node.epoch in self.closed:
+            return 0
         return allocate(node, self.named[: len(self.wants.allocations)])
 
     def turn(self, state: ClientState) -> None:

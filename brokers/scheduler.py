@@ -76,6 +76,7 @@ class Scheduler:
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             Enlist: self.on_enlist,
             messages.Release: self.on_release,
+            messages.CloseNode: leasing.on_close_node,
             messages.Wanting: self.waiting.on_wanting,
             messages.Register: leasing.on_register,
             messages.Opened: leasing.on_opened,

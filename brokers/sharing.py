@@ -71,6 +71,10 @@ class Sharing:
         if held is not None and not is_had:
             return  # it is over, or this client's is
         self.registry.claims.pop(node.epoch, None)
+        if held is not None and node.epoch in client.closed:
+            node.lease, node.share = held, Share(node, client)
+            self._close(node)
+            return
         if not is_had and node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
@@ -213,7 +217,18 @@ class Sharing:
         assert node.lease is not None
         if node.state is not NodeState.CLOSING:
             node.turn(NodeState.CLOSING)
-        self.out.send(node.address, messages.Close(node.lease))
+        goes_on = node.share is not None and node.share.client.state is ClientState.ACTIVE
+        self.out.send(node.address, messages.Close(node.lease, goes_on))
+
+    def on_close_node(self, envelope: Envelope, now: float) -> None:
+        client = self.registry.clients.get(envelope.sender.epoch)
+        if client is None:
+            return
+        word: messages.CloseNode = envelope.message
+        client.closed.add(word.node)
+        node = self.registry.nodes.get(word.node)
+        if node is not None and node.share is not None and node.state is not NodeState.CLOSING:
+            self._close(node)
 
     def _share_gone(self, node: Node, why: str, *, abandoned: bool = False) -> None:
         """The lease on this node is over, however that came."""

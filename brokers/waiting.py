@@ -105,6 +105,8 @@ def state_of(node: Node, registry: Registry) -> str:
         return "free"
     if node.info.python != client.wants.client.python:
         return f"has Python {version(node.info.python)}"
+    if node.epoch in client.closed:
+        return "closed by this client; node_allocate() takes it again"
     return "declined" if node.state is NodeState.DECLINED else "not asked for"
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dispycos.brokers.private import Waiting
-from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
+from dispycos.config import MIN_PULSE_INTERVAL, flag, positive_seconds
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 from dispycos.protocol.addresses import Location
@@ -52,8 +52,8 @@ class Client(Submits[Task]):
     server_setup: a function that prepares each server before its first task; as node_setup.
     disable_nodes, disable_servers: nodes, or servers, wait to be enabled, which a status_task does that hears of them:
         ``client.enable_node(where, *args)``, ``client.enable_server(location, *args)``; the arguments go to the setup.
-    restart_servers: taken and without effect: it is about servers that are closed on purpose, and nothing closes one yet.
-        A server that dies is replaced in any case.
+    restart_servers: a server that is closed on purpose, by close_server() or in a task, is started anew. A server that dies is
+        replaced in any case.
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
         False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
         after 60 s without scheduler and client; then they are lost when it is back, and 15 minutes later in any case.
@@ -98,11 +98,12 @@ class Client(Submits[Task]):
             name or os.path.basename(sys.argv[0] or "python") or "python",
             allocations(nodes),
             positive_seconds(pulse_interval, "pulse_interval"),
-            _flag(abandon_zombie_nodes, "abandon_zombie_nodes"),
+            flag(abandon_zombie_nodes, "abandon_zombie_nodes"),
             self._setup(node_setup, "node_setup"),
             self._setup(server_setup, "server_setup"),
-            _flag(disable_nodes, "disable_nodes"),
-            _flag(disable_servers, "disable_servers"),
+            flag(disable_nodes, "disable_nodes"),
+            flag(disable_servers, "disable_servers"),
+            flag(restart_servers, "restart_servers"),
         )
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
@@ -263,6 +264,93 @@ class Client(Submits[Task]):
         self._here(opening=True).enable_server(location, setup_args)
         return 0
 
+    def suspend_server(self, location: Location, /) -> int:
+        """Give this server no more tasks, nor those that are started in its place; what it runs goes on. Returns 0.
+
+        A task that names it waits until resume_server(). What is there and has not begun goes elsewhere.
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. TypeError: it is no Location.
+        """
+        self._here(opening=True).suspend_server(location, suspended=True)
+        return 0
+
+    def resume_server(self, location: Location, /) -> int:
+        """End suspend_server(). Returns 0; raises as that does."""
+        self._here(opening=True).suspend_server(location, suspended=False)
+        return 0
+
+    def suspend_node(self, where: str | Location, /) -> int:
+        """Give the servers of this node no more tasks; what they run goes on. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location. A task that names it waits until resume_node().
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: it is no place.
+        """
+        self._here(opening=True).suspend_node(where, suspended=True)
+        return 0
+
+    def resume_node(self, where: str | Location, /) -> int:
+        """End suspend_node(). Returns 0; raises as that does."""
+        self._here(opening=True).suspend_node(where, suspended=False)
+        return 0
+
+    def close_server(self, location: Location, terminate: bool = False, restart: bool = False) -> int:
+        """End this server when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
+
+        Io tasks get their KeyboardInterrupt then, and have about 5 s. What waits for this very server is refused.
+
+        Parameters
+        ----------
+        terminate: do not wait for CPU tasks: they, too, get their KeyboardInterrupt, now.
+        restart: start a new process in its place. Else it stays closed, until restart_server().
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. TypeError: a parameter of the wrong type.
+        """
+        terminate, restart = flag(terminate, "terminate"), flag(restart, "restart")
+        self._here(opening=True).close_server(location, terminate=terminate, again=restart)
+        return 0
+
+    def restart_server(self, location: Location, terminate: bool = False) -> int:
+        """close_server() with restart=True; a server that is closed is started. Returns 0; raises as that does."""
+        return self.close_server(location, terminate, restart=True)
+
+    def close_node(self, where: str | Location, /, terminate: bool = False) -> int:
+        """Give this node back when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
+
+        Io tasks get their KeyboardInterrupt then, and have about 5 s. The node is not this client's again before node_allocate()
+        names it. What names this node alone is refused.
+
+        Parameters
+        ----------
+        where: a name, an address (all nodes there are meant) or a Location.
+        terminate: do not wait for CPU tasks: they, too, get their KeyboardInterrupt, now.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: a parameter of the wrong type.
+        """
+        self._here(opening=True).close_node(where, terminate=flag(terminate, "terminate"), again=False)
+        return 0
+
+    def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
+        """As close_node(), but keep the node: it is set up anew, and its servers are started again. Returns 0 at once.
+
+        node_setup gets `setup_args`; without any it gets those of the last time. That the node is discovered and initialized is
+        not told again.
+
+        Raises
+        ------
+        TaskRefused, TypeError: as close_node(). NotPicklable: naming what in the arguments is not.
+        """
+        self._here(opening=True).restart_node(where, terminate=flag(terminate, "terminate"), args=setup_args)
+        return 0
+
     # --- inside ---
 
     def _here(self, *, opening: bool = False) -> ClientLease:
@@ -309,13 +397,6 @@ class Client(Submits[Task]):
         must_be_callable(function)
         retries = count(retries)
         return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)
-
-
-def _flag(value: object, what: str) -> bool:
-    """numpy's bools are bools, too."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-        return bool(value)
-    raise TypeError(f"{what} must be True or False, not {value!r}")
 
 
 def _place_of_caller() -> str:

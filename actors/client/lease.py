@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dispycos.errors import ScheduleError, TaskLost, TaskRefused
+from dispycos.errors import ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address, Location
-from dispycos.protocol.messages import Allocation, ClientInfo
+from dispycos.protocol.messages import Allocation, ClientInfo, Spot
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
@@ -26,10 +26,11 @@ from ..tasks.handle import Task
 from ..tasks.streams import say
 from .code import ClientPayloads, SetupCall
 from .connect import Uplink
+from .control import Control
 from .ledger_body import LedgerBody, complete, fail
 from .local import GOODBYE_S, Home
 from .output import tell_unread
-from .places import located, nodes_at
+from .places import nodes_at, server_at
 from .standing import scheduler_of
 
 SETTLE_S = 10.0
@@ -50,6 +51,7 @@ class Wishes(NamedTuple):
     server_setup: SetupCall | None = None
     disable_nodes: bool = False
     disable_servers: bool = False
+    restart_servers: bool = False
 
     @property
     def settle_s(self) -> float:
@@ -78,6 +80,7 @@ class ClientLease(LedgerBody):
         setups = self.ledger.members.setups
         setups.nodes.disabled, setups.nodes.call = wishes.disable_nodes, wishes.node_setup
         setups.servers.disabled, setups.servers.call = wishes.disable_servers, wishes.server_setup
+        self.ledger.members.control.restarts = wishes.restart_servers
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
@@ -345,12 +348,45 @@ class ClientLease(LedgerBody):
         call = self._setup_call(self.wishes.server_setup, "server_setup", args)
         setups = self.ledger.members.setups
         with self.host.shield, self.runtime.lock:
-            known = [*setups.waiting_servers(), *(spot for spot, _ in self.ledger.servers.values())]
-            spots = [spot for spot in known if (spot.addr, spot.port) == where]
-            if not spots:
-                raise TaskRefused(f"no server {where} is known; there are {located(known)}")
-            for spot in spots:
-                setups.enable_server(spot, call, self.runtime.clock())
+            waiting = [(spot, 0) for spot in setups.waiting_servers()]
+            spot, _ = server_at(where, [*waiting, *self.ledger.servers.values()])
+            setups.enable_server(spot, call, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def suspend_server(self, where: Location, *, suspended: bool) -> None:
+        with self._controlling() as control:
+            control.suspend_server(*server_at(where, self._servers()), suspended=suspended)
+
+    def close_server(self, where: Location, *, terminate: bool, again: bool) -> None:
+        with self._controlling() as control:
+            control.close_server(*server_at(where, self._servers()), terminate=terminate, again=again)
+
+    def suspend_node(self, where: str | Location, *, suspended: bool) -> None:
+        with self._controlling() as control:
+            for epoch in nodes_at(where, self.ledger.nodes):
+                control.suspend_node(epoch, suspended=suspended)
+
+    def close_node(self, where: str | Location, *, terminate: bool, again: bool) -> None:
+        with self._controlling() as control:
+            for epoch in nodes_at(where, self.ledger.nodes):
+                control.close_node(epoch, terminate=terminate, again=again)
+
+    def restart_node(self, where: str | Location, *, terminate: bool, args: tuple[Any, ...]) -> None:
+        call = self._setup_call(self.wishes.node_setup, "node_setup", args)
+        if args:
+            with self.host.shield, self.runtime.lock:
+                for epoch in nodes_at(where, self.ledger.nodes):
+                    self.ledger.members.setups.nodes.calls[epoch] = call
+        self.close_node(where, terminate=terminate, again=True)
+
+    def _servers(self) -> list[tuple[Spot, int]]:
+        """With those that are closed, and may be started again."""
+        return [*self.ledger.servers.values(), *self.ledger.members.control.closed.values()]
+
+    @contextlib.contextmanager
+    def _controlling(self) -> Iterator[Control]:
+        with self.host.shield, self.runtime.lock:
+            yield self.ledger.members.control
         self.runtime.turn_soon()
 
     def _setup_call(self, given: SetupCall | None, what: str, args: tuple[Any, ...]) -> SetupCall | None:

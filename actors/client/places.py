@@ -48,6 +48,19 @@ def nodes_at(where: str | Location, nodes: Nodes) -> list[int]:
     return meant
 
 
+def server_at(where: Location, known: Iterable[tuple[Spot, int]]) -> tuple[Spot, int]:
+    """The one that is there, of these, with the epoch of its node. Raises TaskRefused, which says what there is."""
+    if not isinstance(where, Location):
+        raise TypeError(
+            f"a server is named by its Location (addr, port), not {type(where).__name__}: {where!r}"
+        )
+    known = list(known)
+    for spot, node in known:
+        if (spot.addr, spot.port) == where:
+            return spot, node
+    raise TaskRefused(f"no server {where} is known; there are {located(spot for spot, _ in known)}")
+
+
 def located(spots: Iterable[Spot]) -> str:
     return ", ".join(f"{spot.addr}:{spot.port}" for spot in spots) or "none"
 

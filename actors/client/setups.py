@@ -51,7 +51,7 @@ class Setups:
         if spot is None:
             self._see(self.nodes, envelope.sender.epoch, envelope, now)
         else:
-            self._see(self.servers, _where(spot), envelope, now)
+            self._see(self.servers, where_of(spot), envelope, now)
 
     def _see(self, kind: Kind, where: Where, envelope: Envelope, now: float) -> None:
         if kind.disabled and where not in kind.calls:
@@ -75,7 +75,7 @@ class Setups:
 
     def enable_server(self, spot: Spot, call: Any, now: float) -> None:
         """`call` counts for those that are started in its place, too."""
-        self._enable(self.servers, _where(spot), call, now)
+        self._enable(self.servers, where_of(spot), call, now)
 
     def _enable(self, kind: Kind, where: Where, call: Any, now: float) -> None:
         kind.calls[where] = call
@@ -107,7 +107,7 @@ class Setups:
             self._say_at = None
 
     def server_done(self, spot: Spot) -> None:
-        self.done(_where(spot))
+        self.done(where_of(spot))
 
     def deadline(self) -> float | None:
         return self._say_at
@@ -131,5 +131,5 @@ class Setups:
         return node.name if node is not None else "a node"
 
 
-def _where(spot: Spot) -> Where:
+def where_of(spot: Spot) -> Where:
     return spot.addr, spot.port, spot.name

@@ -106,7 +106,8 @@ class Standing:
 
     def _watch_wants(self, now: float) -> None:
         """Nobody waits in silence: the scheduler is asked what is missing when no server may take what waits."""
-        if not self._has.dispatcher.waiting or self._has.dispatcher.has_servers:
+        dispatcher = self._has.dispatcher
+        if not dispatcher.waiting or (dispatcher.has_servers and not dispatcher.held_up()[0]):
             self._want_at, self._pause = None, PATIENCE_S
         elif self._want_at is None:
             self._want_at = now + self._pause
@@ -114,6 +115,9 @@ class Standing:
     def _say_wants(self) -> None:
         """What the program itself keeps from taking tasks it hears at once; of the rest the scheduler knows."""
         waiting, why = self._has.dispatcher.waiting, self._members.setups.why_waiting()
+        held_up, why_not = self._members.control.held_up()
+        if held_up:
+            waiting, why = held_up, "; ".join(filter(None, (why, why_not)))
         if why:
             self._has.say(f"{counted(waiting, 'task')} cannot run: {why}; still waiting", "warning")
         else:
@@ -152,6 +156,7 @@ class Standing:
             nodes=list(self._has.nodes.values()),
         )
         self._to_scheduler(word)
+        self._members.control.scheduler_back()
 
     def _tell_away(self, now: float) -> None:
         assert self._away_since is not None

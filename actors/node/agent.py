@@ -17,6 +17,7 @@ from dispycos.protocol.messages import (
     Availability,
     Close,
     Closed,
+    CloseServer,
     CodeGiven,
     Declined,
     Gone,
@@ -31,6 +32,7 @@ from dispycos.protocol.messages import (
     Pulse,
     Register,
     Release,
+    RestartNode,
     ServerReady,
     ServerTasks,
     SetupDone,
@@ -100,6 +102,8 @@ class Node(Supervisor):
             SetupGiven: self._on_setup_given,
             SetupDone: self._on_setup_done,
             CodeGiven: self._on_code_given,
+            CloseServer: self._on_close_server,
+            RestartNode: self._on_restart_node,
         }
 
     # --- machine
@@ -137,6 +141,7 @@ class Node(Supervisor):
         if granted is not None:
             if self.ending and granted.closing is None and not granted.is_inhabited:
                 self._close(granted, self.ending, inf)  # nobody is to be killed
+            self._renew_if_empty(granted)
             self._finish_if_empty(granted)
         if self.ending and self.granted is None and not self._has_ended:
             self._has_ended = True
@@ -275,6 +280,7 @@ class Node(Supervisor):
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
         else:
             self._follow(granted, envelope.sender)  # Closed has to reach this one
+            granted.has_printed = granted.has_printed or message.goes_on
             self._close(granted, "", now)
 
     def _on_release(self, envelope: Envelope, message: Release, now: float) -> None:
@@ -362,7 +368,8 @@ class Node(Supervisor):
             return f"{ending or 'free; '}clients served: {self._served}"
         lines = [f"{ending}used by {granted.holder}; clients served: {self._served}"]
         for place in granted.places:
-            state = f"tasks: {running.get(place.number, 0)}" if place.is_ready else "not up"
+            not_up = "closed by its client" if place.closed else "not up"
+            state = f"tasks: {running.get(place.number, 0)}" if place.is_ready else not_up
             lines.append(f"  {place.spot.name}: {state}")
         return "\n".join(lines)
 

@@ -90,6 +90,7 @@ class Place:
     in_vain: int = 0  # starts since one was ready
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
     failed: str = ""  # how its server_setup did: it is not started again
+    closed: bool = False  # its client does not want a server here
 
     @property
     def is_ready(self) -> bool:
@@ -105,6 +106,15 @@ class Closing:
     reason: str
     kill_at: float
     failed: bool = False  # it could not be set up
+
+
+@dataclass(slots=True)
+class Leaving:
+    """A server that ends by its client's wish."""
+
+    again: bool  # then the next one is started in its place
+    since: float
+    look_at: float  # when a step that still runs has had its time
 
 
 @dataclass(slots=True, eq=False)
@@ -133,6 +143,8 @@ class NodeLease:
     scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
+    leaving: dict[int, Leaving] = field(default_factory=dict)  # by number
+    renewing: bool = False  # when its servers are gone there is to be another zygote, and all servers anew
     draining: bool = False  # its servers end when their tasks have, and are the last
     closing: Closing | None = None
 
@@ -141,6 +153,8 @@ class NodeLease:
         due = self.pulse_at
         if (look := self.terminations.deadline()) is not None:
             due = min(due, look)
+        if self.leaving:
+            due = min(due, *(leaving.look_at for leaving in self.leaving.values()))
         if self.retry_at is not None:
             due = min(due, self.retry_at)
         if self.alone_until is not None:
@@ -193,6 +207,8 @@ class NodeLease:
         """Asserts what must hold between two events."""
         for place in self.places:
             assert place.alive or not place.is_ready, f"{place.spot.name} is dead and takes tasks"
+            assert place.alive or place.number not in self.leaving, f"{place.spot.name} is gone and leaves"
+            assert not (place.alive and place.closed), f"{place.spot.name} lives and is closed"
             assert not (place.alive and place.down), f"{place.spot.name} lives and was said to be down"
 
 

@@ -262,6 +262,7 @@ class Close(Message, frozen=True, tag=72):
     """End the lease: the tasks that are left get their KeyboardInterrupt. Answered by Closed."""
 
     lease: Lease
+    goes_on: bool = False  # its client does, and is to hear what became of its tasks before Closed
 
 
 class Closed(Message, frozen=True, tag=73):
@@ -403,6 +404,34 @@ class Heard(Message, frozen=True, tag=87):
     """Server -> client: somebody has looked at how the task of this number ended."""
 
     number: int
+
+
+# --- a client's control of its nodes and servers -----------------------------------------------------------------------------
+
+
+class CloseServer(Message, frozen=True, tag=110):
+    """Client -> node: its tasks get their KeyboardInterrupt, and it ends. With `again` the next one is started in its place."""
+
+    port: int  # of the server, whichever process it is
+    again: bool = False
+
+
+class RestartNode(Message, frozen=True, tag=111):
+    """Client -> node: end all servers so, then start anew with what the client gives for it (SetupWanted)."""
+
+
+class CloseNode(Message, frozen=True, tag=112):
+    """Client -> scheduler: end the lease there, and do not offer this node again."""
+
+    node: int  # epoch
+
+
+class CloseWanted(Message, frozen=True, tag=113):
+    """Server -> client: a task there wants its server closed, or its node."""
+
+    node: bool
+    terminate: bool
+    again: bool = False
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------------------

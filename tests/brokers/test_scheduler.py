@@ -19,6 +19,7 @@ from dispycos.protocol.messages import (
     Availability,
     Close,
     Closed,
+    CloseNode,
     Counts,
     Declined,
     Gone,
@@ -41,6 +42,7 @@ from dispycos.protocol.messages import (
     ServerUp,
     Settled,
     Turned,
+    Wanting,
 )
 from dispycos.protocol.status import Status
 from dispycos.turns import FORGET_NODE_S
@@ -910,3 +912,40 @@ def test_a_node_is_a_zombie_after_five_of_the_pulses_that_it_sends() -> None:
     assert not desk.scheduler.registry.nodes[7].zombie
     desk.wait(2.0)
     assert desk.scheduler.registry.nodes[7].zombie
+
+
+# --- nodes that a client does not want any more
+
+
+def test_a_node_that_its_client_closes_is_given_back_without_a_word_and_not_offered_again() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("rhea", 60, lease)
+    [close] = desk.tell(client, CloseNode(60))
+    assert (close.to, close.message) == (node, Close(lease, goes_on=True))
+    assert desk.tell(client, CloseNode(60)) == []
+    sent = desk.tell(node, Closed(lease))
+    assert [word.text for word in words(sent, NodeNews)] == [""] and news(sent) == [Status.NodeClosed]
+    assert words(desk.wait(30.0), Open) == []
+    [notice] = words(desk.tell(client, Wanting(1)), Notice)
+    assert "rhea (closed by this client" in notice.text
+    desk.tell(client, Release())
+    _, lease = desk.client(51)
+    assert desk.scheduler.registry.nodes[60].lease == lease  # the next client gets it
+
+
+def test_a_node_that_was_closed_while_its_scheduler_was_away_is_closed_by_the_next() -> None:
+    for first in (CLIENT, NODE):
+        desk = Desk(hold_until=103.0)
+        held = Lease(9, 50, "id-1", 4)
+        node, info = Address(60, NODE), node_info("rhea", 60)
+        told: dict[int, list[Any]] = {
+            CLIENT: [enlist(lease=held, nodes=[info]), CloseNode(60)],
+            NODE: [Register(info, held)],
+        }
+        sent = desk.tell(Address(50 if first == CLIENT else 60, first), *told.pop(first))
+        [(second, said)] = told.items()
+        sent += desk.tell(Address(50 if second == CLIENT else 60, second), *said)
+        sent += desk.wait(5.0)
+        assert [envelope.to for envelope in sent if isinstance(envelope.message, Close)][-1:] == [node]
+        assert desk.scheduler.registry.nodes[60].state is NodeState.CLOSING
