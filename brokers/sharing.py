@@ -78,6 +78,9 @@ class Sharing:
         if not is_had and node.info.python != client.wants.client.python:
             self._leave_out(node, client)
             return
+        if not is_had and (entry := client.asks_for(node.info)) is not None:
+            self._ask(node, client, entry, now, settle=settle)
+            return
         if not is_had and client.servers_of(node.info) <= 0:
             self._settled(node)
             return
@@ -101,6 +104,24 @@ class Sharing:
         wants, cpus = client.wants, max(1, client.servers_of(node.info))
         word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval)
         self.out.send(node.address, word)
+
+    def _ask(self, node: Node, client: Client, entry: int, now: float, *, settle: bool) -> None:
+        """The client has an allocate() of its own for this entry. It may take its time: nobody else waits for this node."""
+        if settle and not client.settled:
+            self.alarms.set(self.on_node_unsettled, node, now + client.wants.settle_s)
+        if (node.epoch, entry) not in client.asked:
+            client.asked.add((node.epoch, entry))
+            is_at = client.named[client.first_own + entry].is_at(node.info)
+            self.out.tell(client, messages.Offer(node.info, entry, is_at))
+
+    def on_accept(self, envelope: Envelope, now: float) -> None:
+        client, word = self.registry.active, envelope.message
+        if client is None or client.address != envelope.sender:
+            return
+        client.answers.setdefault(word.node, {})[word.entry] = word.servers
+        node = self.registry.nodes.get(word.node)
+        if node is not None:
+            self._offer(node, client, now, settle=True)
 
     def _leave_out(self, node: Node, client: Client) -> None:
         """Byte code of another Python crashes the interpreter. Both sides are told, once."""

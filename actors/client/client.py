@@ -28,6 +28,7 @@ from ..tasks.submitting import Submits, count, must_be_callable
 if TYPE_CHECKING:
     from .code import SetupCall
     from .lease import ClientLease
+    from .status import DispycosNodeAllocate
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
@@ -349,6 +350,22 @@ class Client(Submits[Task]):
         TaskRefused, TypeError: as close_node(). NotPicklable: naming what in the arguments is not.
         """
         self._here(opening=True).restart_node(where, terminate=flag(terminate, "terminate"), args=setup_args)
+        return 0
+
+    def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:
+        """Use what this allocation matches, too: it stands behind those of ``Client(nodes=...)``. Returns 0 at once.
+
+        A host that is named is dialled. A node that close_node() gave back is used again if it matches.
+
+        Raises
+        ------
+        TypeError, ValueError: it is of no use; the text says why.
+        """
+        from .status import allocations
+
+        lease = self._here(opening=True)
+        for one in allocations([allocation]):
+            lease.allocate(one)
         return 0
 
     # --- inside ---

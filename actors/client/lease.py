@@ -16,7 +16,7 @@ from dispycos.errors import ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address, Location
-from dispycos.protocol.messages import Allocation, ClientInfo, Spot
+from dispycos.protocol.messages import ClientInfo, Spot
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
@@ -32,6 +32,7 @@ from .local import GOODBYE_S, Home
 from .output import tell_unread
 from .places import nodes_at, server_at
 from .standing import scheduler_of
+from .status import DispycosNodeAllocate, choose
 
 SETTLE_S = 10.0
 SETUP_S = 86_400.0  # what loads for hours is no failure; it is told that it does
@@ -44,7 +45,7 @@ class Wishes(NamedTuple):
     """What a client wants of its cluster, as it tells the scheduler."""
 
     name: str
-    allocations: list[Allocation]
+    allocations: list[DispycosNodeAllocate]
     pulse_interval: float
     abandon_zombies: bool
     node_setup: SetupCall | None = None
@@ -76,6 +77,7 @@ class ClientLease(LedgerBody):
         self.title = title  # for people: which of the program's clients it is
         self.is_open = False  # it has the cluster, and nobody has said that it should go
         self.is_forsaken = False  # nobody refers to its client
+        self.added: list[DispycosNodeAllocate] = []  # to those in its wishes
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
         setups = self.ledger.members.setups
         setups.nodes.disabled, setups.nodes.call = wishes.disable_nodes, wishes.node_setup
@@ -99,14 +101,15 @@ class ClientLease(LedgerBody):
             self.runtime, secret_file, on_death=self._private_died, on_end=self.private_ended
         )
         wishes = self.wishes
-        epoch = await self._uplink.reach(location, wishes.allocations)
+        words = [allocation.as_word() for allocation in wishes.allocations]
+        epoch = await self._uplink.reach(location, words)
         info = ClientInfo(
             cut(wishes.name, NAME_MAX), platform.node(), os.getpid(), PYTHON, self.host.home.ipc
         )
         with self.runtime.lock:
             word = messages.Enlist(
                 info,
-                wishes.allocations,
+                words,
                 wishes.pulse_interval,
                 wishes.abandon_zombies,
                 wishes.settle_s,
@@ -336,6 +339,23 @@ class ClientLease(LedgerBody):
         )
 
     # --- nodes and servers ---
+
+    def allocate(self, allocation: DispycosNodeAllocate) -> None:
+        """One more, behind those that the client has."""
+        word = allocation.as_word()
+        self.added.append(allocation)
+        with self.host.shield, self.runtime.lock:
+            self.ledger.standing.allocate(word)
+        self.runtime.turn_soon()
+
+    def choose(self, offer: messages.Offer) -> None:
+        allocation = [*self.wishes.allocations, *self.added][offer.entry]
+        count, fault = choose(allocation, offer)
+        if fault:
+            say(fault, "warning")
+        with self.runtime.lock:
+            self.ledger.standing.accept(offer, count)
+        self.runtime.turn_soon()
 
     def enable_node(self, where: str | Location, args: tuple[Any, ...]) -> None:
         call = self._setup_call(self.wishes.node_setup, "node_setup", args)

@@ -15,7 +15,7 @@ from dispycos.protocol.status import OutcomeKind, Status
 
 from ..dispatching.facts import Entry
 from .control import Control
-from .effects import Bury, Dial, HangUp, News, Pulsed, Scheduled
+from .effects import Bury, Choose, Dial, HangUp, News, Pulsed, Scheduled
 from .holdings import Holdings
 from .owned import Tasks
 from .setups import Setups
@@ -48,6 +48,7 @@ class Members:
             messages.Hopeless: self._on_hopeless,
             messages.SetupWanted: self._on_setup_wanted,
             messages.SetupDone: self._on_setup_done,
+            messages.Offer: lambda envelope, now: holdings.effects.append(Choose(envelope.message)),
             messages.CloseWanted: self.control.on_close_wanted,
         }
 

@@ -82,6 +82,17 @@ class Standing:
         self._patience = now + PATIENCE_S
         self._to_scheduler(word)
 
+    def allocate(self, allocation: messages.Allocation) -> None:
+        """One more, also for a scheduler that comes later."""
+        assert self.wishes is not None
+        has, unrestricted = self.wishes.allocations, self.wishes.unrestricted or not self.wishes.allocations
+        self.wishes = structs.replace(self.wishes, allocations=[*has, allocation], unrestricted=unrestricted)
+        self._to_scheduler(messages.Allocate(allocation))
+
+    def accept(self, offer: messages.Offer, count: int) -> None:
+        if not self._has.is_freed:
+            self._to_scheduler(messages.Accept(offer.node.epoch, offer.entry, count))
+
     def _on_queued(self, envelope: Envelope, now: float) -> None:
         self.queued = word = envelope.message
         assert self.wishes is not None

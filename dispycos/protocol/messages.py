@@ -50,6 +50,7 @@ class Allocation(NamedTuple):
     cpus: int | None = None
     memory: int = 0  # bytes
     disk: int = 0  # bytes
+    own: bool = False  # the client has an allocate() of its own for it, and is asked (Offer)
 
 
 class ClientInfo(NamedTuple):
@@ -117,6 +118,9 @@ class Enlist(Message, frozen=True, tag=10):
     ticket: int = 0  # its place in the queue
     releasing: bool = False  # it has done, as by Release
     nodes: list[NodeInfo] = []
+    unrestricted: bool = (
+        False  # what no allocation matches is used all the same: they came later, by Allocate
+    )
 
 
 class Release(Message, frozen=True, tag=13):
@@ -424,6 +428,26 @@ class CloseNode(Message, frozen=True, tag=112):
     """Client -> scheduler: end the lease there, and do not offer this node again."""
 
     node: int  # epoch
+
+
+class Allocate(Message, frozen=True, tag=114):
+    """Client -> scheduler: one more allocation, behind those that it has. A node that it matches counts as closed no more."""
+
+    allocation: Allocation
+
+
+class Offer(Message, frozen=True, tag=115):
+    """Scheduler -> client: how many servers of this node, by your own allocate()? Answered by Accept."""
+
+    node: NodeInfo
+    entry: int  # which of its allocations, from 0
+    is_at: bool  # whether the node is at the place that it names
+
+
+class Accept(Message, frozen=True, tag=116):
+    node: int  # epoch
+    entry: int
+    servers: int  # 0: it is not used; negative: the next allocation decides
 
 
 class CloseWanted(Message, frozen=True, tag=113):

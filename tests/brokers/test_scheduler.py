@@ -15,6 +15,8 @@ from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
+    Accept,
+    Allocate,
     Allocation,
     Availability,
     Close,
@@ -24,11 +26,13 @@ from dispycos.protocol.messages import (
     Declined,
     Gone,
     Granted,
+    Hopeless,
     Inventory,
     Lease,
     Left,
     NodeNews,
     Notice,
+    Offer,
     Open,
     Opened,
     Pulse,
@@ -949,3 +953,96 @@ def test_a_node_that_was_closed_while_its_scheduler_was_away_is_closed_by_the_ne
         sent += desk.wait(5.0)
         assert [envelope.to for envelope in sent if isinstance(envelope.message, Close)][-1:] == [node]
         assert desk.scheduler.registry.nodes[60].state is NodeState.CLOSING
+
+
+# --- allocations of the client's own
+
+
+OWN = Allocation("*", own=True)
+
+
+def offers(sent: list[Envelope]) -> list[tuple[int, int]]:
+    return [(word.node.epoch, word.entry) for word in words(sent, Offer)]
+
+
+def test_a_client_is_asked_for_each_node_and_gets_what_it_says() -> None:
+    desk = Desk()
+    for name, epoch in (("alpha", 7), ("beta", 8), ("gamma", 9)):
+        desk.node(name, epoch)
+    client = Address(50, CLIENT)
+    sent = desk.tell(client, enlist(OWN))
+    assert offers(sent) == [(7, 0), (8, 0), (9, 0)]
+    assert not words(sent, Open) and not words(sent, Settled)  # schedule() waits for the answers
+    assert [word.cpus for word in words(desk.tell(client, Accept(7, 0, 1)), Open)] == [1]
+    assert not words(desk.tell(client, Accept(8, 0, 0)))
+    assert not words(desk.tell(client, Accept(9, 0, -1)))
+    desk.tell(Address(7, NODE), Opened(Lease(11, 50, "id-1", HOME.epoch), 1))
+    assert desk.scheduler.registry.nodes[8].share is None and desk.scheduler.registry.nodes[9].share is None
+
+
+def test_entries_are_applied_in_their_order_and_each_is_asked_once() -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    desk.tell(client, enlist(OWN, Allocation("alpha", cpus=1), OWN))
+    desk.scheduler.looked(50, "", desk.now)
+    desk.drain()
+    desk.node("alpha", 7)
+    desk.node("beta", 8)
+    assert desk.scheduler.registry.clients[50].asked == {(7, 0), (8, 0)}
+    assert [word.cpus for word in words(desk.tell(client, Accept(7, 0, -1)), Open)] == [1]
+    assert offers(desk.tell(client, Accept(8, 0, -1))) == [(8, 2)]
+    assert not offers(desk.tell(Address(8, NODE), Register(node_info("beta", 8, addr="10.0.0.8"))))
+    assert words(desk.tell(client, Accept(8, 2, 1)), Open)
+
+
+def test_while_a_client_computes_nobody_is_said_to_have_no_hope_and_the_next_client_asks_anew() -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    desk.node("alpha", 7)
+    desk.tell(client, enlist(OWN))
+    [notice] = words(desk.tell(client, Wanting(1)), Notice)
+    assert "alpha (the program's own allocate() has not answered)" in notice.text
+    assert not words(desk.wait(60.0), Hopeless)
+    desk.tell(client, Release())
+    assert offers(desk.tell(Address(51, CLIENT), enlist(OWN))) == [(7, 0)]
+    assert not words(desk.tell(client, Accept(7, 0, 2)))
+
+
+def test_an_allocation_that_comes_later_is_used_and_restricts_nobody_who_had_none() -> None:
+    for first, cpus in (((), [1, 2]), ((Allocation("zeus"),), [1])):
+        desk = Desk()
+        client, _ = desk.client(wants=enlist(*first)) if not first else (Address(50, CLIENT), None)
+        if first:
+            desk.tell(client, enlist(*first))
+            desk.scheduler.looked(50, "", desk.now)
+            desk.drain()
+        desk.tell(client, Allocate(Allocation("10.0.0.7", cpus=1)))
+        assert Look(50, len(first)) in desk.logs
+        desk.node("alpha", 7)
+        desk.node("beta", 8)
+        shared = [share.node.epoch for share in desk.scheduler.registry.shares]
+        assert shared == [7, 8][: len(cpus)]
+        assert [
+            desk.scheduler.registry.clients[50].servers_of(desk.scheduler.registry.nodes[n].info)
+            for n in shared
+        ] == cpus
+
+
+def test_a_node_that_was_closed_is_used_again_when_an_allocation_names_it() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("rhea", 60, lease)
+    desk.tell(client, CloseNode(60))
+    desk.tell(node, Closed(lease))
+    assert not words(desk.tell(client, Allocate(Allocation("other"))), Open)
+    assert words(desk.tell(client, Allocate(Allocation("rhea"))), Open)
+
+
+def test_what_is_wrong_with_a_place_that_was_named_later_is_said_and_the_client_stays() -> None:
+    desk = Desk()
+    client, _ = desk.client()
+    desk.tell(client, Allocate(Allocation("box")))
+    desk.scheduler.looked(50, "nodes: box: no such host", desk.now)
+    assert words(desk.drain()) == [Notice("nodes: box: no such host", "warning")]
+    [notice] = words(desk.tell(client, Allocate(Allocation("*", platform="["))), Notice)
+    assert "is not a regular expression" in notice.text
