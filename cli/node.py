@@ -15,6 +15,7 @@ from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import NodeBody, describe
+from dispycos.actors.tasks.step import KILL_AFTER
 from dispycos.config import SCHEDULER_PORT, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.transport.claims import WorkFolder, sweep_work_folders
@@ -29,7 +30,11 @@ from .template import fork_template
 log = logging.getLogger("dispycos")
 
 TURN_S = 3.0
-STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
+SAY_AFTER_S = 1.0
+GONE_S = 0.2  # processes that were killed are gone by then
+PRIVATE_S = (
+    0.6  # of a node that ends with its client: who pressed Ctrl-C there, or its next program, waits for that
+)
 
 
 def run(settings: NodeSettings) -> int:
@@ -172,13 +177,27 @@ def console(process: Process, body: NodeBody, line: str) -> str | None:
     return body.say_status() if line in ("quit", "exit") and machine.granted is not None else None
 
 
-async def stop(process: Process, body: NodeBody) -> None:
-    """Tasks get their KeyboardInterrupt and a moment; clients hear it; then every process of ours ends."""
+async def stop(process: Process, body: NodeBody, patience: float = KILL_AFTER) -> None:
+    """Tasks get their KeyboardInterrupt and have so many seconds; clients hear it; then every process of ours ends.
+
+    A second signal ends the waiting.
+    """
     runtime = process.runtime
     with runtime.lock:
-        body.machine.end_lease("its node was stopped", runtime.clock(), kill_after=STOP_S)
+        body.machine.end_lease("its node was stopped", runtime.clock(), kill_after=patience)
     runtime.turn_soon()
-    until = runtime.clock() + STOP_S + 0.2
-    while body.machine.granted is not None and runtime.clock() < until:
+    since = runtime.clock()
+    said = False
+    while (
+        body.machine.granted is not None
+        and runtime.clock() < since + patience + GONE_S
+        and not process.hurried.is_set()
+    ):
+        if not said and runtime.clock() >= since + SAY_AFTER_S:
+            said = True
+            log.info(
+                "tasks have their KeyboardInterrupt and %g s to end; a second signal ends them now",
+                patience,
+            )
         await asyncio.sleep(0.005)
     await body.close()

@@ -17,7 +17,7 @@ from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.processes.words import EndStep, KillServer
 from dispycos.actors.node.turn import NodeRole
-from dispycos.actors.tasks.step import NO_STEP, Step
+from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.scheduler import Scheduler
@@ -35,7 +35,7 @@ from .cluster_servers import ServerProcess
 from .cluster_tasks import Book, Cell, Host, Plan, Words
 
 PYTHON: Final = (3, 11)
-STOP_S: Final = 0.6  # cli/node.py: what a node gives its tasks when it is stopped
+STOP_S: Final = KILL_AFTER  # cli/node.py: what a node gives its tasks when it is stopped
 BRISK: Final = "brisk"  # a function that is short, and soon known to be
 
 
