@@ -162,10 +162,19 @@ class Leasing(Sharing):
         share = node.share
         if share is None:
             return
-        if share.client.wants.abandon_zombies:
+        if share.client.abandons.get(node.epoch, share.client.wants.abandon_zombies):
             self._abandon(node)
         elif share.client.state is ClientState.ACTIVE:
             self.out.warn(share.client, of_zombie(share, _patience_with(node)))
+
+    def on_abandon_zombie(self, envelope: Envelope, now: float) -> None:
+        client, word = self.registry.clients.get(envelope.sender.epoch), envelope.message
+        if client is None:
+            return
+        client.abandons[word.node] = word.abandon
+        node = self.registry.nodes.get(word.node)
+        if word.abandon and node is not None and node.zombie and node.share is not None:
+            self._abandon(node)
 
     def _abandon(self, node: Node) -> None:
         """Not forgotten: it may live behind a broken link, and has to close when that heals."""

@@ -45,6 +45,7 @@ class Client:
         default_factory=dict
     )  # of its own allocate(): by node and entry
     asked: set[tuple[int, int]] = field(default_factory=set)  # for which of these
+    abandons: dict[int, bool] = field(default_factory=dict)  # what it said of single nodes that are zombies
     closed: set[int] = field(default_factory=set)  # epochs of nodes that it does not want any more
     failed: dict[int, str] = field(default_factory=dict)  # epochs of nodes that could not be set up: how
     hopeless: str = ""  # what it was told of servers that cannot be started anywhere

@@ -78,6 +78,7 @@ class Scheduler:
             messages.Release: self.on_release,
             messages.CloseNode: leasing.on_close_node,
             messages.Allocate: self.on_allocate,
+            messages.AbandonZombie: leasing.on_abandon_zombie,
             messages.Accept: leasing.on_accept,
             messages.Wanting: self.waiting.on_wanting,
             messages.Register: leasing.on_register,

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dispycos.brokers.private import Waiting
-from dispycos.config import MIN_PULSE_INTERVAL, flag, positive_seconds
+from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
+from dispycos.config import flag as _flag
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 from dispycos.protocol.addresses import Location
@@ -61,6 +62,7 @@ class Client(Submits[Task]):
     cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
         it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
         `components` lie in the folder above, ``../name``.
+    cleanup: False: the folders of this client stay on the nodes, with all files; where that is is said at the end.
 
     Raises
     ------
@@ -83,6 +85,7 @@ class Client(Submits[Task]):
         secret_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        cleanup: bool = True,
     ) -> None:
         # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
         Waiting.start_ahead()
@@ -99,12 +102,13 @@ class Client(Submits[Task]):
             name or os.path.basename(sys.argv[0] or "python") or "python",
             allocations(nodes),
             positive_seconds(pulse_interval, "pulse_interval"),
-            flag(abandon_zombie_nodes, "abandon_zombie_nodes"),
+            _flag(abandon_zombie_nodes, "abandon_zombie_nodes"),
             self._setup(node_setup, "node_setup"),
             self._setup(server_setup, "server_setup"),
-            flag(disable_nodes, "disable_nodes"),
-            flag(disable_servers, "disable_servers"),
-            flag(restart_servers, "restart_servers"),
+            _flag(disable_nodes, "disable_nodes"),
+            _flag(disable_servers, "disable_servers"),
+            _flag(restart_servers, "restart_servers"),
+            _flag(cleanup, "cleanup"),
         )
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
@@ -219,8 +223,8 @@ class Client(Submits[Task]):
     # --- what there is ---
 
     async def nodes(self) -> list[str]:
-        """Addresses of the nodes that this client has."""
-        return [node.addr for node in list(self._here().ledger.nodes.values())]
+        """Addresses of the nodes that this client has, each once: several nodes may have one."""
+        return list(dict.fromkeys(node.addr for node in list(self._here().ledger.nodes.values())))
 
     async def servers(self) -> list[Location]:
         """Locations of the servers that this client has."""
@@ -313,7 +317,7 @@ class Client(Submits[Task]):
         ------
         TaskRefused: there is no such server; the text says which there are. TypeError: a parameter of the wrong type.
         """
-        terminate, restart = flag(terminate, "terminate"), flag(restart, "restart")
+        terminate, restart = _flag(terminate, "terminate"), _flag(restart, "restart")
         self._here(opening=True).close_server(location, terminate=terminate, again=restart)
         return 0
 
@@ -336,7 +340,7 @@ class Client(Submits[Task]):
         ------
         TaskRefused: there is no such node; the text says which there are. TypeError: a parameter of the wrong type.
         """
-        self._here(opening=True).close_node(where, terminate=flag(terminate, "terminate"), again=False)
+        self._here(opening=True).close_node(where, terminate=_flag(terminate, "terminate"), again=False)
         return 0
 
     def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
@@ -349,7 +353,19 @@ class Client(Submits[Task]):
         ------
         TaskRefused, TypeError: as close_node(). NotPicklable: naming what in the arguments is not.
         """
-        self._here(opening=True).restart_node(where, terminate=flag(terminate, "terminate"), args=setup_args)
+        self._here(opening=True).restart_node(where, terminate=_flag(terminate, "terminate"), args=setup_args)
+        return 0
+
+    def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
+        """For one node another rule than `abandon_zombie_nodes`; one that is a zombie already is given up now. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: `flag` is no bool, or `where` no place.
+        """
+        self._here(opening=True).abandon_zombie(where, abandon=_flag(flag, "flag"))
         return 0
 
     def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:

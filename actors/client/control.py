@@ -40,6 +40,8 @@ class Control:
     closed: dict[Where, tuple[Spot, int]] = field(default_factory=dict)  # with the epoch of its node
     _parting: set[int] = field(default_factory=set)  # nodes of which the scheduler was told that they close
 
+    _abandons: dict[int, bool] = field(default_factory=dict)  # what was said of single nodes
+
     # --- suspending ---
 
     def suspend_server(self, spot: Spot, node: int, *, suspended: bool) -> None:
@@ -79,6 +81,13 @@ class Control:
             closed = named([spot.name for spot, _ in self.closed.values()])
             whys.append(f"closed: server {closed} (restart_server() starts it)")
         return count, "; ".join(whys[:NAMED_MAX])
+
+    # --- zombies ---
+
+    def abandon_zombie(self, epoch: int, *, abandon: bool) -> None:
+        self._has.is_changed = True
+        self._abandons[epoch] = abandon
+        self._tell_scheduler(messages.AbandonZombie(epoch, abandon))
 
     # --- closing ---
 
@@ -123,16 +132,18 @@ class Control:
             self._has.send(Address(epoch, NODE), messages.RestartNode())
         else:
             self._parting.add(epoch)
-            self._tell_scheduler(epoch)
+            self._tell_scheduler(messages.CloseNode(epoch))
 
-    def _tell_scheduler(self, epoch: int) -> None:
+    def _tell_scheduler(self, word: messages.Message) -> None:
         if self._has.scheduler is not None:
-            self._has.send(self._has.scheduler, messages.CloseNode(epoch))
+            self._has.send(self._has.scheduler, word)
 
     def scheduler_back(self) -> None:
-        """It may be another process, which does not know yet what is to close."""
+        """It may be another process, which does not know of this yet."""
         for epoch in self._parting:
-            self._tell_scheduler(epoch)
+            self._tell_scheduler(messages.CloseNode(epoch))
+        for epoch, abandon in self._abandons.items():
+            self._tell_scheduler(messages.AbandonZombie(epoch, abandon))
 
     def on_close_wanted(self, envelope: Envelope, now: float) -> None:
         """By a task on its server."""
@@ -177,6 +188,7 @@ class Control:
         self._suspended = {where: node for where, node in self._suspended.items() if node != epoch}
         self._closing.pop(epoch, None)
         self._parting.discard(epoch)
+        self._abandons.pop(epoch, None)
         self._forget_servers(epoch)
 
     def _forget_servers(self, node: int) -> None:

@@ -53,6 +53,7 @@ class Wishes(NamedTuple):
     disable_nodes: bool = False
     disable_servers: bool = False
     restart_servers: bool = False
+    cleanup: bool = True
 
     @property
     def settle_s(self) -> float:
@@ -82,6 +83,7 @@ class ClientLease(LedgerBody):
         setups = self.ledger.members.setups
         setups.nodes.disabled, setups.nodes.call = wishes.disable_nodes, wishes.node_setup
         setups.servers.disabled, setups.servers.call = wishes.disable_servers, wishes.server_setup
+        setups.keeps_files = not wishes.cleanup
         self.ledger.members.control.restarts = wishes.restart_servers
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -398,6 +400,11 @@ class ClientLease(LedgerBody):
                 for epoch in nodes_at(where, self.ledger.nodes):
                     self.ledger.members.setups.nodes.calls[epoch] = call
         self.close_node(where, terminate=terminate, again=True)
+
+    def abandon_zombie(self, where: str | Location, *, abandon: bool) -> None:
+        with self._controlling() as control:
+            for epoch in nodes_at(where, self.ledger.nodes):
+                control.abandon_zombie(epoch, abandon=abandon)
 
     def _servers(self) -> list[tuple[Spot, int]]:
         """With those that are closed, and may be started again."""

@@ -40,6 +40,7 @@ class Setups:
         self._has = holdings
         self.nodes = Kind("node")
         self.servers = Kind("server")
+        self.keeps_files = False  # nodes are not to remove those of this client
         self._say_at: float | None = None
         self._pause = PATIENCE_S
 

@@ -229,9 +229,15 @@ class Standing:
             self._leave(reason)  # else it is what an earlier client of this process has awaited in vain
 
     def _leave(self, reason: str) -> None:
-        if self._left:
-            self._has.say(_left_behind(self._left), "warning")
-            self._left.clear()
+        for word in self._left:
+            if word.kept:
+                self._has.say(
+                    f"the files of this client stay in {word.kept}: remove them when they are not needed"
+                )
+        removed = [word for word in self._left if not word.kept]
+        if removed:
+            self._has.say(_left_behind(removed), "warning")
+        self._left.clear()
         if not self._has.is_releasing:
             self._has.over = reason or "the scheduler ended the lease"
             self._has.say(f"the lease has ended: {self._has.over}", "warning")

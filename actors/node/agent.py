@@ -319,7 +319,7 @@ class Node(Supervisor):
         self._served += 1
         if self._served == self._serve:
             self.ending = f"it was started for {self._serve} clients"
-        self._out.effects.append(CloseZygote(granted.lease))
+        self._out.effects.append(CloseZygote(granted.lease, granted.keeps_files))
         self._out.to_scheduler(
             granted, Closed(granted.lease, closing.reason, bool(self.ending), closing.failed)
         )

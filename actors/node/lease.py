@@ -51,6 +51,7 @@ class CloseZygote(msgspec.Struct, frozen=True):
     """All servers are gone: end the zygote. Its end is not reported."""
 
     lease: Lease
+    keep: bool = False  # the folder
 
 
 class AwaitClient(msgspec.Struct, frozen=True):
@@ -131,6 +132,7 @@ class NodeLease:
     pulse_at: float
     generation: int = 0  # of its zygote
     zygote_born: bool = False
+    keeps_files: bool = False  # when it has ended
     setup: list[Buffer] | None = None  # for a zygote that is not born yet
     zygote_ready: bool = False  # all is prepared there
     zygotes_in_vain: int = 0  # since a server was ready

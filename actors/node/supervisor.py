@@ -109,7 +109,7 @@ class Supervisor(ABC):
         if word.error:
             self.setup_failed(word.error, now)
         else:
-            granted.setup = buffers_of(envelope.payload)
+            granted.setup, granted.keeps_files = buffers_of(envelope.payload), word.keep
             self._prepare(granted)
 
     def _prepare(self, granted: NodeLease) -> None:

@@ -450,6 +450,13 @@ class Accept(Message, frozen=True, tag=116):
     servers: int  # 0: it is not used; negative: the next allocation decides
 
 
+class AbandonZombie(Message, frozen=True, tag=117):
+    """Client -> scheduler: whether this node is given up when it was silent for too long, or now, if it was."""
+
+    node: int  # epoch
+    abandon: bool
+
+
 class CloseWanted(Message, frozen=True, tag=113):
     """Server -> client: a task there wants its server closed, or its node."""
 
@@ -523,6 +530,7 @@ class Left(Message, frozen=True, tag=84):
     count: int
     size: int  # bytes
     names: list[str]  # of some
+    kept: str = ""  # "node:folder", where all files of the lease stay: they are not removed
 
 
 class AwaitsMessage(Message, frozen=True, tag=57):
@@ -559,6 +567,7 @@ class SetupGiven(Message, frozen=True, tag=89):
 
     error: str = ""  # it cannot be had
     first: int = 0  # to a server: from here on it counts the tasks that its tasks submit
+    keep: bool = False  # to a node: the folder of the lease is to stay when that has ended
 
 
 class SetupDone(Message, frozen=True, tag=90):

@@ -15,6 +15,7 @@ from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
+    AbandonZombie,
     Accept,
     Allocate,
     Allocation,
@@ -370,6 +371,26 @@ def test_a_node_silent_for_five_pulses_is_abandoned_if_so_asked_and_closes_when_
     assert words(sent, Close) == [Close(lease)]
     assert not words(desk.back("alpha", 7, lease))
     assert [type(word) for word in words(desk.tell(node, Closed(lease)))] == [NodeNews, Open]
+
+
+def test_of_a_single_node_a_client_may_want_another_end_when_it_is_a_zombie_or_will_be() -> None:
+    for asked, by_default, abandoned in (
+        ("before", False, True),
+        ("before", True, False),
+        ("after", False, True),
+        ("never", True, True),
+    ):
+        desk = Desk()
+        client, lease = desk.client(wants=enlist(abandon_zombies=by_default))
+        desk.node("alpha", 7, lease)
+        if asked == "before":
+            desk.tell(client, AbandonZombie(7, not by_default), AbandonZombie(8, by_default))
+        desk.lose(7)
+        sent = desk.wait(10.0)
+        if asked == "after":
+            assert Status.NodeAbandoned not in news(sent)
+            sent = desk.tell(client, AbandonZombie(7, True))
+        assert (Status.NodeAbandoned in news(sent)) is abandoned
 
 
 def test_a_zombie_that_is_not_to_be_abandoned_is_named_once_and_goes_on_when_it_is_back() -> None:

@@ -11,7 +11,7 @@ from dispycos.machine import Send
 from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Location
-from dispycos.protocol.messages import CloseNode, CloseServer, CloseWanted, RestartNode
+from dispycos.protocol.messages import AbandonZombie, CloseNode, CloseServer, CloseWanted, RestartNode
 from dispycos.protocol.status import OutcomeKind, Status
 from tests.client.test_ledger import AGENT, BOX, BROKER, Desk, at, spot
 
@@ -206,3 +206,25 @@ def test_sends_are_the_only_effects_of_a_close() -> None:
     desk = Desk(servers=1)
     close(desk)
     assert [type(effect) for effect in desk.drain()] == [Send]
+
+
+def test_what_is_said_of_a_zombie_is_said_again_to_the_next_scheduler() -> None:
+    desk = Desk(servers=1)
+    control_of(desk).abandon_zombie(900, abandon=True)
+    control_of(desk).abandon_zombie(900, abandon=False)
+    said = [word for _, word in desk.words()]
+    assert said == [AbandonZombie(900, True), AbandonZombie(900, False)]
+    control_of(desk).scheduler_back()
+    assert desk.words() == [(BROKER, AbandonZombie(900, False))]
+
+
+def test_where_files_stay_is_said_at_the_end_and_not_that_they_went() -> None:
+    desk = Desk(servers=1)
+    desk.hear(messages.Left(2, 10, ["a", "b"]))
+    desk.hear(messages.Left(3, 10, ["c"], "box:/tmp/kept-1"))
+    desk.ledger.standing.release(terminate=False, await_io=False)
+    desk.drain()
+    desk.hear(messages.Released())
+    kept, went = [effect.text for effect in desk.drain() if isinstance(effect, Say)]
+    assert kept == "the files of this client stay in box:/tmp/kept-1: remove them when they are not needed"
+    assert went.startswith("2 files of tasks")

@@ -15,6 +15,7 @@ from dispycos.actors.client.ledger import Ledger
 from dispycos.actors.client.turn import ClientRole
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.node.agent import Node
+from dispycos.actors.node.lease import CloseZygote
 from dispycos.actors.node.processes.words import EndStep, KillServer
 from dispycos.actors.node.turn import NodeRole
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
@@ -156,7 +157,7 @@ class NodeBody(NodeRole):
         self.zygote_of = lease
         self.process.later(self.process.world.dice.random() * 0.1, partial(self._zygote_up, lease))
 
-    def close_zygote(self, lease: Lease) -> None:
+    def close_zygote(self, word: CloseZygote) -> None:
         self.has_zygote, self.zygote_of = False, None
 
     def end(self) -> None:

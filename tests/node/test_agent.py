@@ -890,3 +890,11 @@ def test_a_lease_whose_client_goes_on_ends_when_that_has_heard_all() -> None:
     assert AwaitClient(LEASE) in exit_of(hand, 1, "ended")
     hand.node.client_has_all(LEASE, 1.0)
     assert ("scheduler", Closed(LEASE)) in hand.did()
+
+
+def test_the_folder_of_a_lease_stays_if_its_client_wants_it() -> None:
+    for keep in (False, True):
+        hand = Hand(1)
+        hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+        hand.hear(THE_CLIENT, SetupGiven(keep=keep), payload=[b"files"], correlation=1)
+        assert CloseZygote(LEASE, keep) in hand.hear(THE_SCHEDULER, Close(LEASE))

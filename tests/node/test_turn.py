@@ -67,7 +67,7 @@ def test_the_machine_hears_of_links(event: Any, noted: list[Any]) -> None:
         (KillServer(3), [("order", KillServer(3))]),
         (EndStep(3, Step(7, 9)), [("order", EndStep(3, Step(7, 9)))]),
         (StartZygote(LEASE), [("prefer", 5), ("keep", 7), ("start_zygote", LEASE)]),
-        (CloseZygote(LEASE), [("forget_later", 7, FORGET_S), ("close_zygote", LEASE)]),
+        (CloseZygote(LEASE), [("forget_later", 7, FORGET_S), ("close_zygote", CloseZygote(LEASE))]),
         (ForgetPeer(33), [("bury", 33, 2.0)]),
     ],
 )
