@@ -231,9 +231,8 @@ class Standing:
     def _leave(self, reason: str) -> None:
         for word in self._left:
             if word.kept:
-                self._has.say(
-                    f"the files of this client stay in {word.kept}: remove them when they are not needed"
-                )
+                text = f"the files of this client stay in {word.kept}: remove them when they are not needed"
+                self._has.say(text, "warning")
         removed = [word for word in self._left if not word.kept]
         if removed:
             self._has.say(_left_behind(removed), "warning")
