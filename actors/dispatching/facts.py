@@ -160,8 +160,7 @@ class FleetServer:
 
     @property
     def is_offered(self) -> bool:
-        node = self.node
-        return self.phase is READY and self.is_open and node.is_open and not node.is_silent
+        return self.phase is READY and self.is_open and self.node.is_offered
 
     @property
     def has_cpu_task(self) -> bool:
