@@ -9,9 +9,10 @@ import os
 import socket
 import time
 from functools import partial
+from math import inf
 from pathlib import Path
 
-from dispycos.actors.node.agent import Node
+from dispycos.actors.node.agent import LAST_S, Node
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import NodeBody, describe
@@ -177,27 +178,26 @@ def console(process: Process, body: NodeBody, line: str) -> str | None:
     return body.say_status() if line in ("quit", "exit") and machine.granted is not None else None
 
 
-async def stop(process: Process, body: NodeBody, patience: float = KILL_AFTER) -> None:
-    """Tasks get their KeyboardInterrupt and have so many seconds; clients hear it; then every process of ours ends.
+async def stop(process: Process, body: NodeBody, patience: float | None = None) -> None:
+    """Tasks get their KeyboardInterrupt and 5 s, or so many seconds; clients hear it; then every process of ours ends.
 
     A second signal ends the waiting.
     """
     runtime = process.runtime
-    with runtime.lock:
-        body.machine.end_lease("its node was stopped", runtime.clock(), kill_after=patience)
-    runtime.turn_soon()
     since = runtime.clock()
+    with runtime.lock:
+        body.machine.end_lease(
+            "its node was stopped", since, kill_after=inf if patience is None else patience
+        )
+    runtime.turn_soon()
+    until = since + (KILL_AFTER + LAST_S if patience is None else patience) + GONE_S
     said = False
-    while (
-        body.machine.granted is not None
-        and runtime.clock() < since + patience + GONE_S
-        and not process.hurried.is_set()
-    ):
+    while body.machine.granted is not None and runtime.clock() < until and not process.hurried.is_set():
         if not said and runtime.clock() >= since + SAY_AFTER_S:
             said = True
             log.info(
-                "tasks have their KeyboardInterrupt and %g s to end; a second signal ends them now",
-                patience,
+                "tasks have %g s to end, since they were interrupted; a second signal ends them now",
+                KILL_AFTER,
             )
         await asyncio.sleep(0.005)
     await body.close()

@@ -55,7 +55,9 @@ from .lease import (
 )
 from .processes.words import KillServer
 from .supervisor import Supervisor
+from .terminations import LOOK_AGAIN
 
+LAST_S: Final = 2.5  # seconds after the 5 s: what was dropped then is told, and confirmed
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 
 
@@ -128,6 +130,9 @@ class Node(Supervisor):
             self._close(granted, f"its client and scheduler were silent for {self._lease_grace:.0f} s", now)
         if granted.closing is not None and granted.closing.kill_at <= now:
             self._kill_all(granted, granted.closing, now)
+        if granted.closing is not None and granted.closing.look_at <= now:
+            granted.closing.look_at = now + LOOK_AGAIN
+            self._end_steps((place.number for place in granted.places if place.alive), now)
 
     def deadline(self) -> float | None:
         asked = self._inquiries.deadline
@@ -291,7 +296,7 @@ class Node(Supervisor):
         """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""
         if granted.closing is not None:
             return
-        granted.closing = Closing(reason, now + KILL_AFTER)
+        granted.closing = Closing(reason, now + KILL_AFTER, now + KILL_AFTER + LAST_S)
         if reason:
             self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
         for place in granted.places:
@@ -334,8 +339,8 @@ class Node(Supervisor):
         if granted is not None and granted.lease.number == lease.number:
             granted.awaits_client = False
 
-    def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
-        """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
+    def end_lease(self, reason: str, now: float, kill_after: float = inf) -> None:
+        """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later at the latest."""
         if self.granted is not None:
             self._close(self.granted, reason, now)
             if self.granted is not None and self.granted.closing is not None:

@@ -105,7 +105,8 @@ class Place:
 @dataclass(slots=True)
 class Closing:
     reason: str
-    kill_at: float
+    look_at: float  # when steps that still run have had their time
+    kill_at: float  # when all that is left is killed
     failed: bool = False  # it could not be set up
 
 
@@ -162,7 +163,7 @@ class NodeLease:
         if self.alone_until is not None:
             due = min(due, self.alone_until)
         if self.closing is not None:
-            due = min(due, self.closing.kill_at)
+            due = min(due, self.closing.look_at, self.closing.kill_at)
         return due
 
     def came(self, epoch: int) -> None:

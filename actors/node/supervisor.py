@@ -226,11 +226,17 @@ class Supervisor(ABC):
         for number, leaving in granted.leaving.items():
             if leaving.look_at <= now:
                 leaving.look_at = now + LOOK_AGAIN
-                step = self.step_of(number)
                 if now >= leaving.since + LEAVES_FOR:
                     self._out.effects.append(KillServer(number))
-                elif step != NO_STEP:
-                    self._out.effects.append(EndStep(number, step))
+                else:
+                    self._end_steps([number], now)
+
+    def _end_steps(self, servers: Iterable[int], now: float) -> None:
+        """Those of tasks that had their KeyboardInterrupt 5 s ago, by the rule of terminations.py."""
+        for number in servers:
+            step = self.step_of(number)
+            if step != NO_STEP and step.since / 1e9 + KILL_AFTER <= now:
+                self._out.effects.append(EndStep(number, step))
 
     def _on_restart_node(self, envelope: Envelope, word: RestartNode, now: float) -> None:
         granted = self._granted_to(envelope)

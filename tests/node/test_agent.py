@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from dispycos.actors.node.agent import LEASE_GRACE
+from dispycos.actors.node.agent import LAST_S, LEASE_GRACE
 from dispycos.actors.node.lease import (
     RESTARTS_MAX,
     AnswerCode,
@@ -594,6 +594,7 @@ def test_that_zygotes_always_fail_is_told() -> None:
 
 def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None:
     hand = Hand(2).open()
+    hand.steps[2] = Step(4, 0)
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [(1, Shutdown()), (2, Shutdown())]
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == []
     assert exit_of(hand, 1, "exited with code 0") == [
@@ -601,8 +602,11 @@ def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None
         ("scheduler", ServerDown(LEASE, spot(1), "exited with code 0", True, False)),
         ForgetPeer(server_address(1).epoch),
     ]
-    assert hand.wake_at(KILL_AFTER) == [KillServer(2)]
-    assert hand.wake_at(2 * KILL_AFTER) == [KillServer(2)]
+    assert hand.wake_at(KILL_AFTER) == [EndStep(2, Step(4, 0))]
+    hand.steps[2] = NO_STEP  # its tasks wait: it drops them, and tells
+    assert hand.wake_at(KILL_AFTER + 1.0) == []
+    assert hand.wake_at(KILL_AFTER + LAST_S) == [KillServer(2)]
+    assert hand.wake_at(2 * KILL_AFTER + LAST_S) == [KillServer(2)]
     assert exit_of(hand, 2) == [
         ("client", lost(2, f"was {SIGKILL}", closing=True)),
         ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, True, False)),
@@ -835,11 +839,13 @@ def test_one_that_is_to_be_started_again_is_and_so_is_one_that_is_closed() -> No
 
 def test_a_closed_server_whose_step_still_runs_after_5_s_is_killed_for_it_and_one_that_waits_is_not() -> None:
     hand = Hand(2).open()
-    hand.steps[1] = Step(3, 1)
+    hand.steps[1] = Step(3, 0)
     hand.hear(THE_CLIENT, CloseServer(9701), CloseServer(9702))
     assert hand.wake_at(KILL_AFTER - 0.01) == []
-    assert hand.wake_at(KILL_AFTER) == [EndStep(1, Step(3, 1))]
-    assert hand.wake_at(49.0) == [EndStep(1, Step(3, 1))]
+    assert hand.wake_at(KILL_AFTER) == [EndStep(1, Step(3, 0))]
+    assert hand.wake_at(49.0) == [EndStep(1, Step(3, 0))]
+    hand.steps[1] = Step(3, 46_000_000_000)  # it began when the task cleaned up
+    assert hand.wake_at(50.5) == []
     hand.hear(THE_CLIENT, CloseServer(9702))
     assert KillServer(2) in hand.wake_at(60.0)  # no step of a task, and it does not end
 
