@@ -44,7 +44,7 @@ def nodes_at(where: str | Location, nodes: Nodes) -> list[int]:
         raise TypeError(f"a node is named by a str or a Location, not {type(where).__name__}")
     meant = [epoch for epoch, node in nodes.items() if _is_meant(where, node)]
     if not meant:
-        raise TaskRefused(f"no node {where} is known; {_what_there_is(nodes, {})}")
+        raise TaskRefused(f"no node {where} is known; nodes: {_listed(nodes)}")
     return meant
 
 
@@ -70,8 +70,11 @@ def _is_meant(where: str | Location, node: NodeInfo) -> bool:
 
 
 def _what_there_is(nodes: Nodes, servers: Servers) -> str:
-    named = ", ".join(f"{node.name} ({node.addr}:{node.port})" for node in nodes.values())
-    return f"nodes: {named or 'none'}; servers: {located(spot for spot, _ in servers.values())}"
+    return f"nodes: {_listed(nodes)}; servers: {located(spot for spot, _ in servers.values())}"
+
+
+def _listed(nodes: Nodes) -> str:
+    return ", ".join(f"{node.name} ({node.addr}:{node.port})" for node in nodes.values()) or "none"
 
 
 def scheduler_place(location: object) -> HostPort:
