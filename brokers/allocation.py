@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dispycos.protocol.messages import Allocation, NodeInfo
 
@@ -38,20 +38,42 @@ class Named(NamedTuple):
         return self.is_at(node) and bool(re.search(self.allocation.platform, node.platform, re.IGNORECASE))
 
 
-def allocate(node: NodeInfo, named: Sequence[Named]) -> int:
+class Undecided(NamedTuple):
+    """The client has to be asked: its own allocate() of this entry decides."""
+
+    entry: int
+
+
+NO_ANSWERS: Final[Mapping[int, int]] = {}
+
+
+def allocate(
+    node: NodeInfo,
+    named: Sequence[Named],
+    answers: Mapping[int, int] = NO_ANSWERS,
+    *,
+    unrestricted: bool = False,
+) -> int | Undecided:
     """How many servers of a node a client gets (spec 6.4 `nodes`, 6.7; DECISIONS: cpus, nodes); 0: none.
 
-    The first entry that matches decides. A list restricts to what matches, unless all its entries exclude.
+    The first entry that matches decides. A list restricts to what matches, unless all its entries exclude, or it is
+    `unrestricted`. `answers` are those of the client's own allocate(), by entry: negative ones leave it to the next.
     """
-    for item in named:
-        if item.matches(node):
-            return _servers(item.allocation, node)
-    if all(item.allocation.cpus == 0 for item in named):
+    for entry, item in enumerate(named):
+        if item.allocation.own:
+            if entry not in answers:
+                return Undecided(entry)
+            if answers[entry] >= 0:
+                return min(answers[entry], node.cpus)
+        elif item.matches(node):
+            return servers_by(item.allocation, node)
+    if unrestricted or all(item.allocation.cpus == 0 for item in named):
         return max(0, node.cpus)
     return 0
 
 
-def _servers(allocation: Allocation, node: NodeInfo) -> int:
+def servers_by(allocation: Allocation, node: NodeInfo) -> int:
+    """Of a node that it matches."""
     has = node.available
     if allocation.memory > 0 and (has is None or has.memory < allocation.memory):
         return 0

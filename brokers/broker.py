@@ -54,7 +54,7 @@ class Broker:
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, Look):
-            self.runtime.defer(partial(self._finder.look, effect.client))
+            self.runtime.defer(partial(self._finder.look, effect.client, effect.first))
         elif isinstance(effect, StopLooking):
             self.runtime.defer(partial(self._finder.stop_looking, effect.client))
         else:

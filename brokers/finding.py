@@ -36,28 +36,30 @@ class Finder:
         self.runtime = runtime
         self.machine = machine
         self._seen = seen
-        self._searches: dict[int, asyncio.Task[str]] = {}  # by client
+        self._searches: dict[int, set[asyncio.Task[str]]] = {}  # by client
         self._diallers: dict[HostPort, tuple[int, Dialler]] = {}  # with the client that named it last
 
-    def look(self, client: int) -> None:
-        self._searches[client] = search = asyncio.ensure_future(self._look(client))
+    def look(self, client: int, first: int) -> None:
+        search = asyncio.ensure_future(self._look(client, first))
+        self._searches.setdefault(client, set()).add(search)
         search.add_done_callback(partial(self._looked, client))
 
     def stop_looking(self, client: int) -> None:
         """Links that came about stay, like those to nodes that were found otherwise."""
-        search = self._searches.pop(client, None)
-        if search is not None:
+        for search in self._searches.pop(client, ()):
             search.cancel()
         for place, (owner, dialler) in list(self._diallers.items()):
             if owner == client and not dialler.link:
                 dialler.stop()
                 del self._diallers[place]
 
-    async def _look(self, epoch: int) -> str:
+    async def _look(self, epoch: int, first: int) -> str:
         client = self.machine.registry.clients.get(epoch)
         if client is None:  # it has left
             return ""
-        faults = await asyncio.gather(*(self._find(client, number) for number in client.places))
+        faults = await asyncio.gather(
+            *(self._find(client, number) for number in client.places if number >= first)
+        )
         return next(filter(None, faults), "")
 
     def _looked(self, client: int, search: asyncio.Task[str]) -> None:

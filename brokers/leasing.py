@@ -142,6 +142,8 @@ class Leasing(Sharing):
         client.opened.add(node.epoch)
         self.alarms.set(self.on_node_silent, node, now + _patience_with(node))
         self.alarms.set(self.on_node_forgotten, node, now + self.forget_after)
+        if node.epoch in client.closed:
+            self._close(node)
 
     def node_lost(self, node: Node, now: float, *, lives: bool) -> None:
         """Its link is down: its client gives it no new tasks, those that it has may go on."""
@@ -160,10 +162,19 @@ class Leasing(Sharing):
         share = node.share
         if share is None:
             return
-        if share.client.wants.abandon_zombies:
+        if share.client.abandons.get(node.epoch, share.client.wants.abandon_zombies):
             self._abandon(node)
         elif share.client.state is ClientState.ACTIVE:
             self.out.warn(share.client, of_zombie(share, _patience_with(node)))
+
+    def on_abandon_zombie(self, envelope: Envelope, now: float) -> None:
+        client, word = self.registry.clients.get(envelope.sender.epoch), envelope.message
+        if client is None:
+            return
+        client.abandons[word.node] = word.abandon
+        node = self.registry.nodes.get(word.node)
+        if word.abandon and node is not None and node.zombie and node.share is not None:
+            self._abandon(node)
 
     def _abandon(self, node: Node) -> None:
         """Not forgotten: it may live behind a broken link, and has to close when that heals."""
@@ -191,9 +202,8 @@ class Leasing(Sharing):
             return
         if node.state is NodeState.CLOSING:
             if node.share is not None:
-                self._share_gone(
-                    node, f"closed the lease: {word.reason}" if word.reason else "closed the lease"
-                )
+                why = f"closed the lease: {word.reason}" if word.reason else "closed the lease"
+                self._share_gone(node, "" if node.epoch in node.share.client.closed else why)
             node.turn(NodeState.IDLE)
         elif node.state in (NodeState.OPENING, NodeState.OPEN):
             assert node.share is not None

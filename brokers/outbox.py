@@ -14,6 +14,7 @@ class Look(msgspec.Struct, frozen=True):
     """Look for the nodes at the places that a client names; answered by found() and, once, looked()."""
 
     client: int  # epoch
+    first: int = 0  # only at those from this one on
 
 
 class StopLooking(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Any
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.messages import Allocation, ClientInfo, Enlist, Lease, NodeInfo, Spot
 
-from .allocation import Named, allocate
+from .allocation import Named, Undecided, allocate
 from .lifecycle import CLIENT, NODE, ClientState, NodeState, step
 
 About = Any  # a Client, a Node, or the scheduler itself
@@ -27,7 +27,7 @@ class Client:
 
     address: Address
     wants: Enlist
-    named: list[Named]  # its allocations, then what is looked for beside
+    named: list[Named]  # what is looked for beside, then its allocations
     ticket: int  # its place among those who wait
     looking: bool = False  # for the places among these; until that is done it gets nothing
     state: ClientState = ClientState.QUEUED
@@ -41,6 +41,12 @@ class Client:
     warned: set[int] = field(default_factory=set)  # epochs of nodes that it was told it does not get
     told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     told_alone: float = 0.0  # until then it knows that it has no node
+    answers: dict[int, dict[int, int]] = field(
+        default_factory=dict
+    )  # of its own allocate(): by node and entry
+    asked: set[tuple[int, int]] = field(default_factory=set)  # for which of these
+    abandons: dict[int, bool] = field(default_factory=dict)  # what it said of single nodes that are zombies
+    closed: set[int] = field(default_factory=set)  # epochs of nodes that it does not want any more
     failed: dict[int, str] = field(default_factory=dict)  # epochs of nodes that could not be set up: how
     hopeless: str = ""  # what it was told of servers that cannot be started anywhere
     heard_at: float = 0.0  # when a node of its lease heard it by a link of its own
@@ -60,7 +66,24 @@ class Client:
 
     def servers_of(self, node: NodeInfo) -> int:
         """How many servers of this node it gets; 0: none."""
-        return allocate(node, self.named[: len(self.wants.allocations)])
+        servers = self._allocated(node)
+        return 0 if isinstance(servers, Undecided) else servers
+
+    def asks_for(self, node: NodeInfo) -> int | None:
+        """Which of its allocations it has to apply to this node itself."""
+        servers = self._allocated(node)
+        return servers.entry if isinstance(servers, Undecided) else None
+
+    def _allocated(self, node: NodeInfo) -> int | Undecided:
+        if node.epoch in self.closed:
+            return 0
+        own = self.named[self.first_own :]
+        return allocate(node, own, self.answers.get(node.epoch, {}), unrestricted=self.wants.unrestricted)
+
+    @property
+    def first_own(self) -> int:
+        """Where its own allocations begin in `named`."""
+        return len(self.named) - len(self.wants.allocations)
 
     def turn(self, state: ClientState) -> None:
         self.state = step(CLIENT, self.state, state)

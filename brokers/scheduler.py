@@ -81,6 +81,10 @@ class Scheduler:
         self._handlers: dict[type, Callable[[Envelope, float], None]] = {
             Enlist: self.on_enlist,
             messages.Release: self.on_release,
+            messages.CloseNode: leasing.on_close_node,
+            messages.Allocate: self.on_allocate,
+            messages.AbandonZombie: leasing.on_abandon_zombie,
+            messages.Accept: leasing.on_accept,
             messages.Wanting: self.waiting.on_wanting,
             messages.Register: leasing.on_register,
             messages.Opened: leasing.on_opened,
@@ -205,7 +209,7 @@ class Scheduler:
             registry.note(ticket)
             registry.claims[envelope.sender.epoch] = had
         registry.count = max(registry.count, ticket)
-        named = [Named(word) for word in (*wants.allocations, *self.also)]
+        named = [Named(word) for word in (*self.also, *wants.allocations)]
         client = Client(envelope.sender, wants, named, ticket or registry.next_number())
         registry.clients[client.epoch] = client
         self._queue_changed = True
@@ -399,7 +403,29 @@ class Scheduler:
         if client is self.registry.active:
             self._stir(now)
             for node in nodes:
+                client.closed -= {node} if number >= client.first_own else set()
                 self.leasing.offer_one(node, client, now)
+
+    def on_allocate(self, envelope: Envelope, now: float) -> None:
+        client, word = self.registry.clients.get(envelope.sender.epoch), envelope.message.allocation
+        fault = fault_of(word)
+        if client is None or fault:
+            self.out.send(envelope.sender, messages.Notice(fault or "it left the queue", "warning"))
+            return
+        named, number = Named(word), len(client.named)
+        client.named.append(named)
+        has, unrestricted = (
+            client.wants.allocations,
+            client.wants.unrestricted or not client.wants.allocations,
+        )
+        client.wants = structs.replace(client.wants, allocations=[*has, word], unrestricted=unrestricted)
+        for node in self.registry.nodes.values():
+            if named.allocation.own or named.matches(node.info):
+                client.closed.discard(node.epoch)
+        if named.is_place:
+            self.out.effects.append(Look(client.epoch, number))
+        if client is self.registry.active:
+            self.leasing.offer_all(client, now)
 
     def looked(self, epoch: int, fault: str, now: float) -> None:
         """The client waits no longer for its places to be found; with a fault it is turned away."""
@@ -412,6 +438,8 @@ class Scheduler:
         if fault and client.state is ClientState.QUEUED:
             self.out.tell(client, Turned(fault))
             self._remove(client)
+        elif fault:  # it named the place later
+            self.out.warn(client, fault)
 
     def tell(self, epoch: int, text: str, now: float) -> None:
         """A warning for a client."""

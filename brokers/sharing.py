@@ -72,8 +72,15 @@ class Sharing:
         if held is not None and not is_had:
             return  # it is over, or this client's is
         self.registry.claims.pop(node.epoch, None)
+        if held is not None and node.epoch in client.closed:
+            node.lease, node.share = held, Share(node, client)
+            self._close(node)
+            return
         if not is_had and node.info.python != client.wants.client.python:
             self._leave_out(node, client)
+            return
+        if not is_had and (entry := client.asks_for(node.info)) is not None:
+            self._ask(node, client, entry, now, settle=settle)
             return
         if not is_had and client.servers_of(node.info) <= 0:
             self._settled(node)
@@ -98,6 +105,24 @@ class Sharing:
         wants, cpus = client.wants, max(1, client.servers_of(node.info))
         word = messages.Open(node.lease, wants.client, cpus, wants.pulse_interval, self.max_file_size)
         self.out.send(node.address, word)
+
+    def _ask(self, node: Node, client: Client, entry: int, now: float, *, settle: bool) -> None:
+        """The client has an allocate() of its own for this entry. It may take its time: nobody else waits for this node."""
+        if settle and not client.settled:
+            self.alarms.set(self.on_node_unsettled, node, now + client.wants.settle_s)
+        if (node.epoch, entry) not in client.asked:
+            client.asked.add((node.epoch, entry))
+            is_at = client.named[client.first_own + entry].is_at(node.info)
+            self.out.tell(client, messages.Offer(node.info, entry, is_at))
+
+    def on_accept(self, envelope: Envelope, now: float) -> None:
+        client, word = self.registry.active, envelope.message
+        if client is None or client.address != envelope.sender:
+            return
+        client.answers.setdefault(word.node, {})[word.entry] = word.servers
+        node = self.registry.nodes.get(word.node)
+        if node is not None:
+            self._offer(node, client, now, settle=True)
 
     def _leave_out(self, node: Node, client: Client) -> None:
         """Byte code of another Python crashes the interpreter. Both sides are told, once."""
@@ -214,7 +239,18 @@ class Sharing:
         assert node.lease is not None
         if node.state is not NodeState.CLOSING:
             node.turn(NodeState.CLOSING)
-        self.out.send(node.address, messages.Close(node.lease))
+        goes_on = node.share is not None and node.share.client.state is ClientState.ACTIVE
+        self.out.send(node.address, messages.Close(node.lease, goes_on))
+
+    def on_close_node(self, envelope: Envelope, now: float) -> None:
+        client = self.registry.clients.get(envelope.sender.epoch)
+        if client is None:
+            return
+        word: messages.CloseNode = envelope.message
+        client.closed.add(word.node)
+        node = self.registry.nodes.get(word.node)
+        if node is not None and node.share is not None and node.state is not NodeState.CLOSING:
+            self._close(node)
 
     def _share_gone(self, node: Node, why: str, *, abandoned: bool = False) -> None:
         """The lease on this node is over, however that came."""

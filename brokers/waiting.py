@@ -80,7 +80,8 @@ def _may_serve(node: Node, client: Client) -> bool:
         return not node.share.is_hopeless
     if node.epoch in client.failed:
         return False
-    return node.info.python == client.wants.client.python and client.servers_of(node.info) > 0
+    is_fit = node.info.python == client.wants.client.python
+    return is_fit and (client.asks_for(node.info) is not None or client.servers_of(node.info) > 0)
 
 
 def of_zombie(share: Share, silence: float) -> str:
@@ -105,6 +106,10 @@ def state_of(node: Node, registry: Registry) -> str:
         return "free"
     if node.info.python != client.wants.client.python:
         return f"has Python {version(node.info.python)}"
+    if client.asks_for(node.info) is not None:
+        return "the program's own allocate() has not answered"
+    if node.epoch in client.closed:
+        return "closed by this client; node_allocate() takes it again"
     return "declined" if node.state is NodeState.DECLINED else "not asked for"
 
 

@@ -9,9 +9,10 @@ import os
 import socket
 import time
 from functools import partial
+from math import inf
 from pathlib import Path
 
-from dispycos.actors.node.agent import Node
+from dispycos.actors.node.agent import LAST_S, Node
 from dispycos.actors.node.processes.template import Template
 from dispycos.actors.node.processes.user import TaskUser, find_task_user, settle, work_parent
 from dispycos.actors.node.resources import cpu_count
@@ -40,7 +41,11 @@ from .template import PRELOAD, fork_template
 log = logging.getLogger("dispycos")
 
 TURN_S = 3.0
-STOP_S = 0.6  # at the end tasks have so long after their KeyboardInterrupt
+SAY_AFTER_S = 1.0
+GONE_S = 0.2  # processes that were killed are gone by then
+PRIVATE_S = (
+    0.6  # of a node that ends with its client: who pressed Ctrl-C there, or its next program, waits for that
+)
 
 
 def run(settings: NodeSettings) -> int:
@@ -242,13 +247,26 @@ class Console:
         return [*node_lines(report), f"clients served: {report.served}"]
 
 
-async def stop(process: Process, body: NodeBody) -> None:
-    """Tasks get their KeyboardInterrupt and a moment; clients hear it; then every process of ours ends."""
+async def stop(process: Process, body: NodeBody, patience: float | None = None) -> None:
+    """Tasks get their KeyboardInterrupt and 5 s, or so many seconds; clients hear it; then every process of ours ends.
+
+    A second signal ends the waiting.
+    """
     runtime = process.runtime
+    since = runtime.clock()
     with runtime.lock:
-        body.machine.end_lease("its node was stopped", runtime.clock(), kill_after=STOP_S)
+        body.machine.end_lease(
+            "its node was stopped", since, kill_after=inf if patience is None else patience
+        )
     runtime.turn_soon()
-    until = runtime.clock() + STOP_S + 0.2
-    while body.machine.granted is not None and runtime.clock() < until:
+    until = since + (KILL_AFTER + LAST_S if patience is None else patience) + GONE_S
+    said = False
+    while body.machine.granted is not None and runtime.clock() < until and not process.hurried.is_set():
+        if not said and runtime.clock() >= since + SAY_AFTER_S:
+            said = True
+            log.info(
+                "tasks have %g s to end, since they were interrupted; a second signal ends them now",
+                KILL_AFTER,
+            )
         await asyncio.sleep(0.005)
     await body.close()

@@ -249,10 +249,10 @@ SCHEDULER: Final = (
 TASK_USER: Final = (
     Option(
         ["--user"],
-        Text("USER", str),
+        Text("USER", parse_name),
         "Run tasks as this user, who cannot touch the node's files; as root only.",
     ),
-    Option(["--group"], Text("GROUP", str), "Run tasks in this group; that of --user if not given."),
+    Option(["--group"], Text("GROUP", parse_name), "Run tasks in this group; that of --user if not given."),
 )
 STATUS: Final = (
     JSON,

@@ -25,7 +25,7 @@ from dispycos.protocol.messages import Allocation
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.question import Question
 
-from .node import make_body, stop
+from .node import PRIVATE_S, make_body, stop
 from .process import Process, load_keys, raise_open_files, set_up_logging
 from .scheduler import make_broker
 from .survey import PROVEN_S, Survey
@@ -97,7 +97,7 @@ async def _run(
         finally:
             await broker.end("its client has ended")
             if body is not None:
-                await stop(process, body)
+                await stop(process, body, PRIVATE_S)
     return 0
 
 

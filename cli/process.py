@@ -132,6 +132,7 @@ class Process:
         self.ports: tuple[int, ...] = ()
         self.ipc = ""
         self.stopping = asyncio.Event()
+        self.hurried = asyncio.Event()  # by a second signal
         self.failure: BaseException | None = None  # of something that ran beside
         self.on_presence: Callable[[Presence], None] = lambda presence: None
         self.notice: Callable[[str, str], None] = lambda text, level: getattr(log, level)(text)
@@ -161,10 +162,15 @@ class Process:
                 continue  # nohup: the end of the terminal is not ours
             # Not everywhere can a loop take signals (Windows; a loop beside the main thread): then Python's own way holds.
             with contextlib.suppress(NotImplementedError, RuntimeError):
-                loop.add_signal_handler(number, self.stopping.set)
+                loop.add_signal_handler(number, self._on_signal)
         for note in self.folders.notes:
             log.info("%s", note)
         return self
+
+    def _on_signal(self) -> None:
+        if self.stopping.is_set():
+            self.hurried.set()
+        self.stopping.set()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

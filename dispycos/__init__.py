@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dispycos.actors.client.status import DispycosNodeInfo as DispycosNodeInfo
     from dispycos.actors.client.status import DispycosStatus as DispycosStatus
     from dispycos.actors.client.status import TaskInfo as TaskInfo
+    from dispycos.actors.server.wishes import dispycos_close_node as dispycos_close_node
+    from dispycos.actors.server.wishes import dispycos_close_server as dispycos_close_server
+    from dispycos.actors.server.wishes import dispycos_server_quit as dispycos_server_quit
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
     from dispycos.actors.tasks.handle import MonitorStatus as MonitorStatus
@@ -57,6 +60,9 @@ _PLACES = {
     "TaskTerminated": "errors",
     "Usage": "actors.tasks.record",
     "current_client": "actors.tasks.host",
+    "dispycos_close_node": "actors.server.wishes",
+    "dispycos_close_server": "actors.server.wishes",
+    "dispycos_server_quit": "actors.server.wishes",
     "run": "actors.client.program",
 }
 

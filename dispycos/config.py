@@ -101,6 +101,13 @@ def whole_number(value: object, what: str) -> int:
     raise TypeError(f"{what} must be a whole number, not {value!r}")
 
 
+def flag(value: object, what: str) -> bool:
+    """numpy's bools are bools, too. Raises TypeError, which says `what` it is."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        return bool(value)
+    raise TypeError(f"{what} must be True or False, not {value!r}")
+
+
 def positive_seconds(value: object, what: str) -> float:
     """Raises TypeError, ValueError naming `what`."""
     if isinstance(value, bool) or not isinstance(value, Real):

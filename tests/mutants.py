@@ -127,7 +127,10 @@ MUTANTS: Final = [
         "",
     ),
     Mutant(
-        "node", SUPERVISOR, '        said = "" if closing or again or place.failed else', '        said = "" if closing or place.failed else'
+        "node",
+        SUPERVISOR,
+        '        said = "" if closing or again or place.failed else',
+        '        said = "" if closing or place.failed else',
     ),
     Mutant("node", AGENT, "count = min(message.cpus, len(self._ports))\n", "count = message.cpus\n"),
     Mutant(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispycos.brokers.private import Waiting
 from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
+from dispycos.config import flag as _flag
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 from dispycos.protocol.addresses import Location
@@ -28,6 +29,7 @@ from ..tasks.submitting import Submits, count, must_be_callable
 if TYPE_CHECKING:
     from .code import SetupCall
     from .lease import ClientLease
+    from .status import DispycosNodeAllocate
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
@@ -52,14 +54,15 @@ class Client(Submits[Task]):
     server_setup: a function that prepares each server before its first task; as node_setup.
     disable_nodes, disable_servers: nodes, or servers, wait to be enabled, which a status_task does that hears of them:
         ``client.enable_node(where, *args)``, ``client.enable_server(location, *args)``; the arguments go to the setup.
-    restart_servers: taken and without effect: it is about servers that are closed on purpose, and nothing closes one yet.
-        A server that dies is replaced in any case.
+    restart_servers: a server that is closed on purpose, by close_server() or in a task, is started anew. A server that dies is
+        replaced in any case.
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
         False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
         after 60 s without scheduler and client; then they are lost when it is back, and 15 minutes later in any case.
     cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
         it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
         `components` lie in the folder above, ``../name``, and with their relative folders.
+    cleanup: False: the folders of this client stay on the nodes, with all files; where that is is said at the end.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class Client(Submits[Task]):
         secret_file: str | os.PathLike[str] | None = None,
         name: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        cleanup: bool = True,
     ) -> None:
         # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
         Waiting.start_ahead()
@@ -101,6 +105,8 @@ class Client(Submits[Task]):
             self._setup(server_setup, "server_setup"),
             _flag(disable_nodes, "disable_nodes"),
             _flag(disable_servers, "disable_servers"),
+            _flag(restart_servers, "restart_servers"),
+            _flag(cleanup, "cleanup"),
         )
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
@@ -229,8 +235,8 @@ class Client(Submits[Task]):
         self._status_task = task
 
     async def nodes(self) -> list[str]:
-        """Addresses of the nodes that this client has."""
-        return [node.addr for node in list(self._here().ledger.nodes.values())]
+        """Addresses of the nodes that this client has, each once: several nodes may have one."""
+        return list(dict.fromkeys(node.addr for node in list(self._here().ledger.nodes.values())))
 
     async def servers(self) -> list[Location]:
         """Locations of the servers that this client has."""
@@ -273,6 +279,121 @@ class Client(Submits[Task]):
         TaskRefused: there is no such server; the text says which there are. NotPicklable: naming what in the arguments is not.
         """
         self._here(opening=True).enable_server(location, setup_args)
+        return 0
+
+    def suspend_server(self, location: Location, /) -> int:
+        """Give this server no more tasks, nor those that are started in its place; what it runs goes on. Returns 0.
+
+        A task that names it waits until resume_server(). What is there and has not begun goes elsewhere.
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. TypeError: it is no Location.
+        """
+        self._here(opening=True).suspend_server(location, suspended=True)
+        return 0
+
+    def resume_server(self, location: Location, /) -> int:
+        """End suspend_server(). Returns 0; raises as that does."""
+        self._here(opening=True).suspend_server(location, suspended=False)
+        return 0
+
+    def suspend_node(self, where: str | Location, /) -> int:
+        """Give the servers of this node no more tasks; what they run goes on. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location. A task that names it waits until resume_node().
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: it is no place.
+        """
+        self._here(opening=True).suspend_node(where, suspended=True)
+        return 0
+
+    def resume_node(self, where: str | Location, /) -> int:
+        """End suspend_node(). Returns 0; raises as that does."""
+        self._here(opening=True).suspend_node(where, suspended=False)
+        return 0
+
+    def close_server(self, location: Location, terminate: bool = False, restart: bool = False) -> int:
+        """End this server when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
+
+        Io tasks get their KeyboardInterrupt then, and have about 5 s. What waits for this very server is refused.
+
+        Parameters
+        ----------
+        terminate: do not wait for CPU tasks: they, too, get their KeyboardInterrupt, now.
+        restart: start a new process in its place. Else it stays closed, until restart_server().
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. TypeError: a parameter of the wrong type.
+        """
+        terminate, restart = _flag(terminate, "terminate"), _flag(restart, "restart")
+        self._here(opening=True).close_server(location, terminate=terminate, again=restart)
+        return 0
+
+    def restart_server(self, location: Location, terminate: bool = False) -> int:
+        """close_server() with restart=True; a server that is closed is started. Returns 0; raises as that does."""
+        return self.close_server(location, terminate, restart=True)
+
+    def close_node(self, where: str | Location, /, terminate: bool = False) -> int:
+        """Give this node back when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
+
+        Io tasks get their KeyboardInterrupt then, and have about 5 s. The node is not this client's again before node_allocate()
+        names it. What names this node alone is refused.
+
+        Parameters
+        ----------
+        where: a name, an address (all nodes there are meant) or a Location.
+        terminate: do not wait for CPU tasks: they, too, get their KeyboardInterrupt, now.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: a parameter of the wrong type.
+        """
+        self._here(opening=True).close_node(where, terminate=_flag(terminate, "terminate"), again=False)
+        return 0
+
+    def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
+        """As close_node(), but keep the node: it is set up anew, and its servers are started again. Returns 0 at once.
+
+        node_setup gets `setup_args`; without any it gets those of the last time. That the node is discovered and initialized is
+        not told again.
+
+        Raises
+        ------
+        TaskRefused, TypeError: as close_node(). NotPicklable: naming what in the arguments is not.
+        """
+        self._here(opening=True).restart_node(where, terminate=_flag(terminate, "terminate"), args=setup_args)
+        return 0
+
+    def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
+        """For one node another rule than `abandon_zombie_nodes`; one that is a zombie already is given up now. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: `flag` is no bool, or `where` no place.
+        """
+        self._here(opening=True).abandon_zombie(where, abandon=_flag(flag, "flag"))
+        return 0
+
+    def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:
+        """Use what this allocation matches, too: it stands behind those of ``Client(nodes=...)``. Returns 0 at once.
+
+        A host that is named is dialled. A node that close_node() gave back is used again if it matches.
+
+        Raises
+        ------
+        TypeError, ValueError: it is of no use; the text says why.
+        """
+        from .status import allocations
+
+        lease = self._here(opening=True)
+        for one in allocations([allocation]):
+            lease.allocate(one)
         return 0
 
     # --- inside ---
@@ -321,13 +442,6 @@ class Client(Submits[Task]):
         must_be_callable(function)
         retries = count(retries)
         return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)
-
-
-def _flag(value: object, what: str) -> bool:
-    """numpy's bools are bools, too."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-        return bool(value)
-    raise TypeError(f"{what} must be True or False, not {value!r}")
 
 
 async def _within(timeout: float | None, scheduled: Awaitable[object], lease: ClientLease) -> None:

@@ -81,6 +81,12 @@ class HangUp(msgspec.Struct, frozen=True):
     node: int  # epoch
 
 
+class Choose(msgspec.Struct, frozen=True):
+    """The program's own allocate() says how many servers of a node it takes; answered by Accept."""
+
+    offer: messages.Offer
+
+
 class Scheduled(msgspec.Struct, frozen=True):
     """Every node known has started its servers or refused."""
 
@@ -110,4 +116,14 @@ class GiveCode(msgspec.Struct, frozen=True):
     request: Envelope
 
 
-TOLD = (News, Pulsed, Room, Say, Print, Scheduled, Failed, Freed)  # on the loop, to people and to who waits
+TOLD = (
+    News,
+    Pulsed,
+    Choose,
+    Room,
+    Say,
+    Print,
+    Scheduled,
+    Failed,
+    Freed,
+)  # on the loop, to people and to who waits

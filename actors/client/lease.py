@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dispycos.errors import ScheduleError, TaskLost, TaskRefused
+from dispycos.errors import ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address, Location
-from dispycos.protocol.messages import Allocation, ClientInfo
+from dispycos.protocol.messages import ClientInfo, Spot
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
@@ -26,11 +26,13 @@ from ..tasks.handle import Task
 from ..tasks.streams import say
 from .code import ClientPayloads, SetupCall
 from .connect import Uplink
+from .control import Control
 from .ledger_body import LedgerBody, complete, fail
 from .local import GOODBYE_S, Home
 from .output import tell_unread
-from .places import located, nodes_at
+from .places import nodes_at, server_at
 from .standing import scheduler_of
+from .status import DispycosNodeAllocate, choose
 
 SETTLE_S = 10.0
 SETUP_S = 86_400.0  # what loads for hours is no failure; it is told that it does
@@ -43,13 +45,15 @@ class Wishes(NamedTuple):
     """What a client wants of its cluster, as it tells the scheduler."""
 
     name: str
-    allocations: list[Allocation]
+    allocations: list[DispycosNodeAllocate]
     pulse_interval: float
     abandon_zombies: bool
     node_setup: SetupCall | None = None
     server_setup: SetupCall | None = None
     disable_nodes: bool = False
     disable_servers: bool = False
+    restart_servers: bool = False
+    cleanup: bool = True
 
     @property
     def settle_s(self) -> float:
@@ -74,10 +78,13 @@ class ClientLease(LedgerBody):
         self.title = title  # for people: which of the program's clients it is
         self.is_open = False  # it has the cluster, and nobody has said that it should go
         self.is_forsaken = False  # nobody refers to its client
+        self.added: list[DispycosNodeAllocate] = []  # to those in its wishes
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
         setups = self.ledger.members.setups
         setups.nodes.disabled, setups.nodes.call = wishes.disable_nodes, wishes.node_setup
         setups.servers.disabled, setups.servers.call = wishes.disable_servers, wishes.server_setup
+        setups.keeps_files = not wishes.cleanup
+        self.ledger.members.control.restarts = wishes.restart_servers
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
@@ -96,14 +103,15 @@ class ClientLease(LedgerBody):
             self.runtime, secret_file, on_death=self._private_died, on_end=self.private_ended
         )
         wishes = self.wishes
-        epoch = await self._uplink.reach(location, wishes.allocations)
+        words = [allocation.as_word() for allocation in wishes.allocations]
+        epoch = await self._uplink.reach(location, words)
         info = ClientInfo(
             cut(wishes.name, NAME_MAX), platform.node(), os.getpid(), PYTHON, self.host.home.ipc
         )
         with self.runtime.lock:
             word = messages.Enlist(
                 info,
-                wishes.allocations,
+                words,
                 wishes.pulse_interval,
                 wishes.abandon_zombies,
                 wishes.settle_s,
@@ -346,6 +354,23 @@ class ClientLease(LedgerBody):
 
     # --- nodes and servers ---
 
+    def allocate(self, allocation: DispycosNodeAllocate) -> None:
+        """One more, behind those that the client has."""
+        word = allocation.as_word()
+        self.added.append(allocation)
+        with self.host.shield, self.runtime.lock:
+            self.ledger.standing.allocate(word)
+        self.runtime.turn_soon()
+
+    def choose(self, offer: messages.Offer) -> None:
+        allocation = [*self.wishes.allocations, *self.added][offer.entry]
+        count, fault = choose(allocation, offer)
+        if fault:
+            say(fault, "warning")
+        with self.runtime.lock:
+            self.ledger.standing.accept(offer, count)
+        self.runtime.turn_soon()
+
     def enable_node(self, where: str | Location, args: tuple[Any, ...]) -> None:
         call = self._setup_call(self.wishes.node_setup, "node_setup", args)
         with self.host.shield, self.runtime.lock:
@@ -357,12 +382,49 @@ class ClientLease(LedgerBody):
         call = self._setup_call(self.wishes.server_setup, "server_setup", args)
         setups = self.ledger.members.setups
         with self.host.shield, self.runtime.lock:
-            known = setups.known_servers()
-            spots = [spot for spot in known if (spot.addr, spot.port) == where]
-            if not spots:
-                raise TaskRefused(f"no server {where} is known; there are {located(known)}")
-            for spot in spots:
-                setups.enable_server(spot, call, self.runtime.clock())
+            spot, _ = server_at(where, [(spot, 0) for spot in setups.known_servers()])
+            setups.enable_server(spot, call, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def suspend_server(self, where: Location, *, suspended: bool) -> None:
+        with self._controlling() as control:
+            control.suspend_server(*server_at(where, self._servers()), suspended=suspended)
+
+    def close_server(self, where: Location, *, terminate: bool, again: bool) -> None:
+        with self._controlling() as control:
+            control.close_server(*server_at(where, self._servers()), terminate=terminate, again=again)
+
+    def suspend_node(self, where: str | Location, *, suspended: bool) -> None:
+        with self._controlling() as control:
+            for epoch in nodes_at(where, self.ledger.nodes):
+                control.suspend_node(epoch, suspended=suspended)
+
+    def close_node(self, where: str | Location, *, terminate: bool, again: bool) -> None:
+        with self._controlling() as control:
+            for epoch in nodes_at(where, self.ledger.nodes):
+                control.close_node(epoch, terminate=terminate, again=again)
+
+    def restart_node(self, where: str | Location, *, terminate: bool, args: tuple[Any, ...]) -> None:
+        call = self._setup_call(self.wishes.node_setup, "node_setup", args)
+        if args:
+            with self.host.shield, self.runtime.lock:
+                for epoch in nodes_at(where, self.ledger.nodes):
+                    self.ledger.members.setups.nodes.calls[epoch] = call
+        self.close_node(where, terminate=terminate, again=True)
+
+    def abandon_zombie(self, where: str | Location, *, abandon: bool) -> None:
+        with self._controlling() as control:
+            for epoch in nodes_at(where, self.ledger.nodes):
+                control.abandon_zombie(epoch, abandon=abandon)
+
+    def _servers(self) -> list[tuple[Spot, int]]:
+        """With those that are closed, and may be started again."""
+        return [*self.ledger.servers.values(), *self.ledger.members.control.closed.values()]
+
+    @contextlib.contextmanager
+    def _controlling(self) -> Iterator[Control]:
+        with self.host.shield, self.runtime.lock:
+            yield self.ledger.members.control
         self.runtime.turn_soon()
 
     def _setup_call(self, given: SetupCall | None, what: str, args: tuple[Any, ...]) -> SetupCall | None:

@@ -60,6 +60,7 @@ class Ledger(Holdings):
             self.is_changed = False
             if self.members.all_gone:
                 self.standing.scheduler_lost(self.members.all_gone)
+            self.members.control.watch()
             self.tasks.place(self.now)
             self.standing.watch(self.now)
         return super().drain()

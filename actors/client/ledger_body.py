@@ -24,7 +24,7 @@ from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
 from ..tasks.streams import Stream, say
 from .code import ClientPayloads
-from .effects import Failed, Freed, GiveSetup, News, Print, Pulsed, Room, Say, Scheduled
+from .effects import Choose, Failed, Freed, GiveSetup, News, Print, Pulsed, Room, Say, Scheduled
 from .ledger import Ledger
 from .local import Home
 from .nearby import NearbyServers
@@ -36,6 +36,7 @@ from .turn import ClientRole
 
 class LedgerBody(ClientRole):
     host: TaskHost
+    choose: Callable[[messages.Offer], None]  # by the program's own allocate(), which is the user's code
 
     def __init__(self, home: Home, payloads: ClientPayloads, status_task: Task | None) -> None:
         super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
@@ -189,6 +190,8 @@ class LedgerBody(ClientRole):
         elif isinstance(effect, News | Pulsed):
             if self.status_task is not None:
                 self.host.tell(self.status_task, status_word(effect, self.handle_of))
+        elif isinstance(effect, Choose):
+            self.choose(effect.offer)
         elif isinstance(effect, Room):
             self._room.set()
         elif isinstance(effect, Scheduled):

@@ -14,7 +14,8 @@ from dispycos.protocol.messages import Marks, NodeInfo
 from dispycos.protocol.status import OutcomeKind, Status
 
 from ..dispatching.facts import Entry
-from .effects import Bury, Dial, HangUp, News, Pulsed, Scheduled
+from .control import Control
+from .effects import Bury, Choose, Dial, HangUp, News, Pulsed, Scheduled
 from .holdings import Holdings
 from .owned import Tasks
 from .setups import Setups
@@ -36,6 +37,7 @@ class Members:
         self._gone: dict[int, tuple[str, float]] = {}  # nodes: why, and until when servers' ends are awaited
         self._ends = ""  # why all nodes are gone, while the last servers are waited for
         self.setups = Setups(holdings)
+        self.control = Control(holdings)
         self._initialized: set[int] = set()  # nodes of which that was said
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.NodeNews: self._on_node_news,
@@ -46,6 +48,8 @@ class Members:
             messages.Hopeless: self._on_hopeless,
             messages.SetupWanted: self._on_setup_wanted,
             messages.SetupDone: self._on_setup_done,
+            messages.Offer: lambda envelope, now: holdings.effects.append(Choose(envelope.message)),
+            messages.CloseWanted: self.control.on_close_wanted,
         }
 
     def deadline(self) -> float | None:
@@ -161,6 +165,7 @@ class Members:
         self._has.nodes.pop(node.epoch, None)
         self._initialized.discard(node.epoch)
         self.setups.done(node.epoch)
+        self.control.node_lost(node.epoch)
         self._disconnected.discard(node.epoch)
         self._has.effects.append(HangUp(node.epoch))
         self._has.dispatcher.node_silent(node.epoch, now)
@@ -211,6 +216,7 @@ class Members:
             if word.node in self._has.dispatcher.fleet.nodes:
                 distance = self._distances.get(epoch, 0.0)
                 self._has.dispatcher.server_up(epoch, word.spot.name, word.node, distance)
+                self.control.server_up(word.spot, word.node)
         if word.text and not self._has.is_releasing:
             self._has.say(f"server {word.spot.name} {word.text}", "warning")
         if not self._is_old(epoch, word.status):

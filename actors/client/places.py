@@ -44,8 +44,21 @@ def nodes_at(where: str | Location, nodes: Nodes) -> list[int]:
         raise TypeError(f"a node is named by a str or a Location, not {type(where).__name__}")
     meant = [epoch for epoch, node in nodes.items() if _is_meant(where, node)]
     if not meant:
-        raise TaskRefused(f"no node {where} is known; {_what_there_is(nodes, {})}")
+        raise TaskRefused(f"no node {where} is known; nodes: {_listed(nodes)}")
     return meant
+
+
+def server_at(where: Location, known: Iterable[tuple[Spot, int]]) -> tuple[Spot, int]:
+    """The one that is there, of these, with the epoch of its node. Raises TaskRefused, which says what there is."""
+    if not isinstance(where, Location):
+        raise TypeError(
+            f"a server is named by its Location (addr, port), not {type(where).__name__}: {where!r}"
+        )
+    known = list(known)
+    for spot, node in known:
+        if (spot.addr, spot.port) == where:
+            return spot, node
+    raise TaskRefused(f"no server {where} is known; there are {located(spot for spot, _ in known)}")
 
 
 def located(spots: Iterable[Spot]) -> str:
@@ -57,8 +70,11 @@ def _is_meant(where: str | Location, node: NodeInfo) -> bool:
 
 
 def _what_there_is(nodes: Nodes, servers: Servers) -> str:
-    named = ", ".join(f"{node.name} ({node.addr}:{node.port})" for node in nodes.values())
-    return f"nodes: {named or 'none'}; servers: {located(spot for spot, _ in servers.values())}"
+    return f"nodes: {_listed(nodes)}; servers: {located(spot for spot, _ in servers.values())}"
+
+
+def _listed(nodes: Nodes) -> str:
+    return ", ".join(f"{node.name} ({node.addr}:{node.port})" for node in nodes.values()) or "none"
 
 
 def scheduler_place(location: object) -> HostPort:

@@ -41,6 +41,7 @@ class Setups:
         self.nodes = Kind("node")
         self.servers = Kind("server")
         self._spots: dict[Where, Spot] = {}  # where servers have asked
+        self.keeps_files = False  # nodes are not to remove those of this client
         self._say_at: float | None = None
         self._pause = PATIENCE_S
 
@@ -52,8 +53,8 @@ class Setups:
         if spot is None:
             self._see(self.nodes, envelope.sender.epoch, envelope, now)
         else:
-            self._spots[_where(spot)] = spot
-            self._see(self.servers, _where(spot), envelope, now)
+            self._spots[where_of(spot)] = spot
+            self._see(self.servers, where_of(spot), envelope, now)
 
     def _see(self, kind: Kind, where: Where, envelope: Envelope, now: float) -> None:
         if kind.disabled and where not in kind.calls:
@@ -77,7 +78,7 @@ class Setups:
 
     def enable_server(self, spot: Spot, call: Any, now: float) -> None:
         """`call` counts for those that are started in its place, too."""
-        self._enable(self.servers, _where(spot), call, now)
+        self._enable(self.servers, where_of(spot), call, now)
 
     def _enable(self, kind: Kind, where: Where, call: Any, now: float) -> None:
         kind.calls[where] = call
@@ -109,7 +110,7 @@ class Setups:
             self._say_at = None
 
     def server_done(self, spot: Spot) -> None:
-        self.done(_where(spot))
+        self.done(where_of(spot))
 
     def deadline(self) -> float | None:
         return self._say_at
@@ -133,5 +134,5 @@ class Setups:
         return node.name if node is not None else "a node"
 
 
-def _where(spot: Spot) -> Where:
+def where_of(spot: Spot) -> Where:
     return spot.addr, spot.port, spot.name

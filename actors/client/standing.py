@@ -82,6 +82,17 @@ class Standing:
         self._patience = now + PATIENCE_S
         self._to_scheduler(word)
 
+    def allocate(self, allocation: messages.Allocation) -> None:
+        """One more, also for a scheduler that comes later."""
+        assert self.wishes is not None
+        has, unrestricted = self.wishes.allocations, self.wishes.unrestricted or not self.wishes.allocations
+        self.wishes = structs.replace(self.wishes, allocations=[*has, allocation], unrestricted=unrestricted)
+        self._to_scheduler(messages.Allocate(allocation))
+
+    def accept(self, offer: messages.Offer, count: int) -> None:
+        if not self._has.is_freed:
+            self._to_scheduler(messages.Accept(offer.node.epoch, offer.entry, count))
+
     def _on_queued(self, envelope: Envelope, now: float) -> None:
         self.queued = word = envelope.message
         assert self.wishes is not None
@@ -106,7 +117,8 @@ class Standing:
 
     def _watch_wants(self, now: float) -> None:
         """Nobody waits in silence: the scheduler is asked what is missing when no server may take what waits."""
-        if not self._has.dispatcher.waiting or self._has.dispatcher.has_servers:
+        dispatcher = self._has.dispatcher
+        if not dispatcher.waiting or (dispatcher.has_servers and not dispatcher.held_up()[0]):
             self._want_at, self._pause = None, PATIENCE_S
         elif self._want_at is None:
             self._want_at = now + self._pause
@@ -114,6 +126,9 @@ class Standing:
     def _say_wants(self) -> None:
         """What the program itself keeps from taking tasks it hears at once; of the rest the scheduler knows."""
         waiting, why = self._has.dispatcher.waiting, self._members.setups.why_waiting()
+        held_up, why_not = self._members.control.held_up()
+        if held_up:
+            waiting, why = held_up, "; ".join(filter(None, (why, why_not)))
         if why:
             self._has.say(f"{counted(waiting, 'task')} cannot run: {why}; still waiting", "warning")
         else:
@@ -152,6 +167,7 @@ class Standing:
             nodes=list(self._has.nodes.values()),
         )
         self._to_scheduler(word)
+        self._members.control.scheduler_back()
 
     def _tell_away(self, now: float) -> None:
         assert self._away_since is not None
@@ -213,9 +229,14 @@ class Standing:
             self._leave(reason)  # else it is what an earlier client of this process has awaited in vain
 
     def _leave(self, reason: str) -> None:
-        if self._left:
-            self._has.say(_left_behind(self._left), "warning")
-            self._left.clear()
+        for word in self._left:
+            if word.kept:
+                text = f"the files of this client stay in {word.kept}: remove them when they are not needed"
+                self._has.say(text, "warning")
+        removed = [word for word in self._left if not word.kept]
+        if removed:
+            self._has.say(_left_behind(removed), "warning")
+        self._left.clear()
         if not self._has.is_releasing:
             self._has.over = reason or "the scheduler ended the lease"
             self._has.say(f"the lease has ended: {self._has.over}", "warning")

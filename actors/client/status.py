@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from dispycos.brokers.allocation import Named, servers_by
 from dispycos.config import parse_nodes, port_number, whole_number
 from dispycos.protocol.addresses import Location
-from dispycos.protocol.messages import Allocation, NodeInfo
+from dispycos.protocol.messages import Allocation, Availability, NodeInfo, Offer
 from dispycos.protocol.status import Status
 
 from ..tasks.handle import Task
@@ -109,6 +112,9 @@ class DispycosNodeAllocate:
     cpus: None takes all; 0 leaves such nodes out; n > 0 needs and takes n; n < 0 leaves n free.
     memory, disk: bytes that must be available; None or 0: it does not matter.
 
+    A subclass may have an allocate() of its own. It is called in the program, on the client's loop, for each node that no entry
+    before it in `nodes` has decided on, whatever this entry names.
+
     Raises
     ------
     TypeError, ValueError: a parameter is of no use; the text names it.
@@ -124,13 +130,36 @@ class DispycosNodeAllocate:
     def __post_init__(self) -> None:
         self.as_word()
 
+    def allocate(
+        self, ip_addr: str, name: str, platform: str, cpus: int, memory: int | None, disk: int | None
+    ) -> int:
+        """How many CPUs of a node to take: n > 0 so many, 0 does not use it, n < 0 leaves it to the next entry of `nodes`.
+
+        Parameters
+        ----------
+        ip_addr, name, platform: of the node; platform is what platform.platform() gives there.
+        cpus: those that it has. memory, disk: bytes that are available; None if that is not known.
+        """
+        known = (
+            Availability(0.0, memory or 0, disk or 0, 0) if memory is not None or disk is not None else None
+        )
+        word = self.as_word()
+        node = NodeInfo(name, ip_addr, word.port or 0, cpus, platform, (0, 0), 0, known)
+        there = vars(self).get(
+            "_offered"
+        )  # whether a scheduler has found the node at this place, which it knows best
+        if there is False or not Named(word, epochs=(0,) if there else ()).matches(node):
+            return -1
+        return servers_by(word, node)
+
     def as_word(self) -> Allocation:
         """As schedulers know it."""
         what = "DispycosNodeAllocate"
         node, port = self._place(what)
         cpus = whole_number(self.cpus, f"{what}: cpus") if self.cpus is not None else None
         memory, disk = (_amount(getattr(self, name), f"{what}: {name}") for name in ("memory", "disk"))
-        return Allocation(node, port, self._pattern(what), cpus, memory, disk)
+        own = getattr(self.allocate, "__func__", None) is not DispycosNodeAllocate.allocate
+        return Allocation(node, port, self._pattern(what), cpus, memory, disk, own)
 
     def _place(self, what: str) -> tuple[str, int | None]:
         given = self.node
@@ -171,7 +200,35 @@ def _amount(value: object, what: str) -> int:
     return number
 
 
-def allocations(nodes: Any) -> list[Allocation]:
+def choose(allocation: DispycosNodeAllocate, offer: Offer) -> tuple[int, str]:
+    """What its own allocate() answers for a node, and what is wrong with that, for people."""
+    node = offer.node
+    has = node.available
+    memory, disk = (has.memory, has.disk) if has is not None else (None, None)
+    what = f"nodes[{offer.entry}]: {type(allocation).__name__}.allocate() of node {node.name}"
+    vars(allocation)["_offered"] = offer.is_at
+    try:
+        answer: object = allocation.allocate(node.addr, node.name, node.platform, node.cpus, memory, disk)
+    except Exception as error:
+        return 0, f"{what} raised {where_raised(error)}; the node is not used"
+    if inspect.iscoroutine(answer):
+        answer.close()
+    try:
+        count = whole_number(answer, what)
+    except (TypeError, ValueError):
+        return 0, f"{what} must return a number of CPUs, not {answer!r}; the node is not used"
+    if count > node.cpus:
+        return node.cpus, f"{what} returned {count}, and it has {node.cpus}: these are used"
+    return max(count, -1), ""
+
+
+def where_raised(error: Exception) -> str:
+    """With the last line of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{error!r} ({frames[-1].filename}:{frames[-1].lineno})" if frames else repr(error)
+
+
+def allocations(nodes: Any) -> list[DispycosNodeAllocate]:
     """What Client(nodes=...) means: names, addresses, Locations or DispycosNodeAllocate; nothing means any node."""
     if nodes is None:
         return []
@@ -183,13 +240,13 @@ def allocations(nodes: Any) -> list[Allocation]:
     for number, item in enumerate(nodes):
         if not isinstance(item, str | DispycosNodeAllocate | Location):
             raise TypeError(f"nodes[{number}] must be {ENTRY}, not {type(item).__name__}")
-        if hasattr(item, "allocate"):
-            raise TypeError(
-                f"nodes[{number}]: a subclass with its own allocate() is not available in this version"
-            )
         try:
             allocation = item if isinstance(item, DispycosNodeAllocate) else DispycosNodeAllocate(item)
-            words.append(allocation.as_word())
+            allocation.as_word()
+        except AttributeError as error:
+            missing = f"nodes[{number}]: {error}: its __init__ has to call super().__init__(node)"
+            raise TypeError(missing) from None
         except (TypeError, ValueError) as error:
             raise type(error)(f"nodes[{number}]: {error}") from None
+        words.append(allocation)
     return words

@@ -137,10 +137,10 @@ class ClientRole:
     def _give_setup(self, effect: GiveSetup, now: float) -> None:
         request = effect.request
         error, payload = self.setup_for(effect)
-        first = 0
+        first, keep = 0, self.ledger.members.setups.keeps_files
         if request.message.spot is not None:
             first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
-        self._answer(request, messages.SetupGiven(error, first), payload, now)
+        self._answer(request, messages.SetupGiven(error, first, keep), payload, now)
 
     def _answer(self, request: Envelope, word: messages.Message, payload: Payload, now: float) -> None:
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)

@@ -17,6 +17,7 @@ from .facts import Entry, FleetNode, FleetServer, Phase, Pin
 from .fleet import Fleet
 from .giving import Giving
 from .learning import Lags, Learners
+from .placement import unbegun
 from .recalling import Recalling
 
 UNBEGUN: Final = "; {} had not begun, but had its address: what was sent there is lost"
@@ -68,10 +69,24 @@ class Dispatcher:
     @property
     def has_servers(self) -> bool:
         """Whether any server may be given something, now or when it has answered."""
-        return any(
-            server.phase in (Phase.READY, Phase.RECALLING) and server.node.is_offered
-            for server in self.fleet.servers.values()
-        )
+        return any(map(_may_take, self.fleet.servers.values()))
+
+    def held_up(self) -> tuple[int, list[FleetNode | FleetServer]]:
+        """Tasks that wait, while all servers that they may run on are suspended or to be closed; and what is so."""
+        fleet = self.fleet
+        if not fleet.shut or not self.giving.waiting:
+            return 0, []
+        if not self.has_servers:
+            return self.giving.waiting, list(fleet.shut)
+        count, shut = 0, dict[FleetNode | FleetServer, None]()
+        for pin in self.giving.pins() if self.giving.pinned else ():
+            waiting = pin.cpu.count() + pin.io.count()
+            places = dict.fromkeys(fleet.servers_of(pin)) if waiting else {}
+            if places and not any(map(_may_take, places)):
+                count += waiting
+                about = [place for server in places for place in (server, server.node) if not place.is_open]
+                shut.update(dict.fromkeys(about))
+        return count, list(shut)
 
     def had_by_node(self, epoch: int) -> list[Entry]:
         """What its servers have."""
@@ -203,8 +218,41 @@ class Dispatcher:
         """False: it is suspended, or closes, and gets nothing."""
         node = self.fleet.nodes.get(epoch)
         if node is not None:
-            node.is_open = is_open
-            self.fleet.touch(node)
+            self._open(node, is_open)
+
+    def server_opened(self, epoch: int, is_open: bool) -> None:
+        """False: it is suspended."""
+        server = self.fleet.servers.get(epoch)
+        if server is not None and not server.closing:
+            self._open(server, is_open)
+
+    def _open(self, place: FleetNode | FleetServer, is_open: bool) -> None:
+        """What waits behind others at servers that get nothing any more goes elsewhere."""
+        for server in self.fleet.open(place, is_open):
+            behind = unbegun(server) if server.phase is Phase.READY and not is_open else []
+            if behind:
+                server.turn(Phase.RECALLING)
+                self._owner.send_recall(server, behind[0].position - 1)
+
+    def server_closes(self, epoch: int, text: str) -> None:
+        """It ends what it has begun, and is not waited for any more."""
+        server = self.fleet.servers.get(epoch)
+        if server is not None and not server.closing:
+            self._open(server, False)
+            server.closing = text
+            self._refuse_at(server.pin, text)
+
+    def node_closes(self, epoch: int, text: str) -> None:
+        """Its servers do, and no others will come."""
+        node = self.fleet.nodes.get(epoch)
+        if node is not None and not node.closing:
+            self._open(node, False)
+            node.closing = text
+            self._end_hopeless(node)
+
+    def has_cpu_task(self, epoch: int) -> bool:
+        server = self.fleet.servers.get(epoch)
+        return server is not None and server.has_cpu_task
 
     def node_silent(self, epoch: int, now: float) -> None:
         node = self.fleet.nodes.get(epoch)
@@ -337,19 +385,23 @@ class Dispatcher:
         return [entry for entry in back if not entry.over]
 
     def _give_again(self, entries: Iterable[Entry], gone: str = "") -> None:
-        """They have not begun, or are tried again; `gone`: why the server that some of them named cannot be waited for."""
+        """They have not begun, or are tried again; `gone`: why the server that they were at, and may have named, is no more."""
         again = []
         for entry in entries:
             entry.placed = False
             if entry.terminated or self._end_of_all:
                 text = self._end_of_all or "terminated before it started"
                 self._end(entry, OutcomeKind.CANCELLED, text)
-            elif entry.server and gone:
-                self._end(entry, OutcomeKind.REFUSED, gone)
+            elif entry.pin is not None and (why := self._why_not(entry.pin, gone)):
+                self._end(entry, OutcomeKind.REFUSED, why)
             else:
                 again.append(entry)
         if again:
             self.giving.put_back(again)
+
+    def _why_not(self, pin: Pin, gone: str) -> str:
+        """Why nobody may wait there any more."""
+        return gone or pin.server.closing if pin.server is not None else self.fleet.failure_of(pin)
 
     def _may_retry(self, entry: Entry, server: FleetServer, closing: bool) -> bool:
         if closing or entry.terminated or self._end_of_all or entry.server:
@@ -405,3 +457,9 @@ class Dispatcher:
 
 def _had_by(servers: Iterable[FleetServer]) -> list[Entry]:
     return [entry for server in servers for entry in (*server.cpu, *server.io.values())]
+
+
+def _may_take(server: FleetServer) -> bool:
+    """Something, now or when it has answered."""
+    is_up = server.phase in (Phase.READY, Phase.RECALLING)
+    return is_up and server.is_open and server.node.is_offered

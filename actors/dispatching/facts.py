@@ -91,6 +91,9 @@ class Queue:
             front = sorted(front + before, key=_turn_of)
         entries.extendleft(reversed(front))
 
+    def count(self) -> int:
+        return sum(not entry.over for entry in self.entries)
+
     def take_all(self) -> list[Entry]:
         entries = [entry for entry in self.entries if not entry.over]
         self.entries.clear()
@@ -120,6 +123,7 @@ class FleetNode:
     names: tuple[str, ...]  # what tasks may call it
     is_open: bool = True  # by what its client and its operator want
     is_silent: bool = False  # a zombie: it keeps what it has, and gets nothing
+    closing: str = ""  # why it will have no servers any more, though some are there still
     failure: str = ""  # why its servers cannot be started; empty: they may be
     servers: dict[int, FleetServer] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
@@ -140,6 +144,8 @@ class FleetServer:
     pin: Pin
     srtt: float = 0.0  # seconds, of the session with it
     phase: Phase = READY
+    is_open: bool = True  # False: its client has suspended it, or has it closed
+    closing: str = ""  # why what waits for this very server is refused, once it is so
     given: int = 0  # position of the last Run
     cpu: deque[Entry] = field(default_factory=deque)  # it runs them one by one, in this order
     io: dict[int, Entry] = field(default_factory=dict)  # what runs beside others, by position
@@ -151,6 +157,15 @@ class FleetServer:
     reached_cpu: int = 0  # positions that it has begun by what it said
     reached_io: int = 0
     refused: int = -1  # of the last one that it took and could not begin
+
+    @property
+    def is_offered(self) -> bool:
+        return self.phase is READY and self.is_open and self.node.is_offered
+
+    @property
+    def has_cpu_task(self) -> bool:
+        """Or one that stands aside."""
+        return bool(self.cpu) or any(entry.aside for entry in self.io.values())
 
     def turn(self, phase: Phase) -> None:
         assert phase in FOLLOWING[self.phase], f"{self.name}: {phase} may not follow {self.phase}"

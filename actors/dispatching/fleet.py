@@ -20,6 +20,7 @@ class Fleet:
         self.pins: dict[str, Pin] = {}  # of nodes, by the names that tasks asked for
         self.choice = Choice()
         self.changed: dict[FleetServer, None] = {}  # since the last pass
+        self.shut: dict[FleetNode | FleetServer, None] = {}  # those that are not open
 
     def update(self, lag: float) -> Iterable[FleetServer]:
         """Puts the servers that changed where they belong now, and says which they are."""
@@ -41,6 +42,7 @@ class Fleet:
     def remove_node(self, node: FleetNode) -> list[Pin]:
         """Its servers were removed before. The names that nobody bears any more."""
         del self.nodes[node.epoch]
+        self.shut.pop(node, None)
         bare = []
         for pin in node.pins:
             pin.nodes.remove(node)
@@ -61,7 +63,19 @@ class Fleet:
         del self.servers[server.epoch]
         del server.node.servers[server.epoch]
         self.changed.pop(server, None)
+        self.shut.pop(server, None)
         self.choice.remove(server)
+
+    def open(self, place: FleetNode | FleetServer, is_open: bool) -> list[FleetServer]:
+        """Or shut it. The servers that it is about."""
+        place.is_open = is_open
+        if is_open:
+            self.shut.pop(place, None)
+        else:
+            self.shut[place] = None
+        servers = list(place.servers.values()) if isinstance(place, FleetNode) else [place]
+        self.changed.update(dict.fromkeys(servers))
+        return servers
 
     def touch(self, node: FleetNode) -> None:
         """Whether it is offered changed."""
@@ -77,7 +91,7 @@ class Fleet:
                 there = [server.name for server in self.servers.values()]
                 return f"there is no such server ({entry.server:016x}); there are: {_listing(there)}"
             entry.pin = server.pin
-            return ""
+            return server.closing
         pin = self.pins.get(entry.node)
         if pin is None:
             nodes = [node for node in self.nodes.values() if entry.node in node.names]
@@ -92,9 +106,10 @@ class Fleet:
 
     def failure_of(self, pin: Pin) -> str:
         """Why there will never be a server there; empty if there may be one."""
-        if any(node.servers or not node.failure for node in pin.nodes):
+        if any(not node.closing and (node.servers or not node.failure) for node in pin.nodes):
             return ""
-        return f"no server can be started: {pin.nodes[0].failure}"
+        first = pin.nodes[0]
+        return first.closing or f"no server can be started: {first.failure}"
 
     def pins_of(self, server: FleetServer) -> Iterator[Pin]:
         yield server.pin
@@ -128,8 +143,10 @@ class Fleet:
         """What belongs together knows of each other; who did not change stands where its load says."""
         for server in self.servers.values():
             assert server.node.servers.get(server.epoch) is server, f"{server.name} is not on its node"
+            assert server.is_open is (server not in self.shut) and not (server.is_open and server.closing)
         for node in self.nodes.values():
             assert self.nodes[node.epoch] is node
+            assert node.is_open is (node not in self.shut) and not (node.is_open and node.closing)
             assert all(node in pin.nodes and pin.name in node.names for pin in node.pins)
         if not self.changed:
             self.choice.check(self.nodes.values())

@@ -65,12 +65,14 @@ class Giving:
         return [*pin.cpu.take_all(), *pin.io.take_all()]
 
     def all_waiting(self) -> list[Entry]:
-        pins = [*self.fleet.pins.values(), *(server.pin for server in self.fleet.servers.values())]
         return [
             *self.cpu.take_all(),
             *self.io.take_all(),
-            *(entry for pin in pins for entry in self.waiting_at(pin)),
+            *(entry for pin in self.pins() for entry in self.waiting_at(pin)),
         ]
+
+    def pins(self) -> list[Pin]:
+        return [*self.fleet.pins.values(), *(server.pin for server in self.fleet.servers.values())]
 
     def queue_for(self, server: FleetServer, *, io: bool) -> Queue:
         """The one whose first task has waited longest."""
@@ -214,8 +216,7 @@ class Giving:
     def check(self) -> None:
         """Each task that waits has no server, and is counted."""
         waiting = pinned = 0
-        pins = [*self.fleet.pins.values(), *(server.pin for server in self.fleet.servers.values())]
-        for queue in (self.cpu, self.io, *(queue for pin in pins for queue in (pin.cpu, pin.io))):
+        for queue in (self.cpu, self.io, *(queue for pin in self.pins() for queue in (pin.cpu, pin.io))):
             entries = [entry for entry in queue.entries if not entry.over]
             turns = [entry.turn for entry in entries]
             assert turns == sorted(set(turns)), "what waits is out of order"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .facts import READY, Entry, FleetNode, FleetServer
+from .facts import Entry, FleetNode, FleetServer
 from .shelves import Shelves
 
 AHEAD_S: Final = 0.01  # the horizon of a client that is always there and has no way to go
@@ -66,7 +66,12 @@ def stalls_at(server: FleetServer, is_wanted: bool) -> float:
 
 def recallable(server: FleetServer) -> list[Entry]:
     """Its CPU tasks that may not have begun and might run elsewhere: the first has begun, unless an io task keeps the thread."""
-    entries = [entry for entry in server.cpu if not (entry.placed or entry.server)]
+    return [entry for entry in unbegun(server) if not entry.server]
+
+
+def unbegun(server: FleetServer) -> list[Entry]:
+    """Its CPU tasks that may not have begun."""
+    entries = [entry for entry in server.cpu if not entry.placed]
     if entries and entries[0] is server.cpu[0] and not server.io:
         del entries[0]
     return entries
@@ -83,7 +88,7 @@ class Choice:
 
     def update(self, server: FleetServer, lag: float) -> None:
         """Its load changed, or whether it is offered."""
-        if server.phase is not READY or not server.node.is_offered:
+        if not server.is_offered:
             self.remove(server)
             return
         if self._keeps_io:
@@ -110,7 +115,7 @@ class Choice:
         if not self._keeps_io:
             self._keeps_io = True
             for server in servers:
-                if server.phase is READY and server.node.is_offered:
+                if server.is_offered:
                     self._put_io(server)
 
     def _put_io(self, server: FleetServer) -> None:
@@ -130,7 +135,7 @@ class Choice:
         for node in nodes:
             assert self.nodes.level_of.get(node) == node_level(node), f"{node.title} is on the wrong level"
             for server in node.servers.values():
-                offered = server.phase is READY and node.is_offered
+                offered = server.is_offered
                 free = len(server.io) if offered and not server.cpu else None
                 assert node.free.level_of.get(server) == free, f"{server.name} is free, or is not"
                 takes_io = self._keeps_io and offered and len(server.io) < IO_MAX

@@ -18,6 +18,7 @@ from dispycos.protocol.messages import (
     Availability,
     Close,
     Closed,
+    CloseServer,
     CodeGiven,
     Declined,
     Gone,
@@ -33,6 +34,7 @@ from dispycos.protocol.messages import (
     Pulse,
     Register,
     Release,
+    RestartNode,
     ServerReady,
     ServerTasks,
     SetupDone,
@@ -55,8 +57,10 @@ from .lease import (
 )
 from .processes.words import KillServer
 from .supervisor import Supervisor
+from .terminations import LOOK_AGAIN
 
 NEIGHBOURS_MAX: Final = 1000
+LAST_S: Final = 2.5  # seconds after the 5 s: what was dropped then is told, and confirmed
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 
 
@@ -110,6 +114,8 @@ class Node(Supervisor):
             SetupGiven: self._on_setup_given,
             SetupDone: self._on_setup_done,
             CodeGiven: self._on_code_given,
+            CloseServer: self._on_close_server,
+            RestartNode: self._on_restart_node,
         }
 
     # --- machine
@@ -134,6 +140,9 @@ class Node(Supervisor):
             self._close(granted, f"its client and scheduler were silent for {self._lease_grace:.0f} s", now)
         if granted.closing is not None and granted.closing.kill_at <= now:
             self._kill_all(granted, granted.closing, now)
+        if granted.closing is not None and granted.closing.look_at <= now:
+            granted.closing.look_at = now + LOOK_AGAIN
+            self._end_steps((place.number for place in granted.places if place.alive), now)
 
     def deadline(self) -> float | None:
         asked = self._inquiries.deadline
@@ -145,6 +154,7 @@ class Node(Supervisor):
     def drain(self) -> list[object]:
         if self.granted is not None:
             self._close_if_uninhabited(self.granted)
+            self._renew_if_empty(self.granted)
             self._finish_if_empty(self.granted)
         if self.ending and self.granted is None and not self._has_ended:
             self._has_ended = True
@@ -287,6 +297,7 @@ class Node(Supervisor):
             self._out.send(envelope.sender, Closed(message.lease, "this node does not hold it"))
         else:
             self._follow(granted, envelope.sender)  # Closed has to reach this one
+            granted.has_printed = granted.has_printed or message.goes_on
             self._close(granted, "", now)
 
     def _on_release(self, envelope: Envelope, message: Release, now: float) -> None:
@@ -297,7 +308,7 @@ class Node(Supervisor):
         """Tasks get their KeyboardInterrupt: to wait for them first was the client's choice."""
         if granted.closing is not None:
             return
-        granted.closing = Closing(reason, now + KILL_AFTER)
+        granted.closing = Closing(reason, now + KILL_AFTER, now + KILL_AFTER + LAST_S)
         if reason:
             self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
         for place in granted.places:
@@ -325,7 +336,7 @@ class Node(Supervisor):
         self._served += 1
         if self._served == self._serve:
             self.ending = f"it was started for {self._serve} clients"
-        self._out.effects.append(CloseZygote(granted.lease))
+        self._out.effects.append(CloseZygote(granted.lease, granted.keeps_files))
         self._out.to_scheduler(
             granted,
             Closed(
@@ -347,8 +358,8 @@ class Node(Supervisor):
         if granted is not None and granted.lease.number == lease.number:
             granted.awaits_client = False
 
-    def end_lease(self, reason: str, now: float, kill_after: float = KILL_AFTER) -> None:
-        """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later."""
+    def end_lease(self, reason: str, now: float, kill_after: float = inf) -> None:
+        """The node's operator ends the lease, if there is one; its servers are killed `kill_after` seconds later at the latest."""
         if self.granted is not None:
             self._close(self.granted, reason, now)
             if self.granted is not None and self.granted.closing is not None:

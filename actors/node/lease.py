@@ -51,6 +51,7 @@ class CloseZygote(msgspec.Struct, frozen=True):
     """All servers are gone: end the zygote. Its end is not reported."""
 
     lease: Lease
+    keep: bool = False  # the folder
 
 
 class AwaitClient(msgspec.Struct, frozen=True):
@@ -90,6 +91,7 @@ class Place:
     in_vain: int = 0  # starts since one was ready
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
     failed: str = ""  # how its server_setup did: it is not started again
+    closed: bool = False  # its client does not want a server here
 
     @property
     def is_ready(self) -> bool:
@@ -108,8 +110,18 @@ class Place:
 @dataclass(slots=True)
 class Closing:
     reason: str
-    kill_at: float
+    look_at: float  # when steps that still run have had their time
+    kill_at: float  # when all that is left is killed
     failed: bool = False  # it could not be set up
+
+
+@dataclass(slots=True)
+class Leaving:
+    """A server that ends by its client's wish."""
+
+    again: bool  # then the next one is started in its place
+    since: float
+    look_at: float  # when a step that still runs has had its time
 
 
 @dataclass(slots=True, eq=False)
@@ -129,6 +141,7 @@ class NodeLease:
     generation: int = 0  # of its zygote
     asks_setup: bool = False  # its client has not said yet what belongs there
     zygote_born: bool = False
+    keeps_files: bool = False  # when it has ended
     setup: list[Buffer] | None = None  # for a zygote that is not born yet
     zygote_ready: bool = False  # all is prepared there
     zygotes_in_vain: int = 0  # since a server was ready
@@ -141,6 +154,8 @@ class NodeLease:
     scheduler_gone: bool = False  # its process has ended; the next one takes the lease over
     client_gone: bool = False
     terminations: Terminations = field(default_factory=Terminations)
+    leaving: dict[int, Leaving] = field(default_factory=dict)  # by number
+    renewing: bool = False  # when its servers are gone there is to be another zygote, and all servers anew
     activity: object = None  # what its pages said of the tasks that were begun
     told_idle_s: float = 0.0  # in the last pulse
     draining: str = ""  # why its servers end when their tasks have, and are the last
@@ -152,12 +167,14 @@ class NodeLease:
         due = self.pulse_at
         if (look := self.terminations.deadline()) is not None:
             due = min(due, look)
+        if self.leaving:
+            due = min(due, *(leaving.look_at for leaving in self.leaving.values()))
         if self.retry_at is not None:
             due = min(due, self.retry_at)
         if self.alone_until is not None:
             due = min(due, self.alone_until)
         if self.closing is not None:
-            due = min(due, self.closing.kill_at)
+            due = min(due, self.closing.look_at, self.closing.kill_at)
         return due
 
     def idle_s(self, now: float) -> float:
@@ -213,6 +230,8 @@ class NodeLease:
         """Asserts what must hold between two events."""
         for place in self.places:
             assert place.alive or not place.is_ready, f"{place.spot.name} is dead and takes tasks"
+            assert place.alive or place.number not in self.leaving, f"{place.spot.name} is gone and leaves"
+            assert not (place.alive and place.closed), f"{place.spot.name} lives and is closed"
             assert not (place.alive and place.down), f"{place.spot.name} lives and was said to be down"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from dispycos.hours import TimeOfDay
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
@@ -23,6 +25,7 @@ from dispycos.version import PYTHON
 from ..tasks.step import NO_STEP, Preparation, Start, Step
 from ..tasks.working import leftovers
 from .agent import Node
+from .lease import CloseZygote
 from .processes.template import Template
 from .processes.tree import ProcessTree
 from .processes.words import EndStep, ForkServer, KillServer, Prepare
@@ -32,6 +35,8 @@ from .turn import NodeRole
 ENTRY = "dispycos.actors.server.body:main"
 SETUP_ENTRY = "dispycos.actors.server.setup:prepare"
 LOOK_S = 5.0  # so often it is looked at the load of the machine, and at what servers do
+
+log = logging.getLogger("dispycos")
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -109,17 +114,26 @@ class NodeBody(NodeRole):
     def answer_code(self, error: str, answer: list[Buffer]) -> None:
         self._tree.answer_code(error, answer)
 
-    def close_zygote(self, lease: Lease) -> None:
+    def close_zygote(self, word: CloseZygote) -> None:
         folder, self._leased = self._leased, None
         assert folder is not None
-        left = leftovers(folder)
-        if left.count:
-            word = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
-            self.runtime.router.send(word, self.runtime.clock())
-        self._tree.keep(self._clear(folder, self._tree.end_zygote()))
+        lease, left, kept = word.lease, leftovers(folder), None
+        if word.keep:  # beside our own folder, which is removed with us
+            kept = self.folder.parent / f"kept-{lease.client:016x}-{lease.number}-{self._count}"
+            left = structs.replace(left, kept=f"{self.machine.info.name}:{kept}")
+        if left.count or kept:
+            told = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
+            self.runtime.router.send(told, self.runtime.clock())
+        self._tree.keep(self._clear(folder, kept, self._tree.end_zygote()))
 
-    async def _clear(self, folder: Path, gone: asyncio.Future[None]) -> None:
+    async def _clear(self, folder: Path, kept: Path | None, gone: asyncio.Future[None]) -> None:
         await gone
+        if kept is not None:
+            try:
+                folder.rename(kept)
+                return
+            except OSError as error:
+                log.error("%s could not be kept as %s: %s", folder, kept, error.strerror)
         await asyncio.to_thread(self._work.remove_tree, folder)
 
     def start_server(self, number: int) -> None:

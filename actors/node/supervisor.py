@@ -11,6 +11,7 @@ from msgspec import structs
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, buffers_of
 from dispycos.protocol.messages import (
+    CloseServer,
     CodeGiven,
     CodeWanted,
     Kill,
@@ -18,6 +19,7 @@ from dispycos.protocol.messages import (
     NodeInfo,
     Notice,
     Output,
+    RestartNode,
     ServerDown,
     ServerLost,
     ServerReady,
@@ -31,13 +33,14 @@ from dispycos.protocol.messages import (
 from dispycos.protocol.texts import cut
 
 from ..tasks.logs import readable
-from ..tasks.step import Step
+from ..tasks.step import KILL_AFTER, NO_STEP, Step
 from .inquiries import Inquiries
 from .lease import (
     LINES_KEPT,
     RESTARTS_MAX,
     AnswerCode,
     ForgetPeer,
+    Leaving,
     NodeLease,
     NodeOutbox,
     Place,
@@ -45,10 +48,12 @@ from .lease import (
     StartServer,
     StartZygote,
 )
-from .processes.words import KillServer
+from .processes.words import EndStep, KillServer
+from .terminations import LOOK_AGAIN
 
 RETRY_AFTER: Final = 0.5  # seconds, when no process came up: often the zygote is gone, which is told soon
 LINE_MAX: Final = 1000
+LEAVES_FOR: Final = 60.0  # seconds: what has not ended by then without a step of a task is killed
 
 
 def _indented(lines: Iterable[str]) -> str:
@@ -76,6 +81,7 @@ class Supervisor(ABC):
     def _supervise(self, granted: NodeLease, now: float) -> None:
         """At its deadline."""
         self._out.effects += granted.terminations.wake(now, self.step_of)
+        self._watch_leaving(granted, now)
         if granted.retry_at is not None and granted.retry_at <= now:
             granted.retry_at = None
             for place in granted.places:
@@ -87,7 +93,7 @@ class Supervisor(ABC):
     def _start_zygote(self, granted: NodeLease) -> None:
         """The client is asked meanwhile what belongs there; it may take its time."""
         granted.generation += 1
-        granted.zygote_born, granted.setup = False, None
+        granted.zygote_born, granted.setup, granted.renewing = False, None, False
         self._out.effects.append(StartZygote(granted.lease))
         self._ask_setup(granted)
 
@@ -108,7 +114,7 @@ class Supervisor(ABC):
         if word.error:
             self.setup_failed(word.error, now)
         else:
-            granted.setup = buffers_of(envelope.payload)
+            granted.setup, granted.keeps_files = buffers_of(envelope.payload), word.keep
             self._prepare(granted)
 
     def _prepare(self, granted: NodeLease) -> None:
@@ -135,10 +141,11 @@ class Supervisor(ABC):
     def zygote_ready(self, now: float) -> None:
         granted = self.granted
         if granted is not None and not granted.is_ending and not granted.zygote_ready:
-            granted.zygote_ready = True
+            granted.zygote_ready, granted.asks_setup = True, False
             self._out.to_client(granted, SetupDone())
             for place in granted.places:
-                self._start(place)
+                if not (place.closed or granted.renewing):
+                    self._start(place)
 
     def zygote_failed(self, text: str, now: float) -> None:
         """The zygote ended, and the servers that it had: their exits were told before."""
@@ -187,6 +194,70 @@ class Supervisor(ABC):
         place.alive, place.down = True, None
         place.lines.clear()
         self._out.effects.append(StartServer(place.number))
+
+    # --- what the client closes and starts anew
+
+    def _on_close_server(self, envelope: Envelope, word: CloseServer, now: float) -> None:
+        granted = self._granted_to(envelope)
+        if granted is None or granted.is_ending or granted.renewing:
+            return
+        for place in granted.places:
+            if place.spot.port == word.port:
+                self._close_place(granted, place, now, again=word.again)
+
+    def _close_place(self, granted: NodeLease, place: Place, now: float, *, again: bool) -> None:
+        if place.alive:
+            self._end_server(granted, place, f"server {place.spot.name} was closed", now, again=again)
+        elif not again:
+            place.closed = True
+        elif place.closed or place.down is None or not place.down.restarting:  # else it is about to be
+            place.closed, place.failed, place.in_vain = False, "", 0
+            if granted.zygote_ready:
+                self._start(place)
+
+    def _end_server(self, granted: NodeLease, place: Place, why: str, now: float, *, again: bool) -> None:
+        """Its tasks get their KeyboardInterrupt; the last word about `again` counts."""
+        if (leaving := granted.leaving.get(place.number)) is not None:
+            leaving.again = again
+            return
+        granted.leaving[place.number] = Leaving(again, now, now + KILL_AFTER)
+        if place.is_ready:
+            self._out.send(place.address, Shutdown(why))
+        else:
+            self._out.effects.append(KillServer(place.number))
+
+    def _watch_leaving(self, granted: NodeLease, now: float) -> None:
+        """A server whose step has had its time is killed for it. Tasks that wait it drops itself."""
+        for number, leaving in granted.leaving.items():
+            if leaving.look_at <= now:
+                leaving.look_at = now + LOOK_AGAIN
+                if now >= leaving.since + LEAVES_FOR:
+                    self._out.effects.append(KillServer(number))
+                else:
+                    self._end_steps([number], now)
+
+    def _end_steps(self, servers: Iterable[int], now: float) -> None:
+        """Those of tasks that had their KeyboardInterrupt 5 s ago, by the rule of terminations.py."""
+        for number in servers:
+            step = self.step_of(number)
+            if step != NO_STEP and step.since / 1e9 + KILL_AFTER <= now:
+                self._out.effects.append(EndStep(number, step))
+
+    def _on_restart_node(self, envelope: Envelope, word: RestartNode, now: float) -> None:
+        granted = self._granted_to(envelope)
+        if granted is None or granted.is_ending or granted.renewing:
+            return
+        granted.renewing = True
+        for place in granted.places:
+            if place.alive:
+                self._end_server(granted, place, f"node {self.info.name} is started anew", now, again=False)
+
+    def _renew_if_empty(self, granted: NodeLease) -> None:
+        if granted.renewing and granted.zygote_ready and not (granted.is_inhabited or granted.is_ending):
+            granted.zygote_ready, granted.zygotes_in_vain, granted.retry_at = False, 0, None
+            for place in granted.places:
+                place.closed, place.failed, place.in_vain = False, "", 0
+            self._start_zygote(granted)
 
     # --- killing
 
@@ -253,15 +324,22 @@ class Supervisor(ABC):
         spot, place.spot, place.alive = place.spot, place.spot._replace(epoch=0), False
         death = place.failed or death
         granted.terminations.forget(place.number)
-        closing = granted.closing is not None
+        leaving = granted.leaving.pop(place.number, None)
+        closing = granted.closing is not None or leaving is not None
         if spot.epoch:
             self._inquiries.forget(spot.epoch)
             text = f"server {spot.name} {'was ' if death.startswith('killed') else ''}{death}"
             self._out.to_client(granted, ServerLost(spot.epoch, text, marks, closing))
-        again = self._may_restart(granted, place, death, was_ready=bool(spot.epoch))
+        if leaving is None:
+            again = self._may_restart(granted, place, death, was_ready=bool(spot.epoch))
+        else:
+            again = leaving.again and not (granted.is_ending or granted.renewing)
+            place.closed = not (leaving.again or granted.renewing)
         said = "" if closing or again or place.failed else _indented(place.lines)
         self._tell_down(
-            granted, place, ServerDown(granted.lease, spot, death, granted.is_ending, again, said)
+            granted,
+            place,
+            ServerDown(granted.lease, spot, death, granted.is_ending or leaving is not None, again, said),
         )
         if spot.epoch:
             self._out.effects.append(ForgetPeer(spot.epoch))
@@ -284,7 +362,7 @@ class Supervisor(ABC):
                 self._out.to_scheduler(granted, structs.replace(place.down, lease=granted.lease))
 
     def _may_restart(self, granted: NodeLease, place: Place, death: str, *, was_ready: bool) -> bool:
-        if granted.is_ending or place.failed:
+        if granted.is_ending or granted.renewing or place.failed:
             return False
         if was_ready or not granted.zygote_ready:
             return True

@@ -46,7 +46,7 @@ class NodeRole:
     start_zygote: Callable[[Lease], None]
     prepare_zygote: Callable[[list[Buffer]], None]
     answer_code: Callable[[str, list[Buffer]], None]  # to the zygote
-    close_zygote: Callable[[Lease], None]
+    close_zygote: Callable[[CloseZygote], None]
     end: Callable[[], None]
 
     def on_event(self, event: Event, now: float) -> None:
@@ -77,7 +77,7 @@ class NodeRole:
             self.answer_code(effect.error, effect.answer)
         elif isinstance(effect, CloseZygote):
             self.runtime.forget_later(effect.lease.client, self.forget_s)
-            self.close_zygote(effect.lease)
+            self.close_zygote(effect)
         elif isinstance(effect, UseScheduler):
             self.runtime.router.prefer(effect.epoch)
         elif isinstance(effect, AwaitClient):

@@ -49,6 +49,7 @@ from .meter import Meter
 from .nested import NestedTasks
 from .queue import Drop, Interrupt, PassOn, Server, Stop, Work
 from .setup import Prepared, SetupFailed, refuse_value, setup_failed
+from .wishes import offer_names
 
 log = logging.getLogger("dispycos")
 
@@ -68,6 +69,7 @@ def main(argument: bytes, page: int, prepared: Prepared) -> int:
     interrupts = Interrupts(page=writer.words)  # SIGINT was ignored: a stray one between steps is nobody's
     interrupts.install()
     use_fresh_loops()
+    offer_names()
     try:
         # Made by a factory it is nobody's current loop: get_event_loop() of a plain function is not to find it.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:

@@ -152,6 +152,9 @@ class NestedTasks:
         if record.future is not None:
             self.host.settle(record)
 
+    def tell_client(self, word: messages.Message) -> None:
+        self.host.runtime.send(Envelope(self.machine.client, self.machine.address, word))
+
     # --- correspondence.Records
 
     def record(self, number: int) -> Record | None:
@@ -165,8 +168,7 @@ class NestedTasks:
     def looked_at(self, record: Record) -> None:
         """Its error is no news any more for who closes the client."""
         if record.outcome in FAILED:
-            heard = messages.Heard(record.task.number)
-            self.host.runtime.send(Envelope(self.machine.client, self.machine.address, heard))
+            self.tell_client(messages.Heard(record.task.number))
 
     def hold(self, envelope: Envelope) -> bool:
         raise AssertionError("the homes of these tasks are at the client")

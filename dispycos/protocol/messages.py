@@ -50,6 +50,7 @@ class Allocation(NamedTuple):
     cpus: int | None = None
     memory: int = 0  # bytes
     disk: int = 0  # bytes
+    own: bool = False  # the client has an allocate() of its own for it, and is asked (Offer)
 
 
 class ClientInfo(NamedTuple):
@@ -118,6 +119,9 @@ class Enlist(Message, frozen=True, tag=10):
     ticket: int = 0  # its place in the queue
     releasing: bool = False  # it has done, as by Release
     nodes: list[NodeInfo] = []
+    unrestricted: bool = (
+        False  # what no allocation matches is used all the same: they came later, by Allocate
+    )
 
 
 class Release(Message, frozen=True, tag=13):
@@ -265,6 +269,7 @@ class Close(Message, frozen=True, tag=72):
     """End the lease: the tasks that are left get their KeyboardInterrupt. Answered by Closed."""
 
     lease: Lease
+    goes_on: bool = False  # its client does, and is to hear what became of its tasks before Closed
 
 
 class Closed(Message, frozen=True, tag=73):
@@ -410,6 +415,61 @@ class Heard(Message, frozen=True, tag=87):
     number: int
 
 
+# --- a client's control of its nodes and servers -----------------------------------------------------------------------------
+
+
+class CloseServer(Message, frozen=True, tag=110):
+    """Client -> node: its tasks get their KeyboardInterrupt, and it ends. With `again` the next one is started in its place."""
+
+    port: int  # of the server, whichever process it is
+    again: bool = False
+
+
+class RestartNode(Message, frozen=True, tag=111):
+    """Client -> node: end all servers so, then start anew with what the client gives for it (SetupWanted)."""
+
+
+class CloseNode(Message, frozen=True, tag=112):
+    """Client -> scheduler: end the lease there, and do not offer this node again."""
+
+    node: int  # epoch
+
+
+class Allocate(Message, frozen=True, tag=114):
+    """Client -> scheduler: one more allocation, behind those that it has. A node that it matches counts as closed no more."""
+
+    allocation: Allocation
+
+
+class Offer(Message, frozen=True, tag=115):
+    """Scheduler -> client: how many servers of this node, by your own allocate()? Answered by Accept."""
+
+    node: NodeInfo
+    entry: int  # which of its allocations, from 0
+    is_at: bool  # whether the node is at the place that it names
+
+
+class Accept(Message, frozen=True, tag=116):
+    node: int  # epoch
+    entry: int
+    servers: int  # 0: it is not used; negative: the next allocation decides
+
+
+class AbandonZombie(Message, frozen=True, tag=117):
+    """Client -> scheduler: whether this node is given up when it was silent for too long, or now, if it was."""
+
+    node: int  # epoch
+    abandon: bool
+
+
+class CloseWanted(Message, frozen=True, tag=113):
+    """Server -> client: a task there wants its server closed, or its node."""
+
+    node: bool
+    terminate: bool
+    again: bool = False
+
+
 # --- tasks ---------------------------------------------------------------------------------------------------------------
 
 
@@ -475,6 +535,7 @@ class Left(Message, frozen=True, tag=84):
     count: int
     size: int  # bytes
     names: list[str]  # of some
+    kept: str = ""  # "node:folder", where all files of the lease stay: they are not removed
 
 
 class AwaitsMessage(Message, frozen=True, tag=57):
@@ -511,6 +572,7 @@ class SetupGiven(Message, frozen=True, tag=89):
 
     error: str = ""  # it cannot be had
     first: int = 0  # to a server: from here on it counts the tasks that its tasks submit
+    keep: bool = False  # to a node: the folder of the lease is to stay when that has ended
 
 
 class SetupDone(Message, frozen=True, tag=90):

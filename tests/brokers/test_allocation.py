@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dispycos.brokers.allocation import Named, allocate, fault_of
+from dispycos.brokers.allocation import Named, Undecided, allocate, fault_of
 from dispycos.protocol.messages import Allocation, Availability
 from tests.kit.scheduler import node_info
 
@@ -72,3 +72,17 @@ def test_a_node_that_does_not_say_what_it_has_is_not_taken_for_a_demand() -> Non
 def test_a_platform_that_is_no_pattern_is_said_in_words() -> None:
     assert "'li(nux' is not a regular expression" in fault_of(Allocation(platform="li(nux"))
     assert fault_of(Allocation(platform="linux")) == ""
+
+
+def test_an_entry_with_an_allocate_of_its_own_is_asked_in_its_turn_whatever_it_names() -> None:
+    named = [Named(Allocation("other")), Named(Allocation("zeus", own=True)), Named(Allocation("*", cpus=1))]
+    assert allocate(NODE, named) == Undecided(1)
+    for answer, servers in ((3, 3), (0, 0), (-1, 1), (99, 4)):
+        assert allocate(NODE, named, {1: answer}) == servers
+    assert allocate(NODE, [Named(Allocation("*", cpus=2)), *named]) == 2  # decided before
+    assert allocate(NODE, named[:2], {1: -1}) == 0
+
+
+def test_a_list_that_began_empty_restricts_nobody() -> None:
+    assert allocate(NODE, [Named(Allocation("other", cpus=1))], unrestricted=True) == 4
+    assert allocate(NODE, [Named(Allocation("*", cpus=1))], unrestricted=True) == 1

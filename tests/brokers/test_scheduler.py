@@ -15,19 +15,25 @@ from dispycos.machine import Log
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
+    AbandonZombie,
+    Accept,
+    Allocate,
     Allocation,
     Availability,
     Close,
     Closed,
+    CloseNode,
     Counts,
     Declined,
     Gone,
     Granted,
+    Hopeless,
     Inventory,
     Lease,
     Left,
     NodeNews,
     Notice,
+    Offer,
     Open,
     Opened,
     Pulse,
@@ -41,6 +47,7 @@ from dispycos.protocol.messages import (
     ServerUp,
     Settled,
     Turned,
+    Wanting,
 )
 from dispycos.protocol.status import Status
 from dispycos.turns import FORGET_NODE_S
@@ -376,6 +383,26 @@ def test_a_node_silent_for_five_pulses_is_abandoned_if_so_asked_and_closes_when_
     assert words(sent, Close) == [Close(lease)]
     assert not words(desk.back("alpha", 7, lease))
     assert [type(word) for word in words(desk.tell(node, Closed(lease)))] == [NodeNews, Open]
+
+
+def test_of_a_single_node_a_client_may_want_another_end_when_it_is_a_zombie_or_will_be() -> None:
+    for asked, by_default, abandoned in (
+        ("before", False, True),
+        ("before", True, False),
+        ("after", False, True),
+        ("never", True, True),
+    ):
+        desk = Desk()
+        client, lease = desk.client(wants=enlist(abandon_zombies=by_default))
+        desk.node("alpha", 7, lease)
+        if asked == "before":
+            desk.tell(client, AbandonZombie(7, not by_default), AbandonZombie(8, by_default))
+        desk.lose(7)
+        sent = desk.wait(10.0)
+        if asked == "after":
+            assert Status.NodeAbandoned not in news(sent)
+            sent = desk.tell(client, AbandonZombie(7, True))
+        assert (Status.NodeAbandoned in news(sent)) is abandoned
 
 
 def test_a_zombie_that_is_not_to_be_abandoned_is_named_once_and_goes_on_when_it_is_back() -> None:
@@ -922,3 +949,133 @@ def test_a_node_is_a_zombie_after_five_of_the_pulses_that_it_sends() -> None:
     assert not desk.scheduler.registry.nodes[7].zombie
     desk.wait(2.0)
     assert desk.scheduler.registry.nodes[7].zombie
+
+
+# --- nodes that a client does not want any more
+
+
+def test_a_node_that_its_client_closes_is_given_back_without_a_word_and_not_offered_again() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("rhea", 60, lease)
+    [close] = desk.tell(client, CloseNode(60))
+    assert (close.to, close.message) == (node, Close(lease, goes_on=True))
+    assert desk.tell(client, CloseNode(60)) == []
+    sent = desk.tell(node, Closed(lease))
+    assert [word.text for word in words(sent, NodeNews)] == [""] and news(sent) == [Status.NodeClosed]
+    assert words(desk.wait(30.0), Open) == []
+    [notice] = words(desk.tell(client, Wanting(1)), Notice)
+    assert "rhea (closed by this client" in notice.text
+    desk.tell(client, Release())
+    _, lease = desk.client(51)
+    assert desk.scheduler.registry.nodes[60].lease == lease  # the next client gets it
+
+
+def test_a_node_that_was_closed_while_its_scheduler_was_away_is_closed_by_the_next() -> None:
+    for first in (CLIENT, NODE):
+        desk = Desk(hold_until=103.0)
+        held = Lease(9, 50, "id-1", 4)
+        node, info = Address(60, NODE), node_info("rhea", 60)
+        told: dict[int, list[Any]] = {
+            CLIENT: [enlist(lease=held, nodes=[info]), CloseNode(60)],
+            NODE: [Register(info, held)],
+        }
+        sent = desk.tell(Address(50 if first == CLIENT else 60, first), *told.pop(first))
+        [(second, said)] = told.items()
+        sent += desk.tell(Address(50 if second == CLIENT else 60, second), *said)
+        sent += desk.wait(5.0)
+        assert [envelope.to for envelope in sent if isinstance(envelope.message, Close)][-1:] == [node]
+        assert desk.scheduler.registry.nodes[60].state is NodeState.CLOSING
+
+
+# --- allocations of the client's own
+
+
+OWN = Allocation("*", own=True)
+
+
+def offers(sent: list[Envelope]) -> list[tuple[int, int]]:
+    return [(word.node.epoch, word.entry) for word in words(sent, Offer)]
+
+
+def test_a_client_is_asked_for_each_node_and_gets_what_it_says() -> None:
+    desk = Desk()
+    for name, epoch in (("alpha", 7), ("beta", 8), ("gamma", 9)):
+        desk.node(name, epoch)
+    client = Address(50, CLIENT)
+    sent = desk.tell(client, enlist(OWN))
+    assert offers(sent) == [(7, 0), (8, 0), (9, 0)]
+    assert not words(sent, Open) and not words(sent, Settled)  # schedule() waits for the answers
+    assert [word.cpus for word in words(desk.tell(client, Accept(7, 0, 1)), Open)] == [1]
+    assert not words(desk.tell(client, Accept(8, 0, 0)))
+    assert not words(desk.tell(client, Accept(9, 0, -1)))
+    desk.tell(Address(7, NODE), Opened(Lease(11, 50, "id-1", HOME.epoch), 1))
+    assert desk.scheduler.registry.nodes[8].share is None and desk.scheduler.registry.nodes[9].share is None
+
+
+def test_entries_are_applied_in_their_order_and_each_is_asked_once() -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    desk.tell(client, enlist(OWN, Allocation("alpha", cpus=1), OWN))
+    desk.scheduler.looked(50, "", desk.now)
+    desk.drain()
+    desk.node("alpha", 7)
+    desk.node("beta", 8)
+    assert desk.scheduler.registry.clients[50].asked == {(7, 0), (8, 0)}
+    assert [word.cpus for word in words(desk.tell(client, Accept(7, 0, -1)), Open)] == [1]
+    assert offers(desk.tell(client, Accept(8, 0, -1))) == [(8, 2)]
+    assert not offers(desk.tell(Address(8, NODE), Register(node_info("beta", 8, addr="10.0.0.8"))))
+    assert words(desk.tell(client, Accept(8, 2, 1)), Open)
+
+
+def test_while_a_client_computes_nobody_is_said_to_have_no_hope_and_the_next_client_asks_anew() -> None:
+    desk = Desk()
+    client = Address(50, CLIENT)
+    desk.node("alpha", 7)
+    desk.tell(client, enlist(OWN))
+    [notice] = words(desk.tell(client, Wanting(1)), Notice)
+    assert "alpha (the program's own allocate() has not answered)" in notice.text
+    assert not words(desk.wait(60.0), Hopeless)
+    desk.tell(client, Release())
+    assert offers(desk.tell(Address(51, CLIENT), enlist(OWN))) == [(7, 0)]
+    assert not words(desk.tell(client, Accept(7, 0, 2)))
+
+
+def test_an_allocation_that_comes_later_is_used_and_restricts_nobody_who_had_none() -> None:
+    for first, cpus in (((), [1, 2]), ((Allocation("zeus"),), [1])):
+        desk = Desk()
+        client, _ = desk.client(wants=enlist(*first)) if not first else (Address(50, CLIENT), None)
+        if first:
+            desk.tell(client, enlist(*first))
+            desk.scheduler.looked(50, "", desk.now)
+            desk.drain()
+        desk.tell(client, Allocate(Allocation("10.0.0.7", cpus=1)))
+        assert Look(50, len(first)) in desk.logs
+        desk.node("alpha", 7)
+        desk.node("beta", 8)
+        shared = [share.node.epoch for share in desk.scheduler.registry.shares]
+        assert shared == [7, 8][: len(cpus)]
+        assert [
+            desk.scheduler.registry.clients[50].servers_of(desk.scheduler.registry.nodes[n].info)
+            for n in shared
+        ] == cpus
+
+
+def test_a_node_that_was_closed_is_used_again_when_an_allocation_names_it() -> None:
+    desk = Desk()
+    client, lease = desk.client()
+    node = desk.node("rhea", 60, lease)
+    desk.tell(client, CloseNode(60))
+    desk.tell(node, Closed(lease))
+    assert not words(desk.tell(client, Allocate(Allocation("other"))), Open)
+    assert words(desk.tell(client, Allocate(Allocation("rhea"))), Open)
+
+
+def test_what_is_wrong_with_a_place_that_was_named_later_is_said_and_the_client_stays() -> None:
+    desk = Desk()
+    client, _ = desk.client()
+    desk.tell(client, Allocate(Allocation("box")))
+    desk.scheduler.looked(50, "nodes: box: no such host", desk.now)
+    assert words(desk.drain()) == [Notice("nodes: box: no such host", "warning")]
+    [notice] = words(desk.tell(client, Allocate(Allocation("*", platform="["))), Notice)
+    assert "is not a regular expression" in notice.text

@@ -131,6 +131,8 @@ BAD_VALUES = {
     "ext_ip_addr": ("a/b", "'a/b' is not a host name or an IP address"),
     "name": ("a/b", "'a/b' is not a name: no blank, / \\ : * or quote in it"),
     "dest_path": (" ", "' ' is not a path"),
+    "user": ("a b", "'a b' is not a name"),
+    "group": ("", "'' is not a name"),
     "max_file_size": ("big", "'big' is not a size (1000, 64k, 10m, 2g, 1t)"),
     "secret": ("short", "5 characters are too easy to guess, use 16 or more"),
     "secret_file": ("", "'' is not a path"),

@@ -8,6 +8,7 @@ import time
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from dispycos.actors.client.effects import News
 from dispycos.actors.client.status import (
@@ -16,12 +17,14 @@ from dispycos.actors.client.status import (
     DispycosStatus,
     allocations,
     avail_info,
+    choose,
     status_word,
 )
 from dispycos.actors.tasks.handle import Task
 from dispycos.actors.tasks.record import Record
+from dispycos.brokers.allocation import Named, allocate
 from dispycos.protocol.addresses import Location
-from dispycos.protocol.messages import Allocation, Availability, NodeInfo
+from dispycos.protocol.messages import Allocation, Availability, NodeInfo, Offer
 from dispycos.protocol.status import Status
 
 BOX = NodeInfo("box", "10.0.0.5", 9700, 4, "Linux-6", (3, 11), 900)
@@ -35,12 +38,12 @@ def test_no_nodes_mean_any_node(nodes: Any) -> None:
 
 @pytest.mark.parametrize("nodes", ["10.0.0.*", ["10.0.0.*"], DispycosNodeAllocate("10.0.0.*")])
 def test_a_name_or_pattern_means_all_of_its_cpus(nodes: Any) -> None:
-    assert allocations(nodes) == [Allocation("10.0.0.*")]
+    assert words_of(nodes) == [Allocation("10.0.0.*")]
 
 
 def test_allocations_keep_their_order_and_what_they_ask_for() -> None:
     big = DispycosNodeAllocate("big", port=9800, platform="linux", cpus=-1, memory=10**9, disk=10**10)
-    assert allocations([big, "small"]) == [
+    assert words_of([big, "small"]) == [
         Allocation("big", 9800, "linux", -1, 10**9, 10**10),
         Allocation("small"),
     ]
@@ -76,7 +79,7 @@ def test_what_is_no_node_is_named(nodes: Any, text: str) -> None:
 def test_a_node_is_named_in_these_ways(node: Any, port: Any, word: tuple[str, int | None]) -> None:
     assert DispycosNodeAllocate(node, port).as_word()[:2] == word
     if port is None:
-        assert allocations([node])[0][:2] == word
+        assert words_of([node])[0][:2] == word
 
 
 class Text(str):
@@ -94,7 +97,7 @@ def test_numbers_and_texts_of_other_kinds_are_taken_and_none_does_not_matter() -
     kinds = DispycosNodeAllocate(Text("box"), Whole(), Text("linux"), Whole(), Whole(), Whole())  # type: ignore[arg-type]
     word = kinds.as_word()
     assert word == Allocation("box", 3, "linux", 3, 3, 3)
-    assert {type(part) for part in word} == {str, int}
+    assert {type(part) for part in word[:6]} == {str, int}
     assert DispycosNodeAllocate("*", None, None, None, None, None).as_word() == Allocation("*")
     assert DispycosNodeAllocate("*", platform=re.compile("Linux")).as_word().platform == "Linux"
 
@@ -145,13 +148,115 @@ def test_nodes_that_are_no_list_are_named(nodes: Any) -> None:
         allocations(nodes)
 
 
-def test_an_allocate_of_ones_own_is_refused_not_ignored() -> None:
-    class Picky(DispycosNodeAllocate):
-        def allocate(self, *args: Any) -> int:
-            return 1
+class Picky(DispycosNodeAllocate):
+    """Answers what it was made with, or raises it."""
 
-    with pytest.raises(TypeError, match=r"nodes\[1\].*allocate\(\) is not available"):
-        allocations(["a", Picky("b")])
+    answer: Any = 1
+
+    def allocate(self, *about: Any) -> int:
+        self.asked = about
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return cast(int, self.answer)
+
+
+OFFERED = Offer(
+    NodeInfo("box", "10.0.0.5", 9706, 4, "Linux-6.1", (3, 11), 9, Availability(5.0, 10, 20, 3)), 2, True
+)
+
+
+def picky(answer: object) -> Picky:
+    one = Picky("*")
+    one.answer = answer
+    return one
+
+
+def test_who_has_an_allocate_of_its_own_is_asked_for_its_nodes() -> None:
+    assert [word.own for word in words_of(["a", DispycosNodeAllocate("b"), Picky("c")])] == [
+        False,
+        False,
+        True,
+    ]
+    on_instance = DispycosNodeAllocate("b")
+    on_instance.allocate = lambda *about: 2  # type: ignore[method-assign]
+    assert on_instance.as_word().own and choose(on_instance, OFFERED) == (2, "")
+
+
+@pytest.mark.parametrize(("answer", "count"), [(3, 3), (0, 0), (-1, -1), (-7, -1), (4, 4), (Whole(), 3)])
+def test_what_it_answers_counts(answer: object, count: int) -> None:
+    one = picky(answer)
+    assert choose(one, OFFERED) == (count, "")
+    assert one.asked == ("10.0.0.5", "box", "Linux-6.1", 4, 10, 20)
+
+
+def test_a_node_that_does_not_know_what_it_has_left_is_asked_about_with_none() -> None:
+    one = picky(1)
+    choose(one, structs.replace(OFFERED, node=OFFERED.node._replace(available=None)))
+    assert one.asked[-2:] == (None, None)
+
+
+@pytest.mark.parametrize("answer", [None, "x", 1.5, True, [1]])
+def test_an_answer_that_is_no_number_is_said_and_the_node_is_not_used(answer: object) -> None:
+    count, fault = choose(picky(answer), OFFERED)
+    assert count == 0
+    assert fault == (
+        f"nodes[2]: Picky.allocate() of node box must return a number of CPUs, not {answer!r}; the node is not used"
+    )
+
+
+def test_an_exception_of_its_own_is_said_with_its_line_and_the_node_is_not_used() -> None:
+    count, fault = choose(picky(ValueError("no such rack")), OFFERED)
+    assert count == 0 and "Picky.allocate() of node box raised ValueError('no such rack')" in fault
+    assert f"{__file__}:" in fault
+
+
+def test_more_than_there_are_is_what_there_is_and_said() -> None:
+    assert choose(picky(9), OFFERED) == (
+        4,
+        "nodes[2]: Picky.allocate() of node box returned 9, and it has 4: these are used",
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"node": "10.0.0.*"},
+        {"node": "box", "cpus": 3},
+        {"node": "*", "cpus": 5},
+        {"node": "*", "cpus": -1},
+        {"node": "*", "cpus": 0},
+        {"node": "*", "platform": "windows"},
+        {"node": "*", "platform": "LINUX"},
+        {"node": "*", "memory": 11},
+        {"node": "*", "memory": 10, "disk": 20},
+        {"node": "other"},
+    ],
+)
+def test_the_allocate_of_the_base_gives_what_the_scheduler_would(fields: dict[str, Any]) -> None:
+    one, node = DispycosNodeAllocate(**fields), OFFERED.node
+    asked = one.allocate(node.addr, node.name, node.platform, node.cpus, 10, 20)
+    assert (
+        max(0, asked) == allocate(node, [Named(one.as_word())], unrestricted=False) or fields.get("cpus") == 0
+    )
+    assert (asked < 0) == (fields.get("node") == "other" or fields.get("platform") == "windows")
+
+
+def test_a_place_that_only_its_scheduler_can_find_is_matched_by_what_that_says() -> None:
+    class Super(DispycosNodeAllocate):
+        def allocate(self, *about: Any) -> int:
+            return super().allocate(*about)
+
+    assert choose(Super("gateway"), OFFERED) == (4, "")
+    assert choose(Super("box"), structs.replace(OFFERED, is_at=False)) == (-1, "")
+
+
+def test_a_subclass_that_does_not_call_its_base_is_named() -> None:
+    class Lazy(DispycosNodeAllocate):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match=r"nodes\[1\].*super\(\).__init__"):
+        allocations(["a", Lazy()])
 
 
 def status_of(info: object, task: Task | None = None) -> DispycosStatus:
@@ -224,3 +329,7 @@ def test_statuses_compare_with_the_numbers_that_scripts_know() -> None:
         == Scheduler.TaskCreated
         == 21
     )
+
+
+def words_of(nodes: Any) -> list[Allocation]:
+    return [one.as_word() for one in allocations(nodes)]

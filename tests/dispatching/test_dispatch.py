@@ -781,3 +781,91 @@ def test_words_about_another_attempt_or_an_io_task_lend_nothing() -> None:
     desk.dispatcher.aside(parent, 101, desk.now, aside=False)
     desk.submit(alone=True)
     assert desk.place() == []
+
+
+# --- suspended and closed places
+
+
+def test_a_suspended_server_keeps_what_it_runs_gives_back_the_rest_and_gets_nothing_until_it_is_resumed() -> (
+    None
+):
+    desk = Desk(2)
+    learn = desk.submit(2)
+    desk.place()
+    desk.end(*learn)
+    desk.place()
+    desk.submit(12, "long")
+    desk.place()
+    first, behind = (
+        desk.dispatcher.fleet.servers[101].cpu[0],
+        list(desk.dispatcher.fleet.servers[101].cpu)[1:],
+    )
+    assert behind
+    desk.took()
+    desk.dispatcher.server_opened(101, False)
+    assert desk.recalls() == [(101, behind[0].position - 1)]
+    desk.dispatcher.returned(101, [entry.position for entry in behind])
+    desk.end(first)
+    assert {server for _, server in desk.place()} <= {102}
+    desk.dispatcher.server_opened(101, True)
+    assert 101 in {server for _, server in desk.place()}
+
+
+def test_what_waits_for_a_suspended_place_is_said_to_be_held_up_and_what_may_run_elsewhere_is_not() -> None:
+    desk = Desk(1, 1)
+    desk.dispatcher.server_opened(101, False)
+    desk.dispatcher.node_opened(2, False)
+    desk.submit(1, server=101)
+    desk.submit(2, node="node2")
+    assert desk.place() == []
+    count, places = desk.dispatcher.held_up()
+    assert (count, {place.epoch for place in places}) == (3, {101, 2})
+    desk.dispatcher.node_opened(2, True)
+    desk.submit(1)
+    assert {server for _, server in desk.place()} == {201}
+    count, places = desk.dispatcher.held_up()
+    assert (count, {place.epoch for place in places}) == (1, {101})
+
+
+def test_a_server_of_a_suspended_node_that_comes_later_gets_nothing() -> None:
+    desk = Desk(1)
+    desk.dispatcher.node_opened(1, False)
+    desk.dispatcher.server_up(102, "node1/s2", 1)
+    desk.submit(1)
+    assert desk.place() == [] and not desk.dispatcher.has_servers
+    desk.dispatcher.node_opened(1, True)
+    assert len(desk.place()) == 1
+
+
+def test_a_server_that_closes_refuses_what_names_it_and_what_it_gives_back_goes_elsewhere() -> None:
+    desk = Desk(1, 1)
+    running, own, named = desk.submit(1, server=101), desk.submit(1, server=101), desk.submit(1, node="node1")
+    desk.place()
+    desk.took()
+    desk.dispatcher.server_closes(101, "node1/s1 is being closed")
+    given = [entry.position for entry in (*own, *named) if entry.at is not None]
+    desk.dispatcher.returned(101, given)
+    desk.submit(1, server=101)
+    assert [(kind, started) for _, kind, started in desk.ends()] == [(REFUSED, False)] * 2
+    assert desk.place() == [] and desk.dispatcher.has_cpu_task(101)
+    desk.end(*running)
+    assert not desk.dispatcher.has_cpu_task(101)
+    assert desk.place() == []  # what names the node waits for its next server
+    desk.dispatcher.server_opened(101, True)  # resuming is about what is suspended
+    assert desk.place() == []
+
+
+def test_a_node_that_closes_refuses_what_names_it_alone() -> None:
+    desk = Desk(1, 1)
+    desk.dispatcher.node_up(3, "twin", ("twin", "10.0.0.1"))
+    desk.submit(1, node="node1")
+    desk.place()
+    desk.submit(1, node="node1", alone=True)
+    desk.submit(1, node="10.0.0.1", alone=True)
+    desk.place()
+    desk.took()
+    desk.dispatcher.node_closes(1, "node1 is being closed")
+    assert desk.ends() == [(2, REFUSED, False)]
+    desk.submit(1, node="node1")
+    assert desk.ends() == [(4, REFUSED, False)]
+    assert len(desk.dispatcher.fleet.servers[101].cpu) == 1

@@ -15,9 +15,10 @@ from dispycos.actors.client.ledger import Ledger
 from dispycos.actors.client.turn import ClientRole
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.node.agent import Node
+from dispycos.actors.node.lease import CloseZygote
 from dispycos.actors.node.processes.words import EndStep, KillServer
 from dispycos.actors.node.turn import NodeRole
-from dispycos.actors.tasks.step import NO_STEP, Step
+from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.scheduler import Scheduler
@@ -35,7 +36,7 @@ from .cluster_servers import ServerProcess
 from .cluster_tasks import Book, Cell, Host, Plan, Words
 
 PYTHON: Final = (3, 11)
-STOP_S: Final = 0.6  # cli/node.py: what a node gives its tasks when it is stopped
+STOP_S: Final = KILL_AFTER  # cli/node.py: what a node gives its tasks when it is stopped
 BRISK: Final = "brisk"  # a function that is short, and soon known to be
 
 
@@ -156,7 +157,7 @@ class NodeBody(NodeRole):
         self.zygote_of = lease
         self.process.later(self.process.world.dice.random() * 0.1, partial(self._zygote_up, lease))
 
-    def close_zygote(self, lease: Lease) -> None:
+    def close_zygote(self, word: CloseZygote) -> None:
         self.has_zygote, self.zygote_of = False, None
 
     def end(self) -> None:

@@ -135,6 +135,12 @@ def what_a_silent_node_has_is_given_elsewhere(patch: Patch) -> None:
     patch.setattr(Dispatcher, "node_silent", node_silent)
 
 
+def a_suspended_server_is_offered(patch: Patch) -> None:
+    patch.setattr(
+        FleetServer, "is_offered", property(lambda self: self.phase is Phase.READY and self.node.is_offered)
+    )
+
+
 def a_silent_node_is_offered(patch: Patch) -> None:
     patch.setattr(facts.FleetNode, "is_offered", property(lambda self: self.is_open))
 
@@ -296,6 +302,7 @@ BUGS: list[Plant] = [
     a_closed_node_is_offered_again,
     what_a_silent_node_has_is_given_elsewhere,
     a_silent_node_is_offered,
+    a_suspended_server_is_offered,
     recalls_are_not_sent,
     nothing_is_evened_out,
     what_waits_behind_an_io_step_is_left_there,

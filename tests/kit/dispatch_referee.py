@@ -30,6 +30,7 @@ class Known:
     cpu: list[Entry] = field(default_factory=list)
     io: list[Entry] = field(default_factory=list)
     recalling: bool = False
+    shut: bool = False  # its client has suspended it
     ended: bool = False  # drains, or is to be killed: gets nothing more
     since: float = 0.0
     held_up_since: float = 0.0  # something waits there that may run elsewhere
@@ -91,6 +92,10 @@ class Referee:
     def on_server_lost(self, epoch: int, *rest: Any) -> None:
         self.servers.pop(epoch, None)
 
+    def on_server_opened(self, epoch: int, is_open: bool) -> None:
+        if epoch in self.servers:
+            self.servers[epoch].shut = not is_open
+
     def on_session_reset(self, epoch: int) -> None:
         if epoch in self.servers:
             self.servers[epoch].ended = True
@@ -139,7 +144,9 @@ class Referee:
             elif isinstance(effect, Recall):
                 server = self.servers[effect.server.epoch]
                 behind = [entry for entry in server.cpu if entry.position > effect.after]
-                if server.recalling or server.ended or all(entry.server for entry in behind):
+                shut = server.shut or self.barred.get(server.node)  # what names it is not to run now, either
+                in_vain = not shut and all(entry.server for entry in behind)
+                if server.recalling or server.ended or in_vain:
                     self.world.wrong(f"{server.name} is asked back in vain")
                 server.recalling = True
                 server.asked_of = server.cpu[0] if server.cpu else None
@@ -155,7 +162,7 @@ class Referee:
         if server is None:
             wrong("a task is given to a server that is gone")
             return
-        if server.ended or self.barred.get(server.node, {"gone"}):
+        if server.ended or server.shut or self.barred.get(server.node, {"gone"}):
             wrong(
                 f"{server.name} is given tasks, and takes none: {server.ended} {self.barred.get(server.node)}"
             )
@@ -212,7 +219,7 @@ class Referee:
                 self.world.wrong(f"task {max(turns)} was given before {first}, which waits")
 
     def _takes(self, server: Known) -> bool:
-        return not (server.recalling or server.ended or self.barred.get(server.node, {"gone"}))
+        return not (server.recalling or server.ended or server.shut or self.barred.get(server.node, {"gone"}))
 
     def _judge_idle(self) -> None:
         if not self.waiting:

@@ -369,6 +369,12 @@ class Schedule:
     def _suspend(self) -> None:
         node = self._some_node()
         if node is not None:
+            servers = list(node.servers.values())
+            if servers and int(self.world.now * 1e6) % 2:
+                self.world.note(f"SUSPEND {servers[0].name}")
+                node.say("server_opened", servers[0].epoch, False)
+                self.world.after(self.dice.random() * 0.5, self._resume_server, node, servers[0].epoch)
+                return
             self.world.note(f"SUSPEND {node.name}")
             node.say("node_opened", node.epoch, "SUSPENDED")
             self.world.after(self.dice.random() * 0.5, self._resume, node)
@@ -376,6 +382,10 @@ class Schedule:
     def _resume(self, node: SimNode) -> None:
         if node.is_alive and not node.is_closing:
             node.say("node_opened", node.epoch, "OPEN")
+
+    def _resume_server(self, node: SimNode, epoch: int) -> None:
+        if node.is_alive:
+            node.say("server_opened", epoch, True)
 
     def _kill_server(self) -> None:
         server = self._some_server()

@@ -176,7 +176,7 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 self.interrupt()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
+                self._process.wait(8)
         if self.is_alive():
             self.kill()
         self._process.wait()

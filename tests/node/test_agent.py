@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from dispycos.actors.node.agent import LEASE_GRACE
+from dispycos.actors.node.agent import LAST_S, LEASE_GRACE
 from dispycos.actors.node.lease import (
     RESTARTS_MAX,
     AnswerCode,
@@ -29,6 +29,7 @@ from dispycos.protocol.messages import (
     Availability,
     Close,
     Closed,
+    CloseServer,
     CodeGiven,
     CodeWanted,
     Declined,
@@ -45,6 +46,7 @@ from dispycos.protocol.messages import (
     Pulse,
     Register,
     Release,
+    RestartNode,
     ServerDown,
     ServerLost,
     ServerReady,
@@ -132,7 +134,9 @@ def test_a_zygote_is_prepared_when_it_is_born_and_its_client_has_said_how_then_s
         assert hand.setups[1:] == [(SetupDone(), 0)]
 
 
-def test_a_client_whose_session_was_that_of_an_earlier_lease_is_asked_again_and_one_that_is_dead_is_not() -> None:
+def test_a_client_whose_session_was_that_of_an_earlier_lease_is_asked_again_and_one_that_is_dead_is_not() -> (
+    None
+):
     hand = Hand(1)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
     assert hand.call("peer_reset", CLIENT_EPOCH) == []
@@ -601,6 +605,7 @@ def test_that_zygotes_always_fail_is_told() -> None:
 
 def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None:
     hand = Hand(2).open()
+    hand.steps[2] = Step(4, 0)
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [(1, Shutdown()), (2, Shutdown())]
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == []
     assert exit_of(hand, 1, "exited with code 0") == [
@@ -608,8 +613,11 @@ def test_close_interrupts_then_kills_and_says_closed_when_all_are_gone() -> None
         ("scheduler", ServerDown(LEASE, spot(1), "exited with code 0", True, False)),
         ForgetPeer(server_address(1).epoch),
     ]
-    assert hand.wake_at(KILL_AFTER) == [KillServer(2)]
-    assert hand.wake_at(2 * KILL_AFTER) == [KillServer(2)]
+    assert hand.wake_at(KILL_AFTER) == [EndStep(2, Step(4, 0))]
+    hand.steps[2] = NO_STEP  # its tasks wait: it drops them, and tells
+    assert hand.wake_at(KILL_AFTER + 1.0) == []
+    assert hand.wake_at(KILL_AFTER + LAST_S) == [KillServer(2)]
+    assert hand.wake_at(2 * KILL_AFTER + LAST_S) == [KillServer(2)]
     assert exit_of(hand, 2) == [
         ("client", lost(2, f"was {SIGKILL}", closing=True)),
         ("scheduler", ServerDown(LEASE, spot(2), SIGKILL, True, False)),
@@ -803,3 +811,107 @@ def test_notices_and_strange_words_are_for_the_log() -> None:
     assert hand.hear(THE_SCHEDULER, Notice("the client runs Python 3.12", "warning"), Wanting(1)) == []
     assert hand.logs[0] == "the client runs Python 3.12"
     assert "is nothing for a node" in hand.logs[1]
+
+
+# --- what the client closes and starts anew
+
+CLOSED = "server box/server-1 was closed"
+
+
+def closed_down(number: int = 1, restarting: bool = False, death: str = "ended") -> ServerDown:
+    return ServerDown(LEASE, spot(number), death, True, restarting)
+
+
+def test_a_server_that_is_closed_ends_its_tasks_and_its_place_stays_empty() -> None:
+    hand = Hand(2).open()
+    assert hand.hear(THE_CLIENT, CloseServer(9701)) == [(1, Shutdown(CLOSED))]
+    assert exit_of(hand, 1, "ended") == [
+        ("client", lost(1, "ended", closing=True)),
+        ("scheduler", closed_down()),
+        ForgetPeer(server_address(1).epoch),
+    ]
+    assert hand.wake_at(100.0) == [], "it is not started again"
+
+
+def test_one_that_is_to_be_started_again_is_and_so_is_one_that_is_closed() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_CLIENT, CloseServer(9701, True))
+    assert exit_of(hand, 1, "ended")[1:] == [
+        ("scheduler", closed_down(restarting=True)),
+        ForgetPeer(server_address(1).epoch),
+        StartServer(1),
+    ]
+    assert hand.hear(THE_CLIENT, CloseServer(9701, True)) == [KillServer(1)]  # it was about to start
+    hand.hear(THE_CLIENT, CloseServer(9701))  # the last word counts
+    assert StartServer(1) not in exit_of(hand, 1)
+    assert hand.hear(THE_CLIENT, CloseServer(9701)) == []
+    assert hand.hear(THE_CLIENT, CloseServer(9701, True)) == [StartServer(1)]
+
+
+def test_a_closed_server_whose_step_still_runs_after_5_s_is_killed_for_it_and_one_that_waits_is_not() -> None:
+    hand = Hand(2).open()
+    hand.steps[1] = Step(3, 0)
+    hand.hear(THE_CLIENT, CloseServer(9701), CloseServer(9702))
+    assert hand.wake_at(KILL_AFTER - 0.01) == []
+    assert hand.wake_at(KILL_AFTER) == [EndStep(1, Step(3, 0))]
+    assert hand.wake_at(49.0) == [EndStep(1, Step(3, 0))]
+    hand.steps[1] = Step(3, 46_000_000_000)  # it began when the task cleaned up
+    assert hand.wake_at(50.5) == []
+    hand.hear(THE_CLIENT, CloseServer(9702))
+    assert KillServer(2) in hand.wake_at(60.0)  # no step of a task, and it does not end
+
+
+def test_nobody_but_its_client_closes_a_server() -> None:
+    hand = Hand(1).open()
+    assert hand.hear(Address(8, CLIENT), CloseServer(9701), RestartNode()) == []
+    assert "is refused" in hand.logs[-1]
+
+
+def test_a_node_that_is_started_anew_has_another_zygote_when_its_servers_are_gone_under_the_same_lease() -> (
+    None
+):
+    hand = Hand(2).open()
+    hand.hear(THE_CLIENT, CloseServer(9702))
+    exit_of(hand, 2, "ended")
+    hand.setups.clear()
+    assert hand.hear(THE_CLIENT, RestartNode()) == [(1, Shutdown("node box is started anew"))]
+    assert exit_of(hand, 1, "ended")[1:] == [
+        ("scheduler", closed_down()),
+        ForgetPeer(server_address(1).epoch),
+        StartZygote(LEASE),
+    ]
+    assert hand.setups == [(SetupWanted(), 2)]
+    hand.hear(THE_CLIENT, SetupGiven(), payload=[b"files"], correlation=2)
+    assert hand.call("zygote_born") == [PrepareZygote([b"files"])]
+    assert hand.call("zygote_ready") == [StartServer(1), StartServer(2)]
+
+
+def test_a_node_that_prepares_its_zygote_is_started_anew_when_that_is_done() -> None:
+    hand = Hand(1)
+    hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+    assert hand.hear(THE_CLIENT, RestartNode()) == []
+    assert hand.call("zygote_ready") == [StartZygote(LEASE)]
+    assert hand.call("zygote_ready") == [StartServer(1)]
+
+
+def test_a_zygote_that_dies_meanwhile_is_followed_by_the_one_that_was_wanted() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_CLIENT, RestartNode())
+    assert StartZygote(LEASE) in hand.call("zygote_failed", SIGKILL)
+    assert hand.call("zygote_ready") == [StartServer(1)]
+
+
+def test_a_lease_whose_client_goes_on_ends_when_that_has_heard_all() -> None:
+    hand = Hand(1).open()
+    hand.hear(THE_SCHEDULER, Close(LEASE, True))
+    assert AwaitClient(LEASE) in exit_of(hand, 1, "ended")
+    hand.node.client_has_all(LEASE, 1.0)
+    assert ("scheduler", Closed(LEASE)) in hand.did()
+
+
+def test_the_folder_of_a_lease_stays_if_its_client_wants_it() -> None:
+    for keep in (False, True):
+        hand = Hand(1)
+        hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
+        hand.hear(THE_CLIENT, SetupGiven(keep=keep), payload=[b"files"], correlation=1)
+        assert CloseZygote(LEASE, keep) in hand.hear(THE_SCHEDULER, Close(LEASE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dispycos.actors.node.agent import LAST_S
 from dispycos.actors.node.lease import CloseZygote, End, StartServer, StartZygote
 from dispycos.actors.node.processes.words import KillServer
 from dispycos.actors.node.supervisor import RETRY_AFTER
@@ -76,7 +77,7 @@ def test_terminate_ends_the_tasks_with_the_node_also_when_it_was_finishing() -> 
     hand.call("finish")
     hand.node.finish(1.0, terminate=True)
     assert hand.did() == [(1, Shutdown(OPERATOR))]
-    assert hand.wake_at(1.0 + KILL_AFTER) == [KillServer(1)]
+    assert hand.wake_at(1.0 + KILL_AFTER + LAST_S) == [KillServer(1)]
     assert exit_of(hand, 1, "killed by SIGKILL (9)")[-1] == End()
 
 

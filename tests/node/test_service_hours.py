@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dispycos.actors.node.lease import CloseZygote, StartZygote
-from dispycos.actors.node.processes.words import KillServer
-from dispycos.actors.tasks.step import KILL_AFTER
+from dispycos.actors.node.processes.words import EndStep
+from dispycos.actors.tasks.step import KILL_AFTER, Step
 from dispycos.hours import Hours, TimeOfDay, parse_time_of_day
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.messages import (
@@ -69,7 +69,8 @@ def test_at_end_what_still_runs_is_killed_after_its_5_seconds() -> None:
     at(hand, "07:00")
     assert at(hand, "08:00") == [(1, Shutdown(RESTING))]
     assert hand.wake_at(KILL_AFTER - 0.1) == []
-    assert hand.wake_at(KILL_AFTER) == [KillServer(1)]
+    hand.steps[1] = Step(1, 0)
+    assert hand.wake_at(KILL_AFTER) == [EndStep(1, Step(1, 0))]
 
 
 def test_without_a_stop_it_serves_to_the_end() -> None:

@@ -51,7 +51,7 @@ class Agent(NodeRole):
         (LinkReady(1, 5, "scheduler"), [("add_scheduler", 5, 2.0), ("peer_up", 5, 2.0)]),
         (LinkLost(1, 33), [("peer_lost", 33, 2.0, False)]),
         (LinkLost(1, 44), [("peer_lost", 44, 2.0, True)]),  # it is of this host
-        (PeerReset(33, []), [("peer_reset", 33, 2.0)]),
+        (PeerReset(33, []), [("is_buried", 33), ("peer_reset", 33, 2.0, None)]),
     ],
 )
 def test_the_machine_hears_of_links(event: Any, noted: list[Any]) -> None:
@@ -67,7 +67,7 @@ def test_the_machine_hears_of_links(event: Any, noted: list[Any]) -> None:
         (KillServer(3), [("order", KillServer(3))]),
         (EndStep(3, Step(7, 9)), [("order", EndStep(3, Step(7, 9)))]),
         (StartZygote(LEASE), [("prefer", 5), ("keep", 7), ("start_zygote", LEASE)]),
-        (CloseZygote(LEASE), [("forget_later", 7, FORGET_S), ("close_zygote", LEASE)]),
+        (CloseZygote(LEASE), [("forget_later", 7, FORGET_S), ("close_zygote", CloseZygote(LEASE))]),
         (ForgetPeer(33), [("bury", 33, 2.0)]),
     ],
 )

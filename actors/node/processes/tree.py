@@ -273,7 +273,9 @@ class ProcessTree:
     # --- the zygote
 
     def start_zygote(self, folder: str) -> None:
-        """That of the next lease: it is forked when the one before is gone, and all that it left."""
+        """The next one, of this lease or another: it is forked when the one before is gone, and all that it left."""
+        if self._zygote is not None and self._zygote.is_serving:
+            self._zygote.end()
         self._wanted = folder
         self.fork_wanted()
 

@@ -1,0 +1,78 @@
+"""A client's control of its nodes and servers, with a cluster that was started by hand; what is left of it after its end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Report, report_of, scenarios_of
+from tests.kit.programs import User
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.mark.parametrize("scenario", scenarios_of("control.py"))
+def test_scenario(scenario: str, cluster: User, reports: dict[str, Report]) -> None:
+    report_of("control.py", cluster, reports).check(scenario)
+
+
+def test_its_client_ends_well(cluster: User, reports: dict[str, Report]) -> None:
+    report = report_of("control.py", cluster, reports)
+    assert report.code == 0, report.program.told()
+
+
+TWICE = """
+    import builtins, dispycos, os
+
+    def leave():
+        builtins.left_by_a_task = True
+        open("left", "w").close()
+        return os.getcwd(), os.path.abspath("..")
+
+    def find():
+        return hasattr(builtins, "left_by_a_task"), os.path.exists("left")
+
+    async def main():
+        async with dispycos.Client([{components}]) as client:
+            places = [await (await client.rtask_at(where, leave)) for where in await client.servers()]
+        print([os.path.exists(place) for pair in places for place in pair])
+        async with dispycos.Client() as client:
+            print(await client.submit(find))
+
+    dispycos.run(main)
+"""
+
+
+def test_files_and_globals_of_a_client_are_gone_after_it(cluster: User) -> None:
+    cluster.write({"component.txt": "data"})
+    said = cluster.script("twice.py", TWICE.format(components="'component.txt'")).succeed()
+    assert said.splitlines() == [str([False] * 8), "(False, False)"]
+
+
+KEEPS = """
+    import dispycos, os
+
+    def write():
+        open("kept.txt", "w").write("results")
+        return os.getcwd()
+
+    async def main():
+        async with dispycos.Client(["component.txt"], nodes=["a"], cleanup=False) as client:
+            print(await client.submit(write))
+
+    dispycos.run(main)
+"""
+
+
+def test_with_cleanup_false_they_stay_and_where_is_said_at_the_end(cluster: User) -> None:
+    cluster.write({"component.txt": "data"})
+    program = cluster.script("keeps.py", KEEPS)
+    folder = Path(program.succeed().strip())
+    found = re.search(r"the files of this client stay in a:(\S+): remove them", program.err)
+    assert found is not None, program.told()
+    kept = Path(found[1])
+    assert (kept / folder.name / "kept.txt").read_text() == "results"
+    assert (kept / "component.txt").read_text() == "data"
+    assert not folder.exists() and "went with their working folders" not in program.err
