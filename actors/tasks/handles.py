@@ -8,7 +8,8 @@ from contextvars import Context
 from typing import Any
 from weakref import WeakValueDictionary
 
-from dispycos.errors import TaskLost
+from dispycos.errors import MailboxFull, TaskLost
+from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
@@ -24,6 +25,7 @@ from .record import Record
 from .results import Payloads, Pickling, open_value, pack_outcome, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
+from .windows import WAITING_MAX, Amount, Full
 
 
 class Way:
@@ -73,31 +75,47 @@ class Handles(Correspondence):
 
     def tell(self, target: Task, message: Any) -> None:
         payload = self.payloads.dumps(message, f"the message to {target.name}")
-        self.post(Envelope(self.reach(target), self.me(), messages.Tell(self.payloads.version()), 0, payload))
+        word = messages.Tell(self.payloads.version())
+        try:
+            self.post_message(Envelope(self.reach(target), self.me(), word, 0, payload), WAITING_MAX)
+        except Full as full:
+            raise mailbox_full(target.name, full.waiting) from None
 
     async def deliver(self, target: Task, message: Any, timeout: float | None) -> int:
         if not target.is_alive():
             return 0
         payload = self.payloads.dumps(message, f"the message to {target.name}")
         word = messages.Tell(self.payloads.version())
+        to = self.reach(target)
         try:
-            answer = await self.call(self.reach(target), word, payload, timeout)
+            answer = await self.call(to, word, payload, timeout, in_mailbox=True)
         except TimeoutError:
             return 0
-        return int(answer.message.code) if answer is not None else 0
+        if answer is None or not answer.message.code:
+            self._has_gone(to)
+            return 0
+        return 1
 
     async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
         answer = None
         if target.is_alive():
             payload = self.payloads.dumps(message, f"the request to {target.name}")
             word = messages.Ask(self.payloads.version())
-            answer = await self.call(self.reach(target), word, payload, timeout)
+            to = self.reach(target)
+            answer = await self.call(to, word, payload, timeout, in_mailbox=True)
+            if answer is None or not answer.message.ok:
+                self._has_gone(to)
         if answer is None or not answer.message.ok:
             raise TaskLost(f"{target.name} ended without a reply")
         outcome = await self.open_message(answer)
         if isinstance(outcome, Raised):
             raise outcome.error
         return outcome.value
+
+    def _has_gone(self, mailbox: Address) -> None:
+        """Somebody who asked there was told so."""
+        with self.shield, self.runtime.lock:
+            self.close_window(mailbox)
 
     # --- where a task is ---
 
@@ -116,7 +134,7 @@ class Handles(Correspondence):
         if target._direct is not None:
             return target._direct
         if isinstance(state, Record) and state.address is not None and not state.held:
-            return state.address
+            return state.address if not self.windows.waits(target.home) else target.home
         return target.home
 
     def handle(self, home: Address, name: str, direct: Address | None, place: Location | None) -> Task:
@@ -241,6 +259,13 @@ class Handles(Correspondence):
         handle = self._watched.pop(envelope.correlation, None)
         end = _end_in(envelope, handle.name if handle is not None else "a task")
         return Returned(await with_code(self.payloads, lambda: monitor_status(self.payloads, handle, end)))
+
+
+def mailbox_full(name: str, waiting: Amount) -> MailboxFull:
+    return MailboxFull(
+        f"{name} does not take its messages: {counted(waiting.messages, 'message')} ({waiting.size / 2**20:.1f} MiB) wait for"
+        f" room in its mailbox, so this one was not sent; `await {name}.deliver(message)` waits for room"
+    )
 
 
 def _end_in(envelope: Envelope, name: str, location: Location | None = None) -> Record:
