@@ -163,7 +163,7 @@ class Cell:
         if self.keeping is None:  # then nobody else takes anything away
             if self.inbox and self.inbox[0] is envelope:
                 self.inbox.popleft()
-                if is_counted(envelope):
+                if type(envelope.message) is not messages.Ended:
                     self._pay(envelope)
             return
         with self.host.runtime.lock:
@@ -176,7 +176,9 @@ class Cell:
         """Its sender may send another one."""
         if self.taken is None:
             self.taken = Taken()
-        self.host.give_credit(self.address, self.taken, sender_of(envelope), bytes_of(envelope.payload))
+        amount = self.taken.take(envelope)
+        if amount is not None:
+            self.host.give_credit(self.address, sender_of(envelope), amount)
 
     def mailbox(self, policy: str | None) -> MailboxState:
         """Its state, when this policy holds."""

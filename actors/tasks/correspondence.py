@@ -21,7 +21,7 @@ from dispycos.runtime import Runtime
 from .current import current_cell
 from .loops import must_run_on
 from .record import Record
-from .windows import Taken, Waiting, Windows, bytes_of
+from .windows import Amount, Taken, Waiting, Windows, bytes_of
 
 log = logging.getLogger("dispycos")
 
@@ -180,11 +180,9 @@ class Correspondence:
         else:
             self.on_reply(envelope)
 
-    def give_credit(self, mailbox: Address, taken: Taken, epoch: int, size: int) -> None:
-        """A message that this process had sent there was taken. Also by the task's own step."""
-        amount = taken.take(epoch, size)
-        if amount is not None:
-            self.runtime.send(Envelope(Address(epoch, HOST), mailbox, messages.Credit(*amount)))
+    def give_credit(self, mailbox: Address, epoch: int, amount: Amount) -> None:
+        """So much that this process had sent there was taken. Also by the task's own step."""
+        self.runtime.send(Envelope(Address(epoch, HOST), mailbox, messages.Credit(*amount)))
 
     def has_ended(self, record: Record) -> None:
         """A task of ours."""
@@ -235,7 +233,9 @@ class Correspondence:
         """A message of that process has, to the task or to nowhere."""
         if record.taken is None:
             record.taken = Taken()
-        self.give_credit(record.home, record.taken, epoch, size)
+        amount = record.taken.add(epoch, size)
+        if amount is not None:
+            self.give_credit(record.home, epoch, amount)
 
     # --- messages to a home ---
 

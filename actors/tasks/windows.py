@@ -13,18 +13,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+import msgspec
+
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload, size_of
 
 WINDOW_MESSAGES: Final = 1024
 WINDOW_BYTES: Final = 8 * 1024 * 1024
+TOLD_MESSAGES: Final = WINDOW_MESSAGES // 2  # taken, and then told
+TOLD_BYTES: Final = WINDOW_BYTES // 2
 WAITING_MAX: Final = 16 * 1024 * 1024  # bytes at the sender, beyond which it is told
 KEPT: Final = 4096  # windows that are not looked through for old ones
 
 
 def bytes_of(payload: Payload) -> int:
     """As both ends count: of the pickled message and its buffers."""
-    if type(payload) is bytes or type(payload) is memoryview:
+    if type(payload) is bytes:  # most are
         return len(payload)
     if payload is None:
         return 0
@@ -46,25 +50,23 @@ class Full(Exception):
         self.waiting = waiting
 
 
-class Waiting:
-    """A message that has not left. `then` is called when it does, or is dropped."""
+class Waiting(msgspec.Struct, gc=False, eq=False):
+    """A message that has not left. `then` is called when it does, or is dropped. Very many may wait: see `gc`."""
 
-    __slots__ = ("envelope", "size", "then")
-
-    def __init__(self, envelope: Envelope, size: int, then: Callable[[], None] | None) -> None:
-        self.envelope = envelope
-        self.size = size
-        self.then = then
+    envelope: Envelope
+    size: int
+    then: Callable[[], None] | None = None
 
 
 class Window:
     """What this process has sent to one mailbox, and does not know to be taken."""
 
-    __slots__ = ("messages", "size")
+    __slots__ = ("messages", "queue", "size")
 
     def __init__(self) -> None:
         self.messages = 0
         self.size = 0  # bytes
+        self.queue: Queue | None = None
 
     def is_open(self) -> bool:
         return self.messages < WINDOW_MESSAGES and self.size < WINDOW_BYTES
@@ -104,13 +106,13 @@ class Windows:
         """True: it leaves now; else it waits here. Raises Full if more than `waiting_max` bytes would."""
         to = envelope.to
         window = self._windows.get(to) or self._open(to)
-        if to not in self._queues:
+        queue = window.queue
+        if queue is None:
             if window.messages < WINDOW_MESSAGES and window.size < WINDOW_BYTES:
                 window.messages += 1
                 window.size += size
                 return True
-            self._queues[to] = Queue()
-        queue = self._queues[to]
+            queue = window.queue = self._queues[to] = Queue()
         if waiting_max is not None and queue.entries and queue.size + size > waiting_max:
             raise Full(self.waiting(to))
         queue.entries.append(Waiting(envelope, size, then))
@@ -150,12 +152,19 @@ class Windows:
         window.messages = max(0, window.messages - messages)
         window.size = max(0, window.size - size)
         leaving: list[Waiting] = []
-        while to in self._queues and window.is_open():
-            entry = self._queues[to].entries[0]
-            self._remove(to, entry)
+        queue = window.queue
+        if queue is None:
+            return leaving
+        entries = queue.entries
+        while entries and window.messages < WINDOW_MESSAGES and window.size < WINDOW_BYTES:
+            entry = entries.popleft()
             window.messages += 1
             window.size += entry.size
+            queue.size -= entry.size
             leaving.append(entry)
+        if not entries:
+            del self._queues[to]
+            window.queue = None
         return leaving
 
     def _remove(self, to: Address, entry: Waiting) -> None:
@@ -164,6 +173,7 @@ class Windows:
         queue.size -= entry.size
         if not queue.entries:
             del self._queues[to]
+            self._windows[to].queue = None
 
     def withdraw(self, to: Address, correlation: int) -> Waiting | None:
         """Who waited for an answer to it waits no more: it does not leave, if it has not yet."""
@@ -197,7 +207,7 @@ class Windows:
     def check(self) -> None:
         """What must hold between two calls."""
         for to, queue in self._queues.items():
-            assert queue.entries, f"{to}: an empty queue"
+            assert queue.entries and self._windows[to].queue is queue, f"{to}: an empty queue"
             assert queue.size == sum(entry.size for entry in queue.entries), f"{to}: miscounted"
             assert not self._windows[to].is_open(), f"{to}: messages wait though there is room"
 
@@ -210,17 +220,23 @@ class Taken:
     def __init__(self) -> None:
         self._amounts: dict[int, list[int]] = {}  # by the sender's epoch
 
-    def take(self, epoch: int, size: int) -> Amount | None:
-        """A message of that process was. What is to be told now: nothing until it is half a window."""
+    def take(self, envelope: Envelope) -> Amount | None:
+        """This was: `add` of its sender and size."""
+        payload = envelope.payload
+        size = len(payload) if type(payload) is bytes else bytes_of(payload)
+        return self.add(envelope.message.via or envelope.sender[0], size)
+
+    def add(self, epoch: int, size: int) -> Amount | None:
+        """A message of that process was taken. What is to be told now: nothing until it is half a window."""
         amount = self._amounts.get(epoch)
         if amount is None:
             amount = self._amounts[epoch] = [0, 0]
         amount[0] += 1
         amount[1] += size
-        if 2 * amount[0] >= WINDOW_MESSAGES or 2 * amount[1] >= WINDOW_BYTES:
-            del self._amounts[epoch]
-            return Amount(*amount)
-        return None
+        if amount[0] < TOLD_MESSAGES and amount[1] < TOLD_BYTES:
+            return None
+        del self._amounts[epoch]
+        return Amount(*amount)
 
 
 def senders(envelopes: Iterable[Envelope]) -> set[int]:

@@ -20,7 +20,7 @@ from dispycos.actors.tasks.ends import Outcome, Raised
 from dispycos.actors.tasks.handle import Task
 from dispycos.actors.tasks.host import TaskHost
 from dispycos.actors.tasks.running.interrupts import Interrupts
-from dispycos.actors.tasks.windows import Taken, bytes_of
+from dispycos.actors.tasks.windows import Taken
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, HOST, Address
 from dispycos.protocol.envelope import Envelope
@@ -61,7 +61,7 @@ async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
 
     def take(envelope: Envelope, now: float) -> None:
         received.append(loads(envelope.payload))
-        amount = taken.take(here.epoch, bytes_of(envelope.payload))
+        amount = taken.take(envelope)
         if amount is not None:
             credit = messages.Credit(*amount)
             there.send(Envelope(Address(here.epoch, HOST), envelope.to, credit))

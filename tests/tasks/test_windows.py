@@ -131,10 +131,10 @@ def test_windows_of_which_little_is_out_are_forgotten_beyond_a_number() -> None:
 def test_credit_is_given_for_half_a_window_and_not_before() -> None:
     taken = Taken()
     for _ in range(WINDOW_MESSAGES // 2 - 1):
-        assert taken.take(1, 2) is None
-    assert taken.take(8, 2) is None
-    assert taken.take(1, 2) == Amount(WINDOW_MESSAGES // 2, WINDOW_MESSAGES)
-    assert taken.take(1, WINDOW_BYTES // 2) == Amount(1, WINDOW_BYTES // 2)
+        assert taken.add(1, 2) is None
+    assert taken.add(8, 2) is None
+    assert taken.add(1, 2) == Amount(WINDOW_MESSAGES // 2, WINDOW_MESSAGES)
+    assert taken.add(1, WINDOW_BYTES // 2) == Amount(1, WINDOW_BYTES // 2)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ class Played:
         if self.inbox[box] and box not in self.asleep:
             who, number, size = self.inbox[box].popleft()
             self.got.setdefault((who, box), []).append(number)
-            amount = self.taken[box].take(who, size)
+            amount = self.taken[box].add(who, size)
             if amount is not None:
                 self.back[who].append((box, amount))
 
@@ -260,11 +260,12 @@ def _ignores_the_queue(patch: pytest.MonkeyPatch) -> None:
     original = Windows.put
 
     def put(self: Windows, envelope: Envelope, size: int, *rest: object) -> bool:
-        queues, self._queues = self._queues, {}
+        window = self._windows.get(envelope.to, Window())
+        queue, window.queue = window.queue, None
         try:
             return original(self, envelope, size)
         finally:
-            self._queues = queues | self._queues
+            window.queue = window.queue or queue
 
     patch.setattr(Windows, "put", put)
 
@@ -275,26 +276,26 @@ def _never_closes(patch: pytest.MonkeyPatch) -> None:
 
 
 def _gives_too_little(patch: pytest.MonkeyPatch) -> None:
-    original = Taken.take
+    original = Taken.add
 
-    def take(self: Taken, epoch: int, size: int) -> Amount | None:
+    def add(self: Taken, epoch: int, size: int) -> Amount | None:
         amount = original(self, epoch, size)
         return Amount(amount.messages // 2, amount.size // 2) if amount is not None else None
 
-    patch.setattr(Taken, "take", take)
+    patch.setattr(Taken, "add", add)
 
 
 def _gives_for_all_senders(patch: pytest.MonkeyPatch) -> None:
-    original = Taken.take
-    patch.setattr(Taken, "take", lambda self, epoch, size: original(self, 0, size))
+    original = Taken.add
+    patch.setattr(Taken, "add", lambda self, epoch, size: original(self, 0, size))
 
 
 def _gives_only_at_the_end_of_a_window(patch: pytest.MonkeyPatch) -> None:
     """Bytes are not looked at."""
-    original = Taken.take
+    original = Taken.add
     patch.setattr(
         Taken,
-        "take",
+        "add",
         lambda self, epoch, size: original(self, epoch, 0),
     )
 
