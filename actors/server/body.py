@@ -396,7 +396,11 @@ class ServerBody:
             last = self.host.windows.last_of(cell.address, self.start.client) if cell.actor else []
             if last and type(outcome) is Returned:
                 self._unsaid[run.task] = LastWords(
-                    run.function, last, partial(self._say_late, run.task, end), self.runtime
+                    run.function,
+                    last,
+                    self.host.windows,
+                    partial(self._say_late, run.task, end),
+                    self.runtime,
                 )
             else:
                 end()

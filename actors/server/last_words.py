@@ -1,35 +1,42 @@
 """The outcome of a task that has ended, while messages that it sent to tasks of the client wait for room there.
 
-An outcome comes behind them, so whoever awaits it and then writes to the same mailbox is not before them. The task counts as
-running until then, as if it waited in its last send().
+It comes behind them, so whoever awaits it and then writes to the same mailbox is not before them. Until then the task counts as
+running, as if it waited in its last send(). But not for a receiver that takes nothing for 3 s: it may be the one that awaits.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from dispycos.notices import PATIENCE_S
+from dispycos.notices import PATIENCE_S, counted
 from dispycos.runtime import Runtime
 
-from ..tasks.windows import Waiting
+from ..tasks.windows import Waiting, Windows
 
 log = logging.getLogger("dispycos")
 
 
 class LastWords:
-    """`end` is called once: when those that were `last` for each mailbox have left or were dropped, or to say it at once."""
+    """`end` is called once: when those that were `last` for each mailbox have left or were dropped, or when it is to be said."""
 
-    def __init__(self, name: str, last: Iterable[Waiting], end: Callable[[], None], runtime: Runtime) -> None:
+    def __init__(
+        self, name: str, last: Sequence[Waiting], windows: Windows, end: Callable[[], None], runtime: Runtime
+    ) -> None:
         self._name = name
         self._end: Callable[[], None] | None = end
+        self._windows = windows
         self._runtime = runtime
-        self._left = 0
+        self._left = len(last)
+        self._mailboxes = [entry.envelope.to for entry in last]
         for entry in last:
-            self._left += 1
             entry.then = partial(self._one_left, entry.then)
-        runtime.loop.call_later(PATIENCE_S, self._say)
+        self._heads = self._look()
+        runtime.loop.call_later(PATIENCE_S, self._wait_on)
+
+    def _look(self) -> list[Waiting | None]:
+        return [self._windows.head(mailbox) for mailbox in self._mailboxes]
 
     def _one_left(self, then: Callable[[], None] | None) -> None:
         if then is not None:
@@ -45,10 +52,19 @@ class LastWords:
             end()
             self._runtime.turn_soon()
 
-    def _say(self) -> None:
-        if self._end is not None:
-            log.warning(
-                "%s has done, and what it sent to a task of the client waits for room in the mailbox of that: "
-                "its outcome comes behind these messages, or when it is terminated",
-                self._name,
-            )
+    def _wait_on(self) -> None:
+        with self._runtime.lock:
+            before, self._heads = self._heads, self._look()
+            if self._end is None:
+                return
+            if any(one is not other for one, other in zip(before, self._heads, strict=True)):
+                self._runtime.loop.call_later(PATIENCE_S, self._wait_on)
+                return
+            waiting = sum(self._windows.waiting(mailbox).messages for mailbox in self._mailboxes)
+            self.end()
+        log.warning(
+            "%s has ended, and its outcome is told before %s to a task of the client, which has taken none for %g s",
+            self._name,
+            counted(waiting, "message"),
+            PATIENCE_S,
+        )

@@ -78,31 +78,41 @@ class Correspondence:
         with self.shield:
             self.runtime.send(envelope, may_leave=True)
 
-    def post_message(self, envelope: Envelope, waiting_max: int | None = None) -> None:
-        """As post, for a mailbox: what that has no room for waits here. Raises Full if more than `waiting_max` bytes would."""
+    def post_message(
+        self, envelope: Envelope, mailbox: Address | None, waiting_max: int | None = None
+    ) -> None:
+        """As post, for this mailbox or, by another address, its home: what has no room there waits here.
+
+        Raises Full if more than `waiting_max` bytes would.
+        """
         with self.shield, self.runtime.lock:
             if self.windows.put(envelope, bytes_of(envelope.payload), waiting_max=waiting_max):
                 self.runtime.send(envelope, may_leave=True)
+            elif envelope.to != mailbox:
+                self.windows.note_home(envelope.to)
 
     async def call(
-        self, to: Address, word: Any, payload: Payload, timeout: float | None, *, in_mailbox: bool = False
+        self,
+        to: Address,
+        word: Any,
+        payload: Payload,
+        timeout: float | None,
+        post: Callable[[Envelope], None] | None = None,
     ) -> Envelope | None:
-        """Send something that is answered by its correlation, to a mailbox or at once; None when the other end is gone."""
+        """Send something that is answered by its correlation; None when the other end is gone. `post`: if it is for a mailbox."""
         must_run_on(self.runtime)
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
             correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            (self.post_message if in_mailbox else self.post)(
-                Envelope(to, self.me(), word, correlation, payload)
-            )
+            (post or self.post)(Envelope(to, self.me(), word, correlation, payload))
         try:
             if timeout is None:
                 return await future
             async with asyncio.timeout(timeout):
                 return await future
         finally:
-            if self._calls.pop(correlation, None) is not None and in_mailbox:
+            if self._calls.pop(correlation, None) is not None and post is not None:
                 self._withdraw(to, correlation)
 
     def take_correlation(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -77,7 +79,8 @@ class Handles(Correspondence):
         payload = self.payloads.dumps(message, f"the message to {target.name}")
         word = messages.Tell(self.payloads.version())
         try:
-            self.post_message(Envelope(self.reach(target), self.me(), word, 0, payload), WAITING_MAX)
+            envelope = Envelope(self.reach(target), self.me(), word, 0, payload)
+            self.post_message(envelope, target._direct, WAITING_MAX)
         except Full as full:
             raise mailbox_full(target.name, full.waiting) from None
 
@@ -88,7 +91,7 @@ class Handles(Correspondence):
         word = messages.Tell(self.payloads.version())
         to = self.reach(target)
         try:
-            answer = await self.call(to, word, payload, timeout, in_mailbox=True)
+            answer = await self.call(to, word, payload, timeout, self._post_to(target))
         except TimeoutError:
             return 0
         if answer is None or not answer.message.code:
@@ -102,7 +105,7 @@ class Handles(Correspondence):
             payload = self.payloads.dumps(message, f"the request to {target.name}")
             word = messages.Ask(self.payloads.version())
             to = self.reach(target)
-            answer = await self.call(to, word, payload, timeout, in_mailbox=True)
+            answer = await self.call(to, word, payload, timeout, self._post_to(target))
             if answer is None or not answer.message.ok:
                 self._has_gone(to)
         if answer is None or not answer.message.ok:
@@ -111,6 +114,9 @@ class Handles(Correspondence):
         if isinstance(outcome, Raised):
             raise outcome.error
         return outcome.value
+
+    def _post_to(self, target: Task) -> Callable[[Envelope], None]:
+        return partial(self.post_message, mailbox=target._direct)
 
     def _has_gone(self, mailbox: Address) -> None:
         """Somebody who asked there was told so."""

@@ -76,13 +76,14 @@ class Window:
 
 
 class Queue:
-    """What waits for one mailbox."""
+    """What waits for one mailbox, or for the home of a task, which passes it on."""
 
-    __slots__ = ("entries", "size")
+    __slots__ = ("entries", "is_home", "size")
 
     def __init__(self) -> None:
         self.entries: deque[Waiting] = deque()
         self.size = 0  # bytes
+        self.is_home = False
 
 
 class Windows:
@@ -136,9 +137,18 @@ class Windows:
         }
         self._sweep_at = 2 * len(self._windows) + KEPT
 
+    def note_home(self, to: Address) -> None:
+        """What waits for it waits for no mailbox there."""
+        self._queues[to].is_home = True
+
     def waits(self, to: Address) -> bool:
         """Whether something waits here for that mailbox."""
         return to in self._queues
+
+    def head(self, to: Address) -> Waiting | None:
+        """The next that leaves, while something waits."""
+        queue = self._queues.get(to)
+        return queue.entries[0] if queue is not None else None
 
     def waiting(self, to: Address) -> Amount:
         queue = self._queues.get(to)
@@ -196,10 +206,10 @@ class Windows:
         return [entry for to in gone for entry in self.close(to)]
 
     def last_of(self, sender: Address, epoch: int) -> list[Waiting]:
-        """The last that waits from this sender, for each mailbox in that process."""
+        """The last that waits from this sender, for each mailbox in that process; homes are none."""
         last: list[Waiting] = []
         for to, queue in self._queues.items():
-            if to.epoch == epoch:
+            if to.epoch == epoch and not queue.is_home:
                 own = (entry for entry in reversed(queue.entries) if entry.envelope.sender == sender)
                 last += filter(None, [next(own, None)])
         return last

@@ -1,8 +1,8 @@
 """A million messages to a task that sleeps: `python -m tests.reliability.sleeper 1000000` prints what that costs whom.
 
-They are sent by a task on one server; the one that sleeps is on another, where it is beside one that answers the client. Printed are
-by how much the sleeper's process grows, round trips of the other one before and meanwhile, and how long it takes to end a
-task there meanwhile. Then the sleeper wakes, and takes all of them in order.
+They are sent by a task on one server; the one that sleeps is on another, beside one that answers the client. Printed are
+by how much the sleeper's process grows, round trips of the other one before and meanwhile, and how long it takes to end a task
+there meanwhile. Then the sleeper wakes, and takes all of them in order.
 """
 
 from __future__ import annotations

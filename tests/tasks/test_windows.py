@@ -43,6 +43,8 @@ def test_a_window_of_messages_leaves_and_the_next_waits() -> None:
     windows = full()
     assert not windows.put(tell(), 7)
     assert windows.waits(TO) and windows.waiting(TO) == Amount(1, 7)
+    head = windows.head(TO)
+    assert head is not None and head.envelope == tell() and windows.head(OTHER) is None
     windows.check()
 
 
@@ -117,6 +119,8 @@ def test_the_last_of_a_sender_is_found_in_each_mailbox_of_a_process() -> None:
     windows.put(tell(9, sender=OTHER), 1)
     assert [entry.envelope.message.code for entry in windows.last_of(ME, TO.epoch)] == [3]
     assert windows.last_of(ME, 77) == [] == windows.last_of(TO, TO.epoch)
+    windows.note_home(TO)  # whoever it is for will get it from there
+    assert windows.last_of(ME, TO.epoch) == []
 
 
 def test_windows_of_which_little_is_out_are_forgotten_beyond_a_number() -> None:
