@@ -268,10 +268,8 @@ class Handles(Correspondence):
 
 
 def mailbox_full(name: str, waiting: Amount) -> MailboxFull:
-    return MailboxFull(
-        f"{name} does not take its messages: {counted(waiting.messages, 'message')} ({waiting.size / 2**20:.1f} MiB) wait for"
-        f" room in its mailbox, so this one was not sent; `await {name}.deliver(message)` waits for room"
-    )
+    waits = f"{counted(waiting.messages, 'message')} ({waiting.size / 2**20:.1f} MiB) wait here for {name} to take them"
+    return MailboxFull(f"{waits}, so this one was not sent; `await handle.deliver(message)` waits for room")
 
 
 def _end_in(envelope: Envelope, name: str, location: Location | None = None) -> Record:

@@ -137,7 +137,7 @@ async def test_send_raises_where_16_mib_wait(client, task):
     sender = await client.io_rtask_at(elsewhere, fill, receiver, 2**20)
     sent, text = await sender
     assert sent == 8 + 15, sent  # a little more than a MiB each: pickled
-    assert text.startswith("sleep_for_ever does not take its messages: 15 messages (15.0 MiB) wait"), text
+    assert text.startswith("15 messages (15.0 MiB) wait here for sleep_for_ever to take them"), text
     with raises(TimeoutError):
         await receiver.ask("?", timeout=0.1)
     receiver.terminate()

@@ -68,8 +68,8 @@ def test_send_raises_in_words_when_16_mib_wait() -> None:
         with pytest.raises(MailboxFull) as raised:
             task.send(bytes(1 << 20))
         assert str(raised.value) == (
-            "take_when_told does not take its messages: 2 messages (15.0 MiB) wait for room in its mailbox, so this one was"
-            " not sent; `await take_when_told.deliver(message)` waits for room"
+            "2 messages (15.0 MiB) wait here for take_when_told to take them, so this one was not sent;"
+            " `await handle.deliver(message)` waits for room"
         )
         start.set()
         assert list(map(len, await task)) == [9 << 20, 15 << 20, 1000]
