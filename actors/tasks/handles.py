@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Callable
 from contextvars import Context
-from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 from dispycos.errors import MailboxFull, TaskLost
-from dispycos.notices import counted
+from dispycos.notices import PATIENCE_S, counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
@@ -28,6 +28,8 @@ from .results import Payloads, Pickling, open_value, pack_outcome, unpack_outcom
 from .roles import LocalTask
 from .running.interrupts import Interrupts
 from .windows import WAITING_MAX, Amount, Full
+
+log = logging.getLogger("dispycos")
 
 
 class Way:
@@ -63,6 +65,9 @@ class Handles(Correspondence):
         self._ways: WeakValueDictionary[Address, Way] = (
             WeakValueDictionary()
         )  # by home, for as long as handles use it
+        self._said_full: set[Address] = (
+            set()
+        )  # mailboxes of which was said that somebody waits for room there
         self._opening: set[asyncio.Task[None]] = set()  # ends of tasks whose values miss code
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
@@ -116,12 +121,28 @@ class Handles(Correspondence):
         return outcome.value
 
     def _post_to(self, target: Task) -> Callable[[Envelope], None]:
-        return partial(self.post_message, mailbox=target._direct)
+        def post(envelope: Envelope) -> None:
+            self.post_message(envelope, target._direct)
+            if self.windows.waits(envelope.to):
+                self.loop.call_later(PATIENCE_S, self._say_full, target.name, envelope)
+
+        return post
+
+    def _say_full(self, name: str, envelope: Envelope) -> None:
+        """Once for each mailbox, if somebody waits for room there yet."""
+        with self.runtime.lock:
+            to, waiting = envelope.to, self.windows.waiting(envelope.to).messages
+            if to in self._said_full or not self.windows.has(envelope):
+                return
+            self._said_full.add(to)
+        text = "deliver() or ask() waits for room in the mailbox of %s: until that takes some of it %s cannot be sent"
+        log.warning(text, name, counted(waiting, "message"))
 
     def _has_gone(self, mailbox: Address) -> None:
         """Somebody who asked there was told so."""
         with self.shield, self.runtime.lock:
             self.close_window(mailbox)
+            self._said_full.discard(mailbox)
 
     # --- where a task is ---
 

@@ -145,6 +145,11 @@ class Windows:
         """Whether something waits here for that mailbox."""
         return to in self._queues
 
+    def has(self, envelope: Envelope) -> bool:
+        """Whether this one waits."""
+        queue = self._queues.get(envelope.to)
+        return queue is not None and any(entry.envelope is envelope for entry in queue.entries)
+
     def head(self, to: Address) -> Waiting | None:
         """The next that leaves, while something waits."""
         queue = self._queues.get(to)

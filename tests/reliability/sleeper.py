@@ -107,18 +107,25 @@ async def measure(count: int) -> None:
     for name, (median, p99) in parts.items():
         print(f"round trip {name}: median {median * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms")
     print(f"terminate() behind it: {ended * 1e3:.1f} ms")
-    print(f"grown by {grown / 2**20:.1f} MiB")
     print(f"taken in order: {taken:,}")
+    print(f"grown by {grown / 2**20:.1f} MiB")
     assert taken == count
-    assert grown <= GROWN_MAX, f"{grown / 2**20:.1f} MiB"
+    assert grown <= GROWN_MAX
+
+
+def play(count: int) -> list[str]:
+    """What is printed. Raises AssertionError when the sleeper's process grew by more, or a message is missing."""
+    with User(DISPYCOS_CPUS="2", PYTHONPATH=str(ROOT)) as user:
+        return (
+            user.python("-m", "tests.reliability.sleeper", "--measure", str(count)).succeed(400).splitlines()
+        )
 
 
 def main(arguments: list[str]) -> None:
     if arguments[0] == "--measure":
         asyncio.run(measure(int(arguments[1])))
         return
-    with User(DISPYCOS_CPUS="2", PYTHONPATH=str(ROOT)) as user:
-        print(user.python("-m", "tests.reliability.sleeper", "--measure", arguments[0]).succeed(400))
+    print(*play(int(arguments[0])), sep="\n")
 
 
 if __name__ == "__main__":

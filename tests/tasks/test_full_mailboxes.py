@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dispycos import MailboxFull, Task, TaskLost
+from dispycos.actors.tasks import handles
 from dispycos.actors.tasks.cell import Cell
 from dispycos.actors.tasks.current import current_host
 from dispycos.actors.tasks.keeping import DROP_OLDEST, NEWEST, WAIT, Keeping
@@ -93,6 +94,28 @@ def test_deliver_waits_for_room() -> None:
         assert await task == [*range(WINDOW_MESSAGES), "last"]
 
     play(scene)
+
+
+def test_who_waits_long_for_room_says_so_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(handles, "PATIENCE_S", 0.05)
+        task = Task(take_when_told, asyncio.Event(), 1)
+        for number in range(WINDOW_MESSAGES):
+            task.send(number)
+        assert await task.deliver("?", timeout=0.01) == 0  # it has given up before
+        with pytest.raises(TimeoutError):
+            await asyncio.gather(*(task.ask("?", timeout=0.2) for _ in range(3)))
+        task.terminate()
+
+    with caplog.at_level(logging.WARNING, "dispycos"):
+        play(scene)
+    assert caplog.messages[0] == (
+        "deliver() or ask() waits for room in the mailbox of take_when_told: "
+        "until that takes some of it 3 messages cannot be sent"
+    )
+    assert not any("for room" in text for text in caplog.messages[1:])
 
 
 def test_who_waits_for_room_in_the_mailbox_of_a_task_that_ends_is_told(

@@ -98,6 +98,7 @@ def test_who_gives_up_waiting_sends_nothing() -> None:
         windows.put(tell(number, correlation=number), 5)
     gone = windows.withdraw(TO, 2)
     assert gone is not None and gone.envelope.correlation == 2
+    assert not windows.has(gone.envelope) and windows.has(windows.last_of(ME, TO.epoch)[0].envelope)
     assert windows.withdraw(TO, 2) is None is windows.withdraw(OTHER, 1)
     assert [entry.envelope.correlation for entry in windows.credit(TO, 9, 9)] == [1, 3]
 
