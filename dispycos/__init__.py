@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from dispycos.actors.tasks.handle import MonitorStatus as MonitorStatus
     from dispycos.actors.tasks.handle import Task as Task
     from dispycos.actors.tasks.host import current_client as current_client
+    from dispycos.actors.tasks.keeping import MailboxState as MailboxState
     from dispycos.actors.tasks.record import Usage as Usage
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import DispycosError as DispycosError
+    from dispycos.errors import MailboxFull as MailboxFull
     from dispycos.errors import NotScheduled as NotScheduled
     from dispycos.errors import RemoteError as RemoteError
     from dispycos.errors import ScheduleError as ScheduleError
@@ -44,6 +46,8 @@ _PLACES = {
     "DispycosNodeInfo": "actors.client.status",
     "DispycosStatus": "actors.client.status",
     "Location": "protocol.addresses",
+    "MailboxFull": "errors",
+    "MailboxState": "actors.tasks.keeping",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
     "MonitorStatus": "actors.tasks.handle",

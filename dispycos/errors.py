@@ -39,6 +39,13 @@ class TaskRefused(DispycosError):
     """The task cannot be run: no such server or node, no server can be started, or its code cannot be had there."""
 
 
+class MailboxFull(DispycosError):
+    """The task does not take its messages, and 16 MiB of them wait in the process that sends. This message was not sent.
+
+    ``await task.deliver(message)`` waits for room instead.
+    """
+
+
 class RemoteError(DispycosError):
     """A remote task raised something that cannot be rebuilt here, or its value cannot.
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from .machine import Log, Machine, Send
 from .protocol import messages
-from .protocol.addresses import Address
+from .protocol.addresses import HOST, Address
 from .protocol.envelope import Buffer, Envelope
 from .session.alarms import Alarms
 from .session.links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady
@@ -398,7 +398,7 @@ class Turns(ABC):
 
 
 def answer_of_nobody(asker: Envelope) -> Envelope | None:
-    """To a message for a task that has ended or never was, if somebody waits for an answer."""
+    """To a message for a task that has ended or never was: to who waits for an answer, else to who counts what it sent."""
     message = asker.message
     answer: messages.Message
     if isinstance(message, messages.Ask):
@@ -407,6 +407,9 @@ def answer_of_nobody(asker: Envelope) -> Envelope | None:
         answer = messages.Ended(0, "it had ended before")
     elif isinstance(message, messages.Tell | messages.AwaitsMessage) and asker.correlation:
         answer = messages.Delivered(0)
+    elif isinstance(message, messages.Tell):
+        sender = message.via or asker.sender.epoch
+        return Envelope(Address(sender, HOST), asker.to, messages.NoMailbox())
     else:
         return None
     return Envelope(asker.sender, asker.to, answer, asker.correlation)

@@ -126,6 +126,7 @@ MACHINES = {
     *in_folder("actors/dispatching"),
     *in_folder("actors/node", "agent", "inquiries", "lease", "supervisor", "terminations"),
     "actors/server/queue.py",
+    *in_folder("actors/tasks", "keeping", "windows"),
 }
 
 # Of the folders of actors/: whom each knows beside itself and the floors below. Client, node and server know nothing of each other.

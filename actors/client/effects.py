@@ -32,6 +32,13 @@ class Forward(msgspec.Struct, frozen=True):
     envelope: Envelope
 
 
+class Relay(msgspec.Struct, frozen=True):
+    """This came to the home of a task that has its address by now, which is where the envelope goes."""
+
+    record: Entry
+    envelope: Envelope
+
+
 class Room(msgspec.Struct, frozen=True):
     """The backlog has fallen to what `ask_for_room` named: who paces its submits may go on."""
 

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from dispycos.errors import DispycosError, ScheduleError
+from dispycos.errors import DispycosError, MailboxFull, ScheduleError
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
@@ -43,6 +43,7 @@ class LedgerBody(ClientRole):
         self.loop = home.runtime.loop
         self.payloads = payloads
         self.status_task = status_task
+        self._status_is_full = False
         self.ledger.wants_news = status_task is not None
         self.owner = self.runtime.epoch
         self.record = self.ledger.records.get
@@ -189,7 +190,7 @@ class LedgerBody(ClientRole):
             say(effect.text, effect.level)
         elif isinstance(effect, News | Pulsed):
             if self.status_task is not None:
-                self.host.tell(self.status_task, status_word(effect, self.handle_of))
+                self._tell_status(status_word(effect, self.handle_of))
         elif isinstance(effect, Choose):
             self.choose(effect.offer)
         elif isinstance(effect, Room):
@@ -211,7 +212,17 @@ class LedgerBody(ClientRole):
         if self.status_task is not None:
             self.looked_at(record)
             status = monitor_status(self.payloads, self._make_handle(record), record)
-            self.host.tell(self.status_task, status)
+            self._tell_status(status)
+
+    def _tell_status(self, word: object) -> None:
+        """A status_task that takes none of it costs itself the rest, and no task its outcome."""
+        assert self.status_task is not None
+        try:
+            self.host.tell(self.status_task, word)
+        except MailboxFull as error:
+            if not self._status_is_full:
+                self._status_is_full = True
+                say(f"the status_task misses what happens from now on: {error}", "warning")
 
 
 def complete(future: asyncio.Future[Any], value: Any) -> None:

@@ -21,7 +21,7 @@ from dispycos.turns import answer_of_nobody
 
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry, FleetServer
-from .effects import Began, Forward, GiveCode, News, Print, Resolve, Room
+from .effects import Began, Forward, GiveCode, News, Print, Relay, Resolve, Room
 from .holdings import Holdings
 from .places import find_place
 from .submitters import Submitters
@@ -85,15 +85,18 @@ class Tasks:
     def pass_on(self, record: Entry, envelope: Envelope) -> None:
         """A message that came to a task's home: to the task, behind what was held for it, or held."""
         if record.address is not None:
-            self._pass(record.address, envelope)
+            self._pass(record, envelope)
         elif record.held is None:
             record.held = [envelope]
         else:
             record.held.append(envelope)
 
-    def _pass(self, to: Address, envelope: Envelope) -> None:
-        message = Envelope(to, envelope.sender, envelope.message, envelope.correlation, envelope.payload)
-        self._has.effects.append(Send(message))
+    def _pass(self, record: Entry, envelope: Envelope) -> None:
+        assert record.address is not None
+        message = Envelope(
+            record.address, envelope.sender, envelope.message, envelope.correlation, envelope.payload
+        )
+        self._has.effects.append(Relay(record, message))
 
     def turn_away(self, envelope: Envelope) -> None:
         """A message for a task that ended before it came, or never was."""
@@ -147,7 +150,7 @@ class Tasks:
             record.address = Address(word.spot.epoch, word.actor)
             held, record.held = record.held, None
             for waiting in held or ():
-                self._pass(record.address, waiting)
+                self._pass(record, waiting)
             self._has.effects.append(Began(record))
             self._note_place(record, envelope.sender.epoch)
 

@@ -20,7 +20,7 @@ from dispycos.session.router import Event, Unsent
 from dispycos.session.session import PeerDistance, PeerReset
 
 from ..dispatching.facts import Entry
-from .effects import TOLD, Began, Bury, Dial, Forward, Freed, GiveCode, GiveSetup, HangUp, Resolve
+from .effects import TOLD, Began, Bury, Dial, Forward, Freed, GiveCode, GiveSetup, HangUp, Relay, Resolve
 from .ledger import Ledger
 from .links import NodeLinks, endpoints_to
 from .standing import scheduler_of
@@ -33,6 +33,8 @@ class Answers(Protocol):
     def forward(self, envelope: Envelope) -> bool: ...
     def peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None: ...
     def record_lost(self, number: int) -> None: ...
+    def relay(self, record: Entry, envelope: Envelope) -> None: ...
+    def has_ended(self, record: Entry) -> None: ...
 
 
 class ClientRole:
@@ -99,6 +101,8 @@ class ClientRole:
             self._resolve(effect.record)
         elif type(effect) is Began:
             self.began(effect.record)
+        elif type(effect) is Relay:
+            self.host.relay(effect.record, effect.envelope)
         elif isinstance(effect, GiveCode):
             error, payload = self.code_for(effect.request.payload)
             self._answer(effect.request, messages.CodeGiven(error), payload, now)
@@ -131,6 +135,7 @@ class ClientRole:
 
     def _resolve(self, record: Entry) -> None:
         self.resolved(record)
+        self.host.has_ended(record)
         if record.outcome == OutcomeKind.LOST:
             self.runtime.defer(partial(self.host.record_lost, record.task.number))
 

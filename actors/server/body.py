@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ from ..tasks.stdio import OutputMarks
 from ..tasks.step import Start
 from ..tasks.working import WorkingFolder
 from .code import ServerPayloads, single
+from .last_words import LastWords
 from .meter import Meter
 from .nested import NestedTasks
 from .queue import Drop, Interrupt, PassOn, Server, Stop, Work
@@ -155,6 +157,7 @@ class ServerBody:
         self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
         self._begun = 0  # of these
+        self._unsaid: dict[TaskId, LastWords] = {}  # outcomes behind messages for which there is no room yet
         self._folder = WorkingFolder(Path.cwd())
         self._levels = LevelSetter()
         self._fetching: set[asyncio.Task[None]] = set()
@@ -236,6 +239,8 @@ class ServerBody:
             cell = self._cells.get(effect.task)
             if cell is not None:
                 cell.terminate()
+            elif (unsaid := self._unsaid.get(effect.task)) is not None:
+                unsaid.end()
         elif isinstance(effect, PassOn):
             self._hear(effect.envelope, now)
         elif isinstance(effect, Stop):
@@ -378,10 +383,34 @@ class ServerBody:
         cpu_s, peak_bytes = (None, None) if run.io else self._meter.end(seconds)
         marks = self._marks.after_task(seconds, others=self._begun > 0)
         with self.runtime.lock:
-            self.machine.end(
-                run.task, kind, payload, marks, now, actor=cell.actor, cpu_s=cpu_s, peak_bytes=peak_bytes
+            end = partial(
+                self.machine.end,
+                run.task,
+                kind,
+                payload,
+                marks,
+                now,
+                actor=cell.actor,
+                cpu_s=cpu_s,
+                peak_bytes=peak_bytes,
             )
+            # What it sent to tasks of the client is there before its value is; an error is told at once.
+            last = self.host.windows.last_of(cell.address, self.start.client) if cell.actor else []
+            if last and type(outcome) is Returned:
+                self._unsaid[run.task] = LastWords(
+                    run.function,
+                    last,
+                    self.host.windows,
+                    partial(self._say_late, run.task, end),
+                    self.runtime,
+                )
+            else:
+                end()
         self.runtime.turn_soon()
+
+    def _say_late(self, task: TaskId, end: Callable[[], None]) -> None:
+        self._unsaid.pop(task, None)
+        end()
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
         name = cell.run.function

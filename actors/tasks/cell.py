@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address
+from dispycos.protocol.addresses import HOST, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import TaskId
 
@@ -24,11 +24,13 @@ from .current import context_of
 from .ends import Outcome, Raised, Returned, raised
 from .handle import Task
 from .handles import Handles
+from .keeping import WAIT, Keeping, MailboxState, is_counted, must_be_policy
 from .loops import must_run_on
 from .results import pack_outcome
 from .running.execution import Execution, call_plainly, is_coroutine
 from .running.subtasks import Subtasks
 from .step import KILL_AFTER
+from .windows import Taken, bytes_of, sender_of, senders
 
 log = logging.getLogger("dispycos")
 
@@ -42,6 +44,8 @@ class Cell:
     waiter: asyncio.Future[bool] | None = None
     execution: Execution | None = None
     asked: Envelope | None = None  # the request taken last, not answered yet
+    taken: Taken | None = None  # of the inbox, and not told yet to the senders
+    keeping: Keeping | None = None  # what the inbox keeps, if the task has chosen
     watchers: tuple[tuple[Address, int], ...] = ()  # who is told of the end, with what they know it by
     outcome: Outcome | None = None
     future: Task | None = None  # the handle, when somebody waits for the end
@@ -111,6 +115,8 @@ class Cell:
             self.host.on_reply(envelope)  # `await handle` watches; monitor() wants a message
         elif isinstance(message, messages.Tell | messages.Ask | messages.Ended):
             self.inbox.append(envelope)
+            if self.keeping is not None and self.keeping.came(envelope):
+                self._pay(envelope)
             if isinstance(message, messages.Tell) and envelope.correlation:
                 self.host.answer(envelope, messages.Delivered(1))
             if self.waiter is not None:
@@ -141,8 +147,7 @@ class Cell:
                 envelope = self.inbox[0]
                 outcome = await host.open_message(envelope)
                 with host.shield:
-                    if self.inbox and self.inbox[0] is envelope:
-                        self.inbox.popleft()
+                    self._take(envelope)
                     if isinstance(envelope.message, messages.Ask):
                         self.asked = envelope
                     else:
@@ -152,6 +157,40 @@ class Cell:
                 return outcome.value
             if not await self._wait(deadline):
                 return alarm_value
+
+    def _take(self, envelope: Envelope) -> None:
+        """It is the oldest, if it was not dropped meanwhile."""
+        if self.keeping is None:  # then nobody else takes anything away
+            if self.inbox and self.inbox[0] is envelope:
+                self.inbox.popleft()
+                if type(envelope.message) is not messages.Ended:
+                    self._pay(envelope)
+            return
+        with self.host.runtime.lock:
+            if self.inbox and self.inbox[0] is envelope:
+                self.inbox.popleft()
+                if is_counted(envelope) and self.keeping.took(envelope):
+                    self._pay(envelope)
+
+    def _pay(self, envelope: Envelope) -> None:
+        """Its sender may send another one."""
+        if self.taken is None:
+            self.taken = Taken()
+        amount = self.taken.take(envelope)
+        if amount is not None:
+            self.host.give_credit(self.address, sender_of(envelope), amount)
+
+    def mailbox(self, policy: str | None) -> MailboxState:
+        """Its state, when this policy holds."""
+        with self.host.shield, self.host.runtime.lock:
+            if policy is not None and (self.keeping is not None or policy != WAIT):
+                self.keeping = self.keeping or Keeping(self.inbox)
+                for envelope in self.keeping.choose(must_be_policy(policy)):
+                    self._pay(envelope)
+            size = sum(bytes_of(envelope.payload) for envelope in self.inbox)
+            if self.keeping is None:
+                return MailboxState(WAIT, len(self.inbox), size, 0)
+            return MailboxState(self.keeping.policy, len(self.inbox), size, self.keeping.dropped)
 
     async def _wait(self, deadline: float | None) -> bool:
         """Until a message is there; False at the deadline."""
@@ -301,9 +340,12 @@ class Cell:
             host.cells.pop(self.actor, None)
             host.runtime.detach(self.actor)
             watchers, self.watchers = self.watchers, ()
+            told = senders(filter(is_counted, self.inbox)) if self.inbox else ()
             unanswered = self._take_unanswered() if self.inbox or self.asked is not None else ()
         for request in unanswered:
             host.answer(request, messages.Reply(ok=False))
+        for epoch in told:  # more may wait there
+            host.post(Envelope(Address(epoch, HOST), self.address, messages.NoMailbox()))
         if watchers:
             kind, payload = pack_outcome(host.payloads, outcome, self.name, self.stopping)
             for watcher, correlation in watchers:

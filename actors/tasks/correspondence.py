@@ -6,22 +6,24 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from dispycos.notices import counted
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address
+from dispycos.protocol.addresses import HOST, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.runtime import Runtime
 
 from .current import current_cell
 from .loops import must_run_on
 from .record import Record
+from .windows import Amount, Taken, Waiting, Windows, bytes_of
 
 log = logging.getLogger("dispycos")
-
-HOST_ACTOR = 5  # replies to calls made outside of any task come here
 
 
 class Records(Protocol):
@@ -50,6 +52,7 @@ class Call(NamedTuple):
     then: Callable[[Envelope | None], None]
     at_once: bool  # under the lock, perhaps on the relief thread; else on the loop
     home: int  # it went to the home of this task of ours, which passes it on; or 0
+    asker: int  # the process on whose behalf it was asked; or 0
 
 
 class Correspondence:
@@ -62,7 +65,8 @@ class Correspondence:
         self.records: Records | None = None
         self._correlations = count(1)  # its next() is one step, on whichever thread
         self._calls: dict[int, Call] = {}  # by correlation
-        self.address = runtime.attach_inbox(HOST_ACTOR, lambda envelope, now: self.on_reply(envelope))
+        self.windows = Windows()
+        self.address = runtime.attach_inbox(HOST, self.on_word)
         runtime.fallback = self.forward
 
     def me(self) -> Address:
@@ -74,32 +78,59 @@ class Correspondence:
         with self.shield:
             self.runtime.send(envelope, may_leave=True)
 
-    async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
-        """Send something that is answered by its correlation; None when the other end is gone."""
+    def post_message(
+        self, envelope: Envelope, mailbox: Address | None, waiting_max: int | None = None
+    ) -> None:
+        """As post, for this mailbox or, by another address, its home: what has no room there waits here.
+
+        Raises Full if more than `waiting_max` bytes would.
+        """
+        with self.shield, self.runtime.lock:
+            if self.windows.put(envelope, bytes_of(envelope.payload), waiting_max=waiting_max):
+                self.runtime.send(envelope, may_leave=True)
+            elif envelope.to != mailbox:
+                self.windows.note_home(envelope.to)
+
+    async def call(
+        self,
+        to: Address,
+        word: Any,
+        payload: Payload,
+        timeout: float | None,
+        post: Callable[[Envelope], None] | None = None,
+    ) -> Envelope | None:
+        """Send something that is answered by its correlation; None when the other end is gone. `post`: if it is for a mailbox."""
         must_run_on(self.runtime)
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
             correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            self.runtime.send(Envelope(to, self.me(), word, correlation, payload), may_leave=True)
+            (post or self.post)(Envelope(to, self.me(), word, correlation, payload))
         try:
             if timeout is None:
                 return await future
             async with asyncio.timeout(timeout):
                 return await future
         finally:
-            self._calls.pop(correlation, None)
+            if self._calls.pop(correlation, None) is not None and post is not None:
+                self._withdraw(to, correlation)
 
     def take_correlation(self) -> int:
         """A new one, for something that is answered in its own way."""
         return next(self._correlations)
 
     def expect(
-        self, epoch: int, then: Callable[[Envelope | None], None], *, at_once: bool = False, home: int = 0
+        self,
+        epoch: int,
+        then: Callable[[Envelope | None], None],
+        *,
+        at_once: bool = False,
+        home: int = 0,
+        asker: int = 0,
     ) -> int:
         """A new correlation; `then` gets the answer, or None when nobody is left who could give it."""
         correlation = self.take_correlation()
-        self._calls[correlation] = Call(epoch, then, at_once, home)
+        self._calls[correlation] = Call(epoch, then, at_once, home, asker)
         return correlation
 
     def expects(self, correlation: int) -> bool:
@@ -133,6 +164,7 @@ class Correspondence:
             log.warning("%s to tasks of a server that died: lost with it", counted(lost, "message"))
         for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:
             self._give(self._calls.pop(correlation), None)
+        self._drop(self.windows.forget(epoch), "whose process is gone")
 
     def record_lost(self, number: int) -> None:
         """That task of ours is gone with its server: what went to its home will not be answered."""
@@ -143,6 +175,77 @@ class Correspondence:
         """This runtime ends: nothing will be answered any more."""
         for correlation in list(self._calls):
             self._give(self._calls.pop(correlation), None)
+
+    # --- mailboxes: within a turn, perhaps on the relief thread, if nothing else is said ---
+
+    def on_word(self, envelope: Envelope, now: float) -> None:
+        word = envelope.message
+        if type(word) is messages.Credit:
+            for entry in self.windows.credit(envelope.sender, word.messages, word.size):
+                self.runtime.put(entry.envelope)
+                if entry.then is not None:
+                    entry.then()
+        elif type(word) is messages.NoMailbox:
+            self.close_window(envelope.sender)
+        else:
+            self.on_reply(envelope)
+
+    def give_credit(self, mailbox: Address, epoch: int, amount: Amount) -> None:
+        """So much that this process had sent there was taken. Also by the task's own step."""
+        self.runtime.send(Envelope(Address(epoch, HOST), mailbox, messages.Credit(*amount)))
+
+    def has_ended(self, record: Record) -> None:
+        """A task of ours."""
+        if self.windows:
+            self.close_window(record.home)
+            if record.address is not None:
+                self.close_window(record.address)
+
+    def close_window(self, mailbox: Address) -> None:
+        """It is gone, and what waits for it goes nowhere. Also on the loop, under the lock."""
+        self._drop(self.windows.close(mailbox), "that has ended")
+
+    def _drop(self, entries: list[Waiting], what: str) -> None:
+        for entry in entries:
+            call = self._calls.pop(entry.envelope.correlation, None) if entry.envelope.correlation else None
+            if call is not None:
+                self._give(call, None)
+            if entry.then is not None:
+                entry.then()
+        lost = sum(not entry.envelope.correlation for entry in entries)
+        if lost:
+            log.warning("%s for a task %s: dropped before they were sent", counted(lost, "message"), what)
+
+    def _withdraw(self, to: Address, correlation: int) -> None:
+        with self.shield, self.runtime.lock:
+            entry = self.windows.withdraw(to, correlation)
+            if entry is not None and entry.then is not None:
+                entry.then()
+
+    def relay(self, record: Record, envelope: Envelope) -> None:
+        """A message that came to the home of this task of ours: on to where that is, through our window there."""
+        word = envelope.message
+        if not isinstance(word, messages.Tell | messages.Ask):
+            self.runtime.put(envelope)
+            return
+        call = self._calls.get(envelope.correlation) if envelope.sender == self.address else None
+        epoch = call.asker if call is not None and call.asker else envelope.sender.epoch
+        size = bytes_of(envelope.payload)
+        envelope = msgspec.structs.replace(
+            envelope, message=msgspec.structs.replace(word, via=self.runtime.epoch)
+        )
+        has_left = partial(self.has_left_home, record, epoch, size)
+        if self.windows.put(envelope, size, has_left):
+            self.runtime.put(envelope)
+            has_left()
+
+    def has_left_home(self, record: Record, epoch: int, size: int) -> None:
+        """A message of that process has, to the task or to nowhere."""
+        if record.taken is None:
+            record.taken = Taken()
+        amount = record.taken.add(epoch, size)
+        if amount is not None:
+            self.give_credit(record.home, epoch, amount)
 
     # --- messages to a home ---
 
@@ -179,7 +282,7 @@ class Correspondence:
             else:
                 self.answer(asker, messages.Delivered(0))
 
-        correlation = self.expect(0, pass_back, home=asker.to.actor)
+        correlation = self.expect(0, pass_back, home=asker.to.actor, asker=asker.sender.epoch)
         return Envelope(asker.to, self.address, asker.message, correlation, asker.payload)
 
 

@@ -12,6 +12,7 @@ from dispycos.protocol.addresses import Address, Location
 
 from .current import current_cell, current_host
 from .ends import Outcome, Returned, without_our_frames
+from .keeping import MailboxState
 from .record import Record, Usage
 from .roles import Host, LocalTask
 from .submitting import Submits
@@ -101,9 +102,13 @@ class Task(asyncio.Future[Any]):
     def send(self, message: Any) -> int:
         """Send a message; it arrives once and in order while both processes live. Returns 0 at once.
 
+        Of what a task does not take 1,024 messages or 8 MiB of each process lie in its mailbox; more waits in the process that
+        sends, and goes on when there is room.
+
         Raises
         ------
         NotPicklable: naming what in the message cannot be pickled.
+        MailboxFull: 16 MiB (pickled) wait here for room in its mailbox; this message was not sent. ``deliver`` waits instead.
         """
         self._host.tell(self, message)
         return 0
@@ -111,7 +116,8 @@ class Task(asyncio.Future[Any]):
     async def deliver(self, message: Any, timeout: float | None = None) -> int:
         """Send, and wait until it is in the receiver's mailbox: 1; 0 if the task has ended or at the timeout (in seconds).
 
-        After a timeout the message may still arrive. In the mailbox is not handled: for that, ask.
+        A full mailbox is waited for, at most until the timeout; a message that had no room by then is not sent. One that was
+        on its way at the timeout may still arrive. In the mailbox is not handled: for that, ask.
         """
         return await self._host.deliver(self, message, timeout)
 
@@ -142,6 +148,27 @@ class Task(asyncio.Future[Any]):
         RuntimeError: the last message was sent by send() or deliver(), which expect no answer, or was answered already.
         """
         self._own("reply").reply(value)
+
+    def mailbox(self, policy: str | None = None) -> MailboxState:
+        """What is in this task's mailbox, and what becomes of messages for which there is no room. Only for the running task.
+
+        Parameters
+        ----------
+        policy: "wait" (the default): senders keep what has no room. "drop_oldest": the mailbox keeps the newest 1,024
+            messages or 8 MiB. "newest": it keeps the newest one. Only what send() and deliver() sent is dropped, requests
+            and monitors' words never are. It holds for what is there already, too. None: as it is.
+
+        Returns
+        -------
+        MailboxState(policy, waiting, size, dropped): messages that wait here, their pickled bytes, and how many were dropped
+        so far.
+
+        Raises
+        ------
+        ValueError: no such policy.
+        """
+        state: MailboxState = self._own("mailbox").mailbox(policy)
+        return state
 
     async def sleep(self, seconds: float, alarm_value: Any = None) -> Any:
         """Let others run for so many seconds."""

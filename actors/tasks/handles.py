@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 from weakref import WeakValueDictionary
 
-from dispycos.errors import TaskLost
+from dispycos.errors import MailboxFull, TaskLost
+from dispycos.notices import PATIENCE_S, counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
@@ -24,6 +27,9 @@ from .record import Record
 from .results import Payloads, Pickling, open_value, pack_outcome, trace_of, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
+from .windows import WAITING_MAX, Amount, Full
+
+log = logging.getLogger("dispycos")
 
 
 class Way:
@@ -59,6 +65,9 @@ class Handles(Correspondence):
         self._ways: WeakValueDictionary[Address, Way] = (
             WeakValueDictionary()
         )  # by home, for as long as handles use it
+        self._said_full: set[Address] = (
+            set()
+        )  # mailboxes of which was said that somebody waits for room there
         self._opening: set[asyncio.Task[None]] = set()  # ends of tasks whose values miss code
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
@@ -73,31 +82,67 @@ class Handles(Correspondence):
 
     def tell(self, target: Task, message: Any) -> None:
         payload = self.payloads.dumps(message, f"the message to {target.name}")
-        self.post(Envelope(self.reach(target), self.me(), messages.Tell(self.payloads.version()), 0, payload))
+        word = messages.Tell(self.payloads.version())
+        try:
+            envelope = Envelope(self.reach(target), self.me(), word, 0, payload)
+            self.post_message(envelope, target._direct, WAITING_MAX)
+        except Full as full:
+            raise mailbox_full(target.name, full.waiting) from None
 
     async def deliver(self, target: Task, message: Any, timeout: float | None) -> int:
         if not target.is_alive():
             return 0
         payload = self.payloads.dumps(message, f"the message to {target.name}")
         word = messages.Tell(self.payloads.version())
+        to = self.reach(target)
         try:
-            answer = await self.call(self.reach(target), word, payload, timeout)
+            answer = await self.call(to, word, payload, timeout, self._post_to(target))
         except TimeoutError:
             return 0
-        return int(answer.message.code) if answer is not None else 0
+        if answer is None or not answer.message.code:
+            self._has_gone(to)
+            return 0
+        return 1
 
     async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
         answer = None
         if target.is_alive():
             payload = self.payloads.dumps(message, f"the request to {target.name}")
             word = messages.Ask(self.payloads.version())
-            answer = await self.call(self.reach(target), word, payload, timeout)
+            to = self.reach(target)
+            answer = await self.call(to, word, payload, timeout, self._post_to(target))
+            if answer is None or not answer.message.ok:
+                self._has_gone(to)
         if answer is None or not answer.message.ok:
             raise TaskLost(f"{target.name} ended without a reply")
         outcome = await self.open_message(answer)
         if isinstance(outcome, Raised):
             raise outcome.error
         return outcome.value
+
+    def _post_to(self, target: Task) -> Callable[[Envelope], None]:
+        def post(envelope: Envelope) -> None:
+            self.post_message(envelope, target._direct)
+            if self.windows.waits(envelope.to):
+                self.loop.call_later(PATIENCE_S, self._say_full, target.name, envelope)
+
+        return post
+
+    def _say_full(self, name: str, envelope: Envelope) -> None:
+        """Once for each mailbox, if somebody waits for room there yet."""
+        with self.runtime.lock:
+            to, waiting = envelope.to, self.windows.waiting(envelope.to).messages
+            if to in self._said_full or not self.windows.has(envelope):
+                return
+            self._said_full.add(to)
+        text = "deliver() or ask() waits for room in the mailbox of %s: until that takes some of it %s cannot be sent"
+        log.warning(text, name, counted(waiting, "message"))
+
+    def _has_gone(self, mailbox: Address) -> None:
+        """Somebody who asked there was told so."""
+        with self.shield, self.runtime.lock:
+            self.close_window(mailbox)
+            self._said_full.discard(mailbox)
 
     # --- where a task is ---
 
@@ -116,7 +161,7 @@ class Handles(Correspondence):
         if target._direct is not None:
             return target._direct
         if isinstance(state, Record) and state.address is not None and not state.held:
-            return state.address
+            return state.address if not self.windows.waits(target.home) else target.home
         return target.home
 
     def handle(self, home: Address, name: str, direct: Address | None, place: Location | None) -> Task:
@@ -241,6 +286,11 @@ class Handles(Correspondence):
         handle = self._watched.pop(envelope.correlation, None)
         end = _end_in(envelope, handle.name if handle is not None else "a task")
         return Returned(await with_code(self.payloads, lambda: monitor_status(self.payloads, handle, end)))
+
+
+def mailbox_full(name: str, waiting: Amount) -> MailboxFull:
+    waits = f"{counted(waiting.messages, 'message')} ({waiting.size / 2**20:.1f} MiB) wait here for {name} to take them"
+    return MailboxFull(f"{waits}, so this one was not sent; `await handle.deliver(message)` waits for room")
 
 
 def _end_in(envelope: Envelope, name: str, location: Location | None = None) -> Record:

@@ -42,6 +42,7 @@ class Record(msgspec.Struct, eq=False):
     future: Any = None  # the handle, when somebody waits for the outcome
     when_started: Any = None  # a future, while rtask() waits for the start
     held: list[Envelope] | None = None  # messages for a task that has no address yet
+    taken: Any = None  # Taken: of what was sent to its home, and went on from there
     watchers: list[tuple[Address, int]] | None = None
     handle: Any = None  # its Task, while somebody has one
     submitter: Address | None = None  # the server of the task that submitted it, told of its end

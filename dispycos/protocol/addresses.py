@@ -7,6 +7,7 @@ SCHEDULER: Final = 1
 NODE: Final = 2
 SERVER: Final = 3
 CLIENT: Final = 4
+HOST: Final = 5  # of the tasks of a runtime: replies to calls made outside of any task, and credit
 FIRST_TASK: Final = 16
 
 

@@ -479,6 +479,7 @@ class Tell(Message, frozen=True, tag=42):
     way = MESSAGES
     code: int = 0
     urgent: bool = False  # reserved: it overtakes others in the mailbox
+    via: int = 0  # epoch of who passed it on, to whom credit for it is given
 
 
 class Delivered(Message, frozen=True, tag=43):
@@ -491,6 +492,18 @@ class Ask(Message, frozen=True, tag=44):
 
     way = MESSAGES
     code: int = 0
+    via: int = 0  # as in Tell
+
+
+class Credit(Message, frozen=True, tag=110):
+    """From a mailbox, to the host of a process that sends there: so much more of it was taken. Who sends little hears nothing."""
+
+    messages: int
+    size: int  # bytes
+
+
+class NoMailbox(Message, frozen=True, tag=111):
+    """There is no such mailbox any more; to the host of who sent there and waits for no answer."""
 
 
 class Reply(Message, frozen=True, tag=45):

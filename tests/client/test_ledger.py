@@ -19,6 +19,7 @@ from dispycos.actors.client.effects import (
     News,
     Print,
     Pulsed,
+    Relay,
     Resolve,
     Room,
     Say,
@@ -34,7 +35,7 @@ from dispycos.actors.dispatching.placement import STALL_S
 from dispycos.machine import Send
 from dispycos.notices import AGAIN_S, PATIENCE_S
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address, Location
+from dispycos.protocol.addresses import CLIENT, HOST, NODE, SCHEDULER, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Availability, Lease, Marks, NodeInfo, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
@@ -358,7 +359,7 @@ def test_a_placed_task_has_its_messages_once_and_starts_later(desk: Desk) -> Non
     desk.hear(messages.Placed(record.task, 30, SPOT), sender=at(1))
     to = Address(1001, 30)
     assert desk.drain() == [
-        *(Send(Envelope(to, e.sender, e.message, e.correlation, e.payload)) for e in held),
+        *(Relay(record, Envelope(to, e.sender, e.message, e.correlation, e.payload)) for e in held),
         Began(record),
     ]
     assert not record.started
@@ -380,7 +381,8 @@ def test_messages_after_the_start_are_passed_on_at_once(desk: Desk) -> None:
     record = desk.running()
     envelope = tell(record, correlation=9)
     desk.ledger.tasks.pass_on(record, envelope)
-    assert desk.drain() == [Send(Envelope(Address(1001, 30), envelope.sender, envelope.message, 9, b"hello"))]
+    passed = Envelope(Address(1001, 30), envelope.sender, envelope.message, 9, b"hello")
+    assert desk.drain() == [Relay(record, passed)]
 
 
 def test_the_first_outcome_counts(desk: Desk) -> None:
@@ -420,6 +422,7 @@ def test_a_task_that_ends_before_it_started_turns_its_messages_away(desk: Desk) 
     desk.ledger.tasks.pass_on(record, Envelope(home, sender, messages.Ask(), 10, b"?"))
     desk.end(record, OutcomeKind.CANCELLED, started=False)
     assert desk.drain() == [
+        Send(Envelope(Address(33, HOST), home, messages.NoMailbox())),
         Send(Envelope(sender, home, messages.Delivered(0), 9)),
         Send(Envelope(sender, home, messages.Reply(ok=False), 10)),
         Resolve(record),

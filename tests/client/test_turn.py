@@ -10,7 +10,16 @@ from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.client.effects import Bury, Forward, Freed, GiveCode, GiveSetup, Resolve, Room, Say
+from dispycos.actors.client.effects import (
+    Bury,
+    Forward,
+    Freed,
+    GiveCode,
+    GiveSetup,
+    Resolve,
+    Room,
+    Say,
+)
 from dispycos.actors.client.ledger import Ledger
 from dispycos.actors.client.turn import ClientRole
 from dispycos.actors.dispatching.facts import Entry
@@ -45,6 +54,8 @@ class Desk(ClientRole):
         self.deferred: list[Callable[[], None]] = []
         self.gone: list[tuple[int, list[str]]] = []
         self.lost: list[int] = []
+        self.relayed: list[tuple[Entry, Envelope]] = []
+        self.ended: list[Entry] = []
         self.told: list[object] = []
         self.heard: list[Entry] = []
         self.sent: list[Envelope] = []
@@ -113,6 +124,12 @@ class Desk(ClientRole):
 
     def peer_gone(self, epoch: int, unconfirmed: Iterable[Any]) -> None:
         self.gone.append((epoch, list(unconfirmed)))
+
+    def relay(self, record: Entry, envelope: Envelope) -> None:
+        self.relayed.append((record, envelope))
+
+    def has_ended(self, record: Entry) -> None:
+        self.ended.append(record)
 
     def record_lost(self, number: int) -> None:
         self.lost.append(number)

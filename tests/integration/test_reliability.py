@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kit.netns import why_unavailable
-from tests.reliability import flood, killed, links_cut, scheduler_killed, stopped
+from tests.reliability import flood, killed, links_cut, scheduler_killed, sleeper, stopped
 
 SILENT_S = (
     13.0  # longer than any silence after which a process of another host is asked or given up by a link
@@ -35,6 +35,12 @@ def test_links_that_are_cut_between_hosts_lose_and_double_nothing() -> None:
 @pytest.mark.timeout(120)
 def test_terminate_does_not_wait_behind_a_flood() -> None:
     assert len(list(flood.play(1, 5, 2.0))) == 10
+
+
+@pytest.mark.timeout(120)
+def test_a_task_that_sleeps_costs_the_process_that_it_is_in_little_memory() -> None:
+    """200,000 messages took 29 MiB there before mailboxes had a bound."""
+    assert sleeper.play(200_000)[-1].startswith("grown by ")
 
 
 @pytest.mark.timeout(120)

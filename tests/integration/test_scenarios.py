@@ -11,6 +11,7 @@ PLAYED = (
     "functions.py",
     "client_api.py",
     "messages.py",
+    "mailboxes.py",
     "steps.py",
     "terminate.py",
     "payloads.py",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from dispycos.actors.tasks.correspondence import Correspondence
+from dispycos.actors.tasks.record import Record
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
@@ -209,6 +210,12 @@ class Host(Process):
             if isinstance(envelope.message, messages.Tell):
                 self.book.told.add(tuple(decode(buffers_of(envelope.payload)[0])))
         self.correspondence.peer_gone(epoch, unconfirmed)
+
+    def relay(self, record: Record, envelope: Envelope) -> None:
+        self.correspondence.relay(record, envelope)
+
+    def has_ended(self, record: Record) -> None:
+        self.correspondence.has_ended(record)
 
     def record_lost(self, number: int) -> None:
         self.correspondence.record_lost(number)

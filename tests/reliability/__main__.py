@@ -12,6 +12,7 @@ SCRIPTS = {  # with their arguments
     "links_cut": ("100000",),
     "stopped": ("90", "40"),
     "flood": ("5", "1", "50"),
+    "sleeper": ("1000000",),
     "schedules": ("10000",),
 }
 

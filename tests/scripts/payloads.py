@@ -74,10 +74,10 @@ async def test_1_mb_messages_back_and_forth(client, task):
     rtask.send(None)
 
 
-async def test_many_large_messages_without_waiting(client, task):
+async def test_many_large_messages_at_once(client, task):
+    """More than may wait at a sender by send()."""
     rtask = await client.rtask(collect_lengths, 40)
-    for _ in range(40):
-        rtask.send(bytes(MEGA))
+    assert await asyncio.gather(*(rtask.deliver(bytes(MEGA)) for _ in range(40))) == [1] * 40
     assert await rtask == [MEGA] * 40
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from dispycos import Task, TaskLost
-from dispycos.actors.tasks.correspondence import HOST_ACTOR
 from dispycos.actors.tasks.current import current_cell, current_host, host_of
 from dispycos.actors.tasks.host import TaskHost
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address
+from dispycos.protocol.addresses import HOST, Address
 from dispycos.protocol.envelope import Envelope
 from tests.kit.local_tasks import Pull, host_scene, play
 
@@ -141,7 +140,7 @@ def test_messages_that_a_dead_process_did_not_confirm_are_told(caplog: pytest.Lo
 
 def test_answers_outside_of_tasks_come_to_the_process() -> None:
     async def scene(host: TaskHost, payloads: Pull) -> None:
-        assert host.address == host.runtime.address(HOST_ACTOR)
+        assert host.address == host.runtime.address(HOST)
         assert host.me() == host.address
         assert host_of(asyncio.get_running_loop()) is host
         host.close()

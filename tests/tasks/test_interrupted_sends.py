@@ -20,8 +20,12 @@ from dispycos.actors.tasks.ends import Outcome, Raised
 from dispycos.actors.tasks.handle import Task
 from dispycos.actors.tasks.host import TaskHost
 from dispycos.actors.tasks.running.interrupts import Interrupts
-from dispycos.protocol.addresses import FIRST_TASK, Address
+from dispycos.actors.tasks.windows import Taken
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import FIRST_TASK, HOST, Address
+from dispycos.protocol.envelope import Envelope
 from dispycos.runtime import Runtime
+from tests.kit.local_tasks import until
 from tests.kit.stage import Plain
 
 pytestmark = pytest.mark.timeout(110)
@@ -53,7 +57,16 @@ def test_three_thousand_interrupts_at_a_step_that_sends_break_no_session(
 async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
     here, there = Runtime("server", "here", None), Runtime("node", "there", None)
     received: list[tuple[int, int]] = []
-    there.attach_inbox(FIRST_TASK, lambda envelope, now: received.append(loads(envelope.payload)))
+    taken = Taken()
+
+    def take(envelope: Envelope, now: float) -> None:
+        received.append(loads(envelope.payload))
+        amount = taken.take(envelope)
+        if amount is not None:
+            credit = messages.Credit(*amount)
+            there.send(Envelope(Address(here.epoch, HOST), envelope.to, credit))
+
+    there.attach_inbox(FIRST_TASK, take)
     endpoint = f"ipc://{folder}/there.sock"
     there.listen(endpoint)
     await here.dial([endpoint], uplink=True).ready
@@ -75,7 +88,9 @@ async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
         assert isinstance(outcome, Raised) and isinstance(outcome.error, KeyboardInterrupt), outcome
         with here.lock:
             here.router.check()
+            host.windows.check()
         if number % SETTLED_EACH == 0:
+            await until(lambda: not host.windows.waits(target.home))
             await _settle(here, there)
             _compare(received, sent, number - SETTLED_EACH)
             received.clear()
