@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dispycos.actors.client.status import DispycosNodeInfo as DispycosNodeInfo
     from dispycos.actors.client.status import DispycosStatus as DispycosStatus
     from dispycos.actors.client.status import TaskInfo as TaskInfo
+    from dispycos.actors.sharing.channel import Channel as Channel
+    from dispycos.actors.sharing.peers import PeerStatus as PeerStatus
+    from dispycos.actors.sharing.sharing import peer_status as peer_status
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
     from dispycos.actors.tasks.handle import MonitorStatus as MonitorStatus
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from dispycos.actors.tasks.record import Usage as Usage
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
+    from dispycos.errors import ChannelClosed as ChannelClosed
     from dispycos.errors import DispycosError as DispycosError
+    from dispycos.errors import NameTaken as NameTaken
     from dispycos.errors import NotScheduled as NotScheduled
     from dispycos.errors import RemoteError as RemoteError
     from dispycos.errors import ScheduleError as ScheduleError
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     MinPulseInterval = MIN_PULSE_INTERVAL
 
 _PLACES = {
+    "Channel": "actors.sharing.channel",
+    "ChannelClosed": "errors",
     "Client": "actors.client.client",
     "DispycosError": "errors",
     "DispycosNodeAllocate": "actors.client.status",
@@ -44,8 +51,10 @@ _PLACES = {
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
     "MonitorStatus": "actors.tasks.handle",
+    "NameTaken": "errors",
     "NotPicklable": "actors.shipping.words",
     "NotScheduled": "errors",
+    "PeerStatus": "actors.sharing.peers",
     "RemoteError": "errors",
     "SETTING_CALLS": "actors.shipping.settings",
     "ScheduleError": "errors",
@@ -57,6 +66,7 @@ _PLACES = {
     "TaskTerminated": "errors",
     "Usage": "actors.tasks.record",
     "current_client": "actors.tasks.host",
+    "peer_status": "actors.sharing.sharing",
     "run": "actors.client.program",
 }
 

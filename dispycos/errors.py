@@ -55,6 +55,14 @@ class RemoteError(DispycosError):
         return type(self), (str(self), self.type_name)
 
 
+class NameTaken(DispycosError):
+    """Another task or channel of this process has the name. The text says which."""
+
+
+class ChannelClosed(DispycosError):
+    """The channel was closed, or the process in which it was made has ended."""
+
+
 class RemoteTraceback(Exception):
     """The `__cause__` of an exception that a remote task raised: its text is the traceback over there."""
 

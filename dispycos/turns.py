@@ -315,7 +315,8 @@ class Turns(ABC):
             return
         message = envelope.message
         reply: messages.Message | None = None
-        is_tell = isinstance(message, messages.Tell) and envelope.correlation
+        waits = envelope.correlation and not getattr(message, "over", False)
+        is_tell = isinstance(message, messages.Tell | messages.Publish | messages.Subscribe) and waits
         if is_tell or isinstance(message, messages.AwaitsMessage):
             reply = messages.Delivered(0)
         elif isinstance(message, messages.Ask):

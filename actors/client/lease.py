@@ -145,6 +145,7 @@ class ClientLease(ClientRole):
         self.host.payloads = self.payloads
         self.host.records = self
         self.runtime.attach(CLIENT, self)
+        self.home.directory.machine.cluster = self.ledger
 
     # --- leaving ---
 
@@ -267,6 +268,7 @@ class ClientLease(ClientRole):
         self._tell_unread()
         self._nearby.close()
         self.runtime.remove(CLIENT, self)
+        self.home.directory.machine.cluster = None
         self.host.records = None
 
     # --- words about its tasks ---

@@ -18,6 +18,8 @@ from dispycos.transport.folders import find_folders, make_private, sweep_sockets
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
 
+from ..sharing.directory import Directory
+from ..sharing.sharing import Sharing
 from ..tasks.current import host_of, hosts_of_closed_loops
 from ..tasks.host import TaskHost
 from ..tasks.running.interrupts import Interrupts
@@ -62,6 +64,8 @@ class Home:
         self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
         self.host = TaskHost(self.runtime, payloads, self.interrupts)
         self.host.home = self
+        self.directory = Directory(self.host)
+        self.host.sharing = Sharing(self.host, self.directory.machine.address)
         self.runtime.in_child += [self.interrupts.in_child, self._in_child]
         self._leases: list[Held] = []  # the first has the cluster, the others wait in line
         self._kept = kept

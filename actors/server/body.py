@@ -20,7 +20,7 @@ import msgspec
 from dispycos.config import Failure
 from dispycos.errors import RemoteError
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address, Location
+from dispycos.protocol.addresses import BOOK, CLIENT, NODE, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
@@ -28,6 +28,7 @@ from dispycos.runtime import Runtime
 from dispycos.session.router import Event
 from dispycos.session.session import PeerReset
 
+from ..sharing.sharing import Sharing
 from ..shipping.words import MissingCode
 from ..tasks.calling import ATOMS
 from ..tasks.cell import Cell
@@ -145,6 +146,7 @@ class ServerBody:
         self.payloads = ServerPayloads(start.client, start.client_name, start.node_name, start.max_file_size)
         self.host = TaskHost(runtime, self.payloads, interrupts, place)
         self.host.adopt_subtasks()
+        self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
         self.payloads.bind(self.host)
         self._cells: dict[TaskId, Cell] = {}
         self._begun = 0  # of these

@@ -56,6 +56,7 @@ class CellHost(roles.Host, Protocol):
     def on_reply(self, envelope: Envelope) -> None: ...
     def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None: ...
     async def open_message(self, envelope: Envelope) -> tuple[bool, Any]: ...
+    def end_with(self, cell: Cell, home: Address, name: str) -> None: ...
 
 
 class Cell:
@@ -68,9 +69,11 @@ class Cell:
     execution: Execution | None = None
     asked: Envelope | None = None  # the request taken last, not answered yet
     watchers: tuple[tuple[Address, int], ...] = ()  # who is told of the end, with what they know it by
+    followers: tuple[Envelope, ...] = ()  # who is only told that it has ended
     outcome: Outcome | None = None
     future: Task | None = None  # the handle, when somebody waits for the end
     on_end: Callable[[Cell, Outcome], None] | None = None
+    leaves: tuple[Callable[[], None], ...] = ()  # what others have of it is given up at its end, by these
     run: Any = None  # in a server: the Run that it came by ...
     position = 0  # ... and its place in the order in which the server was given them
     subtasks: Subtasks | None = None  # made with the first of them
@@ -116,6 +119,10 @@ class Cell:
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers += ((watcher, correlation),)
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have this called on the loop when it has ended, before anybody is told."""
+        self.leaves += (call,)
+
     # --- told by the runtime, under the lock, perhaps by the relief thread: no user code, no future here ---
 
     def on_envelope(self, envelope: Envelope, now: float) -> None:
@@ -132,6 +139,8 @@ class Cell:
             self.inbox.append(envelope)
             if self.waiter is not None:
                 self.host.runtime.defer(self.wake)
+        elif isinstance(message, messages.Watch) and message.brief:
+            self.followers += (envelope,)
         elif isinstance(message, messages.Watch):
             watcher = (envelope.sender, envelope.correlation)
             if not message.end:
@@ -142,6 +151,8 @@ class Cell:
             if message.cancelled:
                 self.handle._cancelled_elsewhere()
             self.terminate()
+        elif isinstance(message, messages.Link):
+            self.host.end_with(self, message.home, message.name)
         elif isinstance(message, messages.AwaitsMessage):
             self.host.answer(envelope, messages.Delivered(int(self.waiter is not None)))
         else:
@@ -265,6 +276,7 @@ class Cell:
         self.execution = self._handle = self.on_end = self.run = self.subtasks = (
             None  # they point here: no work for the garbage collector
         )
+        self.leaves = ()
 
 
 def _give_up(waiter: asyncio.Future[bool]) -> None:

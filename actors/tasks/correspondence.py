@@ -62,6 +62,7 @@ class Correspondence:
         self.records: Records | None = None
         self._correlations = count(1)  # its next() is one step, on whichever thread
         self._calls: dict[int, Call] = {}  # by correlation
+        self.on_gone: list[Callable[[int], None]] = []  # who hears, under the lock, that a process has ended
         self.address = runtime.attach_inbox(HOST_ACTOR, lambda envelope, now: self.on_reply(envelope))
         runtime.fallback = self.forward
 
@@ -74,21 +75,33 @@ class Correspondence:
         with self.shield:
             self.runtime.send(envelope, may_leave=True)
 
-    async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
-        """Send something that is answered by its correlation; None when the other end is gone."""
+    async def call(
+        self,
+        to: Address,
+        word: Any,
+        payload: Payload,
+        timeout: float | None,
+        revoked_by: messages.Message | None = None,
+    ) -> Envelope | None:
+        """Send something that is answered by its correlation; None when the other end is gone.
+
+        `revoked_by` is sent after it if nobody waits for the answer any more.
+        """
         must_run_on(self.runtime)
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
             correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            self.runtime.send(Envelope(to, self.me(), word, correlation, payload), may_leave=True)
+            me = self.me()
+            self.runtime.send(Envelope(to, me, word, correlation, payload), may_leave=True)
         try:
             if timeout is None:
                 return await future
             async with asyncio.timeout(timeout):
                 return await future
         finally:
-            self._calls.pop(correlation, None)
+            if self._calls.pop(correlation, None) is not None and revoked_by is not None:
+                self.post(Envelope(to, me, revoked_by, correlation))
 
     def take_correlation(self) -> int:
         """A new one, for something that is answered in its own way."""
@@ -133,6 +146,8 @@ class Correspondence:
             log.warning("%s to tasks of a server that died: lost with it", counted(lost, "message"))
         for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:
             self._give(self._calls.pop(correlation), None)
+        for told in self.on_gone:
+            told(epoch)
 
     def record_lost(self, number: int) -> None:
         """That task of ours is gone with its server: what went to its home will not be answered."""
@@ -160,7 +175,7 @@ class Correspondence:
                 record.handle._cancelled_elsewhere()
             self.records.terminate(record)
             return True
-        if isinstance(envelope.message, messages.Watch):
+        if isinstance(envelope.message, messages.Watch) and not envelope.message.brief:
             record.watch(envelope.sender, envelope.correlation)
             return True
         if envelope.correlation and envelope.sender.epoch != self.runtime.epoch:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from dispycos.errors import RemoteError, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
 
+from .actor import Actor
 from .current import current_host
 from .ends import without_our_frames
 from .record import Record, Usage
@@ -27,7 +28,7 @@ class MonitorStatus(NamedTuple):
     value: Any
 
 
-class Task(asyncio.Future[Any]):
+class Task(Actor, asyncio.Future[Any]):
     """A task: an actor with an address and a mailbox, here or in a server process anywhere.
 
     ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,

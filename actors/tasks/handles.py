@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import Context
@@ -15,6 +16,7 @@ from dispycos.errors import TaskLost, TaskTerminated
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.status import OutcomeKind
 from dispycos.runtime import Runtime
 
 from ..shipping.words import MissingCode
@@ -45,6 +47,7 @@ class Handles(Correspondence):
     def __init__(self, runtime: Runtime, shield: AbstractContextManager[object], payloads: Payloads) -> None:
         super().__init__(runtime, shield)
         self.payloads = payloads
+        self.sharing: Any = None  # names, channels and the like (actors/sharing/)
         self.cells: dict[int, Cell] = {}  # the tasks of this process
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
         self._ways: WeakValueDictionary[Address, Way] = (
@@ -58,6 +61,20 @@ class Handles(Correspondence):
     def tell(self, target: Task, message: Any) -> None:
         payload = self.payloads.dumps(message, f"the message to {target.name}")
         self.post(Envelope(self.reach(target), self.me(), messages.Tell(self.payloads.version()), 0, payload))
+
+    def tell_after(self, target: Task, seconds: float, message: Any) -> asyncio.TimerHandle:
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            raise TypeError(f"seconds must be a number, not {type(seconds).__name__}")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds must be a time to wait, not {seconds}")
+        payload = self.payloads.dumps(message, f"the message to {target.name}")
+        sender, word = self.me(), messages.Tell(self.payloads.version())
+        # In no task's context: it is sent whatever becomes of who asked for it.
+        return self.loop.call_later(
+            seconds,
+            lambda: self.post(Envelope(self.reach(target), sender, word, 0, payload)),
+            context=Context(),
+        )
 
     async def deliver(self, target: Task, message: Any, timeout: float | None) -> int:
         if not target.is_alive():
@@ -173,6 +190,41 @@ class Handles(Correspondence):
         assert state.outcome is not None
         kind, payload = pack_outcome(self.payloads, state.outcome, state.name, state.stopping)
         return messages.Ended(kind), payload
+
+    def link(self, target: Task, by: Task | None) -> None:
+        cell = by._source if by is not None else current_cell()
+        if not isinstance(cell, Cell) or cell.host.runtime is not self.runtime:
+            raise TypeError("link(by) needs a task of this process; call it in a task or name one")
+        if cell is target._source:
+            raise ValueError(f"{target.name} cannot be linked to itself")
+        with self.shield, self.runtime.lock:
+            word = messages.Link(cell.home, cell.name)
+            self.runtime.send(Envelope(self.reach(target), cell.address, word))
+            state = target._source
+            if isinstance(state, Record) and state.ended:
+                self._end_linked(cell, target.name, state.outcome)
+            else:
+                self.end_with(cell, target.home, target.name)
+
+    def end_with(self, cell: Cell, home: Address, name: str) -> None:
+        """Should that task fail, this one ends. Under the lock, perhaps on the relief thread."""
+
+        def hear(answer: Envelope | None) -> None:
+            outcome = OutcomeKind.LOST if answer is None else answer.message.outcome
+            self._end_linked(cell, name, outcome)
+
+        number = home.actor if home.epoch == self.runtime.epoch else 0
+        correlation = self.expect(home.epoch, hear, at_once=True, home=number)
+        self.runtime.send(Envelope(home, self.address, messages.Watch(), correlation))
+
+    def _end_linked(self, cell: Cell, name: str, outcome: int) -> None:
+        """`outcome` 0: it had ended before, and nobody knows how, which in Erlang is a failure, too."""
+        if cell.ended or outcome == OutcomeKind.RETURNED:
+            return
+        if outcome in (OutcomeKind.RAISED, OutcomeKind.LOST):
+            what = "raised an exception" if outcome == OutcomeKind.RAISED else "was lost"
+            self.sharing.warn(f"{cell.name} is ended: {name}, which is linked to it, {what}")
+        cell.terminate()
 
     def terminate(self, target: Task) -> None:
         with self.shield, self.runtime.lock:

@@ -182,6 +182,9 @@ class TaskHost(Handles):
     def on_cell_end(self, cell: Cell, outcome: Outcome) -> None:
         """Tell who wants to know, and let the task go."""
         self.interrupts.reinstall(over_users=self.place is not None)  # in a client it may be the program's
+        if cell.leaves and not self.runtime.is_parents:
+            for leave in cell.leaves:
+                leave()
         if cell.on_end is not None:
             cell.on_end(cell, outcome)
         if self.runtime.is_parents:  # a forked child whose loop runs out
@@ -192,9 +195,12 @@ class TaskHost(Handles):
             self.cells.pop(cell.actor, None)
             self.runtime.detach(cell.actor)
             watchers, cell.watchers = cell.watchers, ()
+            followers, cell.followers = cell.followers, ()
             unanswered = cell.take_unanswered() if cell.inbox or cell.asked is not None else ()
         for request in unanswered:
             self.answer(request, messages.Reply(ok=False))
+        for request in followers:
+            self.answer(request, messages.Ended(0))
         if watchers:
             kind, payload = pack_outcome(self.payloads, outcome, cell.name, cell.stopping)
             for watcher, correlation in watchers:

@@ -7,6 +7,8 @@ SCHEDULER: Final = 1
 NODE: Final = 2
 SERVER: Final = 3
 CLIENT: Final = 4
+BOOK: Final = 6  # of a client: who has which name
+CHANNELS: Final = 7
 FIRST_TASK: Final = 16
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Union
 
 import msgspec
 
+from .addresses import Address
 from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
@@ -436,6 +437,7 @@ class Watch(Message, frozen=True, tag=46):
 
     way = MESSAGES
     end: bool = False  # stop watching
+    brief: bool = False  # that it has ended is all, not how: a channel's question, asked where messages go
 
 
 class Ended(Message, frozen=True, tag=47):
@@ -474,6 +476,71 @@ class AwaitsMessage(Message, frozen=True, tag=57):
     """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
 
     way = MESSAGES
+
+
+# --- names, channels and peers ---------------------------------------------------------------------------------------------
+
+
+class Named(Message, frozen=True, tag=100):
+    """Any process -> its client's book: a task or channel here has this name from now on, or no more. Payload: its handle."""
+
+    name: str
+    channel: bool = False
+    over: bool = False
+
+
+class Locate(Message, frozen=True, tag=101):
+    """Who has this name? Task -> book, answered by Located when somebody has it; book -> scheduler -> the other clients' books.
+
+    Without an answer it is asked again each second, until it is `over`: so nobody has to remember it.
+    """
+
+    name: str
+    channel: bool = False
+    addr: str = ""  # where it has to be: a node by its name or address ...
+    port: int = 0  # ... or with it the Location of a node or server
+    is_patient: bool = False  # it waits for ever: after a while a person is told
+    over: bool = False
+    asker: Address | None = None  # the book to be answered, set by the scheduler
+
+
+class Located(Message, frozen=True, tag=102):
+    """Payload: the handle."""
+
+
+class Subscribe(Message, frozen=True, tag=103):
+    """To a channel: messages of it are for this task or channel, too, or no more (`over`). Answered by Delivered."""
+
+    way = MESSAGES
+    who: Address  # the home of a task, the address of a channel
+    to: Address  # where it is reached
+    channel: bool = False
+    over: bool = False
+
+
+class Publish(Message, frozen=True, tag=104):
+    """To a channel, for all its subscribers. With a correlation Delivered says how many have it in their mailboxes."""
+
+    way = MESSAGES
+    code: int = 0
+    n: int = 0  # at least so many are waited for
+    timeout: float | None = None  # seconds
+    via: list[Address] = []  # channels that it has passed
+    over: bool = False  # who sent the one of this correlation waits no more
+
+
+class WatchPeers(Message, frozen=True, tag=105):
+    """Task -> book: tell me of the client, nodes and servers that are there, come and go, or no more (`over`)."""
+
+    over: bool = False
+
+
+class Link(Message, frozen=True, tag=106):
+    """To a task: the end of this one, if it fails, is to end you."""
+
+    way = MESSAGES
+    home: Address
+    name: str
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------
