@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from dispycos.actors.client.status import DispycosStatus as DispycosStatus
     from dispycos.actors.client.status import TaskInfo as TaskInfo
     from dispycos.actors.sharing.channel import Channel as Channel
+    from dispycos.actors.sharing.locks import Condition as Condition
+    from dispycos.actors.sharing.locks import Event as Event
+    from dispycos.actors.sharing.locks import Lock as Lock
+    from dispycos.actors.sharing.locks import RLock as RLock
+    from dispycos.actors.sharing.locks import Semaphore as Semaphore
     from dispycos.actors.sharing.peers import PeerStatus as PeerStatus
     from dispycos.actors.sharing.sharing import peer_status as peer_status
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
@@ -42,12 +47,15 @@ _PLACES = {
     "Channel": "actors.sharing.channel",
     "ChannelClosed": "errors",
     "Client": "actors.client.client",
+    "Condition": "actors.sharing.locks",
     "DispycosError": "errors",
     "DispycosNodeAllocate": "actors.client.status",
     "DispycosNodeAvailInfo": "actors.client.status",
     "DispycosNodeInfo": "actors.client.status",
     "DispycosStatus": "actors.client.status",
+    "Event": "actors.sharing.locks",
     "Location": "protocol.addresses",
+    "Lock": "actors.sharing.locks",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
     "MonitorStatus": "actors.tasks.handle",
@@ -55,10 +63,12 @@ _PLACES = {
     "NotPicklable": "actors.shipping.words",
     "NotScheduled": "errors",
     "PeerStatus": "actors.sharing.peers",
+    "RLock": "actors.sharing.locks",
     "RemoteError": "errors",
     "SETTING_CALLS": "actors.shipping.settings",
     "ScheduleError": "errors",
     "Scheduler": "brokers.local",
+    "Semaphore": "actors.sharing.locks",
     "Task": "actors.tasks.handle",
     "TaskInfo": "actors.client.status",
     "TaskLost": "errors",

@@ -66,6 +66,7 @@ BODIES = {
     "actors/client/local.py",
     "actors/tasks/map.py",
     "actors/client/program.py",
+    "actors/sharing/locks.py",
     "actors/tasks/actor.py",
     "actors/tasks/handle.py",
     "actors/tasks/cell.py",

@@ -167,9 +167,7 @@ class Handles(Correspondence):
     # --- monitors and ends ---
 
     async def monitor(self, target: Task, by: Task | None) -> None:
-        cell = by._source if by is not None else current_cell()
-        if not isinstance(cell, Cell) or cell.host.runtime is not self.runtime:
-            raise TypeError("monitor(by) needs a task of this process; call it in a task or name one")
+        cell = self._cell_of(by, "monitor")
         state = target._source
         with self.shield:
             correlation = self.take_correlation()
@@ -191,10 +189,15 @@ class Handles(Correspondence):
         kind, payload = pack_outcome(self.payloads, state.outcome, state.name, state.stopping)
         return messages.Ended(kind), payload
 
-    def link(self, target: Task, by: Task | None) -> None:
-        cell = by._source if by is not None else current_cell()
+    def _cell_of(self, by: Task | None, what: str) -> Cell:
+        """Of this process: the running task, or this one."""
+        cell = getattr(by, "_source", None) if by is not None else current_cell()
         if not isinstance(cell, Cell) or cell.host.runtime is not self.runtime:
-            raise TypeError("link(by) needs a task of this process; call it in a task or name one")
+            raise TypeError(f"{what}(by) needs a task of this process; call it in a task or name one")
+        return cell
+
+    def link(self, target: Task, by: Task | None) -> None:
+        cell = self._cell_of(by, "link")
         if cell is target._source:
             raise ValueError(f"{target.name} cannot be linked to itself")
         with self.shield, self.runtime.lock:

@@ -12,7 +12,7 @@ from dispycos.brokers.outbox import Look, StopLooking
 from dispycos.brokers.reporting import ANSWER_S
 from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
-from dispycos.protocol.addresses import CLIENT, NODE, Address
+from dispycos.protocol.addresses import BOOK, CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     Allocation,
@@ -26,6 +26,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Lease,
     Left,
+    Locate,
     NodeNews,
     Notice,
     Open,
@@ -144,6 +145,21 @@ def test_a_process_has_one_client_at_a_time_and_the_queue_an_end(monkeypatch: py
     assert words(desk.tell(client, enlist()), Turned)
     monkeypatch.setattr(scheduler, "CLIENTS_MAX", 1)
     assert words(desk.tell(Address(51, CLIENT), enlist()), Turned)
+
+
+def test_a_name_that_a_client_does_not_know_is_asked_of_all_others_in_its_name() -> None:
+    desk = Desk()
+    for epoch in (50, 51, 52):
+        desk.tell(Address(epoch, CLIENT), enlist())
+    book = Address(51, BOOK)
+    sent = desk.tell(book, Locate("db", addr="one"), correlation=7)
+    asked = Locate("db", addr="one", asker=book)
+    assert [(envelope.to, envelope.message, envelope.correlation) for envelope in sent] == [
+        (Address(epoch, BOOK), asked, 7) for epoch in (50, 52)
+    ]
+    desk.die(52)
+    desk.tell(Address(50, CLIENT), Release())
+    assert desk.tell(book, Locate("db"), correlation=8) == []
 
 
 def test_a_release_of_nobody_is_answered() -> None:
