@@ -112,6 +112,8 @@ class Book:
     def drain(self) -> list[object]:
         if self._watchers:
             self._compare_peers()
+        if not self._effects:
+            return self._effects
         effects, self._effects = self._effects, []
         return effects
 

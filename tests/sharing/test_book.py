@@ -177,6 +177,9 @@ def test_another_clients_question_is_forgotten_unless_it_is_said_again() -> None
     desk.wait(2)
     assert desk.book.deadline() is None
     assert desk.name(11, "db") == []
+    desk.tell(THE_SCHEDULER, Locate("other", asker=Address(2, BOOK)), 5)
+    desk.wait(4.5)
+    assert desk.name(11, "other") == [found(11, "other", 5, Address(2, BOOK))]
 
 
 # --- nobody waits in silence ---
