@@ -321,7 +321,7 @@ class Turns(ABC):
             reply = messages.Delivered(0)
         elif isinstance(message, messages.Ask):
             reply = messages.Reply(ok=False)
-        elif isinstance(message, messages.Watch) and not message.end:
+        elif isinstance(message, messages.Watch):
             reply = messages.Ended(0, "it had ended before")
         if reply is not None:
             self.router.send(Envelope(envelope.sender, envelope.to, reply, envelope.correlation), self._now)

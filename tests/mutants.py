@@ -47,7 +47,7 @@ SUPERVISOR, AGENT = "actors/node/supervisor.py", "actors/node/agent.py"
 TERMINATIONS = "actors/node/terminations.py"
 QUEUE = "actors/server/queue.py"
 STATEMENTS, ITEMS = "actors/shipping/statements.py", "actors/shipping/items.py"
-EXCEPTIONS = "actors/shipping/exceptions.py"
+PICKLING = "actors/shipping/pickling.py"
 BOOK, HUB, LOCKS, CHANNEL = (f"actors/sharing/{name}.py" for name in ("book", "hub", "locks", "channel"))
 NAMES = "actors/sharing/names.py"
 
@@ -166,10 +166,10 @@ MUTANTS: Final = [
     Mutant("shipping", STATEMENTS, "return flags & FUTURE_FLAGS", "return 0"),
     Mutant("shipping", ITEMS, "if unit.is_certain and name not in unit.needs_now:", "if unit.is_certain:"),
     Mutant("shipping", ITEMS, "or name in self._rebound\n", "\n"),
-    Mutant("shipping", EXCEPTIONS, "if self._spare is not None:", "if False:"),
+    Mutant("shipping", PICKLING, "if self._spare is not None:", "if False:"),
     Mutant(
         "shipping",
-        EXCEPTIONS,
+        PICKLING,
         "    for name, value in (slots | links).items():",
         "    for name, value in slots.items():",
     ),

@@ -260,7 +260,6 @@ def test_within_a_turn_nothing_leaves_before_its_end() -> None:
         (messages.Ask(), 7, messages.Reply(ok=False)),
         (messages.Watch(), 7, messages.Ended(0, "it had ended before")),
         (messages.Tell(), 0, None),
-        (messages.Watch(end=True), 7, None),
         (messages.Notice("x"), 7, None),
     ],
 )

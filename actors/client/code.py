@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -17,16 +18,9 @@ from dispycos.protocol.addresses import Location
 from dispycos.protocol.envelope import Payload
 from dispycos.transport.addresses import is_numeric
 
-from ..shipping.payloads import (
-    Components,
-    FileComponent,
-    dumps_call,
-    dumps_value,
-    is_found_by_name,
-    loads_plain,
-)
+from ..shipping.pickling import dumps, dumps_call, loads
 from ..shipping.snapshot import Snapshot
-from ..shipping.words import CodeBundle, CodeRequest, MissingCode
+from ..shipping.words import CodeBundle, CodeRequest, Components, FileComponent, MissingCode
 from ..tasks.logs import levels_here
 
 PLACE_REMEDY = "; the place of a scheduler belongs into schedule(), those of nodes into Client(nodes=[...])"
@@ -49,7 +43,7 @@ def _printable(thing: Any) -> Any:
 
 
 class ClientPayloads:
-    """opening.Payloads for a client: everything is here already, and servers pull from here.
+    """results.Payloads for a client: everything is here already, and servers pull from here.
 
     Raises
     ------
@@ -96,14 +90,13 @@ class ClientPayloads:
 
     # --- values ---
 
-    dumps = staticmethod(dumps_value)
+    dumps = staticmethod(dumps)
 
     def dumps_call(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """A function that servers find by its name does not travel."""
         return dumps_call(function, args, kwargs, by_name=is_found_by_name(function, name))
 
-    def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
+    loads = staticmethod(loads)
 
     def version(self) -> int:
         return self.snapshot.version()
@@ -137,6 +130,13 @@ class ClientPayloads:
         return Components(
             bundle, files, bool(self._code), levels_here(), self._program_folder, os.fsencode(self._cwd)
         )
+
+
+def is_found_by_name(function: Any, name: str) -> bool:
+    """Whether servers find it without its pickle: a global of `__main__`, which pickle would refer to by this name."""
+    if type(function) is not FunctionType or function.__module__ != "__main__":
+        return False
+    return function.__qualname__ == name and vars(sys.modules["__main__"]).get(name) is function
 
 
 def _present_folder() -> bytes:

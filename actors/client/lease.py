@@ -25,12 +25,12 @@ from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
 
 from ..dispatching.facts import Entry
-from ..shipping.payloads import kept_as_it_is
+from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
-from ..tasks.handle import MonitorStatus, Task
+from ..tasks.handle import Task
+from ..tasks.handles import monitor_status
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
-from ..tasks.results import unpack_outcome
 from ..tasks.streams import Stream, say
 from .code import ClientPayloads
 from .connect import Uplink
@@ -499,18 +499,8 @@ class ClientLease(ClientRole):
             self.host.settle(record)
         if self.status_task is not None:
             self.looked_at(record)
-            self.host.tell(self.status_task, self._monitor_status(record))
-
-    def _monitor_status(self, record: Entry) -> MonitorStatus:
-        handle = self._make_handle(record)
-        try:
-            value = unpack_outcome(
-                self.payloads, record.outcome, record.text, record.started, record.payload, record.function
-            )
-        except BaseException as error:  # what the user's task raised, of whatever kind
-            terminated = record.outcome in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED)
-            return MonitorStatus(handle, KeyboardInterrupt if terminated else type(error), str(error))
-        return MonitorStatus(handle, StopIteration, value)
+            status = monitor_status(self.payloads, self._make_handle(record), record)
+            self.host.tell(self.status_task, status)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ seen from here their pages tell (tasks/page.py).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 
 from dispycos.protocol.messages import Marks
 from dispycos.runtime import Runtime
 
-from ..tasks.page import marks_on, open_page
+from ..tasks.page import PageReader, open_page
 
 
 class NearbyServers:
@@ -22,7 +21,7 @@ class NearbyServers:
     def __init__(self, runtime: Runtime, on_end: Callable[[int, Marks], None]) -> None:
         self._runtime = runtime
         self._on_end = on_end
-        self._pages: dict[int, int] = {}  # descriptors
+        self._pages: dict[int, PageReader] = {}
 
     def watch(self, epoch: int, pid: int) -> bool:
         """False where its end or its page cannot be seen from here: it is of another host, another user, another container."""
@@ -39,14 +38,14 @@ class NearbyServers:
         page = self._pages.pop(epoch, None)
         if page is not None:
             self._runtime.witness.forget(epoch)
-            os.close(page)
+            page.close()
 
     def close(self) -> None:
         for epoch in list(self._pages):
             self.forget(epoch)
 
     def _ended(self, epoch: int) -> None:
-        marks = marks_on(self._pages[epoch])
+        marks = self._pages[epoch].marks()
         self.forget(epoch)
         self._runtime.read_all()
         self._on_end(epoch, marks)

@@ -57,7 +57,7 @@ def tell_unread(stream: Stream, payloads: Pickling, unread: Sequence[Record]) ->
     """Errors of tasks that nobody awaited: they must not go unheard."""
     for record in unread[:UNREAD_TOLD]:
         try:
-            unpack_outcome(payloads, record.outcome, record.text, True, record.payload, record.function)
+            unpack_outcome(payloads, record)
         except BaseException as error:  # what the user's task raised, of whatever kind
             trace = "".join(traceback.format_exception(error.__cause__ or error)).strip()
             place = f"{record.function} at {record.location}"

@@ -97,7 +97,7 @@ async def _outcome_of(
 
     def begin() -> None:
         try:
-            host.begin(cell, function, args, kwargs)
+            cell.begin(function, args, kwargs)
         except BaseException as error:  # whatever it is, it is what run() ends with
             on_end(cell, Raised(error))
 

@@ -18,8 +18,7 @@ from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import FolderError, make_private
 from dispycos.version import PYTHON
 
-from ..tasks.start import Start
-from ..tasks.step import Step
+from ..tasks.step import Start, Step
 from ..tasks.working import leftovers
 from .agent import Node
 from .lease import StartServer

@@ -41,8 +41,8 @@ from ..tasks.page import CPU, IO, PageWriter
 from ..tasks.results import pack_outcome
 from ..tasks.running.interrupts import Interrupts
 from ..tasks.running.relief import Relief
-from ..tasks.start import Start
 from ..tasks.stdio import OutputMarks
+from ..tasks.step import Start
 from ..tasks.working import WorkingFolder
 from .code import ServerPayloads, single
 from .meter import Meter
@@ -64,9 +64,7 @@ def main(argument: bytes, page: int) -> int:
     sys.setswitchinterval(0.0005)  # an answer beside a busy step takes 0.7 ms instead of 5 (relief.py)
     writer = PageWriter(page)
     os.close(page)  # mapped, it has another one
-    interrupts = Interrupts(
-        on_idle=lambda: None, page=writer.words
-    )  # a stray SIGINT between steps is nobody's
+    interrupts = Interrupts(page=writer.words)  # SIGINT was ignored: a stray one between steps is nobody's
     interrupts.install()
     use_fresh_loops()
     try:
@@ -303,7 +301,7 @@ class ServerBody:
                 self.runtime.push()
             if not run.io:
                 self._meter.begin(measured=not (run.short or self.machine.aside))
-            self.host.begin(cell, function, args, kwargs, self.payloads.mirror.context())
+            cell.begin(function, args, kwargs, self.payloads.mirror.context())
             if not cell.ended:
                 with self.runtime.lock:
                     self.machine.suspended(run.task, cell.address.actor)

@@ -17,9 +17,9 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
 
 from ..shipping.imports import write_file
-from ..shipping.mirror import Mirror, loads
-from ..shipping.payloads import Components, as_payload, dumps_call, dumps_value
-from ..shipping.words import CodeBundle, CodeRequest, MissingCode
+from ..shipping.mirror import Mirror
+from ..shipping.pickling import dumps, dumps_call
+from ..shipping.words import CodeBundle, CodeRequest, Components, MissingCode
 
 if TYPE_CHECKING:
     from ..tasks.host import TaskHost
@@ -30,7 +30,7 @@ _components = msgspec.msgpack.Decoder(Components)
 
 
 class ServerPayloads:
-    """opening.Payloads for a server process."""
+    """results.Payloads for a server process."""
 
     def __init__(self, client: int, client_name: str, node_name: str, max_file_size: int = 0) -> None:
         self._max_file_size = max_file_size
@@ -51,11 +51,11 @@ class ServerPayloads:
 
     # --- values ---
 
-    dumps = staticmethod(dumps_value)
+    dumps = staticmethod(dumps)
     dumps_call = staticmethod(dumps_call)
 
     def loads(self, payload: Payload) -> Any:
-        return loads(as_payload(payload), self.mirror)
+        return self.mirror.loads(payload)
 
     def loads_call(self, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """(function, args, kwargs); to be called within the mirror's context."""

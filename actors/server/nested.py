@@ -17,7 +17,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
-from ..shipping.payloads import kept_as_it_is
+from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
 from ..tasks.current import current_cell
 from ..tasks.handle import Task

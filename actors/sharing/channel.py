@@ -14,9 +14,10 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.session.router import Event
 
 from ..tasks.current import current_host
+from ..tasks.ends import Raised
 from ..tasks.handle import Task
 from ..tasks.host import TaskHost
-from ..tasks.opening import open_value
+from ..tasks.results import open_value
 from .hub import Follow, Hubs, Transform
 from .names import must_be_name
 
@@ -132,7 +133,7 @@ class Channel:
                 raise ValueError(f"channel {self.name} cannot subscribe to itself")
         elif isinstance(subscriber, Task):
             who = subscriber.home
-            to = host.direct_address(subscriber) or who
+            to = subscriber.direct or who
         else:
             raise TypeError(f"a subscriber must be a Task or a Channel, not {type(subscriber).__name__}")
         word = messages.Subscribe(who, to, is_channel, over)
@@ -310,7 +311,7 @@ class Channels:
 
     def _begin(self) -> None:
         """In a task of its own, which Ctrl-C reaches."""
-        self._host.start(self._transform_all, (), {})
+        Task(self._transform_all)
 
     async def _transform_all(self) -> None:
         try:
@@ -342,10 +343,10 @@ class Channels:
         channel = self.channels.get(request.to.actor)
         name = channel.name if channel is not None else ""
         try:
-            ready, value = await open_value(host.payloads, request)
-            if not ready:
-                raise value
-            value = transform(name, value)
+            message = await open_value(host.payloads, request)
+            if isinstance(message, Raised):
+                raise message.error
+            value = transform(name, message.value)
             if inspect.isawaitable(value):
                 value = await value
             if value is None:

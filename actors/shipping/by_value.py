@@ -10,11 +10,13 @@ import dataclasses
 import importlib
 import io
 import marshal
+import os
 import sys
 import types
-import weakref
+import typing
 from _thread import LockType, RLock
 from abc import ABCMeta, update_abstractmethods
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, EnumMeta
@@ -22,11 +24,10 @@ from functools import cached_property, lru_cache
 from pickle import PickleBuffer
 from socket import socket
 from types import CellType, CodeType, FunctionType, ModuleType
-from typing import Any, TypedDict, cast, is_typeddict
+from typing import Any, NewType, ParamSpec, TypedDict, TypeVar, TypeVarTuple, cast, is_typeddict
+from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
-from . import unnamed
 from .statements import codes_in, globals_in
-from .unnamed import identities
 
 PROTOCOL = 5
 REFUSED = (LockType, RLock, socket, io.FileIO, io.BufferedIOBase, io.TextIOWrapper)
@@ -43,7 +44,19 @@ NEEDED_AT_ONCE = ("__slots__", "__orig_bases__")  # the making of a class reads 
 NOT_COPIED = {"__dict__", "__weakref__", "__module__", "__qualname__", "_abc_impl", *NEEDED_AT_ONCE}
 REQUIRE = "__dispycos_require__"  # in the globals of a mirror: asks for names that a function will look up
 OF_TYPES = {id(kind): name for name, kind in vars(types).items() if isinstance(kind, type)}
-
+KEPT_MAX = 1000  # of those that came, so many live on although nobody refers to them: their attributes may have changed
+ALIAS: Any = getattr(typing, "TypeAliasType", ())  # from Python 3.12 on
+LACKS = object()
+VARIABLE = {
+    "constraints": (),
+    "bound": None,
+    "covariant": False,
+    "contravariant": False,
+    "infer_variance": False,
+    "default": getattr(typing, "NoDefault", None),  # from 3.13 on
+}
+KINDS = (TypeVar, ParamSpec, TypeVarTuple, NewType, ALIAS)
+STARS = {TypeVar: "", TypeVarTuple: "*", ParamSpec: "**"}
 Reduction = tuple[Any, ...]
 BufferCallback = Callable[[PickleBuffer], bool]
 
@@ -73,12 +86,9 @@ class Names:
             self._bound = {id(live): name for name, live in list(vars(self.main).items()) if callable(live)}
         return self._bound.get(id(thing))
 
-    def home_of(self, thing: Any) -> str | None:
-        """The global that it is defined under, or is an attribute of."""
-        qualified = getattr(thing, "__qualname__", None)
-        if getattr(thing, "__module__", None) != "__main__" or not isinstance(qualified, str):
-            return None
-        return qualified.split(".")[0] if _find(self.main, qualified) is thing else None
+    def global_of(self, thing: Any) -> str:
+        """The global that it is, or is found in; "" for what has no name."""
+        return (self.name_of(thing) or "").split(".")[0]
 
     def reduce(self, thing: Any) -> Any:
         """As reducer_override has it: a name, a reduction or NotImplemented."""
@@ -96,8 +106,8 @@ class Names:
             raise TypeError(f"cannot pickle '{type(thing).__module__}.{type(thing).__qualname__}' object")
         if isinstance(thing, ModuleType):
             return self._module(thing)
-        if isinstance(thing, unnamed.KINDS):
-            return self._reference_by(thing, thing.__name__) or self._taken_apart(unnamed.reduced(thing))
+        if isinstance(thing, KINDS):
+            return self._reference_by(thing, thing.__name__) or self._taken_apart(reduced_variable(thing))
         if isinstance(thing, Cached):
             made = make_cached, (thing.__wrapped__, thing.cache_parameters())
             return self._reference(thing) or self._taken_apart(made)
@@ -177,7 +187,7 @@ class Names:
             "doc": function.__doc__,
             "defaults": function.__defaults__,
             "kwdefaults": function.__kwdefaults__,
-            "annotations": unnamed.annotations_of(function),
+            "annotations": annotations_of(function),
             "type_params": getattr(function, "__type_params__", ()),
             "attributes": vars(function),
             "globals": {} if is_of_module else {name: scope[name] for name in needed if name in scope},
@@ -202,7 +212,7 @@ class Names:
             bases = (TypedDict,)
         if LATE_ANNOTATIONS & attributes.keys():
             attributes = {n: v for n, v in attributes.items() if n not in LATE_ANNOTATIONS}
-            attributes["__annotations__"] = unnamed.annotations_of(kind)
+            attributes["__annotations__"] = annotations_of(kind)
         state = {
             "module": kind.__module__,
             "qualname": kind.__qualname__,
@@ -277,9 +287,10 @@ REDUCERS: dict[type, Callable[[Any], Reduction]] = {
     CellType: _cell,
     memoryview: reduced_view,
     types.MappingProxyType: lambda proxy: (types.MappingProxyType, (dict(proxy),)),
-    weakref.WeakKeyDictionary: lambda table: (type(table), (dict(table),)),
-    weakref.WeakValueDictionary: lambda table: (type(table), (dict(table),)),
-    **dict.fromkeys(unnamed.OF_PARAM_SPECS, unnamed.reduced),
+    WeakKeyDictionary: lambda table: (type(table), (dict(table),)),
+    WeakValueDictionary: lambda table: (type(table), (dict(table),)),
+    typing.ParamSpecArgs: lambda args: (typing.ParamSpecArgs, (args.__origin__,)),
+    typing.ParamSpecKwargs: lambda kwargs: (typing.ParamSpecKwargs, (kwargs.__origin__,)),
 }
 
 
@@ -375,3 +386,157 @@ def fill_class(kind: type, state: dict[str, Any]) -> None:
     if hasattr(kind, "__abstractmethods__"):
         update_abstractmethods(kind)
     identities.set_whole(kind)
+
+
+# --- what has no name is one thing at both ends all the same: classes made in functions, type variables ---
+
+
+class Identities:
+    """Things and their tokens, while they live. By id(): a metaclass may say what is equal, or that nothing can be hashed."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, bytes] = {}
+        self._things: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
+        self._empty: set[bytes] = set()  # these came, and are not filled yet
+        self._kept: deque[Any] = deque(maxlen=KEPT_MAX)
+
+    def token_of(self, thing: Any) -> bytes:
+        """Random, since clients and servers give tokens to what is theirs."""
+        return self._tokens.get(id(thing)) or self._enter(thing, os.urandom(16))
+
+    def find(self, token: bytes) -> Any:
+        """None when it never was here, or is no more."""
+        return self._things.get(token)
+
+    def add(self, token: bytes, thing: Any) -> Any:
+        """It came, and is nearly empty yet."""
+        self._empty.add(token)
+        self._enter(thing, token)
+        self._kept.append(thing)
+        return thing
+
+    def is_whole(self, thing: Any) -> bool:
+        """What came once is filled once: from then on its attributes are what is done to them here."""
+        return self.token_of(thing) not in self._empty
+
+    def set_whole(self, thing: Any) -> None:
+        self._empty.discard(self.token_of(thing))
+
+    def _enter(self, thing: Any, token: bytes) -> bytes:
+        token = self._tokens.setdefault(id(thing), token)  # another thread may be as far
+        self._things[token] = thing
+        finalize(thing, self._tokens.pop, id(thing), None).atexit = False
+        return token
+
+
+identities = Identities()
+
+
+# --- type variables, aliases, new types ---
+
+
+def reduced_variable(thing: Any) -> tuple[Any, ...]:
+    """As __reduce__ has it."""
+    if isinstance(thing, NewType):
+        return make_new_type, (
+            identities.token_of(thing),
+            thing.__name__,
+            thing.__module__,
+            thing.__supertype__,
+        )
+    late = Late()
+    if isinstance(thing, ALIAS):
+        facts = _facts(thing, {"value": LACKS})
+        if facts and thing.__type_params__:
+            return make_generic_alias, (
+                thing.__name__,
+                thing.__module__,
+                facts["value"],
+                thing.__type_params__,
+            )
+        return make_alias, (thing.__name__, thing.__module__, late), (late, facts), None, None, fill_late
+    token = identities.token_of(thing)
+    facts = _facts(thing, VARIABLE)
+    if not facts.get("infer_variance"):
+        return make_variable, (token, type(thing), thing.__name__, facts)
+    parameter = STARS[type(thing)] + _parameter(thing.__name__, facts)
+    return make_late_variable, (token, parameter, late), (late, facts), None, None, fill_late
+
+
+def _facts(thing: Any, without: dict[str, Any]) -> dict[str, Any]:
+    """What it was made with; without what cannot be evaluated, since it exists for type checkers only."""
+    found = {name: _attribute(thing, f"__{name}__", default) for name, default in without.items()}
+    return {name: value for name, value in found.items() if value is not without[name]}
+
+
+def _attribute(thing: Any, name: str, default: Any) -> Any:
+    try:
+        return getattr(thing, name, default)
+    except Exception:  # bounds, defaults and values are evaluated now, and are any code of the user's
+        return default
+
+
+def _parameter(name: str, facts: dict[str, Any]) -> str:
+    """As it stands between the brackets."""
+    if "constraints" in facts:
+        parts = [f"late.constraints[{index}]" for index in range(len(facts["constraints"]))]
+        name += f": ({', '.join(parts)})"
+    elif "bound" in facts:
+        name += ": late.bound"
+    return name + (" = late.default" if "default" in facts else "")
+
+
+class Late:
+    """What is evaluated when it is asked for, and may refer to what is being made."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NameError(f"its {name} could not be evaluated where it was made")
+
+
+def fill_late(_: Any, filling: tuple[Late, dict[str, Any]]) -> None:
+    late, facts = filling
+    vars(late).update(facts)
+
+
+def make_variable(token: bytes, kind: Any, name: str, facts: dict[str, Any]) -> Any:
+    keywords = {name: value for name, value in facts.items() if name != "constraints"}
+    return identities.find(token) or identities.add(
+        token, kind(name, *facts.get("constraints", ()), **keywords)
+    )
+
+
+def make_late_variable(token: bytes, parameter: str, late: Late) -> Any:
+    known = identities.find(token)
+    return known or identities.add(token, _run(f"def it[{parameter}](): pass", late).__type_params__[0])
+
+
+def make_new_type(token: bytes, name: str, module: str, supertype: Any) -> Any:
+    known = identities.find(token) or identities.add(token, NewType(name, supertype))
+    known.__module__ = module
+    return known
+
+
+def make_alias(name: str, module: str, late: Late) -> Any:
+    return _run(f"type {name} = late.value", late, module, name)
+
+
+def make_generic_alias(name: str, module: str, value: Any, type_params: tuple[Any, ...]) -> Any:
+    scope = {"__name__": module, "make": ALIAS, "it": (name, value), "type_params": type_params}
+    return eval("make(*it, type_params=type_params)", scope)  # it takes the module of who calls it
+
+
+def _run(source: str, late: Late, module: str = __name__, name: str = "it") -> Any:
+    scope: dict[str, Any] = {"late": late, "__name__": module}
+    exec(source, scope)
+    return scope[name]
+
+
+def annotations_of(thing: Any) -> dict[str, Any]:
+    """From Python 3.14 on they are evaluated now, and where they name what exists for type checkers only they stay text."""
+    try:
+        return dict(thing.__annotations__)
+    except Exception:  # annotations are any code of the user's
+        annotationlib: Any = importlib.import_module("annotationlib")
+        return dict(annotationlib.get_annotations(thing, format=annotationlib.Format.STRING))

@@ -27,7 +27,7 @@ FOREIGN = ("functools", "importlib", "pkgutil", "runpy")  # importlib.resources 
 
 
 class ClientModules:
-    """The local modules of the client, as far as they came, and the data beside them; hooks imports until close().
+    """The local modules of the client, as far as they came, and the data beside them; hooks imports.
 
     `get` asks the client for modules or data, and gives the answer to accept().
     """
@@ -41,19 +41,8 @@ class ClientModules:
         self._local_names: frozenset[str] = frozenset()
         self._knows_client = False
         # The client's local modules win over installed ones of that name; what nobody has is looked for there, too.
-        self._finders = ClientFinder(self, self._source_of), ClientFinder(self, self._last_source_of)
-        sys.meta_path.insert(0, self._finders[0])
-        sys.meta_path.append(self._finders[1])
-
-    def close(self) -> None:
-        for finder in self._finders:
-            sys.meta_path.remove(finder)
-        for name in self._sources:
-            if _loader_of(sys.modules.get(name)) is not None:
-                del sys.modules[name]
-        for path, cached in list(sys.path_importer_cache.items()):
-            if isinstance(cached, ClientFolder):
-                del sys.path_importer_cache[path]
+        sys.meta_path.insert(0, ClientFinder(self, self._source_of))
+        sys.meta_path.append(ClientFinder(self, self._last_source_of))
 
     def hashes(self) -> set[bytes]:
         return {source.hash for source in self._sources.values()}
@@ -175,7 +164,7 @@ class ClientModules:
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             name = frame.f_globals.get("__name__") or ""
-            if name == f"{__package__}.mirror" and frame.f_code.co_name in ("load", "_set"):
+            if name == f"{__package__}.mirror" and frame.f_code.co_name in ("loads", "_set"):
                 return True  # a pickle imports
             if name == "__main__" or name in self._sources:
                 return True

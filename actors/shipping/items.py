@@ -99,7 +99,7 @@ class Items:
 
     def _make(self, name: str, thing: Any) -> Item:
         chain = self._chain(name, thing)
-        made = made_by(thing, chain[-1], self.main) if chain else False
+        made = made_by(thing, chain[-1]) if chain else False
         if isinstance(thing, ModuleType):
             if not self._gives_it_again(name, thing, chain, made):
                 chain = cut(f"import {thing.__name__} as {name}", "<import>")
@@ -151,7 +151,7 @@ class Items:
         return Item(name, thing, (*chain, *extenders), members=self._members(thing))
 
     def _by_value(self, name: str, thing: Any) -> Item:
-        is_elsewhere = Names(self.main).home_of(thing) not in (None, name)  # and the same thing for all there
+        is_elsewhere = Names(self.main).global_of(thing) not in ("", name)  # and the same thing for all there
         names = Names(self.main, None if is_elsewhere else thing)
         try:
             data = dumps_slowly(thing, names, name)
@@ -163,7 +163,7 @@ class Items:
     def _chain(self, name: str, thing: Any) -> list[Unit]:
         """The executed statements that made what the name is bound to now, in order."""
         definers = [unit for unit in self.sources.definers(name) if unit.code is not None]
-        makers = (end for end, unit in enumerate(definers, 1) if made_by(thing, unit, self.main))
+        makers = (end for end, unit in enumerate(definers, 1) if made_by(thing, unit))
         definers = definers[: max(makers, default=None)]
         chain: list[Unit] = []
         for unit in reversed(definers):
@@ -192,7 +192,7 @@ class Items:
                 continue
             for entry in list(table.values() if isinstance(table, dict) else table):
                 if isinstance(entry, FunctionType | type) and entry.__module__ == "__main__":
-                    found.add((names.name_of(entry) or "").split(".")[0])
+                    found.add(names.global_of(entry))
         return frozenset(found - {""})
 
     def _is_registry(self, name: str) -> bool:
@@ -235,7 +235,7 @@ def _patiently(thing: Any, names: Names) -> bytes:
 # setattr, a mock. The statement, run again, would give the first thing.
 
 
-def made_by(thing: Any, unit: Unit, main: ModuleType) -> bool | None:
+def made_by(thing: Any, unit: Unit) -> bool | None:
     """None if the thing, to which a name of the statement is bound, bears no mark of it, but may come from it."""
     node = unit.node
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -245,9 +245,7 @@ def made_by(thing: Any, unit: Unit, main: ModuleType) -> bool | None:
     is_decorated = bool(getattr(node, "decorator_list", ()))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_decorated:
         return isinstance(thing, FunctionType) and _is_at_top_of(thing.__code__, unit)
-    if isinstance(node, ast.Assign | ast.AnnAssign) and _named_by(node.value, main) is thing:
-        return True
-    if any(_is_at_top_of(code, unit) for code in codes_of(thing, closures=is_decorated)):
+    if any(_is_at_top_of(code, unit) for code in codes_of(thing)):
         return True
     # What a decorator or a metaclass gives may be anything, and a class may have no code at all: an Enum, an exception.
     if not isinstance(node, ast.ClassDef) or is_decorated:
@@ -256,8 +254,8 @@ def made_by(thing: Any, unit: Unit, main: ModuleType) -> bool | None:
     return False if is_other else None
 
 
-def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
-    """The code of a live function or class: its own and that of what it wraps, as it says or in its closure."""
+def codes_of(thing: Any) -> list[CodeType]:
+    """The code of a live function or class: its own and that of what it says that it wraps."""
     found: list[CodeType] = []
     todo = [thing]
     seen: set[int] = set()
@@ -271,7 +269,6 @@ def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
             continue
         if isinstance(part, FunctionType):
             found.append(part.__code__)
-            todo += _held_by(part) if closures else []
         elif isinstance(part, property):
             todo += [part.fget, part.fset, part.fdel]
         elif isinstance(part, staticmethod | classmethod):
@@ -279,14 +276,6 @@ def codes_of(thing: Any, closures: bool = False) -> list[CodeType]:
         if hasattr(part, "__wrapped__"):
             todo.append(part.__wrapped__)
     return found
-
-
-def _held_by(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            continue  # not bound yet
 
 
 def _is_at_top_of(code: CodeType, unit: Unit) -> bool:
@@ -301,14 +290,3 @@ def _imported_by(node: ast.Import | ast.ImportFrom) -> Iterator[Any]:
             yield sys.modules.get(alias.name if alias.asname else alias.name.split(".")[0], NOTHING)
         elif not node.level:
             yield getattr(sys.modules.get(node.module or ""), alias.name, NOTHING)
-
-
-def _named_by(value: ast.expr | None, main: ModuleType) -> Any:
-    """What `a` or `module.a.b` is bound to now; attributes of instances may run code and are not read."""
-    if isinstance(value, ast.Name):
-        return vars(main).get(value.id, NOTHING)
-    if isinstance(value, ast.Attribute):
-        owner = _named_by(value.value, main)
-        if isinstance(owner, ModuleType | type):
-            return getattr(owner, value.attr, NOTHING)
-    return NOTHING

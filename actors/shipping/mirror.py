@@ -8,8 +8,7 @@ in the `pull` that the host gave.
 import linecache
 import marshal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -17,9 +16,10 @@ from threading import RLock, get_ident
 from types import CodeType
 from typing import Any
 
+from dispycos.protocol.envelope import Payload
+
 from .imports import ClientModules
-from .pickling import Payload
-from .pickling import loads as loads_here
+from .pickling import loads
 from .program import MirrorModule
 from .words import (
     CodeBundle,
@@ -39,14 +39,8 @@ LINES_MAX = 1_000_000
 Pull = Callable[[CodeRequest], CodeBundle]
 
 
-def loads(payload: Payload, mirror: "Mirror | None" = None) -> Any:
-    """Without a mirror (at the client) what is missing is an error, never a pull."""
-    load = loads_here if mirror is None else mirror.load
-    return load(bytes(payload[0]), payload[1:]) if isinstance(payload, list) else load(payload)
-
-
 class Mirror:
-    """One a process: it replaces `__main__` and hooks imports; close() takes both back. Package data go into `folder`."""
+    """One a process: it replaces `__main__`, and hooks imports. Package data go into `folder`."""
 
     def __init__(
         self,
@@ -59,7 +53,7 @@ class Mirror:
         self.version = 0
         self._pull, self._node, self._client = pull, node, client
         self._lock = RLock()
-        self._loading: list[int] = []  # threads in load() or settle()
+        self._loading: list[int] = []  # threads in loads() or settle()
         self._steps: list[Statement | Value | ModuleSource] = []  # received, not yet made
         self._made_of: dict[str, list[bytes]] = {}
         self._refused: dict[str, str] = {}  # why
@@ -70,24 +64,19 @@ class Mirror:
         self._context = copy_context()  # where the client's code is made
         self._within = False
         self._failed = ""  # how one of them did: what runs here would not be what was meant
-        self._replaced = sys.modules["__main__"], sys.argv
         self.modules = ClientModules(self._get, node, client, folder)
         sys.modules["__main__"] = self.main
 
-    def close(self) -> None:
-        self.modules.close()
-        sys.modules["__main__"], sys.argv = self._replaced
-
     # What the host calls.
 
-    def load(self, stream: bytes, buffers: Sequence[Any] = ()) -> Any:
+    def loads(self, payload: Payload) -> Any:
         if self._steps:
             self.settle()
         if self._failed:
             raise InstallFailed(self._failed)
         self._loading.append(get_ident())
         try:
-            return loads_here(stream, buffers)
+            return loads(payload)
         finally:
             self._loading.remove(get_ident())
 
@@ -139,16 +128,19 @@ class Mirror:
 
     def settle(self) -> None:
         """Makes what was received; MissingCode leaves the rest for the next time, an error drops it."""
-        with self._lock, self._loading_here():
-            while self._steps:
-                try:
+        with self._lock:
+            self._loading.append(get_ident())
+            try:
+                while self._steps:
                     self.within(self._make, self._steps[0])
-                except Exception as error:
-                    failed = [step.hash for step in self._steps]
-                    self._steps.clear()
-                    self._forget(failed)
-                    raise self._install_failed(error) from error
-                self._steps.pop(0)
+                    self._steps.pop(0)
+            except Exception as error:
+                failed = [step.hash for step in self._steps]
+                self._steps.clear()
+                self._forget(failed)
+                raise self._install_failed(error) from error
+            finally:
+                self._loading.remove(get_ident())
 
     # What comes from the client.
 
@@ -224,7 +216,7 @@ class Mirror:
         self._settings.add(step.hash)
 
     def _set(self, value: Value) -> None:
-        thing = loads_here(value.data)
+        thing = loads(value.data)
         self._absent.discard(value.name)
         container = vars(self.main).get(value.name)
         if value.contents and isinstance(container, dict | list | set) and type(container) is type(thing):
@@ -300,14 +292,6 @@ class Mirror:
         if get_ident() in self._loading or self._pull is None:
             raise MissingCode(request)
         self.install(self._pull(request))
-
-    @contextmanager
-    def _loading_here(self) -> Iterator[None]:
-        self._loading.append(get_ident())
-        try:
-            yield
-        finally:
-            self._loading.remove(get_ident())
 
 
 def _pour(thing: Any, container: Any) -> None:

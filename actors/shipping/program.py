@@ -23,7 +23,7 @@ from dispycos.errors import ScheduleError
 
 from .by_value import REQUIRE
 from .modules import candidates, read_source
-from .statements import Unit, compile_whole, cut
+from .statements import Unit, codes_of_text, cut
 from .words import MainInfo, ShippingError
 
 LOOK_UP = "__dispycos_look_up__"
@@ -130,7 +130,7 @@ class Source:
 
     @cached_property
     def codes(self) -> frozenset[CodeType]:
-        return frozenset(compile_whole(self.text, self.file))
+        return frozenset(codes_of_text(self.text, self.file))
 
 
 class MainSources:

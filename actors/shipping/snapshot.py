@@ -64,10 +64,6 @@ class Snapshot:
         same = all(map(is_, live, names.values())) and (not self._specs or self._same_modules(self._specs))
         return self._version if same and self._texts == len(linecache.cache) else self._note_changes()
 
-    def changes(self, since: int) -> CodeBundle:
-        """What changed after that version, with what it needs."""
-        return self.answer(CodeRequest(main_version=since))
-
     def request_for(self, things: Iterable[Any]) -> CodeRequest:
         """Names the functions, classes and modules among the components of a Client."""
         names = Names(self._main)
@@ -77,12 +73,13 @@ class Snapshot:
             if isinstance(thing, ModuleType):
                 modules.add(thing.__name__)
             elif getattr(thing, "__module__", None) == "__main__":
-                wanted.add((names.name_of(thing) or "").split(".")[0])
+                wanted.add(names.global_of(thing))
             elif isinstance(thing, FunctionType | type):
                 modules.add(thing.__module__)
         return CodeRequest(names=sorted(wanted - {""}), modules=sorted(modules))
 
     def answer(self, request: CodeRequest) -> CodeBundle:
+        """What is asked for, and what changed after the asker's version, with all that it needs."""
         with self._lock:
             version = self._note_changes()
             asked = [*request.names, *self._changed_names(request.main_version)]

@@ -67,20 +67,10 @@ class Unit:
     @cached_property
     def code(self) -> CodeType | None:
         """None when it cannot stand alone (`await` in a notebook cell)."""
-        return self._compiled(self.node)
-
-    def _compiled(self, node: ast.stmt, more_flags: int = 0) -> CodeType | None:
-        module: Any = ast.Module([node], [])
-        try:
-            flags = self.flags | more_flags
-            return cast(CodeType, compile(module, self.file, "exec", flags, dont_inherit=True))
-        except SyntaxError:
-            return None
+        return _compiled(ast.Module([self.node], []), self.file, self.flags)
 
     def _codes(self, node: ast.stmt, only_now: bool) -> list[CodeType]:
-        code = self.code if node is self.node else self._compiled(node)
-        code = code or self._compiled(node, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        return [] if code is None else list(codes_in(code, only_now))
+        return codes_of_text(ast.Module([node], []), self.file, self.flags, only_now)
 
     @cached_property
     def _codes_now(self) -> list[CodeType]:
@@ -197,18 +187,20 @@ def cut(text: str, file: str, base: int = 0) -> list[Unit]:
     return units
 
 
-def compile_whole(text: str, file: str) -> list[CodeType]:
-    """The code of every function, class and lambda of a source.
+def codes_of_text(text: Any, file: str, flags: int = 0, only_now: bool = False) -> list[CodeType]:
+    """The code of a source or its tree, and of every function, class and lambda in it; none when it is not valid.
 
     Compiled alone, a statement need not give the same: calls on imported modules are compiled otherwise.
     """
-    for flags in (0, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
-        try:
-            made: Any = compile(text, file, "exec", flags, dont_inherit=True)
-        except (SyntaxError, ValueError):
-            continue
-        return list(codes_in(cast(CodeType, made)))
-    return []
+    code = _compiled(text, file, flags) or _compiled(text, file, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return [] if code is None else list(codes_in(code, only_now))
+
+
+def _compiled(text: Any, file: str, flags: int) -> CodeType | None:
+    try:
+        return cast(CodeType, compile(text, file, "exec", flags, dont_inherit=True))
+    except (SyntaxError, ValueError):
+        return None
 
 
 def imports_in(node: ast.AST) -> list[Import]:

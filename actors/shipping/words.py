@@ -80,6 +80,24 @@ class CodeBundle(Struct, array_like=True, frozen=True):
     data: list[PackageData] = []
 
 
+class FileComponent(Struct, array_like=True, frozen=True):
+    """A file named in components."""
+
+    name: str
+    data: bytes
+
+
+class Components(Struct, array_like=True, frozen=True):
+    """What a new server is given."""
+
+    bundle: CodeBundle  # of the named code; and what the program is, which a server has to know before its first call
+    files: list[FileComponent]
+    at_once: bool  # code was named, so it is made before the first call comes
+    levels: bytes  # what the client's loggers let pass (logs.py)
+    program_folder: bytes  # where the client runs, as the file system has it
+    cwd: bytes  # the folder in which tasks are to run; b"": the server's own
+
+
 class ShippingError(Exception):
     """Code or data cannot travel; nothing was sent or installed."""
 

@@ -1,4 +1,4 @@
-"""One task in this process: its mailbox, what it waits for, and its end.
+"""One task in this process: its mailbox, its steps, and its end. A plain function is called at once.
 
 Mailboxes keep bytes; a message is unpickled when its receiver takes it, in the receiver's own step, so that a message whose
 code is not there yet waits for its code together with all later ones of that receiver, and nobody else's.
@@ -10,53 +10,27 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address, Location
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import TaskId
-from dispycos.runtime import Runtime
 
-from . import roles
-from .calling import COMMON, no_iterator
-from .ends import Outcome, Raised, Returned
+from .calling import COMMON, can_suspend, no_iterator, with_task
+from .current import context_of
+from .ends import Outcome, Raised, Returned, raised
 from .handle import Task
+from .handles import Handles
 from .loops import must_run_on
-from .opening import Payloads
-from .running.execution import Execution
-from .running.interrupts import Interrupts
+from .results import pack_outcome
+from .running.execution import Execution, call_plainly, is_coroutine
 from .running.subtasks import Subtasks
 from .step import KILL_AFTER
 
 log = logging.getLogger("dispycos")
-
-
-class CellHost(roles.Host, Protocol):
-    """What a task needs of the process that it is in (host.py)."""
-
-    @property
-    def runtime(self) -> Runtime: ...
-    @property
-    def shield(self) -> AbstractContextManager[object]: ...
-    @property
-    def interrupts(self) -> Interrupts: ...
-    @property
-    def payloads(self) -> Payloads: ...
-    @property
-    def place(self) -> Location | None: ...
-    @property
-    def refused(self) -> list[object]: ...
-    def give_address(self, cell: Cell) -> Address: ...
-    def on_cell_end(self, cell: Cell, outcome: Outcome) -> None: ...
-    def expects(self, correlation: int) -> bool: ...
-    def on_reply(self, envelope: Envelope) -> None: ...
-    def answer(self, request: Envelope, word: messages.Message, payload: Payload = None) -> None: ...
-    async def open_message(self, envelope: Envelope) -> tuple[bool, Any]: ...
-    def end_with(self, cell: Cell, home: Address, name: str) -> None: ...
 
 
 class Cell:
@@ -81,7 +55,7 @@ class Cell:
     dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
     ended = False
 
-    def __init__(self, host: CellHost, name: str, task: TaskId | None = None) -> None:
+    def __init__(self, host: Handles, name: str, task: TaskId | None = None) -> None:
         self.host = host
         self.name = name
         self.task = task  # None: nobody else asked for it
@@ -89,7 +63,19 @@ class Cell:
 
     @property
     def address(self) -> Address:
-        return self._address or self.host.give_address(self)
+        return self._address or self.take_address()
+
+    def take_address(self) -> Address:
+        """From any thread. Who asks for that of a task that has ended gets one where nobody is."""
+        host = self.host
+        with host.shield, host.runtime.lock:
+            if self._address is None:
+                actor = host.take_number()
+                self._address = host.runtime.address(actor)
+                if not self.ended:
+                    host.cells[actor] = self
+                    host.runtime.attach_inbox(actor, self.on_envelope)
+            return self._address
 
     @property
     def actor(self) -> int:
@@ -127,26 +113,18 @@ class Cell:
 
     def on_envelope(self, envelope: Envelope, now: float) -> None:
         message = envelope.message
-        if isinstance(message, messages.Tell):
-            self.inbox.append(envelope)
-            if envelope.correlation:
-                self.host.answer(envelope, messages.Delivered(1))
-            if self.waiter is not None:
-                self.host.runtime.defer(self.wake)
-        elif isinstance(message, messages.Ended) and self.host.expects(envelope.correlation):
+        if isinstance(message, messages.Ended) and self.host.expects(envelope.correlation):
             self.host.on_reply(envelope)  # `await handle` watches; monitor() wants a message
-        elif isinstance(message, messages.Ask | messages.Ended):
+        elif isinstance(message, messages.Tell | messages.Ask | messages.Ended):
             self.inbox.append(envelope)
+            if isinstance(message, messages.Tell) and envelope.correlation:
+                self.host.answer(envelope, messages.Delivered(1))
             if self.waiter is not None:
                 self.host.runtime.defer(self.wake)
         elif isinstance(message, messages.Watch) and message.brief:
             self.followers += (envelope,)
         elif isinstance(message, messages.Watch):
-            watcher = (envelope.sender, envelope.correlation)
-            if not message.end:
-                self.watch(*watcher)
-            elif watcher in self.watchers:
-                self.watchers = tuple(known for known in self.watchers if known != watcher)
+            self.watch(envelope.sender, envelope.correlation)
         elif isinstance(message, messages.TerminateActor):
             if message.cancelled:
                 self.handle._cancelled_elsewhere()
@@ -171,7 +149,7 @@ class Cell:
         while True:
             if self.inbox:
                 envelope = self.inbox[0]
-                ready, value = await host.open_message(envelope)
+                outcome = await host.open_message(envelope)
                 with host.shield:
                     if self.inbox and self.inbox[0] is envelope:
                         self.inbox.popleft()
@@ -179,31 +157,30 @@ class Cell:
                         self.asked = envelope
                     else:
                         self.asked = None
-                if not ready:
-                    raise value
-                return value
+                if isinstance(outcome, Raised):
+                    raise outcome.error
+                return outcome.value
             if not await self._wait(deadline):
                 return alarm_value
 
     async def _wait(self, deadline: float | None) -> bool:
         """Until a message is there; False at the deadline."""
-        loop = self.host.loop
         must_run_on(self.host.runtime)
-        timer = None
         with self.host.shield:
-            waiter: asyncio.Future[bool] = loop.create_future()
+            waiter: asyncio.Future[bool] = self.host.loop.create_future()
             self.waiter = waiter
             if self.inbox:  # looked at last: the relief thread appends first and then looks for a waiter
                 self.waiter = None
                 return True
-            if deadline is not None:
-                timer = loop.call_at(deadline, _give_up, waiter)
         try:
-            return await waiter
+            if deadline is None:
+                return await waiter
+            async with asyncio.timeout_at(deadline):
+                return await waiter
+        except TimeoutError:
+            return False
         finally:
             self.waiter = None
-            if timer is not None:
-                timer.cancel()
 
     def adopt(self) -> Subtasks:
         """The asyncio Tasks that it makes."""
@@ -225,14 +202,57 @@ class Cell:
             self.asked = None
             self.host.answer(request, messages.Reply(code=self.host.payloads.version()), payload)
 
-    def take_unanswered(self) -> list[Envelope]:
-        """It has ended: the requests that nobody answers any more."""
-        unanswered = [entry for entry in self.inbox if isinstance(entry.message, messages.Ask)]
-        if self.asked is not None:
-            unanswered.append(self.asked)
-        self.inbox.clear()
-        self.asked = None
-        return unanswered
+    # --- its steps ---
+
+    def begin(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        context: contextvars.Context | None = None,
+    ) -> None:
+        """Take the first step now, in this context, its own, or in a copy of the present one; not to be called inside a step."""
+        if self.stopping:
+            self.finished(Raised(KeyboardInterrupt()))
+            return
+        try:
+            args, kwargs = with_task(function, args, kwargs, self)
+        except TypeError as error:
+            self.finished(Raised(error))
+            return
+        context = context_of(self, context)
+        if can_suspend(function):
+            self._execute(context).start(function, args, kwargs)
+        else:
+            self._call(context, function, args, kwargs)
+
+    def _call(
+        self,
+        context: contextvars.Context,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        """A plain function is one step, and needs nothing that waits; but it may return a coroutine to go on with."""
+        interrupts = self.host.interrupts
+        interrupts.begin(self)
+        try:
+            if self.stopping:  # again: terminate() in another thread looks for the step after it has said so
+                raise KeyboardInterrupt
+            value = call_plainly(self.host.loop, context, function, args, kwargs)
+        except BaseException as error:  # the edge of user code
+            interrupts.end()
+            self.finished(raised(error))
+            return
+        due = interrupts.end()
+        if is_coroutine(value):
+            self._execute(context).go_on(value, due)
+        else:
+            self.finished(Returned(value))
+
+    def _execute(self, context: contextvars.Context) -> Execution:
+        self.execution = Execution(self, self.host.loop, self.host.interrupts, context, self.finished)
+        return self.execution
 
     # --- end ---
 
@@ -272,13 +292,47 @@ class Cell:
         self.ended = True
         if self.dropping is not None:
             self.dropping.cancel()
-        self.host.on_cell_end(self, outcome)
+        self._tell(outcome)
         self.execution = self._handle = self.on_end = self.run = self.subtasks = (
             None  # they point here: no work for the garbage collector
         )
         self.leaves = ()
 
+    def _tell(self, outcome: Outcome) -> None:
+        """Who wants to know of the end."""
+        host = self.host
+        host.interrupts.reinstall(over_users=host.place is not None)  # in a client it may be the program's
+        if self.leaves and not host.runtime.is_parents:
+            for leave in self.leaves:
+                leave()
+        if self.on_end is not None:
+            self.on_end(self, outcome)
+        if host.runtime.is_parents:  # a forked child whose loop runs out
+            return
+        if not self.actor:  # nobody could reach it
+            return
+        with host.runtime.lock:
+            host.cells.pop(self.actor, None)
+            host.runtime.detach(self.actor)
+            watchers, self.watchers = self.watchers, ()
+            followers, self.followers = self.followers, ()
+            unanswered = self._take_unanswered() if self.inbox or self.asked is not None else ()
+        for request in unanswered:
+            host.answer(request, messages.Reply(ok=False))
+        for request in followers:
+            host.answer(request, messages.Ended(0))
+        if watchers:
+            kind, payload = pack_outcome(host.payloads, outcome, self.name, self.stopping)
+            for watcher, correlation in watchers:
+                host.post(Envelope(watcher, self.address, messages.Ended(kind), correlation, payload))
+        if self.future is not None:
+            host.settle(self)
 
-def _give_up(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
+    def _take_unanswered(self) -> list[Envelope]:
+        """The requests that nobody answers any more."""
+        unanswered = [entry for entry in self.inbox if isinstance(entry.message, messages.Ask)]
+        if self.asked is not None:
+            unanswered.append(self.asked)
+        self.inbox.clear()
+        self.asked = None
+        return unanswered

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from asyncio import Future
 from types import TracebackType
 from typing import Any
 
@@ -72,13 +71,6 @@ def add_note(error: BaseException, text: str) -> None:
 
 def made(due: Due) -> BaseException:
     return due if isinstance(due, BaseException) else due()
-
-
-def outcome_of(future: Future[Any]) -> Outcome:
-    try:
-        return Returned(future.result())
-    except BaseException as error:  # whatever the future carries is the user's
-        return raised(error)
 
 
 _OURS = __name__.partition(".")[0]

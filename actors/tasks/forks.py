@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from typing import NoReturn
 
 from .ends import without_our_frames
+from .stdio import flush_stdio
 
 FAILED = 1
 INTERRUPTED = 130
@@ -21,10 +21,7 @@ def leave_child(goes_on: bool) -> NoReturn:
     status = FAILED
     try:
         status = _waits() if goes_on else _status_of(sys.exception())
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                with suppress(OSError, ValueError):  # nobody reads it any more, or a user's code closed it
-                    stream.flush()
+        flush_stdio()
     finally:
         os._exit(status)
 

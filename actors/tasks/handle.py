@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import Any, NamedTuple, Self
 
-from dispycos.errors import RemoteError, TaskTerminated
+from dispycos.errors import DispycosError, RemoteError, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
 
 from .actor import Actor
-from .current import current_host
-from .ends import without_our_frames
+from .current import current_cell, current_host
+from .ends import Outcome, Returned, without_our_frames
 from .record import Record, Usage
 from .roles import Host, LocalTask
 from .submitting import Submits
@@ -69,7 +69,7 @@ class Task(Actor, asyncio.Future[Any]):
     name: str
 
     def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        current_host().start(function, args, kwargs, handle=self)
+        current_host().start(self, function, args, kwargs)
 
     def _bind(
         self,
@@ -190,15 +190,14 @@ class Task(Actor, asyncio.Future[Any]):
         ------
         RuntimeError: this is no server; a program uses the Client that it made.
         """
-        client: Submits[Task] = self._host.client()
-        return client
+        return client_of(self._host, "task.client")
 
     # --- what is known of it ---
 
     @property
     def location(self) -> Location | None:
         """Where it runs: the server's Location; None while that is not known, and for tasks of a client."""
-        return self._host.location_of(self)
+        return self._source.location if isinstance(self._source, Record) else self._place
 
     @property
     def attempt(self) -> int:
@@ -208,7 +207,10 @@ class Task(Actor, asyncio.Future[Any]):
     @property
     def usage(self) -> Usage | None:
         """What it has used, known to the client that asked for it; None before its end, and if it was lost or never began."""
-        return self._host.usage_of(self)
+        state = self._source
+        if not isinstance(state, Record) or not state.ended or state.seconds is None:
+            return None
+        return Usage(state.seconds, state.cpu_s, state.peak_bytes)
 
     def is_alive(self) -> bool:
         """False when it is known here that it has ended."""
@@ -274,13 +276,15 @@ class Task(Actor, asyncio.Future[Any]):
         if not _is_done(self):
             self._host.follow(self)
 
-    def _complete(self, value: Any, error: BaseException | None) -> None:
+    def _complete(self, outcome: Outcome) -> None:
         """Told by the host, on the loop: the task has ended so."""
         if _is_done(self):
             return
-        if error is None:
-            _set_result(self, value)
-        elif self._asked and _is_cancellation(error):
+        if isinstance(outcome, Returned):
+            _set_result(self, outcome.value)
+            return
+        error = _bearable(outcome.error, self.name)
+        if self._asked and _is_cancellation(error):
             super().cancel(self._asked[0])
         else:
             super().set_exception(error)
@@ -295,6 +299,11 @@ class Task(Actor, asyncio.Future[Any]):
             self._home = self._source.home
         return self._home
 
+    @property
+    def direct(self) -> Address | None:
+        """Its own address, if that is known here: of a task that somebody else asked for its home has it, too."""
+        return self._source.address if isinstance(self._source, Record) else self._direct
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and self.home == other.home
 
@@ -306,7 +315,7 @@ class Task(Actor, asyncio.Future[Any]):
         return f"<Task {self.name}{f' at {place}' if place else ''}>"
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
-        direct = self._host.direct_address(self)
+        direct = self.direct
         place = self.location
         return _rebuild, (
             tuple(self.home),
@@ -316,12 +325,31 @@ class Task(Actor, asyncio.Future[Any]):
         )
 
     def _own(self, method: str) -> LocalTask:
-        cell = self._host.running()
+        cell = current_cell()
         if cell is not None and cell is self._source:
             return cell
         raise RuntimeError(
             f"{self.name}.{method}() is for the task itself, while it runs; to reach it from outside use send or ask"
         )
+
+
+def client_of(host: Host | None, asked: str) -> Submits[Task]:
+    """Who runs what the tasks of this host submit; `asked` is how that was asked for."""
+    client: Submits[Task] | None = None if host is None or host.records is None else host.records.client
+    if client is None:
+        raise RuntimeError(f"{asked} is for remote tasks: elsewhere use the Client that your program made")
+    return client
+
+
+def _bearable(error: BaseException, name: str) -> Exception:
+    """What a future can hold and its loop survives: as itself a KeyboardInterrupt would end that."""
+    if isinstance(error, KeyboardInterrupt):
+        return TaskTerminated("the task was terminated")
+    if isinstance(error, asyncio.CancelledError):
+        return RemoteError(f"{name} raised CancelledError: {error}", CANCELLED)
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+        return DispycosError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -5,31 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
 from contextvars import Context
-from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from dispycos.errors import TaskLost, TaskTerminated
+from dispycos.errors import TaskLost
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.addresses import FIRST_TASK, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.status import OutcomeKind
 from dispycos.runtime import Runtime
 
 from ..shipping.words import MissingCode
-from .cell import Cell
 from .correspondence import Correspondence
-from .current import current_cell
-from .ends import Outcome, Returned, raised
+from .current import current_cell, register
+from .ends import Outcome, Raised, Returned, raised
 from .handle import MonitorStatus, Task
-from .opening import Payloads, open_outcome, open_value, settle
-from .record import Record, Usage
-from .results import pack_outcome, unpack_outcome
+from .record import Record
+from .results import Payloads, Pickling, open_value, pack_outcome, unpack_outcome, with_code
 from .roles import LocalTask
-from .submitting import Submits
+from .running.interrupts import Interrupts
 
 
 class Way:
@@ -42,19 +37,39 @@ class Way:
 
 
 class Handles(Correspondence):
-    """What handles ask of their host. `payloads`: pickling and code, of a client or of a server."""
+    """What handles, and the tasks of this process, ask of their host.
 
-    def __init__(self, runtime: Runtime, shield: AbstractContextManager[object], payloads: Payloads) -> None:
-        super().__init__(runtime, shield)
+    Parameters
+    ----------
+    payloads: pickling and code, of a client or of a server.
+    interrupts: who may raise KeyboardInterrupt in a running step.
+    place: Location of a server; None in a client.
+    """
+
+    def __init__(
+        self, runtime: Runtime, payloads: Payloads, interrupts: Interrupts, place: Location | None = None
+    ) -> None:
+        super().__init__(runtime, interrupts.shielded)
         self.payloads = payloads
+        self.interrupts = interrupts
+        self.place = place
         self.sharing: Any = None  # names, channels and the like (actors/sharing/)
-        self.cells: dict[int, Cell] = {}  # the tasks of this process
+        self.cells: dict[int, LocalTask] = {}  # the tasks of this process
+        self.refused: list[object] = []  # what tasks that were dropped left, and would not be closed
+        self._numbers = FIRST_TASK
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
         self._ways: WeakValueDictionary[Address, Way] = (
             WeakValueDictionary()
         )  # by home, for as long as handles use it
-        self._opening: set[asyncio.Task[None]] = set()  # the ends of somebody else's tasks
+        self._opening: set[asyncio.Task[None]] = set()  # ends of tasks whose values miss code
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
+        self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
+        register(self.loop, self)
+
+    def take_number(self) -> int:
+        """A new actor id of this runtime, never used again."""
+        self._numbers += 1
+        return self._numbers
 
     # --- messages ---
 
@@ -88,27 +103,17 @@ class Handles(Correspondence):
         return int(answer.message.code) if answer is not None else 0
 
     async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
-        if not target.is_alive():
-            raise TaskLost(f"{target.name} ended without a reply")
-        payload = self.payloads.dumps(message, f"the request to {target.name}")
-        answer = await self.call(self.reach(target), messages.Ask(self.payloads.version()), payload, timeout)
+        answer = None
+        if target.is_alive():
+            payload = self.payloads.dumps(message, f"the request to {target.name}")
+            word = messages.Ask(self.payloads.version())
+            answer = await self.call(self.reach(target), word, payload, timeout)
         if answer is None or not answer.message.ok:
             raise TaskLost(f"{target.name} ended without a reply")
-        ready, value = await self.open_message(answer)
-        if not ready:
-            raise value
-        return value
-
-    running = staticmethod(current_cell)
-
-    def client(self) -> Submits[Task]:
-        """Who runs what tasks here submit."""
-        client: Submits[Task] | None = self.records.client if self.records is not None else None
-        if client is None:
-            raise RuntimeError(
-                "task.client is for remote tasks: elsewhere use the Client that your program made"
-            )
-        return client
+        outcome = await self.open_message(answer)
+        if isinstance(outcome, Raised):
+            raise outcome.error
+        return outcome.value
 
     # --- where a task is ---
 
@@ -120,37 +125,15 @@ class Handles(Correspondence):
         """
         state = target._source
         if state is None or target.home.epoch != self.runtime.epoch:
-            way = target._way
-            if way is None:
-                way = self._ways.get(target.home)
-                if way is None:
-                    way = self._ways[target.home] = Way(target._direct or target.home)
-                target._way = way
-            to: Address = way.to
+            if target._way is None:
+                target._way = self._ways.setdefault(target.home, Way(target._direct or target.home))
+            to: Address = target._way.to
             return to
         if target._direct is not None:
             return target._direct
         if isinstance(state, Record) and state.address is not None and not state.held:
             return state.address
         return target.home
-
-    def direct_address(self, target: Task) -> Address | None:
-        state = target._source
-        if isinstance(state, Record):
-            return state.address
-        return target._direct
-
-    def location_of(self, target: Task) -> Location | None:
-        state = target._source
-        if isinstance(state, Record):
-            return state.location
-        return target._place
-
-    def usage_of(self, target: Task) -> Usage | None:
-        state = target._source
-        if not isinstance(state, Record) or not state.ended or state.seconds is None:
-            return None
-        return Usage(state.seconds, state.cpu_s, state.peak_bytes)
 
     def handle(self, home: Address, name: str, direct: Address | None, place: Location | None) -> Task:
         """The handle that came in a message."""
@@ -189,10 +172,10 @@ class Handles(Correspondence):
         kind, payload = pack_outcome(self.payloads, state.outcome, state.name, state.stopping)
         return messages.Ended(kind), payload
 
-    def _cell_of(self, by: Task | None, what: str) -> Cell:
+    def _cell_of(self, by: Task | None, what: str) -> LocalTask:
         """Of this process: the running task, or this one."""
         cell = getattr(by, "_source", None) if by is not None else current_cell()
-        if not isinstance(cell, Cell) or cell.host.runtime is not self.runtime:
+        if cell is None or isinstance(cell, Record) or cell.host.runtime is not self.runtime:
             raise TypeError(f"{what}(by) needs a task of this process; call it in a task or name one")
         return cell
 
@@ -209,7 +192,7 @@ class Handles(Correspondence):
             else:
                 self.end_with(cell, target.home, target.name)
 
-    def end_with(self, cell: Cell, home: Address, name: str) -> None:
+    def end_with(self, cell: LocalTask, home: Address, name: str) -> None:
         """Should that task fail, this one ends. Under the lock, perhaps on the relief thread."""
 
         def hear(answer: Envelope | None) -> None:
@@ -220,7 +203,7 @@ class Handles(Correspondence):
         correlation = self.expect(home.epoch, hear, at_once=True, home=number)
         self.runtime.send(Envelope(home, self.address, messages.Watch(), correlation))
 
-    def _end_linked(self, cell: Cell, name: str, outcome: int) -> None:
+    def _end_linked(self, cell: LocalTask, name: str, outcome: int) -> None:
         """`outcome` 0: it had ended before, and nobody knows how, which in Erlang is a failure, too."""
         if cell.ended or outcome == OutcomeKind.RETURNED:
             return
@@ -232,14 +215,14 @@ class Handles(Correspondence):
     def terminate(self, target: Task) -> None:
         with self.shield, self.runtime.lock:
             state = target._source
-            if isinstance(state, Cell):
-                state.terminate()
-            elif state is not None:
+            if state is None:
+                word = messages.TerminateActor(cancelled=bool(target._asked))
+                self.runtime.send(Envelope(target.home, self.me(), word))
+            elif isinstance(state, Record):
                 assert self.records is not None
                 self.records.terminate(state)
             else:
-                word = messages.TerminateActor(cancelled=bool(target._asked))
-                self.runtime.send(Envelope(target.home, self.me(), word))
+                state.terminate()
 
     def follow(self, target: Task) -> None:
         """Have the handle completed when its task ends, or now if it has."""
@@ -259,77 +242,81 @@ class Handles(Correspondence):
                 self.runtime.send(Envelope(home, self.address, messages.Watch(), correlation))
 
     def settle(self, source: LocalTask | Record) -> None:
-        """The task has ended: complete the handle that somebody waits with. Its value is unpickled now."""
+        """The task has ended: complete the handle that somebody waits with."""
         target, source.future = source.future, None
         if target is None:
             return
-        if not isinstance(source, Record):
-            assert source.outcome is not None
-            settle(target, source.outcome)
-            return
-        if self.records is not None:
-            self.records.looked_at(source)
-        try:
-            value = unpack_outcome(
-                self.payloads,
-                source.outcome,
-                source.text,
-                source.started,
-                source.payload,
-                source.function,
-                source.location,
-            )
-        except MissingCode:  # in a server
-            self._later(target, partial(self._value_of, source))
-        except BaseException as error:  # the user's own __setstate__ or __init__ ran
-            settle(target, raised(error))
+        if isinstance(source, Record):
+            if self.records is not None:
+                self.records.looked_at(source)
+            self._open_end(target, source)
         else:
-            target._complete(value, None)
+            target._complete(source.outcome)
 
     def _hear(self, target: Task, answer: Envelope | None) -> None:
-        """The end of a task that somebody else asked for; its value may miss code."""
-        self._later(target, partial(self._value_from_afar, target, answer))
-
-    def _later(self, target: Task, opening: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        task = asyncio.Task(self._open_end(target, opening), loop=self.loop, context=Context())
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
-
-    async def _open_end(self, target: Task, opening: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        try:
-            outcome: Outcome = Returned(await opening())
-        except (Exception, asyncio.CancelledError) as error:
-            outcome = raised(error)
-        settle(target, outcome)
-
-    async def _value_of(self, record: Record) -> Any:
-        word = record.outcome, record.text, record.payload, record.function, record.location
-        return await open_outcome(self.payloads, *word, started=record.started)
-
-    async def _value_from_afar(self, target: Task, answer: Envelope | None) -> Any:
+        """The end of a task that somebody else asked for."""
         if answer is None:
-            raise TaskLost(f"{target.name}: nobody is left who knows how it ended")
-        word = answer.message
-        if not word.outcome:
-            raise TaskLost(f"{target.name} has ended; its value went to the client that asked for it")
-        where = self.location_of(target)
-        return await open_outcome(self.payloads, word.outcome, word.text, answer.payload, target.name, where)
+            end = Record(
+                target.name, text=f"{target.name}: nobody is left who knows how it ended", started=True
+            )
+        else:
+            end = _end_in(answer, target.name, target.location)
+            if not end.outcome:
+                end.text = f"{target.name} has ended; its value went to the client that asked for it"
+        self._open_end(target, end)
+
+    def _open_end(self, target: Task, end: Record) -> None:
+        """Its value is unpickled now, or in a server when the code is there that it misses."""
+        try:
+            outcome: Outcome = Returned(unpack_outcome(self.payloads, end))
+        except MissingCode:
+            task = asyncio.Task(self._open_later(target, end), loop=self.loop, context=Context())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+            return
+        except BaseException as error:  # the user's own __setstate__ or __init__ ran
+            outcome = raised(error)
+        target._complete(outcome)
+
+    async def _open_later(self, target: Task, end: Record) -> None:
+        try:
+            value = await with_code(self.payloads, lambda: unpack_outcome(self.payloads, end))
+        except (Exception, asyncio.CancelledError) as error:
+            target._complete(raised(error))
+        else:
+            target._complete(Returned(value))
 
     # --- opening messages ---
 
-    async def open_message(self, envelope: Envelope) -> tuple[bool, Any]:
-        """(True, the value) or (False, the exception to raise); gets missing code first."""
-        if isinstance(envelope.message, messages.Ended):
-            return True, await self._monitor_status(envelope)
-        return await open_value(self.payloads, envelope)
-
-    async def _monitor_status(self, envelope: Envelope) -> MonitorStatus:
+    async def open_message(self, envelope: Envelope) -> Outcome:
+        """What the message is, or what its unpickling raised; gets missing code first."""
+        if not isinstance(envelope.message, messages.Ended):
+            return await open_value(self.payloads, envelope)
         handle = self._watched.pop(envelope.correlation, None)
-        name = handle.name if handle is not None else "a task"
-        word = envelope.message
-        try:
-            value = await open_outcome(self.payloads, word.outcome, word.text, envelope.payload, name)
-        except Exception as error:
-            kind = KeyboardInterrupt if isinstance(error, TaskTerminated) else type(error)
-            return MonitorStatus(handle, kind, str(error))  # type: ignore[arg-type]
-        return MonitorStatus(handle, StopIteration, value)  # type: ignore[arg-type]
+        end = _end_in(envelope, handle.name if handle is not None else "a task")
+        return Returned(await with_code(self.payloads, lambda: monitor_status(self.payloads, handle, end)))
+
+
+def _end_in(envelope: Envelope, name: str, location: Location | None = None) -> Record:
+    """How a task of this name has ended, by what is said of it to its watchers."""
+    word: messages.Ended = envelope.message
+    return Record(
+        name,
+        location=location,
+        started=True,
+        outcome=word.outcome,
+        text=word.text,
+        payload=envelope.payload,
+    )
+
+
+def monitor_status(payloads: Pickling, handle: Any, end: Record) -> MonitorStatus:
+    """What a monitor gets. Raises MissingCode."""
+    try:
+        value = unpack_outcome(payloads, end)
+    except MissingCode:
+        raise
+    except BaseException as error:  # what the user's task raised, of whatever kind
+        is_terminated = end.outcome in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED)
+        return MonitorStatus(handle, KeyboardInterrupt if is_terminated else type(error), str(error))
+    return MonitorStatus(handle, StopIteration, value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from reprlib import Repr
 from typing import Any
@@ -29,22 +28,21 @@ async def values_of(
     try:
         while True:
             ahead.fill()
-            if ahead.ended:
-                argument, handle = ahead.take()
-                try:
-                    value = handle.result()
-                except Exception as error:
-                    add_note(error, f"for the item {_in_words(argument)}")
-                    raise
-                if progress is not None:
-                    progress.count(ahead.in_flight)
-                yield argument, value
-            elif ahead.may_grow:
+            if ahead.ended.empty() and ahead.may_grow:
                 await asyncio.sleep(0)  # what was submitted leaves, and what has ended is heard of
-            elif ahead.waiting:
-                await ahead.wait_end()
-            else:
+                continue
+            if not ahead.waiting:
                 return
+            handle = await ahead.ended.get()
+            argument = ahead.waiting.pop(handle)
+            try:
+                value = handle.result()
+            except Exception as error:
+                add_note(error, f"for the item {_in_words(argument)}")
+                raise
+            if progress is not None:
+                progress.count(len(ahead.waiting) - ahead.ended.qsize())
+            yield argument, value
     except BaseException as error:
         without_our_frames(error)
         raise  # alone it adds no line to the traceback
@@ -68,20 +66,15 @@ class Ahead:
 
     def __init__(self, submit: Callable[..., Handle], calls: Iterator[Args]) -> None:
         self.waiting: dict[Handle, Any] = {}
-        self.ended: deque[Handle] = deque()
+        self.ended: asyncio.Queue[Handle] = asyncio.Queue()
         self._submit = submit
         self._calls = calls
         self._exhausted = False
         self._clock = asyncio.get_running_loop().time
-        self._bell = asyncio.Event()
 
     @property
     def may_grow(self) -> bool:
         return not self._exhausted and len(self.waiting) < AHEAD_MAX
-
-    @property
-    def in_flight(self) -> int:
-        return len(self.waiting) - len(self.ended)
 
     def fill(self) -> None:
         """Submit for a moment: a slow iterable must not hold up the values that are there."""
@@ -93,22 +86,9 @@ class Ahead:
                 return
             handle = self._submit(*args)
             self.waiting[handle] = args[0] if len(args) == 1 else args
-            handle.add_done_callback(self._on_end)
+            handle.add_done_callback(self.ended.put_nowait)
             if self._clock() >= until:
                 return
-
-    def _on_end(self, handle: Handle) -> None:
-        self.ended.append(handle)
-        self._bell.set()
-
-    def take(self) -> tuple[Any, Handle]:
-        handle = self.ended.popleft()
-        return self.waiting.pop(handle), handle
-
-    async def wait_end(self) -> None:
-        """Until a task has ended."""
-        self._bell.clear()
-        await self._bell.wait()
 
     def terminate(self) -> None:
         """Nobody wants the rest any more. Those that have ended are left alone: their client may have left since."""

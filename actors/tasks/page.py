@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import tempfile
 from contextlib import suppress
 from typing import Final
@@ -49,32 +48,24 @@ def make_page() -> int:
     return page
 
 
-def open_page(pid: int) -> int | None:
-    """A descriptor of the page of this server, for who is of its host and user; None where it cannot be had."""
+def open_page(pid: int) -> PageReader | None:
+    """The page of this server, for who is of its host and user; None where it cannot be had."""
     folder = f"/proc/{pid}/fd"
     with suppress(OSError):
         for name in os.listdir(folder):
             with suppress(OSError):  # it was closed meanwhile
                 if os.readlink(f"{folder}/{name}").startswith(f"/memfd:{NAME}"):
-                    page = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                    if _words(page, OWNER, 1) == (pid,):
+                    descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                    page = PageReader(descriptor)
+                    os.close(descriptor)
+                    if page.owner == pid:
                         return page
-                    os.close(page)
+                    page.close()
     return None
 
 
-def marks_on(page: int) -> Marks:
-    """The last tasks that a dead server had begun."""
-    return Marks(*_words(page, CPU, 2))
-
-
-def _words(page: int, first: int, count: int) -> tuple[int, ...]:
-    """Some fields, of a server that does not write them now."""
-    return struct.unpack(f"={count}Q", os.pread(page, 8 * count, 8 * first))
-
-
 class PageReader:
-    """The agent's end; also of a server that is dead."""
+    """What its agent, or a client, reads; also of a server that is dead."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, SIZE, prot=mmap.PROT_READ)
@@ -84,6 +75,10 @@ class PageReader:
         """In a process that has no use for it."""
         self._words.release()
         self._memory.close()
+
+    @property
+    def owner(self) -> int:
+        return self._words[OWNER]
 
     def marks(self) -> Marks:
         """The last tasks that it began."""

@@ -7,25 +7,40 @@ import linecache
 import re
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
-from dispycos.protocol.envelope import Buffer, Payload, buffers_of
+from dispycos.protocol.envelope import Buffer, Envelope, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 
-from ..shipping.exceptions import ErrorRebuilder, Travelling, Unfound
+from ..shipping.pickling import ErrorRebuilder, Travelling, Unfound
 from ..shipping.words import MissingCode
-from .ends import Outcome, Raised, add_note
+from .ends import Outcome, Raised, Returned, add_note
+from .record import Record
 
 TEXT_MAX = 64 * 1024  # characters of an error's text, and of its traceback
+
+T = TypeVar("T")
 
 
 class Pickling(Protocol):
     def dumps(self, value: Any, what: str) -> Payload: ...
-    def loads(self, payload: Payload) -> Any: ...
+    def loads(self, payload: Payload) -> Any:
+        """Raises MissingCode when `fetch` has to come first."""
+
+
+class Payloads(Pickling, Protocol):
+    """How values become bytes and back, and where code comes from; clients and servers differ in it."""
+
+    def version(self) -> int:
+        """main_version to be said with what is sent."""
+
+    def is_behind(self, version: int) -> bool: ...
+    async def catch_up(self, version: int) -> None: ...
+    async def fetch(self, missing: MissingCode) -> None: ...
 
 
 class Raising(NamedTuple):
@@ -105,24 +120,21 @@ def _text_of(error: BaseException) -> str:
         return f"<its __str__ raised {type(second).__name__}>"
 
 
-def unpack_outcome(
-    pickling: Pickling, kind: int, text: str, started: bool, payload: Payload, name: str, where: object = None
-) -> Any:
-    """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError.
-
-    `name` and `where` it ran are told with what it raised.
-    """
+def unpack_outcome(pickling: Pickling, end: Record) -> Any:
+    """The value; raises what the task raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
+    kind, name, where = end.outcome, end.function, end.location
     if kind == OutcomeKind.RETURNED:
-        return _load_value(pickling, payload, name)
+        return _load_value(pickling, end.payload, name)
     if kind == OutcomeKind.RAISED:
-        error = _load_error(pickling, payload, name)
+        error = _load_error(pickling, end.payload, name)
         add_note(error, f"in the task {name}{f' on the server {where}' if where else ''}")
         raise error
     if kind in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED):
-        raise TaskTerminated(text or f"{name} was terminated{'' if started else ' before it started'}")
+        when = "" if end.started else " before it started"
+        raise TaskTerminated(end.text or f"{name} was terminated{when}")
     if kind in (OutcomeKind.LOST, 0):  # 0: it ended before anybody here asked, so nobody knows how
-        raise TaskLost(text or f"{name} was lost", started)
-    raise TaskRefused(text or f"{name} cannot be run")
+        raise TaskLost(end.text or f"{name} was lost", end.started)
+    raise TaskRefused(end.text or f"{name} cannot be run")
 
 
 def _load_value(pickling: Pickling, payload: Payload, name: str) -> Any:
@@ -183,3 +195,32 @@ def _attach(error: BaseException, trace: RemoteTraceback) -> None:
         root = cause
         seen.add(id(root))
     object.__setattr__(root, "__cause__", trace)
+
+
+# --- values whose code may have to be fetched first
+
+
+async def open_value(payloads: Payloads, envelope: Envelope) -> Outcome:
+    """Of a message: what it says, or what its unpickling raised."""
+    code = envelope.message.code
+    if payloads.is_behind(code):
+        await payloads.catch_up(code)
+    return await with_code(payloads, lambda: _opened(payloads, envelope.payload))
+
+
+def _opened(payloads: Payloads, payload: Payload) -> Outcome:
+    try:
+        return Returned(payloads.loads(payload))
+    except MissingCode:
+        raise
+    except Exception as error:  # the user's own __setstate__ or __init__ may raise anything
+        return Raised(error)
+
+
+async def with_code(payloads: Payloads, unpickle: Callable[[], T]) -> T:
+    """What this gives, again and again until the code that it misses is there."""
+    while True:
+        try:
+            return unpickle()
+        except MissingCode as missing:
+            await payloads.fetch(missing)

@@ -1,8 +1,10 @@
-"""What a step of a task is, as the page of its server tells it, and the time that a task has to end when it is asked to."""
+"""What an agent and its servers have in common: how one is started, what a step is, and the time that a task has to end."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
+
+import msgspec
 
 KILL_AFTER: Final = 5.0  # seconds that a task has after its KeyboardInterrupt
 
@@ -15,3 +17,19 @@ class Step(NamedTuple):
 
 
 NO_STEP: Final = Step(0)
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What the agent tells a new server."""
+
+    ipc: str  # the agent's socket
+    number: int
+    name: str  # node/server-k, for people
+    addr: str
+    port: int
+    client: int  # epoch of the lease's client
+    client_name: str = "the client"
+    node_name: str = ""
+    client_ipc: str = ""
+    debug: bool = False
+    max_file_size: int = 0  # bytes; 0: no limit

@@ -436,7 +436,6 @@ class Watch(Message, frozen=True, tag=46):
     """monitor(): tell me when you end; answered by Ended (at once if it has)."""
 
     way = MESSAGES
-    end: bool = False  # stop watching
     brief: bool = False  # that it has ended is all, not how: a channel's question, asked where messages go
 
 

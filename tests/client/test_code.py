@@ -14,20 +14,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from dispycos.actors.client.code import ClientPayloads
+from dispycos.actors.client.code import ClientPayloads, is_found_by_name
 from dispycos.actors.server.code import _reference
-from dispycos.actors.shipping.payloads import (
-    COPIED_MAX,
+from dispycos.actors.shipping.pickling import COPIED_MAX, dumps, dumps_call, kept_as_it_is, loads
+from dispycos.actors.shipping.words import (
+    CodeBundle,
+    CodeRequest,
     Components,
     FileComponent,
-    as_payload,
-    dumps_call,
-    dumps_value,
-    is_found_by_name,
-    kept_as_it_is,
-    loads_plain,
+    MissingCode,
+    NotPicklable,
+    Value,
 )
-from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MissingCode, NotPicklable, Value
 from dispycos.errors import RemoteError
 from dispycos.protocol.addresses import Location
 
@@ -77,29 +75,29 @@ def iter_nothing() -> Iterator[int]:
 
 @pytest.mark.parametrize("value", [None, 1, "text", [1, {"a": (2,)}], b"x" * 100_000])
 def test_a_value_comes_out_as_it_went_in(value: Any) -> None:
-    payload = dumps_value(value, "the value")
+    payload = dumps(value, "the value")
     assert isinstance(payload, bytes)
-    assert loads_plain(payload) == value
+    assert loads(payload) == value
 
 
 def test_large_buffers_travel_beside_the_stream() -> None:
     data = bytearray(b"x" * 100_000)
-    payload = dumps_value({"data": pickle.PickleBuffer(data)}, "the value")
+    payload = dumps({"data": pickle.PickleBuffer(data)}, "the value")
     assert isinstance(payload, list) and len(payload) == 2
     assert isinstance(payload[0], bytes) and len(payload[0]) < 1000
     assert isinstance(payload[1], memoryview) and payload[1].obj is data  # not copied
-    assert bytes(loads_plain(payload)["data"]) == bytes(data)
+    assert bytes(loads(payload)["data"]) == bytes(data)
 
 
 def test_a_call_is_a_function_and_its_arguments() -> None:
-    assert loads_plain(dumps_call(os.path.join, ("a", "b"), {"c": 1})) == (os.path.join, ("a", "b"), {"c": 1})
+    assert loads(dumps_call(os.path.join, ("a", "b"), {"c": 1})) == (os.path.join, ("a", "b"), {"c": 1})
 
 
 def test_a_function_that_servers_find_by_its_name_does_not_travel(main: types.ModuleType) -> None:
     scale: Any = vars(main)["scale"]
     payloads = ClientPayloads()
-    assert loads_plain(payloads.dumps_call(scale, "scale", (4,), {"y": 5})) == (None, (4,), {"y": 5})
-    assert loads_plain(payloads.dumps_call(os.path.join, "join", ("a",), {}))[0] is os.path.join
+    assert loads(payloads.dumps_call(scale, "scale", (4,), {"y": 5})) == (None, (4,), {"y": 5})
+    assert loads(payloads.dumps_call(os.path.join, "join", ("a",), {}))[0] is os.path.join
     with pytest.raises(NotPicklable, match="argument 2 of scale"):
         payloads.dumps_call(scale, "scale", (1, iter_nothing()), {})
     assert is_found_by_name(scale, "scale")
@@ -115,14 +113,9 @@ def test_what_is_missing_of_a_call_by_name_is_the_name() -> None:
     assert pickle.loads(_reference("__name__")) == "__main__"
 
 
-def test_nothing_is_an_empty_payload() -> None:
-    assert as_payload(None) == b""
-    assert as_payload([b"a"]) == [b"a"]
-
-
 def test_a_message_that_cannot_be_pickled_is_named() -> None:
     with pytest.raises(NotPicklable, match=r"the message to anna.*generator"):
-        dumps_value({"x": iter_nothing()}, "the message to anna")
+        dumps({"x": iter_nothing()}, "the message to anna")
 
 
 def test_an_argument_that_cannot_be_pickled_is_named() -> None:

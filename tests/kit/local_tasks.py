@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import dispycos
-from dispycos.actors.shipping.payloads import dumps_value, loads_plain
+from dispycos.actors.shipping.pickling import dumps, loads
 from dispycos.actors.shipping.words import CodeRequest, MissingCode
 from dispycos.actors.tasks.calling import with_task
 from dispycos.actors.tasks.host import TaskHost
@@ -51,10 +51,10 @@ class Pull:
         self.caught_up: list[int] = []
 
     def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+        return dumps(value, what)
 
     def loads(self, payload: Payload) -> Any:
-        value = loads_plain(payload)
+        value = loads(payload)
         if value == "needs code" and not self.known:
             raise MissingCode(CodeRequest(names=["Shape"]))
         return value

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec import msgpack
 
-from dispycos.actors.shipping.mirror import loads
-from dispycos.actors.shipping.pickling import dumps_call
+from dispycos.actors.shipping.pickling import dumps_call, loads
 from dispycos.actors.shipping.snapshot import Snapshot
 from dispycos.actors.shipping.words import CodeRequest
+from dispycos.protocol.envelope import buffers_of
 
 ANSWER_TIMEOUT = 20.0
 
@@ -53,7 +53,7 @@ class Remote:
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         payload = dumps_call(function, args, kwargs)
-        frames = payload if isinstance(payload, bytes) else [bytes(memoryview(frame)) for frame in payload]
+        frames = [bytes(buffer) for buffer in buffers_of(payload)]
         self.pipe.send(("call", self.snapshot.version(), frames))
         return self._result()
 

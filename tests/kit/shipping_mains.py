@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
 
+from dispycos.actors.shipping.imports import ClientFolder, SourceLoader
 from dispycos.actors.shipping.snapshot import Snapshot
 
 
@@ -24,3 +25,19 @@ def main_of(folder: Path, text: str) -> Iterator[tuple[ModuleType, Snapshot]]:
         yield main, Snapshot(main)
     finally:
         sys.modules["__main__"] = replaced
+
+
+@contextmanager
+def given_back() -> Iterator[None]:
+    """What a mirror takes over: `__main__`, the command line, imports."""
+    kept = sys.modules["__main__"], sys.argv, sys.meta_path[:]
+    try:
+        yield
+    finally:
+        sys.modules["__main__"], sys.argv, sys.meta_path[:] = kept
+        for name, module in list(sys.modules.items()):
+            if isinstance(getattr(getattr(module, "__spec__", None), "loader", None), SourceLoader):
+                del sys.modules[name]
+        for path, finder in list(sys.path_importer_cache.items()):
+            if isinstance(finder, ClientFolder):
+                del sys.path_importer_cache[path]

@@ -16,7 +16,7 @@ ROOT = str(Path(__file__).parents[2])
 def serve(pipe: Connection, node: str) -> None:
     from msgspec import msgpack
 
-    from dispycos.actors.shipping.mirror import Mirror, loads
+    from dispycos.actors.shipping.mirror import Mirror
     from dispycos.actors.shipping.pickling import dumps
     from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MissingCode, ShippingError
 
@@ -34,7 +34,7 @@ def serve(pipe: Connection, node: str) -> None:
     def load(payload: Any) -> Any:
         while True:
             try:
-                return mirror.within(loads, payload, mirror)
+                return mirror.within(mirror.loads, payload)
             except MissingCode as missing:
                 mirror.install(pull(missing.request))
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, cast
 
-from dispycos.actors.shipping.payloads import dumps_value, loads_plain
+from dispycos.actors.shipping.pickling import dumps, loads
 from dispycos.actors.tasks.cell import Cell
 from dispycos.actors.tasks.ends import Outcome, Raised
 from dispycos.actors.tasks.host import TaskHost
@@ -28,10 +28,10 @@ class Plain:
     """Payloads of values that everybody has."""
 
     def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+        return dumps(value, what)
 
     def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
+        return loads(payload)
 
     def version(self) -> int:
         return 0
@@ -110,32 +110,35 @@ class Stage(abc.ABC):
         await started
 
 
+class Prepared(Execution):
+    """One that knows its function."""
+
+    call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+    def begin(self) -> None:
+        call = self.call
+        del self.call
+        self.start(*call)
+
+
 class BareStage(Stage):
     """Executions, without a host."""
 
     def prepare(
         self, function: Callable[..., Any], *args: Any, owner: object = "owner", **kwargs: Any
-    ) -> tuple[Execution, asyncio.Future[Outcome]]:
+    ) -> tuple[Prepared, asyncio.Future[Outcome]]:
         done: asyncio.Future[Outcome] = self.loop.create_future()
         context = contextvars.copy_context()
         context.run(owner_now.set, owner)
-        execution = Execution(
-            function,
-            args,
-            kwargs,
-            owner=cast(Any, owner),
-            loop=self.loop,
-            interrupts=self.interrupts,
-            context=context,
-            on_done=done.set_result,
-        )
+        execution = Prepared(cast(Any, owner), self.loop, self.interrupts, context, done.set_result)
+        execution.call = function, args, kwargs
         return execution, done
 
     async def start(
         self, function: Callable[..., Any], *args: Any, owner: object = "owner", **kwargs: Any
-    ) -> tuple[Execution, asyncio.Future[Outcome]]:
+    ) -> tuple[Prepared, asyncio.Future[Outcome]]:
         execution, done = self.prepare(function, *args, owner=owner, **kwargs)
-        await self.in_callback(execution.start)
+        await self.in_callback(execution.begin)
         return execution, done
 
 
@@ -160,7 +163,7 @@ class HostStage(Stage):
     ) -> tuple[Cell, asyncio.Future[Outcome]]:
         done: asyncio.Future[Outcome] = self.loop.create_future()
         cell = self.host.prepare(function.__name__, on_end=lambda _, outcome: done.set_result(outcome))
-        await self.in_callback(lambda: self.host.begin(cell, function, args, kwargs))
+        await self.in_callback(lambda: cell.begin(function, args, kwargs))
         return cell, done
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dispycos.actors.client.client import Client
 from dispycos.actors.client.code import ClientPayloads
-from dispycos.actors.shipping.payloads import dumps_value
+from dispycos.actors.shipping.pickling import dumps
 from dispycos.actors.tasks.ends import Raised
 from dispycos.actors.tasks.results import pack_outcome
 from dispycos.protocol import messages
@@ -137,7 +137,7 @@ class StubScheduler:
     def end(
         self, task: Envelope, value: Any, kind: OutcomeKind = OutcomeKind.RETURNED, **fields: Any
     ) -> None:
-        payload = dumps_value(value, "the value") if kind == OutcomeKind.RETURNED else None
+        payload = dumps(value, "the value") if kind == OutcomeKind.RETURNED else None
         self.server.send(messages.Outcome(task.message.task, kind, **fields), payload)
 
     def fail(self, task: Envelope, error: Exception) -> None:

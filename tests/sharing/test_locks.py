@@ -113,7 +113,7 @@ def test_who_is_ended_while_the_lock_comes_to_it_passes_it_on() -> None:
 
 
 def test_the_lock_of_a_task_that_has_ended_is_free_and_that_is_said(
-    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scene() -> None:
         lock = Lock()
@@ -136,7 +136,7 @@ def test_the_lock_of_a_task_that_has_ended_is_free_and_that_is_said(
         assert not lock.locked()
 
     play(scene)
-    err = capfd.readouterr().err
+    err = caplog.text
     assert err.count("forgetful ended while it had <Lock at ") == 1
     assert "stuck ended" not in err
 

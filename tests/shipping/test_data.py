@@ -1,7 +1,6 @@
 """Package data are read at the client, and look at a server as they look there."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +12,7 @@ from dispycos.actors.shipping.imports import PackagePath
 from dispycos.actors.shipping.mirror import Mirror
 from dispycos.actors.shipping.modules import read_data
 from dispycos.actors.shipping.words import CodeBundle, CodeRequest, MainInfo, ModuleSource, PackageData
+from tests.kit.shipping_mains import given_back
 from tests.kit.shipping_scripts import run_python, write_files
 
 FILES = {
@@ -187,15 +187,13 @@ def test_what_is_not_there_is_no_file_and_says_where_it_was_looked_for(path: Pac
     ],
 )
 def test_a_file_that_was_looked_for_beside_the_code_says_how_to_get_it(file: str, remedy: str | None) -> None:
-    mirror = Mirror(node="node4", client="laptop")
     source = ModuleSource("pack.reads", "/client/pack/reads.py", False, "", b"1")
     error = FileNotFoundError(2, "No such file or directory", file)
-    try:
+    with given_back():
+        mirror = Mirror(node="node4", client="laptop")
         mirror.install(CodeBundle(modules=[source], main_version=1, main=MainInfo(file="/client/script.py")))
         mirror.explain(error)
         mirror.explain(ValueError())
-    finally:
-        mirror.close()
     notes = getattr(error, "__notes__", [])
     assert re.match(remedy, *notes) if remedy else notes == []
 
@@ -205,13 +203,9 @@ def test_a_server_tells_how_else_a_file_may_come(tmp_path: Path) -> None:
         refused = [PackageData(module, path, error="it is too large") for module, path in request.data]
         return CodeBundle(1, data=refused)
 
-    before = list(sys.meta_path)
-    mirror = Mirror(pull, client="laptop", folder=tmp_path)
-    try:
+    with given_back():
+        mirror = Mirror(pull, client="laptop", folder=tmp_path)
         with pytest.raises(
             OSError, match=r"this file of laptop does not travel: it is too large .*components=.*pack/big"
         ):
             PackagePath(mirror.modules, "pack", "big").read_bytes()
-    finally:
-        mirror.close()
-    assert sys.meta_path == before

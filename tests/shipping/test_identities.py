@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.actors.shipping.unnamed import KEPT_MAX, Identities
+from dispycos.actors.shipping.by_value import KEPT_MAX, Identities
 from tests.kit.shipping_scripts import run_python
 
 BEGIN = """

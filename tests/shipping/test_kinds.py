@@ -76,8 +76,7 @@ USES = ["argument", "result", "message", "global", "beside"]
 SCRIPT = """
 import asyncio, collections, contextvars, dataclasses, enum, functools, io, json, os, socket, sys, threading
 import types, typing, weakref
-from dispycos.actors.shipping.mirror import loads
-from dispycos.actors.shipping.pickling import dumps
+from dispycos.actors.shipping.pickling import dumps, loads
 from dispycos.actors.shipping.words import NotPicklable
 from shipping_client import Remote, RemoteFailure
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import msgpack
 
-from dispycos.actors.shipping.mirror import Mirror, loads
+from dispycos.actors.shipping.mirror import Mirror
 from dispycos.actors.shipping.snapshot import Snapshot
 from dispycos.actors.shipping.words import (
     CodeBundle,
@@ -25,14 +25,13 @@ from dispycos.actors.shipping.words import (
     Statement,
     Value,
 )
-from tests.kit.shipping_mains import main_of
+from tests.kit.shipping_mains import given_back, main_of
 
 
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
-    made = Mirror(node="node9")
-    yield made
-    made.close()
+    with given_back():
+        yield Mirror(node="node9")
 
 
 def statement(name: str, source: str) -> Statement:
@@ -50,7 +49,7 @@ def values(bundle: CodeBundle) -> list[str]:
 
 def missing(mirror: Mirror, data: bytes) -> CodeRequest:
     with pytest.raises(MissingCode) as caught:
-        loads(data, mirror)
+        mirror.loads(data)
     return caught.value.request
 
 
@@ -84,7 +83,7 @@ def test_a_name_that_the_client_does_not_have_is_an_error_and_not_asked_again(mi
     missing(mirror, dumps_of_names(("__main__", "ghost")))
     mirror.install(CodeBundle(1, absent=["ghost"]))
     with pytest.raises(CodeUnavailable, match="has no ghost in its __main__"):
-        loads(dumps_of_names(("__main__", "ghost")), mirror)
+        mirror.loads(dumps_of_names(("__main__", "ghost")))
 
 
 def test_a_statement_that_takes_another_way_here_is_an_error_and_not_asked_again(mirror: Mirror) -> None:
@@ -92,7 +91,7 @@ def test_a_statement_that_takes_another_way_here_is_an_error_and_not_asked_again
     made = statement("f", "if 0:\n    def f(): ...\n")
     mirror.install(CodeBundle(1, steps=[made], made_of=[("f", [made.hash])]))
     with pytest.raises(CodeUnavailable, match="did not on node9"):
-        loads(dumps_of_names(("__main__", "f")), mirror)
+        mirror.loads(dumps_of_names(("__main__", "f")))
 
 
 def test_a_statement_that_fails_is_told_with_its_place_and_asked_for_again_when_used(mirror: Mirror) -> None:
@@ -124,7 +123,7 @@ def test_a_dynamic_import_while_code_is_made_is_asked_for_by_the_next_load(mirro
     assert request.modules == ["plugin_x"]
     source = ModuleSource("plugin_x", "/client/plugin_x.py", False, "value = 5\n", b"h")
     mirror.install(CodeBundle(1, modules=[source]))
-    assert loads(dumps_of_names(("__main__", "late")), mirror) == [5] and mirror.main.early == 1
+    assert mirror.loads(dumps_of_names(("__main__", "late"))) == [5] and mirror.main.early == 1
 
 
 def test_tracebacks_show_the_lines_of_a_module_also_when_it_was_reloaded(mirror: Mirror) -> None:
@@ -140,16 +139,14 @@ def test_an_import_of_a_running_step_that_the_client_does_not_answer_names_clien
     def pull(request: CodeRequest) -> CodeBundle:
         raise TimeoutError("no answer within 10 s")
 
-    mirror = Mirror(pull, client="client laptop")
-    try:
+    with given_back():
+        mirror = Mirror(pull, client="client laptop")
         mirror.install(CodeBundle(1, main=MainInfo(local_names=["plugin_y"])))
         step = compile("import plugin_y", "step", "exec")
         with pytest.raises(
             ImportError, match=r"'plugin_y' could not be fetched from client laptop: no answer"
         ):
             exec(step, vars(mirror.main))
-    finally:
-        mirror.close()
 
 
 def test_libraries_that_try_imports_do_not_ask_the_client(mirror: Mirror) -> None:
@@ -161,16 +158,6 @@ def test_libraries_that_try_imports_do_not_ask_the_client(mirror: Mirror) -> Non
 def test_functions_may_call_code_in_c_that_imports(mirror: Mirror) -> None:
     of_the_client = FunctionType((lambda parse: parse("2020", "%Y")).__code__, vars(mirror.main))
     assert of_the_client(time.strptime).tm_year == 2020
-
-
-def test_closing_gives_back_main_and_imports() -> None:
-    before = sys.modules["__main__"], list(sys.meta_path)
-    mirror = Mirror()
-    source = ModuleSource("mirrored_z", "/client/z.py", False, "", b"h")
-    mirror.install(CodeBundle(1, modules=[source]))
-    __import__("mirrored_z")
-    mirror.close()
-    assert (sys.modules["__main__"], sys.meta_path) == before and "mirrored_z" not in sys.modules
 
 
 PROGRAM = """
@@ -234,30 +221,26 @@ def test_only_names_that_were_sent_change_the_version(tmp_path: Path) -> None:
         assert [snapshot.version(), snapshot.version()] == [2, 2]
         vars(main)["missing_yet"] = lambda: 7
         assert snapshot.version() == 3
-        assert values(snapshot.changes(2)) == ["missing_yet"]
-        assert sorted(values(snapshot.changes(1))) == ["LIMIT", "missing_yet"]
-        assert snapshot.changes(3).made_of == []
+        assert values(snapshot.answer(CodeRequest(main_version=2))) == ["missing_yet"]
+        assert sorted(values(snapshot.answer(CodeRequest(main_version=1)))) == ["LIMIT", "missing_yet"]
+        assert snapshot.answer(CodeRequest(main_version=3)).made_of == []
 
 
 def test_a_mirror_that_is_behind_gets_the_delta_and_only_then_is_up_to_date(tmp_path: Path) -> None:
-    with main_of(tmp_path, PROGRAM) as (main, snapshot):
+    with main_of(tmp_path, PROGRAM) as (main, snapshot), given_back():
         mirror = Mirror()
-        try:
-            server_main = mirror.main
-            sys.modules["__main__"] = main
-            mirror.install(snapshot.answer(CodeRequest(["Point"])))
-            vars(main)["LIMIT"] = 99
-            mirror.install(snapshot.answer(CodeRequest(["unrelated"])))  # pushed: holds no changes
-            assert (mirror.version, server_main.LIMIT) == (1, 10)
-            mirror.install(snapshot.answer(mirror.request()))
-            assert (mirror.version, server_main.LIMIT) == (2, 99)
-            del main.LIMIT
-            snapshot.version()
-            mirror.install(snapshot.answer(mirror.request()))
-            assert not hasattr(server_main, "LIMIT")
-        finally:
-            sys.modules["__main__"] = server_main
-            mirror.close()
+        server_main = mirror.main
+        sys.modules["__main__"] = main
+        mirror.install(snapshot.answer(CodeRequest(["Point"])))
+        vars(main)["LIMIT"] = 99
+        mirror.install(snapshot.answer(CodeRequest(["unrelated"])))  # pushed: holds no changes
+        assert (mirror.version, server_main.LIMIT) == (1, 10)
+        mirror.install(snapshot.answer(mirror.request()))
+        assert (mirror.version, server_main.LIMIT) == (2, 99)
+        del main.LIMIT
+        snapshot.version()
+        mirror.install(snapshot.answer(mirror.request()))
+        assert not hasattr(server_main, "LIMIT")
 
 
 def test_two_threads_may_ask_while_the_program_changes_what_it_has(tmp_path: Path) -> None:

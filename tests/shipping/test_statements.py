@@ -5,7 +5,7 @@ from types import CodeType
 
 import pytest
 
-from dispycos.actors.shipping.statements import Unit, codes_in, compile_whole, cut
+from dispycos.actors.shipping.statements import Unit, codes_in, codes_of_text, cut
 
 
 def only(text: str) -> Unit:
@@ -86,7 +86,7 @@ def test_every_unit_compiles_alone_at_its_true_lines_and_columns() -> None:
         with y: k = lambda: 1
         '''
     )
-    whole = compile_whole(text, "x.py")[1:]
+    whole = codes_of_text(text, "x.py")[1:]
     alone = [code for unit in cut(text, "x.py") for code in inner_codes(unit)]
     assert len(alone) == len(whole) and all(code in whole for code in alone)
     opened = cut(text, "x.py")[-1].inside

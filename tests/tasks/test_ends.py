@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from types import FunctionType
 import pytest
 
 from dispycos.actors.tasks import ends
-from dispycos.actors.tasks.ends import Returned, add_note, made, outcome_of, raised, without_our_frames
+from dispycos.actors.tasks.ends import add_note, made, raised, without_our_frames
 
 
 def users() -> None:
@@ -23,7 +22,7 @@ def calls_users() -> None:
 
 
 # As a frame of ours: what is above the user's code.
-ours = FunctionType(calls_users.__code__, {**globals(), "__name__": ends.__package__ + ".stepper"})
+ours = FunctionType(calls_users.__code__, {**globals(), "__name__": ends.__package__ + ".execution"})
 
 
 def test_frames_of_ours_at_the_head_of_a_traceback_are_left_out() -> None:
@@ -105,17 +104,3 @@ def test_what_is_due_is_made_or_is_this_very_one() -> None:
     error = SystemExit(3)
     assert made(error) is error
     assert type(made(KeyboardInterrupt)) is KeyboardInterrupt
-
-
-def test_the_outcome_of_a_future_is_whatever_it_carries() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        value, failed, cancelled = (loop.create_future() for _ in range(3))
-        value.set_result(5)
-        failed.set_exception(error := ValueError())
-        cancelled.cancel()
-        assert outcome_of(value) == Returned(5)
-        assert outcome_of(failed) == ends.Raised(error)
-        assert isinstance(outcome_of(cancelled), ends.Raised)
-
-    asyncio.run(main())

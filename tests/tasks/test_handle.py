@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.tasks.handle import CANCELLED, MonitorStatus, Task
+from dispycos.actors.tasks.ends import Raised, Returned
+from dispycos.actors.tasks.handle import MonitorStatus, Task
 from dispycos.errors import RemoteError, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
 
@@ -24,21 +25,10 @@ class Host:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
-        self.place: Location | None = None
-        self.direct: Address | None = None
         self.loop = asyncio.new_event_loop()
 
     def follow(self, task: Task) -> None:
         self.asked.append(("follow", task))
-
-    def running(self) -> None:
-        """No task runs here."""
-
-    def location_of(self, task: Task) -> Location | None:
-        return self.place
-
-    def direct_address(self, task: Task) -> Address | None:
-        return self.direct
 
     def tell(self, task: Task, message: Any) -> None:
         self.asked.append(("tell", task, message))
@@ -65,8 +55,8 @@ def host() -> Iterator[Host]:
     host.loop.close()
 
 
-def handle(host: Any, home: Address = HOME, name: str = "compute", source: Any = None) -> Task:
-    return Task.__new__(Task)._bind(host, home, name, source)
+def handle(host: Any, home: Address = HOME, name: str = "compute", source: Any = None, **where: Any) -> Task:
+    return Task.__new__(Task)._bind(host, home, name, source, **where)
 
 
 def test_a_location_is_equal_by_value_hashable_and_shown_as_addr_and_port() -> None:
@@ -91,15 +81,14 @@ def test_handles_are_equal_when_they_mean_the_same_task(host: Host) -> None:
 
 def test_a_handle_shows_its_name_and_place(host: Host) -> None:
     assert repr(handle(host)) == "<Task compute>"
-    host.place = PLACE
-    assert repr(handle(host)) == "<Task compute at 10.0.0.5:9701>"
-    assert handle(host).location == PLACE
+    placed = handle(host, place=PLACE)
+    assert repr(placed) == "<Task compute at 10.0.0.5:9701>"
+    assert placed.location == PLACE
 
 
 def test_a_handle_is_pickled_as_home_name_address_and_place(host: Host) -> None:
-    task = handle(host)
-    assert task.__reduce__()[1] == ((7, 20), "compute", None, None)
-    host.place, host.direct = PLACE, Address(1001, 30)
+    assert handle(host).__reduce__()[1] == ((7, 20), "compute", None, None)
+    task = handle(host, place=PLACE, direct=Address(1001, 30))
     assert task.__reduce__()[1] == ((7, 20), "compute", (1001, 30), ("10.0.0.5", 9701))
     assert len(pickle.dumps(task)) < 120
 
@@ -173,7 +162,7 @@ def cancelled(host: Host, *, asked: bool = True) -> Task:
 def test_a_cancelled_task_is_cancelled_when_it_has_ended(host: Host) -> None:
     task = cancelled(host)
     assert not task.cancelled()
-    task._complete(None, TaskTerminated("it ended"))
+    task._complete(Raised(TaskTerminated("it ended")))
     assert task.cancelled() and task.done()
     for look in (task.result, task.exception):
         with pytest.raises(asyncio.CancelledError, match="why"):
@@ -182,7 +171,7 @@ def test_a_cancelled_task_is_cancelled_when_it_has_ended(host: Host) -> None:
 
 def test_a_task_that_was_terminated_says_that(host: Host) -> None:
     task = cancelled(host, asked=False)
-    task._complete(None, TaskTerminated("it ended"))
+    task._complete(Raised(TaskTerminated("it ended")))
     assert not task.cancelled()
     with pytest.raises(TaskTerminated, match="it ended"):
         task.result()
@@ -191,7 +180,7 @@ def test_a_task_that_was_terminated_says_that(host: Host) -> None:
 @pytest.mark.parametrize("error", [None, ValueError("x"), TaskLost("gone"), RemoteError("odd", "mod.Odd")])
 def test_a_cancelled_task_that_ends_otherwise_keeps_its_outcome(host: Host, error: Any) -> None:
     task = cancelled(host)
-    task._complete(5, error)
+    task._complete(Returned(5) if error is None else Raised(error))
     assert not task.cancelled()
     assert task.exception() is error
     if error is None:
@@ -203,7 +192,7 @@ def test_a_task_that_raises_cancelled_error_is_cancelled_only_if_that_was_asked_
     host: Host, asked: bool
 ) -> None:
     task = cancelled(host, asked=asked)
-    task._complete(None, RemoteError("compute raised CancelledError", CANCELLED))
+    task._complete(Raised(asyncio.CancelledError()))
     assert task.cancelled() is asked
     if not asked:
         with pytest.raises(RemoteError, match="compute raised CancelledError"):
@@ -212,8 +201,8 @@ def test_a_task_that_raises_cancelled_error_is_cancelled_only_if_that_was_asked_
 
 def test_the_first_outcome_counts(host: Host) -> None:
     task = handle(host)
-    task._complete(1, None)
-    task._complete(2, None)
+    task._complete(Returned(1))
+    task._complete(Returned(2))
     assert task.result() == 1
 
 

@@ -1,4 +1,4 @@
-"""Handles of tasks: monitors, where asyncio takes futures, and on their way through messages."""
+"""Handles of tasks: monitors, where asyncio takes futures, on their way through messages; and what they carry is opened."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 import dispycos
-from dispycos import MonitorStatus, Task, TaskLost
+from dispycos import MonitorStatus, Task, TaskLost, TaskTerminated
 from dispycos.actors.tasks.current import current_host
+from dispycos.actors.tasks.ends import Outcome, Raised, Returned
 from dispycos.actors.tasks.host import TaskHost
+from dispycos.errors import DispycosError, RemoteError
+from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
+from dispycos.protocol.envelope import Envelope
 from tests.kit.local_tasks import Custom, Pull, host_scene, play, until
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("own_home")]
@@ -61,6 +65,13 @@ def test_a_monitor_hears_of_terminate() -> None:
 
     status = monitored(child, lambda task: asyncio.sleep(0.01, task.terminate()))
     assert status.type is KeyboardInterrupt
+
+
+def test_a_monitor_hears_of_an_error_that_tells_of_another_tasks_end_as_of_any_error() -> None:
+    async def child() -> None:
+        raise TaskTerminated("the end of another")
+
+    assert monitored(child)[1:] == (TaskTerminated, "the end of another")
 
 
 def test_a_task_that_has_ended_can_still_be_monitored() -> None:
@@ -374,3 +385,81 @@ def test_unpickling_a_handle_where_no_loop_runs_says_what_is_missing() -> None:
     data = play(scene)
     with pytest.raises(RuntimeError):
         pickle.loads(data)
+
+
+# --- what comes is unpickled when its code is there
+
+
+def test_a_message_of_newer_code_catches_up_first() -> None:
+    async def reader(task: Any = None) -> Any:
+        return await task.receive()
+
+    async def scene(host: TaskHost, payloads: Pull) -> None:
+        handle = Task(reader)
+        await asyncio.sleep(0)
+        word = messages.Tell(code=5)
+        host.post(Envelope(handle.home, host.address, word, 0, host.payloads.dumps("new", "")))
+        assert await handle == "new"
+        assert payloads.caught_up == [5]
+
+    host_scene(scene)
+
+
+def test_a_message_whose_code_is_missing_waits_for_it_and_keeps_its_place() -> None:
+    async def reader(task: Any = None) -> list[Any]:
+        return [await task.receive() for _ in range(3)]
+
+    async def scene(host: TaskHost, payloads: Pull) -> None:
+        handle = Task(reader)
+        for message in ("first", "needs code", "last"):
+            handle.send(message)
+        assert await handle == ["first", "needs code", "last"]
+        assert payloads.fetched == 1
+
+    host_scene(scene)
+
+
+def test_completing_keeps_what_a_future_can_hold() -> None:
+    async def scene(host: TaskHost, payloads: Pull) -> None:
+        def settled(outcome: Outcome) -> Task:
+            handle = Task.__new__(Task)._bind(host, host.runtime.address(99), "compute", None)
+            handle._complete(outcome)
+            return handle
+
+        for error, kind in [
+            (ValueError("x"), ValueError),
+            (KeyboardInterrupt(), TaskTerminated),
+            (SystemExit(2), DispycosError),
+            (StopIteration(2), DispycosError),
+            (asyncio.CancelledError(), RemoteError),
+        ]:
+            assert type(settled(Raised(error)).exception()) is kind
+        assert settled(Returned(5)).result() == 5
+
+    host_scene(scene)
+
+
+class Thorny:
+    """Pickles, and fails where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _prick, ()
+
+
+def _prick() -> None:
+    raise LookupError("thorn")
+
+
+def test_a_message_that_cannot_be_rebuilt_is_an_error_at_its_reader_and_the_next_one_comes() -> None:
+    async def child(task: Any = None) -> Any:
+        with pytest.raises(LookupError, match="thorn"):
+            await task.receive()
+        return await task.receive()
+
+    async def scene() -> None:
+        handle = Task(child)
+        handle.send(Thorny())
+        handle.send("next")
+        assert await handle == "next"
+
+    play(scene)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.shipping.payloads import loads_plain
+from dispycos.actors.shipping.pickling import loads
 from dispycos.actors.tasks.cell import Cell
 from dispycos.actors.tasks.ends import Outcome, Raised
 from dispycos.actors.tasks.handle import Task
@@ -53,7 +53,7 @@ def test_three_thousand_interrupts_at_a_step_that_sends_break_no_session(
 async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
     here, there = Runtime("server", "here", None), Runtime("node", "there", None)
     received: list[tuple[int, int]] = []
-    there.attach_inbox(FIRST_TASK, lambda envelope, now: received.append(loads_plain(envelope.payload)))
+    there.attach_inbox(FIRST_TASK, lambda envelope, now: received.append(loads(envelope.payload)))
     endpoint = f"ipc://{folder}/there.sock"
     there.listen(endpoint)
     await here.dial([endpoint], uplink=True).ready
@@ -114,7 +114,7 @@ async def _run_until_interrupted(host: TaskHost, function: Any, delay: float) ->
     thread = threading.Thread(target=strike)
     thread.start()
     host.loop.call_soon(begun.set)
-    host.loop.call_soon(host.begin, cell, function, (), {})
+    host.loop.call_soon(cell.begin, function, (), {})
     outcome = await ended
     await asyncio.to_thread(thread.join, 5)
     return outcome

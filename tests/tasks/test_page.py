@@ -25,7 +25,6 @@ from dispycos.actors.tasks.page import (
     PageReader,
     PageWriter,
     make_page,
-    marks_on,
     open_page,
 )
 from dispycos.actors.tasks.running.interrupts import Interrupts
@@ -187,9 +186,10 @@ def test_of_a_process_of_this_user_the_page_is_found_and_outlives_it(descriptor:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert page is not None
-    assert marks_on(page) == Marks(3, 5)
+    assert page.marks() == Marks(3, 5)
     assert open_page(pid) is None, "it is gone"
-    for used in (page, ready, told):
+    page.close()
+    for used in (ready, told):
         os.close(used)
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.shipping.payloads import dumps_value, loads_plain
+from dispycos.actors.shipping.pickling import dumps, loads
 from dispycos.actors.shipping.words import CodeRequest, MissingCode
 from dispycos.actors.tasks.ends import Raised, Returned
+from dispycos.actors.tasks.record import Record
 from dispycos.actors.tasks.results import TEXT_MAX, pack_outcome, unpack_outcome
 from dispycos.errors import RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
 from dispycos.protocol.envelope import Payload
@@ -27,10 +28,10 @@ class Plain:
     """Both ends in one process."""
 
     def dumps(self, value: Any, what: str) -> Payload:
-        return dumps_value(value, what)
+        return dumps(value, what)
 
     def loads(self, payload: Payload) -> Any:
-        return loads_plain(payload)
+        return loads(payload)
 
 
 class Elsewhere(Plain):
@@ -144,9 +145,13 @@ def caught(error: BaseException) -> Raised:
         return Raised(raised)
 
 
+def unpack(here: Any, kind: OutcomeKind, text: str, started: bool, payload: Payload, name: str) -> Any:
+    return unpack_outcome(here, Record(name, outcome=kind, text=text, started=started, payload=payload))
+
+
 def there_and_back(outcome: Raised | Returned, *, stopping: bool = False, here: Any = None) -> Any:
     kind, payload = pack_outcome(Plain(), outcome, "compute", stopping)
-    return unpack_outcome(here or Plain(), kind, "", True, payload, "compute")
+    return unpack(here or Plain(), kind, "", True, payload, "compute")
 
 
 @pytest.mark.parametrize("value", [None, 0, "x" * 100_000, {"a": [1, (2, 3)]}, Custom])
@@ -159,7 +164,7 @@ def test_a_value_with_buffers_comes_back() -> None:
     kind, payload = pack_outcome(Plain(), Returned(value), "compute", False)
     assert kind == OutcomeKind.RETURNED
     assert isinstance(payload, list) and len(payload) == 2
-    assert unpack_outcome(Plain(), kind, "", True, payload, "compute") == value
+    assert unpack(Plain(), kind, "", True, payload, "compute") == value
 
 
 def test_an_exception_comes_back_as_itself_with_its_traceback_as_cause() -> None:
@@ -179,7 +184,7 @@ def test_a_traceback_gets_the_lines_that_the_server_did_not_have(monkeypatch: py
         patch.setattr(linecache, "cache", {})
         kind, payload = pack_outcome(Plain(), outcome, "compute", False)
     with pytest.raises(ExceptionGroup) as info:
-        unpack_outcome(Plain(), kind, "", True, payload, "compute")
+        unpack(Plain(), kind, "", True, payload, "compute")
     said = str(info.value.__cause__).splitlines()
     places = [place for place, line in enumerate(said) if line.endswith(", in caught")]
     assert len(places) == 2
@@ -314,7 +319,7 @@ def test_a_cause_of_a_class_that_is_not_here_does_not_hide_the_exception() -> No
     finally:
         del sys.modules["only_there"]
     with pytest.raises(Failed) as info:
-        unpack_outcome(Plain(), kind, "", True, payload, "compute")
+        unpack(Plain(), kind, "", True, payload, "compute")
     assert info.value.code == 12
     assert isinstance(info.value.__cause__, RemoteError)
     assert info.value.__cause__.type_name == "only_there.Error" and "inner" in str(info.value.__cause__)
@@ -367,7 +372,7 @@ def test_an_exception_with_a_very_long_text_is_cut_not_lost() -> None:
     assert kind == OutcomeKind.RAISED
     assert isinstance(payload, bytes) and len(payload) < 3 * TEXT_MAX
     with pytest.raises(RemoteError, match="Unpicklable: xxx"):
-        unpack_outcome(Plain(), kind, "", True, payload, "compute")
+        unpack(Plain(), kind, "", True, payload, "compute")
 
 
 def test_a_value_that_cannot_be_pickled_is_an_error_that_names_it() -> None:
@@ -426,16 +431,16 @@ def test_each_other_end_is_an_error_of_its_own(
     kind: OutcomeKind, started: bool, error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error) as info:
-        unpack_outcome(Plain(), kind, "", started, None, "compute")
+        unpack(Plain(), kind, "", started, None, "compute")
     assert str(info.value) == text
     with pytest.raises(error, match="the words of who speaks"):
-        unpack_outcome(Plain(), kind, "the words of who speaks", started, None, "compute")
+        unpack(Plain(), kind, "the words of who speaks", started, None, "compute")
 
 
 @pytest.mark.parametrize("started", [True, False])
 def test_a_lost_task_says_whether_it_had_started(started: bool) -> None:
     with pytest.raises(TaskLost) as info:
-        unpack_outcome(Plain(), OutcomeKind.LOST, "server died", started, None, "compute")
+        unpack(Plain(), OutcomeKind.LOST, "server died", started, None, "compute")
     assert info.value.started is started
 
 

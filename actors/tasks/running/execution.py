@@ -1,8 +1,12 @@
 """Steps one user function to its outcome: a generator function, an `async def` or a plain function.
 
 Every stretch of user code is one step: bracketed by `Interrupts.begin()` and `end()`, inside the task's own
-Context. Generators are resumed by this file; a coroutine, the function's own or one that a generator yields, runs in an
-asyncio.Task (stepper.py). Tasks that it makes itself are seen to by subtasks.py.
+Context. A coroutine, and what resumes a generator, runs in one real asyncio.Task, because all of asyncio asks for
+current_task(). Its first step runs at once inside that Task's constructor. What goes into the Task is not the user's coroutine
+but the `Execution`, which stands between the two: it brackets the steps, lets no KeyboardInterrupt or SystemExit out (either
+would end the loop and with it every other task of the process), and turns our own cancel() of that Task into the exception that
+was asked for, while a cancel() of the user's stays a CancelledError. Tasks that the function makes itself are seen to by
+subtasks.py.
 
 Everything here is called on the loop, in the main thread; only the interrupts may be called from any
 thread.
@@ -13,17 +17,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _set_running_loop as set_running_loop  # documented for those who make loops
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import Context
 from types import CoroutineType, GeneratorType
 from typing import Any
 
 from ..calling import COMMON, can_suspend
-from ..ends import Due, Outcome, Raised, Returned, made, outcome_of, raised
+from ..ends import Due, Outcome, Raised, Returned, made, raised
+from .between import Between, children_of, start_task
 from .interrupts import Interrupts, Owner, enter_user_code
-from .stepper import Asked, Stepper, take
 
 IMMEDIATE_STEPS_MAX = 64  # resumptions of a generator in one turn of the loop ...
 IMMEDIATE_S = 0.005  # ... and for how long it may go on with them
@@ -53,54 +57,45 @@ def is_coroutine(value: Any) -> bool:
     return kind is CoroutineType or (kind not in COMMON and isinstance(value, Coroutine))
 
 
-class Execution:
-    """One running user function; `on_done` hears its outcome once, outside any step."""
+class Execution(Between):
+    """One running user function, as its asyncio.Task runs it; `on_done` hears its outcome once, outside any step."""
 
     __slots__ = (
-        "_args",
         "_asked",
         "_context",
         "_due",
-        "_error",
-        "_function",
-        "_generators",
         "_interrupts",
-        "_kwargs",
+        "_is_cancelling",
         "_loop",
         "_on_done",
+        "_outcome",
         "_owner",
-        "_stepper",
-        "_value",
-        "_waiting",
+        "_refused",
+        "_task",
     )
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        *,
         owner: Owner,
         loop: AbstractEventLoop,
         interrupts: Interrupts,
         context: Context,
         on_done: Callable[[Outcome], None],
     ) -> None:
-        self._function: Callable[..., Any] | None = function
-        self._args = args
-        self._kwargs = kwargs
         self._owner = owner
         self._loop = loop
         self._interrupts = interrupts
         self._context = context
         self._on_done: Callable[[Outcome], None] | None = on_done
-        self._asked: Asked = []  # by interrupt() in any thread; the next step takes it, or _wake
+        self._asked: list[
+            type[BaseException]
+        ] = []  # by interrupt() in any thread; the next step takes it, or _wake
         self._due: Due | None = None  # to be thrown in at the next resumption
-        self._generators: list[Generator[Any, Any, Any]] = []  # the called ones above their callers
-        self._value: Any = None  # what goes into the innermost generator next ...
-        self._error: BaseException | None = None  # ... unless this is thrown in
-        self._waiting: Future[Any] | None = None
-        self._stepper: Stepper | None = None
+        self._is_cancelling = False  # by us, so that what is due is thrown in
+        self._coroutine = None  # not there yet
+        self._task: asyncio.Task[Any] | None = None  # None: in its first step at most, or over
+        self._outcome: Outcome | None = None  # of a first step that was all
+        self._refused: list[object] = []  # generators that would not be closed
 
     @property
     def is_done(self) -> bool:
@@ -109,11 +104,7 @@ class Execution:
     @property
     def is_interrupted(self) -> bool:
         """Whether something is to be thrown in where the function is suspended, and was not yet."""
-        if self._asked or self._due is not None:
-            return True
-        if isinstance(self._error, KeyboardInterrupt | SystemExit):  # by way of what a generator awaited
-            return True
-        return self._stepper is not None and self._stepper.is_interrupted
+        return bool(self._asked) or self._due is not None
 
     def interrupt(self) -> None:
         """From any thread: KeyboardInterrupt in the running step, else soon where the function is suspended."""
@@ -125,31 +116,36 @@ class Execution:
             self._asked.append(KeyboardInterrupt)
             if not self._interrupts.is_running(self._owner):
                 break
-            if take(self._asked) is None or self._interrupts.request(self._owner):
+            if self._take_asked() is None or self._interrupts.request(self._owner):
                 return
         else:
             self._asked.append(KeyboardInterrupt)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
+    def _take_asked(self) -> type[BaseException] | None:
+        """At most one taker gets it, in whatever threads they are."""
+        try:
+            return self._asked.pop() if self._asked else None
+        except IndexError:
+            return None
+
     def _wake(self) -> None:
         """Throw in what was asked for and not taken by a step."""
-        exception = take(self._asked)
+        exception = self._take_asked()
         if exception is not None:
             self.throw_in(exception)
 
     def throw_in(self, due: Due) -> None:
-        """On the loop, in no step of its own: raise it soon where the function is suspended. The first one counts."""
-        if self._stepper is not None:
-            self._stepper.interrupt(due)
-            return
+        """On the loop, in no step of its own: raise it soon where the function is suspended. The first one counts.
+
+        What is awaited there is cancelled, as by Task.cancel().
+        """
         if self._on_done is None or self._due is not None:
             return
         self._due = due
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:  # else it is not started yet, or will be resumed anyway
-            waiting.cancel()
-            self._loop.call_soon(self._advance)
+        if self._task is not None:
+            self._cancel()
 
     def drop(self) -> list[object]:
         """On the loop, in no step: it waits on after its interrupt, so it is closed where it waits, and has ended.
@@ -159,35 +155,31 @@ class Execution:
         """
         if self._on_done is None:
             return []
-        self._waiting = None
-        suspended: list[Any] = list(self._generators)
-        if self._stepper is not None:
-            suspended.append(self._stepper.abandon())
-        self._generators.clear()
-        refused = []
+        coroutine, self._coroutine = self._coroutine, None
+        task, self._task = self._task, None
+        assert coroutine is not None and task is not None
+        task.cancel()
         self._interrupts.begin(self._owner)
         try:
-            while suspended:
-                innermost = suspended.pop()
-                try:
-                    self._context.run(innermost.close)
-                except BaseException as error:  # the edge of user code
-                    log.warning("%r in what was dropped", error)
-                    refused.append(innermost)
+            self._context.run(self._close, coroutine)
         finally:
             self._interrupts.end()
         self._finish(Raised(KeyboardInterrupt()))
-        return refused
+        return self._refused
+
+    def _close(self, suspended: Coroutine[Any, Any, Any] | Generator[Any, Any, Any]) -> None:
+        try:
+            suspended.close()
+        except BaseException as error:  # the edge of user code
+            log.warning("%r in what was dropped", error)
+            self._refused.append(suspended)
 
     # -- the first step
 
-    def start(self) -> None:
+    def start(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Run the first step now, in a callback of the loop: no asyncio.Task is running."""
-        function, args, kwargs = self._function, self._args, self._kwargs
-        self._function, self._args, self._kwargs = None, (), {}
-        assert function is not None
         self._interrupts.begin(self._owner)
-        due = self._due or take(self._asked)
+        due = self._due or self._take_asked()
         if due is not None:
             self._interrupts.end()
             self._finish(Raised(made(due)))
@@ -204,9 +196,7 @@ class Execution:
             return
         due = self._interrupts.end()
         if suspends and type(result) is GeneratorType:  # else it is the value of a plain function
-            self._due = due
-            self._generators.append(result)
-            self._advance()
+            self.go_on(self._resume(result), due)
         elif is_coroutine(result):
             self.go_on(result, due)
         else:
@@ -214,128 +204,133 @@ class Execution:
 
     def go_on(self, coroutine: Coroutine[Any, Any, Any], due: Due | None) -> None:
         """The function was called and returned this: it is the task, and gets what was asked for meanwhile."""
+        self._coroutine = coroutine
         self._due = due
-        self._await(coroutine, self._finish)
+        task = start_task(self, self._loop, self._context)
+        if self._outcome is None:
+            self._task = task
+        else:
+            self._finish(self._outcome)
 
     def _finish(self, outcome: Outcome) -> None:
         on_done, self._on_done = self._on_done, None
-        self._stepper = self._due = self._value = self._error = None
+        self._coroutine = self._task = self._due = self._outcome = None
         del self._owner  # it points here
         assert on_done is not None
         on_done(outcome)
 
     # -- generators
 
-    def _advance(self) -> None:
-        """Resume the innermost generator until it has to wait, or had its share of this turn."""
-        if self._on_done is None:  # dropped meanwhile
-            return
-        until = self._loop.time() + IMMEDIATE_S
-        for _ in range(IMMEDIATE_STEPS_MAX):
-            if not self._step():
-                return
-            if until <= self._loop.time():
-                break
-        self._loop.call_soon(self._advance)
-
-    def _step(self) -> bool:
-        """One resumption; whether the next can follow at once."""
-        value, error, self._value, self._error = self._value, self._error, None, None
-        generator = self._generators[-1]
-        self._interrupts.begin(self._owner)
-        due, self._due = self._due or take(self._asked), None
-        if due is not None:
-            error = made(due)
+    async def _resume(self, generator: Generator[Any, Any, Any]) -> Any:
+        """Its value: a yield calls another generator, awaits what can be awaited, lets others run, or gives a value back."""
+        generators = [generator]  # the called ones above their callers
+        outcome: Outcome = Returned(None)  # what goes into the innermost one next
+        turn, count, until = 0, 0, 0.0
         try:
-            if error is None:
-                yielded = self._context.run(generator.send, value)
-            else:
-                yielded = self._context.run(generator.throw, error)
-        except StopIteration as stop:
-            self._due = self._interrupts.end()
-            return self._return(Returned(stop.value))
-        except BaseException as problem:  # the edge of user code
-            self._due = self._interrupts.end()
-            return self._return(raised(problem))
+            while generators:
+                if turn != self._interrupts.steps:  # it was suspended
+                    turn, count, until = self._interrupts.steps, 0, self._loop.time() + IMMEDIATE_S
+                count += 1
+                try:
+                    if isinstance(outcome, Returned):
+                        yielded = generators[-1].send(outcome.value)
+                    else:
+                        yielded = generators[-1].throw(outcome.error)
+                except StopIteration as stop:
+                    generators.pop()
+                    outcome = Returned(stop.value)
+                    continue
+                except BaseException as error:  # the edge of user code
+                    generators.pop()
+                    outcome = raised(error)
+                    continue
+                try:
+                    if type(yielded) is GeneratorType:
+                        generators.append(yielded)
+                        outcome = Returned(None)
+                    else:
+                        outcome = Returned(await yielded if self._can_await(yielded) else yielded)
+                    had_its_share = count >= IMMEDIATE_STEPS_MAX or self._loop.time() >= until
+                    if yielded is None or (had_its_share and turn == self._interrupts.steps):
+                        await asyncio.sleep(0)
+                except BaseException as error:
+                    if self._coroutine is None:  # dropped
+                        raise
+                    outcome = raised(error)
+            if isinstance(outcome, Raised):
+                raise outcome.error
+            return outcome.value
         finally:
-            error = None  # an exception in a local of a frame that it names would wait for the gc
-        self._due = self._interrupts.end(True)
-        if self._due is None:
-            return self._take(yielded)
-        if isinstance(yielded, Coroutine):
-            yielded.close()  # nobody will await it
+            del outcome
+            while generators:
+                self._close(generators.pop())
+
+    def _can_await(self, yielded: Any) -> bool:
+        if not asyncio.isfuture(yielded):
+            return inspect.isawaitable(yielded)
+        if yielded.get_loop() is not self._loop:
+            raise RuntimeError(f"{yielded!r} belongs to another event loop")
         return True
 
-    def _return(self, outcome: Outcome) -> bool:
-        """The innermost generator ended: its caller goes on with what it returned or raised."""
-        self._generators.pop()
-        if not self._generators:
-            self._finish(outcome)
-            return False
-        self._resume_with(outcome)
-        return True
+    # -- steps
 
-    def _resume_with(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Returned):
-            self._value = outcome.value
+    def _step(self, resume: Callable[[Any], Any], argument: Any) -> Any:
+        self._interrupts.begin(self._owner)
+        if self._due is not None or self._asked:
+            resume, argument = self._interruption() or (resume, argument)
+        try:
+            yielded = resume(argument)
+        except StopIteration as stop:
+            self._interrupts.end()
+            outcome: Outcome = Returned(stop.value)
+        except BaseException as error:  # the edge of user code: nothing of it may reach the loop
+            self._interrupts.end()
+            outcome = raised(error)
         else:
-            self._error = outcome.error
+            self._due = self._interrupts.end(True)
+            if self._due is not None:  # asked for, too late to be raised in this step
+                self._cancel()
+            return yielded
+        finally:
+            del resume, argument
+        try:
+            return self._end(outcome)
+        finally:
+            del outcome
 
-    def _take(self, yielded: Any) -> bool:
-        """What a yield means; whether the generator can go on at once."""
-        if yielded is None:
-            self._loop.call_soon(self._advance)
-            return False
-        if type(yielded) is GeneratorType:
-            self._generators.append(yielded)
-            return True
-        if asyncio.isfuture(yielded):
-            return self._wait_for(yielded)
-        if inspect.isawaitable(yielded):
-            return self._await(yielded, self._on_awaited)
-        self._value = yielded
-        return True
+    def _interruption(self) -> tuple[Callable[[Any], Any], BaseException] | None:
+        """What is done instead of resuming, when an exception is due."""
+        assert self._coroutine is not None
+        due, self._due = self._due or self._take_asked(), None
+        if self._is_cancelling:
+            self._is_cancelling = False
+            self._running_task().uncancel()  # asyncio.timeout and TaskGroup must not take it for the user's
+        if due is None:
+            return None
+        for child in children_of(self._coroutine):
+            child.cancel()
+        return self._coroutine.throw, made(due)
 
-    def _wait_for(self, future: Future[Any]) -> bool:
-        if future.get_loop() is not self._loop:
-            self._error = RuntimeError(f"{future!r} belongs to another event loop")
-            return True
-        if future.done():
-            self._resume_with(outcome_of(future))
-            return True
-        self._waiting = future
-        future.add_done_callback(self._on_future)
-        return False
+    def _cancel(self) -> None:
+        self._is_cancelling = True
+        self._running_task().cancel()
 
-    def _on_future(self, future: Future[Any]) -> None:
-        outcome = outcome_of(future)  # taken in any case: asyncio logs an exception that nobody takes
-        if self._waiting is future:  # else the wait was interrupted
-            self._waiting = None
-            self._resume_with(outcome)
-            self._advance()
+    def _running_task(self) -> asyncio.Task[Any]:
+        task = self._task or asyncio.current_task(self._loop)
+        assert task is not None
+        return task
 
-    def _on_awaited(self, outcome: Outcome) -> None:
-        self._stepper = None
-        self._resume_with(outcome)
-        self._loop.call_soon(self._advance)  # not here, inside the Task that ends
-
-    # -- coroutines
-
-    def _await(self, awaitable: Awaitable[Any], on_done: Callable[[Outcome], None]) -> bool:
-        """Run it in a Task; whether it was done in its first step, which only a yield may go on from."""
-        coroutine = awaitable if isinstance(awaitable, Coroutine) else _awaiting(awaitable)
-        stepper = Stepper(coroutine, self._owner, self._loop, self._interrupts, self._asked, on_done)
-        due, self._due = self._due, None
-        self._stepper = stepper
-        if not stepper.start(self._context, due):
-            return False
-        self._stepper = None
-        if self._generators:
-            self._resume_with(stepper.take_outcome())
-            return True
-        on_done(stepper.take_outcome())
-        return False
-
-
-async def _awaiting(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+    def _end(self, outcome: Outcome) -> Any:
+        """Tell the outcome and end the Task: with the value, cancelled, or (whoever awaits it) with None."""
+        try:
+            if isinstance(outcome, Raised) and isinstance(outcome.error, CancelledError):
+                end: BaseException = CancelledError()
+            else:
+                end = StopIteration(outcome.value if isinstance(outcome, Returned) else None)
+            if self._task is None:
+                self._outcome = outcome
+            else:
+                Context().run(self._finish, outcome)  # it is no code of the user's task
+            raise end
+        finally:
+            del outcome, end

@@ -79,12 +79,11 @@ class Interrupts:
     A SIGINT that nobody asked for while no step runs is a Ctrl-C at a client, and for the handler that was there before.
     Most of them raise, and what the loop had just taken from its queue would be lost: so with the `loop` that this process runs
     they are called in a callback of their own, unless the user's code was interrupted; and not at all if `is_ending()`.
-    `on_idle` is called in its place, in the handler. `page`: the words of a server's page, where its agent reads which step runs.
+    `page`: the words of a server's page, where its agent reads which step runs.
     """
 
     def __init__(
         self,
-        on_idle: Callable[[], None] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         is_ending: Callable[[], bool] = lambda: False,
         page: memoryview | None = None,
@@ -97,7 +96,6 @@ class Interrupts:
         )
         self.shielded = Shield(self)
         self._page = page
-        self._on_idle = on_idle
         self._loop = loop
         self._is_ending = is_ending
         self._main = threading.main_thread().ident or 0
@@ -275,9 +273,7 @@ class Interrupts:
             raise exception
 
     def _on_nobodys(self, signum: int, frame: FrameType | None) -> None:
-        if self._on_idle is not None:
-            self._on_idle()
-        elif self._loop is None or self._loop.is_closed() or is_users(frame):
+        if self._loop is None or self._loop.is_closed() or is_users(frame):
             self._pass_on(signum, frame)
         else:
             self._loop.call_soon_threadsafe(self._pass_on_unless_ending, signum, frame)

@@ -3,7 +3,7 @@
 A user's function may make Tasks of its own, by create_task, TaskGroup, gather, wait_for of Python 3.11 ... asyncio runs
 their steps. So that an interrupt finds such a step, and no KeyboardInterrupt or SystemExit of it reaches the loop and ends
 every other task of the process, `adopt` stands before the loop's create_task. It gives the Task a `Subtask` to run, which
-stands between it and the user's coroutine as `Stepper` does for the function itself:
+stands between it and the user's coroutine as `Execution` does for the function itself:
 
 * Each step is bracketed by `Interrupts.begin()` and `end()` with the dispycos task as its owner.
 * KeyboardInterrupt and SystemExit end the Task as cancelled, which TaskGroup, gather and wait_for know how to take, and are
@@ -27,11 +27,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import AbstractEventLoop, CancelledError
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
 from ..ends import Due, without_our_frames
+from .between import Between
 from .execution import Execution
 from .interrupts import Interrupts, Owner
 
@@ -132,10 +133,10 @@ class Subtasks:
             self._loop.call_soon(then, context=Context())
 
 
-class Subtask(Coroutine[Any, Any, Any]):
+class Subtask(Between):
     """What the asyncio.Task runs; for those who ask the Task for its coroutine it looks like the user's."""
 
-    __slots__ = ("_coroutine", "_is_dropped", "_postponed", "_subtasks", "is_over", "task")
+    __slots__ = ("_is_dropped", "_postponed", "_subtasks", "is_over", "task")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], subtasks: Subtasks) -> None:
         self._coroutine = coroutine
@@ -158,36 +159,19 @@ class Subtask(Coroutine[Any, Any, Any]):
         self._is_dropped = True
         self.cancel()
 
-    # -- called by the asyncio.Task
-
-    def send(self, value: Any) -> Any:
-        return self._step(self._coroutine.send, value, can_wait=True)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
-        try:
-            return self._step(self._coroutine.throw, typ if val is None else val, can_wait=False)
-        finally:
-            del typ, val, tb  # its traceback leads back to this frame
-
-    def close(self) -> None:
-        self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        raise TypeError("a Subtask is run by its Task only")
-
     # -- steps
 
-    def _step(self, resume: Callable[[Any], Any], argument: Any, can_wait: bool) -> Any:
-        subtasks = self._subtasks
-        assert subtasks is not None
+    def _step(self, resume: Callable[[Any], Any], argument: Any) -> Any:
+        coroutine, subtasks = self._coroutine, self._subtasks
+        assert coroutine is not None and subtasks is not None
         is_outermost = subtasks.begin_step()
         goes_on = True
         try:
-            if is_outermost and can_wait and self._has_to_wait(subtasks):
+            if is_outermost and argument is None and self._has_to_wait(subtasks):
                 return None  # a bare yield: the Task comes again in the next turn
             yielded = resume(argument)
             if self._is_dropped:
-                self._coroutine.close()
+                coroutine.close()
                 raise CancelledError
             return yielded
         except (KeyboardInterrupt, SystemExit) as error:
@@ -204,7 +188,7 @@ class Subtask(Coroutine[Any, Any, Any]):
         finally:
             if is_outermost:
                 subtasks.end_step(goes_on)
-            del resume, argument, subtasks  # a traceback holds this frame
+            del resume, argument, coroutine, subtasks  # a traceback holds this frame
         raise CancelledError
 
     def _has_to_wait(self, subtasks: Subtasks) -> bool:

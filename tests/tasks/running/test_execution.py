@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from dispycos.actors.tasks.ends import Outcome, Raised, Returned
+from dispycos.actors.tasks.running import between as between_module
 from dispycos.actors.tasks.running import execution as execution_module
-from dispycos.actors.tasks.running import stepper as stepper_module
 from dispycos.actors.tasks.running.execution import IMMEDIATE_STEPS_MAX, Execution
 from tests.kit.stage import BareStage, error_of, in_thread_soon, owner_now
 from tests.kit.strikes import FakeRuntime, OpcodeSignal
@@ -227,7 +227,7 @@ def test_a_loop_of_a_plain_function_is_interrupted_within_50_ms(stage: BareStage
             execution.interrupt()
 
         in_thread_soon(interrupt)
-        stage.loop.call_soon(execution.start)
+        stage.loop.call_soon(execution.begin)
         assert isinstance(error_of(await done), KeyboardInterrupt)
         assert time.monotonic() - asked[0] < 1  # with room for a busy machine
         assert seen[-1] == "finally"
@@ -249,7 +249,7 @@ def test_the_first_step_runs_inside_start(stage: BareStage) -> None:
     async def scene(stage: BareStage) -> None:
         for function in (coroutine, generator):
             execution, done = stage.prepare(function)
-            stage.loop.call_soon(execution.start)
+            stage.loop.call_soon(execution.begin)
             stage.loop.call_soon(ran.append, "after start")
             await asyncio.sleep(0)
             assert ran[-2:] == [function.__name__, "after start"]
@@ -370,15 +370,20 @@ def test_exceptions_travel_through_called_generators_and_awaited_coroutines(stag
     assert "another event loop" in outcome.value[5]
 
 
-def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: BareStage) -> None:
+@pytest.mark.parametrize("calls", [False, True])
+def test_a_loop_of_immediate_yields_lets_the_loop_turn(stage: BareStage, calls: bool) -> None:
     turns: list[int] = []
     count = 10 * IMMEDIATE_STEPS_MAX
 
     def generator() -> Generator[Any, Any, None]:
         asyncio.get_running_loop().call_soon(tick)
         for _ in range(count):
-            yield 0
+            yield called() if calls else 0
         turns.append(-1)
+
+    def called() -> Generator[Any, Any, None]:
+        return
+        yield
 
     def tick() -> None:
         turns.append(1)
@@ -502,7 +507,7 @@ def test_an_interrupt_before_the_start_means_that_the_function_is_never_called(s
     async def scene(stage: BareStage) -> Outcome:
         execution, done = stage.prepare(lambda: ran.append("ran"))
         execution.interrupt()
-        execution.start()
+        execution.begin()
         outcome = await done
         execution.interrupt()
         return outcome
@@ -545,7 +550,7 @@ def test_a_running_step_of_each_kind_is_interrupted(stage: BareStage, work: Call
                 time.sleep(0.001)
 
         in_thread_soon(ask)
-        stage.loop.call_soon(execution.start)
+        stage.loop.call_soon(execution.begin)
         return await done
 
     for function in (plain, generator, coroutine, late_coroutine):
@@ -603,7 +608,7 @@ def test_an_interrupt_overtakes_a_long_step_that_is_about_to_begin(stage: BareSt
 
     async def scene(stage: BareStage, function: Callable[[], Any]) -> Outcome:
         execution, done = stage.prepare(function)
-        stage.loop.call_soon(execution.start)
+        stage.loop.call_soon(execution.begin)
         stage.loop.call_soon(execution.interrupt)
         return await done
 
@@ -660,7 +665,7 @@ def test_three_thousand_random_interrupts_of_all_kinds_break_neither_runtime_nor
             for kind, function in enumerate((plain, generator, coroutine)):
                 execution, done = stage.prepare(function, owner=object())
                 go.append((execution, chance.random() * 2e-4))
-                stage.loop.call_soon(execution.start)
+                stage.loop.call_soon(execution.begin)
                 ended[kind] += isinstance(error_of(await done), KeyboardInterrupt)
                 runtime.check()
         return ended
@@ -708,7 +713,7 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
 
         def start() -> None:
             sys.settrace(signal_at)  # for the rest of this play; the loop's own frames are not looked at
-            execution.start()
+            execution.begin()
 
         stage.loop.call_soon(start)
         try:
@@ -725,10 +730,10 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
         }[kind]
         interrupted = 0
         await run_with(
-            OpcodeSignal(stage.interrupts, 0, execution_module, stepper_module), function
+            OpcodeSignal(stage.interrupts, 0, execution_module, between_module), function
         )  # Python 3.12 traces opcodes from the next time on
         for position in range(1, 20_000):
-            signal_at = OpcodeSignal(stage.interrupts, position, execution_module, stepper_module)
+            signal_at = OpcodeSignal(stage.interrupts, position, execution_module, between_module)
             outcome = await run_with(signal_at, function)
             runtime.check()
             assert (stage.interrupts.running, stage.interrupts._asks) == (0, {}), position

@@ -327,12 +327,14 @@ def test_ctrl_c_outside_of_any_step_reaches_the_program() -> None:
         plain.install()
         signal.raise_signal(signal.SIGINT)
         plain.uninstall()
-        told = Interrupts(on_idle=lambda: heard.append("on_idle"))
-        told.install()
         signal.raise_signal(signal.SIGINT)
-        told.uninstall()
+        assert heard == ["before", "before"]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        servers = Interrupts()
+        servers.install()
         signal.raise_signal(signal.SIGINT)
-        assert heard == ["before", "on_idle", "before"]
+        servers.uninstall()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -345,7 +347,8 @@ def test_ctrl_c_during_a_step_is_for_that_step(interrupts: Interrupts) -> None:
 
 def test_a_signal_that_arrives_after_its_step_is_no_ctrl_c() -> None:
     heard: list[str] = []
-    interrupts = Interrupts(on_idle=lambda: heard.append("idle"))
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append("before"))
+    interrupts = Interrupts()
     interrupts.install()
     owner: Any = object()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -356,8 +359,8 @@ def test_a_signal_that_arrives_after_its_step_is_no_ctrl_c() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     interrupts.uninstall()
+    signal.signal(signal.SIGINT, before)
     assert (left, heard) == (KeyboardInterrupt, [])
-    assert signal.getsignal(signal.SIGINT) is not None
 
 
 # --- handlers of others

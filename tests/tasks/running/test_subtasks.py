@@ -18,6 +18,7 @@ import pytest
 
 from dispycos.actors.tasks.current import current_cell
 from dispycos.actors.tasks.ends import Outcome, Raised, Returned
+from dispycos.actors.tasks.running import between as between_module
 from dispycos.actors.tasks.running import subtasks as subtasks_module
 from dispycos.actors.tasks.running.subtasks import POSTPONED_MAX, Subtask
 from tests.kit.stage import HostStage, error_of, in_thread_soon, terminate_when
@@ -834,9 +835,9 @@ def test_a_signal_at_any_bytecode_breaks_nothing(
 
     async def scene(stage: HostStage) -> tuple[int, int]:
         interrupted = 0
-        await run_with(OpcodeSignal(stage.interrupts, 0, subtasks_module))
+        await run_with(OpcodeSignal(stage.interrupts, 0, subtasks_module, between_module))
         for position in range(1, 20_000):
-            signal_at = OpcodeSignal(stage.interrupts, position, subtasks_module)
+            signal_at = OpcodeSignal(stage.interrupts, position, subtasks_module, between_module)
             outcome = await run_with(signal_at)
             runtime.check()
             assert (stage.interrupts.running, stage.interrupts._asks) == (0, {}), position
