@@ -154,12 +154,13 @@ async def meets(*, task):
     """Finds all others of its name by what it is told of peers."""
     task.register()
     dispycos.peer_status(task)
-    greeted = set()
-    while len(greeted) < 1:
+    greeted, greets = set(), 0
+    while not (greeted and greets):
         message = await task.receive()
         if isinstance(message, PeerStatus):
             if (message.kind, message.status) == ("server", PeerStatus.Online) and message.location != task.location:
                 (await Task.locate("meets", message.location)).send(task.location)
+                greets += 1
         else:
             greeted.add(message)
     return greeted
