@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import ChannelClosed as ChannelClosed
     from dispycos.errors import DispycosError as DispycosError
+    from dispycos.errors import HotSwapException as HotSwapException
     from dispycos.errors import NameTaken as NameTaken
     from dispycos.errors import NotScheduled as NotScheduled
     from dispycos.errors import RemoteError as RemoteError
@@ -54,6 +55,7 @@ _PLACES = {
     "DispycosNodeInfo": "actors.client.status",
     "DispycosStatus": "actors.client.status",
     "Event": "actors.sharing.locks",
+    "HotSwapException": "errors",
     "Location": "protocol.addresses",
     "Lock": "actors.sharing.locks",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",

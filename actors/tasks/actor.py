@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Self
 
 from dispycos.protocol.addresses import Location
 
 from .current import current_host
-from .roles import Host
+from .roles import Host, LocalTask
 
 
 class Actor:
@@ -65,6 +66,27 @@ class Actor:
         """
         self._host.link(self, by)
         return 0
+
+    def hot_swappable(self, flag: bool = True) -> int:
+        """Whether hot_swap() may replace the function of this task, the running one, from now on. Returns 0."""
+        self._own("hot_swappable").hot_swappable(flag)
+        return 0
+
+    def hot_swap(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> int:
+        """Have the function replaced that runs as this task, here or anywhere; the task keeps its messages. Returns 0 at once.
+
+        As soon as the task is hot_swappable, HotSwapException is raised where it is suspended. If that leaves its function,
+        `function` is called with the arguments, and its value becomes the task's. A plain function is never suspended.
+
+        Raises
+        ------
+        TypeError: there is nothing to call. NotPicklable: naming what in the arguments cannot be pickled.
+        """
+        self._host.hot_swap(self, function, args, kwargs)
+        return 0
+
+    def _own(self, method: str) -> LocalTask:
+        raise NotImplementedError
 
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
         """Send the message, as it is now, in so many seconds, if this process is still there then; cancel() takes it back.

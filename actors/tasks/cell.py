@@ -29,6 +29,7 @@ from .results import pack_outcome
 from .running.execution import Execution, call_plainly, is_coroutine
 from .running.subtasks import Subtasks
 from .step import KILL_AFTER
+from .swap import Swap
 
 log = logging.getLogger("dispycos")
 
@@ -50,6 +51,7 @@ class Cell:
     leaves: tuple[Callable[[], None], ...] = ()  # what others have of it is given up at its end, by these
     run: Any = None  # in a server: the Run that it came by ...
     position = 0  # ... and its place in the order in which the server was given them
+    swap: Swap | None = None  # another function is to take its place, or may
     subtasks: Subtasks | None = None  # made with the first of them
     stopping = False  # terminate() was called
     dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
@@ -131,6 +133,8 @@ class Cell:
             self.terminate()
         elif isinstance(message, messages.Link):
             self.host.end_with(self, message.home, message.name)
+        elif isinstance(message, messages.HotSwap):
+            self.host.runtime.defer(lambda: self.host.in_background(self._take_swap(envelope)))
         elif isinstance(message, messages.AwaitsMessage):
             self.host.answer(envelope, messages.Delivered(int(self.waiter is not None)))
         else:
@@ -190,6 +194,10 @@ class Cell:
         if not self.ended:  # else they are late, and nobody waits for them
             self.subtasks = subtasks
         return subtasks
+
+    def hot_swappable(self, flag: bool) -> None:
+        self._swap().allow(flag)
+        self.host.loop.call_soon(self._swap().offer)  # when this step is over
 
     def reply(self, value: Any) -> None:
         request = self.asked
@@ -254,6 +262,33 @@ class Cell:
         self.execution = Execution(self, self.host.loop, self.host.interrupts, context, self.finished)
         return self.execution
 
+    # --- another function in its place ---
+
+    def _swap(self) -> Swap:
+        if self.swap is None:
+            self.swap = Swap(self._throw_in)
+        return self.swap
+
+    async def _take_swap(self, envelope: Envelope) -> None:
+        call = await self.host.open_message(envelope)
+        if isinstance(call, Raised):
+            self.host.sharing.warn(
+                f"{self.name}: the function to take its place cannot be had: {call.error!r}"
+            )
+        elif not self.ended:
+            self._swap().want(call.value)
+
+    def _throw_in(self, error: BaseException) -> None:
+        if self.execution is not None and not self.stopping:
+            self.execution.throw_in(error)
+
+    def _begin_anew(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        """Not here, inside the asyncio.Task that ends."""
+        assert self.execution is not None
+        context = self.execution.context.copy()
+        self.execution = self.subtasks = None
+        self.host.loop.call_soon(self.begin, function, args, kwargs, context, context=contextvars.Context())
+
     # --- end ---
 
     def terminate(self) -> None:
@@ -284,8 +319,11 @@ class Cell:
         """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
         if type(outcome) is Returned and type(outcome.value) not in COMMON:
             outcome = no_iterator(outcome, self.name)
-        if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
-            self._finish(outcome)
+        then = partial(self._finish, outcome)
+        if self.swap is not None and (call := self.swap.accepted_by(outcome)) is not None:
+            then = partial(self._begin_anew, *call)
+        if self.subtasks is None or not self.subtasks.end(then):
+            then()
 
     def _finish(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -293,7 +331,7 @@ class Cell:
         if self.dropping is not None:
             self.dropping.cancel()
         self._tell(outcome)
-        self.execution = self._handle = self.on_end = self.run = self.subtasks = (
+        self.execution = self._handle = self.on_end = self.run = self.subtasks = self.swap = (
             None  # they point here: no work for the garbage collector
         )
         self.leaves = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 from weakref import WeakValueDictionary
@@ -25,6 +26,7 @@ from .record import Record
 from .results import Payloads, Pickling, open_value, pack_outcome, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
+from .submitting import must_be_callable
 
 
 class Way:
@@ -61,7 +63,7 @@ class Handles(Correspondence):
         self._ways: WeakValueDictionary[Address, Way] = (
             WeakValueDictionary()
         )  # by home, for as long as handles use it
-        self._opening: set[asyncio.Task[None]] = set()  # ends of tasks whose values miss code
+        self._opening: set[asyncio.Task[None]] = set()  # what misses code
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
         register(self.loop, self)
@@ -212,6 +214,14 @@ class Handles(Correspondence):
             self.sharing.warn(f"{cell.name} is ended: {name}, which is linked to it, {what}")
         cell.terminate()
 
+    def hot_swap(
+        self, target: Task, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        must_be_callable(function)
+        payload = self.payloads.dumps((function, args, kwargs), f"the function for {target.name}")
+        word = messages.HotSwap(self.payloads.version())
+        self.post(Envelope(self.reach(target), self.me(), word, 0, payload))
+
     def terminate(self, target: Task) -> None:
         with self.shield, self.runtime.lock:
             state = target._source
@@ -270,13 +280,17 @@ class Handles(Correspondence):
         try:
             outcome: Outcome = Returned(unpack_outcome(self.payloads, end))
         except MissingCode:
-            task = asyncio.Task(self._open_later(target, end), loop=self.loop, context=Context())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self.in_background(self._open_later(target, end))
             return
         except BaseException as error:  # the user's own __setstate__ or __init__ ran
             outcome = raised(error)
         target._complete(outcome)
+
+    def in_background(self, opening: Coroutine[Any, Any, None]) -> None:
+        """Run what waits for code, in no task's context."""
+        task = asyncio.Task(opening, loop=self.loop, context=Context())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _open_later(self, target: Task, end: Record) -> None:
         try:

@@ -534,6 +534,13 @@ class WatchPeers(Message, frozen=True, tag=105):
     over: bool = False
 
 
+class HotSwap(Message, frozen=True, tag=107):
+    """To a task: another function is to take the place of yours. Payload: that and its arguments."""
+
+    way = MESSAGES
+    code: int = 0
+
+
 class Link(Message, frozen=True, tag=106):
     """To a task: the end of this one, if it fails, is to end you."""
 

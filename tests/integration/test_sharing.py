@@ -182,10 +182,30 @@ async def locks(client, servers, task):
     except dispycos.NotPicklable as error:
         assert "a dispycos.Lock is for the tasks of one process" in str(error), error
 
+async def swappable(*, task):
+    task.hot_swappable()
+    await task.sleep(60)
+
+async def swapped(word, *, task):
+    return word, await task.receive(), str(task.location)
+
+async def swaps(client, servers, task):
+    handle = await client.io_rtask_at(servers[1], swappable)
+    handle.hot_swap(swapped, "new")
+    handle.send("kept")
+    assert await handle == ("new", "kept", str(servers[1]))
+    handle = await client.io_rtask_at(servers[1], swappable)
+    handle.hot_swap(swapped, "too", "many")
+    try:
+        await handle
+        raise AssertionError("it cannot be called so")
+    except TypeError as error:
+        assert "swapped() takes 1 positional argument but 2" in str(error), error
+
 
 async def main(task):
     async with dispycos.Client([]) as client:
-        for scene in (names, channels, links, peers, locks, a_name_of_a_dead_server_is_free):
+        for scene in (names, channels, links, peers, locks, swaps, a_name_of_a_dead_server_is_free):
             start = time.monotonic()
             async with asyncio.timeout(30):
                 await scene(client, await client.servers(), task)
@@ -205,7 +225,15 @@ def test_tasks_find_each_other_and_share_what_they_say(user: User) -> None:
     program = user.script("scenes.py", SCENES)
     out = program.succeed(50)
     scenes = [line.split()[0] for line in out.splitlines()]
-    assert scenes == ["names", "channels", "links", "peers", "locks", "a_name_of_a_dead_server_is_free"]
+    assert scenes == [
+        "names",
+        "channels",
+        "links",
+        "peers",
+        "locks",
+        "swaps",
+        "a_name_of_a_dead_server_is_free",
+    ]
     assert "linked is ended: fails, which is linked to it, raised an exception" in program.err
     assert "linked is ended: fails, which is linked to it, was lost" in program.err
     said = "1 caller of locate() waits for a task named 'nobody', which nobody has registered; registered tasks: none"
