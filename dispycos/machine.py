@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from .protocol.addresses import Address
-from .protocol.envelope import Envelope
+from .protocol.envelope import Envelope, Payload
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -30,8 +30,8 @@ class Outbox:
         self.sender = sender
         self.effects: list[object] = []
 
-    def send(self, to: Address, message: object, correlation: int = 0) -> None:
-        self.effects.append(Send(Envelope(to, self.sender, message, correlation)))
+    def send(self, to: Address, message: object, correlation: int = 0, payload: Payload = None) -> None:
+        self.effects.append(Send(Envelope(to, self.sender, message, correlation, payload)))
 
     def log(self, level: str, text: str) -> None:
         self.effects.append(Log(level, text))

@@ -27,6 +27,7 @@ from .session.session import PeerReset
 FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S: Final = 1000.0  # ... a node may
 LATE_S: Final = 0.01  # after its deadline: a turn that was held up for so long knows little of what has come
+ANSWERED_BY_DELIVERED: Final = (messages.Tell, messages.AwaitsMessage, messages.Publish, messages.Subscribe)
 ROUNDS_MAX: Final = 64  # loopback rounds in one turn; the rest waits for the next
 
 
@@ -313,18 +314,9 @@ class Turns(ABC):
         """The actor has ended: whoever asks for an answer gets one, the rest is dropped."""
         if self.fallback is not None and self.fallback(envelope):
             return
-        message = envelope.message
-        reply: messages.Message | None = None
-        waits = envelope.correlation and not getattr(message, "over", False)
-        is_tell = isinstance(message, messages.Tell | messages.Publish | messages.Subscribe) and waits
-        if is_tell or isinstance(message, messages.AwaitsMessage):
-            reply = messages.Delivered(0)
-        elif isinstance(message, messages.Ask):
-            reply = messages.Reply(ok=False)
-        elif isinstance(message, messages.Watch):
-            reply = messages.Ended(0, "it had ended before")
+        reply = answer_of_nobody(envelope)
         if reply is not None:
-            self.router.send(Envelope(envelope.sender, envelope.to, reply, envelope.correlation), self._now)
+            self.router.send(reply, self._now)
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, LinkReady):
@@ -398,3 +390,18 @@ class Turns(ABC):
             if not self.mailbox.send(link, frames):
                 self._broken[link] = None
                 self.turn_soon()
+
+
+def answer_of_nobody(asker: Envelope) -> Envelope | None:
+    """To a message for a task that has ended or never was, if somebody waits for an answer."""
+    message = asker.message
+    answer: messages.Message
+    if isinstance(message, messages.Ask):
+        answer = messages.Reply(ok=False)
+    elif isinstance(message, messages.Watch):
+        answer = messages.Ended(0, "it had ended before")
+    elif isinstance(message, ANSWERED_BY_DELIVERED) and asker.correlation:
+        answer = messages.Delivered(0)
+    else:
+        return None
+    return Envelope(asker.sender, asker.to, answer, asker.correlation)

@@ -126,8 +126,8 @@ MUTANTS: Final = [
     Mutant(
         "node",
         SUPERVISOR,
-        "            place.restarts, place.retrying = Restarts(), False",
-        "            place.retrying = False",
+        "            place.in_vain = 0  # what failed without a zygote was not the servers' fault\n",
+        "",
     ),
     Mutant(
         "node", SUPERVISOR, '        said = "" if closing or again else', '        said = "" if closing else'
@@ -139,8 +139,9 @@ MUTANTS: Final = [
         "elif message.client.python != self.info.python:",
         "elif message.client.python > self.info.python:",
     ),
-    Mutant("node", TERMINATIONS, "max(asked.at, step.since / 1e9) + KILL_AFTER", "asked.at + KILL_AFTER"),
-    Mutant("node", TERMINATIONS, "if position in known.asked:", "if known.asked:"),
+    Mutant("node", TERMINATIONS, "max(running.at, step.since / 1e9) + KILL_AFTER", "running.at + KILL_AFTER"),
+    Mutant("node", SUPERVISOR, "if for_step and (culprit", "if (culprit"),
+    Mutant("node", TERMINATIONS, "if position in watch.asked:", "if watch.asked:"),
     Mutant(
         "server",
         QUEUE,
@@ -150,13 +151,15 @@ MUTANTS: Final = [
     Mutant(
         "server",
         QUEUE,
-        "if self._cpu and not self._holding:\n            envelope",
-        "if self._cpu:\n            envelope",
+        "if self._cpu and not self._holding:\n            return",
+        "if self._cpu:\n            return",
     ),
     Mutant("server", QUEUE, "if parent in self.aside and not running.waits_for:", "if parent in self.aside:"),
     Mutant("server", QUEUE, "        if not running.interrupted:\n", "        if True:\n"),
-    Mutant("server", QUEUE, "            self._asked |= self._holding - self.running.keys()\n", ""),
-    Mutant("server", QUEUE, "and not self._holding and not self._placing:", "and not self._holding:"),
+    Mutant("server", QUEUE, "        self._holding.add(run.task)\n", ""),
+    Mutant(
+        "server", QUEUE, "if self.draining and not self.running:", "if self.draining and not self._holding:"
+    ),
     Mutant(
         "shipping",
         STATEMENTS,

@@ -61,6 +61,7 @@ BODIES = {
     "actors/client/client.py",
     "actors/client/connect.py",
     "actors/client/lease.py",
+    "actors/client/ledger_body.py",
     "actors/tasks/submitting.py",
     "actors/client/status.py",  # the wall clock, for TaskInfo.start_time
     "actors/client/local.py",

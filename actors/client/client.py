@@ -257,14 +257,8 @@ class Client(Submits[Task]):
     ) -> Task:
         lease = self._here()
         must_be_callable(function)
-        node, server = "", 0
-        if where is not None:
-            from .places import find_place
-
-            node, server = find_place(where, lease.ledger.nodes, lease.ledger.servers)
-        return lease.submit(
-            function, args, kwargs, io=io, node=node, server=server, alone=alone, retries=count(retries)
-        )
+        retries = count(retries)
+        return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)
 
 
 def _place_of_caller() -> str:

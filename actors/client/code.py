@@ -55,6 +55,7 @@ class ClientPayloads:
         self._cwd = "" if cwd is None else folder_of(cwd)
         self._program_folder = _present_folder()
         self.snapshot = Snapshot.of_main()
+        self.version = self.snapshot.version
         self._code: list[Any] = []
         self._files: list[Path] = []
         if isinstance(components, str | os.PathLike | Location) or not isinstance(components, Iterable):
@@ -91,15 +92,11 @@ class ClientPayloads:
     # --- values ---
 
     dumps = staticmethod(dumps)
+    loads = staticmethod(loads)
 
     def dumps_call(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """A function that servers find by its name does not travel."""
         return dumps_call(function, args, kwargs, by_name=is_found_by_name(function, name))
-
-    loads = staticmethod(loads)
-
-    def version(self) -> int:
-        return self.snapshot.version()
 
     def is_behind(self, version: int) -> bool:
         return False
@@ -119,9 +116,7 @@ class ClientPayloads:
                 return "", _encoded(self.components())
             single = request if not isinstance(request, list) else request[0]
             return "", _encoded(self.snapshot.answer(_requests.decode(single)))
-        except (
-            Exception
-        ) as error:  # a value's own __reduce__ may fail in any way; the server's task gets the words
+        except Exception as error:  # a value's own __reduce__ may fail in any way: the task gets the words
             return f"{type(error).__name__}: {error}", None
 
     def components(self) -> Components:

@@ -61,7 +61,7 @@ class Print(msgspec.Struct, frozen=True):
     text: Payload
 
 
-class Forget(msgspec.Struct, frozen=True):
+class Bury(msgspec.Struct, frozen=True):
     """This process is dead: its session can go."""
 
     epoch: int
@@ -82,8 +82,6 @@ class HangUp(msgspec.Struct, frozen=True):
 class Scheduled(msgspec.Struct, frozen=True):
     """Every node known has started its servers or refused."""
 
-    servers: int
-
 
 class Failed(msgspec.Struct, frozen=True):
     """The cluster cannot be had."""
@@ -97,8 +95,8 @@ class Freed(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Give(msgspec.Struct, frozen=True):
-    """A server asks for code or for a large call."""
+class GiveCode(msgspec.Struct, frozen=True):
+    """A server asks for it."""
 
     request: Envelope
 

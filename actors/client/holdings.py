@@ -6,10 +6,8 @@ makes one machine of them.
 
 from __future__ import annotations
 
-from dispycos.machine import Send
-from dispycos.protocol import messages
+from dispycos.machine import Outbox
 from dispycos.protocol.addresses import Address, Location
-from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Lease, NodeInfo, Spot
 
 from ..dispatching.dispatch import Dispatcher
@@ -17,10 +15,13 @@ from ..dispatching.facts import Entry
 from .effects import Say
 
 
-class Holdings:
+class Holdings(Outbox):
     """`address` is where servers, nodes and the scheduler reach the client."""
 
+    dispatcher: Dispatcher  # gives the tasks to servers
+
     def __init__(self, address: Address) -> None:
+        super().__init__(address)
         self.address = address
         self.scheduler: Address | None = None
         self.lease: Lease | None = None
@@ -28,7 +29,6 @@ class Holdings:
         self.servers: dict[int, tuple[Spot, int]] = {}  # by epoch; with that of the node
         self.locations: dict[int, Location] = {}  # theirs, until they are lost
         self.records: dict[int, Entry] = {}  # tasks that have not ended, by number
-        self.dispatcher = Dispatcher()
         self.wants_news = False
         self.over = ""  # why the lease ended, if this client did not ask for it
         self.is_releasing = False
@@ -39,13 +39,7 @@ class Holdings:
         self.had: set[int] = set()  # nodes and servers that the scheduler before this one told of: epochs
         self.now = 0.0  # of the last message or wake-up, in seconds
         self.is_changed = False  # since the last pass of the dispatcher
-        self.effects: list[object] = []
 
     def say(self, text: str, level: str = "info") -> None:
         """To the person at the terminal; `level` is a method of logging.Logger."""
         self.effects.append(Say(text, level))
-
-    def send(
-        self, to: Address, word: messages.Message, correlation: int = 0, payload: Payload = None
-    ) -> None:
-        self.effects.append(Send(Envelope(to, self.address, word, correlation, payload)))

@@ -1,47 +1,35 @@
-"""A client's lease, from Enlist to Released: the ledger's body (spec 6.4)."""
+"""A client's lease, from the line of its loop's clients to Released (spec 6.4), and what is said of its tasks at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dispycos.errors import DispycosError, ScheduleError, TaskLost
+from dispycos.errors import ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of
-from dispycos.protocol.messages import Allocation, ClientInfo, Marks, TaskId
+from dispycos.protocol.addresses import CLIENT, Address, Location
+from dispycos.protocol.messages import Allocation, ClientInfo
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.version import PYTHON
 
 from ..dispatching.facts import Entry
-from ..shipping.pickling import kept_as_it_is
-from ..tasks.calling import name_of
 from ..tasks.handle import Task
-from ..tasks.handles import monitor_status
-from ..tasks.host import TaskHost
-from ..tasks.logs import LevelWatch
-from ..tasks.streams import Stream, say
+from ..tasks.streams import say
 from .code import ClientPayloads
 from .connect import Uplink
-from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
-from .ledger import Ledger
+from .ledger_body import LedgerBody, complete, fail
 from .local import GOODBYE_S, Home
-from .nearby import NearbyServers
-from .output import print_errors, print_output, tell_unread
+from .output import tell_unread
 from .standing import scheduler_of
-from .status import status_word
-from .turn import ClientRole
 
 RELEASED_AFTER_S = 10.0  # for Released, once the tasks were told to end
 ASKED_MAX = 1000  # tasks that are asked whether they wait for a message
@@ -57,43 +45,29 @@ class Wishes(NamedTuple):
     abandon_zombies: bool
 
 
-class ClientLease(ClientRole):
-    """The ledger's body: hands tasks in, and completes what their handles wait for.
+class ClientLease(LedgerBody):
+    """From schedule() on it stands in line: first come, first served.
 
-    From schedule() on it stands in the line of its loop's clients: first come, first served. It does not know its Client, so
-    that one can be collected which nobody refers to.
+    It does not know its Client, so that one can be collected which nobody refers to.
     """
-
-    host: TaskHost
 
     def __init__(
         self, home: Home, payloads: ClientPayloads, status_task: Task | None, wishes: Wishes, title: str
     ) -> None:
-        super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
+        super().__init__(home, payloads, status_task)
         self.home = home
-        self.loop = home.runtime.loop
-        self.payloads = payloads
-        self.status_task = status_task
         self.wishes = wishes
         self.title = title  # for people: which of the program's clients it is
         self.is_open = False  # it has the cluster, and nobody has said that it should go
         self.is_forsaken = False  # nobody refers to its client
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
-        self.ledger.wants_news = status_task is not None
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
         self._ended_before = 0  # tasks that had ended when its private scheduler last died
-        self.scheduled: asyncio.Future[int] = self.loop.create_future()
         self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
-        self._freed: asyncio.Future[str] = self.loop.create_future()
         self._hurried: asyncio.Future[None] = self.loop.create_future()
-        self._room = asyncio.Event()
-        self.scheduled.add_done_callback(_look_at)
         home.enter(self)
-        self._out, self._err = Stream("stdout"), Stream("stderr")
-        self._levels = LevelWatch()
-        self._nearby = NearbyServers(self.runtime, self._server_ended)
 
     # --- getting the cluster ---
 
@@ -147,6 +121,15 @@ class ClientLease(ClientRole):
         self.runtime.attach(CLIENT, self)
         self.home.directory.machine.cluster = self.ledger
 
+    def _private_died(self) -> bool:
+        """Whether a task has ended since the last one died."""
+        before, self._ended_before = self._ended_before, self.ledger.tasks.ended
+        if self.ledger.scheduler is not None and not self.is_freed:
+            with self.runtime.lock:
+                self.ledger.members.private_died(self.runtime.clock())
+            self.runtime.turn_soon()
+        return self._ended_before > before
+
     # --- leaving ---
 
     @property
@@ -164,7 +147,7 @@ class ClientLease(ClientRole):
         self.is_open = False
         if self._ending is None:
             self._awaits_io = await_io
-            _fail(self.scheduled, ScheduleError("the client was closed before it had the cluster"))
+            fail(self.scheduled, ScheduleError("the client was closed before it had the cluster"))
             if terminate:
                 self.hurry()
             else:
@@ -229,14 +212,14 @@ class ClientLease(ClientRole):
         except asyncio.CancelledError:
             self.hurry()
             if self._has_lease():
-                await asyncio.wait([self._freed], timeout=GOODBYE_S)
+                await asyncio.wait([self.freed], timeout=GOODBYE_S)
         finally:
             self._stand_up()
             try:
                 if self._uplink is not None:
                     await self._uplink.close()
             finally:
-                _set(self.left, None)
+                complete(self.left, None)
                 self.home.leave(self)
 
     async def _await_release(self, patience: float | None) -> None:
@@ -244,12 +227,12 @@ class ClientLease(ClientRole):
             return
         if not self._hurried.done():
             with telling(self.loop, self._tell_who_waits):
-                ends = (self._freed, self._hurried)
+                ends = (self.freed, self._hurried)
                 await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if self._freed.done():
+        if self.freed.done():
             return
         self.hurry()
-        await asyncio.wait([self._freed], timeout=_limit(patience))
+        await asyncio.wait([self.freed], timeout=RELEASED_AFTER_S if patience is None else patience)
 
     def vanish(self) -> None:
         """Give the cluster back without a word from it: the loop is closed."""
@@ -333,175 +316,6 @@ class ClientLease(ClientRole):
             started=any(record.started for record in lost),
         )
 
-    # --- tasks ---
-
-    def submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool,
-        node: str,
-        server: int,
-        alone: bool = False,
-        retries: int = 0,
-    ) -> Task:
-        if self.ledger.over:
-            raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
-        name = name_of(function)
-        call = self.payloads.dumps_call(function, name, args, kwargs)
-        if type(call) is not bytes:
-            call = kept_as_it_is(call, whole=retries > 0)
-        with self.host.shield, self.runtime.lock:
-            task = TaskId(self.runtime.epoch, self.host.take_number())
-            record = Entry(
-                name,
-                task=task,
-                call=call,
-                io=io,
-                node=node,
-                server=server,
-                alone=alone,
-                retries=retries,
-                code=self.payloads.version(),
-            )
-            if self.ledger.wants_news:
-                record.info = (args, kwargs)
-            handle = self._make_handle(record)
-            record.handle = handle
-            self.ledger.tasks.submit(record)
-            if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
-                self._send_levels()
-            self.runtime.leave()
-        self.host.caller = copy_context()
-        return handle
-
-    def _send_levels(self) -> None:
-        levels = self._levels.news(self.runtime.clock())
-        for epoch in self.ledger.servers if levels is not None else ():
-            to = Address(epoch, SERVER)
-            self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
-
-    async def wait_backlog(self, at_most: int) -> None:
-        """Until no more tasks than that wait here for a server."""
-        while self.ledger.tasks.backlog() > at_most:
-            self._room.clear()
-            self.ledger.tasks.ask_for_room(at_most)
-            self.runtime.turn_soon()  # it may have fallen since it was looked at, in another thread's turn
-            await self._room.wait()
-
-    def handle_of(self, record: Entry) -> Task:
-        handle: Task | None = record.handle
-        if handle is None:
-            handle = record.handle = self._make_handle(record)
-        return handle
-
-    def _make_handle(self, record: Entry) -> Task:
-        return Task.__new__(Task)._bind(self.host, None, record.function, record)
-
-    # --- correspondence.Records ---
-
-    client = None  # a program uses its Client itself
-
-    @property
-    def owner(self) -> int:
-        return self.runtime.epoch
-
-    def hold(self, envelope: Envelope) -> bool:
-        return self.ledger.tasks.submitters.hold(envelope)
-
-    def record(self, number: int) -> Entry | None:
-        return self.ledger.records.get(number)
-
-    def terminate(self, record: Entry) -> None:
-        with self.runtime.lock:
-            self.ledger.tasks.terminate(record, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def pass_on(self, record: Entry, envelope: Envelope) -> None:
-        self.ledger.tasks.pass_on(record, envelope)
-
-    def looked_at(self, record: Entry) -> None:
-        self.ledger.tasks.unread.pop(record.task.number, None)
-
-    # --- ClientRole: within a turn ---
-
-    def resolved(self, record: Entry) -> None:
-        if record.when_started is not None or record.future is not None or self.ledger.wants_news:
-            self.runtime.defer(lambda: self._wake(record))
-        record.handle = None
-
-    def began(self, record: Entry) -> None:
-        if record.when_started is not None:
-            self.runtime.defer(lambda: _set(record.when_started, 0))
-
-    def code_for(self, request: Payload) -> tuple[str, Payload]:
-        return self.payloads.answer(request)
-
-    def watch_nearby(self, epoch: int, link: int) -> None:
-        self.runtime.defer(partial(self._watch, epoch, self.runtime.mailbox.pid_of(link)))
-
-    def forget_nearby(self, epoch: int) -> None:
-        self.runtime.defer(partial(self._nearby.forget, epoch))
-
-    # --- on the loop ---
-
-    def _watch(self, epoch: int, pid: int) -> None:
-        if not self.is_freed and self._nearby.watch(epoch, pid):
-            with self.runtime.lock:
-                self.ledger.members.server_nearby(epoch)
-
-    def _private_died(self) -> bool:
-        """Whether a task has ended since the last one died."""
-        before, self._ended_before = self._ended_before, self.ledger.tasks.ended
-        if self.ledger.scheduler is not None and not self.is_freed:
-            with self.runtime.lock:
-                self.ledger.members.private_died(self.runtime.clock())
-            self.runtime.turn_soon()
-        return self._ended_before > before
-
-    def _server_ended(self, epoch: int, marks: Marks) -> None:
-        with self.runtime.lock:
-            self.ledger.members.server_ended(epoch, marks, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def tell(self, effect: object) -> None:
-        """Where the caller's context decides what sys.stdout is, as in a notebook, it is that of whoever used us last."""
-        self.host.caller.copy().run(self._tell, effect)
-
-    def _tell(self, effect: object) -> None:
-        if isinstance(effect, Print):
-            text = b"".join(buffers_of(effect.text)).decode("utf-8", "replace")
-            if effect.output.stream == 1:
-                print_output(self._out, effect.output.server, text)
-            else:
-                print_errors(self._err, effect.output.server, text)
-        elif isinstance(effect, Say):
-            say(effect.text, effect.level)
-        elif isinstance(effect, News | Pulsed):
-            if self.status_task is not None:
-                self.host.tell(self.status_task, status_word(effect, self.handle_of))
-        elif isinstance(effect, Room):
-            self._room.set()
-        elif isinstance(effect, Scheduled):
-            _set(self.scheduled, effect.servers)
-        elif isinstance(effect, Failed):
-            _fail(self.scheduled, ScheduleError(effect.reason))
-        elif isinstance(effect, Freed):
-            _set(self._freed, effect.reason)
-
-    def _wake(self, record: Entry) -> None:
-        """Whoever waits for the start or the end of it."""
-        if record.when_started is not None:
-            _set(record.when_started, 0)
-        if record.future is not None:
-            self.host.settle(record)
-        if self.status_task is not None:
-            self.looked_at(record)
-            status = monitor_status(self.payloads, self._make_handle(record), record)
-            self.host.tell(self.status_task, status)
-
 
 @contextlib.contextmanager
 def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None]]) -> Iterator[None]:
@@ -519,23 +333,3 @@ def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None]]
         yield
     finally:
         teller.cancel()
-
-
-def _limit(patience: float | None) -> float:
-    return RELEASED_AFTER_S if patience is None else patience
-
-
-def _set(future: asyncio.Future[Any], value: Any) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _fail(future: asyncio.Future[Any], error: DispycosError) -> None:
-    if not future.done():
-        future.set_exception(error)
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """An exception that nobody awaits is no news: it was said elsewhere."""
-    if not future.cancelled():
-        future.exception()

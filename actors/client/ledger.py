@@ -62,13 +62,11 @@ class Ledger(Holdings):
                 self.standing.scheduler_lost(self.members.all_gone)
             self.tasks.place(self.now)
             self.standing.watch(self.now)
-        effects, self.effects = self.effects, []
-        return effects
+        return super().drain()
 
     # --- called by the body, for what concerns more than one part ---
 
     def session_lost(self, epoch: int, unconfirmed: Iterable[Envelope], now: float) -> None:
-        """With this process."""
         self.is_changed = True
         self.standing.session_lost(epoch, now)
         self.members.session_lost(epoch, unconfirmed)
@@ -85,6 +83,5 @@ class Ledger(Holdings):
             self.tasks.unsent(word, reason, now)
 
     def check(self) -> None:
-        """What must hold between two messages."""
         self.dispatcher.check()
         self.tasks.check()

@@ -14,7 +14,7 @@ from dispycos.protocol.messages import Marks, NodeInfo
 from dispycos.protocol.status import OutcomeKind, Status
 
 from ..dispatching.facts import Entry
-from .effects import Dial, Forget, HangUp, News, Pulsed, Scheduled
+from .effects import Bury, Dial, HangUp, News, Pulsed, Scheduled
 from .holdings import Holdings
 from .owned import Tasks
 
@@ -25,22 +25,16 @@ SAID_AGAIN: Final = frozenset(
 
 
 class Members:
-    """Those of one client."""
-
     def __init__(self, holdings: Holdings, tasks: Tasks) -> None:
         self._has = holdings
         self._tasks = tasks
         self._linked: set[int] = set()  # nodes to which there is a link of our own: epochs ...
         self._disconnected: set[int] = set()  # ... and those to which the scheduler has none
         self._distances: dict[int, float] = {}  # of servers on other hosts: seconds to them and back
-        self._lost_early: set[int] = (
-            set()
-        )  # servers whose end their nodes told before the scheduler told of them
+        self._lost_early: set[int] = set()  # servers whose end was told before they were known
         self._nearby: set[int] = set()  # servers whose end is seen here ...
         self._ended_nearby: dict[int, Marks] = {}  # ... and was: what they had begun
-        self._gone: dict[
-            int, tuple[str, float]
-        ] = {}  # nodes, and until when their servers' ends are waited for
+        self._gone: dict[int, tuple[str, float]] = {}  # nodes: why, and until when servers' ends are awaited
         self._ends = ""  # why all nodes are gone, while the last servers are waited for
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.NodeNews: self._on_node_news,
@@ -142,8 +136,7 @@ class Members:
                 self._has.effects.append(Pulsed(node))
 
     def _on_settled(self, envelope: Envelope, now: float) -> None:
-        self._has.dispatcher.settled()
-        self._has.effects.append(Scheduled(envelope.message.servers))
+        self._has.effects.append(Scheduled())
 
     def _on_hopeless(self, envelope: Envelope, now: float) -> None:
         word: messages.Hopeless = envelope.message
@@ -228,13 +221,13 @@ class Members:
             self._distances.pop(epoch, None)
             self._nearby.discard(epoch)
             self._ended_nearby.pop(epoch, None)
-            self._has.effects.append(Forget(epoch))
+            self._has.effects.append(Bury(epoch))
         for node in self._has.nodes if epochs and not self._has.is_released else ():
             self._has.send(Address(node, NODE), messages.Gone(epochs))
 
     def lease_ended(self) -> None:
         """The servers end with it, and nobody will tell us of each."""
-        self._has.effects.extend(Forget(epoch) for epoch in self._has.dispatcher.fleet.servers)
+        self._has.effects.extend(Bury(epoch) for epoch in self._has.dispatcher.fleet.servers)
         self._has.servers.clear()
         self._nearby.clear()
         self._ended_nearby.clear()

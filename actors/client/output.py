@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ..tasks.logs import MARK, decode_record, handle_record
 from ..tasks.record import Record
@@ -30,27 +30,16 @@ def print_errors(stream: Stream, server: str, text: str) -> None:
     if MARK not in text:
         print_output(stream, server, text)
         return
-    for is_record, part in _parts(text):
+    for number, part in enumerate(_RECORD.split(text)):
+        is_record = number % 2 == 1  # the pattern's group
         words: str | None = part
         if is_record and (record := decode_record(part, server)) is not None:
             try:
                 words = handle_record(record)
             except Exception:  # the handlers are the program's own
                 words = f"{record.levelname} {record.name}: {record.msg}"
-        if words is not None:
+        if words or (is_record and words is not None):
             print_output(stream, server, words)
-
-
-def _parts(text: str) -> Iterator[tuple[bool, str]]:
-    """(whether it is a record, what it says), in order."""
-    end = 0
-    for found in _RECORD.finditer(text):
-        if found.start() > end:
-            yield False, text[end : found.start()]
-        yield True, found[1]
-        end = found.end()
-    if end < len(text):
-        yield False, text[end:]
 
 
 def tell_unread(stream: Stream, payloads: Pickling, unread: Sequence[Record]) -> None:

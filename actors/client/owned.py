@@ -7,7 +7,7 @@ tasks to servers (dispatching/).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Final
 
 from dispycos.errors import TaskRefused
 from dispycos.machine import Send
@@ -17,28 +17,28 @@ from dispycos.protocol.addresses import NODE, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.turns import answer_of_nobody
 
-from ..dispatching import dispatch
-from ..dispatching.facts import Entry
-from .effects import Began, Forward, Give, News, Print, Resolve, Room
+from ..dispatching.dispatch import Dispatcher
+from ..dispatching.facts import Entry, FleetServer
+from .effects import Began, Forward, GiveCode, News, Print, Resolve, Room
 from .holdings import Holdings
 from .places import find_place
 from .submitters import Submitters
 from .unprinted import Unprinted
 
-CALL_MAX: Final = (
-    256 * 1024
-)  # bytes of a call that is sent with its Run; larger ones are fetched by the server
+CALL_MAX: Final = 256 * 1024  # bytes of a call that is sent with its Run; servers fetch larger ones
 SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
 
 class Tasks:
-    """All of one client."""
+    """All of one client, and their dispatcher's owner."""
 
     def __init__(self, holdings: Holdings) -> None:
         self._has = holdings
+        holdings.dispatcher = Dispatcher(self)
         self.submitters = Submitters()
         self.unprinted = Unprinted()
         self.unread: dict[int, Entry] = {}  # that raised, were lost or refused, and nobody has looked at it
@@ -55,8 +55,8 @@ class Tasks:
             messages.Heard: self._on_heard,
             messages.Output: self._on_output,
             messages.Inventory: self._on_inventory,
-            messages.CodeWanted: lambda envelope, now: holdings.effects.append(Give(envelope)),
-            messages.CallWanted: lambda envelope, now: holdings.effects.append(Give(envelope)),
+            messages.CodeWanted: lambda envelope, now: holdings.effects.append(GiveCode(envelope)),
+            messages.CallWanted: self._on_call_wanted,
         }
 
     # --- called by the body ---
@@ -76,10 +76,6 @@ class Tasks:
         if not record.ended:
             self._has.is_changed = True
             self._has.dispatcher.terminate(record, now)
-
-    def backlog(self) -> int:
-        """Tasks that no server has yet."""
-        return self._has.dispatcher.waiting
 
     def ask_for_room(self, backlog_max: int) -> None:
         """One Room, as soon as no more than so many wait here. Who asks again before it comes is answered by the same one."""
@@ -101,25 +97,16 @@ class Tasks:
 
     def turn_away(self, envelope: Envelope) -> None:
         """A message for a task that ended before it came, or never was."""
-        self._has.is_changed = True
-        word: messages.Message
-        if isinstance(envelope.message, messages.Ask):
-            word = messages.Reply(ok=False)
-        elif isinstance(envelope.message, messages.Watch):
-            word = messages.Ended(0)
-        elif envelope.correlation:
-            word = messages.Delivered(0)
-        else:
-            return
-        self._has.effects.append(Send(Envelope(envelope.sender, envelope.to, word, envelope.correlation)))
+        answer = answer_of_nobody(envelope)
+        if answer is not None:
+            self._has.effects.append(Send(answer))
 
     def unsent(self, run: messages.Run, reason: str, now: float) -> None:
-        """It cannot be sent at all."""
         record = self._record_of(run.task)
         if record is not None and record.at is not None:
             kind = OutcomeKind.REFUSED
             self._has.dispatcher.outcome(record, record.at.epoch, kind, 0.0, now, started=False)
-            self._end(record, kind, f"{record.function}: {reason}", started=False)
+            self.end(record, kind, f"{record.function}: {reason}", started=False)
             self._has.is_changed = True
 
     def has_done_all(self) -> bool:
@@ -138,10 +125,16 @@ class Tasks:
         text = f"close() waits for {names}{where}; close(terminate=True) would end the wait"
         self._has.say(text, "warning" if silent or not self._has.dispatcher.has_servers else "info")
 
+    def place(self, now: float) -> None:
+        dispatcher = self._has.dispatcher
+        dispatcher.place(now)
+        if self._room_at is not None and dispatcher.waiting <= self._room_at:
+            self._room_at = None
+            self._has.effects.append(Room())
+
     # --- what servers say ---
 
     def _on_placed(self, envelope: Envelope, now: float) -> None:
-        """Placed, or Started."""
         word: messages.Placed | messages.Started = envelope.message
         started = type(word) is messages.Started
         record = self._record_of(word.task)
@@ -193,12 +186,11 @@ class Tasks:
             self._take(self._has.records[envelope.message.task.number], envelope)
 
     def _take(self, record: Entry, envelope: Envelope) -> None:
-        """This is the outcome of its task."""
         word: messages.Outcome = envelope.message
         record.payload = envelope.payload
         if word.started:
             record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
-        self._end(record, word.outcome, word.text, started=word.started)
+        self.end(record, word.outcome, word.text, started=word.started)
 
     def _on_returned(self, envelope: Envelope, now: float) -> None:
         word: messages.Returned = envelope.message
@@ -229,19 +221,25 @@ class Tasks:
         for early in self.submitters.take(word.number):
             self._has.effects.append(Forward(early))
         if self._has.is_released or self._has.is_terminating:
-            self._end(record, OutcomeKind.CANCELLED, "the client closed", started=False)
+            self.end(record, OutcomeKind.CANCELLED, "the client closed", started=False)
             return
         if word.addr:
             where = Location(word.addr, word.port) if word.port else word.addr
             try:
                 record.node, record.server = find_place(where, self._has.nodes, self._has.servers)
             except TaskRefused as error:
-                self._end(record, OutcomeKind.REFUSED, str(error), started=False)
+                self.end(record, OutcomeKind.REFUSED, str(error), started=False)
                 return
         self._has.dispatcher.submit(record)
 
     def _on_heard(self, envelope: Envelope, now: float) -> None:
         self.unread.pop(envelope.message.number, None)
+
+    def _on_call_wanted(self, envelope: Envelope, now: float) -> None:
+        record = self._has.records.get(envelope.message.task.number)
+        call = record.call if record is not None else None
+        word = messages.CallGiven("" if call is not None else "the task has ended")
+        self._has.send(envelope.sender, word, envelope.correlation, call)
 
     def _on_inventory(self, envelope: Envelope, now: float) -> None:
         waiting = self._has.dispatcher.waiting
@@ -254,40 +252,12 @@ class Tasks:
             self.turn_away(envelope)
         self.unprinted.forget(epoch)
 
-    # --- the end of a task ---
-
     def end_all(self, kind: int, reason: str) -> None:
-        """With the lease."""
-        self.carry_out()  # what nodes said of their servers in this same turn
         for record in list(self._has.records.values()):
             started = record.started or record.at is not None or record.attempt > 1
-            self._end(record, kind, reason, started=started)
+            self.end(record, kind, reason, started=started)
         for epoch in self.submitters.servers():
             self.server_gone(epoch)
-
-    def _end(self, record: Entry, outcome: int, text: str, *, started: bool) -> None:
-        if self.unprinted.held and (earlier := self.unprinted.take(record.task.number)) is not None:
-            self._take(record, earlier)
-            return
-        self._cpu_left -= not record.io
-        self.ended += 1
-        record.ended = True
-        record.started = started
-        record.outcome = outcome
-        record.text = text
-        record.call = None
-        self._has.records.pop(record.task.number, None)
-        held, record.held = record.held, None
-        for envelope in held or ():
-            self.turn_away(envelope)
-        if outcome != OutcomeKind.RETURNED and self._is_news(record):
-            self.unread[record.task.number] = record
-        for watcher, correlation in record.watchers or ():
-            self._has.send(watcher, messages.Ended(outcome, text), correlation, record.payload)
-        record.watchers = None
-        if record.submitter is not None:
-            self._pass_outcome(record)
-        self._has.effects.append(Resolve(record))
 
     def _pass_outcome(self, record: Entry) -> None:
         """To the server of the task that submitted it."""
@@ -317,24 +287,12 @@ class Tasks:
         record = self._has.records.get(task.number)
         return record if record is not None and record.task == task else None
 
-    # --- what the dispatcher wants done ---
+    # --- dispatch.TaskOwner ---
 
-    def place(self, now: float) -> None:
-        dispatcher = self._has.dispatcher
-        dispatcher.place(now)
-        self.carry_out()
-        if self._room_at is not None and dispatcher.waiting <= self._room_at:
-            self._room_at = None
-            self._has.effects.append(Room())
-
-    def carry_out(self) -> None:
-        for effect in self._has.dispatcher.drain():
-            self._carry[type(effect)](self, effect)
-
-    def _send_runs(self, effect: dispatch.Runs) -> None:
-        server = Address(effect.server.epoch, SERVER)
+    def send_runs(self, server: FleetServer, entries: list[Entry]) -> None:
+        to = Address(server.epoch, SERVER)
         effects, me = self._has.effects, self._has.address
-        for record in effect.entries:
+        for record in entries:
             call = record.call
             fetch = type(call) is not bytes or len(call) > CALL_MAX
             run = messages.Run(
@@ -346,43 +304,52 @@ class Tasks:
                 fetch,
                 _is_short(record),
             )
-            effects.append(Send(Envelope(server, me, run, 0, None if fetch else call)))
+            effects.append(Send(Envelope(to, me, run, 0, None if fetch else call)))
 
-    def _send_recall(self, effect: dispatch.Recall) -> None:
-        self._has.send(Address(effect.server.epoch, SERVER), messages.Recall(effect.after))
+    def send_recall(self, server: FleetServer, after: int) -> None:
+        self._has.send(Address(server.epoch, SERVER), messages.Recall(after))
 
-    def _send_terminate(self, effect: dispatch.Terminate) -> None:
-        server, record = effect.server, effect.entry
+    def send_terminate(self, server: FleetServer, record: Entry) -> None:
         word = messages.Terminate(record.task, server.epoch, record.position, record.function)
         self._has.send(Address(server.epoch, SERVER), word)
         self._has.send(Address(server.node.epoch, NODE), word)
 
-    def _send_kill(self, effect: dispatch.Kill) -> None:
-        self._has.send(Address(effect.server.node.epoch, NODE), messages.Kill(effect.server.epoch))
+    def send_kill(self, server: FleetServer) -> None:
+        self._has.send(Address(server.node.epoch, NODE), messages.Kill(server.epoch))
 
-    def _try_again(self, effect: dispatch.Again) -> None:
-        record = effect.entry
+    def try_again(self, record: Entry, text: str) -> None:
         owner, number, _ = record.task
         record.task = TaskId(owner, number, record.attempt)
         record.address = record.location = None
         record.started = False
         again = f"attempt {record.attempt} of {record.retries + 1}"
-        self._has.say(f"{record.function} was lost ({effect.text}): {again}", "warning")
+        self._has.say(f"{record.function} was lost ({text}): {again}", "warning")
 
-    def _end_untold(self, effect: dispatch.Ended) -> None:
-        self._end(effect.entry, effect.kind, effect.text, started=effect.started)
-
-    _carry: ClassVar[dict[type, Callable[[Tasks, Any], None]]] = {
-        dispatch.Runs: _send_runs,
-        dispatch.Recall: _send_recall,
-        dispatch.Terminate: _send_terminate,
-        dispatch.Kill: _send_kill,
-        dispatch.Again: _try_again,
-        dispatch.Ended: _end_untold,
-    }
+    def end(self, record: Entry, outcome: int, text: str, *, started: bool) -> None:
+        if self.unprinted.held and (earlier := self.unprinted.take(record.task.number)) is not None:
+            self._take(record, earlier)
+            return
+        self._cpu_left -= not record.io
+        self.ended += 1
+        record.ended = True
+        record.started = started
+        record.outcome = outcome
+        record.text = text
+        record.call = None
+        self._has.records.pop(record.task.number, None)
+        held, record.held = record.held, None
+        for envelope in held or ():
+            self.turn_away(envelope)
+        if outcome != OutcomeKind.RETURNED and self._is_news(record):
+            self.unread[record.task.number] = record
+        for watcher, correlation in record.watchers or ():
+            self._has.send(watcher, messages.Ended(outcome, text), correlation, record.payload)
+        record.watchers = None
+        if record.submitter is not None:
+            self._pass_outcome(record)
+        self._has.effects.append(Resolve(record))
 
     def check(self) -> None:
-        """What must hold between two messages."""
         for number, record in self._has.records.items():
             assert record.task.number == number and not record.ended, (
                 f"task {number} has ended and is still kept"

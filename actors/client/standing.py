@@ -27,8 +27,6 @@ LEAVE_S: Final = 10.0  # a client that has done waits so long for a scheduler th
 
 
 class Standing:
-    """That of one client."""
-
     def __init__(self, holdings: Holdings, tasks: Tasks, members: Members) -> None:
         self._has = holdings
         self._tasks = tasks
@@ -40,16 +38,14 @@ class Standing:
         self._is_unknown = False  # to the scheduler, which was started anew or has forgotten this client
         self._away_since: float | None = None  # no link to the scheduler
         self._away_at = self._away_pause = 0.0  # when that is said, and how long after the last time
-        self._want_at: float | None = (
-            None  # tasks wait and no server may take them: until then nothing is said
-        )
+        self._want_at: float | None = None  # tasks wait, and no server may take them: when that is said
         self._pause = PATIENCE_S
         self._left: list[messages.Left] = []  # files that are removed with the lease, by node
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Queued: self._on_queued,
             messages.Granted: self._on_granted,
             messages.Turned: self._on_turned,
-            messages.Released: lambda envelope, now: self._leave(envelope.message.reason),
+            messages.Released: self._on_released,
             messages.Notice: lambda envelope, now: holdings.say(
                 envelope.message.text, envelope.message.level
             ),
@@ -202,7 +198,11 @@ class Standing:
         self._tasks.end_all(OutcomeKind.LOST, reason)
         self._has.over = reason
         self._end_lease(reason)
-        self._has.effects.insert(-1, Failed(reason))
+
+    def _on_released(self, envelope: Envelope, now: float) -> None:
+        reason = envelope.message.reason
+        if reason or self._has.lease is not None or self._has.is_releasing:
+            self._leave(reason)  # else it is what an earlier client of this process has awaited in vain
 
     def _leave(self, reason: str) -> None:
         if self._left:
@@ -221,7 +221,7 @@ class Standing:
         self._has.lease = self._away_since = None
         self._has.is_released = self._has.is_freed = True
         self._members.lease_ended()
-        self._has.dispatcher = Dispatcher()
+        self._has.dispatcher = Dispatcher(self._tasks)
         self._has.effects.append(Freed(reason))
 
 

@@ -83,24 +83,16 @@ def avail_info(node: NodeInfo) -> DispycosNodeAvailInfo:
     return DispycosNodeAvailInfo(location, *node.available)
 
 
-def node_info(node: NodeInfo) -> DispycosNodeInfo:
-    return DispycosNodeInfo(node.name, node.addr, node.cpus, node.platform, avail_info(node))
-
-
-def task_info(task: Task, info: tuple[tuple[Any, ...], dict[str, Any]] | None) -> TaskInfo:
-    args, kwargs = info if info is not None else ((), {})
-    return TaskInfo(task, args, kwargs, time.time())
-
-
 def status_word(effect: News | Pulsed, handle_of: Callable[[Any], Task]) -> Any:
     """What a status_task gets for a change that the ledger saw."""
     if isinstance(effect, Pulsed):
         return avail_info(effect.node)
     info: Any = effect.info
     if isinstance(info, Record):
-        info = task_info(handle_of(info), info.info)
+        args, kwargs = info.info or ((), {})
+        info = TaskInfo(handle_of(info), args, kwargs, time.time())
     elif isinstance(info, NodeInfo):
-        info = node_info(info)
+        info = DispycosNodeInfo(info.name, info.addr, info.cpus, info.platform, avail_info(info))
     return DispycosStatus(effect.status, info)
 
 
@@ -173,7 +165,6 @@ class DispycosNodeAllocate:
 
 
 def _amount(value: object, what: str) -> int:
-    """Of bytes."""
     number = whole_number(value, what) if value is not None else 0
     if number < 0:
         raise ValueError(f"{what} must not be negative: {number}")

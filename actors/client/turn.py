@@ -1,6 +1,6 @@
 """What a client's body does within a turn: tells the ledger of links, answers servers, and sorts what the ledger wants done.
 
-The lease of a real client (lease.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
+The body of a real client (ledger_body.py) and the one in the simulated cluster (tests/kit/cluster_bodies.py) derive from it, so
 that what is simulated is what runs; node/turn.py is the same for node agents. All of it may run on either thread, under the
 lock: no user code and no future here, such things are deferred.
 """
@@ -20,7 +20,7 @@ from dispycos.session.router import Event, Unsent
 from dispycos.session.session import PeerDistance, PeerReset
 
 from ..dispatching.facts import Entry
-from .effects import TOLD, Began, Dial, Forget, Forward, Freed, Give, HangUp, Resolve
+from .effects import TOLD, Began, Bury, Dial, Forward, Freed, GiveCode, HangUp, Resolve
 from .ledger import Ledger
 from .links import NodeLinks, endpoints_to
 from .standing import scheduler_of
@@ -97,12 +97,12 @@ class ClientRole:
             self._resolve(effect.record)
         elif type(effect) is Began:
             self.began(effect.record)
-        elif isinstance(effect, Give):
-            self._give(effect.request, now)
+        elif isinstance(effect, GiveCode):
+            self._give_code(effect.request, now)
         elif isinstance(effect, Forward):
             if not self.host.forward(effect.envelope):
                 self.ledger.tasks.turn_away(effect.envelope)
-        elif isinstance(effect, Forget):
+        elif isinstance(effect, Bury):
             self.forget_nearby(effect.epoch)
             self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, Dial):
@@ -129,19 +129,11 @@ class ClientRole:
         if record.outcome == OutcomeKind.LOST:
             self.runtime.defer(partial(self.host.record_lost, record.task.number))
 
-    def _give(self, request: Envelope, now: float) -> None:
-        """Code and large calls, for servers."""
-        word: messages.Message
-        payload: Payload = None
-        if isinstance(request.message, messages.CallWanted):
-            record = self.ledger.records.get(request.message.task.number)
-            payload = record.call if record is not None else None
-            word = messages.CallGiven("" if payload is not None else "the task has ended")
-        else:
-            error, payload = self.code_for(request.payload)
-            first = 0
-            if request.payload is None:
-                first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
-            word = messages.CodeGiven(error, first)
+    def _give_code(self, request: Envelope, now: float) -> None:
+        error, payload = self.code_for(request.payload)
+        first = 0
+        if request.payload is None:
+            first = self.ledger.tasks.submitters.add(request.sender.epoch, self.host.take_number())
+        word = messages.CodeGiven(error, first)
         answer = Envelope(request.sender, self.ledger.address, word, request.correlation, payload)
         self.runtime.router.send(answer, now)

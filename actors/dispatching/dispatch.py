@@ -1,21 +1,19 @@
 """The client's dispatcher: gives its tasks to the servers of its lease, and decides what becomes of those of the dead.
 
 It is told facts: by the ledger what is submitted and to be ended, by servers what they have placed, begun, ended and given
-back, by nodes and the scheduler which servers there are. `place` then gives out what can be given; `drain` says what is to be
-sent, and how tasks ended that no server speaks for. A task is given again only after its server gave it back, or is
+back, by nodes and the scheduler which servers there are. `place` then gives out what can be given. Its owner is told what is
+to be sent, and how tasks ended that no server speaks for. A task is given again only after its server gave it back, or is
 dead and had not begun it; after it had begun only if retries are left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
-
-import msgspec
+from typing import Final, Protocol
 
 from dispycos.protocol.status import OutcomeKind
 
-from .facts import Entry, Node, Phase, Pin, Server, Standing
+from .facts import Entry, FleetNode, FleetServer, Phase, Pin
 from .fleet import Fleet
 from .giving import Giving
 from .learning import Lags, Learners
@@ -24,59 +22,34 @@ from .recalling import Recalling
 UNBEGUN: Final = "; {} had not begun, but had its address: what was sent there is lost"
 GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer, when its tasks are to end
 
-# --- what is to be done
 
+class TaskOwner(Protocol):
+    """Who carries out what is decided; it must not call the dispatcher meanwhile."""
 
-class Runs(msgspec.Struct, frozen=True, gc=False):
-    """Send these to this server, in this order; each knows its position there."""
+    def send_runs(self, server: FleetServer, entries: list[Entry]) -> None:
+        """In this order; each knows its position there."""
 
-    server: Server
-    entries: list[Entry]
+    def send_recall(self, server: FleetServer, after: int) -> None:
+        """For the CPU tasks behind this position that it has not placed; it answers by Returned."""
 
+    def send_terminate(self, server: FleetServer, entry: Entry) -> None:
+        """To the server that has it, and to its node."""
 
-class Recall(msgspec.Struct, frozen=True, gc=False):
-    """Ask this server for the CPU tasks behind this position that it has not placed; it answers by Returned."""
+    def send_kill(self, server: FleetServer) -> None:
+        """To its node, which answers by ServerLost."""
 
-    server: Server
-    after: int
+    def try_again(self, entry: Entry, text: str) -> None:
+        """It was lost with its server; its attempt was counted."""
 
-
-class Terminate(msgspec.Struct, frozen=True, gc=False):
-    """Tell this server and its node that this task is to end."""
-
-    server: Server
-    entry: Entry
-
-
-class Kill(msgspec.Struct, frozen=True, gc=False):
-    """Ask its node to kill this server; it answers by ServerLost."""
-
-    server: Server
-
-
-class Again(msgspec.Struct, frozen=True, gc=False):
-    """This task was lost with its server, and is tried again: its attempt was counted."""
-
-    entry: Entry
-    text: str
-
-
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """This task has its outcome, without a word of a server's."""
-
-    entry: Entry
-    kind: OutcomeKind
-    text: str
-    started: bool
-
-
-Effect = Runs | Recall | Terminate | Kill | Again | Ended
+    def end(self, entry: Entry, kind: OutcomeKind, text: str, *, started: bool) -> None:
+        """It has its outcome, without a word of a server's."""
 
 
 class Dispatcher:
     """All tasks of one client that have not ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: TaskOwner) -> None:
+        self._owner = owner
         self.fleet = Fleet()
         self.giving = Giving(self.fleet)
         self.recalling = Recalling(self.fleet)
@@ -85,8 +58,7 @@ class Dispatcher:
         self._turns = 0
         self._has_more = False  # than fitted in the last pass
         self._end_of_all = ""  # why all that comes back ends, instead of being given again
-        self._give_up: dict[Node, float] = {}  # silent, and asked to end tasks: waited for until then
-        self._effects: list[Effect] = []
+        self._give_up: dict[FleetNode, float] = {}  # silent, and asked to end tasks: waited for until then
 
     @property
     def waiting(self) -> int:
@@ -96,8 +68,10 @@ class Dispatcher:
     @property
     def has_servers(self) -> bool:
         """Whether any server may be given something, now or when it has answered."""
-        choice = self.fleet.choice
-        return bool(choice.io or choice.nodes) or any(map(_may_take, self.fleet.servers.values()))
+        return any(
+            server.phase in (Phase.READY, Phase.RECALLING) and server.node.is_offered
+            for server in self.fleet.servers.values()
+        )
 
     def had_by_node(self, epoch: int) -> list[Entry]:
         """What its servers have."""
@@ -110,12 +84,12 @@ class Dispatcher:
         """It waits, or is refused since it can run nowhere."""
         self._turns += 1
         entry.turn = self._turns
-        entry.learner = self.learners.get(entry.function)
-        pin = self.fleet.bind(entry) if entry.node or entry.server else None
-        if isinstance(pin, str):
-            self._end(entry, OutcomeKind.REFUSED, pin)
+        entry.learner = self.learners[entry.function]
+        fault = self.fleet.bind(entry) if entry.node or entry.server else ""
+        if fault:
+            self._end(entry, OutcomeKind.REFUSED, fault)
         else:
-            self.giving.put(entry, pin)
+            self.giving.put(entry)
 
     def terminate(self, entry: Entry, now: float) -> None:
         if entry.over:
@@ -123,17 +97,15 @@ class Dispatcher:
         entry.terminated = True
         server = entry.at
         if server is None:
-            self.giving.take_out(entry)
-            self._end(entry, OutcomeKind.CANCELLED, "terminated before it started")
+            self._end_unbegun([entry], OutcomeKind.CANCELLED, "terminated before it started")
             return
-        self._effects.append(Terminate(server, entry))
+        self._owner.send_terminate(server, entry)
         if server.node.is_silent:
             self._give_up.setdefault(server.node, now + GIVE_UP_AFTER_S)
 
     def end_waiting(self, kind: OutcomeKind, text: str) -> None:
         """Of all tasks that no server has: REFUSED if none can take them."""
-        for entry in self.giving.all_waiting():
-            self._end_one_that_waits(entry, kind, text)
+        self._end_unbegun(self.giving.all_waiting(), kind, text)
 
     def close(self, text: str) -> None:
         """All is to end: what waits now, and what comes back later. The nodes interrupt what runs."""
@@ -208,16 +180,9 @@ class Dispatcher:
             self._drain(server)
         self._give_again(back)
 
-    def draining(self, epoch: int) -> None:
-        """It takes nothing any more."""
-        server = self.fleet.servers.get(epoch)
-        if server is not None:
-            self._drain(server)
-
-    def _drain(self, server: Server) -> None:
+    def _drain(self, server: FleetServer) -> None:
         if server.phase in (Phase.READY, Phase.RECALLING):
             server.turn(Phase.DRAINING)
-            self.fleet.changed[server] = None
 
     def session_reset(self, epoch: int) -> None:
         """What it was told and said last may be lost, so nobody knows what it has: it has to die."""
@@ -225,7 +190,7 @@ class Dispatcher:
         if server is not None and server.phase is not Phase.KILLING:
             server.turn(Phase.KILLING)
             self.fleet.changed[server] = None
-            self._effects.append(Kill(server))
+            self._owner.send_kill(server)
 
     # --- from nodes and the scheduler
 
@@ -234,10 +199,11 @@ class Dispatcher:
         if epoch not in self.fleet.nodes:
             self.fleet.add_node(epoch, title, names)
 
-    def node_stands(self, epoch: int, standing: Standing) -> None:
+    def node_opened(self, epoch: int, is_open: bool) -> None:
+        """False: it is suspended, or closes, and gets nothing."""
         node = self.fleet.nodes.get(epoch)
         if node is not None:
-            node.standing = standing
+            node.is_open = is_open
             self.fleet.touch(node)
 
     def node_silent(self, epoch: int, now: float) -> None:
@@ -273,7 +239,7 @@ class Dispatcher:
             self.server_lost(server, text)
         self._give_up.pop(node, None)
         for pin in self.fleet.remove_node(node):
-            self._end_at(pin, OutcomeKind.REFUSED, text)
+            self._refuse_at(pin, text)
 
     def server_up(self, epoch: int, name: str, node: int, srtt: float = 0.0) -> None:
         """On a node that is known; a server that is known stays as it is."""
@@ -309,7 +275,7 @@ class Dispatcher:
             elif self._may_retry(entry, server, closing):
                 entry.attempt += 1
                 again.append(entry)
-                self._effects.append(Again(entry, text))
+                self._owner.try_again(entry, text)
             else:
                 asked_for = entry.terminated or closing or self._end_of_all
                 kind = OutcomeKind.TERMINATED if asked_for else OutcomeKind.LOST
@@ -319,30 +285,21 @@ class Dispatcher:
             if entry in begun and not entry.io and entry.learner is not None:
                 entry.learner.forget()
         gone = f"server {server.name} is gone: {text}"
-        self._end_at(server.pin, OutcomeKind.REFUSED, gone)
+        self._refuse_at(server.pin, gone)
         self._give_again(again, gone)
         self._end_hopeless(server.node)
-
-    def settled(self) -> None:
-        """All nodes are known that were there at the beginning: names that nobody bears are refused, now and later."""
-        for pin in self.fleet.settle():
-            self._end_at(pin, OutcomeKind.REFUSED, self.fleet.no_node(pin.name))
 
     # --- the turn
 
     def place(self, now: float) -> None:
-        """Give out what can be given."""
         giving, lags = self.giving, self.lags
         lags.turn(now)
         changed = self.fleet.update(lags.longest)
-        if giving.waiting:
-            self._has_more = giving.run(changed, lags.longest, now)
-            given, giving.given = giving.given, {}
-            for server, entries in given.items():
-                self.recalling.watch(server)
-                self._effects.append(Runs(server, entries))
-        else:
-            self._has_more = False
+        self._has_more = giving.waiting > 0 and giving.run(changed, lags.longest, now)
+        given, giving.given = giving.given, {}
+        for server, entries in given.items():
+            self.recalling.watch(server)
+            self._owner.send_runs(server, entries)
         for server in changed:
             self.recalling.watch(server)
         self.recalling.weigh(giving.cpu.head() is None, now)
@@ -351,7 +308,7 @@ class Dispatcher:
         for server, after in self.recalling.due(now):
             server.turn(Phase.RECALLING)
             self.fleet.changed[server] = None
-            self._effects.append(Recall(server, after))
+            self._owner.send_recall(server, after)
         for node in [node for node, at in self._give_up.items() if at <= now]:
             del self._give_up[node]
             text = f"terminated, but {node.title} has been silent since: it may still run there, until the node is back and ends it"
@@ -368,13 +325,9 @@ class Dispatcher:
             at = first if at is None else min(at, first)
         return at
 
-    def drain(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
-
     # --- ends, and what is given again
 
-    def _take_back(self, server: Server, positions: Sequence[int]) -> list[Entry]:
+    def _take_back(self, server: FleetServer, positions: Sequence[int]) -> list[Entry]:
         has = {entry.position: entry for entry in _had_by([server])}
         back = [has[position] for position in reversed(positions) if position in has]
         for entry in back:
@@ -398,33 +351,33 @@ class Dispatcher:
         if again:
             self.giving.put_back(again)
 
-    def _may_retry(self, entry: Entry, server: Server, closing: bool) -> bool:
+    def _may_retry(self, entry: Entry, server: FleetServer, closing: bool) -> bool:
         if closing or entry.terminated or self._end_of_all or entry.server:
             return False
         return entry.attempt <= entry.retries
 
-    def _note_begun(self, entry: Entry, server: Server) -> None:
+    def _note_begun(self, entry: Entry, server: FleetServer) -> None:
         if entry.io:
             server.reached_io = max(server.reached_io, entry.position)
         else:
             server.reached_cpu = max(server.reached_cpu, entry.position)
 
-    def _end_hopeless(self, node: Node) -> None:
+    def _end_hopeless(self, node: FleetNode) -> None:
         for pin in node.pins:
             if text := self.fleet.failure_of(pin):
-                self._end_at(pin, OutcomeKind.REFUSED, text)
+                self._refuse_at(pin, text)
 
-    def _end_at(self, pin: Pin, kind: OutcomeKind, text: str) -> None:
-        for entry in self.giving.waiting_at(pin):
-            self._end_one_that_waits(entry, kind, text)
+    def _refuse_at(self, pin: Pin, text: str) -> None:
+        self._end_unbegun(self.giving.waiting_at(pin), OutcomeKind.REFUSED, text)
 
-    def _end_one_that_waits(self, entry: Entry, kind: OutcomeKind, text: str) -> None:
-        self.giving.take_out(entry)
-        self._end(entry, kind, text)
+    def _end_unbegun(self, entries: Iterable[Entry], kind: OutcomeKind, text: str) -> None:
+        for entry in entries:
+            self.giving.take_out(entry)
+            self._end(entry, kind, text)
 
     def _end(self, entry: Entry, kind: OutcomeKind, text: str, *, started: bool = False) -> None:
         entry.over = True
-        self._effects.append(Ended(entry, kind, text, started))
+        self._owner.end(entry, kind, text, started=started)
 
     # --- what must hold
 
@@ -450,9 +403,5 @@ class Dispatcher:
             assert node.is_silent and node.epoch in fleet.nodes, f"nobody waits for {node.title}"
 
 
-def _had_by(servers: Iterable[Server]) -> list[Entry]:
+def _had_by(servers: Iterable[FleetServer]) -> list[Entry]:
     return [entry for server in servers for entry in (*server.cpu, *server.io.values())]
-
-
-def _may_take(server: Server) -> bool:
-    return server.phase in (Phase.READY, Phase.RECALLING) and server.node.is_offered

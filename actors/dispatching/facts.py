@@ -42,24 +42,17 @@ FOLLOWING: Final[Mapping[Phase, frozenset[Phase]]] = {
 READY: Final = Phase.READY  # reading a member from its Enum costs as much as a dictionary look-up
 
 
-class Standing(Enum):
-    """What its client and its operator want of a node."""
-
-    OPEN = auto()
-    SUSPENDED = auto()  # gets nothing for now
-    CLOSING = auto()  # gets nothing any more
-
-
 class Entry(Record, eq=False):
     """One task of a client, from submit to its outcome, with what its dispatcher knows of it."""
 
     node: str = ""  # named: only on the nodes of this name or address
     server: int = 0  # named: only on the server of this epoch
+    pin: Pin | None = None  # of that name, once it was looked up
     alone: bool = False  # somebody waits for its start: never behind another
     size: int = 0  # of its call, in bytes
     turn: int = 0  # in the order of submission
     learner: Learner | None = None  # what is known of its function's run times
-    at: Server | None = None  # who has it
+    at: FleetServer | None = None  # who has it
     position: int = 0  # there
     cost: float = 0.0  # seconds that it was expected to take, when it was given
     aside: bool = False  # a CPU task: it waits for what it submitted, and others run beside it
@@ -112,39 +105,38 @@ class Pin:
     """A name that tasks may ask for, and those that wait for it: a server's, or one that several nodes may have."""
 
     name: str
-    nodes: list[Node] = field(default_factory=list)
-    server: Server | None = None
+    nodes: list[FleetNode] = field(default_factory=list)
+    server: FleetServer | None = None
     cpu: Queue = field(default_factory=Queue)
     io: Queue = field(default_factory=Queue)
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class FleetNode:
     """A node of the lease."""
 
     epoch: int
     title: str  # for people
     names: tuple[str, ...]  # what tasks may call it
-    standing: Standing = Standing.OPEN
+    is_open: bool = True  # by what its client and its operator want
     is_silent: bool = False  # a zombie: it keeps what it has, and gets nothing
-    give_up_at: float | None = None  # silent, and asked to end tasks: nobody waits longer for that
     failure: str = ""  # why its servers cannot be started; empty: they may be
-    servers: dict[int, Server] = field(default_factory=dict)
+    servers: dict[int, FleetServer] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
-    free: Shelves[Server] = field(default_factory=Shelves)  # without a CPU task, by io tasks
+    free: Shelves[FleetServer] = field(default_factory=Shelves)  # without a CPU task, by io tasks
 
     @property
     def is_offered(self) -> bool:
-        return self.standing is Standing.OPEN and not self.is_silent
+        return self.is_open and not self.is_silent
 
 
 @dataclass(slots=True, eq=False)
-class Server:
+class FleetServer:
     """A server of the lease, and what it was given and has not ended."""
 
     epoch: int
     name: str
-    node: Node
+    node: FleetNode
     pin: Pin
     srtt: float = 0.0  # seconds, of the session with it
     phase: Phase = READY
@@ -161,8 +153,7 @@ class Server:
     refused: int = -1  # of the last one that it took and could not begin
 
     def turn(self, phase: Phase) -> None:
-        if phase not in FOLLOWING[self.phase]:
-            raise AssertionError(f"{self.name}: {phase} may not follow {self.phase}")
+        assert phase in FOLLOWING[self.phase], f"{self.name}: {phase} may not follow {self.phase}"
         self.phase = phase
 
     def remove(self, entry: Entry) -> None:

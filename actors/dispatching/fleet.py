@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .facts import Entry, Node, Pin, Server
+from .facts import Entry, FleetNode, FleetServer, Pin
 from .placement import Choice
 
 LISTED_MAX: Final = 20  # nodes or servers that an error message lists
@@ -15,14 +15,13 @@ class Fleet:
     """What there is. Whoever changes a load, or whether something is offered, says so by `changed`."""
 
     def __init__(self) -> None:
-        self.nodes: dict[int, Node] = {}
-        self.servers: dict[int, Server] = {}
+        self.nodes: dict[int, FleetNode] = {}
+        self.servers: dict[int, FleetServer] = {}
         self.pins: dict[str, Pin] = {}  # of nodes, by the names that tasks asked for
         self.choice = Choice()
-        self.changed: dict[Server, None] = {}  # since the last pass
-        self.is_settled = False  # all nodes that were there at the beginning are known
+        self.changed: dict[FleetServer, None] = {}  # since the last pass
 
-    def update(self, lag: float) -> Iterable[Server]:
+    def update(self, lag: float) -> Iterable[FleetServer]:
         """Puts the servers that changed where they belong now, and says which they are."""
         changed, self.changed = self.changed, {}
         for server in changed:
@@ -31,15 +30,15 @@ class Fleet:
 
     # --- nodes and servers
 
-    def add_node(self, epoch: int, title: str, names: tuple[str, ...]) -> Node:
-        node = self.nodes[epoch] = Node(epoch, title, names)
+    def add_node(self, epoch: int, title: str, names: tuple[str, ...]) -> FleetNode:
+        node = self.nodes[epoch] = FleetNode(epoch, title, names)
         for pin in self.pins.values():
             if pin.name in names:
                 pin.nodes.append(node)
                 node.pins.append(pin)
         return node
 
-    def remove_node(self, node: Node) -> list[Pin]:
+    def remove_node(self, node: FleetNode) -> list[Pin]:
         """Its servers were removed before. The names that nobody bears any more."""
         del self.nodes[node.epoch]
         bare = []
@@ -50,84 +49,80 @@ class Fleet:
                 bare.append(pin)
         return bare
 
-    def add_server(self, epoch: int, name: str, node: Node, srtt: float) -> Server:
-        server = self.servers[epoch] = Server(epoch, name, node, Pin(name), srtt)
+    def add_server(self, epoch: int, name: str, node: FleetNode, srtt: float) -> FleetServer:
+        server = self.servers[epoch] = FleetServer(epoch, name, node, Pin(name), srtt)
         server.pin.server = server
         node.servers[epoch] = server
         node.failure = ""
         self.changed[server] = None
         return server
 
-    def remove_server(self, server: Server) -> None:
+    def remove_server(self, server: FleetServer) -> None:
         del self.servers[server.epoch]
         del server.node.servers[server.epoch]
         self.changed.pop(server, None)
         self.choice.remove(server)
 
-    def touch(self, node: Node) -> None:
+    def touch(self, node: FleetNode) -> None:
         """Whether it is offered changed."""
         self.changed.update(dict.fromkeys(node.servers.values()))
 
     # --- names
 
-    def bind(self, entry: Entry) -> Pin | str:
-        """Where a task that names its server or node waits; or why it cannot be there."""
+    def bind(self, entry: Entry) -> str:
+        """Find where a task that names its server or node waits; why it cannot be there, else nothing."""
         if entry.server:
             server = self.servers.get(entry.server)
-            if server is not None:
-                return server.pin
-            there = [server.name for server in self.servers.values()]
-            return f"there is no such server ({entry.server:016x}); there are: {_listing(there)}"
+            if server is None:
+                there = [server.name for server in self.servers.values()]
+                return f"there is no such server ({entry.server:016x}); there are: {_listing(there)}"
+            entry.pin = server.pin
+            return ""
         pin = self.pins.get(entry.node)
         if pin is None:
             nodes = [node for node in self.nodes.values() if entry.node in node.names]
-            if not nodes and self.is_settled:
-                return self.no_node(entry.node)
+            if not nodes:
+                titles = [node.title for node in self.nodes.values()]
+                return f"there is no node {entry.node}; there are: {_listing(titles)}"
             pin = self.pins[entry.node] = Pin(entry.node, nodes)
             for node in nodes:
                 node.pins.append(pin)
-        return self.failure_of(pin) or pin
+        entry.pin = pin
+        return self.failure_of(pin)
 
     def failure_of(self, pin: Pin) -> str:
         """Why there will never be a server there; empty if there may be one."""
-        if not pin.nodes or any(node.servers or not node.failure for node in pin.nodes):
+        if any(node.servers or not node.failure for node in pin.nodes):
             return ""
         return f"no server can be started: {pin.nodes[0].failure}"
 
-    def pin_of(self, entry: Entry) -> Pin | None:
-        """Where a task waits whose name was found before."""
-        if entry.server:
-            return self.servers[entry.server].pin
-        return self.pins[entry.node] if entry.node else None
-
-    def no_node(self, name: str) -> str:
-        there = [node.title for node in self.nodes.values()]
-        return f"there is no node {name}; there are: {_listing(there)}"
-
-    def settle(self) -> list[Pin]:
-        """From now on a name that nobody bears is an error. Those of now are."""
-        self.is_settled = True
-        bare = [pin for pin in self.pins.values() if not pin.nodes]
-        for pin in bare:
-            del self.pins[pin.name]
-        return bare
-
-    def pins_of(self, server: Server) -> Iterator[Pin]:
+    def pins_of(self, server: FleetServer) -> Iterator[Pin]:
         yield server.pin
         yield from server.node.pins
 
-    def servers_of(self, pin: Pin) -> list[Server]:
+    def servers_of(self, pin: Pin) -> list[FleetServer]:
         if pin.server is not None:
             return [pin.server]
         return [server for node in pin.nodes for server in node.servers.values()]
 
-    def free_at(self, pin: Pin) -> Server | None:
-        """A free server there, of the least loaded node."""
+    def free_at(self, pin: Pin | None) -> FleetServer | None:
+        """A free server there, of the least loaded node; None: anywhere."""
+        if pin is None:
+            node = self.choice.nodes.first()
+            return node.free.first() if node is not None else None
         if pin.server is not None:
             return pin.server if pin.server in pin.server.node.free.level_of else None
         level_of = self.choice.nodes.level_of
         nodes = [node for node in pin.nodes if node in level_of]
         return min(nodes, key=level_of.__getitem__).free.first() if nodes else None
+
+    def io_at(self, pin: Pin | None) -> FleetServer | None:
+        """The one there that is next for io tasks."""
+        if pin is None:
+            return self.choice.io.first()
+        level_of = self.choice.io.level_of
+        servers = [server for server in self.servers_of(pin) if server in level_of]
+        return min(servers, key=level_of.__getitem__, default=None)
 
     def check(self) -> None:
         """What belongs together knows of each other; who did not change stands where its load says."""

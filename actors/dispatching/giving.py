@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .facts import Entry, Pin, Queue, Server
+from .facts import Entry, FleetServer, Pin, Queue
 from .fleet import Fleet
-from .placement import UNKNOWN_S, goes_along, has_room, is_full, stalls_at
+from .placement import UNKNOWN_S, goes_along, is_full, stalls_at
 
 PASS_MAX: Final = 512  # tasks in one pass, so that the client's loop stays responsive
 
@@ -27,7 +27,7 @@ class Giving:
         self.waiting = 0  # tasks in all queues
         self.pinned = 0  # ... and in those of names
         self.held = 0  # tasks that servers have
-        self.given: dict[Server, list[Entry]] = {}  # in this pass
+        self.given: dict[FleetServer, list[Entry]] = {}  # in this pass
         self.touched: dict[Pin, None] = {}  # somebody waits there anew
         self._now = 0.0
         self._lag = 0.0
@@ -35,21 +35,20 @@ class Giving:
 
     # --- queues
 
-    def put(self, entry: Entry, pin: Pin | None) -> None:
-        self._queue_of(entry, pin).entries.append(entry)
+    def put(self, entry: Entry) -> None:
+        self._queue_of(entry).entries.append(entry)
 
     def put_back(self, entries: Iterable[Entry]) -> None:
-        """Each to its turn; those that name a place find it."""
+        """Each to its turn."""
         backs: dict[Queue, list[Entry]] = {}
         for entry in entries:
-            pin = self.fleet.pin_of(entry)
-            backs.setdefault(self._queue_of(entry, pin), []).append(entry)
+            backs.setdefault(self._queue_of(entry), []).append(entry)
         for queue, back in backs.items():
             queue.put_back(back)
 
-    def _queue_of(self, entry: Entry, pin: Pin | None) -> Queue:
-        """It is to wait there."""
+    def _queue_of(self, entry: Entry) -> Queue:
         self.waiting += 1
+        pin = entry.pin
         if pin is None:
             return self.io if entry.io else self.cpu
         self.pinned += 1
@@ -57,10 +56,9 @@ class Giving:
         return pin.io if entry.io else pin.cpu
 
     def take_out(self, entry: Entry) -> None:
-        """It ended while it waited."""
         entry.over = True
         self.waiting -= 1
-        if entry.node or entry.server:
+        if entry.pin is not None:
             self.pinned -= 1
 
     def waiting_at(self, pin: Pin) -> list[Entry]:
@@ -74,7 +72,7 @@ class Giving:
             *(entry for pin in pins for entry in self.waiting_at(pin)),
         ]
 
-    def queue_for(self, server: Server, *, io: bool) -> Queue:
+    def queue_for(self, server: FleetServer, *, io: bool) -> Queue:
         """The one whose first task has waited longest."""
         best = self.io if io else self.cpu
         head = best.head()
@@ -87,47 +85,39 @@ class Giving:
 
     # --- the pass
 
-    def run(self, changed: Iterable[Server], lag: float, now: float) -> bool:
+    def run(self, changed: Iterable[FleetServer], lag: float, now: float) -> bool:
         """True if there was more to give than fits in one pass."""
         self._now, self._lag, self._room = now, lag, PASS_MAX
         pins = self._pins_at(changed) if self.pinned else ()
-        if self.cpu.entries:
-            self._on_free()
+        self._on_free()
         for pin in pins:
-            self._on_free_at(pin)
-        if self.cpu.entries:
-            self._ahead()
+            self._on_free(pin)
+        self._ahead()
         for pin in pins:
             self._ahead_at(pin)
-            self._io_at(pin)
-        if self.io.entries:
-            self._beside()
-        return self._room <= 0
+            self._beside(pin)
+        self._beside()
+        if self._room > 0:
+            return False
+        self.touched.update(dict.fromkeys(pins))  # the next one looks again
+        return True
 
-    def _pins_at(self, changed: Iterable[Server]) -> list[Pin]:
+    def _pins_at(self, changed: Iterable[FleetServer]) -> list[Pin]:
         """Names for which something may have changed."""
         pins, self.touched = self.touched, {}
         for server in changed:
             pins.update(dict.fromkeys(self.fleet.pins_of(server)))
         return [pin for pin in pins if pin.cpu.head() is not None or pin.io.head() is not None]
 
-    def _on_free(self) -> None:
-        choice, queue = self.fleet.choice, self.cpu
+    def _on_free(self, pin: Pin | None = None) -> None:
+        queue = self.cpu if pin is None else pin.cpu
         while self._room > 0 and queue.head() is not None:
-            server = choice.free()
-            if server is None:
-                return
-            self._wake(server)
-
-    def _on_free_at(self, pin: Pin) -> None:
-        while self._room > 0 and pin.cpu.head() is not None:
             server = self.fleet.free_at(pin)
             if server is None:
                 return
             self._wake(server)
-        self._keep(pin)
 
-    def _wake(self, server: Server) -> None:
+    def _wake(self, server: FleetServer) -> None:
         """This free server gets the first of its tasks, and with it those for which nobody else is worth waking."""
         queue = self.queue_for(server, io=False) if self.pinned else self.cpu
         entry = queue.head()
@@ -162,35 +152,21 @@ class Giving:
         for server in servers:
             if self._room > 0 and pin.cpu.head() is not None:
                 self._feed(server, len(pin.cpu.entries) // len(servers) or 1)
-        self._keep(pin)
 
-    def _keep(self, pin: Pin) -> None:
-        """The pass was too short for it: the next one looks again."""
-        if self._room <= 0:
-            self.touched[pin] = None
-
-    def _beside(self) -> None:
-        self.fleet.choice.keep_io(self.fleet.servers.values())
-        io = self.fleet.choice.io
-        while self._room > 0 and self.io.head() is not None:
-            server = io.first()
+    def _beside(self, pin: Pin | None = None) -> None:
+        """Io tasks."""
+        queue = self.io if pin is None else pin.io
+        if queue.head() is not None:
+            self.fleet.choice.keep_io(self.fleet.servers.values())
+        while self._room > 0 and queue.head() is not None:
+            server = self.fleet.io_at(pin)
             if server is None:
                 return
-            self._take(self.queue_for(server, io=True) if self.pinned else self.io, server)
+            first = self.queue_for(server, io=True) if self.pinned else queue
+            self._give(first.entries.popleft(), server)
+            self.fleet.choice.update(server, self._lag)
 
-    def _io_at(self, pin: Pin) -> None:
-        if pin.io.head() is not None:
-            self.fleet.choice.keep_io(self.fleet.servers.values())
-        level_of = self.fleet.choice.io.level_of
-        while self._room > 0 and pin.io.head() is not None:
-            servers = [server for server in self.fleet.servers_of(pin) if server in level_of]
-            if not servers:
-                return
-            server = min(servers, key=level_of.__getitem__)
-            self._take(self.queue_for(server, io=True), server)
-        self._keep(pin)
-
-    def _feed(self, server: Server, count: int) -> None:
+    def _feed(self, server: FleetServer, count: int) -> None:
         """Up to so many behind what it has."""
         lag, queue, fed = self._lag, self.cpu, 0
         if stalls_at(server, True) <= self._now:
@@ -199,7 +175,7 @@ class Giving:
             if self.pinned:
                 queue = self.queue_for(server, io=False)
             entry = queue.head()
-            if entry is None or entry.alone or not has_room(server, entry, lag):
+            if entry is None or entry.alone or is_full(server, lag, entry.size):
                 break
             queue.entries.popleft()
             self._give(entry, server)
@@ -210,11 +186,7 @@ class Giving:
         else:
             ahead.put(server, len(server.cpu))
 
-    def _take(self, queue: Queue, server: Server) -> None:
-        self._give(queue.entries.popleft(), server)
-        self.fleet.choice.update(server, self._lag)
-
-    def _give(self, entry: Entry, server: Server) -> None:
+    def _give(self, entry: Entry, server: FleetServer) -> None:
         position = server.given = server.given + 1
         entry.at, entry.position, entry.placed = server, position, False
         if entry.io:
@@ -231,7 +203,7 @@ class Giving:
         self.waiting -= 1
         self.held += 1
         self._room -= 1
-        if entry.node or entry.server:
+        if entry.pin is not None:
             self.pinned -= 1
         given = self.given.get(server)
         if given is None:
@@ -249,6 +221,6 @@ class Giving:
             assert turns == sorted(set(turns)), "what waits is out of order"
             assert all(entry.at is None for entry in entries), "what waits is at a server"
             waiting += len(entries)
-            pinned += sum(bool(entry.node or entry.server) for entry in entries)
+            pinned += sum(entry.pin is not None for entry in entries)
         assert (waiting, pinned) == (self.waiting, self.pinned), "what waits is counted wrong"
         assert not self.given, "what was given was not said"

@@ -31,18 +31,13 @@ class Learner:
         self.mean = 0.0
 
 
-class Learners:
+class Learners(dict[str, Learner]):
     """One for each function, by name."""
 
-    def __init__(self) -> None:
-        self.of: dict[str, Learner] = {}
-
-    def get(self, function: str) -> Learner:
-        learner = self.of.get(function)
-        if learner is None:
-            if len(self.of) >= FUNCTIONS_MAX:
-                self.of.clear()  # all are measured anew; tasks under way keep theirs
-            learner = self.of[function] = Learner()
+    def __missing__(self, function: str) -> Learner:
+        if len(self) >= FUNCTIONS_MAX:
+            self.clear()  # all are measured anew; tasks under way keep theirs
+        learner = self[function] = Learner()
         return learner
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .facts import READY, Entry, Node, Server
+from .facts import READY, Entry, FleetNode, FleetServer
 from .shelves import Shelves
 
 AHEAD_S: Final = 0.01  # the horizon of a client that is always there and has no way to go
@@ -29,29 +29,22 @@ STEPS: Final = 64  # levels of nodes with a free server
 STALL_S: Final = 0.05  # a step that lasts so long is long: what waits behind it is asked back
 
 
-def is_full(server: Server, lag: float) -> bool:
-    """May nothing more be put behind what this busy server has, `lag` being how late the client may hear of it?
+def is_full(server: FleetServer, lag: float, size: int = 0) -> bool:
+    """May nothing more, or no call of this size, be put behind what this busy server has?
 
-    One may wait behind what is unknown, and where the server would idle for a tenth of each run else.
+    `lag` is how late the client may hear of it. One may wait behind what is unknown, and where the server would idle for a
+    tenth of each run else. A large call may wait there alone.
     """
     cpu = server.cpu
     waits = len(cpu) - 1
     away = server.srtt + MARGIN * lag
     if waits:
         calls = server.calls - cpu[0].size + waits * CALL_OVERHEAD
-        return server.work_s > away + AHEAD_S or calls >= CALLS_MAX
+        return server.work_s > away + AHEAD_S or calls >= CALLS_MAX or calls + size > CALLS_MAX
     return UNKNOWN_S > server.work_s > max(away + AHEAD_S, WORTH * away)
 
 
-def has_room(server: Server, entry: Entry, lag: float) -> bool:
-    """May this one be put behind what it has? A large call may wait there alone."""
-    waits = len(server.cpu) - 1
-    if waits and server.calls - server.cpu[0].size + entry.size + waits * CALL_OVERHEAD > CALLS_MAX:
-        return False
-    return not is_full(server, lag)
-
-
-def goes_along(server: Server, entry: Entry) -> bool:
+def goes_along(server: FleetServer, entry: Entry) -> bool:
     """Is what this server, which was free, was given just now so brief together that another one need not be woken for this?"""
     learner = entry.learner
     return (
@@ -60,18 +53,18 @@ def goes_along(server: Server, entry: Entry) -> bool:
         and learner is not None
         and learner.runs > 0
         and server.work_s + learner.mean <= TOGETHER_S
-        and has_room(server, entry, 0.0)
+        and not is_full(server, 0.0, entry.size)
     )
 
 
-def stalls_at(server: Server, is_wanted: bool) -> float:
+def stalls_at(server: FleetServer, is_wanted: bool) -> float:
     """When what waits behind its first task is asked back: at once if another server is free, else if it surprises."""
     learner = server.cpu[0].learner
     usual = 2 * learner.mean if learner is not None and not is_wanted else 0.0
     return server.since + server.srtt + max(STALL_S, usual)
 
 
-def recallable(server: Server) -> list[Entry]:
+def recallable(server: FleetServer) -> list[Entry]:
     """Its CPU tasks that may not have begun and might run elsewhere: the first has begun, unless an io task keeps the thread."""
     entries = [entry for entry in server.cpu if not (entry.placed or entry.server)]
     if entries and entries[0] is server.cpu[0] and not server.io:
@@ -83,12 +76,12 @@ class Choice:
     """The servers that may be given something, by their load."""
 
     def __init__(self) -> None:
-        self.nodes: Shelves[Node] = Shelves()  # with a free server, by the share of those that are not
-        self.io: Shelves[Server] = Shelves()  # those with a CPU task last, else by io tasks
+        self.nodes: Shelves[FleetNode] = Shelves()  # with a free server, by the share of those that are not
+        self.io: Shelves[FleetServer] = Shelves()  # those with a CPU task last, else by io tasks
         self._keeps_io = False
-        self.ahead: Shelves[Server] = Shelves()  # with a CPU task and room for more, by CPU tasks
+        self.ahead: Shelves[FleetServer] = Shelves()  # with a CPU task and room for more, by CPU tasks
 
-    def update(self, server: Server, lag: float) -> None:
+    def update(self, server: FleetServer, lag: float) -> None:
         """Its load changed, or whether it is offered."""
         if server.phase is not READY or not server.node.is_offered:
             self.remove(server)
@@ -106,17 +99,13 @@ class Choice:
                 self.ahead.put(server, len(server.cpu))
         self._update_node(server.node)
 
-    def remove(self, server: Server) -> None:
+    def remove(self, server: FleetServer) -> None:
         self.ahead.remove(server)
         self.io.remove(server)
         server.node.free.remove(server)
         self._update_node(server.node)
 
-    def free(self) -> Server | None:
-        node = self.nodes.first()
-        return node.free.first() if node is not None else None
-
-    def keep_io(self, servers: Iterable[Server]) -> None:
+    def keep_io(self, servers: Iterable[FleetServer]) -> None:
         """There are io tasks: from now on it is kept who is next for them. Most programs have none, and save the work."""
         if not self._keeps_io:
             self._keeps_io = True
@@ -124,21 +113,20 @@ class Choice:
                 if server.phase is READY and server.node.is_offered:
                     self._put_io(server)
 
-    def _put_io(self, server: Server) -> None:
+    def _put_io(self, server: FleetServer) -> None:
         if len(server.io) < IO_MAX:
             self.io.put(server, io_level(server))
         else:
             self.io.remove(server)
 
-    def _update_node(self, node: Node) -> None:
+    def _update_node(self, node: FleetNode) -> None:
         level = node_level(node)
         if level is None:
             self.nodes.remove(node)
         else:
             self.nodes.put(node, level)
 
-    def check(self, nodes: Iterable[Node]) -> None:
-        """Each is where its load says."""
+    def check(self, nodes: Iterable[FleetNode]) -> None:
         for node in nodes:
             assert self.nodes.level_of.get(node) == node_level(node), f"{node.title} is on the wrong level"
             for server in node.servers.values():
@@ -150,15 +138,15 @@ class Choice:
                 assert self.io.level_of.get(server) == io, f"{server.name} stands wrong for io tasks"
                 ahead = self.ahead.level_of.get(
                     server
-                )  # one that is full or stalls is taken out when it is seen
+                )  # not of one that is full or stalls, once that is seen
                 assert ahead is None or (offered and ahead == len(server.cpu) > 0), f"{server.name} is fed"
 
 
-def io_level(server: Server) -> int:
+def io_level(server: FleetServer) -> int:
     return len(server.io) + (IO_MAX if server.cpu else 0)
 
 
-def node_level(node: Node) -> int | None:
+def node_level(node: FleetNode) -> int | None:
     free = len(node.free)
     if not free:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .facts import READY, Entry, Server
+from .facts import READY, Entry, FleetServer
 from .fleet import Fleet
 from .placement import STALL_S, recallable, stalls_at
 
@@ -12,7 +12,7 @@ class Recalling:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self._watched: dict[Server, None] = {}
+        self._watched: dict[FleetServer, None] = {}
         self._look_at: float | None = None
         self._even_out_at: float | None = None  # servers idle, and tasks wait at others, since STALL_S before
 
@@ -23,14 +23,13 @@ class Recalling:
             return look if even_out is None else even_out
         return min(look, even_out)
 
-    def watch(self, server: Server) -> None:
+    def watch(self, server: FleetServer) -> None:
         """It was given something, or changed: may something wait there?"""
         if _has_waiting(server):
             self._watched[server] = None
             self._arm(stalls_at(server, True))
 
-    def forget(self, server: Server) -> None:
-        """It is gone."""
+    def forget(self, server: FleetServer) -> None:
         self._watched.pop(server, None)
 
     def weigh(self, is_empty: bool, now: float) -> None:
@@ -40,9 +39,9 @@ class Recalling:
         elif self._even_out_at is None:
             self._even_out_at = now + STALL_S
 
-    def due(self, now: float) -> list[tuple[Server, int]]:
+    def due(self, now: float) -> list[tuple[FleetServer, int]]:
         """Each is to be sent a Recall for what is behind this position."""
-        asked: list[tuple[Server, int]] = []
+        asked: list[tuple[FleetServer, int]] = []
         if self._look_at is not None and self._look_at <= now:
             asked += self._look(now)
         if self._even_out_at is not None and self._even_out_at <= now:
@@ -50,8 +49,7 @@ class Recalling:
             asked += self._even_out({server for server, _ in asked})
         return asked
 
-    def _look(self, now: float) -> list[tuple[Server, int]]:
-        """Behind long steps."""
+    def _look(self, now: float) -> list[tuple[FleetServer, int]]:
         stuck = []
         is_wanted = bool(self.fleet.choice.nodes)
         self._look_at = None
@@ -73,7 +71,7 @@ class Recalling:
         if self._look_at is None or at < self._look_at:
             self._look_at = at
 
-    def _even_out(self, asked: set[Server]) -> list[tuple[Server, int]]:
+    def _even_out(self, asked: set[FleetServer]) -> list[tuple[FleetServer, int]]:
         """Half of what waits at the fullest, one for each that idles; what is still uneven then is halved again."""
         idle = sum(len(node.free) for node in self.fleet.choice.nodes.level_of)
         waiting = [
@@ -90,15 +88,15 @@ class Recalling:
                 halves.append((first.at, first.position - 1))
         return halves
 
-    def _movable(self, server: Server) -> list[Entry]:
+    def _movable(self, server: FleetServer) -> list[Entry]:
         return [entry for entry in recallable(server) if self._may_move(entry)]
 
     def _may_move(self, entry: Entry) -> bool:
         """To a server that idles."""
-        idle, pins = self.fleet.choice.nodes.level_of, self.fleet.pins
-        return bool(idle) and (not entry.node or any(node in idle for node in pins[entry.node].nodes))
+        idle = self.fleet.choice.nodes.level_of
+        return bool(idle) and (entry.pin is None or any(node in idle for node in entry.pin.nodes))
 
 
-def _has_waiting(server: Server) -> bool:
+def _has_waiting(server: FleetServer) -> bool:
     """An io task may keep the thread from a CPU task, as another CPU task does."""
     return bool(server.cpu) and (len(server.cpu) > 1 or bool(server.io))

@@ -33,6 +33,7 @@ from dispycos.protocol.messages import (
     ServerReady,
     ServerTasks,
     Shutdown,
+    Spot,
     Terminate,
 )
 
@@ -43,12 +44,12 @@ from .lease import (
     Closing,
     End,
     ForgetPeer,
-    KillServer,
     NodeLease,
     Place,
     StartZygote,
     UseScheduler,
 )
+from .processes.words import KillServer
 from .supervisor import Supervisor
 
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
@@ -78,11 +79,10 @@ class Node(Supervisor):
         self._pulse_limits = (min_pulse_interval, max_pulse_interval)
         self._lease_grace = lease_grace
         self._insecure = insecure
-        self._available = info.available
         self._schedulers: dict[int, None] = {}  # epochs of those connected
         self._served = 0
         self._serve = serve
-        self._ending = ""  # why it takes nothing new
+        self.ending = ""  # why it takes nothing new, and ends when nothing is left
         self._has_ended = False
         self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
             Terminate: self._on_terminate,
@@ -107,7 +107,7 @@ class Node(Supervisor):
             handler(envelope, envelope.message, now)
 
     def wake(self, now: float) -> None:
-        self._inquiries.wake(now)
+        self._inquiries.wake(now, self.step_of)
         granted = self.granted
         if granted is None:
             return
@@ -128,11 +128,12 @@ class Node(Supervisor):
         return due if asked is None else min(due, asked)
 
     def drain(self) -> list[object]:
-        if self._ending:
-            self._close_if_uninhabited()
-        if self.granted is not None:
-            self._finish_if_empty(self.granted)
-        if self._ending and self.granted is None and not self._has_ended:
+        granted = self.granted
+        if granted is not None:
+            if self.ending and granted.closing is None and not granted.is_inhabited:
+                self._close(granted, self.ending, inf)  # nobody is to be killed
+            self._finish_if_empty(granted)
+        if self.ending and self.granted is None and not self._has_ended:
             self._has_ended = True
             self._out.effects.append(End())
         return self._out.drain()
@@ -147,16 +148,13 @@ class Node(Supervisor):
     def _register(self, epoch: int) -> None:
         """Said with each link: a scheduler uses a node that was away when it knows which lease it has still."""
         granted = self.granted
-        if granted is None and self._ending:
+        if granted is None and self.ending:
             return  # it is not for use
-        word = Register(self._described())
+        word = Register(self.info)
         if granted is not None:
-            closing = bool(self._ending) or granted.closing is not None
-            word = Register(self._described(), granted.lease, closing, granted.client)
+            closing = bool(self.ending) or granted.closing is not None
+            word = Register(self.info, granted.lease, closing, granted.client)
         self._out.send(Address(epoch, SCHEDULER), word)
-
-    def _described(self) -> NodeInfo:
-        return self.info._replace(available=self._available)
 
     def _on_open(self, envelope: Envelope, message: Open, now: float) -> None:
         granted = self.granted
@@ -176,8 +174,8 @@ class Node(Supervisor):
             if (lease.number, lease.scheduler) != (wanted.number, wanted.scheduler):
                 state = "held by" if granted.closing is None else "still being closed for"
                 return f"{state} {granted.holder} for {now - granted.since:.0f} s"
-        elif self._ending:
-            return self._ending
+        elif self.ending:
+            return self.ending
         elif message.client.python != self.info.python:
             # Bytecode of another minor version crashes the interpreter; the scheduler should have known.
             theirs, ours = (".".join(map(str, v)) for v in (message.client.python, self.info.python))
@@ -191,7 +189,7 @@ class Node(Supervisor):
         interval = min(max(message.pulse_interval, lowest), highest)
         count = min(message.cpus, len(self._ports))
         places = [
-            Place(k, f"{self.info.name}/server-{k}", port)
+            Place(k, Spot(self.info.addr, port, 0, f"{self.info.name}/server-{k}"))
             for k, port in enumerate(self._ports[:count], start=1)
         ]
         self.granted = NodeLease(
@@ -214,7 +212,7 @@ class Node(Supervisor):
         granted.lease = message.lease
         self._out.send(scheduler, Opened(message.lease, len(granted.places), granted.pulse_interval))
         self._tell_again(granted)
-        if self._ending or granted.closing is not None:
+        if self.ending or granted.closing is not None:
             self._register(scheduler.epoch)  # that it ends is news
 
     def _follow(self, granted: NodeLease, scheduler: Address) -> None:
@@ -279,8 +277,8 @@ class Node(Supervisor):
         if reason:
             self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
         for place in granted.places:
-            if place.server is not None:
-                self._out.send(place.server.address, Shutdown(reason))
+            if place.is_ready:
+                self._out.send(place.address, Shutdown(reason))
             elif place.alive:
                 self._out.effects.append(KillServer(place.number))
 
@@ -293,7 +291,7 @@ class Node(Supervisor):
 
     def _finish_if_empty(self, granted: NodeLease) -> None:
         closing = granted.closing
-        if closing is None or granted.awaits_client or any(place.alive for place in granted.places):
+        if closing is None or granted.awaits_client or granted.is_inhabited:
             return
         if granted.has_printed and not granted.client_gone:
             granted.has_printed, granted.awaits_client = False, True
@@ -302,23 +300,17 @@ class Node(Supervisor):
         self.granted = None
         self._served += 1
         if self._served == self._serve:
-            self._ending = f"it was started for {self._serve} clients"
+            self.ending = f"it was started for {self._serve} clients"
         self._out.effects.append(CloseZygote(granted.lease))
-        self._out.to_scheduler(granted, Closed(granted.lease, closing.reason, bool(self._ending)))
+        self._out.to_scheduler(granted, Closed(granted.lease, closing.reason, bool(self.ending)))
         for epoch in self._schedulers:
             if epoch != granted.scheduler.epoch:  # it was declined, or was about to take the lease over
                 self._register(epoch)
 
-    @property
-    def is_ending(self) -> bool:
-        """Whether the process is to end when nothing is left."""
-        return bool(self._ending)
-
     def client_has_all(self, lease: Lease, now: float) -> None:
         """Of what this node said to it before the end of this lease: the scheduler's Released may take a shorter way."""
-        granted = (
-            self.granted
-        )  # its scheduler may have been started anew meanwhile, and have another lease of the same number
+        granted = self.granted
+        # Its scheduler may have been started anew meanwhile, and have another lease of the same number.
         if granted is not None and granted.lease.number == lease.number:
             granted.awaits_client = False
 
@@ -333,47 +325,41 @@ class Node(Supervisor):
 
     def finish(self, now: float, *, terminate: bool = False) -> None:
         """The operator's wish: it takes nothing new, and ends when all tasks that it has are done, or with them."""
-        self._ending = f"the operator of node {self.info.name} ends it"
+        self.ending = f"the operator of node {self.info.name} ends it"
         if terminate:
-            self.end_lease(self._ending, now)
+            self.end_lease(self.ending, now)
         granted = self.granted
         if granted is None:
             return
         if granted.closing is None:
             granted.draining = True
-            for server in granted.servers():
+            for server in granted.ready():
                 self._out.send(server.address, Shutdown(drain=True))
         if granted.scheduler.epoch in self._schedulers:
             self._register(granted.scheduler.epoch)
-
-    def _close_if_uninhabited(self) -> None:
-        """It ends: first its servers, then its lease, then itself."""
-        granted = self.granted
-        if granted is not None and granted.closing is None and not granted.is_inhabited:
-            self._close(granted, self._ending, inf)  # nobody is to be killed
 
     # --- what is told
 
     def say_status(self, running: Mapping[int, int]) -> str:
         """For the operator: what each server does (spec 6.2, "status"). `running`: how many tasks, by number, as its page says."""
         granted = self.granted
-        ending = "ends when its tasks are done; " if self._ending else ""
+        ending = "ends when its tasks are done; " if self.ending else ""
         if granted is None:
             return f"{ending or 'free; '}clients served: {self._served}"
         lines = [f"{ending}used by {granted.holder}; clients served: {self._served}"]
         for place in granted.places:
-            state = f"tasks: {running.get(place.number, 0)}" if place.server is not None else "not up"
-            lines.append(f"  {place.name}: {state}")
+            state = f"tasks: {running.get(place.number, 0)}" if place.is_ready else "not up"
+            lines.append(f"  {place.spot.name}: {state}")
         return "\n".join(lines)
 
     def availability(self, available: Availability, now: float) -> None:
-        self._available = available
+        self.info = self.info._replace(available=available)
 
     def _pulse(self, granted: NodeLease, now: float) -> None:
         granted.pulse_at = now + granted.pulse_interval
-        if self._available is not None:
+        if self.info.available is not None:
             hears_client = granted.lease.client in granted.present
-            pulse = Pulse(self.info.epoch, self._available, hears_client=hears_client)
+            pulse = Pulse(self.info.epoch, self.info.available, hears_client=hears_client)
             self._out.to_scheduler(granted, pulse)
 
     def _on_gone(self, envelope: Envelope, gone: Gone, now: float) -> None:
@@ -381,7 +367,7 @@ class Node(Supervisor):
         granted = self.granted
         if granted is None or envelope.sender not in (granted.home, granted.scheduler):
             return
-        for server in granted.servers():
+        for server in granted.ready():
             self._out.send(server.address, gone)
         if granted.lease.client in gone.epochs:
             self._out.effects.append(ForgetPeer(granted.lease.client))
@@ -393,8 +379,8 @@ class Node(Supervisor):
     def _on_inventory(self, envelope: Envelope, message: Inventory, now: float) -> None:
         granted = self.granted
         client = granted.client.name if granted is not None else ""
-        servers = granted.servers() if granted is not None else []
-        report = NodeReport(self._described(), client, [], self._served, self._insecure)
+        servers = granted.ready() if granted is not None else []
+        report = NodeReport(self.info, client, [], self._served, self._insecure)
         self._inquiries.ask(envelope, report, servers, now)
 
     def check(self) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from msgspec.structs import replace
 
-from dispycos.machine import Send
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Inventory, NodeReport, ServerReport, ServerTasks, TaskReport
 
 from ..tasks.step import Step
-from .lease import Outbox, Server
-from .terminations import Look
+from .lease import NodeOutbox, Place
 
 ANSWER_S: Final = 0.3  # for servers: the relief thread answers unless C code holds the GIL
 BUSY: Final = "a step in C code"  # of a server that does not answer: nobody here knows of which task
@@ -26,35 +25,33 @@ class Inquiry:
 
     request: Envelope
     report: NodeReport
-    open: dict[int, Server]  # those that have not answered, by epoch
+    open: dict[int, Place]  # those that have not answered, by epoch
     reports: dict[int, ServerReport]  # by number of the server
     until: float
-    is_looking: bool = False  # nobody else answers
 
 
 class Inquiries:
     """All that are open, by their correlations with the servers."""
 
-    def __init__(self, out: Outbox) -> None:
+    def __init__(self, out: NodeOutbox) -> None:
         self._out = out
         self._open: dict[int, Inquiry] = {}
-        self._count = 0
+        self._keys = count(1)
 
     @property
     def deadline(self) -> float | None:
         return min((inquiry.until for inquiry in self._open.values()), default=None)
 
-    def ask(self, request: Envelope, report: NodeReport, servers: Sequence[Server], now: float) -> None:
+    def ask(self, request: Envelope, report: NodeReport, servers: Sequence[Place], now: float) -> None:
         """Answer with this report when these servers have told what they do."""
         inquiry = Inquiry(
-            request, report, {server.address.epoch: server for server in servers}, {}, now + ANSWER_S
+            request, report, {server.spot.epoch: server for server in servers}, {}, now + ANSWER_S
         )
-        self._count += 1
-        self._open[self._count] = inquiry
+        key = next(self._keys)
+        self._open[key] = inquiry
         for server in servers:
-            word = Envelope(server.address, request.to, Inventory(), self._count)
-            self._out.effects.append(Send(word))
-        self._finish(self._count)
+            self._out.send(server.address, Inventory(), key)
+        self._finish(key)
 
     def on_answer(self, envelope: Envelope, word: ServerTasks, now: float) -> None:
         inquiry = self._open.get(envelope.correlation)
@@ -69,24 +66,18 @@ class Inquiries:
             if inquiry.open.pop(epoch, None) is not None:
                 self._finish(key)
 
-    def wake(self, now: float) -> None:
-        """Who has not answered is looked at."""
-        for inquiry in list(self._open.values()):
-            if inquiry.until <= now:
-                inquiry.until, inquiry.is_looking = now + ANSWER_S, True
-                self._out.effects.extend(Look(server.number) for server in inquiry.open.values())
-
-    def looked(self, number: int, step: Step, now: float) -> None:
-        """By its page this step runs there."""
+    def wake(self, now: float, step_of: Callable[[int], Step]) -> None:
+        """Of those that have not answered in time their pages tell."""
         for key, inquiry in list(self._open.items()):
-            for epoch, server in list(inquiry.open.items()):
-                if server.number == number and inquiry.is_looking:
-                    del inquiry.open[epoch]
+            if inquiry.until <= now:
+                for server in inquiry.open.values():
+                    step = step_of(server.number)
                     busy = TaskReport(BUSY, 0, 0, 0, False, "running", max(0.0, now - step.since / 1e9))
-                    inquiry.reports[number] = ServerReport(
+                    inquiry.reports[server.number] = ServerReport(
                         server.spot, server.pid, [busy] if step.position else []
                     )
-            self._finish(key)
+                inquiry.open.clear()
+                self._finish(key)
 
     def _finish(self, key: int) -> None:
         inquiry = self._open[key]
@@ -95,5 +86,4 @@ class Inquiries:
         del self._open[key]
         servers = [inquiry.reports[number] for number in sorted(inquiry.reports)]
         request = inquiry.request
-        answer = replace(inquiry.report, servers=servers)
-        self._out.effects.append(Send(Envelope(request.sender, request.to, answer, request.correlation)))
+        self._out.send(request.sender, replace(inquiry.report, servers=servers), request.correlation)

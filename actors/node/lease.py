@@ -8,21 +8,18 @@ from typing import Final
 
 import msgspec
 
-from dispycos import machine
-from dispycos.machine import Send
-from dispycos.protocol.addresses import Address
+from dispycos.machine import Outbox, Send
+from dispycos.protocol.addresses import SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
 
 from .terminations import Terminations
 
 LINES_KEPT: Final = 20
-RESTARTS_MAX: Final = 5  # servers that were never ready, of one place, within ...
-RESTARTS_PERIOD: Final = 10.0  # ... so many seconds
-RESTARTS_IN_ROW: Final = 20  # those that take longer to die must end, too
+RESTARTS_MAX: Final = 5  # in a row, of what was never ready: to start it again would be pointless
 
 
-# --- what the body carries out ------------------------------------------------------------------------------
+# --- what the body carries out, beside KillServer and EndStep (processes/words.py) --------------------------
 
 
 class StartZygote(msgspec.Struct, frozen=True):
@@ -33,16 +30,6 @@ class StartZygote(msgspec.Struct, frozen=True):
 
 class StartServer(msgspec.Struct, frozen=True):
     """Have the zygote fork a server; answered by ServerReady, server_failed_to_start or server_exited."""
-
-    number: int
-    name: str
-    port: int
-    lease: Lease
-    client: int  # epoch
-
-
-class KillServer(msgspec.Struct, frozen=True):
-    """SIGKILL to the server's process group; its exit is reported as any other. Void if it has exited."""
 
     number: int
 
@@ -79,43 +66,24 @@ class ForgetPeer(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True, eq=False)
-class Server:
-    """A process that takes tasks of the client's."""
-
-    number: int
-    pid: int
-    spot: Spot
-    address: Address
-
-
-@dataclass(slots=True)
-class Restarts:
-    """Starts of which nothing came: beyond a rate, or too many in a row, starting again is pointless."""
-
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS_MAX + 1))
-    in_row: int = 0
-
-    def too_many(self, now: float) -> bool:
-        """Counts one more."""
-        self.recent.append(now)
-        self.in_row += 1
-        rapid = len(self.recent) > RESTARTS_MAX and now < self.recent[0] + RESTARTS_PERIOD
-        return rapid or self.in_row > RESTARTS_IN_ROW
-
-
-@dataclass(slots=True, eq=False)
 class Place:
     """The k-th server of this lease: a name and a port, and one process after the other."""
 
     number: int
-    name: str
-    port: int
+    spot: Spot  # its epoch is 0 unless a process is ready
     alive: bool = False  # a process was asked for and has not exited
-    server: Server | None = None  # it said ServerReady
+    pid: int = 0  # as the last one that was ready said
     down: ServerDown | None = None  # what was said when the last one died, if no other is started
-    restarts: Restarts = field(default_factory=Restarts)  # since one was ready
-    retrying: bool = False  # to be started again at its time in NodeLease.retries
+    in_vain: int = 0  # starts since one was ready
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
+
+    @property
+    def is_ready(self) -> bool:
+        return self.spot.epoch != 0
+
+    @property
+    def address(self) -> Address:
+        return Address(self.spot.epoch, SERVER)
 
 
 @dataclass(slots=True)
@@ -137,8 +105,8 @@ class NodeLease:
     pulse_interval: float
     pulse_at: float
     zygote_ready: bool = False
-    zygote_restarts: Restarts = field(default_factory=Restarts)
-    retries: deque[tuple[float, Place]] = field(default_factory=deque)  # by time
+    zygotes_in_vain: int = 0  # since a server was ready
+    retry_at: float | None = None  # places for which no process came up are tried again
     told_of_failures: bool = False
     present: set[int] = field(default_factory=set)  # who of client and scheduler is linked, or known to live
     alone_until: float | None = None  # none of them is there: then it ends
@@ -155,8 +123,8 @@ class NodeLease:
         due = self.pulse_at
         if (look := self.terminations.deadline()) is not None:
             due = min(due, look)
-        if self.retries:
-            due = min(due, self.retries[0][0])
+        if self.retry_at is not None:
+            due = min(due, self.retry_at)
         if self.alone_until is not None:
             due = min(due, self.alone_until)
         if self.closing is not None:
@@ -179,7 +147,7 @@ class NodeLease:
     def place_of(self, epoch: int) -> Place | None:
         """Where this server is."""
         for place in self.places:
-            if place.server is not None and place.server.address.epoch == epoch:
+            if place.is_ready and place.spot.epoch == epoch:
                 return place
         return None
 
@@ -190,35 +158,30 @@ class NodeLease:
 
     @property
     def is_inhabited(self) -> bool:
-        """A server lives, or is to."""
-        return any(place.alive or place.retrying for place in self.places)
+        return any(place.alive for place in self.places)
 
-    def servers(self) -> list[Server]:
-        return [place.server for place in self.places if place.server is not None]
+    def ready(self) -> list[Place]:
+        """Those whose servers take tasks."""
+        return [place for place in self.places if place.is_ready]
 
     @property
     def holder(self) -> str:
         return f"{self.client.name} ({self.client.host}, pid {self.client.pid})"
 
-    def living(self, number: int) -> Place | None:
-        """The place of this number, if a process was asked for and has not exited."""
-        if not 1 <= number <= len(self.places):
-            return None
-        place = self.places[number - 1]
-        return place if place.alive else None
+    def place(self, number: int) -> Place | None:
+        return self.places[number - 1] if 1 <= number <= len(self.places) else None
 
     def check(self) -> None:
         """Asserts what must hold between two events."""
-        self.terminations.check()
         for place in self.places:
-            assert not (place.alive and place.retrying), f"{place.name} lives and is to be started"
-            assert place.alive or place.server is None, f"{place.name} is dead and has a server"
+            assert place.alive or not place.is_ready, f"{place.spot.name} is dead and takes tasks"
+            assert not (place.alive and place.down), f"{place.spot.name} lives and was said to be down"
 
 
 # --- what leaves the node -----------------------------------------------------------------------------------
 
 
-class Outbox(machine.Outbox):
+class NodeOutbox(Outbox):
     """With words for the two that a lease is of."""
 
     def to_scheduler(self, granted: NodeLease, message: Message) -> None:

@@ -18,12 +18,12 @@ from dispycos.transport.claims import WorkFolder
 from dispycos.transport.folders import FolderError, make_private
 from dispycos.version import PYTHON
 
-from ..tasks.step import Start, Step
+from ..tasks.step import NO_STEP, Start, Step
 from ..tasks.working import leftovers
 from .agent import Node
-from .lease import StartServer
 from .processes.template import Template
-from .processes.tree import ProcessTree, ServerProcess, ServerSpec
+from .processes.tree import ProcessTree
+from .processes.words import EndStep, ForkServer, KillServer
 from .resources import availability
 from .turn import NodeRole
 
@@ -57,6 +57,7 @@ class NodeBody(NodeRole):
         self.end = on_end
         self.runtime = runtime
         self.machine = machine
+        machine.step_of = self.step_of
         self._work = folder
         self.folder = folder.path
         self._leased: Path | None = None  # the folder of the lease
@@ -64,8 +65,7 @@ class NodeBody(NodeRole):
         self._ipc = ipc
         self._debug = debug
         self._max_file_size = max_file_size
-        self._tree = ProcessTree(template, runtime.loop, self)
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._tree = ProcessTree(template, runtime.loop, machine, self._tell)
         self._look: asyncio.TimerHandle | None = None
         runtime.attach(NODE, self)
         self._look_around()
@@ -79,7 +79,7 @@ class NodeBody(NodeRole):
         try:
             self._tree.start_zygote(str(make_private(self._leased)))
         except (OSError, FolderError) as error:
-            self._tree.tell(self.zygote_ended, str(error))
+            self._tell(self.machine.zygote_failed, str(error))
 
     def close_zygote(self, lease: Lease) -> None:
         folder, self._leased = self._leased, None
@@ -88,75 +88,53 @@ class NodeBody(NodeRole):
         if left.count:
             word = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
             self.runtime.router.send(word, self.runtime.clock())
-        task = self.runtime.loop.create_task(self._clear(folder, self._tree.end_zygote()))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._tree.keep(self._clear(folder, self._tree.end_zygote()))
 
     async def _clear(self, folder: Path, gone: asyncio.Future[None]) -> None:
         await gone
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    def start_server(self, order: StartServer) -> None:
-        info = self.machine.info
-        client = self.machine.granted.client if self.machine.granted is not None else None
+    def start_server(self, number: int) -> None:
+        granted = self.machine.granted
+        assert granted is not None
+        spot = granted.places[number - 1].spot
         start = Start(
             self._ipc,
-            order.number,
-            order.name,
-            info.addr,
-            order.port,
-            order.client,
-            client.name if client is not None else "the client",
-            info.name,
-            client.ipc if client is not None else "",
+            number,
+            spot.name,
+            spot.addr,
+            spot.port,
+            granted.lease.client,
+            granted.client.name,
+            self.machine.info.name,
+            granted.client.ipc,
             self._debug,
             self._max_file_size,
         )
-        self._tree.start_server(ServerSpec(order.number, ENTRY, _encoder.encode(start)))
+        self._tree.start_server(ForkServer(number, ENTRY, _encoder.encode(start)))
 
-    def kill_server(self, number: int) -> None:
-        self._tree.kill_server(number)
+    def order(self, word: KillServer | EndStep) -> None:
+        self._tree.order(word)
 
-    def look(self, number: int) -> None:
+    def step_of(self, number: int) -> Step:
         server = self._tree.servers.get(number)
-        if server is not None:
-            self.machine.looked(number, server.page.step(), self.runtime.clock())
-            self.runtime.turn_soon()
-
-    def end_step(self, number: int, step: Step) -> None:
-        self._tree.end_step(number, step)
+        return server.page.step() if server is not None else NO_STEP
 
     def say_status(self) -> str:
         """For the operator."""
         running = {number: server.page.running() for number, server in self._tree.servers.items()}
         return self.machine.say_status(running)
 
-    # --- tree.Owner ---
+    # --- what the tree says ---
 
-    def zygote_ready(self) -> None:
-        self.machine.zygote_ready(self.runtime.clock())
-        self.runtime.turn_soon()
+    def _tell(self, told: Callable[..., None], *words: object) -> None:
+        """In a turn of its own, so that what the machine raises is not raised in the tree."""
+        self.runtime.loop.call_soon(self._told, told, words)
 
-    def zygote_ended(self, text: str) -> None:
-        self.machine.zygote_failed(text, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def server_refused(self, number: int, text: str) -> None:
-        self.machine.server_failed_to_start(number, text, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def server_ended(self, server: ServerProcess, text: str) -> None:
-        """First all that it had sent, then its death."""
-        self.runtime.read_all()
-        self.machine.server_exited(server.number, text, server.page.marks(), self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def judged(self, server: ServerProcess, killed: bool) -> None:
-        self.machine.judged(server.number, killed, self.runtime.clock())
-        self.runtime.turn_soon()
-
-    def output(self, number: int, stream: int, text: bytes, mark: int) -> None:
-        self.machine.output(number, stream, text, mark, self.runtime.clock())
+    def _told(self, told: Callable[..., None], words: tuple[object, ...]) -> None:
+        if told != self.machine.output:
+            self.runtime.read_all()  # first all that a server had sent, then its death
+        told(*words, self.runtime.clock())
         self.runtime.turn_soon()
 
     # --- time ---
@@ -169,8 +147,6 @@ class NodeBody(NodeRole):
         """End every process of this node."""
         if self._look is not None:
             self._look.cancel()
-        for task in list(self._under_way):
-            task.cancel()
         await self._tree.close()
         await asyncio.to_thread(self._work.remove)
 

@@ -4,39 +4,25 @@ A task has 5 s from the request, or from the beginning of its step if that is la
 KeyboardInterrupt is not even raised. Which step runs is told by the server's page (tasks/page.py). A task that waits is
 dropped by its own server, and another one that keeps the server was not asked to end; for neither is anybody killed.
 
-What is asked for goes `ask`, and 5 s later `Look`, answered by `looked`. If the step has had its time it is ended (`EndStep`) by
-whoever can stop the process, look once more, and kill it only if the same step still runs. `judged` tells which it was. The
-server's other tasks cannot be warned: the step keeps the loop in which they would have to hear of it. Nothing is told of tasks
-that end by themselves: a look costs the same for one task and for a thousand, and a minute after the request nobody looks
-any more.
+5 s after the request the page is looked at. If the step has had its time it is ended (`EndStep`) by whoever can stop the
+process, look once more, and kill it only if the same step still runs. If not, the next look finds another step. The server's
+other tasks cannot be warned: the step keeps the loop in which they would have to hear of it. Nothing is told of tasks that end
+by themselves: a look costs the same for one task and for a thousand, and a minute after the request nobody looks any more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-import msgspec
-
-from ..tasks.step import KILL_AFTER, NO_STEP, Step
+from ..tasks.step import KILL_AFTER, Step
+from .processes.words import EndStep
 
 LOOK_AGAIN: Final = 1.0  # seconds: a step of the task may have begun
 FORGET_AFTER: Final = (
     60.0  # seconds: by then a task that waits was dropped, unless another keeps its server; ask again
 )
-
-
-class Look(msgspec.Struct, frozen=True):
-    """Tell which step runs on this server; answered by looked()."""
-
-    server: int
-
-
-class EndStep(msgspec.Struct, frozen=True):
-    """Kill this server if the very step still runs, else leave it as it is; answered by judged(), or by its end."""
-
-    server: int
-    step: Step
 
 
 class _Request(NamedTuple):
@@ -45,71 +31,58 @@ class _Request(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Server:
+class _Watch:
+    """On one server."""
+
+    due: float
     asked: dict[int, _Request] = field(default_factory=dict)  # by position
-    due: float = 0.0
-    judging: Step = NO_STEP  # an EndStep of it is unanswered
+    culprit: str = ""  # the function for whose step EndStep was wanted last
 
 
 class Terminations:
-    """The tasks of one lease that were asked to end, by the numbers of their servers. `effects` is the caller's to empty."""
+    """The tasks of one lease that were asked to end, by the numbers of their servers."""
 
     def __init__(self) -> None:
-        self._servers: dict[int, _Server] = {}
-        self.effects: list[Look | EndStep] = []
+        self._watches: dict[int, _Watch] = {}
 
     def ask(self, server: int, position: int, function: str, now: float) -> bool:
         """Its KeyboardInterrupt is to be sent. False: it was, and the first request counts, until it is forgotten."""
-        known = self._servers.setdefault(server, _Server(due=now + KILL_AFTER))
-        if position in known.asked:
+        watch = self._watches.setdefault(server, _Watch(now + KILL_AFTER))
+        if position in watch.asked:
             return False
-        known.asked[position] = _Request(now, function)
+        watch.asked[position] = _Request(now, function)
         return True
 
     def forget(self, server: int) -> str:
-        """Its process has ended. The function for whose step it was to be killed, if any."""
-        known = self._servers.pop(server, None)
-        return (
-            "" if known is None or known.judging == NO_STEP else known.asked[known.judging.position].function
-        )
+        """Its process has ended. The function for whose step it was killed, if it was for a step."""
+        watch = self._watches.pop(server, None)
+        return watch.culprit if watch is not None else ""
 
     def deadline(self) -> float | None:
-        return min((known.due for known in self._servers.values() if known.judging == NO_STEP), default=None)
+        return min((watch.due for watch in self._watches.values()), default=None)
 
-    def wake(self, now: float) -> None:
-        for server, known in list(self._servers.items()):
-            if known.judging != NO_STEP or known.due > now:
-                continue
-            known.due = now + LOOK_AGAIN
-            self.effects.append(Look(server))
+    def wake(self, now: float, step_of: Callable[[int], Step]) -> list[EndStep]:
+        """The steps to be ended now; `step_of` tells which one runs on a server."""
+        due = [server for server, watch in self._watches.items() if watch.due <= now]
+        return [EndStep(server, step) for server in due if self._looked(server, step := step_of(server), now)]
 
-    def looked(self, server: int, step: Step, now: float) -> None:
-        """This step ran at a Look."""
-        known = self._servers.get(server)
-        if known is None or known.judging != NO_STEP:
-            return
-        asked = known.asked.get(step.position)
-        known.asked = {
-            task: one for task, one in known.asked.items() if one is asked or now < one.at + FORGET_AFTER
+    def _looked(self, server: int, step: Step, now: float) -> bool:
+        """Whether this step, which runs there, has had its time."""
+        watch = self._watches[server]
+        running = watch.asked.get(step.position)
+        watch.asked = {
+            position: request
+            for position, request in watch.asked.items()
+            if request is running or now < request.at + FORGET_AFTER
         }
-        if asked is None:  # nobody is to be killed for it
-            if not known.asked:
-                del self._servers[server]
-            return
-        known.due = max(asked.at, step.since / 1e9) + KILL_AFTER
-        if known.due <= now:
-            known.judging = step
-            self.effects.append(EndStep(server, step))
-
-    def judged(self, server: int, killed: bool, now: float) -> None:
-        """The answer to EndStep. Killed, its end will be told; else the step is over, and the server lives on."""
-        known = self._servers.get(server)
-        if known is not None and not killed:
-            known.judging, known.due = NO_STEP, now
-
-    def check(self) -> None:
-        """Asserts what must hold between two calls."""
-        for server, known in self._servers.items():
-            assert known.judging == NO_STEP or known.judging.position in known.asked, (
-                f"server {server} is to be killed for a task that nobody asked to end"
-            )
+        watch.due = now + LOOK_AGAIN
+        if running is None:  # nobody is to be killed for it
+            if not watch.asked:
+                del self._watches[server]
+            return False
+        ends = max(running.at, step.since / 1e9) + KILL_AFTER
+        if now < ends:
+            watch.due = ends
+            return False
+        watch.culprit = running.function
+        return True

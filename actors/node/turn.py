@@ -15,19 +15,9 @@ from dispycos.session.router import Event
 from dispycos.session.session import PeerReset
 from dispycos.turns import FORGET_S
 
-from ..tasks.step import Step
 from .agent import Node
-from .lease import (
-    AwaitClient,
-    CloseZygote,
-    End,
-    ForgetPeer,
-    KillServer,
-    StartServer,
-    StartZygote,
-    UseScheduler,
-)
-from .terminations import EndStep, Look
+from .lease import AwaitClient, CloseZygote, End, ForgetPeer, StartServer, StartZygote, UseScheduler
+from .processes.words import EndStep, KillServer
 
 LAST_WORDS_S = 1.0  # a lease ends when its client has all that the node said, or after so long
 LOOK_S = 0.005
@@ -40,10 +30,8 @@ class NodeRole:
     machine: Node
     forget_s = FORGET_S  # after a lease its client's session stays for so long
     # What a body adds:
-    start_server: Callable[[StartServer], None]
-    kill_server: Callable[[int], None]  # by its number
-    look: Callable[[int], None]  # at its page; answered by machine.looked()
-    end_step: Callable[[int, Step], None]  # answered by machine.judged(), or the server's exit
+    start_server: Callable[[int], None]  # by its number
+    order: Callable[[KillServer | EndStep], None]  # the zygote
     start_zygote: Callable[[Lease], None]
     close_zygote: Callable[[Lease], None]
     end: Callable[[], None]
@@ -60,13 +48,9 @@ class NodeRole:
 
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, StartServer):
-            self.start_server(effect)
-        elif isinstance(effect, KillServer):
-            self.kill_server(effect.number)
-        elif isinstance(effect, Look):
-            self.look(effect.server)
-        elif isinstance(effect, EndStep):
-            self.end_step(effect.server, effect.step)
+            self.start_server(effect.number)
+        elif isinstance(effect, KillServer | EndStep):
+            self.order(effect)
         elif isinstance(effect, StartZygote):
             self.runtime.router.prefer(effect.lease.scheduler_epoch)
             self.runtime.keep(
@@ -90,7 +74,7 @@ class NodeRole:
     def _await_client(self, lease: Lease, until: float) -> None:
         runtime, now = self.runtime, self.runtime.clock()
         has_way = runtime.router.neighbours(SCHEDULER_ROLE) or runtime.router.can_reach(lease.client)
-        if not (has_way or self.machine.is_ending):
+        if not (has_way or self.machine.ending):
             until = now + LAST_WORDS_S  # nobody is there who could give this node to somebody else
         if runtime.router.is_busy(lease.client) and now < until:
             runtime.loop.call_later(LOOK_S, self._await_client, lease, until)

@@ -47,7 +47,7 @@ from ..tasks.working import WorkingFolder
 from .code import ServerPayloads, single
 from .meter import Meter
 from .nested import NestedTasks
-from .queue import Drop, Forget, Interrupt, Place, Server, SetLevels, Stop, Tell, Work
+from .queue import Drop, Interrupt, PassOn, Server, Stop, Work
 
 log = logging.getLogger("dispycos")
 
@@ -138,14 +138,16 @@ class ServerBody:
         self._marks = marks
         self._meter = Meter()
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
-        place = Location(start.addr, start.port)
         spot = Spot(start.addr, start.port, runtime.epoch, start.name)
-        self.machine = Server(runtime.address(SERVER), Address(start.client, CLIENT), node, spot)
+        client = Address(start.client, CLIENT)
+        self.machine = Server(
+            runtime.address(SERVER), client, node, spot, lambda run: self._place(run).address.actor
+        )
         self.payloads = ServerPayloads(start.client, start.client_name, start.node_name, start.max_file_size)
-        self.host = TaskHost(runtime, self.payloads, interrupts, place)
+        self.host = TaskHost(runtime, self.payloads, interrupts, Location(start.addr, start.port))
         self.host.adopt_subtasks()
         self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
-        self.payloads.bind(self.host)
+        self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
         self._begun = 0  # of these
         self._folder = WorkingFolder(Path.cwd())
@@ -191,29 +193,31 @@ class ServerBody:
     def carry_out(self, effect: object, now: float) -> None:
         if type(effect) is Work:
             self.runtime.defer(self.work)
-        elif isinstance(effect, Place):
-            run = effect.given.message
-            self.machine.placed(effect.given, self._place(run).address.actor, now)
         elif isinstance(effect, Drop):
             dropped = self._cells.pop(effect.task)
             dropped.on_end = None  # its outcome is on the way
             self.runtime.defer(partial(dropped.finished, Raised(KeyboardInterrupt())))
-        elif isinstance(effect, Tell):
-            assert self._nested is not None, "nothing was submitted here before the components came"
-            self._nested.on_word(effect.word)
         elif isinstance(effect, Interrupt):
             cell = self._cells.get(effect.task)
             if cell is not None:
                 cell.terminate()
-        elif isinstance(effect, Forget):
-            for epoch in effect.epochs:
-                self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
+        elif isinstance(effect, PassOn):
+            self._hear(effect.envelope, now)
         elif isinstance(effect, Stop):
             self.runtime.defer(self._stop)
-        elif isinstance(effect, SetLevels):
-            self.runtime.defer(partial(self._levels.take, single(effect.levels)))
         else:
             raise TypeError(f"no such effect: {effect!r}")
+
+    def _hear(self, envelope: Envelope, now: float) -> None:
+        word = envelope.message
+        if isinstance(word, messages.Gone):
+            for epoch in word.epochs:
+                self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
+        elif isinstance(word, messages.Levels):
+            self.runtime.defer(partial(self._levels.take, single(envelope.payload)))
+        else:
+            assert self._nested is not None, "nothing was submitted here before the components came"
+            self._nested.on_word(envelope)
 
     def _stop(self) -> None:
         if not self.stopped.done():
@@ -230,9 +234,13 @@ class ServerBody:
                 envelope = machine.take()
                 if envelope is None:
                     return
-                cell = self._begin(envelope.message)
+                cell, waits = self._begin(envelope.message)
+            runtime.turn_soon()
             try:
-                self._get_call(cell, envelope.payload)
+                if waits:
+                    self._later(self._fetch(cell, envelope.payload))
+                else:
+                    self._open(cell, envelope.payload)
             except BaseException:  # the loop will report it; the tasks behind must not wait for ever
                 runtime.defer(self.work)
                 raise
@@ -241,36 +249,28 @@ class ServerBody:
                 return
 
     def _place(self, run: messages.Run) -> Cell:
-        """Make it known here; under the lock, perhaps on the relief thread."""
+        """Make it known here; under the lock, an io task perhaps on the relief thread."""
         cell = self._cells[run.task] = Cell(self.host, run.function, run.task)
         cell.on_end, cell.run, cell.position = self._on_end, run, run.position
         return cell
 
-    def _begin(self, run: messages.Run) -> Cell:
-        """From here on it counts as started; under the lock."""
+    def _begin(self, run: messages.Run) -> tuple[Cell, bool]:
+        """From here on it counts as started; under the lock. True: its call, or code, is fetched before it is opened."""
         if not self._begun:  # else it may be where another one wants to be
             self._folder.come_back()
         self._begun += 1
         self._page.begin(IO if run.io else CPU, run.position)
-        if run.io:
-            return self._cells[run.task]
-        cell = self._place(run)
         waits = run.fetch or self.payloads.is_behind(run.code)
+        if run.io:
+            return self._cells[run.task], waits
+        cell = self._place(run)
         actor = 0 if run.short and not waits else cell.address.actor
         self.machine.begin(run, actor, self.runtime.clock(), waits=waits)
-        return cell
+        return cell, waits
 
-    def _get_call(self, cell: Cell, payload: Payload) -> None:
-        """At once, or when it has been fetched."""
-        self.runtime.turn_soon()
-        run: messages.Run = cell.run
-        if run.fetch or self.payloads.is_behind(run.code):
-            self._later(self._fetch(cell, run, payload))
-        else:
-            self._open(cell, run, payload)
-
-    def _open(self, cell: Cell, run: messages.Run, payload: Payload) -> None:
+    def _open(self, cell: Cell, payload: Payload) -> None:
         """Unpickle the call, which is the user's code already, and take the first step."""
+        run: messages.Run = cell.run
         missing: MissingCode | None = None
         outcome: Outcome | None = None
         call: Any = None
@@ -292,7 +292,7 @@ class ServerBody:
         if outcome is not None:
             cell.finished(outcome)
         elif missing is not None:
-            self._later(self._fetch(cell, run, payload, missing))
+            self._later(self._fetch(cell, payload, missing))
         else:
             function, args, kwargs = call
             with self.runtime.lock:
@@ -314,10 +314,9 @@ class ServerBody:
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 
-    async def _fetch(
-        self, cell: Cell, run: messages.Run, payload: Payload, missing: MissingCode | None = None
-    ) -> None:
+    async def _fetch(self, cell: Cell, payload: Payload, missing: MissingCode | None = None) -> None:
         """The code that a call turned out to miss; else what is known to be missing before it is opened."""
+        run: messages.Run = cell.run
         try:
             if missing is not None:
                 await self.payloads.fetch(missing)
@@ -328,7 +327,7 @@ class ServerBody:
         except Exception as error:
             cell.finished(Raised(error))
             return
-        self.runtime.defer(lambda: self._open(cell, run, payload))  # not inside this asyncio.Task
+        self.runtime.defer(lambda: self._open(cell, payload))  # not inside this asyncio.Task
 
     def _on_end(self, cell: Cell, outcome: Outcome) -> None:
         """Pickle the outcome, which is the user's code once more, and hand it over."""

@@ -38,16 +38,8 @@ class ServerPayloads:
         self.client_name = client_name
         self._shared = Path.cwd().parent  # by the servers of this node
         self.mirror = Mirror(self._pull, node_name, client_name, self._shared / "package-data")
-        self._host: TaskHost | None = None
+        self.host: TaskHost  # the body's, which is made with this
         self.first_number = 0  # below those of the tasks that are submitted here
-
-    def bind(self, host: TaskHost) -> None:
-        self._host = host
-
-    @property
-    def host(self) -> TaskHost:
-        assert self._host is not None, "bind() comes first"
-        return self._host
 
     # --- values ---
 

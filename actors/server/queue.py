@@ -23,12 +23,6 @@ from dispycos.protocol.status import OutcomeKind
 REPORTED_MAX = 256  # tasks named in a report
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Give this io task its address and mailbox now, perhaps on the relief thread; then call `placed`."""
-
-    given: Envelope
-
-
 class Drop(msgspec.Struct, frozen=True):
     """This io task ends without having begun: take its address and mailbox away."""
 
@@ -45,22 +39,10 @@ class Interrupt(msgspec.Struct, frozen=True):
     task: TaskId
 
 
-class Forget(msgspec.Struct, frozen=True):
-    """These processes are dead: nobody waits for them any more."""
+class PassOn(msgspec.Struct, frozen=True):
+    """A word for the body: Placed or Outcome of a task that was submitted here, Levels of the client, Gone."""
 
-    epochs: list[int]
-
-
-class Tell(msgspec.Struct, frozen=True):
-    """The client speaks of a task that was submitted here: Placed, or its Outcome."""
-
-    word: Envelope
-
-
-class SetLevels(msgspec.Struct, frozen=True):
-    """The client logs other things than before."""
-
-    levels: Payload
+    envelope: Envelope
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -85,41 +67,47 @@ class Server:
     Parameters
     ----------
     address: of this machine. client: whose tasks it runs. node: of the agent that started it. spot: what others are told of
-        where it is.
+        where it is. place: gives an io task its mailbox, perhaps on the relief thread; returns its actor.
     """
 
-    def __init__(self, address: Address, client: Address, node: Address, spot: Spot) -> None:
+    def __init__(
+        self,
+        address: Address,
+        client: Address,
+        node: Address,
+        spot: Spot,
+        place: Callable[[messages.Run], int],
+    ) -> None:
         self.address = address
         self.client = client
         self.node = node
         self.spot = spot
+        self._place = place
         self.running: dict[TaskId, Running] = {}
         self.draining = False
         self._reason = ""
         self._cpu: deque[Envelope] = deque()
-        self._placing: set[TaskId] = set()  # io tasks that the body is to give an address
         self._io: deque[Envelope] = deque()  # placed, and to be started
-        # CPU tasks taken that are not aside: one, or more of those that go on again.
+        # CPU tasks that are not aside: one, or more of those that go on again.
         self._holding: set[TaskId] = set()
         self.aside: set[TaskId] = set()  # CPU tasks that wait for what they submitted: others run beside them
         self._submitted: dict[int, TaskId] = {}  # by number: the CPU task here that waits for it
         self._is_called = False  # the body was told to work, and has not found nothing to do since
-        self._asked: set[TaskId] = set()  # tasks without an address that are to end when they have one
         self._effects: list[object] = []
         self._handlers: dict[Address, dict[type, Callable[[Envelope, float], None]]] = {
             client: {
                 messages.Run: self.on_run,
                 messages.Recall: self.on_recall,
                 messages.Terminate: self.on_terminate,
-                messages.Placed: lambda envelope, now: self._effects.append(Tell(envelope)),
+                messages.Placed: self._pass_on,
                 messages.Outcome: self.on_outcome,
-                messages.Levels: lambda envelope, now: self._effects.append(SetLevels(envelope.payload)),
+                messages.Levels: self._pass_on,
             },
             node: {
                 messages.Terminate: self.on_terminate,
                 messages.Shutdown: self.on_shutdown,
                 messages.Inventory: self.on_inventory,
-                messages.Gone: lambda envelope, now: self._effects.append(Forget(envelope.message.epochs)),
+                messages.Gone: self._pass_on,
             },
         }
 
@@ -147,11 +135,14 @@ class Server:
     # --- from the client
 
     def on_run(self, envelope: Envelope, now: float) -> None:
+        run: messages.Run = envelope.message
         if self.draining:
             self._give_back([envelope])
-        elif envelope.message.io:
-            self._placing.add(envelope.message.task)
-            self._effects.append(Place(envelope))
+        elif run.io:
+            running = self.running[run.task] = Running(run, self._place(run), now)
+            self._io.append(envelope)
+            self._send(self.client, messages.Placed(run.task, running.actor, self.spot))
+            self._call()
         else:
             self._cpu.append(envelope)
             self._call()
@@ -174,8 +165,6 @@ class Server:
             else:
                 self._io.remove(placed)
                 self._drop(placed.message)
-        elif task in self._holding or task in self._placing:
-            self._asked.add(task)
         elif (waiting := _find(self._cpu, task)) is not None:
             self._cpu.remove(waiting)
             self._speak(waiting.message)
@@ -190,7 +179,7 @@ class Server:
                 self.aside.discard(parent)
                 self._holding.add(parent)
                 self._send(self.client, messages.Aside(parent, False))
-        self._effects.append(Tell(envelope))
+        self._pass_on(envelope, now)
 
     # --- from the node
 
@@ -205,7 +194,6 @@ class Server:
             placed, self._io = self._io, deque()
             for given in placed:
                 self._drop(given.message)
-            self._asked |= self._holding - self.running.keys()
             for running in self.running.values():
                 self._interrupt(running)
         self._stop_if_idle()
@@ -219,45 +207,23 @@ class Server:
         answer = messages.ServerTasks([*running, *waiting])
         self._effects.append(Send(Envelope(envelope.sender, self.address, answer, envelope.correlation)))
 
-    # --- called by the body, under the lock: on the loop, but for `placed` ---
-
-    def placed(self, given: Envelope, actor: int, now: float) -> None:
-        """An io task has its address; it is started when the loop gets to it, unless it is to end already."""
-        run: messages.Run = given.message
-        self._placing.discard(run.task)
-        self.running[run.task] = Running(run, actor, now)
-        if run.task in self._asked:
-            self._asked.discard(run.task)
-            self._drop(run)
-        elif self.draining:  # nobody was told of its address
-            del self.running[run.task]
-            self._effects.append(Drop(run.task))
-            self._give_back([given])
-        else:
-            self._io.append(given)
-            self._send(self.client, messages.Placed(run.task, actor, self.spot))
-            self._call()
-        self._stop_if_idle()
+    # --- called by the body, under the lock, on the loop ---
 
     def take(self) -> Envelope | None:
-        """The next task to start now, if any."""
+        """The next task to start now, if any; of a CPU task `begin` is called before anything else is."""
         if self._io:
             return self._io.popleft()
         if self._cpu and not self._holding:
-            envelope = self._cpu.popleft()
-            self._holding.add(envelope.message.task)
-            return envelope
+            return self._cpu.popleft()
         self._is_called = False
         return None
 
     def begin(self, run: messages.Run, actor: int, now: float, *, waits: bool) -> None:
         """A CPU task is opened next, or its call fetched first (`waits`); the actor of a short one is 0 until it has an address."""
+        self._holding.add(run.task)
         self.running[run.task] = Running(run, actor, now)
         if waits:
             self._send(self.client, messages.Placed(run.task, actor, self.spot))
-        if run.task in self._asked:
-            self._asked.discard(run.task)
-            self._interrupt(self.running[run.task])
 
     def enter(self, task: TaskId, now: float) -> bool:
         """Its call is open, the first step comes now. True: the start was announced, and should leave before the step."""
@@ -337,15 +303,11 @@ class Server:
         cpu = [running for running in self.running.values() if not running.run.io]
         never_lent = [running.run.task for running in cpu if not running.announced]
         assert len(never_lent) <= 1, f"two CPU tasks run at once: {never_lent}"
-        holding = {running.run.task for running in cpu} - self.aside
-        assert self.aside <= self.running.keys() and holding == self._holding & self.running.keys(), (
-            "who holds the server is not who was taken"
-        )
+        assert not self.aside & self._holding, "it waits aside, and holds the server"
+        assert {running.run.task for running in cpu} == self.aside | self._holding, "who runs was not taken"
         assert not (self.draining and self._cpu), "it drains and keeps what has not begun"
         assert not (self._reason and self._io), "it ends and keeps what has not begun"
         assert all(given.message.task in self.running for given in self._io), "it waits without an address"
-        without = (self._placing | self._holding) - self.running.keys()
-        assert without >= self._asked, "who has an address, or is gone, is still to be ended"
 
     # --- small ---
 
@@ -354,6 +316,9 @@ class Server:
         if not running.interrupted:
             running.interrupted = True
             self._effects.append(Interrupt(running.run.task))
+
+    def _pass_on(self, envelope: Envelope, now: float) -> None:
+        self._effects.append(PassOn(envelope))
 
     def _call(self) -> None:
         """Once is enough until `take` has given None."""
@@ -384,7 +349,7 @@ class Server:
         return f"{run.function} was terminated: {self._reason}" if self._reason else ""
 
     def _stop_if_idle(self) -> None:
-        if self.draining and not self.running and not self._holding and not self._placing:
+        if self.draining and not self.running:
             self._effects.append(Stop())
 
     def _send(self, to: Address, word: messages.Message) -> None:

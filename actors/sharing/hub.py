@@ -253,7 +253,7 @@ class Hubs:
         return [delivery for delivery, known in self._deliveries.items() if known is hub]
 
     def _reach_nobody(self, request: Envelope) -> None:
-        if request.correlation and not request.message.over:
+        if request.correlation:
             self._answer(request, messages.Delivered(0))
 
     def _answer(self, request: Envelope, word: messages.Message) -> None:

@@ -74,7 +74,7 @@ def test_ready_waits_until_few_enough_tasks_wait(tmp_path: Path) -> None:
             stub.end(stub.tasks[ended], 0, seconds=0.001)
             ended += 1
             await asyncio.sleep(0)
-        assert client._lease is not None and client._lease.ledger.tasks.backlog() <= BACKLOG_MAX
+        assert client._lease is not None and client._lease.ledger.dispatcher.waiting <= BACKLOG_MAX
 
     play(scene, tmp_path)
 

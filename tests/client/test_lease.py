@@ -275,6 +275,22 @@ def test_an_end_that_is_cancelled_with_all_tasks_of_its_loop_comes_all_the_same(
     play(scene, tmp_path)
 
 
+def test_the_word_that_an_earlier_client_awaited_in_vain_does_not_end_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispycos.actors.client.lease.RELEASED_AFTER_S", 0.0)
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        following = another(tmp_path)
+        scheduling = asyncio.ensure_future(following.schedule(stub.location))
+        await client.close(terminate=True, timeout=0.0)
+        await scheduling
+        assert following._lease is not None and not following._lease.ledger.over
+        await following.close()
+
+    play(scene, tmp_path)
+
+
 @pytest.mark.parametrize("when", range(8))
 def test_schedule_can_be_cancelled_at_any_point(tmp_path: Path, when: int) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import pickle
 import re
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from dispycos.actors.client.effects import News
 from dispycos.actors.client.status import (
     DispycosNodeAllocate,
     DispycosNodeAvailInfo,
     DispycosStatus,
     allocations,
     avail_info,
-    node_info,
-    task_info,
+    status_word,
 )
 from dispycos.actors.tasks.handle import Task
+from dispycos.actors.tasks.record import Record
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import Allocation, Availability, NodeInfo
 from dispycos.protocol.status import Status
@@ -153,6 +154,12 @@ def test_an_allocate_of_ones_own_is_refused_not_ignored() -> None:
         allocations(["a", Picky("b")])
 
 
+def status_of(info: object, task: Task | None = None) -> DispycosStatus:
+    word = status_word(News(Status.NodeDiscovered, info), lambda _: cast(Task, task))
+    assert isinstance(word, DispycosStatus)
+    return word
+
+
 def test_a_node_tells_its_place_before_it_tells_its_load() -> None:
     assert avail_info(BOX) == DispycosNodeAvailInfo(Location("10.0.0.5", 9700), None, None, None, None)
 
@@ -163,7 +170,7 @@ def test_a_node_tells_its_load() -> None:
 
 
 def test_a_node_in_a_status_answers_for_its_load_too() -> None:
-    info = node_info(BOX._replace(available=LEFT))
+    info = status_of(BOX._replace(available=LEFT)).info
     assert (info.name, info.addr, info.cpus, info.platform) == ("box", "10.0.0.5", 4, "Linux-6")
     assert (info.location, info.cpu, info.memory, info.disk, info.swap) == (
         Location("10.0.0.5", 9700),
@@ -178,14 +185,15 @@ def test_a_node_in_a_status_answers_for_its_load_too() -> None:
 def test_a_created_task_comes_with_its_arguments_and_the_time() -> None:
     task = Task.__new__(Task)
     before = time.time()
-    info = task_info(task, ((1, 2), {"x": 3}))
+    record = Record("f", info=((1, 2), {"x": 3}))
+    info = status_of(record, task).info
     assert (info.task, info.args, info.kwargs) == (task, (1, 2), {"x": 3})
     assert before <= info.start_time <= time.time()
-    assert task_info(task, None)[1:3] == ((), {})
+    assert status_of(Record("f"), task).info[1:3] == ((), {})
 
 
 def test_a_status_can_be_sent_to_a_status_task_anywhere() -> None:
-    status = DispycosStatus(Status.NodeDiscovered, node_info(BOX._replace(available=LEFT)))
+    status = status_of(BOX._replace(available=LEFT))
     received = pickle.loads(pickle.dumps(status))
     assert received == status
     assert received.status is Status.NodeDiscovered

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.client.effects import Forget, Forward, Freed, Give, Resolve, Room, Say
+from dispycos.actors.client.effects import Bury, Forward, Freed, GiveCode, Resolve, Room, Say
 from dispycos.actors.client.ledger import Ledger
 from dispycos.actors.client.turn import ClientRole
 from dispycos.actors.dispatching.facts import Entry
@@ -222,7 +222,7 @@ def test_the_dead_are_buried_and_nobody_waits_for_them(desk: Desk) -> None:
     desk.on_event(ready(34, "server"), 0.0)
     desk.on_event(ready(5, "scheduler"), 0.0)
     assert [epoch for epoch, _ in desk.watched] == [33, 34]
-    desk.carry_out(Forget(33), 0.0)
+    desk.carry_out(Bury(33), 0.0)
     assert [epoch for epoch, _ in desk.watched] == [34]
     assert desk.gone == [(33, ["unconfirmed by 33"])]
 
@@ -243,27 +243,15 @@ def test_of_a_lost_task_nobody_expects_an_answer(desk: Desk) -> None:
     assert desk.heard == [record] and desk.lost == [16]
 
 
-def test_a_server_gets_the_call_that_it_fetches_or_hears_that_the_task_has_ended(desk: Desk) -> None:
-    record = Entry("compute", task=TaskId(7, 16), call=[b"a large call"])
-    desk.ledger.tasks.submit(record)
-    for number in (16, 17):
-        wanted = messages.CallWanted(TaskId(7, number))
-        desk.carry_out(Give(Envelope(ME, Address(33, SERVER), wanted, number)), 0.0)
-    assert desk.sent == [
-        Envelope(Address(33, SERVER), ME, messages.CallGiven(""), 16, [b"a large call"]),
-        Envelope(Address(33, SERVER), ME, messages.CallGiven("the task has ended"), 17, None),
-    ]
-
-
 def test_a_server_gets_the_code_that_it_asks_for(desk: Desk) -> None:
-    desk.carry_out(Give(Envelope(ME, Address(33, SERVER), messages.CodeWanted(), 4)), 0.0)
+    desk.carry_out(GiveCode(Envelope(ME, Address(33, SERVER), messages.CodeWanted(), 4)), 0.0)
     assert desk.sent == [Envelope(Address(33, SERVER), ME, messages.CodeGiven("", 17 << 32), 4, b"code")]
 
 
 def test_a_server_that_asks_for_its_components_hears_where_it_begins_to_count(desk: Desk) -> None:
     wanted = messages.CodeWanted()
     for epoch, asks_for in ((33, None), (33, b"a name"), (33, None)):
-        desk.carry_out(Give(Envelope(ME, Address(epoch, SERVER), wanted, 4, asks_for)), 0.0)
+        desk.carry_out(GiveCode(Envelope(ME, Address(epoch, SERVER), wanted, 4, asks_for)), 0.0)
     assert [envelope.message.first for envelope in desk.sent] == [17 << 32, 0, 17 << 32]
 
 
@@ -305,7 +293,7 @@ def test_a_node_is_dialled_when_it_has_granted_the_lease_and_left_when_it_is_gon
 def test_all_nodes_are_left_with_the_lease(desk: Desk) -> None:
     tell_of(desk, Status.NodeInitialized)
     tell_of(desk, Status.NodeInitialized, BOX._replace(epoch=901))
-    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("")), 0.0)
+    desk.ledger.receive(Envelope(ME, BROKER, messages.Released("done")), 0.0)
     desk.run()
     assert not (desk.dialled or desk.kept)
 

@@ -7,23 +7,14 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.dispatching.dispatch import (
-    GIVE_UP_AFTER_S,
-    Again,
-    Dispatcher,
-    Effect,
-    Ended,
-    Kill,
-    Recall,
-    Runs,
-    Terminate,
-)
-from dispycos.actors.dispatching.facts import Entry, Standing
+from dispycos.actors.dispatching.dispatch import GIVE_UP_AFTER_S, Dispatcher
+from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.giving import PASS_MAX
 from dispycos.actors.dispatching.learning import FADE, FUNCTIONS_MAX
 from dispycos.actors.dispatching.placement import CALLS_MAX, IO_MAX, MARGIN, STALL_S, TOGETHER_MAX, TOGETHER_S
 from dispycos.protocol.status import OutcomeKind
 from tests.kit.dispatch_sim import Client
+from tests.kit.dispatch_told import Again, Ended, Kill, Listener, Recall, Runs, Terminate, Told
 from tests.kit.dispatch_world import Book, Plan, SimNode, World
 
 RETURNED, LOST, REFUSED = OutcomeKind.RETURNED, OutcomeKind.LOST, OutcomeKind.REFUSED
@@ -34,16 +25,16 @@ class Desk:
     """A dispatcher with nodes of so many servers; each step is checked. Server k of node n has the epoch 100 n + k."""
 
     def __init__(self, *slots: int, srtt: float = 0.0) -> None:
-        self.dispatcher = Dispatcher()
+        self.listener = Listener()
+        self.dispatcher = Dispatcher(self.listener)
         self.now = 10.0
         self.numbers = count(1)
         self.number_of: dict[Entry, int] = {}
-        self.effects: list[Effect] = []  # that no test has looked at
+        self.effects: list[Told] = []  # that no test has looked at
         for node, servers in enumerate(slots, start=1):
             self.dispatcher.node_up(node, f"node{node}", (f"node{node}", f"10.0.0.{node}"))
             for server in range(1, servers + 1):
                 self.dispatcher.server_up(100 * node + server, f"node{node}/s{server}", node, srtt)
-        self.dispatcher.settled()
         self.place()
 
     def submit(self, amount: int = 1, function: str = "f", **wishes: Any) -> list[Entry]:
@@ -61,7 +52,7 @@ class Desk:
             self.dispatcher.wake(self.now)
         self.dispatcher.place(self.now)
         given = []
-        for effect in self.dispatcher.drain():
+        for effect in self.listener.drain():
             if isinstance(effect, Runs):
                 given += [(self.number_of[entry], effect.server.epoch) for entry in effect.entries]
             else:
@@ -69,8 +60,8 @@ class Desk:
         self.dispatcher.check()
         return given
 
-    def took(self) -> list[Effect]:
-        self.effects += self.dispatcher.drain()
+    def took(self) -> list[Told]:
+        self.effects += self.listener.drain()
         effects, self.effects = self.effects, []
         return effects
 
@@ -205,18 +196,6 @@ def test_what_names_nothing_that_is_there_is_refused(wishes: dict[str, Any], tex
     desk = Desk(1)
     (entry,) = desk.submit(**wishes)
     assert desk.took() == [Ended(entry, REFUSED, text, False)]
-
-
-def test_a_node_that_is_named_before_all_are_known_is_waited_for() -> None:
-    desk = Desk()
-    desk.dispatcher = Dispatcher()
-    desk.submit(node="late")
-    desk.submit(node="never")
-    desk.dispatcher.node_up(1, "late", ("late",))
-    desk.dispatcher.server_up(101, "late/s1", 1)
-    desk.dispatcher.settled()
-    assert desk.place() == [(1, 101)]
-    assert desk.ends() == [(2, REFUSED, False)]
 
 
 # --- how far ahead
@@ -354,7 +333,7 @@ def test_functions_that_are_remembered_have_a_bound() -> None:
     desk = Desk()
     for number in range(FUNCTIONS_MAX + 5):
         desk.dispatcher.submit(Entry(f"f{number}"))
-    assert len(desk.dispatcher.learners.of) == 5
+    assert len(desk.dispatcher.learners) == 5
 
 
 @pytest.mark.parametrize(
@@ -520,14 +499,13 @@ def test_a_server_that_gives_back_unasked_gets_nothing_more() -> None:
     assert desk.place() == [(1, other_of(gone))]
 
 
-@pytest.mark.parametrize("standing", [Standing.SUSPENDED, Standing.CLOSING])
-def test_a_node_that_is_suspended_or_closing_gets_nothing(standing: Standing) -> None:
+def test_a_node_that_is_suspended_or_closing_gets_nothing() -> None:
     desk = Desk(1, 1)
-    desk.dispatcher.node_stands(1, standing)
+    desk.dispatcher.node_opened(1, False)
     desk.submit(4)
     desk.submit(2, io=True)
     assert {server for _, server in desk.place()} == {201}
-    desk.dispatcher.node_stands(1, Standing.OPEN)
+    desk.dispatcher.node_opened(1, True)
     assert {server for _, server in desk.place()} == {101}
 
 

@@ -28,7 +28,7 @@ def test_what_a_lost_server_ran_is_unknown_again() -> None:
 
 def test_each_function_has_one_learner() -> None:
     learners = Learners()
-    assert learners.get("f") is learners.get("f") is not learners.get("g")
+    assert learners["f"] is learners["f"] is not learners["g"]
 
 
 def test_the_worst_lag_counts_up_to_a_bound() -> None:

@@ -15,9 +15,9 @@ from dispycos.actors.client.ledger import Ledger
 from dispycos.actors.client.turn import ClientRole
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.node.agent import Node
-from dispycos.actors.node.lease import StartServer
+from dispycos.actors.node.processes.words import EndStep, KillServer
 from dispycos.actors.node.turn import NodeRole
-from dispycos.actors.tasks.step import Step
+from dispycos.actors.tasks.step import NO_STEP, Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.scheduler import Scheduler
@@ -25,7 +25,7 @@ from dispycos.cli.scheduler import HOLD_S
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope, Payload
-from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, TaskId
+from dispycos.protocol.messages import Availability, ClientInfo, Enlist, Lease, NodeInfo, Spot, TaskId
 from dispycos.runtime import Runtime
 
 from .cluster_leases import WatchedScheduler
@@ -114,6 +114,7 @@ class NodeBody(NodeRole):
             max_pulse_interval=100,
             **options,
         )
+        self.machine.step_of = self.step_of
         self.servers: dict[int, ServerProcess] = {}
         self.has_zygote = False
         self.zygote_of: Lease | None = None  # one that comes too late for its lease is nobody's
@@ -122,38 +123,34 @@ class NodeBody(NodeRole):
 
     # --- NodeRole
 
-    def start_server(self, order: StartServer) -> None:
-        self.process.later(self.process.world.dice.random() * 0.05, partial(self._fork, order))
+    def start_server(self, number: int) -> None:
+        granted = self.machine.granted
+        assert granted is not None
+        delay = self.process.world.dice.random() * 0.05
+        spot = granted.places[number - 1].spot
+        self.process.later(delay, partial(self._fork, number, spot, granted.lease.client))
 
-    def kill_server(self, number: int) -> None:
-        server = self.servers.get(number)
-        if server is not None:
+    def order(self, word: KillServer | EndStep) -> None:
+        """A step is ended by the zygote, a little later."""
+        server = self.servers.get(word.number)
+        if server is None:
+            return
+        if isinstance(word, KillServer):
             server.exit("killed by SIGKILL (9)")
-
-    def look(self, number: int) -> None:
-        server = self.servers.get(number)
-        if server is not None:
-            self.machine.looked(number, server.step, self.process.world.now)
-            self.process.turn_soon()
-
-    def end_step(self, number: int, step: Step) -> None:
-        """By the zygote, a little later; its word comes before that of the server's end."""
-        server = self.servers.get(number)
-        if server is not None:
+        else:
             dice = self.process.world.dice
             delay = dice.random() * dice.choice((0.001, 0.3))
-            self.process.later(delay, partial(self._judge, server, step))
+            self.process.later(delay, partial(self._end_step, server, word.step))
 
-    def _judge(self, server: ServerProcess, step: Step) -> None:
-        if not server.is_alive:
-            return
-        killed = server.step == step
-        if killed:
+    def _end_step(self, server: ServerProcess, step: Step) -> None:
+        if server.is_alive and server.step == step:
             server.check_kill()
-        self.machine.judged(server.order.number, killed, self.process.world.now)
-        if killed:
+            server.ended_for_step = True
             server.exit("killed by SIGKILL (9)")
-        self.process.turn_soon()
+
+    def step_of(self, number: int) -> Step:
+        server = self.servers.get(number)
+        return server.step if server is not None else NO_STEP
 
     def start_zygote(self, lease: Lease) -> None:
         self.zygote_of = lease
@@ -178,30 +175,32 @@ class NodeBody(NodeRole):
             self.machine.zygote_ready(now)
         self.process.turn_soon()
 
-    def _fork(self, order: StartServer) -> None:
+    def _fork(self, number: int, spot: Spot, client: int) -> None:
         process, now = self.process, self.process.world.now
         if not self.has_zygote or process.world.dice.random() < 0.01:
-            self.machine.server_failed_to_start(order.number, "its zygote has ended", now)
+            self.machine.server_failed_to_start(number, "its zygote has ended", now)
             process.turn_soon()
             return
         self.book.pids += 1
-        server = ServerProcess(process.world, self.book, process, order, self.book.pids, self._exited)
-        self.servers[order.number] = server
+        server = ServerProcess(
+            process.world, self.book, process, number, spot, client, self.book.pids, self._exited
+        )
+        self.servers[number] = server
         self.book.servers.append(server)
         server.start()
 
     def _exited(self, server: ServerProcess, text: str) -> None:
         """Told later, by the zygote; nothing if the agent itself has ended."""
-        number = server.order.number
-        self.process.later(self.process.world.dice.random() * 0.05, partial(self._bury, server, number, text))
+        self.process.later(self.process.world.dice.random() * 0.05, partial(self._bury, server, text))
 
-    def _bury(self, server: ServerProcess, number: int, text: str) -> None:
+    def _bury(self, server: ServerProcess, text: str) -> None:
         """First all that it had sent, then its death."""
+        number, now = server.number, self.process.world.now
         if self.servers.get(number) is server:
             del self.servers[number]
         self.process.read_all(of=server.epoch)
         self.process.note(f"hears that {server.name} {text}")
-        self.machine.server_exited(number, text, server.marks, self.process.world.now)
+        self.machine.server_exited(number, text, server.marks, now, for_step=server.ended_for_step)
         self.process.turn_soon()
 
     def kill_all(self) -> None:
@@ -343,7 +342,7 @@ class ClientLeaseBody(ClientRole):
         return "", None
 
     def carry_out(self, effect: object, now: float) -> None:
-        if isinstance(effect, effects.Forget):
+        if isinstance(effect, effects.Bury):
             self.client.forgotten.add(effect.epoch)
         super().carry_out(effect, now)
 

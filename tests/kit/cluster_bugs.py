@@ -13,13 +13,11 @@ from dispycos.actors.client.members import Members
 from dispycos.actors.client.owned import Tasks
 from dispycos.actors.client.standing import Standing
 from dispycos.actors.client.submitters import Submitters
-from dispycos.actors.dispatching import dispatch
 from dispycos.actors.dispatching.dispatch import Dispatcher
-from dispycos.actors.dispatching.facts import Entry
-from dispycos.actors.dispatching.facts import Server as FleetServer
+from dispycos.actors.dispatching.facts import Entry, FleetServer
 from dispycos.actors.node.agent import Node
-from dispycos.actors.node.lease import Outbox
-from dispycos.actors.node.terminations import EndStep, Terminations
+from dispycos.actors.node.lease import NodeOutbox
+from dispycos.actors.node.terminations import Terminations
 from dispycos.actors.server.queue import Server
 from dispycos.actors.tasks.step import Step
 from dispycos.brokers import leasing
@@ -42,13 +40,13 @@ from .sim_bugs import Patch, Plant
 
 
 def the_node_is_silent_about_a_dead_server(patch: Patch) -> None:
-    original = Outbox.to_client
+    original = NodeOutbox.to_client
 
-    def to_client(self: Outbox, granted: Any, message: Any, payload: Any = None) -> None:
+    def to_client(self: NodeOutbox, granted: Any, message: Any, payload: Any = None) -> None:
         if not isinstance(message, messages.ServerLost):
             original(self, granted, message, payload)
 
-    patch.setattr(Outbox, "to_client", to_client)
+    patch.setattr(NodeOutbox, "to_client", to_client)
 
 
 def _marks_are(patch: Patch, change: Callable[[Any, Marks], Marks]) -> None:
@@ -96,25 +94,20 @@ def a_task_is_marked_when_it_comes_and_not_when_it_begins(patch: Patch) -> None:
 
 
 def the_kill_is_aimed_at_whatever_runs_by_then(patch: Patch) -> None:
-    def judge(self: cluster_bodies.NodeBody, server: Any, step: Step) -> None:
+    def end_step(self: cluster_bodies.NodeBody, server: Any, step: Step) -> None:
         original(self, server, server.step)
 
-    original = cluster_bodies.NodeBody._judge
-    patch.setattr(cluster_bodies.NodeBody, "_judge", judge)
+    original = cluster_bodies.NodeBody._end_step
+    patch.setattr(cluster_bodies.NodeBody, "_end_step", end_step)
 
 
 def the_5_s_run_from_the_request_alone(patch: Patch) -> None:
-    original = Terminations.looked
+    original = Terminations._looked
 
-    def looked(self: Terminations, server: int, step: Step, now: float) -> None:
-        asked = self._servers[server].asked.get(step.position) if server in self._servers else None
-        since = min(step.since, int(asked.at * 1e9) if asked is not None else 0)
-        original(self, server, step._replace(since=since), now)
-        if self.effects and isinstance(self.effects[-1], EndStep):
-            self._servers[server].judging = step
-            self.effects[-1] = EndStep(server, step)
+    def looked(self: Terminations, server: int, step: Step, now: float) -> bool:
+        return original(self, server, step._replace(since=0), now)
 
-    patch.setattr(Terminations, "looked", looked)
+    patch.setattr(Terminations, "_looked", looked)
 
 
 def a_server_is_killed_for_a_task_that_waits(patch: Patch) -> None:
@@ -130,12 +123,12 @@ def a_server_is_killed_for_a_task_that_waits(patch: Patch) -> None:
 
 
 def a_lost_task_is_said_not_to_have_started(patch: Patch) -> None:
-    original = Tasks._end_untold
+    original = Dispatcher._end
 
-    def end_untold(self: Tasks, effect: Any) -> None:
-        original(self, msgspec.structs.replace(effect, started=False))
+    def end(self: Dispatcher, entry: Entry, kind: OutcomeKind, text: str, *, started: bool = False) -> None:
+        original(self, entry, kind, text, started=False)
 
-    patch.setitem(Tasks._carry, dispatch.Ended, end_untold)
+    patch.setattr(Dispatcher, "_end", end)
 
 
 def what_comes_back_is_forgotten(patch: Patch) -> None:

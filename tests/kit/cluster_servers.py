@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
-from dispycos.actors.server.queue import Drop, Forget, Interrupt, Place, Server, Stop, Tell, Work
+from dispycos.actors.server.queue import Drop, Interrupt, PassOn, Server, Stop, Work
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
@@ -48,18 +48,23 @@ class ServerProcess(Host):
         world: Universe,
         book: Book,
         node: Process,
-        order: Any,
+        number: int,
+        spot: Spot,
+        client: int,
         pid: int,
         on_exit: Callable[[ServerProcess, str], None],
     ) -> None:
-        super().__init__(world, f"{order.name}#{pid}")
+        super().__init__(world, f"{spot.name}#{pid}")
         self.book = book
         self.uplink = node
         self.node = Address(node.epoch, NODE)
-        self.order = order
+        self.number = number
+        self.spot = spot
+        self.client = client
         self.pid = pid
         self.marks = Marks(0, 0)  # the page of actors/tasks/page.py: it survives the process
         self.step = NO_STEP
+        self.ended_for_step = False
         self._report_exit = on_exit
         self.seen_by: list[
             Callable[[], None]
@@ -67,9 +72,11 @@ class ServerProcess(Host):
 
     def boot(self) -> None:
         super().boot()
-        order = self.order
-        spot = Spot("10.0.0.1", order.port, self.epoch, order.name)
-        self.machine = Server(Address(self.epoch, SERVER), Address(order.client, CLIENT), self.node, spot)
+        spot = self.spot._replace(epoch=self.epoch)
+        client = Address(self.client, CLIENT)
+        self.machine = Server(
+            Address(self.epoch, SERVER), client, self.node, spot, lambda run: self._place(run).address.actor
+        )
         self.stepping: Actor | None = None
         self.cells: dict[TaskId, Actor] = {}
         self.parents: dict[TaskId, Actor] = {}  # who submitted what
@@ -81,10 +88,10 @@ class ServerProcess(Host):
     def start(self) -> None:
         super().start()
         if self.world.is_one_host:
-            self.dial([f"ipc://{self.order.client}"], expected=self.order.client)  # server/body.open_lane
-        self._components = self.correspondence.expect(self.order.client, self._got_components)
+            self.dial([f"ipc://{self.client}"], expected=self.client)  # server/body.open_lane
+        self._components = self.correspondence.expect(self.client, self._got_components)
         wanted = Envelope(
-            Address(self.order.client, CLIENT),
+            Address(self.client, CLIENT),
             Address(self.epoch, 5),
             messages.CodeWanted(),
             self._components,
@@ -96,7 +103,7 @@ class ServerProcess(Host):
             self.exit("exit code 1")
             return
         self.submitted = answer.message.first
-        ready = messages.ServerReady(self.order.number, self.pid)
+        ready = messages.ServerReady(self.number, self.pid)
         self.send(Envelope(self.node, self.machine.address, ready))
 
     # --- the end
@@ -122,21 +129,18 @@ class ServerProcess(Host):
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, Work):
             self.defer(self.work)
-        elif isinstance(effect, Place):
-            cell = self._place(effect.given.message)
-            self.machine.placed(effect.given, cell.address.actor, now)
         elif isinstance(effect, Drop):
             dropped = self.cells.pop(effect.task)
             self.defer(partial(self.end_cell, dropped))
-        elif isinstance(effect, Tell):
-            self._hear(effect.word)
+        elif isinstance(effect, PassOn) and isinstance(effect.envelope.message, messages.Gone):
+            for epoch in effect.envelope.message.epochs:
+                self.peer_gone(epoch, self.router.bury(epoch, now))
+        elif isinstance(effect, PassOn):
+            self._hear(effect.envelope)
         elif isinstance(effect, Interrupt):
             interrupted = self.cells.get(effect.task)
             if interrupted is not None:
                 self.interrupt(interrupted)
-        elif isinstance(effect, Forget):
-            for epoch in effect.epochs:
-                self.peer_gone(epoch, self.router.bury(epoch, now))
         else:
             assert isinstance(effect, Stop), effect
             self.defer(self._stop)
@@ -226,7 +230,7 @@ class ServerProcess(Host):
     def _submit(self, cell: Actor, plan: Plan) -> None:
         """NestedTasks.submit; then it speaks to its child."""
         self.submitted += 1
-        task = TaskId(self.order.client, self.submitted)
+        task = TaskId(self.client, self.submitted)
         self.book.plans[task] = plan
         self.parents[task] = cell
         self.note(f"task {cell.run.task.number} submits task {task.number}: {plan}")
@@ -352,8 +356,8 @@ class ServerProcess(Host):
         node = self.uplink
         assert node is not None
         if node.is_alive and node.epoch == self.node.epoch:
-            self.book.printed.setdefault(self.order.client, set()).add(line)
-            cast(Any, node).agent.machine.output(self.order.number, 1, line, 0, self.world.now)
+            self.book.printed.setdefault(self.client, set()).add(line)
+            cast(Any, node).agent.machine.output(self.number, 1, line, 0, self.world.now)
             node.turn_soon()
 
     def _finish(self, cell: Actor, kind: OutcomeKind, payload: Payload = None) -> None:

@@ -241,7 +241,7 @@ class User:
         if client.ledger is None:
             return
         client.note(f"is freed: {reason}")
-        if client.ledger.records or client.ledger.tasks.backlog():
+        if client.ledger.records or client.ledger.dispatcher.waiting:
             client.world.wrong(f"{client.name} is freed and still waits for {list(client.ledger.records)}")
         if not client.is_leaving and reason:
             self.was_freed = reason

@@ -7,8 +7,7 @@ from typing import Any
 
 from dispycos.actors.dispatching import facts, giving, placement, recalling
 from dispycos.actors.dispatching.dispatch import Dispatcher
-from dispycos.actors.dispatching.facts import Entry, Phase, Queue, Server, Standing
-from dispycos.actors.dispatching.fleet import Fleet
+from dispycos.actors.dispatching.facts import Entry, FleetServer, Phase, Queue
 from dispycos.actors.dispatching.giving import Giving
 from dispycos.actors.dispatching.learning import Learner, Learners
 from dispycos.actors.dispatching.placement import Choice
@@ -47,11 +46,11 @@ def the_position_is_off_by_one(patch: Patch) -> None:
 
 
 def all_that_a_dead_server_had_counts_as_begun(patch: Patch) -> None:
-    patch.setattr(Server, "begun_by", lambda self, cpu, io: {*self.cpu, *self.io.values()})
+    patch.setattr(FleetServer, "begun_by", lambda self, cpu, io: {*self.cpu, *self.io.values()})
 
 
 def only_the_first_of_a_dead_server_counts_as_begun(patch: Patch) -> None:
-    patch.setattr(Server, "begun_by", lambda self, cpu, io: {*list(self.cpu)[:1], *self.io.values()})
+    patch.setattr(FleetServer, "begun_by", lambda self, cpu, io: {*list(self.cpu)[:1], *self.io.values()})
 
 
 def a_torn_mark_is_believed(patch: Patch) -> None:
@@ -65,7 +64,7 @@ def a_torn_mark_is_believed(patch: Patch) -> None:
 def positions_of_returned_tasks_are_used_again(patch: Patch) -> None:
     original = Dispatcher._take_back
 
-    def take_back(self: Dispatcher, server: Server, positions: Sequence[int]) -> list[Entry]:
+    def take_back(self: Dispatcher, server: FleetServer, positions: Sequence[int]) -> list[Entry]:
         back = original(self, server, positions)
         server.given -= len(positions)
         return back
@@ -74,13 +73,13 @@ def positions_of_returned_tasks_are_used_again(patch: Patch) -> None:
 
 
 def what_was_asked_back_of_a_dead_server_had_not_begun(patch: Patch) -> None:
-    original = Server.begun_by
+    original = FleetServer.begun_by
 
-    def begun_by(self: Server, cpu: int | None, io: int | None) -> set[Entry]:
+    def begun_by(self: FleetServer, cpu: int | None, io: int | None) -> set[Entry]:
         begun = original(self, cpu, io)
         return begun - set(list(self.cpu)[1:]) if self.phase is Phase.RECALLING else begun
 
-    patch.setattr(Server, "begun_by", begun_by)
+    patch.setattr(FleetServer, "begun_by", begun_by)
 
 
 def the_word_placed_is_lost(patch: Patch) -> None:
@@ -95,7 +94,7 @@ def the_word_placed_is_lost(patch: Patch) -> None:
 
 
 def a_server_is_given_tasks_while_its_recall_is_unanswered(patch: Patch) -> None:
-    def update(self: Choice, server: Server, lag: float) -> None:
+    def update(self: Choice, server: FleetServer, lag: float) -> None:
         phase = server.phase
         if phase is Phase.RECALLING:
             server.phase = Phase.READY
@@ -108,7 +107,7 @@ def a_server_is_given_tasks_while_its_recall_is_unanswered(patch: Patch) -> None
 
 
 def a_drained_server_is_given_tasks(patch: Patch) -> None:
-    def drain(self: Dispatcher, server: Server) -> None:
+    def drain(self: Dispatcher, server: FleetServer) -> None:
         if server.phase is Phase.RECALLING:
             server.turn(Phase.READY)
 
@@ -119,7 +118,7 @@ def a_closed_node_is_offered_again(patch: Patch) -> None:
     original = Dispatcher.node_heard
 
     def node_heard(self: Dispatcher, epoch: int) -> None:
-        self.node_stands(epoch, Standing.OPEN)
+        self.node_opened(epoch, True)
         original(self, epoch)
 
     patch.setattr(Dispatcher, "node_heard", node_heard)
@@ -137,7 +136,7 @@ def what_a_silent_node_has_is_given_elsewhere(patch: Patch) -> None:
 
 
 def a_silent_node_is_offered(patch: Patch) -> None:
-    patch.setattr(facts.Node, "is_offered", property(lambda self: self.standing is Standing.OPEN))
+    patch.setattr(facts.FleetNode, "is_offered", property(lambda self: self.is_open))
 
 
 def recalls_are_not_sent(patch: Patch) -> None:
@@ -154,7 +153,7 @@ def what_waits_behind_an_io_step_is_left_there(patch: Patch) -> None:
 
 
 def what_may_run_nowhere_else_is_asked_back(patch: Patch) -> None:
-    def recallable(server: Server) -> list[Entry]:
+    def recallable(server: FleetServer) -> list[Entry]:
         entries = [entry for entry in server.cpu if not entry.placed]
         return entries[1:] if entries[:1] == [server.cpu[0]] and not server.io else entries
 
@@ -191,7 +190,7 @@ def an_outcome_of_another_server_counts(patch: Patch) -> None:
 def one_retry_too_many(patch: Patch) -> None:
     original = Dispatcher._may_retry
 
-    def may_retry(self: Dispatcher, entry: Entry, server: Server, closing: bool) -> bool:
+    def may_retry(self: Dispatcher, entry: Entry, server: FleetServer, closing: bool) -> bool:
         return entry.attempt == entry.retries + 1 or original(self, entry, server, closing)
 
     patch.setattr(Dispatcher, "_may_retry", may_retry)
@@ -224,18 +223,14 @@ def a_terminated_task_that_comes_back_is_given_again(patch: Patch) -> None:
 
 
 def who_waits_for_a_dead_server_is_forgotten(patch: Patch) -> None:
-    original = Dispatcher._end_at
+    original = Dispatcher._refuse_at
 
-    def end_at(self: Dispatcher, pin: Any, *rest: Any) -> None:
+    def refuse_at(self: Dispatcher, pin: Any, *rest: Any) -> None:
         if pin.server is None:
             original(self, pin, *rest)
 
-    patch.setattr(Dispatcher, "_end_at", end_at)
+    patch.setattr(Dispatcher, "_refuse_at", refuse_at)
     patch.setattr(Giving, "check", lambda self: None)
-
-
-def a_name_that_nobody_bears_is_waited_for(patch: Patch) -> None:
-    patch.setattr(Fleet, "settle", lambda self: [])
 
 
 def a_task_whose_start_is_waited_for_goes_behind_others(patch: Patch) -> None:
@@ -265,10 +260,10 @@ def much_of_an_unknown_function_goes_ahead(patch: Patch) -> None:
 
 
 def all_functions_are_remembered(patch: Patch) -> None:
-    def get(self: Learners, function: str) -> Learner:
-        return self.of.setdefault(function, Learner())
+    def missing(self: Learners, function: str) -> Learner:
+        return self.setdefault(function, Learner())
 
-    patch.setattr(Learners, "get", get)
+    patch.setattr(Learners, "__missing__", missing)
 
 
 def later_tasks_pass_one_that_needs_a_free_server(patch: Patch) -> None:
@@ -312,7 +307,6 @@ BUGS: list[Plant] = [
     a_retry_is_not_counted,
     a_terminated_task_that_comes_back_is_given_again,
     who_waits_for_a_dead_server_is_forgotten,
-    a_name_that_nobody_bears_is_waited_for,
     a_task_whose_start_is_waited_for_goes_behind_others,
     any_number_of_bytes_goes_ahead,
     there_is_no_horizon,

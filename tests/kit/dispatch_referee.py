@@ -6,10 +6,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dispycos.actors.dispatching.dispatch import Effect, Recall, Runs
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.learning import FUNCTIONS_MAX
 
+from .dispatch_told import Recall, Runs, Told
 from .dispatch_world import World
 
 SLACK_S: Final = 0.002
@@ -65,7 +65,7 @@ class Referee:
         for name in names:
             self.names.setdefault(name, set()).add(epoch)
 
-    def on_node_stands(self, epoch: int, standing: str) -> None:
+    def on_node_opened(self, epoch: int, standing: str) -> None:
         if epoch in self.barred:
             self.barred[epoch].discard("SUSPENDED")
             if standing != "OPEN":
@@ -92,10 +92,6 @@ class Referee:
         self.servers.pop(epoch, None)
 
     def on_session_reset(self, epoch: int) -> None:
-        if epoch in self.servers:
-            self.servers[epoch].ended = True
-
-    def on_draining(self, epoch: int) -> None:
         if epoch in self.servers:
             self.servers[epoch].ended = True
 
@@ -131,12 +127,12 @@ class Referee:
 
     # --- what is given
 
-    def judge(self, effects: list[Effect], has_more: bool) -> None:
+    def judge(self, told: list[Told], has_more: bool) -> None:
         """After a turn of the client's."""
         for turn in [turn for turn, entry in self.waiting.items() if entry.over]:
             del self.waiting[turn]
         given: list[Entry] = []
-        for effect in effects:
+        for effect in told:
             if isinstance(effect, Runs):
                 self._give(effect.server.epoch, effect.entries)
                 given += effect.entries

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, cast
 
-from dispycos.actors.dispatching.dispatch import Again, Dispatcher, Ended, Kill, Recall, Runs, Terminate
-from dispycos.actors.dispatching.facts import Entry, Standing
+from dispycos.actors.dispatching.dispatch import Dispatcher
+from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.dispatching.learning import FUNCTIONS_MAX
 from dispycos.protocol.status import OutcomeKind
 
 from .dispatch_referee import LOOK_S, Referee
+from .dispatch_told import Again, Ended, Kill, Listener, Recall, Runs, Terminate
 from .dispatch_world import Book, Plan, SimNode, SimServer, Word, World
 
 TROUBLE_S: Final = 2.0
@@ -35,7 +36,8 @@ class Client:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.dispatcher = Dispatcher()
+        self.told = Listener()
+        self.dispatcher = Dispatcher(self.told)
         self.referee = Referee(world)
         self.tasks: dict[int, Task] = {}
         self.nodes: dict[int, SimNode] = {}
@@ -73,13 +75,13 @@ class Client:
         if due is not None and due <= now:
             dispatcher.wake(now)
         dispatcher.place(now)
-        effects = dispatcher.drain()
-        for effect in effects:
-            self._carry_out(effect)
+        told = self.told.drain()
+        for word in told:
+            self._carry_out(word)
         if self.world.steps % 4 == 0:  # it looks at all there is
             dispatcher.check()
         due = dispatcher.deadline()
-        self.referee.judge(effects, due == 0.0)
+        self.referee.judge(told, due == 0.0)
         if due is not None:
             self.turn_at(due)
 
@@ -102,8 +104,8 @@ class Client:
             self.lost_at.update({(t.plan.number, t.attempt): t.at.epoch for t in had if t.at is not None})
             getattr(dispatcher, kind)(*rest)
             self._again(had)
-        elif kind == "node_stands":
-            dispatcher.node_stands(rest[0], Standing[rest[1]])
+        elif kind == "node_opened":
+            dispatcher.node_opened(rest[0], rest[1] == "OPEN")
         elif kind == "node_silent":
             dispatcher.node_silent(rest[0], now)
         elif kind == "server_up":
@@ -238,7 +240,6 @@ class Schedule:
 
     def _plan_all(self) -> None:
         world, dice = self.world, self.dice
-        world.at(world.now + 0.06, self._settle)
         if dice.random() < 0.3:
             self._batch()  # before any server is there
         for _ in range(dice.choice((1, 2, 3, 4))):
@@ -250,9 +251,6 @@ class Schedule:
         if dice.random() < 0.01:
             world.after(dice.random(), self._many_functions)
         world.after(LOOK_S, self._tick)
-
-    def _settle(self) -> None:
-        self.client.hear(("settled",))
 
     def _tick(self) -> None:
         """A client that does nothing looks whether it should have."""
@@ -326,7 +324,7 @@ class Schedule:
         for _ in range(FUNCTIONS_MAX + 50):
             self._numbers += 1
             self.client.terminate(self.client.submit(Plan(self._numbers, f"lambda {self._numbers}")))
-        self.client.referee.judge_learners(len(self.client.dispatcher.learners.of))
+        self.client.referee.judge_learners(len(self.client.dispatcher.learners))
 
     def _end_some(self) -> None:
         tasks = [task for task in self.client.tasks.values() if not task.over]
@@ -372,12 +370,12 @@ class Schedule:
         node = self._some_node()
         if node is not None:
             self.world.note(f"SUSPEND {node.name}")
-            node.say("node_stands", node.epoch, "SUSPENDED")
+            node.say("node_opened", node.epoch, "SUSPENDED")
             self.world.after(self.dice.random() * 0.5, self._resume, node)
 
     def _resume(self, node: SimNode) -> None:
         if node.is_alive and not node.is_closing:
-            node.say("node_stands", node.epoch, "OPEN")
+            node.say("node_opened", node.epoch, "OPEN")
 
     def _kill_server(self) -> None:
         server = self._some_server()
@@ -388,8 +386,6 @@ class Schedule:
         server = self._some_server()
         if server is not None:
             self.world.note(f"DRAIN {server.name}")
-            if self.dice.random() < 0.5:
-                server.node.say("draining", server.epoch)
             server.hear(("drain",))
 
     def _reset(self) -> None:

@@ -409,7 +409,7 @@ class SimNode:
         self.is_closing = True
         self.world.note(f"{self.name} drains")
         if self.world.dice.random() < 0.7:
-            self.say("node_stands", self.epoch, "CLOSING")
+            self.say("node_opened", self.epoch, "CLOSING")
         for server in list(self.servers.values()):
             server.hear(("drain",))
         if not self.servers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dispycos.actors.node.agent import Node
+from dispycos.actors.tasks.step import NO_STEP, Step
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -34,6 +35,8 @@ class Hand:
 
     def __init__(self, servers: int = 2, **options: Any) -> None:
         self.node = make_node(servers, **options)
+        self.steps: dict[int, Step] = {}  # what the pages of the servers say
+        self.node.step_of = lambda number: self.steps.get(number, NO_STEP)
         self.servers = servers
         self.now = 0.0
         self.logs: list[str] = []

@@ -18,11 +18,10 @@ from dispycos.actors.node.lease import (
     CloseZygote,
     End,
     ForgetPeer,
-    KillServer,
     StartServer,
     StartZygote,
 )
-from dispycos.actors.node.terminations import EndStep, Look
+from dispycos.actors.node.processes.words import EndStep, KillServer
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.machine import Log, Send
 from dispycos.protocol.addresses import SERVER, Address
@@ -63,6 +62,7 @@ class FakeServer:
         self.told = self.lost = self.buried = self.forgotten = (
             False  # its exit to the node, and what that said
         )
+        self.ended_for_step = False
         self.told_to_end = ""  # "close" or "drain"
         self.ask_times: dict[int, float] = {}  # by position: when the client asked the node for its end
         self.step, self.steps = NO_STEP, 0
@@ -117,6 +117,7 @@ class Story:
         self.order = count()
         self.arrived: dict[Address, float] = {}  # the last arrival from each, which keeps order
         self.node = make_node(self.dice.randint(1, 3))
+        self.node.step_of = self.step_of
         self.pids = count(1)
         self.places: dict[int, FakeServer] = {}
         self.servers: list[FakeServer] = []
@@ -264,9 +265,8 @@ class Story:
         return next(server for server in self.servers if server.address.epoch == epoch)
 
     def carry_out(self) -> None:
-        while effects := self.node.drain():  # a look is answered at once
-            for effect in effects:
-                self.do(effect)
+        for effect in self.node.drain():
+            self.do(effect)
 
     def do(self, effect: object) -> None:
         if isinstance(effect, Send):
@@ -278,18 +278,14 @@ class Story:
             self.in_row.clear()
             self.later(0.01, partial(self.end_of_setup, self.zygote))
         elif isinstance(effect, StartServer):
-            self.start_server(effect)
+            self.start_server(effect.number)
         elif isinstance(effect, KillServer):
             if effect.number in self.places:
                 self.later(0.001, partial(self.places[effect.number].die, SIGKILL))
-        elif isinstance(effect, Look):
-            server = self.places[effect.server]
-            if not server.told:  # until then the page of one that is dead can be read
-                self.node.looked(effect.server, server.step, self.now)
         elif isinstance(effect, EndStep):
             self.later(
                 self.dice.choice((0.001, 0.3)),
-                partial(self.end_step, self.places[effect.server], effect.step),
+                partial(self.end_step, self.places[effect.number], effect.step),
             )
         elif isinstance(effect, CloseZygote):
             assert all(not server.alive for server in self.servers), "the zygote was closed too early"
@@ -313,22 +309,29 @@ class Story:
             self.has_zygote = True
             self.node.zygote_ready(self.now)
 
-    def start_server(self, order: StartServer) -> None:
-        assert not self.finishing, f"{order.name} is started at a node that finishes"
-        old = self.places.get(order.number)
-        assert old is None or not old.alive, f"{order.name} was started twice"
-        server = FakeServer(self, order.number, next(self.pids))
-        self.places[order.number] = server
+    def step_of(self, number: int) -> Step:
+        """Its page can be read until its end was told."""
+        server = self.places[number]
+        assert not server.told
+        return server.step
+
+    def start_server(self, number: int) -> None:
+        name = f"box/server-{number}"
+        assert not self.finishing, f"{name} is started at a node that finishes"
+        old = self.places.get(number)
+        assert old is None or not old.alive, f"{name} was started twice"
+        server = FakeServer(self, number, next(self.pids))
+        self.places[number] = server
         self.servers.append(server)
-        self.restarting.discard(order.name)
-        self.in_row[order.name] += 1
-        assert self.in_row[order.name] <= 2 * RESTARTS_MAX + 2, f"{order.name} is started for ever"
+        self.restarting.discard(name)
+        self.in_row[name] += 1
+        assert self.in_row[name] <= RESTARTS_MAX + 1, f"{name} is started for ever"
         chance = self.dice.random() * self.luck
         if chance < 0.1 or not self.has_zygote:
             server.alive = False
             text = "cannot fork" if self.has_zygote else "its zygote has ended"
             later = self.dice.choice((0.001, 0.4)) if self.has_zygote else 0.001
-            self.later(later, partial(self.not_started, order.number, self.zygote, text))
+            self.later(later, partial(self.not_started, number, self.zygote, text))
         elif chance < 0.2:
             self.later(0.002, lambda: server.die("exited with code 1"))
         else:
@@ -341,18 +344,16 @@ class Story:
     def end_step(self, server: FakeServer, step: Step) -> None:
         if not server.alive:
             return
-        killed = server.step == step
-        if killed:
+        if server.step == step:
             since = max(server.ask_times[step.position], step.since / 1e9)
             assert self.now >= since + KILL_AFTER, "it had not had its 5 s"
-        self.node.judged(server.number, killed, self.now)
-        if killed:
+            server.ended_for_step = True
             server.die(SIGKILL)
 
     def report_exit(self, server: FakeServer, death: str) -> None:
         server.told = True
         marks = Marks(server.steps, 0)
-        self.node.server_exited(server.number, death, marks, self.now)
+        self.node.server_exited(server.number, death, marks, self.now, for_step=server.ended_for_step)
 
     def deliver(self, envelope: Envelope) -> None:
         to, said = envelope.to, envelope.message
@@ -364,6 +365,8 @@ class Story:
             assert not self.client_gone, f"{said} goes to a client that is gone"
             if isinstance(said, ServerLost):
                 server = self.by(said.server)
+                blamed = said.text.endswith("compute did not end within 5 s of its KeyboardInterrupt")
+                assert blamed == server.ended_for_step, f"{said} blames wrongly"
                 assert server.ready and not server.lost and not server.alive, f"{said} is said wrongly"
                 assert said.marks in (None, Marks(server.steps, 0)), f"{said} knows its page wrongly"
                 server.lost = True

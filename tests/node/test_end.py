@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dispycos.actors.node.lease import CloseZygote, End, KillServer, StartServer, StartZygote
+from dispycos.actors.node.lease import CloseZygote, End, StartServer, StartZygote
+from dispycos.actors.node.processes.words import KillServer
 from dispycos.actors.node.supervisor import RETRY_AFTER
 from dispycos.actors.tasks.step import KILL_AFTER
 from dispycos.protocol.addresses import SCHEDULER, Address

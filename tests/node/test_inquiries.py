@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dispycos.actors.node.inquiries import ANSWER_S, BUSY, Inquiries
-from dispycos.actors.node.lease import Outbox, Server
-from dispycos.actors.node.terminations import Look
+from dispycos.actors.node.lease import NodeOutbox, Place
 from dispycos.actors.tasks.step import NO_STEP, Step
 from dispycos.machine import Send
 from dispycos.protocol.addresses import CLIENT, Address
@@ -25,29 +24,28 @@ REPORT = NodeReport(NodeInfo("box", "10.0.0.5", 9700, 2, "Linux", (3, 11), 100),
 TASK = TaskReport("compute", 7, 1, 1, False, "running", 2.0)
 
 
-def server(number: int, life: int = 1) -> Server:
-    address = server_address(number, life)
-    return Server(number, 10 * life + number, Spot("", 0, address.epoch, f"box/server-{number}"), address)
+def server(number: int, life: int = 1) -> Place:
+    spot = Spot("", 0, server_address(number, life).epoch, f"box/server-{number}")
+    return Place(number, spot, True, 10 * life + number)
 
 
-def report_of(one: Server, *tasks: TaskReport) -> ServerReport:
+def report_of(one: Place, *tasks: TaskReport) -> ServerReport:
     return ServerReport(one.spot, one.pid, list(tasks))
 
 
 class Asked:
-    """The machine; each step gives back what it wants: (to whom, the servers in the answer), looks, words to servers."""
+    """The machine; each step gives back what it wants: (to whom, the servers in the answer), words to servers."""
 
     def __init__(self) -> None:
-        self._out = Outbox(THE_NODE)
+        self._out = NodeOutbox(THE_NODE)
         self.machine = Inquiries(self._out)
+        self.steps: dict[int, Step] = {}  # what the pages of the servers say
         self.questions: dict[int, list[int]] = {}  # their numbers, as each server has heard them
 
     def did(self) -> list[object]:
         done: list[object] = []
         for effect in self._out.effects:
-            if not isinstance(effect, Send):
-                done.append(effect)
-                continue
+            assert isinstance(effect, Send)
             said = effect.envelope
             if isinstance(said.message, Inventory):
                 self.questions.setdefault(said.to.epoch, []).append(said.correlation)
@@ -58,28 +56,24 @@ class Asked:
         return done
 
     def ask(
-        self, *servers: Server, sender: Address = ASKER, number: int = 5, now: float = 0.0
+        self, *servers: Place, sender: Address = ASKER, number: int = 5, now: float = 0.0
     ) -> list[object]:
         self.machine.ask(Envelope(THE_NODE, sender, Inventory(), number), REPORT, servers, now)
         return self.did()
 
-    def hear(self, one: Server, *tasks: TaskReport, question: int = 0, now: float = 0.1) -> list[object]:
+    def hear(self, one: Place, *tasks: TaskReport, question: int = 0, now: float = 0.1) -> list[object]:
         """The answer to the question that it heard first, or to the next ones."""
-        number = self.questions[one.address.epoch][question]
+        number = self.questions[one.spot.epoch][question]
         word = ServerTasks(list(tasks))
         self.machine.on_answer(Envelope(THE_NODE, one.address, word, number), word, now)
         return self.did()
 
     def wake_at(self, now: float) -> list[object]:
-        self.machine.wake(now)
+        self.machine.wake(now, lambda number: self.steps.get(number, NO_STEP))
         return self.did()
 
-    def looked(self, number: int, step: Step, now: float = 1.0) -> list[object]:
-        self.machine.looked(number, step, now)
-        return self.did()
-
-    def forget(self, one: Server) -> list[object]:
-        self.machine.forget(one.address.epoch)
+    def forget(self, one: Place) -> list[object]:
+        self.machine.forget(one.spot.epoch)
         return self.did()
 
 
@@ -102,39 +96,23 @@ def test_two_questions_at_once_get_each_their_own_answer() -> None:
     assert asked.machine.deadline is None
 
 
-def test_one_look_answers_only_those_whose_time_is_up() -> None:
+def test_pages_answer_only_those_whose_time_is_up() -> None:
     asked, one = Asked(), server(1)
     asked.ask(one)
     asked.ask(one, sender=OTHER, number=9, now=0.2)
-    assert asked.wake_at(ANSWER_S) == [Look(1)]
-    assert asked.looked(1, NO_STEP, ANSWER_S) == [(ASKER, 5, [report_of(one)])], "it has no step"
+    assert asked.wake_at(ANSWER_S - 0.01) == []
+    assert asked.wake_at(ANSWER_S) == [(ASKER, 5, [report_of(one)])], "it has no step"
+    assert asked.machine.deadline == 0.2 + ANSWER_S
     assert asked.hear(one, TASK, question=1) == [(OTHER, 9, [report_of(one, TASK)])]
 
 
 def test_the_page_tells_for_how_long_a_step_keeps_the_server() -> None:
     asked, one = Asked(), server(1)
     asked.ask(one)
-    asked.wake_at(ANSWER_S)
+    asked.steps[1] = Step(8, int(3e9))
     busy = TaskReport(BUSY, 0, 0, 0, False, "running", 4.0)
-    assert asked.looked(1, Step(8, int(3e9)), 7.0) == [(ASKER, 5, [report_of(one, busy)])]
+    assert asked.wake_at(7.0) == [(ASKER, 5, [report_of(one, busy)])]
     assert asked.hear(one, TASK, now=7.1) == [], "too late"
-
-
-def test_an_answer_counts_also_while_its_page_is_looked_at() -> None:
-    asked, one = Asked(), server(1)
-    asked.ask(one)
-    asked.wake_at(ANSWER_S)
-    assert asked.hear(one, TASK, now=0.4) == [(ASKER, 5, [report_of(one, TASK)])]
-    assert asked.looked(1, NO_STEP) == []
-
-
-def test_a_look_that_nobody_answered_is_wanted_again() -> None:
-    asked, one = Asked(), server(1)
-    asked.ask(one)
-    assert asked.wake_at(ANSWER_S) == [Look(1)]
-    assert asked.machine.deadline == 2 * ANSWER_S
-    assert asked.wake_at(2 * ANSWER_S - 0.01) == []
-    assert asked.wake_at(2 * ANSWER_S) == [Look(1)]
 
 
 def test_a_dead_server_is_left_out_of_every_question() -> None:
@@ -160,16 +138,14 @@ def test_the_page_of_the_next_server_at_a_place_tells_nothing_of_the_one_before(
     asked.ask(old, other)
     asked.forget(old)
     asked.ask(new, sender=OTHER, number=9, now=0.1)
-    assert asked.wake_at(0.1 + ANSWER_S) == [Look(2), Look(1)]
-    assert asked.looked(1, NO_STEP) == [(OTHER, 9, [report_of(new)])]
-    assert asked.looked(2, NO_STEP) == [(ASKER, 5, [report_of(other)])]
+    assert asked.wake_at(0.1 + ANSWER_S) == [(ASKER, 5, [report_of(other)]), (OTHER, 9, [report_of(new)])]
 
 
 def test_nobody_else_answers_for_a_server() -> None:
     asked, one, stranger = Asked(), server(1), server(2)
     asked.ask(one)
-    asked.questions[stranger.address.epoch] = asked.questions[one.address.epoch]
+    asked.questions[stranger.spot.epoch] = asked.questions[one.spot.epoch]
     assert asked.hear(stranger, TASK) == []
-    asked.questions[one.address.epoch].append(4711)
+    asked.questions[one.spot.epoch].append(4711)
     assert asked.hear(one, TASK, question=1) == [], "no such question"
     assert asked.hear(one) == [(ASKER, 5, [report_of(one)])]

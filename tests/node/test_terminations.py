@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dispycos.actors.node.terminations import FORGET_AFTER, LOOK_AGAIN, EndStep, Look, Terminations
+from dispycos.actors.node.processes.words import EndStep
+from dispycos.actors.node.terminations import FORGET_AFTER, LOOK_AGAIN, Terminations
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 
 SERVER, TASK, OTHER = 1, 7, 8
@@ -14,22 +15,20 @@ class Watch:
     def __init__(self) -> None:
         self.machine = Terminations()
         self.step = NO_STEP
+        self.looks = 0
 
     def ask(self, now: float, task: int = TASK) -> bool:
         return self.machine.ask(SERVER, task, f"function {task}", now)
 
-    def until(self, now: float) -> list[object]:
-        """All that it wants until then, but for looks, which are answered with the step that runs."""
-        wanted: list[object] = []
+    def step_of(self, server: int) -> Step:
+        self.looks += 1
+        return self.step
+
+    def until(self, now: float) -> list[tuple[float, EndStep]]:
+        """All that it wants until then."""
+        wanted = []
         while (due := self.machine.deadline()) is not None and due <= now:
-            self.machine.wake(due)
-            while self.machine.effects:
-                effect = self.machine.effects.pop(0)
-                if isinstance(effect, Look):
-                    self.machine.looked(SERVER, self.step, due)
-                else:
-                    wanted.append((round(due, 3), effect))
-                self.machine.check()
+            wanted += [(round(due, 3), effect) for effect in self.machine.wake(due, self.step_of)]
         return wanted
 
 
@@ -42,8 +41,8 @@ def test_a_step_that_runs_since_before_the_request_has_5_s_from_the_request() ->
     watch = Watch()
     watch.step = at(90.0)
     watch.ask(100.0)
-    assert watch.until(200.0) == [(100.0 + KILL_AFTER, EndStep(SERVER, at(90.0)))]
-    assert watch.machine.deadline() is None, "the answer is waited for"
+    assert watch.until(105.5) == [(100.0 + KILL_AFTER, EndStep(SERVER, at(90.0)))]
+    assert watch.until(106.5) == [(106.0, EndStep(SERVER, at(90.0)))], "again, should it outlive that"
 
 
 def test_a_step_that_began_after_the_request_has_5_s_from_its_beginning() -> None:
@@ -51,7 +50,7 @@ def test_a_step_that_began_after_the_request_has_5_s_from_its_beginning() -> Non
     watch.ask(100.0)
     assert watch.until(104.0) == []
     watch.step = at(104.5)
-    assert watch.until(200.0) == [(109.5, EndStep(SERVER, at(104.5)))]
+    assert watch.until(110.0) == [(109.5, EndStep(SERVER, at(104.5)))]
 
 
 def test_a_step_that_begins_while_nobody_looks_is_found_a_second_later() -> None:
@@ -92,7 +91,6 @@ def test_a_step_that_was_over_in_the_last_moment_costs_nobody_anything_and_the_n
     watch.ask(100.0)
     assert watch.until(105.5)[-1] == (105.0, EndStep(SERVER, at(90.0)))
     watch.step = at(105.1)
-    watch.machine.judged(SERVER, False, 105.3)
     assert watch.until(200.0)[0] == (110.1, EndStep(SERVER, at(105.1)))
 
 
@@ -101,9 +99,8 @@ def test_of_a_server_that_was_killed_nothing_more_is_wanted() -> None:
     watch.step = at(90.0)
     watch.ask(100.0)
     watch.until(105.5)
-    watch.machine.judged(SERVER, True, 105.3)
-    assert watch.machine.deadline() is None
     assert watch.machine.forget(SERVER) == "function 7", "for the words about its death"
+    assert watch.machine.deadline() is None
     watch.step = NO_STEP
     assert watch.ask(110.0) and watch.until(114.9) == [] and watch.machine.deadline() == 115.0
 
@@ -114,10 +111,6 @@ def test_a_server_that_dies_of_itself_was_killed_for_nobody() -> None:
     assert watch.machine.forget(SERVER) == "", "nothing was asked"
     watch.ask(100.0)
     assert watch.machine.forget(SERVER) == "", "within the 5 s"
-    watch.ask(100.0)
-    watch.until(105.5)
-    watch.machine.judged(SERVER, False, 105.5)
-    assert watch.machine.forget(SERVER) == "", "the step had ended"
 
 
 def test_requests_are_forgotten_after_a_minute_also_where_a_task_that_is_to_end_runs_at_each_look() -> None:
@@ -135,10 +128,7 @@ def test_one_look_is_for_all_tasks_of_a_server() -> None:
     watch = Watch()
     for task in range(1, 1001):
         assert watch.ask(100.0, task)
-    watch.machine.wake(100.0 + KILL_AFTER)
-    assert watch.machine.effects == [Look(SERVER)]
-    watch.machine.effects.clear()
-    watch.machine.looked(SERVER, NO_STEP, 105.0)
+    assert watch.until(100.0 + KILL_AFTER) == [] and watch.looks == 1
     assert watch.machine.deadline() == 105.0 + LOOK_AGAIN
 
 
@@ -155,4 +145,4 @@ def test_a_step_that_begins_in_the_last_second_of_the_minute_is_not_forgotten() 
     watch.ask(100.0)
     watch.until(100.0 + FORGET_AFTER - LOOK_AGAIN / 2)
     watch.step = at(100.0 + FORGET_AFTER - 0.2)
-    assert watch.until(300.0)[0][0] == 100.0 + FORGET_AFTER - 0.2 + KILL_AFTER  # type: ignore[index]
+    assert watch.until(300.0)[0][0] == 100.0 + FORGET_AFTER - 0.2 + KILL_AFTER

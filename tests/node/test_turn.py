@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.node.lease import CloseZygote, ForgetPeer, KillServer, StartServer, StartZygote
-from dispycos.actors.node.terminations import EndStep, Look
+from dispycos.actors.node.lease import CloseZygote, ForgetPeer, StartServer, StartZygote
+from dispycos.actors.node.processes.words import EndStep, KillServer
 from dispycos.actors.node.turn import LAST_WORDS_S, LOOK_S, NodeRole
 from dispycos.actors.tasks.step import Step
 from dispycos.protocol.messages import Lease
@@ -40,7 +40,7 @@ class Agent(NodeRole):
         runtime.router = noting
         runtime.lives = lambda epoch: epoch == 44
         self.runtime = runtime
-        for hook in ("start_server", "kill_server", "look", "end_step", "start_zygote", "close_zygote"):
+        for hook in ("start_server", "order", "start_zygote", "close_zygote"):
             setattr(self, hook, getattr(noting, hook))
 
 
@@ -60,16 +60,12 @@ def test_the_machine_hears_of_links(event: Any, noted: list[Any]) -> None:
     assert agent.notes == noted
 
 
-START = StartServer(3, "box/server-3", 9703, LEASE, 7)
-
-
 @pytest.mark.parametrize(
     ("effect", "noted"),
     [
-        (START, [("start_server", START)]),
-        (KillServer(3), [("kill_server", 3)]),
-        (Look(3), [("look", 3)]),
-        (EndStep(3, Step(7, 9)), [("end_step", 3, Step(7, 9))]),
+        (StartServer(3), [("start_server", 3)]),
+        (KillServer(3), [("order", KillServer(3))]),
+        (EndStep(3, Step(7, 9)), [("order", EndStep(3, Step(7, 9)))]),
         (StartZygote(LEASE), [("prefer", 5), ("keep", 7), ("start_zygote", LEASE)]),
         (CloseZygote(LEASE), [("forget_later", 7, FORGET_S), ("close_zygote", LEASE)]),
         (ForgetPeer(33), [("bury", 33, 2.0)]),
@@ -123,20 +119,18 @@ class Waiting:
             call(*arguments)
 
 
-@pytest.mark.parametrize(("is_ending", "schedulers"), [(False, []), (True, []), (False, [5])])
+@pytest.mark.parametrize(("ending", "schedulers"), [("", []), ("its operator ends it", []), ("", [5])])
 def test_the_last_words_of_a_lease_wait_for_a_way_to_its_client_and_then_a_second(
-    is_ending: bool, schedulers: list[int]
+    ending: str, schedulers: list[int]
 ) -> None:
     agent, runtime = Agent(), Waiting()
     agent.runtime = cast(Any, runtime)
-    agent.machine = cast(
-        Any, SimpleNamespace(is_ending=is_ending, client_has_all=lambda *word: told.append(word))
-    )
+    agent.machine = cast(Any, SimpleNamespace(ending=ending, client_has_all=lambda *word: told.append(word)))
     told: list[Any] = []
     runtime.can_be_reached, runtime.schedulers = False, schedulers
     agent._await_client(LEASE, LAST_WORDS_S)
     runtime.run(60.0)
-    if is_ending or schedulers:  # the process is waited for, or the next client
+    if ending or schedulers:  # the process is waited for, or the next client
         assert told == [(LEASE, pytest.approx(LAST_WORDS_S, abs=2 * LOOK_S))]
         return
     assert not told
@@ -149,9 +143,7 @@ def test_a_lease_ends_at_once_when_its_client_has_all() -> None:
     agent, runtime = Agent(), Waiting()
     agent.runtime = cast(Any, runtime)
     told: list[Any] = []
-    agent.machine = cast(
-        Any, SimpleNamespace(is_ending=False, client_has_all=lambda *word: told.append(word))
-    )
+    agent.machine = cast(Any, SimpleNamespace(ending="", client_has_all=lambda *word: told.append(word)))
     runtime.is_busy_with = False
     agent._await_client(LEASE, LAST_WORDS_S)
     assert told == [(LEASE, 0.0)]

@@ -11,7 +11,7 @@ import pytest
 from dispycos.actors.node import terminations
 from dispycos.actors.node.agent import Node
 from dispycos.actors.node.inquiries import Inquiries
-from dispycos.actors.node.lease import CloseZygote, NodeLease, Outbox, Restarts
+from dispycos.actors.node.lease import CloseZygote, NodeLease, NodeOutbox
 from dispycos.actors.node.supervisor import Supervisor
 from dispycos.actors.node.terminations import Terminations
 from dispycos.actors.tasks.step import Step
@@ -54,7 +54,7 @@ def test_the_stories_have_in_them_what_they_are_for(monkeypatch: pytest.MonkeyPa
 
         monkeypatch.setattr(owner, name, counting)
 
-    count(Node, "judged", lambda self, number, killed, now: f"judged {killed}")
+    count(Story, "end_step", lambda self, server, step: f"its step is over: {server.step != step}")
     count(Node, "zygote_failed", lambda self, *rest: f"zygote failed, drains: {is_draining(self)}")
     count(Node, "server_failed_to_start", lambda self, *rest: f"did not start, drains: {is_draining(self)}")
     count(Node, "_kill_all", lambda self, *rest: "killed at the end of its time")
@@ -63,8 +63,8 @@ def test_the_stories_have_in_them_what_they_are_for(monkeypatch: pytest.MonkeyPa
     play(range(300))
     wanted = {
         *(
-            "judged True",
-            "judged False",
+            "its step is over: True",
+            "its step is over: False",
             "killed at the end of its time",
             "gave up",
             "died while asked: True",
@@ -85,34 +85,31 @@ def nothing(self: object, *arguments: Any, **options: Any) -> None:
     return
 
 
-def never_too_many(self: Restarts, now: float) -> bool:
-    return False
+def always(self: Supervisor, granted: NodeLease, place: object, death: str, *, was_ready: bool) -> bool:
+    return not granted.is_ending
 
 
-def kill_for_any_step(self: Terminations, server: int, step: Step, now: float) -> None:
-    if server in self._servers and step.position:
-        known = self._servers[server]
-        known.judging = step
-        known.asked.setdefault(step.position, next(iter(known.asked.values())))
-        self.effects.append(terminations.EndStep(server, step))
+def kill_for_any_step(self: Terminations, server: int, step: Step, now: float) -> bool:
+    self._watches[server].due = now + terminations.LOOK_AGAIN
+    return step.position != 0
 
 
 def without(message: type) -> Callable[..., None]:
-    original = Outbox.send
-    to_client = Outbox.to_client
+    original = NodeOutbox.send
+    to_client = NodeOutbox.to_client
 
-    def send(self: Outbox, to: Any, said: Any) -> None:
+    def send(self: NodeOutbox, to: Any, said: Any) -> None:
         if not isinstance(said, message):
             original(self, to, said)
 
-    def tell(self: Outbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
+    def tell(self: NodeOutbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
         if not isinstance(said, message):
             to_client(self, granted, said, payload)
 
     return tell if message is ServerLost else send
 
 
-def to_any_client(self: Outbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
+def to_any_client(self: NodeOutbox, granted: NodeLease, said: Any, payload: Any = None) -> None:
     self.send(granted.home, said)
 
 
@@ -130,15 +127,15 @@ BUGS: list[tuple[str, object, str, object]] = [
     ("starts while it finishes", NodeLease, "is_ending", property(only_while_closing)),
     ("ends before what is to be started", NodeLease, "is_inhabited", property(lambda self: True)),
     ("no question is told of deaths", Inquiries, "forget", nothing),
-    ("nobody is looked at", Inquiries, "looked", nothing),
-    ("a server dies unsaid", Outbox, "to_client", without(ServerLost)),
-    ("servers are not told to end", Outbox, "send", without(Shutdown)),
-    ("a client that is gone is told", Outbox, "to_client", to_any_client),
+    ("no page is looked at", Inquiries, "wake", nothing),
+    ("a server dies unsaid", NodeOutbox, "to_client", without(ServerLost)),
+    ("servers are not told to end", NodeOutbox, "send", without(Shutdown)),
+    ("a client that is gone is told", NodeOutbox, "to_client", to_any_client),
     ("the 5 s are no time", terminations, "KILL_AFTER", 4.0),
-    ("killed for the step of another", Terminations, "looked", kill_for_any_step),
+    ("killed for the step of another", Terminations, "_looked", kill_for_any_step),
     ("closed while servers live", Node, "_finish_if_empty", close_at_once),
     ("nobody is killed at the end", Node, "_kill_all", nothing),
-    ("started again for ever", Restarts, "too_many", never_too_many),
+    ("started again for ever", Supervisor, "_may_restart", always),
 ]
 
 

@@ -125,7 +125,7 @@ async def test_ready_waits_until_few_tasks_wait_here(client, task):
     for holder in holders:
         holder.send("go on")
     await ready
-    assert client._lease.ledger.tasks.backlog() <= BACKLOG_MAX
+    assert client._lease.ledger.dispatcher.waiting <= BACKLOG_MAX
     await client.ready()
     await asyncio.wait(many)
 

@@ -10,13 +10,10 @@ import pytest
 from dispycos.actors.server.queue import (
     REPORTED_MAX,
     Drop,
-    Forget,
     Interrupt,
-    Place,
+    PassOn,
     Server,
-    SetLevels,
     Stop,
-    Tell,
     Work,
 )
 from dispycos.machine import Log, Send
@@ -41,9 +38,9 @@ class Post:
     """A server's machine, each step checked."""
 
     def __init__(self) -> None:
-        self.server = Server(ME, OWNER, AGENT, SPOT)
-        self.now = 50.0
         self.actors = iter(range(16, 1 << 16))
+        self.server = Server(ME, OWNER, AGENT, SPOT, lambda run: next(self.actors))
+        self.now = 50.0
 
     def hear(
         self, word: messages.Message, payload: Any = None, sender: Address = OWNER, correlation: int = 0
@@ -59,32 +56,24 @@ class Post:
         self.server.check()
         return effects
 
-    def place(self, given: Run) -> None:
-        """The body gives an io task its address."""
-        self.server.placed(Envelope(ME, OWNER, given, 0, b"call"), next(self.actors), self.now)
-        self.server.check()
-
     def start(self, *runs: Run) -> None:
         """Given and begun; the announcements are drained."""
         for given in runs:
             self.hear(given, b"call")
-            if given.io:
-                self.place(given)
             assert self.take() == given
-            if not given.io:
-                self.begin(given)
             assert self.enter(given)
         self.drain()
 
     def take(self) -> Run | None:
+        """The next task; a CPU task has begun then."""
         envelope = self.server.take()
+        if envelope is None:
+            return None
+        given: Run = envelope.message
+        if not given.io:
+            self.server.begin(given, next(self.actors), self.now, waits=given.fetch)
         self.server.check()
-        return None if envelope is None else envelope.message
-
-    def begin(self, given: Run, *, waits: bool = False) -> None:
-        """A CPU task gets its address."""
-        self.server.begin(given, next(self.actors), self.now, waits=waits)
-        self.server.check()
+        return given
 
     def enter(self, given: Run) -> bool:
         announced = self.server.enter(given.task, self.now)
@@ -127,7 +116,6 @@ def test_a_task_is_taken_when_it_comes(post: Post) -> None:
     envelope = post.server.take()
     assert envelope is not None
     assert (envelope.message, envelope.payload) == (run(1), b"call")
-    assert post.take() is None
 
 
 def test_one_cpu_task_runs_at_a_time_in_order(post: Post) -> None:
@@ -136,7 +124,6 @@ def test_one_cpu_task_runs_at_a_time_in_order(post: Post) -> None:
         post.hear(given)
     assert post.drain() == [Work()]
     assert post.take() == first
-    post.begin(first)
     assert post.take() is None
     post.drain()
     post.end(first)
@@ -148,9 +135,7 @@ def test_one_cpu_task_runs_at_a_time_in_order(post: Post) -> None:
 def test_the_start_is_announced_before_the_first_step(post: Post) -> None:
     post.hear(run(1))
     post.take()
-    post.drain()
-    post.begin(run(1))
-    assert post.drain() == []
+    assert post.drain() == [Work()]
     assert post.enter(run(1))
     assert post.drain() == [to_owner(Started(TaskId(7, 1), 16, SPOT))]
 
@@ -159,9 +144,7 @@ def test_a_task_whose_call_is_fetched_first_says_where_it_is(post: Post) -> None
     given = run(1, fetch=True)
     post.hear(given)
     post.take()
-    post.drain()
-    post.begin(given, waits=True)
-    assert post.drain() == [to_owner(Placed(given.task, 16, SPOT))]
+    assert post.drain() == [Work(), to_owner(Placed(given.task, 16, SPOT))]
     assert post.enter(given)
     assert post.drain() == [to_owner(Started(given.task, 16, SPOT))]
 
@@ -171,7 +154,6 @@ def test_the_start_of_a_short_task_is_announced_only_if_it_suspends(post: Post) 
     post.hear(given)
     post.take()
     post.drain()
-    post.begin(given)
     assert not post.enter(given)
     assert post.drain() == []
 
@@ -190,8 +172,6 @@ def test_an_io_task_has_its_address_though_a_step_keeps_the_thread(post: Post) -
     assert post.take() is None
     given = run(2, io=True)
     post.hear(given, b"call")
-    assert post.drain() == [Place(Envelope(ME, OWNER, given, 0, b"call"))]
-    post.place(given)
     assert post.drain() == [to_owner(Placed(given.task, 17, SPOT)), Work()]
     assert post.take() == given
     assert post.enter(given)
@@ -204,7 +184,6 @@ def test_io_tasks_run_beside_and_are_started_first(post: Post) -> None:
     post.hear(run(2))
     for given in (run(3, io=True), run(4, io=True)):
         post.hear(given)
-        post.place(given)
     effects = post.drain()
     assert effects.count(Work()) == 1
     assert [post.take(), post.take(), post.take()] == [run(3, io=True), run(4, io=True), None]
@@ -250,7 +229,6 @@ def test_the_time_of_a_task_counts_from_its_first_step(post: Post) -> None:
     given = run(1)
     post.hear(given)
     post.take()
-    post.begin(given)
     post.now += 2.0
     post.enter(given)
     post.now += 0.5
@@ -265,7 +243,6 @@ def test_a_task_whose_call_cannot_be_opened_ends_without_having_been_announced(p
     given = run(1)
     post.hear(given)
     post.take()
-    post.begin(given)
     post.drain()
     post.end(given, OutcomeKind.RAISED, b"error")
     outcome = messages.Outcome(given.task, OutcomeKind.RAISED, 16, None, 0.0, True, "")
@@ -299,7 +276,6 @@ def test_an_io_task_that_waits_for_the_loop_is_dropped_at_once(post: Post) -> No
     post.start(run(1))
     for number in (2, 3, 4):
         post.hear(run(number, io=True))
-        post.place(run(number, io=True))
     post.drain()
     post.hear(terminate(run(3, io=True)))
     assert post.drain() == [Drop(TaskId(7, 3)), cancelled(run(3, io=True))]
@@ -318,36 +294,21 @@ def test_a_task_is_interrupted_once_though_its_client_and_the_node_ask(post: Pos
 def test_an_io_task_that_was_taken_and_waits_for_its_call_is_interrupted(post: Post) -> None:
     given = run(2, io=True)
     post.hear(given)
-    post.place(given)
     post.take()
     post.drain()
     post.hear(terminate(given))
     assert post.drain() == [Interrupt(given.task)]
 
 
-def test_a_terminate_that_comes_before_the_address_is_not_lost(post: Post) -> None:
-    """All that came in one turn is heard before any of it is carried out."""
+def test_an_io_task_that_is_to_end_in_the_turn_in_which_it_comes_is_placed_and_dropped(post: Post) -> None:
     given = run(1, io=True)
     post.hear(given)
     post.hear(terminate(given))
-    assert post.drain() == [Place(Envelope(ME, OWNER, given, 0, None))]
-    post.place(given)
-    assert post.drain() == [Drop(given.task), cancelled(given)]
+    placed = to_owner(Placed(given.task, 16, SPOT))
+    assert post.drain() == [placed, Work(), Drop(given.task), cancelled(given)]
     assert post.take() is None
     post.hear(terminate(given))
     assert post.drain() == []
-
-
-def test_a_terminate_that_comes_between_take_and_begin_is_not_lost(post: Post) -> None:
-    """The relief thread may be in its last turn while the loop takes the next task."""
-    given = run(1)
-    post.hear(given)
-    post.drain()
-    post.take()
-    post.hear(terminate(given))
-    assert post.drain() == []
-    post.begin(given)
-    assert post.drain() == [Interrupt(given.task)]
 
 
 def test_terminate_of_a_task_that_has_ended_is_nothing(post: Post) -> None:
@@ -383,10 +344,6 @@ def test_what_was_taken_or_placed_is_never_given_back(post: Post) -> None:
     post.drain()
     post.hear(messages.Recall(0))
     assert post.drain() == [to_owner(Returned([]))]
-    post.place(aside)
-    post.drain()
-    post.hear(messages.Recall(0))
-    assert post.drain() == [to_owner(Returned([]))]
     assert post.take() == aside
 
 
@@ -417,7 +374,6 @@ def test_a_busy_server_interrupts_gives_back_drops_and_ends_after_the_last(post:
     post.start(cpu, aside)
     post.hear(run(3))
     post.hear(placed)
-    post.place(placed)
     post.drain()
     post.shut_down("its node was stopped")
     assert post.drain() == [
@@ -446,39 +402,12 @@ def test_a_task_ended_by_a_shutdown_says_why_the_server_closed(post: Post) -> No
     ]
 
 
-def test_a_shutdown_that_comes_between_take_and_begin_waits_for_the_task(post: Post) -> None:
-    given = run(1)
-    post.hear(given)
-    post.drain()
-    post.take()
-    post.shut_down()
-    assert post.drain() == [to_owner(Returned([], draining=True))]
-    post.begin(given)
-    assert post.drain() == [Interrupt(given.task)]
-    post.end(given, OutcomeKind.TERMINATED, None)
-    assert post.drain()[-1] == Stop()
-
-
-def test_an_io_task_that_has_no_address_at_the_shutdown_is_given_back(post: Post) -> None:
+def test_an_io_task_that_has_not_begun_at_the_shutdown_has_its_outcome(post: Post) -> None:
     given = run(1, io=True)
     post.hear(given)
-    post.shut_down()
-    assert post.drain() == [
-        Place(Envelope(ME, OWNER, given, 0, None)),
-        to_owner(Returned([], draining=True)),
-    ]
-    post.place(given)
-    assert post.drain() == [Drop(given.task), to_owner(Returned([1], draining=True)), Stop()]
-
-
-def test_an_io_task_that_was_to_end_before_the_shutdown_has_its_outcome(post: Post) -> None:
-    given = run(1, io=True)
-    post.hear(given)
-    post.hear(terminate(given))
-    post.shut_down()
     post.drain()
-    post.place(given)
-    assert post.drain() == [Drop(given.task), cancelled(given), Stop()]
+    post.shut_down()
+    assert post.drain() == [to_owner(Returned([], draining=True)), Drop(given.task), cancelled(given), Stop()]
 
 
 def test_a_server_that_only_drains_lets_what_has_an_address_go_on(post: Post) -> None:
@@ -486,7 +415,6 @@ def test_a_server_that_only_drains_lets_what_has_an_address_go_on(post: Post) ->
     post.start(cpu)
     post.hear(run(2))
     post.hear(aside)
-    post.place(aside)
     post.drain()
     post.hear(messages.Shutdown("its node ends when it has done", drain=True), sender=AGENT)
     assert post.drain() == [to_owner(Returned([2], draining=True))]
@@ -556,12 +484,12 @@ def test_what_a_server_does_not_know_it_passes_over(post: Post) -> None:
 
 def test_the_death_of_other_servers_is_told_to_who_waits_for_them(post: Post) -> None:
     post.hear(messages.Gone([1002, 1003]), sender=AGENT)
-    assert post.drain() == [Forget([1002, 1003])]
+    assert post.drain() == [PassOn(Envelope(ME, AGENT, messages.Gone([1002, 1003])))]
 
 
 def test_what_the_client_logs_is_set(post: Post) -> None:
     post.hear(messages.Levels(), b"levels")
-    assert post.drain() == [SetLevels(b"levels")]
+    assert post.drain() == [PassOn(Envelope(ME, OWNER, messages.Levels(), 0, b"levels"))]
 
 
 def test_who_asks_is_told_what_runs_and_what_waits(post: Post) -> None:
@@ -611,8 +539,8 @@ def ended(number: int) -> messages.Outcome:
     return messages.Outcome(TaskId(7, FIRST + number), OutcomeKind.RETURNED)
 
 
-def heard(number: int) -> Tell:
-    return Tell(Envelope(ME, OWNER, ended(number), 0, b"value"))
+def heard(number: int) -> PassOn:
+    return PassOn(Envelope(ME, OWNER, ended(number), 0, b"value"))
 
 
 def test_a_task_that_waits_for_its_own_lets_others_run(post: Post) -> None:

@@ -1,91 +1,34 @@
-"""What agent and zygote say to each other, and the lines that carry it.
+"""The line between agent and zygote: a pair of sockets that keep messages apart.
 
-A line is a pair of sockets that keep messages apart: each is one word in msgpack, with descriptors beside it. What an agent
-wants of its template is a folder's name, with the zygote's end of a new line; the template says nothing.
+Each message is one word in msgpack, with descriptors beside it. What an agent wants of its template is a folder's name, with the
+zygote's end of a new line; the template says nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 
+from .words import FromZygote, ToZygote
+
 WORD_MAX = 64 << 10
 _ROOM = socket.CMSG_SPACE(4 * 4)  # for 4 descriptors
-
-
-# --- the words ------------------------------------------------------------------------------------------
-
-
-class ZygoteBorn(msgspec.Struct, tag=True, frozen=True):
-    """The first word of a zygote: orders may come."""
-
-    pid: int
-
-
-class ZygoteFailed(msgspec.Struct, tag=True, frozen=True):
-    """There is none, or it could not begin to serve."""
-
-    text: str
-
-
-class StartServer(msgspec.Struct, tag=True, frozen=True):
-    """With the write ends of the server's two output pipes, and its page. Answered by ServerStarted or StartFailed."""
-
-    number: int
-    entry: str
-    argument: bytes
-
-
-class ServerStarted(msgspec.Struct, tag=True, frozen=True):
-    number: int
-    pid: int
-
-
-class StartFailed(msgspec.Struct, tag=True, frozen=True):
-    number: int
-    text: str
-
-
-class KillServer(msgspec.Struct, tag=True, frozen=True):
-    number: int
-
-
-class EndStep(msgspec.Struct, tag=True, frozen=True):
-    """Kill this server if this very step still runs; answered by StepJudged, if it has not ended."""
-
-    number: int
-    position: int
-    since: int
-
-
-class StepJudged(msgspec.Struct, tag=True, frozen=True):
-    number: int
-    killed: bool
-
-
-class ServerEnded(msgspec.Struct, tag=True, frozen=True):
-    number: int
-    status: int
-
-
-ToZygote = StartServer | KillServer | EndStep
-FromZygote = ZygoteBorn | ZygoteFailed | ServerStarted | StartFailed | StepJudged | ServerEnded
 Heard = TypeVar("Heard")
 _encode = msgspec.msgpack.Encoder().encode
 
 
-# --- the lines ------------------------------------------------------------------------------------------
-
-
 def make_line() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send_word(line: socket.socket, word: ToZygote | FromZygote, descriptors: Iterable[int] = ()) -> None:
+    beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+    line.sendmsg([_encode(word)], beside)
 
 
 def read_word(line: socket.socket, decoder: msgspec.msgpack.Decoder[Heard]) -> tuple[Heard, list[int]] | None:
@@ -111,7 +54,7 @@ class ZygoteLine:
 
     def send(self, word: FromZygote) -> None:
         try:
-            self.end.send(_encode(word))
+            send_word(self.end, word)
         except (BrokenPipeError, ConnectionResetError):
             self.is_open = False
 
@@ -123,73 +66,6 @@ class ZygoteLine:
             return None
         self.is_open = self.is_open and found is not None
         return found
-
-
-class AgentLine:
-    """The agent's end: never blocks, hands on each word as it comes, and that there will be none."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        end: socket.socket,
-        on_word: Callable[[FromZygote], None],
-        on_lost: Callable[[], None],
-    ) -> None:
-        self._loop, self._end = loop, end
-        self._decoder: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
-        self._on_word, self._on_lost = on_word, on_lost
-        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        self.is_open = True
-        end.setblocking(False)
-        loop.add_reader(end, self._read)
-
-    def send(self, word: ToZygote, descriptors: tuple[int, ...] = ()) -> None:
-        """The descriptors beside it are the line's from now on: sent, then closed here."""
-        if not self.is_open:
-            close_all(descriptors)
-            return
-        self._queue.append((_encode(word), descriptors))
-        if len(self._queue) == 1:
-            self._write()
-
-    def say_no_more(self) -> None:
-        """The other end reads that this was all."""
-        if self.is_open:
-            self._end.shutdown(socket.SHUT_WR)
-
-    def _read(self) -> None:
-        try:
-            found = read_word(self._end, self._decoder)
-        except BlockingIOError:
-            return
-        if found is not None:
-            self._on_word(found[0])
-            return
-        self.is_open = False
-        self._loop.remove_reader(self._end)
-        self._drop_queue()
-        self._end.close()
-        self._on_lost()
-
-    def _write(self) -> None:
-        try:
-            while self._queue:
-                data, descriptors = self._queue[0]
-                beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
-                self._end.sendmsg([data], beside if descriptors else [])
-                close_all(descriptors)
-                self._queue.popleft()
-            self._loop.remove_writer(self._end)
-        except BlockingIOError:
-            self._loop.add_writer(self._end, self._write)
-        except OSError:  # it is gone, as will be read; or was told that this is all
-            self._drop_queue()
-
-    def _drop_queue(self) -> None:
-        self._loop.remove_writer(self._end)
-        for _, descriptors in self._queue:
-            close_all(descriptors)
-        self._queue.clear()
 
 
 def close_all(descriptors: Iterable[int]) -> None:

@@ -13,7 +13,7 @@ READ_MAX = 64 << 10  # bytes at once
 LINE_MAX = 1 << 20  # bytes
 
 
-class Output:
+class OutputPipes:
     """The read ends of a server's output pipes, by stream. None of it blocks.
 
     `on_text` gets a stream, whole lines or what was there at its end or at a mark, and that mark, or 0.
@@ -30,7 +30,6 @@ class Output:
         self._parts = dict.fromkeys(pipes, b"")  # of marks that were cut in reading
         self._lines = {stream: Lines() for stream in pipes}
         self._budget = RATE_MAX
-        self._window_ends = loop.time() + 1.0
         self._dropped = dict.fromkeys(pipes, 0)
         self._timer: asyncio.TimerHandle | None = None
         for stream, pipe in pipes.items():
@@ -44,6 +43,8 @@ class Output:
             while stream in self._pipes and left > 0 and self._read(stream):
                 left -= READ_MAX
             self._close(stream)
+        if self._timer is not None:
+            self._timer.cancel()
         self._say_dropped()
 
     def _read(self, stream: int) -> bool:
@@ -77,23 +78,21 @@ class Output:
             self._on_text(stream, text, mark)
 
     def _within_rate(self, stream: int, data: bytes) -> bytes:
-        if self._window_ends <= self._loop.time():
-            self._say_dropped()
-            self._budget, self._window_ends = RATE_MAX, self._loop.time() + 1.0
+        if self._timer is None:
+            self._timer = self._loop.call_later(1.0, self._begin_second)
         passed = data
         if len(data) > self._budget:
             passed = data[: data.rfind(b"\n", 0, self._budget) + 1]
             self._dropped[stream] += len(data) - len(passed)
             self._budget = len(passed)
-            if self._timer is None:
-                self._timer = self._loop.call_at(self._window_ends, self._say_dropped)
         self._budget -= len(passed)
         return passed
 
+    def _begin_second(self) -> None:
+        self._timer, self._budget = None, RATE_MAX
+        self._say_dropped()
+
     def _say_dropped(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         for stream, count in self._dropped.items():
             if count:
                 self._dropped[stream] = 0

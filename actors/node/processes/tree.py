@@ -10,86 +10,66 @@ import logging
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
+
+from dispycos.protocol.messages import Marks
 
 from ...tasks.page import PageReader, make_page
-from ...tasks.step import Step
 from .exits import OomCounter, say_end, was_killed
-from .lines import (
-    AgentLine,
+from .lines import close_all, make_line, read_word, send_word
+from .output import OutputPipes
+from .template import Template
+from .words import (
     EndStep,
+    ForkFailed,
+    ForkServer,
     FromZygote,
     KillServer,
     ServerEnded,
-    ServerStarted,
-    StartFailed,
-    StartServer,
-    StepJudged,
+    ServerForked,
+    ToZygote,
     ZygoteBorn,
     ZygoteFailed,
-    close_all,
-    make_line,
 )
-from .output import Output
-from .template import Template
 from .zygote import adopt_orphans, kill_children
 
 CLOSE_PATIENCE_S = 0.5  # until a zygote that is to end is killed
 BURIAL_PATIENCE_S = 2.0  # from SIGKILL to the kernel's word that it is gone
 LOOK_AGAIN_S = 0.005
-STARTS_MAX = 4  # under way at once: each has descriptors that travel
 
 log = logging.getLogger("dispycos")
 
 
-class ServerSpec(NamedTuple):
-    """`entry` ("module:function") is called in `dispycosproc-<number>`, with `argument` and the descriptor of its page."""
-
-    number: int
-    entry: str
-    argument: bytes = b""
-
-
 class Owner(Protocol):
-    """Who is told what happens."""
+    """Who is told what happens: the node's machine."""
 
-    def zygote_ready(self) -> None: ...
-    def zygote_ended(self, text: str) -> None:
+    def zygote_ready(self, now: float) -> None: ...
+    def zygote_failed(self, text: str, now: float) -> None:
         """It could not be started, or has ended: after the ends of all its servers, and not if it was to end."""
 
-    def server_refused(self, number: int, text: str) -> None:
-        """There is no process."""
-
-    def server_ended(self, server: ServerProcess, text: str) -> None:
+    def server_failed_to_start(self, number: int, text: str, now: float) -> None: ...
+    def server_exited(
+        self, number: int, death: str, marks: Marks, now: float, *, for_step: bool = False
+    ) -> None:
         """After all its output."""
 
-    def output(self, number: int, stream: int, text: bytes, mark: int) -> None: ...
-    def judged(self, server: ServerProcess, killed: bool) -> None:
-        """What came of end_step(); if the server has ended meanwhile only that is told."""
+    def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None: ...
 
 
 class ServerProcess:
     """A server process as its agent knows it."""
 
     def __init__(self, tree: ProcessTree, number: int, pipes: dict[int, int], page: int) -> None:
-        self._tree = tree
         self.number = number
         self.pid = 0
         self.page = PageReader(page)
         self.was_killed = False  # by us
-        self._output = Output(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
-
-    def on_ended(self, death: str) -> None:
-        """What it wrote is in its pipes; others who hold them are not waited for."""
-        self._output.close()
-        self._tree.tell(self._tree.owner.server_ended, self, death)
-
-    def on_refused(self) -> None:
-        self._output.close()
+        self.output = OutputPipes(tree.loop, pipes, partial(tree.tell, tree.owner.output, number))
 
 
 class Zygote:
@@ -97,62 +77,77 @@ class Zygote:
 
     def __init__(self, tree: ProcessTree, end: socket.socket) -> None:
         self._tree = tree
-        self._line = AgentLine(tree.loop, end, self._on_word, self._on_lost)
+        self._line = end
+        self._is_open = True
+        self._decoder: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
         self.pid = 0  # until it is born
         self.servers: dict[int, ServerProcess] = {}  # by number, until they have ended
-        self._waiting: deque[ServerSpec] = deque()
-        self._starting = 0
         self._failure = ""
         self.is_closing = False
         self.gone: asyncio.Future[None] = tree.loop.create_future()
+        end.setblocking(False)
+        tree.loop.add_reader(end, self._read)
 
-    def start_server(self, spec: ServerSpec) -> None:
-        self._waiting.append(spec)
-        self._start_more()
+    def start_server(self, word: ForkServer) -> None:
+        try:
+            (out, out_end), (err, err_end), page = make_pipes()
+        except OSError as error:
+            why = f"no pipes for another server: {error.strerror}"
+            self._tree.tell(self._tree.owner.server_failed_to_start, word.number, why)
+            return
+        self.servers[word.number] = ServerProcess(self._tree, word.number, {1: out, 2: err}, page)
+        self._send(word, (out_end, err_end, page))
 
-    def _start_more(self) -> None:
-        while self._waiting and self._starting < STARTS_MAX:
-            number, entry, argument = self._waiting.popleft()
-            try:
-                (out, out_end), (err, err_end), page = make_pipes()
-            except OSError as error:
-                self._tree.tell(
-                    self._tree.owner.server_refused, number, f"no pipes for another server: {error.strerror}"
-                )
-                continue
-            self._starting += 1
-            self.servers[number] = ServerProcess(self._tree, number, {1: out, 2: err}, page)
-            self._line.send(StartServer(number, entry, argument), (out_end, err_end, page))
+    def order(self, word: KillServer | EndStep) -> None:
+        """Void if the server has ended; its end is told as any other."""
+        if (server := self.servers.get(word.number)) is not None:
+            server.was_killed |= isinstance(word, KillServer)
+            self._send(word)
 
-    def kill(self, number: int) -> None:
-        """Void if it has ended; its end is told as any other."""
-        if (server := self.servers.get(number)) is not None:
-            server.was_killed = True
-            self._line.send(KillServer(number))
-        for spec in [spec for spec in self._waiting if spec.number == number]:
-            self._waiting.remove(spec)
-            self._tree.tell(self._tree.owner.server_refused, number, "it was not wanted any more")
-
-    def end_step(self, number: int, step: Step) -> None:
-        if number in self.servers:
-            self._line.send(EndStep(number, *step))
+    def _send(self, word: ToZygote, descriptors: tuple[int, ...] = ()) -> None:
+        """The descriptors beside it are closed here."""
+        try:
+            send_word(self._line, word, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            """It has ended, as will be read; or is to end."""
+        except OSError as error:  # hundreds of orders lie there unread
+            if isinstance(word, ForkServer):
+                self._refuse(word.number, f"its zygote is busy: {error.strerror}")
+            else:
+                self._kill()
+        finally:
+            close_all(descriptors)
 
     def end(self) -> None:
         """And its servers, and what they left running. Nothing is left when it is `gone`."""
         if not self.is_closing:
             self.is_closing = True
-            self._line.say_no_more()
+            if self._is_open:
+                self._line.shutdown(socket.SHUT_WR)  # it reads that there will be no more orders
             self._tree.loop.call_later(CLOSE_PATIENCE_S, self._kill)
 
     def _kill(self) -> None:
-        if self.pid and self._line.is_open:  # else it has ended
+        if self.pid and self._is_open:  # else it has ended
             kill(self.pid)
 
     @property
     def is_serving(self) -> bool:
-        return self._line.is_open and not self.is_closing
+        return self._is_open and not self.is_closing
 
     # what it says
+
+    def _read(self) -> None:
+        try:
+            found = read_word(self._line, self._decoder)
+        except BlockingIOError:
+            return
+        if found is not None:
+            self._on_word(found[0])
+            return
+        self._is_open = False
+        self._tree.loop.remove_reader(self._line)
+        self._line.close()
+        self._tree.keep(self._bury())
 
     def _on_word(self, word: FromZygote) -> None:
         match word:
@@ -162,33 +157,24 @@ class Zygote:
                     self._tree.tell(self._tree.owner.zygote_ready)
             case ZygoteFailed(text):
                 self._failure = text
-            case ServerStarted(number, pid):
+            case ServerForked(number, pid):
                 self.servers[number].pid = pid
-                self._starting -= 1
-                self._start_more()
-            case StartFailed(number, text):
-                self._starting -= 1
+            case ForkFailed(number, text):
                 self._refuse(number, text)
-                self._start_more()
-            case StepJudged(number, killed):
-                server = self.servers[number]
-                server.was_killed |= killed
-                self._tree.tell(self._tree.owner.judged, server, killed)
-            case ServerEnded(number, status):
-                self._on_server_ended(number, status)
+            case ServerEnded(number, status, for_step):
+                self._on_server_ended(number, status, for_step)
 
     def _refuse(self, number: int, text: str) -> None:
-        self.servers.pop(number).on_refused()
-        self._tree.tell(self._tree.owner.server_refused, number, text)
+        self.servers.pop(number).output.close()
+        self._tree.tell(self._tree.owner.server_failed_to_start, number, text)
 
-    def _on_server_ended(self, number: int, status: int | None) -> None:
+    def _on_server_ended(self, number: int, status: int | None, for_step: bool = False) -> None:
+        """What it wrote is in its pipes; others who hold them are not waited for."""
         server = self.servers.pop(number)
-        server.on_ended(self._tree.say_end(status, is_ours=self.is_closing or server.was_killed))
-
-    # its end
-
-    def _on_lost(self) -> None:
-        self._tree.keep(self._bury())
+        server.output.close()
+        death = self._tree.say_end(status, is_ours=self.is_closing or server.was_killed or for_step)
+        exited = partial(self._tree.owner.server_exited, for_step=for_step)
+        self._tree.tell(exited, number, death, server.page.marks())
 
     async def _bury(self) -> None:
         """Its servers are our children now, and the kernel kills them: wait, report, sweep up, say so."""
@@ -198,13 +184,11 @@ class Zygote:
             death = self._failure or "the zygote was not forked: its template has ended"
         for number in [number for number, server in self.servers.items() if not server.pid]:
             self._refuse(number, death)
-        for spec in self._waiting:
-            self._tree.tell(self._tree.owner.server_refused, spec.number, death)
         statuses = await self._tree.sweep_up() if status else {}
         for server in list(self.servers.values()):
             self._on_server_ended(server.number, statuses.get(server.pid))
         if not self.is_closing:
-            self._tree.tell(self._tree.owner.zygote_ended, death)
+            self._tree.tell(self._tree.owner.zygote_failed, death)
         self.gone.set_result(None)
         self._tree.fork_wanted()
 
@@ -242,11 +226,21 @@ async def reap(pid: int) -> int | None:
 
 
 class ProcessTree:
-    """All processes that an agent starts: one zygote after the other, and their servers."""
+    """All processes that an agent starts: one zygote after the other, and their servers.
 
-    def __init__(self, template: Template, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    `tell` has a method of the owner called with these words and the time, later: what that raises is not raised in here.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        loop: asyncio.AbstractEventLoop,
+        owner: Owner,
+        tell: Callable[..., None],
+    ) -> None:
         self.loop = loop
         self.owner = owner
+        self.tell = tell
         adopt_orphans()
         self._oom = OomCounter.of_this_process()
         self._zygote: Zygote | None = None  # the last one
@@ -289,20 +283,15 @@ class ProcessTree:
 
     # --- servers
 
-    def start_server(self, spec: ServerSpec) -> None:
+    def start_server(self, word: ForkServer) -> None:
         if self._zygote is None or not self._zygote.is_serving:
-            self.tell(self.owner.server_refused, spec.number, "its zygote has ended")
+            self.tell(self.owner.server_failed_to_start, word.number, "its zygote has ended")
         else:
-            self._zygote.start_server(spec)
+            self._zygote.start_server(word)
 
-    def kill_server(self, number: int) -> None:
+    def order(self, word: KillServer | EndStep) -> None:
         if self._zygote is not None:
-            self._zygote.kill(number)
-
-    def end_step(self, number: int, step: Step) -> None:
-        """Kill it if this very step still runs."""
-        if self._zygote is not None:
-            self._zygote.end_step(number, step)
+            self._zygote.order(word)
 
     @property
     def servers(self) -> dict[int, ServerProcess]:
@@ -360,10 +349,6 @@ class ProcessTree:
         gone.set_result(None)
 
     # ---
-
-    def tell(self, told: Callable[..., None], *words: object) -> None:
-        """In a turn of its own, so that what the owner raises is not raised in here."""
-        self.loop.call_soon(told, *words)
 
     def keep(self, body: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(body)

@@ -31,7 +31,8 @@ import time
 import traceback
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import psutil
 
@@ -39,19 +40,17 @@ from ...tasks.page import PageReader
 from ...tasks.stdio import flush_stdio, renew_stdio
 from ...tasks.step import Step
 from ..resources import ONE_THREAD
-from .lines import (
+from .lines import ZygoteLine, close_all
+from .words import (
     EndStep,
+    ForkFailed,
+    ForkServer,
     KillServer,
     ServerEnded,
-    ServerStarted,
-    StartFailed,
-    StartServer,
-    StepJudged,
+    ServerForked,
     ToZygote,
     ZygoteBorn,
     ZygoteFailed,
-    ZygoteLine,
-    close_all,
 )
 
 PATH_MAX = 4096
@@ -256,9 +255,13 @@ def _serve_zygote(folder: str, line: ZygoteLine) -> int:
     return _Lease(line, folder).serve()
 
 
-class _Server(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Child:
+    """A server."""
+
     number: int
     page: PageReader
+    ended_for_step: bool = False
 
 
 class _Lease:
@@ -267,7 +270,7 @@ class _Lease:
     def __init__(self, line: ZygoteLine, folder: str) -> None:
         self._line = line
         self._folder = folder
-        self._servers: dict[int, _Server] = {}  # by pid
+        self._servers: dict[int, _Child] = {}  # by pid
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -290,7 +293,7 @@ class _Lease:
         return self._end_all()
 
     def _carry_out(self, order: ToZygote, descriptors: list[int]) -> None:
-        if isinstance(order, StartServer):
+        if isinstance(order, ForkServer):
             self._start(order, descriptors)
             return
         for pid, server in self._servers.items():
@@ -299,10 +302,9 @@ class _Lease:
             if isinstance(order, KillServer):
                 end_group(pid)
             elif isinstance(order, EndStep):
-                killed = end_step(pid, server.page, Step(order.position, order.since))
-                self._line.send(StepJudged(order.number, killed))
+                server.ended_for_step |= end_step(pid, server.page, order.step)
 
-    def _start(self, order: StartServer, descriptors: list[int]) -> None:
+    def _start(self, order: ForkServer, descriptors: list[int]) -> None:
         zygote = os.getpid()
         folder = os.path.join(self._folder, f"dispycosproc-{order.number}")
         try:
@@ -310,16 +312,16 @@ class _Lease:
             pid = fork_quietly()
             if pid == 0:
                 run_to_exit(self._become_server, order, folder, descriptors, zygote)
-            self._servers[pid] = _Server(order.number, PageReader(descriptors[2]))
+            self._servers[pid] = _Child(order.number, PageReader(descriptors[2]))
         except OSError as error:
-            self._line.send(StartFailed(order.number, str(error)))
+            self._line.send(ForkFailed(order.number, str(error)))
         else:
-            self._line.send(ServerStarted(order.number, pid))
+            self._line.send(ServerForked(order.number, pid))
         finally:
             close_all(descriptors)
 
     def _become_server(
-        self, order: StartServer, folder: str, descriptors: list[int], zygote: int
+        self, order: ForkServer, folder: str, descriptors: list[int], zygote: int
     ) -> int | None:
         leave_session()
         *outputs, page = descriptors
@@ -355,7 +357,8 @@ class _Lease:
             if pid == 0:
                 return True
             if pid in self._servers:
-                self._line.send(ServerEnded(self._servers.pop(pid).number, status))
+                server = self._servers.pop(pid)
+                self._line.send(ServerEnded(server.number, status, server.ended_for_step))
 
     def _end_all(self) -> int:
         """End all descendants, also those that made themselves daemons. 1 if some would not end."""

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from dispycos.actors.node.processes import output
 from dispycos.actors.node.processes import tree as processes
 from dispycos.actors.node.processes.exits import OomCounter
 from dispycos.actors.node.processes.lines import WORD_MAX
-from dispycos.actors.node.processes.output import Output
+from dispycos.actors.node.processes.output import OutputPipes
 from dispycos.actors.node.processes.template import Template
-from dispycos.actors.node.processes.tree import ProcessTree, ServerProcess, ServerSpec
+from dispycos.actors.node.processes.tree import ProcessTree, ServerProcess
+from dispycos.actors.node.processes.words import EndStep, ForkServer, KillServer
 from dispycos.actors.tasks.page import SINCE, STEP, PageWriter
 from dispycos.actors.tasks.step import NO_STEP, Step
+from dispycos.protocol.messages import Marks
 
 HERE = __name__
 ROOT = str(Path(__file__).resolve().parents[3])
@@ -147,30 +150,35 @@ class Agent:
         self.ready = 0
         self.zygote_ends: list[str] = []
         self.exits: list[tuple[int, str]] = []
+        self.known: dict[int, ServerProcess] = {}  # the last one of each number
         self.ended: dict[ServerProcess, str] = {}
+        self.ended_for_step: list[int] = []
         self.late: list[bytes] = []
         self.refused: list[tuple[int, str]] = []
-        self.verdicts: list[tuple[int, bool]] = []
         self.said: dict[tuple[int, int], bytes] = {}
 
-    def zygote_ready(self) -> None:
+    def tell(self, told: Callable[..., None], *words: object) -> None:
+        asyncio.get_running_loop().call_soon(partial(told, *words, time.monotonic()))
+
+    def zygote_ready(self, now: float) -> None:
         self.ready += 1
 
-    def zygote_ended(self, text: str) -> None:
+    def zygote_failed(self, text: str, now: float) -> None:
         self.zygote_ends.append(text)
         self.ended_before = len(self.exits)
 
-    def server_refused(self, number: int, text: str) -> None:
+    def server_failed_to_start(self, number: int, text: str, now: float) -> None:
         self.refused.append((number, text))
 
-    def server_ended(self, server: ServerProcess, text: str) -> None:
-        self.exits.append((server.number, text))
-        self.ended[server] = text
+    def server_exited(
+        self, number: int, death: str, marks: Marks, now: float, *, for_step: bool = False
+    ) -> None:
+        self.exits.append((number, death))
+        if number in self.known:
+            self.ended[self.known[number]] = death
+        self.ended_for_step += [number] if for_step else []
 
-    def judged(self, server: ServerProcess, killed: bool) -> None:
-        self.verdicts.append((server.number, killed))
-
-    def output(self, number: int, stream: int, text: bytes, mark: int) -> None:
+    def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
         if self.tree.servers.get(number) is None and number in [ended for ended, _ in self.exits]:
             self.late.append(text)
         self.said[number, stream] = self.said.get((number, stream), b"") + text
@@ -194,12 +202,13 @@ class Agent:
     async def start(
         self, entry: Callable[[bytes, int], Any], argument: bytes = b"", number: int = 1
     ) -> ServerProcess:
-        self.tree.start_server(ServerSpec(number, f"{HERE}:{entry.__name__}", argument))
-        server = self.tree.servers[number]
+        self.tree.start_server(ForkServer(number, f"{HERE}:{entry.__name__}", argument))
+        server = self.known[number] = self.tree.servers[number]
         await wait_until(lambda: server.pid)
         return server
 
     async def end_of(self, server: ServerProcess) -> str:
+        self.known[server.number] = server
         await wait_until(lambda: server in self.ended)
         return self.ended[server]
 
@@ -237,7 +246,7 @@ def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> 
     agent = Agent(template, tmp_path)
 
     async def main() -> None:
-        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
         try:
             await asyncio.wait_for(scenario(agent), 40)
         finally:
@@ -253,6 +262,7 @@ def with_agent(tmp_path: Path, scenario: Callable[[Agent], Awaitable[None]]) -> 
     assert not left
     assert not agent.late, "output after the end was told"
     agent.ended.clear()  # with their pages
+    agent.known.clear()
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == opened
     return agent
@@ -287,7 +297,7 @@ def test_the_words_before_a_segfault_arrive_with_the_place_where_it_was(tmp_path
 def test_an_entry_that_does_not_exist_is_an_error_in_the_servers_own_words(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
-        agent.tree.start_server(ServerSpec(1, "no_such_module:run"))
+        agent.tree.start_server(ForkServer(1, "no_such_module:run"))
         assert await agent.end_of(agent.tree.servers[1]) == "exited with code 1"
 
     said = with_agent(tmp_path, scenario).text(1, 2)
@@ -348,7 +358,7 @@ def test_many_servers_start_at_once(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         for number in numbers:
-            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold"))
         await wait_until(lambda: all(agent.text(number) == "up\n" for number in numbers))
         assert len({server.pid for server in agent.tree.servers.values()}) == len(numbers)
 
@@ -361,7 +371,7 @@ def test_a_server_whose_folder_cannot_be_made_is_refused_and_the_next_one_starts
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         (tmp_path / "lease" / "dispycosproc-1").write_text("in the way")
-        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
         assert agent.refused[0][0] == 1 and "something else of that name" in agent.refused[0][1]
         assert await agent.run(exit_with, b"0", number=2) == "exited with code 0"
@@ -380,7 +390,7 @@ def test_where_there_are_no_pipes_a_server_is_refused_and_the_next_one_starts(
         open_before = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
             patch.setattr(processes, "make_page", no_page)
-            agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
         assert agent.refused == [(1, "no pipes for another server: Too many open files")]
         assert len(os.listdir("/proc/self/fd")) == open_before
@@ -401,7 +411,7 @@ def test_a_killed_server_is_seen_at_once_and_its_neighbour_goes_on(tmp_path: Pat
         began = time.monotonic()
         assert await agent.end_of(first) == "killed by SIGKILL (9)"
         assert time.monotonic() - began < 1.0
-        agent.tree.kill_server(1)  # void
+        agent.tree.order(KillServer(1))  # void
         assert list(agent.tree.servers) == [2] and is_alive(second.pid)
         assert not exists(first.pid)
 
@@ -430,7 +440,7 @@ def test_kill_reaches_the_whole_group_of_a_server(tmp_path: Path) -> None:
         await wait_until(lambda: agent.text().endswith("\n"))
         child = int(agent.text())
         assert is_alive(child)
-        agent.tree.kill_server(1)
+        agent.tree.order(KillServer(1))
         assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
         await wait_until(lambda: not exists(child))
 
@@ -457,15 +467,14 @@ def test_a_zygote_that_is_stopped_is_killed_at_the_end_of_its_lease(tmp_path: Pa
     with_agent(tmp_path, scenario)
 
 
-def test_a_server_that_is_killed_before_it_was_forked_ends_or_is_refused(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_before_it_was_forked_ends(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         for number in range(1, 21):
-            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold"))
         for number in range(1, 21):
-            agent.tree.kill_server(number)
-        await wait_until(lambda: len(agent.exits) + len(agent.refused) == 20)
-        assert {text for _, text in agent.refused} == {"it was not wanted any more"}
+            agent.tree.order(KillServer(number))
+        await wait_until(lambda: len(agent.exits) == 20)
         assert {text for _, text in agent.exits} == {"killed by SIGKILL (9), sent by its node"}
 
     with_agent(tmp_path, scenario)
@@ -492,9 +501,9 @@ def test_a_server_is_killed_for_the_very_step_that_runs(tmp_path: Path) -> None:
         server = await agent.start(take_steps, b"600")
         await wait_until(lambda: agent.text().endswith("\n"))
         assert server.page.step() == Step(7, int(agent.text()))
-        agent.tree.end_step(1, server.page.step())
+        agent.tree.order(EndStep(1, server.page.step()))
         assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
-        assert agent.verdicts == [(1, True)]
+        assert agent.ended_for_step == [1]
 
     with_agent(tmp_path, scenario)
 
@@ -507,23 +516,45 @@ def test_a_server_whose_step_is_over_goes_on_though_the_next_one_is_of_the_same_
         seen = server.page.step()
         await wait_until(lambda: server.page.step().since > seen.since)
         for _ in range(20):
-            agent.tree.end_step(1, seen)
-        await wait_until(lambda: len(agent.verdicts) == 20)
-        assert agent.verdicts == 20 * [(1, False)]
+            agent.tree.order(EndStep(1, seen))
+        other = await agent.start(hold, number=2)  # by now all of that was carried out
         told = len(agent.text())
         await wait_until(lambda: len(agent.text()) > told + 100)
         assert agent.exits == []
+        os.kill(server.pid, signal.SIGKILL)
+        await agent.end_of(server)
+        assert agent.ended_for_step == [] and is_alive(other.pid)
 
     with_agent(tmp_path, scenario)
 
 
-def test_a_server_that_has_ended_is_not_judged(tmp_path: Path) -> None:
+def test_an_order_for_a_server_that_has_ended_is_void(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
         await agent.run(exit_with, b"3")
-        agent.tree.end_step(1, Step(7, 1))
-        await asyncio.sleep(0.1)
-        assert agent.verdicts == []
+        agent.tree.order(EndStep(1, Step(7, 1)))
+        assert await agent.run(exit_with, b"4", number=2) == "exited with code 4"
+
+    with_agent(tmp_path, scenario)
+
+
+def test_a_zygote_that_takes_no_more_orders_refuses_servers_and_is_killed_for_the_sake_of_the_others(
+    tmp_path: Path,
+) -> None:
+    async def scenario(agent: Agent) -> None:
+        zygote = await agent.zygote()
+        server = await agent.start(hold, number=1000)
+        os.kill(zygote, signal.SIGSTOP)
+        for number in range(1, 1000):
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold", bytes(16384)))
+            await asyncio.sleep(0)
+            if agent.refused:
+                break
+        assert agent.refused == [(number, "its zygote is busy: Resource temporarily unavailable")]
+        for _ in range(1000):
+            agent.tree.order(KillServer(1000))
+        assert await agent.end_of(server) == "killed by SIGKILL (9), sent by its node"
+        await wait_until(lambda: agent.zygote_ends)
 
     with_agent(tmp_path, scenario)
 
@@ -591,7 +622,7 @@ def test_the_death_of_a_zygote_is_the_death_of_its_servers_which_is_told_first(t
         await wait_until(lambda: agent.zygote_ends)
         assert agent.ended_before == 2
         assert agent.zygote_ends == [f"the zygote (pid {zygote}) killed by SIGKILL (9)"]
-        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
         assert agent.refused == [(1, "its zygote has ended")]
         await agent.zygote("lost")  # again, for the same lease
@@ -604,7 +635,7 @@ def test_servers_that_are_being_started_when_their_zygote_dies_end_or_are_refuse
     async def scenario(agent: Agent) -> None:
         zygote = await agent.zygote()
         for number in range(1, 21):
-            agent.tree.start_server(ServerSpec(number, f"{HERE}:hold"))
+            agent.tree.start_server(ForkServer(number, f"{HERE}:hold"))
         await wait_until(lambda: agent.tree.servers[2].pid)
         os.kill(zygote, signal.SIGKILL)
         await wait_until(lambda: agent.zygote_ends)
@@ -674,7 +705,7 @@ def test_a_template_that_cannot_import_forks_nothing(tmp_path: Path) -> None:
     agent = Agent(template, tmp_path)
 
     async def scenario() -> None:
-        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
         agent.begin_zygote()
         await wait_until(lambda: agent.zygote_ends)
         await within(agent.tree.close())
@@ -691,10 +722,10 @@ def test_an_agent_whose_callback_raises_loses_no_process(tmp_path: Path) -> None
             lambda loop, context: complaints.append(str(context["exception"]))
         )
 
-        def refuse(server: ServerProcess, text: str) -> None:
-            raise ValueError(text)
+        def refuse(number: int, death: str, *rest: object, for_step: bool) -> None:
+            raise ValueError(death)
 
-        agent.server_ended = refuse  # type: ignore[method-assign]
+        agent.server_exited = refuse  # type: ignore[method-assign,assignment]
         await agent.zygote()
         for code in (b"1", b"2"):
             await agent.start(exit_with, code)
@@ -714,7 +745,7 @@ def test_an_agent_ends_at_once_while_its_template_still_imports(tmp_path: Path) 
     agent = Agent(template, tmp_path)
 
     async def scenario() -> None:
-        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+        agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
         agent.begin_zygote()
         await asyncio.sleep(0)
         await within(agent.tree.close())
@@ -736,7 +767,7 @@ def test_an_agent_that_ends_starts_nothing_more(tmp_path: Path) -> None:
         agent.begin_zygote("too late")
         await asyncio.sleep(0.3)
         assert agent.ready == 1
-        agent.tree.start_server(ServerSpec(1, f"{HERE}:hold"))
+        agent.tree.start_server(ForkServer(1, f"{HERE}:hold"))
         await wait_until(lambda: agent.refused)
 
     with_agent(tmp_path, scenario)
@@ -759,10 +790,12 @@ def test_output_over_the_rate_is_dropped_in_whole_lines_and_counted(tmp_path: Pa
     assert 1024 * len(passed) + sum(counts) == 5 << 20
 
 
-def written_to(heard: list[bytes]) -> tuple[int, Output]:
+def written_to(heard: list[bytes]) -> tuple[int, OutputPipes]:
     """The end of a pipe to write to, and who tells of what came, on the running loop."""
     read, write = os.pipe()
-    return write, Output(asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data))
+    return write, OutputPipes(
+        asyncio.get_running_loop(), {1: read}, lambda stream, data, mark: heard.append(data)
+    )
 
 
 def test_the_count_of_dropped_output_comes_when_the_server_falls_silent(
@@ -810,7 +843,7 @@ def test_what_is_there_at_a_mark_comes_with_it_though_it_is_half_a_line() -> Non
 
     async def scenario() -> None:
         read, write = os.pipe()
-        told = Output(asyncio.get_running_loop(), {1: read}, lambda *words: heard.append(words))
+        told = OutputPipes(asyncio.get_running_loop(), {1: read}, lambda *words: heard.append(words))
         for part in (b"one\nhal", b"f\x1e", b"7\x1e", b"and the"):
             os.write(write, part)
             await asyncio.sleep(0.02)
@@ -846,7 +879,7 @@ template = Template.fork()
 
 async def main():
     agent = tests.Agent(template, tests.Path(sys.argv[1]))
-    agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent)
+    agent.tree = ProcessTree(template, asyncio.get_running_loop(), agent, agent.tell)
     zygote = await agent.zygote()
     servers = [await agent.start(tests.hold, number=n) for n in (1, 2)]
     servers.append(await agent.start(tests.leave_daemon, b"exec", number=3))

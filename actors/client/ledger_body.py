@@ -1,0 +1,220 @@
+"""The ledger's body: hands tasks in, and completes what their handles wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from dispycos.errors import DispycosError, ScheduleError
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
+from dispycos.protocol.envelope import Envelope, buffers_of
+from dispycos.protocol.messages import Marks, TaskId
+
+from ..dispatching.facts import Entry
+from ..shipping.pickling import kept_as_it_is
+from ..tasks.calling import name_of
+from ..tasks.handle import Task
+from ..tasks.handles import monitor_status
+from ..tasks.host import TaskHost
+from ..tasks.logs import LevelWatch
+from ..tasks.streams import Stream, say
+from .code import ClientPayloads
+from .effects import Failed, Freed, News, Print, Pulsed, Room, Say, Scheduled
+from .ledger import Ledger
+from .local import Home
+from .nearby import NearbyServers
+from .output import print_errors, print_output
+from .places import find_place
+from .status import status_word
+from .turn import ClientRole
+
+
+class LedgerBody(ClientRole):
+    host: TaskHost
+
+    def __init__(self, home: Home, payloads: ClientPayloads, status_task: Task | None) -> None:
+        super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
+        self.loop = home.runtime.loop
+        self.payloads = payloads
+        self.status_task = status_task
+        self.ledger.wants_news = status_task is not None
+        self.owner = self.runtime.epoch
+        self.record = self.ledger.records.get
+        self.hold = self.ledger.tasks.submitters.hold
+        self.pass_on = self.ledger.tasks.pass_on
+        self.code_for = payloads.answer
+        self.scheduled: asyncio.Future[None] = self.loop.create_future()
+        self.scheduled.add_done_callback(_look_at)
+        self.freed: asyncio.Future[None] = self.loop.create_future()
+        self._room = asyncio.Event()
+        self._out, self._err = Stream("stdout"), Stream("stderr")
+        self._levels = LevelWatch()
+        self._nearby = NearbyServers(self.runtime, self._server_ended)
+
+    # --- tasks ---
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        io: bool,
+        where: str | Location | None,
+        alone: bool,
+        retries: int,
+    ) -> Task:
+        if self.ledger.over:
+            raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
+        node, server = "", 0
+        if where is not None:
+            node, server = find_place(where, self.ledger.nodes, self.ledger.servers)
+        name = name_of(function)
+        call = self.payloads.dumps_call(function, name, args, kwargs)
+        if type(call) is not bytes:
+            call = kept_as_it_is(call, whole=retries > 0)
+        with self.host.shield, self.runtime.lock:
+            task = TaskId(self.runtime.epoch, self.host.take_number())
+            record = Entry(
+                name,
+                task=task,
+                call=call,
+                io=io,
+                node=node,
+                server=server,
+                alone=alone,
+                retries=retries,
+                code=self.payloads.version(),
+            )
+            if self.ledger.wants_news:
+                record.info = (args, kwargs)
+            handle = self._make_handle(record)
+            record.handle = handle
+            self.ledger.tasks.submit(record)
+            if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
+                self._send_levels()
+            self.runtime.leave()
+        self.host.caller = copy_context()
+        return handle
+
+    def _send_levels(self) -> None:
+        levels = self._levels.news(self.runtime.clock())
+        for epoch in self.ledger.servers if levels is not None else ():
+            to = Address(epoch, SERVER)
+            self.runtime.send(Envelope(to, self.ledger.address, messages.Levels(), 0, levels))
+
+    async def wait_backlog(self, at_most: int) -> None:
+        """Until no more tasks than that wait here for a server."""
+        while self.ledger.dispatcher.waiting > at_most:
+            self._room.clear()
+            self.ledger.tasks.ask_for_room(at_most)
+            self.runtime.turn_soon()  # it may have fallen since it was looked at, in another thread's turn
+            await self._room.wait()
+
+    def handle_of(self, record: Entry) -> Task:
+        handle: Task | None = record.handle
+        if handle is None:
+            handle = record.handle = self._make_handle(record)
+        return handle
+
+    def _make_handle(self, record: Entry) -> Task:
+        return Task.__new__(Task)._bind(self.host, None, record.function, record)
+
+    # --- correspondence.Records ---
+
+    client = None  # a program uses its Client itself
+
+    def terminate(self, record: Entry) -> None:
+        with self.runtime.lock:
+            self.ledger.tasks.terminate(record, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def looked_at(self, record: Entry) -> None:
+        self.ledger.tasks.unread.pop(record.task.number, None)
+
+    # --- ClientRole: within a turn ---
+
+    def resolved(self, record: Entry) -> None:
+        if record.when_started is not None or record.future is not None or self.ledger.wants_news:
+            self.runtime.defer(lambda: self._wake(record))
+        record.handle = None
+
+    def began(self, record: Entry) -> None:
+        if record.when_started is not None:
+            self.runtime.defer(lambda: complete(record.when_started, 0))
+
+    def watch_nearby(self, epoch: int, link: int) -> None:
+        self.runtime.defer(partial(self._watch, epoch, self.runtime.mailbox.pid_of(link)))
+
+    def forget_nearby(self, epoch: int) -> None:
+        self.runtime.defer(partial(self._nearby.forget, epoch))
+
+    # --- on the loop ---
+
+    def _watch(self, epoch: int, pid: int) -> None:
+        if not self.is_freed and self._nearby.watch(epoch, pid):
+            with self.runtime.lock:
+                self.ledger.members.server_nearby(epoch)
+
+    def _server_ended(self, epoch: int, marks: Marks) -> None:
+        with self.runtime.lock:
+            self.ledger.members.server_ended(epoch, marks, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def tell(self, effect: object) -> None:
+        """Where the caller's context decides what sys.stdout is, as in a notebook, it is that of whoever used us last."""
+        self.host.caller.copy().run(self._tell, effect)
+
+    def _tell(self, effect: object) -> None:
+        if isinstance(effect, Print):
+            text = b"".join(buffers_of(effect.text)).decode("utf-8", "replace")
+            if effect.output.stream == 1:
+                print_output(self._out, effect.output.server, text)
+            else:
+                print_errors(self._err, effect.output.server, text)
+        elif isinstance(effect, Say):
+            say(effect.text, effect.level)
+        elif isinstance(effect, News | Pulsed):
+            if self.status_task is not None:
+                self.host.tell(self.status_task, status_word(effect, self.handle_of))
+        elif isinstance(effect, Room):
+            self._room.set()
+        elif isinstance(effect, Scheduled):
+            complete(self.scheduled, None)
+        elif isinstance(effect, Failed):
+            fail(self.scheduled, ScheduleError(effect.reason))
+        elif isinstance(effect, Freed):
+            fail(self.scheduled, ScheduleError(self.ledger.over or effect.reason))
+            complete(self.freed, None)
+
+    def _wake(self, record: Entry) -> None:
+        """Whoever waits for the start or the end of it."""
+        if record.when_started is not None:
+            complete(record.when_started, 0)
+        if record.future is not None:
+            self.host.settle(record)
+        if self.status_task is not None:
+            self.looked_at(record)
+            status = monitor_status(self.payloads, self._make_handle(record), record)
+            self.host.tell(self.status_task, status)
+
+
+def complete(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def fail(future: asyncio.Future[Any], error: DispycosError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """An exception that nobody awaits is no news: it was said elsewhere."""
+    if not future.cancelled():
+        future.exception()
