@@ -276,6 +276,9 @@ class Scheduler:
         del self.registry.clients[client.epoch]
         self.registry.claims.pop(client.epoch, None)
         self.registry.alarms.forget(client)
+        epochs = [client.epoch]
+        gone = messages.Gone(epochs) if client.lost else messages.Gone([], epochs)
+        self.out.tell_others(self.registry, client, gone)
         self._queue_changed = True
 
     def _tell_positions(self) -> None:
@@ -294,6 +297,7 @@ class Scheduler:
     def on_locate(self, envelope: Envelope, now: float) -> None:
         """The book of a client does not know a name: those of the others may, and answer it."""
         word = structs.replace(envelope.message, asker=envelope.sender)
+        self.registry.has_asked = True
         for client in self.registry.clients.values():
             if client.epoch != envelope.sender.epoch and not client.lost:
                 self.out.send(Address(client.epoch, BOOK), word, envelope.correlation)

@@ -213,6 +213,8 @@ class ServerBody:
         if isinstance(word, messages.Gone):
             for epoch in word.epochs:
                 self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
+            for epoch in word.left:
+                self.host.peer_gone(epoch, self.runtime.router.forget(epoch, now))
         elif isinstance(word, messages.Levels):
             self.runtime.defer(partial(self._levels.take, single(envelope.payload)))
         else:

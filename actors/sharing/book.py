@@ -47,6 +47,12 @@ class Say(msgspec.Struct, frozen=True):
     text: str
 
 
+class Lose(msgspec.Struct, frozen=True):
+    """Other clients or servers of theirs, says the scheduler: nobody here waits for them any longer."""
+
+    gone: messages.Gone
+
+
 class TellPeer(msgspec.Struct, frozen=True):
     """This belongs into the mailbox of a task."""
 
@@ -92,6 +98,8 @@ class Book:
             asked = self._numbers.get(envelope.correlation)
             if asked is not None:
                 self._answer(asked, envelope.payload)
+        elif isinstance(word, messages.Gone):
+            self._effects.append(Lose(word))
         elif isinstance(word, messages.WatchPeers):
             self._watch_peers(envelope.sender, over=word.over)
 

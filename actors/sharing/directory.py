@@ -11,7 +11,7 @@ from dispycos.session.router import Event
 
 from ..tasks.host import TaskHost
 from ..tasks.streams import say
-from .book import Book, Say, TellPeer
+from .book import Book, Lose, Say, TellPeer
 
 
 class Directory:
@@ -29,6 +29,12 @@ class Directory:
     def carry_out(self, effect: object, now: float) -> None:
         if isinstance(effect, Say):
             self._host.runtime.defer(partial(say, effect.text, "warning"))
+        elif isinstance(effect, Lose):
+            router = self._host.runtime.router
+            for epoch in effect.gone.epochs:
+                self._host.peer_gone(epoch, router.bury(epoch, now))
+            for epoch in effect.gone.left:
+                self._host.peer_gone(epoch, router.forget(epoch, now))
         elif isinstance(effect, TellPeer):
             payload = self._host.payloads.dumps(effect.status, "a PeerStatus")
             tell = Envelope(effect.task, self.machine.address, messages.Tell(), 0, payload)

@@ -140,7 +140,8 @@ class Correspondence:
             if entry.correlation in self._calls and entry.sender.epoch == self.runtime.epoch:
                 self._give(self._calls.pop(entry.correlation), None)
         lost = sum(
-            isinstance(entry.message, messages.Tell) and not entry.correlation for entry in unconfirmed
+            isinstance(entry.message, messages.Tell | messages.Publish) and not entry.correlation
+            for entry in unconfirmed
         )
         if lost:
             log.warning("%s to tasks of a server that died: lost with it", counted(lost, "message"))

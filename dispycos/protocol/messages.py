@@ -277,9 +277,13 @@ class ServerReady(Message, frozen=True, tag=74):
 
 
 class Gone(Message, frozen=True, tag=76):
-    """Client -> node -> server: these servers of the lease are dead. From the scheduler: its client is."""
+    """Client -> node -> server: these servers of the lease are dead. From the scheduler: its client is.
+
+    Scheduler -> other clients' books and their nodes: servers of a client, or itself, are dead, or have `left` the cluster.
+    """
 
     epochs: list[int]
+    left: list[int] = []  # clients that closed, and may come back
 
 
 class Shutdown(Message, frozen=True, tag=75):

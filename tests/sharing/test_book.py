@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.sharing.book import Book, Say, TellPeer
+from dispycos.actors.sharing.book import Book, Lose, Say, TellPeer
 from dispycos.actors.sharing.peers import PeerStatus
 from dispycos.machine import Send
 from dispycos.protocol.addresses import BOOK, SCHEDULER, Address, Location
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Locate, Located, Message, Named, NodeInfo, Spot, WatchPeers
+from dispycos.protocol.messages import Gone, Locate, Located, Message, Named, NodeInfo, Spot, WatchPeers
 
 HOME = Address(1, BOOK)
 THE_SCHEDULER = Address(9, SCHEDULER)
@@ -180,6 +180,11 @@ def test_another_clients_question_is_forgotten_unless_it_is_said_again() -> None
     desk.tell(THE_SCHEDULER, Locate("other", asker=Address(2, BOOK)), 5)
     desk.wait(4.5)
     assert desk.name(11, "other") == [found(11, "other", 5, Address(2, BOOK))]
+
+
+def test_who_the_scheduler_says_is_gone_is_waited_for_by_nobody_here(desk: Desk) -> None:
+    gone = Gone([2, 21], [3])
+    assert desk.tell(THE_SCHEDULER, gone) == [Lose(gone)]
 
 
 # --- nobody waits in silence ---

@@ -95,6 +95,12 @@ def test_who_subscribes_twice_gets_it_once_and_who_unsubscribes_no_more(desk: De
     assert desk.tell(Publish(), 0, b"news") == []
 
 
+def test_who_subscribes_again_is_not_given_again_what_waits_for_more(desk: Desk) -> None:
+    desk.subscribe(ANN)
+    desk.confirm(*desk.deliver(n=2))
+    assert desk.tell(Subscribe(ANN, ANN), 1) == [(SENDER, Delivered(1), 1, None)]
+
+
 def test_who_ends_is_dropped(desk: Desk) -> None:
     desk.subscribe(ANN, BEN)
     desk.hubs.ended(HUB.actor, ANN)
