@@ -62,7 +62,7 @@ class Actor:
         """Have the failure of this task end `by` (default: the running task), and the other way round. Returns 0.
 
         As in Erlang: who raises, is terminated or is lost with its server ends the other, which gets its KeyboardInterrupt;
-        who returns ends nobody. Has this task failed already, it is that way, too.
+        who returns ends nobody. Has this task failed already, or ended and it is not known here how, it is that way, too.
         """
         self._host.link(self, by)
         return 0

@@ -7,7 +7,7 @@ import contextvars
 import math
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from dispycos.errors import TaskLost
@@ -27,6 +27,13 @@ from .results import Payloads, Pickling, open_value, pack_outcome, unpack_outcom
 from .roles import LocalTask
 from .running.interrupts import Interrupts
 from .submitting import must_be_callable
+
+# As those are told whose tasks end by a link; of who was terminated they know.
+FAILURES: Final[dict[int, str]] = {
+    OutcomeKind.RAISED: "raised an exception",
+    OutcomeKind.LOST: "was lost",
+    0: "had ended before",
+}
 
 
 class Way:
@@ -209,9 +216,8 @@ class Handles(Correspondence):
         """`outcome` 0: it had ended before, and nobody knows how, which in Erlang is a failure, too."""
         if cell.ended or outcome == OutcomeKind.RETURNED:
             return
-        if outcome in (OutcomeKind.RAISED, OutcomeKind.LOST):
-            what = "raised an exception" if outcome == OutcomeKind.RAISED else "was lost"
-            self.sharing.warn(f"{cell.name} is ended: {name}, which is linked to it, {what}")
+        if outcome in FAILURES:
+            self.sharing.warn(f"{cell.name} is ended: {name}, which is linked to it, {FAILURES[outcome]}")
         cell.terminate()
 
     def hot_swap(
