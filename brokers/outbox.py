@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from dispycos import machine
-from dispycos.protocol.messages import Notice
+from dispycos.protocol.addresses import BOOK, Address
+from dispycos.protocol.messages import Gone, Notice
 
-from .registry import Client
+from .registry import Client, Registry
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -29,6 +30,17 @@ class Outbox(machine.Outbox):
     def tell(self, client: Client, message: object) -> None:
         if not client.lost:
             self.send(client.address, message)
+
+    def tell_others(self, registry: Registry, whose: Client, gone: Gone) -> None:
+        """The other clients, and their servers, may wait for an answer of these, once they have found each other."""
+        if not registry.has_asked:
+            return
+        for client in registry.clients.values():
+            if client is not whose and not client.lost:
+                self.send(Address(client.epoch, BOOK), gone)
+        if registry.active is not whose:
+            for share in registry.shares:
+                self.send(share.node.address, gone)
 
     def warn(self, client: Client, text: str) -> None:
         """The person at its terminal."""

@@ -202,6 +202,9 @@ class Registry:
         self.claims: dict[int, Lease] = {}
         self.nodes: dict[int, Node] = {}
         self.alarms = Alarms()
+        self.has_asked = (
+            False  # a client for a name: since then clients and their servers may talk to each other's
+        )
 
     @property
     def shares(self) -> list[Share]:

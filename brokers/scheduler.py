@@ -16,7 +16,7 @@ from msgspec import structs
 
 from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address
+from dispycos.protocol.addresses import BOOK, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Allocation, Enlist, Lease, Queued, Released, SchedulerReport, Turned
 
@@ -96,6 +96,7 @@ class Scheduler:
             messages.Left: leasing.pass_on,
             messages.Inventory: reporting.on_inventory,
             messages.Counts: reporting.on_counts,
+            messages.Locate: self.on_locate,
         }
 
     # --- the machine
@@ -306,6 +307,9 @@ class Scheduler:
         del self.registry.clients[client.epoch]
         self.registry.claims.pop(client.epoch, None)
         self.registry.alarms.forget(client)
+        epochs = [client.epoch]
+        gone = messages.Gone(epochs) if client.lost else messages.Gone([], epochs)
+        self.out.tell_others(self.registry, client, gone)
         self._queue_changed = True
 
     def _tell_positions(self) -> None:
@@ -320,6 +324,14 @@ class Scheduler:
             if client.standing != (position, holder) and not client.looking:
                 client.standing = (position, holder)
                 self.out.tell(client, Queued(position, holder, client.ticket))
+
+    def on_locate(self, envelope: Envelope, now: float) -> None:
+        """The book of a client does not know a name: those of the others may, and answer it."""
+        word = structs.replace(envelope.message, asker=envelope.sender)
+        self.registry.has_asked = True
+        for client in self.registry.clients.values():
+            if client.epoch != envelope.sender.epoch and not client.lost:
+                self.out.send(Address(client.epoch, BOOK), word, envelope.correlation)
 
     # --- clients: the lease
 

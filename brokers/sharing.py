@@ -266,6 +266,8 @@ class Sharing:
 
     def _tell_server(self, share: Share, status: Status, spot: Spot, text: str = "") -> None:
         self.out.tell(share.client, ServerNews(status, spot, share.node.epoch, text))
+        if status in (Status.ServerClosed, Status.ServerAbandoned):
+            self.out.tell_others(self.registry, share.client, messages.Gone([spot.epoch]))
 
     def _settled(self, node: Node) -> None:
         """Settled does not wait for this node (any more)."""

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from dispycos.actors.server.wishes import dispycos_close_node as dispycos_close_node
     from dispycos.actors.server.wishes import dispycos_close_server as dispycos_close_server
     from dispycos.actors.server.wishes import dispycos_server_quit as dispycos_server_quit
+    from dispycos.actors.sharing.channel import Channel as Channel
+    from dispycos.actors.sharing.locks import Condition as Condition
+    from dispycos.actors.sharing.locks import Event as Event
+    from dispycos.actors.sharing.locks import Lock as Lock
+    from dispycos.actors.sharing.locks import RLock as RLock
+    from dispycos.actors.sharing.locks import Semaphore as Semaphore
+    from dispycos.actors.sharing.peers import PeerStatus as PeerStatus
+    from dispycos.actors.sharing.sharing import peer_status as peer_status
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
     from dispycos.actors.tasks.handle import MonitorStatus as MonitorStatus
@@ -25,8 +33,11 @@ if TYPE_CHECKING:
     from dispycos.actors.tasks.record import Usage as Usage
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
+    from dispycos.errors import ChannelClosed as ChannelClosed
     from dispycos.errors import DispycosError as DispycosError
+    from dispycos.errors import HotSwapException as HotSwapException
     from dispycos.errors import MailboxFull as MailboxFull
+    from dispycos.errors import NameTaken as NameTaken
     from dispycos.errors import NotScheduled as NotScheduled
     from dispycos.errors import RemoteError as RemoteError
     from dispycos.errors import ScheduleError as ScheduleError
@@ -39,24 +50,34 @@ if TYPE_CHECKING:
     MinPulseInterval = MIN_PULSE_INTERVAL
 
 _PLACES = {
+    "Channel": "actors.sharing.channel",
+    "ChannelClosed": "errors",
     "Client": "actors.client.client",
+    "Condition": "actors.sharing.locks",
     "DispycosError": "errors",
     "DispycosNodeAllocate": "actors.client.status",
     "DispycosNodeAvailInfo": "actors.client.status",
     "DispycosNodeInfo": "actors.client.status",
     "DispycosStatus": "actors.client.status",
+    "Event": "actors.sharing.locks",
+    "HotSwapException": "errors",
     "Location": "protocol.addresses",
+    "Lock": "actors.sharing.locks",
     "MailboxFull": "errors",
     "MailboxState": "actors.tasks.keeping",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
     "MonitorStatus": "actors.tasks.handle",
+    "NameTaken": "errors",
     "NotPicklable": "actors.shipping.words",
     "NotScheduled": "errors",
+    "PeerStatus": "actors.sharing.peers",
+    "RLock": "actors.sharing.locks",
     "RemoteError": "errors",
     "SETTING_CALLS": "actors.shipping.settings",
     "ScheduleError": "errors",
     "Scheduler": "brokers.local",
+    "Semaphore": "actors.sharing.locks",
     "Task": "actors.tasks.handle",
     "TaskInfo": "actors.client.status",
     "TaskLost": "errors",
@@ -67,6 +88,7 @@ _PLACES = {
     "dispycos_close_node": "actors.server.wishes",
     "dispycos_close_server": "actors.server.wishes",
     "dispycos_server_quit": "actors.server.wishes",
+    "peer_status": "actors.sharing.sharing",
     "run": "actors.client.program",
 }
 

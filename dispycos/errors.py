@@ -62,6 +62,21 @@ class RemoteError(DispycosError):
         return type(self), (str(self), self.type_name)
 
 
+class HotSwapException(Exception):
+    """Raised where a task is suspended that has said hot_swappable(): `args[0]` is the function that is to take its place.
+
+    That happens if this leaves the task's function. One that catches it goes on as before.
+    """
+
+
+class NameTaken(DispycosError):
+    """Another task or channel of this process has the name. The text says which."""
+
+
+class ChannelClosed(DispycosError):
+    """The channel was closed, or the process in which it was made has ended."""
+
+
 class RemoteTraceback(Exception):
     """The `__cause__` of an exception that a remote task raised: its text is the traceback over there."""
 

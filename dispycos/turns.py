@@ -27,6 +27,7 @@ from .session.session import PeerReset
 FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S: Final = 1000.0  # ... a node may
 LATE_S: Final = 0.01  # after its deadline: a turn that was held up for so long knows little of what has come
+ANSWERED_BY_DELIVERED: Final = (messages.Tell, messages.AwaitsMessage, messages.Publish, messages.Subscribe)
 ROUNDS_MAX: Final = 64  # loopback rounds in one turn; the rest waits for the next
 
 
@@ -405,7 +406,7 @@ def answer_of_nobody(asker: Envelope) -> Envelope | None:
         answer = messages.Reply(ok=False)
     elif isinstance(message, messages.Watch):
         answer = messages.Ended(0, "it had ended before")
-    elif isinstance(message, messages.Tell | messages.AwaitsMessage) and asker.correlation:
+    elif isinstance(message, ANSWERED_BY_DELIVERED) and asker.correlation:
         answer = messages.Delivered(0)
     elif isinstance(message, messages.Tell):
         sender = message.via or asker.sender.epoch

@@ -35,6 +35,7 @@ TESTS: Final = {
     "node": ["tests/node", "tests/scenarios/test_node_stories.py"],
     "server": ["tests/server", "tests/tasks"],
     "shipping": ["tests/shipping", "tests/tasks/test_results.py"],
+    "sharing": ["tests/sharing"],
 }
 
 PLACEMENT, GIVING = "actors/dispatching/placement.py", "actors/dispatching/giving.py"
@@ -47,6 +48,8 @@ TERMINATIONS = "actors/node/terminations.py"
 QUEUE = "actors/server/queue.py"
 STATEMENTS, ITEMS = "actors/shipping/statements.py", "actors/shipping/items.py"
 PICKLING = "actors/shipping/pickling.py"
+BOOK, HUB, LOCKS, CHANNEL = (f"actors/sharing/{name}.py" for name in ("book", "hub", "locks", "channel"))
+NAMES = "actors/sharing/names.py"
 
 MUTANTS: Final = [
     Mutant("dispatch", PLACEMENT, "server.work_s > away + AHEAD_S or", "server.work_s >= 0 or"),
@@ -176,6 +179,65 @@ MUTANTS: Final = [
         "    for name, value in (slots | links).items():",
         "    for name, value in slots.items():",
     ),
+    Mutant("sharing", BOOK, "scheduler is not None and question.number:", "scheduler is not None:"),
+    Mutant(
+        "sharing",
+        BOOK,
+        "question.until is not None and question.until <= now:",
+        "question.until is not None:",
+    ),
+    Mutant("sharing", BOOK, "if not word.addr or self._is_at(epoch, word):", "if True:"),
+    Mutant("sharing", BOOK, "where in (node.name, node.addr,", "where in (node.name,"),
+    Mutant("sharing", BOOK, "now + AGAIN_S if self._questions else None", "None"),
+    Mutant("sharing", BOOK, "(word.asker or envelope.sender, envelope", "(envelope.sender, envelope"),
+    Mutant("sharing", BOOK, "if asked[0].epoch == epoch]:", "if False]:"),
+    Mutant("sharing", BOOK, "if task.epoch == epoch]:", "if False]:"),
+    Mutant("sharing", HUB, "self.reached >= n if n else not self.awaited", "self.reached >= n"),
+    Mutant("sharing", HUB, "in self._deliveries_of(hub) if is_new else ():", "in list[Delivery]():"),
+    Mutant("sharing", HUB, "in self._deliveries_of(hub) if is_new else ():", "in self._deliveries_of(hub):"),
+    Mutant("sharing", HUB, "hub.transforms or hub.behind:", "hub.transforms:"),
+    Mutant("sharing", HUB, "[*asked.via, hub.address]", "[hub.address]"),
+    Mutant(
+        "sharing",
+        HUB,
+        "discard(who)\n            self._drop(hub, who)",
+        "discard(who)\n            del hub.subscribers[who]",
+    ),
+    Mutant(
+        "sharing",
+        HUB,
+        "            self._reach_nobody(request)\n            return\n",
+        "            return\n",
+    ),
+    Mutant("sharing", LOCKS, "                pass_on()\n", "                pass\n"),
+    Mutant("sharing", LOCKS, "        me.add_done_callback(self._see_end)\n", ""),
+    Mutant(
+        "sharing",
+        LOCKS,
+        "return self._owner is not None and self._owner is _running_task()",
+        "return self._owner is not None",
+    ),
+    Mutant(
+        "sharing",
+        LOCKS,
+        "            await self._take_again(depth)\n            raise\n",
+        "            raise\n",
+    ),
+    Mutant(
+        "sharing", LOCKS, "self._line.wait(timeout, self._line.call_next)", "self._line.wait(timeout, list)"
+    ),
+    Mutant(
+        "sharing",
+        LOCKS,
+        "        await self._take_again(depth)\n        return",
+        "        await self._take_again(1)\n        return",
+    ),
+    Mutant(
+        "sharing", NAMES, "            cell.at_end(partial(self.unregister, task))\n", "            pass\n"
+    ),
+    Mutant("sharing", NAMES, "revoked_by=over", "revoked_by=None"),
+    Mutant("sharing", CHANNEL, "self._is_transforming = bool(self._waiting)", "pass"),
+    Mutant("sharing", CHANNEL, "revoked_by=over", "revoked_by=None"),
 ]
 
 

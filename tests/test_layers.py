@@ -69,6 +69,8 @@ BODIES = {
     "actors/client/local.py",
     "actors/tasks/map.py",
     "actors/client/program.py",
+    "actors/sharing/locks.py",
+    "actors/tasks/actor.py",
     "actors/tasks/handle.py",
     "actors/tasks/cell.py",
     "actors/tasks/current.py",
@@ -127,6 +129,7 @@ MACHINES = {
     *in_folder("actors/node", "agent", "inquiries", "lease", "supervisor", "terminations"),
     "actors/server/queue.py",
     *in_folder("actors/tasks", "keeping", "windows"),
+    *in_folder("actors/sharing", "book", "hub", "peers"),
 }
 
 # Of the folders of actors/: whom each knows beside itself and the floors below. Client, node and server know nothing of each other.
@@ -134,9 +137,10 @@ KNOWS = {
     "shipping": set(),
     "tasks": {"shipping"},
     "dispatching": {"tasks"},
-    "client": {"dispatching", "shipping", "tasks"},
+    "client": {"dispatching", "sharing", "shipping", "tasks"},
     "node": {"tasks"},
-    "server": {"shipping", "tasks"},
+    "server": {"sharing", "shipping", "tasks"},
+    "sharing": {"shipping", "tasks"},
 }
 
 

@@ -157,6 +157,7 @@ class ClientLease(LedgerBody):
         self.host.payloads = self.payloads
         self.host.records = self
         self.runtime.attach(CLIENT, self)
+        self.home.directory.machine.cluster = self.ledger
 
     def _private_died(self) -> bool:
         """Whether a task has ended since the last one died."""
@@ -288,6 +289,7 @@ class ClientLease(LedgerBody):
         self._tell_unread()
         self._nearby.close()
         self.runtime.remove(CLIENT, self)
+        self.home.directory.machine.cluster = None
         self.host.records = None
 
     # --- words about its tasks ---

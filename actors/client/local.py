@@ -17,6 +17,8 @@ from dispycos.runtime import Runtime
 from dispycos.transport.certificates import client_keys
 from dispycos.transport.folders import find_folders, make_private, sweep_sockets
 
+from ..sharing.directory import Directory
+from ..sharing.sharing import Sharing
 from ..tasks.current import host_of, hosts_of_closed_loops
 from ..tasks.host import TaskHost
 from ..tasks.running.interrupts import Interrupts
@@ -61,6 +63,8 @@ class Home:
         self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
         self.host = TaskHost(self.runtime, payloads, self.interrupts)
         self.host.home = self
+        self.directory = Directory(self.host)
+        self.host.sharing = Sharing(self.host, self.directory.machine.address)
         self.runtime.in_child += [self.interrupts.in_child, self._in_child]
         self._leases: list[Held] = []  # the first has the cluster, the others wait in line
         self._kept = kept

@@ -21,7 +21,7 @@ import msgspec
 from dispycos.config import Failure
 from dispycos.errors import RemoteError
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address, Location
+from dispycos.protocol.addresses import BOOK, CLIENT, NODE, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
@@ -29,6 +29,7 @@ from dispycos.runtime import Runtime
 from dispycos.session.router import Event
 from dispycos.session.session import PeerReset
 
+from ..sharing.sharing import Sharing
 from ..shipping.mirror import Mirror
 from ..shipping.words import MissingCode
 from ..tasks.calling import ATOMS
@@ -154,6 +155,7 @@ class ServerBody:
         self.payloads = ServerPayloads(start.client, start.client_name, mirror)
         self.host = TaskHost(runtime, self.payloads, interrupts, Location(start.addr, start.port))
         self.host.adopt_subtasks()
+        self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
         self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
         self._begun = 0  # of these
@@ -253,6 +255,8 @@ class ServerBody:
         if isinstance(word, messages.Gone):
             for epoch in word.epochs:
                 self.host.peer_gone(epoch, self.runtime.router.bury(epoch, now))
+            for epoch in word.left:
+                self.host.peer_gone(epoch, self.runtime.router.forget(epoch, now))
         elif isinstance(word, messages.Levels):
             self.runtime.defer(partial(self._levels.take, single(envelope.payload)))
         else:

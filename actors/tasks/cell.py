@@ -30,6 +30,7 @@ from .results import pack_outcome
 from .running.execution import Execution, call_plainly, is_coroutine
 from .running.subtasks import Subtasks
 from .step import KILL_AFTER
+from .swap import Swap
 from .windows import Taken, bytes_of, sender_of, senders
 
 log = logging.getLogger("dispycos")
@@ -47,11 +48,14 @@ class Cell:
     taken: Taken | None = None  # of the inbox, and not told yet to the senders
     keeping: Keeping | None = None  # what the inbox keeps, if the task has chosen
     watchers: tuple[tuple[Address, int], ...] = ()  # who is told of the end, with what they know it by
+    followers: tuple[Envelope, ...] = ()  # who is only told that it has ended
     outcome: Outcome | None = None
     future: Task | None = None  # the handle, when somebody waits for the end
     on_end: Callable[[Cell, Outcome], None] | None = None
+    leaves: tuple[Callable[[], None], ...] = ()  # what others have of it is given up at its end, by these
     run: Any = None  # in a server: the Run that it came by ...
     position = 0  # ... and its place in the order in which the server was given them
+    swap: Swap | None = None  # another function is to take its place, or may
     subtasks: Subtasks | None = None  # made with the first of them
     stopping = False  # terminate() was called
     dropping: asyncio.TimerHandle | None = None  # ... and in a server it has so much time
@@ -107,6 +111,10 @@ class Cell:
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers += ((watcher, correlation),)
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have this called on the loop when it has ended, before anybody is told."""
+        self.leaves += (call,)
+
     # --- told by the runtime, under the lock, perhaps by the relief thread: no user code, no future here ---
 
     def on_envelope(self, envelope: Envelope, now: float) -> None:
@@ -121,12 +129,18 @@ class Cell:
                 self.host.answer(envelope, messages.Delivered(1))
             if self.waiter is not None:
                 self.host.runtime.defer(self.wake)
+        elif isinstance(message, messages.Watch) and message.brief:
+            self.followers += (envelope,)
         elif isinstance(message, messages.Watch):
             self.watch(envelope.sender, envelope.correlation)
         elif isinstance(message, messages.TerminateActor):
             if message.cancelled:
                 self.handle._cancelled_elsewhere()
             self.terminate()
+        elif isinstance(message, messages.Link):
+            self.host.end_with(self, message.home, message.name)
+        elif isinstance(message, messages.HotSwap):
+            self.host.runtime.defer(lambda: self.host.in_background(self._take_swap(envelope)))
         elif isinstance(message, messages.AwaitsMessage):
             self.host.answer(envelope, messages.Delivered(int(self.waiter is not None)))
         else:
@@ -220,6 +234,10 @@ class Cell:
             self.subtasks = subtasks
         return subtasks
 
+    def hot_swappable(self, flag: bool) -> None:
+        self._swap().allow(flag)
+        self.host.loop.call_soon(self._swap().offer)  # when this step is over
+
     def reply(self, value: Any) -> None:
         request = self.asked
         if request is None:
@@ -283,6 +301,33 @@ class Cell:
         self.execution = Execution(self, self.host.loop, self.host.interrupts, context, self.finished)
         return self.execution
 
+    # --- another function in its place ---
+
+    def _swap(self) -> Swap:
+        if self.swap is None:
+            self.swap = Swap(self._throw_in)
+        return self.swap
+
+    async def _take_swap(self, envelope: Envelope) -> None:
+        call = await self.host.open_message(envelope)
+        if isinstance(call, Raised):
+            self.host.sharing.warn(
+                f"{self.name}: the function to take its place cannot be had: {call.error!r}"
+            )
+        elif not self.ended:
+            self._swap().want(call.value)
+
+    def _throw_in(self, error: BaseException) -> None:
+        if self.execution is not None and not self.stopping:
+            self.execution.throw_in(error)
+
+    def _begin_anew(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        """Not here, inside the asyncio.Task that ends."""
+        assert self.execution is not None
+        context = self.execution.context.copy()
+        self.execution = self.subtasks = None
+        self.host.loop.call_soon(self.begin, function, args, kwargs, context, context=contextvars.Context())
+
     # --- end ---
 
     def terminate(self) -> None:
@@ -313,8 +358,11 @@ class Cell:
         """Told by the execution, once, on the loop. The task has ended when its asyncio Tasks have, too."""
         if type(outcome) is Returned and type(outcome.value) not in COMMON:
             outcome = no_iterator(outcome, self.name)
-        if self.subtasks is None or not self.subtasks.end(lambda: self._finish(outcome)):
-            self._finish(outcome)
+        then = partial(self._finish, outcome)
+        if self.swap is not None and (call := self.swap.accepted_by(outcome)) is not None:
+            then = partial(self._begin_anew, *call)
+        if self.subtasks is None or not self.subtasks.end(then):
+            then()
 
     def _finish(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -322,14 +370,18 @@ class Cell:
         if self.dropping is not None:
             self.dropping.cancel()
         self._tell(outcome)
-        self.execution = self._handle = self.on_end = self.run = self.subtasks = (
+        self.execution = self._handle = self.on_end = self.run = self.subtasks = self.swap = (
             None  # they point here: no work for the garbage collector
         )
+        self.leaves = ()
 
     def _tell(self, outcome: Outcome) -> None:
         """Who wants to know of the end."""
         host = self.host
         host.interrupts.reinstall(over_users=host.place is not None)  # in a client it may be the program's
+        if self.leaves and not host.runtime.is_parents:
+            for leave in self.leaves:
+                leave()
         if self.on_end is not None:
             self.on_end(self, outcome)
         if host.runtime.is_parents:  # a forked child whose loop runs out
@@ -340,12 +392,15 @@ class Cell:
             host.cells.pop(self.actor, None)
             host.runtime.detach(self.actor)
             watchers, self.watchers = self.watchers, ()
+            followers, self.followers = self.followers, ()
             told = senders(filter(is_counted, self.inbox)) if self.inbox else ()
             unanswered = self._take_unanswered() if self.inbox or self.asked is not None else ()
         for request in unanswered:
             host.answer(request, messages.Reply(ok=False))
         for epoch in told:  # more may wait there
             host.post(Envelope(Address(epoch, HOST), self.address, messages.NoMailbox()))
+        for request in followers:
+            host.answer(request, messages.Ended(0))
         if watchers:
             kind, payload = pack_outcome(host.payloads, outcome, self.name, self.stopping)
             for watcher, correlation in watchers:

@@ -66,6 +66,7 @@ class Correspondence:
         self._correlations = count(1)  # its next() is one step, on whichever thread
         self._calls: dict[int, Call] = {}  # by correlation
         self.windows = Windows()
+        self.on_gone: list[Callable[[int], None]] = []  # who hears, under the lock, that a process has ended
         self.address = runtime.attach_inbox(HOST, self.on_word)
         runtime.fallback = self.forward
 
@@ -91,6 +92,13 @@ class Correspondence:
             elif envelope.to != mailbox:
                 self.windows.note_home(envelope.to)
 
+    def pass_message(self, envelope: Envelope, *, direct: bool) -> None:
+        """Within a turn: to this mailbox or, if not `direct`, its home, as soon as there is room."""
+        if self.windows.put(envelope, bytes_of(envelope.payload)):
+            self.runtime.send(envelope)
+        elif not direct:
+            self.windows.note_home(envelope.to)
+
     async def call(
         self,
         to: Address,
@@ -98,22 +106,30 @@ class Correspondence:
         payload: Payload,
         timeout: float | None,
         post: Callable[[Envelope], None] | None = None,
+        revoked_by: messages.Message | None = None,
     ) -> Envelope | None:
-        """Send something that is answered by its correlation; None when the other end is gone. `post`: if it is for a mailbox."""
+        """Send something that is answered by its correlation; None when the other end is gone. `post`: if it is for a mailbox.
+
+        `revoked_by` is sent after it if nobody waits for the answer any more.
+        """
         must_run_on(self.runtime)
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
             correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            (post or self.post)(Envelope(to, self.me(), word, correlation, payload))
+            me = self.me()
+            (post or self.post)(Envelope(to, me, word, correlation, payload))
         try:
             if timeout is None:
                 return await future
             async with asyncio.timeout(timeout):
                 return await future
         finally:
-            if self._calls.pop(correlation, None) is not None and post is not None:
-                self._withdraw(to, correlation)
+            if self._calls.pop(correlation, None) is not None:
+                if post is not None:
+                    self._withdraw(to, correlation)
+                if revoked_by is not None:
+                    self.post(Envelope(to, me, revoked_by, correlation))
 
     def take_correlation(self) -> int:
         """A new one, for something that is answered in its own way."""
@@ -158,13 +174,16 @@ class Correspondence:
             if entry.correlation in self._calls and entry.sender.epoch == self.runtime.epoch:
                 self._give(self._calls.pop(entry.correlation), None)
         lost = sum(
-            isinstance(entry.message, messages.Tell) and not entry.correlation for entry in unconfirmed
+            isinstance(entry.message, messages.Tell | messages.Publish) and not entry.correlation
+            for entry in unconfirmed
         )
         if lost:
             log.warning("%s to tasks of a server that died: lost with it", counted(lost, "message"))
         for correlation in [number for number, call in self._calls.items() if call.epoch == epoch]:
             self._give(self._calls.pop(correlation), None)
         self._drop(self.windows.forget(epoch), "whose process is gone")
+        for told in self.on_gone:
+            told(epoch)
 
     def record_lost(self, number: int) -> None:
         """That task of ours is gone with its server: what went to its home will not be answered."""
@@ -263,7 +282,7 @@ class Correspondence:
                 record.handle._cancelled_elsewhere()
             self.records.terminate(record)
             return True
-        if isinstance(envelope.message, messages.Watch):
+        if isinstance(envelope.message, messages.Watch) and not envelope.message.brief:
             record.watch(envelope.sender, envelope.correlation)
             return True
         if envelope.correlation and envelope.sender.epoch != self.runtime.epoch:

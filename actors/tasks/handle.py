@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from dispycos.errors import DispycosError, RemoteError, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
 
+from .actor import Actor
 from .current import current_cell, current_host
 from .ends import Outcome, Returned, without_our_frames
 from .keeping import MailboxState
@@ -33,7 +34,7 @@ class MonitorStatus(NamedTuple):
     traceback: str = ""
 
 
-class Task(asyncio.Future[Any]):
+class Task(Actor, asyncio.Future[Any]):
     """A task: an actor with an address and a mailbox, here or in a server process anywhere.
 
     ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,
@@ -330,6 +331,11 @@ class Task(asyncio.Future[Any]):
             self._home = self._source.home
         return self._home
 
+    @property
+    def direct(self) -> Address | None:
+        """Its own address, if that is known here: of a task that somebody else asked for its home has it, too."""
+        return self._source.address if isinstance(self._source, Record) else self._direct
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and self.home == other.home
 
@@ -341,7 +347,7 @@ class Task(asyncio.Future[Any]):
         return f"<Task {self.name}{f' at {place}' if place else ''}>"
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
-        direct = self._source.address if isinstance(self._source, Record) else self._direct
+        direct = self.direct
         place = self.location
         return _rebuild, (
             tuple(self.home),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from dispycos.errors import MailboxFull, TaskLost
@@ -27,9 +28,17 @@ from .record import Record
 from .results import Payloads, Pickling, open_value, pack_outcome, trace_of, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
+from .submitting import must_be_callable
 from .windows import WAITING_MAX, Amount, Full
 
 log = logging.getLogger("dispycos")
+
+# As those are told whose tasks end by a link; of who was terminated they know.
+FAILURES: Final[dict[int, str]] = {
+    OutcomeKind.RAISED: "raised an exception",
+    OutcomeKind.LOST: "was lost",
+    0: "had ended before",
+}
 
 
 class Way:
@@ -58,6 +67,7 @@ class Handles(Correspondence):
         self.payloads = payloads
         self.interrupts = interrupts
         self.place = place
+        self.sharing: Any = None  # names, channels and the like (actors/sharing/)
         self.cells: dict[int, LocalTask] = {}  # the tasks of this process
         self.refused: list[object] = []  # what tasks that were dropped left, and would not be closed
         self._numbers = FIRST_TASK
@@ -68,7 +78,7 @@ class Handles(Correspondence):
         self._said_full: set[Address] = (
             set()
         )  # mailboxes of which was said that somebody waits for room there
-        self._opening: set[asyncio.Task[None]] = set()  # ends of tasks whose values miss code
+        self._opening: set[asyncio.Task[None]] = set()  # what misses code
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
         register(self.loop, self)
@@ -88,6 +98,20 @@ class Handles(Correspondence):
             self.post_message(envelope, target._direct, WAITING_MAX)
         except Full as full:
             raise mailbox_full(target.name, full.waiting) from None
+
+    def tell_after(self, target: Task, seconds: float, message: Any) -> asyncio.TimerHandle:
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            raise TypeError(f"seconds must be a number, not {type(seconds).__name__}")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds must be a time to wait, not {seconds}")
+        payload = self.payloads.dumps(message, f"the message to {target.name}")
+        sender, word = self.me(), messages.Tell(self.payloads.version())
+        # In no task's context: it is sent whatever becomes of who asked for it.
+        return self.loop.call_later(
+            seconds,
+            lambda: self.post_message(Envelope(self.reach(target), sender, word, 0, payload), target._direct),
+            context=Context(),
+        )
 
     async def deliver(self, target: Task, message: Any, timeout: float | None) -> int:
         if not target.is_alive():
@@ -179,9 +203,7 @@ class Handles(Correspondence):
     # --- monitors and ends ---
 
     async def monitor(self, target: Task, by: Task | None) -> None:
-        cell = by._source if by is not None else current_cell()
-        if cell is None or isinstance(cell, Record) or cell.host.runtime is not self.runtime:
-            raise TypeError("monitor(by) needs a task of this process; call it in a task or name one")
+        cell = self._cell_of(by, "monitor")
         state = target._source
         with self.shield:
             correlation = self.take_correlation()
@@ -202,6 +224,53 @@ class Handles(Correspondence):
         assert state.outcome is not None
         kind, payload = pack_outcome(self.payloads, state.outcome, state.name, state.stopping)
         return messages.Ended(kind), payload
+
+    def _cell_of(self, by: Task | None, what: str) -> LocalTask:
+        """Of this process: the running task, or this one."""
+        cell = getattr(by, "_source", None) if by is not None else current_cell()
+        if cell is None or isinstance(cell, Record) or cell.host.runtime is not self.runtime:
+            raise TypeError(f"{what}(by) needs a task of this process; call it in a task or name one")
+        return cell
+
+    def link(self, target: Task, by: Task | None) -> None:
+        cell = self._cell_of(by, "link")
+        if cell is target._source:
+            raise ValueError(f"{target.name} cannot be linked to itself")
+        with self.shield, self.runtime.lock:
+            word = messages.Link(cell.home, cell.name)
+            self.runtime.send(Envelope(self.reach(target), cell.address, word))
+            state = target._source
+            if isinstance(state, Record) and state.ended:
+                self._end_linked(cell, target.name, state.outcome)
+            else:
+                self.end_with(cell, target.home, target.name)
+
+    def end_with(self, cell: LocalTask, home: Address, name: str) -> None:
+        """Should that task fail, this one ends. Under the lock, perhaps on the relief thread."""
+
+        def hear(answer: Envelope | None) -> None:
+            outcome = OutcomeKind.LOST if answer is None else answer.message.outcome
+            self._end_linked(cell, name, outcome)
+
+        number = home.actor if home.epoch == self.runtime.epoch else 0
+        correlation = self.expect(home.epoch, hear, at_once=True, home=number)
+        self.runtime.send(Envelope(home, self.address, messages.Watch(), correlation))
+
+    def _end_linked(self, cell: LocalTask, name: str, outcome: int) -> None:
+        """`outcome` 0: it had ended before, and nobody knows how, which in Erlang is a failure, too."""
+        if cell.ended or outcome == OutcomeKind.RETURNED:
+            return
+        if outcome in FAILURES:
+            self.sharing.warn(f"{cell.name} is ended: {name}, which is linked to it, {FAILURES[outcome]}")
+        cell.terminate()
+
+    def hot_swap(
+        self, target: Task, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        must_be_callable(function)
+        payload = self.payloads.dumps((function, args, kwargs), f"the function for {target.name}")
+        word = messages.HotSwap(self.payloads.version())
+        self.post(Envelope(self.reach(target), self.me(), word, 0, payload))
 
     def terminate(self, target: Task) -> None:
         with self.shield, self.runtime.lock:
@@ -261,13 +330,17 @@ class Handles(Correspondence):
         try:
             outcome: Outcome = Returned(unpack_outcome(self.payloads, end))
         except MissingCode:
-            task = asyncio.Task(self._open_later(target, end), loop=self.loop, context=Context())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self.in_background(self._open_later(target, end))
             return
         except BaseException as error:  # the user's own __setstate__ or __init__ ran
             outcome = raised(error)
         target._complete(outcome)
+
+    def in_background(self, opening: Coroutine[Any, Any, None]) -> None:
+        """Run what waits for code, in no task's context."""
+        task = asyncio.Task(opening, loop=self.loop, context=Context())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _open_later(self, target: Task, end: Record) -> None:
         try:

@@ -8,6 +8,8 @@ NODE: Final = 2
 SERVER: Final = 3
 CLIENT: Final = 4
 HOST: Final = 5  # of the tasks of a runtime: replies to calls made outside of any task, and credit
+BOOK: Final = 6  # of a client: who has which name
+CHANNELS: Final = 7
 FIRST_TASK: Final = 16
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Union
 
 import msgspec
 
+from .addresses import Address
 from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
@@ -289,9 +290,13 @@ class ServerReady(Message, frozen=True, tag=74):
 
 
 class Gone(Message, frozen=True, tag=76):
-    """Client -> node -> server: these servers of the lease are dead. From the scheduler: its client is."""
+    """Client -> node -> server: these servers of the lease are dead. From the scheduler: its client is.
+
+    Scheduler -> other clients' books and their nodes: servers of a client, or itself, are dead, or have `left` the cluster.
+    """
 
     epochs: list[int]
+    left: list[int] = []  # clients that closed, and may come back
 
 
 class Shutdown(Message, frozen=True, tag=75):
@@ -495,14 +500,14 @@ class Ask(Message, frozen=True, tag=44):
     via: int = 0  # as in Tell
 
 
-class Credit(Message, frozen=True, tag=110):
+class Credit(Message, frozen=True, tag=118):
     """From a mailbox, to the host of a process that sends there: so much more of it was taken. Who sends little hears nothing."""
 
     messages: int
     size: int  # bytes
 
 
-class NoMailbox(Message, frozen=True, tag=111):
+class NoMailbox(Message, frozen=True, tag=119):
     """There is no such mailbox any more; to the host of who sent there and waits for no answer."""
 
 
@@ -516,6 +521,7 @@ class Watch(Message, frozen=True, tag=46):
     """monitor(): tell me when you end; answered by Ended (at once if it has)."""
 
     way = MESSAGES
+    brief: bool = False  # that it has ended is all, not how: a channel's question, asked where messages go
 
 
 class Ended(Message, frozen=True, tag=47):
@@ -555,6 +561,78 @@ class AwaitsMessage(Message, frozen=True, tag=57):
     """Client -> task: do you wait in receive() now? Answered by Delivered: 1 yes, 0 no."""
 
     way = MESSAGES
+
+
+# --- names, channels and peers ---------------------------------------------------------------------------------------------
+
+
+class Named(Message, frozen=True, tag=100):
+    """Any process -> its client's book: a task or channel here has this name from now on, or no more. Payload: its handle."""
+
+    name: str
+    channel: bool = False
+    over: bool = False
+
+
+class Locate(Message, frozen=True, tag=101):
+    """Who has this name? Task -> book, answered by Located when somebody has it; book -> scheduler -> the other clients' books.
+
+    Without an answer it is asked again each second, until it is `over`: so nobody has to remember it.
+    """
+
+    name: str
+    channel: bool = False
+    addr: str = ""  # where it has to be: a node by its name or address ...
+    port: int = 0  # ... or with it the Location of a node or server
+    is_patient: bool = False  # it waits for ever: after a while a person is told
+    over: bool = False
+    asker: Address | None = None  # the book to be answered, set by the scheduler
+
+
+class Located(Message, frozen=True, tag=102):
+    """Payload: the handle."""
+
+
+class Subscribe(Message, frozen=True, tag=103):
+    """To a channel: messages of it are for this task or channel, too, or no more (`over`). Answered by Delivered."""
+
+    way = MESSAGES
+    who: Address  # the home of a task, the address of a channel
+    to: Address  # where it is reached
+    channel: bool = False
+    over: bool = False
+
+
+class Publish(Message, frozen=True, tag=104):
+    """To a channel, for all its subscribers. With a correlation Delivered says how many have it in their mailboxes."""
+
+    way = MESSAGES
+    code: int = 0
+    n: int = 0  # at least so many are waited for
+    timeout: float | None = None  # seconds
+    via: list[Address] = []  # channels that it has passed
+    over: bool = False  # who sent the one of this correlation waits no more
+
+
+class WatchPeers(Message, frozen=True, tag=105):
+    """Task -> book: tell me of the client, nodes and servers that are there, come and go, or no more (`over`)."""
+
+    over: bool = False
+
+
+class HotSwap(Message, frozen=True, tag=107):
+    """To a task: another function is to take the place of yours. Payload: that and its arguments."""
+
+    way = MESSAGES
+    code: int = 0
+
+
+class Link(Message, frozen=True, tag=106):
+    """To a task: the end of this one, if it fails, is to end you."""
+
+    way = MESSAGES
+    home: Address
+    name: str
 
 
 # --- code ----------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dispycos.brokers.outbox import Look, StopLooking
 from dispycos.brokers.reporting import ANSWER_S
 from dispycos.config import MAX_PULSE_INTERVAL
 from dispycos.machine import Log
-from dispycos.protocol.addresses import CLIENT, NODE, Address
+from dispycos.protocol.addresses import BOOK, CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     AbandonZombie,
@@ -31,6 +31,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Lease,
     Left,
+    Locate,
     NodeNews,
     Notice,
     Offer,
@@ -163,6 +164,41 @@ def test_a_process_has_one_client_at_a_time_and_the_queue_an_end(monkeypatch: py
     assert words(desk.tell(client, enlist()), Turned)
     monkeypatch.setattr(scheduler, "CLIENTS_MAX", 1)
     assert words(desk.tell(Address(51, CLIENT), enlist()), Turned)
+
+
+def test_a_name_that_a_client_does_not_know_is_asked_of_all_others_in_its_name() -> None:
+    desk = Desk()
+    for epoch in (50, 51, 52):
+        desk.tell(Address(epoch, CLIENT), enlist())
+    book = Address(51, BOOK)
+    sent = desk.tell(book, Locate("db", addr="one"), correlation=7)
+    asked = Locate("db", addr="one", asker=book)
+    assert [(envelope.to, envelope.message, envelope.correlation) for envelope in sent] == [
+        (Address(epoch, BOOK), asked, 7) for epoch in (50, 52)
+    ]
+
+
+def test_clients_that_look_for_each_other_hear_who_is_gone_and_so_do_their_servers() -> None:
+    desk = Desk()
+    lease = desk.client(50)[1]
+    node = desk.node("one", 10, lease)
+    second, third = Address(51, CLIENT), Address(52, CLIENT)
+    desk.tell(second, enlist())
+    desk.tell(third, enlist())
+    books = [Address(epoch, BOOK) for epoch in (50, 51, 52)]
+    down = ServerDown(lease, spot("one", 1001, 1), "killed", restarting=True)
+
+    def gone(sent: list[Envelope]) -> list[Any]:
+        return [(envelope.to, envelope.message) for envelope in sent if isinstance(envelope.message, Gone)]
+
+    assert gone(desk.tell(node, down)) == []  # none has asked for a name
+    desk.tell(node, ServerUp(lease, spot("one", 1003, 1), 1))
+    desk.tell(books[1], Locate("db"), correlation=7)
+    down = ServerDown(lease, spot("one", 1003, 1), "killed", restarting=True)
+    assert gone(desk.tell(node, down)) == [(book, Gone([1003])) for book in books[1:]]
+    assert gone(desk.die(52)) == [(books[0], Gone([52])), (books[1], Gone([52])), (node, Gone([52]))]
+    assert gone(desk.tell(second, Release())) == [(books[0], Gone([], [51])), (node, Gone([], [51]))]
+    assert desk.tell(books[0], Locate("db"), correlation=8) == []  # nobody is left to be asked
 
 
 def test_a_release_of_nobody_is_answered() -> None:

@@ -24,6 +24,8 @@ from contextvars import Context
 from types import CoroutineType, GeneratorType
 from typing import Any
 
+from dispycos.errors import HotSwapException
+
 from ..calling import COMMON, can_suspend
 from ..ends import Due, Outcome, Raised, Returned, made, raised
 from .between import Between, children_of, start_task
@@ -98,6 +100,10 @@ class Execution(Between):
         self._refused: list[object] = []  # generators that would not be closed
 
     @property
+    def context(self) -> Context:
+        return self._context
+
+    @property
     def is_done(self) -> bool:
         return self._on_done is None
 
@@ -108,7 +114,8 @@ class Execution(Between):
 
     def interrupt(self) -> None:
         """From any thread: KeyboardInterrupt in the running step, else soon where the function is suspended."""
-        if self._on_done is None or self._asked or self._due is not None:
+        is_due = self._due is not None and not isinstance(self._due, HotSwapException)
+        if self._on_done is None or self._asked or is_due:
             return
         # First asked, then looked: a step that begins between the two looks after it has begun, so at least one
         # sees the other, and pop() decides. Without that a long step could begin before _wake has its turn.
