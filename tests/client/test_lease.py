@@ -151,7 +151,7 @@ def test_who_does_not_wait_any_more_leaves_the_line(tmp_path: Path) -> None:
         impatient, cancelled, patient = (another(tmp_path) for _ in range(3))
         waits = [asyncio.ensure_future(other.schedule(stub.location)) for other in (cancelled, patient)]
         with pytest.raises(
-            TimeoutError, match="within 0.05 s: another Client of this very program, .* has the cluster"
+            TimeoutError, match=r"within 0.05 s: another Client of this very program, .* has the cluster"
         ):
             await impatient.schedule(stub.location, timeout=0.05)
         waits[0].cancel()
