@@ -196,10 +196,12 @@ class Cell:
 
     def mailbox(self, policy: str | None) -> MailboxState:
         """Its state, when this policy holds."""
+        if policy is not None:
+            must_be_policy(policy)
         with self.host.shield, self.host.runtime.lock:
             if policy is not None and (self.keeping is not None or policy != WAIT):
                 self.keeping = self.keeping or Keeping(self.inbox)
-                for envelope in self.keeping.choose(must_be_policy(policy)):
+                for envelope in self.keeping.choose(policy):
                     self._pay(envelope)
             size = sum(bytes_of(envelope.payload) for envelope in self.inbox)
             if self.keeping is None:

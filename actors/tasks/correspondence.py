@@ -210,8 +210,9 @@ class Correspondence:
             self.on_reply(envelope)
 
     def give_credit(self, mailbox: Address, epoch: int, amount: Amount) -> None:
-        """So much that this process had sent there was taken. Also by the task's own step."""
-        self.runtime.send(Envelope(Address(epoch, HOST), mailbox, messages.Credit(*amount)))
+        """So much that this process had sent there was taken. Also by the task's own step, which may take on for long."""
+        credit = messages.Credit(*amount)
+        self.runtime.send(Envelope(Address(epoch, HOST), mailbox, credit), may_leave=True)
 
     def has_ended(self, record: Record) -> None:
         """A task of ours."""

@@ -28,11 +28,10 @@ class MailboxState(NamedTuple):
     dropped: int  # so far, by the policy
 
 
-def must_be_policy(policy: object) -> str:
+def must_be_policy(policy: object) -> None:
     """Raises ValueError."""
     if policy not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(map(repr, POLICIES))}, not {policy!r}")
-    return str(policy)
 
 
 class Keeping:
@@ -50,9 +49,7 @@ class Keeping:
         self.policy = policy
         if policy == WAIT:
             return []
-        unpaid = [entry for entry in self._inbox if _may_go(entry)][
-            self.paid :
-        ]  # none, if it was another such
+        unpaid = [entry for entry in self._inbox if _may_go(entry)][self.paid :]
         for entry in unpaid:
             self._count(entry)
         self._make_room()

@@ -1,6 +1,7 @@
 """Mailboxes with a bound, on two nodes: what has no room waits at its senders, and comes in order, whichever way it goes."""
 
 import asyncio
+import os
 
 from scenarios import play, raises, until
 
@@ -80,6 +81,22 @@ async def test_to_a_task_that_has_not_started(client, task):
     got = await receiver
     assert [number for number in got if number < 10**6] == list(range(MANY))
     assert [number - 10**6 for number in got if number >= 10**6] == list(range(MANY))
+
+
+async def deliver_together(to, count, *, task):
+    return sum(await asyncio.gather(*(to.deliver(number) for number in range(count))))
+
+
+async def test_deliveries_to_a_task_that_has_not_started_need_room_too(client, task):
+    """Its home asks on behalf of who delivers, and gives credit to that one."""
+    busy = [await client.rtask_at(place, sleep_for_ever) for place in await client.servers()]
+    receiver = client.submit(take_after, None, 3000)
+    sender = client.io_submit(deliver_together, receiver, 3000)
+    await asyncio.sleep(0.1)
+    for one in busy:
+        one.terminate()
+    assert await sender == 3000
+    assert await receiver == list(range(3000))
 
 
 async def test_a_task_that_never_starts_costs_nobody_who_waits_for_it(client, task):
@@ -187,5 +204,24 @@ async def test_a_task_that_wants_the_newest_alone_makes_nobody_wait(client, task
     receiver.terminate()
 
 
+async def test_a_server_that_dies_costs_who_waits_for_room_there_nothing_more(client, task):
+    receiver = await client.io_rtask(sleep_for_ever)
+    for number in range(MANY):
+        receiver.send(number)
+    waiting = asyncio.ensure_future(receiver.deliver("?"))
+    await asyncio.sleep(0.05)
+    doomed = await client.io_rtask_at(receiver.location, end_the_process)
+    assert await asyncio.wait_for(waiting, 5) == 0
+    for lost in (receiver, doomed):
+        with raises(TaskLost):
+            await lost
+
+
+async def end_the_process(*, task):
+    os._exit(3)
+
+
+COMPONENTS = [take_after, take_quietly, sleep_for_ever, count_up, fill, deliver_all, deliver_together]
+
 if __name__ == "__main__":
-    play(globals(), [take_after, take_quietly, sleep_for_ever, count_up, fill, deliver_all, keep_newest])
+    play(globals(), [*COMPONENTS, keep_newest, end_the_process])
