@@ -33,6 +33,12 @@ TESTS: Final = {
     "session": ["tests/session"],
     "scheduler": ["tests/brokers", "tests/scenarios/test_scheduler_stories.py"],
     "node": ["tests/node", "tests/scenarios/test_node_stories.py"],
+    "control": [
+        "tests/client/test_control.py",
+        "tests/client/test_status.py",
+        "tests/brokers",
+        "tests/node/test_agent.py",
+    ],
     "server": ["tests/server", "tests/tasks"],
     "shipping": ["tests/shipping", "tests/tasks/test_results.py"],
     "sharing": ["tests/sharing"],
@@ -46,6 +52,7 @@ LEASING, SCHEDULER, WAITING = "brokers/leasing.py", "brokers/scheduler.py", "bro
 SUPERVISOR, AGENT = "actors/node/supervisor.py", "actors/node/agent.py"
 TERMINATIONS = "actors/node/terminations.py"
 QUEUE = "actors/server/queue.py"
+CONTROL, STATUS, SHARING = "actors/client/control.py", "actors/client/status.py", "brokers/sharing.py"
 STATEMENTS, ITEMS = "actors/shipping/statements.py", "actors/shipping/items.py"
 PICKLING = "actors/shipping/pickling.py"
 BOOK, HUB, LOCKS, CHANNEL = (f"actors/sharing/{name}.py" for name in ("book", "hub", "locks", "channel"))
@@ -172,6 +179,25 @@ MUTANTS: Final = [
     Mutant("shipping", STATEMENTS, "return flags & FUTURE_FLAGS", "return 0"),
     Mutant("shipping", ITEMS, "if unit.is_certain and name not in unit.needs_now:", "if unit.is_certain:"),
     Mutant("shipping", ITEMS, "or name in self._rebound\n", "\n"),
+    Mutant(
+        "control", CONTROL, "        if not any(busy(spot.epoch) for spot in there):\n", "        if True:\n"
+    ),
+    Mutant("control", CONTROL, " or node in self._renewing:", ":"),
+    Mutant("control", CONTROL, "if there or not closing.again:", "if there:"),
+    Mutant("control", CONTROL, "        if where in self._suspended:\n", "        if False:\n"),
+    Mutant("control", SUPERVISOR, "            place.closed = not (leaving.again or granted.renewing)\n", ""),
+    Mutant("control", SUPERVISOR, "if not (place.closed or granted.renewing):", "if not granted.renewing:"),
+    Mutant("control", SUPERVISOR, "            leaving.again = again\n", ""),
+    Mutant("control", SUPERVISOR, "step.since / 1e9 + KILL_AFTER <= now:", "step.since / 1e9 <= now:"),
+    Mutant("control", SHARING, "            client.asked.add((node.epoch, entry))\n", ""),
+    Mutant(
+        "control",
+        SHARING,
+        "        if held is not None and node.epoch in client.closed:\n",
+        "        if False:\n",
+    ),
+    Mutant("control", SHARING, "        client.closed.add(word.node)\n", ""),
+    Mutant("control", STATUS, "return max(count, -1)", "return abs(count)"),
     Mutant("shipping", PICKLING, "if self._spare is not None:", "if False:"),
     Mutant(
         "shipping",

@@ -39,7 +39,7 @@ class Control:
     _closing: dict[Where, Closing] = field(default_factory=dict)
     closed: dict[Where, tuple[Spot, int]] = field(default_factory=dict)  # with the epoch of its node
     _parting: set[int] = field(default_factory=set)  # nodes of which the scheduler was told that they close
-
+    _renewing: set[int] = field(default_factory=set)  # nodes that are started anew, and have not said so yet
     _abandons: dict[int, bool] = field(default_factory=dict)  # what was said of single nodes
 
     # --- suspending ---
@@ -129,6 +129,7 @@ class Control:
         closing = self._closing.pop(epoch)
         if closing.again:
             self._forget_servers(epoch)
+            self._renewing.add(epoch)
             self._has.send(Address(epoch, NODE), messages.RestartNode())
         else:
             self._parting.add(epoch)
@@ -181,13 +182,18 @@ class Control:
         self.closed.pop(where, None)
         if where in self._suspended:
             dispatcher.server_opened(spot.epoch, False)
-        if where in self._closing or node in self._closing:
+        if where in self._closing or node in self._closing or node in self._renewing:
             dispatcher.server_closes(spot.epoch, f"server {spot.name} is being closed")
+
+    def node_renewed(self, epoch: int) -> None:
+        """It asks what belongs to its next zygote: the servers that come now are no earlier ones."""
+        self._renewing.discard(epoch)
 
     def node_lost(self, epoch: int) -> None:
         self._suspended = {where: node for where, node in self._suspended.items() if node != epoch}
         self._closing.pop(epoch, None)
         self._parting.discard(epoch)
+        self._renewing.discard(epoch)
         self._abandons.pop(epoch, None)
         self._forget_servers(epoch)
 

@@ -112,6 +112,8 @@ class Members:
         if word.spot is not None:
             self._initialize(word.node)
             self._tell(Status.ServerDiscovered, Location(word.spot.addr, word.spot.port))
+        else:
+            self.control.node_renewed(envelope.sender.epoch)
         self.setups.asked(envelope, now)
 
     def _on_setup_done(self, envelope: Envelope, now: float) -> None:

@@ -118,7 +118,7 @@ class Standing:
     def _watch_wants(self, now: float) -> None:
         """Nobody waits in silence: the scheduler is asked what is missing when no server may take what waits."""
         dispatcher = self._has.dispatcher
-        if not dispatcher.waiting or (dispatcher.has_servers and not dispatcher.held_up()[0]):
+        if not dispatcher.waiting or (dispatcher.has_servers and not dispatcher.is_held_up):
             self._want_at, self._pause = None, PATIENCE_S
         elif self._want_at is None:
             self._want_at = now + self._pause

@@ -8,7 +8,7 @@ dead and had not begun it; after it had begun only if retries are left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from dispycos.protocol.status import OutcomeKind
@@ -71,22 +71,33 @@ class Dispatcher:
         """Whether any server may be given something, now or when it has answered."""
         return any(map(_may_take, self.fleet.servers.values()))
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether tasks wait while all servers that they may run on are suspended, or to be closed."""
+        if not self.fleet.shut or not self.giving.waiting:
+            return False
+        return not self.has_servers or next(self._shut_pins(), None) is not None
+
     def held_up(self) -> tuple[int, list[FleetNode | FleetServer]]:
-        """Tasks that wait, while all servers that they may run on are suspended or to be closed; and what is so."""
-        fleet = self.fleet
-        if not fleet.shut or not self.giving.waiting:
+        """How many tasks wait so, and what is suspended or to be closed."""
+        if not self.is_held_up:
             return 0, []
         if not self.has_servers:
-            return self.giving.waiting, list(fleet.shut)
+            return self.giving.waiting, list(self.fleet.shut)
         count, shut = 0, dict[FleetNode | FleetServer, None]()
-        for pin in self.giving.pins() if self.giving.pinned else ():
-            waiting = pin.cpu.count() + pin.io.count()
-            places = dict.fromkeys(fleet.servers_of(pin)) if waiting else {}
-            if places and not any(map(_may_take, places)):
-                count += waiting
-                about = [place for server in places for place in (server, server.node) if not place.is_open]
-                shut.update(dict.fromkeys(about))
+        for pin in self._shut_pins():
+            count += pin.cpu.count() + pin.io.count()
+            places = [place for server in self.fleet.servers_of(pin) for place in (server, server.node)]
+            shut.update({place: None for place in places if not place.is_open})
         return count, list(shut)
+
+    def _shut_pins(self) -> Iterator[Pin]:
+        """Names that tasks wait for, and of which no server takes any."""
+        for pin in self.giving.pins() if self.giving.pinned else ():
+            if pin.cpu.head() is not None or pin.io.head() is not None:
+                servers = self.fleet.servers_of(pin)
+                if servers and not any(map(_may_take, servers)):
+                    yield pin
 
     def had_by_node(self, epoch: int) -> list[Entry]:
         """What its servers have."""

@@ -169,7 +169,23 @@ def test_a_node_that_is_started_anew_is_told_itself_and_its_next_servers_get_wha
     entry = desk.submit(node="box")
     assert told(desk) == [(AGENT, RestartNode())]
     desk.lose_server(1, closing=True)
+    desk.hear(messages.SetupWanted(), sender=AGENT)
     desk.hear(messages.ServerNews(Status.ServerInitialized, spot(1)._replace(epoch=2001), 900))
+    desk.drain()
+    assert entry.at is not None
+
+
+def test_a_server_that_comes_up_while_its_node_is_told_to_start_anew_gets_nothing() -> None:
+    desk = Desk(servers=1)
+    control_of(desk).close_node(900, terminate=True, again=True)
+    desk.hear_of_server(2)  # it was starting, and will be ended
+    entry = desk.submit()
+    desk.drain()
+    assert entry.at is None
+    desk.lose_server(1, closing=True)
+    desk.lose_server(2, closing=True)
+    desk.hear(messages.SetupWanted(), sender=AGENT)
+    desk.hear_of_server(3)
     desk.drain()
     assert entry.at is not None
 

@@ -915,3 +915,13 @@ def test_the_folder_of_a_lease_stays_if_its_client_wants_it() -> None:
         hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
         hand.hear(THE_CLIENT, SetupGiven(keep=keep), payload=[b"files"], correlation=1)
         assert CloseZygote(LEASE, keep) in hand.hear(THE_SCHEDULER, Close(LEASE))
+
+
+def test_a_closed_server_stays_closed_when_another_zygote_starts_the_others() -> None:
+    hand = Hand(2).open()
+    hand.hear(THE_CLIENT, CloseServer(9701))
+    exit_of(hand, 1, "ended")
+    exit_of(hand, 2)
+    hand.call("zygote_failed", SIGKILL)
+    assert hand.call("zygote_ready") == [StartServer(2)]
+    assert hand.hear(THE_CLIENT, CloseServer(9701, True)) == [StartServer(1)]

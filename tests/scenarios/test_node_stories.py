@@ -58,6 +58,7 @@ def test_the_stories_have_in_them_what_they_are_for(monkeypatch: pytest.MonkeyPa
     count(Node, "zygote_failed", lambda self, *rest: f"zygote failed, drains: {is_draining(self)}")
     count(Node, "server_failed_to_start", lambda self, *rest: f"did not start, drains: {is_draining(self)}")
     count(Node, "_kill_all", lambda self, *rest: "killed at the end of its time")
+    count(Node, "_end_steps", lambda self, *rest: "looked at when its lease had ended for 5 s")
     count(Supervisor, "_tell_of_failures", lambda self, *rest: "gave up")
     count(Inquiries, "forget", lambda self, epoch: f"died while asked: {bool(self._open)}")
     play(range(300))
@@ -66,6 +67,7 @@ def test_the_stories_have_in_them_what_they_are_for(monkeypatch: pytest.MonkeyPa
             "its step is over: True",
             "its step is over: False",
             "killed at the end of its time",
+            "looked at when its lease had ended for 5 s",
             "gave up",
             "died while asked: True",
         ),
