@@ -83,6 +83,11 @@ class Runtime(Turns):
         ] = []  # called first in each forked child, for what goes with this runtime
         living.add(self)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can still be sent."""
+        return not self._closed
+
     # --- what steps, roles and other threads call ---
 
     def attach(self, actor: int, role: Role) -> Address:

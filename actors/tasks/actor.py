@@ -89,7 +89,7 @@ class Actor:
         raise NotImplementedError
 
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
-        """Send the message, as it is now, in so many seconds, if this process is still there then; cancel() takes it back.
+        """Send the message, as it is now, in so many seconds, if this client or server is still there; cancel() takes it back.
 
         Raises
         ------

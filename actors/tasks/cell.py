@@ -381,15 +381,21 @@ class Cell:
         """Who wants to know of the end."""
         host = self.host
         host.interrupts.reinstall(over_users=host.place is not None)  # in a client it may be the program's
-        if self.leaves and not host.runtime.is_parents:
-            for leave in self.leaves:
-                leave()
+        for leave in self.leaves if host.runtime.is_open else ():
+            leave()
         if self.on_end is not None:
             self.on_end(self, outcome)
         if host.runtime.is_parents:  # a forked child whose loop runs out
             return
         if not self.actor:  # nobody could reach it
             return
+        if host.runtime.is_open:
+            self._tell_others(outcome)
+        if self.future is not None:
+            host.settle(self)
+
+    def _tell_others(self, outcome: Outcome) -> None:
+        host = self.host
         with host.runtime.lock:
             host.cells.pop(self.actor, None)
             host.runtime.detach(self.actor)
@@ -407,8 +413,6 @@ class Cell:
             kind, payload = pack_outcome(host.payloads, outcome, self.name, self.stopping)
             for watcher, correlation in watchers:
                 host.post(Envelope(watcher, self.address, messages.Ended(kind), correlation, payload))
-        if self.future is not None:
-            host.settle(self)
 
     def _take_unanswered(self) -> list[Envelope]:
         """The requests that nobody answers any more."""

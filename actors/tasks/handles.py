@@ -106,12 +106,14 @@ class Handles(Correspondence):
             raise ValueError(f"seconds must be a time to wait, not {seconds}")
         payload = self.payloads.dumps(message, f"the message to {target.name}")
         sender, word = self.me(), messages.Tell(self.payloads.version())
+
+        def post() -> None:
+            if self.runtime.is_open:
+                envelope = Envelope(self.reach(target), sender, word, 0, payload)
+                self.post_message(envelope, target._direct)
+
         # In no task's context: it is sent whatever becomes of who asked for it.
-        return self.loop.call_later(
-            seconds,
-            lambda: self.post_message(Envelope(self.reach(target), sender, word, 0, payload), target._direct),
-            context=Context(),
-        )
+        return self.loop.call_later(seconds, post, context=Context())
 
     async def deliver(self, target: Task, message: Any, timeout: float | None) -> int:
         if not target.is_alive():

@@ -19,6 +19,8 @@ from dispycos import (
     TaskTerminated,
     peer_status,
 )
+from dispycos.actors.client.code import ClientPayloads
+from dispycos.actors.client.local import Home
 from tests.kit.local_tasks import play, until
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("own_home")]
@@ -213,6 +215,33 @@ def test_later_is_a_number_of_seconds(seconds: Any, error: type[Exception]) -> N
             task.send_after(1, iter_nothing())
 
     play(scene)
+
+
+def test_what_outlives_its_program_ends_without_complaint() -> None:
+    complaints: list[Any] = []
+
+    async def program() -> Task:
+        handle = Task(waits)
+        watcher = Task(waits)
+        await asyncio.sleep(0.01)
+        handle.register()
+        peer_status(handle)
+        await handle.monitor(watcher)
+        handle.send_after(0.01, "late")
+        return handle
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        home = Home(ClientPayloads(), kept=True)
+        handle = await program()
+        await home.end()  # its clients have closed, and its loop goes on
+        async with asyncio.timeout(5):  # a complaint is an end that nobody is told
+            with pytest.raises(TaskTerminated):
+                await handle
+        await asyncio.sleep(0.02)
+
+    asyncio.run(main())
+    assert complaints == []
 
 
 # --- peers ---
