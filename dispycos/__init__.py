@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import DispycosError as DispycosError
+    from dispycos.errors import FileNotSent as FileNotSent
     from dispycos.errors import NotScheduled as NotScheduled
     from dispycos.errors import RemoteError as RemoteError
     from dispycos.errors import ScheduleError as ScheduleError
@@ -40,6 +41,7 @@ _PLACES = {
     "DispycosNodeAvailInfo": "actors.client.status",
     "DispycosNodeInfo": "actors.client.status",
     "DispycosStatus": "actors.client.status",
+    "FileNotSent": "errors",
     "Location": "protocol.addresses",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",

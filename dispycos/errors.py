@@ -39,6 +39,11 @@ class TaskRefused(DispycosError):
     """The task cannot be run: no such server or node, no server can be started, or its code cannot be had there."""
 
 
+class FileNotSent(DispycosError):
+    """A file did not arrive, or was not deleted: it is too large, there is no room, its receiver is gone, or it changed
+    meanwhile; the text says which. Nothing of it was left behind."""
+
+
 class RemoteError(DispycosError):
     """A remote task raised something that cannot be rebuilt here, or its value cannot.
 

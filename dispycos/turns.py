@@ -19,6 +19,7 @@ from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import Address
 from .protocol.envelope import Buffer, Envelope
+from .protocol.status import FileState
 from .session.alarms import Alarms
 from .session.links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady
 from .session.router import Event, Router, Unsent
@@ -27,6 +28,7 @@ from .session.session import PeerReset
 FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago will not resume its session ...
 FORGET_NODE_S: Final = 1000.0  # ... a node may
 LATE_S: Final = 0.01  # after its deadline: a turn that was held up for so long knows little of what has come
+FILE_WORDS: Final = (messages.FileOffer, messages.FileDigest, messages.FileChunk, messages.FileDelete)
 ROUNDS_MAX: Final = 64  # loopback rounds in one turn; the rest waits for the next
 
 
@@ -401,6 +403,10 @@ def answer_of_nobody(asker: Envelope) -> Envelope | None:
         answer = messages.Ended(0, "it had ended before")
     elif isinstance(message, messages.Tell | messages.AwaitsMessage) and asker.correlation:
         answer = messages.Delivered(0)
+    elif isinstance(message, FILE_WORDS):
+        answer = messages.FileAnswer(FileState.REFUSED, "nobody takes files there now")
+    elif isinstance(message, messages.PlaceWanted):
+        answer = messages.PlaceGiven([], "its client has no cluster now")
     else:
         return None
     return Envelope(asker.sender, asker.to, answer, asker.correlation)

@@ -35,6 +35,10 @@ class Records(Protocol):
     def owner(self) -> int:
         """The epoch of those tasks' homes."""
 
+    @property
+    def files(self) -> Any:
+        """Sends files (files/sender.py)."""
+
     def record(self, number: int) -> Record | None: ...
     def hold(self, envelope: Envelope) -> bool: ...
     # With what `record` gave:
@@ -76,12 +80,7 @@ class Correspondence:
 
     async def call(self, to: Address, word: Any, payload: Payload, timeout: float | None) -> Envelope | None:
         """Send something that is answered by its correlation; None when the other end is gone."""
-        must_run_on(self.runtime)
-        future: asyncio.Future[Envelope | None] = self.loop.create_future()
-        with self.shield:
-            home = to.actor if to.epoch == self.runtime.epoch else 0
-            correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            self.runtime.send(Envelope(to, self.me(), word, correlation, payload), may_leave=True)
+        future, correlation = self._ask_for(to, word, payload)
         try:
             if timeout is None:
                 return await future
@@ -89,6 +88,23 @@ class Correspondence:
                 return await future
         finally:
             self._calls.pop(correlation, None)
+
+    def request(self, to: Address, word: Any, payload: Payload = None) -> asyncio.Future[Envelope | None]:
+        """As call, for who asks for more before the first answer has come."""
+        future, correlation = self._ask_for(to, word, payload)
+        future.add_done_callback(lambda _: self._calls.pop(correlation, None))
+        return future
+
+    def _ask_for(
+        self, to: Address, word: Any, payload: Payload
+    ) -> tuple[asyncio.Future[Envelope | None], int]:
+        must_run_on(self.runtime)
+        future: asyncio.Future[Envelope | None] = self.loop.create_future()
+        with self.shield:
+            home = to.actor if to.epoch == self.runtime.epoch else 0
+            correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
+            self.runtime.send(Envelope(to, self.me(), word, correlation, payload), may_leave=True)
+        return future, correlation
 
     def take_correlation(self) -> int:
         """A new one, for something that is answered in its own way."""

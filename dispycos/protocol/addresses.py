@@ -7,6 +7,7 @@ SCHEDULER: Final = 1
 NODE: Final = 2
 SERVER: Final = 3
 CLIENT: Final = 4
+FILES: Final = 6  # who takes files in a node or client; 5 is for answers (HOST_ACTOR)
 FIRST_TASK: Final = 16
 
 
