@@ -73,6 +73,7 @@ BODIES = {
     "actors/tasks/roles.py",  # the type of a loop
     "actors/node/processes/output.py",
     "actors/tasks/correspondence.py",
+    "actors/tasks/files/sender.py",
     "actors/tasks/running/between.py",
     "actors/tasks/running/execution.py",
     "actors/tasks/handles.py",
@@ -121,6 +122,7 @@ MACHINES = {
     *in_folder("actors/client", "submitters", "unprinted"),
     *in_folder("actors/dispatching"),
     *in_folder("actors/node", "agent", "inquiries", "lease", "supervisor", "terminations"),
+    *in_folder("actors/tasks/files", "receiving", "sending"),
     "actors/server/queue.py",
 }
 

@@ -17,6 +17,7 @@ PLAYED = (
     "deaths.py",
     "futures.py",
     "nested.py",
+    "files.py",
 )
 
 pytestmark = pytest.mark.timeout(90)

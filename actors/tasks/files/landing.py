@@ -12,7 +12,8 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import BinaryIO, Final
+from io import BufferedReader
+from typing import Final
 
 from dispycos.protocol.envelope import Buffer
 from dispycos.protocol.status import FileState
@@ -29,7 +30,7 @@ class Refused(Exception):
     """In words."""
 
 
-def digest_of(file: BinaryIO) -> bytes:
+def digest_of(file: BufferedReader) -> bytes:
     """By which two files of one size are compared."""
     return hashlib.file_digest(file, "blake2b").digest()
 

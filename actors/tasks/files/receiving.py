@@ -205,7 +205,9 @@ class Receiving:
         if incoming is None:
             return
         size = sum(map(size_of, buffers_of(envelope.payload)))
-        in_order = chunk.offset == incoming.taken and 0 < size <= min(CHUNK, incoming.offer.size - chunk.offset)
+        in_order = chunk.offset == incoming.taken and 0 < size <= min(
+            CHUNK, incoming.offer.size - chunk.offset
+        )
         if incoming.state != FileState.GO or not in_order or len(incoming.waiting) >= WINDOW:
             self._break_off(key, envelope, f"{size} bytes for {chunk.offset}, where {incoming.taken} is next")
             return

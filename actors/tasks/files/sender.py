@@ -78,9 +78,7 @@ class Files:
             source.close()
         return 0
 
-    async def delete(
-        self, where: Any, name: StrPath, dir: StrPath | None, timeout: float | None
-    ) -> int:
+    async def delete(self, where: Any, name: StrPath, dir: StrPath | None, timeout: float | None) -> int:
         path = _below(dir, os.fsencode(name))
         async with _in_time(timeout, f"{display(path)} was not deleted: timeout"):
             for place in await self._find(where):
@@ -126,8 +124,8 @@ class Source:
         """Raises OSError, as open() does; and if it is no regular file."""
         self.title = display(os.fsencode(path))
         # Not blocking: of a pipe that nobody writes to, to open it would be to wait.
-        self._file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)  # noqa: SIM115
-        found = os.fstat(self._file.fileno())
+        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        found = os.fstat(self._file)
         if not stat.S_ISREG(found.st_mode):
             self.close()
             if stat.S_ISDIR(found.st_mode):
@@ -138,9 +136,9 @@ class Source:
 
     def read(self, offset: int, size: int) -> bytes:
         """Raises FileNotSent: it is not what it was when it was offered."""
-        data = os.pread(self._file.fileno(), size, offset)
+        data = os.pread(self._file, size, offset)
         if len(data) != size or offset + size == self.size:
-            found = os.fstat(self._file.fileno())
+            found = os.fstat(self._file)
             if found.st_size != self.size:
                 raise FileNotSent(
                     f"{self.title} was not sent: it had {self.size:,} bytes, and then {found.st_size:,}"
@@ -150,11 +148,29 @@ class Source:
         return data
 
     def digest(self) -> bytes:
-        self._file.seek(0)
-        return digest_of(self._file)
+        with open(self._file, "rb", closefd=False) as file:
+            file.seek(0)
+            return digest_of(file)
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
+
+
+class _Teller:
+    """Nobody waits in silence: calls `tell` after 3 s, then at growing intervals."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
+        self._loop, self._tell = loop, tell
+        self._pause = PATIENCE_S
+        self._timer = loop.call_later(self._pause, self._again)
+
+    def _again(self) -> None:
+        self._tell()
+        self._pause = next_pause(self._pause)
+        self._timer = self._loop.call_later(self._pause, self._again)
+
+    def stop(self) -> None:
+        self._timer.cancel()
 
 
 class _Transfer:
@@ -175,22 +191,11 @@ class _Transfer:
         self._source = source
         self._number = host.take_correlation()
         self._window = Window(source.size)
-        self._offer = FileOffer(
-            self._number, client, name, source.size, source.mode, place.port, overwrite
-        )
+        self._offer = FileOffer(self._number, client, name, source.size, source.mode, place.port, overwrite)
 
     async def run(self, progress: Progress | None, tell: Callable[[str], None]) -> None:
         is_done = False
-        loop, pause = self._host.loop, PATIENCE_S
-
-        def say() -> None:
-            nonlocal teller, pause
-            percent = 100 * self._window.confirmed // max(1, self._source.size)
-            tell(f"sending {self._source.title} to {self._place.title}: {percent} %")
-            pause = next_pause(pause)
-            teller = loop.call_later(pause, say)
-
-        teller = loop.call_later(pause, say)
+        teller = _Teller(self._host.loop, lambda: tell(self._state()))
         try:
             said = await self._ask(self._offer)
             if said.state == FileState.COMPARE:
@@ -202,10 +207,14 @@ class _Transfer:
                 progress(self._source.size, self._source.size)
             is_done = True
         finally:
-            teller.cancel()
+            teller.stop()
             if not is_done:
                 with suppress(RuntimeError):  # the runtime is closed
                     self._host.post(Envelope(self._to, self._host.me(), FileDrop(self._number)))
+
+    def _state(self) -> str:
+        percent = 100 * self._window.confirmed // max(1, self._source.size)
+        return f"sending {self._source.title} to {self._place.title}: {percent} %"
 
     async def _ask(self, word: FileOffer | FileDigest) -> FileAnswer:
         return self._look(await self._host.call(self._to, word, None, None))
