@@ -84,7 +84,7 @@ def _write(name: str, data: Buffer, size_max: int) -> None:
             f"component {name} has {len(data):,} bytes, more than the {size_max:,} that this node takes"
         )
     path = Path.cwd() / name
-    if os.path.lexists(path):  # of the zygote before this one: tasks may have changed it
+    if path.is_file():  # of the zygote before this one: tasks may have changed it
         return
     try:
         write_file(path, data)

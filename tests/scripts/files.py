@@ -5,9 +5,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from scenarios import play, raises
+from scenarios import play, raises, until
 
-from dispycos import FileNotSent, TaskRefused
+from dispycos import FileNotSent, TaskLost, TaskRefused
 
 HERE = Path(tempfile.mkdtemp(prefix="dispycos-test-"))
 DEST = HERE / "results"
@@ -128,6 +128,37 @@ async def test_a_file_that_changes_while_it_travels_is_not_there(client, task):
         for name in await (await client.rtask_at("a", os.listdir, ".."))
         if "chang" in name or "part" in name
     ] == []
+
+
+async def vanish(*, task):
+    with open("vanishing", "wb") as file:
+        file.truncate(50 << 20)
+    await task.send_file(task.client, "vanishing", progress=lambda done, size: os._exit(1))
+
+
+async def test_a_sender_that_dies_leaves_nothing(client, task):
+    with raises(TaskLost):
+        await (await client.rtask(vanish))
+    await until(lambda: not any(name.endswith(".part") for name in os.listdir(DEST)))
+    assert not (DEST / "vanishing").exists()
+
+
+async def test_at_its_timeout_a_file_is_given_up_and_nothing_is_left(client, task):
+    with raises(TimeoutError, "slow", "0.05 s"):
+        path = made("slow", b"")
+        os.truncate(path, 1 << 30)
+        await client.send_file("a", path, timeout=0.05)
+    path.unlink()
+    there = await (await client.rtask_at("a", os.listdir, ".."))
+    assert "slow" not in there
+
+
+async def test_the_cluster_goes_on_while_a_file_travels(client, task):
+    path = made("long", b"")
+    os.truncate(path, 64 << 20)
+    sending = asyncio.ensure_future(client.send_file("b", path))
+    assert await client.submit(os.path.join, "a", "b") == "a/b"
+    assert not sending.done() and await sending == 0
 
 
 if __name__ == "__main__":
