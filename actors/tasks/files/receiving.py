@@ -248,19 +248,19 @@ class Receiving:
             self._leave(key)
             return
         if asked is not None:
-            self.answer(asked, verdict)
+            self.answer(asked, verdict, incoming.offer.path)
         if verdict.ends:
             for late in incoming.waiting:
-                self.answer(late, verdict)
+                self.answer(late, verdict, incoming.offer.path)
             self._leave(key)
         else:
             self._go_on(key, incoming)
 
-    def answer(self, request: Envelope, verdict: Verdict) -> None:
+    def answer(self, request: Envelope, verdict: Verdict, path: bytes = b"") -> None:
         text = verdict.text
         if verdict.state == FileState.REFUSED:
-            what = display(getattr(request.message, "path", b"")) or "it"
-            text = f"{self._title} does not take {what}: {text}" if what != "it" else f"{self._title}: {text}"
+            what = display(path or getattr(request.message, "path", b"")) or "the file"
+            text = f"{self._title} does not take {what}: {text}"
         word = FileAnswer(verdict.state, text)
         self._out.send(request.sender, word, request.correlation)
 
@@ -308,5 +308,5 @@ class Receiving:
         self._waiting.clear()
         for key, incoming in list(self._active.items()):
             for envelope in (*([incoming.asked] if incoming.asked else ()), *incoming.waiting):
-                self.answer(envelope, refused(reason))
+                self.answer(envelope, refused(reason), incoming.offer.path)
             self._drop(key)

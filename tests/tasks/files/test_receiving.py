@@ -38,16 +38,16 @@ class Hand:
         self.machine = Receiving(HERE, "node a", lambda client, port: self.ground, size_max, "allow {}")
         self._correlation = 0
 
-    def hear(self, word: Any, payload: Any = None, sender: Address = SENDER) -> list[object]:
+    def hear(self, word: Any, payload: Any = None, sender: Address = SENDER) -> list[Any]:
         self._correlation += 1
         self.machine.receive(Envelope(HERE, sender, word, self._correlation, payload), 0.0)
         return self.drain()
 
-    def done(self, verdict: Verdict, key: tuple[int, int] = KEY) -> list[object]:
+    def done(self, verdict: Verdict, key: tuple[int, int] = KEY) -> list[Any]:
         self.machine.done(key, verdict)
         return self.drain()
 
-    def drain(self) -> list[object]:
+    def drain(self) -> list[Any]:
         """Answers as (state, text), effects as they are."""
         return [
             (effect.envelope.message.state, effect.envelope.message.text)
@@ -73,7 +73,9 @@ def test_a_file_is_opened_written_chunk_by_chunk_and_answered() -> None:
     assert hand.hear(FileChunk(1, 3), b"de") == [], "one at a time"
     assert hand.done(GO) == [(FileState.GO, ""), WriteFile(KEY, b"de", True)]
     assert hand.done(DONE) == [(FileState.DONE, "")]
-    assert hand.hear(FileChunk(1, 0), b"x") == [(FileState.REFUSED, "node a: it was given up here")]
+    assert hand.hear(FileChunk(1, 0), b"x") == [
+        (FileState.REFUSED, "node a does not take the file: it was given up here")
+    ]
 
 
 def test_one_of_the_same_size_is_compared_first() -> None:
@@ -85,7 +87,7 @@ def test_one_of_the_same_size_is_compared_first() -> None:
 
 
 def test_a_file_over_the_limit_is_refused_before_it_travels_with_limit_and_remedy() -> None:
-    [(state, text)] = Hand(size_max=1000).hear(offer(1001))  # type: ignore[misc]
+    [(state, text)] = Hand(size_max=1000).hear(offer(1001))
     assert state == FileState.REFUSED
     for part in ("node a", "dir/name", "1,001", "1,000", "allow 1001"):
         assert part in text
@@ -101,9 +103,9 @@ def test_it_is_refused_where_it_has_no_ground_also_if_that_goes_while_it_waits()
 def test_a_path_that_does_not_lead_down_is_refused_by_who_sends_and_by_who_takes(path: bytes) -> None:
     with pytest.raises(Crooked):
         straight(path)
-    [(state, _)] = Hand().hear(offer(path=path))  # type: ignore[misc]
+    [(state, _)] = Hand().hear(offer(path=path))
     assert state == FileState.REFUSED
-    [(state, _)] = Hand().hear(FileDelete(5, path))  # type: ignore[misc]
+    [(state, _)] = Hand().hear(FileDelete(5, path))
     assert state == FileState.REFUSED
 
 
@@ -113,7 +115,7 @@ def test_what_breaks_the_order_is_refused_and_nothing_is_left() -> None:
     ):  # fmt: skip
         hand = Hand()
         hand.begin(3)
-        [(state, _), discarded] = hand.hear(chunk, data)  # type: ignore[misc]
+        [(state, _), discarded] = hand.hear(chunk, data)
         assert (state, discarded) == (FileState.REFUSED, DiscardFile(KEY))
 
 
@@ -122,7 +124,7 @@ def test_no_more_than_a_window_waits() -> None:
     hand.begin(100)
     for at in range(WINDOW + 1):
         hand.hear(FileChunk(1, at), b"x")
-    [(state, _)] = hand.hear(FileChunk(1, WINDOW + 1), b"x")  # type: ignore[misc]
+    [(state, _)] = hand.hear(FileChunk(1, WINDOW + 1), b"x")
     assert state == FileState.REFUSED
     assert hand.done(GO) == [DiscardFile(KEY)]
 
@@ -147,7 +149,7 @@ def test_a_failed_write_ends_it_for_all_chunks_that_came() -> None:
     hand.hear(FileChunk(1, 0), b"ab")
     hand.hear(FileChunk(1, 2), b"cd")
     full = Verdict(FileState.REFUSED, "no room")
-    assert hand.done(full) == [(FileState.REFUSED, "node a: no room")] * 2
+    assert hand.done(full) == [(FileState.REFUSED, "node a does not take dir/name: no room")] * 2
 
 
 def test_so_many_are_taken_at_a_time_and_the_next_begins_when_one_ends() -> None:
@@ -164,7 +166,7 @@ def test_at_the_end_of_a_lease_everybody_is_told_and_nothing_stays() -> None:
     hand.begin(3)
     hand.hear(FileChunk(1, 0), b"a")
     hand.machine.clear("over")
-    assert hand.drain() == [(FileState.REFUSED, "node a: over")]
+    assert hand.drain() == [(FileState.REFUSED, "node a does not take dir/name: over")]
     assert hand.done(GO) == [DiscardFile(KEY)]
 
 
