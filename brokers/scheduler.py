@@ -49,12 +49,14 @@ class Scheduler:
         insecure: bool = False,
         count: int = 0,
         hold_until: float | None = None,
+        max_file_size: int = 0,
     ) -> None:
         """`count` is what tickets and leases are counted on from: microseconds of the wall clock at the start, so that what
         another life of this scheduler gave out is older. Until `hold_until` nothing is granted: an earlier life has granted
         what it did not take back, and who has that comes first.
         """
         self.name = name
+        self._max_file_size = max_file_size
         self.address = address
         self.private = private
         self.port = port
@@ -332,7 +334,7 @@ class Scheduler:
         self.registry.claims.pop(client.epoch, None)
         self._queue_changed = True
         self.out.log("info", f"{client.title} has the cluster")
-        self.out.tell(client, messages.Granted(client.lease, self.name))
+        self.out.tell(client, messages.Granted(client.lease, self.name, self._max_file_size))
         for info in client.wants.nodes:
             leasing.hear_of(info, client, self._now)
         leasing.offer_all(client, self._now)

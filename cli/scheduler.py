@@ -43,7 +43,12 @@ async def _run(settings: SchedulerSettings) -> int:
         process.listen_tcp(port)
         process.listen_ipc()
         identity = Identity(process.folders.state, name, port)
-        broker = make_broker(process, identity.id, hold_s=HOLD_S if identity.is_old else 0.0)
+        broker = make_broker(
+            process,
+            identity.id,
+            hold_s=HOLD_S if identity.is_old else 0.0,
+            max_file_size=settings.max_file_size,
+        )
         process.on_presence = lambda found: process.reach(found) if found.role == "node" else None
         process.reach_named(settings.node, NODE_PORT, "--node", "node")
         await process.announce(multicast=False)
@@ -88,7 +93,14 @@ class Identity:
             self._file.unlink(missing_ok=True)
 
 
-def make_broker(process: Process, scheduler_id: str, *, private: bool = False, hold_s: float = 0.0) -> Broker:
+def make_broker(
+    process: Process,
+    scheduler_id: str,
+    *,
+    private: bool = False,
+    hold_s: float = 0.0,
+    max_file_size: int = 0,
+) -> Broker:
     """The scheduler's machine and body on this process's runtime."""
     machine = Scheduler(
         process.name,
@@ -100,6 +112,7 @@ def make_broker(process: Process, scheduler_id: str, *, private: bool = False, h
         insecure=process.keys is None,
         count=time.time_ns() // 1000,
         hold_until=process.runtime.clock() + hold_s if hold_s else None,
+        max_file_size=max_file_size,
     )
     if log.isEnabledFor(logging.DEBUG):
         process.runtime.checks.append(machine.check)

@@ -89,7 +89,13 @@ class ClientLease(LedgerBody):
         setups = self.ledger.members.setups
         setups.nodes.disabled, setups.nodes.call = wishes.disable_nodes, wishes.node_setup
         setups.servers.disabled, setups.servers.call = wishes.disable_servers, wishes.server_setup
-        self.files = Files(self.host, self.runtime.epoch, self._find_places, partial(say, level="warning"))
+        self.files = Files(
+            self.host,
+            self.runtime.epoch,
+            self._find_places,
+            partial(say, level="warning"),
+            lambda: self.ledger.standing.max_file_size,
+        )
         self._receiver: Receiver | None = None  # of the files that tasks send
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None

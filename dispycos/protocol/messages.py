@@ -135,6 +135,7 @@ class Queued(Message, frozen=True, tag=20):
 class Granted(Message, frozen=True, tag=21):
     lease: Lease
     scheduler: str  # name, for people
+    max_file_size: int = 0  # bytes of a file that its clients may send; 0: as their receivers say
 
 
 class Turned(Message, frozen=True, tag=22):

@@ -39,6 +39,7 @@ class Files:
     Parameters
     ----------
     client: epoch of the client. find: who takes files at a place that was named. tell: a line for the person at the terminal.
+    size_max: what the scheduler allows, in bytes; 0: whatever the receiver takes.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Files:
         client: int,
         find: Callable[[Any], Awaitable[list[FilePlace]]],
         tell: Callable[[str], None],
+        size_max: Callable[[], int] = lambda: 0,
     ) -> None:
         self._host = host
         self._client = client
         self._find = find
         self._tell = tell
+        self._size_max = size_max
 
     async def send(
         self,
@@ -70,7 +73,13 @@ class Files:
         source = await asyncio.to_thread(Source, path)
         try:
             async with _in_time(timeout, f"{source.title} was not sent: timeout"):
-                for place in await self._find(where):
+                places = await self._find(where)
+                if 0 < self._size_max() < source.size:
+                    raise FileNotSent(
+                        f"{source.title} was not sent: it has {source.size:,} bytes, more than the {self._size_max():,} that "
+                        f"the scheduler allows; start it with --max_file_size {source.size} or more"
+                    )
+                for place in places:
                     await _Transfer(self._host, self._client, place, source, name, overwrite).run(
                         progress, self._tell
                     )
