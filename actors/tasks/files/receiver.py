@@ -113,9 +113,13 @@ class Receiver:
             self.machine.clear(reason)
         self._runtime.push()
         self._runtime.remove(FILES, self)
-        if self._threads is not None:
-            self.wait_until_still()
-            self._threads.shutdown(wait=False)
+        if self._threads is None:
+            return
+        self.wait_until_still()
+        for effect in self.machine.drain():  # of those that were being written: no turn asks for it any more
+            if isinstance(effect, DiscardFile):
+                self._landings.pop(effect.key).discard()
+        self._threads.shutdown(wait=False)
 
 
 def _name_of_part(key: Key) -> str:

@@ -149,7 +149,7 @@ class Receiving:
         return None
 
     def drain(self) -> list[object]:
-        return self._out.drain()
+        return self._out.drain() if self._out.effects else []
 
     # --- what senders say
 
