@@ -58,6 +58,7 @@ class Scheduler:
         cluster; 0: it does not. `max_file_size` is what nodes take at most, in bytes; 0: what they allow themselves.
         """
         self.name = name
+        self._max_file_size = max_file_size
         self.address = address
         self.private = private
         self.port = port
@@ -375,7 +376,7 @@ class Scheduler:
         self.registry.claims.pop(client.epoch, None)
         self._queue_changed = True
         self.out.log("info", f"{client.title} has the cluster")
-        self.out.tell(client, messages.Granted(client.lease, self.name))
+        self.out.tell(client, messages.Granted(client.lease, self.name, self._max_file_size))
         for info in client.wants.nodes:
             leasing.hear_of(info, client, self._now)
         leasing.offer_all(client, self._now)

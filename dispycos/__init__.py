@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import ChannelClosed as ChannelClosed
     from dispycos.errors import DispycosError as DispycosError
+    from dispycos.errors import FileNotSent as FileNotSent
     from dispycos.errors import HotSwapException as HotSwapException
     from dispycos.errors import MailboxFull as MailboxFull
     from dispycos.errors import NameTaken as NameTaken
@@ -60,6 +61,7 @@ _PLACES = {
     "DispycosNodeInfo": "actors.client.status",
     "DispycosStatus": "actors.client.status",
     "Event": "actors.sharing.locks",
+    "FileNotSent": "errors",
     "HotSwapException": "errors",
     "Location": "protocol.addresses",
     "Lock": "actors.sharing.locks",

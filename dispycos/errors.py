@@ -46,6 +46,11 @@ class MailboxFull(DispycosError):
     """
 
 
+class FileNotSent(DispycosError):
+    """A file did not arrive, or was not deleted: it is too large, there is no room, its receiver is gone, or it changed
+    meanwhile; the text says which. Nothing of it was left behind."""
+
+
 class RemoteError(DispycosError):
     """A remote task raised something that cannot be rebuilt here, or its value cannot.
 

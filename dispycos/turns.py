@@ -19,6 +19,7 @@ from .machine import Log, Machine, Send
 from .protocol import messages
 from .protocol.addresses import HOST, Address
 from .protocol.envelope import Buffer, Envelope
+from .protocol.status import FileState
 from .session.alarms import Alarms
 from .session.links import NODE_ROLE, SERVER_ROLE, CloseLink, LinkLost, LinkReady
 from .session.router import Event, Router, Unsent
@@ -28,6 +29,7 @@ FORGET_S: Final = 90.0  # a client or viewer whose link was lost so long ago wil
 FORGET_NODE_S: Final = 1000.0  # ... a node may
 LATE_S: Final = 0.01  # after its deadline: a turn that was held up for so long knows little of what has come
 ANSWERED_BY_DELIVERED: Final = (messages.Tell, messages.AwaitsMessage, messages.Publish, messages.Subscribe)
+FILE_WORDS: Final = (messages.FileOffer, messages.FileDigest, messages.FileChunk, messages.FileDelete)
 ROUNDS_MAX: Final = 64  # loopback rounds in one turn; the rest waits for the next
 
 
@@ -411,6 +413,10 @@ def answer_of_nobody(asker: Envelope) -> Envelope | None:
     elif isinstance(message, messages.Tell):
         sender = message.via or asker.sender.epoch
         return Envelope(Address(sender, HOST), asker.to, messages.NoMailbox())
+    elif isinstance(message, FILE_WORDS):
+        answer = messages.FileAnswer(FileState.REFUSED, "nobody takes files there now")
+    elif isinstance(message, messages.PlaceWanted):
+        answer = messages.PlaceGiven([], "its client has no cluster now")
     else:
         return None
     return Envelope(asker.sender, asker.to, answer, asker.correlation)

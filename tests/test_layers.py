@@ -77,6 +77,7 @@ BODIES = {
     "actors/tasks/roles.py",  # the type of a loop
     "actors/node/processes/output.py",
     "actors/tasks/correspondence.py",
+    "actors/tasks/files/sender.py",
     "actors/tasks/running/between.py",
     "actors/tasks/running/execution.py",
     "actors/tasks/handles.py",
@@ -127,6 +128,7 @@ MACHINES = {
     *in_folder("actors/client", "submitters", "unprinted"),
     *in_folder("actors/dispatching"),
     *in_folder("actors/node", "agent", "inquiries", "lease", "supervisor", "terminations"),
+    *in_folder("actors/tasks/files", "receiving", "sending"),
     "actors/server/queue.py",
     *in_folder("actors/tasks", "keeping", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),

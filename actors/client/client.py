@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import secrets
 import sys
 import weakref
 from asyncio.events import (
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dispycos.brokers.private import Waiting
-from dispycos.config import MIN_PULSE_INTERVAL, positive_seconds
+from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds
 from dispycos.config import flag as _flag
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
@@ -63,6 +64,9 @@ class Client(Submits[Task]):
         it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
         `components` lie in the folder above, ``../name``, and with their relative folders.
     cleanup: False: the folders of this client stay on the nodes, with all files; where that is is said at the end.
+    dest_path: the folder for files that tasks send to their client; made with the first of them. By default one of this client
+        alone, ``clients/PID-...`` in the folder of the user (``dispycos-UID``) under the temporary directory. It is not removed.
+    max_file_size: bytes, or text as "10m", of a file that tasks may send here; 0: no limit.
 
     Raises
     ------
@@ -86,6 +90,8 @@ class Client(Submits[Task]):
         name: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
         cleanup: bool = True,
+        dest_path: str | os.PathLike[str] | None = None,
+        max_file_size: int | str = 0,
     ) -> None:
         # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
         Waiting.start_ahead()
@@ -107,6 +113,8 @@ class Client(Submits[Task]):
             _flag(disable_servers, "disable_servers"),
             _flag(restart_servers, "restart_servers"),
             _flag(cleanup, "cleanup"),
+            _dest_path(dest_path),
+            _size(max_file_size),
         )
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
@@ -396,6 +404,59 @@ class Client(Submits[Task]):
             lease.allocate(one)
         return 0
 
+    # --- files ---
+
+    @property
+    def dest_path(self) -> Path:
+        """The folder for files that tasks send to their client."""
+        return self._wishes.dest_path
+
+    async def send_file(
+        self,
+        where: str | Location | Task,
+        path: str | bytes | os.PathLike[Any],
+        dir: str | bytes | os.PathLike[Any] | None = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Send a file to a node, below the folder of its servers, ``../name`` for tasks; or to a server. Returns 0.
+
+        It is there under its own name when this returns, whole. One that is there already is not sent again if it is the same.
+
+        Parameters
+        ----------
+        where: name, address (all nodes there) or Location of a node; Location of a server, or a task there: the file is in the
+            server's own folder then, where tasks run unless the client has a `cwd`. A status_task may send as soon as it hears
+            of a node or server, thus before they are set up.
+        dir: folder below, made if it is missing; neither absolute nor with ``..``.
+        overwrite: replace another file of that name.
+        timeout: seconds. progress: called with the bytes that are there and those of the whole, for each MiB.
+
+        Raises
+        ------
+        FileExistsError: another file of that name is there. FileNotSent: it is larger than the receiver's ``max_file_size``
+            (before it travels), there is no room, it changed meanwhile, the receiver is gone ...; nothing is left of it there.
+        TimeoutError, OSError (the file cannot be read), ValueError (`dir`), TaskRefused (no such node or server).
+        """
+        files = self._here(opening=True).files
+        return await files.send(where, path, dir, overwrite, timeout, progress)
+
+    async def del_file(
+        self,
+        where: str | Location | Task,
+        name: str | bytes | os.PathLike[Any],
+        dir: str | bytes | os.PathLike[Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Delete a file where send_file(where, path, dir) puts it. Returns 0.
+
+        Raises
+        ------
+        FileNotFoundError: it is not there. Others as for send_file.
+        """
+        return await self._here(opening=True).files.delete(where, name, dir, timeout)
+
     # --- inside ---
 
     def _here(self, *, opening: bool = False) -> ClientLease:
@@ -450,6 +511,28 @@ async def _within(timeout: float | None, scheduled: Awaitable[object], lease: Cl
             await scheduled
     except TimeoutError:
         raise TimeoutError(f"schedule(): not within {timeout:g} s: {lease.waits_for}") from None
+
+
+def _dest_path(folder: str | os.PathLike[str] | None) -> Path:
+    if folder is None:
+        from .lease import clients_folder
+
+        return clients_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
+    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+        raise TypeError(f"dest_path must be the path of a folder (str or PathLike), not {folder!r}")
+    path = Path(os.path.abspath(folder))
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"dest_path: {path} is not a folder")
+    return path
+
+
+def _size(size: int | str) -> int:
+    if isinstance(size, bool) or not isinstance(size, int | str):
+        raise TypeError(f"max_file_size must be bytes (int) or text such as '10m', not {size!r}")
+    try:
+        return parse_size(str(size))
+    except ValueError as error:
+        raise ValueError(f"max_file_size: {error}") from None
 
 
 def _place_of_caller() -> str:

@@ -16,12 +16,16 @@ from dispycos.errors import ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address, Location
-from dispycos.protocol.messages import ClientInfo, Spot
+from dispycos.protocol.messages import ClientInfo, FilePlace, Spot
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
+from dispycos.transport.folders import FolderError, make_missing, make_private, temporary_folder
 from dispycos.version import PYTHON
 
 from ..dispatching.facts import Entry
+from ..tasks.files.receiver import Receiver
+from ..tasks.files.receiving import Ground
+from ..tasks.files.sender import Files
 from ..tasks.handle import Task
 from ..tasks.streams import say
 from .code import ClientPayloads, SetupCall
@@ -41,6 +45,11 @@ ASKED_MAX = 1000  # tasks that are asked whether they wait for a message
 ANSWER_S = 1.0
 
 
+def clients_folder() -> Path:
+    """Where the folders of clients are that named none."""
+    return temporary_folder() / "clients"
+
+
 class Wishes(NamedTuple):
     """What a client wants of its cluster, as it tells the scheduler."""
 
@@ -54,6 +63,8 @@ class Wishes(NamedTuple):
     disable_servers: bool = False
     restart_servers: bool = False
     cleanup: bool = True
+    dest_path: Path = Path()
+    max_file_size: int = 0  # bytes; 0: no limit
 
     @property
     def settle_s(self) -> float:
@@ -85,6 +96,14 @@ class ClientLease(LedgerBody):
         setups.servers.disabled, setups.servers.call = wishes.disable_servers, wishes.server_setup
         setups.keeps_files = not wishes.cleanup
         self.ledger.members.control.restarts = wishes.restart_servers
+        self.files = Files(
+            self.host,
+            self.runtime.epoch,
+            self._find_places,
+            partial(say, level="warning"),
+            lambda: self.ledger.standing.max_file_size,
+        )
+        self._receiver: Receiver | None = None  # of the files that tasks send
         self._uplink: Uplink | None = None
         self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
@@ -158,6 +177,9 @@ class ClientLease(LedgerBody):
         self.host.records = self
         self.runtime.attach(CLIENT, self)
         self.home.directory.machine.cluster = self.ledger
+        self._receiver = Receiver(
+            self.runtime, "the client", self._ground_of, self.wishes.max_file_size, "Client(max_file_size={})"
+        )
 
     def _private_died(self) -> bool:
         """Whether a task has ended since the last one died."""
@@ -290,6 +312,8 @@ class ClientLease(LedgerBody):
         self._nearby.close()
         self.runtime.remove(CLIENT, self)
         self.home.directory.machine.cluster = None
+        if self._receiver is not None:
+            self._receiver.close("the client has given the cluster back")
         self.host.records = None
 
     # --- words about its tasks ---
@@ -428,6 +452,34 @@ class ClientLease(LedgerBody):
         with self.host.shield, self.runtime.lock:
             yield self.ledger.members.control
         self.runtime.turn_soon()
+
+    # --- files
+
+    async def _find_places(self, where: str | Location | Task) -> list[FilePlace]:
+        if isinstance(where, Task):
+            if where.location is None:
+                raise ValueError(f"{where.name} has no server yet: wait until it has started")
+            where = where.location
+        return self.ledger.members.file_places(where)
+
+    def _ground_of(self, client: int, port: int) -> Ground | str:
+        """Where files from tasks belong."""
+        if client != self.runtime.epoch or port:
+            return "it is another client now"
+        folder = self.wishes.dest_path
+        try:
+            if clients_folder() in folder.parents:
+                make_private(folder)
+            else:
+                make_missing(folder)
+        except (OSError, FolderError) as error:
+            return f"its dest_path {folder} cannot be made: {error}"
+        return Ground(str(folder))
+
+    def forget_nearby(self, epoch: int) -> None:
+        super().forget_nearby(epoch)
+        if self._receiver is not None:
+            self._receiver.machine.peer_gone(epoch)
 
     def _setup_call(self, given: SetupCall | None, what: str, args: tuple[Any, ...]) -> SetupCall | None:
         if given is None:

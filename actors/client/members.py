@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from dispycos.errors import TaskRefused
 from dispycos.notices import listing
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, Address, Location
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import Marks, NodeInfo
+from dispycos.protocol.messages import FilePlace, Marks, NodeInfo
 from dispycos.protocol.status import OutcomeKind, Status
 
 from ..dispatching.facts import Entry
@@ -18,6 +19,7 @@ from .control import Control
 from .effects import Bury, Choose, Dial, HangUp, News, Pulsed, Scheduled
 from .holdings import Holdings
 from .owned import Tasks
+from .places import file_places
 from .setups import Setups
 
 DEATH_S: Final = 1.0  # a server of this host that lives on so long after its node is gone is not waited for
@@ -50,7 +52,21 @@ class Members:
             messages.SetupDone: self._on_setup_done,
             messages.Offer: lambda envelope, now: holdings.effects.append(Choose(envelope.message)),
             messages.CloseWanted: self.control.on_close_wanted,
+            messages.PlaceWanted: self._on_place_wanted,
         }
+
+    def file_places(self, where: str | Location) -> list[FilePlace]:
+        """Who takes files there. Raises TaskRefused."""
+        return file_places(where, self._has.nodes, self._has.servers, self.setups.places())
+
+    def _on_place_wanted(self, envelope: Envelope, now: float) -> None:
+        word: messages.PlaceWanted = envelope.message
+        where = Location(word.addr, word.port) if word.port else word.addr
+        try:
+            answer = messages.PlaceGiven(self.file_places(where))
+        except TaskRefused as error:
+            answer = messages.PlaceGiven([], str(error))
+        self._has.send(envelope.sender, answer, envelope.correlation)
 
     def deadline(self) -> float | None:
         due = [until for _, until in self._gone.values()]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dispycos.config import HostPort, parse_place, port_number
 from dispycos.errors import TaskRefused
 from dispycos.protocol.addresses import Location
-from dispycos.protocol.messages import NodeInfo, Spot
+from dispycos.protocol.messages import FilePlace, NodeInfo, Spot
 
 Nodes = Mapping[int, NodeInfo]
 Servers = Mapping[int, tuple[Spot, int]]  # with the epoch of its node
@@ -59,6 +59,24 @@ def server_at(where: Location, known: Iterable[tuple[Spot, int]]) -> tuple[Spot,
         if (spot.addr, spot.port) == where:
             return spot, node
     raise TaskRefused(f"no server {where} is known; there are {located(spot for spot, _ in known)}")
+
+
+def file_places(where: str | Location, nodes: Nodes, servers: Servers, waiting: Servers) -> list[FilePlace]:
+    """Who takes files for the node or server that is meant; of several nodes of one address or name, all.
+
+    `waiting`: servers that wait to be enabled. Raises TaskRefused, which says what there is.
+    """
+    known = {**servers, **waiting}
+    if isinstance(where, Location):
+        for spot, node in known.values():
+            if (spot.addr, spot.port) == where:
+                return [FilePlace(node, spot.port, f"server {spot.name}")]
+    elif not isinstance(where, str):
+        raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
+    meant = [epoch for epoch, node in nodes.items() if _is_meant(where, node)]
+    if not meant:
+        raise TaskRefused(f"no node or server {where} is in use; {_what_there_is(nodes, known)}")
+    return [FilePlace(epoch, 0, f"node {nodes[epoch].name}") for epoch in meant]
 
 
 def located(spots: Iterable[Spot]) -> str:

@@ -90,6 +90,11 @@ class Setups:
         """The last one that asked from each place."""
         return list(self._spots.values())
 
+    def places(self) -> dict[int, tuple[Spot, int]]:
+        """The same, by epoch, with the epochs of their nodes."""
+        words = [envelope.message for envelope in self.servers.waiting.values()]
+        return {word.spot.epoch: (word.spot, word.node) for word in words}
+
     def why_waiting(self) -> str:
         """What keeps nodes and servers from taking tasks, as far as it is the program's own doing; for people."""
         waiting = (

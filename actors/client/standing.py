@@ -52,6 +52,8 @@ class Standing:
             messages.Left: lambda envelope, now: self._left.append(envelope.message),
         }
 
+    max_file_size = 0  # bytes of a file that this client may send; 0: as the receivers say
+
     def deadline(self) -> float | None:
         away = self._away_at if self._away_since is not None else None
         return min((due for due in (self._patience, self._want_at, away) if due is not None), default=None)
@@ -107,6 +109,7 @@ class Standing:
 
     def _on_granted(self, envelope: Envelope, now: float) -> None:
         self._has.lease = envelope.message.lease
+        self.max_file_size = envelope.message.max_file_size
         self.queued = None
 
     def _on_turned(self, envelope: Envelope, now: float) -> None:

@@ -461,8 +461,8 @@ class Node(Supervisor):
             return
         for server in granted.ready():
             self._out.send(server.address, gone)
+        self._out.effects += [ForgetPeer(epoch) for epoch in gone.epochs]
         if granted.lease.client in gone.epochs:
-            self._out.effects.append(ForgetPeer(granted.lease.client))
             self._client_gone(granted, now)
 
     def _on_notice(self, envelope: Envelope, notice: Notice, now: float) -> None:

@@ -22,10 +22,12 @@ from dispycos.transport.folders import FolderError, make_private
 from dispycos.transport.security import IpcPeer
 from dispycos.version import PYTHON
 
+from ..tasks.files.receiver import Receiver
+from ..tasks.files.receiving import Ground
 from ..tasks.step import NO_STEP, Preparation, Start, Step
 from ..tasks.working import leftovers
 from .agent import Node
-from .lease import CloseZygote
+from .lease import CloseZygote, ForgetPeer
 from .processes.template import Template
 from .processes.tree import ProcessTree
 from .processes.words import EndStep, ForkServer, KillServer, Prepare
@@ -84,6 +86,13 @@ class NodeBody(NodeRole):
         self._look_s = look_s
         self._time_of_day = clock
         self._look: asyncio.TimerHandle | None = None
+        self.files = Receiver(
+            runtime,
+            f"node {machine.info.name}",
+            self._ground_of,
+            max_file_size,
+            f"start node {machine.info.name} with --max_file_size {{}} or more",
+        )
         runtime.attach(NODE, self)
         self._look_around()
 
@@ -117,6 +126,7 @@ class NodeBody(NodeRole):
     def close_zygote(self, word: CloseZygote) -> None:
         folder, self._leased = self._leased, None
         assert folder is not None
+        self.files.machine.clear("the lease of its client has ended")
         lease, left, kept = word.lease, leftovers(folder), None
         if word.keep:  # beside our own folder, which is removed with us
             kept = self.folder.parent / f"kept-{lease.client:016x}-{lease.number}-{self._count}"
@@ -128,6 +138,7 @@ class NodeBody(NodeRole):
 
     async def _clear(self, folder: Path, kept: Path | None, gone: asyncio.Future[None]) -> None:
         await gone
+        await asyncio.to_thread(self.files.wait_until_still)
         if kept is not None:
             try:
                 folder.rename(kept)
@@ -153,6 +164,25 @@ class NodeBody(NodeRole):
             self._debug,
         )
         self._tree.start_server(ForkServer(number, ENTRY, _encoder.encode(start)))
+
+    def carry_out(self, effect: object, now: float) -> None:
+        super().carry_out(effect, now)
+        if isinstance(effect, ForgetPeer):
+            self.files.machine.peer_gone(effect.epoch)
+
+    def _ground_of(self, client: int, port: int) -> Ground | str:
+        """Where files of this client belong. No server takes any: one that computes would hold them up."""
+        granted = self.machine.granted
+        if granted is None or self._leased is None or granted.lease.client != client:
+            return "it is not leased to this client any more"
+        if granted.closing is not None:
+            return "the lease of its client is ending"
+        if not port:
+            return Ground(str(self._leased))
+        for place in granted.places:
+            if place.spot.port == port and place.alive:
+                return Ground(str(self._leased), (f"dispycosproc-{place.number}",))
+        return "the server is gone"
 
     def order(self, word: KillServer | EndStep) -> None:
         self._tree.order(word)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dispycos.errors import FileNotSent, TaskRefused
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
@@ -20,6 +21,7 @@ from dispycos.protocol.status import OutcomeKind
 from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
 from ..tasks.current import current_cell
+from ..tasks.files.sender import Files
 from ..tasks.handle import Task
 from ..tasks.host import TaskHost
 from ..tasks.record import Record
@@ -74,6 +76,7 @@ class NestedTasks:
         self.machine = machine
         self.client = TaskClient(self)
         self.owner = machine.client.epoch
+        self.files = Files(host, self.owner, self._find_places, self._say)
         self._next = payloads.first_number
         self._set_aside = set_aside
         self._records: dict[int, Record] = {}  # by number, until they have ended
@@ -110,6 +113,32 @@ class NestedTasks:
         if aside:
             self._set_aside()
             self.host.runtime.turn_soon()
+
+    # --- files
+
+    async def _find_places(self, where: object) -> list[messages.FilePlace]:
+        if isinstance(where, Task):
+            if where.location is None and where.home.epoch == self.owner:
+                where = self.client  # a task of the program itself
+            else:
+                where = where.location
+        if where is self.client:
+            return [messages.FilePlace(self.owner, 0, "the client")]
+        if not isinstance(where, str | Location):
+            raise TypeError(f"where must be task.client, a str (a node), a Location or a Task, not {where!r}")
+        addr, port = where if isinstance(where, Location) else (where, 0)
+        answer = await self.host.call(self.machine.client, messages.PlaceWanted(addr, port), None, None)
+        if answer is None:
+            raise FileNotSent("the client is gone")
+        if answer.message.error:
+            raise TaskRefused(answer.message.error)
+        places: list[messages.FilePlace] = answer.message.places
+        return places
+
+    def _say(self, text: str) -> None:
+        """At the client's terminal."""
+        notice = messages.Notice(text, "warning")
+        self.host.runtime.send(Envelope(self.machine.client, self.machine.address, notice))
 
     # --- told by the client: within a turn, perhaps on the relief thread
 

@@ -83,8 +83,11 @@ def _write(name: str, data: Buffer, size_max: int) -> None:
         raise SetupFailed(
             f"component {name} has {len(data):,} bytes, more than the {size_max:,} that this node takes"
         )
+    path = Path.cwd() / name
+    if path.is_file():  # of the zygote before this one: tasks may have changed it
+        return
     try:
-        write_file(Path.cwd() / name, data)
+        write_file(path, data)
     except OSError as error:
         raise SetupFailed(f"component {name} cannot be written: {error.strerror}") from error
 

@@ -37,6 +37,10 @@ class Records(Protocol):
     def owner(self) -> int:
         """The epoch of those tasks' homes."""
 
+    @property
+    def files(self) -> Any:
+        """Sends files (files/sender.py)."""
+
     def record(self, number: int) -> Record | None: ...
     def hold(self, envelope: Envelope) -> bool: ...
     # With what `record` gave:
@@ -112,13 +116,8 @@ class Correspondence:
 
         `revoked_by` is sent after it if nobody waits for the answer any more.
         """
-        must_run_on(self.runtime)
-        future: asyncio.Future[Envelope | None] = self.loop.create_future()
-        with self.shield:
-            home = to.actor if to.epoch == self.runtime.epoch else 0
-            correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
-            me = self.me()
-            (post or self.post)(Envelope(to, me, word, correlation, payload))
+        me = self.me()
+        future, correlation = self._ask_for(me, to, word, payload, post)
         try:
             if timeout is None:
                 return await future
@@ -130,6 +129,28 @@ class Correspondence:
                     self._withdraw(to, correlation)
                 if revoked_by is not None:
                     self.post(Envelope(to, me, revoked_by, correlation))
+
+    def request(self, to: Address, word: Any, payload: Payload = None) -> asyncio.Future[Envelope | None]:
+        """As call, for who asks for more before the first answer has come."""
+        future, correlation = self._ask_for(self.me(), to, word, payload)
+        future.add_done_callback(lambda _: self._calls.pop(correlation, None))
+        return future
+
+    def _ask_for(
+        self,
+        me: Address,
+        to: Address,
+        word: Any,
+        payload: Payload,
+        post: Callable[[Envelope], None] | None = None,
+    ) -> tuple[asyncio.Future[Envelope | None], int]:
+        must_run_on(self.runtime)
+        future: asyncio.Future[Envelope | None] = self.loop.create_future()
+        with self.shield:
+            home = to.actor if to.epoch == self.runtime.epoch else 0
+            correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
+            (post or self.post)(Envelope(to, me, word, correlation, payload))
+        return future, correlation
 
     def take_correlation(self) -> int:
         """A new one, for something that is answered in its own way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
+from os import PathLike
 from typing import Any, NamedTuple, Self
 
 from dispycos.errors import DispycosError, RemoteError, TaskTerminated
@@ -223,6 +224,42 @@ class Task(Actor, asyncio.Future[Any]):
         RuntimeError: this is no server; a program uses the Client that it made.
         """
         return client_of(self._host, "task.client")
+
+    async def send_file(
+        self,
+        where: Any,
+        path: str | bytes | PathLike[Any],
+        dir: str | bytes | PathLike[Any] | None = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Send a file to the client, ``task.send_file(task.client, path)``: it lies in the client's dest_path. Returns 0.
+
+        Only for the running task itself. `where` may be a node or server, too; see ``Client.send_file`` for it and the rest.
+        """
+        await self._files("send_file").send(where, path, dir, overwrite, timeout, progress)
+        return 0
+
+    async def del_file(
+        self,
+        where: Any,
+        name: str | bytes | PathLike[Any],
+        dir: str | bytes | PathLike[Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Delete a file where send_file(where, path, dir) puts it. Returns 0; see ``Client.del_file``."""
+        await self._files("del_file").delete(where, name, dir, timeout)
+        return 0
+
+    def _files(self, method: str) -> Any:
+        self._own(method)
+        records = self._host.records
+        if records is None:
+            raise RuntimeError(
+                f"task.{method}() needs the cluster: use it in a remote task, or beside a scheduled Client"
+            )
+        return records.files
 
     # --- what is known of it ---
 

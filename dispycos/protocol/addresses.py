@@ -10,6 +10,7 @@ CLIENT: Final = 4
 HOST: Final = 5  # of the tasks of a runtime: replies to calls made outside of any task, and credit
 BOOK: Final = 6  # of a client: who has which name
 CHANNELS: Final = 7
+FILES: Final = 8  # who takes files in a node or client
 FIRST_TASK: Final = 16
 
 

@@ -141,6 +141,7 @@ class Queued(Message, frozen=True, tag=20):
 class Granted(Message, frozen=True, tag=21):
     lease: Lease
     scheduler: str  # name, for people
+    max_file_size: int = 0  # bytes of a file that its clients may send; 0: as their receivers say
 
 
 class Turned(Message, frozen=True, tag=22):
@@ -684,6 +685,76 @@ class CallWanted(Message, frozen=True, tag=52):
 
 
 class CallGiven(Message, frozen=True, tag=53):
+    error: str = ""
+
+
+# --- files: to FILES of a node or a client ---------------------------------------------------------------------------------
+
+
+class FileOffer(Message, frozen=True, tag=120):
+    """Will you have this file? Answered by FileAnswer, as are the next words; then come its chunks, if it says so."""
+
+    way = MESSAGES
+    number: int  # of the transfer, by its sender
+    client: int  # epoch of the client whose file it is: who does not know that has no business here
+    path: bytes  # below the folder of the client's lease there, or of the client
+    size: int
+    mode: int  # permissions
+    port: int = 0  # of a server: below its working folder
+    overwrite: bool = False
+
+
+class FileDigest(Message, frozen=True, tag=121):
+    way = MESSAGES
+    number: int
+    digest: bytes
+
+
+class FileChunk(Message, frozen=True, tag=122):
+    """The payload is what comes at this offset."""
+
+    way = MESSAGES
+    number: int
+    offset: int
+
+
+class FileDrop(Message, frozen=True, tag=123):
+    """The rest does not come. Not answered."""
+
+    way = MESSAGES
+    number: int
+
+
+class FileDelete(Message, frozen=True, tag=124):
+    way = MESSAGES
+    client: int
+    path: bytes
+    port: int = 0
+
+
+class FileAnswer(Message, frozen=True, tag=125):
+    way = MESSAGES
+    state: int  # protocol.status.FileState
+    text: str = ""
+
+
+class PlaceWanted(Message, frozen=True, tag=126):
+    """Server -> client: a task names this node (port 0: by its name or address) or server; who takes files there?"""
+
+    addr: str
+    port: int = 0
+
+
+class FilePlace(NamedTuple):
+    """Who takes files for a node or server."""
+
+    epoch: int
+    port: int  # of the server; 0: the node
+    title: str  # for people
+
+
+class PlaceGiven(Message, frozen=True, tag=127):
+    places: list[FilePlace]
     error: str = ""
 
 

@@ -39,3 +39,14 @@ class OutcomeKind(IntEnum):
     CANCELLED = 4  # terminated before it started
     LOST = 5  # its server or node is gone; Outcome.started says whether it had started
     REFUSED = 6  # cannot run: no such server or node, code missing; text says why
+
+
+class FileState(IntEnum):
+    """What a receiver of files says; the first two ask for more."""
+
+    GO = 1  # send what comes next
+    COMPARE = 2  # one of this name and size is there: send the digest
+    DONE = 3  # the file is there, or gone
+    EXISTS = 4  # another one of this name is there, and stays
+    REFUSED = 5
+    MISSING = 6  # there is no such file to delete

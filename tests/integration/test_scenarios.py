@@ -18,6 +18,7 @@ PLAYED = (
     "deaths.py",
     "futures.py",
     "nested.py",
+    "files.py",
 )
 
 pytestmark = pytest.mark.timeout(90)

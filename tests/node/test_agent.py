@@ -400,7 +400,12 @@ def test_the_schedulers_word_that_the_client_is_dead_ends_the_lease_and_every_se
     hand = Hand(1).open()
     gone = Gone([77, CLIENT_EPOCH])
     shutdown = Shutdown("its client has ended")
-    assert hand.hear(THE_SCHEDULER, gone) == [(1, gone), ForgetPeer(CLIENT_EPOCH), (1, shutdown)]
+    assert hand.hear(THE_SCHEDULER, gone) == [
+        (1, gone),
+        ForgetPeer(77),
+        ForgetPeer(CLIENT_EPOCH),
+        (1, shutdown),
+    ]
     assert hand.hear(THE_SCHEDULER, Close(LEASE)) == [], "it does that already"
     assert exit_of(hand, 1)[-1] == ("scheduler", Closed(LEASE, "its client has ended"))
 
@@ -657,9 +662,10 @@ def test_servers_hear_which_runtimes_are_dead_but_only_from_client_and_scheduler
     assert hand.hear(THE_SCHEDULER, Gone([77])) == [], "there is no lease"
     hand.open()
     assert hand.hear(OTHER_SCHEDULER, Gone([77])) == []
-    assert hand.hear(THE_CLIENT, Gone([77, 78])) == [(1, Gone([77, 78])), (2, Gone([77, 78]))]
+    told = [(1, Gone([77, 78])), (2, Gone([77, 78]))]
+    assert hand.hear(THE_CLIENT, Gone([77, 78])) == [*told, ForgetPeer(77), ForgetPeer(78)]
     exit_of(hand, 1)
-    assert hand.hear(THE_SCHEDULER, Gone([79])) == [(2, Gone([79]))], "the dead need not know"
+    assert hand.hear(THE_SCHEDULER, Gone([79])) == [(2, Gone([79])), ForgetPeer(79)], "the dead need not know"
 
 
 def test_close_before_any_server_was_started_is_done_at_once() -> None:

@@ -71,6 +71,13 @@ def test_a_file_that_cannot_be_written_is_named(folder: Path) -> None:
         prepared({"taken": b"1"})
 
 
+def test_what_tasks_changed_stays_when_the_zygote_is_started_again(folder: Path) -> None:
+    prepared({"data": b"1"})
+    (folder / "data").write_bytes(b"changed")
+    prepared({"data": b"1"})
+    assert (folder / "data").read_bytes() == b"changed"
+
+
 # --- the function
 
 
