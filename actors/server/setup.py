@@ -32,7 +32,9 @@ from ..tasks.step import Preparation
 from .code import loads_call
 
 THREADS: Final = Path("/proc/self/task")  # where Linux lists those of this process
-ABSENT: Final = object()
+FORKS: Final = hasattr(
+    os, "fork"
+)  # else servers share nothing with the process in which it would run (spec 6.4: Windows)
 
 _setups = msgspec.msgpack.Decoder(NodeSetup)
 _bundles = msgspec.msgpack.Decoder(CodeBundle)
@@ -68,7 +70,7 @@ def prepare(argument: bytes, frames: Sequence[Buffer], ask: Callable[[bytes], by
 
     mirror = Mirror(pull, told.node_name, told.client_name, Path.cwd() / "package-data")
     mirror.hold(setup.bundle)
-    if setup.function:
+    if setup.function and FORKS:
         run_node_setup(mirror, setup.function, list(frames[1 + len(setup.files) :]))
         _refuse_threads()
         gc.collect()

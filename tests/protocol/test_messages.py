@@ -50,6 +50,8 @@ def samples_of(kind: Any) -> Iterator[Any]:
         yield from (1, 0, 2**64 - 1)
     elif kind is float:
         yield from (1.5, 0.0, 1e300)
+    elif kind is bytes:
+        yield from (b"name", b"", b"\xff\0")
     elif kind is str:
         yield from ("word", "", "Zoë\n\0 ✓")
     elif origin is list:
@@ -110,7 +112,8 @@ def test_all_is_control_but_what_tasks_say_to_each_other_and_what_comes_behind_t
         "HotSwap",
     }
     channels = {"Publish", "Subscribe"}
-    assert by_way[MESSAGES] == between_tasks | channels | {"Output"}
+    files = {"FileOffer", "FileDigest", "FileChunk", "FileAnswer", "FileDelete", "FileDrop"}
+    assert by_way[MESSAGES] == between_tasks | channels | files | {"Output"}
     assert by_way[BEHIND] == {"Outcome", "Released"}
     assert by_way.keys() == {CONTROL, MESSAGES, BEHIND}
 
@@ -158,8 +161,8 @@ def test_a_word_of_an_older_release_without_the_last_fields_is_understood(word: 
 
 def test_a_word_that_nobody_knows_does_not_spoil_its_neighbours() -> None:
     known = messages.Notice("here")
-    entries = CODEC.decode_entries(memoryview(to_bytes(known, [126, "what"], known)), 3)
-    assert [entry.message for entry in entries] == [known, Unknown(126), known]
+    entries = CODEC.decode_entries(memoryview(to_bytes(known, [250, "what"], known)), 3)
+    assert [entry.message for entry in entries] == [known, Unknown(250), known]
 
 
 def test_a_task_id_is_never_taken_for_another() -> None:

@@ -153,6 +153,18 @@ def test_threads_that_are_left_are_named() -> None:
         thread.join()
 
 
+def test_where_there_is_no_fork_it_is_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(setup, "run_node_setup", lambda mirror, name, call: ran.append(name))
+    told = msgspec.msgpack.encode(Preparation("script.py", "rhea", 0))
+    frames = [msgspec.msgpack.encode(NodeSetup(CodeBundle(1), [], "load")), b"call"]
+    for forks in (True, False):
+        monkeypatch.setattr(setup, "FORKS", forks)
+        with given_back():
+            prepare(told, frames, lambda request: b"")
+    assert ran == ["load"]
+
+
 # --- globals
 
 
