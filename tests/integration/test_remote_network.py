@@ -29,8 +29,8 @@ def hosts() -> Iterator[list[Host]]:
         def router(*words: str) -> None:
             subprocess.run(["ip", "netns", "exec", switch, *words], check=True, capture_output=True)
 
-        router("ip", "link", "set", "p1", "nomaster")
-        router("ip", "address", "add", "10.78.0.254/24", "dev", "p1")
+        router("ip", "link", "set", "ph1", "nomaster")
+        router("ip", "address", "add", "10.78.0.254/24", "dev", "ph1")
         router("ip", "address", "add", "10.77.0.254/24", "dev", "br0")
         router("sysctl", "-w", "net.ipv4.ip_forward=1")
         head.ip("address", "flush", "dev", "eth0")

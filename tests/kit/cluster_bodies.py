@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any, Final, cast
 
 from dispycos.actors.client import effects
@@ -23,6 +24,7 @@ from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
 from dispycos.brokers.scheduler import Scheduler
 from dispycos.cli.scheduler import HOLD_S
+from dispycos.machine import Send
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Buffer, Envelope, Payload
@@ -94,6 +96,24 @@ class SchedulerProcess(Process):
         self.broker.stop("the scheduler was stopped", self.leave)
 
 
+class WatchedNode(Node):
+    """Remembers which servers it told to end, with their tasks, and when."""
+
+    def __init__(self, world: Universe, *about: Any, **options: Any) -> None:
+        super().__init__(*about, **options)
+        self.world = world
+        self.told_to_end: dict[int, float] = {}  # since when, by epoch
+
+    def drain(self) -> list[object]:
+        effects = super().drain()
+        for effect in effects:
+            if isinstance(effect, Send):
+                to, said = effect.envelope.to, effect.envelope.message
+                if isinstance(said, messages.Shutdown) and not said.drain:
+                    self.told_to_end.setdefault(to.epoch, self.world.now)
+        return effects
+
+
 class NodeBody(NodeRole):
     """For actors/node/run.py: processes that start, are killed, and whose ends are told after all they had sent."""
 
@@ -107,7 +127,8 @@ class NodeBody(NodeRole):
             name, f"10.0.0.{len(name)}{name[-1]}", 9706, cpus, "Linux", PYTHON, process.epoch, available
         )
         ports = list(range(9707, 9707 + cpus))
-        self.machine = Node(
+        self.machine = watched = WatchedNode(
+            process.world,
             self.info,
             Address(process.epoch, NODE),
             ports,
@@ -116,6 +137,7 @@ class NodeBody(NodeRole):
             **options,
         )
         self.machine.step_of = self.step_of
+        self.told_to_end = watched.told_to_end
         self.servers: dict[int, ServerProcess] = {}
         self.has_zygote = False
         self.zygote_of: Lease | None = None  # one that comes too late for its lease is nobody's
@@ -145,7 +167,7 @@ class NodeBody(NodeRole):
 
     def _end_step(self, server: ServerProcess, step: Step) -> None:
         if server.is_alive and server.step == step:
-            server.check_kill()
+            server.check_kill(self.told_to_end.get(server.epoch, inf))
             server.ended_for_step = True
             server.exit("killed by SIGKILL (9)")
 

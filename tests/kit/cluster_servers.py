@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any, Final, cast
 
 from dispycos.actors.server.queue import Drop, Interrupt, PassOn, Server, Stop, Work
@@ -334,10 +335,13 @@ class ServerProcess(Host):
         """It waits on after its KeyboardInterrupt."""
         self._finish(cell, OutcomeKind.TERMINATED)
 
-    def check_kill(self) -> None:
-        """It is about to be killed: was the task whose step runs asked to end, and has that had its time?"""
+    def check_kill(self, told: float = inf) -> None:
+        """It is about to be killed: was the task whose step runs asked to end, and has that had its time?
+
+        `told`: when the node told the whole server to end, if it did.
+        """
         cell, now = self.stepping, self.world.now
-        since = self.book.asked_to_end.get(cell.run.task, now) if cell is not None else now
+        since = min(self.book.asked_to_end.get(cell.run.task, now), told) if cell is not None else now
         had = now - max(since, self.step.since / 1e9)
         if had < KILL_AFTER:
             self.world.wrong(f"{self.name} is killed for a step that had {had:.1f} s of its 5")

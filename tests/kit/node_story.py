@@ -237,7 +237,7 @@ class Story:
         elif dice < 0.5 and self.node.granted is not None:
             self.carry_out()
             self.ending = self.closing = self.client_gone = True
-            self.node.peer_reset(CLIENT_EPOCH, self.now)
+            self.node.peer_reset(CLIENT_EPOCH, self.now, is_dead=True)
 
     def close_at_last(self) -> None:
         assert self.ending or not self.restarting, f"{self.restarting} were to come again"
