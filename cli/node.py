@@ -72,7 +72,11 @@ async def _run(settings: NodeSettings, template: Template) -> int:
     keys = load_keys(settings)
     turn = take_turn(make_private(find_folders().registry.parent))
     name = settings.name or free_name(socket.gethostname())
-    see_to_leftovers(lease_parent(settings.dest_path), name, clean=settings.clean)
+    parent = lease_parent(settings.dest_path)
+    try:
+        see_to_leftovers(parent, name, clean=settings.clean)
+    except OSError as error:
+        raise unusable(parent, error.strerror) from None
     process = Process("node", name, settings, keys)
     async with process:
         plan = settle_ports(process, plan_ports(settings.tcp_ports, servers))
@@ -191,7 +195,7 @@ def make_body(
     except FolderError as error:
         if settings.dest_path is None:
             raise
-        raise Misuse(f"--dest_path {parent}: {error.text}", "name a folder in which you can write") from None
+        raise unusable(parent, error.text) from None
     if user is not None:
         user.let_in(folder.path)
     swept = process.name if settings.clean else ""
@@ -207,6 +211,10 @@ def make_body(
         look_s=min(LOOK_S, settings.min_pulse_interval, settings.zombie_period or LOOK_S),
         on_end=process.stopping.set,
     )
+
+
+def unusable(folder: Path, why: str | None) -> Misuse:
+    return Misuse(f"--dest_path {folder}: {why}", "name a folder in which you can write")
 
 
 def lease_parent(dest_path: Path | None) -> Path:

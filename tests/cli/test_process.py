@@ -125,6 +125,17 @@ def test_a_process_listens_where_it_may_and_knows_its_port() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("role", ["node", "scheduler"])
+def test_a_process_listens_at_its_ip_addr_only(role: str) -> None:
+    async def scene() -> None:
+        process = Process(role, "box", CommonSettings(ip_addr=("127.0.0.2",)), KEYS)
+        async with process:
+            port = process.listen_tcp(0)
+            assert is_free("127.0.0.1", port) and not is_free("127.0.0.2", port)
+
+    play(scene)
+
+
 def test_a_port_in_use_is_said_with_the_remedy() -> None:
     async def scene() -> None:
         with socket.socket() as taken:

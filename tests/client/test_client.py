@@ -27,10 +27,16 @@ def compute(n: int) -> int:
     return n * n
 
 
-def test_parameters_have_the_defaults_of_the_specification() -> None:
+def test_parameters_have_the_order_and_defaults_of_the_specification() -> None:
     defaults = {
         name: parameter.default for name, parameter in inspect.signature(dispycos.Client).parameters.items()
     }
+    assert list(defaults)[:10] == [
+        *("components", "pulse_interval", "nodes", "status_task", "node_setup", "server_setup"),
+        *("disable_nodes", "disable_servers", "restart_servers", "abandon_zombie_nodes"),
+    ]
+    assert defaults["disable_nodes"] is defaults["disable_servers"] is False
+    assert defaults["node_setup"] is defaults["server_setup"] is None
     assert (dispycos.MinPulseInterval, dispycos.MaxPulseInterval) == (10, 100)
     assert defaults["pulse_interval"] == 5 * dispycos.MinPulseInterval
     assert not defaults["nodes"] and defaults["status_task"] is None

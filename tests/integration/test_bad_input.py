@@ -14,7 +14,7 @@ import psutil
 import pytest
 import zmq
 
-from tests.kit.programs import Program, User, port_of, wait_until
+from tests.kit.programs import Program, User, free_port, port_of, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -467,12 +467,6 @@ def test_a_named_host_without_a_node_is_said_and_waited_for(user: User, is_share
     script.wait_line(rf"nodes: 127.0.0.1:{port}: no answer")
     user.node("late", port=port)
     assert script.succeed(10).startswith(f"127.0.0.1:{port} 0 7"), "schedule() did not wait for it"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- what a program gives to its client ---

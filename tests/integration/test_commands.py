@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from dispycos.cli.process import OPEN_FILES_MAX
-from tests.kit.programs import Program, User, is_running, port_of, wait_until
+from tests.kit.programs import Program, User, free_port, is_running, port_of, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -453,6 +453,16 @@ def test_a_node_keeps_the_files_of_its_clients_where_dest_path_says(user: User) 
     assert [folder.name for folder in folders] == ["dispycosproc-1", "dispycosproc-2"]
     assert folders[0].parent == folders[1].parent and folders[0].is_relative_to(kept)
     wait_until(lambda: not folders[0].parent.exists(), 5, "the client's folder goes with it")
+
+
+def test_a_scheduler_keeps_its_records_where_dest_path_says_until_it_ends_in_order(user: User) -> None:
+    kept = user.folder / "kept" / "below"
+    scheduler = user.scheduler("--dest_path", str(kept), port=free_port())
+    (record,) = kept.iterdir()
+    assert record.read_text()
+    scheduler.interrupt()
+    scheduler.succeed()
+    assert not record.exists()
 
 
 def test_a_cluster_with_nothing_to_do_says_who_is_there_and_falls_silent(user: User) -> None:

@@ -13,7 +13,9 @@ from tests.kit.programs import User
 pytestmark = pytest.mark.timeout(90)
 
 
-@pytest.mark.parametrize("scenario", scenarios_of("control.py"))
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(name, id=f"control-{name[5:]}") for name in scenarios_of("control.py")]
+)
 def test_scenario(scenario: str, cluster: User, reports: dict[str, Report]) -> None:
     report_of("control.py", cluster, reports).check(scenario)
 

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -304,3 +305,10 @@ def port_of(program: Program) -> int:
     found = re.search(r"port (\d+)", program.wait_line(r"port \d+").text)
     assert found is not None
     return int(found[1])
+
+
+def free_port() -> int:
+    """For who has to know it before the start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
