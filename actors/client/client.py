@@ -499,7 +499,7 @@ class Client(Submits[Task]):
         alone: bool = False,
         retries: int = 0,
     ) -> Task:
-        lease = self._here()
+        lease = self._here(opening=True)  # a status_task submits as servers come, before schedule() returns
         must_be_callable(function)
         retries = count(retries)
         return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)

@@ -76,3 +76,32 @@ def test_with_cleanup_false_they_stay_and_where_is_said_at_the_end(cluster: User
     assert (kept / folder.name / "kept.txt").read_text() == "results"
     assert (kept / "component.txt").read_text() == "data"
     assert not folder.exists() and "went with their working folders" not in program.err
+
+
+EAGER = """
+    import dispycos
+
+    def square(n, task=None):
+        yield task.sleep(0)
+        return n * n
+
+    def watch(client, task=None):
+        while True:
+            word = yield task.receive()
+            if isinstance(word, dispycos.DispycosStatus) and word.status == dispycos.Scheduler.ServerInitialized:
+                rtask = yield client.rtask_at(word.info, square, 3)
+                return (yield rtask())
+
+    def main(task=None):
+        client = dispycos.Client([square])
+        client.status_task = watching = dispycos.Task(watch, client)
+        yield client.schedule()
+        print((yield watching.finish()))
+        yield client.close()
+
+    dispycos.run(main)
+"""
+
+
+def test_a_status_task_runs_tasks_as_soon_as_it_hears_of_a_server(cluster: User) -> None:
+    assert cluster.script("eager.py", EAGER).succeed().split() == ["9"]
