@@ -105,3 +105,32 @@ EAGER = """
 
 def test_a_status_task_runs_tasks_as_soon_as_it_hears_of_a_server(cluster: User) -> None:
     assert cluster.script("eager.py", EAGER).succeed().split() == ["9"]
+
+
+FAILS = """
+    import asyncio, dispycos
+
+    def watch(task=None):
+        yield task.receive()
+        raise RuntimeError("no data for this node")
+
+    async def main():
+        client = dispycos.Client(disable_nodes=True)
+        client.status_task = dispycos.Task(watch)
+        waiting = asyncio.ensure_future(client.schedule())
+        await asyncio.sleep(1.5)
+        print("still here")
+        await asyncio.sleep(0)
+        import os
+        os._exit(0)  # nothing of what is said at the end counts
+
+    dispycos.run(main)
+"""
+
+
+def test_a_status_task_that_fails_is_told_at_once(cluster: User) -> None:
+    program = cluster.script("fails.py", FAILS)
+    program.succeed()
+    assert (
+        "the status_task has failed" in program.err and "RuntimeError: no data for this node" in program.err
+    ), program.told()
