@@ -134,3 +134,8 @@ def test_a_status_task_that_fails_is_told_at_once(cluster: User) -> None:
     assert (
         "the status_task has failed" in program.err and "RuntimeError: no data for this node" in program.err
     ), program.told()
+
+
+def test_run_of_a_generator_says_what_to_write(cluster: User) -> None:
+    program = cluster.script("called.py", "import dispycos\ndef main():\n    yield 1\ndispycos.run(main())\n")
+    assert program.wait() == 1 and "pass the function itself, run(main)" in program.err, program.told()
