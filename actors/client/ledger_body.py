@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
@@ -18,6 +19,7 @@ from dispycos.protocol.messages import Marks, TaskId
 from ..dispatching.facts import Entry
 from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
+from ..tasks.ends import without_our_frames
 from ..tasks.handle import Task
 from ..tasks.handles import monitor_status
 from ..tasks.host import TaskHost
@@ -44,6 +46,8 @@ class LedgerBody(ClientRole):
         self.payloads = payloads
         self.status_task = status_task
         self._status_is_full = False
+        if status_task is not None:
+            status_task.add_done_callback(self._status_task_ended)
         self.ledger.wants_news = status_task is not None
         self.owner = self.runtime.epoch
         self.record = self.ledger.records.get
@@ -223,6 +227,15 @@ class LedgerBody(ClientRole):
             if not self._status_is_full:
                 self._status_is_full = True
                 say(f"the status_task misses what happens from now on: {error}", "warning")
+
+    def _status_task_ended(self, task: Task) -> None:
+        """Said at once if it failed: what it was to enable or to submit is waited for in vain."""
+        if self.freed.done() or task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            trace = "".join(traceback.format_exception(without_our_frames(error))).strip()
+            say(f"the status_task has failed, and hears of nothing any more:\n{trace}", "error")
 
 
 def complete(future: asyncio.Future[Any], value: Any) -> None:

@@ -34,7 +34,8 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwarg
     KeyboardInterrupt: Ctrl-C; tasks were ended and servers given back before.
     """
     if not callable(main) and not inspect.iscoroutine(main):
-        raise TypeError(f"run() needs a function or a coroutine, not {type(main).__name__}")
+        hint = ": pass the function itself, run(main), not run(main())" if inspect.isgenerator(main) else ""
+        raise TypeError(f"run() needs a function or a coroutine, not {type(main).__name__}{hint}")
     try:
         _refuse_where_it_cannot()
     except Exception:

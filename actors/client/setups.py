@@ -98,7 +98,7 @@ class Setups:
     def why_waiting(self) -> str:
         """What keeps nodes and servers from taking tasks, as far as it is the program's own doing; for people."""
         waiting = (
-            f"{named(list(map(self._name, kind.waiting)))} waits for enable_{kind.what}()"
+            f"{named(list(map(self._name, kind.waiting)))} {'waits' if len(kind.waiting) == 1 else 'wait'} for enable_{kind.what}()"
             for kind in (self.nodes, self.servers)
             if kind.waiting
         )

@@ -80,6 +80,7 @@ def test_a_server_is_enabled_by_its_place_so_that_the_one_that_replaces_it_is_to
     desk.setups.servers.disabled = True
     first, other = desk.server(101, 1), desk.server(102, 2)
     assert desk.setups.known_servers() == [spot(101, 1), spot(102, 2)]
+    assert desk.setups.why_waiting() == "rhea/server-1, rhea/server-2 wait for enable_server()"
     desk.setups.enable_server(spot(101, 1), "open(1)", 0.0)
     assert desk.given() == [(first, "open(1)")]
     successor = desk.server(201, 1)

@@ -78,3 +78,66 @@ def test_with_cleanup_false_they_stay_and_where_is_said_at_the_end(cluster: User
     assert (kept / folder.name / "kept.txt").read_text() == "results"
     assert (kept / "component.txt").read_text() == "data"
     assert not folder.exists() and "went with their working folders" not in program.err
+
+
+EAGER = """
+    import dispycos
+
+    def square(n, task=None):
+        yield task.sleep(0)
+        return n * n
+
+    def watch(client, task=None):
+        while True:
+            word = yield task.receive()
+            if isinstance(word, dispycos.DispycosStatus) and word.status == dispycos.Scheduler.ServerInitialized:
+                rtask = yield client.rtask_at(word.info, square, 3)
+                return (yield rtask())
+
+    def main(task=None):
+        client = dispycos.Client([square])
+        client.status_task = watching = dispycos.Task(watch, client)
+        yield client.schedule()
+        print((yield watching.finish()))
+        yield client.close()
+
+    dispycos.run(main)
+"""
+
+
+def test_a_status_task_runs_tasks_as_soon_as_it_hears_of_a_server(cluster: User) -> None:
+    assert cluster.script("eager.py", EAGER).succeed().split() == ["9"]
+
+
+FAILS = """
+    import asyncio, dispycos
+
+    def watch(task=None):
+        yield task.receive()
+        raise RuntimeError("no data for this node")
+
+    async def main():
+        client = dispycos.Client(disable_nodes=True)
+        client.status_task = dispycos.Task(watch)
+        waiting = asyncio.ensure_future(client.schedule())
+        await asyncio.sleep(1.5)
+        print("still here")
+        await asyncio.sleep(0)
+        import os
+        os._exit(0)  # nothing of what is said at the end counts
+
+    dispycos.run(main)
+"""
+
+
+def test_a_status_task_that_fails_is_told_at_once(cluster: User) -> None:
+    program = cluster.script("fails.py", FAILS)
+    program.succeed()
+    assert (
+        "the status_task has failed" in program.err and "RuntimeError: no data for this node" in program.err
+    ), program.told()
+
+
+def test_run_of_a_generator_says_what_to_write(cluster: User) -> None:
+    program = cluster.script("called.py", "import dispycos\ndef main():\n    yield 1\ndispycos.run(main())\n")
+    assert program.wait() == 1 and "pass the function itself, run(main)" in program.err, program.told()
