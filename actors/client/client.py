@@ -500,7 +500,9 @@ class Client(Submits[Task]):
         retries: int = 0,
     ) -> Task:
         granted = self._lease is not None and bool(self._lease.ledger.nodes)
-        lease = self._here(opening=granted)  # a status_task submits as servers come, before schedule() returns
+        lease = self._here(
+            opening=granted
+        )  # a status_task submits as servers come, before schedule() returns
         must_be_callable(function)
         retries = count(retries)
         return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)

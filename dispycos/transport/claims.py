@@ -100,7 +100,7 @@ def dead_work_folders(parent: Path, name: str = "") -> Iterator[Path]:
     try:
         with os.scandir(parent) as found:
             paths = [Path(entry.path) for entry in found if known.fullmatch(entry.name) or _is_unborn(entry)]
-    except OSError:  # no folder, or none to look into: who makes one there is told why
+    except FileNotFoundError:
         return
     for path in paths:
         try:
