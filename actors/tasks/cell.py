@@ -389,10 +389,13 @@ class Cell:
             return
         if not self.actor:  # nobody could reach it
             return
+        is_awaited = bool(self.future or self.watchers or self.on_end or self.run)
         if host.runtime.is_open:
             self._tell_others(outcome)
         if self.future is not None:
             host.settle(self)
+        elif not (is_awaited or self.stopping) and isinstance(outcome, Raised) and self._handle is not None:
+            self._handle._failed_unheard(outcome.error)
 
     def _tell_others(self, outcome: Outcome) -> None:
         host = self.host

@@ -359,6 +359,11 @@ class Task(Actor, asyncio.Future[Any]):
             super().set_exception(error)
             super().exception()  # nobody has to take it: asyncio would complain
 
+    def _failed_unheard(self, error: BaseException) -> None:
+        """A task of this process has failed, and nobody waits: if nobody looks either, asyncio tells when this handle goes."""
+        if isinstance(error, Exception):
+            super().set_exception(_bearable(error, self.name))
+
     # --- identity ---
 
     @property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 
-from dispycos import Task
+from dispycos import Task, run
 from dispycos.protocol.addresses import FIRST_TASK
 from tests.kit.local_tasks import play
 
@@ -67,3 +68,45 @@ def test_a_task_that_starts_another_goes_on_first() -> None:
 
     play(scene)
     assert order == ["parent", "child"]
+
+
+@pytest.mark.parametrize(("read_late", "told"), [(False, 1), (True, 0)])
+def test_a_task_that_failed_and_that_nobody_awaited_is_told_by_asyncio(*, read_late: bool, told: int) -> None:
+    async def bad(task: Any = None) -> None:
+        raise ValueError("not so")
+
+    complaints: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        handle = Task(bad)
+        await asyncio.sleep(0.01)
+        if read_late:
+            with pytest.raises(ValueError, match="not so"):
+                await handle
+
+    run(main)
+    gc.collect()
+    assert [repr(complaint["exception"]) for complaint in complaints] == told * ["ValueError('not so')"]
+
+
+def test_a_task_that_was_ended_or_whose_end_is_heard_elsewhere_is_not_told_of() -> None:
+    async def sleeper(task: Any = None) -> None:
+        await task.sleep(10)
+
+    async def bad(task: Any = None) -> None:
+        await task.sleep(0.01)
+        raise ValueError("not so")
+
+    async def scene(task: Any) -> None:
+        asleep, watched = Task(sleeper), Task(bad)
+        await watched.monitor()
+        asleep.terminate()
+        heard = await task.receive(5)
+        assert heard.type is ValueError
+        while asleep.is_alive():
+            await asyncio.sleep(0)
+        del asleep, watched, heard
+        gc.collect()
+
+    play(scene)
