@@ -92,7 +92,8 @@ def _what_there_is(nodes: Nodes, servers: Servers) -> str:
 
 
 def _listed(nodes: Nodes) -> str:
-    return ", ".join(f"{node.name} ({node.addr}:{node.port})" for node in nodes.values()) or "none"
+    """By name: each time the same."""
+    return ", ".join(sorted(f"{node.name} ({node.addr}:{node.port})" for node in nodes.values())) or "none"
 
 
 def scheduler_place(location: object) -> HostPort:

@@ -127,25 +127,30 @@ class NodeBody(NodeRole):
         folder, self._leased = self._leased, None
         assert folder is not None
         self.files.machine.clear("the lease of its client has ended")
-        lease, left, kept = word.lease, leftovers(folder), None
+        lease, left = word.lease, leftovers(folder)
+        ended, is_kept = folder.with_name(f"{folder.name}-ended"), False
         if word.keep:  # beside our own folder, which is removed with us
-            kept = self.folder.parent / f"kept-{lease.client:016x}-{lease.number}-{self._count}"
-            left = structs.replace(left, kept=f"{self.machine.info.name}:{kept}")
-        if left.count or kept:
+            ended = self.folder.parent / f"kept-{lease.client:016x}-{lease.number}-{self._count}"
+        try:  # at once: when the client hears of the end its files are where they are to be
+            folder.rename(ended)
+            is_kept = word.keep
+        except FileNotFoundError:
+            pass  # it could not be made
+        except OSError as error:
+            log.error("%s cannot become %s: %s", folder, ended, error.strerror)
+            ended = folder
+        if is_kept:
+            left = structs.replace(left, kept=f"{self.machine.info.name}:{ended}")
+        if left.count or is_kept:
             told = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
             self.runtime.router.send(told, self.runtime.clock())
-        self._tree.keep(self._clear(folder, kept, self._tree.end_zygote()))
+        self._tree.keep(self._clear(None if is_kept else ended, self._tree.end_zygote()))
 
-    async def _clear(self, folder: Path, kept: Path | None, gone: asyncio.Future[None]) -> None:
+    async def _clear(self, folder: Path | None, gone: asyncio.Future[None]) -> None:
         await gone
         await asyncio.to_thread(self.files.wait_until_still)
-        if kept is not None:
-            try:
-                folder.rename(kept)
-                return
-            except OSError as error:
-                log.error("%s could not be kept as %s: %s", folder, kept, error.strerror)
-        await asyncio.to_thread(self._work.remove_tree, folder)
+        if folder is not None:
+            await asyncio.to_thread(self._work.remove_tree, folder)
 
     def start_server(self, number: int) -> None:
         granted = self.machine.granted
