@@ -499,10 +499,8 @@ class Client(Submits[Task]):
         alone: bool = False,
         retries: int = 0,
     ) -> Task:
-        granted = self._lease is not None and bool(self._lease.ledger.nodes)
-        lease = self._here(
-            opening=granted
-        )  # a status_task submits as servers come, before schedule() returns
+        # A status_task submits as servers come, before schedule() returns; where nothing was granted there is nobody to ask yet.
+        lease = self._here(opening=self._lease is not None and bool(self._lease.ledger.nodes))
         must_be_callable(function)
         retries = count(retries)
         return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)

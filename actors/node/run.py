@@ -128,22 +128,19 @@ class NodeBody(NodeRole):
         assert folder is not None
         self.files.machine.clear("the lease of its client has ended")
         lease, left = word.lease, leftovers(folder)
-        ended, is_kept = folder.with_name(f"{folder.name}-ended"), False
         if word.keep:  # beside our own folder, which is removed with us
-            ended = self.folder.parent / f"kept-{lease.client:016x}-{lease.number}-{self._count}"
-        try:  # at once: when the client hears of the end its files are where they are to be
-            folder.rename(ended)
-            is_kept = word.keep
-        except FileNotFoundError:
-            pass  # it could not be made
-        except OSError as error:
-            log.error("%s cannot become %s: %s", folder, ended, error.strerror)
-            ended = folder
+            to = self.folder.parent / f"kept-{lease.client:016x}-{lease.number}-{self._count}"
+        else:
+            to = folder.with_name(f"{folder.name}-ended")
+        # At once, though it may take long to empty it: when the client hears of the end its files are gone, or in their place.
+        is_moved = _moved(folder, to)
+        is_kept = is_moved and word.keep
         if is_kept:
-            left = structs.replace(left, kept=f"{self.machine.info.name}:{ended}")
+            left = structs.replace(left, kept=f"{self.machine.info.name}:{to}")
         if left.count or is_kept:
             told = Envelope(Address(lease.scheduler_epoch, SCHEDULER), self.machine.address, left)
             self.runtime.router.send(told, self.runtime.clock())
+        ended = to if is_moved else folder
         self._tree.keep(self._clear(None if is_kept else ended, self._tree.end_zygote()))
 
     async def _clear(self, folder: Path | None, gone: asyncio.Future[None]) -> None:
@@ -234,6 +231,17 @@ class NodeBody(NodeRole):
             self._look.cancel()
         await self._tree.close()
         await asyncio.to_thread(self._work.remove)
+
+
+def _moved(folder: Path, to: Path) -> bool:
+    try:
+        folder.rename(to)
+    except FileNotFoundError:  # it could not be made
+        return False
+    except OSError as error:
+        log.error("%s cannot become %s: %s", folder, to, error.strerror)
+        return False
+    return True
 
 
 def time_of_day() -> TimeOfDay:

@@ -109,6 +109,34 @@ def test_a_status_task_runs_tasks_as_soon_as_it_hears_of_a_server(cluster: User)
     assert cluster.script("eager.py", EAGER).succeed().split() == ["9"]
 
 
+EARLY = """
+    import asyncio, dispycos
+
+    def square(n):
+        return n * n
+
+    async def main():
+        client = dispycos.Client([square])
+        waiting = asyncio.ensure_future(client.schedule())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        try:
+            client.submit(square, 3)
+        except dispycos.NotScheduled as error:
+            print(error)
+        await waiting
+        print(await client.submit(square, 3))
+        await client.close()
+
+    dispycos.run(main)
+"""
+
+
+def test_who_submits_before_there_is_any_node_is_told(cluster: User) -> None:
+    told, last = cluster.script("early.py", EARLY).succeed().splitlines()
+    assert "call schedule() first" in told and last == "9"
+
+
 FAILS = """
     import asyncio, dispycos
 

@@ -80,7 +80,8 @@ def test_a_task_that_failed_and_that_nobody_awaited_is_told_by_asyncio(*, read_l
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
         handle = Task(bad)
-        await asyncio.sleep(0.01)
+        while handle.is_alive():
+            await asyncio.sleep(0)
         if read_late:
             with pytest.raises(ValueError, match="not so"):
                 await handle
