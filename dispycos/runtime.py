@@ -21,7 +21,7 @@ from typing import Any
 
 from . import turns, version
 from .living import ParentsLock, let_go, living
-from .protocol import messages
+from .protocol import messages, watching
 from .protocol.addresses import Address
 from .protocol.codec import Codec
 from .protocol.envelope import Envelope
@@ -54,7 +54,7 @@ class Runtime(Turns):
     def __init__(self, role: str, name: str, keys: Keys | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.name = cut(name, NAME_MAX)
-        codec: Codec[messages.Message] = Codec(messages.Word)
+        codec: Codec[messages.Message] = Codec(watching.Word)
         epoch, token = secrets.randbits(63) | 1, secrets.randbits(63)
         super().__init__(Router(codec, epoch, version.about(self.name), role, token=token))
         self.lock: AbstractContextManager[Any] = threading.RLock()

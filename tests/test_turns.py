@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispycos.machine import Send
-from dispycos.protocol import messages
+from dispycos.protocol import messages, watching
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
 from dispycos.protocol.envelope import About, Buffer, Envelope
@@ -15,7 +15,7 @@ from dispycos.session.router import Event, Router
 from dispycos.session.session import PeerReset
 from dispycos.turns import FORGET_S, Turns
 
-CODEC: Codec[Any] = Codec(messages.Word)
+CODEC: Codec[Any] = Codec(watching.Word)
 ROLE_ACTOR = 7
 LINK = 1  # the only one, at either end
 

@@ -10,7 +10,7 @@ tasks (MESSAGES), and for what is said of an actor when all that it sent has arr
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Union
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -769,12 +769,27 @@ class TaskReport(NamedTuple):
     io: bool
     state: str  # "running", "waiting"
     since: float  # seconds it is in that state
+    actor: int = 0  # of its mailbox, if it has one
+    args: str | None = None  # as text, if it was asked for
+    messages: int = 0  # in its mailbox
+    taken: int = 0  # out of that, since its start
+
+
+class ServerUse(NamedTuple):
+    """What a server process has done and used."""
+
+    ended: int = 0  # tasks
+    failed: int = 0
+    cpu_s: float = 0.0
+    memory: int = 0  # bytes, resident
+    peak: int = 0  # of that
 
 
 class ServerTasks(Message, frozen=True, tag=64):
     """Server -> node, when somebody asks for a NodeReport: what it has."""
 
     tasks: list[TaskReport]
+    use: ServerUse = ServerUse()
 
 
 class Counts(Message, frozen=True, tag=63):
@@ -788,11 +803,14 @@ class Counts(Message, frozen=True, tag=63):
 class Inventory(Message, frozen=True, tag=60):
     """What is there? Anybody may ask a scheduler or a node; answered by SchedulerReport or NodeReport."""
 
+    parts: int = 0  # Node -> server: what is asked for beside names and states, as in watching.Look
+
 
 class ServerReport(NamedTuple):
     spot: Spot
     pid: int
     tasks: list[TaskReport]
+    use: ServerUse | None = None  # None: it did not answer
 
 
 class Neighbour(NamedTuple):
@@ -822,6 +840,7 @@ class ClientReport(NamedTuple):
     queued: int | None  # tasks waiting for a server; None: the client did not answer
     running: int | None
     done: int | None
+    epoch: int = 0
 
 
 class SchedulerReport(Message, frozen=True, tag=62):
@@ -832,6 +851,4 @@ class SchedulerReport(Message, frozen=True, tag=62):
     clients: list[ClientReport]
     nodes: list[tuple[str, str, int, str]]  # name, addr, port, state
     insecure: bool = False
-
-
-Word: Any = Union[tuple(Message.__subclasses__())]  # noqa: UP007 - for the codec: all of the above
+    epochs: list[int] = []  # of the nodes, in the same order

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, cast
 
-from dispycos.protocol import messages
+from dispycos.protocol import watching
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec
 from dispycos.protocol.envelope import Envelope
@@ -25,7 +25,7 @@ from dispycos.turns import Turns
 from .cluster_links import LATENCY_S, End, Mailbox, Universe, Witness
 from .network import about
 
-CODEC: Final[Codec[Any]] = Codec(messages.Word)
+CODEC: Final[Codec[Any]] = Codec(watching.Word)
 
 
 class Timer:

@@ -10,11 +10,12 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from dispycos.protocol import messages
+from dispycos.protocol import messages, watching
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.codec import Codec, Unknown, close_body, open_body
 from dispycos.protocol.envelope import BEHIND, CONTROL, MESSAGES
-from dispycos.protocol.messages import Message, Word
+from dispycos.protocol.messages import Message
+from dispycos.protocol.watching import Word
 
 WORDS: tuple[type[Message], ...] = get_args(Word)
 CODEC: Codec[Message] = Codec(Word)
@@ -31,8 +32,9 @@ def tuples() -> list[type]:
     """The parts that words are made of."""
     return [
         item
-        for item in vars(messages).values()
-        if isinstance(item, type) and issubclass(item, tuple) and item.__module__ == messages.__name__
+        for module in (messages, watching)
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, tuple) and item.__module__ == module.__name__
     ]
 
 
