@@ -82,7 +82,7 @@ class FailureGroup(NamedTuple):
     error: str  # the name of the exception's class, or of the outcome
     text: str  # of the last one
     trace: str  # of the first one
-    count: int
+    tasks: int  # how many
     first_s: float  # ago
     last_s: float
     servers: list[int]  # epochs of some
@@ -124,7 +124,7 @@ class Waiting(NamedTuple):
     reason: str  # "servers", "place", "suspended", "none"
     place: str  # that they ask for; empty: any
     text: str  # for people
-    count: int
+    tasks: int  # how many
     oldest_s: float
 
 
@@ -228,7 +228,7 @@ class NodeSight(Message, frozen=True, tag=69):
 # --- wishes ----------------------------------------------------------------------------------------------------------------
 
 
-class Wish(Message, frozen=True, tag=130):
+class Wish(Message, frozen=True, tag=94):
     """Viewer -> the client of a lease, which carries it out; "end_lease" also to a node. Answered by Granting."""
 
     what: str  # "terminate", "suspend", "resume", "close", "restart", "end_lease"
@@ -240,14 +240,14 @@ class Wish(Message, frozen=True, tag=130):
     servers: list[int] = []
 
 
-class Granting(Message, frozen=True, tag=131):
+class Granting(Message, frozen=True, tag=95):
     """How many were carried out, and which not, and why."""
 
     done: int
     refused: list[tuple[int, str]] = []
 
 
-class StackWanted(Message, frozen=True, tag=132):
+class StackWanted(Message, frozen=True, tag=96):
     """Viewer -> node -> server: where is this task now? Answered by StackGiven."""
 
     server: int  # epoch
@@ -261,7 +261,7 @@ class Frame(NamedTuple):
     code: str
 
 
-class StackGiven(Message, frozen=True, tag=133):
+class StackGiven(Message, frozen=True, tag=97):
     frames: list[Frame]  # the outermost first
     text: str = ""  # what there is to say of them, or why there are none
     function: str = ""
