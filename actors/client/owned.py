@@ -411,7 +411,7 @@ def _why_failed(record: Entry) -> tuple[str, str, str]:
         raising = raising_of(record.payload)
     except msgspec.DecodeError:  # as who awaits it is told
         return "Exception", "its words cannot be read", ""
-    return raising.type_name, raising.text, raising.trace
+    return raising.type_name.removeprefix("builtins."), raising.text, raising.trace
 
 
 def _is_short(record: Entry) -> bool:
