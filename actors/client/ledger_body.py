@@ -42,6 +42,7 @@ class LedgerBody(ClientRole):
 
     def __init__(self, home: Home, payloads: ClientPayloads, status_task: Task | None) -> None:
         super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
+        self.ledger.watching.peers = home.runtime.router.peers
         self.loop = home.runtime.loop
         self.payloads = payloads
         self.status_task = status_task

@@ -14,6 +14,7 @@ from dispycos.notices import counted
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import ClientInfo
 from dispycos.protocol.watching import (
+    LINKS,
     OUTPUT,
     TASKS,
     ClientNode,
@@ -21,6 +22,7 @@ from dispycos.protocol.watching import (
     Granting,
     LiveTask,
     Look,
+    Peer,
     ServerCounts,
     Waiting,
     Wish,
@@ -44,6 +46,7 @@ class Watching:
         self._tasks = tasks
         self._members = members
         self._standing = standing
+        self.peers: Callable[[], list[Peer]] = list  # who there is a session with; a body knows
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             Look: self._on_look,
             Wish: self._on_wish,
@@ -53,9 +56,9 @@ class Watching:
 
     def _on_look(self, envelope: Envelope, now: float) -> None:
         look: Look = envelope.message
-        self._has.send(envelope.sender, self._sight(look, now), envelope.correlation)
+        self._has.send(envelope.sender, self.sight(look, now), envelope.correlation)
 
-    def _sight(self, look: Look, now: float) -> ClientSight:
+    def sight(self, look: Look, now: float) -> ClientSight:
         dispatcher, tally = self._has.dispatcher, self._has.tally
         wishes = self._standing.wishes
         servers = dispatcher.fleet.servers.values()
@@ -81,6 +84,7 @@ class Watching:
             tally.deaths_after(look.death, now),
             tally.lines_after(look.line, look.limit, now) if look.parts & OUTPUT else [],
             tally.lines_told,
+            self.peers() if look.parts & LINKS else [],
         )
 
     def _state(self) -> str:

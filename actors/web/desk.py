@@ -27,6 +27,9 @@ class Desk(Protocol):
     async def fresh(self, names: frozenset[str]) -> None:
         """Return after one look at these tables, or 2 s."""
 
+    async def ticked(self) -> None:
+        """Return after the next change of the tables."""
+
     async def act(self, action: str, ids: list[str], args: dict[str, Any]) -> Done:
         """Carry it out, or say why not."""
 

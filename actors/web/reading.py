@@ -37,6 +37,7 @@ from . import rows
 from .known import KnownClient, KnownNode, KnownServer, Mailbox, Rate
 from .tables import Tables
 
+RINGS: Final = {"log": 10_000, "events": 1_000, "samples": 3_600}  # rows that are kept
 BRIEF_S: Final = 10.0  # each node is asked so often for what it has left ...
 DEEP_MAX: Final = 64  # ... and so many of them with each tick for their servers, if these are looked at
 LIMIT: Final = 1000  # tasks and lines that are taken with one answer
@@ -97,9 +98,15 @@ class Reader:
         self._ended_rate, self._message_rate = Rate(), Rate()
         self._turn = 0  # of the next node that is asked
         self._wanted: frozenset[str] = frozenset()
-        if kind == "client":
+        if kind == "client" and own:
             self.client(own)
         self.tables.set("meta", "cluster", self._meta(started))
+
+    def is_of(self, epoch: int) -> None:
+        """The client whose monitor this is; 0: it has no cluster yet."""
+        self._own = epoch
+        if epoch:
+            self.client(epoch)
 
     # --- asking ---
 

@@ -25,6 +25,7 @@ class Tables:
     def __init__(self, epoch: str, rings: Mapping[str, int]) -> None:
         self.epoch = epoch
         self.version = 0
+        self.now = 0.0  # of the last commit, in seconds since the epoch
         self._tables: dict[str, Table] = {name: Table(kept) for name, kept in rings.items()}
         self._is_changed = False
         self._forgotten = 0  # removals up to this version are not known any more

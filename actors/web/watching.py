@@ -66,7 +66,7 @@ class Monitor:
         self.poll_sec = poll_sec
         self._post = post
         self._before_tick, self._on_tick = before_tick, on_tick
-        self._own = post.attach_inbox(MONITOR, self._on_answer)
+        post.attach_inbox(MONITOR, self._on_answer)
         self._readers: Counter[str] = Counter()
         self._wakes = asyncio.Event()
         self._ticked = asyncio.Event()
@@ -105,6 +105,9 @@ class Monitor:
                         await ticked.wait()
                 except TimeoutError:
                     return
+
+    async def ticked(self) -> None:
+        await self._ticked.wait()
 
     # --- the ticks ---
 
@@ -150,7 +153,7 @@ class Monitor:
 
     def _send(self, to: Address, word: Message, correlation: int) -> None:
         try:
-            self._post.send(Envelope(to, self._own, word, correlation))
+            self._post.send(Envelope(to, self._post.address(MONITOR), word, correlation))
         except RuntimeError:
             log.debug("the runtime of the monitor is closed")
 
