@@ -52,17 +52,18 @@ class Reporting:
             (node.info.name, node.info.addr, node.info.port, state_of(node, registry))
             for node in registry.nodes.values()
         ]
-        report = structs.replace(self._about, clients=clients, nodes=nodes)
+        epochs = [node.epoch for node in registry.nodes.values()]
+        report = structs.replace(self._about, clients=clients, nodes=nodes, epochs=epochs)
         for asker, correlation in self._askers.items():
             self.out.send(asker, report, correlation)
         self._askers.clear()
 
     def _report(self, client: Client, counts: Counts | None) -> ClientReport:
-        info = client.wants.client
+        info, epoch = client.wants.client, client.address.epoch
         if client is not self.registry.active:
-            return ClientReport(info.name, info.host, info.pid, "queued", 0, 0, 0)
+            return ClientReport(info.name, info.host, info.pid, "queued", 0, 0, 0, epoch)
         if counts is None:
-            return ClientReport(info.name, info.host, info.pid, "running", None, None, None)
+            return ClientReport(info.name, info.host, info.pid, "running", None, None, None, epoch)
         return ClientReport(
-            info.name, info.host, info.pid, "running", counts.waiting, counts.running, counts.ended
+            info.name, info.host, info.pid, "running", counts.waiting, counts.running, counts.ended, epoch
         )

@@ -228,7 +228,7 @@ def _scheduler(report: SchedulerReport) -> dict[str, Any]:
 
 
 def _client(report: messages.ClientReport) -> dict[str, Any]:
-    return report._asdict()
+    return {name: value for name, value in report._asdict().items() if name != "epoch"}
 
 
 def _node(report: NodeReport) -> dict[str, Any]:

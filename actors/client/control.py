@@ -82,6 +82,9 @@ class Control:
             whys.append(f"closed: server {closed} (restart_server() starts it)")
         return count, "; ".join(whys[:NAMED_MAX])
 
+    def suspended_nodes(self) -> set[int]:
+        return {where for where in self._suspended if isinstance(where, int)}
+
     # --- zombies ---
 
     def abandon_zombie(self, epoch: int, *, abandon: bool) -> None:

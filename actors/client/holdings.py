@@ -13,6 +13,7 @@ from dispycos.protocol.messages import Lease, NodeInfo, Spot
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry
 from .effects import Say
+from .tally import Tally
 
 
 class Holdings(Outbox):
@@ -29,6 +30,7 @@ class Holdings(Outbox):
         self.servers: dict[int, tuple[Spot, int]] = {}  # by epoch; with that of the node
         self.locations: dict[int, Location] = {}  # theirs, until they are lost
         self.records: dict[int, Entry] = {}  # tasks that have not ended, by number
+        self.tally = Tally()  # of those that have
         self.wants_news = False
         self.over = ""  # why the lease ended, if this client did not ask for it
         self.is_releasing = False

@@ -183,7 +183,7 @@ class ClientLease(LedgerBody):
 
     def _private_died(self) -> bool:
         """Whether a task has ended since the last one died."""
-        before, self._ended_before = self._ended_before, self.ledger.tasks.ended
+        before, self._ended_before = self._ended_before, self.ledger.tally.ended
         if self.ledger.scheduler is not None and not self.is_freed:
             with self.runtime.lock:
                 self.ledger.members.private_died(self.runtime.clock())

@@ -1,7 +1,8 @@
 """The client's machine: what it asked for and is owed, what it has, and how it stands with its scheduler.
 
 Three parts with one subject each share the facts (holdings.py): owned.py has the tasks, members.py the nodes and servers,
-standing.py the lease. This one gives each message to whose it is, and lets the dispatcher pass over what changed.
+standing.py the lease. watching.py tells those who look. This one gives each message to whose it is, and lets the dispatcher
+pass over what changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .holdings import Holdings
 from .members import Members
 from .owned import Tasks
 from .standing import Standing
+from .watching import Watching
 
 
 class Ledger(Holdings):
@@ -27,7 +29,9 @@ class Ledger(Holdings):
         self.tasks = Tasks(self)
         self.members = Members(self, self.tasks)
         self.standing = Standing(self, self.tasks, self.members)
-        self._handlers = {**self.tasks.handlers, **self.members.handlers, **self.standing.handlers}
+        self.watching = Watching(self, self.tasks, self.members, self.standing)
+        parts = (self.tasks, self.members, self.standing, self.watching)
+        self._handlers = {word: handler for part in parts for word, handler in part.handlers.items()}
 
     # --- Machine ---
 

@@ -42,6 +42,7 @@ class LedgerBody(ClientRole):
 
     def __init__(self, home: Home, payloads: ClientPayloads, status_task: Task | None) -> None:
         super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
+        self.ledger.watching.peers = home.runtime.router.peers
         self.loop = home.runtime.loop
         self.payloads = payloads
         self.status_task = status_task
@@ -57,6 +58,7 @@ class LedgerBody(ClientRole):
         self.scheduled: asyncio.Future[None] = self.loop.create_future()
         self.scheduled.add_done_callback(_look_at)
         self.freed: asyncio.Future[None] = self.loop.create_future()
+        self._burst_at = 0.0  # when the first of the tasks that are being submitted was
         self._room = asyncio.Event()
         self._out, self._err = Stream("stdout"), Stream("stderr")
         self._levels = LevelWatch()
@@ -85,6 +87,8 @@ class LedgerBody(ClientRole):
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
+            if not self.runtime.turn_due:
+                self._burst_at = self.runtime.clock()
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Entry(
                 name,
@@ -96,6 +100,7 @@ class LedgerBody(ClientRole):
                 alone=alone,
                 retries=retries,
                 code=self.payloads.version(),
+                submitted=self._burst_at,
             )
             if self.ledger.wants_news:
                 record.info = (args, kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final
 
 from dispycos.errors import TaskRefused
@@ -13,6 +14,7 @@ from dispycos.protocol.addresses import NODE, Address, Location
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import FilePlace, Marks, NodeInfo
 from dispycos.protocol.status import OutcomeKind, Status
+from dispycos.protocol.watching import Death
 
 from ..dispatching.facts import Entry
 from .control import Control
@@ -22,6 +24,7 @@ from .owned import Tasks
 from .places import file_places
 from .setups import Setups
 
+DEATH_TASKS_MAX: Final = 20  # that are named of a server that died
 DEATH_S: Final = 1.0  # a server of this host that lives on so long after its node is gone is not waited for
 SAID_AGAIN: Final = frozenset({Status.NodeDiscovered, Status.ServerInitialized})
 
@@ -245,6 +248,7 @@ class Members:
         word: messages.ServerLost = envelope.message
         if word.server not in self._has.dispatcher.fleet.servers:
             self._lost_early.add(word.server)
+        self._note_death(word.server, word.text, now, expected=word.closing)
         self._lose_servers([word.server])
         cpu, io = word.marks or (None, None)
         self._has.dispatcher.server_lost(word.server, word.text, cpu, io, closing=word.closing)
@@ -266,6 +270,8 @@ class Members:
             known = self._has.dispatcher.fleet.nodes.get(epoch)
             servers = list(known.servers) if known is not None else []
             dead = [server for server in servers if server not in awaited or now >= until]
+            for server in dead:
+                self._note_death(server, text, now, expected=self._has.is_releasing)
             marks = {server: self._ended_nearby.get(server, (None, None)) for server in dead}
             self._lose_servers(dead)
             for server, (cpu, io) in marks.items():
@@ -273,6 +279,16 @@ class Members:
             if dead == servers:
                 del self._gone[epoch]
                 self._has.dispatcher.node_lost(epoch, text)
+
+    def _note_death(self, epoch: int, text: str, now: float, *, expected: bool) -> None:
+        """For who looks later."""
+        server, where = self._has.dispatcher.fleet.servers.get(epoch), self._has.locations.get(epoch)
+        if server is not None and where is not None:
+            had = [*islice(server.cpu, 1), *server.io.values()][:DEATH_TASKS_MAX]
+            tasks = [(entry.task.number, entry.function) for entry in had]
+            node = server.node.title
+            death = Death(0, 0.0, epoch, server.name, where.addr, where.port, node, text, expected, tasks)
+            self._has.tally.died(death, now)
 
     def _lose_servers(self, epochs: list[int]) -> None:
         """The others may wait for an answer of theirs, unless they all end."""

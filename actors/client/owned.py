@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from dispycos.errors import TaskRefused
 from dispycos.machine import Send
 from dispycos.notices import listing
@@ -21,6 +23,7 @@ from dispycos.turns import answer_of_nobody
 
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry, FleetServer
+from ..tasks.results import raising_of
 from .effects import Began, Forward, GiveCode, News, Print, Relay, Resolve, Room
 from .holdings import Holdings
 from .places import find_place
@@ -30,6 +33,7 @@ from .unprinted import Unprinted
 CALL_MAX: Final = 256 * 1024  # bytes of a call that is sent with its Run; servers fetch larger ones
 SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
+FAILURES: Final = (OutcomeKind.RAISED, OutcomeKind.LOST, OutcomeKind.REFUSED)
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
 
@@ -42,7 +46,6 @@ class Tasks:
         self.submitters = Submitters()
         self.unprinted = Unprinted()
         self.unread: dict[int, Entry] = {}  # that raised, were lost or refused, and nobody has looked at it
-        self.ended = 0
         self._cpu_left = 0  # CPU tasks that have not ended
         self._room_at: int | None = None  # somebody waits for a backlog of so few
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
@@ -70,6 +73,7 @@ class Tasks:
         call = record.call
         record.size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
         self._has.records[record.task.number] = record
+        self._has.tally.functions[record.function].submitted += 1
         self._cpu_left += not record.io
 
     def terminate(self, record: Entry, now: float) -> None:
@@ -178,6 +182,8 @@ class Tasks:
     def _on_output(self, envelope: Envelope, now: float) -> None:
         if envelope.payload:
             self._has.effects.append(Print(envelope.message, envelope.payload))
+            if self._has.tally.keeps_output:
+                self._has.tally.wrote(envelope.message, envelope.payload, now)
         self._take_printed(self.unprinted.on_output(envelope.message))
 
     def wake(self, now: float) -> None:
@@ -193,7 +199,7 @@ class Tasks:
         record.payload = envelope.payload
         if word.started:
             record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
-        self.end(record, word.outcome, word.text, started=word.started)
+        self.end(record, word.outcome, word.text, started=word.started, server=envelope.sender.epoch)
 
     def _on_returned(self, envelope: Envelope, now: float) -> None:
         word: messages.Returned = envelope.message
@@ -219,6 +225,7 @@ class Tasks:
             retries=word.retries,
             code=word.code,
             submitter=envelope.sender,
+            submitted=now,
         )
         self._enter(record)
         for early in self.submitters.take(word.number):
@@ -246,7 +253,7 @@ class Tasks:
 
     def _on_inventory(self, envelope: Envelope, now: float) -> None:
         waiting = self._has.dispatcher.waiting
-        word = messages.Counts(waiting, len(self._has.records) - waiting, self.ended)
+        word = messages.Counts(waiting, len(self._has.records) - waiting, self._has.tally.ended)
         self._has.send(envelope.sender, word, envelope.correlation)
 
     def server_gone(self, epoch: int) -> None:
@@ -328,18 +335,18 @@ class Tasks:
         again = f"attempt {record.attempt} of {record.retries + 1}"
         self._has.say(f"{record.function} was lost ({text}): {again}", "warning")
 
-    def end(self, record: Entry, outcome: int, text: str, *, started: bool) -> None:
+    def end(self, record: Entry, outcome: int, text: str, *, started: bool, server: int = 0) -> None:
         if self.unprinted.held and (earlier := self.unprinted.take(record.task.number)) is not None:
             self._take(record, earlier)
             return
         self._cpu_left -= not record.io
-        self.ended += 1
         record.ended = True
         record.started = started
         record.outcome = outcome
         record.text = text
         record.call = None
         self._has.records.pop(record.task.number, None)
+        self._count(record, server)
         held, record.held = record.held, None
         for envelope in held or ():
             self.turn_away(envelope)
@@ -351,6 +358,34 @@ class Tasks:
         if record.submitter is not None:
             self._pass_outcome(record)
         self._has.effects.append(Resolve(record))
+
+    def _count(self, record: Entry, server: int) -> None:
+        """For who looks, now or later."""
+        now, tally, outcome = self._has.now, self._has.tally, record.outcome
+        seconds = record.seconds if record.started else None
+        failure = 0
+        if not server and record.address is not None:
+            server = record.address.epoch
+        if outcome in FAILURES and not record.terminated:
+            failure = tally.failed(record.function, outcome, *_why_failed(record), server, now)
+        wait_s = now - record.submitted - (seconds or 0.0)
+        number, attempt = record.task.number, record.attempt
+        tally.add(
+            (
+                number,
+                attempt,
+                record.function,
+                outcome,
+                server,
+                now,
+                seconds,
+                wait_s,
+                record.cpu_s,
+                record.peak_bytes,
+                failure,
+                record.io,
+            )
+        )
 
     def check(self) -> None:
         for number, record in self._has.records.items():
@@ -366,6 +401,17 @@ def _kept(call: Payload) -> Payload:
     if call is None or isinstance(call, list) or size_of(call) > CALL_MAX:
         return call
     return bytes(call)
+
+
+def _why_failed(record: Entry) -> tuple[str, str, str]:
+    """Name, text and trace."""
+    if record.outcome != OutcomeKind.RAISED:
+        return ("TaskLost" if record.outcome == OutcomeKind.LOST else "TaskRefused"), record.text, ""
+    try:
+        raising = raising_of(record.payload)
+    except msgspec.DecodeError:  # as who awaits it is told
+        return "Exception", "its words cannot be read", ""
+    return raising.type_name.removeprefix("builtins."), raising.text, raising.trace
 
 
 def _is_short(record: Entry) -> bool:

@@ -31,6 +31,7 @@ class Standing:
         self._has = holdings
         self._tasks = tasks
         self._members = members
+        self.since = 0.0  # it waits in the queue, or has the cluster, since
         self.queued: messages.Queued | None = None
         self.wishes: messages.Enlist | None = None
         self._origin = ""  # how the scheduler calls clients of this process, after their name
@@ -82,6 +83,7 @@ class Standing:
         self._has.scheduler, self.wishes = scheduler, word
         self._origin = f" on {word.client.host} (pid {word.client.pid})"
         self._patience = now + PATIENCE_S
+        self.since = now
         self._to_scheduler(word)
 
     def allocate(self, allocation: messages.Allocation) -> None:
@@ -108,6 +110,8 @@ class Standing:
         self._has.say(f"waiting for the cluster: {has_it}; place {queued.position} in the queue", "warning")
 
     def _on_granted(self, envelope: Envelope, now: float) -> None:
+        if self._has.lease is None:
+            self.since = now
         self._has.lease = envelope.message.lease
         self.max_file_size = envelope.message.max_file_size
         self.queued = None

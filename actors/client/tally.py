@@ -9,61 +9,35 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import log2
-from typing import Final, NamedTuple
+from itertools import islice
+from typing import Final
 
+from dispycos.histogram import BUCKETS, bucket_of, sparse
+from dispycos.protocol.envelope import Payload, buffers_of
+from dispycos.protocol.messages import Output
 from dispycos.protocol.status import OutcomeKind
-from dispycos.protocol.watching import EndedTask, FailureGroup, FunctionTotals
+from dispycos.protocol.watching import Death, EndedTask, FailureGroup, FunctionTotals, OutputLine
+
+from ..tasks.logs import MARK, decode_record
 
 RING: Final = 10_000  # tasks that have ended, and are kept
 FUNCTIONS_MAX: Final = 1_000
 GROUPS_MAX: Final = 200
 SERVERS_MAX: Final = 8  # of a group
+DEATHS_MAX: Final = 200
+LINES_MAX: Final = 10_000
+LINE_MAX: Final = 4_000  # characters ...
+RECORD_MAX: Final = 32_000  # ... of a log record, as JSON
 TRACE_MAX: Final = 4_000  # characters
 TEXT_MAX: Final = 500
-# Four buckets for each doubling, from a microsecond on.
-BUCKETS: Final = 160
-PER_OCTAVE: Final = 4
-SHORTEST_S: Final = 2.0**-20
 OTHERS: Final = "(other functions)"
+MANY: Final = 1_000
 KINDS: Final = len(OutcomeKind) + 1  # they count from 1
 
 
-class End(NamedTuple):
-    """How a task ended, and what it took."""
-
-    number: int
-    attempt: int
-    function: str
-    outcome: int
-    server: int  # epoch; 0: it had none
-    at: float
-    seconds: float | None
-    wait_s: float
-    cpu_s: float | None
-    peak_bytes: int | None
-    failure: int
-    io: bool
-
-
-def bucket_of(seconds: float) -> int:
-    """Its place in a histogram."""
-    if seconds <= SHORTEST_S:
-        return 0
-    return min(BUCKETS - 1, int(log2(seconds / SHORTEST_S) * PER_OCTAVE) + 1)
-
-
-def quantile(histogram: list[tuple[int, int]], share: float) -> float | None:
-    """Seconds that this share of the tasks did not exceed: the upper edge of its bucket, at most a fifth too much."""
-    total = sum(count for _, count in histogram)
-    if not total:
-        return None
-    left = share * total
-    for bucket, count in sorted(histogram):
-        left -= count
-        if left <= 0:
-            break
-    return SHORTEST_S * 2.0 ** (bucket / PER_OCTAVE)
+# How a task ended, and what it took, as EndedTask has it, but for its number; the time in the place of its age. A plain tuple
+# costs a fifth of one with names.
+End = tuple[int, int, str, int, int, float, float | None, float, float | None, int | None, int, bool]
 
 
 @dataclass(slots=True)
@@ -82,8 +56,8 @@ class FunctionTally:
             held,
             list(self.outcomes),
             self.cpu_s,
-            _sparse(self.run),
-            _sparse(self.wait),
+            sparse(self.run),
+            sparse(self.wait),
         )
 
 
@@ -117,29 +91,29 @@ class Tally:
     """Of one lease."""
 
     def __init__(self) -> None:
-        self.outcomes = [0] * KINDS
-        self.cpu_s = 0.0
         self.ended = 0
         self.functions = Functions()
         self._ring: deque[End] = deque(maxlen=RING)
         self._groups: dict[tuple[str, int, str], Group] = {}
-
-    def submitted(self, function: str) -> None:
-        self.functions[function].submitted += 1
+        self.deaths_told = 0
+        self._deaths: deque[tuple[float, Death]] = deque(maxlen=DEATHS_MAX)
+        self.keeps_output = False
+        self.lines_told = 0
+        self._lines: deque[tuple[int, float, str, int, str]] = deque(maxlen=LINES_MAX)
 
     def add(self, end: End) -> None:
         """A task has its outcome."""
-        self.ended += 1
         self._ring.append(end)
-        self.outcomes[end.outcome] += 1
-        function = self.functions[end.function]
-        function.outcomes[end.outcome] += 1
-        if end.cpu_s is not None:
-            self.cpu_s += end.cpu_s
-            function.cpu_s += end.cpu_s
-        if end.seconds is not None:
-            function.run[bucket_of(end.seconds)] += 1
-            function.wait[bucket_of(end.wait_s)] += 1
+        self.ended = ended = self.ended + 1
+        _, _, name, outcome, _, _, seconds, wait_s, cpu_s, _, _, _ = end
+        function = self.functions[name]
+        function.outcomes[outcome] += 1
+        if cpu_s is not None:
+            function.cpu_s += cpu_s
+        # Of many tasks one in eight tells how long they run.
+        if seconds is not None and (not ended & 7 or ended < MANY):
+            function.run[bucket_of(seconds)] += 1
+            function.wait[bucket_of(wait_s)] += 1
 
     def failed(
         self, function: str, outcome: int, error: str, text: str, trace: str, server: int, now: float
@@ -160,14 +134,46 @@ class Tally:
             group.servers[server] = None
         return group.number
 
+    # --- servers that are gone, and what they wrote ---
+
+    def died(self, death: Death, at: float) -> None:
+        self.deaths_told += 1
+        self._deaths.append((at, death._replace(n=self.deaths_told)))
+
+    def wrote(self, word: Output, payload: Payload, now: float) -> None:
+        """Whole lines of a server's output, if they are kept."""
+        text = b"".join(buffers_of(payload)).decode("utf-8", "replace")
+        for line in text.removesuffix("\n").split("\n")[-LINES_MAX:]:
+            self.lines_told += 1
+            line = line[: RECORD_MAX if line.startswith(MARK) else LINE_MAX]
+            self._lines.append((self.lines_told, now, word.server, word.stream, line))
+
     # --- for who looks ---
+
+    def outcomes(self) -> list[int]:
+        """Of all tasks that have ended, by OutcomeKind."""
+        return [
+            sum(counts) for counts in zip(*(one.outcomes for one in self.functions.values()), strict=True)
+        ]
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(one.cpu_s for one in self.functions.values())
+
+    def deaths_after(self, since: int, now: float) -> list[Death]:
+        return [death._replace(ago_s=now - at) for at, death in self._deaths if death.n > since]
+
+    def lines_after(self, since: int, limit: int, now: float) -> list[OutputLine]:
+        """From the first call on lines are kept: nobody pays for what nobody reads."""
+        self.keeps_output = True
+        count = min(self.lines_told - since, limit, len(self._lines))
+        return [_line_of(kept, now) for kept in islice(reversed(self._lines), count)][::-1]
 
     def ends_after(self, since: int, limit: int, now: float) -> list[EndedTask]:
         """The newest that came after this one."""
         count = min(self.ended - since, limit, len(self._ring))
-        ring, number = self._ring, self.ended
-        newest = [ring[-k] for k in range(count, 0, -1)]
-        return [EndedTask(number - count + k, *_told(end, now)) for k, end in enumerate(newest, start=1)]
+        newest = list(islice(reversed(self._ring), count))
+        return [_told(self.ended - k, end, now) for k, end in enumerate(newest)][::-1]
 
     def totals(self, held: dict[str, int]) -> list[FunctionTotals]:
         """`held`: how many tasks of each function servers have."""
@@ -191,10 +197,18 @@ class Tally:
         ]
 
 
-def _told(end: End, now: float) -> tuple[object, ...]:
-    """With its age in the place of its time."""
-    return (*end[:5], now - end.at, *end[6:])
+def _told(n: int, end: End, now: float) -> EndedTask:
+    number, attempt, function, outcome, server, at, seconds, wait_s, cpu_s, peak_bytes, failure, io = end
+    ago_s = now - at
+    return EndedTask(
+        n, number, attempt, function, outcome, server, ago_s, seconds, wait_s, cpu_s, peak_bytes, failure, io
+    )
 
 
-def _sparse(buckets: list[int]) -> list[tuple[int, int]]:
-    return [(bucket, count) for bucket, count in enumerate(buckets) if count]
+def _line_of(kept: tuple[int, float, str, int, str], now: float) -> OutputLine:
+    n, at, server, stream, text = kept
+    record = decode_record(text[1:], server) if text.startswith(MARK) else None
+    if record is None:
+        return OutputLine(n, now - at, server, stream, "", "", text)
+    trace = f"\n{record.exc_text}" if record.exc_text else ""
+    return OutputLine(n, now - at, server, 0, record.levelname.lower(), record.name, f"{record.msg}{trace}")

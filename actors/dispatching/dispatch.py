@@ -20,6 +20,7 @@ from .learning import Lags, Learners
 from .placement import unbegun
 from .recalling import Recalling
 
+RETURNED: Final = OutcomeKind.RETURNED  # to read a member from its Enum costs as much as a look-up
 UNBEGUN: Final = "; {} had not begun, but had its address: what was sent there is lost"
 GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer, when its tasks are to end
 
@@ -148,7 +149,7 @@ class Dispatcher:
         entry.placed = True
         if started:
             self._note_begun(entry, server)
-            server.started_at = now
+            server.started_at = entry.began = now
         return not entry.over
 
     def aside(self, entry: Entry, epoch: int, now: float, *, aside: bool) -> None:
@@ -172,6 +173,9 @@ class Dispatcher:
         if server is None or server.epoch != epoch:
             return False
         server.remove(entry)
+        server.ended += 1
+        if kind != RETURNED:
+            server.failed += 1
         entry.at = None
         self.giving.held -= 1
         self.fleet.changed[server] = None

@@ -59,6 +59,8 @@ class Entry(Record, eq=False):
     placed: bool = False  # that server said that it is there to stay: it has an address, or runs
     terminated: bool = False
     over: bool = False
+    submitted: float = 0.0  # when
+    began: float = 0.0  # when its server said so; 0: it did not
 
 
 class Queue:
@@ -157,6 +159,8 @@ class FleetServer:
     reached_cpu: int = 0  # positions that it has begun by what it said
     reached_io: int = 0
     refused: int = -1  # of the last one that it took and could not begin
+    ended: int = 0  # tasks that it was done with ...
+    failed: int = 0  # ... and that did not return a value
 
     @property
     def is_offered(self) -> bool:

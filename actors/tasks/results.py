@@ -56,6 +56,11 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Raising)
 
 
+def raising_of(payload: Payload) -> Raising:
+    """What an Outcome says of what its task raised. Nothing of the user's runs."""
+    return _decoder.decode(b"" if payload is None or isinstance(payload, list) else payload)
+
+
 def pack_outcome(
     pickling: Pickling, outcome: Outcome, name: str, stopping: bool
 ) -> tuple[OutcomeKind, Payload]:
@@ -157,7 +162,7 @@ def _load_value(pickling: Pickling, payload: Payload, name: str) -> Any:
 
 
 def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseException:
-    raising = _decoder.decode(b"" if payload is None or isinstance(payload, list) else payload)
+    raising = raising_of(payload)
     error: BaseException | None = None
     why = ""
     if raising.pickled is not None:

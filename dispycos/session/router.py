@@ -13,6 +13,7 @@ from ..protocol.codec import RECORD, Codec, Packet, decode_control, decode_messa
 from ..protocol.control import Hello, PathUp, Reset, Unreachable
 from ..protocol.envelope import About, Buffer, Envelope
 from ..protocol.errors import ProtocolError
+from ..protocol.watching import Peer
 from .alarms import Alarms
 from .channel import Local
 from .links import CloseLink, Link, LinkLost, LinkReady, Topology
@@ -322,6 +323,20 @@ class Router:
     def neighbours(self, role: str = "") -> list[int]:
         """Those to whom a direct link is ready: of this role, or all."""
         return [link.epoch for link in self._topology if link.is_ready and role in ("", link.role)]
+
+    def peers(self) -> list[Peer]:
+        """All that there is a session with, and the way of it."""
+        told = []
+        for epoch, peer in self._peers.items():
+            link = peer.link
+            if link is None:
+                way, role = "no way", ""
+            elif link.epoch == epoch:
+                way, role = "direct", link.role
+            else:
+                way, role = f"relayed by the {link.role}", ""
+            told.append(Peer(epoch, role, way, *peer.session.traffic()))
+        return told
 
     def _meet(self, epoch: int) -> _Peer:
         if len(self._peers) >= SESSIONS_MAX:

@@ -60,6 +60,16 @@ class PeerDistance(NamedTuple):
     seconds: float
 
 
+class Traffic(NamedTuple):
+    """Between the two ends, since the session began."""
+
+    sent: int  # messages
+    received: int
+    size: int  # bytes that were sent
+    rtt_s: float | None  # there and back
+    waiting: int  # messages that have not left
+
+
 class Session:
     """One end of the conversation with one peer. Its owner empties `outbox` after each call."""
 
@@ -119,6 +129,16 @@ class Session:
     def has_backlog(self) -> bool:
         """True while something waits that was never sent."""
         return any(self._queues) or bool(self._control.packing.count or self._messages.packing.count)
+
+    def traffic(self) -> Traffic:
+        """For who looks."""
+        words = [channel.words for channel in self._channels]
+        not_cut = sum(channel.packing.count for channel in self._channels)
+        sent = sum(stream.out.messages for stream in words) + not_cut
+        waiting = sum(parcel.count for stream in words for parcel in stream.out.waiting) + not_cut
+        received = sum(stream.incoming.messages for stream in words)
+        size = sum(stream.out.bytes for stream in self._streams)
+        return Traffic(sent, received, size, self._srtt, waiting)
 
     def is_in_flight(self) -> bool:
         return any(self._flights)

@@ -43,12 +43,12 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_bytes",
         "_limit_bytes",
         "_limit_messages",
-        "_messages",
+        "bytes",
         "cut_last",
         "flight",
+        "messages",
         "sent",
         "waiting",
     )
@@ -58,8 +58,8 @@ class Outgoing:
         self.flight: list[Parcel] = []  # an empty deque takes 600 bytes, and there are many sessions
         self.sent = 0
         self.cut_last = 0
-        self._messages = 0
-        self._bytes = 0
+        self.messages = 0
+        self.bytes = 0
         self._limit_messages = limit_messages
         self._limit_bytes = WINDOW_BYTES
 
@@ -68,17 +68,17 @@ class Outgoing:
     ) -> None:
         size = len(body) + sum(map(size_of, frames))
         self.cut_last += 1
-        self._messages += count
-        self._bytes += size
+        self.messages += count
+        self.bytes += size
         self.waiting.append(
-            Parcel(self.cut_last, count, body, frames, size, self._messages, self._bytes, transfers, after)
+            Parcel(self.cut_last, count, body, frames, size, self.messages, self.bytes, transfers, after)
         )
 
     def has_credit(self, count: int, size: int) -> bool:
         """True if a block cut now could leave at once."""
         if self.waiting:
             return False
-        return self._messages + count <= self._limit_messages and self._bytes + size <= self._limit_bytes
+        return self.messages + count <= self._limit_messages and self.bytes + size <= self._limit_bytes
 
     def take(self, now: float) -> Parcel | None:
         """The next parcel that credit allows; it is in flight from now on."""

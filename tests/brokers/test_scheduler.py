@@ -823,7 +823,7 @@ def test_late_words_about_a_lease_that_a_node_closed_are_not_taken_for_words_abo
 def reports(sent: list[Envelope]) -> list[tuple[int, int, Any]]:
     """To whom, about which question, and the tasks of the client that has the cluster."""
     return [
-        (e.to.epoch, e.correlation, (*e.message.clients[0][4:],))
+        (e.to.epoch, e.correlation, e.message.clients[0][4:7])
         for e in sent
         if isinstance(e.message, SchedulerReport)
     ]

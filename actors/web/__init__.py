@@ -1,0 +1,1 @@
+"""The web monitor: what those who watch a cluster are shown, in a browser or a terminal."""

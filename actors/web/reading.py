@@ -1,0 +1,617 @@
+"""What is asked of the cluster while somebody watches, and what becomes of the answers: rows of the tables.
+
+A machine: `questions` says what to send now, `hear` takes what comes, `sample` ends a tick. It has no clock or socket. What is
+asked follows from the tables that are read. A client tells of all its tasks and servers in one answer. Nodes are asked in turn:
+a few with each tick, so that a thousand cost no more than ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
+from dispycos.protocol.messages import (
+    ClientReport,
+    Inventory,
+    Message,
+    NodeInfo,
+    SchedulerReport,
+    ServerReport,
+)
+from dispycos.protocol.watching import (
+    ARGUMENTS,
+    LINKS,
+    MAILBOXES,
+    OUTPUT,
+    SERVERS,
+    TASKS,
+    ClientSight,
+    Look,
+    NodeSight,
+    ServerCounts,
+)
+
+from . import rows
+from .known import KnownClient, KnownNode, KnownServer, Mailbox, Rate
+from .tables import Tables
+
+RINGS: Final = {"log": 10_000, "events": 1_000, "samples": 3_600}  # rows that are kept
+BRIEF_S: Final = 10.0  # each node is asked so often for what it has left ...
+DEEP_MAX: Final = 64  # ... and so many of them with each tick for their servers, if these are looked at
+LIMIT: Final = 1000  # tasks and lines that are taken with one answer
+MISSED: Final = 4  # looks that were not answered, until it is said
+GONE_KEPT: Final = 200  # servers that have ended, and are shown
+
+# What a client is asked for, by table.
+PARTS: Final = {"tasks": TASKS, "log": OUTPUT, "links": LINKS}
+DEEP: Final = frozenset(("servers", "actors"))
+NODE_STATES: Final = {  # by the words of a scheduler
+    "free": "idle",
+    "open": "running",
+    "opening": "starting",
+    "closing": "closed",
+    "not reachable": "lost",
+}
+NOTED: Final = {
+    "lost": "lost",
+    "suspended": "suspended",
+    "closed": "left",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    to: Address
+    word: Message
+
+
+class Reader:
+    """Knows the cluster as far as it was told.
+
+    Parameters
+    ----------
+    tables: that it fills. kind: whose monitor it is: "client", "scheduler" or "node". title: for people. own: the epoch of the
+    process that it runs in, if that is one of these.
+    """
+
+    def __init__(self, tables: Tables, kind: str, title: str, own: int, started: float) -> None:
+        self.tables = tables
+        self.kind = kind
+        self.title = title
+        self.started = started
+        self.scheduler: Address | None = Address(own, SCHEDULER) if kind == "scheduler" else None
+        self.gone = ""  # the client that this monitor belongs to has ended: in words
+        self.show_args = True
+        self.clients: dict[int, KnownClient] = {}
+        self.nodes: dict[int, KnownNode] = {}
+        self.servers: dict[int, KnownServer] = {}
+        self._own = own
+        self._ids: dict[str, int] = {}  # of nodes and servers: which epoch has it
+        self._gone_servers: dict[int, None] = {}
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._live: dict[str, set[str]] = {}  # by client: ids of tasks that are listed and have not ended
+        self._ended: dict[str, None] = {}  # tasks that are listed and have ended, the oldest first
+        self._dropped_until: float | None = None
+        self._function_rates: dict[str, Rate] = {}
+        self._ended_rate, self._message_rate = Rate(), Rate()
+        self._turn = 0  # of the next node that is asked
+        self._wanted: frozenset[str] = frozenset()
+        if kind == "client" and own:
+            self.client(own)
+        self.tables.set("meta", "cluster", self._meta(started))
+
+    def is_of(self, epoch: int) -> None:
+        """The client whose monitor this is; 0: it has no cluster yet."""
+        self._own = epoch
+        if epoch:
+            self.client(epoch)
+
+    # --- asking ---
+
+    def questions(self, wanted: frozenset[str], now: float) -> list[Question]:
+        """What to ask now, for who reads these tables."""
+        self._wanted = wanted
+        asked = []
+        if self.scheduler is not None:
+            asked.append(Question(self.scheduler, Inventory()))
+        for client in self.clients.values():
+            if client.state in ("active", "queued", "closing", "silent"):
+                client.unanswered += 1
+                asked.append(Question(Address(client.epoch, CLIENT), self._look_at(client)))
+                if client.unanswered == MISSED:
+                    self._client_silent(client, now)
+        asked += self._ask_nodes(now)
+        return asked
+
+    def _look_at(self, client: KnownClient) -> Look:
+        parts = 0
+        for table, part in PARTS.items():
+            parts |= part if table in self._wanted else 0
+        return Look(parts, client.task, client.line, client.death, LIMIT)
+
+    def _ask_nodes(self, now: float) -> list[Question]:
+        nodes = [node for node in self.nodes.values() if node.state != "closed"]
+        if not nodes:
+            return []
+        deep = bool(self._wanted & DEEP)
+        count = DEEP_MAX if deep else -(-len(nodes) // int(BRIEF_S))
+        parts = 0
+        if deep:
+            parts = SERVERS | (ARGUMENTS if self.show_args else 0)
+            parts |= MAILBOXES if "actors" in self._wanted else 0
+        asked = []
+        for _ in range(min(count, len(nodes))):
+            self._turn = (self._turn + 1) % len(nodes)
+            node = nodes[self._turn]
+            if deep or now - node.asked_at >= BRIEF_S:
+                node.asked_at = now
+                asked.append(Question(Address(node.info.epoch, NODE), Look(parts)))
+        return asked
+
+    # --- hearing ---
+
+    def hear(self, sender: Address, word: Message, now: float) -> None:
+        if isinstance(word, ClientSight):
+            self._on_client(self.client(sender.epoch), word, now)
+        elif isinstance(word, NodeSight):
+            self._on_node(word, now)
+        elif isinstance(word, SchedulerReport):
+            self._on_scheduler(word, now)
+
+    def client(self, epoch: int) -> KnownClient:
+        known = self.clients.get(epoch)
+        if known is None:
+            known = self.clients[epoch] = KnownClient(epoch, f"{epoch:016x}"[-8:])
+        return known
+
+    # --- the scheduler ---
+
+    def _on_scheduler(self, report: SchedulerReport, now: float) -> None:
+        there = dict.fromkeys(report.epochs)
+        for (name, addr, port, state), epoch in zip(report.nodes, report.epochs, strict=False):
+            node = self._node(NodeInfo(name, addr, port, 0, "", (0, 0), epoch), now)
+            self._node_is(node, NODE_STATES.get(state, "idle"), "" if state in NODE_STATES else state, now)
+        if self.kind == "scheduler":
+            for epoch, node in self.nodes.items():
+                if epoch not in there:
+                    self._node_is(node, "closed", "it has left", now)
+        self._hear_of_clients(report.clients, now)
+
+    def _hear_of_clients(self, reports: list[ClientReport], now: float) -> None:
+        queued = 0
+        for report in reports:
+            client = self.client(report.epoch)
+            if not client.name:
+                client.since = now
+                self._note("client", f"{report.name} on {report.host} came", now, client=client.id)
+            client.name, client.host, client.pid = report.name, report.host, report.pid
+            if report.state == "queued":
+                queued += 1
+                client.state, client.place = "queued", queued
+            elif client.state in ("queued", "ended", "silent"):
+                client.state, client.place = "active", None
+            client.ended = None
+        there = {report.epoch for report in reports}
+        for client in self.clients.values():
+            if client.epoch not in there and client.state != "ended" and client.epoch != self._own:
+                self._client_ended(client, now)
+
+    # --- a client ---
+
+    def _on_client(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        client.unanswered = 0
+        before = client.sight
+        if before is not None and (sight.submitted < before.submitted or sight.line < client.line):
+            self._forget_lease(client)  # it has another one
+        info = sight.client
+        client.name, client.host, client.pid = info.name or client.name, info.host, info.pid
+        client.state, client.since = sight.state, now - sight.age_s
+        client.sight, client.sight_at = sight, now
+        if sight.state == "ended":
+            self._client_ended(client, now)
+        self.gone = "" if client.epoch == self._own and sight.state != "ended" else self.gone
+        self._take_nodes(client, sight, now)
+        self._take_servers(client, sight.servers, now)
+        client.groups = {group.number: group for group in sight.failures}
+        self._take_deaths(client, sight, now)
+        if "tasks" in self._wanted:
+            self._take_tasks(client, sight, now)
+        if "failures" in self._wanted:
+            for group in sight.failures:
+                servers = [self.servers[epoch] for epoch in group.servers if epoch in self.servers]
+                key = client.failure_id(group.number) or ""
+                self.tables.set("failures", key, rows.failure_row(group, client, servers, now))
+        if "waiting" in self._wanted:
+            self._replace("waiting", client, [rows.waiting_row(one, client, now) for one in sight.waits])
+        if "log" in self._wanted:
+            self._take_lines(client, sight, now)
+        if "links" in self._wanted:
+            self._take_links(client, sight, now)
+
+    def _forget_lease(self, client: KnownClient) -> None:
+        client.task = client.line = client.death = 0
+        client.groups.clear()
+        client.args.clear()
+
+    def _take_nodes(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        there = set()
+        for info, state, text in sight.nodes:
+            node = self._node(info, now)
+            there.add(info.epoch)
+            node.client = client.id
+            self._node_is(
+                node, "lost" if state == "silent" else state.replace("closing", "closed"), text, now
+            )
+        for node in self.nodes.values():
+            if node.client == client.id and node.info.epoch not in there:
+                node.client = None
+                if self.kind == "client":
+                    self._node_is(node, "closed", "it was given back", now)
+
+    def _take_servers(self, client: KnownClient, counts: list[ServerCounts], now: float) -> None:
+        there = set()
+        for count in counts:
+            there.add(count.epoch)
+            server = self._server(count.epoch, count.addr, count.port, count.node, count.name)
+            server.state, server.seen, server.is_gone = count.state, now, False
+            server.running, server.ahead = count.running, count.ahead
+            server.ended, server.failed = count.ended, count.failed
+        mine = {epoch for epoch, node in self.nodes.items() if node.client in (client.id, None)}
+        for server in self.servers.values():
+            if server.node in mine and server.epoch not in there and not server.is_gone and server.seen:
+                self._server_gone(server, "ended")
+
+    def _server_gone(self, server: KnownServer, state: str) -> None:
+        server.is_gone, server.state = True, state
+        server.running = server.ahead = 0
+        server.task, server.task_id, server.since = None, None, None
+        self._gone_servers[server.epoch] = None
+        while len(self._gone_servers) > GONE_KEPT:
+            self._forget_server(next(iter(self._gone_servers)))
+
+    def _forget_server(self, epoch: int) -> None:
+        self._gone_servers.pop(epoch)
+        server = self.servers.pop(epoch)
+        node = self.nodes.get(server.node)
+        if node is not None:
+            node.done_by_gone += server.ended - server.failed
+            node.failed_by_gone += server.failed
+        self.tables.drop("servers", server.id)
+        if self._ids.get(server.id) == epoch:
+            del self._ids[server.id]
+
+    def _take_deaths(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        for death in sight.deaths:
+            client.death = death.n
+            server = self.servers.get(death.epoch)
+            if server is not None:
+                server.text = death.text
+                self._server_gone(server, "ended" if death.expected else "lost")
+            row = rows.death_row(death, client, server, now)
+            self.tables.set("deaths", row["id"], row)
+            if not death.expected:
+                text = f"server {death.name}: {death.text}"
+                self._note(
+                    "died", text, now - death.ago_s, node=row["node"], server=row["server"], client=client.id
+                )
+
+    # --- its tasks ---
+
+    def _take_tasks(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        live = set()
+        for task in sight.live:
+            row = rows.live_row(task, client, self.servers.get(task.server), now)
+            live.add(row["id"])
+            self.tables.set("tasks", row["id"], row)
+        for key in self._live.get(client.id, set()) - live:
+            self.tables.drop("tasks", key)
+        self._live[client.id] = live
+        for ended in sight.ended:
+            client.task = ended.n
+            row = rows.ended_row(ended, client, self.servers.get(ended.server), now)
+            self.tables.set("tasks", row["id"], row)
+            self._ended[row["id"]] = None
+        while len(self._ended) > rows.TASKS_KEPT:
+            oldest = next(iter(self._ended))
+            del self._ended[oldest]
+            self._dropped_until = self.tables.rows("tasks")[oldest]["end"]
+            self.tables.drop("tasks", oldest)
+        total = sum(sum(one.sight.outcomes) for one in self.clients.values() if one.sight is not None)
+        self.tables.note("tasks", total, rows.TASKS_KEPT, self._dropped_until)
+
+    def _replace(self, table: str, client: KnownClient, new: list[rows.Row]) -> None:
+        """All rows of this client are these now."""
+        keys = {row["id"] for row in new}
+        old = [key for key, row in self.tables.rows(table).items() if row["client"] == client.id]
+        for key in old:
+            if key not in keys:
+                self.tables.drop(table, key)
+        for row in new:
+            self.tables.set(table, row["id"], row)
+
+    def _take_lines(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        by_name = {server.name: server for server in self.servers.values()}
+        for line in sight.lines:
+            client.line = line.n
+            server = by_name.get(line.server)
+            node_id, server_id = (server.node_id, server.id) if server is not None else (None, None)
+            self.tables.append("log", rows.line_row(line, node_id, server_id, now))
+
+    def _take_links(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        names = {epoch: node.id for epoch, node in self.nodes.items()}
+        names |= {epoch: server.id for epoch, server in self.servers.items()}
+        seconds = now - client.linked_at if client.linked_at else 0.0
+        new = []
+        for peer in sight.peers:
+            to = names.get(peer.epoch, peer.role)
+            row = rows.link_row(peer, client.id, to, client.peers.get(peer.epoch), seconds)
+            new.append({**row, "client": client.id})
+        client.peers = {peer.epoch: peer for peer in sight.peers}
+        client.linked_at = now
+        self._replace("links", client, new)
+
+    # --- nodes ---
+
+    def _node(self, info: NodeInfo, now: float) -> KnownNode:
+        node = self.nodes.get(info.epoch)
+        if node is None:
+            node = KnownNode(info, self._id(f"{info.name}:{info.port}", info.epoch))
+            self.nodes[info.epoch] = node
+            self._note("joined", f"node {info.name} joined", now, node=node.id)
+        elif info.cpus:  # what a scheduler lists is not the whole
+            available = info.available if info.available is not None else node.info.available
+            node.info = info._replace(available=available)
+        return node
+
+    def _id(self, wanted: str, epoch: int) -> str:
+        """Names of hosts are not unique, nor are addresses behind routers."""
+        owner = self._ids.setdefault(wanted, epoch)
+        if owner != epoch:
+            wanted = f"{wanted}~{epoch & 0xFFFF:04x}"
+            self._ids[wanted] = epoch
+        return wanted
+
+    def _node_is(self, node: KnownNode, state: str, text: str, now: float) -> None:
+        if node.client is not None and self.kind == "scheduler" and state in ("running", "idle", "starting"):
+            text = text or node.text
+            state = node.state if node.state == "suspended" else state
+        if state != node.state:
+            was, node.state = node.state, state
+            if state in NOTED:
+                words = f"node {node.info.name} is {state}" + (f": {text}" if text else "")
+                self._note(NOTED[state], words, now, node=node.id)
+            elif was in ("suspended", "lost"):
+                self._note("resumed", f"node {node.info.name} is back", now, node=node.id)
+        node.text = text
+
+    def _on_node(self, sight: NodeSight, now: float) -> None:
+        node = self._node(sight.node, now)
+        node.seen, node.machine, node.resting = now, sight.machine, sight.resting
+        if self.kind == "node":
+            node.state = "resting" if sight.resting else "running" if sight.client is not None else "idle"
+        if sight.node.available is not None:
+            node.cpu_history.add(100.0 - sight.node.available.cpu)
+        for report in sight.servers:
+            self._take_report(node, report, now)
+        if self.kind == "node":
+            there = {report.spot.epoch for report in sight.servers}
+            for server in self.servers.values():
+                if server.epoch not in there and not server.is_gone:
+                    self._server_gone(server, "ended")
+        for summary in sight.summaries:
+            began = now - summary.ago_s - summary.seconds
+            key = f"{node.id} {summary.client} {began:.0f}"
+            if key not in self.tables.rows("leases"):
+                self.tables.set("leases", key, rows.lease_row(key, summary, node, now))
+
+    def _take_report(self, node: KnownNode, report: ServerReport, now: float) -> None:
+        spot = report.spot
+        server = self._server(spot.epoch, spot.addr, spot.port, node.info.epoch, spot.name)
+        server.pid, server.use = report.pid, report.use or server.use
+        running = [task for task in report.tasks if task.state == "running"]
+        if self.kind == "node":
+            server.state = "running" if running else "idle"
+            server.seen, server.running = now, len(running)
+            server.ahead = len(report.tasks) - len(running)
+            if report.use is not None:
+                server.ended, server.failed = report.use.ended, report.use.failed
+        for task in report.tasks:
+            client = self.client(task.owner) if task.owner in self.clients or self.kind == "node" else None
+            if client is not None and task.args is not None:
+                client.keep_args(task.number, task.args)
+        server.task = next((task for task in running if not task.io), running[0] if running else None)
+        server.task_id = self._task_id(server.task.owner, server.task.number) if server.task else None
+        server.since = round(now - server.task.since, 1) if server.task is not None else None
+        if "actors" in self._wanted:
+            self._take_mailboxes(node, server, report, now)
+
+    def _task_id(self, owner: int, number: int) -> str:
+        return f"{f'{owner:016x}'[-8:]}.{number}"
+
+    def _take_mailboxes(self, node: KnownNode, server: KnownServer, report: ServerReport, now: float) -> None:
+        there = set()
+        for task in report.tasks:
+            if not task.actor:
+                continue
+            key = self._task_id(task.owner, task.number)
+            there.add(key)
+            oldest, rate = self._mailboxes.setdefault(key, Mailbox()).saw(task.messages, task.taken, now)
+            row = rows.actor_row(task, key, node, server, round(rate, 1))
+            row["oldest"] = round(oldest, 1) if oldest is not None else None
+            self.tables.set("actors", key, row)
+        old = [key for key, row in self.tables.rows("actors").items() if row["server"] == server.id]
+        for key in old:
+            if key not in there:
+                self.tables.drop("actors", key)
+                self._mailboxes.pop(key, None)
+
+    # --- servers ---
+
+    def _server(self, epoch: int, addr: str, port: int, node: int, name: str) -> KnownServer:
+        server = self.servers.get(epoch)
+        if server is None:
+            known = self.nodes.get(node)
+            node_id = known.id if known is not None else ""
+            wanted = f"{addr}:{port}"
+            before = self._ids.get(wanted)
+            if before in self._gone_servers:  # it takes the place of one that has ended
+                self._forget_server(before)
+            server = self.servers[epoch] = KnownServer(
+                epoch, self._id(wanted, epoch), node, node_id, port, name
+            )
+        return server
+
+    # --- by their names ---
+
+    def node_named(self, wanted: str) -> KnownNode | None:
+        return next((node for node in self.nodes.values() if node.id == wanted), None)
+
+    def client_named(self, wanted: str) -> KnownClient | None:
+        return next((client for client in self.clients.values() if client.id == wanted), None)
+
+    def task_named(self, wanted: str) -> tuple[KnownClient, int] | None:
+        """Its client and number, unless that has ended."""
+        client_id, _, number = wanted.rpartition(".")
+        client = self.client_named(client_id)
+        if client is None or client.state == "ended" or not (number.isascii() and number.isdecimal()):
+            return None
+        return client, int(number[:19])
+
+    def running_at(self, wanted: str) -> tuple[KnownClient, int, KnownServer] | None:
+        """A task that runs, with its server."""
+        found = self.task_named(wanted)
+        if found is None:
+            return None
+        client, number = found
+        row = self.tables.rows("tasks").get(wanted)
+        server_id = row["server"] if row is not None and row["state"] == "running" else None
+        for server in self.servers.values():
+            if not server.is_gone and (server.id == server_id or server.task_id == wanted):
+                return client, number, server
+        return None
+
+    def place_named(self, wanted: str) -> tuple[KnownClient | None, int, int] | None:
+        """Of a node or server: the client that has it, its node and, if it is one, the server."""
+        epoch = self._ids.get(wanted)
+        if epoch in self.nodes:
+            node, server = epoch, 0
+        elif epoch in self.servers and not self.servers[epoch].is_gone:
+            node, server = self.servers[epoch].node, epoch
+        else:
+            return None
+        known = self.nodes.get(node)
+        client = self.client_named(known.client) if known is not None and known.client is not None else None
+        return client, node, server
+
+    # --- ends ---
+
+    def _client_silent(self, client: KnownClient, now: float) -> None:
+        if client.epoch == self._own:
+            self._client_ended(client, now)
+        else:
+            client.state = "silent"
+            client.text = "it does not answer: it may be stopped, or compute in C code"
+
+    def _client_ended(self, client: KnownClient, now: float) -> None:
+        if client.ended is None:
+            client.ended = now
+            self._note("client", f"{client.name or 'the client'} has ended", now, client=client.id)
+            for key in self._live.pop(client.id, set()):
+                self.tables.drop("tasks", key)
+        client.state = "ended"
+        if client.epoch == self._own and self.kind == "client":
+            self.gone = f"The client {client.name} ended."
+
+    # --- what a tick ends with ---
+
+    def sample(self, now: float) -> None:
+        """The sums, and the rows that need all answers."""
+        by_node: dict[int, list[KnownServer]] = {}
+        for server in self.servers.values():
+            by_node.setdefault(server.node, []).append(server)
+        for epoch, node in self.nodes.items():
+            servers = by_node.get(epoch, [])
+            self._sample_rate(node, servers, now)
+            if "nodes" in self._wanted:
+                self.tables.set("nodes", node.id, rows.node_row(node, servers))
+        if "servers" in self._wanted:
+            for server in self.servers.values():
+                self.tables.set("servers", server.id, rows.server_row(server, self.nodes.get(server.node)))
+        if "functions" in self._wanted:
+            self._sample_functions(now)
+        if "clients" in self._wanted:
+            for client in self.clients.values():
+                self.tables.set("clients", client.id, rows.client_row(client))
+        meta = self._meta(now)
+        self.tables.set("meta", "cluster", meta)
+        self.tables.append("samples", self._sample(meta, now))
+
+    def _sample_rate(self, node: KnownNode, servers: Iterable[KnownServer], now: float) -> None:
+        node.rate = round(node.ended_rate.saw(sum(server.ended for server in servers), now), 1)
+        node.rate_history.add(node.rate)
+
+    def _sample_functions(self, now: float) -> None:
+        by_name: dict[str, list[Any]] = {}
+        running: dict[str, int] = {}
+        for client in self.clients.values():
+            sight = client.sight
+            for totals in sight.functions if sight is not None else ():
+                by_name.setdefault(totals.name, []).append(totals)
+            for task in sight.live if sight is not None else ():
+                if task.state == "running":
+                    running[task.function] = running.get(task.function, 0) + 1
+        for name, parts in by_name.items():
+            ended = sum(sum(totals.outcomes) for totals in parts)
+            rate = self._function_rates.setdefault(name, Rate()).saw(ended, now)
+            self.tables.set("functions", name, rows.function_row(parts, rate, running.get(name, 0)))
+
+    def _meta(self, now: float) -> rows.Row:
+        sights = [client.sight for client in self.clients.values() if client.sight is not None]
+        counts = rows.counts_of([sum(kind) for kind in zip(*(s.outcomes for s in sights), strict=False)])
+        ended = sum(counts.values())
+        there = [server for server in self.servers.values() if not server.is_gone]
+        up = [node for node in self.nodes.values() if node.state not in ("closed", "lost")]
+        cpus = [100.0 - node.info.available.cpu for node in up if node.info.available is not None]
+        memory = [
+            (node.machine.memory, node.info.available.memory)
+            for node in up
+            if node.machine is not None and node.info.available is not None
+        ]
+        deep = len(self.nodes) > DEEP_MAX and bool(self._wanted & DEEP)
+        return {
+            "name": self.title,
+            "kind": self.kind,
+            "title": self.title,
+            "started": self.started,
+            "show_args": self.show_args,
+            "gone": self.gone,
+            "submitted": sum(sight.submitted for sight in sights),
+            "queued": sum(sight.waiting for sight in sights),
+            "running": sum(server.running for server in there),
+            **counts,
+            "rate": round(self._ended_rate.saw(ended, now), 1),
+            "cpu": round(sum(cpus) / len(cpus), 1) if cpus else None,
+            "memory": sum(total for total, _ in memory) if memory else None,
+            "memory_used": sum(total - free for total, free in memory) if memory else None,
+            "servers": len(there),
+            "servers_busy": sum(server.running > 0 for server in there),
+            "nodes": len(up),
+            "notes": [_DEEP_NOTE.format(len(self.nodes), -(-len(self.nodes) // DEEP_MAX))] if deep else [],
+        }
+
+    def _sample(self, meta: rows.Row, now: float) -> rows.Row:
+        names = ("rate", "running", "queued", "done", "failed", "lost", "cpu", "memory_used", "memory")
+        by_client: dict[str, int] = {}
+        for client in self.clients.values():
+            if client.sight is not None and client.state in ("active", "closing"):
+                by_client[client.id] = len(client.sight.servers)
+        return {"t": round(now, 2), **{name: meta[name] for name in names}, "by_client": by_client}
+
+    def _note(self, kind: str, text: str, now: float, **where: str | None) -> None:
+        row = {"t": round(now, 2), "kind": kind, "text": text, "node": None, "server": None, "client": None}
+        self.tables.append("events", {**row, **where})
+
+
+_DEEP_NOTE: Final = "what servers run is asked of {} nodes in turn: each is asked every {} s"

@@ -1,0 +1,51 @@
+"""The files of the page: a map made once, so that no path of a request is ever opened."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+from typing import Final
+
+from starlette.responses import Response
+
+FILES_MAX: Final = 1000
+SIZE_MAX: Final = 20_000_000  # bytes of one
+TYPES: Final = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".css": "text/css",
+}
+
+
+class NoPage(Exception):
+    """The folder is of no use, in words."""
+
+
+class Folder:
+    """Raises NoPage."""
+
+    def __init__(self, root: Path) -> None:
+        self._files: dict[str, tuple[Path, str]] = {}
+        if not root.is_dir():
+            raise NoPage(f"DocumentRoot: there is no folder {root}")
+        for path in sorted(root.rglob("*"))[:FILES_MAX]:
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+                kind = (
+                    TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+                )
+                self._files[path.relative_to(root).as_posix()] = path, kind
+        if "index.html" not in self._files:
+            raise NoPage(f"DocumentRoot: there is no index.html in {root}")
+
+    def answer(self, name: str) -> Response:
+        found = self._files.get(name)
+        if found is None:
+            return Response("there is no such file\n", 404, media_type="text/plain")
+        path, kind = found
+        try:
+            if path.stat().st_size > SIZE_MAX:
+                return Response("the file is too large\n", 404, media_type="text/plain")
+            return Response(path.read_bytes(), media_type=kind)
+        except OSError as error:
+            return Response(f"{error.strerror}\n", 404, media_type="text/plain")
