@@ -15,7 +15,6 @@ from dispycos.hours import Hours, Phase, TimeOfDay
 from dispycos.protocol.addresses import CLIENT, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
-    Availability,
     Close,
     Closed,
     CloseServer,
@@ -25,9 +24,7 @@ from dispycos.protocol.messages import (
     Inventory,
     Kill,
     Lease,
-    Neighbour,
     NodeInfo,
-    NodeReport,
     Notice,
     Open,
     Opened,
@@ -43,8 +40,10 @@ from dispycos.protocol.messages import (
     Spot,
     Terminate,
 )
+from dispycos.protocol.watching import Look
 
 from ..tasks.step import KILL_AFTER
+from .answering import Answering
 from .lease import (
     AwaitClient,
     CloseZygote,
@@ -56,15 +55,13 @@ from .lease import (
     UseScheduler,
 )
 from .processes.words import KillServer
-from .supervisor import Supervisor
 from .terminations import LOOK_AGAIN
 
-NEIGHBOURS_MAX: Final = 1000
 LAST_S: Final = 2.5  # seconds after the 5 s: what was dropped then is told, and confirmed
 LEASE_GRACE: Final = 60.0  # seconds without client or scheduler until a lease ends
 
 
-class Node(Supervisor):
+class Node(Answering):
     """Machine of the node agent; every call is quick and leaves effects for drain()."""
 
     def __init__(
@@ -86,19 +83,14 @@ class Node(Supervisor):
         After `serve` leases the node ends; 0 is no limit. A lease under which nothing runs for `zombie_period` seconds ends; 0: it
         does not. Outside of `hours` it takes nothing.
         """
-        super().__init__(info, address)
+        super().__init__(info, address, insecure=insecure)
         self._ports = ports
         self._pulse_limits = (min_pulse_interval, max_pulse_interval)
         self._lease_grace = lease_grace
-        self._insecure = insecure
         self._schedulers: dict[int, None] = {}  # epochs of those connected
-        self._neighbours: dict[str, Neighbour] = {}  # by name
-        self._served = 0
         self._serve = serve
         self._zombie_period = zombie_period
         self._hours, self._phase = hours, Phase.OPEN
-        self.ending = ""  # why it takes nothing new, and ends when nothing is left
-        self._resting = ""  # why it takes nothing new for now
         self._has_ended = False
         self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
             Terminate: self._on_terminate,
@@ -108,6 +100,7 @@ class Node(Supervisor):
             Release: self._on_release,
             ServerReady: self._on_server_ready,
             Inventory: self._on_inventory,
+            Look: self._on_look,
             ServerTasks: self._inquiries.on_answer,
             Notice: self._on_notice,
             Gone: self._on_gone,
@@ -426,9 +419,6 @@ class Node(Supervisor):
 
     # --- what is told
 
-    def availability(self, available: Availability, now: float) -> None:
-        self.info = self.info._replace(available=available)
-
     def _pulse(self, granted: NodeLease, now: float) -> None:
         granted.pulse_at = now + granted.pulse_interval
         if self.info.available is not None:
@@ -467,28 +457,6 @@ class Node(Supervisor):
 
     def _on_notice(self, envelope: Envelope, notice: Notice, now: float) -> None:
         self._out.log(notice.level if notice.level in ("info", "warning", "error") else "info", notice.text)
-
-    def _on_inventory(self, envelope: Envelope, message: Inventory, now: float) -> None:
-        granted = self.granted
-        client = granted.client.name if granted is not None else ""
-        servers = granted.ready() if granted is not None else []
-        report = NodeReport(
-            self.info,
-            client,
-            [],
-            self._served,
-            self._insecure,
-            self.ending or self._resting,
-            tuple(self._neighbours.values()),
-        )
-        self._inquiries.ask(envelope, report, servers, now)
-
-    def meet(self, neighbour: Neighbour) -> None:
-        """Found on this network; of those that are too many the first goes."""
-        self._neighbours.pop(neighbour.name, None)
-        self._neighbours[neighbour.name] = neighbour
-        if len(self._neighbours) > NEIGHBOURS_MAX:
-            del self._neighbours[next(iter(self._neighbours))]
 
     def check(self) -> None:
         """Asserts what must hold between two events."""

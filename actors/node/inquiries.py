@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Inventory, NodeReport, ServerReport, ServerTasks, TaskReport
+from dispycos.protocol.watching import NodeSight
 
 from ..tasks.step import Step
 from .lease import NodeOutbox, Place
@@ -24,10 +25,11 @@ class Inquiry:
     """One question, and the reports that have come."""
 
     request: Envelope
-    report: NodeReport
+    report: NodeReport | NodeSight
     open: dict[int, Place]  # those that have not answered, by epoch
     reports: dict[int, ServerReport]  # by number of the server
     until: float
+    parts: int
 
 
 class Inquiries:
@@ -42,22 +44,29 @@ class Inquiries:
     def deadline(self) -> float | None:
         return min((inquiry.until for inquiry in self._open.values()), default=None)
 
-    def ask(self, request: Envelope, report: NodeReport, servers: Sequence[Place], now: float) -> None:
-        """Answer with this report when these servers have told what they do."""
-        inquiry = Inquiry(
-            request, report, {server.spot.epoch: server for server in servers}, {}, now + ANSWER_S
-        )
+    def ask(
+        self,
+        request: Envelope,
+        report: NodeReport | NodeSight,
+        servers: Sequence[Place],
+        now: float,
+        parts: int = 0,
+    ) -> None:
+        """Answer with this report when these servers have told what they do, and these parts of it."""
+        asked = {server.spot.epoch: server for server in servers}
+        inquiry = Inquiry(request, report, asked, {}, now + ANSWER_S, parts)
         key = next(self._keys)
         self._open[key] = inquiry
         for server in servers:
-            self._out.send(server.address, Inventory(), key)
+            self._out.send(server.address, Inventory(parts), key)
         self._finish(key)
 
     def on_answer(self, envelope: Envelope, word: ServerTasks, now: float) -> None:
         inquiry = self._open.get(envelope.correlation)
         server = None if inquiry is None else inquiry.open.pop(envelope.sender.epoch, None)
         if inquiry is not None and server is not None:
-            inquiry.reports[server.number] = ServerReport(server.spot, server.pid, word.tasks)
+            use = word.use if inquiry.parts else None
+            inquiry.reports[server.number] = ServerReport(server.spot, server.pid, word.tasks, use)
             self._finish(envelope.correlation)
 
     def forget(self, epoch: int) -> None:
@@ -86,4 +95,5 @@ class Inquiries:
         del self._open[key]
         servers = [inquiry.reports[number] for number in sorted(inquiry.reports)]
         request = inquiry.request
-        self._out.send(request.sender, replace(inquiry.report, servers=servers), request.correlation)
+        answer: NodeReport | NodeSight = replace(inquiry.report, servers=servers)
+        self._out.send(request.sender, answer, request.correlation)

@@ -102,6 +102,17 @@ class Place:
         return Address(self.spot.epoch, SERVER)
 
     @property
+    def why_absent(self) -> str:
+        """For people, of one that is not ready."""
+        if self.closed:
+            return "its client has closed it"
+        if self.failed:
+            return f"its server_setup has failed: {self.failed}"
+        if self.down is not None:
+            return f"{self.down.death}{'; it is started again' if self.down.restarting else ''}"
+        return "it starts" if self.alive else "its node is being set up for its client"
+
+    @property
     def is_starting(self) -> bool:
         has_failed = self.down is not None and not self.down.restarting
         return not self.is_ready and (self.alive or not has_failed)
@@ -218,6 +229,10 @@ class NodeLease:
     def ready(self) -> list[Place]:
         """Those whose servers take tasks."""
         return [place for place in self.places if place.is_ready]
+
+    def absent(self) -> list[tuple[int, str]]:
+        """The ports of the others, and why."""
+        return [(place.spot.port, place.why_absent) for place in self.places if not place.is_ready]
 
     @property
     def holder(self) -> str:

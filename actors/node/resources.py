@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from dispycos.protocol.messages import Availability
+from dispycos.protocol.watching import Machine
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_MAX = Path("/sys/fs/cgroup/memory.max")
@@ -31,18 +32,17 @@ def cpu_count() -> int:
     return count
 
 
-def availability(folder: Path) -> Availability:
-    """CPU in percent since the last call; memory, disk of `folder`'s partition, and swap in bytes."""
-    memory = psutil.virtual_memory().available
+def measure(folder: Path) -> tuple[Availability, Machine]:
+    """What is left, CPU in percent since the last call, and what there is in all; disk is `folder`'s partition; in bytes."""
+    memory, disk, swap = psutil.virtual_memory(), psutil.disk_usage(str(folder)), psutil.swap_memory()
+    total, left = memory.total, memory.available
     limit, used = _read(MEMORY_MAX).strip(), _read(MEMORY_NOW).strip()
     if limit.isdecimal() and used.isdecimal():
-        memory = min(memory, max(0, int(limit) - int(used)))
-    return Availability(
-        cpu=round(100.0 - psutil.cpu_percent(), 1),
-        memory=memory,
-        disk=psutil.disk_usage(str(folder)).free,
-        swap=psutil.swap_memory().free,
-    )
+        total = min(total, int(limit))
+        left = min(left, max(0, int(limit) - int(used)))
+    cpu = round(100.0 - psutil.cpu_percent(), 1)
+    available = Availability(cpu, memory=left, disk=disk.free, swap=swap.free)
+    return available, Machine(os.getloadavg()[0], total, disk.total, swap.total)
 
 
 def _read(path: Path) -> str:

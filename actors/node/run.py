@@ -31,7 +31,7 @@ from .lease import CloseZygote, ForgetPeer
 from .processes.template import Template
 from .processes.tree import ProcessTree
 from .processes.words import EndStep, ForkServer, KillServer, Prepare
-from .resources import availability
+from .resources import measure
 from .turn import NodeRole
 
 ENTRY = "dispycos.actors.server.body:main"
@@ -213,13 +213,11 @@ class NodeBody(NodeRole):
 
     def _look_around(self) -> None:
         self._look = self.runtime.loop.call_later(self._look_s, self._look_around)
-        available, pages = (
-            availability(self.folder),
-            {server.pid: server.page for server in self._tree.servers.values()},
-        )
+        available, machine = measure(self.folder)
+        pages = {server.pid: server.page for server in self._tree.servers.values()}
         with self.runtime.lock:
             now = self.runtime.clock()
-            self.machine.availability(available, now)
+            self.machine.measured(available, machine, now)
             self.machine.tell_time(self._time_of_day(), now)
             running = sum(page.running() for page in pages.values())
             self.machine.saw(running, {pid: page.marks() for pid, page in pages.items()}, now)

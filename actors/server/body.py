@@ -50,8 +50,9 @@ from .code import ServerPayloads, single
 from .last_words import LastWords
 from .meter import Meter
 from .nested import NestedTasks
-from .queue import Drop, Interrupt, PassOn, Server, Stop, Work
+from .queue import Drop, Interrupt, PassOn, Server, Stop, Tell, Work
 from .setup import Prepared, SetupFailed, refuse_value, setup_failed
+from .sight import Sight
 from .wishes import offer_names
 
 log = logging.getLogger("dispycos")
@@ -158,6 +159,7 @@ class ServerBody:
         self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
         self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
+        self._sight = Sight(runtime, self.machine, self._cells)
         self._begun = 0  # of these
         self._unsaid: dict[TaskId, LastWords] = {}  # outcomes behind messages for which there is no room yet
         self._folder = WorkingFolder(Path.cwd())
@@ -245,6 +247,8 @@ class ServerBody:
                 unsaid.end()
         elif isinstance(effect, PassOn):
             self._hear(effect.envelope, now)
+        elif isinstance(effect, Tell):
+            self._sight.tell(effect)
         elif isinstance(effect, Stop):
             self.runtime.defer(self._stop)
         else:

@@ -39,6 +39,13 @@ class Interrupt(msgspec.Struct, frozen=True):
     task: TaskId
 
 
+class Tell(msgspec.Struct, frozen=True):
+    """Somebody looks: answer this with these tasks, and with what only the body knows."""
+
+    request: Envelope
+    tasks: list[TaskReport]
+
+
 class PassOn(msgspec.Struct, frozen=True):
     """A word for the body: Placed or Outcome of a task that was submitted here, Levels of the client, Gone."""
 
@@ -84,6 +91,7 @@ class Server:
         self.spot = spot
         self._place = place
         self.running: dict[TaskId, Running] = {}
+        self.ended = self.failed = 0  # tasks, since the process began
         self.draining = False
         self._reason = ""
         self._cpu: deque[Envelope] = deque()
@@ -204,8 +212,14 @@ class Server:
             _report(task.run, "running", now - task.began)
             for task in list(self.running.values())[:REPORTED_MAX]
         ]
-        answer = messages.ServerTasks([*running, *waiting])
-        self._effects.append(Send(Envelope(envelope.sender, self.address, answer, envelope.correlation)))
+        tasks = [*running, *waiting]
+        if envelope.message.parts:
+            self._effects.append(Tell(envelope, tasks))
+        else:
+            self.answer(envelope, messages.ServerTasks(tasks))
+
+    def answer(self, request: Envelope, word: messages.Message) -> None:
+        self._effects.append(Send(Envelope(request.sender, self.address, word, request.correlation)))
 
     # --- called by the body, under the lock, on the loop ---
 
@@ -285,6 +299,8 @@ class Server:
         peak of the memory may be unknown.
         """
         running = self.running.pop(task)
+        self.ended += 1
+        self.failed += outcome == OutcomeKind.RAISED
         text = self._why(running.run) if outcome == OutcomeKind.TERMINATED else ""
         self.aside.discard(task)
         if task in self._holding:
@@ -342,6 +358,7 @@ class Server:
 
     def _speak(self, run: messages.Run) -> None:
         """It ends without having begun."""
+        self.ended += 1
         word = messages.Outcome(run.task, OutcomeKind.CANCELLED, 0, None, 0.0, False, self._why(run))
         self._send(self.client, word)
 

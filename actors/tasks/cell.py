@@ -46,6 +46,7 @@ class Cell:
     execution: Execution | None = None
     asked: Envelope | None = None  # the request taken last, not answered yet
     taken: Taken | None = None  # of the inbox, and not told yet to the senders
+    taken_count = 0  # messages, since it began
     keeping: Keeping | None = None  # what the inbox keeps, if the task has chosen
     watchers: tuple[tuple[Address, int], ...] = ()  # who is told of the end, with what they know it by
     followers: tuple[Envelope, ...] = ()  # who is only told that it has ended
@@ -174,6 +175,7 @@ class Cell:
 
     def _take(self, envelope: Envelope) -> None:
         """It is the oldest, if it was not dropped meanwhile."""
+        self.taken_count += 1
         if self.keeping is None:  # then nobody else takes anything away
             if self.inbox and self.inbox[0] is envelope:
                 self.inbox.popleft()

@@ -19,6 +19,7 @@ from dispycos.protocol.messages import (
     SetupDone,
     SetupWanted,
 )
+from dispycos.protocol.watching import Machine
 
 CLIENT_EPOCH, SCHEDULER_EPOCH, NODE_EPOCH, SERVER_EPOCHS = 7, 1, 100, 1000
 THE_CLIENT = Address(CLIENT_EPOCH, CLIENT)
@@ -26,6 +27,7 @@ THE_SCHEDULER = Address(SCHEDULER_EPOCH, SCHEDULER)
 THE_NODE = Address(NODE_EPOCH, NODE)
 LEASE = Lease(1, CLIENT_EPOCH, "sched", SCHEDULER_EPOCH)
 INFO = ClientInfo("script.py", "host", 4242, (3, 11))
+MACHINE = Machine(0.5, 1 << 34, 1 << 41, 1 << 30)
 
 
 def make_node(servers: int = 2, **options: Any) -> Node:

@@ -67,6 +67,7 @@ from tests.kit.node import (
     CLIENT_EPOCH,
     INFO,
     LEASE,
+    MACHINE,
     SCHEDULER_EPOCH,
     THE_CLIENT,
     THE_NODE,
@@ -720,7 +721,7 @@ def test_pulses_come_at_the_interval_within_its_limits(asked: float, given: floa
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, asked))
     assert hand.node.deadline() == given
     assert hand.wake_at(given) == [], "nothing is known yet"
-    hand.call("availability", FREE)
+    hand.call("measured", FREE, MACHINE)
     pulse = ("scheduler", Pulse(hand.node.info.epoch, FREE))
     assert hand.wake_at(2 * given) == [pulse]
     assert hand.wake_at(2 * given + 1) == []

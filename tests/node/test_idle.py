@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dispycos.actors.tasks.step import KILL_AFTER
 from dispycos.protocol.messages import Availability, Closed, Marks, Open, Pulse, Shutdown
-from tests.kit.node import INFO, LEASE, NODE_EPOCH, THE_SCHEDULER, Hand
+from tests.kit.node import INFO, LEASE, MACHINE, NODE_EPOCH, THE_SCHEDULER, Hand
 
 LOAD = Availability(50.0, 1, 2, 3)
 REASON = "nothing ran on it for 60 s, the --zombie_period of node box"
@@ -12,7 +12,7 @@ REASON = "nothing ran on it for 60 s, the --zombie_period of node box"
 
 def opened(servers: int = 1, **options: float) -> Hand:
     hand = Hand(servers, **options).open()
-    hand.call("availability", LOAD)
+    hand.call("measured", LOAD, MACHINE)
     return hand
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispycos.actors.node.agent import NEIGHBOURS_MAX
+from dispycos.actors.node.answering import NEIGHBOURS_MAX
 from dispycos.actors.node.inquiries import ANSWER_S, BUSY, Inquiries
 from dispycos.actors.node.lease import NodeOutbox, Place
 from dispycos.actors.tasks.step import NO_STEP, Step

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from dispycos.actors.node import resources
-from dispycos.actors.node.resources import availability, cpu_count
+from dispycos.actors.node.resources import cpu_count, measure
 
 
 @pytest.fixture
@@ -52,24 +52,28 @@ def test_this_machine_has_a_cpu() -> None:
     assert cpu_count() >= 1
 
 
-def test_what_is_left_is_in_percent_and_bytes(cgroup: Path, tmp_path: Path) -> None:
-    found = availability(tmp_path)
-    assert 0.0 <= found.cpu <= 100.0
-    assert 0 < found.memory <= psutil.virtual_memory().total
-    assert found.disk > 0
-    assert found.swap >= 0
+def test_what_is_left_is_in_percent_and_bytes_and_no_more_than_there_is(cgroup: Path, tmp_path: Path) -> None:
+    left, machine = measure(tmp_path)
+    assert 0.0 <= left.cpu <= 100.0
+    assert 0 < left.memory <= machine.memory <= psutil.virtual_memory().total
+    assert 0 < left.disk <= machine.disk
+    assert 0 <= left.swap <= machine.swap
+    assert machine.load >= 0.0
 
 
 @pytest.mark.parametrize(
     ("limit", "used", "left"), [("1000000\n", "400000\n", 600_000), ("1000000\n", "2000000\n", 0)]
 )
-def test_memory_is_what_the_container_has_left(cgroup: Path, limit: str, used: str, left: int) -> None:
+def test_memory_is_what_the_container_has(cgroup: Path, limit: str, used: str, left: int) -> None:
     (cgroup / "memory.max").write_text(limit)
     (cgroup / "memory.current").write_text(used)
-    assert availability(cgroup).memory == left
+    available, machine = measure(cgroup)
+    assert (available.memory, machine.memory) == (left, 1_000_000)
 
 
 def test_a_container_without_memory_limit_has_the_hosts(cgroup: Path) -> None:
     (cgroup / "memory.max").write_text("max\n")
     (cgroup / "memory.current").write_text("400000\n")
-    assert availability(cgroup).memory > 1_000_000
+    available, machine = measure(cgroup)
+    assert available.memory > 1_000_000
+    assert machine.memory == psutil.virtual_memory().total

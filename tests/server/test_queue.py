@@ -14,6 +14,7 @@ from dispycos.actors.server.queue import (
     PassOn,
     Server,
     Stop,
+    Tell,
     Work,
 )
 from dispycos.machine import Log, Send
@@ -22,6 +23,7 @@ from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Placed, Returned, Run, Spot, Started, TaskId, TaskReport
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.watching import SERVERS
 
 ME = Address(1001, SERVER)
 AGENT = Address(900, NODE)
@@ -506,6 +508,27 @@ def test_who_asks_is_told_what_runs_and_what_waits(post: Post) -> None:
         ]
     )
     assert post.drain() == [Send(Envelope(AGENT, ME, answer, 12))]
+
+
+def test_who_wants_more_is_told_by_the_body(post: Post) -> None:
+    post.start(run(1))
+    post.hear(messages.Inventory(SERVERS), sender=AGENT, correlation=12)
+    request = Envelope(ME, AGENT, messages.Inventory(SERVERS), 12)
+    assert post.drain() == [Tell(request, [TaskReport("compute", 7, 1, 1, False, "running", 0.0)])]
+    post.server.answer(request, messages.ServerTasks([]))
+    assert post.drain() == [Send(Envelope(AGENT, ME, messages.ServerTasks([]), 12))]
+
+
+def test_all_tasks_that_end_are_counted_and_those_that_raised(post: Post) -> None:
+    post.start(run(1), run(2, io=True), run(3, io=True))
+    post.hear(run(4))
+    post.end(run(1))
+    post.end(run(2, io=True), OutcomeKind.RAISED)
+    assert (post.server.ended, post.server.failed) == (2, 1)
+    post.hear(terminate(run(4)))
+    post.end(run(3, io=True), OutcomeKind.TERMINATED)
+    assert (post.server.ended, post.server.failed) == (4, 1)
+    post.drain()
 
 
 def test_a_report_is_bounded(post: Post) -> None:

@@ -48,6 +48,22 @@ def test_messages_arrive_in_order_and_wait_for_their_reader() -> None:
     play(scene)
 
 
+def test_the_messages_that_a_task_takes_are_counted() -> None:
+    async def child(task: Any = None) -> Any:
+        before = current_cell().taken_count  # type: ignore[union-attr]
+        task.send("one")
+        task.send("two")
+        task.send("three")
+        await task.receive()
+        await task.receive()
+        return before, current_cell().taken_count, len(current_cell().inbox)  # type: ignore[union-attr]
+
+    async def scene() -> None:
+        assert await Task(child) == (0, 2, 1)
+
+    play(scene)
+
+
 def test_a_message_is_a_copy_not_the_senders_object() -> None:
     async def child(task: Any = None) -> Any:
         first = await task.receive()
