@@ -63,7 +63,7 @@ class Monitor:
         self.loop = asyncio.get_running_loop()
         self.reader = reader
         self.tables = reader.tables
-        self.poll_sec = poll_sec
+        self.poll_sec = reader.poll_sec = poll_sec
         self._post = post
         self._before_tick, self._on_tick = before_tick, on_tick
         post.attach_inbox(MONITOR, self._on_answer)
@@ -201,7 +201,7 @@ class Monitor:
 
     def _set_options(self, args: dict[str, Any]) -> Done:
         if "poll_sec" in args:
-            self.poll_sec = args["poll_sec"]
+            self.poll_sec = self.reader.poll_sec = args["poll_sec"]
         if "show_args" in args:
             self.reader.show_args = args["show_args"]
         return Done(len(args), [], "")
