@@ -94,6 +94,8 @@ BODIES = {
     "actors/node/run.py",
     "actors/server/body.py",
     "actors/server/setup.py",
+    "actors/server/sight.py",
+    "actors/server/stacks.py",
     "actors/node/processes/template.py",
     "actors/tasks/running/subtasks.py",
     "actors/node/processes/zygote.py",
