@@ -129,10 +129,11 @@ MACHINES = {
     *in_folder("actors/client", "control", "effects", "holdings", "ledger", "members", "owned", "standing"),
     *in_folder("actors/client", "submitters", "unprinted"),
     *in_folder("actors/dispatching"),
-    *in_folder("actors/node", "agent", "answering", "inquiries", "lease", "supervisor", "terminations"),
+    *in_folder("actors/node", "agent", "answering", "inquiries", "lease"),
+    *in_folder("actors/node", "summaries", "supervisor", "terminations"),
     *in_folder("actors/tasks/files", "receiving", "sending"),
     "actors/server/queue.py",
-    *in_folder("actors/tasks", "keeping", "windows"),
+    *in_folder("actors/tasks", "failures", "keeping", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),
 }
 
