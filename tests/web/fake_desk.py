@@ -73,6 +73,7 @@ class FakeDesk:
 
 def set_rows(tables: Tables) -> None:
     tables.set("meta", "cluster", {"name": "survey.py", "submitted": 10, "done": 4, "failed": 1, "nodes": 2})
+    row: dict[str, Any]
     for node in range(3):
         row = {"id": f"ash{node}:51348", "name": f"ash{node}", "addr": f"10.0.0.{node}", "port": 51348}
         row |= {"state": "running", "servers": 2, "running": 1, "submitted": 5, "done": 3, "failed": 1}
@@ -207,7 +208,7 @@ class Reader:
 
     def next(self) -> tuple[str, str, Any]:
         while True:
-            lines = []
+            lines: list[str] = []
             while (line := self.answer.readline().decode().rstrip("\n")) or not lines:
                 if not line:
                     raise EOFError
