@@ -71,7 +71,10 @@ BODIES = {
     "actors/client/program.py",
     "actors/client/http_server.py",
     "actors/web/app.py",
+    "actors/web/connections.py",
+    "actors/web/listening.py",
     "actors/web/serving.py",
+    "actors/web/streams.py",
     "actors/web/watching.py",
     "actors/sharing/locks.py",
     "actors/tasks/actor.py",
@@ -141,7 +144,8 @@ MACHINES = {
     *in_folder("actors/tasks", "failures", "keeping", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),
     *in_folder("actors/client", "tally", "watching"),
-    *in_folder("actors/web", "access", "known", "metrics", "queries", "reading", "rows", "tables"),
+    *in_folder("actors/web", "access", "actions", "endpoints", "known", "metrics", "queries"),
+    *in_folder("actors/web", "reading", "rows", "tables"),
     "dispycos/histogram.py",
 }
 
