@@ -22,7 +22,7 @@ from dispycos.version import RELEASE
 from . import old_endpoints
 from .access import CSRF_HEADER, HEADERS, Access, Verdict
 from .answers import Refusal, answer_json, answering, body_of, encode
-from .desk import Desk
+from .desk import TABLES, Desk
 from .endpoints import Endpoint, describe
 from .metrics import exposition
 from .queries import FILTERS, BadQuery, choose
@@ -31,10 +31,6 @@ from .static import Folder
 STREAMS_MAX: Final = 100
 SILENCE_S: Final = 10.0
 PAGE: Final = ("meta", "nodes", "samples", "events", "failures")  # the tables of the first page
-TABLES: Final = (
-    *("meta", "nodes", "servers", "tasks", "functions", "failures", "deaths", "waiting", "actors"),
-    *("links", "log", "events", "samples", "clients", "leases"),
-)
 ACTIONS: Final = (
     "terminate",
     "terminate_where",

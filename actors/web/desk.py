@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from .tables import Tables
+
+TABLES: Final = (
+    *("meta", "nodes", "servers", "tasks", "functions", "failures", "deaths", "waiting", "actors"),
+    *("links", "log", "events", "samples", "clients", "leases"),
+)
 
 
 class Done(NamedTuple):
