@@ -69,6 +69,10 @@ BODIES = {
     "actors/client/local.py",
     "actors/tasks/map.py",
     "actors/client/program.py",
+    "actors/client/http_server.py",
+    "actors/web/app.py",
+    "actors/web/serving.py",
+    "actors/web/watching.py",
     "actors/sharing/locks.py",
     "actors/tasks/actor.py",
     "actors/tasks/handle.py",
@@ -90,6 +94,8 @@ BODIES = {
     "actors/node/run.py",
     "actors/server/body.py",
     "actors/server/setup.py",
+    "actors/server/sight.py",
+    "actors/server/stacks.py",
     "actors/node/processes/template.py",
     "actors/tasks/running/subtasks.py",
     "actors/node/processes/zygote.py",
@@ -107,6 +113,7 @@ BODIES = {
     "cli/scheduler.py",
     "cli/status.py",
     "cli/survey.py",
+    "cli/webbing.py",
 }
 
 
@@ -134,6 +141,9 @@ MACHINES = {
     "actors/server/queue.py",
     *in_folder("actors/tasks", "keeping", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),
+    *in_folder("actors/client", "tally", "watching"),
+    *in_folder("actors/web", "access", "known", "metrics", "queries", "reading", "rows", "tables"),
+    "dispycos/histogram.py",
 }
 
 # Of the folders of actors/: whom each knows beside itself and the floors below. Client, node and server know nothing of each other.
@@ -141,10 +151,11 @@ KNOWS = {
     "shipping": set(),
     "tasks": {"shipping"},
     "dispatching": {"tasks"},
-    "client": {"dispatching", "sharing", "shipping", "tasks"},
+    "client": {"dispatching", "sharing", "shipping", "tasks", "web"},
     "node": {"tasks"},
     "server": {"sharing", "shipping", "tasks"},
     "sharing": {"shipping", "tasks"},
+    "web": set(),
 }
 
 

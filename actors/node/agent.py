@@ -40,7 +40,7 @@ from dispycos.protocol.messages import (
     Spot,
     Terminate,
 )
-from dispycos.protocol.watching import Look
+from dispycos.protocol.watching import Look, StackGiven, StackWanted, Wish
 
 from ..tasks.step import KILL_AFTER
 from .answering import Answering
@@ -101,6 +101,9 @@ class Node(Answering):
             ServerReady: self._on_server_ready,
             Inventory: self._on_inventory,
             Look: self._on_look,
+            StackWanted: self._on_stack_wanted,
+            StackGiven: self._inquiries.on_stack,
+            Wish: self._on_wish,
             ServerTasks: self._inquiries.on_answer,
             Notice: self._on_notice,
             Gone: self._on_gone,

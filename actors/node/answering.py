@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Final
 
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Availability, Inventory, Neighbour, NodeInfo, NodeReport
-from dispycos.protocol.watching import ARGUMENTS, MAILBOXES, SERVERS, Look, Machine, NodeSight
+from dispycos.protocol.watching import (
+    ARGUMENTS,
+    MAILBOXES,
+    SERVERS,
+    Granting,
+    Look,
+    Machine,
+    NodeSight,
+    StackWanted,
+    Wish,
+)
 
 from .supervisor import Supervisor
 
@@ -71,3 +82,24 @@ class Answering(Supervisor):
         parts = look.parts & ASKED_OF_SERVERS
         servers = granted.ready() if granted is not None and parts else []
         self._inquiries.ask(envelope, sight, servers, now, parts)
+
+    def _on_stack_wanted(self, envelope: Envelope, word: StackWanted, now: float) -> None:
+        server = self.granted.place_of(word.server) if self.granted is not None else None
+        self._inquiries.ask_stack(envelope, server, now)
+
+    def _on_wish(self, envelope: Envelope, wish: Wish, now: float) -> None:
+        """The end of the lease is all that a node can grant: the rest is its client's."""
+        granted, own = self.granted, self.info.epoch
+        if wish.what != "end_lease":
+            refused = f"a node does not {wish.what} what its client has: ask that"
+        elif granted is None or (wish.client and wish.client != granted.lease.client):
+            refused = "it is not leased any more" if wish.client else "it is not leased"
+        else:
+            refused = ""
+            self.dismiss("a viewer ended the lease", now)
+        answer = Granting(0, [(own, refused)]) if refused else Granting(1)
+        self._out.send(envelope.sender, answer, envelope.correlation)
+
+    @abstractmethod
+    def dismiss(self, reason: str, now: float) -> None:
+        """The lease ends, and its client is not to have this node again."""

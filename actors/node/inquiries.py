@@ -11,12 +11,14 @@ from msgspec.structs import replace
 
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Inventory, NodeReport, ServerReport, ServerTasks, TaskReport
-from dispycos.protocol.watching import NodeSight
+from dispycos.protocol.watching import NodeSight, StackGiven
 
 from ..tasks.step import Step
 from .lease import NodeOutbox, Place
 
 ANSWER_S: Final = 0.3  # for servers: the relief thread answers unless C code holds the GIL
+STACK_S: Final = 1.0
+GONE: Final = "its server is gone"
 BUSY: Final = "a step in C code"  # of a server that does not answer: nobody here knows of which task
 
 
@@ -32,17 +34,28 @@ class Inquiry:
     parts: int
 
 
+@dataclass(slots=True, eq=False)
+class StackInquiry:
+    """A question for one of its tasks, which a server has."""
+
+    request: Envelope
+    server: Place
+    until: float
+
+
 class Inquiries:
     """All that are open, by their correlations with the servers."""
 
     def __init__(self, out: NodeOutbox) -> None:
         self._out = out
         self._open: dict[int, Inquiry] = {}
+        self._stacks: dict[int, StackInquiry] = {}
         self._keys = count(1)
 
     @property
     def deadline(self) -> float | None:
-        return min((inquiry.until for inquiry in self._open.values()), default=None)
+        due = [inquiry.until for inquiry in self._open.values()]
+        return min([*due, *(asked.until for asked in self._stacks.values())], default=None)
 
     def ask(
         self,
@@ -69,14 +82,44 @@ class Inquiries:
             inquiry.reports[server.number] = ServerReport(server.spot, server.pid, word.tasks, use)
             self._finish(envelope.correlation)
 
+    def ask_stack(self, request: Envelope, server: Place | None, now: float) -> None:
+        """Pass the answer of this server on, or why there is none."""
+        if server is None:
+            self._no_stack(request, GONE)
+            return
+        key = next(self._keys)
+        self._stacks[key] = StackInquiry(request, server, now + STACK_S)
+        self._out.send(server.address, request.message, key)
+
+    def on_stack(self, envelope: Envelope, word: StackGiven, now: float) -> None:
+        asked = self._stacks.get(envelope.correlation)
+        if asked is not None and asked.request.message.server == envelope.sender.epoch:
+            del self._stacks[envelope.correlation]
+            self._out.send(asked.request.sender, word, asked.request.correlation)
+
+    def _no_stack(self, request: Envelope, why: str) -> None:
+        self._out.send(request.sender, StackGiven([], why), request.correlation)
+
     def forget(self, epoch: int) -> None:
         """This server is dead: nothing is said of it."""
+        for key, asked in list(self._stacks.items()):
+            if asked.request.message.server == epoch:
+                del self._stacks[key]
+                self._no_stack(asked.request, GONE)
         for key, inquiry in list(self._open.items()):
             if inquiry.open.pop(epoch, None) is not None:
                 self._finish(key)
 
     def wake(self, now: float, step_of: Callable[[int], Step]) -> None:
         """Of those that have not answered in time their pages tell."""
+        for key, asked in list(self._stacks.items()):
+            if asked.until <= now:
+                del self._stacks[key]
+                step = step_of(asked.server.number)
+                keeps = f"{BUSY} keeps its interpreter, for {now - step.since / 1e9:.1f} s now"
+                self._no_stack(
+                    asked.request, f"its server does not answer{f': {keeps}' if step.position else ''}"
+                )
         for key, inquiry in list(self._open.items()):
             if inquiry.until <= now:
                 for server in inquiry.open.values():

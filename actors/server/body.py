@@ -50,7 +50,7 @@ from .code import ServerPayloads, single
 from .last_words import LastWords
 from .meter import Meter
 from .nested import NestedTasks
-from .queue import Drop, Interrupt, PassOn, Server, Stop, Tell, Work
+from .queue import Drop, Interrupt, PassOn, Server, Stop, Tell, TellStack, Work
 from .setup import Prepared, SetupFailed, refuse_value, setup_failed
 from .sight import Sight
 from .wishes import offer_names
@@ -159,7 +159,7 @@ class ServerBody:
         self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
         self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
-        self._sight = Sight(runtime, self.machine, self._cells)
+        self._sight = Sight(runtime, self.machine, interrupts, self._cells)
         self._begun = 0  # of these
         self._unsaid: dict[TaskId, LastWords] = {}  # outcomes behind messages for which there is no room yet
         self._folder = WorkingFolder(Path.cwd())
@@ -249,6 +249,8 @@ class ServerBody:
             self._hear(effect.envelope, now)
         elif isinstance(effect, Tell):
             self._sight.tell(effect)
+        elif isinstance(effect, TellStack):
+            self._sight.tell_stack(effect)
         elif isinstance(effect, Stop):
             self.runtime.defer(self._stop)
         else:
@@ -349,7 +351,9 @@ class ServerBody:
                 self.runtime.push()
             if not run.io:
                 self._meter.begin(measured=not (run.short or self.machine.aside))
+            cell.call = call
             cell.begin(function, args, kwargs, self.payloads.mirror.context())
+            cell.call = None
             if not cell.ended:
                 with self.runtime.lock:
                     self.machine.suspended(run.task, cell.address.actor)

@@ -19,6 +19,7 @@ from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import Spot, TaskId, TaskReport
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.watching import StackGiven, StackWanted
 
 REPORTED_MAX = 256  # tasks named in a report
 
@@ -44,6 +45,13 @@ class Tell(msgspec.Struct, frozen=True):
 
     request: Envelope
     tasks: list[TaskReport]
+
+
+class TellStack(msgspec.Struct, frozen=True):
+    """Somebody asks where this task, which has its address, is now."""
+
+    request: Envelope
+    run: messages.Run
 
 
 class PassOn(msgspec.Struct, frozen=True):
@@ -115,6 +123,7 @@ class Server:
                 messages.Terminate: self.on_terminate,
                 messages.Shutdown: self.on_shutdown,
                 messages.Inventory: self.on_inventory,
+                StackWanted: self.on_stack_wanted,
                 messages.Gone: self._pass_on,
             },
         }
@@ -217,6 +226,17 @@ class Server:
             self._effects.append(Tell(envelope, tasks))
         else:
             self.answer(envelope, messages.ServerTasks(tasks))
+
+    def on_stack_wanted(self, envelope: Envelope, now: float) -> None:
+        task = envelope.message.task
+        running, waiting = self.running.get(task), _find([*self._cpu, *self._io], task)
+        if waiting is not None:
+            function, text = waiting.message.function, "it waits for its turn, and has no stack yet"
+            self.answer(envelope, StackGiven([], text, function))
+        elif running is not None:
+            self._effects.append(TellStack(envelope, running.run))
+        else:
+            self.answer(envelope, StackGiven([], "it has ended"))
 
     def answer(self, request: Envelope, word: messages.Message) -> None:
         self._effects.append(Send(Envelope(request.sender, self.address, word, request.correlation)))

@@ -55,7 +55,8 @@ class Cell:
     on_end: Callable[[Cell, Outcome], None] | None = None
     leaves: tuple[Callable[[], None], ...] = ()  # what others have of it is given up at its end, by these
     run: Any = None  # in a server: the Run that it came by ...
-    position = 0  # ... and its place in the order in which the server was given them
+    position = 0  # ... its place in the order in which the server was given them ...
+    call: tuple[Any, Any, Any] | None = None  # ... and, for who looks, its call while `begin` is under way
     swap: Swap | None = None  # another function is to take its place, or may
     subtasks: Subtasks | None = None  # made with the first of them
     stopping = False  # terminate() was called
@@ -97,6 +98,11 @@ class Cell:
     def handle(self) -> Task:
         """Made when somebody wants it: most tasks do not know themselves."""
         return self._handle or self.bind(Task.__new__(Task))
+
+    @property
+    def own_handle(self) -> Task | None:
+        """If it was made."""
+        return self._handle
 
     def bind(self, handle: Task) -> Task:
         """This is the task's own handle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -50,11 +51,16 @@ def without_our_frames(error: BaseException) -> BaseException:
     return error
 
 
+def is_ours(names: Mapping[str, Any]) -> bool:
+    """Whether code with these globals is dispycos's own."""
+    module = names.get("__name__")
+    return isinstance(module, str) and module.partition(".")[0] == _OURS
+
+
 def _of_users(traceback: TracebackType | None) -> TracebackType | None:
     kept = []
     while traceback is not None:
-        module = traceback.tb_frame.f_globals.get("__name__")
-        if not isinstance(module, str) or module.partition(".")[0] != _OURS:
+        if not is_ours(traceback.tb_frame.f_globals):
             kept.append(traceback)
         traceback = traceback.tb_next
     first = None

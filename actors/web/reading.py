@@ -19,6 +19,7 @@ from dispycos.protocol.messages import (
     NodeInfo,
     SchedulerReport,
     ServerReport,
+    TaskReport,
 )
 from dispycos.protocol.watching import (
     ARGUMENTS,
@@ -28,10 +29,12 @@ from dispycos.protocol.watching import (
     SERVERS,
     TASKS,
     ClientSight,
+    LiveTask,
     Look,
     NodeSight,
     ServerCounts,
 )
+from dispycos.version import RELEASE
 
 from . import rows
 from .known import KnownClient, KnownNode, KnownServer, Mailbox, Rate
@@ -85,6 +88,9 @@ class Reader:
         self.recording: str | None = None  # its file
         self.gone = ""  # the client that this monitor belongs to has ended: in words
         self.show_args = True
+        self.poll_sec = 1.0
+        self.recording: str | None = None
+        self.insecure = False
         self.clients: dict[int, KnownClient] = {}
         self.nodes: dict[int, KnownNode] = {}
         self.servers: dict[int, KnownServer] = {}
@@ -118,7 +124,9 @@ class Reader:
         asked = []
         if self.scheduler is not None:
             asked.append(Question(self.scheduler, Inventory()))
-        for client in self.clients.values():
+        if self.kind == "node" and not self.nodes:
+            asked.append(Question(Address(self._own, NODE), Look(SERVERS)))
+        for client in self.clients.values() if self.kind != "node" else ():
             if client.state in ("active", "queued", "closing", "silent"):
                 client.unanswered += 1
                 asked.append(Question(Address(client.epoch, CLIENT), self._look_at(client)))
@@ -137,7 +145,7 @@ class Reader:
         nodes = [node for node in self.nodes.values() if node.state != "closed"]
         if not nodes:
             return []
-        deep = bool(self._wanted & DEEP)
+        deep = bool(self._wanted & DEEP) or self.kind == "node"
         count = DEEP_MAX if deep else -(-len(nodes) // int(BRIEF_S))
         parts = 0
         if deep:
@@ -302,14 +310,20 @@ class Reader:
     # --- its tasks ---
 
     def _take_tasks(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        self._take_live(client, sight.live, now)
+        self._take_ended(client, sight, now)
+
+    def _take_live(self, client: KnownClient, tasks: list[LiveTask], now: float) -> None:
         live = set()
-        for task in sight.live:
+        for task in tasks:
             row = rows.live_row(task, client, self.servers.get(task.server), now)
             live.add(row["id"])
             self.tables.set("tasks", row["id"], row)
         for key in self._live.get(client.id, set()) - live:
             self.tables.drop("tasks", key)
         self._live[client.id] = live
+
+    def _take_ended(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         for ended in sight.ended:
             client.task = ended.n
             row = rows.ended_row(ended, client, self.servers.get(ended.server), now)
@@ -398,15 +412,33 @@ class Reader:
         for report in sight.servers:
             self._take_report(node, report, now)
         if self.kind == "node":
-            there = {report.spot.epoch for report in sight.servers}
-            for server in self.servers.values():
-                if server.epoch not in there and not server.is_gone:
-                    self._server_gone(server, "ended")
+            self._take_own(node, sight, now)
         for summary in sight.summaries:
             began = now - summary.ago_s - summary.seconds
             key = f"{node.id} {summary.client} {began:.0f}"
             if key not in self.tables.rows("leases"):
                 self.tables.set("leases", key, rows.lease_row(key, summary, node, now))
+
+    def _take_own(self, node: KnownNode, sight: NodeSight, now: float) -> None:
+        """A node alone knows what its servers do, and nothing of what waits for them or has ended."""
+        there = {report.spot.epoch for report in sight.servers}
+        for server in list(self.servers.values()):
+            if server.epoch not in there and not server.is_gone:
+                self._server_gone(server, "ended")
+        for client in self.clients.values():
+            if sight.client is not None:
+                client.name, client.host, client.pid = sight.client.name, sight.client.host, sight.client.pid
+                client.state, client.since, node.client = "active", now - sight.lease_s, client.id
+            else:
+                node.client = None
+                self._client_ended(client, now)
+            tasks = [
+                LiveTask(task.number, task.attempt, task.function, report.spot.epoch, *_state_of(task))
+                for report in sight.servers
+                for task in report.tasks
+                if task.owner == client.epoch
+            ]
+            self._take_live(client, tasks, now)
 
     def _take_report(self, node: KnownNode, report: ServerReport, now: float) -> None:
         spot = report.spot
@@ -572,8 +604,13 @@ class Reader:
     def _meta(self, now: float) -> rows.Row:
         sights = [client.sight for client in self.clients.values() if client.sight is not None]
         counts = rows.counts_of([sum(kind) for kind in zip(*(s.outcomes for s in sights), strict=False)])
-        ended = sum(counts.values())
         there = [server for server in self.servers.values() if not server.is_gone]
+        submitted = sum(sight.submitted for sight in sights)
+        if self.kind == "node":
+            nodes = [rows.node_row(node, self.servers.values()) for node in self.nodes.values()]
+            counts |= {name: sum(row[name] for row in nodes) for name in ("done", "failed")}
+            submitted = sum(row["submitted"] for row in nodes)
+        ended = sum(counts.values())
         up = [node for node in self.nodes.values() if node.state not in ("closed", "lost")]
         cpus = [100.0 - node.info.available.cpu for node in up if node.info.available is not None]
         memory = [
@@ -590,7 +627,12 @@ class Reader:
             "show_args": self.show_args,
             "recording": self.recording,
             "gone": self.gone,
-            "submitted": sum(sight.submitted for sight in sights),
+            "poll_sec": self.poll_sec,
+            "release": RELEASE,
+            "recording": self.recording,
+            "insecure": self.insecure,
+            "since": min((client.since for client in self.clients.values()), default=self.started),
+            "submitted": submitted,
             "queued": sum(sight.waiting for sight in sights),
             "running": sum(server.running for server in there),
             **counts,
@@ -615,6 +657,12 @@ class Reader:
     def _note(self, kind: str, text: str, now: float, **where: str | None) -> None:
         row = {"t": round(now, 2), "kind": kind, "text": text, "node": None, "server": None, "client": None}
         self.tables.append("events", {**row, **where})
+
+
+def _state_of(task: TaskReport) -> tuple[str, float, float | None, bool, str]:
+    if task.state == "running":
+        return "running", task.since, 0.0, task.io, ""
+    return "queued", task.since, None, task.io, "behind the task that runs there"
 
 
 _DEEP_NOTE: Final = "what servers run is asked of {} nodes in turn: each is asked every {} s"

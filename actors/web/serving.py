@@ -17,6 +17,7 @@ from typing import Any, Final
 import psutil
 import uvicorn
 
+from dispycos import version
 from dispycos.config import Misuse
 
 from .access import Access
@@ -158,9 +159,7 @@ class _Server(uvicorn.Server):
 
 def find_page() -> Path:
     """Our own page's folder, wherever this package is installed."""
-    import dispycos
-
-    return Path(dispycos.__file__).parent / "data" / "web"
+    return Path(version.__file__).parent / "data" / "web"
 
 
 def _tls_of(certfile: str | None, keyfile: str | None) -> ssl.SSLContext | None:

@@ -238,6 +238,7 @@ class Wish(Message, frozen=True, tag=94):
     state: str = ""  # ... and only those that are "queued" or "running"
     nodes: list[int] = []  # epochs
     servers: list[int] = []
+    client: int = 0  # epoch: "end_lease" is meant for its lease alone; 0: whoever has it
 
 
 class Granting(Message, frozen=True, tag=95):

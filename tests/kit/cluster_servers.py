@@ -10,13 +10,14 @@ from functools import partial
 from math import inf
 from typing import Any, Final, cast
 
-from dispycos.actors.server.queue import Drop, Interrupt, PassOn, Server, Stop, Work
+from dispycos.actors.server.queue import Drop, Interrupt, PassOn, Server, Stop, Tell, TellStack, Work
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import Marks, Run, Spot, TaskId
 from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.watching import StackGiven
 from dispycos.session.router import Event
 from dispycos.session.session import PeerReset
 
@@ -142,6 +143,10 @@ class ServerProcess(Host):
             interrupted = self.cells.get(effect.task)
             if interrupted is not None:
                 self.interrupt(interrupted)
+        elif isinstance(effect, Tell):
+            self.machine.answer(effect.request, messages.ServerTasks(effect.tasks))
+        elif isinstance(effect, TellStack):
+            self.machine.answer(effect.request, StackGiven([], "", effect.run.function))
         else:
             assert isinstance(effect, Stop), effect
             self.defer(self._stop)

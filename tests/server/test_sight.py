@@ -30,7 +30,7 @@ class Desk:
     def __init__(self) -> None:
         self.machine = Server(ME, Address(7, 1), AGENT, Spot("", 0, 1001, "s"), lambda run: 16)
         self.cells: dict[TaskId, Cell] = {}
-        self.sight = Sight(cast(Any, None), self.machine, self.cells)
+        self.sight = Sight(cast(Any, None), self.machine, cast(Any, None), self.cells)
 
     def put(self, number: int, **about: Any) -> None:
         self.cells[TaskId(7, number)] = cast(Cell, SimpleNamespace(actor=0, inbox=[], taken_count=0, **about))

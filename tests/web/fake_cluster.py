@@ -182,11 +182,13 @@ class Cluster:
         if task["state"] == "failed":
             self.story.fail(task)
         self.counts[task["state"]] += 1
+        table = self.tables.table("tasks")
+        table.total, table.kept = sum(self.counts.values()), ENDED_KEPT
         self.tables.set("tasks", task["id"], task)
         self.ended.append(task["id"])
         if len(self.ended) > ENDED_KEPT:
             self.tables.drop("tasks", self.ended.pop(0))
-            self.tables.table("tasks").facts["dropped_until"] = task["end"] - 1800
+            table.facts["dropped_until"] = task["end"] - 1800
 
     # ------------------------------------------------------------ life
 

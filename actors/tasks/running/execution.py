@@ -66,6 +66,7 @@ class Execution(Between):
         "_asked",
         "_context",
         "_due",
+        "_generators",
         "_interrupts",
         "_is_cancelling",
         "_loop",
@@ -93,6 +94,7 @@ class Execution(Between):
             type[BaseException]
         ] = []  # by interrupt() in any thread; the next step takes it, or _wake
         self._due: Due | None = None  # to be thrown in at the next resumption
+        self._generators: Sequence[Generator[Any, Any, Any]] = ()  # as _resume has them
         self._is_cancelling = False  # by us, so that what is due is thrown in
         self._coroutine = None  # not there yet
         self._task: asyncio.Task[Any] | None = None  # None: in its first step at most, or over
@@ -111,6 +113,10 @@ class Execution(Between):
     def is_interrupted(self) -> bool:
         """Whether something is to be thrown in where the function is suspended, and was not yet."""
         return bool(self._asked) or self._due is not None
+
+    def suspended(self) -> list[Any]:
+        """From any thread: what it runs. Generators, each called by the one before, and a coroutine, which awaits for the last."""
+        return [*self._generators, self._coroutine]
 
     def interrupt(self) -> None:
         """From any thread: KeyboardInterrupt in the running step, else soon where the function is suspended."""
@@ -231,6 +237,7 @@ class Execution(Between):
     async def _resume(self, generator: Generator[Any, Any, Any]) -> Any:
         """Its value: a yield calls another generator, awaits what can be awaited, lets others run, or gives a value back."""
         generators = [generator]  # the called ones above their callers
+        self._generators = generators
         outcome: Outcome = Returned(None)  # what goes into the innermost one next
         turn, count, until = 0, 0, 0.0
         try:

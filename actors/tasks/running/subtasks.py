@@ -62,6 +62,10 @@ class Subtasks:
         self._then: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def count(self) -> int:
+        return len(self._left)
+
     def make(self, coroutine: Coroutine[Any, Any, Any], make: Callable[..., Any], **options: Any) -> Any:
         """A Task made by `make`, one of these."""
         subtask = Subtask(coroutine, self)

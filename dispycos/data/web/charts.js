@@ -42,7 +42,7 @@ export function mean(group, name) {
 export const grown = (group, last, name) => last ? Math.max(0, group[group.length - 1][name] - last[name]) : 0;
 
 /* 1,2,5-like ends of an axis. */
-export function nice(v) {
+function nice(v) {
   if (!(v > 0)) return 1;
   const p = 10 ** Math.floor(Math.log10(v));
   return [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find(m => m * p >= v * .9999) * p;
@@ -91,7 +91,7 @@ function options(el, s) {
     scales: { x: { time: true, range: () => [s.arg.from, s.arg.to] }, y: { range: () => [0, s.top] } },
     axes: [
       { ...axis, size: 24, gap: 4, grid: { show: false }, splits: u => ticks(s.arg.from, s.arg.to, u.bbox.width / (devicePixelRatio || 1)), values: (u, at) => at.map(v => clock(v).slice(0, s.arg.to - s.arg.from < 600 ? 8 : 5)) },
-      { ...axis, size: o.bare ? 0 : 48, gap: 6, show: true, grid: { stroke: () => color('line'), width: 1 }, splits: () => [0, s.top / 2, s.top], values: (u, at) => at.map(v => s.arg.bare ? '' : s.arg.fmt(v)) },
+      { ...axis, size: o.bare ? 0 : 48, gap: 6, show: true, grid: { stroke: () => color('line'), width: 1 }, splits: () => [0, s.top / 2, s.top], values: (u, at) => at.map(v => s.arg.bare ? '' : (s.arg.ticks || s.arg.fmt)(v)) },
     ],
     series: [{}, ...series],
     hooks: { draw: [u => { if (s.arg.events) marks(u, s.arg.events); }], setCursor: [u => tip(u, s)] },
