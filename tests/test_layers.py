@@ -106,6 +106,8 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "actors/web/recording.py",
+    "actors/web/replaying.py",
     "cli/clean.py",
     "cli/console.py",
     "cli/node.py",

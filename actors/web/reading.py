@@ -85,10 +85,10 @@ class Reader:
         self.title = title
         self.started = started
         self.scheduler: Address | None = Address(own, SCHEDULER) if kind == "scheduler" else None
+        self.recording: str | None = None  # its file
         self.gone = ""  # the client that this monitor belongs to has ended: in words
         self.show_args = True
         self.poll_sec = 1.0
-        self.recording: str | None = None
         self.insecure = False
         self.clients: dict[int, KnownClient] = {}
         self.nodes: dict[int, KnownNode] = {}
@@ -104,6 +104,7 @@ class Reader:
         self._ended_rate, self._message_rate = Rate(), Rate()
         self._turn = 0  # of the next node that is asked
         self._wanted: frozenset[str] = frozenset()
+        self._wants_args = False
         if kind == "client" and own:
             self.client(own)
         self.tables.set("meta", "cluster", self._meta(started))
@@ -116,9 +117,9 @@ class Reader:
 
     # --- asking ---
 
-    def questions(self, wanted: frozenset[str], now: float) -> list[Question]:
-        """What to ask now, for who reads these tables."""
-        self._wanted = wanted
+    def questions(self, wanted: frozenset[str], now: float, *, args: bool = True) -> list[Question]:
+        """What to ask now, for who reads these tables. `args`: and would see arguments."""
+        self._wanted, self._wants_args = wanted, args and self.show_args
         asked = []
         if self.scheduler is not None:
             asked.append(Question(self.scheduler, Inventory()))
@@ -147,7 +148,7 @@ class Reader:
         count = DEEP_MAX if deep else -(-len(nodes) // int(BRIEF_S))
         parts = 0
         if deep:
-            parts = SERVERS | (ARGUMENTS if self.show_args else 0)
+            parts = SERVERS | (ARGUMENTS if self._wants_args else 0)
             parts |= MAILBOXES if "actors" in self._wanted else 0
         asked = []
         for _ in range(min(count, len(nodes))):
@@ -634,10 +635,10 @@ class Reader:
             "title": self.title,
             "started": self.started,
             "show_args": self.show_args,
+            "recording": self.recording,
             "gone": self.gone,
             "poll_sec": self.poll_sec,
             "release": RELEASE,
-            "recording": self.recording,
             "insecure": self.insecure,
             "since": min((client.since for client in self.clients.values()), default=self.started),
             "submitted": submitted,
