@@ -41,8 +41,8 @@ from .known import KnownClient, KnownNode, KnownServer, Mailbox, Rate
 from .tables import Tables
 
 RINGS: Final = {"log": 10_000, "events": 1_000, "samples": 3_600}  # rows that are kept
-BRIEF_S: Final = 10.0  # each node is asked so often for what it has left ...
-DEEP_MAX: Final = 64  # ... and so many of them with each tick for their servers, if these are looked at
+DEEP_MAX: Final = 64  # nodes that are asked with each tick, for their servers if these are looked at ...
+BRIEF_S: Final = 10.0  # ... of more, each so often for what it has left
 LIMIT: Final = 1000  # tasks and lines that are taken with one answer
 MISSED: Final = 4  # looks that were not answered, until it is said
 GONE_KEPT: Final = 200  # servers that have ended, and are shown
@@ -145,7 +145,8 @@ class Reader:
         if not nodes:
             return []
         deep = bool(self._wanted & DEEP) or self.kind == "node"
-        count = DEEP_MAX if deep else -(-len(nodes) // int(BRIEF_S))
+        few = len(nodes) <= DEEP_MAX
+        count = DEEP_MAX if deep or few else -(-len(nodes) // int(BRIEF_S))
         parts = 0
         if deep:
             parts = SERVERS | (ARGUMENTS if self._wants_args else 0)
@@ -154,7 +155,7 @@ class Reader:
         for _ in range(min(count, len(nodes))):
             self._turn = (self._turn + 1) % len(nodes)
             node = nodes[self._turn]
-            if deep or now - node.asked_at >= BRIEF_S:
+            if deep or few or now - node.asked_at >= BRIEF_S:
                 node.asked_at = now
                 asked.append(Question(Address(node.info.epoch, NODE), Look(parts)))
         return asked
