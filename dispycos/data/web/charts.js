@@ -38,8 +38,11 @@ export function mean(group, name) {
   return n ? sum / n : null;
 }
 
-/* Of counters that only grow: how much in this group. */
-export const grown = (group, last, name) => last ? Math.max(0, group[group.length - 1][name] - last[name]) : 0;
+/* Of counters that only grow: how much a second, so that a gap is no peak. */
+export function grown(group, last, name) {
+  const end = group[group.length - 1];
+  return last && end.t > last.t ? Math.max(0, end[name] - last[name]) / (end.t - last.t) : 0;
+}
 
 /* 1,2,5-like ends of an axis. */
 function nice(v) {
@@ -52,7 +55,8 @@ const EVERY = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 2
 
 function ticks(from, to, width) {
   const every = EVERY.find(e => width / ((to - from) / e) >= (width < 400 ? 66 : 84)) || 172800, found = [];
-  for (let s = Math.ceil(from / every) * every; s <= to; s += every) found.push(s);
+  const edge = (to - from) / width * 18;          // half of a label: one at the end would be cut
+  for (let s = Math.ceil((from + edge / 2) / every) * every; s <= to - edge; s += every) found.push(s);
   return found;
 }
 

@@ -7,7 +7,7 @@ import { btn, nodeName, serverName } from './parts.js';
 import { hideTip, showTip } from './overlays.js';
 import { now, rows, table } from './stream.js';
 import { marksOf } from './attention.js';
-import { clock, dur, N, plural } from './text.js';
+import { clock, dur, N, natural, plural } from './text.js';
 import { sorted } from './table.js';
 
 const LANES = 24;
@@ -42,7 +42,7 @@ function lanesOf(only) {
   for (const [id, tasks] of by) {
     if (!seen.has(id) && only({ id, node: tasks[0].node })) seen.set(id, { id, node: tasks[0].node, name: nodeName(tasks[0].node), port: Number(id.split(':').pop()), state: 'ended' });
   }
-  return sorted(sorted([...seen.values()], l => l.port), l => l.name).map(l => ({ ...l, tasks: by.get(l.id) || [] }));
+  return sorted(sorted([...seen.values()], l => l.port), l => natural(l.name)).map(l => ({ ...l, tasks: by.get(l.id) || [] }));
 }
 
 /* {a, b, from, end, live}: what the lanes show, and what is there at all. */
@@ -186,7 +186,7 @@ function paintStrip(lanes, v) {
     const left = gutter(), wide = w - left - 8, bw = wide / BINS, most = Math.max(1, ...good.map((n, i) => n + bad[i]));
     g.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     g.textBaseline = 'middle'; g.fillStyle = color('ink-3');
-    g.fillText(`last ${v.end - v.from > 90 ? Math.round((v.end - v.from) / 60) + ' min' : dur(v.end - v.from)}`, small() ? 12 : 16, small() ? 26 : 18);
+    g.fillText(`${small() ? '' : 'last '}${v.end - v.from > 90 ? Math.round((v.end - v.from) / 60) + ' min' : dur(v.end - v.from)}`, small() ? 12 : 16, small() ? 26 : 18);
     if (!small()) g.fillText('drag to choose', 16, 34);
     good.forEach((n, i) => {
       const a = n / most * (high - 22), b = bad[i] ? Math.max(3, bad[i] / most * (high - 22)) : 0;

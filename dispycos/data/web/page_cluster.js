@@ -8,10 +8,10 @@ import { btn, card, dim, glyph, meter, nodeChip, nodeLink, nodeName, nodePath, s
 import { columnsPopover } from './options.js';
 import { marksOf, troubleCard, troubles } from './attention.js';
 import { list, meta, now, goneText } from './stream.js';
-import { table } from './table.js';
+import { sorted, table } from './table.js';
 import { toggleNode } from './actions.js';
 import { noNodes } from './empty.js';
-import { ago, capital, clock, dur, N, octets, percent, plural, rate, share, size } from './text.js';
+import { ago, capital, clock, dur, N, natural, octets, percent, plural, rate, share, size } from './text.js';
 
 export const tables = ['meta', 'nodes', 'samples', 'events', 'failures'];
 const RANGES = [[300, '5 min'], [900, '15 min'], [3600, '1 h']], PIPS = 16, MAP_FROM = 50;
@@ -101,7 +101,7 @@ function pip(g, x, y, state) {
 const stateText = (n, t) => n.state === 'lost' && n.seen ? `silent ${ago(t - n.seen)}` : undefined;
 
 const columns = t => [
-  { k: 'name', t: 'Node', v: n => n.name, f: n => nodeLink(n.id), c: '.title', w: 6.75 },
+  { k: 'name', t: 'Node', v: n => natural(n.name), f: n => nodeLink(n.id), c: '.title', w: 6.75 },
   { k: 'state', t: 'State', v: n => n.state, f: n => nodeChip(n, stateText(n, t)), c: '.state', w: 8.25 },
   { k: 'addr', t: 'Address', v: n => octets(n.addr), f: n => n.addr, c: '.p2', w: 7 },
   { k: 'cpus', t: 'Servers', v: n => n.servers, f: pips, c: '.s2', w: 7 },
@@ -120,7 +120,7 @@ const columns = t => [
 
 /* Every node keeps its place, so that a bad one is seen at once. */
 function map(nodes) {
-  const inOrder = [...nodes].sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+  const inOrder = sorted(nodes, n => natural(n.name));
   return h('ul.map' + (inOrder.length > 300 ? '.dense' : ''), { key: 'map' }, inOrder.map(n => {
     const state = ['running', 'idle'].includes(n.state) ? 'running' : glyph(n.state), busy = busyOf(n);
     return h('li', { key: n.id }, h('a.tile', { href: nodePath(n.id), 'data-s': state, title: `${n.name}: ${n.state}, ${busy} of ${n.servers} busy`, 'aria-label': `${n.name}, ${n.state}, ${busy} of ${n.servers} busy` },
