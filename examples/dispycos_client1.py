@@ -1,8 +1,8 @@
 """CPU tasks, watched in the web monitor: `python dispycos_client1.py`, and open the URL that it prints.
 
-Each task computes for a second or two and tells how far it is. The page shows which server runs what, how long, what it printed, and
-where in its code it is now; there tasks can be terminated and nodes suspended. Runs alone; where `dispycos node` runs on this or
-other machines, those are used. `--help` lists the options; `--jobs 500` leaves time to look around.
+Each task computes for a second or two and tells how far it is. The page shows which server runs what, how long, what it printed,
+and where in its code it is now; there tasks can be terminated and nodes suspended. Runs alone; where `dispycos node` runs on this
+or other machines, those are used. `--help` lists the options; `--jobs 500` leaves time to look around.
 """
 
 import asyncio
