@@ -35,6 +35,8 @@ from .places import find_place
 from .status import status_word
 from .turn import ClientRole
 
+BURST_S = 0.002
+
 
 class LedgerBody(ClientRole):
     host: TaskHost
@@ -58,7 +60,7 @@ class LedgerBody(ClientRole):
         self.scheduled: asyncio.Future[None] = self.loop.create_future()
         self.scheduled.add_done_callback(_look_at)
         self.freed: asyncio.Future[None] = self.loop.create_future()
-        self._burst_at = 0.0  # when the first of the tasks that are being submitted was
+        self._burst_at = 0.0  # when the first of a burst of tasks was submitted: one object for all of them
         self._room = asyncio.Event()
         self._out, self._err = Stream("stdout"), Stream("stderr")
         self._levels = LevelWatch()
@@ -87,8 +89,8 @@ class LedgerBody(ClientRole):
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
-            if not self.runtime.turn_due:
-                self._burst_at = self.runtime.clock()
+            if (now := self.runtime.clock()) - self._burst_at > BURST_S:
+                self._burst_at = now
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Entry(
                 name,

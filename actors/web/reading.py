@@ -85,10 +85,10 @@ class Reader:
         self.title = title
         self.started = started
         self.scheduler: Address | None = Address(own, SCHEDULER) if kind == "scheduler" else None
+        self.recording: str | None = None  # its file
         self.gone = ""  # the client that this monitor belongs to has ended: in words
         self.show_args = True
         self.poll_sec = 1.0
-        self.recording: str | None = None
         self.insecure = False
         self.clients: dict[int, KnownClient] = {}
         self.nodes: dict[int, KnownNode] = {}
@@ -104,6 +104,7 @@ class Reader:
         self._ended_rate, self._message_rate = Rate(), Rate()
         self._turn = 0  # of the next node that is asked
         self._wanted: frozenset[str] = frozenset()
+        self._wants_args = False
         if kind == "client" and own:
             self.client(own)
         self.tables.set("meta", "cluster", self._meta(started))
@@ -116,9 +117,9 @@ class Reader:
 
     # --- asking ---
 
-    def questions(self, wanted: frozenset[str], now: float) -> list[Question]:
-        """What to ask now, for who reads these tables."""
-        self._wanted = wanted
+    def questions(self, wanted: frozenset[str], now: float, *, args: bool = True) -> list[Question]:
+        """What to ask now, for who reads these tables. `args`: and would see arguments."""
+        self._wanted, self._wants_args = wanted, args and self.show_args
         asked = []
         if self.scheduler is not None:
             asked.append(Question(self.scheduler, Inventory()))
@@ -147,7 +148,7 @@ class Reader:
         count = DEEP_MAX if deep else -(-len(nodes) // int(BRIEF_S))
         parts = 0
         if deep:
-            parts = SERVERS | (ARGUMENTS if self.show_args else 0)
+            parts = SERVERS | (ARGUMENTS if self._wants_args else 0)
             parts |= MAILBOXES if "actors" in self._wanted else 0
         asked = []
         for _ in range(min(count, len(nodes))):
@@ -245,18 +246,36 @@ class Reader:
 
     def _take_nodes(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         there = set()
-        for info, state, text in sight.nodes:
+        by_node: dict[int, list[ServerCounts]] = {}
+        for count in sight.servers:
+            by_node.setdefault(count.node, []).append(count)
+        for info, state, text, ended, failed in sight.nodes:
             node = self._node(info, now)
             there.add(info.epoch)
             node.client = client.id
+            self._count(node, by_node.get(info.epoch, ()), ended, failed)
             self._node_is(
                 node, "lost" if state == "silent" else state.replace("closing", "closed"), text, now
             )
         for node in self.nodes.values():
             if node.client == client.id and node.info.epoch not in there:
                 node.client = None
+                node.servers = node.running = 0
                 if self.kind == "client":
                     self._node_is(node, "closed", "it was given back", now)
+
+    def _count(
+        self, node: KnownNode, servers: Iterable[ServerCounts | KnownServer], ended: int, failed: int
+    ) -> None:
+        """What its servers have done, with those that are gone. It stays when the lease ends."""
+        node.servers = node.running = node.submitted = 0
+        for server in servers:
+            node.servers += 1
+            node.running += server.running
+            node.submitted += server.running + server.ahead
+            ended += server.ended
+            failed += server.failed
+        node.done, node.failed, node.submitted = ended - failed, failed, node.submitted + ended
 
     def _take_servers(self, client: KnownClient, counts: list[ServerCounts], now: float) -> None:
         there = set()
@@ -282,10 +301,6 @@ class Reader:
     def _forget_server(self, epoch: int) -> None:
         self._gone_servers.pop(epoch)
         server = self.servers.pop(epoch)
-        node = self.nodes.get(server.node)
-        if node is not None:
-            node.done_by_gone += server.ended - server.failed
-            node.failed_by_gone += server.failed
         self.tables.drop("servers", server.id)
         if self._ids.get(server.id) == epoch:
             del self._ids[server.id]
@@ -423,6 +438,9 @@ class Reader:
         for server in list(self.servers.values()):
             if server.epoch not in there and not server.is_gone:
                 self._server_gone(server, "ended")
+        gone = [server for server in self.servers.values() if server.is_gone]
+        ended, failed = (sum(getattr(server, name) for server in gone) for name in ("ended", "failed"))
+        self._count(node, (server for server in self.servers.values() if not server.is_gone), ended, failed)
         for client in self.clients.values():
             if sight.client is not None:
                 client.name, client.host, client.pid = sight.client.name, sight.client.host, sight.client.pid
@@ -560,14 +578,11 @@ class Reader:
 
     def sample(self, now: float) -> None:
         """The sums, and the rows that need all answers."""
-        by_node: dict[int, list[KnownServer]] = {}
-        for server in self.servers.values():
-            by_node.setdefault(server.node, []).append(server)
-        for epoch, node in self.nodes.items():
-            servers = by_node.get(epoch, [])
-            self._sample_rate(node, servers, now)
+        for node in self.nodes.values():
+            node.rate = round(node.ended_rate.saw(node.done + node.failed, now), 1)
+            node.rate_history.add(node.rate)
             if "nodes" in self._wanted:
-                self.tables.set("nodes", node.id, rows.node_row(node, servers))
+                self.tables.set("nodes", node.id, rows.node_row(node))
         if "servers" in self._wanted:
             for server in self.servers.values():
                 self.tables.set("servers", server.id, rows.server_row(server, self.nodes.get(server.node)))
@@ -579,10 +594,6 @@ class Reader:
         meta = self._meta(now)
         self.tables.set("meta", "cluster", meta)
         self.tables.append("samples", self._sample(meta, now))
-
-    def _sample_rate(self, node: KnownNode, servers: Iterable[KnownServer], now: float) -> None:
-        node.rate = round(node.ended_rate.saw(sum(server.ended for server in servers), now), 1)
-        node.rate_history.add(node.rate)
 
     def _sample_functions(self, now: float) -> None:
         by_name: dict[str, list[Any]] = {}
@@ -605,9 +616,10 @@ class Reader:
         there = [server for server in self.servers.values() if not server.is_gone]
         submitted = sum(sight.submitted for sight in sights)
         if self.kind == "node":
-            nodes = [rows.node_row(node, self.servers.values()) for node in self.nodes.values()]
-            counts |= {name: sum(row[name] for row in nodes) for name in ("done", "failed")}
-            submitted = sum(row["submitted"] for row in nodes)
+            counts |= {
+                name: sum(getattr(node, name) for node in self.nodes.values()) for name in ("done", "failed")
+            }
+            submitted = sum(node.submitted for node in self.nodes.values())
         ended = sum(counts.values())
         up = [node for node in self.nodes.values() if node.state not in ("closed", "lost")]
         cpus = [100.0 - node.info.available.cpu for node in up if node.info.available is not None]
@@ -623,10 +635,10 @@ class Reader:
             "title": self.title,
             "started": self.started,
             "show_args": self.show_args,
+            "recording": self.recording,
             "gone": self.gone,
             "poll_sec": self.poll_sec,
             "release": RELEASE,
-            "recording": self.recording,
             "insecure": self.insecure,
             "since": min((client.since for client in self.clients.values()), default=self.started),
             "submitted": submitted,

@@ -792,6 +792,13 @@ class ServerTasks(Message, frozen=True, tag=64):
     use: ServerUse = ServerUse()
 
 
+class Served(Message, frozen=True, tag=65):
+    """Server -> node, before it ends: what it has done, for the summary of its lease."""
+
+    use: ServerUse
+    failures: list[tuple[str, str, int]]  # function, error, how many
+
+
 class Counts(Message, frozen=True, tag=63):
     """Client -> scheduler, when somebody asks for a SchedulerReport: how many of its tasks wait, run and have ended."""
 
