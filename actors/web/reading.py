@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dispycos.notices import NAMED_MAX
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.messages import (
     ClientReport,
@@ -234,11 +235,27 @@ class Reader:
                 key = client.failure_id(group.number) or ""
                 self.tables.set("failures", key, rows.failure_row(group, client, servers, now))
         if "waiting" in self._wanted:
-            self._replace("waiting", client, [rows.waiting_row(one, client, now) for one in sight.waits])
+            waits = [rows.waiting_row(self._explained(one), client, now) for one in sight.waits]
+            self._replace("waiting", client, waits)
         if "log" in self._wanted:
             self._take_lines(client, sight, now)
         if "links" in self._wanted:
             self._take_links(client, sight, now)
+
+    def _explained(self, waiting: Waiting) -> Waiting:
+        """Where there is no server: what keeps the nodes that there are."""
+        if waiting.reason != "none":
+            return waiting
+        words = [
+            f"{node.info.name}: {node.resting or node.text or node.state}" for node in self.nodes.values()
+        ]
+        more = f" and {len(words) - NAMED_MAX} more" if len(words) > NAMED_MAX else ""
+        nodes = (
+            f"nodes: {', '.join(words[:NAMED_MAX])}{more}"
+            if words
+            else "no node is known: start `dispycos node`"
+        )
+        return waiting._replace(text=f"{waiting.text}; {nodes}")
 
     def _forget_lease(self, client: KnownClient) -> None:
         client.task = client.line = client.death = 0

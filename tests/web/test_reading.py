@@ -43,6 +43,7 @@ from dispycos.protocol.watching import (
     NodeSight,
     OutputLine,
     ServerCounts,
+    Waiting,
 )
 
 ME, BROKER = 0x1234_5678_9ABC_DEF0, Address(9, SCHEDULER)
@@ -407,3 +408,18 @@ def test_two_hosts_of_one_name_are_two_nodes() -> None:
     first, second = [row["id"] for row in desk.rows("nodes")]
     assert first == "n1:9706" and second.startswith("n1:9706~")
     assert desk.reader.place_named(second) == (desk.reader.clients[ME], 102, 0)
+
+
+def test_what_waits_for_a_server_that_is_not_there_hears_what_keeps_the_nodes() -> None:
+    waits = [Waiting("none", "", "there is no server", 7, 3.0)]
+    desk = Desk()
+    tick(desk, sight(nodes=[], servers=[], waits=waits))
+    assert "start `dispycos node`" in desk.row("waiting")["text"]
+    desk.hear(
+        NodeSight(node_info(), None, 0.0, None, [], [], [], resting="its service hours are 22:00-06:00"), 101
+    )
+    tick(desk, sight(nodes=[], servers=[], waits=waits))
+    assert desk.row("waiting")["text"] == "there is no server; nodes: n1: its service hours are 22:00-06:00"
+    assert (desk.row("waiting")["count"], desk.row("waiting")["oldest"]) == (7, 998.0)
+    tick(desk, sight(nodes=[], servers=[]))
+    assert desk.rows("waiting") == []
