@@ -34,6 +34,7 @@ from dispycos.protocol.watching import (
     Look,
     NodeSight,
     ServerCounts,
+    Waiting,
 )
 from dispycos.version import RELEASE
 
