@@ -17,7 +17,8 @@ class History(list[float]):
     """The last values, the newest at the end."""
 
     def add(self, value: float) -> None:
-        self.append(round(value, 1))
+        """Whole numbers where that is exact enough for a chart: as JSON they cost a tenth."""
+        self.append(round(value, 1) if value < 10 and value % 1 else round(value))
         if len(self) > HISTORY:
             del self[0]
 

@@ -80,11 +80,13 @@ class Tables:
         return table
 
     def set(self, table: str, key: str, row: Row) -> None:
-        there = self._table(table)
-        if there.rows.get(key) != row:
-            there.rows[key] = row
-            there.changed.pop(key, None)
-            there.changed[key] = self._touch(there)
+        there = self._tables.get(table) or self._table(table)
+        if there.rows.get(key) == row:
+            return
+        there.rows[key] = row
+        there.changed.pop(key, None)
+        there.changed[key] = there.touched = self.version + 1  # as _touch, without a call for each row
+        self._is_changed = True
 
     def _touch(self, table: Table) -> int:
         self._is_changed = True
