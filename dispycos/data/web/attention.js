@@ -18,7 +18,7 @@ export function troubles() {
     else found.push({ key: state, state, words: [`${N(of.length)} nodes ${many}: `, few(of.map(n => n.id), id => nodeLink(id))], sub: `of ${plural(nodes.length, 'node')}`, age: state === 'lost' ? t - oldest : null });
   };
   some('lost', nodes.filter(n => n.state === 'lost'), 'is silent', 'are silent', n => [n.text || 'not heard of', n.running ? `; ${plural(n.running, 'task')} ran there` : '']);
-  for (const f of list('failures').sort((a, b) => b.last - a.last)) {
+  for (const f of list('failures').toSorted((a, b) => b.last - a.last)) {
     found.push({ key: 'f' + f.id, state: f.state, words: [h('a', { href: link({ view: 'failures', open: f.id }, 'tasks') }, f.error), ' in ', functionLink(f.function)],
       sub: `${N(f.count)} since ${clock(f.first)} on ${plural(f.nodes.length, 'node')}`, age: t - f.last });
   }

@@ -145,6 +145,8 @@ const life = {
   },
   change(s, el, arg) {
     const other = arg.series.map(l => l.label + l.token).join() !== s.arg.series.map(l => l.label + l.token).join();
+    const same = arg.stamp !== undefined && s.arg.stamp === arg.stamp;
+    if (same && !other) return;                 // drawn again, by scrolling: no new sample
     s.arg = arg;
     if (!s.u) return;
     const data = feed(s);
@@ -153,5 +155,6 @@ const life = {
   drop(s) { sized.unobserve(s.el); s.forget(); if (s.tipped) hideTip(); if (s.u) s.u.destroy(); },
 };
 
-/* o: {data: [times, values…], series: [{label, token, dash}], from, to, fmt, max, least (of the axis' end), events, stacked, bare, height, label} */
+/* o: {data: [times, values…], series: [{label, token, dash}], from, to, fmt, max, least (of the axis' end), events, stacked, bare, height, label,
+   stamp (the same one: nothing is new)} */
 export const chart = o => h('div.chart', { '--h': (o.height || 150) + 'px' }, h('div.plot', { role: 'img', 'aria-label': o.label, life, arg: o }));

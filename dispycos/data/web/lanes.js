@@ -35,14 +35,27 @@ function barsByServer() {
   return bars;
 }
 
-/* [{id, node, tasks}] of the servers that `only` lets in, node by node. */
-function lanesOf(only) {
-  const by = barsByServer(), seen = new Map();
-  for (const s of rows('servers').values()) if (only(s)) seen.set(s.id, { id: s.id, node: s.node, name: nodeName(s.node), port: s.port, state: s.state });
-  for (const [id, tasks] of by) {
-    if (!seen.has(id) && only({ id, node: tasks[0].node })) seen.set(id, { id, node: tasks[0].node, name: nodeName(tasks[0].node), port: Number(id.split(':').pop()), state: 'ended' });
+/* Servers by node, of those that `only` lets in; also ended ones, of which tasks tell. */
+function serversOf(only) {
+  const by = new Map(), known = rows('servers');
+  const add = s => { if (!only(s)) return; const those = by.get(s.node); if (those) those.push(s); else by.set(s.node, [s]); };
+  for (const s of known.values()) add(s);
+  for (const [id, tasks] of barsByServer()) if (!known.has(id)) add({ id, node: tasks[0].node, port: Number(id.split(':').pop()), state: 'ended' });
+  return by;
+}
+
+/* [how many there are, {id, node, name, port, state, tasks} of the LANES from `first` on], node by node. */
+function lanesOf(only, first) {
+  const by = serversOf(only), nodes = sorted([...by.keys()], id => natural(nodeName(id))), shown = [];
+  let passed = 0, all = 0;
+  for (const those of by.values()) all += those.length;
+  first = Math.min(first, Math.floor(Math.max(0, all - 1) / LANES) * LANES);
+  for (const node of nodes) {
+    const those = by.get(node);
+    if (passed + those.length > first && passed < first + LANES) shown.push(...sorted(those, s => s.port).slice(Math.max(0, first - passed), first + LANES - passed));
+    passed += those.length;
   }
-  return sorted(sorted([...seen.values()], l => l.port), l => natural(l.name)).map(l => ({ ...l, tasks: by.get(l.id) || [] }));
+  return { all, first, lanes: shown.map(s => ({ id: s.id, node: s.node, name: nodeName(s.node), port: s.port, state: s.state, tasks: bars.get(s.id) || [] })) };
 }
 
 /* {a, b, from, end, live}: what the lanes show, and what is there at all. */
@@ -263,18 +276,17 @@ const LEGEND = ['done', 'running', 'failed', 'lost', 'cancelled'];
 
 /* A card with the lanes of the servers that only({id, node}) lets in, LANES at a time. */
 export function lanesCard(title, only) {
-  const all = lanesOf(only);
-  if (!all.length) return null;
-  const first = Math.min(Number(get('lane')) || 0, Math.floor((all.length - 1) / LANES) * LANES), lanes = all.slice(first, first + LANES);
+  const { all, first, lanes } = lanesOf(only, Number(get('lane')) || 0);
+  if (!all) return null;
   const v = view(), tops = [];
   let y = TOP;
   lanes.forEach((l, i) => { if (i && lanes[i - 1].node !== l.node) y += GAP; tops.push(y); y += LANE; });
   const busy = lanes.length, events = marksOf(v.a, e => e.server ? serverName(e.server, e.node) : e.node ? nodeName(e.node) : '');
   const label = `Timeline of ${plural(busy, 'server')} from ${clock(v.a)} to ${clock(v.b)}; the table below holds the same tasks`;
   const turn = (text, to, ok, id) => btn('', { c: '.sm.icon.' + id, off: !ok, label: text, title: text, on: () => go({ lane: to || null }) }, icon('chev', 10));
-  const which = all.length > LANES ? `servers ${first + 1}–${first + lanes.length} of ${N(all.length)}` : plural(all.length, 'server');
+  const which = all > LANES ? `servers ${first + 1}–${first + lanes.length} of ${N(all)}` : plural(all, 'server');
   return h('section.card.space', { key: 'lanes' },
-    h('header', null, h('h2', null, title), h('span.sub', null, which), all.length > LANES && h('span.turn', { key: 'turn' }, turn('Servers before', first - LANES, first > 0, 'back'), turn('Servers after', first + LANES, first + LANES < all.length, 'on')),
+    h('header', null, h('h2', null, title), h('span.sub', null, which), all > LANES && h('span.turn', { key: 'turn' }, turn('Servers before', first - LANES, first > 0, 'back'), turn('Servers after', first + LANES, first + LANES < all, 'on')),
       h('div.acts', null, h('span.legend.hp', null, LEGEND.map(s => h('span', { 'data-s': s, key: s }, h('i'), s))),
         btn('', { c: '.sm.icon', on: () => zoom(1.6), label: 'Zoom out', title: 'Zoom out (-)' }, icon('i-minus', 14)), btn('', { c: '.sm.icon', on: () => zoom(.6), label: 'Zoom in', title: 'Zoom in (+)' }, icon('i-plus', 14)),
         btn(v.live ? 'live' : 'to live', { c: '.sm', pressed: v.live && !get('span') ? 'true' : 'false', on: reset, title: 'The newest, and on with time (0)' }))),

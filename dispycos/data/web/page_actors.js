@@ -1,7 +1,7 @@
 /* Actors: whose mailbox grows. */
 
 import { h, icon } from './dom.js';
-import { spark } from './canvas.js';
+import { spark } from './spark.js';
 import { get, go } from './route.js';
 import { chip, dim, functionLink, head, nodeLink, nodeName, searchField, serverLink, taskLink } from './parts.js';
 import { emptyPage } from './empty.js';
