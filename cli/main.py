@@ -39,6 +39,7 @@ from .options import (
     SECRET_FILE,
     STATUS,
     TASK_USER,
+    WEB,
     canonical,
     given,
     place_of,
@@ -191,7 +192,10 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 
 COMMANDS: Final = (
     Command(
-        "node", "Run tasks of clients on this machine's CPUs.", (*NODE, *TASK_USER, *CONFIG), NodeSettings
+        "node",
+        "Run tasks of clients on this machine's CPUs.",
+        (*NODE, *TASK_USER, *WEB, *CONFIG),
+        NodeSettings,
     ),
     Command("scheduler", "Share nodes between clients.", (*SCHEDULER, *CONFIG), SchedulerSettings),
     Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),

@@ -37,6 +37,7 @@ from .console import Viewer, read_console, run_on_in_background, wants_console
 from .process import Process, is_free, load_keys, raise_open_files, set_up_logging
 from .showing import node_lines
 from .template import PRELOAD, fork_template
+from .webbing import web_monitor
 
 log = logging.getLogger("dispycos")
 
@@ -98,7 +99,8 @@ async def _run(settings: NodeSettings, template: Template) -> int:
             process.keep(process.be_found())
             if wants_console(daemon=settings.daemon):
                 read_console(Console(process, body), process.stopping.is_set)
-            await process.stopping.wait()
+            with web_monitor(process, settings):
+                await process.stopping.wait()
         finally:
             await stop(process, body)
     log.info("node %s has ended", name)

@@ -28,6 +28,7 @@ from dispycos.config import (
     parse_seconds,
     parse_serve,
     parse_size,
+    parse_web,
     parse_whole,
 )
 from dispycos.hours import parse_time_of_day
@@ -66,6 +67,7 @@ class Option(click.Option):
     names: as they are typed; the first with two dashes is that of the setting.
     kind: of its value; None: it is a flag.
     is_shared: --save_config writes it, since it is the same for many nodes, and no secret.
+    bare: the value of an option that is given without one.
     refusal: why it cannot be used, and `remedy`: what to do instead. Such an option is answered, and not shown.
     """
 
@@ -79,6 +81,7 @@ class Option(click.Option):
         is_shared: bool = True,
         refusal: str = "",
         remedy: str = "leave it out",
+        bare: str | None = None,
     ) -> None:
         self.is_shared = is_shared
         self.refusal = refusal
@@ -86,7 +89,7 @@ class Option(click.Option):
         super().__init__(
             names,
             type=kind,
-            is_flag=True if kind is None else None,  # False: the value may be left out
+            **_flag(kind is None, bare),
             multiple=multiple,
             help=help,
             hidden=bool(refusal),
@@ -97,6 +100,12 @@ class Option(click.Option):
     def _answer(self, context: click.Context, option: click.Parameter, value: object) -> None:
         if value not in (None, False):
             raise Misuse(f"{place_of(context, self)} {self.refusal}", self._remedy)
+
+
+def _flag(is_flag: bool, bare: str | None) -> dict[str, Any]:
+    if bare is not None:
+        return {"is_flag": False, "flag_value": bare}
+    return {"is_flag": True if is_flag else None}  # False: the value may be left out
 
 
 def place_of(context: click.Context, option: click.Parameter) -> str:
@@ -205,6 +214,25 @@ COMMON: Final = (
     Option(["-u", "--udp_port"], ANY, refusal=MDNS, remedy=MDNS_REMEDY),
     Option(["--ipv4_udp_multicast"], refusal=MDNS, remedy=MDNS_REMEDY),
 )
+WEB: Final = (
+    Option(
+        ["--web"],
+        Text("[HOST:]PORT", parse_web),
+        "Serve the web monitor; its URL is printed. This host only if no HOST is given.  [default port: 8181]",
+        is_shared=False,
+        bare="8181",
+    ),
+    Option(
+        ["--web_host"],
+        Text("NAME", parse_name),
+        "A name by which browsers call this host, as that of a proxy. May be repeated.",
+        multiple=True,
+    ),
+    Option(
+        ["--web_certfile"], FILE, "Certificate (PEM) of the web monitor, for https; it may hold the key, too."
+    ),
+    Option(["--web_keyfile"], FILE, "Key that belongs to it."),
+)
 NODE: Final = (
     Option(
         ["-c", "--cpus"],
@@ -245,6 +273,7 @@ SCHEDULER: Final = (
     NODES,
     *COMMON,
     _zombie_period("Take the cluster from a client", ZOMBIE_PERIOD),
+    *WEB,
 )
 TASK_USER: Final = (
     Option(

@@ -25,6 +25,7 @@ from .console import Viewer, read_console, run_on_in_background, wants_console
 from .process import Process, load_keys, raise_open_files, set_up_logging
 from .showing import known_node_lines, scheduler_lines
 from .sight import forbid_core_files
+from .webbing import web_monitor
 
 log = logging.getLogger("dispycos")
 
@@ -64,7 +65,8 @@ async def _run(settings: SchedulerSettings) -> int:
             process.keep(Neighbourhood(process).explore())
         if wants_console(daemon=settings.daemon):
             read_console(Console(process), process.stopping.is_set)
-        await process.stopping.wait()
+        with web_monitor(process, settings):
+            await process.stopping.wait()
         is_whole = (
             not broker.machine.is_holding
         )  # all that an earlier life has granted is known, and ends now

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dispycos.actors.client.client import Client as Client
+    from dispycos.actors.client.http_server import HTTPServer as HTTPServer
     from dispycos.actors.client.program import run as run
     from dispycos.actors.client.status import DispycosNodeAllocate as DispycosNodeAllocate
     from dispycos.actors.client.status import DispycosNodeAvailInfo as DispycosNodeAvailInfo
@@ -62,6 +63,7 @@ _PLACES = {
     "DispycosStatus": "actors.client.status",
     "Event": "actors.sharing.locks",
     "FileNotSent": "errors",
+    "HTTPServer": "actors.client.http_server",
     "HotSwapException": "errors",
     "Location": "protocol.addresses",
     "Lock": "actors.sharing.locks",

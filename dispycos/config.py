@@ -253,6 +253,15 @@ def parse_place(text: str) -> HostPort:
     return HostPort(parse_host(place))
 
 
+def parse_web(text: str) -> HostPort:
+    """[HOST:]PORT; without HOST this host only is meant, an empty one is all addresses."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon:
+        return HostPort("127.0.0.1", parse_port(port))
+    host = host.removeprefix("[").removesuffix("]")
+    return HostPort(parse_host(host) if host else "", parse_port(port))
+
+
 def _real_port(text: str | None) -> int | None:
     if text is None:
         return None
@@ -418,7 +427,17 @@ class AgentSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeSettings(AgentSettings):
+class WebSettings:
+    """Where a process serves the web monitor, if it does."""
+
+    web: HostPort | None = None
+    web_host: tuple[str, ...] = ()
+    web_certfile: Path | None = None
+    web_keyfile: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings(AgentSettings, WebSettings):
     """The options of spec 6.2, and whom tasks run as (6.12)."""
 
     user: str | None = None
@@ -426,7 +445,7 @@ class NodeSettings(AgentSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulerSettings(CommonSettings):
+class SchedulerSettings(CommonSettings, WebSettings):
     """The options of spec 6.3.2."""
 
     tcp_port: int | None = None

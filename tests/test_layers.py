@@ -69,6 +69,13 @@ BODIES = {
     "actors/client/local.py",
     "actors/tasks/map.py",
     "actors/client/program.py",
+    "actors/client/http_server.py",
+    "actors/web/app.py",
+    "actors/web/connections.py",
+    "actors/web/listening.py",
+    "actors/web/serving.py",
+    "actors/web/streams.py",
+    "actors/web/watching.py",
     "actors/sharing/locks.py",
     "actors/tasks/actor.py",
     "actors/tasks/handle.py",
@@ -99,6 +106,8 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "actors/web/recording.py",
+    "actors/web/replaying.py",
     "cli/clean.py",
     "cli/console.py",
     "cli/node.py",
@@ -107,6 +116,7 @@ BODIES = {
     "cli/scheduler.py",
     "cli/status.py",
     "cli/survey.py",
+    "cli/webbing.py",
 }
 
 
@@ -135,6 +145,10 @@ MACHINES = {
     "actors/server/queue.py",
     *in_folder("actors/tasks", "failures", "keeping", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),
+    *in_folder("actors/client", "tally", "watching"),
+    *in_folder("actors/web", "access", "actions", "endpoints", "known", "metrics", "queries"),
+    *in_folder("actors/web", "reading", "rows", "tables"),
+    "dispycos/histogram.py",
 }
 
 # Of the folders of actors/: whom each knows beside itself and the floors below. Client, node and server know nothing of each other.
@@ -142,10 +156,11 @@ KNOWS = {
     "shipping": set(),
     "tasks": {"shipping"},
     "dispatching": {"tasks"},
-    "client": {"dispatching", "sharing", "shipping", "tasks"},
+    "client": {"dispatching", "sharing", "shipping", "tasks", "web"},
     "node": {"tasks"},
     "server": {"sharing", "shipping", "tasks"},
     "sharing": {"shipping", "tasks"},
+    "web": set(),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import sys
@@ -68,15 +69,19 @@ class HTTPServer:
         names: Iterable[str] = (),
         record: str | os.PathLike[str] | None = None,
     ) -> None:
+        from ..web.recording import Recorder
         from ..web.serving import WebServer
         from .client import Client
 
         if not isinstance(client, Client):
             raise TypeError(f"HTTPServer needs a Client, not {type(client).__name__}")
         self._client = client
+        client._is_watched = True
+        if client._lease is not None:
+            client._lease.ledger.tally.keeps_output = True
         self._poll_sec = positive_seconds(poll_sec, "HTTPServer: poll_sec")
         self._show_args = bool(show_task_args)
-        self._record = os.fspath(record) if record is not None else None
+        self._recorder = Recorder(record) if record is not None else None
         self._post = _Post(client)
         folder = Path(DocumentRoot) if DocumentRoot is not None else None
         self._server = WebServer(
@@ -90,6 +95,8 @@ class HTTPServer:
         )
         self.url, self.viewer_url, self.port = self._server.url, self._server.viewer_url, self._server.port
         self._server.start()
+        if self._recorder is not None:
+            atexit.register(self.shutdown)  # for the last state
         sys.stdout.write(f"{self.url}\n")
         sys.stdout.flush()
 
@@ -107,6 +114,8 @@ class HTTPServer:
 
         May be called again. The server ends with the program in any case.
         """
+        if self._recorder is not None:
+            atexit.unregister(self.shutdown)
         self._server.stop("The program has shut its monitor down.", timeout=STOP_S if wait else 0.0)
 
     # --- on the web server's thread ---
@@ -119,7 +128,9 @@ class HTTPServer:
         title = os.path.basename(sys.argv[0]) or "python"
         reader = Reader(Tables(secrets.token_hex(4), RINGS), "client", title, 0, time.time())
         reader.show_args = self._show_args
-        return Monitor(self._post, reader, self._poll_sec, before_tick=self._post.look)
+        recorder = self._recorder
+        reader.recording = str(recorder.path) if recorder is not None else None
+        return Monitor(self._post, reader, self._poll_sec, before_tick=self._post.look, keeper=recorder)
 
 
 class _Post:

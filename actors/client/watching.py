@@ -107,7 +107,8 @@ class Watching:
             state, text = "closing", known.closing
         if known is not None and known.is_silent:
             state, text = "silent", "nothing is heard of it"
-        return ClientNode(self._has.nodes[epoch], state, text)
+        ended, failed = (known.ended, known.failed) if known is not None else (0, 0)
+        return ClientNode(self._has.nodes[epoch], state, text, ended, failed)
 
     def _server(self, server: FleetServer) -> ServerCounts:
         where = self._has.locations.get(server.epoch)

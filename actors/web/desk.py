@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from .tables import Tables
+
+TABLES: Final = (
+    *("meta", "nodes", "servers", "tasks", "functions", "failures", "deaths", "waiting", "actors"),
+    *("links", "log", "events", "samples", "clients", "leases"),
+)
 
 
 class Done(NamedTuple):
@@ -35,3 +40,6 @@ class Desk(Protocol):
 
     async def stack(self, task: str) -> dict[str, Any]:
         """Where this task is now. Raises LookupError, in words."""
+
+    async def close(self) -> None:
+        """The server ends: nobody watches any more."""

@@ -34,8 +34,11 @@ class KnownNode:
     seen: float = 0.0  # the last word of it
     asked_at: float = 0.0
     rate: float = 0.0
-    done_by_gone: int = 0  # by servers that are not there any more
-    failed_by_gone: int = 0
+    done: int = 0
+    failed: int = 0
+    submitted: int = 0
+    running: int = 0
+    servers: int = 0
     ended_rate: Rate = field(default_factory=lambda: Rate())
     cpu_history: History = field(default_factory=History)
     rate_history: History = field(default_factory=History)

@@ -19,6 +19,7 @@ from dispycos.protocol.messages import (
     NodeInfo,
     SchedulerReport,
     ServerReport,
+    TaskReport,
 )
 from dispycos.protocol.watching import (
     ARGUMENTS,
@@ -28,10 +29,12 @@ from dispycos.protocol.watching import (
     SERVERS,
     TASKS,
     ClientSight,
+    LiveTask,
     Look,
     NodeSight,
     ServerCounts,
 )
+from dispycos.version import RELEASE
 
 from . import rows
 from .known import KnownClient, KnownNode, KnownServer, Mailbox, Rate
@@ -82,8 +85,11 @@ class Reader:
         self.title = title
         self.started = started
         self.scheduler: Address | None = Address(own, SCHEDULER) if kind == "scheduler" else None
+        self.recording: str | None = None  # its file
         self.gone = ""  # the client that this monitor belongs to has ended: in words
         self.show_args = True
+        self.poll_sec = 1.0
+        self.insecure = False
         self.clients: dict[int, KnownClient] = {}
         self.nodes: dict[int, KnownNode] = {}
         self.servers: dict[int, KnownServer] = {}
@@ -98,6 +104,7 @@ class Reader:
         self._ended_rate, self._message_rate = Rate(), Rate()
         self._turn = 0  # of the next node that is asked
         self._wanted: frozenset[str] = frozenset()
+        self._wants_args = False
         if kind == "client" and own:
             self.client(own)
         self.tables.set("meta", "cluster", self._meta(started))
@@ -110,13 +117,15 @@ class Reader:
 
     # --- asking ---
 
-    def questions(self, wanted: frozenset[str], now: float) -> list[Question]:
-        """What to ask now, for who reads these tables."""
-        self._wanted = wanted
+    def questions(self, wanted: frozenset[str], now: float, *, args: bool = True) -> list[Question]:
+        """What to ask now, for who reads these tables. `args`: and would see arguments."""
+        self._wanted, self._wants_args = wanted, args and self.show_args
         asked = []
         if self.scheduler is not None:
             asked.append(Question(self.scheduler, Inventory()))
-        for client in self.clients.values():
+        if self.kind == "node" and not self.nodes:
+            asked.append(Question(Address(self._own, NODE), Look(SERVERS)))
+        for client in self.clients.values() if self.kind != "node" else ():
             if client.state in ("active", "queued", "closing", "silent"):
                 client.unanswered += 1
                 asked.append(Question(Address(client.epoch, CLIENT), self._look_at(client)))
@@ -135,11 +144,11 @@ class Reader:
         nodes = [node for node in self.nodes.values() if node.state != "closed"]
         if not nodes:
             return []
-        deep = bool(self._wanted & DEEP)
+        deep = bool(self._wanted & DEEP) or self.kind == "node"
         count = DEEP_MAX if deep else -(-len(nodes) // int(BRIEF_S))
         parts = 0
         if deep:
-            parts = SERVERS | (ARGUMENTS if self.show_args else 0)
+            parts = SERVERS | (ARGUMENTS if self._wants_args else 0)
             parts |= MAILBOXES if "actors" in self._wanted else 0
         asked = []
         for _ in range(min(count, len(nodes))):
@@ -237,18 +246,36 @@ class Reader:
 
     def _take_nodes(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         there = set()
-        for info, state, text in sight.nodes:
+        by_node: dict[int, list[ServerCounts]] = {}
+        for count in sight.servers:
+            by_node.setdefault(count.node, []).append(count)
+        for info, state, text, ended, failed in sight.nodes:
             node = self._node(info, now)
             there.add(info.epoch)
             node.client = client.id
+            self._count(node, by_node.get(info.epoch, ()), ended, failed)
             self._node_is(
                 node, "lost" if state == "silent" else state.replace("closing", "closed"), text, now
             )
         for node in self.nodes.values():
             if node.client == client.id and node.info.epoch not in there:
                 node.client = None
+                node.servers = node.running = 0
                 if self.kind == "client":
                     self._node_is(node, "closed", "it was given back", now)
+
+    def _count(
+        self, node: KnownNode, servers: Iterable[ServerCounts | KnownServer], ended: int, failed: int
+    ) -> None:
+        """What its servers have done, with those that are gone. It stays when the lease ends."""
+        node.servers = node.running = node.submitted = 0
+        for server in servers:
+            node.servers += 1
+            node.running += server.running
+            node.submitted += server.running + server.ahead
+            ended += server.ended
+            failed += server.failed
+        node.done, node.failed, node.submitted = ended - failed, failed, node.submitted + ended
 
     def _take_servers(self, client: KnownClient, counts: list[ServerCounts], now: float) -> None:
         there = set()
@@ -274,10 +301,6 @@ class Reader:
     def _forget_server(self, epoch: int) -> None:
         self._gone_servers.pop(epoch)
         server = self.servers.pop(epoch)
-        node = self.nodes.get(server.node)
-        if node is not None:
-            node.done_by_gone += server.ended - server.failed
-            node.failed_by_gone += server.failed
         self.tables.drop("servers", server.id)
         if self._ids.get(server.id) == epoch:
             del self._ids[server.id]
@@ -300,14 +323,20 @@ class Reader:
     # --- its tasks ---
 
     def _take_tasks(self, client: KnownClient, sight: ClientSight, now: float) -> None:
+        self._take_live(client, sight.live, now)
+        self._take_ended(client, sight, now)
+
+    def _take_live(self, client: KnownClient, tasks: list[LiveTask], now: float) -> None:
         live = set()
-        for task in sight.live:
+        for task in tasks:
             row = rows.live_row(task, client, self.servers.get(task.server), now)
             live.add(row["id"])
             self.tables.set("tasks", row["id"], row)
         for key in self._live.get(client.id, set()) - live:
             self.tables.drop("tasks", key)
         self._live[client.id] = live
+
+    def _take_ended(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         for ended in sight.ended:
             client.task = ended.n
             row = rows.ended_row(ended, client, self.servers.get(ended.server), now)
@@ -396,15 +425,36 @@ class Reader:
         for report in sight.servers:
             self._take_report(node, report, now)
         if self.kind == "node":
-            there = {report.spot.epoch for report in sight.servers}
-            for server in self.servers.values():
-                if server.epoch not in there and not server.is_gone:
-                    self._server_gone(server, "ended")
+            self._take_own(node, sight, now)
         for summary in sight.summaries:
             began = now - summary.ago_s - summary.seconds
             key = f"{node.id} {summary.client} {began:.0f}"
             if key not in self.tables.rows("leases"):
                 self.tables.set("leases", key, rows.lease_row(key, summary, node, now))
+
+    def _take_own(self, node: KnownNode, sight: NodeSight, now: float) -> None:
+        """A node alone knows what its servers do, and nothing of what waits for them or has ended."""
+        there = {report.spot.epoch for report in sight.servers}
+        for server in list(self.servers.values()):
+            if server.epoch not in there and not server.is_gone:
+                self._server_gone(server, "ended")
+        gone = [server for server in self.servers.values() if server.is_gone]
+        ended, failed = (sum(getattr(server, name) for server in gone) for name in ("ended", "failed"))
+        self._count(node, (server for server in self.servers.values() if not server.is_gone), ended, failed)
+        for client in self.clients.values():
+            if sight.client is not None:
+                client.name, client.host, client.pid = sight.client.name, sight.client.host, sight.client.pid
+                client.state, client.since, node.client = "active", now - sight.lease_s, client.id
+            else:
+                node.client = None
+                self._client_ended(client, now)
+            tasks = [
+                LiveTask(task.number, task.attempt, task.function, report.spot.epoch, *_state_of(task))
+                for report in sight.servers
+                for task in report.tasks
+                if task.owner == client.epoch
+            ]
+            self._take_live(client, tasks, now)
 
     def _take_report(self, node: KnownNode, report: ServerReport, now: float) -> None:
         spot = report.spot
@@ -528,14 +578,11 @@ class Reader:
 
     def sample(self, now: float) -> None:
         """The sums, and the rows that need all answers."""
-        by_node: dict[int, list[KnownServer]] = {}
-        for server in self.servers.values():
-            by_node.setdefault(server.node, []).append(server)
-        for epoch, node in self.nodes.items():
-            servers = by_node.get(epoch, [])
-            self._sample_rate(node, servers, now)
+        for node in self.nodes.values():
+            node.rate = round(node.ended_rate.saw(node.done + node.failed, now), 1)
+            node.rate_history.add(node.rate)
             if "nodes" in self._wanted:
-                self.tables.set("nodes", node.id, rows.node_row(node, servers))
+                self.tables.set("nodes", node.id, rows.node_row(node))
         if "servers" in self._wanted:
             for server in self.servers.values():
                 self.tables.set("servers", server.id, rows.server_row(server, self.nodes.get(server.node)))
@@ -547,10 +594,6 @@ class Reader:
         meta = self._meta(now)
         self.tables.set("meta", "cluster", meta)
         self.tables.append("samples", self._sample(meta, now))
-
-    def _sample_rate(self, node: KnownNode, servers: Iterable[KnownServer], now: float) -> None:
-        node.rate = round(node.ended_rate.saw(sum(server.ended for server in servers), now), 1)
-        node.rate_history.add(node.rate)
 
     def _sample_functions(self, now: float) -> None:
         by_name: dict[str, list[Any]] = {}
@@ -570,8 +613,14 @@ class Reader:
     def _meta(self, now: float) -> rows.Row:
         sights = [client.sight for client in self.clients.values() if client.sight is not None]
         counts = rows.counts_of([sum(kind) for kind in zip(*(s.outcomes for s in sights), strict=False)])
-        ended = sum(counts.values())
         there = [server for server in self.servers.values() if not server.is_gone]
+        submitted = sum(sight.submitted for sight in sights)
+        if self.kind == "node":
+            counts |= {
+                name: sum(getattr(node, name) for node in self.nodes.values()) for name in ("done", "failed")
+            }
+            submitted = sum(node.submitted for node in self.nodes.values())
+        ended = sum(counts.values())
         up = [node for node in self.nodes.values() if node.state not in ("closed", "lost")]
         cpus = [100.0 - node.info.available.cpu for node in up if node.info.available is not None]
         memory = [
@@ -586,8 +635,13 @@ class Reader:
             "title": self.title,
             "started": self.started,
             "show_args": self.show_args,
+            "recording": self.recording,
             "gone": self.gone,
-            "submitted": sum(sight.submitted for sight in sights),
+            "poll_sec": self.poll_sec,
+            "release": RELEASE,
+            "insecure": self.insecure,
+            "since": min((client.since for client in self.clients.values()), default=self.started),
+            "submitted": submitted,
             "queued": sum(sight.waiting for sight in sights),
             "running": sum(server.running for server in there),
             **counts,
@@ -612,6 +666,12 @@ class Reader:
     def _note(self, kind: str, text: str, now: float, **where: str | None) -> None:
         row = {"t": round(now, 2), "kind": kind, "text": text, "node": None, "server": None, "client": None}
         self.tables.append("events", {**row, **where})
+
+
+def _state_of(task: TaskReport) -> tuple[str, float, float | None, bool, str]:
+    if task.state == "running":
+        return "running", task.since, 0.0, task.io, ""
+    return "queued", task.since, None, task.io, "behind the task that runs there"
 
 
 _DEEP_NOTE: Final = "what servers run is asked of {} nodes in turn: each is asked every {} s"

@@ -46,9 +46,9 @@ def counts_of(outcomes: list[int]) -> dict[str, int]:
     return counts
 
 
-def node_row(node: KnownNode, servers: Iterable[KnownServer]) -> Row:
+def node_row(node: KnownNode) -> Row:
     info, available, machine = node.info, node.info.available, node.machine
-    row: Row = {
+    return {
         "id": node.id,
         "name": info.name,
         "addr": info.addr,
@@ -57,11 +57,11 @@ def node_row(node: KnownNode, servers: Iterable[KnownServer]) -> Row:
         "text": node.text,
         "client": node.client,
         "cpus": info.cpus,
-        "servers": 0,
-        "running": 0,
-        "done": node.done_by_gone,
-        "failed": node.failed_by_gone,
-        "submitted": 0,
+        "servers": node.servers,
+        "running": node.running,
+        "done": node.done,
+        "failed": node.failed,
+        "submitted": node.submitted,
         "rate": node.rate,
         "cpu": round(100.0 - available.cpu, 1) if available is not None else None,
         "memory": available.memory if available is not None else None,
@@ -78,15 +78,6 @@ def node_row(node: KnownNode, servers: Iterable[KnownServer]) -> Row:
         "cpu_history": node.cpu_history.copy(),
         "rate_history": node.rate_history.copy(),
     }
-    ahead = 0
-    for server in servers:
-        row["servers"] += not server.is_gone
-        row["running"] += server.running
-        row["done"] += server.ended - server.failed
-        row["failed"] += server.failed
-        ahead += server.ahead
-    row["submitted"] = row["done"] + row["failed"] + row["running"] + ahead
-    return row
 
 
 def server_row(server: KnownServer, node: KnownNode | None) -> Row:

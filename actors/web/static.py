@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-FILES_MAX: Final = 1000
+FILES_MAX: Final = 1000  # who names "/" has made a mistake
 SIZE_MAX: Final = 20_000_000  # bytes of one
 TYPES: Final = {
     ".js": "text/javascript",
@@ -29,7 +29,11 @@ class Folder:
         self._files: dict[str, tuple[Path, str]] = {}
         if not root.is_dir():
             raise NoPage(f"DocumentRoot: there is no folder {root}")
-        for path in sorted(root.rglob("*"))[:FILES_MAX]:
+        for path in sorted(root.rglob("*")):
+            if len(self._files) == FILES_MAX:
+                raise NoPage(
+                    f"DocumentRoot: there are more than {FILES_MAX:,} files in {root}: is it the page's?"
+                )
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
                 kind = (
                     TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"

@@ -21,6 +21,7 @@ from dispycos.protocol.messages import Message, TaskId
 from dispycos.protocol.watching import Granting, StackGiven, StackWanted, Wish
 
 from .desk import Done
+from .queries import LIMIT_MAX, choose
 from .reading import Reader
 from .tables import Tables
 
@@ -28,6 +29,7 @@ MONITOR: Final = 24  # our actor
 ANSWER_S: Final = 0.8  # of a tick's second: after it what is there is shown
 WISH_S: Final = 5.0
 FRESH_S: Final = 2.0
+FILTER: Final = ("function", "state", "node", "text")  # of tasks that are to be ended
 ALWAYS: Final = frozenset(("meta",))
 
 log = logging.getLogger("dispycos")
@@ -42,13 +44,22 @@ class Post(Protocol):
     def detach(self, actor: int) -> None: ...
 
 
+class Keeper(Protocol):
+    """Who is told of each tick, and for whom these tables are looked at though nobody reads them (recording.py)."""
+
+    names: frozenset[str]
+
+    def __call__(self, tables: Tables, now: float) -> None: ...
+    def close(self) -> None: ...
+
+
 class Monitor:
     """Desk of a cluster (desk.py).
 
     Parameters
     ----------
     post: the runtime that words leave by. poll_sec: seconds from one look to the next. before_tick: what the process knows better
-    than the reader, told to that before each tick. on_tick: called after each, with the tables.
+    than the reader, told to that before each tick. on_tick: called after each, with the tables. keeper: a recorder.
     """
 
     def __init__(
@@ -59,13 +70,15 @@ class Monitor:
         *,
         before_tick: Callable[[Reader], None] = lambda reader: None,
         on_tick: Callable[[Tables, float], None] = lambda tables, now: None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.reader = reader
         self.tables = reader.tables
-        self.poll_sec = poll_sec
+        self.poll_sec = reader.poll_sec = poll_sec
         self._post = post
         self._before_tick, self._on_tick = before_tick, on_tick
+        self._keeper = keeper
         post.attach_inbox(MONITOR, self._on_answer)
         self._readers: Counter[str] = Counter()
         self._wakes = asyncio.Event()
@@ -75,12 +88,17 @@ class Monitor:
         self._open = 0  # answers that the present tick waits for
         self._tick = 0  # its correlation
         self._all_heard = asyncio.Event()
+        if keeper is not None:
+            self._wakes.set()
         self._running = self.loop.create_task(self._run())
         self._running.add_done_callback(_report)
 
     async def close(self) -> None:
-        self._post.detach(MONITOR)
         self._running.cancel()
+        if self._keeper is not None:
+            await self._take_tick()  # the end is what is looked for later
+            self._keeper.close()
+        self._post.detach(MONITOR)
 
     # --- Desk: reading ---
 
@@ -116,7 +134,7 @@ class Monitor:
             await self._wakes.wait()
             began = self.loop.time()
             await self._take_tick()
-            if not self._readers:
+            if not self._readers and not self._kept():
                 self._wakes.clear()
                 continue
             self._wakes.clear()
@@ -128,11 +146,14 @@ class Monitor:
             except TimeoutError:
                 self._wakes.set()
 
+    def _kept(self) -> frozenset[str]:
+        return self._keeper.names if self._keeper is not None else frozenset()
+
     async def _take_tick(self) -> None:
-        wanted = frozenset(self._readers) | ALWAYS
+        wanted = frozenset(self._readers) | self._kept() | ALWAYS
         now = time.time()
         self._before_tick(self.reader)
-        questions = self.reader.questions(wanted, now)
+        questions = self.reader.questions(wanted, now, args=bool(self._readers))
         self._tick = next(self._correlations)
         self._open = len(questions)
         self._all_heard.clear()
@@ -148,6 +169,8 @@ class Monitor:
         self.reader.sample(now)
         self.tables.commit(now)
         self._on_tick(self.tables, now)
+        if self._keeper is not None:
+            self._keeper(self.tables, now)
         self._ticked.set()
         self._ticked = asyncio.Event()
 
@@ -201,26 +224,37 @@ class Monitor:
 
     def _set_options(self, args: dict[str, Any]) -> Done:
         if "poll_sec" in args:
-            self.poll_sec = args["poll_sec"]
+            self.poll_sec = self.reader.poll_sec = args["poll_sec"]
         if "show_args" in args:
             self.reader.show_args = args["show_args"]
         return Done(len(args), [], "")
 
     async def _terminate(self, action: str, ids: list[str], args: dict[str, Any]) -> Done:
-        wishes: dict[int, Wish] = {}
         refused: list[tuple[str, str]] = []
+        wishes: dict[int, list[Wish]] = {}
         if action == "terminate_where":
+            args = args.get("filter", {})
+            unknown = set(args) - set(FILTER)
             node = self.reader.node_named(args.get("node", ""))
-            if args.get("node") and node is None:
-                return Done(0, [(args["node"], "there is no such node")], "")
-            wish = Wish(
-                "terminate",
-                [],
-                args.get("function", ""),
-                node.info.epoch if node else 0,
-                args.get("state", ""),
-            )
-            wishes = {epoch: wish for epoch, client in self.reader.clients.items() if client.state != "ended"}
+            if unknown or (args.get("node") and node is None):
+                what = (
+                    f"there is no filter {min(unknown)!r}"
+                    if unknown
+                    else f"there is no node {args['node']!r}"
+                )
+                return Done(0, [("", what)], "")
+            if args.get("text"):  # a client does not know what is shown of its tasks
+                ids = [
+                    row["id"]
+                    for row in choose(self.tables.rows("tasks").values(), {**args, "limit": str(LIMIT_MAX)})
+                ]
+                ids = [task for task in ids if self.tables.rows("tasks")[task]["end"] is None]
+            else:
+                where = args.get("function", ""), node.info.epoch if node is not None else 0
+                states = [args["state"]] if args.get("state") else ["queued", "running"]
+                for epoch, client in self.reader.clients.items():
+                    if client.state != "ended":
+                        wishes[epoch] = [Wish("terminate", [], *where, state) for state in states]
         numbers: dict[int, list[int]] = {}
         for task in ids:
             found = self.reader.task_named(task)
@@ -228,7 +262,8 @@ class Monitor:
                 refused.append((task, "there is no such task, or its client has ended"))
             else:
                 numbers.setdefault(found[0].epoch, []).append(found[1])
-        wishes |= {epoch: Wish("terminate", tasks) for epoch, tasks in numbers.items()}
+        for epoch, tasks in numbers.items():
+            wishes.setdefault(epoch, []).append(Wish("terminate", tasks))
         names = {epoch: self.reader.clients[epoch].task_id for epoch in wishes}
         return await self._wish_all(wishes, refused, lambda epoch, what: names[epoch](what))
 
@@ -249,7 +284,8 @@ class Monitor:
             wish = wishes.setdefault(client.epoch, Wish(action, nodes=[], servers=[]))
             (wish.servers if server else wish.nodes).append(server or node)
             names[server or node] = wanted
-        return await self._wish_all(wishes, refused, lambda epoch, what: names.get(what, ""))
+        each = {epoch: [wish] for epoch, wish in wishes.items()}
+        return await self._wish_all(each, refused, lambda epoch, what: names.get(what, ""))
 
     async def _end_lease(self, ids: list[str]) -> Done:
         """By the client, which takes its leave; by its nodes, if it does not answer."""
@@ -272,17 +308,15 @@ class Monitor:
         return Done(done, refused, "")
 
     async def _wish_all(
-        self, wishes: dict[int, Wish], refused: list[tuple[str, str]], name: Callable[[int, int], str]
+        self, wishes: dict[int, list[Wish]], refused: list[tuple[str, str]], name: Callable[[int, int], str]
     ) -> Done:
         done = 0
-        for epoch, wish in wishes.items():
+        for epoch, wish in [(epoch, wish) for epoch, several in wishes.items() for wish in several]:
             try:
                 granting = await self._ask(Address(epoch, CLIENT), wish)
             except TimeoutError:
-                client = self.reader.clients[epoch].name
-                refused.append(
-                    (self.reader.clients[epoch].id, f"{client} does not answer: only its lease can be ended")
-                )
+                client = self.reader.clients[epoch]
+                refused.append((client.id, f"{client.name} does not answer: only its lease can be ended"))
                 continue
             assert isinstance(granting, Granting)
             done += granting.done

@@ -155,6 +155,8 @@ class ClientNode(NamedTuple):
     info: NodeInfo
     state: str  # "running", "suspended", "silent", "closing"
     text: str  # why
+    ended: int = 0  # tasks of servers that are gone ...
+    failed: int = 0  # ... and of these, that did not return a value
 
 
 class ClientSight(Message, frozen=True, tag=68):

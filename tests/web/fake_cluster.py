@@ -182,11 +182,13 @@ class Cluster:
         if task["state"] == "failed":
             self.story.fail(task)
         self.counts[task["state"]] += 1
+        table = self.tables.table("tasks")
+        table.total, table.kept = sum(self.counts.values()), ENDED_KEPT
         self.tables.set("tasks", task["id"], task)
         self.ended.append(task["id"])
         if len(self.ended) > ENDED_KEPT:
             self.tables.drop("tasks", self.ended.pop(0))
-            self.tables.table("tasks").facts["dropped_until"] = task["end"] - 1800
+            table.facts["dropped_until"] = task["end"] - 1800
 
     # ------------------------------------------------------------ life
 
@@ -212,6 +214,15 @@ class Cluster:
             self.queued += self.random.randrange(max(1, len(self.servers) // 30))
             self.story.go_on()
         self._write((self.counts["done"] - before) / passed)
+
+    def hold(self) -> None:
+        """From now on each ready server runs one task that does not end by itself."""
+        for server in self.servers.values():
+            if self.nodes[server.node]["state"] == "running":
+                if not server.task:
+                    self._start(server, self._task(server, self.now))
+                server.free_at = float("inf")
+        self._write(0.0)
 
     def _pulse(self, node: Row) -> None:
         node["seen"] = self.now - self.random.random() * 0.9

@@ -29,9 +29,10 @@ CSP = "default-src 'self'"
 class Monitor:
     """The cluster, its clock and its HTTP server; `role` and `refused` may be changed while it runs."""
 
-    def __init__(self, cluster: Cluster, port: int = 0, prefix: str = "") -> None:
+    def __init__(self, cluster: Cluster, port: int = 0, prefix: str = "", tick_s: float = 1.0) -> None:
         self.cluster = cluster
         self.prefix = prefix
+        self.tick_s = tick_s
         self.role = "operator"
         self.refused = False  # everybody gets a 401
         self.epoch, self.csrf = secrets.token_hex(4), secrets.token_hex(8)
@@ -66,7 +67,7 @@ class Monitor:
         return f"http://127.0.0.1:{self.port}{self.prefix}/"
 
     def _live(self) -> None:
-        while not self.ended.wait(1.0):
+        while not self.ended.wait(self.tick_s):
             with self.changed:
                 self.cluster.tick(time.time())
                 self.changed.notify_all()
@@ -81,7 +82,7 @@ class Monitor:
 
 class Handler(BaseHTTPRequestHandler):
     monitor: Monitor
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # no connection outlives its answer, nor the server
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -174,7 +175,6 @@ class Handler(BaseHTTPRequestHandler):
         monitor, tables = self.monitor, self.monitor.cluster.tables
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
         self.end_headers()
         epoch, _, version = since.partition(".")
         seen = int(version) if epoch == monitor.epoch else -1

@@ -114,14 +114,17 @@ class Story:
 
     def _samples(self) -> None:
         """15 minutes of curves, with a gap where nobody looked."""
-        c, rate = self.cluster, len(self.cluster.servers) / 22.0
-        ended = 1_204_114 - 900 * rate
-        for ago in range(900, 0, -1):
+        c, usual = self.cluster, len(self.cluster.servers) / 22.0
+        rates = [usual]
+        for _ in range(899):
+            rates.append(
+                max(0.0, rates[-1] + (usual - rates[-1]) * 0.12 + c.random.uniform(-1, 1) * usual / 4)
+            )
+        ended = 1_204_114 - sum(rates)
+        for ago, rate in zip(range(900, 0, -1), rates, strict=True):
             ended += rate
             if 560 < ago < 600:
                 continue
-            rate += (len(c.servers) / 22.0 - rate) * 0.12 + c.random.uniform(-1, 1) * len(c.servers) / 60.0
-            rate = max(0.0, rate)
             c.tables.append(
                 "samples",
                 {

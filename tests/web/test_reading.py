@@ -193,12 +193,15 @@ def test_nodes_and_servers_have_their_counts() -> None:
 def test_counts_of_servers_that_are_gone_are_not_lost() -> None:
     desk = Desk()
     tick(desk)
-    tick(desk, sight(servers=[]))
+    gone = [ClientNode(node_info(), "running", "", 5, 1)]
+    tick(desk, sight(servers=[], nodes=gone))
     assert desk.row("nodes")["done"] == 4 and desk.row("servers")["state"] == "ended"
     reborn = server(epoch=2001, ended=3, failed=0)
-    tick(desk, sight(servers=[reborn]))
-    assert desk.row("nodes")["done"] == 7
+    tick(desk, sight(servers=[reborn], nodes=gone))
+    assert (desk.row("nodes")["done"], desk.row("nodes")["failed"], desk.row("nodes")["servers"]) == (7, 1, 1)
     assert [row["id"] for row in desk.rows("servers")] == ["10.0.0.1:9707"], "it took the other one's place"
+    tick(desk, sight(state="ended", nodes=[], servers=[]))
+    assert (desk.row("nodes")["done"], desk.row("nodes")["servers"]) == (7, 0), "what was done stays"
 
 
 def test_a_task_runs_and_ends_and_its_failure_has_a_name() -> None:

@@ -46,7 +46,7 @@ function ask(action, row, words) {
 }
 
 /* Suspend or resume, whichever it is now. */
-export function toggleButton(row, name, c = '') {
+function toggleButton(row, name, c = '') {
   const off = row.state === 'suspended', can = off || ['running', 'idle', 'resting', 'starting'].includes(row.state);
   const waits = asked.get(row.id) === row.state;
   return deed(off ? 'Resume' : 'Suspend', {

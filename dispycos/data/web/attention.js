@@ -43,7 +43,7 @@ function lately() {
   return last.length > 0 && h('div.lately', { key: 'lately' }, h('h2.later', null, 'Lately'), h('ul.ev', null, last.map(e => h('li', { key: e.n }, h('span.sub', null, clock(e.t)), h('span.cut', { title: e.text }, whose(e), ' ', e.text)))));
 }
 
-export const whose = e => e.server ? serverLink(e.server, e.node) : e.node ? nodeLink(e.node) : e.client && rows('clients').has(e.client) ? clientLink(e.client) : null;
+const whose = e => e.server ? serverLink(e.server, e.node) : e.node ? nodeLink(e.node) : e.client && rows('clients').has(e.client) ? clientLink(e.client) : null;
 
 /* Events as marks on curves. */
 const TOKENS = { joined: 'done', left: 'quiet', lost: 'lost', died: 'lost', suspended: 'quiet', resumed: 'done' };

@@ -38,11 +38,14 @@ export function mean(group, name) {
   return n ? sum / n : null;
 }
 
-/* Of counters that only grow: how much in this group. */
-export const grown = (group, last, name) => last ? Math.max(0, group[group.length - 1][name] - last[name]) : 0;
+/* Of counters that only grow: how much a second, so that a gap is no peak. */
+export function grown(group, last, name) {
+  const end = group[group.length - 1];
+  return last && end.t > last.t ? Math.max(0, end[name] - last[name]) / (end.t - last.t) : 0;
+}
 
 /* 1,2,5-like ends of an axis. */
-export function nice(v) {
+function nice(v) {
   if (!(v > 0)) return 1;
   const p = 10 ** Math.floor(Math.log10(v));
   return [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find(m => m * p >= v * .9999) * p;
@@ -52,7 +55,8 @@ const EVERY = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 2
 
 function ticks(from, to, width) {
   const every = EVERY.find(e => width / ((to - from) / e) >= (width < 400 ? 66 : 84)) || 172800, found = [];
-  for (let s = Math.ceil(from / every) * every; s <= to; s += every) found.push(s);
+  const edge = (to - from) / width * 18;          // half of a label: one at the end would be cut
+  for (let s = Math.ceil((from + edge / 2) / every) * every; s <= to - edge; s += every) found.push(s);
   return found;
 }
 
@@ -91,7 +95,7 @@ function options(el, s) {
     scales: { x: { time: true, range: () => [s.arg.from, s.arg.to] }, y: { range: () => [0, s.top] } },
     axes: [
       { ...axis, size: 24, gap: 4, grid: { show: false }, splits: u => ticks(s.arg.from, s.arg.to, u.bbox.width / (devicePixelRatio || 1)), values: (u, at) => at.map(v => clock(v).slice(0, s.arg.to - s.arg.from < 600 ? 8 : 5)) },
-      { ...axis, size: o.bare ? 0 : 48, gap: 6, show: true, grid: { stroke: () => color('line'), width: 1 }, splits: () => [0, s.top / 2, s.top], values: (u, at) => at.map(v => s.arg.bare ? '' : s.arg.fmt(v)) },
+      { ...axis, size: o.bare ? 0 : 48, gap: 6, show: true, grid: { stroke: () => color('line'), width: 1 }, splits: () => [0, s.top / 2, s.top], values: (u, at) => at.map(v => s.arg.bare ? '' : (s.arg.ticks || s.arg.fmt)(v)) },
     ],
     series: [{}, ...series],
     hooks: { draw: [u => { if (s.arg.events) marks(u, s.arg.events); }], setCursor: [u => tip(u, s)] },

@@ -4,14 +4,14 @@ import { h, icon } from './dom.js';
 import { canvas, color, spark } from './canvas.js';
 import { chart, curves, grown, mean } from './charts.js';
 import { get, go, link } from './route.js';
-import { btn, card, chip, dim, glyph, meter, nodeChip, nodeLink, nodeName, nodePath, searchField, serverName } from './parts.js';
+import { btn, card, dim, glyph, meter, nodeChip, nodeLink, nodeName, nodePath, searchField, serverName } from './parts.js';
 import { columnsPopover } from './options.js';
 import { marksOf, troubleCard, troubles } from './attention.js';
 import { list, meta, now, goneText } from './stream.js';
-import { narrow, table } from './table.js';
+import { sorted, table } from './table.js';
 import { toggleNode } from './actions.js';
 import { noNodes } from './empty.js';
-import { ago, capital, clock, dur, N, octets, percent, plural, rate, share, size } from './text.js';
+import { ago, capital, clock, dur, N, natural, octets, percent, plural, rate, share, size } from './text.js';
 
 export const tables = ['meta', 'nodes', 'samples', 'events', 'failures'];
 const RANGES = [[300, '5 min'], [900, '15 min'], [3600, '1 h']], PIPS = 16, MAP_FROM = 50;
@@ -68,7 +68,7 @@ function charts(m, samples, t, found) {
   const used = m.memory ? m.memory_used / m.memory * 100 : null;
   return h('div.grid', { key: 'charts' },
     h('div.stackcol.c8', { key: 'curves' },
-      card('Tasks per second', [h('span.legend', null, h('span', null, h('i.k1'), 'ended')), ranges()], h('div.body', null, chart({ data: timed(['rate']), series: [{ label: 'ended per second', token: 'accent' }], from, to: t, fmt: rate, least: 1, height: 176, events: marksOf(from, eventName), label: `Tasks ended per second, last ${words}, with events` }))),
+      card('Tasks per second', [h('span.legend', null, h('span', null, h('i.k1'), 'ended')), ranges()], h('div.body', null, chart({ data: timed(['rate']), series: [{ label: 'ended per second', token: 'accent' }], from, to: t, fmt: rate, ticks: v => Number.isInteger(v) ? N(v) : rate(v), least: 1, height: 176, events: marksOf(from, eventName), label: `Tasks ended per second, last ${words}, with events` }))),
       card('Use of the cluster', h('span.legend', null, h('span', null, h('i.k1'), 'CPU ' + percent(m.cpu)), h('span', null, h('i.k2'), 'memory ' + percent(used))), h('div.body', null, chart({ data: timed(['cpu', 'memory']), series: [{ label: 'CPU', token: 'accent' }, { label: 'memory', token: 'series-2', dash: [5, 3] }], from, to: t, max: 100, fmt: percent, height: 116, label: 'CPU and memory of all nodes in per cent' })))),
     troubleCard(found));
 }
@@ -101,8 +101,8 @@ function pip(g, x, y, state) {
 const stateText = (n, t) => n.state === 'lost' && n.seen ? `silent ${ago(t - n.seen)}` : undefined;
 
 const columns = t => [
-  { k: 'name', t: 'Node', v: n => n.name, f: n => nodeLink(n.id), c: '.title', w: 7.5 },
-  { k: 'state', t: 'State', v: n => n.state, f: n => nodeChip(n, stateText(n, t)), c: '.state', w: 7.5 },
+  { k: 'name', t: 'Node', v: n => natural(n.name), f: n => nodeLink(n.id), c: '.title', w: 6.75 },
+  { k: 'state', t: 'State', v: n => n.state, f: n => nodeChip(n, stateText(n, t)), c: '.state', w: 8.25 },
   { k: 'addr', t: 'Address', v: n => octets(n.addr), f: n => n.addr, c: '.p2', w: 7 },
   { k: 'cpus', t: 'Servers', v: n => n.servers, f: pips, c: '.s2', w: 7 },
   { k: 'run', t: 'Running', v: n => n.running, f: n => N(n.running), num: 1, w: 5 },
@@ -120,7 +120,7 @@ const columns = t => [
 
 /* Every node keeps its place, so that a bad one is seen at once. */
 function map(nodes) {
-  const inOrder = [...nodes].sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+  const inOrder = sorted(nodes, n => natural(n.name));
   return h('ul.map' + (inOrder.length > 300 ? '.dense' : ''), { key: 'map' }, inOrder.map(n => {
     const state = ['running', 'idle'].includes(n.state) ? 'running' : glyph(n.state), busy = busyOf(n);
     return h('li', { key: n.id }, h('a.tile', { href: nodePath(n.id), 'data-s': state, title: `${n.name}: ${n.state}, ${busy} of ${n.servers} busy`, 'aria-label': `${n.name}, ${n.state}, ${busy} of ${n.servers} busy` },

@@ -2,7 +2,7 @@
 
 import { h, icon } from './dom.js';
 import { link } from './route.js';
-import { rows } from './stream.js';
+import { meta, rows } from './stream.js';
 import { barred } from './session.js';
 
 /* The normal state is quiet: no tint. */
@@ -14,7 +14,7 @@ const NODE_STATES = { running: ['done', 'ready'], idle: ['idle', 'idle'], suspen
 const SERVER_STATES = { ...NODE_STATES, running: ['running', 'running'], ended: ['ended', 'ended'] };
 export const glyph = state => (NODE_STATES[state] || ['idle'])[0];
 
-export function stateChip(states, row, text) {
+function stateChip(states, row, text) {
   const [glyph, word] = states[row.state] || ['idle', row.state];
   const c = chip(glyph, text || word);
   if (row.text) c.props.title = row.text;
@@ -29,7 +29,7 @@ const cut = (id, at) => { const i = String(id).lastIndexOf(':'); return i < 0 ? 
 
 export const nodeName = id => rows('nodes').get(id)?.name || cut(id, 0);
 export const nodePath = id => path('node', id);
-export const serverPath = id => path('server', id);
+const serverPath = id => path('server', id);
 export const nodeLink = (id, text) => h('a', { href: nodePath(id) }, text || nodeName(id));
 
 /* oak:51391: the name of the machine says more than its address. */
@@ -39,9 +39,12 @@ export function serverName(id, node) {
 }
 export const serverLink = (id, node, text) => h('a', { href: serverPath(id) }, text || serverName(id, node));
 export const functionLink = name => h('a.fn', { href: link({ function: name }, 'tasks') }, name);
-export const taskLink = id => h('a', { href: link({ q: '#' + id, range: 'all' }, 'tasks') }, '#' + id);
+
+/* #1190442; with the client before it where several clients are seen. */
+export const taskName = id => '#' + (meta()?.kind === 'client' ? String(id).split('.').pop() : id);
+export const taskLink = id => h('a', { href: link({ q: '#' + id }, 'tasks'), title: id }, taskName(id));
 export const clientLink = (id, text) => h('a', { href: link({ q: text || id }, 'clients') }, text || clientName(id));
-export const clientName = id => rows('clients').get(id)?.name || String(id);
+const clientName = id => rows('clients').get(id)?.name || (meta()?.kind === 'client' ? meta().title : String(id));
 
 /* Whatever has an id at the end of a link: node, server or client. */
 export function anyLink(id) {

@@ -1,7 +1,7 @@
 /* Tables: rows keyed and patched, sorted by the address, columns that can go, only what is seen is drawn. */
 
 import { h, icon } from './dom.js';
-import { get, go, link, where } from './route.js';
+import { get, go, where } from './route.js';
 import { redraw } from './loop.js';
 import { plural } from './text.js';
 
@@ -109,7 +109,7 @@ const spacer = (key, rows, columns) => rows > 0 && h('tr.space', { key, 'aria-hi
 function header(id, columns, key, down) {
   return h('thead', null, h('tr', null, columns.map(c => h('th' + (c.num ? '.num' : '') + (c.c || ''), {
     key: c.k, scope: 'col', '--w': c.w && c.w + 'rem', 'aria-sort': c.k === key && c.v ? (down ? 'descending' : 'ascending') : null,
-  }, c.v ? h('button', { type: 'button', title: c.about, onclick: () => go({ ['sort.' + id]: nextSort(c, key, down) }) }, c.t, icon('tri', 8)) : c.head || h('span.vh', null, c.t)))));
+  }, c.v ? h('button', { type: 'button', title: c.about, onclick: () => go({ ['sort.' + id]: nextSort(c, key, down) }) }, c.t, icon('tri', 8)) : c.head || (c.k === 'acts' ? h('span.vh', null, c.t) : c.t)))));
 }
 
 /* Cards have no header to click on. */

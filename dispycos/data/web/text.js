@@ -61,6 +61,9 @@ export function share(part, whole) {
 export const plural = (n, one, many = one + 's') => `${N(n)} ${n === 1 ? one : many}`;
 export const capital = s => s ? s[0].toUpperCase() + s.slice(1) : s;
 
+/* n9 before n10. */
+export const natural = s => String(s ?? '').replace(/\d+/g, d => d.padStart(8, '0'));
+
 /* An address by its octets, so that .9 comes before .10; other names as they are. */
 export function octets(address) {
   const parts = String(address ?? '').split('.');
