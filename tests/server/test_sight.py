@@ -78,7 +78,8 @@ class Desk:
 
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(sight, "END_S", 0.3)
+    for name, seconds in (("END_S", 60.0), ("TEXT_S", 0.3), ("TEXTS_S", 30.0)):  # this machine may be busy
+        monkeypatch.setattr(sight, name, seconds)
     desk = Desk()
     yield desk
     wait_until(lambda: not desk.threads(), 20, "nothing is left of its threads")
@@ -179,7 +180,10 @@ def test_so_many_that_hang_and_nothing_more_is_tried(desk: Desk) -> None:
         value.go.set()
 
 
-def test_code_that_does_not_end_is_ended_and_not_tried_again_for_its_task(desk: Desk) -> None:
+def test_code_that_does_not_end_is_ended_and_not_tried_again_for_its_task(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sight, "END_S", 0.6)
     desk.put(1, Spinning())
     desk.put(2, Stubborn())
     texts = [f"<{name}: its __repr__ takes too long>" for name in ("Spinning", "Stubborn")]
