@@ -38,6 +38,7 @@ TEXTS_S: Final = 0.15  # for all texts of one answer: a node waits 0.3 s for it
 TEXT_S: Final = 0.05  # for those of one task
 STACK_S: Final = 0.2
 END_S: Final = 2.0  # what was given up and still runs is ended then
+LOOK_AGAIN_S: Final = 0.1
 HANGING_MAX: Final = 4  # of these; then nothing more is tried
 JOBS_MAX: Final = 16  # questions that wait for the thread; those beyond are answered without texts
 
@@ -160,13 +161,14 @@ class Sight:
                 log.exception("what was asked about the tasks of this server is not answered")
 
     def _end_hands(self) -> float:
-        """Those that were given up and have had their time. Seconds until there is another one to be ended."""
+        """Those that were given up and have had their time. Seconds until it is to be looked again; 0: none is left."""
         now = time.monotonic()
         for hand in self._given_up:
             if hand.ends_at <= now and not hand.is_ended:
                 hand.end()
         self._given_up = [hand for hand in self._given_up if hand.hangs]
-        return min((hand.ends_at - now for hand in self._given_up if not hand.is_ended), default=0.0)
+        left = [hand.ends_at - now for hand in self._given_up if not hand.is_ended]
+        return min(*left, LOOK_AGAIN_S) if left else 0.0
 
     def _answer(self, answer: Callable[[Message], None], word: Message) -> None:
         with self._runtime.lock:
