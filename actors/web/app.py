@@ -58,13 +58,13 @@ class Web:
         self.endpoints = self._make_endpoints()
         old = old_endpoints.routes(self)
         routes = [
-            Route("/", self._index),
+            Route("/", answering(self._index)),
             Route("/healthz", self._health),
             *(Route(one.path, answering(one.handler), methods=[one.method]) for one in self.endpoints),
             *(Route(path, answering(handler), methods=[method]) for method, path, handler in old),
-            Route("/{name:path}", self._file),
+            Route("/{name:path}", answering(self._file)),
         ]
-        in_words = {HTTPException: _answer_in_words}
+        in_words = {HTTPException: _answer_in_words, Exception: _answer_failed}
         self.app: ASGIApp = Guard(Starlette(routes=routes, exception_handlers=in_words), access)
 
     def _make_endpoints(self) -> list[Endpoint]:
@@ -229,3 +229,8 @@ async def _answer_in_words(request: Request, error: Exception) -> Response:
     remedy = f"there is {error.headers['Allow']}" if error.headers and "Allow" in error.headers else ""
     text = f"{request.method[:20]} {request.url.path[:100]}: {error.detail}"
     return answer_refused(Refusal(error.status_code, text, remedy), False, error.headers)
+
+
+async def _answer_failed(request: Request, error: Exception) -> Response:
+    """Our own fault: what it is stands in the log."""
+    return answer_json({"error": "the monitor has failed at this", "remedy": "its log says why"}, 500)

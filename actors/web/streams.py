@@ -18,7 +18,6 @@ from .desk import Desk
 
 STREAMS_MAX: Final = 100
 SILENCE_S: Final = 10.0
-LOOK_S: Final = 1.0
 PART_BYTES: Final = 65536  # so much of an event is handed over at once
 HEADERS: Final = {"x-accel-buffering": "no"}  # nginx shall not keep it back
 
@@ -126,23 +125,31 @@ class Stream(Response):
 
     async def _has_changed(self, left: asyncio.Future[None]) -> bool:
         """When there is something to do; False: nothing was said for a while."""
-        desk, ends = self._streams.desk, asyncio.ensure_future(self._streams.ends.wait())
+        ends = asyncio.ensure_future(self._streams.ends.wait())
         try:
             async with asyncio.timeout_at(self._told_at + SILENCE_S):
-                while self._since == desk.tables.version and not (left.done() or ends.done()):
-                    ticked = asyncio.ensure_future(desk.ticked())
-                    waits = (ticked, ends, left)
-                    try:  # the present tick may have ended just now: look again after a while
-                        await asyncio.wait(waits, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                        if ticked.done():
-                            ticked.result()
-                    finally:
-                        ticked.cancel()
+                while await self._waits(ends, left):
+                    pass
             return True
         except TimeoutError:
             return False
         finally:
             ends.cancel()
+
+    async def _waits(self, ends: asyncio.Future[bool], left: asyncio.Future[None]) -> bool:
+        """False: there is something to do. True: there may be after this tick."""
+        desk = self._streams.desk
+        ticked = asyncio.ensure_future(desk.ticked())
+        try:
+            await asyncio.sleep(0)  # from here on no tick is missed
+            if self._since != desk.tables.version or left.done() or ends.done():
+                return False
+            await asyncio.wait((ticked, ends, left), return_when=asyncio.FIRST_COMPLETED)
+            if ticked.done():
+                ticked.result()
+            return True
+        finally:
+            ticked.cancel()
 
     async def _write(self, event: bytes) -> None:
         for at in range(0, len(event), PART_BYTES):
