@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import psutil
 
+from dispycos.actors.server.meter import Meter
 from dispycos.actors.server.queue import Server, Tell
 from dispycos.actors.server.sight import Sight
 from dispycos.actors.tasks.cell import Cell
@@ -30,10 +31,13 @@ class Desk:
     def __init__(self) -> None:
         self.machine = Server(ME, Address(7, 1), AGENT, Spot("", 0, 1001, "s"), lambda run: 16)
         self.cells: dict[TaskId, Cell] = {}
-        self.sight = Sight(cast(Any, None), self.machine, cast(Any, None), self.cells)
+        self.meter = Meter()
+        self.sight = Sight(cast(Any, None), self.machine, cast(Any, None), self.cells, self.meter)
 
     def put(self, number: int, **about: Any) -> None:
-        self.cells[TaskId(7, number)] = cast(Cell, SimpleNamespace(actor=0, inbox=[], taken_count=0, **about))
+        self.cells[TaskId(7, number)] = cast(
+            Cell, SimpleNamespace(**{"actor": 0, "inbox": [], "taken_count": 0, "names": ()} | about)
+        )
 
     def tell(self, parts: int, *tasks: TaskReport) -> ServerTasks:
         self.sight.tell(Tell(Envelope(ME, AGENT, Inventory(parts), 3), list(tasks)))

@@ -2,7 +2,7 @@
 
 import { h, icon } from './dom.js';
 import { canvas, color, spark } from './canvas.js';
-import { chart, curves, grown, mean } from './charts.js';
+import { chart, curves, grown, mean, startOf } from './charts.js';
 import { get, go, link } from './route.js';
 import { btn, card, dim, glyph, meter, nodeChip, nodeLink, nodeName, nodePath, searchField, serverName } from './parts.js';
 import { columnsPopover } from './options.js';
@@ -16,6 +16,7 @@ import { ago, capital, clock, dur, N, natural, octets, percent, plural, rate, sh
 export const tables = ['meta', 'nodes', 'samples', 'events', 'failures'];
 const RANGES = [[300, '5 min'], [900, '15 min'], [3600, '1 h']], PIPS = 16, MAP_FROM = 50;
 
+const sinceWords = (from, t, span, words) => t - from < span * .95 ? `since ${clock(from)}` : `last ${words}`;
 const range = () => RANGES.find(r => String(r[0]) === get('range')) || RANGES[1];
 
 /* ------------------------------------------------------------ the sum */
@@ -37,13 +38,13 @@ function drift(samples, t) {
 }
 
 function sum(m, samples, t, words) {
-  const of = (name, how) => curves(samples, t, range()[0], m.poll_sec, [name], how)[1].filter(v => v != null);
+  const from = startOf(samples, t, range()[0]), of = (name, how) => curves(samples, t, t - from, m.poll_sec, [name], how)[1].filter(v => v != null);
   const level = name => of(name, g => [mean(g, name)]), steps = name => of(name, (g, last) => [grown(g, last, name)]);
   const rates = level('rate'), minute = samples.find(s => s.t >= t - 60), ended = m.done + m.failed + m.lost + m.cancelled;
   const lastLost = Math.max(0, ...list('failures').filter(f => f.state === 'lost').map(f => f.last));
   const failures = link({ view: 'failures' }, 'tasks');
   return h('section.sum', { 'aria-label': 'The sum', key: 'sum' },
-    stat('Tasks per second', null, rate(m.rate), rates.length > 2 ? `median ${rate(median(rates))}, last ${words}` : 'ended', rates, 'accent', link({ view: 'functions' }, 'tasks'), { zero: true }),
+    stat('Tasks per second', null, rate(m.rate), rates.length > 2 ? `median ${rate(median(rates))} ${sinceWords(from, t, range()[0], words)}` : 'ended', rates, 'accent', link({ view: 'functions' }, 'tasks'), { zero: true }),
     stat('Running', 'running', N(m.running), `${m.servers_busy === m.running ? '' : `on ${N(m.servers_busy)} `}of ${plural(m.servers, 'server')}`, level('running'), 'running', link({ state: 'running' }, 'tasks'), { zero: true }),
     stat('Queued', 'queued', N(m.queued), m.queued ? drift(samples, t) || 'wait for a server' : 'nobody waits', level('queued'), 'queued', link({ view: 'waiting' }, 'tasks'), { zero: true }),
     stat('Done', 'done', N(m.done), ended ? `${share(m.done, ended)} of all ended` : 'none yet', steps('done'), 'done', link({ state: 'done' }, 'tasks'), { zero: true }),
@@ -64,11 +65,11 @@ function flow(m) {
 const eventName = e => e.server ? serverName(e.server, e.node) : e.node ? nodeName(e.node) : '';
 
 function charts(m, samples, t, found) {
-  const [span, words] = range(), from = t - span, timed = names => curves(samples, t, span, m.poll_sec, names, g => names.map(n => mean(g, n)));
+  const [span, words] = range(), from = startOf(samples, t, span), timed = names => curves(samples, t, t - from, m.poll_sec, names, g => names.map(n => mean(g, n)));
   const used = m.memory ? m.memory_used / m.memory * 100 : null;
   return h('div.grid', { key: 'charts' },
     h('div.stackcol.c8', { key: 'curves' },
-      card('Tasks per second', [h('span.legend', null, h('span', null, h('i.k1'), 'ended')), ranges()], h('div.body', null, chart({ data: timed(['rate']), series: [{ label: 'ended per second', token: 'accent' }], from, to: t, fmt: rate, ticks: v => Number.isInteger(v) ? N(v) : rate(v), least: 1, height: 176, events: marksOf(from, eventName), label: `Tasks ended per second, last ${words}, with events` }))),
+      card('Tasks per second', [h('span.legend', null, h('span', null, h('i.k1'), 'ended')), ranges()], h('div.body', null, chart({ data: timed(['rate']), series: [{ label: 'ended per second', token: 'accent' }], from, to: t, fmt: rate, ticks: v => Number.isInteger(v) ? N(v) : rate(v), least: 1, height: 176, events: marksOf(from, eventName), label: `Tasks ended per second, ${sinceWords(from, t, span, words)}, with events` }))),
       card('Use of the cluster', h('span.legend', null, h('span', null, h('i.k1'), 'CPU ' + percent(m.cpu)), h('span', null, h('i.k2'), 'memory ' + percent(used))), h('div.body', null, chart({ data: timed(['cpu', 'memory']), series: [{ label: 'CPU', token: 'accent' }, { label: 'memory', token: 'series-2', dash: [5, 3] }], from, to: t, max: 100, fmt: percent, height: 116, label: 'CPU and memory of all nodes in per cent' })))),
     troubleCard(found));
 }
