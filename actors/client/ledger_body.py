@@ -19,6 +19,7 @@ from dispycos.protocol.messages import Marks, TaskId
 from ..dispatching.facts import Entry
 from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
+from ..tasks.cell import Cell
 from ..tasks.ends import without_our_frames
 from ..tasks.handle import Task
 from ..tasks.handles import monitor_status
@@ -36,6 +37,7 @@ from .status import status_word
 from .turn import ClientRole
 
 BURST_S = 0.002
+LOCAL_TOLD_MAX = 256  # local tasks of which those who look are told
 
 
 class LedgerBody(ClientRole):
@@ -45,6 +47,7 @@ class LedgerBody(ClientRole):
     def __init__(self, home: Home, payloads: ClientPayloads, status_task: Task | None) -> None:
         super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
         self.ledger.watching.peers = home.runtime.router.peers
+        self.ledger.watching.actors = self._local_tasks
         self.loop = home.runtime.loop
         self.payloads = payloads
         self.status_task = status_task
@@ -137,6 +140,26 @@ class LedgerBody(ClientRole):
 
     def _make_handle(self, record: Entry) -> Task:
         return Task.__new__(Task)._bind(self.host, None, record.function, record)
+
+    def _local_tasks(self) -> list[messages.TaskReport]:
+        """Of this process, for who looks at mailboxes."""
+        cells = [cell for cell in list(self.host.cells.values()) if isinstance(cell, Cell) and not cell.ended]
+        return [
+            messages.TaskReport(
+                cell.name,
+                self.runtime.epoch,
+                cell.actor,
+                1,
+                True,
+                "running",
+                0.0,
+                cell.actor,
+                messages=len(cell.inbox),
+                taken=cell.taken_count,
+                names=list(cell.names),
+            )
+            for cell in cells[:LOCAL_TOLD_MAX]
+        ]
 
     # --- correspondence.Records ---
 

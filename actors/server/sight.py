@@ -29,7 +29,7 @@ from dispycos.runtime import Runtime
 from ..tasks.cell import Cell
 from ..tasks.running.interrupts import Interrupts
 from .arguments import GivenUp, Writing
-from .meter import UNIT
+from .meter import UNIT, Meter
 from .queue import Server, Tell, TellStack
 from .stacks import stack_of
 
@@ -88,15 +88,21 @@ class Hanging(NamedTuple):
 
 
 class Sight:
-    """`cells`: the tasks that have their address here."""
+    """`cells`: the tasks that have their address here. `meter`: of the CPU task."""
 
     def __init__(
-        self, runtime: Runtime, machine: Server, interrupts: Interrupts, cells: Mapping[TaskId, Cell]
+        self,
+        runtime: Runtime,
+        machine: Server,
+        interrupts: Interrupts,
+        cells: Mapping[TaskId, Cell],
+        meter: Meter,
     ) -> None:
         self._runtime = runtime
         self._machine = machine
         self._interrupts = interrupts
         self._cells = cells
+        self._meter = meter
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         # Of the thread alone:
@@ -108,6 +114,13 @@ class Sight:
     def tell(self, wanted: Tell) -> None:
         word: Inventory = wanted.request.message
         tasks = [self._with_mailbox(task) if word.parts & MAILBOXES else task for task in wanted.tasks]
+        used = self._meter.so_far()
+        tasks = [
+            task._replace(cpu_s=used[0], peak_bytes=used[1])
+            if task.state == "running" and not task.io
+            else task
+            for task in tasks
+        ]
         answer = partial(self._machine.answer, wanted.request)
         running = any(task.state == "running" for task in tasks)
         if not (word.parts & ARGUMENTS and running and self._ask(partial(self._tell_texts, answer, tasks))):
@@ -134,7 +147,9 @@ class Sight:
         cell = self._cells.get(_id_of(task))
         if cell is None or not cell.actor:
             return task
-        return task._replace(actor=cell.actor, messages=len(cell.inbox), taken=cell.taken_count)
+        return task._replace(
+            actor=cell.actor, messages=len(cell.inbox), taken=cell.taken_count, names=list(cell.names)
+        )
 
     def _ask(self, job: Callable[[], None]) -> bool:
         """Have the thread do this. False: it has too much to do."""

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from dispycos.actors.server import sight
+from dispycos.actors.server.meter import Meter
 from dispycos.actors.server.queue import Server, Tell, TellStack
 from dispycos.actors.server.sight import HANGING_MAX, JOBS_MAX, Hand, Sight
 from dispycos.actors.tasks.cell import Cell
@@ -38,13 +39,15 @@ class Desk:
         self.turn_due = threading.Event()
         runtime = SimpleNamespace(lock=threading.RLock(), turn_soon=self.turn_due.set)
         interrupts = SimpleNamespace(running=0, is_running=lambda owner: False)
-        self.sight = Sight(cast(Any, runtime), self.machine, cast(Any, interrupts), self.cells)
+        self.meter = Meter()
+        self.sight = Sight(cast(Any, runtime), self.machine, cast(Any, interrupts), self.cells, self.meter)
 
     def put(self, number: int, *args: Any, **about: Any) -> None:
         """A plain function that runs with these arguments."""
         call: Any = (print, args, {})
-        cell = SimpleNamespace(actor=0, inbox=[], taken_count=0, call=call, execution=None)
+        cell = SimpleNamespace(actor=0, inbox=[], taken_count=0, names=(), call=call, execution=None)
         cell.ended, cell.own_handle, cell.subtasks = False, None, None
+        vars(cell).update(about)
         self.cells[TaskId(7, number)] = cast(Cell, cell)
 
     def tell(self, parts: int, *tasks: TaskReport) -> ServerTasks:

@@ -146,7 +146,7 @@ def tick(desk: Desk, word: Any = None, sender: int = ME) -> None:
 
 def test_a_clients_monitor_asks_its_client_and_what_that_tells_of() -> None:
     desk = Desk()
-    assert desk.ask() == [(Address(ME, CLIENT), Look(TASKS | OUTPUT | LINKS, 0, 0, 0, 1000))]
+    assert desk.ask() == [(Address(ME, CLIENT), Look(TASKS | OUTPUT | LINKS | MAILBOXES, 0, 0, 0, 10_000))]
     desk.hear(sight())
     asked = dict(desk.ask())
     assert asked[Address(101, NODE)] == Look(SERVERS | ARGUMENTS | MAILBOXES)

@@ -144,8 +144,8 @@ def test_what_is_new_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) ->
 
     desk: Any = Desk()
     desk.tables = tables
-    encoded = []
-    monkeypatch.setattr(streams, "encode", lambda value: encoded.append(value) or b"{}")
+    encoded: list[Any] = []
+    monkeypatch.setattr(streams, "encode", lambda value: encoded.append(value) or b"{}")  # type: ignore[func-returns-value]
     for number in range(2):
         tables.set("nodes", "a", {"x": number})
         tables.commit(float(number))

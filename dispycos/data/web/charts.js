@@ -32,6 +32,14 @@ export function curves(samples, now, span, poll, names, pick) {
   return [t, ...values];
 }
 
+const LEAST_S = 30;
+
+/* The start of a chart: not long before the first of what is known. */
+export function startOf(samples, now, span) {
+  const first = samples.length ? samples[0].t : now;
+  return Math.max(now - span, Math.min(first, now - LEAST_S));
+}
+
 export function mean(group, name) {
   let sum = 0, n = 0;
   for (const s of group) if (s[name] != null) { sum += s[name]; n += 1; }

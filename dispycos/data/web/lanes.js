@@ -79,7 +79,7 @@ const reset = () => go({ from: null, to: null, span: null });
 /* ------------------------------------------------------------ painting */
 const fillOf = state => color((state === 'cancelled' ? 'quiet' : state === 'queued' ? 'queued' : state) + '-fill');
 
-function bar(g, task, x, w, y) {
+function bar(g, task, x, w, y, named = true) {
   const c = fillOf(task.state), high = LANE - 3;
   if (task.state === 'failed') {
     const cap = Math.min(4, Math.max(2.5, w));
@@ -96,7 +96,7 @@ function bar(g, task, x, w, y) {
     g.fillStyle = c;
     if (w < 4) g.fillRect(x, y + 1, w, high); else { g.beginPath(); g.roundRect(x, y + 1, w, high, 2.5); g.fill(); }
   }
-  if (w <= 54) return;
+  if (w <= 54 || !named) return;
   g.save();
   g.beginPath(); g.rect(x, y, w - 4, LANE); g.clip();
   g.fillStyle = task.state === 'running' || task.state === 'lost' ? color('surface') : alpha(color('ink'), .78);
@@ -109,10 +109,12 @@ function lane(g, l, y, v, X, w) {
   g.fillStyle = alpha(color('line'), .55);
   g.fillRect(gutter(), y + 1, w, LANE - 3);
   let last = -1;
-  for (const task of l.tasks) {
-    const end = task.end ?? v.end;
-    if (end < v.a || task.start > v.b) continue;
-    const x = X(task.start), wide = X(end) - x, px = Math.floor(x);
+  const seen = l.tasks.filter(task => (task.end ?? v.end) >= v.a && task.start <= v.b), cpu = seen.filter(task => !task.io);
+  g.globalAlpha = cpu.length ? .35 : 1;                                     // io tasks share their server: they lie below
+  for (const task of seen) if (task.io) bar(g, task, X(task.start), Math.max(1, X(task.end ?? v.end) - X(task.start)), y, !cpu.length);
+  g.globalAlpha = 1;
+  for (const task of cpu) {
+    const x = X(task.start), wide = X(task.end ?? v.end) - x, px = Math.floor(x);
     if (wide < 1 && px === last && task.state === 'done') continue;        // far out, many lie on one pixel
     last = px;
     bar(g, task, x, Math.max(1, wide - (wide > 3 ? 1 : 0)), y);
@@ -225,7 +227,8 @@ function taskAt(e, lanes, tops, v) {
   const { x, y, w } = place(e), i = tops.findIndex(top => y >= top && y < top + LANE);
   if (i < 0 || x < gutter()) return null;
   const t = v.a + (x - gutter()) / (w - gutter() - 8) * (v.b - v.a), slack = (v.b - v.a) / w * 2;
-  return lanes[i].tasks.find(b => t >= b.start - slack && t <= (b.end ?? v.end) + slack) || null;
+  const there = lanes[i].tasks.filter(b => t >= b.start - slack && t <= (b.end ?? v.end) + slack);
+  return there.find(b => !b.io) || there[0] || null;
 }
 
 const hands = (lanes, tops) => ({

@@ -31,7 +31,7 @@ function remember(actors) {
 }
 
 const grows = a => { const l = lengths.get(a.id); return a.mailbox > MANY && l.length > 4 && l.at(-1) > l[0] * 1.02; };
-const title = a => a.name ? h('span.tag.me', null, a.name) : taskLink(a.task ?? a.id);
+const title = a => a.name ? h('span.tag.me', null, a.name) : a.task ? taskLink(a.task) : h('span.sub', null, 'local task');
 
 const columns = () => [
   { k: 'name', t: 'Actor', v: a => a.name || '~' + a.id, f: title, c: '.title', w: 12 },

@@ -3,7 +3,7 @@
 import { h, icon } from './dom.js';
 import { spark, squares } from './spark.js';
 import { redraw } from './loop.js';
-import { chart, curves, grown, mean } from './charts.js';
+import { chart, curves, grown, mean, startOf } from './charts.js';
 import { get, go, link } from './route.js';
 import { btn, card, dim, glyph, meter, nodeChip, nodeLink, nodeName, nodePath, searchField, serverName } from './parts.js';
 import { columnsPopover } from './options.js';
@@ -17,6 +17,7 @@ import { ago, capital, clock, dur, N, natural, octets, percent, plural, rate, sh
 export const tables = ['meta', 'nodes', 'samples', 'events', 'failures'];
 const RANGES = [[300, '5 min'], [900, '15 min'], [3600, '1 h']], PIPS = 16, DENSE_FROM = 300, TILES_A_FRAME = 250;
 
+const sinceWords = (from, t, span, words) => t - from < span * .95 ? `since ${clock(from)}` : `last ${words}`;
 const range = () => RANGES.find(r => String(r[0]) === get('range')) || RANGES[1];
 
 /* ------------------------------------------------------------ the sum */
@@ -42,10 +43,11 @@ const LEVELS = ['rate', 'running', 'queued', 'cpu', 'memory'], COUNTERS = ['done
 let made = { stamp: '' };
 
 function history(m, t) {
-  const span = range()[0], stamp = `${told('samples').version} ${span}`;
+  const samples = list('samples'), span = range()[0], stamp = `${told('samples').version} ${span}`;
   if (made.stamp !== stamp) {
-    const [times, ...values] = curves(list('samples'), t, span, m.poll_sec, [...LEVELS, ...COUNTERS], (g, last) => [...LEVELS.map(n => mean(g, n)), ...COUNTERS.map(n => grown(g, last, n))]);
-    made = { stamp, from: t - span, to: t, times, ...Object.fromEntries([...LEVELS, ...COUNTERS].map((n, i) => [n, values[i]])) };
+    const from = startOf(samples, t, span);
+    const [times, ...values] = curves(samples, t, t - from, m.poll_sec, [...LEVELS, ...COUNTERS], (g, last) => [...LEVELS.map(n => mean(g, n)), ...COUNTERS.map(n => grown(g, last, n))]);
+    made = { stamp, from, to: t, times, ...Object.fromEntries([...LEVELS, ...COUNTERS].map((n, i) => [n, values[i]])) };
   }
   return made;
 }
@@ -56,7 +58,7 @@ function sum(m, samples, past, t, words) {
   const lastLost = Math.max(0, ...list('failures').filter(f => f.state === 'lost').map(f => f.last));
   const failures = link({ view: 'failures' }, 'tasks');
   return h('section.sum', { 'aria-label': 'The sum', key: 'sum' },
-    stat('Tasks per second', null, rate(m.rate), rates.length > 2 ? `median ${rate(median(rates))}, last ${words}` : 'ended', rates, 'accent', link({ view: 'functions' }, 'tasks'), { zero: true }),
+    stat('Tasks per second', null, rate(m.rate), rates.length > 2 ? `median ${rate(median(rates))} ${sinceWords(past.from, t, range()[0], words)}` : 'ended', rates, 'accent', link({ view: 'functions' }, 'tasks'), { zero: true }),
     stat('Running', 'running', N(m.running), `${m.servers_busy === m.running ? '' : `on ${N(m.servers_busy)} `}of ${plural(m.servers, 'server')}`, of('running'), 'running', link({ state: 'running' }, 'tasks'), { zero: true }),
     stat('Queued', 'queued', N(m.queued), m.queued ? drift(samples, t) || 'wait for a server' : 'nobody waits', of('queued'), 'queued', link({ view: 'waiting' }, 'tasks'), { zero: true }),
     stat('Done', 'done', N(m.done), ended ? `${share(m.done, ended)} of all ended` : 'none yet', of('done'), 'done', link({ state: 'done' }, 'tasks'), { zero: true }),
@@ -80,7 +82,7 @@ function charts(m, past, found) {
   const words = range()[1], used = m.memory ? m.memory_used / m.memory * 100 : null, { from, to, stamp } = past;
   return h('div.grid', { key: 'charts' },
     h('div.stackcol.c8', { key: 'curves' },
-      card('Tasks per second', [h('span.legend', null, h('span', null, h('i.k1'), 'ended')), ranges()], h('div.body', null, chart({ data: [past.times, past.rate], series: [{ label: 'ended per second', token: 'accent' }], from, to, stamp, fmt: rate, ticks: v => Number.isInteger(v) ? N(v) : rate(v), least: 1, height: 176, events: marksOf(from, eventName), label: `Tasks ended per second, last ${words}, with events` }))),
+      card('Tasks per second', [h('span.legend', null, h('span', null, h('i.k1'), 'ended')), ranges()], h('div.body', null, chart({ data: [past.times, past.rate], series: [{ label: 'ended per second', token: 'accent' }], from, to, stamp, fmt: rate, ticks: v => Number.isInteger(v) ? N(v) : rate(v), least: 1, height: 176, events: marksOf(from, eventName), label: `Tasks ended per second, ${sinceWords(from, to, range()[0], words)}, with events` }))),
       card('Use of the cluster', h('span.legend', null, h('span', null, h('i.k1'), 'CPU ' + percent(m.cpu)), h('span', null, h('i.k2'), 'memory ' + percent(used))), h('div.body', null, chart({ data: [past.times, past.cpu, past.memory], series: [{ label: 'CPU', token: 'accent' }, { label: 'memory', token: 'series-2', dash: [5, 3] }], from, to, stamp, max: 100, fmt: percent, height: 116, label: 'CPU and memory of all nodes in per cent' })))),
     troubleCard(found));
 }

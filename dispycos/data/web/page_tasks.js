@@ -64,7 +64,7 @@ function act(task) {
 export const historyColumns = t => [
   { k: 'fn', t: 'Task', v: r => r.function, f: r => [functionLink(r.function), ' ', h('span.args', { title: r.id }, taskName(r.id))], title: r => r.name, c: '.title', w: 13 },
   { k: 's', t: 'State', v: r => r.state, f: r => chip(r.state), c: '.state', w: 6.5 },
-  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.error || (r.args ?? '…')), title: r => r.error ? `${r.error}\n${r.args ?? ''}` : r.args, c: '.wide', may: true },
+  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.error || (r.args ?? '…')), title: r => r.error ? `${r.error}\n${r.args ?? ''}` : r.args ?? 'Arguments are known of tasks that ran while somebody looked', c: '.wide', may: true },
   { k: 'node', t: 'Server', v: r => r.server && natural(serverName(r.server, r.node)), f: r => r.server ? serverLink(r.server, r.node) : dim(), c: '.s2', w: 8.5 },
   { k: 'start', t: 'Started', v: r => r.start ?? Infinity, f: r => r.start == null ? dim('not yet') : clock(r.start, !narrow()), num: 1, w: 7 },
   { k: 'q', t: 'Waited', v: r => r.queue ?? (r.start == null ? t - r.submitted : null), f: r => dur(r.queue ?? (r.start == null ? t - r.submitted : null)), num: 1, c: '.p2', w: 5.5 },

@@ -22,6 +22,7 @@ export function when(t, now) {
 export function dur(s) {
   if (s == null) return '–';
   s = Math.max(0, s);
+  if (s > 0 && s < .0005) return '< 1 ms';
   if (s < .9995) return `${Math.round(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 89.5) return `${Math.round(s)} s`;
