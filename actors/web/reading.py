@@ -85,10 +85,10 @@ class Reader:
         self.title = title
         self.started = started
         self.scheduler: Address | None = Address(own, SCHEDULER) if kind == "scheduler" else None
-        self.recording: str | None = None  # its file
         self.gone = ""  # the client that this monitor belongs to has ended: in words
         self.show_args = True
         self.poll_sec = 1.0
+        self.limit = LIMIT
         self.recording: str | None = None
         self.insecure = False
         self.clients: dict[int, KnownClient] = {}
@@ -139,7 +139,7 @@ class Reader:
         parts = 0
         for table, part in PARTS.items():
             parts |= part if table in self._wanted else 0
-        return Look(parts, client.task, client.line, client.death, LIMIT)
+        return Look(parts, client.task, client.line, client.death, self.limit)
 
     def _ask_nodes(self, now: float) -> list[Question]:
         nodes = [node for node in self.nodes.values() if node.state != "closed"]
@@ -625,7 +625,6 @@ class Reader:
             "title": self.title,
             "started": self.started,
             "show_args": self.show_args,
-            "recording": self.recording,
             "gone": self.gone,
             "poll_sec": self.poll_sec,
             "release": RELEASE,
