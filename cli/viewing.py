@@ -42,7 +42,6 @@ class Viewing:
         self.lookout = lookout
         self.reader = Reader(tables, "scheduler", title, 0, time.time())
         self.reader.scheduler = None  # there may be several: their reports are heard as one
-        self.reader.limit = ENDED_MAX
         self.tables = tables
         self._hear(self.reader)
         self.monitor = Monitor(lookout.runtime, self.reader, POLL_S, before_tick=self._hear)

@@ -76,6 +76,9 @@ class HTTPServer:
         if not isinstance(client, Client):
             raise TypeError(f"HTTPServer needs a Client, not {type(client).__name__}")
         self._client = client
+        client._is_watched = True
+        if client._lease is not None:
+            client._lease.ledger.tally.keeps_output = True
         self._poll_sec = positive_seconds(poll_sec, "HTTPServer: poll_sec")
         self._show_args = bool(show_task_args)
         self._recorder = Recorder(record) if record is not None else None
@@ -92,10 +95,9 @@ class HTTPServer:
         )
         self.url, self.viewer_url, self.port = self._server.url, self._server.viewer_url, self._server.port
         self._server.start()
-        if self._recorder is not None:
-            atexit.register(self.shutdown)  # for the last state
         sys.stdout.write(f"{self.url}\n")
         sys.stdout.flush()
+        atexit.register(self._at_exit)
 
     @property
     def status_task(self) -> Task | None:
@@ -111,9 +113,11 @@ class HTTPServer:
 
         May be called again. The server ends with the program in any case.
         """
-        if self._recorder is not None:
-            atexit.unregister(self.shutdown)
+        atexit.unregister(self._at_exit)
         self._server.stop("The program has shut its monitor down.", timeout=STOP_S if wait else 0.0)
+
+    def _at_exit(self) -> None:
+        self._server.stop(f"The program {_title()} has ended.")
 
     # --- on the web server's thread ---
 
@@ -122,12 +126,15 @@ class HTTPServer:
         from ..web.tables import Tables
         from ..web.watching import Monitor
 
-        title = os.path.basename(sys.argv[0]) or "python"
-        reader = Reader(Tables(secrets.token_hex(4), RINGS), "client", title, 0, time.time())
+        reader = Reader(Tables(secrets.token_hex(4), RINGS), "client", _title(), 0, time.time())
         reader.show_args = self._show_args
         recorder = self._recorder
         reader.recording = str(recorder.path) if recorder is not None else None
         return Monitor(self._post, reader, self._poll_sec, before_tick=self._post.look, keeper=recorder)
+
+
+def _title() -> str:
+    return os.path.basename(sys.argv[0]) or "python"
 
 
 class _Post:

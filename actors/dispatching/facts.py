@@ -128,6 +128,8 @@ class FleetNode:
     closing: str = ""  # why it will have no servers any more, though some are there still
     failure: str = ""  # why its servers cannot be started; empty: they may be
     servers: dict[int, FleetServer] = field(default_factory=dict)
+    ended: int = 0  # tasks of servers that are gone ...
+    failed: int = 0  # ... and of these, that did not return a value
     pins: list[Pin] = field(default_factory=list)
     free: Shelves[FleetServer] = field(default_factory=Shelves)  # without a CPU task, by io tasks
 

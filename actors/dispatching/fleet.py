@@ -62,6 +62,8 @@ class Fleet:
     def remove_server(self, server: FleetServer) -> None:
         del self.servers[server.epoch]
         del server.node.servers[server.epoch]
+        server.node.ended += server.ended
+        server.node.failed += server.failed
         self.changed.pop(server, None)
         self.shut.pop(server, None)
         self.choice.remove(server)

@@ -32,6 +32,7 @@ from dispycos.protocol.messages import (
     Register,
     Release,
     RestartNode,
+    Served,
     ServerReady,
     ServerTasks,
     SetupDone,
@@ -105,6 +106,7 @@ class Node(Answering):
             StackGiven: self._inquiries.on_stack,
             Wish: self._on_wish,
             ServerTasks: self._inquiries.on_answer,
+            Served: self._on_served,
             Notice: self._on_notice,
             Gone: self._on_gone,
             SetupGiven: self._on_setup_given,
@@ -223,6 +225,7 @@ class Node(Answering):
             now,
             message.max_file_size,
             present={scheduler.epoch},
+            changed_at=now,
         )
         self._out.send(scheduler, Opened(message.lease, count, interval))
         self._start_zygote(self.granted)
@@ -305,6 +308,7 @@ class Node(Answering):
         if granted.closing is not None:
             return
         granted.closing = Closing(reason, now + KILL_AFTER, now + KILL_AFTER + LAST_S)
+        granted.changed_at = now if now < inf else granted.changed_at
         if reason:
             self._out.log("info", f"the lease of {granted.holder} ends: {reason}")
         for place in granted.places:
@@ -329,6 +333,7 @@ class Node(Answering):
             self._out.effects.append(AwaitClient(granted.lease))
             return
         self.granted = None
+        self._summaries.add(granted.client, granted.since, granted.changed_at, granted.tally, closing.reason)
         self._served += 1
         if self._served == self._serve:
             self.ending = f"it was started for {self._serve} clients"
@@ -376,12 +381,12 @@ class Node(Answering):
             self.end_lease(self.ending, now)
         if self.granted is not None:
             self.granted.dismissed = True
-            self._drain(self.granted, self.ending)
+            self._drain(self.granted, self.ending, now)
 
-    def _drain(self, granted: NodeLease, why: str) -> None:
+    def _drain(self, granted: NodeLease, why: str, now: float) -> None:
         """Of a lease that is ending already its scheduler hears all the same."""
         if not granted.is_ending:
-            granted.draining = why
+            granted.draining, granted.changed_at = why, now
             for server in granted.ready():
                 self._out.send(server.address, Shutdown(drain=True))
         if granted.scheduler.epoch in self._schedulers:
@@ -418,7 +423,7 @@ class Node(Answering):
                 f"node {self.info.name} takes no new tasks, {self._resting}; what runs there goes on{until}"
             )
             self._out.to_client(granted, Notice(text, "warning"))
-            self._drain(granted, self._resting)
+            self._drain(granted, self._resting, now)
 
     # --- what is told
 

@@ -20,6 +20,7 @@ from dispycos.protocol.watching import (
     Wish,
 )
 
+from .summaries import Summaries
 from .supervisor import Supervisor
 
 NEIGHBOURS_MAX: Final = 1000
@@ -35,6 +36,7 @@ class Answering(Supervisor):
         self._neighbours: dict[str, Neighbour] = {}  # by name
         self._machine: Machine | None = None
         self._served = 0
+        self._summaries = Summaries()
         self.ending = ""  # why it takes nothing new, and ends when nothing is left
         self._resting = ""  # why it takes nothing new for now
 
@@ -74,7 +76,7 @@ class Answering(Supervisor):
             self._machine,
             [],
             granted.absent() if granted is not None else [],
-            [],
+            self._summaries.told(now),
             self.ending or self._resting,
             self._served,
             self._insecure,
@@ -93,7 +95,7 @@ class Answering(Supervisor):
         if wish.what != "end_lease":
             refused = f"a node does not {wish.what} what its client has: ask that"
         elif granted is None or (wish.client and wish.client != granted.lease.client):
-            refused = "it is not leased any more" if wish.client else "it is not leased"
+            refused = f"it is not leased{' to that client any more' if granted is not None else ''}"
         else:
             refused = ""
             self.dismiss("a viewer ended the lease", now)

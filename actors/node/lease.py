@@ -13,6 +13,7 @@ from dispycos.protocol.addresses import SERVER, Address
 from dispycos.protocol.envelope import Buffer, Envelope, Payload
 from dispycos.protocol.messages import ClientInfo, Lease, Message, ServerDown, Spot
 
+from .summaries import LeaseTally
 from .terminations import Terminations
 
 LINES_KEPT: Final = 20
@@ -92,6 +93,7 @@ class Place:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))  # its last output
     failed: str = ""  # how its server_setup did: it is not started again
     closed: bool = False  # its client does not want a server here
+    has_told: bool = False  # what it has done, as it ends
 
     @property
     def is_ready(self) -> bool:
@@ -172,6 +174,8 @@ class NodeLease:
     draining: str = ""  # why its servers end when their tasks have, and are the last
     closing: Closing | None = None
     dismissed: bool = False  # its client is not to have this node again
+    tally: LeaseTally = field(default_factory=LeaseTally)
+    changed_at: float = 0.0  # its end began, or the last server of those that have ended did
 
     def deadline(self) -> float:
         """When something of the lease itself is due; asked for in every turn, and mostly it is the pulse."""

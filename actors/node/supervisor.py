@@ -20,6 +20,7 @@ from dispycos.protocol.messages import (
     Notice,
     Output,
     RestartNode,
+    Served,
     ServerDown,
     ServerLost,
     ServerReady,
@@ -291,6 +292,13 @@ class Supervisor(ABC):
 
     # --- death
 
+    def _on_served(self, envelope: Envelope, word: Served, now: float) -> None:
+        granted = self.granted
+        place = granted.place_of(envelope.sender.epoch) if granted is not None else None
+        if granted is not None and place is not None and not place.has_told:
+            place.has_told = True
+            granted.tally.add(word)
+
     def server_exited(
         self, number: int, death: str, marks: Marks, now: float, *, for_step: bool = False
     ) -> None:
@@ -326,7 +334,10 @@ class Supervisor(ABC):
         granted.terminations.forget(place.number)
         leaving = granted.leaving.pop(place.number, None)
         closing = granted.closing is not None or leaving is not None
+        granted.changed_at = now
         if spot.epoch:
+            granted.tally.unknown += not place.has_told
+            place.has_told = False
             self._inquiries.forget(spot.epoch)
             text = f"server {spot.name} {'was ' if death.startswith('killed') else ''}{death}"
             self._out.to_client(granted, ServerLost(spot.epoch, text, marks, closing))

@@ -40,7 +40,7 @@ from ..tasks.host import TaskHost
 from ..tasks.logs import LevelSetter, RecordWriter
 from ..tasks.loops import use_fresh_loops
 from ..tasks.page import CPU, IO, PageWriter
-from ..tasks.results import pack_outcome
+from ..tasks.results import pack_outcome, raising_of
 from ..tasks.running.interrupts import Interrupts
 from ..tasks.running.relief import Relief
 from ..tasks.stdio import OutputMarks
@@ -159,7 +159,7 @@ class ServerBody:
         self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
         self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
-        self._sight = Sight(runtime, self.machine, interrupts, self._cells)
+        self._sight = Sight(runtime, self.machine, interrupts, self._cells, self._meter)
         self._begun = 0  # of these
         self._unsaid: dict[TaskId, LastWords] = {}  # outcomes behind messages for which there is no room yet
         self._folder = WorkingFolder(Path.cwd())
@@ -271,6 +271,7 @@ class ServerBody:
 
     def _stop(self) -> None:
         if not self.stopped.done():
+            self._tell_node(messages.Served(self._sight.use(), self.machine.failures.listed()))
             self.stopped.set_result(0)
 
     # --- tasks ---
@@ -394,6 +395,7 @@ class ServerBody:
         seconds = self.machine.seconds_of(run.task, now)
         cpu_s, peak_bytes = (None, None) if run.io else self._meter.end(seconds)
         marks = self._marks.after_task(seconds, others=self._begun > 0)
+        error = raising_of(payload).type_name.removeprefix("builtins.") if kind == OutcomeKind.RAISED else ""
         with self.runtime.lock:
             end = partial(
                 self.machine.end,
@@ -405,6 +407,7 @@ class ServerBody:
                 actor=cell.actor,
                 cpu_s=cpu_s,
                 peak_bytes=peak_bytes,
+                error=error,
             )
             # What it sent to tasks of the client is there before its value is; an error is told at once.
             last = self.host.windows.last_of(cell.address, self.start.client) if cell.actor else []

@@ -21,6 +21,8 @@ from dispycos.protocol.messages import Spot, TaskId, TaskReport
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.watching import StackGiven, StackWanted
 
+from ..tasks.failures import Failures
+
 REPORTED_MAX = 256  # tasks named in a report
 
 
@@ -100,6 +102,7 @@ class Server:
         self._place = place
         self.running: dict[TaskId, Running] = {}
         self.ended = self.failed = 0  # tasks, since the process began
+        self.failures = Failures()
         self.draining = False
         self._reason = ""
         self._cpu: deque[Envelope] = deque()
@@ -312,15 +315,18 @@ class Server:
         actor: int = 0,
         cpu_s: float | None = None,
         peak_bytes: int | None = None,
+        error: str = "",
     ) -> None:
         """The task has its outcome: to the client, after all that the task sent there.
 
         `marks` are behind what it wrote, in the streams of its output. What it used of the CPU and by how much it raised the
-        peak of the memory may be unknown.
+        peak of the memory may be unknown. `error` is the name of what it raised.
         """
         running = self.running.pop(task)
         self.ended += 1
-        self.failed += outcome == OutcomeKind.RAISED
+        if outcome == OutcomeKind.RAISED:
+            self.failed += 1
+            self.failures.add(running.run.function, error)
         text = self._why(running.run) if outcome == OutcomeKind.TERMINATED else ""
         self.aside.discard(task)
         if task in self._holding:

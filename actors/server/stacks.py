@@ -26,7 +26,7 @@ from ..tasks.running.subtasks import Subtask
 
 FRAMES_MAX: Final = 100  # the outermost and the innermost
 LOOKS: Final = 3  # until the main thread is said to be in C code
-LOOK_S: Final = 0.002
+LOOK_S: Final = 0.005
 CHAIN_MAX: Final = 10_000
 BUILTINS: Final = ("builtins", "_asyncio")  # where awaitables are from that do not tell what they await
 
@@ -146,7 +146,7 @@ def _awaited_by(suspended: Any) -> Any:
         return suspended.gi_yieldfrom
     if kind is AsyncGeneratorType:
         return suspended.ag_await
-    if kind.__module__ not in BUILTINS:
+    if kind.__module__ not in BUILTINS or isinstance(suspended, Future):
         return None
     wanted = (CoroutineType, GeneratorType, AsyncGeneratorType, Future)
     return next((each for each in gc.get_referents(suspended) if isinstance(each, wanted)), None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import html
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,15 @@ BODY_MAX: Final = 1_000_000  # bytes of what is posted
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
+
+PAGE: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>dispycos</title>
+"""
 
 
 class Refusal(Exception):
@@ -22,8 +31,47 @@ class Refusal(Exception):
         self.status, self.text, self.remedy = status, text, remedy
 
 
-def answer_json(value: Any, status: int = 200) -> Response:
-    return Response(encode(value), status, media_type="application/json")
+def encode(value: Any) -> bytes:
+    """As JSON. A text that is no Unicode, as a file's name may be, has marks where it is not."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return _encode(_mended(value))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_mended(key): _mended(one) for key, one in value.items()}
+    return [_mended(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def answer_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(encode(value), status, headers, media_type="application/json")
+
+
+def answer_refused(refusal: Refusal, wants_page: bool, headers: Mapping[str, str] | None = None) -> Response:
+    if not wants_page:
+        words = {"error": refusal.text} | ({"remedy": refusal.remedy} if refusal.remedy else {})
+        return answer_json(words, refusal.status, headers)
+    text, remedy = (html.escape(one[:1].upper() + one[1:]) for one in (refusal.text, refusal.remedy))
+    page = f"{PAGE}<h1>dispycos</h1>\n<p>{text}.</p>\n" + (f"<p>{remedy}.</p>\n" if remedy else "")
+    return Response(page, refusal.status, headers, media_type="text/html")
+
+
+def answer_onward() -> Response:
+    """Load "./" as if the user had asked for it there.
+
+    A redirect does not do: who came by a link of another page, as from a notebook, would not bring the cookie along that is set
+    with this answer, because it is for us only (SameSite=Strict).
+    """
+    page = f'{PAGE}<meta http-equiv="refresh" content="0; url=./">\n<p><a href="./">To the monitor</a></p>\n'
+    return Response(page, media_type="text/html")
+
+
+def wants_page(accept: str, path: str) -> bool:
+    return "text/html" in accept and not path.startswith(("/api/", "/metrics"))
 
 
 def answering(handler: Handler) -> Handler:
@@ -33,8 +81,7 @@ def answering(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Refusal as refusal:
-            words = {"error": refusal.text} | ({"remedy": refusal.remedy} if refusal.remedy else {})
-            return answer_json(words, refusal.status)
+            return answer_refused(refusal, False)
 
     return answer
 
@@ -45,5 +92,5 @@ async def body_of(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_MAX:
-            raise Refusal(413, f"more than {BODY_MAX:,} bytes")
+            raise Refusal(413, f"more than {BODY_MAX:,} bytes were posted", "do it in parts")
     return bytes(body)

@@ -40,3 +40,6 @@ class Desk(Protocol):
 
     async def stack(self, task: str) -> dict[str, Any]:
         """Where this task is now. Raises LookupError, in words."""
+
+    async def close(self) -> None:
+        """The server ends: nobody watches any more."""

@@ -17,7 +17,8 @@ class History(list[float]):
     """The last values, the newest at the end."""
 
     def add(self, value: float) -> None:
-        self.append(round(value, 1))
+        """Whole numbers where that is exact enough for a chart: as JSON they cost a tenth."""
+        self.append(round(value, 1) if value < 10 and value % 1 else round(value))
         if len(self) > HISTORY:
             del self[0]
 
@@ -34,8 +35,11 @@ class KnownNode:
     seen: float = 0.0  # the last word of it
     asked_at: float = 0.0
     rate: float = 0.0
-    done_by_gone: int = 0  # by servers that are not there any more
-    failed_by_gone: int = 0
+    done: int = 0
+    failed: int = 0
+    submitted: int = 0
+    running: int = 0
+    servers: int = 0
     ended_rate: Rate = field(default_factory=lambda: Rate())
     cpu_history: History = field(default_factory=History)
     rate_history: History = field(default_factory=History)
@@ -57,6 +61,7 @@ class KnownServer:
     failed: int = 0
     pid: int = 0
     task: TaskReport | None = None
+    tasks: dict[int, TaskReport] = field(default_factory=dict)  # that run there, by number
     task_id: str | None = None
     since: float | None = None  # when that began
     use: ServerUse | None = None

@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .actions import IDS_MAX, Action
 from .answers import Handler, Refusal, answer_json, body_of
 from .desk import Desk
 
@@ -24,7 +25,7 @@ class Acting(Protocol):
 
     desk: Desk
 
-    async def act(self, action: str, ids: list[str], args: dict[str, Any]) -> dict[str, Any]: ...
+    async def act(self, action: Action) -> dict[str, Any]: ...
 
 
 def routes(web: Acting) -> list[tuple[str, str, Handler]]:
@@ -61,7 +62,7 @@ class Views:
         servers = await self._rows("servers", "nodes")
         found = [row for row in self._web.desk.tables.rows("nodes").values() if host in _names(row)]
         if not found:
-            raise Refusal(404, f"there is no node {host!r}")
+            raise Refusal(404, f"there is no node {host[:100]!r}")
         own = [
             {
                 "location": row["id"],
@@ -77,11 +78,11 @@ class Views:
 
     async def server_info(self, request: Request) -> Response:
         form = await _form(request)
-        location, limit = _one(form, "location"), form.get("limit", [str(LIMIT)])[0]
+        location, limit = _one(form, "location"), _limit(form.get("limit", [str(LIMIT)])[0])
         tasks = await self._rows("tasks", "servers")
         server = self._web.desk.tables.rows("servers").get(location)
         if server is None:
-            raise Refusal(404, f"there is no server {location!r}")
+            raise Refusal(404, f"there is no server {location[:100]!r}")
         running = [row for row in tasks if row["server"] == location and row["state"] == "running"]
         return answer_json(
             {
@@ -98,7 +99,7 @@ class Views:
                         "kwargs": "",
                         "start_time": row["start"],
                     }
-                    for row in running[: int(limit) if limit.isdecimal() and len(limit) < 7 else LIMIT]
+                    for row in running[:limit]
                 ],
             }
         )
@@ -106,20 +107,21 @@ class Views:
     async def terminate(self, request: Request) -> Response:
         """The ids of those that were told to end."""
         wanted = (await _form(request)).get("task", [])
-        done = await self._web.act("terminate", wanted, {})
+        if not wanted:
+            return answer_json([])
+        done = await self._web.act(Action("terminate", wanted))
         refused = {one[0] for one in done["refused"]}
         return answer_json([task for task in wanted if task not in refused])
 
     async def update(self, request: Request) -> Response:
-        form, options = await _form(request), {}
+        form = await _form(request)
+        options: dict[str, Any] = {}
         if "timeout" in form:
-            try:
-                options["poll_sec"] = float(form["timeout"][0])
-            except ValueError:
-                raise Refusal(400, f"timeout must be seconds, not {form['timeout'][0]!r}") from None
+            options["poll_sec"] = _seconds(form["timeout"][0])
         if "show_task_args" in form:
             options["show_args"] = form["show_task_args"][0].lower() in ("true", "1", "on", "yes")
-        await self._web.act("options", [], options)
+        if options:
+            await self._web.act(Action("options", [], options))
         return Response("", media_type="text/html")
 
     def control(self, action: str, names: str) -> Handler:
@@ -132,7 +134,9 @@ class Views:
             if names == "nodes":
                 rows = await self._rows("nodes")
                 wanted = [row["id"] for one in wanted for row in rows if one in _names(row)] or wanted
-            return answer_json(await self._web.act(action, wanted, {}))
+            if not wanted:
+                return answer_json({"done": 0, "refused": [], "text": ""})
+            return answer_json(await self._web.act(Action(action, wanted)))
 
         return answer
 
@@ -161,10 +165,27 @@ def _node(row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _form(request: Request) -> dict[str, list[str]]:
-    return parse_qs((await body_of(request)).decode("utf-8", "replace"), keep_blank_values=True)
+    text = (await body_of(request)).decode("utf-8", "replace")
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=IDS_MAX)
+    except ValueError:
+        raise Refusal(400, f"more than {IDS_MAX:,} fields were posted", "do it in parts") from None
 
 
 def _one(form: dict[str, list[str]], name: str) -> str:
     if name not in form:
         raise Refusal(400, f"the field {name} is missing")
     return form[name][0]
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise Refusal(400, f"timeout must be seconds, not {text[:100]!r}") from None
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise Refusal(400, f"limit must be a whole number, not {text[:100]!r}")
+    return int(text)

@@ -8,7 +8,9 @@ from typing import Final
 
 from starlette.responses import Response
 
-FILES_MAX: Final = 1000
+from .answers import Refusal
+
+FILES_MAX: Final = 1000  # who names "/" has made a mistake
 SIZE_MAX: Final = 20_000_000  # bytes of one
 TYPES: Final = {
     ".js": "text/javascript",
@@ -29,7 +31,11 @@ class Folder:
         self._files: dict[str, tuple[Path, str]] = {}
         if not root.is_dir():
             raise NoPage(f"DocumentRoot: there is no folder {root}")
-        for path in sorted(root.rglob("*"))[:FILES_MAX]:
+        for path in sorted(root.rglob("*")):
+            if len(self._files) == FILES_MAX:
+                raise NoPage(
+                    f"DocumentRoot: there are more than {FILES_MAX:,} files in {root}: is it the page's?"
+                )
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
                 kind = (
                     TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
@@ -39,13 +45,14 @@ class Folder:
             raise NoPage(f"DocumentRoot: there is no index.html in {root}")
 
     def answer(self, name: str) -> Response:
+        """Raises Refusal."""
         found = self._files.get(name)
         if found is None:
-            return Response("there is no such file\n", 404, media_type="text/plain")
+            raise Refusal(404, "there is no such file")
         path, kind = found
         try:
             if path.stat().st_size > SIZE_MAX:
-                return Response("the file is too large\n", 404, media_type="text/plain")
+                raise Refusal(404, f"{name} has more than {SIZE_MAX:,} bytes")
             return Response(path.read_bytes(), media_type=kind)
         except OSError as error:
-            return Response(f"{error.strerror}\n", 404, media_type="text/plain")
+            raise Refusal(404, f"{name}: {error.strerror}") from None

@@ -773,6 +773,9 @@ class TaskReport(NamedTuple):
     args: str | None = None  # as text, if it was asked for
     messages: int = 0  # in its mailbox
     taken: int = 0  # out of that, since its start
+    cpu_s: float | None = None  # that it has used, if it has its server for itself and is not short
+    peak_bytes: int | None = None  # by which the peak of memory rose meanwhile
+    names: list[str] = []  # by which others find it
 
 
 class ServerUse(NamedTuple):
@@ -790,6 +793,13 @@ class ServerTasks(Message, frozen=True, tag=64):
 
     tasks: list[TaskReport]
     use: ServerUse = ServerUse()
+
+
+class Served(Message, frozen=True, tag=65):
+    """Server -> node, before it ends: what it has done, for the summary of its lease."""
+
+    use: ServerUse
+    failures: list[tuple[str, str, int]]  # function, error, how many
 
 
 class Counts(Message, frozen=True, tag=63):

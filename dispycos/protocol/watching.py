@@ -116,6 +116,7 @@ class Death(NamedTuple):
     text: str
     expected: bool
     tasks: list[tuple[int, str]]  # numbers and functions of some that it took along
+    lines: list[str] = []  # that it wrote last
 
 
 class Waiting(NamedTuple):
@@ -155,6 +156,8 @@ class ClientNode(NamedTuple):
     info: NodeInfo
     state: str  # "running", "suspended", "silent", "closing"
     text: str  # why
+    ended: int = 0  # tasks of servers that are gone ...
+    failed: int = 0  # ... and of these, that did not return a value
 
 
 class ClientSight(Message, frozen=True, tag=68):

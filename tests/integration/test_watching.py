@@ -16,7 +16,7 @@ from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.certificates import load_listener
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
-from tests.kit.programs import User, port_of
+from tests.kit.programs import Program, User, port_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -56,8 +56,12 @@ def spin(label, turns, *, limit):
     while count != limit:
         count += 1  # it computes
 
+def fails():
+    raise ValueError
+
 async def main():
-    async with dispycos.Client([nap, steps, spin, Raising, Hanging, Spinning]) as client:
+    async with dispycos.Client([fails, nap, steps, spin, Raising, Hanging, Spinning]) as client:
+        await asyncio.wait([client.submit(fails) for _ in range(2)])
         await client.io_rtask(nap, 1000, {"a": 1}, colour="red")
         for model in Raising(), Hanging(), Spinning():
             await client.io_rtask(steps, model, [model])
@@ -105,22 +109,23 @@ class Viewer:
         return await self.ask(wanted, StackGiven)
 
 
-def test_a_viewer_sees_arguments_mailboxes_and_stacks_of_tasks_that_compute_wait_or_cannot_be_written() -> (
-    None
-):
+def test_a_viewer_sees_arguments_mailboxes_and_stacks_and_what_became_of_the_lease() -> None:
     with User() as user:
         node = user.node("ash", cpus=1)
         script = user.script("survey.py", TASKS)
         script.wait_line("runs")
-        asyncio.run(watch(user, port_of(node)))
+        asyncio.run(watch(user, port_of(node), script))
 
 
-async def watch(user: User, port: int) -> None:
+async def watch(user: User, port: int, script: Program) -> None:
     secret = Secret.load_or_make(user.secret_file, None)
     runtime = Runtime("viewer", "test", Keys.from_secret(secret, load_listener(None, None)))
     try:
         node = await runtime.dial([tcp_endpoint("127.0.0.1", port)], keep=False).ready
-        await look(Viewer(runtime, node))
+        viewer = Viewer(runtime, node)
+        await look(viewer)
+        script.interrupt()
+        await look_back(viewer)
     finally:
         await runtime.close()
 
@@ -162,3 +167,17 @@ async def look(viewer: Viewer) -> None:
     assert stack.text == "it waits in receive()"
     stack = await viewer.stack(server, spin._replace(number=spin.number + 1))
     assert (stack.frames, stack.text) == ([], "it has ended")
+
+
+async def look_back(viewer: Viewer) -> None:
+    """At the lease, when it has ended."""
+    sight = await viewer.ask(Look(), NodeSight)
+    while not sight.summaries:
+        assert sight.client is not None and sight.client.name == "survey.py"
+        await asyncio.sleep(0.05)
+        sight = await viewer.ask(Look(), NodeSight)
+    [summary] = sight.summaries
+    assert (sight.client, summary.client, summary.unknown) == (None, "survey.py", 0)
+    assert (summary.ended, summary.failed, summary.failures) == (8, 2, [("fails", "ValueError", 2)])
+    assert 0 < summary.cpu_s < 60 and 0 < summary.seconds < 60
+    assert sight.machine is not None and sight.machine.memory > 0

@@ -154,6 +154,9 @@ class ServerProcess(Host):
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
+            use = messages.ServerUse(self.machine.ended, self.machine.failed)
+            served = messages.Served(use, self.machine.failures.listed())
+            self.send(Envelope(self.node, self.machine.address, served))
             self._quiet_until = self.world.now + FAREWELL_S
             self._leave_when_quiet()
 

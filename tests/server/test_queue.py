@@ -15,6 +15,7 @@ from dispycos.actors.server.queue import (
     Server,
     Stop,
     Tell,
+    TellStack,
     Work,
 )
 from dispycos.machine import Log, Send
@@ -23,7 +24,7 @@ from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Placed, Returned, Run, Spot, Started, TaskId, TaskReport
 from dispycos.protocol.status import OutcomeKind
-from dispycos.protocol.watching import SERVERS
+from dispycos.protocol.watching import SERVERS, StackGiven, StackWanted
 
 ME = Address(1001, SERVER)
 AGENT = Address(900, NODE)
@@ -453,6 +454,7 @@ def test_a_server_that_drains_may_be_told_to_end_after_all(post: Post) -> None:
         (messages.Shutdown(), AGENT),
         (messages.Gone([5]), AGENT),
         (messages.Inventory(), AGENT),
+        (StackWanted(1001, TaskId(7, 1)), AGENT),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -529,6 +531,34 @@ def test_all_tasks_that_end_are_counted_and_those_that_raised(post: Post) -> Non
     post.end(run(3, io=True), OutcomeKind.TERMINATED)
     assert (post.server.ended, post.server.failed) == (4, 1)
     post.drain()
+
+
+def test_failures_are_counted_by_function_and_error(post: Post) -> None:
+    for number, error in enumerate(["ValueError", "survey.Odd", "ValueError"], start=1):
+        post.start(run(number))
+        post.end(run(number), OutcomeKind.RAISED, error=error)
+    post.start(run(4))
+    post.end(run(4), OutcomeKind.TERMINATED)
+    assert post.server.failures.listed() == [("compute", "ValueError", 2), ("compute", "survey.Odd", 1)]
+    post.drain()
+
+
+def test_where_a_task_is_the_body_tells_if_it_has_begun(post: Post) -> None:
+    def answer(number: int) -> list[object]:
+        post.hear(StackWanted(1001, TaskId(7, number)), sender=AGENT, correlation=4)
+        return post.drain()
+
+    def told(text: str, function: str = "compute") -> list[object]:
+        return [Send(Envelope(AGENT, ME, StackGiven([], text, function), 4))]
+
+    post.start(run(1))
+    post.hear(run(2))
+    post.hear(run(3, io=True))
+    post.drain()
+    request = Envelope(ME, AGENT, StackWanted(1001, TaskId(7, 1)), 4)
+    assert answer(1) == [TellStack(request, run(1))]
+    assert answer(2) == answer(3) == told("it waits for its turn, and has no stack yet")
+    assert answer(4) == told("it has ended", "")
 
 
 def test_a_report_is_bounded(post: Post) -> None:

@@ -215,6 +215,15 @@ class Cluster:
             self.story.go_on()
         self._write((self.counts["done"] - before) / passed)
 
+    def hold(self) -> None:
+        """From now on each ready server runs one task that does not end by itself."""
+        for server in self.servers.values():
+            if self.nodes[server.node]["state"] == "running":
+                if not server.task:
+                    self._start(server, self._task(server, self.now))
+                server.free_at = float("inf")
+        self._write(0.0)
+
     def _pulse(self, node: Row) -> None:
         node["seen"] = self.now - self.random.random() * 0.9
         if node["cpu"] is not None:

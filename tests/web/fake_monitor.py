@@ -29,9 +29,10 @@ CSP = "default-src 'self'"
 class Monitor:
     """The cluster, its clock and its HTTP server; `role` and `refused` may be changed while it runs."""
 
-    def __init__(self, cluster: Cluster, port: int = 0, prefix: str = "") -> None:
+    def __init__(self, cluster: Cluster, port: int = 0, prefix: str = "", tick_s: float = 1.0) -> None:
         self.cluster = cluster
         self.prefix = prefix
+        self.tick_s = tick_s
         self.role = "operator"
         self.refused = False  # everybody gets a 401
         self.epoch, self.csrf = secrets.token_hex(4), secrets.token_hex(8)
@@ -42,9 +43,7 @@ class Monitor:
         self.http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.http.daemon_threads = True
         self.port = self.http.server_port
-        self.threads = [
-            threading.Thread(target=run, daemon=True) for run in (self._live, self.http.serve_forever)
-        ]
+        self.threads = [threading.Thread(target=run, daemon=True) for run in (self._live, self._serve)]
 
     def start(self) -> Monitor:
         for thread in self.threads:
@@ -65,8 +64,11 @@ class Monitor:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.prefix}/"
 
+    def _serve(self) -> None:
+        self.http.serve_forever(poll_interval=0.05)
+
     def _live(self) -> None:
-        while not self.ended.wait(1.0):
+        while not self.ended.wait(self.tick_s):
             with self.changed:
                 self.cluster.tick(time.time())
                 self.changed.notify_all()
@@ -81,7 +83,7 @@ class Monitor:
 
 class Handler(BaseHTTPRequestHandler):
     monitor: Monitor
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # no connection outlives its answer, nor the server
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -174,7 +176,6 @@ class Handler(BaseHTTPRequestHandler):
         monitor, tables = self.monitor, self.monitor.cluster.tables
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
         self.end_headers()
         epoch, _, version = since.partition(".")
         seen = int(version) if epoch == monitor.epoch else -1
@@ -182,12 +183,17 @@ class Handler(BaseHTTPRequestHandler):
         try:
             while not monitor.ended.is_set():
                 with monitor.changed:
-                    part = tables.snapshot(names) if seen < 0 else tables.delta(names, seen)
+                    parts = tables.snapshot(names) if seen < 0 else [tables.delta(names, seen)]
                     event, seen = "snapshot" if seen < 0 else "delta", tables.version
-                    data = json.dumps({"version": seen, "now": monitor.cluster.now, "tables": part})
+                    about: Row = {"version": seen, "now": monitor.cluster.now}
+                    told = [
+                        json.dumps({**about, "tables": part, "more": n < len(parts)})
+                        for n, part in enumerate(parts, 1)
+                    ]
                     gone = monitor.cluster.gone
-                if part:
-                    self._event(event, data, f"{monitor.epoch}.{seen}")
+                if parts[0]:
+                    for data in told:
+                        self._event(event, data, f"{monitor.epoch}.{seen}")
                 if gone and gone != told_gone:
                     self._event("gone", json.dumps({"text": gone}), f"{monitor.epoch}.{seen}")
                 told_gone = gone

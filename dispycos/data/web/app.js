@@ -2,7 +2,7 @@
 
 import { h, icon, patch } from './dom.js';
 import { onMove, goTo, where } from './route.js';
-import { drawWith, redraw } from './loop.js';
+import { drawWith, redraw, redrawOld } from './loop.js';
 import { goneText, known, line, meta, now, onData, read } from './stream.js';
 import { begin, session } from './session.js';
 import { repaint } from './canvas.js';
@@ -130,6 +130,6 @@ addEventListener('afterprint', () => { if (themed) root.dataset.theme = themed; 
 drawWith(draw);
 onMove(moved);
 onData(() => { if (session.refused && line.state === 'live') begin().catch(() => {}).then(redraw); redraw(); });
-setInterval(() => { if (line.state === 'live' && !goneText()) redraw(); }, 1000);   // ages grow although nothing was told
+setInterval(() => { if (line.state === 'live' && !goneText()) redrawOld(); }, 1000);   // ages grow although nothing was told
 begin().catch(() => { /* nobody there yet: the stream says so and tries again */ }).finally(redraw);
 moved(false);

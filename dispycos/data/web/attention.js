@@ -2,7 +2,7 @@
 
 import { h, icon } from './dom.js';
 import { link } from './route.js';
-import { clientLink, few, functionLink, nodeLink, serverLink } from './parts.js';
+import { clientLink, few, functionLink, nodeLink, nodeName, serverLink } from './parts.js';
 import { list, now, rows } from './stream.js';
 import { ago, clock, N, plural } from './text.js';
 
@@ -18,9 +18,9 @@ export function troubles() {
     else found.push({ key: state, state, words: [`${N(of.length)} nodes ${many}: `, few(of.map(n => n.id), id => nodeLink(id))], sub: `of ${plural(nodes.length, 'node')}`, age: state === 'lost' ? t - oldest : null });
   };
   some('lost', nodes.filter(n => n.state === 'lost'), 'is silent', 'are silent', n => [n.text || 'not heard of', n.running ? `; ${plural(n.running, 'task')} ran there` : '']);
-  for (const f of list('failures').sort((a, b) => b.last - a.last)) {
+  for (const f of list('failures').toSorted((a, b) => b.last - a.last)) {
     found.push({ key: 'f' + f.id, state: f.state, words: [h('a', { href: link({ view: 'failures', open: f.id }, 'tasks') }, f.error), ' in ', functionLink(f.function)],
-      sub: `${N(f.count)} since ${clock(f.first)} on ${plural(f.nodes.length, 'node')}`, age: t - f.last });
+      sub: `${N(f.count)} since ${clock(f.first)}${f.nodes.length ? ` on ${plural(f.nodes.length, 'node')}` : ''}`, age: t - f.last });
   }
   for (const e of list('events').filter(e => e.kind === 'died' && t - e.t < RECENT_S).slice(-3).reverse()) {
     found.push({ key: 'd' + e.n, state: 'lost', words: ['Server ', e.server ? serverLink(e.server, e.node) : 'process', ' died'], sub: h('a', { href: link({ view: 'deaths' }, 'tasks') }, e.text), age: t - e.t });
@@ -39,8 +39,16 @@ export const troubleCard = found => h('section.card.c4.att', { key: 'att' },
   lately());
 
 function lately() {
-  const last = list('events').slice(-5).reverse();
-  return last.length > 0 && h('div.lately', { key: 'lately' }, h('h2.later', null, 'Lately'), h('ul.ev', null, last.map(e => h('li', { key: e.n }, h('span.sub', null, clock(e.t)), h('span.cut', { title: e.text }, whose(e), ' ', e.text)))));
+  const last = list('events').slice(-20).sort((a, b) => b.t - a.t || b.n - a.n).slice(0, 5);
+  return last.length > 0 && h('div.lately', { key: 'lately' }, h('h2.later', null, 'Lately'), h('ul.ev', null, last.map(e => h('li', { key: e.n }, h('span.sub', null, clock(e.t)), h('span.cut', { title: e.text }, worded(e))))));
+}
+
+/* The names in its text are links; if they are not in there, they stand before it. */
+function worded(e) {
+  const name = [e.server && rows('servers').get(e.server)?.name, e.node && e.text.split(/[ :]/).find(word => word.startsWith(`${nodeName(e.node)}/`)), e.node && nodeName(e.node), e.client && rows('clients').get(e.client)?.name].find(one => one && e.text.includes(one));
+  if (!name) return [whose(e), ' ', e.text];
+  const i = e.text.indexOf(name), at = e.server ? serverLink(e.server, e.node, name) : e.node ? nodeLink(e.node, name) : clientLink(e.client, name);
+  return [e.text.slice(0, i), at, e.text.slice(i + name.length)];
 }
 
 const whose = e => e.server ? serverLink(e.server, e.node) : e.node ? nodeLink(e.node) : e.client && rows('clients').has(e.client) ? clientLink(e.client) : null;

@@ -32,14 +32,25 @@ export function curves(samples, now, span, poll, names, pick) {
   return [t, ...values];
 }
 
+const LEAST_S = 30;
+
+/* The start of a chart: not long before the first of what is known. */
+export function startOf(samples, now, span) {
+  const first = samples.length ? samples[0].t : now;
+  return Math.max(now - span, Math.min(first, now - LEAST_S));
+}
+
 export function mean(group, name) {
   let sum = 0, n = 0;
   for (const s of group) if (s[name] != null) { sum += s[name]; n += 1; }
   return n ? sum / n : null;
 }
 
-/* Of counters that only grow: how much in this group. */
-export const grown = (group, last, name) => last ? Math.max(0, group[group.length - 1][name] - last[name]) : 0;
+/* Of counters that only grow: how much a second, so that a gap is no peak. */
+export function grown(group, last, name) {
+  const end = group[group.length - 1];
+  return last && end.t > last.t ? Math.max(0, end[name] - last[name]) / (end.t - last.t) : 0;
+}
 
 /* 1,2,5-like ends of an axis. */
 function nice(v) {
@@ -52,7 +63,8 @@ const EVERY = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 2
 
 function ticks(from, to, width) {
   const every = EVERY.find(e => width / ((to - from) / e) >= (width < 400 ? 66 : 84)) || 172800, found = [];
-  for (let s = Math.ceil(from / every) * every; s <= to; s += every) found.push(s);
+  const edge = (to - from) / width * 18;          // half of a label: one at the end would be cut
+  for (let s = Math.ceil((from + edge / 2) / every) * every; s <= to - edge; s += every) found.push(s);
   return found;
 }
 
@@ -141,6 +153,8 @@ const life = {
   },
   change(s, el, arg) {
     const other = arg.series.map(l => l.label + l.token).join() !== s.arg.series.map(l => l.label + l.token).join();
+    const same = arg.stamp !== undefined && s.arg.stamp === arg.stamp;
+    if (same && !other) return;                 // drawn again, by scrolling: no new sample
     s.arg = arg;
     if (!s.u) return;
     const data = feed(s);
@@ -149,5 +163,6 @@ const life = {
   drop(s) { sized.unobserve(s.el); s.forget(); if (s.tipped) hideTip(); if (s.u) s.u.destroy(); },
 };
 
-/* o: {data: [times, values…], series: [{label, token, dash}], from, to, fmt, max, least (of the axis' end), events, stacked, bare, height, label} */
+/* o: {data: [times, values…], series: [{label, token, dash}], from, to, fmt, max, least (of the axis' end), events, stacked, bare, height, label,
+   stamp (the same one: nothing is new)} */
 export const chart = o => h('div.chart', { '--h': (o.height || 150) + 'px' }, h('div.plot', { role: 'img', 'aria-label': o.label, life, arg: o }));

@@ -12,6 +12,7 @@ function shapeOf(tag) {
   return shape;
 }
 
+const DRAWN = new Set(['svg', 'use', 'path']);
 const isNode = x => x !== null && typeof x === 'object' && x.isNode === true;
 
 /* One element. Props: attributes, on… handlers, --… variables, `key` (who it is among its siblings) and
@@ -22,10 +23,7 @@ export function h(tag, props, ...kids) {
   return { isNode: true, name, names, props: props || {}, kids: kids.flat(9), key: props?.key, el: null };
 }
 
-export const icon = (id, size = 10) => ({
-  isNode: true, name: 'svg', names: '', props: { width: size, height: size, 'aria-hidden': 'true' }, el: null,
-  kids: [{ isNode: true, name: 'use', names: '', props: { href: '#' + id }, kids: [], el: null }],
-});
+export const icon = (id, size = 10) => h('svg', { width: size, height: size, 'aria-hidden': 'true' }, h('use', { href: '#' + id }));
 
 /* ------------------------------------------------------------ properties */
 const PROPERTIES = new Set(['checked', 'disabled', 'open', 'selected', 'indeterminate']);
@@ -53,7 +51,7 @@ function patchProps(el, old, now) {
 function make(node) {
   if (!isNode(node)) return document.createTextNode(node);
   const { name, names, props, kids } = node;
-  const el = name === 'svg' || name === 'use' ? document.createElementNS(SVG, name) : document.createElement(name);
+  const el = DRAWN.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);
   node.el = el;
   if (names) el.setAttribute('class', names);
   patchKids(el, [], kids);                     // options before the value of their select

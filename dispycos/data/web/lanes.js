@@ -7,7 +7,7 @@ import { btn, nodeName, serverName } from './parts.js';
 import { hideTip, showTip } from './overlays.js';
 import { now, rows, table } from './stream.js';
 import { marksOf } from './attention.js';
-import { clock, dur, N, plural } from './text.js';
+import { clock, dur, N, natural, plural } from './text.js';
 import { sorted } from './table.js';
 
 const LANES = 24;
@@ -35,14 +35,27 @@ function barsByServer() {
   return bars;
 }
 
-/* [{id, node, tasks}] of the servers that `only` lets in, node by node. */
-function lanesOf(only) {
-  const by = barsByServer(), seen = new Map();
-  for (const s of rows('servers').values()) if (only(s)) seen.set(s.id, { id: s.id, node: s.node, name: nodeName(s.node), port: s.port, state: s.state });
-  for (const [id, tasks] of by) {
-    if (!seen.has(id) && only({ id, node: tasks[0].node })) seen.set(id, { id, node: tasks[0].node, name: nodeName(tasks[0].node), port: Number(id.split(':').pop()), state: 'ended' });
+/* Servers by node, of those that `only` lets in; also ended ones, of which tasks tell. */
+function serversOf(only) {
+  const by = new Map(), known = rows('servers');
+  const add = s => { if (!only(s)) return; const those = by.get(s.node); if (those) those.push(s); else by.set(s.node, [s]); };
+  for (const s of known.values()) add(s);
+  for (const [id, tasks] of barsByServer()) if (!known.has(id)) add({ id, node: tasks[0].node, port: Number(id.split(':').pop()), state: 'ended' });
+  return by;
+}
+
+/* [how many there are, {id, node, name, port, state, tasks} of the LANES from `first` on], node by node. */
+function lanesOf(only, first) {
+  const by = serversOf(only), nodes = sorted([...by.keys()], id => natural(nodeName(id))), shown = [];
+  let passed = 0, all = 0;
+  for (const those of by.values()) all += those.length;
+  first = Math.min(first, Math.floor(Math.max(0, all - 1) / LANES) * LANES);
+  for (const node of nodes) {
+    const those = by.get(node);
+    if (passed + those.length > first && passed < first + LANES) shown.push(...sorted(those, s => s.port).slice(Math.max(0, first - passed), first + LANES - passed));
+    passed += those.length;
   }
-  return sorted(sorted([...seen.values()], l => l.port), l => l.name).map(l => ({ ...l, tasks: by.get(l.id) || [] }));
+  return { all, first, lanes: shown.map(s => ({ id: s.id, node: s.node, name: nodeName(s.node), port: s.port, state: s.state, tasks: bars.get(s.id) || [] })) };
 }
 
 /* {a, b, from, end, live}: what the lanes show, and what is there at all. */
@@ -66,7 +79,7 @@ const reset = () => go({ from: null, to: null, span: null });
 /* ------------------------------------------------------------ painting */
 const fillOf = state => color((state === 'cancelled' ? 'quiet' : state === 'queued' ? 'queued' : state) + '-fill');
 
-function bar(g, task, x, w, y) {
+function bar(g, task, x, w, y, named = true) {
   const c = fillOf(task.state), high = LANE - 3;
   if (task.state === 'failed') {
     const cap = Math.min(4, Math.max(2.5, w));
@@ -83,7 +96,7 @@ function bar(g, task, x, w, y) {
     g.fillStyle = c;
     if (w < 4) g.fillRect(x, y + 1, w, high); else { g.beginPath(); g.roundRect(x, y + 1, w, high, 2.5); g.fill(); }
   }
-  if (w <= 54) return;
+  if (w <= 54 || !named) return;
   g.save();
   g.beginPath(); g.rect(x, y, w - 4, LANE); g.clip();
   g.fillStyle = task.state === 'running' || task.state === 'lost' ? color('surface') : alpha(color('ink'), .78);
@@ -96,10 +109,12 @@ function lane(g, l, y, v, X, w) {
   g.fillStyle = alpha(color('line'), .55);
   g.fillRect(gutter(), y + 1, w, LANE - 3);
   let last = -1;
-  for (const task of l.tasks) {
-    const end = task.end ?? v.end;
-    if (end < v.a || task.start > v.b) continue;
-    const x = X(task.start), wide = X(end) - x, px = Math.floor(x);
+  const seen = l.tasks.filter(task => (task.end ?? v.end) >= v.a && task.start <= v.b), cpu = seen.filter(task => !task.io);
+  g.globalAlpha = cpu.length ? .35 : 1;                                     // io tasks share their server: they lie below
+  for (const task of seen) if (task.io) bar(g, task, X(task.start), Math.max(1, X(task.end ?? v.end) - X(task.start)), y, !cpu.length);
+  g.globalAlpha = 1;
+  for (const task of cpu) {
+    const x = X(task.start), wide = X(task.end ?? v.end) - x, px = Math.floor(x);
     if (wide < 1 && px === last && task.state === 'done') continue;        // far out, many lie on one pixel
     last = px;
     bar(g, task, x, Math.max(1, wide - (wide > 3 ? 1 : 0)), y);
@@ -186,7 +201,7 @@ function paintStrip(lanes, v) {
     const left = gutter(), wide = w - left - 8, bw = wide / BINS, most = Math.max(1, ...good.map((n, i) => n + bad[i]));
     g.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     g.textBaseline = 'middle'; g.fillStyle = color('ink-3');
-    g.fillText(`last ${v.end - v.from > 90 ? Math.round((v.end - v.from) / 60) + ' min' : dur(v.end - v.from)}`, small() ? 12 : 16, small() ? 26 : 18);
+    g.fillText(`${small() ? '' : 'last '}${v.end - v.from > 90 ? Math.round((v.end - v.from) / 60) + ' min' : dur(v.end - v.from)}`, small() ? 12 : 16, small() ? 26 : 18);
     if (!small()) g.fillText('drag to choose', 16, 34);
     good.forEach((n, i) => {
       const a = n / most * (high - 22), b = bad[i] ? Math.max(3, bad[i] / most * (high - 22)) : 0;
@@ -212,7 +227,8 @@ function taskAt(e, lanes, tops, v) {
   const { x, y, w } = place(e), i = tops.findIndex(top => y >= top && y < top + LANE);
   if (i < 0 || x < gutter()) return null;
   const t = v.a + (x - gutter()) / (w - gutter() - 8) * (v.b - v.a), slack = (v.b - v.a) / w * 2;
-  return lanes[i].tasks.find(b => t >= b.start - slack && t <= (b.end ?? v.end) + slack) || null;
+  const there = lanes[i].tasks.filter(b => t >= b.start - slack && t <= (b.end ?? v.end) + slack);
+  return there.find(b => !b.io) || there[0] || null;
 }
 
 const hands = (lanes, tops) => ({
@@ -263,18 +279,17 @@ const LEGEND = ['done', 'running', 'failed', 'lost', 'cancelled'];
 
 /* A card with the lanes of the servers that only({id, node}) lets in, LANES at a time. */
 export function lanesCard(title, only) {
-  const all = lanesOf(only);
-  if (!all.length) return null;
-  const first = Math.min(Number(get('lane')) || 0, Math.floor((all.length - 1) / LANES) * LANES), lanes = all.slice(first, first + LANES);
+  const { all, first, lanes } = lanesOf(only, Number(get('lane')) || 0);
+  if (!all) return null;
   const v = view(), tops = [];
   let y = TOP;
   lanes.forEach((l, i) => { if (i && lanes[i - 1].node !== l.node) y += GAP; tops.push(y); y += LANE; });
   const busy = lanes.length, events = marksOf(v.a, e => e.server ? serverName(e.server, e.node) : e.node ? nodeName(e.node) : '');
   const label = `Timeline of ${plural(busy, 'server')} from ${clock(v.a)} to ${clock(v.b)}; the table below holds the same tasks`;
   const turn = (text, to, ok, id) => btn('', { c: '.sm.icon.' + id, off: !ok, label: text, title: text, on: () => go({ lane: to || null }) }, icon('chev', 10));
-  const which = all.length > LANES ? `servers ${first + 1}–${first + lanes.length} of ${N(all.length)}` : plural(all.length, 'server');
+  const which = all > LANES ? `servers ${first + 1}–${first + lanes.length} of ${N(all)}` : plural(all, 'server');
   return h('section.card.space', { key: 'lanes' },
-    h('header', null, h('h2', null, title), h('span.sub', null, which), all.length > LANES && h('span.turn', { key: 'turn' }, turn('Servers before', first - LANES, first > 0, 'back'), turn('Servers after', first + LANES, first + LANES < all.length, 'on')),
+    h('header', null, h('h2', null, title), h('span.sub', null, which), all > LANES && h('span.turn', { key: 'turn' }, turn('Servers before', first - LANES, first > 0, 'back'), turn('Servers after', first + LANES, first + LANES < all, 'on')),
       h('div.acts', null, h('span.legend.hp', null, LEGEND.map(s => h('span', { 'data-s': s, key: s }, h('i'), s))),
         btn('', { c: '.sm.icon', on: () => zoom(1.6), label: 'Zoom out', title: 'Zoom out (-)' }, icon('i-minus', 14)), btn('', { c: '.sm.icon', on: () => zoom(.6), label: 'Zoom in', title: 'Zoom in (+)' }, icon('i-plus', 14)),
         btn(v.live ? 'live' : 'to live', { c: '.sm', pressed: v.live && !get('span') ? 'true' : 'false', on: reset, title: 'The newest, and on with time (0)' }))),

@@ -1,13 +1,13 @@
 /* Actors: whose mailbox grows. */
 
 import { h, icon } from './dom.js';
-import { spark } from './canvas.js';
+import { spark } from './spark.js';
 import { get, go } from './route.js';
 import { chip, dim, functionLink, head, nodeLink, nodeName, searchField, serverLink, taskLink } from './parts.js';
 import { emptyPage } from './empty.js';
 import { table } from './table.js';
 import { list, table as told } from './stream.js';
-import { dur, N, plural, rate } from './text.js';
+import { dur, N, natural, plural, rate } from './text.js';
 
 export const tables = ['meta', 'nodes', 'actors', 'clients'];
 const KEPT = 40, OLD_S = 30, MANY = 100;
@@ -31,12 +31,12 @@ function remember(actors) {
 }
 
 const grows = a => { const l = lengths.get(a.id); return a.mailbox > MANY && l.length > 4 && l.at(-1) > l[0] * 1.02; };
-const title = a => a.name ? h('span.tag.me', null, a.name) : taskLink(a.task ?? a.id);
+const title = a => a.name ? h('span.tag.me', null, a.name) : a.task ? taskLink(a.task) : h('span.sub', null, 'local task');
 
 const columns = () => [
   { k: 'name', t: 'Actor', v: a => a.name || '~' + a.id, f: title, c: '.title', w: 12 },
   { k: 'fn', t: 'Function', v: a => a.function, f: a => a.function ? functionLink(a.function) : dim(), c: '.s2', w: 14 },
-  { k: 'node', t: 'Where', v: a => a.node && nodeName(a.node), f: a => a.server ? serverLink(a.server, a.node) : a.node ? nodeLink(a.node) : h('a', { href: '#/clients' }, 'client'), w: 10 },
+  { k: 'node', t: 'Where', v: a => a.node && natural(nodeName(a.node)), f: a => a.server ? serverLink(a.server, a.node) : a.node ? nodeLink(a.node) : h('a', { href: '#/clients' }, 'client'), w: 10 },
   { k: 'box', t: 'Mailbox', v: a => a.mailbox, num: 1, w: 11, f: a => { const l = lengths.get(a.id) || []; return h('span.cell', null, l.length > 2 && l.some(Boolean) ? spark(l, grows(a) ? 'queued-fill' : 'quiet-fill', { zero: true, label: 'Length of the mailbox' }) : null, h('b', null, N(a.mailbox))); } },
   { k: 'age', t: 'Oldest', v: a => a.oldest, f: a => a.oldest == null ? dim() : a.oldest > OLD_S ? chip('queued', dur(a.oldest)) : dur(a.oldest), num: 1, w: 7 },
   { k: 'rate', t: 'Taken/s', v: a => a.rate, f: a => rate(a.rate), num: 1, w: 7 },

@@ -1,7 +1,7 @@
 /* Clients: who uses the cluster, who waits for it, and how much each has used. */
 
 import { h, icon } from './dom.js';
-import { chart, curves } from './charts.js';
+import { chart, curves, startOf } from './charts.js';
 import { get, go, link } from './route.js';
 import { btn, card, chip, clientLink, dim, head, nodeLink, nodeName, searchField } from './parts.js';
 import { failuresOf } from './page_node.js';
@@ -17,17 +17,17 @@ const RANGES = [[300, '5 min'], [900, '15 min'], [3600, '1 h']], TOKENS = ['acce
 
 /* ------------------------------------------------------------ use over time */
 function usage(m, t) {
-  const [span] = RANGES.find(r => String(r[0]) === get('range')) || RANGES[1], samples = list('samples'), used = new Map();
+  const [span] = RANGES.find(r => String(r[0]) === get('range')) || RANGES[1], samples = list('samples'), from = startOf(samples, t, span), used = new Map();
   for (const s of samples) if (s.t >= t - span) for (const [id, n] of Object.entries(s.by_client || {})) used.set(id, (used.get(id) || 0) + n);
   const ids = [...used.keys()].sort((a, b) => used.get(b) - used.get(a)), shown = ids.slice(0, TOKENS.length - (ids.length > TOKENS.length ? 1 : 0)), rest = ids.slice(shown.length);
   const names = [...shown, ...(rest.length ? ['rest'] : [])];
   const at = (s, id) => id === 'rest' ? rest.reduce((n, r) => n + (s.by_client?.[r] || 0), 0) : s.by_client?.[id] || 0;
-  const data = curves(samples, t, span, m.poll_sec, names, group => names.map(id => group.reduce((n, s) => n + at(s, id), 0) / group.length));
+  const data = curves(samples, t, t - from, m.poll_sec, names, group => names.map(id => group.reduce((n, s) => n + at(s, id), 0) / group.length));
   const text = id => id === 'rest' ? plural(rest.length, 'other client') : rows('clients').get(id)?.name || id;
   const legend = h('span.legend', null, names.map((id, i) => h('span', { key: id }, h('i', { '--cf': `var(--${TOKENS[i]})` }), text(id))));
   const seg = h('nav.seg.sm', { 'aria-label': 'Time range' }, RANGES.map(([s, words]) => h('a', { key: s, href: link({ range: s === 900 ? null : s }), 'aria-current': s === span ? 'true' : null }, words)));
   const save = btn('CSV', { c: '.sm.hp', title: 'Servers in use by client, second by second', on: () => download('usage.csv', usageCsv(samples), 'text/csv') }, icon('i-down', 14));
-  return card('Servers in use', [legend, seg, save], h('div.body', null, names.length ? chart({ data, series: names.map((id, i) => ({ label: text(id), token: TOKENS[i] })), stacked: true, from: t - span, to: t, least: Math.max(1, m.servers), fmt: N, height: 190, label: 'Servers in use by client' }) : h('p.sub', null, 'No client had a server in this time.')));
+  return card('Servers in use', [legend, seg, save], h('div.body', null, names.length ? chart({ data, series: names.map((id, i) => ({ label: text(id), token: TOKENS[i] })), stacked: true, from, to: t, least: Math.max(1, m.servers), fmt: N, height: 190, label: 'Servers in use by client' }) : h('p.sub', null, 'No client had a server in this time.')));
 }
 
 function usageCsv(samples) {
@@ -74,6 +74,9 @@ const leaseColumns = t => [
 
 const LEASE_CSV = [['client', l => l.client], ['host', l => l.host], ['node', l => l.node], ['began', l => l.began], ['ended', l => l.ended], ['done', l => l.done], ['failed', l => l.failed], ['lost', l => l.lost], ['cpu_s', l => l.cpu_s], ['failures', failuresOf]];
 
+/* What a client's row does not say of itself. */
+const notes = found => found.filter(c => c.text && c.state === 'ended').slice(0, 3).map(c => h('p.notes', { key: 'n' + c.id }, icon('queued'), ` ${c.name}: ${c.text}.`));
+
 export function draw() {
   const all = list('clients'), leases = list('leases'), m = meta(), t = now(), q = get('q').toLowerCase();
   if (!all.length && !leases.length) return [emptyPage('clients')];
@@ -82,7 +85,7 @@ export function draw() {
   return [h('div', { key: 'head' }, head('Clients', [`${N(count('active'))} active, ${N(count('queued'))} ${count('queued') === 1 ? 'waits its' : 'wait their'} turn`, silent > 0 && `, ${N(silent)} silent`])),
     h('div.space', { key: 'usage' }, usage(m, t)),
     h('section.card.space', { key: 'clients' }, h('header', null, h('h2', null, 'Clients'), h('span.sub', null, q ? `${N(found.length)} of ${N(all.length)}` : ''), h('div.acts', null, searchField('Filter clients', get('q'), value => go({ q: value })))),
-      found.length ? table('c', columns(t), found, { key: c => c.id, sort: 's' }) : h('p.none', { key: 'none' }, all.length ? ['No client matches. ', h('a', { href: '#/clients' }, `Show all ${N(all.length)}`)] : 'No client is here now.')),
+      notes(found), found.length ? table('c', columns(t), found, { key: c => c.id, sort: 's' }) : h('p.none', { key: 'none' }, all.length ? ['No client matches. ', h('a', { href: '#/clients' }, `Show all ${N(all.length)}`)] : 'No client is here now.')),
     h('section.card', { key: 'leases' }, h('header', null, h('h2', null, 'Ended leases'), h('span.sub', null, 'what each node did for each client; nodes keep the last 100'), h('div.acts', null, btn('CSV', { c: '.sm.hp', off: !ended.length, on: () => download('leases.csv', csv(LEASE_CSV, ended), 'text/csv') }, icon('i-down', 14)))),
       ended.length ? table('l', leaseColumns(t), ended, { key: l => l.id, sort: '-began' }) : h('p.none', { key: 'none' }, leases.length ? 'No lease matches.' : 'No lease has ended yet.'))];
 }

@@ -1,7 +1,7 @@
 /* Views of the tasks page: failures by function and exception, and death certificates. */
 
 import { h, icon } from './dom.js';
-import { spark } from './canvas.js';
+import { spark } from './spark.js';
 import { get, go, link } from './route.js';
 import { few, functionLink, nodeLink, nodeName, serverLink } from './parts.js';
 import { certificate } from './certificate.js';
@@ -58,7 +58,7 @@ export function failuresCard(filter) {
 }
 
 export function deathsCard(filter) {
-  const all = list('deaths').sort((a, b) => b.time - a.time), found = all.filter(d => (!filter.node || d.node === filter.node) && (!filter.q || `${d.server} ${nodeName(d.node)} ${d.text} ${(d.lines || []).join(' ')}`.toLowerCase().includes(filter.q)));
+  const all = list('deaths').toSorted((a, b) => b.time - a.time), found = all.filter(d => (!filter.node || d.node === filter.node) && (!filter.q || `${d.server} ${nodeName(d.node)} ${d.text} ${(d.lines || []).join(' ')}`.toLowerCase().includes(filter.q)));
   return h('section.card', { key: 'deaths' }, h('header', null, h('h2', null, 'Death certificates'), h('span.sub', null, found.length > CERTIFICATES ? `the last ${CERTIFICATES} of ${N(found.length)}` : 'of server processes, newest first')),
     found.length ? h('div.certs', { key: 'certs' }, found.slice(0, CERTIFICATES).map(certificate)) : h('p.none', { key: 'none' }, all.length ? ['No certificate matches. ', h('a', { href: link({ view: 'deaths' }, 'tasks') }, `Show all ${N(all.length)}`)] : 'No server process has died.'));
 }

@@ -12,7 +12,7 @@ import { clock, N, plural, when } from './text.js';
 
 export const tables = ['meta', 'nodes', 'log'];
 const RANK = { debug: 0, print: 1, info: 1, warning: 2, error: 3 }, LEVELS = [['debug', 'Debug'], ['', 'Info'], ['warning', 'Warning'], ['error', 'Error']];
-const AROUND = [['0', 'Hits only'], ['5', '5 lines around'], ['20', '20 lines around']], LINE = 19.2, SPARE = 20, TOP = 6;
+const AROUND = [['0', 'Hits only'], ['5', '5 lines around'], ['20', '20 lines around']], LINE = 19.2, SPARE = 20;
 
 /* ------------------------------------------------------------ which lines */
 const where = l => l.server ? serverName(l.server, l.node) : l.node ? nodeName(l.node) : '';
@@ -36,7 +36,7 @@ function aroundHits(lines, q, around) {
 }
 
 /* ------------------------------------------------------------ the window */
-const box = { el: null, cols: 120, stuck: true, top: 0, tops: [], narrow: false };
+const box = { el: null, cols: 120, stuck: true, top: 0, narrow: false, touched: 0 };
 
 function measure() {
   const probe = document.createElement('span');
@@ -57,8 +57,12 @@ const life = {
 };
 const toEnd = () => { if (box.el && box.stuck) box.el.scrollTop = box.el.scrollHeight; };
 
+const touch = () => { box.touched = performance.now(); };
+
 function scrolled() {
   const el = box.el, wasStuck = box.stuck;
+  if (!el) return;
+  if (box.stuck && performance.now() - box.touched > 1000) { toEnd(); return; }       // lines came: nobody scrolled
   box.stuck = el.scrollTop + el.clientHeight >= el.scrollHeight - LINE * 2;
   if (box.stuck !== wasStuck || Math.abs(el.scrollTop - box.top) > SPARE / 2 * LINE) redraw();
 }
@@ -99,7 +103,7 @@ const level = (value, text) => h('a', { key: text, href: link({ level: value || 
 
 function lines(shown, q) {
   const w = windowOf(shown);
-  return h('div.log', { key: 'log', tabindex: '0', role: 'log', 'aria-live': 'off', 'aria-label': 'Log lines', life, onscroll: scrolled },
+  return h('div.log', { key: 'log', tabindex: '0', role: 'log', 'aria-live': 'off', 'aria-label': 'Log lines', life, onscroll: scrolled, onwheel: touch, ontouchmove: touch, onkeydown: touch, onpointerdown: touch },
     h('div.pad', { key: 'above', '--h': w.above + 'px' }), shown.slice(w.first, w.last).map(l => line(l, q)), h('div.pad', { key: 'below', '--h': w.below + 'px' }));
 }
 
@@ -116,7 +120,7 @@ export function draw() {
   const loggers = [...new Set(all.map(l => l.logger).filter(Boolean))].sort().map(l => [l, l]);
   const pick = (name, label, options) => choice(name, label, options, get(name), changes => goTo(link(changes)));
   const some = ['q', 'level', 'logger', 'node', 'server'].some(get);
-  const follow = btn(box.stuck ? 'Following' : 'Follow', { pressed: String(box.stuck), title: 'Stay at the newest line', on: () => { box.stuck = !box.stuck; toEnd(); redraw(); } });
+  const follow = btn(box.stuck ? 'Following' : 'Follow', { pressed: String(box.stuck), title: 'Stay at the newest line', on: () => { touch(); box.stuck = !box.stuck; toEnd(); redraw(); } });
   const save = btn('Download', { title: 'The lines that are shown, as text', on: () => download('log.txt', shown.filter(l => !l.gap).map(textOf).join('\n') + '\n') }, icon('i-down', 14));
   return [h('div', { key: 'head' }, head('Log', `output of all tasks, ${N(those.length)}${those.length < all.length ? ` of ${N(all.length)}` : ''} lines`, follow, save)),
     h('div.filters', { key: 'filters', role: 'search' }, searchField('Search the log', get('q'), value => go({ q: value }), q ? h('span.sub.nowrap', null, plural(hits, 'hit')) : null),

@@ -19,7 +19,7 @@ const columns = [
   { k: 'bytes', t: 'Bytes/s', v: l => l.bytes, f: l => size(l.bytes), num: 1, w: 8 },
   { k: 'rtt', t: 'Round trip', v: l => l.rtt, f: l => l.rtt == null ? '–' : l.rtt < .1 ? `${(l.rtt * 1000).toFixed(1)} ms` : dur(l.rtt), num: 1, w: 8 },
   { k: 'waiting', t: 'Waiting to go', v: l => l.waiting, f: l => N(l.waiting), num: 1, w: 8 },
-  { k: 'total', t: 'Sent in all', v: l => l.total_messages, f: l => N(l.total_messages), num: 1, c: '.p2', w: 9 },
+  { k: 'total', t: 'In all', v: l => l.total_messages, f: l => N(l.total_messages), num: 1, c: '.p2', w: 9 },
 ];
 
 export function draw() {
@@ -31,5 +31,5 @@ export function draw() {
     h('div.filters', { key: 'filters', role: 'search' }, searchField('From, to, way', get('q'), value => go({ q: value })), choice('way', 'Direct and relayed', [['direct', 'Direct'], ['relayed', 'Relayed']], way, go)),
     h('section.card', { key: 'links' }, h('header', null, h('h2', null, 'Links'), h('span.sub', null, `${N(direct)} direct, ${N(all.length - direct)} relayed`)),
       found.length ? table('m', columns, found, { key: l => l.id, sort: '-n' }) : h('p.none', { key: 'none' }, 'No link matches. ', h('a', { href: link({}, 'messages') }, `Show all ${N(all.length)}`)),
-      h('footer', null, icon('queued'), 'Counted by those who send.'))];
+      h('footer', null, icon('queued'), 'Messages both ways, bytes of those that the first one sends; counted by it.'))];
 }

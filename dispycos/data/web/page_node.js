@@ -24,11 +24,11 @@ function mini(title, value, words, o) {
 
 function machine(n, t) {
   const poll = meta().poll_sec, cpu = n.cpu_history || [], times = cpu.map((_, i) => n.seen - (cpu.length - 1 - i) * poll);
-  const past = historyOf(n), span = Math.max(60, t - (past.t[0] ?? t));
+  const past = historyOf(n), span = Math.max(10, t - (past.t[0] ?? t));
   const free = (title, name, total) => mini(title, size(n[name]), 'free', n[name] == null ? null : { data: [past.t, past[name]], from: t - span, to: t, max: total || undefined, fmt: size, label: `${title} free since ${clock(past.t[0])}` });
   return h('div.grid', { key: 'machine' },
-    mini('CPU', n.state === 'lost' ? '–' : percent(n.cpu), `used${n.load == null ? '' : `, load ${n.load.toFixed(1)}`}`, n.cpu == null && !cpu.length ? null : { data: [times, cpu], from: times[0] ?? t - 60, to: Math.max(t, times.at(-1) ?? t), max: 100, fmt: percent, label: 'CPU used, per cent' }),
-    free('Memory', 'memory', n.memory_total), free('Disk', 'disk'), free('Swap', 'swap'));
+    mini('CPU', n.state === 'lost' ? '–' : percent(n.cpu), ['used', n.load != null && h('span.hp', null, `, load ${n.load.toFixed(1)}`)], n.cpu == null && !cpu.length ? null : { data: [times, cpu], from: times[0] ?? t - 60, to: Math.max(t, times.at(-1) ?? t), max: 100, fmt: percent, label: 'CPU used, per cent' }),
+    free('Memory', 'memory', n.memory_total), free('Disk', 'disk'), n.swap_total === 0 ? mini('Swap', 'none', '', { data: [[], []], from: t - 60, to: t, max: 1, fmt: size, label: 'No swap' }) : free('Swap', 'swap'));
 }
 
 /* ------------------------------------------------------------ servers */
@@ -36,7 +36,7 @@ const columns = t => [
   { k: 'port', t: 'Server', v: s => s.port, f: s => serverLink(s.id, s.node), c: '.title', w: 8.5 },
   { k: 's', t: 'State', v: s => s.state, f: serverChip, c: '.state', w: 7 },
   { k: 'fn', t: 'Running task', v: s => s.function, f: s => s.function ? [functionLink(s.function), h('span.args', null, `(${s.args ?? '…'})`)] : s.running ? plural(s.running, 'task') : dim('none'), title: s => s.args, c: '.wide' },
-  { k: 'run', t: 'Running', v: s => s.running, f: s => N(s.running), num: 1, w: 5 },
+  { k: 'run', t: 'Running', v: s => s.running, f: s => N(s.running), num: 1, c: '.p2', w: 5 },
   { k: 'since', t: 'For', v: s => s.since == null ? null : t - s.since, f: s => s.since == null ? dim() : dur(t - s.since), num: 1, w: 5.5 },
   { k: 'cpu', t: 'CPU time', v: s => s.cpu_s, f: s => dur(s.cpu_s), num: 1, w: 6.5 },
   { k: 'mem', t: 'Memory', v: s => s.memory, f: s => size(s.memory), num: 1, w: 5 },
@@ -44,7 +44,7 @@ const columns = t => [
   { k: 'done', t: 'Done', v: s => s.done, f: s => N(s.done), num: 1, w: 5.25 },
   { k: 'failed', t: 'Failed', v: s => s.failed, f: s => N(s.failed), num: 1, c: '.p2', w: 4.5 },
   { k: 'sub', t: 'Submitted', v: s => s.submitted, f: s => N(s.submitted), num: 1, c: '.p3', w: 6 },
-  { k: 'acts', t: 'Actions', c: '.act.num', w: 9.5, f: s => h('span.rowacts', null, s.task ? stackButton({ id: s.task, function: s.function, server: s.id, node: s.node, start: s.since }, openStack) : null, toggleServer(s, '.sm.ghost')) },
+  { k: 'acts', t: 'Actions', c: '.act.num', w: 11, f: s => h('span.rowacts', null, s.task ? stackButton({ id: s.task, function: s.function, server: s.id, node: s.node, start: s.since }, openStack) : null, toggleServer(s, '.sm.ghost')) },
 ];
 
 const leaseColumns = t => [

@@ -5,7 +5,7 @@ import { get, go, goTo, link, where } from './route.js';
 import { btn, chip, choice, deed, dim, functionLink, searchField, serverLink, serverName, taskName } from './parts.js';
 import { columnsPopover } from './options.js';
 import { download } from './overlays.js';
-import { csv, narrow, table } from './table.js';
+import { csv, narrow, sorted, table } from './table.js';
 import { deathsCard, failuresCard } from './page_failures.js';
 import { waitingCards, whyPopover } from './page_waiting.js';
 import { lanesCard } from './lanes.js';
@@ -13,7 +13,7 @@ import { emptyPage } from './empty.js';
 import { openStack } from './stack.js';
 import { stackButton, terminate, terminateWhere } from './actions.js';
 import { list, meta, now, table as told } from './stream.js';
-import { capital, clock, dur, N, rate, share, size, when } from './text.js';
+import { capital, clock, dur, N, natural, rate, share, size, when } from './text.js';
 
 export const tables = ['meta', 'nodes', 'servers', 'tasks', 'functions', 'failures', 'deaths', 'waiting', 'events', 'clients'];
 
@@ -64,8 +64,8 @@ function act(task) {
 export const historyColumns = t => [
   { k: 'fn', t: 'Task', v: r => r.function, f: r => [functionLink(r.function), ' ', h('span.args', { title: r.id }, taskName(r.id))], title: r => r.name, c: '.title', w: 13 },
   { k: 's', t: 'State', v: r => r.state, f: r => chip(r.state), c: '.state', w: 6.5 },
-  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.error || (r.args ?? '…')), title: r => r.error ? `${r.error}\n${r.args ?? ''}` : r.args, c: '.wide', may: true },
-  { k: 'node', t: 'Server', v: r => r.server && serverName(r.server, r.node), f: r => r.server ? serverLink(r.server, r.node) : dim(), c: '.s2', w: 8.5 },
+  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.error || (r.args ?? '…')), title: r => r.error ? `${r.error}\n${r.args ?? ''}` : r.args ?? 'Arguments are known of tasks that ran while somebody looked', c: '.wide', may: true },
+  { k: 'node', t: 'Server', v: r => r.server && natural(serverName(r.server, r.node)), f: r => r.server ? serverLink(r.server, r.node) : dim(), c: '.s2', w: 8.5 },
   { k: 'start', t: 'Started', v: r => r.start ?? Infinity, f: r => r.start == null ? dim('not yet') : clock(r.start, !narrow()), num: 1, w: 7 },
   { k: 'q', t: 'Waited', v: r => r.queue ?? (r.start == null ? t - r.submitted : null), f: r => dur(r.queue ?? (r.start == null ? t - r.submitted : null)), num: 1, c: '.p2', w: 5.5 },
   { k: 'dur', t: 'Ran', v: r => runOf(r, t), f: r => dur(runOf(r, t)), num: 1, w: 5.75 },
@@ -155,7 +155,7 @@ function filters(view) {
 let nodesTold = -1, nodesMade = [];
 export function nodeOptions() {
   const t = told('nodes');
-  if (t.rows.size !== nodesTold) { nodesTold = t.rows.size; nodesMade = list('nodes').map(n => [n.id, n.name]).sort((a, b) => a[1] < b[1] ? -1 : 1); }
+  if (t.rows.size !== nodesTold) { nodesTold = t.rows.size; nodesMade = sorted(list('nodes'), n => natural(n.name)).map(n => [n.id, n.name]); }
   return nodesMade;
 }
 

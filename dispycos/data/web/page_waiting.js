@@ -25,7 +25,7 @@ const RANK = { lost: 0, suspended: 1, resting: 2, starting: 3, closed: 4, idle: 
 export function whyPopover(at, task) {
   popover(at, () => {
     const groups = list('waiting').filter(w => w.function === task.function);
-    const nodes = list('nodes').sort((a, b) => (RANK[a.state] ?? 9) - (RANK[b.state] ?? 9) || (octets(a.addr) < octets(b.addr) ? -1 : 1));
+    const nodes = list('nodes').toSorted((a, b) => (RANK[a.state] ?? 9) - (RANK[b.state] ?? 9) || (octets(a.addr) < octets(b.addr) ? -1 : 1));
     return [h('h2', null, 'Why is it waiting?'), h('p.sub', null, h('span.fn', null, task.function), ` ${taskName(task.id)} · one of ${N(meta().queued)} queued`),
       h('p.verdict', null, task.why || groups[0]?.text || 'Its client has not said why.'),
       groups.map(w => h('p.sub.foot', { key: 'g' + w.id }, `${plural(w.count, 'task')} of this function: ${w.text}`)),

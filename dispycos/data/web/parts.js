@@ -49,7 +49,8 @@ const clientName = id => rows('clients').get(id)?.name || (meta()?.kind === 'cli
 /* Whatever has an id at the end of a link: node, server or client. */
 export function anyLink(id) {
   if (rows('nodes').has(id)) return nodeLink(id);
-  return rows('servers').has(id) || /^[\d.]+:\d+$/.test(id) ? serverLink(id) : clientLink(id);
+  if (rows('servers').has(id) || /^[\d.]+:\d+$/.test(id)) return serverLink(id);
+  return rows('clients').has(id) ? clientLink(id) : h('span', null, id);
 }
 
 /* ------------------------------------------------------------ controls */

@@ -4,7 +4,7 @@ let hash = null, place = null;
 
 /* {page, arg, q}: '#/server/10.20.4.11%3A51307?sort.t=-start'. */
 export function where() {
-  if (location.hash === hash) return place;
+  if (hash !== null) return place;
   hash = location.hash;
   const [path, query] = hash.slice(1).split('?'), parts = path.split('/').filter(Boolean);
   place = { page: parts[0] || 'cluster', arg: parts[1] ? safely(parts[1]) : '', q: new URLSearchParams(query || '') };
@@ -32,9 +32,10 @@ export const onMove = f => listeners.push(f);
 /* Choices made by typing and dragging replace the entry of the history, so that "back" leaves the page. */
 export function go(changes) {
   history.replaceState(history.state, '', link(changes));
+  hash = null;
   listeners.forEach(f => f(false));
 }
 
 export const goTo = address => { location.hash = address; };
 
-addEventListener('hashchange', () => listeners.forEach(f => f(true)));
+addEventListener('hashchange', () => { hash = null; listeners.forEach(f => f(true)); });

@@ -7,10 +7,15 @@ const listeners = [];
 
 export const line = { state: 'connecting', gone: '', refused: null, since: null };   // connecting, live, broken, refused
 
-const NONE = { rows: new Map(), total: 0, kept: 0, dropped_until: null, version: 0 };
+const NONE = { rows: new Map(), total: 0, kept: 0, dropped_until: null, version: 0, listed: 0, list: [] };
 export const table = name => tables.get(name) || NONE;
 export const rows = name => table(name).rows;
-export const list = name => [...table(name).rows.values()];
+/* Its rows; the same array until something is told of them. */
+export function list(name) {
+  const t = table(name);
+  if (t.listed !== t.version) { t.listed = t.version; t.list = [...t.rows.values()]; }
+  return t.list;
+}
 export const known = name => tables.has(name);
 export const meta = () => rows('meta').get('cluster') || null;
 export const onData = f => listeners.push(f);
@@ -30,19 +35,28 @@ export function now() {
 export const goneText = () => line.gone || meta()?.gone || '';
 
 /* ------------------------------------------------------------ applying */
+let coming = null;                        // tables of a snapshot that comes in several pieces, until the last of them
+
+/* A long snapshot comes in pieces, each but the last with `more`: so no piece holds up the page for long. */
 function apply(message, whole) {
+  if (whole && !coming) coming = new Map();
   for (const [name, part] of Object.entries(message.tables)) {
-    let t = tables.get(name);
-    if (!t || whole) tables.set(name, t = { rows: new Map(), version: t ? t.version : 0 });
+    const old = tables.get(name);
+    let t = coming ? coming.get(name) : old;
+    if (!t) (coming || tables).set(name, t = { rows: new Map(), version: old ? old.version : 0 });
     for (const key of part.del || []) t.rows.delete(key);
     for (const key in part.set || {}) t.rows.set(key, part.set[key]);
     for (const fact of ['total', 'kept', 'dropped_until']) if (fact in part) t[fact] = part[fact];
     t.version += 1;
   }
+  if (message.more) return false;
+  for (const [name, t] of coming || []) tables.set(name, t);
+  coming = null;
   told = message.now;
   heard = performance.now();
   line.gone = '';
   line.state = 'live';
+  return true;
 }
 
 /* ------------------------------------------------------------ the line */
@@ -51,11 +65,12 @@ let source = null, wanted = '', resume = '', timer = 0, last = 0;
 function open() {
   close();
   const since = resume ? '&since=' + encodeURIComponent(resume) : '';
+  coming = null;
   source = new EventSource(`api/v1/stream?tables=${wanted}${since}`);
   const hear = whole => event => {
     last = performance.now();
+    if (!apply(JSON.parse(event.data), whole)) return;
     resume = event.lastEventId;
-    apply(JSON.parse(event.data), whole);
     tell();
   };
   source.addEventListener('snapshot', hear(true));
@@ -65,6 +80,7 @@ function open() {
     line.gone = JSON.parse(event.data).text;
     tell();
   });
+  source.onopen = () => { coming = null; };
   source.onerror = () => broke(source.readyState === EventSource.CLOSED);
   last = performance.now();
 }

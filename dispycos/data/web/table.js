@@ -11,14 +11,14 @@ export const narrow = () => innerWidth < 860;
 const states = new Map();                 // table id -> what is remembered between two drawings
 const stateOf = id => {
   let s = states.get(id);
-  if (!s) states.set(id, s = { id, el: null, order: [], choice: '', cards: CARDS, first: 0, last: 0, columns: [] });
+  if (!s) states.set(id, s = { id, el: null, order: [], choice: '', source: null, result: null, cards: CARDS, first: 0, last: 0, columns: [] });
   return s;
 };
 
 const life = {
   make(el, s) { s.el = el; return s; },
   change() {},
-  drop(s) { s.el = null; s.order = []; s.cards = CARDS; },
+  drop(s) { s.el = null; s.order = []; s.source = null; s.cards = CARDS; },
 };
 
 /* ------------------------------------------------------------ columns and order */
@@ -73,12 +73,14 @@ function heldOrder(s, rows, key) {
 function ordered(s, rows, columns, o) {
   const [key, down] = sorting(s.id, o.sort), column = columns.find(c => c.k === key);
   const w = where(), choice = w.page + w.arg + '?' + w.q;
+  if (s.source === rows && s.choice === choice) return s.result;         // drawn again, by scrolling: nothing has moved
+  s.source = rows;
   let late = 0;
   if (s.choice === choice && s.order.length && isHeld(s, o.stream)) [rows, late] = heldOrder(s, rows, o.key);
   else if (column) rows = sorted(rows, column.v, down);
   s.choice = choice;
   s.order = rows.map(o.key);
-  return [rows, late];
+  return s.result = [rows, late];
 }
 
 /* ------------------------------------------------------------ the window */

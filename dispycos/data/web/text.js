@@ -1,6 +1,7 @@
 /* Numbers, times and sizes in words. */
 
-export const N = n => n == null ? '–' : Math.round(n).toLocaleString('en-US');
+const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
+export const N = n => n == null ? '–' : whole.format(Math.round(n));
 const pad = n => String(n).padStart(2, '0');
 
 /* 14:31:07, of seconds since the epoch, in the reader's time zone. */
@@ -21,6 +22,7 @@ export function when(t, now) {
 export function dur(s) {
   if (s == null) return '–';
   s = Math.max(0, s);
+  if (s > 0 && s < .0005) return '< 1 ms';
   if (s < .9995) return `${Math.round(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 89.5) return `${Math.round(s)} s`;
@@ -60,6 +62,17 @@ export function share(part, whole) {
 
 export const plural = (n, one, many = one + 's') => `${N(n)} ${n === 1 ? one : many}`;
 export const capital = s => s ? s[0].toUpperCase() + s.slice(1) : s;
+
+/* n9 before n10. */
+export function natural(s) {
+  let key = naturals.get(s);
+  if (key === undefined) {
+    if (naturals.size > 50000) naturals.clear();
+    naturals.set(s, key = String(s ?? '').replace(/\d+/g, d => d.padStart(8, '0')));
+  }
+  return key;
+}
+const naturals = new Map();               // sorting asks for the same names every second
 
 /* An address by its octets, so that .9 comes before .10; other names as they are. */
 export function octets(address) {
