@@ -232,7 +232,9 @@ class Monitor:
         refused: list[tuple[str, str]] = []
         wishes: dict[int, list[Wish]] = {}
         if action == "terminate_where":
-            args = args.get("filter", {})
+            if not isinstance(args.get("filter"), dict):
+                return Done(0, [("", "it is not said which: args must have a filter")], "")
+            args = args["filter"]
             unknown = set(args) - set(FILTER)
             node = self.reader.node_named(args.get("node", ""))
             if unknown or (args.get("node") and node is None):
