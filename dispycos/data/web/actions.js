@@ -62,13 +62,13 @@ export const toggleServer = (row, c) => toggleButton(row, serverName(row.id, row
 export const closeNode = row => deed('Close…', {
   c: '.danger', why: ['lost', 'closed'].includes(row.state) ? `${row.name} is ${row.state}` : '',
   on: () => confirm({ title: `Close ${row.name}?`, text: `Its ${plural(row.running, 'running task')} ${row.running === 1 ? 'is' : 'are'} ended and its ${plural(row.servers, 'server')} ${row.servers === 1 ? 'leaves' : 'leave'} this client. The node itself stays and can be used again.`,
-    verb: 'Close the node', run: () => doIt('close', [row.id], {}, `Asked ${row.name} to close`) }),
+    verb: 'Close the node', run: () => doIt('close', [row.id], { terminate: true }, `Asked ${row.name} to close`) }),
 });
 
 export const restartServer = row => deed('Restart…', {
   why: ['lost', 'ended'].includes(row.state) ? `It is ${row.state}` : '',
-  on: () => confirm({ title: `Restart ${serverName(row.id, row.node)}?`, text: `Its ${plural(row.running, 'running task')} ${row.running === 1 ? 'is' : 'are'} ended; a new process takes its place.`,
-    verb: 'Restart the server', run: () => doIt('restart', [row.id], {}, 'Asked for a new process') }),
+  on: () => confirm({ title: `Restart ${serverName(row.id, row.node)}?`, text: `Its ${plural(row.running, 'running task')} ${row.running === 1 ? 'gets its' : 'get their'} KeyboardInterrupt now; then a new process takes its place.`,
+    verb: 'Restart the server', run: () => doIt('restart', [row.id], { terminate: true }, 'Asked for a new process') }),
 });
 
 export const endLease = (client, nextOne) => deed('End lease…', {

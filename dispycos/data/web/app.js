@@ -58,7 +58,7 @@ function draw() {
   const name = pageName(), page = PAGES[name], m = meta(), ready = m && page.tables.every(known);
   drawBar(name, m);
   drawBanner(m);
-  const notes = m?.notes?.length && name !== 'cluster' ? h('p.notes', { key: 'notes' }, m.notes.join(' · ')) : null;
+  const notes = m?.notes?.length ? h('p.notes', { key: 'notes' }, m.notes.join(' · ')) : null;
   patch($('main'), session.refused ? refusedPage(session.refused) : ready ? [page.draw(where().arg), notes] : line.state === 'refused' ? refusedPage(line.refused) : loading());
   drawOverlays();
   const who = name === 'node' ? nodeName(where().arg) : name === 'server' ? serverName(where().arg) : capital(name);

@@ -28,7 +28,7 @@ export function whyPopover(at, task) {
     const nodes = list('nodes').toSorted((a, b) => (RANK[a.state] ?? 9) - (RANK[b.state] ?? 9) || (octets(a.addr) < octets(b.addr) ? -1 : 1));
     return [h('h2', null, 'Why is it waiting?'), h('p.sub', null, h('span.fn', null, task.function), ` ${taskName(task.id)} · one of ${N(meta().queued)} queued`),
       h('p.verdict', null, task.why || groups[0]?.text || 'Its client has not said why.'),
-      groups.map(w => h('p.sub.foot', { key: 'g' + w.id }, `${plural(w.count, 'task')} of this function: ${w.text}`)),
+      groups.map(w => h('p.sub.foot', { key: 'g' + w.id }, `${plural(w.count, 'task')} of this function${w.text === task.why ? ` ${w.count === 1 ? 'waits' : 'wait'} for this reason` : `: ${w.text}`}`)),
       h('ul.why', null, nodes.slice(0, NODES).map(n => h('li', { key: n.id, 'data-s': n.state === 'running' ? 'running' : glyph(n.state) }, icon(n.state === 'running' ? 'running' : glyph(n.state), 11), nodeLink(n.id), h('span.sub', null, nodeWords(n))))),
       nodes.length > NODES && h('p.sub', { key: 'more' }, `and ${plural(nodes.length - NODES, 'more node')}`), !nodes.length && h('p.sub', { key: 'no' }, 'There is no node: type ', h('code', null, 'dispycos node'), ' on a machine.'),
       meta().rate > 0 && h('p.sub.foot', { key: 'rate' }, `${dur(meta().queued / meta().rate)} for the whole queue at the present rate.`)];

@@ -7,7 +7,7 @@ import { stackOf } from './session.js';
 import { now, rows } from './stream.js';
 import { redraw } from './loop.js';
 import { terminate } from './actions.js';
-import { ago, dur, size } from './text.js';
+import { ago, dur, plural, size } from './text.js';
 
 const EVERY_MS = 1000;
 
@@ -59,5 +59,5 @@ function drawn(task, seen) {
 
 const frames = (last, seen) => last.frames.length === 0 ? h('pre.tb', { key: 'text' }, last.text) : h('ol.frames', { key: 'frames' }, last.frames.map((f, i) =>
   h('li' + (i ? '' : '.topf') + (f.own ? '' : '.foreign'), { key: i },
-    h('div.f', null, h('b', null, f.function), h('span.sub.cut', { title: f.file }, `${f.file}:${f.line}`), h('span.pct', null, `in ${Math.round(seen.counts.get(keyOf(f)) / seen.samples * 100)} % of ${seen.samples}`)),
-    f.code && h('pre', null, h('div.at', null, h('i', null, f.line), f.code)))));
+    h('div.f', null, h('b', null, f.function), h('span.sub.cut', { title: f.file }, `${f.file}:${f.line}`), h('span.pct', null, `in ${Math.round(seen.counts.get(keyOf(f)) / seen.samples * 100)} % of ${plural(seen.samples, 'sample')}`)),
+    f.code && h('pre', null, h('div' + (i ? '' : '.at'), null, h('i', null, f.line), f.code)))));

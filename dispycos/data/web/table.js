@@ -50,14 +50,15 @@ function nextSort(column, key, down) {
 }
 
 /* ------------------------------------------------------------ holding still */
-const mayHover = matchMedia('(hover: hover)');
+let byMouse = false;                      // a finger leaves :hover where it was
+addEventListener('pointermove', e => { byMouse = e.pointerType === 'mouse'; }, { passive: true });
 
 /* While somebody points at rows, has the focus there, marks text or reads further down, no row jumps. */
 function isHeld(s, stream) {
   const body = s.el?.querySelector('tbody');
   if (!body) return false;
-  if (mayHover.matches && body.matches(':hover')) return true;
-  if (body.contains(document.activeElement)) return true;
+  if (byMouse && body.matches(':hover')) return true;
+  if (body.contains(document.activeElement) && document.activeElement.matches(':focus-visible')) return true;
   const marked = getSelection();
   if (!marked.isCollapsed && body.contains(marked.anchorNode)) return true;
   return stream && s.el.getBoundingClientRect().top < -ROW_PX * 2;
