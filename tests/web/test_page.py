@@ -258,7 +258,7 @@ def test_the_web_folder_is_installed() -> None:
 
 
 def test_rows_hold_still_under_the_pointer_and_the_newer_ones_are_counted(page: Page, start: Start) -> None:
-    page.open(start(2).url, "tasks")
+    page.open(start(12).url, "tasks")
     page.wait(lambda: page.all("tbody tr"))
     page.point("tbody tr:nth-child(3) td.wide")
     third = page.js("return document.querySelector('tbody tr:nth-child(3) .args').title")
