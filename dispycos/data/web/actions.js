@@ -107,9 +107,9 @@ export const closeNode = row =>
     on: () =>
       confirm({
         title: `Close ${row.name}?`,
-        text: `Its ${plural(row.running, 'running task')} ${row.running === 1 ? 'is' : 'are'} ended and its ${plural(row.servers, 'server')} ${row.servers === 1 ? 'leaves' : 'leave'} this client. The node itself stays and can be used again.`,
+        text: `It takes nothing new. Its ${plural(row.running, 'running task')} may end first; then its ${plural(row.servers, 'server')} ${row.servers === 1 ? 'leaves' : 'leave'} this client. The node itself stays and can be used again.`,
         verb: 'Close the node',
-        run: () => doIt('close', [row.id], { terminate: true }, `Asked ${row.name} to close`),
+        run: () => doIt('close', [row.id], {}, `Asked ${row.name} to close`),
       }),
   });
 
@@ -119,9 +119,9 @@ export const restartServer = row =>
     on: () =>
       confirm({
         title: `Restart ${serverName(row.id, row.node)}?`,
-        text: `Its ${plural(row.running, 'running task')} ${row.running === 1 ? 'gets its' : 'get their'} KeyboardInterrupt now; then a new process takes its place.`,
+        text: `It takes nothing new. Its ${plural(row.running, 'running task')} may end first; then a new process takes its place.`,
         verb: 'Restart the server',
-        run: () => doIt('restart', [row.id], { terminate: true }, 'Asked for a new process'),
+        run: () => doIt('restart', [row.id], {}, 'Asked for a new process'),
       }),
   });
 

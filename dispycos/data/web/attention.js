@@ -145,21 +145,21 @@ function lately() {
         'ul.ev',
         null,
         last.map(e =>
-          h('li', { key: e.n }, h('span.sub', null, clock(e.t)), h('span.cut', { title: e.text }, whose(e), ' ', e.text)),
+          h('li', { key: e.n }, h('span.sub', null, clock(e.t)), h('span.cut', { title: e.text }, sentence(e))),
         ),
       ),
     )
   );
 }
 
-const whose = e =>
-  e.server
-    ? serverLink(e.server, e.node)
-    : e.node
-      ? nodeLink(e.node)
-      : e.client && rows('clients').has(e.client)
-        ? clientLink(e.client)
-        : null;
+/* Words of an event, with the name in them as a link: "node ash joined", "server ash.3: killed by SIGKILL (9)". */
+function sentence(e) {
+  const [, kind, name, rest] = /^(node|server) ([^\s:]+)(.*)$/s.exec(e.text) || [];
+  if (kind === 'server' && e.server) return ['server ', serverLink(e.server, e.node, name), rest];
+  if (kind === 'node' && e.node) return ['node ', nodeLink(e.node, name), rest];
+  if (e.client && rows('clients').has(e.client)) return [clientLink(e.client), ' ', e.text];
+  return e.server ? [serverLink(e.server, e.node), ' ', e.text] : e.node ? [nodeLink(e.node), ' ', e.text] : e.text;
+}
 
 /* Events as marks on curves. */
 const TOKENS = { joined: 'done', left: 'quiet', lost: 'lost', died: 'lost', suspended: 'quiet', resumed: 'done' };

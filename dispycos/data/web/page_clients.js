@@ -147,9 +147,9 @@ const leaseColumns = t => [
   { k: 'began', t: 'Began', v: l => l.began, f: l => when(l.began, t), num: 1, w: 9 },
   { k: 'lasted', t: 'Lasted', v: l => l.ended - l.began, f: l => dur(l.ended - l.began), num: 1, w: 7.5 },
   { k: 'done', t: 'Done', v: l => l.done, f: l => N(l.done), num: 1, w: 6 },
-  { k: 'err', t: 'Failed', v: l => l.failed + l.lost, f: l => N(l.failed + l.lost), num: 1, w: 5 },
+  { k: 'err', t: 'Failed', v: l => l.failed, f: l => N(l.failed), num: 1, w: 5 },
   { k: 'cpu', t: 'CPU time', v: l => l.cpu_s, f: l => dur(l.cpu_s), num: 1, w: 7.5 },
-  { k: 'why', t: 'Failures', v: l => l.failed + l.lost, f: failuresOf, title: failuresOf, c: '.wide' },
+  { k: 'why', t: 'Failures', v: l => l.failed, f: failuresOf, title: failuresOf, c: '.wide' },
 ];
 
 const LEASE_CSV = [

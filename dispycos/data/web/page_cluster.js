@@ -41,19 +41,21 @@ function drift(samples, t) {
 }
 
 /* Curves of all that the page shows, made once for each sample. */
-const LEVELS = ['rate', 'running', 'queued', 'cpu', 'memory'],
-  COUNTERS = ['done', 'failed', 'lost'];
+const LEVELS = ['rate', 'running', 'queued', 'cpu'],
+  COUNTERS = ['done', 'failed', 'lost'],
+  CURVES = [...LEVELS, 'memory', ...COUNTERS];
 let made = { stamp: '' };
 
 function history(m, t) {
   const span = range()[0],
     stamp = `${told('samples').version} ${span}`;
   if (made.stamp !== stamp) {
-    const [times, ...values] = curves(list('samples'), t, span, m.poll_sec, [...LEVELS, ...COUNTERS], (g, last) => [
+    const [times, ...values] = curves(list('samples'), t, span, m.poll_sec, CURVES, (g, last) => [
       ...LEVELS.map(n => mean(g, n)),
+      mean(g.filter(s => s.memory).map(s => ({ used: (s.memory_used / s.memory) * 100 })), 'used'),
       ...COUNTERS.map(n => grown(g, last, n)),
     ]);
-    made = { stamp, from: t - span, to: t, times, ...Object.fromEntries([...LEVELS, ...COUNTERS].map((n, i) => [n, values[i]])) };
+    made = { stamp, from: t - span, to: t, times, ...Object.fromEntries(CURVES.map((n, i) => [n, values[i]])) };
   }
   return made;
 }

@@ -11,7 +11,7 @@ import { list, meta, now, table as told } from './stream.js';
 import { clock, N, plural, when } from './text.js';
 
 export const tables = ['meta', 'nodes', 'log'];
-const RANK = { debug: 0, print: 1, info: 1, warning: 2, error: 3 },
+const RANK = { debug: 0, print: 1, info: 1, warning: 2, error: 3, critical: 3 },
   LEVELS = [
     ['debug', 'Debug'],
     ['', 'Info'],
@@ -27,8 +27,8 @@ const AROUND = [
   SPARE = 20;
 
 /* ------------------------------------------------------------ which lines */
-const where = l => (l.server ? serverName(l.server, l.node) : l.node ? nodeName(l.node) : '');
-const textOf = l => `${clock(l.t, true)} ${l.level.padEnd(7)} ${where(l)} ${l.function || ''} ${l.text}`;
+const where = l => (l.server ? serverName(l.server, l.node) : l.node ? nodeName(l.node) : (l.from ?? ''));
+const textOf = l => `${clock(l.t, true)} ${l.level.padEnd(7)} ${where(l)} ${l.function || l.logger || ''} ${l.text}`;
 
 function kept(lines) {
   const least = RANK[get('level')] ?? 1,
@@ -46,7 +46,7 @@ function kept(lines) {
 
 /* Hits with `around` lines on each side; numbers stand for how many lines are left out between. */
 function aroundHits(lines, q, around) {
-  const hits = lines.map(l => `${l.text} ${where(l)} ${l.function}`.toLowerCase().includes(q)),
+  const hits = lines.map(l => `${l.text} ${where(l)} ${l.function ?? ''} ${l.logger ?? ''}`.toLowerCase().includes(q)),
     near = new Uint8Array(lines.length);
   let n = 0;
   hits.forEach((hit, i) => {
@@ -172,7 +172,7 @@ const line = (l, q) =>
     ? h('div.gapline', { key: l.n }, `${plural(l.gap, 'line')} between`)
     : h(
         'div' + (l.hit ? '.hit' : ''),
-        { key: l.n, 'data-l': l.level },
+        { key: l.n, 'data-l': l.level === 'critical' ? 'error' : l.level },
         h('span.ts', null, clock(l.t, true)),
         h('span.lv', null, l.level),
         h('span.src', null, l.server ? serverLink(l.server, l.node) : where(l)),

@@ -78,8 +78,8 @@ function machine(n, t) {
           },
     ),
     free('Memory', 'memory', n.memory_total),
-    free('Disk', 'disk'),
-    free('Swap', 'swap'),
+    free('Disk', 'disk', n.disk_total),
+    free('Swap', 'swap', n.swap_total),
   );
 }
 
@@ -135,15 +135,15 @@ const leaseColumns = t => [
   { k: 'host', t: 'From', v: l => l.host, w: 9, c: '.p2' },
   { k: 'began', t: 'Began', v: l => l.began, f: l => when(l.began, t), num: 1, w: 9 },
   { k: 'lasted', t: 'Lasted', v: l => l.ended - l.began, f: l => dur(l.ended - l.began), num: 1, w: 8 },
-  { k: 'tasks', t: 'Tasks', v: l => l.done + l.failed + l.lost, f: l => N(l.done + l.failed + l.lost), num: 1, w: 6 },
+  { k: 'tasks', t: 'Tasks', v: l => l.done + l.failed, f: l => N(l.done + l.failed), num: 1, w: 6 },
   { k: 'cpu', t: 'CPU time', v: l => l.cpu_s, f: l => dur(l.cpu_s), num: 1, w: 8 },
-  { k: 'failures', t: 'Failures', v: l => l.failed + l.lost, f: l => failuresOf(l), title: failuresOf, c: '.wide' },
+  { k: 'failures', t: 'Failures', v: l => l.failed, f: failuresOf, title: failuresOf, c: '.wide' },
 ];
 export const failuresOf = l =>
   l.failures?.length
     ? l.failures.map(([fn, error, n]) => `${N(n)} × ${error} in ${fn}`).join(', ')
-    : l.failed + l.lost
-      ? N(l.failed + l.lost)
+    : l.failed
+      ? N(l.failed)
       : 'none';
 
 /* ------------------------------------------------------------ the page */

@@ -372,7 +372,7 @@ export function draw() {
     failures: () => [failuresCard(f)],
     deaths: () => [deathsCard(f)],
     functions: () => functions(m, f),
-    waiting: () => waitingCards(queued, fitting({ ...f, state: 'queued' }, t), f),
+    waiting: () => waitingCards(queued, fitting({ ...f, state: 'queued' }, t)),
   }[view]();
   const all = view === '' ? endAll(cache.rows, f, m) : view === 'waiting' ? endAll([], { ...f, state: 'queued' }, m) : null;
   return [

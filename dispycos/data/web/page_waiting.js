@@ -9,16 +9,14 @@ import { table } from './table.js';
 import { dur, N, octets, plural } from './text.js';
 
 /* Which glyph a reason has: the state of what stands in the way. */
-const GLYPHS = {
-  'no server': 'lost',
-  suspended: 'suspended',
-  'behind others': 'running',
-  'named server gone': 'lost',
-  hours: 'queued',
-  refused: 'cancelled',
-  'queue for the cluster': 'queued',
+const REASONS = {
+  servers: ['running', 'servers are busy'],
+  place: ['lost', 'the place asked for'],
+  suspended: ['suspended', 'suspended'],
+  none: ['lost', 'no server'],
+  cluster: ['queued', 'other clients first'],
 };
-const reasonGlyph = reason => GLYPHS[reason] || 'queued';
+const reasonOf = reason => REASONS[reason] || ['queued', reason];
 const NODES = 8;
 
 /* What each node says to it, as far as its row tells. */
@@ -32,21 +30,15 @@ const RANK = { lost: 0, suspended: 1, resting: 2, starting: 3, closed: 4, idle: 
 
 export function whyPopover(at, task) {
   popover(at, () => {
-    const groups = list('waiting').filter(w => w.function === task.function);
+    const group = list('waiting').find(w => w.text === task.why);
     const nodes = list('nodes').toSorted(
       (a, b) => (RANK[a.state] ?? 9) - (RANK[b.state] ?? 9) || (octets(a.addr) < octets(b.addr) ? -1 : 1),
     );
     return [
       h('h2', null, 'Why is it waiting?'),
       h('p.sub', null, h('span.fn', null, task.function), ` ${taskName(task.id)} · one of ${N(meta().queued)} queued`),
-      h('p.verdict', null, task.why || groups[0]?.text || 'Its client has not said why.'),
-      groups.map(w =>
-        h(
-          'p.sub.foot',
-          { key: 'g' + w.id },
-          `${plural(w.count, 'task')} of this function${w.text === task.why ? ` ${w.count === 1 ? 'waits' : 'wait'} for this reason` : `: ${w.text}`}`,
-        ),
-      ),
+      h('p.verdict', null, task.why || 'Its client has not said why.'),
+      group && h('p.sub.foot', { key: 'group' }, `${plural(group.count, 'task')} ${group.count === 1 ? 'waits' : 'wait'} for this reason.`),
       h(
         'ul.why',
         null,
@@ -80,14 +72,13 @@ const whyButton = task =>
 
 const groupColumns = t => [
   { k: 'count', t: 'Tasks', v: w => w.count, f: w => N(w.count), num: 1, w: 5 },
-  { k: 'fn', t: 'Function', v: w => w.function, f: w => functionLink(w.function), c: '.title', w: 12 },
   {
     k: 'reason',
     t: 'Reason',
     v: w => w.reason,
-    f: w => h('span.why1', { 'data-s': reasonGlyph(w.reason) }, icon(reasonGlyph(w.reason)), ' ', w.reason),
+    f: w => h('span.why1', { 'data-s': reasonOf(w.reason)[0] }, icon(reasonOf(w.reason)[0]), ' ', reasonOf(w.reason)[1]),
     w: 12,
-    c: '.s2',
+    c: '.title',
   },
   { k: 'text', t: 'In words', f: w => w.text, title: w => w.text, c: '.wide' },
   {
@@ -98,7 +89,6 @@ const groupColumns = t => [
     num: 1,
     w: 7,
   },
-  { k: 'place', t: 'First place', v: w => w.place, f: w => (w.place == null ? '–' : N(w.place)), num: 1, w: 6.5 },
 ];
 
 const columns = t => [
@@ -117,11 +107,11 @@ const columns = t => [
   { k: 'why', t: 'Why is it waiting?', v: r => r.why, f: whyButton, w: 22, c: '.reason' },
 ];
 
-/* `queued` are the first of the queue, in its order; filter lets some of them in. */
-export function waitingCards(queued, fits, filter) {
+/* `queued` are the first of the queue, in its order; fits() lets some of them in. */
+export function waitingCards(queued, fits) {
   const m = meta(),
     t = now(),
-    groups = list('waiting').filter(w => !filter.function || w.function === filter.function);
+    groups = list('waiting');
   const places = queued.map((row, i) => ({ ...row, place: i + 1 })),
     found = places.filter(fits);
   if (!m.queued && !queued.length)
@@ -138,7 +128,7 @@ export function waitingCards(queued, fits, filter) {
       h(
         'section.card.space',
         { key: 'groups' },
-        h('header', null, h('h2', null, 'Why they wait'), h('span.sub', null, plural(groups.length, 'group'))),
+        h('header', null, h('h2', null, 'Why they wait'), h('span.sub', null, plural(groups.length, 'reason'))),
         table('g', groupColumns(t), groups, { key: w => w.id, sort: '-count' }),
       ),
     h(

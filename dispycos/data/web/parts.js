@@ -60,7 +60,7 @@ const clientName = id => rows('clients').get(id)?.name || (meta()?.kind === 'cli
 /* Whatever has an id at the end of a link: node, server or client. */
 export function anyLink(id) {
   if (rows('nodes').has(id)) return nodeLink(id);
-  return rows('servers').has(id) || /^[\d.]+:\d+$/.test(id) ? serverLink(id) : clientLink(id);
+  return rows('servers').has(id) || /:\d+(~\w+)?$/.test(id) ? serverLink(id) : clientLink(id);
 }
 
 /* ------------------------------------------------------------ controls */

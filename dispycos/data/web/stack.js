@@ -88,13 +88,14 @@ function drawn(task, seen) {
   };
 }
 
+/* The innermost first: there it is just now. */
 const frames = (last, seen) =>
   last.frames.length === 0
     ? h('pre.tb', { key: 'text' }, last.text)
     : h(
         'ol.frames',
         { key: 'frames' },
-        last.frames.map((f, i) =>
+        last.frames.toReversed().map((f, i) =>
           h(
             'li' + (i ? '' : '.topf') + (f.own ? '' : '.foreign'),
             { key: i },
