@@ -82,10 +82,11 @@ def _filter(args: dict[str, Any]) -> dict[str, Any]:
         if value is not None and not isinstance(value, str):
             raise Refusal(400, f"filter: {name} must be a text, not {str(value)[:100]}")
         known[name] = value or ""
-    if known["state"] not in STATES:
+    state = known.get("state", "")
+    if state not in STATES:
         raise Refusal(
             400,
-            f"filter: tasks in the state {known['state'][:100]!r} cannot be terminated",
+            f"filter: tasks in the state {state[:100]!r} cannot be terminated",
             "queued or running",
         )
     return known
