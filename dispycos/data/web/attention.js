@@ -144,9 +144,7 @@ function lately() {
       h(
         'ul.ev',
         null,
-        last.map(e =>
-          h('li', { key: e.n }, h('span.sub', null, clock(e.t)), h('span.cut', { title: e.text }, sentence(e))),
-        ),
+        last.map(e => h('li', { key: e.n }, h('span.sub', null, clock(e.t)), h('span.cut', { title: e.text }, sentence(e)))),
       ),
     )
   );

@@ -57,7 +57,7 @@ function usage(m, t) {
             data,
             series: names.map((id, i) => ({ label: text(id), token: TOKENS[i] })),
             stacked: true,
-            from: t - span,
+            from: Math.max(t - span, Math.min(data[0][0] ?? t, t - 60)),
             to: t,
             least: Math.max(1, m.servers),
             fmt: N,

@@ -52,10 +52,14 @@ function history(m, t) {
   if (made.stamp !== stamp) {
     const [times, ...values] = curves(list('samples'), t, span, m.poll_sec, CURVES, (g, last) => [
       ...LEVELS.map(n => mean(g, n)),
-      mean(g.filter(s => s.memory).map(s => ({ used: (s.memory_used / s.memory) * 100 })), 'used'),
+      mean(
+        g.filter(s => s.memory).map(s => ({ used: (s.memory_used / s.memory) * 100 })),
+        'used',
+      ),
       ...COUNTERS.map(n => grown(g, last, n)),
     ]);
-    made = { stamp, from: t - span, to: t, times, ...Object.fromEntries(CURVES.map((n, i) => [n, values[i]])) };
+    const from = Math.max(t - span, Math.min(times[0] ?? t, t - 60)); // a young cluster's curve is not a dash at the edge
+    made = { stamp, from, to: t, times, ...Object.fromEntries(CURVES.map((n, i) => [n, values[i]])) };
   }
   return made;
 }
@@ -63,7 +67,7 @@ function history(m, t) {
 function sum(m, samples, past, t, words) {
   const of = name => past[name].filter(v => v != null);
   const rates = of('rate'),
-    minute = samples.find(s => s.t >= t - 60),
+    minute = samples.find(s => s.t >= t - 75 && s.t <= t - 55),
     ended = m.done + m.failed + m.lost + m.cancelled;
   const lastLost = Math.max(
     0,
@@ -119,7 +123,7 @@ function sum(m, samples, past, t, words) {
       'Failed',
       'failed',
       N(m.failed),
-      m.failed ? `${share(m.failed, ended)}, ${N(minute ? m.failed - minute.failed : 0)} last minute` : 'none',
+      m.failed ? `${share(m.failed, ended)}${minute ? `, ${N(m.failed - minute.failed)} last minute` : ''}` : 'none',
       of('failed'),
       'failed-fill',
       failures,
