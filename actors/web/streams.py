@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -136,7 +136,7 @@ class Stream(Response):
         finally:
             ends.cancel()
 
-    async def _waits(self, ends: asyncio.Future[bool], left: asyncio.Future[None]) -> bool:
+    async def _waits(self, ends: asyncio.Future[Any], left: asyncio.Future[None]) -> bool:
         """False: there is something to do. True: there may be after this tick."""
         desk = self._streams.desk
         ticked = asyncio.ensure_future(desk.ticked())

@@ -144,8 +144,13 @@ def test_what_is_new_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) ->
 
     desk: Any = Desk()
     desk.tables = tables
-    encoded = []
-    monkeypatch.setattr(streams, "encode", lambda value: encoded.append(value) or b"{}")
+    encoded: list[Any] = []
+
+    def encode(value: Any) -> bytes:
+        encoded.append(value)
+        return b"{}"
+
+    monkeypatch.setattr(streams, "encode", encode)
     for number in range(2):
         tables.set("nodes", "a", {"x": number})
         tables.commit(float(number))
