@@ -1,56 +1,56 @@
-"""Run CPU tasks and talk to them while they run: `python dispycos_client1.py [N=10]`.
+"""CPU tasks, watched in the web monitor: `python dispycos_client1.py`, and open the URL that it prints.
 
-Each task computes for a while, is asked how far it is, and answers between two rounds of computing. Status messages tell
-which nodes and servers there are. Runs alone; where `dispycos node` runs on this or other machines, those are used.
+Each task computes for a second or two and tells how far it is. The page shows which server runs what, how long, what it printed,
+and where in its code it is now; there tasks can be terminated and nodes suspended. Runs alone; where `dispycos node` runs on this
+or other machines, those are used. `--help` lists the options; `--jobs 500` leaves time to look around.
 """
 
-import sys
+import asyncio
+import random
 import time
+
+import click
 
 import dispycos
 
 
-def compute(rounds, *, task):
-    """Generator function: computes in rounds, looks into its mailbox after each."""
-    done = 0
-    while done < rounds:
-        until = time.perf_counter() + 0.05
-        while time.perf_counter() < until:  # the CPU work
-            pass
-        done += 1
-        asker = yield task.receive(timeout=0)  # does not wait: None if nobody asked
-        if asker is not None:
-            asker.send((task, done))
-    return done
+def spin(seconds):
+    """What keeps a CPU busy: the live stack shows it."""
+    until = time.perf_counter() + seconds
+    rounds = 0
+    while time.perf_counter() < until:
+        rounds += 1
+    return rounds
 
 
-def on_status(*, task):
-    """Local task: prints what happens to nodes, servers and tasks."""
-    while True:
-        message = yield task.receive()
-        if isinstance(message, dispycos.DispycosStatus):
-            if message.status == dispycos.Scheduler.NodeInitialized:
-                print(f"node {message.info.name} at {message.info.location} is ready")
-            elif message.status == dispycos.Scheduler.ServerInitialized:
-                print(f"server at {message.info} is ready")
-            elif message.status == dispycos.Scheduler.ClientClosed:
-                return
-        elif isinstance(message, dispycos.MonitorStatus):
-            print(f"job {message.info.name} at {message.info.location} ended with {message.value}")
+def compute(number, seconds):
+    """A plain function: its server does nothing else until it returns."""
+    rounds = 0
+    for step in range(4):
+        rounds += spin(seconds / 4)
+        print(f"job {number}: {step + 1} of 4 parts")
+    return rounds
 
 
-def client(jobs, *, task):
-    status_task = dispycos.Task(on_status)
-    client = dispycos.Client([compute], status_task=status_task)
-    yield client.schedule()
-    for i in range(jobs):
-        rtask = yield client.rtask(compute, 4 + i % 3)
-        rtask.send(task)  # a handle in a message: the remote task answers to it
-        who, rounds = yield task.receive()
-        print(f"job {i} processed by {who.location}: {rounds} rounds so far")
-    yield client.close()
-    yield status_task()
+async def main(jobs, port, stay):
+    async with dispycos.Client([compute]) as client:
+        http = dispycos.HTTPServer(client, port=port)  # prints the URL of the page
+        handles = [client.submit(compute, number, random.uniform(0.5, 1.5)) for number in range(jobs)]
+        for number, handle in enumerate(handles):
+            rounds = await handle
+            print(f"job {number} processed by {handle.location}: {rounds:,} rounds")
+        await asyncio.sleep(stay)
+        http.shutdown()  # pages that are open keep the last state
+
+
+@click.command()
+@click.option("--jobs", default=10, show_default=True, help="How many tasks to run.")
+@click.option("--port", default=8181, show_default=True, help="Of the page; 0 takes a free one.")
+@click.option("--stay", default=0.0, show_default=True, help="Seconds that the page stays when all is done.")
+def command(jobs, port, stay):
+    """Run CPU tasks and watch them in a browser."""
+    dispycos.run(main, jobs, port, stay)
 
 
 if __name__ == "__main__":
-    dispycos.run(client, int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    command()

@@ -106,14 +106,23 @@ BODIES = {
     "actors/shipping/mirror.py",  # locks: imports come from any thread
     "actors/shipping/modules.py",
     "actors/shipping/snapshot.py",
+    "actors/web/recording.py",
+    "actors/web/replaying.py",
     "cli/clean.py",
     "cli/console.py",
+    "cli/cancel.py",
+    "cli/lookout.py",
     "cli/node.py",
     "cli/private.py",
     "cli/process.py",
     "cli/scheduler.py",
     "cli/status.py",
+    "cli/stack.py",
     "cli/survey.py",
+    "cli/tasks.py",
+    "cli/viewing.py",
+    "cli/web.py",
+    "cli/words.py",
     "cli/webbing.py",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import sys
@@ -68,6 +69,7 @@ class HTTPServer:
         names: Iterable[str] = (),
         record: str | os.PathLike[str] | None = None,
     ) -> None:
+        from ..web.recording import Recorder
         from ..web.serving import WebServer
         from .client import Client
 
@@ -79,7 +81,7 @@ class HTTPServer:
             client._lease.ledger.tally.keeps_output = True
         self._poll_sec = positive_seconds(poll_sec, "HTTPServer: poll_sec")
         self._show_args = bool(show_task_args)
-        self._record = os.fspath(record) if record is not None else None
+        self._recorder = Recorder(record) if record is not None else None
         self._post = _Post(client)
         folder = Path(DocumentRoot) if DocumentRoot is not None else None
         self._server = WebServer(
@@ -95,6 +97,7 @@ class HTTPServer:
         self._server.start()
         sys.stdout.write(f"{self.url}\n")
         sys.stdout.flush()
+        atexit.register(self._at_exit)
 
     @property
     def status_task(self) -> Task | None:
@@ -110,7 +113,11 @@ class HTTPServer:
 
         May be called again. The server ends with the program in any case.
         """
+        atexit.unregister(self._at_exit)
         self._server.stop("The program has shut its monitor down.", timeout=STOP_S if wait else 0.0)
+
+    def _at_exit(self) -> None:
+        self._server.stop(f"The program {_title()} has ended.")
 
     # --- on the web server's thread ---
 
@@ -119,10 +126,15 @@ class HTTPServer:
         from ..web.tables import Tables
         from ..web.watching import Monitor
 
-        title = os.path.basename(sys.argv[0]) or "python"
-        reader = Reader(Tables(secrets.token_hex(4), RINGS), "client", title, 0, time.time())
+        reader = Reader(Tables(secrets.token_hex(4), RINGS), "client", _title(), 0, time.time())
         reader.show_args = self._show_args
-        return Monitor(self._post, reader, self._poll_sec, before_tick=self._post.look)
+        recorder = self._recorder
+        reader.recording = str(recorder.path) if recorder is not None else None
+        return Monitor(self._post, reader, self._poll_sec, before_tick=self._post.look, keeper=recorder)
+
+
+def _title() -> str:
+    return os.path.basename(sys.argv[0]) or "python"
 
 
 class _Post:

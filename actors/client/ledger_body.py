@@ -19,6 +19,7 @@ from dispycos.protocol.messages import Marks, TaskId
 from ..dispatching.facts import Entry
 from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
+from ..tasks.cell import Cell
 from ..tasks.ends import without_our_frames
 from ..tasks.handle import Task
 from ..tasks.handles import monitor_status
@@ -35,6 +36,9 @@ from .places import find_place
 from .status import status_word
 from .turn import ClientRole
 
+BURST_S = 0.002
+LOCAL_TOLD_MAX = 256  # local tasks of which those who look are told
+
 
 class LedgerBody(ClientRole):
     host: TaskHost
@@ -43,6 +47,7 @@ class LedgerBody(ClientRole):
     def __init__(self, home: Home, payloads: ClientPayloads, status_task: Task | None) -> None:
         super().__init__(home.runtime, home.host, Ledger(home.runtime.address(CLIENT)))
         self.ledger.watching.peers = home.runtime.router.peers
+        self.ledger.watching.actors = self._local_tasks
         self.loop = home.runtime.loop
         self.payloads = payloads
         self.status_task = status_task
@@ -58,7 +63,7 @@ class LedgerBody(ClientRole):
         self.scheduled: asyncio.Future[None] = self.loop.create_future()
         self.scheduled.add_done_callback(_look_at)
         self.freed: asyncio.Future[None] = self.loop.create_future()
-        self._burst_at = 0.0  # when the first of the tasks that are being submitted was
+        self._burst_at = 0.0  # when the first of a burst of tasks was submitted: one object for all of them
         self._room = asyncio.Event()
         self._out, self._err = Stream("stdout"), Stream("stderr")
         self._levels = LevelWatch()
@@ -87,8 +92,8 @@ class LedgerBody(ClientRole):
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=retries > 0)
         with self.host.shield, self.runtime.lock:
-            if not self.runtime.turn_due:
-                self._burst_at = self.runtime.clock()
+            if (now := self.runtime.clock()) - self._burst_at > BURST_S:
+                self._burst_at = now
             task = TaskId(self.runtime.epoch, self.host.take_number())
             record = Entry(
                 name,
@@ -135,6 +140,26 @@ class LedgerBody(ClientRole):
 
     def _make_handle(self, record: Entry) -> Task:
         return Task.__new__(Task)._bind(self.host, None, record.function, record)
+
+    def _local_tasks(self) -> list[messages.TaskReport]:
+        """Of this process, for who looks at mailboxes."""
+        cells = [cell for cell in list(self.host.cells.values()) if isinstance(cell, Cell) and not cell.ended]
+        return [
+            messages.TaskReport(
+                cell.name,
+                self.runtime.epoch,
+                cell.actor,
+                1,
+                True,
+                "running",
+                0.0,
+                cell.actor,
+                messages=len(cell.inbox),
+                taken=cell.taken_count,
+                names=list(cell.names),
+            )
+            for cell in cells[:LOCAL_TOLD_MAX]
+        ]
 
     # --- correspondence.Records ---
 

@@ -26,6 +26,9 @@ GROUPS_MAX: Final = 200
 SERVERS_MAX: Final = 8  # of a group
 DEATHS_MAX: Final = 200
 LINES_MAX: Final = 10_000
+UNREAD_MAX: Final = 256 * 1024  # bytes of output that are kept until somebody reads it
+DEATH_LINES: Final = 10  # of a server that has died ...
+LATE_S: Final = 0.5  # ... also those that came so long after
 LINE_MAX: Final = 4_000  # characters ...
 RECORD_MAX: Final = 32_000  # ... of a log record, as JSON
 TRACE_MAX: Final = 4_000  # characters
@@ -97,7 +100,9 @@ class Tally:
         self._groups: dict[tuple[str, int, str], Group] = {}
         self.deaths_told = 0
         self._deaths: deque[tuple[float, Death]] = deque(maxlen=DEATHS_MAX)
-        self.keeps_output = False
+        self.keeps_output = False  # as lines: since somebody has asked for them
+        self._unread: deque[tuple[float, Output, bytes]] = deque()  # else as it came
+        self._unread_size = 0
         self.lines_told = 0
         self._lines: deque[tuple[int, float, str, int, str]] = deque(maxlen=LINES_MAX)
 
@@ -141,8 +146,27 @@ class Tally:
         self._deaths.append((at, death._replace(n=self.deaths_told)))
 
     def wrote(self, word: Output, payload: Payload, now: float) -> None:
-        """Whole lines of a server's output, if they are kept."""
-        text = b"".join(buffers_of(payload)).decode("utf-8", "replace")
+        """Whole lines of a server's output."""
+        data = b"".join(buffers_of(payload))
+        if self.keeps_output:
+            self._keep_lines(word, data, now)
+            return
+        self._unread.append((now, word, data))
+        self._unread_size += len(data)
+        while self._unread_size > UNREAD_MAX and len(self._unread) > 1:
+            _, _, dropped = self._unread.popleft()
+            self._unread_size -= len(dropped)
+            self.lines_told += dropped.count(b"\n")
+
+    def _read_output(self) -> None:
+        """Somebody wants lines: from now on they are kept as such."""
+        self.keeps_output = True
+        while self._unread:
+            at, word, data = self._unread.popleft()
+            self._keep_lines(word, data, at)
+
+    def _keep_lines(self, word: Output, data: bytes, now: float) -> None:
+        text = data.decode("utf-8", "replace")
         for line in text.removesuffix("\n").split("\n")[-LINES_MAX:]:
             self.lines_told += 1
             line = line[: RECORD_MAX if line.startswith(MARK) else LINE_MAX]
@@ -161,11 +185,18 @@ class Tally:
         return sum(one.cpu_s for one in self.functions.values())
 
     def deaths_after(self, since: int, now: float) -> list[Death]:
-        return [death._replace(ago_s=now - at) for at, death in self._deaths if death.n > since]
+        new = [(at, death) for at, death in self._deaths if death.n > since]
+        if new:
+            self._read_output()
+        return [death._replace(ago_s=now - at, lines=self._last_lines(death, at)) for at, death in new]
+
+    def _last_lines(self, death: Death, at: float) -> list[str]:
+        its = (line for line in reversed(self._lines) if line[2] == death.name and line[1] <= at + LATE_S)
+        return [_line_of(line, at).text for line in islice(its, DEATH_LINES)][::-1]
 
     def lines_after(self, since: int, limit: int, now: float) -> list[OutputLine]:
-        """From the first call on lines are kept: nobody pays for what nobody reads."""
-        self.keeps_output = True
+        """The newest that came after this one. Before the first call the last output is kept as it came, which costs less."""
+        self._read_output()
         count = min(self.lines_told - since, limit, len(self._lines))
         return [_line_of(kept, now) for kept in islice(reversed(self._lines), count)][::-1]
 

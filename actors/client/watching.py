@@ -12,9 +12,10 @@ from typing import Final
 
 from dispycos.notices import counted
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import ClientInfo
+from dispycos.protocol.messages import ClientInfo, TaskReport
 from dispycos.protocol.watching import (
     LINKS,
+    MAILBOXES,
     OUTPUT,
     TASKS,
     ClientNode,
@@ -47,6 +48,7 @@ class Watching:
         self._members = members
         self._standing = standing
         self.peers: Callable[[], list[Peer]] = list  # who there is a session with; a body knows
+        self.actors: Callable[[], list[TaskReport]] = list  # local tasks; a body knows
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             Look: self._on_look,
             Wish: self._on_wish,
@@ -85,6 +87,7 @@ class Watching:
             tally.lines_after(look.line, look.limit, now) if look.parts & OUTPUT else [],
             tally.lines_told,
             self.peers() if look.parts & LINKS else [],
+            self.actors() if look.parts & MAILBOXES else [],
         )
 
     def _state(self) -> str:

@@ -159,7 +159,7 @@ class ServerBody:
         self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
         self.payloads.host = self.host
         self._cells: dict[TaskId, Cell] = {}
-        self._sight = Sight(runtime, self.machine, interrupts, self._cells)
+        self._sight = Sight(runtime, self.machine, interrupts, self._cells, self._meter)
         self._begun = 0  # of these
         self._unsaid: dict[TaskId, LastWords] = {}  # outcomes behind messages for which there is no room yet
         self._folder = WorkingFolder(Path.cwd())

@@ -25,11 +25,21 @@ class Meter:
         """Others run beside it from now on."""
         self._before = None
 
+    def so_far(self) -> tuple[float | None, int | None]:
+        """As `end`, of the CPU task that runs; from any thread."""
+        before = self._before
+        return _since(before) if before is not None else (None, None)
+
     def end(self, seconds: float) -> tuple[float | None, int | None]:
         """(seconds of CPU, bytes), None where not known, of the CPU task that began last and took so long."""
         before, self._before = self._before, None
         if before is None:
             return None, None
-        now = getrusage(RUSAGE_SELF)
-        cpu_s = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
-        return cpu_s, (now.ru_maxrss - before.ru_maxrss) * UNIT if seconds >= PEAK_S else None
+        cpu_s, peak_bytes = _since(before)
+        return cpu_s, peak_bytes if seconds >= PEAK_S else None
+
+
+def _since(before: struct_rusage) -> tuple[float, int]:
+    now = getrusage(RUSAGE_SELF)
+    cpu_s = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+    return cpu_s, (now.ru_maxrss - before.ru_maxrss) * UNIT

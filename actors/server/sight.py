@@ -29,7 +29,7 @@ from dispycos.runtime import Runtime
 from ..tasks.cell import Cell
 from ..tasks.running.interrupts import Interrupts
 from .arguments import GivenUp, Writing
-from .meter import UNIT
+from .meter import UNIT, Meter
 from .queue import Server, Tell, TellStack
 from .stacks import stack_of
 
@@ -38,6 +38,7 @@ TEXTS_S: Final = 0.15  # for all texts of one answer: a node waits 0.3 s for it
 TEXT_S: Final = 0.05  # for those of one task
 STACK_S: Final = 0.2
 END_S: Final = 2.0  # what was given up and still runs is ended then
+LOOK_AGAIN_S: Final = 0.1
 HANGING_MAX: Final = 4  # of these; then nothing more is tried
 JOBS_MAX: Final = 16  # questions that wait for the thread; those beyond are answered without texts
 
@@ -87,15 +88,21 @@ class Hanging(NamedTuple):
 
 
 class Sight:
-    """`cells`: the tasks that have their address here."""
+    """`cells`: the tasks that have their address here. `meter`: of the CPU task."""
 
     def __init__(
-        self, runtime: Runtime, machine: Server, interrupts: Interrupts, cells: Mapping[TaskId, Cell]
+        self,
+        runtime: Runtime,
+        machine: Server,
+        interrupts: Interrupts,
+        cells: Mapping[TaskId, Cell],
+        meter: Meter,
     ) -> None:
         self._runtime = runtime
         self._machine = machine
         self._interrupts = interrupts
         self._cells = cells
+        self._meter = meter
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         # Of the thread alone:
@@ -107,6 +114,13 @@ class Sight:
     def tell(self, wanted: Tell) -> None:
         word: Inventory = wanted.request.message
         tasks = [self._with_mailbox(task) if word.parts & MAILBOXES else task for task in wanted.tasks]
+        used = self._meter.so_far()
+        tasks = [
+            task._replace(cpu_s=used[0], peak_bytes=used[1])
+            if task.state == "running" and not task.io
+            else task
+            for task in tasks
+        ]
         answer = partial(self._machine.answer, wanted.request)
         running = any(task.state == "running" for task in tasks)
         if not (word.parts & ARGUMENTS and running and self._ask(partial(self._tell_texts, answer, tasks))):
@@ -133,7 +147,9 @@ class Sight:
         cell = self._cells.get(_id_of(task))
         if cell is None or not cell.actor:
             return task
-        return task._replace(actor=cell.actor, messages=len(cell.inbox), taken=cell.taken_count)
+        return task._replace(
+            actor=cell.actor, messages=len(cell.inbox), taken=cell.taken_count, names=list(cell.names)
+        )
 
     def _ask(self, job: Callable[[], None]) -> bool:
         """Have the thread do this. False: it has too much to do."""
@@ -160,13 +176,14 @@ class Sight:
                 log.exception("what was asked about the tasks of this server is not answered")
 
     def _end_hands(self) -> float:
-        """Those that were given up and have had their time. Seconds until there is another one to be ended."""
+        """Those that were given up and have had their time. Seconds until it is to be looked again; 0: none is left."""
         now = time.monotonic()
         for hand in self._given_up:
             if hand.ends_at <= now and not hand.is_ended:
                 hand.end()
         self._given_up = [hand for hand in self._given_up if hand.hangs]
-        return min((hand.ends_at - now for hand in self._given_up if not hand.is_ended), default=0.0)
+        left = [hand.ends_at - now for hand in self._given_up if not hand.is_ended]
+        return min(*left, LOOK_AGAIN_S) if left else 0.0
 
     def _answer(self, answer: Callable[[Message], None], word: Message) -> None:
         with self._runtime.lock:

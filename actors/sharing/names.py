@@ -48,13 +48,17 @@ class Names:
     def register_task(self, task: Task, name: str | None) -> None:
         cell = self._cell_of(task, "register")
         is_first = task not in self._given.values()
-        self.register(task, task.name if name is None else name)
+        name = task.name if name is None else name
+        self.register(task, name)
+        if name not in cell.names:
+            cell.names += (name,)
         if is_first:
             cell.at_end(partial(self.unregister, task))
 
     def unregister_task(self, task: Task, name: str | None) -> None:
-        self._cell_of(task, "unregister")
+        cell = self._cell_of(task, "unregister")
         self.unregister(task, name)
+        cell.names = tuple(one for one in cell.names if name is not None and one != name)
 
     def _cell_of(self, task: Task, what: str) -> Cell:
         cell = task._source

@@ -47,6 +47,7 @@ class Cell:
     asked: Envelope | None = None  # the request taken last, not answered yet
     taken: Taken | None = None  # of the inbox, and not told yet to the senders
     taken_count = 0  # messages, since it began
+    names: tuple[str, ...] = ()  # by which others find it
     keeping: Keeping | None = None  # what the inbox keeps, if the task has chosen
     watchers: tuple[tuple[Address, int], ...] = ()  # who is told of the end, with what they know it by
     followers: tuple[Envelope, ...] = ()  # who is only told that it has ended

@@ -61,6 +61,7 @@ class KnownServer:
     failed: int = 0
     pid: int = 0
     task: TaskReport | None = None
+    tasks: dict[int, TaskReport] = field(default_factory=dict)  # that run there, by number
     task_id: str | None = None
     since: float | None = None  # when that began
     use: ServerUse | None = None

@@ -7,10 +7,11 @@ a few with each tick, so that a thousand cost no more than ten.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dispycos.notices import NAMED_MAX
 from dispycos.protocol.addresses import CLIENT, NODE, SCHEDULER, Address
 from dispycos.protocol.messages import (
     ClientReport,
@@ -29,10 +30,12 @@ from dispycos.protocol.watching import (
     SERVERS,
     TASKS,
     ClientSight,
+    Death,
     LiveTask,
     Look,
     NodeSight,
     ServerCounts,
+    Waiting,
 )
 from dispycos.version import RELEASE
 
@@ -41,14 +44,17 @@ from .known import KnownClient, KnownNode, KnownServer, Mailbox, Rate
 from .tables import Tables
 
 RINGS: Final = {"log": 10_000, "events": 1_000, "samples": 3_600}  # rows that are kept
-BRIEF_S: Final = 10.0  # each node is asked so often for what it has left ...
-DEEP_MAX: Final = 64  # ... and so many of them with each tick for their servers, if these are looked at
-LIMIT: Final = 1000  # tasks and lines that are taken with one answer
+DEEP_MAX: Final = 64  # nodes that are asked with each tick, for their servers if these are looked at ...
+BRIEF_S: Final = 10.0  # ... of more, each so often for what it has left
+LIMIT: Final = 1000  # tasks and lines that are taken with one answer ...
+FIRST_LIMIT: Final = 10_000  # ... and with the first
+NEW_S: Final = 3.0  # what has begun before is no news when it is looked at for the first time
+DEAD_KEPT: Final = 1000  # servers of which it is known where they were
 MISSED: Final = 4  # looks that were not answered, until it is said
 GONE_KEPT: Final = 200  # servers that have ended, and are shown
 
 # What a client is asked for, by table.
-PARTS: Final = {"tasks": TASKS, "log": OUTPUT, "links": LINKS}
+PARTS: Final = {"tasks": TASKS, "log": OUTPUT, "links": LINKS, "actors": MAILBOXES}
 DEEP: Final = frozenset(("servers", "actors"))
 NODE_STATES: Final = {  # by the words of a scheduler
     "free": "idle",
@@ -88,15 +94,18 @@ class Reader:
         self.gone = ""  # the client that this monitor belongs to has ended: in words
         self.show_args = True
         self.poll_sec = 1.0
-        self.recording: str | None = None
         self.insecure = False
+        self.recording: str | None = None  # the file that keeps this
         self.clients: dict[int, KnownClient] = {}
         self.nodes: dict[int, KnownNode] = {}
         self.servers: dict[int, KnownServer] = {}
         self._own = own
         self._ids: dict[str, int] = {}  # of nodes and servers: which epoch has it
         self._gone_servers: dict[int, None] = {}
+        self._dead: dict[int, KnownServer] = {}
+        self._is_first_look = False  # at a whole cluster: what is there has not come just now
         self._mailboxes: dict[str, Mailbox] = {}
+        self._has_heard = False  # of the scheduler
         self._live: dict[str, set[str]] = {}  # by client: ids of tasks that are listed and have not ended
         self._ended: dict[str, None] = {}  # tasks that are listed and have ended, the oldest first
         self._dropped_until: float | None = None
@@ -104,6 +113,7 @@ class Reader:
         self._ended_rate, self._message_rate = Rate(), Rate()
         self._turn = 0  # of the next node that is asked
         self._wanted: frozenset[str] = frozenset()
+        self._wants_args = False
         if kind == "client" and own:
             self.client(own)
         self.tables.set("meta", "cluster", self._meta(started))
@@ -116,9 +126,9 @@ class Reader:
 
     # --- asking ---
 
-    def questions(self, wanted: frozenset[str], now: float) -> list[Question]:
-        """What to ask now, for who reads these tables."""
-        self._wanted = wanted
+    def questions(self, wanted: frozenset[str], now: float, *, args: bool = True) -> list[Question]:
+        """What to ask now, for who reads these tables. `args`: and would see arguments."""
+        self._wanted, self._wants_args = wanted, args and self.show_args
         asked = []
         if self.scheduler is not None:
             asked.append(Question(self.scheduler, Inventory()))
@@ -137,23 +147,25 @@ class Reader:
         parts = 0
         for table, part in PARTS.items():
             parts |= part if table in self._wanted else 0
-        return Look(parts, client.task, client.line, client.death, LIMIT)
+        is_first = (parts & TASKS and not client.task) or (parts & OUTPUT and not client.line)
+        return Look(parts, client.task, client.line, client.death, FIRST_LIMIT if is_first else LIMIT)
 
     def _ask_nodes(self, now: float) -> list[Question]:
         nodes = [node for node in self.nodes.values() if node.state != "closed"]
         if not nodes:
             return []
         deep = bool(self._wanted & DEEP) or self.kind == "node"
-        count = DEEP_MAX if deep else -(-len(nodes) // int(BRIEF_S))
+        few = len(nodes) <= DEEP_MAX
+        count = DEEP_MAX if deep or few else -(-len(nodes) // int(BRIEF_S))
         parts = 0
         if deep:
-            parts = SERVERS | (ARGUMENTS if self.show_args else 0)
+            parts = SERVERS | (ARGUMENTS if self._wants_args else 0)
             parts |= MAILBOXES if "actors" in self._wanted else 0
         asked = []
         for _ in range(min(count, len(nodes))):
             self._turn = (self._turn + 1) % len(nodes)
             node = nodes[self._turn]
-            if deep or now - node.asked_at >= BRIEF_S:
+            if deep or few or now - node.asked_at >= BRIEF_S:
                 node.asked_at = now
                 asked.append(Question(Address(node.info.epoch, NODE), Look(parts)))
         return asked
@@ -178,6 +190,8 @@ class Reader:
 
     def _on_scheduler(self, report: SchedulerReport, now: float) -> None:
         there = dict.fromkeys(report.epochs)
+        self._is_first_look = not self._has_heard
+        self._has_heard = True
         for (name, addr, port, state), epoch in zip(report.nodes, report.epochs, strict=False):
             node = self._node(NodeInfo(name, addr, port, 0, "", (0, 0), epoch), now)
             self._node_is(node, NODE_STATES.get(state, "idle"), "" if state in NODE_STATES else state, now)
@@ -186,6 +200,7 @@ class Reader:
                 if epoch not in there:
                     self._node_is(node, "closed", "it has left", now)
         self._hear_of_clients(report.clients, now)
+        self._is_first_look = False
 
     def _hear_of_clients(self, reports: list[ClientReport], now: float) -> None:
         queued = 0
@@ -193,7 +208,7 @@ class Reader:
             client = self.client(report.epoch)
             if not client.name:
                 client.since = now
-                self._note("client", f"{report.name} on {report.host} came", now, client=client.id)
+                self._note_news("client", f"{report.name} on {report.host} came", now, client=client.id)
             client.name, client.host, client.pid = report.name, report.host, report.pid
             if report.state == "queued":
                 queued += 1
@@ -216,11 +231,13 @@ class Reader:
         info = sight.client
         client.name, client.host, client.pid = info.name or client.name, info.host, info.pid
         client.state, client.since = sight.state, now - sight.age_s
+        self._is_first_look = before is None and sight.age_s > NEW_S
         client.sight, client.sight_at = sight, now
         if sight.state == "ended":
             self._client_ended(client, now)
         self.gone = "" if client.epoch == self._own and sight.state != "ended" else self.gone
         self._take_nodes(client, sight, now)
+        self._is_first_look = False
         self._take_servers(client, sight.servers, now)
         client.groups = {group.number: group for group in sight.failures}
         self._take_deaths(client, sight, now)
@@ -228,15 +245,34 @@ class Reader:
             self._take_tasks(client, sight, now)
         if "failures" in self._wanted:
             for group in sight.failures:
-                servers = [self.servers[epoch] for epoch in group.servers if epoch in self.servers]
+                found = [self._place(epoch) for epoch in group.servers]
+                servers = [server for server in found if server is not None]
                 key = client.failure_id(group.number) or ""
                 self.tables.set("failures", key, rows.failure_row(group, client, servers, now))
         if "waiting" in self._wanted:
-            self._replace("waiting", client, [rows.waiting_row(one, client, now) for one in sight.waits])
+            waits = [rows.waiting_row(self._explained(one), client, now) for one in sight.waits]
+            self._replace("waiting", client, waits)
         if "log" in self._wanted:
             self._take_lines(client, sight, now)
+        if "actors" in self._wanted:
+            self._take_local(client, sight.actors, now)
         if "links" in self._wanted:
             self._take_links(client, sight, now)
+
+    def _explained(self, waiting: Waiting) -> Waiting:
+        """Where there is no server: what keeps the nodes that there are."""
+        if waiting.reason != "none":
+            return waiting
+        words = [
+            f"{node.info.name}: {node.resting or node.text or node.state}" for node in self.nodes.values()
+        ]
+        more = f" and {len(words) - NAMED_MAX} more" if len(words) > NAMED_MAX else ""
+        nodes = (
+            f"nodes: {', '.join(words[:NAMED_MAX])}{more}"
+            if words
+            else "no node is known: start `dispycos node`"
+        )
+        return waiting._replace(text=f"{waiting.text}; {nodes}")
 
     def _forget_lease(self, client: KnownClient) -> None:
         client.task = client.line = client.death = 0
@@ -293,6 +329,8 @@ class Reader:
         server.is_gone, server.state = True, state
         server.running = server.ahead = 0
         server.task, server.task_id, server.since = None, None, None
+        server.tasks = {}
+        self._drop_actors(set(), lambda row: row["server"] == server.id)
         self._gone_servers[server.epoch] = None
         while len(self._gone_servers) > GONE_KEPT:
             self._forget_server(next(iter(self._gone_servers)))
@@ -300,9 +338,29 @@ class Reader:
     def _forget_server(self, epoch: int) -> None:
         self._gone_servers.pop(epoch)
         server = self.servers.pop(epoch)
+        self._bury(server)
         self.tables.drop("servers", server.id)
         if self._ids.get(server.id) == epoch:
             del self._ids[server.id]
+
+    def _bury(self, server: KnownServer) -> None:
+        self._dead[server.epoch] = server
+        while len(self._dead) > DEAD_KEPT:
+            del self._dead[next(iter(self._dead))]
+
+    def _place(self, epoch: int) -> KnownServer | None:
+        """A server, also one that is not there any more."""
+        return self.servers.get(epoch) or self._dead.get(epoch)
+
+    def _died_unseen(self, death: Death) -> KnownServer:
+        """It had ended before anybody looked."""
+        node = next((node for node in self.nodes.values() if node.info.name == death.node), None)
+        node_epoch, node_id = (node.info.epoch, node.id) if node is not None else (0, "")
+        server = KnownServer(
+            death.epoch, f"{death.addr}:{death.port}", node_epoch, node_id, death.port, death.name
+        )
+        self._bury(server)
+        return server
 
     def _take_deaths(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         for death in sight.deaths:
@@ -311,13 +369,13 @@ class Reader:
             if server is not None:
                 server.text = death.text
                 self._server_gone(server, "ended" if death.expected else "lost")
+            server = server or self._place(death.epoch) or self._died_unseen(death)
             row = rows.death_row(death, client, server, now)
             self.tables.set("deaths", row["id"], row)
             if not death.expected:
-                text = f"server {death.name}: {death.text}"
-                self._note(
-                    "died", text, now - death.ago_s, node=row["node"], server=row["server"], client=client.id
-                )
+                where = {"node": row["node"], "server": row["server"], "client": client.id}
+                text = death.text if death.name in death.text else f"server {death.name}: {death.text}"
+                self._note("died", text, now - death.ago_s, **where)
 
     # --- its tasks ---
 
@@ -338,7 +396,7 @@ class Reader:
     def _take_ended(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         for ended in sight.ended:
             client.task = ended.n
-            row = rows.ended_row(ended, client, self.servers.get(ended.server), now)
+            row = rows.ended_row(ended, client, self._place(ended.server), now)
             self.tables.set("tasks", row["id"], row)
             self._ended[row["id"]] = None
         while len(self._ended) > rows.TASKS_KEPT:
@@ -362,6 +420,8 @@ class Reader:
     def _take_lines(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         by_name = {server.name: server for server in self.servers.values()}
         for line in sight.lines:
+            if line.n > client.line + 1:
+                self.tables.append("log", rows.missed_row(line.n - client.line - 1, now - line.ago_s))
             client.line = line.n
             server = by_name.get(line.server)
             node_id, server_id = (server.node_id, server.id) if server is not None else (None, None)
@@ -387,7 +447,7 @@ class Reader:
         if node is None:
             node = KnownNode(info, self._id(f"{info.name}:{info.port}", info.epoch))
             self.nodes[info.epoch] = node
-            self._note("joined", f"node {info.name} joined", now, node=node.id)
+            self._note_news("joined", f"node {info.name} joined", now, node=node.id)
         elif info.cpus:  # what a scheduler lists is not the whole
             available = info.available if info.available is not None else node.info.available
             node.info = info._replace(available=available)
@@ -460,6 +520,7 @@ class Reader:
         server = self._server(spot.epoch, spot.addr, spot.port, node.info.epoch, spot.name)
         server.pid, server.use = report.pid, report.use or server.use
         running = [task for task in report.tasks if task.state == "running"]
+        server.tasks = {task.number: task for task in running}
         if self.kind == "node":
             server.state = "running" if running else "idle"
             server.seen, server.running = now, len(running)
@@ -474,27 +535,42 @@ class Reader:
         server.task_id = self._task_id(server.task.owner, server.task.number) if server.task else None
         server.since = round(now - server.task.since, 1) if server.task is not None else None
         if "actors" in self._wanted:
-            self._take_mailboxes(node, server, report, now)
+            self._take_mailboxes(server, report, now)
 
     def _task_id(self, owner: int, number: int) -> str:
         return f"{f'{owner:016x}'[-8:]}.{number}"
 
-    def _take_mailboxes(self, node: KnownNode, server: KnownServer, report: ServerReport, now: float) -> None:
+    def _take_mailboxes(self, server: KnownServer, report: ServerReport, now: float) -> None:
         there = set()
         for task in report.tasks:
             if not task.actor:
                 continue
             key = self._task_id(task.owner, task.number)
             there.add(key)
-            oldest, rate = self._mailboxes.setdefault(key, Mailbox()).saw(task.messages, task.taken, now)
-            row = rows.actor_row(task, key, node, server, round(rate, 1))
-            row["oldest"] = round(oldest, 1) if oldest is not None else None
-            self.tables.set("actors", key, row)
-        old = [key for key, row in self.tables.rows("actors").items() if row["server"] == server.id]
-        for key in old:
-            if key not in there:
-                self.tables.drop("actors", key)
-                self._mailboxes.pop(key, None)
+            self._take_actor(task, key, server, key.partition(".")[0], now)
+        self._drop_actors(there, lambda row: row["server"] == server.id)
+
+    def _take_actor(
+        self, task: TaskReport, key: str, server: KnownServer | None, client: str, now: float
+    ) -> None:
+        oldest, rate = self._mailboxes.setdefault(key, Mailbox()).saw(task.messages, task.taken, now)
+        self.tables.set("actors", key, rows.actor_row(task, key, server, client, oldest, rate))
+
+    def _take_local(self, client: KnownClient, tasks: list[TaskReport], now: float) -> None:
+        """Those of the client's own process."""
+        there = set()
+        for task in tasks:
+            key = f"{client.id}.@{task.number}"
+            there.add(key)
+            self._take_actor(task, key, None, client.id, now)
+        self._drop_actors(there, lambda row: row["client"] == client.id and row["server"] is None)
+
+    def _drop_actors(self, there: set[str], is_meant: Callable[[rows.Row], bool]) -> None:
+        """Those that are meant, and are not there any more."""
+        gone = [key for key, row in self.tables.rows("actors").items() if key not in there and is_meant(row)]
+        for key in gone:
+            self.tables.drop("actors", key)
+            self._mailboxes.pop(key, None)
 
     # --- servers ---
 
@@ -569,6 +645,9 @@ class Reader:
             self._note("client", f"{client.name or 'the client'} has ended", now, client=client.id)
             for key in self._live.pop(client.id, set()):
                 self.tables.drop("tasks", key)
+            self._drop_actors(set(), lambda row: row["client"] == client.id)
+            if self.kind == "scheduler" and client.sight is not None and _has_unfinished(client.sight):
+                client.text = LAST_MISSED
         client.state = "ended"
         if client.epoch == self._own and self.kind == "client":
             self.gone = f"The client {client.name} ended."
@@ -635,13 +714,17 @@ class Reader:
             "started": self.started,
             "show_args": self.show_args,
             "gone": self.gone,
+            "recording": self.recording,
             "poll_sec": self.poll_sec,
             "release": RELEASE,
-            "recording": self.recording,
             "insecure": self.insecure,
             "since": min((client.since for client in self.clients.values()), default=self.started),
             "submitted": submitted,
-            "queued": sum(sight.waiting for sight in sights),
+            "queued": sum(
+                client.sight.waiting
+                for client in self.clients.values()
+                if client.sight is not None and client.state != "ended"
+            ),
             "running": sum(server.running for server in there),
             **counts,
             "rate": round(self._ended_rate.saw(ended, now), 1),
@@ -662,6 +745,11 @@ class Reader:
                 by_client[client.id] = len(client.sight.servers)
         return {"t": round(now, 2), **{name: meta[name] for name in names}, "by_client": by_client}
 
+    def _note_news(self, kind: str, text: str, now: float, **where: str | None) -> None:
+        """Unless it has come before anybody looked."""
+        if not self._is_first_look:
+            self._note(kind, text, now, **where)
+
     def _note(self, kind: str, text: str, now: float, **where: str | None) -> None:
         row = {"t": round(now, 2), "kind": kind, "text": text, "node": None, "server": None, "client": None}
         self.tables.append("events", {**row, **where})
@@ -673,4 +761,9 @@ def _state_of(task: TaskReport) -> tuple[str, float, float | None, bool, str]:
     return "queued", task.since, None, task.io, "behind the task that runs there"
 
 
+def _has_unfinished(sight: ClientSight) -> bool:
+    return sum(sight.outcomes) < sight.submitted
+
+
+LAST_MISSED: Final = "what it did in its last second was not seen here; its leases below have the true sums"
 _DEEP_NOTE: Final = "what servers run is asked of {} nodes in turn: each is asked every {} s"

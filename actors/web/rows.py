@@ -134,6 +134,7 @@ def ended_row(task: EndedTask, client: KnownClient, server: KnownServer | None, 
 
 def live_row(task: LiveTask, client: KnownClient, server: KnownServer | None, now: float) -> Row:
     is_running = task.state == "running"
+    told = server.tasks.get(task.number) if server is not None and is_running else None
     submitted = now - task.since_s - (task.wait_s or 0.0)
     return {
         "id": client.task_id(task.number),
@@ -150,8 +151,8 @@ def live_row(task: LiveTask, client: KnownClient, server: KnownServer | None, no
         "end": None,
         "run": None,
         "queue": round(task.wait_s, 1) if task.wait_s is not None else None,
-        "cpu_s": None,
-        "peak": None,
+        "cpu_s": told.cpu_s if told is not None else None,
+        "peak": told.peak_bytes if told is not None else None,
         "attempt": task.attempt,
         "io": task.io,
         "error": "",
@@ -195,26 +196,28 @@ def failure_row(group: FailureGroup, client: KnownClient, servers: list[KnownSer
         "first": round(now - group.first_s, 1),
         "last": round(now - group.last_s, 1),
         "nodes": sorted({server.node_id for server in servers if server.node_id}),
-        "servers": [server.id for server in servers],
+        "servers": list(
+            dict.fromkeys(server.id for server in servers)
+        ),  # others may have had the port before
         "trace": group.trace,
         "client": client.id,
     }
 
 
-def death_row(death: Death, client: KnownClient, server: KnownServer | None, now: float) -> Row:
+def death_row(death: Death, client: KnownClient, server: KnownServer, now: float) -> Row:
     signal, code = _signal_of(death.text)
-    use = server.use if server is not None else None
+    use = server.use
     return {
         "id": f"{client.id}.{death.n}",
         "time": now - death.ago_s,
-        "server": server.id if server is not None else f"{death.addr}:{death.port}",
-        "node": server.node_id if server is not None else None,
+        "server": server.id,
+        "node": server.node_id or None,
         "name": death.name,
         "text": death.text,
         "signal": signal,
         "code": code,
         "memory": use.memory if use is not None else None,
-        "lines": "",
+        "lines": death.lines,
         "tasks": [client.task_id(number) for number, _ in death.tasks],
         "functions": [function for _, function in death.tasks],
         "expected": death.expected,
@@ -246,18 +249,20 @@ def waiting_row(waiting: Waiting, client: KnownClient, now: float) -> Row:
 
 
 def actor_row(
-    task: TaskReport, task_id: str, node: KnownNode, server: KnownServer, rate: float | None
+    task: TaskReport, key: str, server: KnownServer | None, client: str, oldest: float | None, rate: float
 ) -> Row:
+    """Of a remote task; without a server it is a local one of its client."""
     return {
-        "id": task_id,
-        "name": "",
+        "id": key,
+        "name": ", ".join(task.names),
         "function": task.function,
-        "task": task_id,
-        "node": node.id,
-        "server": server.id,
+        "task": key if server is not None else None,
+        "client": client,
+        "node": server.node_id if server is not None else None,
+        "server": server.id if server is not None else None,
         "mailbox": task.messages,
-        "oldest": None,
-        "rate": rate,
+        "oldest": round(oldest, 1) if oldest is not None else None,
+        "rate": round(rate, 1),
         "state": task.state,
     }
 
@@ -292,8 +297,23 @@ def link_row(peer: Peer, from_id: str, to_id: str, before: Peer | None, seconds:
     }
 
 
+def missed_row(count: int, now: float) -> Row:
+    """In the log, where lines are missing."""
+    text = f"{count:,} lines before this one were not kept"
+    return {
+        "t": now,
+        "level": "info",
+        "logger": "dispycos.monitor",
+        "node": None,
+        "server": None,
+        "from": "",
+        "text": text,
+    }
+
+
 def client_row(client: KnownClient) -> Row:
     sight = client.sight
+    is_there = client.state != "ended"
     counts = counts_of(sight.outcomes) if sight is not None else counts_of([])
     return {
         "id": client.id,
@@ -302,9 +322,9 @@ def client_row(client: KnownClient) -> Row:
         "pid": client.pid,
         "state": client.state,
         "place": client.place,
-        "servers": len(sight.servers) if sight is not None else 0,
-        "running": _running(sight),
-        "queued": sight.waiting if sight is not None else client.queued,
+        "servers": len(sight.servers) if sight is not None and is_there else 0,
+        "running": _running(sight) if is_there else 0,
+        "queued": (sight.waiting if sight is not None else client.queued) if is_there else 0,
         **counts,
         "cpu_s": round(sight.cpu_s, 3) if sight is not None else None,
         "since": client.since,

@@ -117,6 +117,10 @@ class Tables:
             there.total, there.kept, there.dropped_until = total, kept, dropped_until
             self._touch(there)
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._tables)
+
     def rows(self, table: str) -> Mapping[str, Row]:
         return self._table(table).rows
 

@@ -20,7 +20,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Message, TaskId
 from dispycos.protocol.watching import Granting, StackGiven, StackWanted, Wish
 
-from .desk import Done
+from .desk import FILTER, Done
 from .queries import LIMIT_MAX, choose
 from .reading import Reader
 from .tables import Tables
@@ -29,7 +29,6 @@ MONITOR: Final = 24  # our actor
 ANSWER_S: Final = 0.8  # of a tick's second: after it what is there is shown
 WISH_S: Final = 5.0
 FRESH_S: Final = 2.0
-FILTER: Final = ("function", "state", "node", "text")  # of tasks that are to be ended
 ALWAYS: Final = frozenset(("meta",))
 
 log = logging.getLogger("dispycos")
@@ -44,13 +43,22 @@ class Post(Protocol):
     def detach(self, actor: int) -> None: ...
 
 
+class Keeper(Protocol):
+    """Who is told of each tick, and for whom these tables are looked at though nobody reads them (recording.py)."""
+
+    names: frozenset[str]
+
+    def __call__(self, tables: Tables, now: float) -> None: ...
+    def close(self) -> None: ...
+
+
 class Monitor:
     """Desk of a cluster (desk.py).
 
     Parameters
     ----------
     post: the runtime that words leave by. poll_sec: seconds from one look to the next. before_tick: what the process knows better
-    than the reader, told to that before each tick. on_tick: called after each, with the tables.
+    than the reader, told to that before each tick. on_tick: called after each, with the tables. keeper: a recorder.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class Monitor:
         *,
         before_tick: Callable[[Reader], None] = lambda reader: None,
         on_tick: Callable[[Tables, float], None] = lambda tables, now: None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.reader = reader
@@ -68,6 +77,7 @@ class Monitor:
         self.poll_sec = reader.poll_sec = poll_sec
         self._post = post
         self._before_tick, self._on_tick = before_tick, on_tick
+        self._keeper = keeper
         post.attach_inbox(MONITOR, self._on_answer)
         self._readers: Counter[str] = Counter()
         self._wakes = asyncio.Event()
@@ -77,12 +87,17 @@ class Monitor:
         self._open = 0  # answers that the present tick waits for
         self._tick = 0  # its correlation
         self._all_heard = asyncio.Event()
+        if keeper is not None:
+            self._wakes.set()
         self._running = self.loop.create_task(self._run())
         self._running.add_done_callback(_report)
 
     async def close(self) -> None:
-        self._post.detach(MONITOR)
         self._running.cancel()
+        if self._keeper is not None:
+            await self._take_tick()  # the end is what is looked for later
+            self._keeper.close()
+        self._post.detach(MONITOR)
 
     # --- Desk: reading ---
 
@@ -118,7 +133,7 @@ class Monitor:
             await self._wakes.wait()
             began = self.loop.time()
             await self._take_tick()
-            if not self._readers:
+            if not self._readers and not self._kept():
                 self._wakes.clear()
                 continue
             self._wakes.clear()
@@ -130,11 +145,14 @@ class Monitor:
             except TimeoutError:
                 self._wakes.set()
 
+    def _kept(self) -> frozenset[str]:
+        return self._keeper.names if self._keeper is not None else frozenset()
+
     async def _take_tick(self) -> None:
-        wanted = frozenset(self._readers) | ALWAYS
+        wanted = frozenset(self._readers) | self._kept() | ALWAYS
         now = time.time()
         self._before_tick(self.reader)
-        questions = self.reader.questions(wanted, now)
+        questions = self.reader.questions(wanted, now, args=bool(self._readers))
         self._tick = next(self._correlations)
         self._open = len(questions)
         self._all_heard.clear()
@@ -150,6 +168,8 @@ class Monitor:
         self.reader.sample(now)
         self.tables.commit(now)
         self._on_tick(self.tables, now)
+        if self._keeper is not None:
+            self._keeper(self.tables, now)
         self._ticked.set()
         self._ticked = asyncio.Event()
 
@@ -212,7 +232,9 @@ class Monitor:
         refused: list[tuple[str, str]] = []
         wishes: dict[int, list[Wish]] = {}
         if action == "terminate_where":
-            args = args.get("filter", {})
+            if not isinstance(args.get("filter"), dict):
+                return Done(0, [("", "it is not said which: args must have a filter")], "")
+            args = args["filter"]
             unknown = set(args) - set(FILTER)
             node = self.reader.node_named(args.get("node", ""))
             if unknown or (args.get("node") and node is None):
@@ -223,10 +245,8 @@ class Monitor:
                 )
                 return Done(0, [("", what)], "")
             if args.get("text"):  # a client does not know what is shown of its tasks
-                ids = [
-                    row["id"]
-                    for row in choose(self.tables.rows("tasks").values(), {**args, "limit": str(LIMIT_MAX)})
-                ]
+                query = {name: value for name, value in args.items() if value} | {"limit": str(LIMIT_MAX)}
+                ids = [row["id"] for row in choose(self.tables.rows("tasks").values(), query)]
                 ids = [task for task in ids if self.tables.rows("tasks")[task]["end"] is None]
             else:
                 where = args.get("function", ""), node.info.epoch if node is not None else 0

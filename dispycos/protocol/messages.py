@@ -773,6 +773,9 @@ class TaskReport(NamedTuple):
     args: str | None = None  # as text, if it was asked for
     messages: int = 0  # in its mailbox
     taken: int = 0  # out of that, since its start
+    cpu_s: float | None = None  # that it has used, if it has its server for itself and is not short
+    peak_bytes: int | None = None  # by which the peak of memory rose meanwhile
+    names: list[str] = []  # by which others find it
 
 
 class ServerUse(NamedTuple):

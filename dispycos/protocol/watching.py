@@ -116,6 +116,7 @@ class Death(NamedTuple):
     text: str
     expected: bool
     tasks: list[tuple[int, str]]  # numbers and functions of some that it took along
+    lines: list[str] = []  # that it wrote last
 
 
 class Waiting(NamedTuple):

@@ -94,6 +94,7 @@ def test_a_programs_monitor_shows_what_is_true_and_ends_what_it_is_told_to(user:
         3,
         2,
     )
+    assert all(row["queue"] < 20 for row in web.rows("tasks", state="done"))
     functions = {row["function"]: row for row in web.rows("functions")}
     assert (functions["quick"]["done"], functions["broken"]["failed"], functions["crash"]["lost"]) == (
         20,

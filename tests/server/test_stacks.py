@@ -199,7 +199,7 @@ def test_of_a_function_that_computes_its_frames_from_the_users_own_inwards() -> 
 
 def test_a_function_that_computes_or_waits_in_c_code_is_said_to() -> None:
     def waits() -> Beside:
-        beside = Beside(lambda told: "C code" in told[1])
+        beside = Beside(lambda told: "C code" in told[1] and names(told[0])[1] == "wait")
         beside.is_over.wait()  # in C
         return beside
 
@@ -235,7 +235,7 @@ def test_of_a_deep_recursion_the_ends_are_shown() -> None:
     def recurses(depth: int = 300) -> Beside:
         if depth:
             return recurses(depth - 1)
-        beside = Beside(lambda told: "left out" in told[1])
+        beside = Beside(lambda told: "left out" in told[1] and names(told[0])[-1] == "recurses")
         while not beside.is_over.is_set():
             pass
         return beside

@@ -43,9 +43,7 @@ class Monitor:
         self.http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.http.daemon_threads = True
         self.port = self.http.server_port
-        self.threads = [
-            threading.Thread(target=run, daemon=True) for run in (self._live, self.http.serve_forever)
-        ]
+        self.threads = [threading.Thread(target=run, daemon=True) for run in (self._live, self._serve)]
 
     def start(self) -> Monitor:
         for thread in self.threads:
@@ -65,6 +63,9 @@ class Monitor:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.prefix}/"
+
+    def _serve(self) -> None:
+        self.http.serve_forever(poll_interval=0.05)
 
     def _live(self) -> None:
         while not self.ended.wait(self.tick_s):
@@ -156,10 +157,10 @@ class Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": f"Task {task} does not run any more.", "remedy": ""})
             return
         lines = [
-            ("numerics/linalg.py", 231, "_decompose", "u, s, v = lapack.gesdd(a, full=False)"),
-            ("fit.py", 57, "solve", "w = _decompose(x.T @ x + lam * eye)"),
-            ("survey.py", 132, row["function"], "model = solve(folds[fold], depth)"),
             ("dispycos/server.py", 418, "run", "result = body(*args, **kwargs)"),
+            ("survey.py", 132, row["function"], "model = solve(folds[fold], depth)"),
+            ("fit.py", 57, "solve", "w = _decompose(x.T @ x + lam * eye)"),
+            ("numerics/linalg.py", 231, "_decompose", "u, s, v = lapack.gesdd(a, full=False)"),
         ]
         frames = [
             {"file": file, "line": line, "function": function, "code": code, "own": "dispycos" not in file}
@@ -182,12 +183,17 @@ class Handler(BaseHTTPRequestHandler):
         try:
             while not monitor.ended.is_set():
                 with monitor.changed:
-                    part = tables.snapshot(names) if seen < 0 else tables.delta(names, seen)
+                    parts = tables.snapshot(names) if seen < 0 else [tables.delta(names, seen)]
                     event, seen = "snapshot" if seen < 0 else "delta", tables.version
-                    data = json.dumps({"version": seen, "now": monitor.cluster.now, "tables": part})
+                    about: Row = {"version": seen, "now": monitor.cluster.now}
+                    told = [
+                        json.dumps({**about, "tables": part, "more": n < len(parts)})
+                        for n, part in enumerate(parts, 1)
+                    ]
                     gone = monitor.cluster.gone
-                if part:
-                    self._event(event, data, f"{monitor.epoch}.{seen}")
+                if parts[0]:
+                    for data in told:
+                        self._event(event, data, f"{monitor.epoch}.{seen}")
                 if gone and gone != told_gone:
                     self._event("gone", json.dumps({"text": gone}), f"{monitor.epoch}.{seen}")
                 told_gone = gone

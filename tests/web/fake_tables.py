@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Row = dict[str, Any]
+PIECE = 2000
 
 
 @dataclass
@@ -52,8 +53,14 @@ class Tables:
     def commit(self) -> None:
         self.version += 1
 
-    def snapshot(self, names: Iterable[str]) -> Row:
-        return {name: self._part(name, dict(self.table(name).rows), []) for name in names}
+    def snapshot(self, names: Iterable[str]) -> list[Row]:
+        """In pieces, so that no reader has to take in thousands of rows at once."""
+        pieces = []
+        for name in names:
+            rows = list(self.table(name).rows.items())
+            for at in range(0, max(1, len(rows)), PIECE):
+                pieces.append({name: self._part(name, dict(rows[at : at + PIECE]), [])})
+        return pieces
 
     def delta(self, names: Iterable[str], since: int) -> Row:
         parts = {}

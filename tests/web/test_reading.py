@@ -43,6 +43,7 @@ from dispycos.protocol.watching import (
     NodeSight,
     OutputLine,
     ServerCounts,
+    Waiting,
 )
 
 ME, BROKER = 0x1234_5678_9ABC_DEF0, Address(9, SCHEDULER)
@@ -145,7 +146,7 @@ def tick(desk: Desk, word: Any = None, sender: int = ME) -> None:
 
 def test_a_clients_monitor_asks_its_client_and_what_that_tells_of() -> None:
     desk = Desk()
-    assert desk.ask() == [(Address(ME, CLIENT), Look(TASKS | OUTPUT | LINKS, 0, 0, 0, 1000))]
+    assert desk.ask() == [(Address(ME, CLIENT), Look(TASKS | OUTPUT | LINKS | MAILBOXES, 0, 0, 0, 10_000))]
     desk.hear(sight())
     asked = dict(desk.ask())
     assert asked[Address(101, NODE)] == Look(SERVERS | ARGUMENTS | MAILBOXES)
@@ -155,8 +156,6 @@ def test_what_is_asked_follows_from_what_is_read() -> None:
     desk = Desk()
     tick(desk)
     assert dict(desk.ask("nodes")) == {Address(ME, CLIENT): Look(0), Address(101, NODE): Look(0)}
-    desk.now += 5.0
-    assert dict(desk.ask("nodes")) == {Address(ME, CLIENT): Look(0)}, "what a node has left changes slowly"
     desk.reader.show_args = False
     assert dict(desk.ask("servers"))[Address(101, NODE)] == Look(SERVERS)
 
@@ -409,3 +408,18 @@ def test_two_hosts_of_one_name_are_two_nodes() -> None:
     first, second = [row["id"] for row in desk.rows("nodes")]
     assert first == "n1:9706" and second.startswith("n1:9706~")
     assert desk.reader.place_named(second) == (desk.reader.clients[ME], 102, 0)
+
+
+def test_what_waits_for_a_server_that_is_not_there_hears_what_keeps_the_nodes() -> None:
+    waits = [Waiting("none", "", "there is no server", 7, 3.0)]
+    desk = Desk()
+    tick(desk, sight(nodes=[], servers=[], waits=waits))
+    assert "start `dispycos node`" in desk.row("waiting")["text"]
+    desk.hear(
+        NodeSight(node_info(), None, 0.0, None, [], [], [], resting="its service hours are 22:00-06:00"), 101
+    )
+    tick(desk, sight(nodes=[], servers=[], waits=waits))
+    assert desk.row("waiting")["text"] == "there is no server; nodes: n1: its service hours are 22:00-06:00"
+    assert (desk.row("waiting")["count"], desk.row("waiting")["oldest"]) == (7, 998.0)
+    tick(desk, sight(nodes=[], servers=[]))
+    assert desk.rows("waiting") == []

@@ -1,0 +1,77 @@
+"""The web monitor of io tasks that you start while it runs: `python dispycos_httpd1.py`, and open the URL that it prints.
+
+Type numbers: each starts an io task that waits so many seconds; many of them share one server. `quit`, or the end of the input,
+waits for those that run. The page of a server shows them with their arguments: an object of a class is shown by its `__repr__`.
+With numbers as arguments, `dispycos_httpd1.py 1 2.5 3`, these are started first. Runs alone, or with nodes that run already.
+"""
+
+import asyncio
+import sys
+
+import click
+
+import dispycos
+
+
+class Job:
+    """What a task is given. Its `__repr__` is what the page shows; without one it would be <Job object at ...>."""
+
+    def __init__(self, number, seconds):
+        self.number = number
+        self.seconds = seconds
+
+    def __repr__(self):
+        return f"Job({self.number}, {self.seconds:g} s)"
+
+
+async def wait(job, *, task):
+    """An io task waits most of the time: for a timer here, for a network or a device in life."""
+    await task.sleep(job.seconds)
+    return f"{job!r} ended at {task.location}"
+
+
+async def show(rtask):
+    print(await rtask)
+
+
+async def lines():
+    """What is typed, until the end of the input."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        yield line.strip()
+
+
+async def main(seconds, port):
+    client = dispycos.Client([wait, Job], pulse_interval=dispycos.MinPulseInterval)
+    await client.schedule()
+    http = dispycos.HTTPServer(client, port=port)
+    shown = []
+
+    async def start(text):
+        job = Job(len(shown) + 1, float(text))
+        shown.append(asyncio.create_task(show(await client.io_rtask(wait, job))))
+
+    for text in seconds:
+        await start(text)
+    print("Seconds for the next task, or quit:")
+    async for line in lines():
+        if line in ("quit", "exit"):
+            break
+        try:
+            await start(line)
+        except ValueError:
+            print(f"{line!r} is no number of seconds, and not quit")
+    await client.close(await_io=True)
+    await asyncio.gather(*shown)
+    http.shutdown()
+
+
+@click.command()
+@click.argument("seconds", nargs=-1, type=float)
+@click.option("--port", default=8181, show_default=True, help="Of the page; 0 takes a free one.")
+def command(seconds, port):
+    """Start io tasks, of SECONDS each and of what is typed, and watch them in a browser."""
+    dispycos.run(main, seconds, port)
+
+
+if __name__ == "__main__":
+    command()
