@@ -39,7 +39,7 @@ function drawBar(name, m) {
 /* Why the page stands still, or null. */
 function trouble(m) {
   if (line.state === 'refused') return [line.refused.error + ' ', line.refused.remedy];
-  if (goneText()) return [goneText() + ' ', 'This is the last state; the page goes on by itself when a client comes.'];
+  if (goneText()) return [goneText() + ' ', meta()?.kind === 'client' ? 'This is the last state.' : 'This is the last state; the page goes on by itself when it is back.'];
   if (line.state === 'broken') return m ? [`No word from the monitor since ${clock(line.since ?? now())}. `, 'This is the last state; the page goes on by itself when it is back.'] : ['The monitor does not answer. ', 'This page tries again every few seconds.'];
   return null;
 }
