@@ -13,7 +13,7 @@ DATA = Path(dispycos.version.__file__).parent / "data"
 
 def run(settings: DockerSettings) -> int:
     """Nothing that is there already is overwritten: it may have been changed for tasks that need more."""
-    files = sorted(DATA.iterdir())
+    files = sorted(file for file in DATA.iterdir() if file.is_file())
     if settings.copy is not None:
         files = [_copy(file, settings.copy) for file in files]
     for file in files:

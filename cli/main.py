@@ -13,19 +13,25 @@ from typing import Any, Final, NoReturn
 import click
 
 from dispycos.config import (
+    CancelSettings,
     DockerSettings,
     ExportSettings,
     Failure,
     ImportSettings,
     NodeSettings,
     PrivateSettings,
+    ReplaySettings,
     SchedulerSettings,
     SecretSettings,
     Settings,
+    StackSettings,
     StatusSettings,
+    TasksSettings,
+    TopSettings,
 )
 
 from .options import (
+    CANCEL,
     CONFIG,
     COPY,
     DEBUG,
@@ -35,10 +41,14 @@ from .options import (
     NODE,
     NODES,
     PREFIX,
+    REPLAY,
     SCHEDULER,
     SECRET_FILE,
+    STACK,
     STATUS,
     TASK_USER,
+    TASKS,
+    VIEW,
     WEB,
     canonical,
     given,
@@ -199,6 +209,15 @@ COMMANDS: Final = (
     ),
     Command("scheduler", "Share nodes between clients.", (*SCHEDULER, *CONFIG), SchedulerSettings),
     Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),
+    Command("top", "Watch nodes and what runs: q quits, s sorts, p pauses.", VIEW, TopSettings),
+    Command("tasks", "List tasks that ended, run and wait; the newest at the end.", TASKS, TasksSettings),
+    Command("stack", "Show where TASK is now, of those that run.", STACK, StackSettings),
+    Command(
+        "cancel",
+        "End each TASK, or all tasks of a function, running or queued.",
+        CANCEL,
+        CancelSettings,
+    ),
     Command(
         "private",
         "A scheduler and a node for the client that started it.",
@@ -237,11 +256,15 @@ DOCKER_FILES: Final = Command(
     DockerSettings,
     module="docker_files",
 )
+WEB_REPLAY: Final = Command(
+    "web", "Show a recording in the web monitor; its URL is printed.", REPLAY, ReplaySettings
+)
 
 dispycos = click.Group(
     "dispycos",
     commands=[
         *COMMANDS,
+        WEB_REPLAY,
         DOCKER_FILES,
         _NamedGroup(
             "secret",

@@ -18,16 +18,22 @@ from dispycos.config import (
     ZOMBIE_PERIOD,
     Misuse,
     Parser,
+    parse_count,
     parse_host,
+    parse_live,
     parse_name,
+    parse_node_id,
     parse_passphrase,
     parse_path,
+    parse_pause,
     parse_place,
     parse_port,
     parse_port_range,
     parse_seconds,
     parse_serve,
     parse_size,
+    parse_speed,
+    parse_text,
     parse_web,
     parse_whole,
 )
@@ -68,6 +74,7 @@ class Option(click.Option):
     kind: of its value; None: it is a flag.
     is_shared: --save_config writes it, since it is the same for many nodes, and no secret.
     bare: the value of an option that is given without one.
+    is_of_once: what is meant by one call only, so it is not taken from the environment.
     refusal: why it cannot be used, and `remedy`: what to do instead. Such an option is answered, and not shown.
     """
 
@@ -82,6 +89,7 @@ class Option(click.Option):
         refusal: str = "",
         remedy: str = "leave it out",
         bare: str | None = None,
+        is_of_once: bool = False,
     ) -> None:
         self.is_shared = is_shared
         self.refusal = refusal
@@ -92,6 +100,7 @@ class Option(click.Option):
             **_flag(kind is None, bare),
             multiple=multiple,
             help=help,
+            allow_from_autoenv=not is_of_once,
             hidden=bool(refusal),
             expose_value=not refusal,
             callback=self._answer if refusal else None,
@@ -214,6 +223,12 @@ COMMON: Final = (
     Option(["-u", "--udp_port"], ANY, refusal=MDNS, remedy=MDNS_REMEDY),
     Option(["--ipv4_udp_multicast"], refusal=MDNS, remedy=MDNS_REMEDY),
 )
+RECORD: Final = Option(
+    ["--record"],
+    FILE,
+    "Keep what the web monitor sees in FILE and FILE.1 (64 MiB), for dispycos web --replay.",
+    is_shared=False,
+)
 WEB: Final = (
     Option(
         ["--web"],
@@ -232,6 +247,7 @@ WEB: Final = (
         ["--web_certfile"], FILE, "Certificate (PEM) of the web monitor, for https; it may hold the key, too."
     ),
     Option(["--web_keyfile"], FILE, "Key that belongs to it."),
+    RECORD,
 )
 NODE: Final = (
     Option(
@@ -283,7 +299,7 @@ TASK_USER: Final = (
     ),
     Option(["--group"], Text("GROUP", parse_name), "Run tasks in this group; that of --user if not given."),
 )
-STATUS: Final = (
+VIEW: Final = (
     JSON,
     IP_ADDR,
     PEER,
@@ -292,6 +308,62 @@ STATUS: Final = (
     GROUP_SECRET,
     CERTFILE,
     Option(["--timeout"], SECONDS, f"How long to look around.  [default: {STATUS_TIMEOUT:g}]"),
+    DEBUG,
+)
+STATUS: Final = (
+    Option(
+        ["--watch"],
+        Text("[SECONDS]", parse_pause),
+        "Show it again and again, every 2 s if nothing else is given.",
+        bare="2",
+        is_of_once=True,
+    ),
+    *VIEW,
+)
+FUNCTION: Final = Option(
+    ["--function"], Text("NAME", parse_text), "Only tasks of this function.", is_of_once=True
+)
+TASKS: Final = (
+    Option(["--failed"], help="Only those that failed, or were lost with their server.", is_of_once=True),
+    Option(["--running"], help="Only those that run.", is_of_once=True),
+    Option(["--queued"], help="Only those that wait, and why.", is_of_once=True),
+    FUNCTION,
+    Option(
+        ["--node"],
+        Text("NAME", parse_node_id),
+        "Only those of this node, NAME or NAME:PORT.",
+        is_of_once=True,
+    ),
+    Option(
+        ["--limit"],
+        Text("N", parse_count),
+        "The newest N; 0 is all that are kept.  [default: 100; 0 with --json]",
+        is_of_once=True,
+    ),
+    *VIEW,
+)
+STACK: Final = (click.Argument(["task"], type=Text("TASK", parse_text)), *VIEW)
+CANCEL: Final = (
+    click.Argument(["task"], type=Text("TASK", parse_text), nargs=-1),
+    Option(["--function"], Text("NAME", parse_text), "All tasks of this function.", is_of_once=True),
+    Option(
+        ["--state"],
+        Text("queued|running", parse_live),
+        "Of that function only those in this state.",
+        is_of_once=True,
+    ),
+    Option(["-y", "--yes"], help="Do not ask before several are ended.", is_of_once=True),
+    *VIEW,
+)
+REPLAY: Final = (
+    Option(["--replay"], FILE, "The recording; its FILE.1 is shown first, if it is there.", is_of_once=True),
+    Option(["--port"], PORT, "Port to serve it at, on this host only; 0 is any.  [default: 0]"),
+    Option(
+        ["--speed"],
+        Text("X", parse_speed),
+        "So many times as fast as it was; 0 is its end at once.  [default: 1]",
+        is_of_once=True,
+    ),
     DEBUG,
 )
 

@@ -26,7 +26,10 @@ def web_monitor(process: Process, settings: WebSettings) -> Iterator[None]:
     if place is None:
         yield
         return
+    from dispycos.actors.web.recording import Recorder
     from dispycos.actors.web.serving import WebServer  # what it needs costs memory and time
+
+    recorder = Recorder(settings.record) if settings.record is not None else None
 
     def make_desk() -> Monitor:
         from dispycos.actors.web.reading import RINGS, Reader
@@ -36,7 +39,8 @@ def web_monitor(process: Process, settings: WebSettings) -> Iterator[None]:
         epoch = process.runtime.epoch
         reader = Reader(Tables(secrets.token_hex(4), RINGS), process.role, process.name, epoch, time.time())
         reader.insecure = process.keys is None
-        return Monitor(process.runtime, reader, POLL_S)
+        reader.recording = str(recorder.path) if recorder is not None else None
+        return Monitor(process.runtime, reader, POLL_S, keeper=recorder)
 
     assert place.port is not None
     server = WebServer(

@@ -25,6 +25,7 @@ PASSPHRASE_MIN = 16
 SECRET_VARIABLE = "DISPYCOS_SECRET"
 NUMBER_MAX = 2**63 - 1
 STATUS_TIMEOUT = 2.0  # seconds
+PAUSE_MIN = 0.2
 
 
 class Failure(Exception):
@@ -158,6 +159,50 @@ def parse_seconds(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a number of seconds (10, 0.5, 30s, 5m, 2h)")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def parse_pause(text: str) -> float:
+    """Seconds between two looks."""
+    pause = parse_seconds(text)
+    if pause < PAUSE_MIN:
+        raise ValueError(f"{text!r} is too short: {PAUSE_MIN:g} s at least")
+    return pause
+
+
+def parse_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"{text!r} names nothing")
+    return text.strip()
+
+
+def parse_node_id(text: str) -> str:
+    """A node by NAME, or as tables have it, NAME:PORT."""
+    _, colon, port = parse_text(text).rpartition(":")
+    if colon:
+        parse_port(port)
+    return text.strip()
+
+
+def parse_count(text: str) -> int:
+    count = parse_whole(text)
+    if count < 0:
+        raise ValueError(f"{text!r} is no number of tasks: 0 (all) or more")
+    return count
+
+
+def parse_speed(text: str) -> float:
+    """How many times as fast as it was."""
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*x?", text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is not a speed (1, 0.5, 60; 0 is its end at once)")
+    return float(match[1])
+
+
+def parse_live(text: str) -> str:
+    """A state of tasks that have not ended."""
+    if text not in ("queued", "running"):
+        raise ValueError(f"{text!r} is not queued or running: other tasks have ended")
+    return text
 
 
 def parse_size(text: str) -> int:
@@ -338,14 +383,81 @@ class DockerSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatusSettings(Settings):
-    """How `dispycos status` looks around."""
+class ViewSettings(Settings):
+    """How a command that only looks finds the cluster."""
 
     certfile: Path | None = None
     ip_addr: tuple[str, ...] = ()
     peer: tuple[HostPort, ...] = ()
     timeout: float = STATUS_TIMEOUT
     json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings(ViewSettings):
+    """What `dispycos status` shows; again and again with `watch`, which is seconds."""
+
+    watch: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopSettings(ViewSettings):
+    """What `dispycos top` shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksSettings(ViewSettings):
+    """Which tasks `dispycos tasks` lists; those of any state, if none is named."""
+
+    failed: bool = False
+    running: bool = False
+    queued: bool = False
+    function: str | None = None
+    node: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSettings(ViewSettings):
+    """Of which task `dispycos stack` shows the stack."""
+
+    task: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelSettings(ViewSettings):
+    """Which tasks `dispycos cancel` ends."""
+
+    task: tuple[str, ...] = ()
+    function: str | None = None
+    state: str | None = None
+    yes: bool = False
+
+    def check(self) -> None:
+        super().check()
+        if self.task and (self.function or self.state):
+            raise Misuse("tasks and --function or --state are both given", "leave one of them out")
+        if not self.task and self.function is None:
+            raise Misuse(
+                "no task is named", "give their ids, as dispycos tasks lists them, or --function NAME"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings(Settings):
+    """Which recording `dispycos web` shows, and how."""
+
+    replay: Path | None = None
+    port: int = 0
+    speed: float = 1.0
+
+    def check(self) -> None:
+        super().check()
+        if self.replay is None:
+            raise Misuse(
+                "no recording is named",
+                "give --replay FILE; a cluster that runs is shown by dispycos scheduler --web, or dispycos node --web",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,13 +539,19 @@ class AgentSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebSettings:
+class WebSettings(Settings):
     """Where a process serves the web monitor, if it does."""
 
     web: HostPort | None = None
     web_host: tuple[str, ...] = ()
     web_certfile: Path | None = None
     web_keyfile: Path | None = None
+    record: Path | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.record is not None and self.web is None:
+            raise Misuse("--record is given without --web", "add --web: what it sees is recorded")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -211,6 +211,12 @@ class Runtime(Turns):
         with self.lock:
             super().drop_link(link, reason)
 
+    def learn_way(self, epoch: int, by: int) -> None:
+        """What is for that runtime goes by this neighbour, unless there is a link of its own."""
+        with self.lock:
+            self.router.learn_way(epoch, by, self.clock())
+        self.turn_soon()
+
     def dialler_stopped(self, dialler: Dialler) -> None:
         """For Dialler: it tries no more."""
         self._wanted.discard(dialler)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from .answers import Refusal
+from .desk import FILTER
 
 ACTIONS: Final = {
     "terminate": "tasks, by their ids",
@@ -18,8 +19,7 @@ ACTIONS: Final = {
     "end_lease": "clients: their nodes go to the next one",
     "options": "args.poll_sec (s), args.show_args",
 }
-FILTER: Final = ("function", "state", "node", "text")
-STATES: Final = (None, "", "queued", "running")
+STATES: Final = ("", "queued", "running")
 IDS_MAX: Final = 20_000
 POLL_MIN_S, POLL_MAX_S = 0.2, 3600.0
 
@@ -85,9 +85,7 @@ def _filter(args: dict[str, Any]) -> dict[str, Any]:
     state = known.get("state", "")
     if state not in STATES:
         raise Refusal(
-            400,
-            f"filter: tasks in the state {state[:100]!r} cannot be terminated",
-            "queued or running",
+            400, f"filter: tasks in the state {state[:100]!r} cannot be terminated", "queued or running"
         )
     return known
 

@@ -13,6 +13,9 @@ TABLES: Final = (
 )
 
 
+FILTER: Final = ("function", "state", "node", "text")  # of tasks that are to be terminated
+
+
 class Done(NamedTuple):
     """What became of an action."""
 

@@ -91,11 +91,11 @@ class Reader:
         self.title = title
         self.started = started
         self.scheduler: Address | None = Address(own, SCHEDULER) if kind == "scheduler" else None
-        self.recording: str | None = None  # its file
         self.gone = ""  # the client that this monitor belongs to has ended: in words
         self.show_args = True
         self.poll_sec = 1.0
         self.insecure = False
+        self.recording: str | None = None  # the file that keeps this
         self.clients: dict[int, KnownClient] = {}
         self.nodes: dict[int, KnownNode] = {}
         self.servers: dict[int, KnownServer] = {}
@@ -731,8 +731,8 @@ class Reader:
             "title": self.title,
             "started": self.started,
             "show_args": self.show_args,
-            "recording": self.recording,
             "gone": self.gone,
+            "recording": self.recording,
             "poll_sec": self.poll_sec,
             "release": RELEASE,
             "insecure": self.insecure,

@@ -20,7 +20,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Message, TaskId
 from dispycos.protocol.watching import Granting, StackGiven, StackWanted, Wish
 
-from .desk import Done
+from .desk import FILTER, Done
 from .queries import LIMIT_MAX, choose
 from .reading import Reader
 from .tables import Tables
@@ -29,7 +29,6 @@ MONITOR: Final = 24  # our actor
 ANSWER_S: Final = 0.8  # of a tick's second: after it what is there is shown
 WISH_S: Final = 5.0
 FRESH_S: Final = 2.0
-FILTER: Final = ("function", "state", "node", "text")  # of tasks that are to be ended
 ALWAYS: Final = frozenset(("meta",))
 
 log = logging.getLogger("dispycos")
@@ -233,7 +232,9 @@ class Monitor:
         refused: list[tuple[str, str]] = []
         wishes: dict[int, list[Wish]] = {}
         if action == "terminate_where":
-            args = args.get("filter", {})
+            if not isinstance(args.get("filter"), dict):
+                return Done(0, [("", "it is not said which: args must have a filter")], "")
+            args = args["filter"]
             unknown = set(args) - set(FILTER)
             node = self.reader.node_named(args.get("node", ""))
             if unknown or (args.get("node") and node is None):
@@ -244,10 +245,8 @@ class Monitor:
                 )
                 return Done(0, [("", what)], "")
             if args.get("text"):  # a client does not know what is shown of its tasks
-                ids = [
-                    row["id"]
-                    for row in choose(self.tables.rows("tasks").values(), {**args, "limit": str(LIMIT_MAX)})
-                ]
+                query = {name: value for name, value in args.items() if value} | {"limit": str(LIMIT_MAX)}
+                ids = [row["id"] for row in choose(self.tables.rows("tasks").values(), query)]
                 ids = [task for task in ids if self.tables.rows("tasks")[task]["end"] is None]
             else:
                 where = args.get("function", ""), node.info.epoch if node is not None else 0

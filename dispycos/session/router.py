@@ -133,6 +133,13 @@ class Router:
         self._topology.preferred = epoch
         self._reroute_all(self._now)
 
+    def learn_way(self, epoch: int, by: int, now: float) -> None:
+        """That runtime can be reached by this neighbour, the layer above was told; a link of its own goes before that."""
+        link = self._topology.direct(by)
+        if link is not None and epoch != self.epoch and epoch not in link.sources:
+            self._topology.learn(link, [epoch])
+            self._reroute_all(now)
+
     # Arriving
 
     def receive(self, link: int, frames: Sequence[Buffer], now: float) -> None:

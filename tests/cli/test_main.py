@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dispycos.cli.main import COMMANDS, Command, run
+from dispycos.cli.main import COMMANDS, WEB_REPLAY, Command, run
 from dispycos.cli.options import Option
 from dispycos.config import HostPort, NodeSettings, NothingFound, PortRange, SchedulerSettings, StatusSettings
 
@@ -150,10 +150,19 @@ BAD_VALUES = {
     "service_stop": ("7", "'7' is not a time of day"),
     "service_end": ("noon", "'noon' is not a time of day"),
     "timeout": ("x", "'x' is not a number of seconds"),
+    "record": (" ", "' ' is not a path"),
+    "watch": ("0.1", "'0.1' is too short: 0.2 s at least"),
+    "function": (" ", "' ' names nothing"),
+    "limit": ("-1", "'-1' is no number of tasks: 0 (all) or more"),
+    "state": ("done", "'done' is not queued or running: other tasks have ended"),
+    "replay": (" ", "' ' is not a path"),
+    "port": ("65536", "'65536' is not a port"),
+    "speed": ("-1", "'-1' is not a speed (1, 0.5, 60; 0 is its end at once)"),
 }
+OF_ONCE = ("function", "limit", "state", "watch", "replay", "speed")  # and --node of tasks
 TAKING = [
     (command.name, option.name)
-    for command in COMMANDS
+    for command in (*COMMANDS, WEB_REPLAY)
     for option in command.params
     if isinstance(option, Option) and not (option.is_flag or option.refusal or command.name == "private")
 ]
@@ -170,15 +179,17 @@ def test_a_value_of_no_use_is_exit_2_and_named_with_the_place_where_it_stands(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     value, complaint = BAD_VALUES[option]
-    words, place = [command], f"--{option}"
+    words, place = [command, *(["c.1"] if command == "stack" else [])], f"--{option}"
     if where == "typed":
         words += [f"--{option}", value]
     elif where == "variable":
         if not value.strip():
             pytest.skip("an empty variable is none")
+        if option in OF_ONCE or (command, option) == ("tasks", "node"):
+            pytest.skip("it is not taken from the environment")
         monkeypatch.setenv(place := f"DISPYCOS_{option.upper()}", value)
     else:
-        if command == "status":
+        if command not in ("node", "scheduler"):
             pytest.skip("it has no --config")
         file = tmp_path / "c.toml"
         file.write_text(f"{option} = {value!r}")

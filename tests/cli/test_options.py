@@ -18,7 +18,8 @@ from dispycos.cli.options import Option, given, place_of, read_config, save_conf
 from dispycos.config import Failure, HostPort, Misuse, NodeSettings, PortRange, SchedulerSettings, Settings
 from dispycos.hours import TimeOfDay
 
-NODE, SCHEDULER, STATUS, PRIVATE = COMMANDS
+BY_NAME = {command.name: command for command in COMMANDS}
+NODE, SCHEDULER, STATUS, PRIVATE = (BY_NAME[name] for name in ("node", "scheduler", "status", "private"))
 
 SPEC_NODE = """
     cpus ip_addr ext_ip_addr udp_port name dest_path max_file_size secret certfile keyfile clean peer
@@ -85,7 +86,7 @@ def test_the_commands_have_every_option_of_the_spec() -> None:
 @pytest.mark.parametrize("command", [*COMMANDS, SECRET_SHOW], ids=lambda c: c.name)
 def test_each_option_is_a_setting_or_refused_in_words(command: Command) -> None:
     settings, options = {f.name for f in fields(command.settings)}, options_of(command)
-    assert settings - {"secret"} <= set(options)
+    assert settings - {"secret"} <= {param.name for param in command.params}
     assert {name for name, option in options.items() if not option.refusal} <= settings
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from dispycos.cli import status as status_module
+from dispycos.cli import lookout as lookout_module
+from dispycos.cli.lookout import Lookout
 from dispycos.cli.process import Process
-from dispycos.cli.status import View, run
+from dispycos.cli.status import as_object, as_text, run
 from dispycos.config import CommonSettings, HostPort, NothingFound, Refused, StatusSettings
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER
@@ -77,8 +78,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("DISPYCOS_IP_ADDR", "127.0.0.1")
     monkeypatch.delenv("DISPYCOS_SECRET", raising=False)
-    monkeypatch.setattr(status_module, "Multicast", Deaf)
-    monkeypatch.setattr(status_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(lookout_module, "Multicast", Deaf)
+    monkeypatch.setattr(lookout_module, "LOOK_S", 0.01)
     return tmp_path
 
 
@@ -115,7 +116,7 @@ class Answering:
 
 
 def look(
-    scene: Callable[[View], Awaitable[None]],
+    scene: Callable[[Lookout], Awaitable[None]],
     *there: Callable[[], Answering],
     settings: StatusSettings = SETTINGS,
 ) -> None:
@@ -130,7 +131,7 @@ def look(
                 process.listen_ipc()
                 await process.announce(multicast=False)
             keys = own_keys()
-            view = View(Runtime("viewer", "status", keys), keys.tag, settings)
+            view = Lookout(Runtime("viewer", "status", keys), keys.tag, settings)
             try:
                 await scene(view)
             finally:
@@ -141,12 +142,12 @@ def look(
     asyncio.run(main())
 
 
-def view_of(*reports: messages.Message) -> View:
+def view_of(*reports: messages.Message) -> Lookout:
     """The view after these answers, without any process."""
-    made: list[View] = []
+    made: list[Lookout] = []
 
     async def main() -> None:
-        view = View(Runtime("viewer", "status", None), "", SETTINGS)
+        view = Lookout(Runtime("viewer", "status", None), "", SETTINGS)
         for number, report in enumerate(reports):
             sender = view.runtime.address(SCHEDULER)._replace(epoch=number + 1)
             view._on_answer(Envelope(view.runtime.address(20), sender, report, number), 0.0)
@@ -161,7 +162,7 @@ def view_of(*reports: messages.Message) -> View:
 
 
 def test_a_scheduler_and_a_node_are_asked_and_answer() -> None:
-    async def scene(view: View) -> None:
+    async def scene(view: Lookout) -> None:
         await view.look()
         assert list(view.schedulers.values()) == [SCHEDULER_REPORT]
         assert list(view.nodes.values()) == [NODE_REPORT]
@@ -178,7 +179,7 @@ def test_a_private_process_answers_for_both_of_its_roles_at_whatever_time(first:
     """Both may have to ask others: a scheduler its client, a node its servers."""
     private = SchedulerReport("private-9", "127.0.0.1", 0, True, [CLIENT], [])
 
-    async def scene(view: View) -> None:
+    async def scene(view: Lookout) -> None:
         await view.look()
         assert list(view.schedulers.values()) == [private]
         assert list(view.nodes.values()) == [NODE_REPORT]
@@ -188,7 +189,7 @@ def test_a_private_process_answers_for_both_of_its_roles_at_whatever_time(first:
 
 
 def test_a_process_that_does_not_answer_holds_nobody_up_for_longer_than_the_timeout() -> None:
-    async def scene(view: View) -> None:
+    async def scene(view: Lookout) -> None:
         start = view.runtime.clock()
         await view.look()
         assert view.runtime.clock() - start < 2.0
@@ -216,9 +217,9 @@ def test_a_process_is_asked_once_however_often_it_is_found(monkeypatch: pytest.M
             for _ in range(3):
                 found(Registry(process.folders.registry).read()[0])
 
-    monkeypatch.setattr(status_module, "Multicast", Echo)
+    monkeypatch.setattr(lookout_module, "Multicast", Echo)
 
-    async def scene(view: View) -> None:
+    async def scene(view: Lookout) -> None:
         await view.look()
         assert answering[0].asked == 1
 
@@ -231,7 +232,7 @@ def test_what_is_named_is_asked_too() -> None:
         async with answering.process as process, asyncio.timeout(10):
             port = process.listen_tcp(0)
             settings = StatusSettings(ip_addr=("127.0.0.1",), peer=(HostPort("127.0.0.1", port),))
-            view = View(Runtime("viewer", "status", own_keys()), own_keys().tag, settings)
+            view = Lookout(Runtime("viewer", "status", own_keys()), own_keys().tag, settings)
             try:
                 await view.look()
                 assert list(view.nodes.values()) == [NODE_REPORT]
@@ -256,11 +257,11 @@ def test_nodes_that_only_a_scheduler_knows_are_asked_and_those_that_do_not_answe
             scheduler.process.listen_tcp(0)
             await scheduler.process.announce(multicast=False)
             settings = StatusSettings(ip_addr=("127.0.0.1",), timeout=3.0)
-            view = View(Runtime("viewer", "status", own_keys()), own_keys().tag, settings)
+            view = Lookout(Runtime("viewer", "status", own_keys()), own_keys().tag, settings)
             try:
                 await view.look()
                 assert list(view.nodes.values()) == [near]
-                *_, last = view.as_text().splitlines()
+                *_, last = as_text(view).splitlines()
                 assert last == (
                     "node cut off at 127.0.0.5:1, idle by what scheduler main knows: no answer from there"
                 )
@@ -274,17 +275,17 @@ def test_tasks_of_a_client_that_does_not_answer_are_not_counted() -> None:
     silent = CLIENT._replace(queued=None, running=None, done=None)
     report = SchedulerReport("private-9", "127.0.0.1", 0, True, [silent], [])
     view = view_of(report)
-    assert view.as_text().splitlines()[1:] == [
+    assert as_text(view).splitlines()[1:] == [
         "  client anna's job (host, pid 99) running: it does not answer"
     ]
-    [client] = view.as_object()["clients"]
+    [client] = as_object(view)["clients"]
     assert client["queued"] is client["running"] is client["done"] is None
 
 
 def test_processes_of_another_cluster_are_counted_not_asked() -> None:
     theirs = Keys.from_secret(Secret(b"t" * 32, "test"))
 
-    async def scene(view: View) -> None:
+    async def scene(view: Lookout) -> None:
         await view.look()
         assert (view.foreign, view.nodes, view.refused) == (1, {}, "")
 
@@ -295,7 +296,7 @@ def test_processes_of_another_cluster_are_counted_not_asked() -> None:
 
 
 def test_the_text_lists_schedulers_clients_nodes_servers_and_tasks() -> None:
-    assert view_of(SCHEDULER_REPORT, NODE_REPORT).as_text().splitlines() == [
+    assert as_text(view_of(SCHEDULER_REPORT, NODE_REPORT)).splitlines() == [
         "scheduler main at 127.0.0.4:9705",
         "  client anna's job (host, pid 99) running: 1 running, 5 queued, 20 done",
         "node box at 127.0.0.5:9700, 2 CPUs, used by anna's job",
@@ -307,7 +308,7 @@ def test_the_text_lists_schedulers_clients_nodes_servers_and_tasks() -> None:
 def test_the_text_of_a_free_node_and_a_private_scheduler() -> None:
     free = NodeReport(BOX, "", [], 0)
     private = SchedulerReport("private-9", "127.0.0.1", 0, True, [], [])
-    assert view_of(private, free).as_text().splitlines() == [
+    assert as_text(view_of(private, free)).splitlines() == [
         "scheduler private-9, private",
         "node box at 127.0.0.5:9700, 2 CPUs, free",
     ]
@@ -315,11 +316,11 @@ def test_the_text_of_a_free_node_and_a_private_scheduler() -> None:
 
 def test_a_private_scheduler_is_shown_with_its_client_instead_of_a_port_that_it_has_not() -> None:
     view = view_of(SchedulerReport("private-9", "127.0.0.1", 0, True, [CLIENT], []))
-    assert view.as_text().splitlines() == [
+    assert as_text(view).splitlines() == [
         "scheduler private-9, private, of anna's job",
         "  client anna's job (host, pid 99) running: 1 running, 5 queued, 20 done",
     ]
-    assert view.as_object()["schedulers"][0]["location"] is None
+    assert as_object(view)["schedulers"][0]["location"] is None
 
 
 def test_what_is_insecure_is_said_in_capitals() -> None:
@@ -327,18 +328,18 @@ def test_what_is_insecure_is_said_in_capitals() -> None:
         SchedulerReport("main", "127.0.0.4", 9705, False, [], [], insecure=True),
         NodeReport(BOX, "", [], 0, insecure=True),
     )
-    lines = view.as_text().splitlines()
+    lines = as_text(view).splitlines()
     assert len(lines) == 2 and all(line.endswith(" INSECURE") for line in lines)
 
 
 def test_nodes_are_shown_in_order_of_their_names() -> None:
     view = view_of(*(NodeReport(BOX._replace(name=name), "", [], 0) for name in ("c", "a", "b")))
-    assert [line.split()[1] for line in view.as_text().splitlines()] == ["a", "b", "c"]
-    assert [node["name"] for node in view.as_object()["nodes"]] == ["a", "b", "c"]
+    assert [line.split()[1] for line in as_text(view).splitlines()] == ["a", "b", "c"]
+    assert [node["name"] for node in as_object(view)["nodes"]] == ["a", "b", "c"]
 
 
 def test_the_object_has_the_shape_that_programs_read() -> None:
-    shown = json.loads(json.dumps(view_of(SCHEDULER_REPORT, NODE_REPORT).as_object()))
+    shown = json.loads(json.dumps(as_object(view_of(SCHEDULER_REPORT, NODE_REPORT))))
     assert shown == {
         "schedulers": [
             {
@@ -395,7 +396,7 @@ def test_the_object_has_the_shape_that_programs_read() -> None:
 
 
 def test_a_free_node_that_has_not_told_its_load_has_none() -> None:
-    (node,) = view_of(NodeReport(BOX._replace(available=None), "", [], 0)).as_object()["nodes"]
+    (node,) = as_object(view_of(NodeReport(BOX._replace(available=None), "", [], 0)))["nodes"]
     assert node["available"] is None and node["client"] is None
 
 
@@ -437,8 +438,8 @@ def test_a_host_that_is_named_without_a_port_is_asked_for_a_scheduler_and_a_node
     def command(port: int) -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
-            monkeypatch.setattr("dispycos.cli.status.NODE_PORT", held.getsockname()[1])
-            monkeypatch.setattr("dispycos.cli.status.SCHEDULER_PORT", port)
+            monkeypatch.setattr("dispycos.cli.lookout.NODE_PORT", held.getsockname()[1])
+            monkeypatch.setattr("dispycos.cli.lookout.SCHEDULER_PORT", port)
             settings = StatusSettings(ip_addr=("127.0.0.1",), peer=(HostPort("127.0.0.1"),), timeout=0.2)
             assert run(settings) == 0
 

@@ -11,6 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -97,6 +98,15 @@ class Page:
         for key in keys:
             active = self.driver.switch_to.active_element
             active.send_keys(key)
+
+    def point(self, css: str) -> None:
+        """Move the pointer there."""
+        ActionChains(self.driver).move_to_element(self.find(css)).perform()
+
+    def later(self, script: str) -> Any:
+        """The value of a promise."""
+        run: Callable[[str], Any] = self.driver.execute_async_script
+        return run(f"const done = arguments[0]; ({script}).then(done, e => done(String(e)))")
 
     def type(self, css: str, text: str) -> None:
         self.find(css).send_keys(text)

@@ -285,9 +285,12 @@ class Cluster:
                 else [f"arguments are not asked for: {len(self.servers)} servers"],
             },
         )
-        use = used / total * 100 if total else None
         clients = {CLIENT: busy} if self.nodes else {}
-        self.tables.append("samples", {"t": self.now, **totals, "memory": use, "by_client": clients}, 3600)
+        self.tables.append(
+            "samples",
+            {"t": self.now, **totals, "memory_used": used, "memory": total, "by_client": clients},
+            3600,
+        )
         self.tables.commit()
 
     def _server_row(self, server: Server) -> Row:

@@ -157,10 +157,10 @@ class Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": f"Task {task} does not run any more.", "remedy": ""})
             return
         lines = [
-            ("numerics/linalg.py", 231, "_decompose", "u, s, v = lapack.gesdd(a, full=False)"),
-            ("fit.py", 57, "solve", "w = _decompose(x.T @ x + lam * eye)"),
-            ("survey.py", 132, row["function"], "model = solve(folds[fold], depth)"),
             ("dispycos/server.py", 418, "run", "result = body(*args, **kwargs)"),
+            ("survey.py", 132, row["function"], "model = solve(folds[fold], depth)"),
+            ("fit.py", 57, "solve", "w = _decompose(x.T @ x + lam * eye)"),
+            ("numerics/linalg.py", 231, "_decompose", "u, s, v = lapack.gesdd(a, full=False)"),
         ]
         frames = [
             {"file": file, "line": line, "function": function, "code": code, "own": "dispycos" not in file}

@@ -81,24 +81,30 @@ class Story:
                 "server": first.id,
                 "node": first.node,
                 "text": "killed by SIGKILL (9)",
-                "signal": 9,
-                "code": -9,
+                "signal": "SIGKILL",
+                "code": None,
                 "memory": 16_213_000_000,
-                "lines": [
-                    "fold 3: 8 levels, 41,220 rows",
-                    "grid search, 512 candidates",
-                    "kernel matrix needs 13.4 GB",
-                ],
+                "lines": "fold 3: 8 levels, 41,220 rows\ngrid search, 512 candidates\nkernel matrix needs 13.4 GB\n",
                 "tasks": [f"{c.number:x}.1"],
                 "expected": False,
             },
         )
         for ago, kind, text, node in [
-            (1510, "joined", "joined, 16 servers", nodes[-1]["id"]),
-            (1300, "suspended", "suspended from this page", nodes[5 % len(nodes)]["id"]),
-            (1124, "client", "tiles.py queued, place 1", None),
-            (517, "died", "killed by SIGKILL (9)", first.node),
-            (42, "lost", "not heard of", nodes[6 % len(nodes)]["id"]),
+            (1510, "joined", f"node {nodes[-1]['name']} joined", nodes[-1]["id"]),
+            (
+                1300,
+                "suspended",
+                f"node {nodes[5 % len(nodes)]['name']} is suspended",
+                nodes[5 % len(nodes)]["id"],
+            ),
+            (1124, "client", "tiles.py on 10.20.4.7 came", None),
+            (517, "died", f"server {first.name}: killed by SIGKILL (9)", first.node),
+            (
+                42,
+                "lost",
+                f"node {nodes[6 % len(nodes)]['name']} is lost: not heard of",
+                nodes[6 % len(nodes)]["id"],
+            ),
         ]:
             server = first.id if kind == "died" else None
             c.tables.append(
@@ -137,7 +143,8 @@ class Story:
                     "lost": 3 - (ago > 517),
                     "cancelled": 37,
                     "cpu": 70 + c.random.random() * 20,
-                    "memory": 58 + c.random.random() * 4,
+                    "memory_used": 58 + c.random.random() * 4,
+                    "memory": 100,
                     "messages": 2904.0,
                     "by_client": {"5f1c": len(c.servers) - 5} if ago < 700 else {"77aa": len(c.servers) - 9},
                 },
@@ -212,7 +219,6 @@ class Story:
                     "ended": now - 11_500,
                     "done": 88_120 - i,
                     "failed": 2 * (i % 2),
-                    "lost": 0,
                     "cpu_s": 34_260.0,
                     "failures": [["resample", "ZeroDivisionError", 2]] if i % 2 else [],
                 },
@@ -221,23 +227,22 @@ class Story:
     def _waiting(self) -> None:
         c, now = self.cluster, self.cluster.now
         reasons = [
-            ("parse_row", "behind others", "all servers are busy", c.queued - 17),
-            ("fit_model", "refused", "allocation refused it: 16 GB of memory", 5),
-            ("score_batch", "hours", "outside of the hours of 1 node: 18:00-08:00", 4),
-            ("resample", "named server gone", "waits for its node to return", 8),
+            ("parse_row", "servers", "112 servers have 224 tasks before them", c.queued - 17),
+            ("fit_model", "place", "they name cedar: its 16 servers are busy", 5),
+            ("score_batch", "suspended", "hazel is suspended", 4),
+            ("resample", "none", "no server fits: larch is silent", 8),
         ]
-        for i, (function, reason, text, count) in enumerate(reasons):
+        for i, (_, reason, text, count) in enumerate(reasons):
             c.tables.set(
                 "waiting",
                 str(i),
                 {
                     "id": str(i),
-                    "function": function,
                     "reason": reason,
                     "text": text,
                     "count": count,
                     "oldest": now - 15 + i,
-                    "place": i * 3 + 1,
+                    "place": "cedar" if reason == "place" else "",
                 },
             )
         for i in range(500):

@@ -252,3 +252,55 @@ def test_links_go_both_ways_and_back_is_where_one_was(page: Page, start: Start) 
 def test_the_web_folder_is_installed() -> None:
     config = (Path(__file__).parents[2] / "setup.cfg").read_text()
     assert "data/web/*" in config
+
+
+# ------------------------------------------------------------ modules, in the browser
+
+
+def test_rows_hold_still_under_the_pointer_and_the_newer_ones_are_counted(page: Page, start: Start) -> None:
+    page.open(start(12).url, "tasks")
+    page.wait(lambda: page.all("tbody tr"))
+    page.point("tbody tr:nth-child(3) td.wide")
+    third = page.js("return document.querySelector('tbody tr:nth-child(3) .args').title")
+    page.wait(lambda: "newer row" in page.text(".late"))
+    assert page.js("return document.querySelector('tbody tr:nth-child(3) .args').title") == third
+    page.point("h1")
+    page.wait(lambda: not page.all(".late"))
+
+
+def test_elements_are_kept_by_key_when_their_order_changes(page: Page, start: Start) -> None:
+    page.open(start(0).url)
+    kept = page.later("""import('./dom.js').then(({ h, patch }) => {
+        const at = document.createElement('ul'), show = keys => patch(at, keys.map(k => h('li', { key: k }, k)), 'end');
+        show(['a', 'b', 'c', 'd']);
+        const before = Object.fromEntries([...at.children].map(e => [e.textContent, e]));
+        show(['d', 'x', 'b', 'a']);
+        return [at.textContent, [...at.children].map(e => before[e.textContent] === e)];
+    })""")
+    assert kept == ["dxbaend", [True, False, True, True]]
+
+
+WORDS = {
+    "t.dur(0.0204)": "20 ms",
+    "t.dur(0.9999)": "1.0 s",
+    "t.dur(61)": "61 s",
+    "t.dur(3725)": "62 min 05 s",
+    "t.dur(90000)": "25 h 00 min",
+    "t.dur(null)": "\u2013",
+    "t.size(1023)": "1.0 KB",
+    "t.size(16213000000)": "15 GB",
+    "t.size(0)": "0 B",
+    "t.share(0, 10)": "0 %",
+    "t.share(1, 10000000)": "0.001 %",
+    "t.share(9999999, 10000000)": "99.999 %",
+    "t.share(10, 10)": "100 %",
+    "t.octets('10.20.4.9')": "010.020.004.009",
+    "t.octets('fe80::1')": "fe80::1",
+    "t.natural('n9') < t.natural('n10')": True,
+    "t.N(1204331)": "1,204,331",
+}
+
+
+def test_numbers_in_words(page: Page, start: Start) -> None:
+    page.open(start(0).url)
+    assert page.later(f"import('./text.js').then(t => [{', '.join(WORDS)}])") == list(WORDS.values())

@@ -145,7 +145,7 @@ def test_the_stack_of_a_running_task_is_shown_live(page: Page, start: Start) -> 
 def test_why_a_task_waits_is_said(page: Page, start: Start) -> None:
     page.open(start(12).url, "tasks?view=waiting")
     page.click("td.reason .more")
-    page.wait(lambda: "all servers are busy" in page.text("#pop .verdict"))
+    page.wait(lambda: "112 servers have" in page.text("#pop .verdict"))
     assert "larch" in page.text("#pop .why li"), "what is wrong comes first"
 
 

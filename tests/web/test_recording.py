@@ -244,7 +244,7 @@ def test_while_it_records_the_monitor_looks_though_nobody_reads_but_not_at_argum
         await monitor.ticked()
         await monitor.ticked()
         to_client, to_node = post.asked[:2]
-        assert to_client.parts == TASKS | OUTPUT | LINKS
+        assert to_client.parts == TASKS | OUTPUT | LINKS | MAILBOXES
         assert to_node.parts == SERVERS | MAILBOXES
         recorder.close()
         await monitor.ticked()

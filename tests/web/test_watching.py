@@ -142,7 +142,9 @@ def test_all_that_a_filter_means_are_ended_and_no_others() -> None:
         )
         assert cluster.words(Wish) == [(Address(ME, CLIENT), Wish("terminate", [], "f", 101, "queued"))]
         cluster.sent.clear()
-        await monitor.act("terminate_where", [], {"filter": {"text": "10.0.0.1"}})
+        await monitor.act(
+            "terminate_where", [], {"filter": {"text": "10.0.0.1", "function": "", "state": ""}}
+        )
         assert [word for _, word in cluster.words(Wish)] == [Wish("terminate", [17])]
         cluster.sent.clear()
         assert (await monitor.act("terminate_where", [], {"filter": {"text": "nothing has this"}})).done == 0

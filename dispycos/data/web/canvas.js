@@ -12,7 +12,7 @@ export function color(name) {
   let value = colors.get(name);
   if (!value) {
     probe.style.color = `var(--${name})`;
-    colors.set(name, value = getComputedStyle(probe).color);
+    colors.set(name, (value = getComputedStyle(probe).color));
   }
   return value;
 }
@@ -32,8 +32,13 @@ const sized = new ResizeObserver(entries => {
 
 function draw(s) {
   if (!s.w || !s.h) return;
-  const d = Math.min(devicePixelRatio || 1, 3), w = Math.round(s.w * d), hh = Math.round(s.h * d);
-  if (s.el.width !== w || s.el.height !== hh) { s.el.width = w; s.el.height = hh; }
+  const d = Math.min(devicePixelRatio || 1, 3),
+    w = Math.round(s.w * d),
+    hh = Math.round(s.h * d);
+  if (s.el.width !== w || s.el.height !== hh) {
+    s.el.width = w;
+    s.el.height = hh;
+  }
   const g = s.el.getContext('2d');
   g.setTransform(d, 0, 0, d, 0, 0);
   g.clearRect(0, 0, s.w, s.h);
@@ -41,9 +46,21 @@ function draw(s) {
 }
 
 const life = {
-  make(el, arg) { const s = el.canvas = { el, arg, w: 0, h: 0 }; states.add(s); sized.observe(el); return s; },
-  change(s, el, arg) { const same = s.arg.stamp !== undefined && s.arg.stamp === arg.stamp; s.arg = arg; if (!same) draw(s); },
-  drop(s) { states.delete(s); sized.unobserve(s.el); },
+  make(el, arg) {
+    const s = (el.canvas = { el, arg, w: 0, h: 0 });
+    states.add(s);
+    sized.observe(el);
+    return s;
+  },
+  change(s, el, arg) {
+    const same = s.arg.stamp !== undefined && s.arg.stamp === arg.stamp;
+    s.arg = arg;
+    if (!same) draw(s);
+  },
+  drop(s) {
+    states.delete(s);
+    sized.unobserve(s.el);
+  },
 };
 
 /* A canvas that paint(g, width, height) fills; with a `stamp` it is only drawn again when that changes. */
@@ -58,4 +75,7 @@ export function repaint() {
 }
 
 const repainters = new Set();
-export const onRepaint = f => { repainters.add(f); return () => repainters.delete(f); };
+export const onRepaint = f => {
+  repainters.add(f);
+  return () => repainters.delete(f);
+};

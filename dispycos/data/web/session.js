@@ -7,13 +7,19 @@ export const session = { role: '', csrf: '', release: '', refused: null };
 /* Learn role and CSRF token. What is refused is kept in words. */
 export async function begin() {
   const answer = await fetch('api/v1/session');
-  if (!answer.ok) { session.refused = await words(answer); return; }
+  if (!answer.ok) {
+    session.refused = await words(answer);
+    return;
+  }
   Object.assign(session, await answer.json(), { refused: null });
 }
 
 async function words(answer) {
-  try { return await answer.json(); }
-  catch { return { error: `The monitor answered ${answer.status} ${answer.statusText}.`, remedy: 'Load the page again.' }; }
+  try {
+    return await answer.json();
+  } catch {
+    return { error: `The monitor answered ${answer.status} ${answer.statusText}.`, remedy: 'Load the page again.' };
+  }
 }
 
 /* Why nothing can be done from here, or ''. */
@@ -30,9 +36,13 @@ export async function act(action, ids, args) {
   try {
     if (!session.csrf) await begin();       // clicked before the first answer was here
     answer = await fetch('api/v1/actions', {
-      method: 'POST', headers: { 'Content-Type': 'application/json', 'X-Dispycos-CSRF': session.csrf }, body: JSON.stringify({ action, ids, args }),
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', 'X-Dispycos-CSRF': session.csrf },
+      body: JSON.stringify({ action, ids, args }),
     });
-  } catch { throw new Error('No answer from the monitor; whether it was done is unknown.'); }
+  } catch {
+    throw new Error('No answer from the monitor; whether it was done is unknown.');
+  }
   if (!answer.ok) {
     const { error, remedy } = await words(answer);
     throw new Error([error, remedy].filter(Boolean).join(' '));

@@ -2,6 +2,10 @@
 (() => {
   const named = new URLSearchParams(location.search).get('theme');
   let theme = named;
-  try { theme = named || localStorage.theme; } catch { /* a private window keeps nothing */ }
+  try {
+    theme = named || localStorage.theme;
+  } catch {
+    /* a private window keeps nothing */
+  }
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
 })();

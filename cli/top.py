@@ -1,0 +1,8 @@
+"""`dispycos top`."""
+
+from dispycos.config import TopSettings
+
+
+def run(settings: TopSettings) -> int:
+    """Later."""
+    return 0
