@@ -70,7 +70,8 @@ function drawBar(name, m) {
 /* Why the page stands still, or null. */
 function trouble(m) {
   if (line.state === 'refused') return [line.refused.error + ' ', line.refused.remedy];
-  if (goneText()) return [goneText() + ' ', 'This is the last state; the page goes on by itself when a client comes.'];
+  const back = meta()?.kind === 'client' ? '.' : '; the page goes on by itself when it is back.';
+  if (goneText()) return [goneText() + ' ', 'This is the last state' + back];
   if (line.state === 'broken')
     return m
       ? [

@@ -34,6 +34,7 @@ export function barred() {
 export async function act(action, ids, args) {
   let answer;
   try {
+    if (!session.csrf) await begin();       // clicked before the first answer was here
     answer = await fetch('api/v1/actions', {
       method: 'POST',
       headers: { 'Content-Type': 'application/json', 'X-Dispycos-CSRF': session.csrf },
