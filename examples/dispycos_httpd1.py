@@ -7,6 +7,7 @@ With numbers as arguments, `dispycos_httpd1.py 1 2.5 3`, these are started first
 
 import asyncio
 import sys
+import threading
 
 import click
 
@@ -35,9 +36,17 @@ async def show(rtask):
 
 
 async def lines():
-    """What is typed, until the end of the input."""
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        yield line.strip()
+    """What is typed, until the end of the input. The thread is a daemon: Ctrl-C does not wait for a line."""
+    typed, loop = asyncio.Queue(), asyncio.get_running_loop()
+
+    def read():
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(typed.put_nowait, line.strip())
+        loop.call_soon_threadsafe(typed.put_nowait, None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := await typed.get()) is not None:
+        yield line
 
 
 async def main(seconds, port):

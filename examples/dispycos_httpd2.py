@@ -8,6 +8,7 @@ end of the input, ends those that run. Runs alone, or with nodes that run alread
 import asyncio
 import random
 import sys
+import threading
 
 import click
 
@@ -40,6 +41,20 @@ async def on_status(*, task):
                 return
 
 
+async def lines():
+    """What is typed, until the end of the input. The thread is a daemon: Ctrl-C does not wait for a line."""
+    typed, loop = asyncio.Queue(), asyncio.get_running_loop()
+
+    def read():
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(typed.put_nowait, line.strip())
+        loop.call_soon_threadsafe(typed.put_nowait, None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := await typed.get()) is not None:
+        yield line
+
+
 async def main(tasks, port):
     status_task = dispycos.Task(on_status)
     client = dispycos.Client([wait], status_task=status_task, pulse_interval=dispycos.MinPulseInterval)
@@ -48,8 +63,8 @@ async def main(tasks, port):
     for _ in range(tasks):
         await client.io_rtask(wait, random.uniform(0.5, 2))
     print("Return starts a task, quit ends:")
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        if line.strip() in ("quit", "exit"):
+    async for line in lines():
+        if line in ("quit", "exit"):
             break
         await client.io_rtask(wait, random.uniform(2, 10))
     await client.close(await_io=True)

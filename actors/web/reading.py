@@ -195,13 +195,21 @@ class Reader:
         self._has_heard = True
         for (name, addr, port, state), epoch in zip(report.nodes, report.epochs, strict=False):
             node = self._node(NodeInfo(name, addr, port, 0, "", (0, 0), epoch), now)
-            self._node_is(node, NODE_STATES.get(state, "idle"), "" if state in NODE_STATES else state, now)
+            if not self._has_a_client(node):
+                self._node_is(
+                    node, NODE_STATES.get(state, "idle"), "" if state in NODE_STATES else state, now
+                )
         if self.kind == "scheduler":
             for epoch, node in self.nodes.items():
                 if epoch not in there:
                     self._node_is(node, "closed", "it has left", now)
         self._hear_of_clients(report.clients, now)
         self._is_first_look = False
+
+    def _has_a_client(self, node: KnownNode) -> bool:
+        """That tells of it, and knows better than its scheduler."""
+        client = self.client_named(node.client) if node.client is not None else None
+        return client is not None and client.state in ("active", "closing")
 
     def _hear_of_clients(self, reports: list[ClientReport], now: float) -> None:
         queued = 0
@@ -234,12 +242,12 @@ class Reader:
         client.state, client.since = sight.state, now - sight.age_s
         self._is_first_look = before is None and sight.age_s > NEW_S
         client.sight, client.sight_at = sight, now
-        if sight.state == "ended":
-            self._client_ended(client, now)
         self.gone = "" if client.epoch == self._own and sight.state != "ended" else self.gone
         self._take_nodes(client, sight, now)
         self._is_first_look = False
         self._take_servers(client, sight.servers, now)
+        if sight.state == "ended":
+            self._client_ended(client, now)
         client.groups = {group.number: group for group in sight.failures}
         self._take_deaths(client, sight, now)
         if "tasks" in self._wanted:
@@ -295,10 +303,22 @@ class Reader:
             )
         for node in self.nodes.values():
             if node.client == client.id and node.info.epoch not in there:
-                node.client = None
-                node.servers = node.running = 0
-                if self.kind == "client":
-                    self._node_is(node, "closed", "it was given back", now)
+                self._is_free(node, now)
+
+    def _give_back(self, client: KnownClient, now: float) -> None:
+        """All that it had."""
+        for node in self.nodes.values():
+            if node.client == client.id:
+                self._is_free(node, now)
+                for server in list(self.servers.values()):
+                    if server.node == node.info.epoch and not server.is_gone:
+                        self._server_gone(server, "ended")
+
+    def _is_free(self, node: KnownNode, now: float) -> None:
+        node.client = None
+        node.servers = node.running = 0
+        if self.kind == "client":
+            self._node_is(node, "closed", "it was given back", now)
 
     def _count(
         self, node: KnownNode, servers: Iterable[ServerCounts | KnownServer], ended: int, failed: int
@@ -322,7 +342,7 @@ class Reader:
             server.running, server.ahead = count.running, count.ahead
             server.ended, server.failed = count.ended, count.failed
         mine = {epoch for epoch, node in self.nodes.items() if node.client in (client.id, None)}
-        for server in self.servers.values():
+        for server in list(self.servers.values()):
             if server.node in mine and server.epoch not in there and not server.is_gone and server.seen:
                 self._server_gone(server, "ended")
 
@@ -463,9 +483,6 @@ class Reader:
         return wanted
 
     def _node_is(self, node: KnownNode, state: str, text: str, now: float) -> None:
-        if node.client is not None and self.kind == "scheduler" and state in ("running", "idle", "starting"):
-            text = text or node.text
-            state = node.state if node.state == "suspended" else state
         if state != node.state:
             was, node.state = node.state, state
             if state in NOTED:
@@ -644,6 +661,7 @@ class Reader:
         if client.ended is None:
             client.ended = now
             self._note("client", f"{client.name or 'the client'} has ended", now, client=client.id)
+            self._give_back(client, now)
             for key in self._live.pop(client.id, set()):
                 self.tables.drop("tasks", key)
             self._drop_actors(set(), lambda row: row["client"] == client.id)

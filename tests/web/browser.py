@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -19,7 +20,7 @@ FLAGS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
 ]  # fmt: skip
-PATIENCE_S = 20.0
+PATIENCE_S = 10.0
 T = TypeVar("T")
 
 
@@ -39,7 +40,7 @@ class Page:
 
     def __init__(self) -> None:
         browser, driver = find_browser()
-        self.profile = tempfile.TemporaryDirectory(prefix="page-")
+        self.profile = tempfile.TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True)
         options = webdriver.ChromeOptions()
         options.binary_location = browser
         for flag in [*FLAGS, f"--user-data-dir={self.profile.name}"]:
@@ -113,7 +114,11 @@ class Page:
     def wait(self, asked: Callable[[], T | None]) -> T:
         """Until it is true; what it was."""
         waiting: Any = WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.05)
-        found: T = waiting.until(lambda _: asked() or False)
+        try:
+            found: T = waiting.until(lambda _: asked() or False)
+        except TimeoutException:
+            shown = " | ".join(filter(None, self.text("body").splitlines()))
+            raise AssertionError(f"not within {PATIENCE_S:g} s; {self.place} shows: {shown[:2000]}") from None
         return found
 
     def ticks(self, n: int = 2) -> None:
@@ -126,7 +131,10 @@ class Page:
 
     def errors(self) -> list[str]:
         entries: Callable[[str], list[dict[str, str]]] = self.driver.get_log
-        return [entry["message"] for entry in entries("browser") if entry["level"] == "SEVERE"]
+        severe = [entry["message"] for entry in entries("browser") if entry["level"] == "SEVERE"]
+        return [
+            message for message in severe if "/favicon.ico" not in message
+        ]  # asked for before our own is known
 
     @property
     def place(self) -> str:
