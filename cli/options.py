@@ -337,7 +337,7 @@ TASKS: Final = (
     Option(
         ["--limit"],
         Text("N", parse_count),
-        "The newest N; 0 is all that are kept.  [default: 100; 0 with --json]",
+        "The newest N; 0 is all that are kept.  [default: 40; 0 with --json]",
         is_of_once=True,
     ),
     *VIEW,

@@ -6,6 +6,9 @@ import asyncio
 import json
 import logging
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -25,13 +28,51 @@ def run(settings: StatusSettings) -> int:
     """Exit code 0 when anything was found, 3 when nothing was."""
     set_up_logging(debug=settings.debug, times=False)
     log.setLevel(logging.DEBUG if settings.debug else logging.ERROR)
-    return asyncio.run(_run(settings))
+    return asyncio.run(_run(settings) if settings.watch is None else _watch(settings, settings.watch))
 
 
 async def _run(settings: StatusSettings) -> int:
     async with looking(settings, "status") as view:
         print(as_json(view) if settings.json else as_text(view))
     return 0
+
+
+async def _watch(settings: StatusSettings, pause: float) -> int:
+    """Until it is interrupted."""
+    async with looking(settings, "status", stays=True) as view:
+        with _showing(settings, pause) as show:
+            while True:
+                show(view)
+                await asyncio.sleep(pause)
+                await view.look_again()
+
+
+@contextmanager
+def _showing(settings: StatusSettings, pause: float) -> Iterator[Callable[[Lookout], None]]:
+    """A screen that is redrawn on a terminal; elsewhere one state after the other, each with its time."""
+    if settings.json:
+        yield lambda view: print(json.dumps({"time": time.time(), **as_object(view)}), flush=True)
+    elif not sys.stdout.isatty():
+        yield lambda view: print(f"{_clock()}\n{as_text(view)}\n", flush=True)
+    else:
+        from rich.live import Live  # what it needs takes longer to import than a look takes
+
+        with Live(screen=True, auto_refresh=False) as live:
+            yield lambda view: live.update(_screen(view, pause, live.console.size), refresh=True)
+
+
+def _screen(view: Lookout, pause: float, size: tuple[int, int]) -> Any:
+    from rich.text import Text
+
+    width, height = size
+    lines = [f"{_clock()}, every {pause:g} s; Ctrl-C ends it", "", *as_text(view).splitlines()]
+    if len(lines) > height:
+        lines[height - 1 :] = [f"... {len(lines) - height + 1} more lines"]
+    return Text("\n".join(line[:width] for line in lines), no_wrap=True)
+
+
+def _clock() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def as_object(view: Lookout) -> dict[str, Any]:
@@ -53,6 +94,8 @@ def as_text(view: Lookout) -> str:
     lines = [line for report in view.schedulers.values() for line in scheduler_lines(report)]
     for report in sorted(view.nodes.values(), key=lambda report: report.node.name):
         lines += node_lines(report)
+    if not view.schedulers and not view.nodes:
+        lines.append("no scheduler or node is there any more")
     for scheduler in view.schedulers.values():
         for name, addr, port, state in view.unheard(scheduler):
             lines.append(

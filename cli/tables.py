@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -24,27 +24,46 @@ STYLES: Final = {  # a colour means a state; what is normal has none
 
 
 class Column(NamedTuple):
-    """`least`: so many characters it keeps on a narrow terminal; 0: all of it."""
+    """`least`: so many characters it keeps on a narrow terminal; 0: all of it. `rank`: where there is no room for all columns
+    those of the highest go first, and those that are empty; those of rank 0 stay.
+    """
 
     title: str
     is_number: bool = False
     least: int = 0
+    rank: int = 0
 
 
-def make_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title, is_number, least in columns:
-        justify: Literal["left", "right"] = "right" if is_number else "left"
+Cell = str | Text
+GAP: Final = 2  # blanks between columns
+
+
+def make_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int) -> Table:
+    """With the columns that have room."""
+    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    widths = [
+        max([len(column.title), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)
+    ]
+    least = [
+        min(column.least, wide) if column.least else wide
+        for column, wide in zip(columns, widths, strict=True)
+    ]
+    kept = [
+        at for at, column in enumerate(columns) if not column.rank or any(row[at].cell_len for row in cells)
+    ]
+    while sum(least[at] + GAP for at in kept) - GAP > width:
+        last = max(kept, key=lambda at: columns[at].rank)
+        if not columns[last].rank:
+            break
+        kept.remove(last)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for at in kept:
+        justify: Literal["left", "right"] = "right" if columns[at].is_number else "left"
         table.add_column(
-            title,
-            justify=justify,
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=least or None,
-            ratio=None,
+            columns[at].title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least[at]
         )
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    for row in cells:
+        table.add_row(*(row[at] for at in kept))
     return table
 
 
@@ -52,11 +71,16 @@ def state(name: str) -> Text:
     return Text(name, style=STYLES.get(name, ""))
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
     """To standard output."""
     console = make_console()
+    print_bare(console, make_table(columns, rows, console.width))
+
+
+def print_bare(console: Console, shown: RenderableType) -> None:
+    """Without the blanks that fill lines up."""
     with console.capture() as capture:
-        console.print(make_table(columns, rows))
+        console.print(shown)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 

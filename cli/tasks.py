@@ -15,7 +15,7 @@ from .viewing import Viewing, viewing
 from .words import clock, span
 
 Row = Mapping[str, Any]
-SHOWN: Final = 100  # the newest
+SHOWN: Final = 40  # the newest
 NAMES: Final = frozenset(("tasks", "functions", "nodes"))
 COLUMNS: Final = (
     Column("TASK"),

@@ -120,6 +120,7 @@ BODIES = {
     "cli/stack.py",
     "cli/survey.py",
     "cli/tasks.py",
+    "cli/top.py",
     "cli/viewing.py",
     "cli/web.py",
     "cli/words.py",

@@ -117,6 +117,7 @@ class Reader:
         if kind == "client" and own:
             self.client(own)
         self.tables.set("meta", "cluster", self._meta(started))
+        self._ended_rate = Rate()  # what had ended before somebody looked is no rate
 
     def is_of(self, epoch: int) -> None:
         """The client whose monitor this is; 0: it has no cluster yet."""

@@ -40,7 +40,7 @@ class Page:
 
     def __init__(self) -> None:
         browser, driver = find_browser()
-        self.profile = tempfile.TemporaryDirectory(prefix="page-")
+        self.profile = tempfile.TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True)
         options = webdriver.ChromeOptions()
         options.binary_location = browser
         for flag in [*FLAGS, f"--user-data-dir={self.profile.name}"]:

@@ -1,4 +1,4 @@
-"""One browser for all tests of the page, and monitors of made-up rows to point it at."""
+"""One browser for all tests of the page (it ends with the last of them), and monitors of made-up rows to point it at."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TICK_S = 0.25  # quicker than life
 NODE, SERVER = "node/ash:51348", "server/10.20.4.11:51307"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page() -> Iterator[Page]:
     from tests.web.browser import Page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -218,6 +219,17 @@ def test_who_has_no_token_is_told_how_to_get_one(page: Page, start: Start) -> No
     page.wait(lambda: page.all("tbody tr"))
 
 
+def test_a_row_that_cannot_be_shown_is_said_and_the_other_pages_go_on(page: Page, start: Start) -> None:
+    monitor = start(2)
+    with monitor.changed:
+        monitor.cluster.tables.set("failures", "odd", {"id": "odd"})
+    page.open(monitor.url)
+    page.wait(lambda: "cannot show what it was told" in page.text("main"))
+    assert page.errors(), "the console has the place"
+    page.go("log")
+    page.wait(lambda: page.text("h1") == "Log")
+
+
 # ------------------------------------------------------------ keys
 
 
@@ -299,8 +311,22 @@ WORDS = {
     "t.natural('n9') < t.natural('n10')": True,
     "t.N(1204331)": "1,204,331",
 }
+CSV = {
+    "a,b": '"a,b"',
+    'say "x"': '"say ""x"""',
+    "=1+1": "'=1+1",
+    "two\nlines": '"two\nlines"',
+    "plain": "plain",
+}
 
 
 def test_numbers_in_words(page: Page, start: Start) -> None:
     page.open(start(0).url)
     assert page.later(f"import('./text.js').then(t => [{', '.join(WORDS)}])") == list(WORDS.values())
+
+
+def test_values_with_commas_and_formulas_are_quoted_in_csv(page: Page, start: Start) -> None:
+    page.open(start(0).url)
+    texts = json.dumps(list(CSV))
+    made = page.later(f"import('./table.js').then(t => {texts}.map(v => t.csv([['h', r => r]], [v])))")
+    assert made == [f"h\n{line}\n" for line in CSV.values()]

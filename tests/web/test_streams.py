@@ -145,7 +145,12 @@ def test_what_is_new_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) ->
     desk: Any = Desk()
     desk.tables = tables
     encoded: list[Any] = []
-    monkeypatch.setattr(streams, "encode", lambda value: encoded.append(value) or b"{}")  # type: ignore[func-returns-value]
+
+    def encode(value: Any) -> bytes:
+        encoded.append(value)
+        return b"{}"
+
+    monkeypatch.setattr(streams, "encode", encode)
     for number in range(2):
         tables.set("nodes", "a", {"x": number})
         tables.commit(float(number))

@@ -93,6 +93,21 @@ function drawBanner(m) {
 /* ------------------------------------------------------------ drawing */
 const refusedPage = words => h('div.empty', { key: 'refused' }, h('h1', null, words.error), h('p', null, words.remedy));
 
+/* A row that nobody foresaw must not leave an old page that looks alive. */
+function content(page) {
+  try {
+    return page.draw(where().arg);
+  } catch (error) {
+    console.error(error);
+    return h(
+      'div.empty',
+      { key: 'failed' },
+      h('h1', null, 'This page cannot show what it was told'),
+      h('p', null, `${error.message}. The other pages go on; please report this with the browser’s console.`),
+    );
+  }
+}
+
 function draw() {
   const name = pageName(),
     page = PAGES[name],
@@ -106,7 +121,7 @@ function draw() {
     session.refused
       ? refusedPage(session.refused)
       : ready
-        ? [page.draw(where().arg), notes]
+        ? [content(page), notes]
         : line.state === 'refused'
           ? refusedPage(line.refused)
           : loading(),

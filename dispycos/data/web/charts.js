@@ -124,7 +124,7 @@ function options(el, s) {
     label: line.label,
     width: o.stacked ? 0 : 1.6,
     dash: line.dash,
-    points: { show: false },
+    points: { show: u => u.data[0].length === 1 }, // one point alone is no line
     stroke: () => color(line.token),
     fill: () => (o.stacked ? color(line.token) : i === 0 ? alpha(color(line.token), 0.08) : null),
   }));

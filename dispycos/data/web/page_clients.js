@@ -161,7 +161,6 @@ const LEASE_CSV = [
   ['ended', l => l.ended],
   ['done', l => l.done],
   ['failed', l => l.failed],
-  ['lost', l => l.lost],
   ['cpu_s', l => l.cpu_s],
   ['failures', failuresOf],
 ];

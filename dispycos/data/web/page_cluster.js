@@ -55,7 +55,10 @@ function history(m, t) {
     const from = startOf(samples, t, span);
     const [times, ...values] = curves(samples, t, t - from, m.poll_sec, CURVES, (g, last) => [
       ...LEVELS.map(n => mean(g, n)),
-      mean(g.filter(s => s.memory).map(s => ({ used: (s.memory_used / s.memory) * 100 })), 'used'),
+      mean(
+        g.filter(s => s.memory).map(s => ({ used: (s.memory_used / s.memory) * 100 })),
+        'used',
+      ),
       ...COUNTERS.map(n => grown(g, last, n)),
     ]);
     made = { stamp, from, to: t, times, ...Object.fromEntries(CURVES.map((n, i) => [n, values[i]])) };
@@ -66,7 +69,7 @@ function history(m, t) {
 function sum(m, samples, past, t, words) {
   const of = name => past[name].filter(v => v != null);
   const rates = of('rate'),
-    minute = samples.find(s => s.t >= t - 60),
+    minute = samples.find(s => s.t >= t - 75 && s.t <= t - 55),
     ended = m.done + m.failed + m.lost + m.cancelled;
   const lastLost = Math.max(
     0,
@@ -122,7 +125,7 @@ function sum(m, samples, past, t, words) {
       'Failed',
       'failed',
       N(m.failed),
-      m.failed ? `${share(m.failed, ended)}, ${N(minute ? m.failed - minute.failed : 0)} last minute` : 'none',
+      m.failed ? `${share(m.failed, ended)}${minute ? `, ${N(m.failed - minute.failed)} last minute` : ''}` : 'none',
       of('failed'),
       'failed-fill',
       failures,

@@ -175,7 +175,7 @@ export function draw(id) {
   return [
     h('div', { key: 'crumbs' }, crumbs(h('a', { href: '#/cluster' }, 'Cluster'), h('span', null, n.name))),
     h('div', { key: 'head' }, head(n.name, [nodeChip(n), ' ', facts], toggleNode(n), closeNode(n))),
-    n.text && n.state !== 'running' && h('p.verdict.space', { key: 'text' }, n.text),
+    n.text && n.state !== 'running' && h('p.verdict.space', { key: 'text' }, n.text, n.state === 'lost' && n.seen && `, for ${dur(t - n.seen)}`),
     machine(n, t),
     h(
       'section.card.space',

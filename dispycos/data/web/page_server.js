@@ -56,11 +56,11 @@ const columns = (t, running) => [
     c: '.title',
     w: 14,
   },
-  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.args ?? '…'), title: r => r.args, c: '.wide', may: true },
+  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.args ?? '–'), title: r => r.args, c: '.wide', may: true },
   { k: 'start', t: 'Started', v: r => r.start, f: r => clock(r.start), num: 1, w: 6 },
   { k: 'dur', t: 'For', v: r => t - r.start, f: r => dur(t - r.start), num: 1, w: 6 },
   { k: 'cs', t: 'CPU time', v: r => r.cpu_s, f: r => dur(r.cpu_s), num: 1, w: 6 },
-  { k: 'peak', t: 'Peak memory', v: r => r.peak, f: r => size(r.peak), num: 1, w: 7 },
+  { k: 'peak', t: 'Peak memory', v: r => r.peak || null, f: r => size(r.peak || null), num: 1, w: 7 },
   { k: 'acts', t: 'Actions', c: '.act.num', w: 6, f: r => h('span.rowacts', null, stackButton(r, openStack, '.sm')) },
 ];
 

@@ -107,8 +107,8 @@ export const historyColumns = t => [
   {
     k: 'start',
     t: 'Started',
-    v: r => r.start ?? Infinity,
-    f: r => (r.start == null ? dim('not yet') : clock(r.start, !narrow())),
+    v: r => r.start ?? r.end ?? Infinity,
+    f: r => (r.start == null ? dim(r.end == null ? 'not yet' : '–') : clock(r.start, !narrow())),
     num: 1,
     w: 7,
   },
@@ -123,7 +123,7 @@ export const historyColumns = t => [
   },
   { k: 'dur', t: 'Ran', v: r => runOf(r, t), f: r => dur(runOf(r, t)), num: 1, w: 5.75 },
   { k: 'cs', t: 'CPU time', v: r => r.cpu_s, f: r => dur(r.cpu_s), num: 1, c: '.p2', w: 5.75 },
-  { k: 'peak', t: 'Peak memory', v: r => r.peak, f: r => size(r.peak), num: 1, c: '.p2', w: 6.75 },
+  { k: 'peak', t: 'Peak memory', v: r => r.peak || null, f: r => size(r.peak || null), num: 1, c: '.p2', w: 6.75 },
   { k: 'acts', t: 'Actions', f: act, c: '.act.num', w: 5.5 },
 ];
 

@@ -30,7 +30,7 @@ const RANK = { lost: 0, suspended: 1, resting: 2, starting: 3, closed: 4, idle: 
 
 export function whyPopover(at, task) {
   popover(at, () => {
-    const group = list('waiting').find(w => w.text === task.why);
+    const group = list('waiting').find(w => task.why?.endsWith(w.text));
     const nodes = list('nodes').toSorted(
       (a, b) => (RANK[a.state] ?? 9) - (RANK[b.state] ?? 9) || (octets(a.addr) < octets(b.addr) ? -1 : 1),
     );
@@ -38,7 +38,12 @@ export function whyPopover(at, task) {
       h('h2', null, 'Why is it waiting?'),
       h('p.sub', null, h('span.fn', null, task.function), ` ${taskName(task.id)} · one of ${N(meta().queued)} queued`),
       h('p.verdict', null, task.why || 'Its client has not said why.'),
-      group && h('p.sub.foot', { key: 'group' }, `${plural(group.count, 'task')} ${group.count === 1 ? 'waits' : 'wait'} for this reason.`),
+      group &&
+        h(
+          'p.sub.foot',
+          { key: 'group' },
+          `${plural(group.count, 'task')} ${group.count === 1 ? 'waits' : 'wait'} for this reason.`,
+        ),
       h(
         'ul.why',
         null,
@@ -101,7 +106,7 @@ const columns = t => [
     c: '.title',
     w: 14,
   },
-  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.args ?? '…'), title: r => r.args, c: '.wide', may: true },
+  { k: 'args', t: 'Arguments', f: r => h('span.args', null, r.args ?? '–'), title: r => r.args, c: '.wide', may: true },
   { k: 'client', t: 'Client', v: r => r.client, f: r => clientLink(r.client), w: 8, c: '.p2' },
   { k: 'since', t: 'Waits', v: r => t - r.submitted, f: r => dur(t - r.submitted), num: 1, w: 6 },
   { k: 'why', t: 'Why is it waiting?', v: r => r.why, f: whyButton, w: 22, c: '.reason' },

@@ -51,7 +51,12 @@ export async function act(action, ids, args) {
 }
 
 export async function stackOf(task) {
-  const answer = await fetch('api/v1/stack/' + encodeURIComponent(task));
+  let answer;
+  try {
+    answer = await fetch('api/v1/stack/' + encodeURIComponent(task));
+  } catch {
+    throw new Error('No answer from the monitor.');
+  }
   if (!answer.ok) throw new Error((await words(answer)).error);
   return answer.json();
 }

@@ -95,22 +95,24 @@ const frames = (last, seen) =>
     : h(
         'ol.frames',
         { key: 'frames' },
-        last.frames.toReversed().map((f, i) =>
-          h(
-            'li' + (i ? '' : '.topf') + (f.own ? '' : '.foreign'),
-            { key: i },
+        last.frames
+          .toReversed()
+          .map((f, i) =>
             h(
-              'div.f',
-              null,
-              h('b', null, f.function),
-              h('span.sub.cut', { title: f.file }, `${f.file}:${f.line}`),
+              'li' + (i ? '' : '.topf') + (f.own ? '' : '.foreign'),
+              { key: i },
               h(
-                'span.pct',
+                'div.f',
                 null,
-                `in ${Math.round((seen.counts.get(keyOf(f)) / seen.samples) * 100)} % of ${plural(seen.samples, 'sample')}`,
+                h('b', null, f.function),
+                h('span.sub.cut', { title: f.file }, `${f.file}:${f.line}`),
+                h(
+                  'span.pct',
+                  null,
+                  `in ${Math.round((seen.counts.get(keyOf(f)) / seen.samples) * 100)} % of ${plural(seen.samples, 'sample')}`,
+                ),
               ),
+              f.code && h('pre', null, h('div' + (i ? '' : '.at'), null, h('i', null, f.line), f.code)),
             ),
-            f.code && h('pre', null, h('div' + (i ? '' : '.at'), null, h('i', null, f.line), f.code)),
           ),
-        ),
       );

@@ -261,7 +261,8 @@ function release(s) {
 /* Rows as comma-separated values, by the columns that have a value. */
 export function csv(columns, rows) {
   const quote = v => {
-    const text = v == null ? '' : String(v);
+    const told = v == null ? '' : String(v);
+    const text = typeof v === 'string' && /^[=+@-]/.test(told) ? `'${told}` : told; // no formula for whoever opens it in a spreadsheet
     return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const lines = [columns.map(c => quote(c[0])), ...rows.map(row => columns.map(c => quote(c[1](row))))];
