@@ -18,7 +18,7 @@ from tests.web.fake_monitor import Monitor
 
 FOLDER = Path(__file__).parents[2] / "docs" / "web"
 NODES = 12
-DESK, PHONE = (1360, 900), (390, 844)
+DESK, TALL, PHONE = (1360, 900), (1360, 1240), (390, 844)
 SETTLED_S = 4.0  # curves have some seconds to show
 
 
@@ -31,8 +31,8 @@ class Shot(NamedTuple):
 
 
 SHOTS = [
-    Shot("cluster", "cluster"),
-    Shot("cluster-dark", "cluster", "dark"),
+    Shot("cluster", "cluster", size=TALL),
+    Shot("cluster-dark", "cluster", "dark", TALL),
     Shot("tasks", "tasks"),
     Shot("failures", "tasks?view=failures&open=parse_row"),
     Shot("stack", "server/10.20.4.11:51307", press="td.act button"),
@@ -50,7 +50,8 @@ def keep(name: str, png: bytes) -> int:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    monitor = Monitor(Cluster(NODES, time.time()), 0, "", 1.0).start()
+    cluster = Cluster(NODES, time.time())
+    monitor = Monitor(cluster, 0, "", 1.0).start()
     page = Page()
     try:
         for shot in SHOTS:
@@ -58,6 +59,8 @@ def main() -> None:
             page.open(f"{monitor.url}?theme={shot.theme}", shot.place)
             time.sleep(SETTLED_S)
             if shot.press:
+                cluster.hold()  # what is looked into does not end meanwhile
+                page.ticks(2)
                 page.click(shot.press)
                 time.sleep(SETTLED_S)
             size = keep(shot.name, page.driver.get_screenshot_as_png())
