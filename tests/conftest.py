@@ -15,6 +15,7 @@ from tests.kit.beside import Beside
 from tests.kit.programs import Program, User
 
 SCRIPTS = Path(__file__).parent / "scripts"
+PROGRAMS = ("test_examples.py", "test_browser.py")  # start programs, outside of tests/integration
 SCRIPT_S = 60.0  # a script of scenarios may take so long
 
 
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
 
     def place(item: pytest.Item) -> int:
-        starts_programs = "integration" in str(item.path) or item.path.name == "test_examples.py"
+        starts_programs = "integration" in str(item.path) or item.path.name in PROGRAMS
         return 2 if asks_beside(item) else int(starts_programs)
 
     items.sort(key=place)

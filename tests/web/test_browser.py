@@ -141,14 +141,6 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """One browser for all."""
-    page = Page()
-    yield page
-    page.close()
-
-
-@pytest.fixture(scope="module")
 def user() -> Iterator[User]:
     find_browser()
     with User() as user:
