@@ -222,7 +222,7 @@ class Reader:
             if report.state == "queued":
                 queued += 1
                 client.state, client.place = "queued", queued
-            elif client.state in ("queued", "ended", "silent"):
+            elif client.state in ("queued", "ended"):
                 client.state, client.place = "active", None
             client.ended = None
         there = {report.epoch for report in reports}
@@ -239,7 +239,7 @@ class Reader:
             self._forget_lease(client)  # it has another one
         info = sight.client
         client.name, client.host, client.pid = info.name or client.name, info.host, info.pid
-        client.state, client.since = sight.state, now - sight.age_s
+        client.state, client.since, client.text = sight.state, now - sight.age_s, ""
         self._is_first_look = before is None and sight.age_s > NEW_S
         client.sight, client.sight_at = sight, now
         self.gone = "" if client.epoch == self._own and sight.state != "ended" else self.gone
@@ -487,6 +487,8 @@ class Reader:
             was, node.state = node.state, state
             if state in NOTED:
                 words = f"node {node.info.name} is {state}" + (f": {text}" if text else "")
+                if state == "closed" and text.startswith("it "):
+                    words = f"node {node.info.name} {text[3:]}"
                 self._note(NOTED[state], words, now, node=node.id)
             elif was in ("suspended", "lost"):
                 self._note("resumed", f"node {node.info.name} is back", now, node=node.id)
@@ -667,7 +669,7 @@ class Reader:
             self._drop_actors(set(), lambda row: row["client"] == client.id)
             if self.kind == "scheduler" and client.sight is not None and _has_unfinished(client.sight):
                 client.text = LAST_MISSED
-        client.state = "ended"
+        client.state, client.place = "ended", None
         if client.epoch == self._own and self.kind == "client":
             self.gone = f"The client {client.name} ended."
 
@@ -709,7 +711,9 @@ class Reader:
 
     def _meta(self, now: float) -> rows.Row:
         sights = [client.sight for client in self.clients.values() if client.sight is not None]
-        counts = rows.counts_of([sum(kind) for kind in zip(*(s.outcomes for s in sights), strict=False)])
+        counts = rows.counts_of(
+            [sum(kind) for kind in zip(*(s.outcomes for s in sights if s.outcomes), strict=False)]
+        )
         there = [server for server in self.servers.values() if not server.is_gone]
         submitted = sum(sight.submitted for sight in sights)
         if self.kind == "node":
@@ -784,5 +788,5 @@ def _has_unfinished(sight: ClientSight) -> bool:
     return sum(sight.outcomes) < sight.submitted
 
 
-LAST_MISSED: Final = "what it did in its last second was not seen here; its leases below have the true sums"
+LAST_MISSED: Final = "its last second may be missing here; its nodes have counted it, in the leases below"
 _DEEP_NOTE: Final = "what servers run is asked of {} nodes in turn: each is asked every {} s"
