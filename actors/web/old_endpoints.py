@@ -129,11 +129,14 @@ class Views:
             text = _one(await _form(request), names)
             try:
                 wanted = msgspec.json.decode(text, type=list[str])
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 raise Refusal(400, f"{names} must be a JSON list of texts, not {text[:100]!r}") from None
             if names == "nodes":
-                rows = await self._rows("nodes")
-                wanted = [row["id"] for one in wanted for row in rows if one in _names(row)] or wanted
+                ids: dict[str, dict[str, None]] = {}  # an address may be of several
+                for row in await self._rows("nodes"):
+                    for name in _names(row):
+                        ids.setdefault(name, {})[row["id"]] = None
+                wanted = [node for one in wanted for node in ids.get(one, [one])]
             if not wanted:
                 return answer_json({"done": 0, "refused": [], "text": ""})
             return answer_json(await self._web.act(Action(action, wanted)))

@@ -299,7 +299,7 @@ class Monitor:
             except TimeoutError:
                 nodes = [node.info.epoch for node in self.reader.nodes.values() if node.client == client.id]
                 for epoch in nodes:
-                    self._send(Address(epoch, NODE), Wish("end_lease"), 0)
+                    self._send(Address(epoch, NODE), Wish("end_lease", client=client.epoch), 0)
                 if not nodes:
                     refused.append((wanted, "it does not answer, and it has no node"))
                     continue

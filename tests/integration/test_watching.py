@@ -132,6 +132,10 @@ async def watch(user: User, port: int, script: Program) -> None:
 
 async def look(viewer: Viewer) -> None:
     server = await viewer.server(SERVERS | ARGUMENTS | MAILBOXES)
+    while any(
+        task.args is None for task in server.tasks
+    ):  # on a busy machine not all come with the first look
+        server = await viewer.server(SERVERS | ARGUMENTS | MAILBOXES)
     nap, raising, hanging, spinning, reader, spin = server.tasks
     listed = [task.function for task in server.tasks]
     assert listed == ["nap", "steps", "steps", "steps", "steps", "spin"]
