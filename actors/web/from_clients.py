@@ -30,7 +30,7 @@ class FromClients:
             self._forget_lease(client)  # it has another one
         info = sight.client
         client.name, client.host, client.pid = info.name or client.name, info.host, info.pid
-        client.state, client.since = sight.state, now - sight.age_s
+        client.state, client.since, client.text = sight.state, now - sight.age_s, ""
         self._world.is_first_look = before is None and sight.age_s > NEW_S
         client.sight, client.sight_at = sight, now
         self._world.gone = (

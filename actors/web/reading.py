@@ -170,7 +170,7 @@ class Reader(World):
             if report.state == "queued":
                 queued += 1
                 client.state, client.place = "queued", queued
-            elif client.state in ("queued", "ended", "silent"):
+            elif client.state in ("queued", "ended"):
                 client.state, client.place = "active", None
             client.ended = None
         there = {report.epoch for report in reports}
@@ -221,7 +221,9 @@ class Reader(World):
 
     def _meta(self, now: float) -> rows.Row:
         sights = [client.sight for client in self.clients.values() if client.sight is not None]
-        counts = rows.counts_of([sum(kind) for kind in zip(*(s.outcomes for s in sights), strict=False)])
+        counts = rows.counts_of(
+            [sum(kind) for kind in zip(*(s.outcomes for s in sights if s.outcomes), strict=False)]
+        )
         there = [server for server in self.servers.values() if not server.is_gone]
         submitted = sum(sight.submitted for sight in sights)
         if self.kind == "node":

@@ -15,7 +15,7 @@ from .tables import Tables
 DEAD_KEPT: Final = 1000  # servers of which it is known where they were
 GONE_KEPT: Final = 200  # servers that have ended, and are shown
 NOTED: Final = {"lost": "lost", "suspended": "suspended", "closed": "left"}
-LAST_MISSED: Final = "what it did in its last second was not seen here; its leases below have the true sums"
+LAST_MISSED: Final = "its last second may be missing here; its nodes have counted it, in the leases below"
 
 
 class World:
@@ -79,6 +79,8 @@ class World:
             was, node.state = node.state, state
             if state in NOTED:
                 words = f"node {node.info.name} is {state}" + (f": {text}" if text else "")
+                if state == "closed" and text.startswith("it "):
+                    words = f"node {node.info.name} {text[3:]}"
                 self.note(NOTED[state], words, now, node=node.id)
             elif was in ("suspended", "lost"):
                 self.note("resumed", f"node {node.info.name} is back", now, node=node.id)
@@ -182,7 +184,7 @@ class World:
             self.drop_actors(set(), lambda row: row["client"] == client.id)
             if self.kind == "scheduler" and client.sight is not None and _has_unfinished(client.sight):
                 client.text = LAST_MISSED
-        client.state = "ended"
+        client.state, client.place = "ended", None
         if client.epoch == self.own and self.kind == "client":
             self.gone = f"The client {client.name} ended."
 

@@ -391,7 +391,10 @@ def test_a_client_that_does_not_answer_is_said_to_be_silent() -> None:
         desk.ask()
     desk.reader.sample(desk.now)
     assert desk.row("clients")["state"] == "silent"
+    desk.hear(report(ACTIVE), 9)
+    assert desk.row("clients")["state"] == "silent", "its scheduler does not know that"
     tick(desk)
+    assert desk.row("clients")["text"] == ""
     assert desk.row("clients")["state"] == "active"
 
 
@@ -427,3 +430,74 @@ def test_what_waits_for_a_server_that_is_not_there_hears_what_keeps_the_nodes() 
     assert (desk.row("waiting")["count"], desk.row("waiting")["oldest"]) == (7, 998.0)
     tick(desk, sight(nodes=[], servers=[]))
     assert desk.rows("waiting") == []
+
+
+def test_a_client_that_has_no_tasks_yet_hides_those_of_no_other() -> None:
+    desk = Desk("scheduler", own=9)
+    desk.hear(sight())
+    done = desk.meta["done"]
+    desk.hear(sight(state="queued", outcomes=[], nodes=[], servers=[]), ME + 1)
+    assert desk.meta["done"] == done == 4
+
+
+def test_a_node_that_its_client_has_suspended_is_so_whatever_its_scheduler_says() -> None:
+    desk = Desk()
+    told = SchedulerReport("s", "10.0.0.9", 9705, False, [], [("n1", "10.0.0.1", 9706, "open")], epochs=[101])
+    desk.ask()
+    for state in ("suspended", "suspended", "running"):
+        desk.hear(sight(nodes=[ClientNode(node_info(), state, "by its client")]))
+        desk.hear(told, 9)
+        assert desk.row("nodes")["state"] == state
+    assert [kind for kind, _ in desk.events()] == ["suspended", "resumed"]
+
+
+def test_what_was_there_before_anybody_looked_has_not_come_just_now() -> None:
+    old, new = Desk(), Desk()
+    old.ask()
+    old.hear(sight(age_s=60.0))
+    new.ask()
+    new.hear(sight(age_s=0.5))
+    assert (old.events(), new.events()) == ([], [("joined", "node n1 joined")])
+
+
+def test_a_server_that_died_before_anybody_looked_has_its_place_and_its_last_lines() -> None:
+    desk = Desk()
+    desk.ask()
+    death = Death(
+        1,
+        5.0,
+        1009,
+        "n1/server-9",
+        "10.0.0.1",
+        9715,
+        "n1",
+        "killed by SIGKILL (9)",
+        False,
+        [(3, "f")],
+        ["last"],
+    )
+    group = FailureGroup(1, "f", OutcomeKind.LOST, "TaskLost", "killed", "", 1, 5.0, 5.0, [1009])
+    desk.hear(sight(deaths=[death], failures=[group]))
+    row = desk.row("deaths")
+    assert (row["server"], row["node"], row["lines"]) == ("10.0.0.1:9715", "n1:9706", ["last"])
+    desk.hear(sight(failures=[group]))
+    assert desk.row("failures")["nodes"] == ["n1:9706"]
+
+
+def test_local_tasks_are_actors_of_their_client_and_names_are_told() -> None:
+    desk = Desk()
+    desk.ask()
+    task = TaskReport("collect", ME, 7, 1, True, "running", 0.0, 7, messages=3, names=["collector"])
+    desk.hear(sight(actors=[task]))
+    row = desk.row("actors")
+    assert (row["name"], row["task"], row["server"], row["mailbox"]) == ("collector", None, None, 3)
+    desk.hear(sight())
+    assert desk.rows("actors") == []
+
+
+def test_lines_that_were_not_kept_are_said() -> None:
+    desk = Desk()
+    desk.ask()
+    line = OutputLine(41, 1.0, "n1/server-1", 1, "", "", "hello")
+    desk.hear(sight(lines=[line], line=41))
+    assert [row["text"] for row in desk.rows("log")] == ["40 lines before this one were not kept", "hello"]

@@ -170,7 +170,7 @@ const notes = found =>
   found
     .filter(c => c.text && c.state === 'ended')
     .slice(0, 3)
-    .map(c => h('p.notes', { key: 'n' + c.id }, icon('queued'), ` ${c.name}: ${c.text}.`));
+    .map(c => h('footer', { key: 'n' + c.id }, icon('queued'), h('span', null, `${c.name}: ${c.text}.`)));
 
 export function draw() {
   const all = list('clients'),
@@ -207,7 +207,6 @@ export function draw() {
           searchField('Filter clients', get('q'), value => go({ q: value })),
         ),
       ),
-      notes(found),
       found.length
         ? table('c', columns(t), found, { key: c => c.id, sort: 's' })
         : h(
@@ -217,6 +216,7 @@ export function draw() {
               ? ['No client matches. ', h('a', { href: '#/clients' }, `Show all ${N(all.length)}`)]
               : 'No client is here now.',
           ),
+      notes(found),
     ),
     h(
       'section.card',

@@ -24,7 +24,8 @@ export const glyph = state => (NODE_STATES[state] || ['idle'])[0];
 
 function stateChip(states, row, text) {
   const [glyph, word] = states[row.state] || ['idle', row.state];
-  const c = chip(glyph, text || word);
+  const left = row.state === 'closed' && row.text === 'it has left' && 'left';
+  const c = chip(glyph, text || left || word);
   if (row.text) c.props.title = row.text;
   return c;
 }
