@@ -56,11 +56,16 @@ def make_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width:
         if not columns[last].rank:
             break
         kept.remove(last)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    spare = sum(widths[at] + GAP for at in kept) - GAP - width
+    for at in sorted(kept, key=lambda at: widths[at] - least[at], reverse=True):  # the widest gives way first
+        given = max(0, min(spare, widths[at] - least[at]))
+        widths[at] -= given
+        spare -= given
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 0, 0, GAP))
     for at in kept:
         justify: Literal["left", "right"] = "right" if columns[at].is_number else "left"
         table.add_column(
-            columns[at].title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least[at]
+            columns[at].title, justify=justify, no_wrap=True, overflow="ellipsis", width=widths[at]
         )
     for row in cells:
         table.add_row(*(row[at] for at in kept))

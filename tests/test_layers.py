@@ -155,7 +155,7 @@ MACHINES = {
     *in_folder("actors/sharing", "book", "hub", "peers"),
     *in_folder("actors/client", "tally", "watching"),
     *in_folder("actors/web", "access", "actions", "endpoints", "known", "metrics", "queries"),
-    *in_folder("actors/web", "reading", "rows", "tables"),
+    *in_folder("actors/web", "from_clients", "from_nodes", "reading", "rows", "tables", "world"),
     "dispycos/histogram.py",
 }
 

@@ -18,6 +18,7 @@ from itertools import cycle
 import zmq
 
 from dispycos.actors.shipping.pickling import dumps
+from dispycos.actors.tasks.page import PageWriter, make_page
 from dispycos.protocol import messages, watching
 from dispycos.protocol.addresses import NODE, SCHEDULER, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -139,6 +140,9 @@ def find_scheduler() -> list[str]:
 
 
 async def main(count: int, relayed: bool) -> None:
+    PageWriter(
+        make_page()
+    )  # the client looks for one in each server: that of the first descriptors is found soon
     keys, context = Keys.from_secret(Secret.load_or_make()), zmq.Context(io_threads=1)
     context.set(zmq.MAX_SOCKETS, 65536)
     nodes = [FakeNode(number, keys, context, relayed) for number in range(count)]

@@ -226,6 +226,33 @@ def test_a_process_is_asked_once_however_often_it_is_found(monkeypatch: pytest.M
     look(scene, make)
 
 
+def test_looked_at_again_who_does_not_answer_is_not_there_and_who_has_come_is() -> None:
+    settings = StatusSettings(ip_addr=("127.0.0.1",), timeout=0.5)
+
+    async def scene(view: Lookout) -> None:
+        await view.look(stays=True)
+        assert len(view.nodes) == 1
+        late = Answering((SCHEDULER, SCHEDULER_REPORT))
+        async with late.process as process:
+            process.listen_tcp(0)
+            await process.announce(multicast=False)
+            node[0].process.runtime.detach(NODE)
+            await view.look_again()
+            assert view.nodes == {}
+            while not view.schedulers:
+                await view.look_again()
+            assert list(view.schedulers.values()) == [SCHEDULER_REPORT]
+        await view.close()
+
+    node: list[Answering] = []
+
+    def make() -> Answering:
+        node.append(Answering((NODE, NODE_REPORT), role="node"))
+        return node[0]
+
+    look(scene, make, settings=settings)
+
+
 def test_what_is_named_is_asked_too() -> None:
     async def main() -> None:
         answering = Answering((NODE, NODE_REPORT), role="node")

@@ -96,7 +96,7 @@ def test_a_narrow_table_drops_columns_by_their_rank_and_never_cuts_an_id() -> No
     ]
     narrow = make_table(columns, cells, 20)
     assert [str(column.header) for column in narrow.columns] == ["TASK", "ERROR"]
-    assert [column.min_width for column in narrow.columns] == [11, 5]
+    assert [column.width for column in narrow.columns] == [11, 7]
 
 
 # --- stack, cancel ---

@@ -182,6 +182,26 @@ def test_messages_find_their_way_through_the_tree(tree: Net, source: str, target
     assert tree.got[target][101].payload == b"z" * 3_000_000
 
 
+def test_one_that_only_looks_reaches_a_client_by_the_scheduler_that_told_of_it(tree: Net) -> None:
+    viewer = tree.add("viewer", "viewer", 60)
+    tree.join("viewer", "scheduler")
+    tree.run()
+    tree.send("viewer", "client", 1)
+    tree.run()
+    assert tree.numbers("client") == []  # nobody announced it
+    viewer.learn_way(50, 40, tree.now)
+    tree.send("viewer", "client", 2)
+    tree.send("client", "viewer", 3)
+    tree.run()
+    assert tree.numbers("client") == [1, 2] and tree.numbers("viewer") == [3]
+
+
+def test_a_way_by_one_who_is_not_linked_is_not_learned(tree: Net) -> None:
+    viewer = tree.add("viewer", "viewer", 60)
+    viewer.learn_way(50, 40, tree.now)
+    assert not reaches(viewer, 50)
+
+
 def test_a_relay_leaves_bodies_and_frames_as_they_are(tree: Net) -> None:
     tree.send("client", "server", 1, b"x" * 20_000)
     tree.run()

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from dispycos.actors.web.metrics import exposition
+from dispycos.protocol.watching import ClientNode
+from tests.web import test_reading as cluster
 
 SAMPLE = re.compile(
     r'(dispycos_[a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (-?[0-9][0-9.e+-]*)'
@@ -106,3 +108,18 @@ def test_a_parser_of_prometheus_takes_it() -> None:
     families = {family.name: family for family in parser.text_string_to_metric_families(text)}
     assert families["dispycos_tasks_submitted"].samples[0].value == 3
     assert families["dispycos_node_servers"].samples[0].labels == {"node": 'a"b:51348'}
+
+
+def test_counters_of_a_node_do_not_go_back_when_its_servers_die_and_are_replaced() -> None:
+    desk = cluster.Desk()
+    heard = []
+    # Servers with what they have ended, and what the client knows of those that are gone.
+    ticks = [({1: 5}, 0), ({1: 8, 2: 8}, 0), ({1: 9}, 8), ({}, 17), ({3: 2}, 17), ({3: 4}, 17)]
+    for servers, gone in ticks:
+        nodes = [ClientNode(cluster.node_info(), "running", "", gone, gone // 8)]
+        counts = [cluster.server(number, ended=ended, failed=1) for number, ended in servers.items()]
+        cluster.tick(desk, cluster.sight(servers=counts, nodes=nodes))
+        samples, _ = parse(exposition({"nodes": desk.rows("nodes")}))
+        heard.append([value for (name, _), value in samples.items() if name.endswith("_total")])
+
+    assert heard == [[4, 1], [14, 2], [15, 2], [15, 2], [16, 3], [18, 3]]
