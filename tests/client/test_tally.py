@@ -93,3 +93,27 @@ def test_lines_are_told_from_the_first_look_on_and_records_of_logs_are_read() ->
         (3, 0, "warning", "app", "low on <b>fuel</b>"),
         (4, 2, "", "", f"{MARK}broken"),
     ]
+
+
+def test_the_last_output_is_kept_before_anybody_asks_and_the_rest_is_counted() -> None:
+    tally, line = Tally(), "x" * 1000
+    for number in range(300):
+        tally.wrote(Output("box/server-1", 1), f"{number} {line}\n".encode(), float(number))
+    assert not tally.keeps_output
+    told = tally.lines_after(0, 1000, 300.0)
+    assert (told[-1].n, told[-1].text, told[-1].ago_s) == (300, f"299 {line}", 1.0)
+    assert len(told) < 300 and told[0].n == 300 - len(told) + 1, "numbers go on where lines were dropped"
+
+
+def test_a_death_tells_the_last_lines_of_that_server_alone() -> None:
+    tally = Tally()
+    for server, text, at in (
+        ("a/server-1", "mine", 1.0),
+        ("a/server-2", "not mine", 1.0),
+        ("a/server-1", "last", 2.0),
+    ):
+        tally.wrote(Output(server, 1), f"{text}\n".encode(), at)
+    tally.died(Death(0, 0.0, 5, "a/server-1", "10.0.0.1", 9707, "a", "killed", False, []), 2.1)
+    tally.wrote(Output("a/server-1", 1), b"of the next one\n", 9.0)
+    [death] = tally.deaths_after(0, 10.0)
+    assert death.lines == ["mine", "last"]

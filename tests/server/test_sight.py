@@ -225,3 +225,18 @@ def test_where_a_task_is_comes_from_a_thread_too(desk: Desk) -> None:
     assert desk.turn_due.wait(20)
     text = "its call, or code that it needs, is fetched from its client"
     assert desk.said() == StackGiven([], text, "compute")
+
+
+def test_a_cpu_task_that_runs_tells_what_it_has_used_and_an_io_task_does_not(desk: Desk) -> None:
+    io = report(2)._replace(io=True)
+    assert [task.cpu_s for task in desk.tell(SERVERS, report(1), io).tasks] == [None, None], "it is short"
+    desk.meter.begin(measured=True)
+    cpu, shared = desk.tell(SERVERS, report(1), io).tasks
+    assert cpu.cpu_s is not None and cpu.peak_bytes is not None
+    assert (shared.cpu_s, shared.peak_bytes) == (None, None)
+
+
+def test_the_names_of_a_task_are_told_with_its_mailbox(desk: Desk) -> None:
+    desk.put(1, actor=5, names=("letters",))
+    [task] = desk.tell(MAILBOXES, report(1)).tasks
+    assert (task.actor, task.names) == (5, ["letters"])
