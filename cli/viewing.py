@@ -14,7 +14,7 @@ from msgspec import structs
 from dispycos.actors.web.reading import RINGS, Reader
 from dispycos.actors.web.tables import Tables
 from dispycos.actors.web.watching import Monitor
-from dispycos.config import ViewSettings
+from dispycos.config import Failure, ViewSettings
 from dispycos.protocol.addresses import SCHEDULER, Address
 from dispycos.protocol.messages import NodeReport, SchedulerReport
 
@@ -77,7 +77,10 @@ class Viewing:
         """Goes on asking who is there."""
         while True:
             await asyncio.sleep(POLL_S)
-            await self.lookout.look_again()
+            try:
+                await self.lookout.look_again()
+            except Failure as failure:  # a name that is not resolved any more: what is linked is watched on
+                log.debug("%s", failure)
 
 
 @asynccontextmanager
