@@ -126,6 +126,7 @@ class WebServer:
             access_log=False,
             lifespan="off",
             server_header=False,
+            date_header=False,  # it would be set each second
             ws="none",
             timeout_graceful_shutdown=int(STOP_S) - 1,
         )
@@ -148,13 +149,20 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.loop = asyncio.get_running_loop()
         self._on_start = on_start
+        self._ends = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
 
+    async def main_loop(self) -> None:
+        """Asleep until the end: uvicorn's own looks ten times a second, also when nobody does."""
+        await self.on_tick(0)
+        await self._ends.wait()
+
     def end(self) -> None:
         self.should_exit = True
+        self._ends.set()
 
 
 def find_page() -> Path:
