@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-KEPT_VERSIONS: Final = 600  # for so many versions it is known what was removed
+KEPT_VERSIONS: Final = 600  # for so many versions it is known what was removed ...
+REMOVED_MAX: Final = (
+    20_000  # ... and of each table for so many rows: who knows an older version gets a snapshot
+)
 
 Row = dict[str, Any]
 
@@ -81,7 +84,10 @@ class Tables:
         self._is_changed = False
         self.version += 1
         self.now = now
-        self._forgotten = max(0, self.version - KEPT_VERSIONS)
+        self._forgotten = max(self._forgotten, self.version - KEPT_VERSIONS)
+        for table in self._tables.values():
+            while len(table.removed) > REMOVED_MAX:
+                self._forgotten = max(self._forgotten, table.removed.popleft()[0])
         for table in self._tables.values():
             while table.removed and table.removed[0][0] <= self._forgotten:
                 table.removed.popleft()
