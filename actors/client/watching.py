@@ -27,6 +27,7 @@ from dispycos.protocol.watching import (
     ServerCounts,
     Waiting,
     Wish,
+    enclosed,
 )
 
 from ..dispatching.facts import Entry, FleetServer, Phase, Queue
@@ -58,7 +59,8 @@ class Watching:
 
     def _on_look(self, envelope: Envelope, now: float) -> None:
         look: Look = envelope.message
-        self._has.send(envelope.sender, self.sight(look, now), envelope.correlation)
+        word, payload = enclosed(self.sight(look, now))
+        self._has.send(envelope.sender, word, envelope.correlation, payload)
 
     def sight(self, look: Look, now: float) -> ClientSight:
         dispatcher, tally = self._has.dispatcher, self._has.tally

@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from dispycos.protocol.addresses import CLIENT, NODE, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Message, TaskId
-from dispycos.protocol.watching import Granting, StackGiven, StackWanted, Wish
+from dispycos.protocol.watching import Enclosed, Granting, StackGiven, StackWanted, Wish, disclosed
 
 from .desk import FILTER, Done
 from .queries import LIMIT_MAX, choose
@@ -192,7 +194,13 @@ class Monitor:
             if not waiter.done():
                 waiter.set_result(envelope.message)
             return
-        self.reader.hear(envelope.sender, envelope.message, time.time())
+        message = envelope.message
+        if isinstance(message, Enclosed):
+            try:
+                message = disclosed(envelope.payload)
+            except msgspec.DecodeError as error:
+                log.warning("what client %s tells cannot be read: %s", envelope.sender, error)
+        self.reader.hear(envelope.sender, message, time.time())
         if envelope.correlation == self._tick:
             self._open -= 1
             if self._open <= 0:

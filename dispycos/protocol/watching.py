@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple, Union
 
+import msgspec
+
 from . import messages
+from .envelope import Payload, buffers_of
 from .messages import ClientInfo, Message, NodeInfo, ServerReport, TaskId
 
 # What an asker wants beside counters, added up (`Look.parts`).
@@ -186,6 +189,10 @@ class ClientSight(Message, frozen=True, tag=68):
     actors: list[messages.TaskReport] = []  # local tasks
 
 
+class Enclosed(Message, frozen=True, tag=98):
+    """A ClientSight that is too long for a word: the payload is that, encoded."""
+
+
 # --- of a node -------------------------------------------------------------------------------------------------------------
 
 
@@ -272,3 +279,18 @@ class StackGiven(Message, frozen=True, tag=97):
 
 
 Word: Any = Union[tuple(Message.__subclasses__())]  # noqa: UP007 - for the codec: all words
+
+WORD_MAX: Final = 60_000  # bytes: what is longer is enclosed; a word with what goes around it has 128 KiB
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[ClientSight] = msgspec.msgpack.Decoder(ClientSight)
+
+
+def enclosed(sight: ClientSight) -> tuple[Message, Payload]:
+    """What to send: of a thousand servers there is more to tell than a word can hold."""
+    encoded = _encoder.encode(sight)
+    return (sight, None) if len(encoded) <= WORD_MAX else (Enclosed(), encoded)
+
+
+def disclosed(payload: Payload) -> ClientSight:
+    """Raises msgspec.DecodeError."""
+    return _decoder.decode(b"".join(buffers_of(payload)))
