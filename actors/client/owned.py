@@ -33,6 +33,8 @@ from .unprinted import Unprinted
 CALL_MAX: Final = 256 * 1024  # bytes of a call that is sent with its Run; servers fetch larger ones
 SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
+RETURNED: Final = OutcomeKind.RETURNED
+FAILED_MAX: Final = 200  # characters
 FAILURES: Final = (OutcomeKind.RAISED, OutcomeKind.LOST, OutcomeKind.REFUSED)
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
@@ -73,7 +75,6 @@ class Tasks:
         call = record.call
         record.size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
         self._has.records[record.task.number] = record
-        self._has.tally.functions[record.function].submitted += 1
         self._cpu_left += not record.io
 
     def terminate(self, record: Entry, now: float) -> None:
@@ -360,31 +361,36 @@ class Tasks:
 
     def _count(self, record: Entry, server: int) -> None:
         """For who looks, now or later."""
-        now, tally, outcome = self._has.now, self._has.tally, record.outcome
-        seconds = record.seconds if record.started else None
-        failure = 0
+        now = self._has.now
         if not server and record.address is not None:
             server = record.address.epoch
-        if outcome in FAILURES and not record.terminated:
-            failure = tally.failed(record.function, outcome, *_why_failed(record), server, now)
-        wait_s = now - record.submitted - (seconds or 0.0)
-        number, attempt = record.task.number, record.attempt
-        tally.add(
+        failure, text = (0, "") if record.outcome == RETURNED else self._group(record, server, now)
+        seconds = record.seconds if record.started else None
+        self._has.tally.add(
             (
-                number,
-                attempt,
+                record.task.number,
+                record.attempt,
                 record.function,
-                outcome,
+                record.outcome,
                 server,
                 now,
                 seconds,
-                wait_s,
+                now - record.submitted - (seconds or 0.0),
                 record.cpu_s,
                 record.peak_bytes,
                 failure,
                 record.io,
+                text,
             )
         )
+
+    def _group(self, record: Entry, server: int, now: float) -> tuple[int, str]:
+        """Of a failure: the number of those that are alike, and how it was."""
+        if record.outcome not in FAILURES or record.terminated:
+            return 0, ""
+        error, text, trace = _why_failed(record)
+        number = self._has.tally.failed(record.function, record.outcome, error, text, trace, server, now)
+        return number, f"{error}: {text}".partition("\n")[0][:FAILED_MAX]
 
     def check(self) -> None:
         for number, record in self._has.records.items():

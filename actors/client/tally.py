@@ -8,6 +8,7 @@ somebody asks.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -35,27 +36,27 @@ TRACE_MAX: Final = 4_000  # characters
 TEXT_MAX: Final = 500
 OTHERS: Final = "(other functions)"
 MANY: Final = 1_000
+BATCH: Final = 512  # tasks that are counted together
 KINDS: Final = len(OutcomeKind) + 1  # they count from 1
 
 
 # How a task ended, and what it took, as EndedTask has it, but for its number; the time in the place of its age. A plain tuple
 # costs a fifth of one with names.
-End = tuple[int, int, str, int, int, float, float | None, float, float | None, int | None, int, bool]
+End = tuple[int, int, str, int, int, float, float | None, float, float | None, int | None, int, bool, str]
 
 
 @dataclass(slots=True)
 class FunctionTally:
     name: str
-    submitted: int = 0
     outcomes: list[int] = field(default_factory=lambda: [0] * KINDS)
     cpu_s: float = 0.0
     run: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     wait: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
-    def report(self, held: int) -> FunctionTotals:
+    def report(self, submitted: int, held: int) -> FunctionTotals:
         return FunctionTotals(
             self.name,
-            self.submitted,
+            max(submitted, sum(self.outcomes) + held),
             held,
             list(self.outcomes),
             self.cpu_s,
@@ -94,8 +95,9 @@ class Tally:
     """Of one lease."""
 
     def __init__(self) -> None:
-        self.ended = 0
         self.functions = Functions()
+        self._new: list[End] = []  # not counted yet
+        self._counted = 0
         self._ring: deque[End] = deque(maxlen=RING)
         self._groups: dict[tuple[str, int, str], Group] = {}
         self.deaths_told = 0
@@ -106,19 +108,31 @@ class Tally:
         self.lines_told = 0
         self._lines: deque[tuple[int, float, str, int, str]] = deque(maxlen=LINES_MAX)
 
+    @property
+    def ended(self) -> int:
+        return self._counted + len(self._new)
+
     def add(self, end: End) -> None:
-        """A task has its outcome."""
-        self._ring.append(end)
-        self.ended = ended = self.ended + 1
-        _, _, name, outcome, _, _, seconds, wait_s, cpu_s, _, _, _ = end
-        function = self.functions[name]
-        function.outcomes[outcome] += 1
-        if cpu_s is not None:
-            function.cpu_s += cpu_s
-        # Of many tasks one in eight tells how long they run.
-        if seconds is not None and (not ended & 7 or ended < MANY):
-            function.run[bucket_of(seconds)] += 1
-            function.wait[bucket_of(wait_s)] += 1
+        """A task has its outcome. It is counted with others, later: so each costs little when it ends."""
+        self._new.append(end)
+        if len(self._new) >= BATCH:
+            self._count()
+
+    def _count(self) -> None:
+        new, self._new = self._new, []
+        self._ring.extend(new)
+        ended, functions = self._counted, self.functions
+        for _, _, name, outcome, _, _, seconds, wait_s, cpu_s, _, _, _, _ in new:
+            ended += 1
+            function = functions[name]
+            function.outcomes[outcome] += 1
+            if cpu_s is not None:
+                function.cpu_s += cpu_s
+            # Of many tasks one in eight tells how long they run.
+            if seconds is not None and (not ended & 7 or ended < MANY):
+                function.run[bucket_of(seconds)] += 1
+                function.wait[bucket_of(wait_s)] += 1
+        self._counted = ended
 
     def failed(
         self, function: str, outcome: int, error: str, text: str, trace: str, server: int, now: float
@@ -176,6 +190,7 @@ class Tally:
 
     def outcomes(self) -> list[int]:
         """Of all tasks that have ended, by OutcomeKind."""
+        self._count()
         return [
             sum(counts) for counts in zip(*(one.outcomes for one in self.functions.values()), strict=True)
         ]
@@ -202,13 +217,20 @@ class Tally:
 
     def ends_after(self, since: int, limit: int, now: float) -> list[EndedTask]:
         """The newest that came after this one."""
+        self._count()
         count = min(self.ended - since, limit, len(self._ring))
         newest = list(islice(reversed(self._ring), count))
         return [_told(self.ended - k, end, now) for k, end in enumerate(newest)][::-1]
 
-    def totals(self, held: dict[str, int]) -> list[FunctionTotals]:
-        """`held`: how many tasks of each function servers have."""
-        return [tally.report(held.get(tally.name, 0)) for tally in self.functions.values()]
+    def totals(self, submitted: Mapping[str, int], held: Mapping[str, int]) -> list[FunctionTotals]:
+        """Of each function that was submitted, and how many of its tasks servers have."""
+        self._count()
+        for name in islice(submitted, FUNCTIONS_MAX):
+            self.functions[name]
+        return [
+            tally.report(submitted.get(tally.name, 0), held.get(tally.name, 0))
+            for tally in self.functions.values()
+        ]
 
     def groups(self, now: float) -> list[FailureGroup]:
         return [
@@ -229,10 +251,25 @@ class Tally:
 
 
 def _told(n: int, end: End, now: float) -> EndedTask:
-    number, attempt, function, outcome, server, at, seconds, wait_s, cpu_s, peak_bytes, failure, io = end
+    number, attempt, function, outcome, server, at, seconds, wait_s, cpu_s, peak_bytes, failure, io, text = (
+        end
+    )
     ago_s = now - at
     return EndedTask(
-        n, number, attempt, function, outcome, server, ago_s, seconds, wait_s, cpu_s, peak_bytes, failure, io
+        n,
+        number,
+        attempt,
+        function,
+        outcome,
+        server,
+        ago_s,
+        seconds,
+        wait_s,
+        cpu_s,
+        peak_bytes,
+        failure,
+        io,
+        text,
     )
 
 

@@ -67,20 +67,21 @@ class Watching:
         wishes = self._standing.wishes
         servers = dispatcher.fleet.servers.values()
         held = Counter(entry.function for server in servers for entry in _had_by(server))
+        submitted = {name: learner.submitted for name, learner in dispatcher.learners.items()}
         wants_tasks = bool(look.parts & TASKS)
         return ClientSight(
             wishes.client if wishes is not None else NOBODY,
             self._has.lease.scheduler if self._has.lease is not None else "",
             self._state(),
             now - self._standing.since,
-            sum(function.submitted for function in tally.functions.values()),
+            max(sum(submitted.values()), tally.ended + held.total() + dispatcher.waiting),
             dispatcher.waiting,
             held.total(),
             tally.outcomes(),
             tally.cpu_s,
             [self._node(epoch) for epoch in self._has.nodes],
             [self._server(server) for server in servers],
-            tally.totals(held),
+            tally.totals(submitted, held),
             tally.groups(now),
             list(self._waits(now)),
             list(islice(self._live(now), look.limit)) if wants_tasks else [],

@@ -111,7 +111,8 @@ class Dispatcher:
         """It waits, or is refused since it can run nowhere."""
         self._turns += 1
         entry.turn = self._turns
-        entry.learner = self.learners[entry.function]
+        entry.learner = learner = self.learners[entry.function]
+        learner.submitted += 1
         fault = self.fleet.bind(entry) if entry.node or entry.server else ""
         if fault:
             self._end(entry, OutcomeKind.REFUSED, fault)

@@ -13,11 +13,12 @@ LATELY_S: Final = 5.0  # a lag is remembered for this long at least, and twice a
 class Learner:
     """How long a function runs: the mean of its last runs, weighed so that old ones fade."""
 
-    __slots__ = ("mean", "runs")
+    __slots__ = ("mean", "runs", "submitted")
 
     def __init__(self) -> None:
         self.mean = 0.0
         self.runs = 0  # up to FADE; 0: nothing is known
+        self.submitted = 0
 
     def saw(self, seconds: float) -> None:
         runs = self.runs

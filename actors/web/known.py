@@ -99,10 +99,6 @@ class KnownClient:
     def failure_id(self, number: int) -> str | None:
         return f"{self.id}.f{number}" if number else None
 
-    def error_of(self, number: int) -> str:
-        group = self.groups.get(number)
-        return f"{group.error}: {group.text}".partition("\n")[0] if group is not None else ""
-
     def keep_args(self, number: int, text: str) -> None:
         self.args[number] = text
         while len(self.args) > ARGS_KEPT:

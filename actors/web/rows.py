@@ -126,7 +126,7 @@ def ended_row(task: EndedTask, client: KnownClient, server: KnownServer | None, 
         "peak": task.peak_bytes,
         "attempt": task.attempt,
         "io": task.io,
-        "error": client.error_of(task.failure),
+        "error": task.text,
         "failure": client.failure_id(task.failure),
         "why": "",
     }

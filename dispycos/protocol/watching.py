@@ -62,6 +62,7 @@ class EndedTask(NamedTuple):
     peak_bytes: int | None
     failure: int  # number of its group; 0: it is in none
     io: bool
+    text: str = ""  # how it failed, in its first line
 
 
 class LiveTask(NamedTuple):

@@ -12,7 +12,7 @@ from dispycos.protocol.watching import Death
 
 
 def end(number: int, function: str = "f", outcome: int = OutcomeKind.RETURNED, at: float = 5.0) -> End:
-    return (number, 1, function, outcome, 77, at, 0.25, 0.5, 0.2, 1000, 0, False)
+    return (number, 1, function, outcome, 77, at, 0.25, 0.5, 0.2, 1000, 0, False, "")
 
 
 def test_counters_stay_true_when_the_ring_is_full() -> None:
@@ -36,23 +36,23 @@ def test_only_what_is_new_is_told_and_of_too_much_the_newest() -> None:
 
 def test_each_function_has_its_own_counts_and_times() -> None:
     tally = Tally()
-    tally.functions["f"].submitted += 3
     tally.add(end(1))
     tally.add(end(2, outcome=OutcomeKind.RAISED))
     tally.add(end(3, "g"))
-    f, g = tally.totals({"f": 1})
+    f, g, h = tally.totals({"f": 3, "g": 1, "h": 2}, {"f": 1})
     assert (f.name, f.submitted, f.held, f.cpu_s) == ("f", 3, 1, 0.4)
     assert f.outcomes[OutcomeKind.RETURNED] == f.outcomes[OutcomeKind.RAISED] == 1
     assert [count for _, count in f.run] == [2] and f.wait > f.run
-    assert (g.name, g.submitted, g.held) == ("g", 0, 0)
+    assert (g.name, g.submitted, g.held) == ("g", 1, 0)
+    assert (h.name, h.submitted, sum(h.outcomes)) == ("h", 2, 0), "none of its tasks has ended"
 
 
 def test_functions_beyond_the_bound_are_counted_together() -> None:
     functions = Functions()
     for number in range(2000):
-        functions[f"f{number}"].submitted += 1
-    assert len(functions) <= 1001 and sum(one.submitted for one in functions.values()) == 2000
-    assert functions[OTHERS].submitted == 1000
+        functions[f"f{number}"].outcomes[1] += 1
+    assert len(functions) <= 1001 and sum(sum(one.outcomes) for one in functions.values()) == 2000
+    assert sum(functions[OTHERS].outcomes) == 1000
 
 
 def test_failures_that_are_alike_are_one_group_with_one_trace() -> None:

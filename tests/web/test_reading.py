@@ -103,7 +103,9 @@ def sight(**changes: Any) -> ClientSight:
 
 
 def ended(n: int, number: int, outcome: int = OutcomeKind.RETURNED, failure: int = 0) -> EndedTask:
-    return EndedTask(n, number, 1, "f", outcome, 1001, 2.0, 0.5, 1.5, 0.4, 1000, failure, False)
+    return EndedTask(
+        n, number, 1, "f", outcome, 1001, 2.0, 0.5, 1.5, 0.4, 1000, failure, False, "E: no" * bool(failure)
+    )
 
 
 class Desk:
@@ -219,7 +221,7 @@ def test_a_task_runs_and_ends_and_its_failure_has_a_name() -> None:
     )
     tick(desk, sight(ended=[ended(1, 17, OutcomeKind.RAISED, failure=3)], failures=[group]))
     row = desk.row("tasks")
-    assert (row["state"], row["run"], row["error"]) == ("failed", 0.5, "ValueError: no <b>")
+    assert (row["state"], row["run"], row["error"]) == ("failed", 0.5, "E: no")
     assert row["failure"] == desk.row("failures")["id"] and desk.row("failures")["nodes"] == ["n1:9706"]
     assert desk.reader.clients[ME].task == 1 and desk.ask()[0][1].since == 1
 
