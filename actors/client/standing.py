@@ -257,7 +257,9 @@ class Standing:
         self._has.lease = self._away_since = None
         self._has.is_released = self._has.is_freed = True
         self._members.lease_ended()
+        done = self._has.dispatcher.fleet.counts()
         self._has.dispatcher = Dispatcher(self._tasks)
+        self._has.dispatcher.fleet.past = done
         self._has.effects.append(Freed(reason))
 
 

@@ -91,6 +91,7 @@ class Watching:
             tally.lines_told,
             self.peers() if look.parts & LINKS else [],
             self.actors() if look.parts & MAILBOXES else [],
+            [(epoch, *counts) for epoch, counts in dispatcher.fleet.past.items()],
         )
 
     def _state(self) -> str:

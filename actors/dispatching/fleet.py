@@ -21,6 +21,9 @@ class Fleet:
         self.choice = Choice()
         self.changed: dict[FleetServer, None] = {}  # since the last pass
         self.shut: dict[FleetNode | FleetServer, None] = {}  # those that are not open
+        self.past: dict[
+            int, tuple[int, int]
+        ] = {}  # of nodes that are gone: tasks that ended, and failed, there
 
     def update(self, lag: float) -> Iterable[FleetServer]:
         """Puts the servers that changed where they belong now, and says which they are."""
@@ -33,6 +36,7 @@ class Fleet:
 
     def add_node(self, epoch: int, title: str, names: tuple[str, ...]) -> FleetNode:
         node = self.nodes[epoch] = FleetNode(epoch, title, names)
+        node.ended, node.failed = self.past.pop(epoch, (0, 0))
         for pin in self.pins.values():
             if pin.name in names:
                 pin.nodes.append(node)
@@ -42,6 +46,7 @@ class Fleet:
     def remove_node(self, node: FleetNode) -> list[Pin]:
         """Its servers were removed before. The names that nobody bears any more."""
         del self.nodes[node.epoch]
+        self.past[node.epoch] = node.ended, node.failed
         self.shut.pop(node, None)
         bare = []
         for pin in node.pins:
@@ -67,6 +72,15 @@ class Fleet:
         self.changed.pop(server, None)
         self.shut.pop(server, None)
         self.choice.remove(server)
+
+    def counts(self) -> dict[int, tuple[int, int]]:
+        """By node, also those that are gone: tasks that ended, and of these, that failed."""
+        counts = dict(self.past)
+        for epoch, node in self.nodes.items():
+            servers = node.servers.values()
+            ended = node.ended + sum(server.ended for server in servers)
+            counts[epoch] = ended, node.failed + sum(server.failed for server in servers)
+        return counts
 
     def open(self, place: FleetNode | FleetServer, is_open: bool) -> list[FleetServer]:
         """Or shut it. The servers that it is about."""

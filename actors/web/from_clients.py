@@ -98,6 +98,9 @@ class FromClients:
         for node in self._world.nodes.values():
             if node.client == client.id and node.info.epoch not in there:
                 self._world.is_free(node, now)
+        for epoch, ended, failed in sight.past:
+            if epoch in self._world.nodes and epoch not in there:
+                self._world.count(self._world.nodes[epoch], (), ended, failed)
 
     def _take_servers(self, client: KnownClient, counts: list[ServerCounts], now: float) -> None:
         there = set()

@@ -188,6 +188,9 @@ class ClientSight(Message, frozen=True, tag=68):
     line: int = 0  # number of the last line
     peers: list[Peer] = []
     actors: list[messages.TaskReport] = []  # local tasks
+    past: list[
+        tuple[int, int, int]
+    ] = []  # of nodes that it has no more: epoch, tasks that ended there, and that failed
 
 
 class Enclosed(Message, frozen=True, tag=98):

@@ -136,3 +136,18 @@ def test_what_is_too_long_for_a_word_is_enclosed() -> None:
     assert isinstance(envelope.message, Enclosed)
     assert envelope.correlation == 3
     assert len(disclosed(envelope.payload).servers) == 2000
+
+
+def test_what_a_node_has_done_is_told_to_the_end_of_the_lease_and_after() -> None:
+    desk = Desk()
+    one, two = desk.given(2)
+    desk.end(one)
+    desk.end(two, OutcomeKind.REFUSED, started=False)
+    desk.hear(
+        messages.ServerLost(SPOT.epoch, "killed by SIGKILL (9)", messages.Marks(1, 0)),
+        sender=Address(900, NODE),
+    )
+    assert [(node.ended, node.failed) for node in look(desk).nodes] == [(2, 1)]
+    desk.hear(messages.Released("the scheduler was stopped"))
+    sight = look(desk)
+    assert (sight.state, sight.past, sight.submitted) == ("ended", [(900, 2, 1)], 2)
