@@ -57,6 +57,8 @@ class Web:
         self._folder = folder
         self.endpoints = self._make_endpoints()
         old = old_endpoints.routes(self)
+        posts = [*((one.method, one.path) for one in self.endpoints), *((one[0], one[1]) for one in old)]
+        self._posts = {path for method, path in posts if method == "POST"}
         routes = [
             Route("/", answering(self._index)),
             Route("/healthz", self._health),
@@ -122,6 +124,12 @@ class Web:
         return answer
 
     async def _file(self, request: Request) -> Response:
+        """Whatever is asked for and is nothing else comes here."""
+        path = request.scope["path"]
+        if path in self._posts:
+            raise HTTPException(405, headers={"Allow": "POST"})
+        if path.startswith("/api/"):
+            raise Refusal(404, f"there is no {path[:100]}", "/api/v1/openapi.json has what there is")
         return self._folder.answer(request.path_params["name"])
 
     async def _health(self, request: Request) -> Response:
@@ -224,7 +232,7 @@ _HEADERS: Final = [(name.encode(), value.encode()) for name, value in HEADERS.it
 
 
 async def _answer_in_words(request: Request, error: Exception) -> Response:
-    """There is only one that Starlette raises: a path that is there, for another method."""
+    """There is only one kind: a path that is there, for another method."""
     assert isinstance(error, HTTPException)
     remedy = f"there is {error.headers['Allow']}" if error.headers and "Allow" in error.headers else ""
     text = f"{request.method[:20]} {request.url.path[:100]}: {error.detail}"

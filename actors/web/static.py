@@ -48,7 +48,7 @@ class Folder:
         """Raises Refusal."""
         found = self._files.get(name)
         if found is None:
-            raise Refusal(404, "there is no such file")
+            raise Refusal(404, f"there is no such file: {name[:100]!r}")
         path, kind = found
         try:
             if path.stat().st_size > SIZE_MAX:

@@ -148,7 +148,15 @@ def test_the_page_and_its_files_have_their_types(site: Site) -> None:
 )
 def test_no_path_leads_out_of_the_folder(site: Site, path: str) -> None:
     answer = site.get(path)
-    assert answer.status == 404 and answer.json == {"error": "there is no such file"}
+    assert answer.status == 404 and list(answer.json) == ["error"]
+    assert answer.json["error"].startswith("there is no such file: ")
+
+
+def test_a_path_of_the_interface_that_is_not_there_is_named_with_where_all_are(site: Site) -> None:
+    for path in ("/api/v1/nothing", "/api/v1/nodes/", "/api/", "/api/v1/../../setup.cfg"):
+        answer = site.get(path)
+        assert answer.status == 404 and path in answer.json["error"]
+        assert "/api/v1/openapi.json" in answer.json["remedy"]
 
 
 # --- methods ---
@@ -179,6 +187,13 @@ def test_other_methods_hear_which_there_are(site: Site, method: str) -> None:
         assert answer.status == 405
         assert set(answer.headers["allow"].split(", ")) == allowed
         assert path in answer.json["error"] and min(allowed) in answer.json["remedy"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/actions", "/terminate_tasks", "/node_info"])
+def test_what_is_posted_cannot_be_got_and_is_no_missing_file(site: Site, path: str) -> None:
+    answer = site.get(path)
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert path in answer.json["error"] and "POST" in answer.json["remedy"]
 
 
 def test_a_websocket_is_not_opened(site: Site) -> None:

@@ -116,6 +116,14 @@ def test_what_is_of_no_use_is_named(
     assert not site.desk.acted
 
 
+def test_a_viewer_may_ask_of_nodes_and_servers_though_that_is_posted(site: Site) -> None:
+    for path, fields in [("/node_info", "host=ash0"), ("/server_info", "location=10.0.0.0:9000")]:
+        assert site.ask("POST", path, body=fields, role="viewer").status == 200
+        assert site.ask("POST", path, site.cookie("viewer"), fields).status == 403  # CSRF, as with every POST
+        forged = site.bearer("viewer") | {"Origin": "http://elsewhere.example"}
+        assert site.ask("POST", path, forged, fields).status == 403
+
+
 def test_they_need_a_token_as_all_else(site: Site) -> None:
     for method, path in [("GET", "/cluster_status"), ("POST", "/update"), ("POST", "/terminate_tasks")]:
         assert site.ask(method, path, {}).status == 401
