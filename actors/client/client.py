@@ -30,6 +30,7 @@ from ..tasks.submitting import Submits, count, must_be_callable
 if TYPE_CHECKING:
     from .code import SetupCall
     from .lease import ClientLease
+    from .shown import Shown
     from .status import DispycosNodeAllocate
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
@@ -458,6 +459,29 @@ class Client(Submits[Task]):
         FileNotFoundError: it is not there. Others as for send_file.
         """
         return await self._here(opening=True).files.delete(where, name, dir, timeout)
+
+    # --- at a prompt, in a notebook ---
+
+    def __repr__(self) -> str:
+        return self._shown().as_line()
+
+    def _repr_html_(self) -> str:
+        return self._shown().as_html()
+
+    def _shown(self) -> Shown:
+        from .shown import Shown, shown
+
+        lease = self._lease
+        if lease is None:
+            return Shown(self._wishes.name, "not scheduled")
+        if lease.left.done():
+            state = "closed"
+        elif lease.is_leaving:
+            state = "closing"
+        else:
+            state = "" if lease.is_open else f"waits: {lease.waits_for}"
+        with lease.host.shield, lease.runtime.lock:
+            return shown(self._wishes.name, state, lease.ledger)
 
     # --- inside ---
 

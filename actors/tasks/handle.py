@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
+from html import escape
 from os import PathLike
 from typing import Any, NamedTuple, Self
 
@@ -385,8 +386,17 @@ class Task(Actor, asyncio.Future[Any]):
         return hash(self.home)
 
     def __repr__(self) -> str:
-        place = self.location
-        return f"<Task {self.name}{f' at {place}' if place else ''}>"
+        return f"<Task {self._in_words(': ')}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        rest = self._in_words(", ").removeprefix(self.name)
+        return f"<span>Task <strong>{escape(self.name)}</strong>{escape(rest)}</span>"
+
+    def _in_words(self, state: str) -> str:
+        place, source = self.location, self._source
+        known = source.state if isinstance(source, Record) else ""
+        return f"{self.name}{f' at {place}' if place else ''}{known and state + known}"
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
         direct = self.direct

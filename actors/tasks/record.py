@@ -9,6 +9,7 @@ import msgspec
 from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
+from dispycos.protocol.status import ENDED, OutcomeKind
 
 
 class Usage(NamedTuple):
@@ -51,6 +52,14 @@ class Record(msgspec.Struct, eq=False):
     @property
     def home(self) -> Address:
         return Address(self.task.owner, self.task.number)
+
+    @property
+    def state(self) -> str:
+        """For people."""
+        if not self.ended:
+            return "queued" if self.address is None else "running"
+        took = "" if self.seconds is None else f" in {self.seconds:.3g} s"
+        return f"{ENDED[OutcomeKind(self.outcome)]}{took}"
 
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers = [*(self.watchers or ()), (watcher, correlation)]

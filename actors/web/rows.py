@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from dispycos.histogram import quantile
 from dispycos.protocol.messages import TaskReport
-from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.status import ENDED, OutcomeKind
 from dispycos.protocol.watching import (
     ClientSight,
     Death,
@@ -27,14 +27,6 @@ from .known import KnownClient, KnownNode, KnownServer
 Row = dict[str, Any]
 TASKS_KEPT: Final = 10_000  # that have ended
 
-ENDED: Final = {
-    OutcomeKind.RETURNED: "done",
-    OutcomeKind.RAISED: "failed",
-    OutcomeKind.TERMINATED: "cancelled",
-    OutcomeKind.CANCELLED: "cancelled",
-    OutcomeKind.LOST: "lost",
-    OutcomeKind.REFUSED: "failed",
-}
 PRINTED: Final = {1: "print", 2: "error"}
 
 

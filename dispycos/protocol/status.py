@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 
 class Status(IntEnum):
@@ -39,6 +40,16 @@ class OutcomeKind(IntEnum):
     CANCELLED = 4  # terminated before it started
     LOST = 5  # its server or node is gone; Outcome.started says whether it had started
     REFUSED = 6  # cannot run: no such server or node, code missing; text says why
+
+
+ENDED: Final = {  # the states that people are told
+    OutcomeKind.RETURNED: "done",
+    OutcomeKind.RAISED: "failed",
+    OutcomeKind.TERMINATED: "cancelled",
+    OutcomeKind.CANCELLED: "cancelled",
+    OutcomeKind.LOST: "lost",
+    OutcomeKind.REFUSED: "failed",
+}
 
 
 class FileState(IntEnum):

@@ -95,6 +95,22 @@ def test_a_value_comes_back(tmp_path: Path) -> None:
     play(scene, tmp_path)
 
 
+def test_a_client_shows_what_it_has_and_what_became_of_its_tasks(tmp_path: Path) -> None:
+    assert repr(dispycos.Client(name="demo")) == "<Client demo: not scheduled>"
+
+    async def scene(client: Client, stub: StubScheduler) -> None:
+        handle, _ = client.submit(compute, 3), client.submit(compute, 4)
+        await stub.until(lambda: stub.tasks)
+        stub.end(stub.tasks[0], 9)
+        await handle
+        assert repr(client).endswith(": 1 server on 1 node; tasks: 1 at servers, 1 done>")
+        await client.close(terminate=True)
+        assert ": closed; tasks: 1 done, 1 cancelled>" in repr(client)
+        assert "closed<br>tasks: 1 done, 1 cancelled" in client._repr_html_()
+
+    play(scene, tmp_path)
+
+
 def test_rtask_returns_when_the_task_runs(tmp_path: Path) -> None:
     async def scene(client: Client, stub: StubScheduler) -> None:
         starting = asyncio.ensure_future(client.rtask(compute, 3))

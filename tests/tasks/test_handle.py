@@ -13,8 +13,11 @@ import pytest
 
 from dispycos.actors.tasks.ends import Raised, Returned
 from dispycos.actors.tasks.handle import MonitorStatus, Task
+from dispycos.actors.tasks.record import Record
 from dispycos.errors import RemoteError, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.messages import TaskId
+from dispycos.protocol.status import OutcomeKind
 
 HOME = Address(7, 20)
 PLACE = Location("10.0.0.5", 9701)
@@ -84,6 +87,22 @@ def test_a_handle_shows_its_name_and_place(host: Host) -> None:
     placed = handle(host, place=PLACE)
     assert repr(placed) == "<Task compute at 10.0.0.5:9701>"
     assert placed.location == PLACE
+
+
+def test_a_handle_shows_how_far_its_task_is(host: Host) -> None:
+    record = Record("compute", task=TaskId(7, 20))
+    task = handle(host, source=record)
+    assert repr(task) == "<Task compute: queued>"
+    record.address, record.location = Address(9, 3), PLACE
+    assert repr(task) == "<Task compute at 10.0.0.5:9701: running>"
+    record.ended, record.outcome, record.seconds = True, OutcomeKind.RAISED, 0.5
+    assert repr(task) == "<Task compute at 10.0.0.5:9701: failed in 0.5 s>"
+
+
+def test_a_notebook_shows_a_handle_with_its_name_as_text(host: Host) -> None:
+    record = Record("<i>", task=TaskId(7, 20))
+    shown = handle(host, name="<i>", source=record)._repr_html_()
+    assert shown == "<span>Task <strong>&lt;i&gt;</strong>, queued</span>"
 
 
 def test_a_handle_is_pickled_as_home_name_address_and_place(host: Host) -> None:
