@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,9 @@ def run(settings: DockerSettings) -> int:
     files = sorted(file for file in DATA.iterdir() if file.is_file())
     if settings.copy is not None:
         files = [_copy(file, settings.copy) for file in files]
+    if settings.json:
+        print(json.dumps({"files": [str(file) for file in files]}))
+        return 0
     for file in files:
         print(file)
     return 0

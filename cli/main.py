@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from dispycos.config import (
     CancelSettings,
+    CompletionSettings,
     DockerSettings,
     ExportSettings,
     Failure,
@@ -32,6 +34,7 @@ from dispycos.config import (
 
 from .options import (
     CANCEL,
+    COMPLETE,
     CONFIG,
     COPY,
     DEBUG,
@@ -44,6 +47,7 @@ from .options import (
     REPLAY,
     SCHEDULER,
     SECRET_FILE,
+    SHELL,
     STACK,
     STATUS,
     TASK_USER,
@@ -72,6 +76,8 @@ class Invocation:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    if os.environ.get(COMPLETE):
+        sys.exit(shell_complete(dispycos, {}, "dispycos", COMPLETE, os.environ[COMPLETE]))
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -101,7 +107,9 @@ def _explain(invocation: Invocation, error: Exception) -> int:
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message(), err=True)
             return error.exit_code
-        case click.BadParameter(ctx=click.Context() as context, param=click.Parameter() as option):
+        case click.BadParameter(ctx=click.Context() as context, param=click.Parameter() as option) if (
+            not isinstance(error, click.MissingParameter)
+        ):
             text, code = f"{place_of(context, option)}: {error.message}", error.exit_code
         case click.ClickException():
             _suggest_what_is_shown(error)
@@ -252,9 +260,15 @@ SECRET_SHOW: Final = Command(
 DOCKER_FILES: Final = Command(
     "docker-files",
     "Print where the Dockerfile and the compose file are.",
-    (COPY, DEBUG),
+    (COPY, JSON, DEBUG),
     DockerSettings,
     module="docker_files",
+)
+COMPLETION: Final = Command(
+    "completion",
+    'Print what completes commands in a shell; in ~/.bashrc: eval "$(dispycos completion bash)".',
+    (SHELL, DEBUG),
+    CompletionSettings,
 )
 WEB_REPLAY: Final = Command(
     "web", "Show a recording in the web monitor; its URL is printed.", REPLAY, ReplaySettings
@@ -266,6 +280,7 @@ dispycos = click.Group(
         *COMMANDS,
         WEB_REPLAY,
         DOCKER_FILES,
+        COMPLETION,
         _NamedGroup(
             "secret",
             commands=[SECRET_SHOW, SECRET_EXPORT, SECRET_IMPORT],
@@ -275,7 +290,7 @@ dispycos = click.Group(
     help="Distributed communicating tasks. Run `dispycos node` on each machine, then a script anywhere.",
     params=[
         click.Option(
-            ["--version"],
+            ["-V", "--version"],
             is_flag=True,
             expose_value=False,
             is_eager=True,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from dispycos.config import (
     MAX_PULSE_INTERVAL,
@@ -31,6 +32,7 @@ from dispycos.config import (
     parse_port_range,
     parse_seconds,
     parse_serve,
+    parse_shell,
     parse_size,
     parse_speed,
     parse_text,
@@ -41,6 +43,7 @@ from dispycos.hours import parse_time_of_day
 
 CONFIG_BYTES_MAX = 1024 * 1024
 PREFIX: Final = "DISPYCOS"
+COMPLETE: Final = f"_{PREFIX}_COMPLETE"  # in which a shell says what it wants to be completed
 PLACES: Final = (  # the strongest first
     ParameterSource.COMMANDLINE,
     ParameterSource.ENVIRONMENT,
@@ -60,6 +63,15 @@ class Text(click.ParamType):  # type: ignore[type-arg]
             return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """A path the shell completes itself."""
+        if self.name in ("FILE", "FOLDER"):
+            return [CompletionItem(incomplete, type="file" if self.name == "FILE" else "dir")]
+        words = self.name.split("|") if self.name.islower() else []
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return rv.replace(",", " ").split()
@@ -119,6 +131,8 @@ def _flag(is_flag: bool, bare: str | None) -> dict[str, Any]:
 
 def place_of(context: click.Context, option: click.Parameter) -> str:
     """How the user knows the place where the value of an option stands."""
+    if isinstance(option, click.Argument):
+        return option.make_metavar(context)
     source = context.get_parameter_source(option.name or "")
     if source is ParameterSource.ENVIRONMENT:
         return variable_of(option)
@@ -343,6 +357,7 @@ TASKS: Final = (
     *VIEW,
 )
 STACK: Final = (click.Argument(["task"], type=Text("TASK", parse_text)), *VIEW)
+SHELL: Final = click.Argument(["shell"], metavar="bash|zsh|fish", type=Text("bash|zsh|fish", parse_shell))
 CANCEL: Final = (
     click.Argument(["task"], type=Text("TASK", parse_text), nargs=-1),
     Option(["--function"], Text("NAME", parse_text), "All tasks of this function.", is_of_once=True),

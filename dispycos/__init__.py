@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from dispycos.errors import TaskRefused as TaskRefused
     from dispycos.errors import TaskTerminated as TaskTerminated
     from dispycos.protocol.addresses import Location as Location
+    from dispycos.version import RELEASE
 
+    __version__ = RELEASE
     MaxPulseInterval = MAX_PULSE_INTERVAL
     MinPulseInterval = MIN_PULSE_INTERVAL
 
@@ -88,6 +90,7 @@ _PLACES = {
     "TaskRefused": "errors",
     "TaskTerminated": "errors",
     "Usage": "actors.tasks.record",
+    "__version__": "version:RELEASE",
     "current_client": "actors.tasks.host",
     "dispycos_close_node": "actors.server.wishes",
     "dispycos_close_server": "actors.server.wishes",
@@ -96,7 +99,7 @@ _PLACES = {
     "run": "actors.client.program",
 }
 
-__all__ = sorted(_PLACES)  # noqa: PLE0605
+__all__ = sorted(name for name in _PLACES if not name.startswith("_"))  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

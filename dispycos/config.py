@@ -205,6 +205,12 @@ def parse_live(text: str) -> str:
     return text
 
 
+def parse_shell(text: str) -> str:
+    if text not in ("bash", "zsh", "fish"):
+        raise ValueError(f"{text!r} is not bash, zsh or fish: others cannot be completed")
+    return text
+
+
 def parse_size(text: str) -> int:
     """Bytes, also written 64k, 10m, 2g, 1t (powers of 1024). 0 is no limit."""
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
@@ -380,6 +386,14 @@ class DockerSettings(Settings):
     """Where `dispycos docker-files` copies them."""
 
     copy: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionSettings(Settings):
+    """For which shell `dispycos completion` prints."""
+
+    shell: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

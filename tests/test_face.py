@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import dispycos
+from dispycos.version import RELEASE
 
 
 @pytest.mark.parametrize("name", dispycos.__all__)
@@ -43,6 +44,11 @@ def test_type_checkers_see_the_same_names_at_the_same_places() -> None:
         for name, place in dispycos._PLACES.items()
     }
     assert seen == looked_up
+
+
+def test_the_release_is_a_name_that_a_star_import_leaves_alone() -> None:
+    assert dispycos.__version__ == RELEASE
+    assert "__version__" not in dispycos.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error_that_says_so() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -14,6 +16,7 @@ import pytest
 from dispycos.cli.main import COMMANDS, WEB_REPLAY, Command, run
 from dispycos.cli.options import Option
 from dispycos.config import HostPort, NodeSettings, NothingFound, PortRange, SchedulerSettings, StatusSettings
+from dispycos.version import RELEASE
 
 Body = Callable[[object], int | None]
 
@@ -361,7 +364,7 @@ def test_help_and_version_need_no_network_library() -> None:
     assert done.stdout.splitlines()[-1] == "[] 0"
     assert all(name in done.stdout for name in ("node", "scheduler", "status", "secret"))
     assert "private" not in done.stdout
-    assert python_m("--version").stdout.startswith("dispycos 0.")
+    assert python_m("--version").stdout == python_m("-V").stdout == f"dispycos {RELEASE}\n"
     assert "--ip_addr" in python_m("node", "--help").stdout
 
 
@@ -384,6 +387,68 @@ def test_what_is_not_available_is_not_suggested(capsys: pytest.CaptureFixture[st
     assert run(["node", "--port", "1"]) == 2
     told = capsys.readouterr().err
     assert "--tcp_ports" in told and "udp_port" not in told
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["comp"], ["completion"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["secret", "export", "--f"], ["--force"]),
+        (["cancel", "--state", "q"], ["queued"]),
+        (["private", "--tcp"], ["--tcp_ports"]),
+    ],
+    ids=lambda words: " ".join(words),
+)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_is_told_how_a_line_goes_on(typed: list[str], offered: list[str], tmp_path: Path) -> None:
+    """Bash itself has read what `dispycos completion bash` printed, and asks by it."""
+    command = tmp_path / "dispycos"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m dispycos "$@"\n')
+    command.chmod(0o755)
+    words = " ".join(map(shlex.quote, ["dispycos", *typed]))
+    script = f"""
+        eval "$(dispycos completion bash)"
+        COMP_WORDS=({words}) COMP_CWORD={len(typed)}
+        _dispycos_completion dispycos
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    told = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert (told.stdout.split(), told.stderr) == (offered, "")
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--secret_file", "file"), ("--dest_path", "dir")])
+def test_paths_are_completed_by_the_shell(option: str, kind: str) -> None:
+    asked = {
+        "_DISPYCOS_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"dispycos node {option} /e",
+        "COMP_CWORD": "3",
+    }
+    assert python_m(env=asked).stdout == f"{kind},/e\n"
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_are_told_too(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    assert f"_DISPYCOS_COMPLETE={shell}_complete" in capsys.readouterr().out
+
+
+def test_a_shell_that_cannot_be_helped_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", "csh"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "dispycos completion: bash|zsh|fish: 'csh' is not bash, zsh or fish"
+    )
+
+
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["stack"]) == 2
+    assert "Missing argument 'TASK'" in capsys.readouterr().err
 
 
 def test_without_a_command_the_help_is_shown_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,8 @@ def test_the_files_are_named_and_copied_but_never_over_others(
     assert run(["docker-files"]) == 0
     named = [Path(line) for line in capsys.readouterr().out.split()]
     assert [path.name for path in named] == ["Dockerfile", "compose.yaml"]
+    assert run(["docker-files", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"files": [str(path) for path in named]}
     assert run(["docker-files", "--copy", str(tmp_path / "new")]) == 0
     copies = [Path(line) for line in capsys.readouterr().out.split()]
     assert [(c.parent, c.read_bytes()) for c in copies] == [(tmp_path / "new", n.read_bytes()) for n in named]
