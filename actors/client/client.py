@@ -26,6 +26,7 @@ from dispycos.protocol.addresses import Location
 from ..tasks.handle import Task
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, count, must_be_callable
+from .program_name import program_name
 
 if TYPE_CHECKING:
     from .code import SetupCall
@@ -104,7 +105,7 @@ class Client(Submits[Task]):
         self._payloads = ClientPayloads(components, cwd)
         self._secret_file = Path(secret_file) if secret_file is not None else None
         self._wishes = Wishes(
-            name or os.path.basename(sys.argv[0] or "python") or "python",
+            name or program_name(),
             allocations(nodes),
             positive_seconds(pulse_interval, "pulse_interval"),
             _flag(abandon_zombie_nodes, "abandon_zombie_nodes"),

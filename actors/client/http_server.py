@@ -17,6 +17,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.watching import Look
 
 from ..tasks.handle import Task
+from .program_name import program_name
 
 if TYPE_CHECKING:
     from ..web.reading import Reader
@@ -117,7 +118,7 @@ class HTTPServer:
         self._server.stop("The program has shut its monitor down.", timeout=STOP_S if wait else 0.0)
 
     def _at_exit(self) -> None:
-        self._server.stop(f"The program {_title()} has ended.")
+        self._server.stop(f"The program {program_name()} has ended.")
 
     # --- on the web server's thread ---
 
@@ -126,15 +127,11 @@ class HTTPServer:
         from ..web.tables import Tables
         from ..web.watching import Monitor
 
-        reader = Reader(Tables(secrets.token_hex(4), RINGS), "client", _title(), 0, time.time())
+        reader = Reader(Tables(secrets.token_hex(4), RINGS), "client", program_name(), 0, time.time())
         reader.show_args = self._show_args
         recorder = self._recorder
         reader.recording = str(recorder.path) if recorder is not None else None
         return Monitor(self._post, reader, self._poll_sec, before_tick=self._post.look, keeper=recorder)
-
-
-def _title() -> str:
-    return os.path.basename(sys.argv[0]) or "python"
 
 
 class _Post:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import sys
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -24,6 +22,7 @@ from ..tasks.host import TaskHost
 from ..tasks.running.interrupts import Interrupts
 from ..tasks.running.relief import Relief
 from .code import ClientPayloads
+from .program_name import program_name
 
 log = logging.getLogger("dispycos")
 
@@ -60,7 +59,7 @@ class Home:
         self.interrupts = Interrupts(loop=loop, is_ending=self._hurry)
         self._ending = False
         self._hurried: asyncio.Future[None] = loop.create_future()
-        self.runtime = Runtime("client", os.path.basename(sys.argv[0] or "python"), keys)
+        self.runtime = Runtime("client", program_name(), keys)
         self.host = TaskHost(self.runtime, payloads, self.interrupts)
         self.host.home = self
         self.directory = Directory(self.host)

@@ -1,0 +1,16 @@
+"""What this program is called in status and in words for people: its script, or its notebook."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+KERNEL = "ipykernel_launcher.py"  # what a notebook's cells run in
+
+
+def program_name() -> str:
+    """The script's file name; in a notebook that of its file, which Jupyter tells its kernels; else "python"."""
+    name = os.path.basename(sys.argv[0] if sys.argv else "")
+    if name == KERNEL:
+        return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"
+    return name or "python"
