@@ -153,7 +153,7 @@ MACHINES = {
     "actors/server/queue.py",
     *in_folder("actors/tasks", "failures", "keeping", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),
-    *in_folder("actors/client", "tally", "watching"),
+    *in_folder("actors/client", "last_output", "tally", "watching"),
     *in_folder("actors/web", "access", "actions", "endpoints", "known", "metrics", "queries"),
     *in_folder("actors/web", "from_clients", "from_nodes", "reading", "rows", "tables", "world"),
     "dispycos/histogram.py",

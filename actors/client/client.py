@@ -120,7 +120,6 @@ class Client(Submits[Task]):
         )
         self._made_at = _place_of_caller()
         self._lease: ClientLease | None = None
-        self._is_watched = False  # HTTPServer: what tasks print is kept, for its page
 
     def _setup(self, function: Callable[..., Any] | None, what: str) -> SetupCall | None:
         if function is None:
@@ -164,7 +163,6 @@ class Client(Submits[Task]):
             self._wishes,
             f"{self._wishes.name} (made in {self._made_at})",
         )
-        lease.ledger.tally.keeps_output = self._is_watched
         forsaken = weakref.finalize(self, lease.forsake_soon)  # __del__ would run at exit, without modules
         forsaken.atexit = False
         lease.left.add_done_callback(lambda _: forsaken.detach())

@@ -77,9 +77,6 @@ class HTTPServer:
         if not isinstance(client, Client):
             raise TypeError(f"HTTPServer needs a Client, not {type(client).__name__}")
         self._client = client
-        client._is_watched = True
-        if client._lease is not None:
-            client._lease.ledger.tally.keeps_output = True
         self._poll_sec = positive_seconds(poll_sec, "HTTPServer: poll_sec")
         self._show_args = bool(show_task_args)
         self._recorder = Recorder(record) if record is not None else None

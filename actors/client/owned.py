@@ -183,7 +183,7 @@ class Tasks:
     def _on_output(self, envelope: Envelope, now: float) -> None:
         if envelope.payload:
             self._has.effects.append(Print(envelope.message, envelope.payload))
-            self._has.tally.wrote(envelope.message, envelope.payload, now)
+            self._has.tally.output.add(envelope.message, envelope.payload, now)
         self._take_printed(self.unprinted.on_output(envelope.message))
 
     def wake(self, now: float) -> None:

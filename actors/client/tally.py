@@ -14,24 +14,18 @@ from itertools import islice
 from typing import Final
 
 from dispycos.histogram import BUCKETS, bucket_of, sparse
-from dispycos.protocol.envelope import Payload, buffers_of
-from dispycos.protocol.messages import Output
 from dispycos.protocol.status import OutcomeKind
-from dispycos.protocol.watching import Death, EndedTask, FailureGroup, FunctionTotals, OutputLine
+from dispycos.protocol.watching import Death, EndedTask, FailureGroup, FunctionTotals
 
-from ..tasks.logs import MARK, decode_record
+from .last_output import LastOutput
 
 RING: Final = 10_000  # tasks that have ended, and are kept
 FUNCTIONS_MAX: Final = 1_000
 GROUPS_MAX: Final = 200
 SERVERS_MAX: Final = 8  # of a group
 DEATHS_MAX: Final = 200
-LINES_MAX: Final = 10_000
-UNREAD_MAX: Final = 256 * 1024  # bytes of output that are kept until somebody reads it
 DEATH_LINES: Final = 10  # of a server that has died ...
 LATE_S: Final = 0.5  # ... also those that came so long after
-LINE_MAX: Final = 4_000  # characters ...
-RECORD_MAX: Final = 32_000  # ... of a log record, as JSON
 TRACE_MAX: Final = 4_000  # characters
 TEXT_MAX: Final = 500
 OTHERS: Final = "(other functions)"
@@ -100,13 +94,9 @@ class Tally:
         self._counted = 0
         self._ring: deque[End] = deque(maxlen=RING)
         self._groups: dict[tuple[str, int, str], Group] = {}
-        self.deaths_told = 0
+        self._deaths_told = 0
         self._deaths: deque[tuple[float, Death]] = deque(maxlen=DEATHS_MAX)
-        self.keeps_output = False  # as lines: since somebody has asked for them
-        self._unread: deque[tuple[float, Output, bytes]] = deque()  # else as it came
-        self._unread_size = 0
-        self.lines_told = 0
-        self._lines: deque[tuple[int, float, str, int, str]] = deque(maxlen=LINES_MAX)
+        self.output = LastOutput()
 
     @property
     def ended(self) -> int:
@@ -153,38 +143,9 @@ class Tally:
             group.servers[server] = None
         return group.number
 
-    # --- servers that are gone, and what they wrote ---
-
     def died(self, death: Death, at: float) -> None:
-        self.deaths_told += 1
-        self._deaths.append((at, death._replace(n=self.deaths_told)))
-
-    def wrote(self, word: Output, payload: Payload, now: float) -> None:
-        """Whole lines of a server's output."""
-        data = b"".join(buffers_of(payload))
-        if self.keeps_output:
-            self._keep_lines(word, data, now)
-            return
-        self._unread.append((now, word, data))
-        self._unread_size += len(data)
-        while self._unread_size > UNREAD_MAX and len(self._unread) > 1:
-            _, _, dropped = self._unread.popleft()
-            self._unread_size -= len(dropped)
-            self.lines_told += dropped.count(b"\n")
-
-    def _read_output(self) -> None:
-        """Somebody wants lines: from now on they are kept as such."""
-        self.keeps_output = True
-        while self._unread:
-            at, word, data = self._unread.popleft()
-            self._keep_lines(word, data, at)
-
-    def _keep_lines(self, word: Output, data: bytes, now: float) -> None:
-        text = data.decode("utf-8", "replace")
-        for line in text.removesuffix("\n").split("\n")[-LINES_MAX:]:
-            self.lines_told += 1
-            line = line[: RECORD_MAX if line.startswith(MARK) else LINE_MAX]
-            self._lines.append((self.lines_told, now, word.server, word.stream, line))
+        self._deaths_told += 1
+        self._deaths.append((at, death._replace(n=self._deaths_told)))
 
     # --- for who looks ---
 
@@ -200,26 +161,17 @@ class Tally:
         return sum(one.cpu_s for one in self.functions.values())
 
     def deaths_after(self, since: int, now: float) -> list[Death]:
-        new = [(at, death) for at, death in self._deaths if death.n > since]
-        if new:
-            self._read_output()
-        return [death._replace(ago_s=now - at, lines=self._last_lines(death, at)) for at, death in new]
-
-    def _last_lines(self, death: Death, at: float) -> list[str]:
-        its = (line for line in reversed(self._lines) if line[2] == death.name and line[1] <= at + LATE_S)
-        return [_line_of(line, at).text for line in islice(its, DEATH_LINES)][::-1]
-
-    def lines_after(self, since: int, limit: int, now: float) -> list[OutputLine]:
-        """The newest that came after this one. Before the first call the last output is kept as it came, which costs less."""
-        self._read_output()
-        count = min(self.lines_told - since, limit, len(self._lines))
-        return [_line_of(kept, now) for kept in islice(reversed(self._lines), count)][::-1]
+        return [
+            death._replace(ago_s=now - at, lines=self.output.of(death.name, at + LATE_S, DEATH_LINES))
+            for at, death in self._deaths
+            if death.n > since
+        ]
 
     def ends_after(self, since: int, limit: int, now: float) -> list[EndedTask]:
         """The newest that came after this one."""
         self._count()
-        count = min(self.ended - since, limit, len(self._ring))
-        newest = list(islice(reversed(self._ring), count))
+        count = max(0, min(self.ended - since, limit))
+        newest = islice(reversed(self._ring), count)
         return [_told(self.ended - k, end, now) for k, end in enumerate(newest)][::-1]
 
     def totals(self, submitted: Mapping[str, int], held: Mapping[str, int]) -> list[FunctionTotals]:
@@ -271,12 +223,3 @@ def _told(n: int, end: End, now: float) -> EndedTask:
         io,
         text,
     )
-
-
-def _line_of(kept: tuple[int, float, str, int, str], now: float) -> OutputLine:
-    n, at, server, stream, text = kept
-    record = decode_record(text[1:], server) if text.startswith(MARK) else None
-    if record is None:
-        return OutputLine(n, now - at, server, stream, "", "", text)
-    trace = f"\n{record.exc_text}" if record.exc_text else ""
-    return OutputLine(n, now - at, server, 0, record.levelname.lower(), record.name, f"{record.msg}{trace}")

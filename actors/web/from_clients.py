@@ -13,6 +13,7 @@ from .known import KnownClient, KnownServer
 from .world import World
 
 NEW_S: Final = 3.0  # what has begun before is no news when it is looked at for the first time
+LONG: Final = frozenset(("tasks", "log"))  # tables of which much is told the first time
 
 
 class FromClients:
@@ -25,6 +26,7 @@ class FromClients:
 
     def take(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         client.unanswered = 0
+        client.told |= LONG & self._world.wanted
         before = client.sight
         if before is not None and (sight.submitted < before.submitted or sight.line < client.line):
             self._forget_lease(client)  # it has another one
@@ -32,7 +34,7 @@ class FromClients:
         client.name, client.host, client.pid = info.name or client.name, info.host, info.pid
         client.state, client.since, client.text = sight.state, now - sight.age_s, ""
         self._world.is_first_look = before is None and sight.age_s > NEW_S
-        client.sight, client.sight_at = sight, now
+        client.sight = sight
         self._world.gone = (
             "" if client.epoch == self._world.own and sight.state != "ended" else self._world.gone
         )
@@ -41,10 +43,10 @@ class FromClients:
         self._take_servers(client, sight.servers, now)
         if sight.state == "ended":
             self._world.client_ended(client, now)
-        client.groups = {group.number: group for group in sight.failures}
         self._take_deaths(client, sight, now)
         if "tasks" in self._world.wanted:
-            self._take_tasks(client, sight, now)
+            self._world.take_live(client, sight.live, now)
+            self._take_ended(client, sight, now)
         if "failures" in self._world.wanted:
             for group in sight.failures:
                 found = [self._world.place(epoch) for epoch in group.servers]
@@ -79,7 +81,7 @@ class FromClients:
 
     def _forget_lease(self, client: KnownClient) -> None:
         client.task = client.line = client.death = 0
-        client.groups.clear()
+        client.told.clear()
         client.args.clear()
 
     def _take_nodes(self, client: KnownClient, sight: ClientSight, now: float) -> None:
@@ -139,10 +141,6 @@ class FromClients:
                 where = {"node": row["node"], "server": row["server"], "client": client.id}
                 text = death.text if death.name in death.text else f"server {death.name}: {death.text}"
                 self._world.note("died", text, now - death.ago_s, **where)
-
-    def _take_tasks(self, client: KnownClient, sight: ClientSight, now: float) -> None:
-        self._world.take_live(client, sight.live, now)
-        self._take_ended(client, sight, now)
 
     def _take_ended(self, client: KnownClient, sight: ClientSight, now: float) -> None:
         for ended in sight.ended:

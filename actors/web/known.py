@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dispycos.protocol.messages import NodeInfo, ServerUse, TaskReport
-from dispycos.protocol.watching import ClientSight, FailureGroup, Machine, Peer
+from dispycos.protocol.watching import ClientSight, Machine, Peer
 
 HISTORY: Final = 60  # samples of a node
 ARGS_KEPT: Final = 20_000  # texts of arguments, by task
@@ -78,17 +78,15 @@ class KnownClient:
     pid: int = 0
     state: str = "queued"
     place: int | None = None
-    queued: int = 0
     since: float = 0.0
     ended: float | None = None
     text: str = ""
     sight: ClientSight | None = None  # the last
-    sight_at: float = 0.0
     task: int = 0  # the last that ended and was told
     line: int = 0
     death: int = 0
     unanswered: int = 0  # looks in a row
-    groups: dict[int, FailureGroup] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)  # of from_clients.LONG, that it has told of
     args: dict[int, str] = field(default_factory=dict)  # as text, by number of the task
     peers: dict[int, Peer] = field(default_factory=dict)
     linked_at: float = 0.0  # when these were told

@@ -32,7 +32,7 @@ from dispycos.protocol.watching import (
 from dispycos.version import RELEASE
 
 from . import rows
-from .from_clients import FromClients
+from .from_clients import LONG, FromClients
 from .from_nodes import FromNodes
 from .known import KnownClient, Rate
 from .tables import Tables
@@ -42,7 +42,7 @@ RINGS: Final = {"log": 10_000, "events": 1_000, "samples": 3_600}  # rows that a
 DEEP_MAX: Final = 64  # nodes that are asked with each tick, for their servers if these are looked at ...
 BRIEF_S: Final = 10.0  # ... of more, each so often for what it has left
 LIMIT: Final = 1000  # tasks and lines that are taken with one answer ...
-FIRST_LIMIT: Final = 10_000  # ... and with the first
+FIRST_LIMIT: Final = 10_000  # ... and with the first of each
 MISSED: Final = 4  # looks that were not answered, until it is said
 
 # What a client is asked for, by table.
@@ -113,7 +113,7 @@ class Reader(World):
         parts = 0
         for table, part in PARTS.items():
             parts |= part if table in self.wanted else 0
-        is_first = (parts & TASKS and not client.task) or (parts & OUTPUT and not client.line)
+        is_first = self.wanted & LONG - client.told
         return Look(parts, client.task, client.line, client.death, FIRST_LIMIT if is_first else LIMIT)
 
     def _ask_nodes(self, now: float) -> list[Question]:

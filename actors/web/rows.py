@@ -316,7 +316,7 @@ def client_row(client: KnownClient) -> Row:
         "place": client.place,
         "servers": len(sight.servers) if sight is not None and is_there else 0,
         "running": _running(sight) if is_there else 0,
-        "queued": (sight.waiting if sight is not None else client.queued) if is_there else 0,
+        "queued": sight.waiting if sight is not None and is_there else 0,
         **counts,
         "cpu_s": round(sight.cpu_s, 3) if sight is not None else None,
         "since": client.since,

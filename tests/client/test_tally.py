@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
 from dispycos.actors.client.tally import GROUPS_MAX, OTHERS, RING, End, Functions, Tally
-from dispycos.actors.tasks.logs import MARK
 from dispycos.protocol.messages import Output
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.watching import Death
@@ -31,7 +28,9 @@ def test_only_what_is_new_is_told_and_of_too_much_the_newest() -> None:
         tally.add(end(number))
     assert [task.number for task in tally.ends_after(7, 100, 5.0)] == [7, 8, 9]
     assert [task.number for task in tally.ends_after(0, 2, 5.0)] == [8, 9]
-    assert tally.ends_after(10, 100, 5.0) == []
+    assert (
+        tally.ends_after(10, 100, 5.0) == tally.ends_after(11, 100, 5.0) == tally.ends_after(0, -1, 5.0) == []
+    )
 
 
 def test_each_function_has_its_own_counts_and_times() -> None:
@@ -78,33 +77,6 @@ def test_ends_of_servers_are_told_once() -> None:
     assert [told.n for told in tally.deaths_after(1, 3.0)] == [2]
 
 
-def test_lines_are_told_from_the_first_look_on_and_records_of_logs_are_read() -> None:
-    tally = Tally()
-    assert not tally.keeps_output
-    assert tally.lines_after(0, 100, 1.0) == [] and tally.keeps_output
-    record = {"name": "app", "levelno": 30, "levelname": "WARNING", "msg": "low on <b>fuel</b>"}
-    text = f"one\ntwo\n{MARK}{json.dumps(record)}\n{MARK}broken\n"
-    tally.wrote(Output("box/server-1", 2), text.encode(), 2.0)
-    told = [
-        (line.n, line.stream, line.level, line.logger, line.text) for line in tally.lines_after(1, 100, 3.0)
-    ]
-    assert told == [
-        (2, 2, "", "", "two"),
-        (3, 0, "warning", "app", "low on <b>fuel</b>"),
-        (4, 2, "", "", f"{MARK}broken"),
-    ]
-
-
-def test_the_last_output_is_kept_before_anybody_asks_and_the_rest_is_counted() -> None:
-    tally, line = Tally(), "x" * 1000
-    for number in range(300):
-        tally.wrote(Output("box/server-1", 1), f"{number} {line}\n".encode(), float(number))
-    assert not tally.keeps_output
-    told = tally.lines_after(0, 1000, 300.0)
-    assert (told[-1].n, told[-1].text, told[-1].ago_s) == (300, f"299 {line}", 1.0)
-    assert len(told) < 300 and told[0].n == 300 - len(told) + 1, "numbers go on where lines were dropped"
-
-
 def test_a_death_tells_the_last_lines_of_that_server_alone() -> None:
     tally = Tally()
     for server, text, at in (
@@ -112,8 +84,8 @@ def test_a_death_tells_the_last_lines_of_that_server_alone() -> None:
         ("a/server-2", "not mine", 1.0),
         ("a/server-1", "last", 2.0),
     ):
-        tally.wrote(Output(server, 1), f"{text}\n".encode(), at)
+        tally.output.add(Output(server, 1), f"{text}\n".encode(), at)
     tally.died(Death(0, 0.0, 5, "a/server-1", "10.0.0.1", 9707, "a", "killed", False, []), 2.1)
-    tally.wrote(Output("a/server-1", 1), b"of the next one\n", 9.0)
+    tally.output.add(Output("a/server-1", 1), b"of the next one\n", 9.0)
     [death] = tally.deaths_after(0, 10.0)
     assert death.lines == ["mine", "last"]

@@ -162,6 +162,20 @@ def test_what_is_asked_follows_from_what_is_read() -> None:
     assert dict(desk.ask("servers"))[Address(101, NODE)] == Look(SERVERS)
 
 
+def test_only_the_first_answer_about_a_long_table_is_asked_to_be_long() -> None:
+    """Of tasks that print nothing ten thousand were taken with each look: no line of theirs had ever come."""
+    desk = Desk()
+    limits = []
+    for wanted in (["nodes"], ["tasks"], ["tasks"], ["tasks", "log"], ["tasks", "log"]):
+        limits.append(dict(desk.ask(*wanted))[Address(ME, CLIENT)].limit)
+        desk.hear(sight(ended=[ended(1, 17)]))
+        desk.now += 1.0
+    assert limits == [1000, 10_000, 1000, 10_000, 1000]
+    desk.ask("tasks", "log")
+    desk.hear(sight(submitted=1))  # less than before: its client has another lease, whose numbers begin anew
+    assert dict(desk.ask("tasks"))[Address(ME, CLIENT)].limit == 10_000
+
+
 def test_nodes_are_asked_in_turn_however_many_they_are() -> None:
     desk = Desk()
     nodes = [ClientNode(node_info(number), "running", "") for number in range(1, 201)]
