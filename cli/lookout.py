@@ -56,7 +56,7 @@ class Lookout:
         self.runtime = runtime
         self.schedulers: dict[int, SchedulerReport] = {}
         self.nodes: dict[int, NodeReport] = {}
-        self.foreign = 0
+        self.foreign: list[Presence] = []  # of other clusters
         self.refused = ""
         self.silent: list[str] = []  # what was named and did not answer
         self.visits_nodes = True
@@ -155,7 +155,7 @@ class Lookout:
             return
         self._seen.add(found.epoch)
         if found.tag != self._tag:
-            self.foreign += 1
+            self.foreign.append(found)
         else:
             self._visit(endpoints_of(found))
 
@@ -244,7 +244,7 @@ class Lookout:
 
     def _nobody(self, silent: str) -> NothingFound | Refused:
         foreign = (
-            f"; {self.foreign} process{'es' * (self.foreign > 1)} of another cluster (another secret)"
+            f"; {len(self.foreign)} process{'es' * (len(self.foreign) > 1)} of another cluster (another secret)"
             if self.foreign
             else ""
         )

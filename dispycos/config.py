@@ -408,6 +408,11 @@ class ViewSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorSettings(ViewSettings):
+    """Where `dispycos doctor` looks."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSettings(ViewSettings):
     """What `dispycos status` shows; again and again with `watch`, which is seconds."""
 

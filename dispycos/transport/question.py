@@ -72,6 +72,11 @@ class Question:
             with suppress(OSError):  # no route by this interface
                 sock.sendto(_query(), group)
 
+    @property
+    def senders(self) -> list[tuple[str, int]]:
+        """From where it is asked: address and port."""
+        return [sock.getsockname()[:2] for sock, _ in self._sockets]
+
     async def answered(self, timeout: float) -> bool:
         """Whether there is something to read within so many seconds; asks again at times."""
         from asyncio import wait
@@ -125,7 +130,7 @@ def _open(address: str, version: int) -> tuple[socket.socket, tuple[str, int]]:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, HOPS)
             return sock, (GROUP, PORT)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, _interface_of(address))
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface_of(address))
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, HOPS)
         return sock, (GROUP_6, PORT)
     except BaseException:
@@ -133,7 +138,8 @@ def _open(address: str, version: int) -> tuple[socket.socket, tuple[str, int]]:
         raise
 
 
-def _interface_of(address: str) -> int:
+def interface_of(address: str) -> int:
+    """Its index. Raises OSError if this host has no such address."""
     for name, found in psutil.net_if_addrs().items():
         if any(entry.address == address for entry in found):
             return socket.if_nametoindex(name)

@@ -57,7 +57,24 @@ class Secret:
         *,
         group_file: Path | None = None,
     ) -> Secret:
-        """The passphrase, else the file, else what the environment says, else the user's own file, made if missing.
+        """As load(); the user's own file is made if it is missing."""
+        found = cls.load(path, passphrase, environ, group_file=group_file)
+        if found is not None:
+            return found
+        path = find_folders(environ).secret_file
+        make_secret(path)
+        return cls(read_secret(path), str(path))
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | None = None,
+        passphrase: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        group_file: Path | None = None,
+    ) -> Secret | None:
+        """The passphrase, else the file, else what the environment says, else the user's own file; None if that is missing.
 
         `group_file`: one that its group may read; the same cluster is that of all its members.
         """
@@ -71,13 +88,11 @@ class Secret:
         if environ.get(SECRET_VARIABLE):
             return cls(secret_bytes(environ[SECRET_VARIABLE], SECRET_VARIABLE), SECRET_VARIABLE)
         if environ.get(SECRET_FILE_VARIABLE):
-            return cls.load_or_make(Path(environ[SECRET_FILE_VARIABLE]).expanduser())
+            return cls.load(Path(environ[SECRET_FILE_VARIABLE]).expanduser())
         if environ.get(GROUP_VARIABLE):
-            return cls.load_or_make(group_file=Path(environ[GROUP_VARIABLE]).expanduser())
+            return cls.load(group_file=Path(environ[GROUP_VARIABLE]).expanduser())
         path = find_folders(environ).secret_file
-        if not path.exists():
-            make_secret(path)
-        return cls(read_secret(path), str(path))
+        return cls(read_secret(path), str(path)) if path.exists() else None
 
 
 def secret_bytes(text: str, name: str) -> bytes:

@@ -314,7 +314,7 @@ def test_processes_of_another_cluster_are_counted_not_asked() -> None:
 
     async def scene(view: Lookout) -> None:
         await view.look()
-        assert (view.foreign, view.nodes, view.refused) == (1, {}, "")
+        assert (len(view.foreign), view.nodes, view.refused) == (1, {}, "")
 
     look(scene, lambda: Answering((NODE, NODE_REPORT), role="node", keys=theirs))
 

@@ -101,6 +101,22 @@ def test_a_task_that_does_not_run_has_no_stack(scene: Scene) -> None:
     assert command.wait() == 3 and "task nonsense does not run" in command.err
 
 
+def test_doctor_finds_the_node_and_nothing_that_stops_it(scene: Scene) -> None:
+    found = json.loads(scene.says("doctor", "--json"))["findings"]
+    (node,) = [one["text"] for one in found if one["check"] == "cluster" and " ash " in one["text"]]
+    assert node.startswith("node ash at 127.0.0.1:")
+    lines = scene.says("doctor").splitlines()
+    assert any(line.startswith("ok") and "node ash at" in line for line in lines)
+    assert "error" not in lines[-1]
+
+
+def test_doctor_says_what_has_another_secret(scene: Scene) -> None:
+    doctor = scene.user.command("doctor", "--json", DISPYCOS_SECRET="another passphrase")
+    assert doctor.wait() == 0
+    texts = [one["text"] for one in json.loads(doctor.out)["findings"] if one["check"] == "cluster"]
+    assert any(text.startswith("node ash at ") and "has another secret" in text for text in texts)
+
+
 def test_top_is_one_snapshot_where_there_is_no_terminal(scene: Scene) -> None:
     first, second, *rest = scene.says("top").splitlines()
     assert first.startswith("1 node  2 of 2 servers busy")
