@@ -168,7 +168,7 @@ MUTANTS: Final = [
     Mutant("server", QUEUE, "        if not running.interrupted:\n", "        if True:\n"),
     Mutant("server", QUEUE, "        self._holding.add(run.task)\n", ""),
     Mutant(
-        "server", QUEUE, "if self.draining and not self.running:", "if self.draining and not self._holding:"
+        "server", QUEUE, "if self._is_ending and not self.running:", "if self.draining and not self._holding:"
     ),
     Mutant(
         "shipping",

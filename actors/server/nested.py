@@ -184,6 +184,11 @@ class NestedTasks:
     def tell_client(self, word: messages.Message) -> None:
         self.host.runtime.send(Envelope(self.machine.client, self.machine.address, word))
 
+    def want_close(self, word: messages.CloseWanted) -> None:
+        with self.host.shield, self.host.runtime.lock:
+            self.machine.want_close(word)
+        self.host.runtime.turn_soon()
+
     # --- correspondence.Records
 
     def record(self, number: int) -> Record | None:

@@ -103,7 +103,8 @@ class Server:
         self.running: dict[TaskId, Running] = {}
         self.ended = self.failed = 0  # tasks, since the process began
         self.failures = Failures()
-        self.draining = False
+        self.draining = False  # it begins nothing that was not placed, and gives that back
+        self._is_ending = False  # when nothing is left, so does the process
         self._reason = ""
         self._cpu: deque[Envelope] = deque()
         self._io: deque[Envelope] = deque()  # placed, and to be started
@@ -206,9 +207,8 @@ class Server:
     def on_shutdown(self, envelope: Envelope, now: float) -> None:
         """What has no address goes back. Without `drain` what was placed and has not begun is dropped, the rest is interrupted."""
         word: messages.Shutdown = envelope.message
-        self.draining = True
-        back, self._cpu = self._cpu, deque()
-        self._give_back(back)
+        self._is_ending = True
+        self._give_all_back()
         if not word.drain:
             self._reason = word.reason
             placed, self._io = self._io, deque()
@@ -285,6 +285,11 @@ class Server:
             running.waits_for += 1
             self._submitted[word.number] = running.run.task
         self._effects.append(Send(Envelope(self.client, self.address, word, 0, call)))
+
+    def want_close(self, word: messages.CloseWanted) -> None:
+        """A task here wants this server, or its node, closed: what has not begun goes elsewhere, and does not run behind it."""
+        self._give_all_back()
+        self._send(self.client, word)
 
     def set_aside(self, task: TaskId) -> bool:
         """This CPU task is between two steps: if those that it submitted have not all ended, others may run here. True if so."""
@@ -372,6 +377,11 @@ class Server:
         running.announced = True
         self._send(self.client, messages.Started(running.run.task, running.actor, self.spot))
 
+    def _give_all_back(self) -> None:
+        self.draining = True
+        back, self._cpu = self._cpu, deque()
+        self._give_back(back)
+
     def _give_back(self, given: Iterable[Envelope]) -> None:
         positions = [envelope.message.position for envelope in given]
         self._send(self.client, messages.Returned(positions, self.draining))
@@ -392,7 +402,7 @@ class Server:
         return f"{run.function} was terminated: {self._reason}" if self._reason else ""
 
     def _stop_if_idle(self) -> None:
-        if self.draining and not self.running:
+        if self._is_ending and not self.running:
             self._effects.append(Stop())
 
     def _send(self, to: Address, word: messages.Message) -> None:

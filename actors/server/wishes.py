@@ -14,7 +14,8 @@ from .nested import NestedTasks
 def dispycos_close_server(terminate: bool = False, restart: bool = False) -> int:
     """End the server on which this task runs when its CPU tasks have ended, this one among them. Returns 0 at once.
 
-    Io tasks get their KeyboardInterrupt then, and have about 5 s. From now on the server gets no tasks.
+    Io tasks get their KeyboardInterrupt then, and have about 5 s. From now on the server gets no tasks, and those that it was given
+    ahead run elsewhere.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def _want(what: str, word: messages.CloseWanted) -> int:
         raise RuntimeError(
             f"{what}() is for remote tasks, and none runs here; a program has client.{method}(where)"
         )
-    tasks.tell_client(word)
+    tasks.want_close(word)
     return 0
 
 

@@ -364,6 +364,25 @@ def test_a_server_that_drains_gives_back_what_comes(post: Post) -> None:
     ]
 
 
+def test_behind_a_task_that_has_its_server_closed_nothing_begins_and_the_server_waits_for_its_node(
+    post: Post,
+) -> None:
+    post.start(run(1))
+    post.hear(run(2))
+    post.server.want_close(messages.CloseWanted(False, False))
+    post.hear(run(3))
+    assert post.drain() == [
+        to_owner(Returned([2], draining=True)),
+        to_owner(messages.CloseWanted(False, False)),
+        to_owner(Returned([3], draining=True)),
+    ]
+    post.end(run(1))
+    assert Stop() not in post.drain(), "its client has to hear of it, and its node ends it"
+    assert post.take() is None
+    post.shut_down()
+    assert post.drain() == [to_owner(Returned([], draining=True)), Stop()]
+
+
 # --- the end
 
 
