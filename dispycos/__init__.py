@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from dispycos.actors.sharing.sharing import peer_status as peer_status
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
-    from dispycos.actors.tasks.handle import MonitorStatus as MonitorStatus
-    from dispycos.actors.tasks.handle import Task as Task
     from dispycos.actors.tasks.host import current_client as current_client
     from dispycos.actors.tasks.keeping import MailboxState as MailboxState
     from dispycos.actors.tasks.record import Usage as Usage
+    from dispycos.actors.tasks.submitting import MonitorStatus as MonitorStatus
+    from dispycos.actors.tasks.submitting import Task as Task
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
     from dispycos.errors import ChannelClosed as ChannelClosed
@@ -73,7 +73,7 @@ _PLACES = {
     "MailboxState": "actors.tasks.keeping",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
-    "MonitorStatus": "actors.tasks.handle",
+    "MonitorStatus": "actors.tasks.submitting",
     "NameTaken": "errors",
     "NotPicklable": "actors.shipping.words",
     "NotScheduled": "errors",
@@ -84,7 +84,7 @@ _PLACES = {
     "ScheduleError": "errors",
     "Scheduler": "brokers.local",
     "Semaphore": "actors.sharing.locks",
-    "Task": "actors.tasks.handle",
+    "Task": "actors.tasks.submitting",
     "TaskInfo": "actors.client.status",
     "TaskLost": "errors",
     "TaskRefused": "errors",

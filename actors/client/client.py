@@ -23,9 +23,8 @@ from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 from dispycos.protocol.addresses import Location
 
-from ..tasks.handle import Task
 from ..tasks.streams import say
-from ..tasks.submitting import Submits, count, must_be_callable
+from ..tasks.submitting import Submits, Task, count, must_be_callable
 from .program_name import program_name
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
 
-class Client(Submits[Task]):
+class Client(Submits):
     """A program's hold on the cluster: ships functions to servers and runs them there as remote tasks.
 
     Use it as ``async with Client([compute]) as client:``, or ``await client.schedule()`` ... ``await client.close()``; in

@@ -16,7 +16,7 @@ from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.watching import Look
 
-from ..tasks.handle import Task
+from ..tasks.submitting import Task
 from .program_name import program_name
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from ..dispatching.facts import Entry
 from ..tasks.files.receiver import Receiver
 from ..tasks.files.receiving import Ground
 from ..tasks.files.sender import Files
-from ..tasks.handle import Task
 from ..tasks.streams import say
+from ..tasks.submitting import Task
 from .code import ClientPayloads, SetupCall
 from .connect import Uplink
 from .control import Control

@@ -21,11 +21,11 @@ from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
 from ..tasks.cell import Cell
 from ..tasks.ends import without_our_frames
-from ..tasks.handle import Task
 from ..tasks.handles import monitor_status
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
 from ..tasks.streams import Stream, say
+from ..tasks.submitting import Task
 from .code import ClientPayloads
 from .effects import Choose, Failed, Freed, GiveSetup, News, Print, Pulsed, Room, Say, Scheduled
 from .ledger import Ledger

@@ -16,8 +16,8 @@ from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import Allocation, Availability, NodeInfo, Offer
 from dispycos.protocol.status import Status
 
-from ..tasks.handle import Task
 from ..tasks.record import Record
+from ..tasks.submitting import Task
 from .effects import News, Pulsed
 
 ENTRY: Final = "a host name, an address, a Location or a DispycosNodeAllocate"

@@ -22,17 +22,16 @@ from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
 from ..tasks.current import current_cell
 from ..tasks.files.sender import Files
-from ..tasks.handle import Task
 from ..tasks.host import TaskHost
 from ..tasks.record import Record
-from ..tasks.submitting import Submits, count, must_be_callable
+from ..tasks.submitting import Submits, Task, count, must_be_callable
 from .code import ServerPayloads
 from .queue import Server
 
 FAILED: Final = (OutcomeKind.RAISED, OutcomeKind.LOST, OutcomeKind.REFUSED)
 
 
-class TaskClient(Submits[Task]):
+class TaskClient(Submits):
     """The client of a remote task, as that task sees it: what it submits runs as the program's own tasks do.
 
     Errors are those that the program itself would get. A task that ends leaves behind what it submitted: that goes on, and

@@ -19,10 +19,10 @@ from dispycos.protocol.watching import Frame
 
 from ..tasks.cell import Cell
 from ..tasks.ends import is_ours
-from ..tasks.handle import Task
 from ..tasks.running.execution import Execution
 from ..tasks.running.interrupts import Interrupts
 from ..tasks.running.subtasks import Subtask
+from ..tasks.submitting import Task
 
 FRAMES_MAX: Final = 100  # the outermost and the innermost
 LOOKS: Final = 3  # until the main thread is said to be in C code

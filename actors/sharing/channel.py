@@ -15,9 +15,9 @@ from dispycos.session.router import Event
 
 from ..tasks.current import current_host
 from ..tasks.ends import Raised
-from ..tasks.handle import Task
 from ..tasks.host import TaskHost
 from ..tasks.results import open_value
+from ..tasks.submitting import Task
 from .hub import Follow, Hubs, Pass, Transform
 from .names import must_be_name
 

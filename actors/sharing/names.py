@@ -12,8 +12,8 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.texts import NAME_MAX
 
 from ..tasks.cell import Cell
-from ..tasks.handle import Task
 from ..tasks.host import TaskHost
+from ..tasks.submitting import Task
 
 
 class Names:

@@ -8,9 +8,9 @@ from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope
 
-from ..tasks.handle import Task
 from ..tasks.host import TaskHost
 from ..tasks.streams import say
+from ..tasks.submitting import Task
 from .channel import Channels
 from .names import Names
 

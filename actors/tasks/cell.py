@@ -22,7 +22,6 @@ from dispycos.protocol.messages import TaskId
 from .calling import COMMON, can_suspend, no_iterator, with_task
 from .current import context_of
 from .ends import Outcome, Raised, Returned, raised
-from .handle import Task
 from .handles import Handles
 from .keeping import WAIT, Keeping, MailboxState, is_counted, must_be_policy
 from .loops import must_run_on
@@ -30,6 +29,7 @@ from .results import pack_outcome
 from .running.execution import Execution, call_plainly, is_coroutine
 from .running.subtasks import Subtasks
 from .step import KILL_AFTER
+from .submitting import Task
 from .swap import Swap
 from .windows import Taken, bytes_of, sender_of, senders
 

@@ -1,4 +1,4 @@
-"""A task as its users hold it: one handle for a task here or anywhere, and what a running task calls on itself."""
+"""A handle of a task here or anywhere: its messages, its end, its value, and what a running task calls on itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from html import escape
 from os import PathLike
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dispycos.errors import DispycosError, RemoteError, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
@@ -18,49 +18,21 @@ from .ends import Outcome, Returned, without_our_frames
 from .keeping import MailboxState
 from .record import Record, Usage
 from .roles import Host, LocalTask
-from .submitting import Submits
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # type checkers know it, wherever it is installed
+
+    T = TypeVar("T", default=Any)  # a Task is a Task[Any]
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 CANCELLED = "asyncio.exceptions.CancelledError"  # as RemoteError names it
 
 
-class MonitorStatus(NamedTuple):
-    """How a task ended, as its monitor gets it (spec 6.4).
-
-    type is StopIteration and value its value, or type is an exception class, and value the exception's text; KeyboardInterrupt
-    if it was terminated. traceback: where it raised, as text; empty where nothing was raised in it.
-    """
-
-    info: Task
-    type: Any
-    value: Any
-    traceback: str = ""
-
-
-class Task(Actor, asyncio.Future[Any]):
-    """A task: an actor with an address and a mailbox, here or in a server process anywhere.
-
-    ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,
-    an ``async def``, or a plain function, for which no event loop runs. It gets the task itself as ``task`` if it has a
-    parameter of that name and the caller gives nothing for it. Its value is no iterator: return a list.
-    ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
-    results, at any depth; they are equal when they mean the same task.
-
-    A handle is an asyncio.Future of the task's value, and behaves as an asyncio.Task does: ``gather``, ``wait``, ``wait_for``,
-    ``timeout``, ``shield`` and ``as_completed`` take it. ``cancel()``, and the end of whoever awaits it, end the task as
-    ``terminate()`` does, and everybody who waits for it then gets CancelledError, when the task has ended.
-
-    asyncio Tasks that a task makes in a server (``create_task``, ``TaskGroup``, ``gather`` ...) are part of it. ``terminate()``
-    interrupts whichever of their steps runs. A KeyboardInterrupt or SystemExit that leaves one of them cancels that one and
-    is raised in the function where it waits. Those that are left when the function ends are cancelled, as by
-    ``asyncio.run``, and the task ends when they have, 3 seconds later at most: what refuses to end is dropped. To leave
-    something behind on purpose, for later tasks of that server, make it with ``context=contextvars.Context()``: then
-    nobody interrupts it, and its SystemExit ends the server.
-
-    Raises
-    ------
-    TypeError: the first argument is not callable.
-    RuntimeError: no event loop runs here; use ``dispycos.run``.
-    """
+class Handle(Actor, asyncio.Future[T]):
+    """All that a Task is, save for what it submits itself (submitting.py)."""
 
     __slots__ = (
         "_asked",
@@ -76,9 +48,6 @@ class Task(Actor, asyncio.Future[Any]):
 
     name: str
 
-    def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        current_host().start(self, function, args, kwargs)
-
     def _bind(
         self,
         host: Host,
@@ -87,7 +56,7 @@ class Task(Actor, asyncio.Future[Any]):
         source: LocalTask | Record | None,
         direct: Address | None = None,
         place: Location | None = None,
-    ) -> Task:
+    ) -> Self:
         _begin(self, loop=host.loop)
         self._asked: tuple[Any] | None = None  # the message of cancel(), which makes its termination one
         self._way: Any = None  # of the messages sent by it, if it is somebody else's
@@ -180,7 +149,7 @@ class Task(Actor, asyncio.Future[Any]):
 
     # --- ends ---
 
-    async def monitor(self, by: Task | None = None) -> int:
+    async def monitor(self, by: Handle[Any] | None = None) -> int:
         """Have a MonitorStatus sent to `by` (default: the running task) when this task ends. Returns 0 (spec 6.4)."""
         await self._host.monitor(self, by)
         return 0
@@ -190,18 +159,18 @@ class Task(Actor, asyncio.Future[Any]):
         self._host.terminate(self)
         return 0
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         """The task's value; raises what it raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
         self._look()
         return _wait(self)
 
     __iter__ = __await__
 
-    def __call__(self) -> Task:
+    def __call__(self) -> Self:
         """``yield rtask()`` waits for the value, as ``await rtask`` does."""
         return self
 
-    async def finish(self, timeout: float | None = None) -> Any:
+    async def finish(self, timeout: float | None = None) -> T:
         """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
         try:
             await asyncio.wait((self,), timeout=timeout)
@@ -212,19 +181,7 @@ class Task(Actor, asyncio.Future[Any]):
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
-    # --- the client ---
-
-    @property
-    def client(self) -> Submits[Task]:
-        """In a remote task: its client, for tasks of its own, as ``task.client.submit(function, x)``.
-
-        It has submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, as a Client has; see ``current_client``.
-
-        Raises
-        ------
-        RuntimeError: this is no server; a program uses the Client that it made.
-        """
-        return client_of(self._host, "task.client")
+    # --- files ---
 
     async def send_file(
         self,
@@ -300,7 +257,7 @@ class Task(Actor, asyncio.Future[Any]):
         self._look()
         return super().cancelled()
 
-    def result(self) -> Any:
+    def result(self) -> T:
         """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended."""
         if not _is_done(self):
             self._look()
@@ -380,7 +337,7 @@ class Task(Actor, asyncio.Future[Any]):
         return self._source.address if isinstance(self._source, Record) else self._direct
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Task) and self.home == other.home
+        return isinstance(other, Handle) and self.home == other.home
 
     def __hash__(self) -> int:
         return hash(self.home)
@@ -398,7 +355,7 @@ class Task(Actor, asyncio.Future[Any]):
         known = source.state if isinstance(source, Record) else ""
         return f"{self.name}{f' at {place}' if place else ''}{known and state + known}"
 
-    def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Handle[Any]], tuple[Any, ...]]:
         direct = self.direct
         place = self.location
         return _rebuild, (
@@ -415,14 +372,6 @@ class Task(Actor, asyncio.Future[Any]):
         raise RuntimeError(
             f"{self.name}.{method}() is for the task itself, while it runs; to reach it from outside use send or ask"
         )
-
-
-def client_of(host: Host | None, asked: str) -> Submits[Task]:
-    """Who runs what the tasks of this host submit; `asked` is how that was asked for."""
-    client: Submits[Task] | None = None if host is None or host.records is None else host.records.client
-    if client is None:
-        raise RuntimeError(f"{asked} is for remote tasks: elsewhere use the Client that your program made")
-    return client
 
 
 def _bearable(error: BaseException, name: str) -> Exception:
@@ -454,9 +403,9 @@ _wait = asyncio.Future.__await__
 
 def _rebuild(
     home: tuple[int, int], name: str, direct: tuple[int, int] | None, place: tuple[str, int] | None
-) -> Task:
+) -> Handle[Any]:
     """Unpickle a handle: the same object's state where it is known, else a handle that works from here."""
-    handle: Task = current_host().handle(
+    handle: Handle[Any] = current_host().handle(
         Address(*home), name, Address(*direct) if direct else None, Location(*place) if place else None
     )
     return handle

@@ -23,12 +23,11 @@ from ..shipping.words import MissingCode
 from .correspondence import Correspondence
 from .current import current_cell, register
 from .ends import Outcome, Raised, Returned, raised
-from .handle import MonitorStatus, Task
 from .record import Record
 from .results import Payloads, Pickling, open_value, pack_outcome, trace_of, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
-from .submitting import must_be_callable
+from .submitting import MonitorStatus, Task, must_be_callable
 from .windows import WAITING_MAX, Amount, Full
 
 log = logging.getLogger("dispycos")

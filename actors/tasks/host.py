@@ -14,10 +14,9 @@ from .calling import name_of
 from .cell import Cell
 from .current import cell_of, current_cell, register
 from .ends import Outcome
-from .handle import Task, client_of
 from .handles import Handles
 from .running.subtasks import Subtasks, adopt
-from .submitting import Submits, must_be_callable
+from .submitting import Submits, Task, client_of, must_be_callable
 
 
 class TaskHost(Handles):
@@ -61,7 +60,7 @@ class TaskHost(Handles):
         register(self.loop, None)
 
 
-def current_client() -> Submits[Task]:
+def current_client() -> Submits:
     """The client of the remote task that runs now; to be called in it, or in what it calls.
 
     What the task submits there is handed to the program's Client, which places it as any other task. Its handle can be awaited,

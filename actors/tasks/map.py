@@ -8,7 +8,7 @@ from reprlib import Repr
 from typing import Any
 
 from .ends import add_note, without_our_frames
-from .roles import Handle
+from .handle import Handle
 from .streams import Stream
 
 AHEAD_MAX = 4096  # tasks whose values were not taken yet: an iterable may be endless, and its reader slow
@@ -21,7 +21,7 @@ Args = tuple[Any, ...]
 
 
 async def values_of(
-    submit: Callable[..., Handle], calls: Iterator[Args], progress: Progress | None = None
+    submit: Callable[..., Handle[Any]], calls: Iterator[Args], progress: Progress | None = None
 ) -> AsyncGenerator[tuple[Any, Any], None]:
     """(argument, value) as the tasks end. The first error is raised here; whatever ends this ends the tasks that are left."""
     ahead = Ahead(submit, calls)
@@ -64,9 +64,9 @@ def _in_words(item: Any) -> str:
 class Ahead:
     """The tasks that were submitted and whose values were not taken."""
 
-    def __init__(self, submit: Callable[..., Handle], calls: Iterator[Args]) -> None:
-        self.waiting: dict[Handle, Any] = {}
-        self.ended: asyncio.Queue[Handle] = asyncio.Queue()
+    def __init__(self, submit: Callable[..., Handle[Any]], calls: Iterator[Args]) -> None:
+        self.waiting: dict[Handle[Any], Any] = {}
+        self.ended: asyncio.Queue[Handle[Any]] = asyncio.Queue()
         self._submit = submit
         self._calls = calls
         self._exhausted = False

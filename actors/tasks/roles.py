@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from dispycos.protocol.addresses import Address
 
 from .ends import Outcome
-
-
-class Handle(Awaitable[Any], Protocol):
-    """A handle of a task (handle.py), as those see it who make and await them."""
-
-    @property
-    def _source(self) -> Any: ...
-    def terminate(self) -> int: ...
-    def is_alive(self) -> bool: ...
-    def result(self) -> Any: ...
-    def add_done_callback(self, fn: Callable[[Any], object], /) -> None: ...
-    def __hash__(self) -> int: ...
-
-
-HandleT = TypeVar("HandleT", bound=Handle)
 
 
 class LocalTask(Protocol):

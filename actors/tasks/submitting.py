@@ -1,22 +1,342 @@
-"""How tasks are submitted: the same calls for a program with its Client and for a task in a server with its `task.client`."""
+"""A Task, as its users hold it, and how tasks are submitted: the same calls for a program's Client and for a task's own."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from functools import partial
-from typing import Any, Generic
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
 
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import OutcomeKind
 
+from .current import current_host
+from .handle import Handle, T
 from .map import Progress, values_of
 from .record import Record
-from .roles import HandleT
+from .roles import Host
 
 
-class Submits(ABC, Generic[HandleT]):
+class MonitorStatus(NamedTuple):
+    """How a task ended, as its monitor gets it (spec 6.4).
+
+    type is StopIteration and value its value, or type is an exception class, and value the exception's text; KeyboardInterrupt
+    if it was terminated. traceback: where it raised, as text; empty where nothing was raised in it.
+    """
+
+    info: Task
+    type: Any
+    value: Any
+    traceback: str = ""
+
+
+class Task(Handle[T]):
+    """A task: an actor with an address and a mailbox, here or in a server process anywhere.
+
+    ``Task(function, *args, **kwargs)`` starts a *local* task on the running loop: a generator function that uses ``yield``,
+    an ``async def``, or a plain function, for which no event loop runs. It gets the task itself as ``task`` if it has a
+    parameter of that name and the caller gives nothing for it. Its value is no iterator: return a list.
+    ``client.rtask`` and ``client.submit`` give handles of remote tasks. Handles can be sent in messages, arguments and
+    results, at any depth; they are equal when they mean the same task.
+
+    A handle is an asyncio.Future of the task's value, and behaves as an asyncio.Task does: ``gather``, ``wait``, ``wait_for``,
+    ``timeout``, ``shield`` and ``as_completed`` take it. ``cancel()``, and the end of whoever awaits it, end the task as
+    ``terminate()`` does, and everybody who waits for it then gets CancelledError, when the task has ended.
+
+    asyncio Tasks that a task makes in a server (``create_task``, ``TaskGroup``, ``gather`` ...) are part of it. ``terminate()``
+    interrupts whichever of their steps runs. A KeyboardInterrupt or SystemExit that leaves one of them cancels that one and
+    is raised in the function where it waits. Those that are left when the function ends are cancelled, as by
+    ``asyncio.run``, and the task ends when they have, 3 seconds later at most: what refuses to end is dropped. To leave
+    something behind on purpose, for later tasks of that server, make it with ``context=contextvars.Context()``: then
+    nobody interrupts it, and its SystemExit ends the server.
+
+    Raises
+    ------
+    TypeError: the first argument is not callable.
+    RuntimeError: no event loop runs here; use ``dispycos.run``.
+    """
+
+    __slots__ = ()
+
+    # fmt: off
+    @overload
+    def __init__(self: Task[R], f: Callable[P, Co[R]], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Callable[P, Gen[Y, S, R]], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked[Co[R]], /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked[Gen[Y, S, R]], /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked[R], /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked1[A, Co[R]], a: A, /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked1[A, Gen[Y, S, R]], a: A, /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked1[A, R], a: A, /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked2[A, B, Co[R]], a: A, b: B, /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked2[A, B, Gen[Y, S, R]], a: A, b: B, /, **more: Any) -> None: ...
+    @overload
+    def __init__(self: Task[R], f: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> None: ...
+    # fmt: on
+    def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        current_host().start(self, function, args, kwargs)
+
+    @property
+    def client(self) -> Submits:
+        """In a remote task: its client, for tasks of its own, as ``task.client.submit(function, x)``.
+
+        It has submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, as a Client has; see ``current_client``.
+
+        Raises
+        ------
+        RuntimeError: this is no server; a program uses the Client that it made.
+        """
+        return client_of(self._host, "task.client")
+
+
+if TYPE_CHECKING:
+    # What type checkers know of a call, which is as the function itself would be called, save that
+    # - a parameter `task` may be left open. Then up to four arguments are given by position; by name, unchecked, those that
+    #   have defaults. Give `task` a default, or ask current_task(), for functions that take more;
+    # - `retries` may be given, the rest by position;
+    # - one of the first three arguments may be a handle of the value. What is behind that is not checked.
+    # The value is what the function returns, of an `async def` and a generator function, too: hence three lines for each.
+
+    A = TypeVar("A")
+    B = TypeVar("B")
+    C = TypeVar("C")
+    D = TypeVar("D")
+    R = TypeVar("R")
+    Y = TypeVar("Y")
+    S = TypeVar("S")
+    P = ParamSpec("P")
+    Ts = TypeVarTuple("Ts")
+    A_in = TypeVar("A_in", contravariant=True)
+    B_in = TypeVar("B_in", contravariant=True)
+    C_in = TypeVar("C_in", contravariant=True)
+    D_in = TypeVar("D_in", contravariant=True)
+    R_out = TypeVar("R_out", covariant=True)
+
+    class Valued(Protocol[R_out]):
+        """A handle."""
+
+        def result(self) -> R_out: ...
+        def terminate(self) -> int: ...
+
+    class Tasked(Protocol[R_out]):
+        def __call__(self, /, *, task: Task[Any]) -> R_out: ...
+
+    class Tasked1(Protocol[A_in, R_out]):
+        def __call__(self, a: A_in, /, *, task: Task[Any]) -> R_out: ...
+
+    class Tasked2(Protocol[A_in, B_in, R_out]):
+        def __call__(self, a: A_in, b: B_in, /, *, task: Task[Any]) -> R_out: ...
+
+    class Tasked3(Protocol[A_in, B_in, C_in, R_out]):
+        def __call__(self, a: A_in, b: B_in, c: C_in, /, *, task: Task[Any]) -> R_out: ...
+
+    class Tasked4(Protocol[A_in, B_in, C_in, D_in, R_out]):
+        def __call__(self, a: A_in, b: B_in, c: C_in, d: D_in, /, *, task: Task[Any]) -> R_out: ...
+
+    At: TypeAlias = str | Location
+    Begins1: TypeAlias = Callable[Concatenate[A, ...], R]
+    Begins2: TypeAlias = Callable[Concatenate[A, B, ...], R]
+    Begins3: TypeAlias = Callable[Concatenate[A, B, C, ...], R]
+    Co: TypeAlias = Coroutine[Any, Any, R]
+    Gen: TypeAlias = Generator[Y, S, R]
+    Starting: TypeAlias = Coroutine[Any, Any, Task[R]]
+
+    # fmt: off
+    class Submit(Protocol):
+        """submit and io_submit."""
+
+        @overload
+        def __call__(self, f: Callable[P, Co[R]], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Callable[P, Gen[Y, S, R]], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked[Co[R]], /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked[Gen[Y, S, R]], /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked[R], /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked1[A, Co[R]], a: A, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked1[A, Gen[Y, S, R]], a: A, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked1[A, R], a: A, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked2[A, B, Co[R]], a: A, b: B, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked2[A, B, Gen[Y, S, R]], a: A, b: B, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked3[A, B, C, Co[R]], a: A, b: B, c: C, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked3[A, B, C, Gen[Y, S, R]], a: A, b: B, c: C, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked3[A, B, C, R], a: A, b: B, c: C, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked4[A, B, C, D, Co[R]], a: A, b: B, c: C, d: D, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked4[A, B, C, D, Gen[Y, S, R]], a: A, b: B, c: C, d: D, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Tasked4[A, B, C, D, R], a: A, b: B, c: C, d: D, /, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Callable[[*Ts], Co[R]], /, *args: *Ts, retries: int) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Callable[[*Ts], Gen[Y, S, R]], /, *args: *Ts, retries: int) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Callable[[*Ts], R], /, *args: *Ts, retries: int) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins1[A, Co[R]], a: Valued[A], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins1[A, Gen[Y, S, R]], a: Valued[A], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins1[A, R], a: Valued[A], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins2[A, B, Co[R]], a: A, b: Valued[B], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins2[A, B, Gen[Y, S, R]], a: A, b: Valued[B], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins2[A, B, R], a: A, b: Valued[B], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins3[A, B, C, Co[R]], a: A, b: B, c: Valued[C], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins3[A, B, C, Gen[Y, S, R]], a: A, b: B, c: Valued[C], /, *args: Any, **more: Any) -> Task[R]: ...
+        @overload
+        def __call__(self, f: Begins3[A, B, C, R], a: A, b: B, c: Valued[C], /, *args: Any, **more: Any) -> Task[R]: ...
+
+    class Start(Protocol):
+        """rtask and io_rtask; for a handle's value `await` it first, which is the same."""
+
+        @overload
+        def __call__(self, f: Callable[P, Co[R]], /, *args: P.args, **kwargs: P.kwargs) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Callable[P, Gen[Y, S, R]], /, *args: P.args, **kwargs: P.kwargs) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked[Co[R]], /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked[Gen[Y, S, R]], /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked[R], /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked1[A, Co[R]], a: A, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked1[A, Gen[Y, S, R]], a: A, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked1[A, R], a: A, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked2[A, B, Co[R]], a: A, b: B, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked2[A, B, Gen[Y, S, R]], a: A, b: B, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked3[A, B, C, Co[R]], a: A, b: B, c: C, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked3[A, B, C, Gen[Y, S, R]], a: A, b: B, c: C, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked3[A, B, C, R], a: A, b: B, c: C, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked4[A, B, C, D, Co[R]], a: A, b: B, c: C, d: D, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked4[A, B, C, D, Gen[Y, S, R]], a: A, b: B, c: C, d: D, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Tasked4[A, B, C, D, R], a: A, b: B, c: C, d: D, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Callable[[*Ts], Co[R]], /, *args: *Ts, retries: int) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Callable[[*Ts], Gen[Y, S, R]], /, *args: *Ts, retries: int) -> Starting[R]: ...
+        @overload
+        def __call__(self, f: Callable[[*Ts], R], /, *args: *Ts, retries: int) -> Starting[R]: ...
+
+    class StartAt(Protocol):
+        """rtask_at and io_rtask_at."""
+
+        @overload
+        def __call__(self, w: At, f: Callable[P, Co[R]], /, *args: P.args, **kwargs: P.kwargs) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Callable[P, Gen[Y, S, R]], /, *args: P.args, **kwargs: P.kwargs) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked[Co[R]], /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked[Gen[Y, S, R]], /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked[R], /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked1[A, Co[R]], a: A, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked1[A, Gen[Y, S, R]], a: A, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked1[A, R], a: A, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked2[A, B, Co[R]], a: A, b: B, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked2[A, B, Gen[Y, S, R]], a: A, b: B, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked3[A, B, C, Co[R]], a: A, b: B, c: C, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked3[A, B, C, Gen[Y, S, R]], a: A, b: B, c: C, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked3[A, B, C, R], a: A, b: B, c: C, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked4[A, B, C, D, Co[R]], a: A, b: B, c: C, d: D, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked4[A, B, C, D, Gen[Y, S, R]], a: A, b: B, c: C, d: D, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Tasked4[A, B, C, D, R], a: A, b: B, c: C, d: D, /, **more: Any) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Callable[[*Ts], Co[R]], /, *args: *Ts, retries: int) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Callable[[*Ts], Gen[Y, S, R]], /, *args: *Ts, retries: int) -> Starting[R]: ...
+        @overload
+        def __call__(self, w: At, f: Callable[[*Ts], R], /, *args: *Ts, retries: int) -> Starting[R]: ...
+    # fmt: on
+
+    class Method(Protocol[R_out]):
+        def __get__(self, client: object, kind: type | None = None) -> R_out: ...
+
+    def called_as_submit(method: Callable[..., Task[Any]]) -> Method[Submit]: ...
+    def called_as_start(method: Callable[..., Starting[Any]]) -> Method[Start]: ...
+    def called_as_start_at(method: Callable[..., Starting[Any]]) -> Method[StartAt]: ...
+else:
+
+    def called_as_submit(method):
+        return method
+
+    called_as_start = called_as_start_at = called_as_submit
+
+
+class Submits(ABC):
     """Has functions run as remote tasks."""
 
     @abstractmethod
@@ -30,14 +350,17 @@ class Submits(ABC, Generic[HandleT]):
         where: str | Location | None = None,
         alone: bool = False,
         retries: int = 0,
-    ) -> HandleT:
+    ) -> Task[Any]:
         """`alone`: its start is waited for."""
 
     @abstractmethod
     def _here(self) -> object:
         """Raises NotScheduled if nothing can be submitted."""
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any) -> HandleT:
+    @called_as_submit
+    def submit(
+        self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
+    ) -> Task[Any]:
         """Queue a CPU task for the least loaded node; returns its handle at once. Await the handle for the value.
 
         What it is called with is not to be changed before it has ended, as far as that is buffers (arrays) of more than 1 MiB
@@ -55,15 +378,17 @@ class Submits(ABC, Generic[HandleT]):
         """
         return self._submit(function, args, kwargs, retries=retries)
 
+    @called_as_submit
     def io_submit(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
-    ) -> HandleT:
+    ) -> Task[Any]:
         """As submit, for a task that mostly waits: it shares its server."""
         return self._submit(function, args, kwargs, io=True, retries=retries)
 
+    @called_as_start
     async def rtask(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
-    ) -> HandleT:
+    ) -> Task[Any]:
         """Run a CPU task on the least loaded node; returns its handle when it runs. It has its server alone.
 
         `retries` is as for submit.
@@ -75,6 +400,7 @@ class Submits(ABC, Generic[HandleT]):
         """
         return await _until_started(self._submit(function, args, kwargs, alone=True, retries=retries))
 
+    @called_as_start_at
     async def rtask_at(
         self,
         where: str | Location,
@@ -83,7 +409,7 @@ class Submits(ABC, Generic[HandleT]):
         *args: Any,
         retries: int = 0,
         **kwargs: Any,
-    ) -> HandleT:
+    ) -> Task[Any]:
         """As rtask, on a node (its address, name or Location) or on one server (its Location).
 
         A task that was lost with the one server where it had to run is not started again.
@@ -92,14 +418,16 @@ class Submits(ABC, Generic[HandleT]):
             self._submit(function, args, kwargs, where=where, alone=True, retries=retries)
         )
 
+    @called_as_start
     async def io_rtask(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
-    ) -> HandleT:
+    ) -> Task[Any]:
         """As rtask, for a task that mostly waits: it shares its server, and close() does not wait for it."""
         return await _until_started(
             self._submit(function, args, kwargs, io=True, alone=True, retries=retries)
         )
 
+    @called_as_start_at
     async def io_rtask_at(
         self,
         where: str | Location,
@@ -108,7 +436,7 @@ class Submits(ABC, Generic[HandleT]):
         *args: Any,
         retries: int = 0,
         **kwargs: Any,
-    ) -> HandleT:
+    ) -> Task[Any]:
         """As io_rtask, on a node or a server."""
         return await _until_started(
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
@@ -141,7 +469,7 @@ class Submits(ABC, Generic[HandleT]):
         return values_of(submit, calls, Progress() if progress else None)
 
 
-async def _until_started(handle: HandleT) -> HandleT:
+async def _until_started(handle: Task[T]) -> Task[T]:
     record = handle._source
     assert isinstance(record, Record)
     if record.address is None and not record.ended:
@@ -154,6 +482,14 @@ async def _until_started(handle: HandleT) -> HandleT:
     if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
         await handle
     return handle
+
+
+def client_of(host: Host | None, asked: str) -> Submits:
+    """Who runs what the tasks of this host submit; `asked` is how that was asked for."""
+    client: Submits | None = None if host is None or host.records is None else host.records.client
+    if client is None:
+        raise RuntimeError(f"{asked} is for remote tasks: elsewhere use the Client that your program made")
+    return client
 
 
 def must_be_callable(function: object) -> None:

@@ -461,7 +461,7 @@ def test_a_client_of_a_loop_that_has_ended_says_so_and_can_be_scheduled_again(tm
         await _.close()
         for call in (client.submit, client.rtask, client.map):
             with pytest.raises(dispycos.NotScheduled, match=r"event loop that has ended"):
-                await call(compute, [1])  # type: ignore[misc]
+                await call(compute, [1])  # type: ignore[arg-type, misc]
         assert await client.close() == 0
         await client.schedule(stub.location)
         handle = client.submit(compute, 2)

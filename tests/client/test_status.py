@@ -20,8 +20,8 @@ from dispycos.actors.client.status import (
     choose,
     status_word,
 )
-from dispycos.actors.tasks.handle import Task
 from dispycos.actors.tasks.record import Record
+from dispycos.actors.tasks.submitting import Task
 from dispycos.brokers.allocation import Named, allocate
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import Allocation, Availability, NodeInfo, Offer

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dispycos.actors.tasks.ends import Raised, Returned
-from dispycos.actors.tasks.handle import MonitorStatus, Task
 from dispycos.actors.tasks.record import Record
+from dispycos.actors.tasks.submitting import MonitorStatus, Task
 from dispycos.errors import RemoteError, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.messages import TaskId

@@ -17,9 +17,9 @@ import pytest
 from dispycos.actors.shipping.pickling import loads
 from dispycos.actors.tasks.cell import Cell
 from dispycos.actors.tasks.ends import Outcome, Raised
-from dispycos.actors.tasks.handle import Task
 from dispycos.actors.tasks.host import TaskHost
 from dispycos.actors.tasks.running.interrupts import Interrupts
+from dispycos.actors.tasks.submitting import Task
 from dispycos.actors.tasks.windows import Taken
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import FIRST_TASK, HOST, Address

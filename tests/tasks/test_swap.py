@@ -46,7 +46,7 @@ def plain() -> str:
 def test_the_new_function_goes_on_as_the_same_task_with_its_messages() -> None:
     async def scene() -> None:
         for function in (old, by_yield):
-            handle = Task(function)
+            handle: Task = Task(function)
             await asyncio.sleep(0.01)
             assert handle.hot_swap(new, "new", times=2) == 0
             handle.send(1)
@@ -63,7 +63,7 @@ def test_what_was_there_before_the_swap_is_there_after_it() -> None:
         await task.sleep(60)
 
     async def scene() -> None:
-        handle = Task(busy)
+        handle: Task = Task(busy)
         handle.send("first")
         handle.hot_swap(new, "new")  # it waits until the task allows it
         assert await handle == (["first"], "new")
@@ -78,7 +78,7 @@ def test_nothing_is_swapped_that_does_not_allow_it() -> None:
             task.hot_swappable(False)
             return await task.receive()
 
-        handle = Task(never)
+        handle: Task = Task(never)
         handle.hot_swap(new, "new")
         await asyncio.sleep(0.01)
         handle.send("stayed")
@@ -99,7 +99,7 @@ def test_who_catches_the_exception_stays_as_it_is_and_may_be_asked_again() -> No
                 caught.append(error.args[0])
             await task.receive()
 
-        handle = Task(stubborn)
+        handle: Task = Task(stubborn)
         await asyncio.sleep(0.01)
         handle.hot_swap(new, "first")
         await until(lambda: caught)
@@ -129,7 +129,7 @@ def test_what_the_old_function_had_made_ends_before_the_new_one_begins() -> None
             await task.sleep(60)
             await kept
 
-        handle = Task(parent)
+        handle: Task = Task(parent)
         await asyncio.sleep(0.01)
         handle.hot_swap(plain)
         assert await handle == "new"
@@ -146,7 +146,7 @@ def test_the_exception_may_leave_a_task_group() -> None:
             await task.sleep(60)
 
     async def scene() -> None:
-        handle = Task(grouped)
+        handle: Task = Task(grouped)
         await asyncio.sleep(0.01)
         handle.hot_swap(plain)
         assert await handle == "new"
@@ -156,7 +156,7 @@ def test_the_exception_may_leave_a_task_group() -> None:
 
 def test_a_new_function_can_be_swapped_and_ended_as_any() -> None:
     async def scene() -> None:
-        handle = Task(old)
+        handle: Task = Task(old)
         await asyncio.sleep(0.01)
         handle.hot_swap(old)
         await asyncio.sleep(0.01)
@@ -175,7 +175,7 @@ def test_what_cannot_be_called_or_sent_is_refused() -> None:
         yield
 
     async def scene() -> None:
-        handle = Task(old)
+        handle: Task = Task(old)
         with pytest.raises(TypeError, match="needs a function, not str"):
             handle.hot_swap("new")  # type: ignore[arg-type]
         with pytest.raises(NotPicklable):
