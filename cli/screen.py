@@ -167,8 +167,13 @@ def _node(row: Row, seen: Snapshot) -> Sequence[Cell]:
         number(row["done"]),
         Text(number(row["failed"]), style=STYLES["failed"] if row["failed"] else ""),
         client["name"] if client is not None else "",
-        row["text"] or "",
+        row["text"] or _absent(row["absent"]),
     )
+
+
+def _absent(servers: Sequence[tuple[int, str]]) -> str:
+    """Of servers that should be there."""
+    return f"{counted(len(servers), 'server')} not there: {servers[0][1]}" if servers else ""
 
 
 def _server(row: Row, now: float) -> Sequence[Cell]:

@@ -37,4 +37,4 @@ def lines_of(stack: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {frame['file']}:{frame['line']} in {frame['function']}")
         if frame["code"]:
             lines.append(f"      {frame['code'].strip()}")
-    return lines + [text for text in (stack["text"], stack["note"]) if text]
+    return [*lines, stack["text"]] if stack["text"] else lines

@@ -21,9 +21,6 @@ from dispycos.protocol.messages import NodeReport, SchedulerReport
 from .lookout import Lookout, looking
 
 POLL_S = 1.0
-ENDED_MAX = (
-    11_000  # tasks of a client that are taken at once: all that it has kept, and those that have not ended
-)
 LEASED = (
     "open",
     "opening",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-DAY_S: Final = 86_400.0
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 

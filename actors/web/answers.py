@@ -22,6 +22,7 @@ PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>dispycos</title>
+<link rel="icon" href="data:,">
 """
 
 

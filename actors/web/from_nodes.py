@@ -19,6 +19,7 @@ class FromNodes:
     def take(self, sight: NodeSight, now: float) -> None:
         node = self._world.node(sight.node, now)
         node.seen, node.machine, node.resting = now, sight.machine, sight.resting
+        node.absent = sight.absent
         if self._world.kind == "node":
             node.state = "resting" if sight.resting else "running" if sight.client is not None else "idle"
         if sight.node.available is not None:

@@ -32,6 +32,9 @@ class KnownNode:
     client: str | None = None
     machine: Machine | None = None
     resting: str = ""
+    absent: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # ports of servers that are not there, and why
     seen: float = 0.0  # the last word of it
     asked_at: float = 0.0
     rate: float = 0.0

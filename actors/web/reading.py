@@ -243,7 +243,6 @@ class Reader(World):
         return {
             "name": self.title,
             "kind": self.kind,
-            "title": self.title,
             "started": self.started,
             "show_args": self.show_args,
             "gone": self.gone,

@@ -43,7 +43,6 @@ class ReplayDesk:
         self.path = path
         self.speed = speed
         self.tables = Tables(f"{time.time_ns():x}"[-8:], {})
-        self.played = 0  # moments
         self._ticked = asyncio.Event()
         self._began = asyncio.Event()
         self._playing = asyncio.ensure_future(self._play())
@@ -71,7 +70,6 @@ class ReplayDesk:
 
     async def _show(self, moment: Moment, gone: str) -> None:
         play(self.tables, moment)
-        self.played += 1
         self._tell_gone(gone, moment.now)
         await asyncio.sleep(0)  # at any speed there is somebody else to serve
 

@@ -50,6 +50,7 @@ def node_row(node: KnownNode) -> Row:
         "client": node.client,
         "cpus": info.cpus,
         "servers": node.servers,
+        "absent": [list(server) for server in node.absent],
         "running": node.running,
         "done": node.done,
         "failed": node.failed,
@@ -103,7 +104,6 @@ def ended_row(task: EndedTask, client: KnownClient, server: KnownServer | None, 
     return {
         "id": client.task_id(task.number),
         "client": client.id,
-        "name": task.function,
         "function": task.function,
         "args": client.args.get(task.number),
         "state": ENDED.get(OutcomeKind(task.outcome), "failed"),
@@ -131,7 +131,6 @@ def live_row(task: LiveTask, client: KnownClient, server: KnownServer | None, no
     return {
         "id": client.task_id(task.number),
         "client": client.id,
-        "name": task.function,
         "function": task.function,
         "args": client.args.get(task.number),
         "state": task.state,

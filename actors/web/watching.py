@@ -22,7 +22,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import Message, TaskId
 from dispycos.protocol.watching import Enclosed, Granting, StackGiven, StackWanted, Wish, disclosed
 
-from .desk import FILTER, Done
+from .desk import Done
 from .queries import LIMIT_MAX, choose
 from .reading import Reader
 from .tables import Tables
@@ -60,7 +60,7 @@ class Monitor:
     Parameters
     ----------
     post: the runtime that words leave by. poll_sec: seconds from one look to the next. before_tick: what the process knows better
-    than the reader, told to that before each tick. on_tick: called after each, with the tables. keeper: a recorder.
+    than the reader, told to that before each tick. keeper: a recorder.
     """
 
     def __init__(
@@ -70,7 +70,6 @@ class Monitor:
         poll_sec: float,
         *,
         before_tick: Callable[[Reader], None] = lambda reader: None,
-        on_tick: Callable[[Tables, float], None] = lambda tables, now: None,
         keeper: Keeper | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -78,7 +77,7 @@ class Monitor:
         self.tables = reader.tables
         self.poll_sec = reader.poll_sec = poll_sec
         self._post = post
-        self._before_tick, self._on_tick = before_tick, on_tick
+        self._before_tick = before_tick
         self._keeper = keeper
         post.attach_inbox(MONITOR, self._on_answer)
         self._readers: Counter[str] = Counter()
@@ -169,7 +168,6 @@ class Monitor:
         now = time.time()
         self.reader.sample(now)
         self.tables.commit(now)
-        self._on_tick(self.tables, now)
         if self._keeper is not None:
             self._keeper(self.tables, now)
         self._ticked.set()
@@ -223,8 +221,10 @@ class Monitor:
     async def act(self, action: str, ids: list[str], args: dict[str, Any]) -> Done:
         if action == "options":
             return self._set_options(args)
-        if action in ("terminate", "terminate_where"):
-            return await self._terminate(action, ids, args)
+        if action == "terminate":
+            return await self._terminate(ids)
+        if action == "terminate_where":
+            return await self._terminate_where(args["filter"])
         if action == "end_lease":
             return await self._end_lease(ids)
         return await self._control(action, ids)
@@ -234,34 +234,10 @@ class Monitor:
             self.poll_sec = self.reader.poll_sec = args["poll_sec"]
         if "show_args" in args:
             self.reader.show_args = args["show_args"]
-        return Done(len(args), [], "")
+        return Done(len(args), [])
 
-    async def _terminate(self, action: str, ids: list[str], args: dict[str, Any]) -> Done:
+    async def _terminate(self, ids: list[str]) -> Done:
         refused: list[tuple[str, str]] = []
-        wishes: dict[int, list[Wish]] = {}
-        if action == "terminate_where":
-            if not isinstance(args.get("filter"), dict):
-                return Done(0, [("", "it is not said which: args must have a filter")], "")
-            args = args["filter"]
-            unknown = set(args) - set(FILTER)
-            node = self.reader.node_named(args.get("node", ""))
-            if unknown or (args.get("node") and node is None):
-                what = (
-                    f"there is no filter {min(unknown)!r}"
-                    if unknown
-                    else f"there is no node {args['node']!r}"
-                )
-                return Done(0, [("", what)], "")
-            if args.get("text"):  # a client does not know what is shown of its tasks
-                query = {name: value for name, value in args.items() if value} | {"limit": str(LIMIT_MAX)}
-                ids = [row["id"] for row in choose(self.tables.rows("tasks").values(), query)]
-                ids = [task for task in ids if self.tables.rows("tasks")[task]["end"] is None]
-            else:
-                where = args.get("function", ""), node.info.epoch if node is not None else 0
-                states = [args["state"]] if args.get("state") else ["queued", "running"]
-                for epoch, client in self.reader.clients.items():
-                    if client.state != "ended":
-                        wishes[epoch] = [Wish("terminate", [], *where, state) for state in states]
         numbers: dict[int, list[int]] = {}
         for task in ids:
             found = self.reader.task_named(task)
@@ -269,10 +245,32 @@ class Monitor:
                 refused.append((task, "there is no such task, or its client has ended"))
             else:
                 numbers.setdefault(found[0].epoch, []).append(found[1])
-        for epoch, tasks in numbers.items():
-            wishes.setdefault(epoch, []).append(Wish("terminate", tasks))
-        names = {epoch: self.reader.clients[epoch].task_id for epoch in wishes}
-        return await self._wish_all(wishes, refused, lambda epoch, what: names[epoch](what))
+        wishes = {epoch: [Wish("terminate", tasks)] for epoch, tasks in numbers.items()}
+        return await self._wish_all(wishes, refused, self._task_id)
+
+    async def _terminate_where(self, chosen: dict[str, str]) -> Done:
+        """All tasks that this filter fits: a client ends also those that are not listed here."""
+        if chosen.get("text"):
+            return await self._terminate(self._listed(chosen))
+        node = self.reader.node_named(chosen.get("node", ""))
+        if chosen.get("node") and node is None:
+            return Done(0, [("", f"there is no node {chosen['node']!r}")])
+        where = chosen.get("function", ""), node.info.epoch if node is not None else 0
+        states = [chosen["state"]] if chosen.get("state") else ["queued", "running"]
+        wishes = {
+            epoch: [Wish("terminate", [], *where, state) for state in states]
+            for epoch, client in self.reader.clients.items()
+            if client.state != "ended"
+        }
+        return await self._wish_all(wishes, [], self._task_id)
+
+    def _listed(self, chosen: dict[str, str]) -> list[str]:
+        """Tasks by what is shown of them, which their client does not know."""
+        tasks = [row for row in self.tables.rows("tasks").values() if row["end"] is None]
+        return [row["id"] for row in choose(tasks, chosen | {"limit": str(LIMIT_MAX)})]
+
+    def _task_id(self, epoch: int, number: int) -> str:
+        return self.reader.clients[epoch].task_id(number)
 
     async def _control(self, action: str, ids: list[str]) -> Done:
         """suspend, resume, close or restart: nodes and servers, by the clients that have them."""
@@ -312,7 +310,7 @@ class Monitor:
                     refused.append((wanted, "it does not answer, and it has no node"))
                     continue
             done += 1
-        return Done(done, refused, "")
+        return Done(done, refused)
 
     async def _wish_all(
         self, wishes: dict[int, list[Wish]], refused: list[tuple[str, str]], name: Callable[[int, int], str]
@@ -329,7 +327,7 @@ class Monitor:
             done += granting.done
             refused += [(name(epoch, what), why) for what, why in granting.refused]
         self._wakes.set()
-        return Done(done, refused, "")
+        return Done(done, refused)
 
     # --- Desk: stacks ---
 
@@ -351,9 +349,8 @@ class Monitor:
             "server": server.id,
             "node": server.node_id,
             "at": time.time(),
-            "frames": [{**frame._asdict(), "own": True} for frame in given.frames],
+            "frames": [frame._asdict() for frame in given.frames],
             "text": given.text,
-            "note": "",
         }
 
 

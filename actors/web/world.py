@@ -89,6 +89,7 @@ class World:
     def is_free(self, node: KnownNode, now: float) -> None:
         node.client = None
         node.servers = node.running = 0
+        node.absent = []
         if self.kind == "client":
             self.node_is(node, "closed", "it was given back", now)
 

@@ -232,7 +232,7 @@ class NodeSight(Message, frozen=True, tag=69):
     lease_s: float  # that it has it
     machine: Machine | None
     servers: list[ServerReport]
-    starting: list[tuple[int, str]]  # ports of servers that are not there, and why
+    absent: list[tuple[int, str]]  # ports of its lease's servers that are not there, and why
     summaries: list[LeaseSummary]
     resting: str = ""
     served: int = 0

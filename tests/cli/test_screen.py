@@ -41,6 +41,7 @@ def node(number: int, **changes: Any) -> dict[str, Any]:
         "failed": number % 2,
         "client": "c",
         "text": "",
+        "absent": [],
         **changes,
     }
 
@@ -112,3 +113,9 @@ def test_an_idle_cluster_says_so_and_closed_nodes_are_not_listed() -> None:
     idle.nodes[1]["state"] = "closed"  # type: ignore[index]
     shown = lines(idle)
     assert shown[-1] == "nothing runs" and not any(line.startswith("n2") for line in shown)
+
+
+def test_a_node_without_some_of_its_servers_says_why() -> None:
+    there = seen(nodes=1)
+    there.nodes[0]["absent"] = [[9707, "it starts"], [9708, "it starts"]]  # type: ignore[index]
+    assert lines(there, width=200)[4].endswith("2 servers not there: it starts")

@@ -111,7 +111,7 @@ def test_its_servers_are_asked_for_what_they_alone_know(parts: int) -> None:
 def test_servers_that_are_not_there_are_named_with_the_reason() -> None:
     hand = Hand(5)
     hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 5, 50.0))
-    assert look(hand).starting == [
+    assert look(hand).absent == [
         (9700 + number, "its node is being set up for its client") for number in range(1, 6)
     ]
     hand.call("zygote_ready")
@@ -122,14 +122,14 @@ def test_servers_that_are_not_there_are_named_with_the_reason() -> None:
     for number in (2, 3, 4):
         hand.node.server_exited(number, "killed by SIGKILL (9)", Marks(0, 0), 0.0)
     hand.did()
-    assert look(hand).starting == [
+    assert look(hand).absent == [
         (9702, "it starts"),
         (9703, "its server_setup has failed: no database"),
         (9704, "its client has closed it"),
         (9705, "it starts"),
     ]
     hand.call("zygote_failed", "killed by SIGKILL (9)")
-    assert look(hand).starting[-1] == (
+    assert look(hand).absent[-1] == (
         9705,
         "lost its parent process: killed by SIGKILL (9); it is started again",
     )

@@ -96,8 +96,7 @@ class Page:
 
     def press(self, *keys: str) -> None:
         for key in keys:
-            active = self.driver.switch_to.active_element
-            active.send_keys(key)
+            ActionChains(self.driver).send_keys(key).perform()
 
     def point(self, css: str) -> None:
         """Move the pointer there."""

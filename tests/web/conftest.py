@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.web.fake_cluster import Cluster
+from tests.web.fake_desk import Site
 from tests.web.fake_monitor import Monitor
 
 if TYPE_CHECKING:
@@ -28,6 +29,26 @@ def page() -> Iterator[Page]:
     page = Page()
     yield page
     page.close()
+
+
+@pytest.fixture(scope="module")
+def shared_site() -> Iterator[Site]:
+    """A web server with made-up tables, for tests that change nothing in it."""
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Site:
+    shared_site.desk.acted.clear()
+    return shared_site
+
+
+@pytest.fixture
+def own_site() -> Iterator[Site]:
+    """For a test that changes what is in it, or how it serves."""
+    with Site() as site:
+        yield site
 
 
 @pytest.fixture

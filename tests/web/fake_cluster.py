@@ -77,6 +77,7 @@ class Cluster:
             "client": CLIENT,
             "cpus": cpus,
             "servers": cpus,
+            "absent": [],
             "running": 0,
             "submitted": 0,
             "done": 90_000 + 137 * i,
@@ -137,7 +138,6 @@ class Cluster:
         return {
             "id": f"{CLIENT}.{self.number}",
             "client": CLIENT,
-            "name": f"{name}-{self.number}",
             "function": name,
             "args": self._args(function),
             "state": "done",
@@ -261,9 +261,8 @@ class Cluster:
             "meta",
             "cluster",
             {
-                "name": "lab-west",
                 "kind": "client",
-                "title": "survey.py",
+                "name": "survey.py",
                 "release": "1.0",
                 "started": self.started,
                 "now": self.now,

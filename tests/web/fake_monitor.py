@@ -163,14 +163,12 @@ class Handler(BaseHTTPRequestHandler):
             ("numerics/linalg.py", 231, "_decompose", "u, s, v = lapack.gesdd(a, full=False)"),
         ]
         frames = [
-            {"file": file, "line": line, "function": function, "code": code, "own": "dispycos" not in file}
+            {"file": file, "line": line, "function": function, "code": code}
             for file, line, function, code in lines
         ]
         answer = {key: row[key] for key in ("function", "server", "node")}
         text = "\n".join(f'File "{file}", line {line}, in {function}' for file, line, function, _ in lines)
-        self._json(
-            200, {**answer, "task": task, "at": time.time(), "frames": frames, "text": text, "note": ""}
-        )
+        self._json(200, {**answer, "task": task, "at": time.time(), "frames": frames, "text": text})
 
     def _stream(self, names: list[str], since: str) -> None:
         monitor, tables = self.monitor, self.monitor.cluster.tables

@@ -254,7 +254,6 @@ class Story:
                 {
                     "id": ident,
                     "client": "5f1c",
-                    "name": f"{function}-{i}",
                     "function": function,
                     "args": f"'<img src=x onerror=window.bitten=1>', {i}",
                     "state": "queued",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,18 +15,6 @@ from dispycos.actors.web.app import Web
 from dispycos.actors.web.desk import TABLES
 from dispycos.version import RELEASE
 from tests.web.fake_desk import Site
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
-def site(shared: Site) -> Site:
-    shared.desk.acted.clear()
-    return shared
 
 
 def page(role: str, site: Site) -> dict[str, str]:
@@ -67,6 +54,8 @@ def test_without_a_token_a_browser_gets_a_page_in_words_and_a_program_json(site:
     shown = site.get("/", {"Accept": "text/html"})
     assert (shown.status, shown.headers["content-type"]) == (401, "text/html; charset=utf-8")
     assert "Open the URL with its token that was printed" in shown.text
+    assert '<link rel="icon" href="data:,">' in shown.text, "else its icon would be asked for, in vain"
+    assert "img-src 'self' data:;" in shown.headers["content-security-policy"]
     told = site.get("/api/v1/nodes", {"Accept": "text/html"})
     assert (told.status, told.headers["www-authenticate"]) == (401, "Bearer")
     assert set(told.json) == {"error", "remedy"}
@@ -86,7 +75,7 @@ def test_what_a_stranger_sends_does_not_become_html(site: Site) -> None:
             self.found.add(tag)
 
     Tags().feed(answer.text)
-    assert Tags.found == {"html", "meta", "title", "h1", "p"}
+    assert Tags.found == {"html", "meta", "title", "link", "h1", "p"}
 
 
 def test_each_answer_has_the_headers_that_bind_browsers(site: Site) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,14 +12,8 @@ from dispycos.actors.web import connections
 from tests.web.fake_desk import Site
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-def call(site: Site, said: bytes = b"") -> socket.socket:
-    line = socket.create_connection(("127.0.0.1", site.port), timeout=20)
+def call(own_site: Site, said: bytes = b"") -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", own_site.port), timeout=20)
     line.sendall(said)
     return line
 
@@ -37,8 +30,8 @@ def answer(line: socket.socket) -> bytes:
     return heard
 
 
-def ask(site: Site, said: bytes) -> bytes:
-    return answer(call(site, said))
+def ask(own_site: Site, said: bytes) -> bytes:
+    return answer(call(own_site, said))
 
 
 SLOW = [
@@ -51,13 +44,13 @@ SLOW = [
 
 @pytest.mark.parametrize("said", SLOW)
 def test_who_does_not_finish_a_request_is_cut_off_however_slowly_it_goes_on(
-    site: Site, said: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    own_site: Site, said: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_S", 0.5)
     if b"POST" in said:
-        token = site.access.operator.encode()
+        token = own_site.access.operator.encode()
         said = said.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer " + token + b"\r\n\r\n")
-    line = call(site, said)
+    line = call(own_site, said)
     line.settimeout(0.05)
     until, is_open = time.monotonic() + 15, True
     while is_open and time.monotonic() < until:
@@ -70,36 +63,36 @@ def test_who_does_not_finish_a_request_is_cut_off_however_slowly_it_goes_on(
             is_open = False
     assert not is_open
     line.close()
-    assert site.get("/healthz", {}).status == 200 and not caplog.records
+    assert own_site.get("/healthz", {}).status == 200 and not caplog.records
 
 
 def test_a_stream_is_not_cut_off_because_its_reader_says_nothing(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    own_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_S", 0.2)
-    with site.stream() as reader:
+    with own_site.stream() as reader:
         reader.next()
         time.sleep(0.5)
-        site.change(lambda tables: tables.drop("nodes", "ash0:51348"))
+        own_site.change(lambda tables: tables.drop("nodes", "ash0:51348"))
         assert reader.next()[0] == "delta"
 
 
-def test_who_does_not_read_its_answer_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_does_not_read_its_answer_is_cut_off(own_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "UNREAD_S", 0.3)
-    site.change(lambda tables: tables.set("nodes", "big", {"text": "x" * 30_000_000}))
-    token = site.access.operator.encode()
+    own_site.change(lambda tables: tables.set("nodes", "big", {"text": "x" * 30_000_000}))
+    token = own_site.access.operator.encode()
     said = b"GET /api/v1/stream?tables=nodes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token
-    line = call(site, said + b"\r\n\r\n")
-    site.wait(lambda desk: desk.readers["nodes"] == 1)
-    site.wait(lambda desk: desk.readers["nodes"] == 0)
+    line = call(own_site, said + b"\r\n\r\n")
+    own_site.wait(lambda desk: desk.readers["nodes"] == 1)
+    own_site.wait(lambda desk: desk.readers["nodes"] == 0)
     line.close()
 
 
 def test_connections_are_bounded_and_there_is_room_when_some_have_gone(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    own_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "CONNECTIONS_MAX", 5)
-    lines = [call(site) for _ in range(20)]
+    lines = [call(own_site) for _ in range(20)]
     open_lines = []
     for line in lines:
         line.settimeout(0.2)
@@ -112,7 +105,7 @@ def test_connections_are_bounded_and_there_is_room_when_some_have_gone(
     for line in open_lines:
         line.close()
     for _ in range(200):
-        if ask(site, b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200"):
+        if ask(own_site, b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200"):
             break
         time.sleep(0.05)
     else:
@@ -141,18 +134,18 @@ def test_connections_are_bounded_and_there_is_room_when_some_have_gone(
     ],
 )
 def test_odd_requests_are_answered_and_not_logged(
-    site: Site, said: bytes, status: int, caplog: pytest.LogCaptureFixture
+    own_site: Site, said: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard = ask(site, said)
+    heard = ask(own_site, said)
     assert heard.split(b" ", 2)[1] == str(status).encode(), heard[:300]
     assert b"set-cookie" not in heard.lower() and not caplog.records
 
 
-def test_ids_in_a_path_do_not_split_an_answer(site: Site) -> None:
-    token = site.access.operator.encode()
+def test_ids_in_a_path_do_not_split_an_answer(own_site: Site) -> None:
+    token = own_site.access.operator.encode()
     path = b"/api/v1/stack/x%0d%0aSet-Cookie:%20a=b%0d%0a%0d%0a<script>"
     heard = ask(
-        site,
+        own_site,
         b"GET " + path + b" HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer " + token + b"\r\n\r\n",
     )
     head, _, body = heard.partition(b"\r\n\r\n")
@@ -160,9 +153,9 @@ def test_ids_in_a_path_do_not_split_an_answer(site: Site) -> None:
     assert b"content-type: application/json" in head and b"\r" not in body and b"\n" not in body
 
 
-def test_no_descriptor_is_left_when_many_have_come_and_gone(site: Site) -> None:
+def test_no_descriptor_is_left_when_many_have_come_and_gone(own_site: Site) -> None:
     for number in range(50):
-        line = call(site, b"GET / HTTP/1.1\r\n" if number % 2 else b"")
+        line = call(own_site, b"GET / HTTP/1.1\r\n" if number % 2 else b"")
         line.close()
 
     def all_gone(desk: Any) -> bool:
@@ -171,4 +164,4 @@ def test_no_descriptor_is_left_when_many_have_come_and_gone(site: Site) -> None:
         found = [one for one in gc.get_objects() if isinstance(one, connections.Connection)]
         return not any(one in one.connections for one in found)
 
-    site.wait(all_gone)
+    own_site.wait(all_gone)

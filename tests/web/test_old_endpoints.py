@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.web.fake_desk import Answer, Site
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
-def site(shared: Site) -> Site:
-    shared.desk.acted.clear()
-    return shared
 
 
 def form(site: Site, path: str, **fields: Any) -> Answer:

@@ -210,6 +210,18 @@ def test_a_client_that_is_gone_leaves_its_last_state(page: Page, start: Start) -
     page.wait(lambda: page.js("return document.getElementById('banner').hidden"))
 
 
+def test_a_node_says_which_of_its_servers_are_not_there_and_why(page: Page, start: Start) -> None:
+    monitor = start(2)
+    with monitor.changed:
+        monitor.cluster.nodes["ash:51348"]["absent"] = [
+            [51307, "it starts"],
+            [51310, "it starts"],
+            [51313, "killed"],
+        ]
+    page.open(monitor.url, NODE)
+    page.wait(lambda: "3 servers not there: 51307, 51310 (it starts); 51313 (killed)" in page.text("main"))
+
+
 def test_who_has_no_token_is_told_how_to_get_one(page: Page, start: Start) -> None:
     monitor = start(2)
     monitor.refused = True

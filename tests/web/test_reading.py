@@ -209,6 +209,20 @@ def test_nodes_and_servers_have_their_counts() -> None:
     assert (desk.meta["running"], desk.meta["servers_busy"], desk.meta["done"]) == (1, 1, 4)
 
 
+def test_a_node_tells_of_servers_that_should_be_there_until_its_lease_ends() -> None:
+    desk = Desk()
+    tick(desk)
+    assert desk.row("nodes")["absent"] == []
+    why = [(9708, "it starts"), (9709, "its server_setup has failed: no database")]
+    desk.hear(NodeSight(node_info(), INFO, 5.0, None, [], why, []), 101)
+    assert desk.row("nodes")["absent"] == [
+        [9708, "it starts"],
+        [9709, "its server_setup has failed: no database"],
+    ]
+    tick(desk, sight(nodes=[]))
+    assert desk.row("nodes")["absent"] == []
+
+
 def test_counts_of_servers_that_are_gone_are_not_lost() -> None:
     desk = Desk()
     tick(desk)

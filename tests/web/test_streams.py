@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,50 +14,44 @@ from dispycos.actors.web.tables import Tables
 from tests.web.fake_desk import Site
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
 def set_cpu(cpu: float) -> Any:
     return lambda tables: tables.set("nodes", "ash0:51348", {"id": "ash0:51348", "cpu": cpu})
 
 
-def test_first_the_whole_then_what_changes(site: Site) -> None:
-    with site.stream("tables=nodes,servers") as reader:
+def test_first_the_whole_then_what_changes(own_site: Site) -> None:
+    with own_site.stream("tables=nodes,servers") as reader:
         event, version, told = reader.next()
         assert (event, version, told["version"], told["now"]) == ("snapshot", "e1.1", 1, 1000.0)
         assert set(told["tables"]) == {"nodes", "servers", "meta"}
         assert len(told["tables"]["nodes"]["set"]) == 3
 
-        site.change(set_cpu(50.0))
+        own_site.change(set_cpu(50.0))
         event, version, told = reader.next()
         assert (event, version) == ("delta", "e1.2")
         assert {name: part["set"] for name, part in told["tables"].items()} == {
             "nodes": {"ash0:51348": {"id": "ash0:51348", "cpu": 50.0}}
         }
 
-        site.change(lambda tables: tables.drop("nodes", "ash0:51348"))
+        own_site.change(lambda tables: tables.drop("nodes", "ash0:51348"))
         assert reader.next()[2]["tables"]["nodes"]["del"] == ["ash0:51348"]
 
 
-def test_a_tick_that_changes_nothing_of_its_tables_tells_a_reader_nothing(site: Site) -> None:
-    with site.stream("tables=nodes") as reader:
+def test_a_tick_that_changes_nothing_of_its_tables_tells_a_reader_nothing(own_site: Site) -> None:
+    with own_site.stream("tables=nodes") as reader:
         reader.next()
-        site.change(lambda tables: tables.set("servers", "x", {"id": "x"}))
-        site.change()
-        site.change(set_cpu(1.0))
+        own_site.change(lambda tables: tables.set("servers", "x", {"id": "x"}))
+        own_site.change()
+        own_site.change(set_cpu(1.0))
         assert reader.next()[1] == "e1.3"
 
 
 @pytest.mark.parametrize("way", ["header", "query"])
-def test_a_reader_that_comes_back_hears_what_it_has_missed(site: Site, way: str) -> None:
-    site.change(set_cpu(1.0))
-    site.change(lambda tables: tables.drop("nodes", "ash1:51348"))
+def test_a_reader_that_comes_back_hears_what_it_has_missed(own_site: Site, way: str) -> None:
+    own_site.change(set_cpu(1.0))
+    own_site.change(lambda tables: tables.drop("nodes", "ash1:51348"))
     query, headers = ("", {"Last_Event_ID": "e1.1"}) if way == "header" else ("&since=e1.1", {})
 
-    with site.stream(f"tables=nodes{query}", **headers) as reader:
+    with own_site.stream(f"tables=nodes{query}", **headers) as reader:
         event, version, told = reader.next()
 
     assert (event, version) == ("delta", "e1.3")
@@ -70,67 +63,67 @@ def test_a_reader_that_comes_back_hears_what_it_has_missed(site: Site, way: str)
     "since",
     ["e2.1", "e1.999", "e1.-1", "e1.", "e1", ".", "e1.1.1", "e1.x", "e1." + "9" * 400, "é.1"],
 )
-def test_who_knows_another_life_or_nonsense_gets_the_whole(site: Site, since: str) -> None:
-    with site.stream("tables=nodes", Last_Event_ID=since) as reader:
+def test_who_knows_another_life_or_nonsense_gets_the_whole(own_site: Site, since: str) -> None:
+    with own_site.stream("tables=nodes", Last_Event_ID=since) as reader:
         assert reader.next()[0] == "snapshot"
 
 
-def test_in_silence_there_is_a_comment_now_and_then(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_silence_there_is_a_comment_now_and_then(own_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SILENCE_S", 0.3)
-    with site.stream("tables=nodes") as reader:
+    with own_site.stream("tables=nodes") as reader:
         reader.next()
         for _ in range(3):  # ticks that tell it nothing are silence, too
-            site.change()
-            site.change(lambda tables: tables.set("servers", "x", {"t": time.time()}))
+            own_site.change()
+            own_site.change(lambda tables: tables.set("servers", "x", {"t": time.time()}))
             assert reader.next() == ("comment", "still here", None)
-        site.change(set_cpu(2.0))
+        own_site.change(set_cpu(2.0))
         assert reader.next()[0] == "delta"
 
 
-def test_at_the_end_each_reader_gets_the_last_state_and_is_told(site: Site) -> None:
-    readers = [site.stream("tables=nodes") for _ in range(3)]
+def test_at_the_end_each_reader_gets_the_last_state_and_is_told(own_site: Site) -> None:
+    readers = [own_site.stream("tables=nodes") for _ in range(3)]
     for reader in readers:
         reader.next()
-    site.do(lambda desk: (set_cpu(77.0)(desk.tables), desk.tables.commit(2.0)))  # no tick tells of it
-    site.server.stop("The client survey.py ended at 14:31:07.")
+    own_site.do(lambda desk: (set_cpu(77.0)(desk.tables), desk.tables.commit(2.0)))  # no tick tells of it
+    own_site.server.stop("The client survey.py ended at 14:31:07.")
 
     for reader in readers:
         assert reader.next()[2]["tables"]["nodes"]["set"]["ash0:51348"]["cpu"] == 77.0
         assert reader.next() == ("gone", "", {"text": "The client survey.py ended at 14:31:07."})
         with pytest.raises(EOFError):
             reader.next()
-    assert site.desk.is_closed
+    assert own_site.desk.is_closed
 
 
-def test_whoever_reads_is_known_while_it_does(site: Site) -> None:
-    with site.stream("tables=nodes,tasks") as reader:
+def test_whoever_reads_is_known_while_it_does(own_site: Site) -> None:
+    with own_site.stream("tables=nodes,tasks") as reader:
         reader.next()
-        assert +site.do(lambda desk: desk.readers) == {"nodes": 1, "tasks": 1, "meta": 1}
-    site.wait(lambda desk: not +desk.readers)
+        assert +own_site.do(lambda desk: desk.readers) == {"nodes": 1, "tasks": 1, "meta": 1}
+    own_site.wait(lambda desk: not +desk.readers)
 
 
-def test_a_table_that_is_not_there_is_named(site: Site) -> None:
-    answer = site.get("/api/v1/stream?tables=nodes,colours")
+def test_a_table_that_is_not_there_is_named(own_site: Site) -> None:
+    answer = own_site.get("/api/v1/stream?tables=nodes,colours")
     assert answer.status == 400
     assert answer.json["error"] == "there is no table 'colours'" and "leases" in answer.json["remedy"]
 
 
-def test_one_page_more_than_there_may_be_is_refused_in_words_and_others_go_on(site: Site) -> None:
-    readers = [site.stream("tables=nodes") for _ in range(streams.STREAMS_MAX)]
+def test_one_page_more_than_there_may_be_is_refused_in_words_and_others_go_on(own_site: Site) -> None:
+    readers = [own_site.stream("tables=nodes") for _ in range(streams.STREAMS_MAX)]
     for reader in readers:
         assert reader.next()[0] == "snapshot"
 
-    answer = site.get("/api/v1/stream?tables=nodes")
+    answer = own_site.get("/api/v1/stream?tables=nodes")
     assert answer.status == 503 and answer.json == {
         "error": "100 pages are open already, which is the most",
         "remedy": "close some",
     }
-    site.change(set_cpu(3.0))
+    own_site.change(set_cpu(3.0))
     assert {reader.next()[1] for reader in readers} == {"e1.2"}
 
     readers.pop().close()
-    site.wait(lambda desk: desk.readers["nodes"] == streams.STREAMS_MAX - 1)
-    with site.stream("tables=nodes") as reader:
+    own_site.wait(lambda desk: desk.readers["nodes"] == streams.STREAMS_MAX - 1)
+    with own_site.stream("tables=nodes") as reader:
         assert reader.next()[0] == "snapshot"
     for reader in readers:
         reader.close()
@@ -171,39 +164,39 @@ def big(version: int) -> Any:
     return lambda tables: tables.set("nodes", "big", {"text": str(version % 10) * 4_000_000})
 
 
-def lazy_reader(site: Site) -> socket.socket:
+def lazy_reader(own_site: Site) -> socket.socket:
     """Asks, and does not read."""
-    line = socket.create_connection(("127.0.0.1", site.port))
-    token = site.access.operator
+    line = socket.create_connection(("127.0.0.1", own_site.port))
+    token = own_site.access.operator
     line.sendall(
         f"GET /api/v1/stream?tables=nodes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     )
     return line
 
 
-def test_a_reader_that_stops_reading_costs_no_more_with_each_tick_and_holds_up_nobody(site: Site) -> None:
-    site.change(big(0))
-    lazy = [lazy_reader(site) for _ in range(3)]
-    site.wait(lambda desk: desk.readers["nodes"] == 3)
-    with site.stream("tables=nodes") as reader:
+def test_a_reader_that_stops_reading_costs_no_more_with_each_tick_and_holds_up_nobody(own_site: Site) -> None:
+    own_site.change(big(0))
+    lazy = [lazy_reader(own_site) for _ in range(3)]
+    own_site.wait(lambda desk: desk.readers["nodes"] == 3)
+    with own_site.stream("tables=nodes") as reader:
         reader.next()
         waiting = []
         for version in range(1, 6):
-            site.change(big(version))
+            own_site.change(big(version))
             assert reader.next()[2]["tables"]["nodes"]["set"]["big"]["text"][0] == str(version)
-            waiting.append(buffered(site))
+            waiting.append(buffered(own_site))
         # A part of one event for each, and what the kernel takes.
         assert max(waiting) <= 3 * (streams.PART_BYTES + 70_000), waiting
 
     began = time.monotonic()
-    site.server.stop("It was shut down.")
-    assert not site.server._thread.is_alive()
+    own_site.server.stop("It was shut down.")
+    assert not own_site.server._thread.is_alive()
     assert time.monotonic() - began < 10, "stop waits for nobody for long"
     for line in lazy:
         line.close()
 
 
-def buffered(site: Site) -> int:
+def buffered(own_site: Site) -> int:
     """Bytes that wait in this process for readers."""
     import gc
 
@@ -213,15 +206,15 @@ def buffered(site: Site) -> int:
         found = [one for one in gc.get_objects() if isinstance(one, Connection) and one in one.connections]
         return sum(one.transport.get_write_buffer_size() for one in found)
 
-    return int(site.do(count))
+    return int(own_site.do(count))
 
 
-def test_a_reader_that_comes_to_itself_hears_the_last_state_and_not_each_on_the_way(site: Site) -> None:
-    site.change(big(0))
-    line = lazy_reader(site)
-    site.wait(lambda desk: desk.readers["nodes"] == 1)
+def test_a_reader_that_comes_to_itself_hears_the_last_state_and_not_each_on_the_way(own_site: Site) -> None:
+    own_site.change(big(0))
+    line = lazy_reader(own_site)
+    own_site.wait(lambda desk: desk.readers["nodes"] == 1)
     for version in range(1, 10):
-        site.change(big(version))
+        own_site.change(big(version))
 
     heard = b""
     while b'"text":"999' not in heard:
@@ -230,20 +223,20 @@ def test_a_reader_that_comes_to_itself_hears_the_last_state_and_not_each_on_the_
     line.close()
 
 
-def test_readers_come_and_go_while_it_ticks(site: Site) -> None:
+def test_readers_come_and_go_while_it_ticks(own_site: Site) -> None:
     ends = threading.Event()
 
     def tick() -> None:
         number = 0.0
         while not ends.is_set():
             number += 1.0
-            site.change(set_cpu(number))
+            own_site.change(set_cpu(number))
 
     ticking = threading.Thread(target=tick)
     ticking.start()
     try:
         for _ in range(20):
-            with site.stream("tables=nodes") as reader:
+            with own_site.stream("tables=nodes") as reader:
                 first = reader.next()
                 then = reader.next()
                 assert (first[0], then[0]) == ("snapshot", "delta")
@@ -251,4 +244,4 @@ def test_readers_come_and_go_while_it_ticks(site: Site) -> None:
     finally:
         ends.set()
         ticking.join()
-    site.wait(lambda desk: not +desk.readers)
+    own_site.wait(lambda desk: not +desk.readers)

@@ -148,6 +148,13 @@ export const failuresOf = l =>
       ? N(l.failed)
       : 'none';
 
+/* "9707, 9708 (it starts)": the ports of servers that are not there, by why. */
+export function absentOf(n) {
+  const ports = new Map();
+  for (const [port, why] of n.absent) ports.set(why, [...(ports.get(why) || []), port]);
+  return [...ports].map(([why, some]) => `${some.join(', ')} (${why})`).join('; ');
+}
+
 /* ------------------------------------------------------------ the page */
 const unknown = id => [
   crumbs(h('a', { href: '#/cluster' }, 'Cluster'), h('span', null, id)),
@@ -176,6 +183,8 @@ export function draw(id) {
     h('div', { key: 'crumbs' }, crumbs(h('a', { href: '#/cluster' }, 'Cluster'), h('span', null, n.name))),
     h('div', { key: 'head' }, head(n.name, [nodeChip(n), ' ', facts], toggleNode(n), closeNode(n))),
     n.text && n.state !== 'running' && h('p.verdict.space', { key: 'text' }, n.text, n.state === 'lost' && n.seen && `, for ${dur(t - n.seen)}`),
+    n.absent?.length > 0 &&
+      h('p.verdict.space', { key: 'absent' }, `${plural(n.absent.length, 'server')} not there: `, absentOf(n)),
     machine(n, t),
     h(
       'section.card.space',

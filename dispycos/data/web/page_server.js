@@ -52,7 +52,7 @@ const columns = (t, running) => [
     t: 'Task',
     v: r => r.function,
     f: r => [functionLink(r.function), ' ', h('span.args', { title: r.id }, taskName(r.id))],
-    title: r => r.name,
+    title: r => r.function,
     c: '.title',
     w: 14,
   },

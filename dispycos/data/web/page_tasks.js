@@ -41,7 +41,7 @@ function textFits(task, q) {
     const id = task.id.toLowerCase();
     return id === q.slice(1) || id.endsWith('.' + q.slice(1));
   }
-  return `${task.function} ${task.name} ${task.args ?? ''} ${task.server ? serverName(task.server, task.node) : ''} ${task.error}`
+  return `${task.function} ${task.args ?? ''} ${task.server ? serverName(task.server, task.node) : ''} ${task.error}`
     .toLowerCase()
     .includes(q);
 }
@@ -82,7 +82,7 @@ export const historyColumns = t => [
     t: 'Task',
     v: r => r.function,
     f: r => [functionLink(r.function), ' ', h('span.args', { title: r.id }, taskName(r.id))],
-    title: r => r.name,
+    title: r => r.function,
     c: '.title',
     w: 13,
   },
@@ -207,7 +207,6 @@ const CSV = [
   ['id', r => r.id],
   ['client', r => r.client],
   ['function', r => r.function],
-  ['name', r => r.name],
   ['arguments', r => r.args],
   ['state', r => r.state],
   ['node', r => r.node],

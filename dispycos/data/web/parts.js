@@ -56,7 +56,7 @@ export const functionLink = name => h('a.fn', { href: link({ function: name }, '
 export const taskName = id => '#' + (meta()?.kind === 'client' ? String(id).split('.').pop() : id);
 export const taskLink = id => h('a', { href: link({ q: '#' + id }, 'tasks'), title: id }, taskName(id));
 export const clientLink = (id, text) => h('a', { href: link({ q: text || id }, 'clients') }, text || clientName(id));
-const clientName = id => rows('clients').get(id)?.name || (meta()?.kind === 'client' ? meta().title : String(id));
+const clientName = id => rows('clients').get(id)?.name || (meta()?.kind === 'client' ? meta().name : String(id));
 
 /* Whatever has an id at the end of a link: node, server or client. */
 export function anyLink(id) {

@@ -66,7 +66,6 @@ function drawn(task, seen) {
         Waited: dur(task.queue),
       }),
       seen.error && h('p.verdict', { key: 'error' }, seen.error),
-      last?.note && h('p.sub.foot', { key: 'note' }, last.note),
       last ? frames(last, seen) : !seen.error && h('p.none.quiet', { key: 'wait' }, 'Asking the server…'),
     ],
     foot: [
@@ -99,7 +98,7 @@ const frames = (last, seen) =>
           .toReversed()
           .map((f, i) =>
             h(
-              'li' + (i ? '' : '.topf') + (f.own ? '' : '.foreign'),
+              'li' + (i ? '' : '.topf'),
               { key: i },
               h(
                 'div.f',
