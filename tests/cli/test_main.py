@@ -171,8 +171,17 @@ TAKING = [
 ]
 
 
-@pytest.mark.parametrize(("command", "option"), TAKING)
-@pytest.mark.parametrize("where", ["typed", "variable", "file"])
+def places_of(command: str, option: str) -> list[str]:
+    """Where a value of no use can stand."""
+    of_once = option in OF_ONCE or (command, option) == ("tasks", "node")
+    is_empty = not BAD_VALUES[option][0].strip()  # a variable that is empty is none
+    takes = {"typed": True, "variable": not (of_once or is_empty), "file": command in ("node", "scheduler")}
+    return [where for where, does in takes.items() if does]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "where"), [(*one, where) for one in TAKING for where in places_of(*one)]
+)
 def test_a_value_of_no_use_is_exit_2_and_named_with_the_place_where_it_stands(
     command: str,
     option: str,
@@ -186,14 +195,8 @@ def test_a_value_of_no_use_is_exit_2_and_named_with_the_place_where_it_stands(
     if where == "typed":
         words += [f"--{option}", value]
     elif where == "variable":
-        if not value.strip():
-            pytest.skip("an empty variable is none")
-        if option in OF_ONCE or (command, option) == ("tasks", "node"):
-            pytest.skip("it is not taken from the environment")
         monkeypatch.setenv(place := f"DISPYCOS_{option.upper()}", value)
     else:
-        if command not in ("node", "scheduler"):
-            pytest.skip("it has no --config")
         file = tmp_path / "c.toml"
         file.write_text(f"{option} = {value!r}")
         words, place = [*words, "--config", str(file)], f"{option} in the --config file"
