@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.kit.programs import User
+from tests.kit.programs import Program, User
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -152,10 +152,17 @@ LAYOUTS: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def projects(cluster: User) -> dict[str, Program]:
+    """All run at once, by layout; each test of theirs waits for its turn with the cluster."""
+    running = {}
+    for number, (layout, (files, options)) in enumerate(LAYOUTS.items()):
+        cluster.write(under(folder := f"project-{number}", files))
+        words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+        running[layout] = cluster.python(*words, folder=folder)
+    return running
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_its_tests_pass(layout: str, cluster: User) -> None:
-    files, options = LAYOUTS[layout]
-    folder = f"project-{list(LAYOUTS).index(layout)}"
-    cluster.write(under(folder, files))
-    program = cluster.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *options, folder=folder)
-    assert "6 passed" in program.succeed(60)
+def test_its_tests_pass(layout: str, projects: dict[str, Program]) -> None:
+    assert "6 passed" in projects[layout].succeed(90)

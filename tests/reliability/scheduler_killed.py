@@ -19,6 +19,7 @@ from tests.kit.programs import User
 GAP_S = 0.2  # between the ends of two tasks, whatever becomes of the scheduler
 GRANTED_S = 5.0  # from its start until the next client has the cluster
 APART_S = (0.5, 1.0)
+BACK_S = 6.0  # that the client goes on after it: longer than a scheduler that is started anew grants nothing
 TASKS_A_SECOND = 400  # no machine ends more of 5 ms on two servers
 
 RUNNING = """
@@ -122,7 +123,7 @@ def away(seconds: float, gap_s: float) -> str:
         for name in ("a", "b"):
             user.node(name, cpus=1)
         client = user.script(
-            "running.py", RUNNING, str(int((seconds + 10.0) * TASKS_A_SECOND)), str(head.port)
+            "running.py", RUNNING, str(int((seconds + BACK_S) * TASKS_A_SECOND)), str(head.port)
         )
         client.wait_line("running", 30)
         head.kill()
