@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dispycos.actors.client.status import DispycosNodeInfo as DispycosNodeInfo
     from dispycos.actors.client.status import DispycosStatus as DispycosStatus
     from dispycos.actors.client.status import TaskInfo as TaskInfo
+    from dispycos.actors.pool.calls import InitializerFailed as InitializerFailed
+    from dispycos.actors.pool.executor import Executor as Executor
     from dispycos.actors.server.wishes import dispycos_close_node as dispycos_close_node
     from dispycos.actors.server.wishes import dispycos_close_server as dispycos_close_server
     from dispycos.actors.server.wishes import dispycos_server_quit as dispycos_server_quit
@@ -64,9 +66,11 @@ _PLACES = {
     "DispycosNodeInfo": "actors.client.status",
     "DispycosStatus": "actors.client.status",
     "Event": "actors.sharing.locks",
+    "Executor": "actors.pool.executor",
     "FileNotSent": "errors",
     "HTTPServer": "actors.client.http_server",
     "HotSwapException": "errors",
+    "InitializerFailed": "actors.pool.calls",
     "Location": "protocol.addresses",
     "Lock": "actors.sharing.locks",
     "MailboxFull": "errors",

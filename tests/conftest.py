@@ -15,7 +15,11 @@ from tests.kit.beside import Beside
 from tests.kit.programs import Program, User
 
 SCRIPTS = Path(__file__).parent / "scripts"
-PROGRAMS = ("test_examples.py", "test_browser.py")  # start programs, outside of tests/integration
+PROGRAMS = (
+    "test_examples.py",
+    "test_browser.py",
+    "test_standard_library.py",
+)  # start programs, outside of tests/integration
 SCRIPT_S = 60.0  # a script of scenarios may take so long
 
 

@@ -117,7 +117,7 @@ class Client(Submits):
             _dest_path(dest_path),
             _size(max_file_size),
         )
-        self._made_at = _place_of_caller()
+        self._made_at = place_of_caller()
         self._lease: ClientLease | None = None
 
     def _setup(self, function: Callable[..., Any] | None, what: str) -> SetupCall | None:
@@ -560,7 +560,7 @@ def _size(size: int | str) -> int:
         raise ValueError(f"max_file_size: {error}") from None
 
 
-def _place_of_caller() -> str:
+def place_of_caller() -> str:
     """The line outside of this package that runs, and in a notebook its cell."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("dispycos."):

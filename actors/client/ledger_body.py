@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -168,6 +168,14 @@ class LedgerBody(ClientRole):
     def terminate(self, record: Entry) -> None:
         with self.runtime.lock:
             self.ledger.tasks.terminate(record, self.runtime.clock())
+        self.runtime.turn_soon()
+
+    def kill_servers_of(self, handles: Iterable[Task]) -> None:
+        """Of those that have such a task. What else they had begun is lost with them, the rest goes elsewhere."""
+        with self.host.shield, self.runtime.lock:
+            for handle in handles:
+                if isinstance(handle._source, Entry):
+                    self.ledger.tasks.kill_server_of(handle._source)
         self.runtime.turn_soon()
 
     def looked_at(self, record: Entry) -> None:

@@ -106,6 +106,10 @@ class Home:
         """Those that had the cluster or waited for it before."""
         return self._leases[: self._leases.index(lease)]
 
+    def first(self) -> Held | None:
+        """Who has the cluster, or is about to."""
+        return self._leases[0] if self._leases else None
+
     def has_line(self) -> bool:
         """Whether somebody waits for the first one to leave."""
         return len(self._leases) > 1

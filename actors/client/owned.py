@@ -82,6 +82,11 @@ class Tasks:
             self._has.is_changed = True
             self._has.dispatcher.terminate(record, now)
 
+    def kill_server_of(self, record: Entry) -> None:
+        if record.at is not None:
+            self._has.is_changed = True
+            self._has.dispatcher.kill(record.at.epoch)
+
     def ask_for_room(self, backlog_max: int) -> None:
         """One Room, as soon as no more than so many wait here. Who asks again before it comes is answered by the same one."""
         self._room_at = backlog_max

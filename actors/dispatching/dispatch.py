@@ -217,6 +217,9 @@ class Dispatcher:
 
     def session_reset(self, epoch: int) -> None:
         """What it was told and said last may be lost, so nobody knows what it has: it has to die."""
+        self.kill(epoch)
+
+    def kill(self, epoch: int) -> None:
         server = self.fleet.servers.get(epoch)
         if server is not None and server.phase is not Phase.KILLING:
             server.turn(Phase.KILLING)

@@ -1,0 +1,316 @@
+"""What an Executor has under way: from submit() in any thread to the client on its loop, and back into the futures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import Any
+
+from dispycos.errors import DispycosError, TaskLost, TaskRefused, TaskTerminated
+from dispycos.protocol.addresses import Location
+
+from ..client.lease import ClientLease
+from ..tasks.submitting import Task
+from .cluster import Cluster
+from .future import Call, Future
+from .kept import After, Kept, Missing, install
+
+SLICE_S = 0.005  # handing over goes on for so long before the loop has its turn
+
+AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"  # in the standard library's words
+AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
+
+
+class InitializerFailed(DispycosError, BrokenExecutor):
+    """The initializer of an Executor raised on a server, or ended it; this Executor takes no more calls.
+
+    Its ``__cause__`` is what the initializer raised.
+    """
+
+
+class Calls:
+    """Of one Executor, which it does not know: so one that nobody refers to any more can be shut down.
+
+    Parameters
+    ----------
+    loop: of the client.
+    max_workers: calls that servers have at a time; None: as many as there is room for.
+    retries: how often a call is started again that was lost with its server.
+    setup: what a server has to have before its first call; None: nothing.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        cluster: Cluster,
+        max_workers: int | None,
+        retries: int,
+        setup: Kept | None,
+    ) -> None:
+        self._loop = loop
+        self._cluster = cluster
+        self._max_workers = max_workers
+        self._retries = retries
+        self._setup = setup
+        self._lock = threading.Lock()
+        self._refusal: Exception | None = None  # why nothing is taken any more
+        self._is_shut = False
+        self._waiting: deque[Future[Any]] = deque()  # for the loop
+        self._is_called = False  # the loop will look at them
+        self.ended = threading.Event()  # it was shut down, and all its calls have ended
+        # On the loop:
+        self._given: dict[Future[Any], None] = {}  # the client has them
+        self._behind: dict[Location, list[Future[Any]]] = {}  # they wait until this server has the setup
+        self._lease: ClientLease | None = None
+        self._taking: asyncio.Task[ClientLease] | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    # --- in any thread ---
+
+    def submit(self, call: Call) -> Future[Any]:
+        future: Future[Any] = Future(self, call)
+        with self._lock:
+            if self._refusal is not None:
+                raise self._refusal
+            self._waiting.append(future)
+            if self._is_called:
+                return future
+            self._is_called = True
+        self._loop.call_soon_threadsafe(self._pump)
+        return future
+
+    def withdraw(self, future: Future[Any]) -> bool:
+        """Whether no server has it: then none will."""
+        with self._lock:
+            if future.is_withdrawn:
+                return False
+            if future.call is not None:
+                future.call = None
+                future.is_withdrawn = True
+                return True
+        if future.handle is None and not future.done() and not self.is_on_loop():
+            future.wait_for_task()  # it is just being handed over
+        handle, lease = future.handle, self._lease
+        if handle is None or lease is None:
+            return False
+        record: Any = handle._source
+        with lease.host.shield, lease.runtime.lock:
+            if future.is_withdrawn or record.over or record.at is not None:
+                return False
+            future.is_withdrawn = True
+            handle.terminate()
+        return True
+
+    def shut(self, *, cancel: bool = False, text: str = AFTER_SHUTDOWN) -> None:
+        """Nothing is taken any more; `ended` is set when what was taken has ended. With `cancel`: what no server has is not run."""
+        with self._lock:
+            self._is_shut = True
+            self._refusal = self._refusal or RuntimeError(text)
+        self._loop.call_soon_threadsafe(self._shut, cancel)
+
+    def terminate(self, *, kill: bool) -> None:
+        """As shut(cancel=True), and what runs is ended; with `kill` its servers are killed at once."""
+        self.shut(cancel=True)
+        self._loop.call_soon_threadsafe(self._terminate, kill)
+
+    def is_on_loop(self) -> bool:
+        """Whether this is the loop's own thread, as in a callback of a future."""
+        return asyncio._get_running_loop() is self._loop
+
+    # --- on the loop ---
+
+    def _pump(self) -> None:
+        """Hand over what waits; for a moment, if that is much."""
+        with self._lock:
+            self._is_called = False
+        waiting = self._waiting
+        while waiting and waiting[0].call is None:
+            waiting.popleft()
+        lease = self._lease_for(waiting)
+        if lease is not None:
+            until = time.monotonic() + SLICE_S
+            while waiting and self._has_room(lease):
+                self._give(waiting.popleft(), lease)
+                if time.monotonic() > until:
+                    self._pump_soon()
+                    return
+        self._end_if_over()
+
+    def _lease_for(self, waiting: deque[Future[Any]]) -> ClientLease | None:
+        """None: there is nothing to do, or the cluster has to be waited for."""
+        if self._lease is not None and self._lease.is_open:
+            return self._lease
+        self._lease = None
+        if waiting and self._taking is None:
+            try:
+                self._lease = self._cluster.at_hand()
+            except Exception as error:  # the program's own client is closed
+                self._fail_waiting(error)
+            else:
+                if self._lease is None:
+                    self._taking = self._loop.create_task(self._cluster.take())
+                    self._taking.add_done_callback(self._taken)
+        return self._lease
+
+    def _pump_soon(self) -> None:
+        with self._lock:
+            is_called, self._is_called = self._is_called, True
+        if not is_called:
+            self._loop.call_soon(self._pump)
+
+    def _has_room(self, lease: ClientLease) -> bool:
+        limit = self._max_workers
+        return limit is None or len(self._given) < limit or len(lease.ledger.servers) <= limit
+
+    def _taken(self, taking: asyncio.Task[ClientLease]) -> None:
+        self._taking = None
+        if not taking.cancelled():
+            error = taking.exception()
+            if isinstance(error, Exception):
+                self._fail_waiting(error)
+            else:
+                self._lease = taking.result()
+        self._pump_soon()
+
+    def _fail_waiting(self, error: Exception) -> None:
+        while self._waiting:
+            self._fail(self._waiting.popleft(), error)
+
+    def _fail(self, future: Future[Any], error: Exception) -> None:
+        if self._claim(future) is not None:
+            future.set_exception(error)
+
+    def _claim(self, future: Future[Any]) -> Call | None:
+        """Its call, which nobody may withdraw from us any more; None: somebody has."""
+        with self._lock:
+            call, future.call = future.call, None
+        return call
+
+    def _give(self, future: Future[Any], lease: ClientLease) -> None:
+        call = self._claim(future)
+        if call is None:
+            return
+        function, args, kwargs = call
+        if self._setup is not None:
+            function = After(self._setup.key, function)
+        try:
+            handle = lease.submit(
+                function, args, kwargs, io=False, where=None, alone=False, retries=self._retries
+            )
+        except Exception as error:  # it cannot be pickled, or the cluster is gone
+            future.set_exception(error)
+            return
+        self._given[future] = None
+        future.has_task(handle)
+        handle.add_done_callback(partial(self._finish, future, call if self._setup is not None else None))
+
+    def _finish(self, future: Future[Any], call: Call | None, handle: Task[Any]) -> None:
+        del self._given[future]
+        if not future.is_withdrawn:
+            self._settle(future, call, handle)
+        if self._waiting or self._is_shut:
+            self._pump_soon()
+
+    def _settle(self, future: Future[Any], call: Call | None, handle: Task[Any]) -> None:
+        if handle.cancelled():
+            future.set_exception(TaskTerminated(f"{handle.name} was cancelled, by its task"))
+            return
+        error = handle.exception()
+        if error is not None:
+            future.set_exception(error)
+            return
+        value = handle.result()
+        if type(value) is Missing and call is not None:
+            self._put_behind(future, call, handle.location)
+        else:
+            future.set_result(value)
+
+    # --- the setup of servers ---
+
+    def _put_behind(self, future: Future[Any], call: Call, server: Location | None) -> None:
+        """It has not run: once this server has the setup it is given again."""
+        lease, setup = self._lease, self._setup
+        assert server is not None and setup is not None
+        with self._lock:
+            future.handle, future.call = None, call
+        if server in self._behind:
+            self._behind[server].append(future)
+            return
+        self._behind[server] = [future]
+        try:
+            assert lease is not None
+            handle = lease.submit(install, setup, {}, io=False, where=server, alone=False, retries=0)
+        except TaskRefused:  # it has gone
+            self._give_again(server)
+        except Exception as error:  # it cannot be pickled
+            self._break(error)
+        else:
+            handle.add_done_callback(partial(self._installed, server))
+
+    def _installed(self, server: Location, handle: Task[Any]) -> None:
+        error = None if handle.cancelled() else handle.exception()
+        may_try_again = isinstance(error, TaskRefused | TaskTerminated) or (
+            isinstance(error, TaskLost) and not error.started
+        )
+        if isinstance(error, Exception) and not may_try_again:
+            self._break(error)
+        self._give_again(server)
+
+    def _give_again(self, server: Location) -> None:
+        self._waiting.extendleft(reversed(self._behind.pop(server)))
+        self._pump_soon()
+
+    def _break(self, error: Exception) -> None:
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=error)
+        broken = InitializerFailed(
+            f"the initializer of this Executor has failed: {type(error).__name__}: {error}"
+        )
+        broken.__cause__ = error
+        with self._lock:
+            self._refusal = broken
+        for server in list(self._behind):
+            self._waiting.extend(self._behind[server])
+        self._fail_waiting(broken)
+
+    # --- ends ---
+
+    def _shut(self, cancel: bool) -> None:
+        self._pump()
+        if cancel:
+            if self._lease is not None:
+                self._lease.runtime.turn()  # servers that are free have what was submitted before
+            for future in [
+                *self._waiting,
+                *self._given,
+                *(one for some in self._behind.values() for one in some),
+            ]:
+                future.cancel()
+        self._end_if_over()
+
+    def _terminate(self, kill: bool) -> None:
+        handles = [future.handle for future in self._given if future.handle is not None]
+        for handle in handles:
+            handle.terminate()
+        if kill and self._lease is not None:
+            self._lease.kill_servers_of(handles)
+
+    def _end_if_over(self) -> None:
+        if not self._is_shut or self._given or self._behind or self._ending is not None:
+            return
+        if any(future.call is not None for future in self._waiting):
+            return
+        if self._taking is not None:
+            self._taking.cancel()  # nobody wants the cluster any more
+        else:
+            self._ending = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        try:
+            await self._cluster.leave()
+        finally:
+            self.ended.set()

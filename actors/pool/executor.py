@@ -1,0 +1,317 @@
+"""dispycos.Executor: a concurrent.futures.Executor whose calls run on the servers of a cluster."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
+
+from dispycos.living import refuse_in_server
+
+from ..client.client import Client, place_of_caller
+from ..tasks.calling import can_suspend, name_of
+from ..tasks.submitting import count, must_be_callable
+from .background import background_loop
+from .calls import AFTER_EXIT, Calls
+from .cluster import Cluster
+from .future import Future
+from .kept import kept
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ClientOptions(TypedDict, total=False):
+    """What an Executor hands on to its Client."""
+
+    components: Iterable[Any]
+    pulse_interval: float
+    nodes: Any
+    node_setup: Callable[..., Any]
+    server_setup: Callable[..., Any]
+    abandon_zombie_nodes: bool
+    secret_file: str | os.PathLike[str]
+    name: str
+    cwd: str | os.PathLike[str]
+    cleanup: bool
+    dest_path: str | os.PathLike[str]
+    max_file_size: int | str
+
+
+class Executor(concurrent.futures.Executor):
+    """Calls functions on the servers of a cluster, as concurrent.futures.ProcessPoolExecutor does in processes of its own.
+
+    ``with dispycos.Executor() as pool: pool.map(f, xs)``. It has the cluster from the first call until it is shut down. A server
+    that dies takes only its call along, which raises TaskLost or is tried again (`retries`); the Executor goes on.
+    Functions need no ``if __name__ == "__main__"`` around the program, and may be lambdas and closures.
+
+    Parameters
+    ----------
+    max_workers: how many servers may have calls of this Executor at a time; None: all. There are no more than the cluster has.
+    mp_context: None; how servers are started is their node's affair.
+    initializer: called as ``initializer(*initargs)`` on each server before the first call there. If it raises, InitializerFailed
+        (a concurrent.futures.BrokenExecutor) is raised by futures and by submit().
+    max_tasks_per_child: None; servers are not ended after so many calls.
+    client: a Client in the sync style that is open: its cluster is used, and the Executor does not close it.
+    retries: how often a call is started again that was lost with its server.
+    options: of the Client that is made, as ``nodes``, ``components``, ``secret_file``, ``cwd``; see ``help(dispycos.Client)``.
+        Executors with equal options share one; without any that which the program has open is used.
+
+    Raises
+    ------
+    TypeError, ValueError: a parameter is of no use; the text names it.
+    ScheduleError: this is a remote task.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: None = None,
+        client: Client | None = None,
+        retries: int = 0,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        refuse_in_server("an Executor")
+        _refuse("mp_context", mp_context, "servers are forked by their node, not by this program")
+        _refuse(
+            "max_tasks_per_child",
+            max_tasks_per_child,
+            "servers stay; restart_server() of a Client starts one anew",
+        )
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if client is not None and options:
+            raise TypeError(f"Executor(): {next(iter(options))} belongs to the client that is given")
+        if client is not None and not isinstance(client, Client):
+            raise TypeError(f"client must be a Client, not {type(client).__name__}")
+        unknown = [name for name in options if name not in ClientOptions.__annotations__]
+        if unknown:
+            known = ", ".join(ClientOptions.__annotations__)
+            raise TypeError(f"Executor() has no parameter {unknown[0]!r}; those of its Client are {known}")
+        self._calls = Calls(
+            background_loop(),
+            Cluster(options, client, place_of_caller()),
+            _max_workers(max_workers),
+            count(retries),
+            None if initializer is None else kept(initializer, *initargs),
+        )
+        _end_with_program(self._calls)
+        weakref.finalize(self, self._calls.shut).atexit = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have ``fn(*args, **kwargs)`` called on a server; returns its future at once.
+
+        What cannot be pickled is an error of the future: NotPicklable, which names the argument.
+
+        Raises
+        ------
+        RuntimeError: the Executor was shut down. InitializerFailed. TypeError: `fn` is no function.
+        """
+        must_be_callable(fn)
+        return self._calls.submit((fn, args, kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As the builtin map(fn, *iterables), with the calls on servers; the values come in order.
+
+        When the iterator is left, or a call raises, what no server has yet is cancelled; at Ctrl-C the rest is ended, too.
+
+        Parameters
+        ----------
+        timeout: seconds from now; then TimeoutError is raised by the iterator.
+        chunksize: so many calls are made by one task: 1,000 of short ones are a hundred times as fast.
+        buffersize: tasks that are submitted ahead of who takes the values; None: all of them at once.
+        """
+        must_be_callable(fn)
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and (not isinstance(buffersize, int) or isinstance(buffersize, bool)):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        until = None if timeout is None else time.monotonic() + timeout
+        if chunksize == 1:
+            return _Mapped(self, fn, zip(*iterables, strict=False), until, buffersize)
+        if can_suspend(fn):
+            raise TypeError(f"{name_of(fn)} suspends, and a chunk is called at once: leave out chunksize")
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        return itertools.chain.from_iterable(_Mapped(self, Chunk(fn), chunks, until, buffersize))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and give the cluster back when those have ended that there are.
+
+        Parameters
+        ----------
+        wait: until then.
+        cancel_futures: cancel what no server has yet.
+        """
+        if wait and self._calls.is_on_loop():
+            raise RuntimeError(
+                "shutdown(wait=True) cannot be called in a callback of a future: its thread is waited for"
+            )
+        self._calls.shut(cancel=cancel_futures)
+        if wait:
+            self._wait()
+
+    def _wait(self) -> None:
+        try:
+            self._calls.ended.wait()
+        except KeyboardInterrupt:
+            self.terminate_workers()
+            raise
+
+    def terminate_workers(self) -> None:
+        """End what runs, by KeyboardInterrupt, and 5 s later at the latest; cancel what waits; take no more calls.
+
+        Futures of what ran raise TaskTerminated. Servers of a cluster that others share live on.
+        """
+        self._calls.terminate(kill=False)
+
+    def kill_workers(self) -> None:
+        """As terminate_workers(), and the servers with calls of this Executor are killed at once; their node starts others."""
+        self._calls.terminate(kill=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.terminate_workers()
+        self.shutdown(wait=True)
+
+
+class Chunk:
+    """Several calls of a function as one."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__name__ = name_of(function)
+
+    def __call__(self, *columns: list[Any]) -> list[Any]:
+        return list(map(self.function, *columns))
+
+
+def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[list[Any], ...]]:
+    """Columns, which are pickled in half the time of rows."""
+    while chunk := list(itertools.islice(rows, size)):
+        yield tuple(map(list, zip(*chunk, strict=True)))
+
+
+class _Mapped(Iterator[Any]):
+    """The values, in order. The calls are submitted before the first is asked for; with a buffersize so many of them."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        function: Callable[..., Any],
+        calls: Iterator[tuple[Any, ...]],
+        until: float | None,
+        ahead: int | None,
+    ) -> None:
+        self._executor = weakref.ref(executor)
+        self._function = function
+        self._calls = calls
+        self._until = until
+        self._futures = deque(executor.submit(function, *args) for args in itertools.islice(calls, ahead))
+        self._is_lazy = ahead is not None
+
+    def __next__(self) -> Any:
+        if not self._futures:
+            raise StopIteration
+        if self._is_lazy:
+            self._submit_next()
+        future = self._futures.popleft()
+        try:
+            return future.result(None if self._until is None else self._until - time.monotonic())
+        except BaseException as error:
+            self._futures.appendleft(future)
+            self._cancel(end=isinstance(error, KeyboardInterrupt))
+            raise
+        finally:
+            del future
+
+    def _submit_next(self) -> None:
+        executor = self._executor()
+        args = next(self._calls, None) if executor is not None else None
+        if executor is not None and args is not None:
+            self._futures.append(executor.submit(self._function, *args))
+
+    def _cancel(self, *, end: bool = False) -> None:
+        while self._futures:
+            future = self._futures.popleft()
+            if not future.cancel() and end and not future.done():
+                future.task.terminate()
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+        self._cancel()
+
+    __del__ = close
+
+
+_living: weakref.WeakSet[Calls] = weakref.WeakSet()
+
+
+def _end_with_program(calls: Calls) -> None:
+    if not _living:
+        threading._register_atexit(_end_all)  # type: ignore[attr-defined]  # later than the loop's, so that it comes before
+    _living.add(calls)
+
+
+def _end_all() -> None:
+    """The program ends: what was submitted is waited for, as with the standard library's executors; after Ctrl-C it is ended."""
+    living = list(_living)
+    for calls in living:
+        calls.shut(text=AFTER_EXIT)
+    if _ends_by_interrupt():
+        _terminate(living)
+    try:
+        _wait_for(living)
+    except KeyboardInterrupt:
+        _terminate(living)
+        _wait_for(living)
+
+
+def _ends_by_interrupt() -> bool:
+    """At a prompt what was last raised is an old story."""
+    return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(sys, "ps1")
+
+
+def _terminate(all_calls: list[Calls]) -> None:
+    for calls in all_calls:
+        calls.terminate(kill=False)
+
+
+def _wait_for(all_calls: list[Calls]) -> None:
+    for calls in all_calls:
+        calls.ended.wait()
+
+
+def _refuse(name: str, value: object, why: str) -> None:
+    if value is not None:
+        raise TypeError(f"Executor() takes no {name}: {why}")
+
+
+def _max_workers(number: int | None) -> int | None:
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        raise TypeError(f"max_workers must be an int, not {type(number).__name__}")
+    if number is not None and number <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    return number

@@ -1,0 +1,80 @@
+"""The future of one call of an Executor: a concurrent.futures.Future, with the task that runs it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from ..tasks.submitting import Task
+
+T = TypeVar("T")
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # function, arguments
+
+
+class Withdraws(Protocol):
+    """Who has the calls (calls.py)."""
+
+    def withdraw(self, future: Any) -> bool:
+        """Whether no server has it: then none will."""
+
+
+class Future(concurrent.futures.Future[T]):
+    """What ``Executor.submit`` returns; ``concurrent.futures.wait``, ``asyncio.wrap_future`` and the like take it.
+
+    ``cancel()`` is False once a server has the call, as in the standard library. ``future.task.terminate()`` ends it then.
+    """
+
+    def __init__(self, calls: Withdraws, call: Call) -> None:
+        super().__init__()
+        self.calls = calls
+        self.call: Call | None = call  # until the client has it
+        self.handle: Task[Any] | None = None  # then
+        self.wanted: threading.Event | None = None  # somebody waits for that
+        self.is_withdrawn = False  # nobody runs it: it was cancelled in time
+
+    @property
+    def task(self) -> Task[T]:
+        """The task that runs the call; its ``terminate()`` may be called from any thread.
+
+        Waits until the call is handed over, as while the first servers start.
+
+        Raises
+        ------
+        concurrent.futures.CancelledError: it was cancelled in time. What the future raises: it was never handed over.
+        """
+        if self.handle is None and not self.done():
+            self.wait_for_task()
+        if self.handle is None:
+            error = self.exception()
+            assert error is not None, "a call has returned that nobody has run"
+            raise error
+        return self.handle
+
+    def wait_for_task(self) -> None:
+        """Until the client has it, or it has ended."""
+        self.wanted = here = threading.Event()  # first this, then the look: it may be handed over meanwhile
+        self.add_done_callback(lambda _: here.set())
+        if self.handle is None:
+            here.wait()
+
+    def has_task(self, handle: Task[Any]) -> None:
+        """The client has it from now on."""
+        self.handle = handle
+        if self.wanted is not None:
+            self.wanted.set()
+
+    def cancel(self) -> bool:
+        """True if no server has got the call, and none will. False: it runs, or has ended."""
+        if not self.calls.withdraw(self):
+            return self.cancelled()
+        super().cancel()
+        self.set_running_or_notify_cancel()  # who waits for it hears of that at once
+        return True
+
+    def running(self) -> bool:
+        """Whether a server has it, and it has not ended."""
+        record: Any = self.handle._source if self.handle is not None else None
+        return record is not None and record.at is not None and not self.done()

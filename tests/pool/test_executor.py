@@ -1,0 +1,76 @@
+"""What an Executor is made with, before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dispycos
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
+        ({"max_workers": 1.5}, TypeError, "max_workers must be an int"),
+        ({"mp_context": "spawn"}, TypeError, "takes no mp_context: servers are forked by their node"),
+        ({"max_tasks_per_child": 3}, TypeError, "takes no max_tasks_per_child: servers stay"),
+        ({"initializer": 3}, TypeError, "initializer must be a callable"),
+        ({"retries": -1}, ValueError, "retries must not be negative"),
+        (
+            {"thread_name_prefix": "x"},
+            TypeError,
+            "no parameter 'thread_name_prefix'; those of its Client are components",
+        ),
+        ({"client": 3}, TypeError, "client must be a Client, not int"),
+    ],
+)
+def test_a_parameter_of_no_use_is_refused_by_its_name(
+    given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        dispycos.Executor(**given)
+
+
+def test_what_belongs_to_a_client_is_refused_beside_one() -> None:
+    with pytest.raises(TypeError, match="nodes belongs to the client that is given"):
+        dispycos.Executor(client=dispycos.Client(), nodes=["a"])
+
+
+def test_one_that_was_never_used_ends_at_once() -> None:
+    with dispycos.Executor(2) as pool:
+        pass
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        pool.submit(int)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"chunksize": 0}, ValueError, "chunksize must be >= 1"),
+        ({"buffersize": 0}, ValueError, "buffersize must be None or > 0"),
+        ({"buffersize": 1.5}, TypeError, "buffersize must be an integer or None"),
+    ],
+)
+def test_map_refuses_what_the_standard_library_refuses(
+    given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with dispycos.Executor() as pool, pytest.raises(error, match=words):
+        pool.map(abs, [1], **given)
+
+
+def test_a_chunk_of_calls_that_suspend_is_refused() -> None:
+    async def later(x: int) -> int:
+        return x
+
+    with (
+        dispycos.Executor() as pool,
+        pytest.raises(TypeError, match="later suspends, and a chunk is called at once"),
+    ):
+        pool.map(later, [1], chunksize=2)
+
+
+def test_what_is_no_function_is_refused() -> None:
+    with dispycos.Executor() as pool, pytest.raises(TypeError, match="a task needs a function, not int"):
+        pool.submit(3)  # type: ignore[arg-type]
