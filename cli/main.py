@@ -24,6 +24,7 @@ from dispycos.config import (
     NodeSettings,
     PrivateSettings,
     ReplaySettings,
+    RunSettings,
     SchedulerSettings,
     SecretSettings,
     Settings,
@@ -46,6 +47,7 @@ from .options import (
     NODES,
     PREFIX,
     REPLAY,
+    RUN,
     SCHEDULER,
     SECRET_FILE,
     SHELL,
@@ -163,6 +165,7 @@ class Command(_Named):
         *,
         module: str = "",
         hidden: bool = False,
+        ends_options: bool = False,
     ) -> None:
         super().__init__(
             name,
@@ -174,6 +177,7 @@ class Command(_Named):
                 "auto_envvar_prefix": PREFIX,
                 "token_normalize_func": canonical,
                 "max_content_width": 110,
+                "allow_interspersed_args": not ends_options,
             },
         )
         self.settings = settings
@@ -218,6 +222,13 @@ COMMANDS: Final = (
     ),
     Command("scheduler", "Share nodes between clients.", (*SCHEDULER, *CONFIG), SchedulerSettings),
     Command("doctor", "Look for what stops dispycos here, and say what to do.", VIEW, DoctorSettings),
+    Command(
+        "run",
+        "Run a script that was written for pycos, with the names of dispycos.",
+        RUN,
+        RunSettings,
+        ends_options=True,
+    ),
     Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),
     Command("top", "Watch nodes and what they run.", VIEW, TopSettings),
     Command("tasks", "List tasks that ended, run and wait; the newest at the end.", TASKS, TasksSettings),

@@ -381,6 +381,20 @@ REPLAY: Final = (
     ),
     DEBUG,
 )
+RUN: Final = (
+    click.Argument(["script"], type=FILE),
+    click.Argument(["arguments"], type=click.UNPROCESSED, nargs=-1),
+    Option(
+        ["--local"],
+        Text("N", parse_whole),
+        "Use only N servers of its own on this host, whatever else there is.",
+        is_of_once=True,
+    ),
+    Option(["--location"], PLACE, "The scheduler to use, if the script names none.", is_of_once=True),
+    SECRET_FILE,
+    GROUP_SECRET,
+    DEBUG,
+)
 
 
 # --- what was given ---

@@ -63,7 +63,8 @@ def say(**words: Any) -> None:
 async def _run(
     settings: PrivateSettings, template: Template, orders: dict[str, Any], question: Question | None
 ) -> int:
-    """`always`: a scheduler that is found is not used instead; `named`: nor is there need for a node of our own."""
+    """`always`: a scheduler that is found is not used instead; `named`: nor is there need for a node of our own; `alone`: nobody
+    is looked for."""
     always, named = "always" in orders, "named" in orders or bool(settings.node)
     keys = load_keys(settings)
     process = Process("scheduler", f"private-{os.getpid()}", settings, keys, private=True)
@@ -79,7 +80,8 @@ async def _run(
         body: NodeBody | None = None
         try:
             survey = Survey(process, question, wants_scheduler=not always and not named)
-            await survey.look()
+            if "alone" not in orders:
+                await survey.look()
             found = survey.scheduler()
             if found is not None:
                 endpoints = [tcp_endpoint(address, found.port) for address in found.addresses]
@@ -88,7 +90,8 @@ async def _run(
                 if not survey.nodes() and not named:
                     body = start_node(process, settings, template)
                 await _hear_of(survey, broker)
-                await process.announce(multicast=False)
+                if "alone" not in orders:
+                    await process.announce(multicast=False)
                 broker.machine.hold_settling(False)
                 process.runtime.turn_soon()
                 process.tune_collector()

@@ -480,6 +480,25 @@ class ReplaySettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """Which script `dispycos run` runs, and with what cluster."""
+
+    script: Path | None = None
+    arguments: tuple[str, ...] = ()
+    local: int = 0
+    location: HostPort | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.script is None:
+            raise Misuse("no script is named", "dispycos run SCRIPT [ARGUMENTS]")
+        if self.local < 0:
+            raise Misuse(f"--local {self.local} is no number of servers", "give 1 or more")
+        if self.local and self.location is not None:
+            raise Misuse("--local and --location are both given", "leave one of them out")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CommonSettings(Settings):
     """What every long-running process of a cluster is told."""
 

@@ -139,7 +139,7 @@ class LedgerBody(ClientRole):
         return handle
 
     def _make_handle(self, record: Entry) -> Task:
-        return Task.__new__(Task)._bind(self.host, None, record.function, record)
+        return self.host.new_handle()._bind(self.host, None, record.function, record)
 
     def _local_tasks(self) -> list[messages.TaskReport]:
         """Of this process, for who looks at mailboxes."""

@@ -97,7 +97,7 @@ class NestedTasks:
             word = msgspec.structs.replace(word, number=self._next, code=self._payloads.mirror.version)
             task = TaskId(self.owner, word.number)
             record = Record(word.function, task=task, call=None, io=word.io, retries=word.retries)
-            handle = Task.__new__(Task)._bind(host, Address(self.owner, word.number), word.function, record)
+            handle = host.new_handle()._bind(host, Address(self.owner, word.number), word.function, record)
             record.handle = handle
             self._records[word.number] = record
             self.machine.submit(parent, word, call)

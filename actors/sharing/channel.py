@@ -219,7 +219,8 @@ def _rebuild(address: tuple[int, int], name: str, location: tuple[str, int] | No
     if where.epoch == host.runtime.epoch and where.actor in host.sharing.channels.channels:
         known: Channel = host.sharing.channels.channels[where.actor]
         return known
-    return Channel.__new__(Channel)._bind(host, where, name, Location(*location) if location else None)
+    kind: type[Channel] = host.sharing.channels.channel_class
+    return kind.__new__(kind)._bind(host, where, name, Location(*location) if location else None)
 
 
 def _must_transform(transform: object) -> None:
@@ -239,6 +240,8 @@ def _must_transform(transform: object) -> None:
 
 class Channels:
     """turns.Role of the channels that were made in this process; it is there from the first one on."""
+
+    channel_class: type[Channel] = Channel  # of those that come from elsewhere
 
     def __init__(self, host: TaskHost) -> None:
         self._host = host

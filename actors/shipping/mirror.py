@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import RLock, get_ident
@@ -23,6 +24,7 @@ from .imports import ClientModules
 from .pickling import loads
 from .program import MirrorModule
 from .words import (
+    FIRST,
     CodeBundle,
     CodeRequest,
     CodeUnavailable,
@@ -201,6 +203,9 @@ class Mirror:
             vars(self.main).pop(name, None)
 
     def _become(self, info: MainInfo) -> None:
+        for name in info.first:
+            if name in FIRST:
+                import_module(name)
         if info.file is not None:
             self.main.__file__ = info.file
         self.main.__package__ = info.package

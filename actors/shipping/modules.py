@@ -8,12 +8,12 @@ import sysconfig
 import tokenize
 from ast import parse
 from collections.abc import Iterable
-from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from .imports import NEVER_LOCAL, ClientFinder, SourceLoader, is_standard
@@ -25,6 +25,13 @@ MODULE_BYTES_MAX = 16 << 20
 DATA_BYTES_MAX = 64 << 20
 ENTRIES_MAX = 4096
 COMPILED = tuple(EXTENSION_SUFFIXES)
+
+
+class TextLoader(SourceFileLoader):
+    """Of a module whose text is not what its file holds: servers get the text that get_source() gives, too."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.get_source(fullname) or "", self.path, "exec", dont_inherit=True)
 
 
 class LocalModules:
@@ -192,7 +199,7 @@ def _entries(folder: str) -> list[str]:
 def _text_of(spec: ModuleSpec) -> str | None:
     """None for what is compiled or too large."""
     origin = spec.origin or ""
-    if os.path.exists(origin):
+    if os.path.exists(origin) and not isinstance(spec.loader, TextLoader):
         return read_source(origin) if origin.endswith(".py") else None
     get_source = getattr(spec.loader, "get_source", None)  # one in a zip, for instance
     try:

@@ -22,9 +22,9 @@ from typing import Any
 from dispycos.errors import ScheduleError
 
 from .by_value import REQUIRE
-from .modules import candidates, read_source
+from .modules import TextLoader, candidates, read_source
 from .statements import Unit, codes_of_text, cut
-from .words import MainInfo, ShippingError
+from .words import FIRST, MainInfo, ShippingError
 
 LOOK_UP = "__dispycos_look_up__"
 EXECUTED_AGAIN = "__mp_main__"  # multiprocessing's name for it
@@ -156,6 +156,7 @@ class MainSources:
             spec_name=_text(getattr(spec, "name", None)),
             argv=[str(word).encode(errors="surrogatepass") for word in sys.argv],
             local_names=local_names,
+            first=[name for name in FIRST if name in sys.modules],
         )
 
     def refresh(self) -> None:
@@ -230,7 +231,10 @@ def _program(main: ModuleType) -> tuple[str, str | None]:
         return "<string>", _command()
     # A server may be a client too: then what it got of its client's script is what it runs.
     is_mirror = isinstance(main, MirrorModule)
-    text = "".join(linecache.getlines(file)) if is_mirror else read_source(file)
+    if isinstance(loader, TextLoader):
+        text: str | None = loader.get_source(main.__name__)
+    else:
+        text = "".join(linecache.getlines(file)) if is_mirror else read_source(file)
     return str(file), text  # pdb has a subclass of str
 
 

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+FIRST = ("dispycos.compat",)  # importing it changes what the process has: other names can be imported then
+
 
 class MainInfo(Struct, array_like=True, frozen=True):
     """What the server's `__main__` looks like from outside."""
@@ -11,6 +13,7 @@ class MainInfo(Struct, array_like=True, frozen=True):
     spec_name: str | None = None
     argv: list[bytes] = []  # UTF-8 with surrogates passed: the words of a command line may be any bytes
     local_names: list[str] = []  # top-level modules that the client would import from its own folders
+    first: list[str] = []  # of FIRST, what is to be imported before any of its code
 
 
 class Statement(Struct, array_like=True, frozen=True, tag=0):

@@ -98,7 +98,7 @@ class Cell:
     @property
     def handle(self) -> Task:
         """Made when somebody wants it: most tasks do not know themselves."""
-        return self._handle or self.bind(Task.__new__(Task))
+        return self._handle or self.bind(self.host.new_handle())
 
     @property
     def own_handle(self) -> Task | None:

@@ -57,6 +57,11 @@ def host_of(loop: asyncio.AbstractEventLoop) -> Any:
     return _hosts.get(loop)
 
 
+def open_host() -> Any:
+    """That of this process, for a thread without a loop; None: there is none."""
+    return next((host for loop, host in list(_hosts.items()) if not loop.is_closed()), None)
+
+
 def hosts_of_closed_loops() -> list[Any]:
     """Those of programs that nobody closed before."""
     return [host for loop, host in _hosts.items() if loop.is_closed() and host.home is not None]

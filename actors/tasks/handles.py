@@ -59,6 +59,10 @@ class Handles(Correspondence):
     place: Location of a server; None in a client.
     """
 
+    task_class: type[Task] = (
+        Task  # of the handles of this process: pycos' scripts have one of their own (actors/compat/)
+    )
+
     def __init__(
         self, runtime: Runtime, payloads: Payloads, interrupts: Interrupts, place: Location | None = None
     ) -> None:
@@ -81,6 +85,10 @@ class Handles(Correspondence):
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more
         register(self.loop, self)
+
+    def new_handle(self) -> Task:
+        """To be bound."""
+        return self.task_class.__new__(self.task_class)
 
     def take_number(self) -> int:
         """A new actor id of this runtime, never used again."""
@@ -199,7 +207,7 @@ class Handles(Correspondence):
         if state is not None and state.handle is not None:
             known: Task = state.handle
             return known
-        return Task.__new__(Task)._bind(self, home, name, state, None if state is not None else direct, place)
+        return self.new_handle()._bind(self, home, name, state, None if state is not None else direct, place)
 
     # --- monitors and ends ---
 

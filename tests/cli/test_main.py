@@ -160,9 +160,20 @@ BAD_VALUES = {
     "state": ("done", "'done' is not queued or running: other tasks have ended"),
     "replay": (" ", "' ' is not a path"),
     "port": ("65536", "'65536' is not a port"),
+    "local": ("x", "'x' is not a whole number"),
+    "location": ("host:99999", "'99999' is not a port"),
     "speed": ("-1", "'-1' is not a speed (1, 0.5, 60; 0 is its end at once)"),
 }
-OF_ONCE = ("function", "limit", "state", "watch", "replay", "speed")  # and --node of tasks
+OF_ONCE = (
+    "function",
+    "local",
+    "location",
+    "limit",
+    "state",
+    "watch",
+    "replay",
+    "speed",
+)  # and --node of tasks
 TAKING = [
     (command.name, option.name)
     for command in (*COMMANDS, WEB_REPLAY)

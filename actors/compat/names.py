@@ -1,0 +1,91 @@
+"""The names of pycos' modules, and in which of ours each is."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final
+
+DOCS: Final = "docs/compat.md"
+
+TASKS: Final = {
+    "Task": "tasks",
+    "MonitorStatus": "tasks",
+    "HotSwapException": "=dispycos.errors",
+    "Channel": "channels",
+    "CategorizeMessages": "categories",
+    "Location": "locations",
+    "Lock": "locks",
+    "RLock": "locks",
+    "Condition": "locks",
+    "Event": "locks",
+    "Semaphore": "locks",
+    "AsyncSocket": "sockets",
+    "AsyncThreadPool": "threads",
+    "AsyncDBCursor": "threads",
+    "Pycos": "pycos",
+    "PeerStatus": "=dispycos.actors.sharing.peers",
+    "RPS": "services",
+    "RTI": "services",
+    "SysTask": "tasks:Task",
+    "Singleton": "small",
+    "Struct": "small",
+    "serialize": "small",
+    "deserialize": "small",
+    "unserialize": "small:deserialize",
+    "Logger": "logger",
+    "logger": "logger",
+    "cur_task": "tasks",
+    "AsynCoro": "pycos:Pycos",
+    "Coro": "tasks:Task",
+}
+DISPYCOS: Final = {
+    "Client": "clients",
+    "Computation": "clients",
+    "Scheduler": "clients",
+    "DispycosStatus": "=dispycos.actors.client.status",
+    "DispycosTaskInfo": "=dispycos.actors.client.status:TaskInfo",
+    "TaskInfo": "=dispycos.actors.client.status",
+    "DispycosNodeInfo": "=dispycos.actors.client.status",
+    "DispycosNodeAvailInfo": "=dispycos.actors.client.status",
+    "DispycosNodeAllocate": "=dispycos.actors.client.status",
+    "MinPulseInterval": "=dispycos.config:MIN_PULSE_INTERVAL",
+    "MaxPulseInterval": "=dispycos.config:MAX_PULSE_INTERVAL",
+    "dispycos_close_server": "=dispycos.actors.server.wishes",
+    "dispycos_close_node": "=dispycos.actors.server.wishes",
+    "dispycos_server_quit": "=dispycos.actors.server.wishes",
+}
+ASYNCFILE: Final = {"AsyncFile": "files", "AsyncPipe": "files", "Popen": "files", "pipe": "files"}
+HTTPD: Final = {"HTTPServer": "httpd:HTTPServer"}
+
+
+def look_up(names: dict[str, str], module: str, name: str) -> Any:
+    """What it is. Raises AttributeError that says where is written what there is."""
+    place = names.get(name)
+    if place is None:
+        raise AttributeError(
+            f"{module} has no {name!r} here: {DOCS} of dispycos lists what its scripts can use"
+        )
+    path, _, attribute = place.partition(":")
+    home = path[1:] if path.startswith("=") else f"{__package__}.{path}"
+    return getattr(import_module(home), attribute or name)
+
+
+class Names(ModuleType):
+    """One of pycos' modules: each name is looked up when it is first used."""
+
+    def __init__(self, name: str, file: str, names: dict[str, str], doc: str) -> None:
+        super().__init__(name, doc)
+        self.__file__ = file
+        self._names = names
+        self.__all__ = sorted(names)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = look_up(self._names, self.__name__, name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._names})

@@ -1,0 +1,160 @@
+"""The pycos Pycos: the tasks and peers of this process, as scripts see them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from dispycos.errors import FileNotSent, TaskLost, TaskRefused
+from dispycos.living import is_server
+from dispycos.protocol.addresses import Location
+from dispycos.transport.folders import make_private, temporary_folder
+
+from .options import ALSO, NAMED_BEFORE
+from .peers import location_of
+from .program import program
+from .tasks import Task
+from .tasks import cur_task as running_task
+
+log = logging.getLogger("dispycos")
+
+USED = ("name", "dest_path", "max_file_size", "tcp_port", "node_port", "ip_addr", "ext_ip_addr")
+
+
+class Pycos:
+    """``Pycos()``, at the first call with parameters, and ``Pycos.instance()``: always the same one."""
+
+    _instance: Pycos | None = None
+
+    def __new__(cls, *args: Any, **options: Any) -> Pycos:
+        if Pycos._instance is None:
+            Pycos._instance = super().__new__(cls)
+            Pycos._instance._set_up(options)
+        elif options:
+            log.debug("Pycos() is there already: its parameters are those of the first call")
+        return Pycos._instance
+
+    def _set_up(self, options: dict[str, Any]) -> None:
+        for given, value in options.items():
+            name = NAMED_BEFORE.get(given, given)
+            if name in ("secret", "certfile", "keyfile") and value:
+                log.warning("Pycos(%s=...) is not used: dispycos has a secret of its own", name)
+            elif name in USED and value is not None:
+                program.settings[name] = value
+            elif name not in ALSO and name not in USED:
+                raise TypeError(f"Pycos() has no parameter {given!r}")
+            else:
+                log.debug("Pycos(%s=%r) has no effect: dispycos needs none", given, value)
+        if program.settings.get("dest_path"):
+            self.dest_path = program.settings["dest_path"]
+
+    @classmethod
+    def instance(cls, *args: Any, **options: Any) -> Pycos:
+        """The one of this process."""
+        return cls(*args, **options)
+
+    # --- what it is ---
+
+    @property
+    def name(self) -> str:
+        """Of this process, as its peers see it."""
+        return str(program.settings.get("name") or socket.gethostname())
+
+    @property
+    def location(self) -> Location:
+        """Where this process is to others."""
+        return location_of(program.host)
+
+    @property
+    def locations(self) -> list[Location]:
+        """As location."""
+        return [self.location]
+
+    @property
+    def dest_path(self) -> str:
+        """The folder for files that others send: in a server its own folder."""
+        if is_server():
+            return os.getcwd()
+        if "dest_path" not in program.settings:
+            program.settings["dest_path"] = str(make_private(temporary_folder() / "pycos"))
+        return str(program.settings["dest_path"])
+
+    @dest_path.setter
+    def dest_path(self, path: Any) -> None:
+        folder = temporary_folder() / "pycos" / os.path.expanduser(path)  # an absolute path is its own
+        folder.mkdir(parents=True, exist_ok=True)
+        program.settings["dest_path"] = str(folder)
+
+    @staticmethod
+    def cur_task() -> Task | None:
+        """The task that runs."""
+        return running_task()
+
+    # --- its tasks ---
+
+    def join(self, show_running: bool = False, timeout: float | None = None) -> bool:
+        """Wait in a thread until all tasks that are no daemons have ended; False at the timeout."""
+        if show_running:
+            for cell in list(program.busy.values()):
+                log.warning("waiting for %s", cell.name)
+        return program.join(timeout)
+
+    def finish(self) -> None:
+        """As at the end of the program: wait for its tasks, and close."""
+        program.finish()
+
+    def terminate(self) -> None:
+        """End all tasks, and close."""
+        program.terminate()
+        program.finish()
+
+    def is_alive(self) -> bool:
+        """Whether tasks run."""
+        return bool(program.busy)
+
+    def num_tasks(self) -> int:
+        """How many tasks of this process have not ended."""
+        return len(program.host.cells)
+
+    def atexit(self, priority: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Have this called at the end of the program; the lowest priority first."""
+        program.at_end.append((priority, lambda: function(*args, **kwargs)))
+
+    def drop_atexit(self, priority: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Nothing is called for that priority."""
+        program.at_end[:] = [entry for entry in program.at_end if entry[0] != priority]
+
+    # --- files ---
+
+    async def send_file(
+        self, location: Any, file: Any, dir: Any = None, overwrite: bool = False, timeout: float | None = None
+    ) -> int:
+        """Send a file to a node or server, or from a server to the client. 0: it is there; -1: a warning says why not."""
+        return await self._transfer("send", location, file, dir, overwrite, timeout, None)
+
+    async def del_file(self, location: Any, file: Any, dir: Any = None, timeout: float | None = None) -> int:
+        """Delete a file where send_file(location, file, dir) puts it. 0 or -1."""
+        return await self._transfer("delete", location, file, dir, timeout)
+
+    async def _transfer(self, what: str, location: Any, *args: Any) -> int:
+        host = program.host
+        records = host.records
+        try:
+            if records is None:
+                raise TaskRefused("there is no cluster: files go from a client to its servers, and back")
+            files = records.files
+            try:
+                await getattr(files, what)(location, *args)
+            except TaskRefused:
+                if host.place is None:
+                    raise
+                await getattr(files, what)(
+                    records.client, *args
+                )  # it is no node's, nor a server's of the lease
+            return 0
+        except (OSError, FileNotSent, TaskRefused, TaskLost, TimeoutError, TypeError, ValueError) as error:
+            log.warning("file %s to %s: %s", args[0], location, error)
+            return -1

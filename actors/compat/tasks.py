@@ -1,0 +1,283 @@
+"""The pycos Task: dispycos' own, with the return values and the methods that pycos' scripts know."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any, Self
+
+from dispycos.errors import DispycosError, NameTaken, TaskLost, TaskRefused, TaskTerminated
+from dispycos.protocol.addresses import Location
+
+from ..tasks.calling import ATOMS, name_of
+from ..tasks.cell import Cell
+from ..tasks.current import current_cell
+from ..tasks.handle import MonitorStatus
+from ..tasks.handle import Task as NativeTask
+from ..tasks.handles import Handles
+from ..tasks.results import trace_of
+from ..tasks.submitting import must_be_callable
+from .names import TASKS, look_up
+from .peers import location_of
+from .program import program
+
+log = logging.getLogger("dispycos")
+
+_kept: dict[int, Any] = {}  # messages between tasks of this process, until they are received
+_numbers = itertools.count(1)
+
+
+class Task(NativeTask):
+    """``Task(function, *args, **kwargs)`` starts a task at once, from a task or from any thread.
+
+    Messages between tasks of one process are passed as they are, without a copy. ``yield task()``, ``yield task.finish()`` and,
+    in a thread, ``task.value()`` give its value; a MonitorStatus if it failed; None at the timeout.
+    """
+
+    __slots__ = ("_sleeper",)
+
+    _host: Any
+    _sleeper: asyncio.Future[Any] | None
+
+    def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        must_be_callable(function)
+        program.call(self._start, function, args, kwargs)
+
+    def _start(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        host = program.host
+        with host.shield, host.runtime.lock:
+            cell = host.prepare(name_of(function), program.ended)
+            cell.bind(self)
+        if host.place is None:
+            program.begin(cell)
+        host.loop.call_soon(cell.begin, function, args, kwargs)
+
+    # --- messages ---
+
+    def send(self, message: Any) -> int:
+        """0: it is on its way; -1: the task has ended. Raises NotPicklable, MailboxFull."""
+        if not self.is_alive():
+            return -1
+        return super().send(self._passed(message))
+
+    async def deliver(self, message: Any, timeout: float | None = None, n: int = 1) -> int:
+        """1: it is in the receiver's mailbox; 0: not within the timeout; -1: the task has ended."""
+        delivered = await super().deliver(self._passed(message), timeout)
+        return delivered or (0 if self.is_alive() else -1)
+
+    def _passed(self, message: Any) -> Any:
+        """To a task of this process it goes as it is."""
+        if type(message) in ATOMS or not isinstance(self._source, Cell):
+            return message
+        return Passed(message)
+
+    async def receive(
+        self, timeout: float | None = None, alarm_value: Any = None, category: Any = None
+    ) -> Any:
+        """The oldest message; alarm_value at the timeout, in seconds."""
+        return await super().receive(timeout, alarm_value)
+
+    recv = receive
+
+    # --- waiting ---
+
+    async def sleep(self, timeout: float | None = None, alarm_value: Any = None) -> Any:
+        """So many seconds, or until resume(); gives alarm_value, or what resume() was given."""
+        sleeper: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._sleeper = sleeper
+        try:
+            async with asyncio.timeout(timeout):
+                return await sleeper
+        except TimeoutError:
+            return alarm_value
+        finally:
+            self._sleeper = None
+
+    suspend = sleep
+
+    def resume(self, update: Any = None) -> int:
+        """0: it goes on from sleep() or suspend(), which gives `update`; -1: it is in neither."""
+
+        def wake() -> int:
+            sleeper = getattr(self, "_sleeper", None)
+            if sleeper is None or sleeper.done():
+                return -1
+            sleeper.set_result(update)
+            return 0
+
+        result: int = program.call(wake)
+        return result
+
+    wakeup = resume
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> int:
+        """Raise this where the task is suspended; only for tasks of this process. 0, or -1 if it has ended."""
+        error = value if isinstance(value, BaseException) else kind if value is None else kind(value)
+
+        def raise_there() -> int:
+            cell = self._source
+            if not isinstance(cell, Cell) or cell.execution is None:
+                return -1
+            cell.execution.throw_in(error)
+            return 0
+
+        result: int = program.call(raise_there)
+        return result
+
+    # --- ends ---
+
+    def terminate(self) -> int:
+        """0: it gets KeyboardInterrupt; -1: it has ended."""
+        if not self.is_alive():
+            return -1
+        return super().terminate()
+
+    def __call__(self) -> Any:
+        """``yield task()``: as finish()."""
+        return self.finish()
+
+    async def finish(self, timeout: float | None = None) -> Any:
+        """Its value; a MonitorStatus if it failed; None at the timeout, in seconds."""
+        await asyncio.wait((self,), timeout=timeout)
+        return self._as_pycos() if self.done() else None
+
+    def value(self, timeout: float | None = None) -> Any:
+        """As finish(), for threads."""
+        return program.wait(self.finish(timeout))
+
+    def _as_pycos(self) -> Any:
+        try:
+            return self.result()
+        except (Exception, asyncio.CancelledError) as error:
+            terminated = isinstance(error, TaskTerminated | asyncio.CancelledError)
+            kind = KeyboardInterrupt if terminated else type(error)
+            text = trace_of(error) or "".join(traceback.format_exception_only(error)).rstrip()
+            return MonitorStatus(self, kind, str(error) if terminated else text, text)
+
+    async def monitor(self, other: NativeTask | None = None) -> int:
+        """Have a MonitorStatus sent when a task ends. 0; -1 if `other` is no task.
+
+        ``me.monitor(other)``: this task gets that of the other one. ``rtask.monitor(me)``, as dispycos has it, too, where this one
+        is not of this process, or `me` is the running task.
+        """
+        other = cur_task() if other is None else other
+        if not isinstance(other, NativeTask):
+            return -1
+        is_observed = not isinstance(self._source, Cell) or (other == cur_task() and other != self)
+        observed, by = (self, other) if is_observed else (other, self)
+        return await NativeTask.monitor(observed, by)
+
+    def notify(self, monitor: NativeTask) -> int:
+        """Have a MonitorStatus sent to `monitor` when this task ends. 0."""
+        host = self._host
+        program.call(lambda: host.in_background(_monitored(self, monitor)))
+        return 0
+
+    # --- names ---
+
+    def register(self, name: str | None = None) -> int:
+        """0; -1 if another task has the name."""
+        try:
+            result: int = program.call(super().register, name)
+            return result
+        except (NameTaken, TaskLost) as error:
+            log.warning("register(): %s", error)
+            return -1
+
+    def unregister(self, name: str | None = None) -> int:
+        """0; -1 if it has ended."""
+        try:
+            result: int = program.call(super().unregister, name)
+            return result
+        except TaskLost:
+            return -1
+
+    @classmethod
+    async def locate(  # type: ignore[override]  # None instead of an error
+        cls, name: str, location: str | Location | None = None, timeout: float | None = None
+    ) -> Self | None:
+        """The task of this name, here or in other programs; None if there is none within `timeout` seconds."""
+        try:
+            found: Self = await program.host.sharing.names.locate(name, location, timeout)
+            return found
+        except (TimeoutError, TaskLost):
+            return None
+
+    # --- the rest ---
+
+    @property
+    def location(self) -> Location | None:
+        """Where it runs: a server's Location, else that of its program."""
+        place = super().location
+        if place is None and self.home.epoch == self._host.runtime.epoch and isinstance(self._source, Cell):
+            return location_of(self._host)
+        return place
+
+    def set_daemon(self, flag: bool = True) -> int:
+        """The end of the program does not wait for it. 0; -1 if it is no task of this process."""
+        cell = self._source
+        if not isinstance(cell, Cell):
+            return -1
+        if cell.host.place is None:
+            program.set_daemon(cell, bool(flag))
+        return 0
+
+    def hot_swappable(self, flag: bool = True) -> int:
+        """Whether hot_swap() may replace the function of this task, the running one, from now on."""
+        return super().hot_swappable(bool(flag))
+
+    def hot_swap(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> int:
+        """0; -1 if it has ended."""
+        if not self.is_alive():
+            return -1
+        return super().hot_swap(self._passed_call(function), *args, **kwargs)
+
+    def _passed_call(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        must_be_callable(function)
+        return function
+
+    @staticmethod
+    def scheduler() -> Any:
+        """The Pycos of this process."""
+        return look_up(TASKS, "pycos", "Pycos").instance()
+
+    def state(self) -> str:
+        """In words."""
+        return "running" if self.is_alive() else "done"
+
+
+async def _monitored(target: NativeTask, monitor: NativeTask) -> None:
+    await NativeTask.monitor(target, monitor)
+
+
+class Passed:
+    """A message within one process: pickled it is a number."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+    def __reduce__(self) -> Any:
+        number = next(_numbers)
+        _kept[number] = self.message
+        return _take, (number,)
+
+
+def _take(number: int) -> Any:
+    return _kept.pop(number, None)
+
+
+def cur_task() -> Task | None:
+    """The task that runs."""
+    cell = current_cell()
+    handle: Task | None = None if cell is None else cell.handle
+    return handle
+
+
+Handles.task_class = Task
+
+__all__ = ["DispycosError", "MonitorStatus", "Task", "TaskRefused", "cur_task"]

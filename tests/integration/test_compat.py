@@ -1,0 +1,121 @@
+"""`dispycos run`: scripts in the words of pycos, each in the dialect of its time, run as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kit.programs import Program, User
+
+pytestmark = pytest.mark.timeout(60)
+
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "pycos"
+
+
+def start(
+    user: User, name: str, *arguments: str, options: tuple[str, ...] = (), stdin: int | None = None
+) -> Program:
+    """`dispycos run OPTIONS NAME ARGUMENTS`, in a folder with all scripts."""
+    user.write({path.name: path.read_text() for path in SCRIPTS.glob("*.py")})
+    return user.command("run", *options, name, *arguments, stdin=stdin)
+
+
+LOCAL = """\
+sock b'HELLO'
+sock timeout
+pipe b'line1\\n'
+pipe b'line2\\n' 0 0
+(b'a\\nb\\n', None)
+subscribe 0
+sub got ('ch', 1)
+deliver 1
+reg 0 0
+sub got ('ch', 2)
+alarm
+True True None
+resume 0
+resumed R
+alarm
+[0, 0, 1, 1, 2, 2]
+old a
+swap new
+new b
+swapped
+<class 'KeyError'>
+mon 0
+True <class 'KeyError'> True
+resumed 7
+alarm
+<class 'StopIteration'> None
+r 0
+rps 9 9
+x 5 none
+0
+kbd
+<class 'KeyboardInterrupt'> False -1
+same object True
+method 3 m
+pool 3
+invalid literal for int() with base 10: 'x'
+cond True
+True 127.0.0.1 127.0.0.1:9705 True
+Struct(a=1) {'a': 1}
+"""
+
+
+def test_tasks_of_one_program_have_all_that_pycos_has(user: User) -> None:
+    program = start(user, "local.py")
+    *lines, info, debug, main, late = program.succeed().splitlines()
+    assert sorted(lines) == sorted(LOCAL.splitlines()), program.told()
+    assert [line.split(" ", 2)[2] for line in (info, debug)] == ["pycos - info 1", "pycos - dbg"]
+    assert (main, late) == ("main ends", "late ends")  # the end of the program waits for its tasks
+    assert program.err.count("uncaught exception in failing") == 2
+
+
+REMOTE = """\
+['3'] remote.py True
+nodes ['127.0.0.1'] servers 2
+True ('started', 0, '127.0.0.1')
+1
+(Result 1, 'hi 0', 'Task')
+True ('started', 1, '127.0.0.1')
+1
+(Result 2, 'hi 1', 'Task')
+True ('started', 2, '127.0.0.1')
+1
+ValueError True
+10
+None
+MonitorStatus
+0
+SOME TEXT
+status: NodeInitialized, ServerInitialized, TaskCreated, TaskStarted, failed ValueError, finished
+"""
+
+
+def test_a_script_of_python_2_runs_its_functions_on_servers(user: User) -> None:
+    program = start(user, "remote.py", "3", options=("--local", "2"))
+    out = program.succeed()
+    assert "".join(line for line in out.splitlines(True) if "server-" not in line) == REMOTE, program.told()
+    assert "] sent 0" in out  # from a server, to which both other files had come
+    assert "no node or server 10.9.8.7 is in use" in program.err
+    assert "argument 2 ('client') of compute: a dispycos.Lock is for the tasks of one process" in program.err
+
+
+def test_what_cannot_be_run_is_told_with_its_line(user: User) -> None:
+    user.write(
+        {
+            "two.py": "import pycos\n\nprint 'hello'\n",
+            "broken.py": "def f(:\n",
+            "lacks.py": "from pycos import Nonsense\n",
+        }
+    )
+    programs = {name: user.command("run", f"{name}.py") for name in ("none", "two", "broken", "lacks")}
+    codes = {name: program.wait() for name, program in programs.items()}
+    assert codes == {"none": 2, "two": 2, "broken": 2, "lacks": 1}
+    assert "none.py: No such file or directory" in programs["none"].err
+    assert "two.py, line 3: Missing parentheses in call to 'print'" in programs["two"].err
+    assert "this is Python 2" in programs["two"].err
+    assert "broken.py, line 1: invalid syntax" in programs["broken"].err
+    assert "docs/compat.md" in programs["lacks"].err
