@@ -182,7 +182,7 @@ TAKING = [
 ]
 
 
-def places_of(command: str, option: str) -> list[str]:
+def places_of(command: str | None, option: str) -> list[str]:
     """Where a value of no use can stand."""
     of_once = option in OF_ONCE or (command, option) == ("tasks", "node")
     is_empty = not BAD_VALUES[option][0].strip()  # a variable that is empty is none
