@@ -175,7 +175,7 @@ OF_ONCE = (
     "speed",
 )  # and --node of tasks
 TAKING = [
-    (command.name, option.name)
+    (str(command.name), str(option.name))
     for command in (*COMMANDS, WEB_REPLAY)
     for option in command.params
     if isinstance(option, Option) and not (option.is_flag or option.refusal or command.name == "private")
