@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dispycos.actors.tasks.submitting import Task as Task
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
+    from dispycos.errors import ArgumentFailed as ArgumentFailed
     from dispycos.errors import ChannelClosed as ChannelClosed
     from dispycos.errors import DispycosError as DispycosError
     from dispycos.errors import FileNotSent as FileNotSent
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     MinPulseInterval = MIN_PULSE_INTERVAL
 
 _PLACES = {
+    "ArgumentFailed": "errors",
     "Channel": "actors.sharing.channel",
     "ChannelClosed": "errors",
     "Client": "actors.client.client",

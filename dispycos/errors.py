@@ -39,6 +39,13 @@ class TaskRefused(DispycosError):
     """The task cannot be run: no such server or node, no server can be started, or its code cannot be had there."""
 
 
+class ArgumentFailed(TaskRefused):
+    """The task did not run: it was to get the value of another task, by its handle, and that one failed or was ended.
+
+    The text names the tasks from that one to this; the `__cause__` is what awaiting that one raises.
+    """
+
+
 class MailboxFull(DispycosError):
     """The task does not take its messages, and 16 MiB of them wait in the process that sends. This message was not sent.
 

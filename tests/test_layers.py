@@ -156,7 +156,9 @@ MACHINES = {
         "brokers", "allocation", "leasing", "lifecycle", "outbox", "registry", "reporting", "scheduler"
     ),
     *in_folder("brokers", "sharing", "waiting"),
-    *in_folder("actors/client", "control", "effects", "holdings", "ledger", "members", "owned", "standing"),
+    *in_folder(
+        "actors/client", "control", "effects", "holdings", "ledger", "members", "needs", "owned", "standing"
+    ),
     *in_folder("actors/client", "submitters", "unprinted"),
     *in_folder("actors/dispatching"),
     *in_folder("actors/node", "agent", "answering", "inquiries", "lease"),

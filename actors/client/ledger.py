@@ -45,7 +45,7 @@ class Ledger(Holdings):
     def deadline(self) -> float | None:
         due = (
             self.dispatcher.deadline(),
-            self.tasks.unprinted.deadline,
+            self.tasks.deadline(),
             self.members.deadline(),
             self.standing.deadline(),
         )

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from dispycos.errors import DispycosError, MailboxFull, ScheduleError
+from dispycos.errors import DispycosError, MailboxFull, ScheduleError, TaskRefused
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
@@ -21,9 +21,12 @@ from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
 from ..tasks.cell import Cell
 from ..tasks.ends import without_our_frames
+from ..tasks.handle import Handle
 from ..tasks.handles import monitor_status
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
+from ..tasks.passing import has_handles, marked
+from ..tasks.record import Record
 from ..tasks.streams import Stream, say
 from ..tasks.submitting import Task
 from .code import ClientPayloads
@@ -87,7 +90,10 @@ class LedgerBody(ClientRole):
         node, server = "", 0
         if where is not None:
             node, server = find_place(where, self.ledger.nodes, self.ledger.servers)
-        name = name_of(function)
+        name, info, values = name_of(function), (args, kwargs), None
+        if has_handles(args, kwargs):
+            args, kwargs, handles = marked(args, kwargs)
+            values = [self._record_of(handle, name) for handle in handles]
         call = self.payloads.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=retries > 0)
@@ -108,15 +114,31 @@ class LedgerBody(ClientRole):
                 submitted=self._burst_at,
             )
             if self.ledger.wants_news:
-                record.info = (args, kwargs)
+                record.info = info
             handle = self._make_handle(record)
             record.handle = handle
-            self.ledger.tasks.submit(record)
+            self.ledger.tasks.submit(record, values)
             if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
                 self._send_levels()
             self.runtime.leave()
         self.host.caller = copy_context()
         return handle
+
+    def _record_of(self, handle: Handle[Any], name: str) -> Record:
+        """Of the task whose value is an argument. Raises TaskRefused."""
+        number, source = handle.home.actor, handle._source
+        known: Record | None = self.ledger.records.get(number) if handle.home.epoch == self.owner else None
+        if (
+            isinstance(source, Record) and source.ended
+        ):  # perhaps just now; the value is here, whoever asked for it
+            return source
+        if known is None:
+            why = "its value is not here" if source is None else "it is of another Client"
+            raise TaskRefused(
+                f"{name} cannot wait for the value of {handle.name}: {why}; await it where it was submitted, and pass on the "
+                f"value, or pass the handle itself in a list"
+            )
+        return known
 
     def _send_levels(self) -> None:
         levels = self._levels.news(self.runtime.clock())
@@ -126,7 +148,7 @@ class LedgerBody(ClientRole):
 
     async def wait_backlog(self, at_most: int) -> None:
         """Until no more tasks than that wait here for a server."""
-        while self.ledger.dispatcher.waiting > at_most:
+        while self.ledger.tasks.waiting > at_most:
             self._room.clear()
             self.ledger.tasks.ask_for_room(at_most)
             self.runtime.turn_soon()  # it may have fallen since it was looked at, in another thread's turn
@@ -179,7 +201,7 @@ class LedgerBody(ClientRole):
         self.runtime.turn_soon()
 
     def looked_at(self, record: Entry) -> None:
-        self.ledger.tasks.unread.pop(record.task.number, None)
+        self.ledger.tasks.looked_at(record)
 
     # --- ClientRole: within a turn ---
 

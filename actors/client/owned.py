@@ -6,6 +6,7 @@ tasks to servers (dispatching/).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -23,9 +24,12 @@ from dispycos.turns import answer_of_nobody
 
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry, FleetServer
-from ..tasks.results import raising_of
+from ..tasks.passing import filled
+from ..tasks.record import Record
+from ..tasks.results import failing_of, passed_on, raising_of
 from .effects import Began, Forward, GiveCode, News, Print, Relay, Resolve, Room
 from .holdings import Holdings
+from .needs import Needs, Waits
 from .places import find_place
 from .submitters import Submitters
 from .unprinted import Unprinted
@@ -36,6 +40,7 @@ SHORT_RUNS: Final = 4  # ... once it is known by so many runs
 RETURNED: Final = OutcomeKind.RETURNED
 FAILED_MAX: Final = 200  # characters
 FAILURES: Final = (OutcomeKind.RAISED, OutcomeKind.LOST, OutcomeKind.REFUSED)
+FILLED_MAX: Final = 512  # calls that get their values in one pass
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
 
@@ -47,6 +52,8 @@ class Tasks:
         holdings.dispatcher = Dispatcher(self)
         self.submitters = Submitters()
         self.unprinted = Unprinted()
+        self.waits = Waits()  # for values of others
+        self._to_tell: deque[Record] = deque()  # ended, and others wait for their values
         self.unread: dict[int, Entry] = {}  # that raised, were lost or refused, and nobody has looked at it
         self._cpu_left = 0  # CPU tasks that have not ended
         self._room_at: int | None = None  # somebody waits for a backlog of so few
@@ -57,6 +64,7 @@ class Tasks:
             messages.Returned: self._on_returned,
             messages.Nested: self._on_submit,
             messages.Aside: self._on_aside,
+            messages.ValueGiven: self._on_value,
             messages.Heard: self._on_heard,
             messages.Output: self._on_output,
             messages.Inventory: self._on_inventory,
@@ -66,26 +74,52 @@ class Tasks:
 
     # --- called by the body ---
 
-    def submit(self, record: Entry) -> None:
+    def submit(self, record: Entry, values: list[Record] | None = None) -> None:
+        """`values`: of these tasks, for the marks in its call."""
         self._enter(record)
         self._has.is_changed = True
-        self._has.dispatcher.submit(record)
+        self._queue(record, values)
+
+    def _queue(self, record: Entry, values: list[Record] | None) -> None:
+        if not values:
+            self._has.dispatcher.submit(record)
+            return
+        failed = next((value for value in values if value.ended and value.outcome != RETURNED), None)
+        if failed is not None:
+            self._pass_on_failure(record, failed)
+        else:
+            self.waits.add(record, values)
 
     def _enter(self, record: Entry) -> None:
-        call = record.call
-        record.size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
+        record.size = _size_of_call(record)
         self._has.records[record.task.number] = record
         self._cpu_left += not record.io
 
     def terminate(self, record: Entry, now: float) -> None:
-        if not record.ended:
-            self._has.is_changed = True
+        if record.ended:
+            return
+        self._has.is_changed = True
+        if self.waits.has(record):
+            record.terminated = True
+            self._end_unready(record, OutcomeKind.CANCELLED, "terminated before it started")
+        else:
             self._has.dispatcher.terminate(record, now)
 
     def kill_server_of(self, record: Entry) -> None:
         if record.at is not None:
             self._has.is_changed = True
             self._has.dispatcher.kill(record.at.epoch)
+
+    def close(self, text: str) -> None:
+        """All is to end."""
+        for record in self.waits.take_all():
+            self._end_unready(record, OutcomeKind.CANCELLED, text)
+        self._has.dispatcher.close(text)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no server has."""
+        return self._has.dispatcher.waiting + len(self.waits)
 
     def ask_for_room(self, backlog_max: int) -> None:
         """One Room, as soon as no more than so many wait here. Who asks again before it comes is answered by the same one."""
@@ -139,11 +173,57 @@ class Tasks:
         self._has.say(text, "warning" if silent or not self._has.dispatcher.has_servers else "info")
 
     def place(self, now: float) -> None:
-        dispatcher = self._has.dispatcher
-        dispatcher.place(now)
-        if self._room_at is not None and dispatcher.waiting <= self._room_at:
+        for _ in range(FILLED_MAX):
+            needs = self.waits.take_ready()
+            if needs is None:
+                break
+            self._fill(needs)
+        self._has.dispatcher.place(now)
+        if self._room_at is not None and self.waiting <= self._room_at:
             self._room_at = None
             self._has.effects.append(Room())
+
+    def deadline(self) -> float | None:
+        return 0.0 if self.waits.ready else self.unprinted.deadline
+
+    # --- values that are arguments of others ---
+
+    def _fill(self, needs: Needs) -> None:
+        """All its values are there: from here on it is as any other."""
+        record = needs.record
+        values = [(value.function, value.payload) for value in needs.values]
+        try:
+            record.call = filled(record.call, values, whole=record.retries > 0)
+        except ValueError as error:
+            self._end_unready(record, OutcomeKind.REFUSED, f"{record.function}: {error}")
+            return
+        record.size = _size_of_call(record)
+        self._has.dispatcher.submit(record)
+
+    def _pass_on_failure(self, record: Entry, failed: Record) -> None:
+        text, record.payload = passed_on(record.function, failed)
+        self._end_unready(record, OutcomeKind.REFUSED, text)
+
+    def _end_unready(self, record: Entry, kind: OutcomeKind, text: str) -> None:
+        """The dispatcher has never heard of it."""
+        self.waits.drop(record)
+        record.over = True
+        self.end(record, kind, text, started=False)
+
+    def _tell_waiting(self, record: Record) -> None:
+        """Those that wait for its value; chains of any length: none is told within the telling of another."""
+        self._to_tell.append(record)
+        if len(self._to_tell) > 1:
+            return
+        self._has.is_changed = True
+        while self._to_tell:
+            ended = self._to_tell[0]
+            for needs in self.waits.take_wanting(ended):
+                if ended.outcome == RETURNED:
+                    self.waits.came(needs)
+                else:
+                    self._pass_on_failure(needs.record, ended)
+            self._to_tell.popleft()
 
     # --- what servers say ---
 
@@ -245,7 +325,25 @@ class Tasks:
             except TaskRefused as error:
                 self.end(record, OutcomeKind.REFUSED, str(error), started=False)
                 return
-        self._has.dispatcher.submit(record)
+        self._queue(record, [self._value_at(envelope.sender, word.number, each) for each in word.values])
+
+    def _value_at(self, server: Address, by: int, number: int) -> Record:
+        """That of a task that was submitted there, or is still ours. The server is asked if its end was told there just now."""
+        known: Record | None = self._has.records.get(number) or self.waits.asked.get((server.epoch, number))
+        if known is None:
+            known = self.waits.asked[server.epoch, number] = Record(
+                "", TaskId(self._has.address.epoch, number)
+            )
+            self._has.send(server, messages.ValueWanted(by, number))
+        return known
+
+    def _on_value(self, envelope: Envelope, now: float) -> None:
+        word: messages.ValueGiven = envelope.message
+        value = self.waits.asked.pop((envelope.sender.epoch, word.number), None)
+        if value is not None:
+            value.function, value.outcome, value.text = word.function, word.outcome, word.text
+            value.started, value.payload, value.ended = word.started, envelope.payload, True
+            self._tell_waiting(value)
 
     def _on_heard(self, envelope: Envelope, now: float) -> None:
         self.unread.pop(envelope.message.number, None)
@@ -257,7 +355,7 @@ class Tasks:
         self._has.send(envelope.sender, word, envelope.correlation, call)
 
     def _on_inventory(self, envelope: Envelope, now: float) -> None:
-        waiting = self._has.dispatcher.waiting
+        waiting = self.waiting
         word = messages.Counts(waiting, len(self._has.records) - waiting, self._has.tally.ended)
         self._has.send(envelope.sender, word, envelope.correlation)
 
@@ -266,8 +364,14 @@ class Tasks:
         for envelope in self.submitters.forget(epoch):
             self.turn_away(envelope)
         self.unprinted.forget(epoch)
+        for key in [key for key in self.waits.asked if key[0] == epoch]:
+            value = self.waits.asked.pop(key)
+            value.function, value.outcome, value.ended = "a task", OutcomeKind.LOST, True
+            value.text = "the server that had its value is gone"
+            self._tell_waiting(value)
 
     def end_all(self, kind: int, reason: str) -> None:
+        self.waits.take_all()
         for record in list(self._has.records.values()):
             started = record.started or record.at is not None or record.attempt > 1
             self.end(record, kind, reason, started=started)
@@ -295,6 +399,8 @@ class Tasks:
         if record.outcome == OutcomeKind.RAISED:
             return len(self.unread) < UNREAD_MAX
         is_failure = record.outcome in (OutcomeKind.LOST, OutcomeKind.REFUSED)
+        if failing_of(record.outcome, record.payload) is not None:
+            return False  # the one that failed is told
         return is_failure and not (record.watchers or record.terminated or self._has.is_terminating)
 
     def _record_of(self, task: TaskId) -> Entry | None:
@@ -363,6 +469,15 @@ class Tasks:
         if record.submitter is not None:
             self._pass_outcome(record)
         self._has.effects.append(Resolve(record))
+        if self.waits.is_wanted(record):
+            self._tell_waiting(record)
+
+    def looked_at(self, record: Record) -> None:
+        """Somebody knows how it ended, and of the one that it did not run for."""
+        self.unread.pop(record.task.number, None)
+        failing = failing_of(record.outcome, record.payload)
+        if failing is not None:
+            self.unread.pop(failing.number, None)
 
     def _count(self, record: Entry, server: int) -> None:
         """For who looks, now or later."""
@@ -403,7 +518,14 @@ class Tasks:
                 f"task {number} has ended and is still kept"
             )
             assert not (record.address and record.held), f"task {number} has an address and its messages wait"
+        assert not self._to_tell, "somebody was not told that a value is there"
+        self.waits.check(self._has.records)
         assert self._cpu_left == sum(not record.io for record in self._has.records.values()), "miscounted"
+
+
+def _size_of_call(record: Entry) -> int:
+    call = record.call
+    return len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
 
 
 def _kept(call: Payload) -> Payload:
@@ -415,6 +537,8 @@ def _kept(call: Payload) -> Payload:
 
 def _why_failed(record: Entry) -> tuple[str, str, str]:
     """Name, text and trace."""
+    if failing_of(record.outcome, record.payload) is not None:
+        return "ArgumentFailed", record.text, ""
     if record.outcome != OutcomeKind.RAISED:
         return ("TaskLost" if record.outcome == OutcomeKind.LOST else "TaskRefused"), record.text, ""
     try:

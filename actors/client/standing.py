@@ -214,7 +214,7 @@ class Standing:
         self._has.is_terminating = self._has.is_terminating or terminate
         self._has.awaits_io = await_io
         if terminate:
-            self._has.dispatcher.close("the client closed")
+            self._tasks.close("the client closed")
             self._send_release(self._has.now)
 
     def _send_release(self, now: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from dispycos.notices import counted
+from dispycos.notices import counted, named
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import ClientInfo, TaskReport
 from dispycos.protocol.watching import (
@@ -74,8 +74,8 @@ class Watching:
             self._has.lease.scheduler if self._has.lease is not None else "",
             self._state(),
             now - self._standing.since,
-            max(sum(submitted.values()), tally.ended + held.total() + dispatcher.waiting),
-            dispatcher.waiting,
+            max(sum(submitted.values()), tally.ended + held.total() + self._tasks.waiting),
+            self._tasks.waiting,
             held.total(),
             tally.outcomes(),
             tally.cpu_s,
@@ -153,8 +153,16 @@ class Watching:
                 for entry in _first(queue):
                     yield _queued(entry, now, f"it names {pin.name}, which takes nothing now")
 
+        for needs in islice(self._tasks.waits.needs.values(), QUEUED_MAX):
+            missing = [value.function for value in needs.values if not value.ended]
+            yield _queued(needs.record, now, f"it waits for the value of {named(missing)}")
+
     def _waits(self, now: float) -> Iterator[Waiting]:
         giving = self._has.dispatcher.giving
+        first = next(iter(self._tasks.waits.needs.values()), None)
+        if first is not None:
+            text = "they wait for the values of other tasks, their arguments"
+            yield Waiting("values", "", text, len(self._tasks.waits), now - first.record.submitted)
         if giving.waiting > giving.pinned:
             heads = [head for head in (giving.cpu.head(), giving.io.head()) if head is not None]
             oldest = now - min((head.submitted for head in heads), default=now)

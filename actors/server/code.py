@@ -17,6 +17,7 @@ from dispycos.protocol.messages import TaskId
 from ..shipping.mirror import Mirror
 from ..shipping.pickling import dumps, dumps_call
 from ..shipping.words import CodeBundle, CodeRequest, MissingCode, ServerSetup
+from ..tasks.passing import opened
 
 if TYPE_CHECKING:
     from ..tasks.host import TaskHost
@@ -138,7 +139,7 @@ class ServerPayloads:
 
 def loads_call(mirror: Mirror, name: str, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """(function, args, kwargs); to be called within the mirror's context. Raises MissingCode."""
-    function, args, kwargs = mirror.loads(payload)
+    function, args, kwargs = opened(mirror.loads, payload)
     if function is None:  # the global of that name, made now if it is not there
         main = vars(mirror.main)
         function = main[name] if name in main else mirror.loads(_reference(name))

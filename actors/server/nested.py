@@ -22,8 +22,11 @@ from ..shipping.pickling import kept_as_it_is
 from ..tasks.calling import name_of
 from ..tasks.current import current_cell
 from ..tasks.files.sender import Files
+from ..tasks.handle import Handle
 from ..tasks.host import TaskHost
+from ..tasks.passing import has_handles, marked
 from ..tasks.record import Record
+from ..tasks.results import failing_of
 from ..tasks.submitting import Submits, Task, count, must_be_callable
 from .code import ServerPayloads
 from .queue import Server
@@ -79,6 +82,11 @@ class NestedTasks:
         self._next = payloads.first_number
         self._set_aside = set_aside
         self._records: dict[int, Record] = {}  # by number, until they have ended
+        # Whose values they need, so long as they may be asked for: by the numbers of both.
+        self._needed: dict[int, dict[int, Handle[Any]]] = {}
+        self._owed: set[int] = (
+            set()
+        )  # of these the client asks how they end, which it has told, and is still on its way here
 
     def submit(
         self,
@@ -88,6 +96,14 @@ class NestedTasks:
         kwargs: dict[str, Any],
     ) -> Task:
         host, runtime = self.host, self.host.runtime
+        handles: list[Handle[Any]] = []
+        if has_handles(args, kwargs):
+            args, kwargs, handles = marked(args, kwargs)
+            for handle in handles:
+                if handle.home.epoch != self.owner:
+                    why = f"cannot wait for the value of {handle.name}: it is of another client"
+                    raise TaskRefused(f"{word.function} {why}; pass the handle itself in a list")
+            word = msgspec.structs.replace(word, values=[handle.home.actor for handle in handles])
         call = self._payloads.dumps_call(function, args, kwargs)
         call = kept_as_it_is(call, whole=word.retries > 0)
         cell = current_cell()
@@ -96,10 +112,14 @@ class NestedTasks:
             self._next += 1
             word = msgspec.structs.replace(word, number=self._next, code=self._payloads.mirror.version)
             task = TaskId(self.owner, word.number)
-            record = Record(word.function, task=task, call=None, io=word.io, retries=word.retries)
+            record = Record(
+                word.function, task=task, call=None, io=word.io, alone=word.alone, retries=word.retries
+            )
             handle = host.new_handle()._bind(host, Address(self.owner, word.number), word.function, record)
             record.handle = handle
             self._records[word.number] = record
+            if handles:
+                self._needed[word.number] = {handle.home.actor: handle for handle in handles}
             self.machine.submit(parent, word, call)
         runtime.turn_soon()
         if parent is not None:
@@ -142,6 +162,9 @@ class NestedTasks:
     # --- told by the client: within a turn, perhaps on the relief thread
 
     def on_word(self, envelope: Envelope) -> None:
+        if isinstance(envelope.message, messages.ValueWanted):
+            self._on_value_wanted(envelope.message)
+            return
         word: messages.Placed | messages.Outcome = envelope.message
         record = self._records.get(word.task.number)
         if record is None:
@@ -157,17 +180,39 @@ class NestedTasks:
             record.seconds, record.cpu_s, record.peak_bytes = word.seconds, word.cpu_s, word.peak_bytes
         self._end(record, word.outcome, word.text, envelope.payload, started=word.started)
 
+    def _on_value_wanted(self, word: messages.ValueWanted) -> None:
+        handle = self._needed.get(word.by, {}).get(word.number)
+        source = handle._source if handle is not None else None
+        if isinstance(source, Record) and not source.ended:
+            self._owed.add(word.number)
+        elif isinstance(source, Record):
+            self._give_value(source)
+        else:
+            text = "its value went to who submitted it: await it there, and pass on the value"
+            name = handle.name if handle is not None else "a task"
+            self.tell_client(messages.ValueGiven(word.number, name, OutcomeKind.LOST, text))
+
+    def _give_value(self, record: Record) -> None:
+        number, function = record.task.number, record.function
+        word = messages.ValueGiven(number, function, record.outcome, record.text, record.started)
+        self.tell_client(word, record.payload)
+
     def owner_gone(self) -> None:
         """Nobody is left who could tell."""
         for record in list(self._records.values()):
             self._end(record, OutcomeKind.LOST, "its client is gone", None, started=record.started)
 
     def _end(self, record: Record, outcome: int, text: str, payload: Payload, *, started: bool) -> None:
-        del self._records[record.task.number]
+        number = record.task.number
+        del self._records[number]
+        self._needed.pop(number, None)
         record.outcome, record.text, record.payload, record.started = outcome, text, payload, started
         record.ended = True
         record.handle = None
-        home = Address(self.owner, record.task.number)
+        if number in self._owed:
+            self._owed.remove(number)
+            self._give_value(record)
+        home = Address(self.owner, number)
         for watcher, correlation in record.watchers or ():
             self.looked_at(record)
             word = messages.Ended(outcome, text)
@@ -180,8 +225,8 @@ class NestedTasks:
         if record.future is not None:
             self.host.settle(record)
 
-    def tell_client(self, word: messages.Message) -> None:
-        self.host.runtime.send(Envelope(self.machine.client, self.machine.address, word))
+    def tell_client(self, word: messages.Message, payload: Payload = None) -> None:
+        self.host.runtime.send(Envelope(self.machine.client, self.machine.address, word, 0, payload))
 
     def want_close(self, word: messages.CloseWanted) -> None:
         with self.host.shield, self.host.runtime.lock:
@@ -202,6 +247,9 @@ class NestedTasks:
         """Its error is no news any more for who closes the client."""
         if record.outcome in FAILED:
             self.tell_client(messages.Heard(record.task.number))
+            failing = failing_of(record.outcome, record.payload)
+            if failing is not None:
+                self.tell_client(messages.Heard(failing.number))
 
     def hold(self, envelope: Envelope) -> bool:
         raise AssertionError("the homes of these tasks are at the client")

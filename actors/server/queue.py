@@ -57,7 +57,7 @@ class TellStack(msgspec.Struct, frozen=True):
 
 
 class PassOn(msgspec.Struct, frozen=True):
-    """A word for the body: Placed or Outcome of a task that was submitted here, Levels of the client, Gone."""
+    """A word for the body: Placed, Outcome or ValueWanted of what was submitted here, Levels of the client, Gone."""
 
     envelope: Envelope
 
@@ -121,6 +121,7 @@ class Server:
                 messages.Terminate: self.on_terminate,
                 messages.Placed: self._pass_on,
                 messages.Outcome: self.on_outcome,
+                messages.ValueWanted: self._pass_on,
                 messages.Levels: self._pass_on,
             },
             node: {

@@ -39,6 +39,7 @@ class Handle(Actor, asyncio.Future[T]):
         "_direct",
         "_home",
         "_host",
+        "_is_value",
         "_place",
         "_source",
         "_watched",
@@ -56,6 +57,7 @@ class Handle(Actor, asyncio.Future[T]):
         source: LocalTask | Record | None,
         direct: Address | None = None,
         place: Location | None = None,
+        is_value: bool = False,
     ) -> Self:
         _begin(self, loop=host.loop)
         self._asked: tuple[Any] | None = None  # the message of cancel(), which makes its termination one
@@ -67,6 +69,7 @@ class Handle(Actor, asyncio.Future[T]):
         self._source = source  # knows its end: the task here, or the client's record; None: somebody else's
         self._direct = direct
         self._place = place
+        self._is_value = is_value  # of somebody else's task: it came from submit
         return self
 
     # --- messages ---
@@ -336,6 +339,12 @@ class Handle(Actor, asyncio.Future[T]):
         """Its own address, if that is known here: of a task that somebody else asked for its home has it, too."""
         return self._source.address if isinstance(self._source, Record) else self._direct
 
+    @property
+    def stands_for_value(self) -> bool:
+        """As an argument of a call: for its value, as the handles that submit gives; others, of actors, for themselves."""
+        source = self._source
+        return not source.alone if isinstance(source, Record) else source is None and self._is_value
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Handle) and self.home == other.home
 
@@ -363,6 +372,7 @@ class Handle(Actor, asyncio.Future[T]):
             self.name,
             tuple(direct) if direct else None,
             tuple(place) if place else None,
+            *((True,) if self.stands_for_value else ()),
         )
 
     def _own(self, method: str) -> LocalTask:
@@ -402,10 +412,18 @@ _wait = asyncio.Future.__await__
 
 
 def _rebuild(
-    home: tuple[int, int], name: str, direct: tuple[int, int] | None, place: tuple[str, int] | None
+    home: tuple[int, int],
+    name: str,
+    direct: tuple[int, int] | None,
+    place: tuple[str, int] | None,
+    is_value: bool = False,
 ) -> Handle[Any]:
     """Unpickle a handle: the same object's state where it is known, else a handle that works from here."""
     handle: Handle[Any] = current_host().handle(
-        Address(*home), name, Address(*direct) if direct else None, Location(*place) if place else None
+        Address(*home),
+        name,
+        Address(*direct) if direct else None,
+        Location(*place) if place else None,
+        is_value,
     )
     return handle

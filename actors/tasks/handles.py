@@ -197,7 +197,9 @@ class Handles(Correspondence):
             return state.address if not self.windows.waits(target.home) else target.home
         return target.home
 
-    def handle(self, home: Address, name: str, direct: Address | None, place: Location | None) -> Task:
+    def handle(
+        self, home: Address, name: str, direct: Address | None, place: Location | None, is_value: bool = False
+    ) -> Task:
         """The handle that came in a message."""
         state: LocalTask | Record | None = None
         if direct is not None and direct.epoch == self.runtime.epoch:
@@ -207,7 +209,8 @@ class Handles(Correspondence):
         if state is not None and state.handle is not None:
             known: Task = state.handle
             return known
-        return self.new_handle()._bind(self, home, name, state, None if state is not None else direct, place)
+        direct = None if state is not None else direct
+        return self.new_handle()._bind(self, home, name, state, direct, place, is_value)
 
     # --- monitors and ends ---
 

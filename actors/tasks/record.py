@@ -28,6 +28,7 @@ class Record(msgspec.Struct, eq=False):
     call: Payload = None  # pickled; given up when the outcome is there
     code: int = 0  # the version of the program's code that it needs
     io: bool = False
+    alone: bool = False  # somebody waits for its start (rtask): an actor, never behind another
     retries: int = 0
     attempt: int = 1
     address: Address | None = None

@@ -7,11 +7,19 @@ import linecache
 import re
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from dispycos.errors import DispycosError, RemoteError, RemoteTraceback, TaskLost, TaskRefused, TaskTerminated
+from dispycos.errors import (
+    ArgumentFailed,
+    DispycosError,
+    RemoteError,
+    RemoteTraceback,
+    TaskLost,
+    TaskRefused,
+    TaskTerminated,
+)
 from dispycos.protocol.envelope import Buffer, Envelope, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
@@ -22,6 +30,15 @@ from .ends import Outcome, Raised, Returned, add_note
 from .record import Record
 
 TEXT_MAX = 64 * 1024  # characters of an error's text, and of its traceback
+
+CHAIN_MAX: Final = 10  # tasks of a chain that are named
+WHY_MAX: Final = 200  # characters
+HOW: Final = {
+    OutcomeKind.TERMINATED: "was terminated",
+    OutcomeKind.CANCELLED: "was terminated before it started",
+    OutcomeKind.LOST: "was lost",
+    OutcomeKind.REFUSED: "was refused",
+}
 
 T = TypeVar("T")
 
@@ -146,7 +163,20 @@ def unpack_outcome(pickling: Pickling, end: Record) -> Any:
         raise TaskTerminated(end.text or f"{name} was terminated{when}")
     if kind in (OutcomeKind.LOST, 0):  # 0: it ended before anybody here asked, so nobody knows how
         raise TaskLost(end.text or f"{name} was lost", end.started)
+    if (failed := failed_one(end)) is not None:
+        raise ArgumentFailed(end.text) from _error_of(pickling, failed)
     raise TaskRefused(end.text or f"{name} cannot be run")
+
+
+def _error_of(pickling: Pickling, failed: Record) -> BaseException | None:
+    """As those get it who await that one. Raises MissingCode."""
+    try:
+        unpack_outcome(pickling, failed)
+    except MissingCode:
+        raise
+    except BaseException as error:  # the user's own, of whatever kind
+        return error
+    return None
 
 
 def _load_value(pickling: Pickling, payload: Payload, name: str) -> Any:
@@ -207,6 +237,76 @@ def _attach(error: BaseException, trace: RemoteTraceback) -> None:
         root = cause
         seen.add(id(root))
     object.__setattr__(root, "__cause__", trace)
+
+
+# --- values of others, that were to be arguments and did not come
+
+
+class Failing(NamedTuple):
+    """Which task failed, and by whom others wait for it: the payload of their outcome, before that of its own."""
+
+    number: int
+    name: str
+    kind: int
+    text: str
+    started: bool
+    chain: list[str]  # it, those that waited for its value, ...
+    left_out: int  # ... of which so many are not named
+
+
+_failings = msgspec.msgpack.Decoder(Failing)
+
+
+def failing_of(outcome: int, payload: Payload) -> Failing | None:
+    """What is said of the task whose value did not come; None: this one ended for another reason."""
+    if outcome != OutcomeKind.REFUSED or not payload:
+        return None
+    return _failings.decode(buffers_of(payload)[0])
+
+
+def passed_on(name: str, needed: Record) -> tuple[str, Payload]:
+    """Text and payload of how a task of this name ends, since that one, whose value it needs, gave none."""
+    failing, cause = failing_of(needed.outcome, needed.payload), buffers_of(needed.payload)
+    if failing is None:
+        number, failed = needed.task.number, needed.function
+        failing = Failing(number, failed, needed.outcome, needed.text, needed.started, [failed], 0)
+    else:
+        cause = cause[1:]
+    chain, left_out = [*failing.chain, name], failing.left_out
+    if len(chain) > CHAIN_MAX:
+        del chain[CHAIN_MAX // 2]
+        left_out += 1
+    failing = failing._replace(chain=chain, left_out=left_out)
+    names = list(chain)
+    if left_out:
+        names.insert(CHAIN_MAX // 2, f"... {left_out:,} more ...")
+    text = f"{name} did not run: {_why(failing, cause)} ({' -> '.join(names)})"
+    return text, [_encoder.encode(failing), *cause]
+
+
+def _why(failing: Failing, cause: list[Buffer]) -> str:
+    if failing.kind != OutcomeKind.RAISED:
+        how = HOW.get(OutcomeKind(failing.kind), "has ended")
+        said = failing.text if failing.kind in (OutcomeKind.LOST, OutcomeKind.REFUSED) else ""
+        return f"{failing.name} {how}{f': {said}' if said else ''}"
+    try:
+        raising = raising_of(cause[0] if cause else None)
+    except msgspec.DecodeError:  # as who awaits that one is told
+        return f"{failing.name} raised an exception"
+    text = cut(raising.text.partition("\n")[0], WHY_MAX)
+    return f"{failing.name} raised {raising.type_name.removeprefix('builtins.')}: {text}"
+
+
+def failed_one(end: Record) -> Record | None:
+    """How the task ended whose value this one needed, if this one did not run for that."""
+    failing = failing_of(end.outcome, end.payload)
+    if failing is None:
+        return None
+    cause = buffers_of(end.payload)[1:]
+    payload: Payload = cause if len(cause) > 1 else (cause[0] if cause else None)
+    return Record(
+        failing.name, started=failing.started, outcome=failing.kind, text=failing.text, payload=payload
+    )
 
 
 # --- values whose code may have to be fetched first

@@ -366,6 +366,10 @@ class Submits(ABC):
         What it is called with is not to be changed before it has ended, as far as that is buffers (arrays) of more than 1 MiB
         altogether: they are not copied, unless `retries` asks for it.
 
+        An argument that is a handle of ``submit`` or ``io_submit`` stands for its value: this task starts when that is there. If
+        it does not come this one raises ArgumentFailed, which names the chain. Handles of ``rtask``, and those in lists and
+        other values, arrive as handles.
+
         Parameters
         ----------
         retries: how often it may be started again when it was lost with its server or node; so it starts at most
@@ -375,6 +379,7 @@ class Submits(ABC):
         Raises
         ------
         NotPicklable: naming the argument that cannot be sent. TypeError, ValueError: `retries` is no count.
+        TaskRefused: an argument is a handle whose value cannot be waited for here; the text says why.
         """
         return self._submit(function, args, kwargs, retries=retries)
 

@@ -406,6 +406,7 @@ class Nested(Message, frozen=True, tag=85):
     code: int = 0  # main_version of the call
     addr: str = ""  # where it is to run: a node by its name or address ...
     port: int = 0  # ... or with it a Location
+    values: list[int] = []  # for the marks in its call: those of the tasks of these numbers
 
 
 class Aside(Message, frozen=True, tag=86):
@@ -413,6 +414,23 @@ class Aside(Message, frozen=True, tag=86):
 
     task: TaskId
     aside: bool
+
+
+class ValueWanted(Message, frozen=True, tag=91):
+    """Client -> server: what you submitted as `by` needs the value of this task, of which nothing is known here any more."""
+
+    by: int
+    number: int
+
+
+class ValueGiven(Message, frozen=True, tag=92):
+    """Server -> client: how that task has ended; the payload is its value, or its exception."""
+
+    number: int
+    function: str
+    outcome: int
+    text: str = ""
+    started: bool = True
 
 
 class Heard(Message, frozen=True, tag=87):

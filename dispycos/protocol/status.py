@@ -32,7 +32,7 @@ class Status(IntEnum):
 
 
 class OutcomeKind(IntEnum):
-    """How a task ended; a payload goes with the first two."""
+    """How a task ended; a payload goes with the first two, and with REFUSED if it was to get the value of one that failed."""
 
     RETURNED = 1  # payload: its value
     RAISED = 2  # payload: its exception

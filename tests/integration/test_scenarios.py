@@ -18,6 +18,7 @@ PLAYED = (
     "deaths.py",
     "futures.py",
     "nested.py",
+    "passing.py",
     "files.py",
 )
 

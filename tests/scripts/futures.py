@@ -509,13 +509,14 @@ async def test_it_is_a_future(start):
 # --- between processes ---
 
 
-async def impatient(handle):
+async def impatient(handles):
+    (handle,) = handles  # in a list, else it would be its value
     return await end_of(asyncio.wait_for(handle, 0.1))
 
 
 async def test_one_who_loses_patience_elsewhere_cancels_it_for_who_waits_here(client, task):
     handle = client.io_submit(nap, LONG)
-    there = client.io_submit(impatient, handle)
+    there = client.io_submit(impatient, [handle])
     assert (await end_of(handle))[0] == "CancelledError"
     assert (await there)[0] == "TimeoutError"
     assert handle.cancelled()

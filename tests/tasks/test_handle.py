@@ -110,6 +110,9 @@ def test_a_handle_is_pickled_as_home_name_address_and_place(host: Host) -> None:
     task = handle(host, place=PLACE, direct=Address(1001, 30))
     assert task.__reduce__()[1] == ((7, 20), "compute", (1001, 30), ("10.0.0.5", 9701))
     assert len(pickle.dumps(task)) < 120
+    submitted, actor = handle(host), handle(host)
+    submitted._source, actor._source = Record("compute"), Record("compute", alone=True)
+    assert submitted.__reduce__()[1][4:] == (True,) and actor.__reduce__()[1][4:] == ()
 
 
 def test_a_handle_may_be_weakly_referenced(host: Host) -> None:
