@@ -19,8 +19,7 @@ from dispycos.protocol.addresses import Location
 
 from ..client.client import Client as NativeClient
 from ..shipping.words import NotPicklable
-from ..tasks.handle import MonitorStatus
-from ..tasks.submitting import _until_started, must_be_callable
+from ..tasks.submitting import MonitorStatus, _until_started, must_be_callable
 from .options import usable
 from .program import program
 from .pycos import Pycos
@@ -100,19 +99,25 @@ class Client(NativeClient):
             log.warning("%s was not started: %s", getattr(function, "__name__", function), error)
             return None
 
-    async def rtask(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def rtask(  # type: ignore[override]
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         """A CPU task on the least loaded node, when it runs; None if it could not be started."""
         return await self._task(None, False, function, args, kwargs)
 
-    async def rtask_at(self, where: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def rtask_at(  # type: ignore[override]
+        self, where: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         """As rtask, on a node (address, name) or a server (Location)."""
         return await self._task(where, False, function, args, kwargs)
 
-    async def io_rtask(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def io_rtask(  # type: ignore[override]
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         """As rtask, for a task that mostly waits: it shares its server."""
         return await self._task(None, True, function, args, kwargs)
 
-    async def io_rtask_at(
+    async def io_rtask_at(  # type: ignore[override]
         self, where: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
         """As io_rtask, on a node or a server."""

@@ -15,11 +15,10 @@ from dispycos.protocol.addresses import Location
 from ..tasks.calling import ATOMS, name_of
 from ..tasks.cell import Cell
 from ..tasks.current import current_cell
-from ..tasks.handle import MonitorStatus
-from ..tasks.handle import Task as NativeTask
 from ..tasks.handles import Handles
 from ..tasks.results import trace_of
-from ..tasks.submitting import must_be_callable
+from ..tasks.submitting import MonitorStatus, must_be_callable
+from ..tasks.submitting import Task as NativeTask
 from .names import TASKS, look_up
 from .peers import location_of
 from .program import program
@@ -157,7 +156,7 @@ class Task(NativeTask):
             text = trace_of(error) or "".join(traceback.format_exception_only(error)).rstrip()
             return MonitorStatus(self, kind, str(error) if terminated else text, text)
 
-    async def monitor(self, other: NativeTask | None = None) -> int:
+    async def monitor(self, other: NativeTask | None = None) -> int:  # type: ignore[override]
         """Have a MonitorStatus sent when a task ends. 0; -1 if `other` is no task.
 
         ``me.monitor(other)``: this task gets that of the other one. ``rtask.monitor(me)``, as dispycos has it, too, where this one
