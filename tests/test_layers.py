@@ -67,7 +67,9 @@ BODIES = {
     "actors/tasks/submitting.py",
     "actors/client/status.py",  # the wall clock, for TaskInfo.start_time
     "actors/client/local.py",
+    "actors/tasks/chunks.py",
     "actors/tasks/map.py",
+    "actors/tasks/progress.py",
     "actors/client/program.py",
     "actors/client/http_server.py",
     "actors/pool/background.py",
@@ -165,7 +167,7 @@ MACHINES = {
     *in_folder("actors/node", "summaries", "supervisor", "terminations"),
     *in_folder("actors/tasks/files", "receiving", "sending"),
     "actors/server/queue.py",
-    *in_folder("actors/tasks", "failures", "keeping", "windows"),
+    *in_folder("actors/tasks", "failures", "keeping", "pacing", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),
     *in_folder("actors/client", "last_output", "tally", "watching"),
     *in_folder("actors/web", "access", "actions", "endpoints", "known", "metrics", "queries"),

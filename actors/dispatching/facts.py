@@ -48,7 +48,6 @@ class Entry(Record, eq=False):
     node: str = ""  # named: only on the nodes of this name or address
     server: int = 0  # named: only on the server of this epoch
     pin: Pin | None = None  # of that name, once it was looked up
-    size: int = 0  # of its call, in bytes
     turn: int = 0  # in the order of submission
     learner: Learner | None = None  # what is known of its function's run times
     at: FleetServer | None = None  # who has it

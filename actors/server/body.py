@@ -158,6 +158,7 @@ class ServerBody:
         self.host.adopt_subtasks()
         self.host.sharing = Sharing(self.host, Address(start.client, BOOK))
         self.payloads.host = self.host
+        self.host.explain = self._explain
         self._cells: dict[TaskId, Cell] = {}
         self._sight = Sight(runtime, self.machine, interrupts, self._cells, self._meter)
         self._begun = 0  # of these
@@ -426,6 +427,11 @@ class ServerBody:
     def _say_late(self, task: TaskId, end: Callable[[], None]) -> None:
         self._unsaid.pop(task, None)
         end()
+
+    def _explain(self, error: BaseException) -> None:
+        """To one that is packed elsewhere: of an item in a chunk."""
+        self._folder.explain(error)
+        self.payloads.mirror.explain(error)
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:
         name = cell.run.function

@@ -71,6 +71,9 @@ class Handles(Correspondence):
         self.interrupts = interrupts
         self.place = place
         self.sharing: Any = None  # names, channels and the like (actors/sharing/)
+        self.explain: Callable[[BaseException], None] = lambda error: (
+            None
+        )  # adds what helps to what a task raised
         self.cells: dict[int, LocalTask] = {}  # the tasks of this process
         self.refused: list[object] = []  # what tasks that were dropped left, and would not be closed
         self._numbers = FIRST_TASK

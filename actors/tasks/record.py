@@ -26,6 +26,7 @@ class Record(msgspec.Struct, eq=False):
     function: str
     task: TaskId = TaskId(0, 0)  # who asked for it, as which of its tasks
     call: Payload = None  # pickled; given up when the outcome is there
+    size: int = 0  # of that, in bytes
     code: int = 0  # the version of the program's code that it needs
     io: bool = False
     alone: bool = False  # somebody waits for its start (rtask): an actor, never behind another

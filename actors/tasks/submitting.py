@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
-from functools import partial
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -19,12 +18,16 @@ from typing import (
     overload,
 )
 
+from dispycos.config import flag, positive_seconds
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import OutcomeKind
 
+from .calling import name_of
+from .chunks import runs_alone
 from .current import current_host
 from .handle import Handle, T
-from .map import Progress, values_of
+from .map import Map, Wanted, total_of
+from .passing import has_handles
 from .record import Record
 from .roles import Host
 
@@ -452,26 +455,68 @@ class Submits(ABC):
         function: Callable[..., Any],
         /,
         *iterables: Iterable[Any],
-        progress: bool = False,
+        ordered: bool = False,
+        return_exceptions: bool = False,
+        chunksize: int | str = "auto",
         retries: int = 0,
-    ) -> AsyncGenerator[tuple[Any, Any], None]:
-        """Run function(x) for every x; ``async for`` gets (x, value) as the tasks end. With several iterables x is a tuple.
+        timeout: float | None = None,
+        progress: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Map[Any, Any]:
+        """Run function(x) for every x; ``async for`` gets (x, value) as they end. With several iterables x is a tuple.
 
-        The iterables are read as the values are taken, at most 4096 ahead, so they may be endless. A task that raises raises
-        here, as an iterable does; then, and when the loop is left, the tasks that have not ended are terminated. `progress`
-        keeps a count on standard error; `retries` is as for submit, for each task.
+        The iterables are read as the values are taken, at most 4,096 items ahead, or 32,768 short ones, so they may be endless.
+        When the loop is left, what has not ended is terminated. Items of a plain function that take less than some
+        milliseconds go to servers together, some 10 ms of them in one task, ``map(function)``. Each has a value or an error
+        of its own; what was not begun by then is given back. They share a process with others of their task, and its
+        fate: see `retries`. A function that suspends, or has a parameter `task`, runs in a task for each item.
+
+        Parameters
+        ----------
+        ordered: give values in the order of the items, not as they end. One that takes long holds up those behind it.
+        return_exceptions: an item that raises has the exception as its value. False: the first one is raised here, with a
+            note that names the item, and ends the rest. In any case ``failures`` of what this returns has (item, error).
+        chunksize: so many items at most go together, whatever they take. "auto": by their run time, which is measured.
+        retries: how often an item may be run again that was lost with its server. Without, a lost server takes along all
+            items of the task that it ran, also those that had ended there: each is a TaskLost.
+        timeout: seconds, from when the first value is asked for, until the last; then TimeoutError, and the rest is ended.
+        progress: show how far it is, on standard error: a bar in a terminal, a line under a notebook's cell, else a line
+            each 10 s. The total is what ``len()`` of the iterables says.
+        kwargs: keyword arguments of each call.
 
         Raises
         ------
-        TypeError: there is nothing to call, or nothing to call it with. NotPicklable: naming the argument.
+        TypeError, ValueError: there is nothing to call, or nothing to call it with, or a parameter is of no use.
+        While values are taken: what an item raised; NotPicklable, naming the argument; what an iterable raised, with a note
+        that says so; TimeoutError.
         """
         self._here()
         must_be_callable(function)
         if not iterables:
             raise TypeError("map() needs an iterable beside the function")
-        calls = zip(*iterables, strict=False)  # the shortest ends it, as with Python's own map
-        submit = partial(self.submit, function, retries=count(retries))
-        return values_of(submit, calls, Progress() if progress else None)
+        is_spread = len(iterables) > 1
+        # The shortest ends it, as with Python's own map.
+        items = zip(*iterables, strict=False) if is_spread else iter(iterables[0])
+        named = {} if kwargs is None else dict(kwargs)
+        size = _chunksize(chunksize)
+        if has_handles((), named) or runs_alone(function, (None,) * len(iterables), named):
+            if size not in (None, 1):
+                raise ValueError(
+                    f"chunksize={size}: {name_of(function)} suspends, or gets its task or a handle: each call is a task of its own"
+                )
+            size = 1
+        wanted = Wanted(
+            named,
+            is_spread,
+            total_of(iterables),
+            flag(ordered, "ordered"),
+            flag(return_exceptions, "return_exceptions"),
+            size,
+            count(retries),
+            None if timeout is None else positive_seconds(timeout, "timeout"),
+            flag(progress, "progress"),
+        )
+        return Map(self._submit, function, items, wanted)
 
 
 async def _until_started(handle: Task[T]) -> Task[T]:
@@ -508,3 +553,14 @@ def count(retries: object) -> int:
     if retries < 0:
         raise ValueError(f"retries must not be negative: {retries}")
     return retries
+
+
+def _chunksize(chunksize: object) -> int | None:
+    """None: by run time."""
+    if chunksize == "auto":
+        return None
+    if not isinstance(chunksize, int) or isinstance(chunksize, bool):
+        raise TypeError(f"chunksize must be a number of items (int), or 'auto', not {chunksize!r}")
+    if chunksize < 1:
+        raise ValueError(f"chunksize must be at least 1, not {chunksize}")
+    return chunksize

@@ -215,6 +215,84 @@ async def test_map_without_a_function_or_an_iterable_says_so_at_once(client, tas
         dispycos.Client().map(plain, [1])
 
 
+def scaled(n, *, by):
+    if n == 1500:
+        raise ValueError("not this one")
+    return n * by
+
+
+async def test_short_items_of_a_map_go_together_and_each_has_its_own_end(client, task):
+    values = client.map(scaled, range(3000), kwargs={"by": 3}, return_exceptions=True, ordered=True)
+    found = [pair async for pair in values]
+    assert [n for n, _ in found] == list(range(3000))
+    assert all(value == 3 * n for n, value in found if n != 1500)
+    (failure,) = values.failures
+    assert failure.item == 1500 and found[1500][1] is failure.error
+    assert "for the item 1500" in failure.error.__notes__ and "in scaled" in str(failure.error.__cause__)
+    with raises(ValueError, "not this one"):
+        async for _ in client.map(scaled, range(3000), kwargs={"by": 3}, chunksize=100):
+            pass
+    await until(lambda: no_tasks(client), what="the others are terminated")
+
+
+class Made:
+    """Its code is here, and nothing of it at a server before."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __call__(self, m):
+        return Made(self.n * m)
+
+
+async def test_items_values_and_functions_of_a_chunk_may_be_anything(client, task):
+    found = [
+        (made.n, value.n)
+        async for made, value in client.map(lambda made: made(2), map(Made, range(50)), chunksize=20)
+    ]
+    assert sorted(found) == [(n, 2 * n) for n in range(50)]
+    assert sorted([value.n async for _, value in client.map(Made(3), range(50), chunksize=20)]) == list(
+        range(0, 150, 3)
+    )
+    lists = [value async for _, value in client.map(bytearray, [100_000] * 4, chunksize=2)]
+    assert lists == [bytearray(100_000)] * 4
+
+
+def wrapped(n):
+    return coroutine(n, task=asyncio)
+
+
+async def test_functions_that_suspend_or_are_given_their_task_run_in_tasks_of_their_own(client, task):
+    for function in (coroutine, wrapped):
+        assert sorted([value async for _, value in client.map(function, range(40))]) == list(range(1, 41))
+    with raises(ValueError, "chunksize=2"):
+        client.map(coroutine, range(4), chunksize=2)
+
+
+def kills_once(n, file):
+    if n == 70 and not os.path.exists(file):
+        open(file, "w").close()
+        os._exit(3)
+    return n
+
+
+async def test_items_of_a_lost_server_are_lost_or_tried_again(client, task):
+    file = os.path.abspath("killed")
+    found = client.map(kills_once, range(200), kwargs={"file": file}, chunksize=50, retries=1, ordered=True)
+    assert [value async for _, value in found] == list(range(200))
+    os.remove(file)
+    found = client.map(kills_once, range(200), kwargs={"file": file}, chunksize=50, return_exceptions=True)
+    lost = {n for n, value in [pair async for pair in found] if isinstance(value, dispycos.TaskLost)}
+    assert lost >= set(range(50, 100)), "with what had ended there just before, and was not said yet"
+
+
+async def test_a_map_ends_at_its_timeout(client, task):
+    with raises(TimeoutError, "map(sleep): not within 0.3 s"):
+        async for _ in client.map(time.sleep, [0.01, 30.0, 30.0], timeout=0.3):
+            pass
+    await until(lambda: no_tasks(client), what="the others are terminated")
+
+
 async def test_a_task_that_raises_stop_iteration_ends_as_others_do(client, task):
     with raises(dispycos.RemoteError, "StopIteration"):
         await client.submit(next, iter([]))

@@ -4,27 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
+import contextvars
+import gc
 import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dispycos.actors.tasks import map as mapping
-from dispycos.actors.tasks.map import AHEAD_MAX, Progress, values_of
+from dispycos.actors.shipping.words import NotPicklable
+from dispycos.actors.tasks import current
+from dispycos.actors.tasks.chunks import Chunk
+from dispycos.actors.tasks.map import FAILURES_MAX, Map, Wanted, total_of
+from dispycos.actors.tasks.pacing import AHEAD_MAX, AHEAD_OF_CHUNKS_MAX, CHUNK_MAX, FIRST
+from dispycos.actors.tasks.record import Record
+from dispycos.errors import RemoteError, TaskLost, TaskTerminated
+from dispycos.protocol.status import OutcomeKind
+from tests.kit.stage import Plain
 
 pytestmark = pytest.mark.timeout(20)
+
+
+def add(*args: Any) -> Any:
+    return sum(args)
 
 
 class Handle(asyncio.Future[Any]):
     """As much of a task's handle as map uses; the test says how the task ends."""
 
-    def __init__(self, args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Any, args: tuple[Any, ...], retries: int) -> None:
         super().__init__()
+        self.function = function
         self.args = args
+        self.retries = retries
         self.terminated = 0
+        self.location = None
+        self._source = Record("add")
+        self._host = SimpleNamespace(payloads=Plain())
+
+    @property
+    def items(self) -> list[Any]:
+        """Of a chunk; else its argument."""
+        return list(self.args[0]) if isinstance(self.function, Chunk) else [self.args[0]]
 
     def is_alive(self) -> bool:
         return not self.done()
@@ -32,32 +55,64 @@ class Handle(asyncio.Future[Any]):
     def terminate(self) -> None:
         self.terminated += 1
 
-    def end(self, value: Any = None, error: Exception | None = None) -> None:
+    def end(self, value: Any = None, error: Exception | None = None, seconds: float | None = None) -> None:
+        self._source.seconds = seconds
         if error is not None:
+            is_lost = isinstance(error, TaskLost | TaskTerminated)
+            self._source.outcome = OutcomeKind.LOST if is_lost else OutcomeKind.RAISED
             self.set_exception(error)
             self.exception()
         else:
             self.set_result(value)
 
+    def run(self, seconds: float | None = None) -> None:
+        """As its server would, in no time, or in so much."""
+        if not isinstance(self.function, Chunk):
+            try:
+                self.end(self.function(*self.args), seconds=seconds)
+            except Exception as error:
+                self.end(error=error, seconds=seconds)
+            return
+        value = in_a_cell(self.function, *self.args)
+        if asyncio.iscoroutine(value):
+            with pytest.raises(StopIteration) as stop:  # it waits for nothing here
+                value.send(None)
+            value = stop.value.value
+        self.end(value, seconds=seconds)
+
+
+def in_a_cell(function: Callable[..., Any], *args: Any, stopping: bool = False) -> Any:
+    """Called as by a task in a server."""
+    host = SimpleNamespace(payloads=Plain(), explain=lambda error: error.add_note("explained"))
+    cell: Any = SimpleNamespace(stopping=stopping, host=host)
+    context = contextvars.copy_context()
+    context.run(current._current.set, cell)
+    return context.run(function, *args)
+
 
 class Bench:
     """Takes what map submits."""
 
-    def __init__(self, ends_at_once: bool = False) -> None:
+    def __init__(self, ends_at_once: bool = False, function: Callable[..., Any] = add) -> None:
         self.handles: list[Handle] = []
         self.ends_at_once = ends_at_once
+        self.function = function
+        self.seconds: float | None = None
 
-    def submit(self, *args: Any) -> Any:
-        handle = Handle(args)
+    def submit(
+        self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], retries: int = 0
+    ) -> Any:
+        handle = Handle(function, args, retries)
         self.handles.append(handle)
         if self.ends_at_once:
-            handle.end(sum(args))
+            handle.run(self.seconds)
         return handle
 
-    def map(
-        self, *iterables: Iterable[Any], progress: Progress | None = None
-    ) -> AsyncGenerator[tuple[Any, Any], None]:
-        return values_of(self.submit, zip(*iterables, strict=False), progress)
+    def map(self, *iterables: Iterable[Any], chunksize: int | None = 1, **wanted: Any) -> Map[Any, Any]:
+        is_spread = len(iterables) > 1
+        items: Iterator[Any] = zip(*iterables, strict=False) if is_spread else iter(iterables[0])
+        how = Wanted({}, is_spread, total_of(iterables), chunksize=chunksize)
+        return Map(self.submit, self.function, items, how._replace(**wanted))
 
     @property
     def left(self) -> list[Handle]:
@@ -299,8 +354,9 @@ def test_an_iterable_that_raises_midway_ends_the_tasks_and_is_heard() -> None:
             raise OSError("the disk is gone")
 
         bench = Bench()
-        with pytest.raises(OSError, match="the disk is gone"):
+        with pytest.raises(OSError, match="the disk is gone") as info:
             await anext(bench.map(breaks()))
+        assert info.value.__notes__ == ["raised by the iterable that was given to map(add), after 2 items"]
         assert [(handle.args, handle.terminated) for handle in bench.handles] == [((1,), 1), ((2,), 1)]
 
     play(scene)
@@ -310,13 +366,14 @@ def test_an_argument_that_cannot_be_submitted_ends_the_tasks_and_is_heard() -> N
     async def scene() -> None:
         bench = Bench()
 
-        def submit(number: int) -> Any:
-            if number == 2:
-                raise TypeError("no such number")
-            return bench.submit(number)
+        def submit(function: Any, args: Any, kwargs: Any, retries: int = 0) -> Any:
+            if args == (2,):
+                raise NotPicklable("no such number")
+            return bench.submit(function, args, kwargs)
 
-        with pytest.raises(TypeError, match="no such number"):
-            await anext(values_of(submit, iter([(0,), (1,), (2,)])))
+        with pytest.raises(NotPicklable, match="no such number") as info:
+            await anext(Map(submit, add, iter([0, 1, 2]), Wanted({}, False, chunksize=1)))
+        assert info.value.__notes__ == ["for the item 2"]
         assert [handle.terminated for handle in bench.handles] == [1, 1]
 
     play(scene)
@@ -333,66 +390,491 @@ def test_nothing_is_submitted_before_somebody_takes_values() -> None:
     play(scene)
 
 
-# --- the count ---
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def counted(stream: io.StringIO, seconds: float, ends: int = 3) -> str:
-    """What is written when a value comes every so many seconds."""
-
+def test_values_are_given_in_order_if_that_is_asked_for() -> None:
     async def scene() -> None:
-        progress = Progress()
-        now = 100.0
-        progress._clock = lambda: now
-        progress._next = now + (0.0 if stream.isatty() else mapping.LOGGED_S)
-        for left in reversed(range(ends)):
-            progress.count(left * 1000)
-            now += seconds
-        progress.close()
-
-    with contextlib.redirect_stderr(stream):
-        asyncio.run(scene())
-    return stream.getvalue()
-
-
-def test_on_a_terminal_one_line_is_written_over() -> None:
-    assert counted(Terminal(), 1.0) == (
-        "\r1 done, 2000 in flight\r2 done, 1000 in flight\r3 done, 0 in flight   \r3 done, 0 in flight\n"
-    )
-
-
-def test_on_a_terminal_it_is_not_written_more_often_than_eyes_see() -> None:
-    written = counted(Terminal(), 0.001, ends=1000)
-    assert written.count("\r") <= 12
-    assert written.endswith("\r1000 done, 0 in flight\n") or "\r1000 done, 0 in flight " in written
-
-
-def test_elsewhere_it_is_a_line_now_and_then() -> None:
-    assert counted(io.StringIO(), 0.001, ends=1000) == "1000 done, 0 in flight\n"
-    assert counted(io.StringIO(), 6.0) == "3 done, 0 in flight\n" * 2
-
-
-def test_where_nothing_was_counted_nothing_is_said() -> None:
-    assert counted(Terminal(), 1.0, ends=0) == ""
-
-
-def test_a_program_without_standard_error_counts_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scene() -> None:
-        monkeypatch.setattr("sys.stderr", None)
-        bench = Bench(ends_at_once=True)
-        assert [pair async for pair in bench.map([1], progress=Progress())] == [(1, 1)]
+        bench = Bench()
+        values = bench.map("abcd", ordered=True)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: len(bench.handles) == 4)
+        for place in (2, 1, 0, 3):
+            bench.handles[place].end(place)
+        assert [await first, *[pair async for pair in values]] == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
 
     play(scene)
 
 
-def test_the_count_goes_with_the_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_waits_for_its_turn_is_ahead_too() -> None:
     async def scene() -> None:
-        bench = Bench(ends_at_once=True)
-        assert len([pair async for pair in bench.map(range(5), progress=Progress())]) == 5
+        bench = Bench(function=lambda x: x)
+        first = asyncio.ensure_future(anext(bench.map(itertools.count(), ordered=True)))
+        await wait_until(lambda: len(bench.handles) == AHEAD_MAX)
+        for handle in bench.handles[1:]:
+            handle.run()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(bench.handles) == AHEAD_MAX
+        bench.handles[0].run()
+        assert await first == (0, 0)
 
     play(scene)
-    assert capsys.readouterr().err == "5 done, 0 in flight\n"
+
+
+def halve(x: int) -> float:
+    if x % 2:
+        raise ValueError(f"{x} is odd")
+    return x / 2
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_an_item_that_raises_has_its_exception_as_value_if_that_is_asked_for(
+    chunksize: int, ordered: bool
+) -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=halve)
+        values = bench.map(range(5), return_exceptions=True, chunksize=chunksize, ordered=ordered)
+        found = [(item, repr(value)) async for item, value in values]
+        assert found == [
+            (0, "0.0"), (1, "ValueError('1 is odd')"), (2, "1.0"), (3, "ValueError('3 is odd')"), (4, "2.0")
+        ]  # fmt: skip
+        assert [(item, str(error)) for item, error in values.failures] == [(1, "1 is odd"), (3, "3 is odd")]
+        assert values.failures[1].error.__notes__[-1] == "for the item 3"
+        assert "5 of 5 done, 2 failed" in repr(values)
+
+    play(scene)
+
+
+def test_of_many_failures_the_first_are_kept_and_all_are_counted() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=halve)
+        values = bench.map(range(1, 2 * FAILURES_MAX + 21, 2), return_exceptions=True)
+        assert len([pair async for pair in values]) == FAILURES_MAX + 10
+        assert len(values.failures) == FAILURES_MAX and values.failures[-1].item == 2 * FAILURES_MAX - 1
+        assert f"{FAILURES_MAX + 10:,} failed" in repr(values)
+
+    play(scene)
+
+
+def test_the_first_failing_item_of_a_chunk_is_raised_behind_the_values_before_it() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=halve)
+        values = bench.map([4, 2, 3, 1, 6], chunksize=5)
+        assert [await anext(values), await anext(values)] == [(4, 2), (2, 1)]
+        with pytest.raises(ValueError, match="3 is odd") as info:
+            await anext(values)
+        assert info.value.__notes__[-1] == "for the item 3"
+        with pytest.raises(StopAsyncIteration):
+            await anext(values)
+        assert [(item, str(error)) for item, error in values.failures] == [(3, "3 is odd")]
+
+    play(scene)
+
+
+# --- chunks
+
+
+def test_short_items_go_together_once_that_is_known() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=lambda x: -x)
+        bench.seconds = 1e-5
+        assert {pair async for pair in bench.map(range(20_000), chunksize=None)} == {
+            (x, -x) for x in range(20_000)
+        }
+        sizes = [len(handle.items) for handle in bench.handles]
+        assert sizes[0] == 1 and max(sizes) > 100
+        assert len(sizes) < 1000
+
+    play(scene)
+
+
+def test_long_items_are_a_task_each() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=lambda x: x)
+        bench.seconds = 0.02
+        assert len([pair async for pair in bench.map(range(1000), chunksize=None)]) == 1000
+        assert len(bench.handles) == 1000
+
+    play(scene)
+
+
+def test_before_it_is_known_how_long_one_takes_few_are_submitted_at_once() -> None:
+    async def scene() -> None:
+        bench = Bench()
+        values = bench.map(itertools.count(), chunksize=None)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: bench.handles)
+        began = time.monotonic()
+        seen = len(bench.handles)
+        if time.monotonic() - began < 0.005:
+            assert seen <= FIRST
+        await wait_until(lambda: len(bench.handles) == AHEAD_MAX)  # they seem to be long
+        first.cancel()
+        await asyncio.wait([first])
+
+    play(scene)
+
+
+def test_of_short_items_more_are_ahead_and_no_more_than_that() -> None:
+    async def scene() -> None:
+        read = 0
+
+        def endless() -> Iterator[int]:
+            nonlocal read
+            for number in itertools.count():
+                read += 1
+                yield number
+
+        bench = Bench(ends_at_once=True, function=lambda x: x)
+        bench.seconds = 1e-7
+        values = bench.map(endless(), chunksize=None)
+        most = 0
+        for taken in range(100_000):
+            await anext(values)
+            most = max(most, read - taken)
+        assert AHEAD_MAX < most <= AHEAD_OF_CHUNKS_MAX + CHUNK_MAX + 1024
+        await values.aclose()
+
+    play(scene)
+
+
+def test_a_slow_iterable_sends_what_it_has_given_so_far() -> None:
+    async def scene() -> None:
+        def slow() -> Iterator[int]:
+            for number in range(20):
+                time.sleep(0.002)
+                yield number
+
+        bench = Bench(ends_at_once=True, function=lambda x: x)
+        sent = [len(bench.handles) async for _ in bench.map(slow(), chunksize=1000)]
+        assert sent[0] <= 3 and len(bench.handles) >= 4, "no chunk was waited for"
+
+    play(scene)
+
+
+def test_a_fast_iterable_fills_its_chunks() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=lambda x: x)
+        assert len([pair async for pair in bench.map(iter(range(9_990)), chunksize=1000)]) == 9_990
+        assert [len(handle.items) for handle in bench.handles] == [1000] * 9 + [990]
+
+    play(scene)
+
+
+def test_several_iterables_go_together_too() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True)
+        pairs = [pair async for pair in bench.map([1, 2, 3], [10, 20, 30], chunksize=3)]
+        assert pairs == [((1, 10), 11), ((2, 20), 22), ((3, 30), 33)]
+        assert len(bench.handles) == 1
+
+    play(scene)
+
+
+def test_what_a_chunk_gives_back_goes_to_another_task_and_keeps_its_place() -> None:
+    async def scene() -> None:
+        bench = Bench()
+        values = bench.map(range(6), chunksize=6, ordered=True)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: bench.handles)
+        handle = bench.handles[0]
+        handle.end(in_a_cell(Chunk(lambda x: x * x, {}, False, 0.0), handle.items))  # enough after one
+        assert await first == (0, 0)
+        second = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: len(bench.handles) == 2)
+        assert bench.handles[1].items == [1, 2, 3, 4, 5]
+        bench.handles[1].end(in_a_cell(Chunk(lambda x: x * x, {}, False, None), bench.handles[1].items))
+        assert [await second, *[pair async for pair in values]] == [(x, x * x) for x in range(1, 6)]
+
+    play(scene)
+
+
+def test_a_function_that_returns_a_coroutine_runs_in_tasks_of_its_own_from_then_on() -> None:
+    async def scene() -> None:
+        async def later(x: int) -> int:
+            return x + 1
+
+        bench = Bench(function=lambda x: later(x))
+        values = bench.map(range(3), chunksize=3)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: bench.handles)
+        bench.handles[0].run()
+        assert await first == (0, 1)
+        second = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: len(bench.handles) == 3)
+        assert [handle.args for handle in bench.handles[1:]] == [(1,), (2,)]
+        for handle in bench.handles[1:]:
+            handle.end("awaited")
+        assert [await second, *[pair async for pair in values]] == [(1, "awaited"), (2, "awaited")]
+
+    play(scene)
+
+
+def test_of_a_chunk_that_cannot_be_pickled_the_item_is_named() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True)
+
+        def submit(function: Any, args: Any, kwargs: Any, retries: int = 0) -> Any:
+            if "bad" in (args[0] if isinstance(function, Chunk) else args):
+                raise NotPicklable("argument 1 of f: bad")
+            return bench.submit(function, args, kwargs)
+
+        wanted = Wanted({}, False, chunksize=3, return_exceptions=True, ordered=True)
+        values = Map[Any, Any](submit, add, iter([1, "bad", 3]), wanted)
+        assert [(item, type(value)) async for item, value in values] == [
+            (1, int), ("bad", NotPicklable), (3, int)
+        ]  # fmt: skip
+        assert values.failures[0].error.__notes__ == ["for the item 'bad'"]
+
+    play(scene)
+
+
+def test_a_chunk_that_could_not_be_opened_runs_one_by_one() -> None:
+    """What its items raise is no failure of the chunk: nothing has run."""
+
+    async def scene() -> None:
+        bench = Bench()
+        values = bench.map([1, 2], chunksize=2)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: bench.handles)
+        bench.handles[0].end(error=ValueError("while the call was unpickled"))
+        await wait_until(lambda: len(bench.handles) == 3)
+        bench.handles[1].run()
+        assert await first == (1, 1)
+        bench.handles[2].end(error=ValueError("the second"))
+        with pytest.raises(ValueError, match="the second"):
+            await anext(values)
+
+    play(scene)
+
+
+def test_items_of_a_lost_chunk_are_tried_again_one_by_one_as_often_as_that_is_allowed() -> None:
+    async def scene() -> None:
+        bench = Bench()
+        values = bench.map([1, 2], chunksize=2, retries=2)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: bench.handles)
+        assert bench.handles[0].retries == 0, "else its other items were lost by one that kills servers"
+        bench.handles[0].end(error=TaskLost("map(add) was lost: killed"))
+        await wait_until(lambda: len(bench.handles) == 3)
+        assert [(handle.args, handle.retries) for handle in bench.handles[1:]] == [((1,), 1), ((2,), 1)]
+        for handle in bench.handles[1:]:
+            handle.run()
+        assert [await first, *[pair async for pair in values]] == [(1, 1), (2, 2)]
+
+    play(scene)
+
+
+def test_without_retries_each_item_of_a_lost_chunk_is_lost() -> None:
+    async def scene() -> None:
+        bench = Bench()
+        values = bench.map([1, 2], chunksize=2, return_exceptions=True)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: bench.handles)
+        bench.handles[0].end(error=TaskLost("map(add) was lost: killed"))
+        found = [await first, *[pair async for pair in values]]
+        assert [(item, type(error), str(error)) for item, error in found] == [
+            (1, TaskLost, "map(add) was lost: killed"), (2, TaskLost, "map(add) was lost: killed")
+        ]  # fmt: skip
+        assert [error.__notes__[-1] for _, error in found] == ["for the item 1", "for the item 2"]
+        assert "chunk of 2" in found[0][1].__notes__[0]
+
+    play(scene)
+
+
+def test_a_handle_among_the_items_is_an_argument_of_a_task_of_its_own() -> None:
+    async def scene() -> None:
+        bench = Bench(function=lambda x: 7)
+        handle = Handle(add, (1,), 0)
+        values = bench.map([1, handle, 3], chunksize=3)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: len(bench.handles) == 3)
+        assert [made.args for made in bench.handles] == [(1,), (handle,), (3,)]
+        for made in bench.handles:
+            made.run()
+        assert len([await first, *[pair async for pair in values]]) == 3
+
+    play(scene)
+
+
+# --- time, and what it says of itself
+
+
+def test_at_the_timeout_the_rest_is_ended() -> None:
+    async def scene() -> None:
+        bench = Bench()
+        values = bench.map(range(3), timeout=0.05)
+        first = asyncio.ensure_future(anext(values))
+        await wait_until(lambda: len(bench.handles) == 3)
+        bench.handles[0].end("first")
+        assert await first == (0, "first")
+        with pytest.raises(
+            TimeoutError, match=r"map\(add\): not within 0.05 s; 1 done, and 2 items in flight are ended"
+        ):
+            await anext(values)
+        assert [handle.terminated for handle in bench.handles] == [0, 1, 1]
+
+    play(scene)
+
+
+def test_values_that_come_without_end_do_not_outrun_the_timeout() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=lambda x: x)
+        with pytest.raises(TimeoutError):
+            async for _ in bench.map(itertools.count(), timeout=0.02):
+                pass
+
+    play(scene)
+
+
+def test_it_says_how_many_items_there_are_and_how_far_it_is() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True)
+        values = bench.map([1, 2, 3])
+        assert (len(values), bool(values), repr(values)) == (3, True, "<Map of add: not begun>")
+        await anext(values)
+        assert repr(values) == "<Map of add: 100 %, 3 of 3 done>"
+        assert values._repr_html_() == "<span>Map of <strong>add</strong>: 100 %, 3 of 3 done</span>"
+        await values.aclose()
+        assert repr(values) == "<Map of add: 100 %, 3 of 3 done, ended>"
+        nothing = bench.map([])
+        assert nothing and len(nothing) == 0
+        unknown = bench.map(iter([1]))
+        assert unknown
+        with pytest.raises(TypeError, match="its iterable has none"):
+            len(unknown)
+        assert len(bench.map([1, 2, 3], itertools.count(), [1, 2])) == 2
+
+    play(scene)
+
+
+class Liar:
+    """Of another length than it says."""
+
+    def __init__(self, says: Callable[[], int], has: int) -> None:
+        self.says = says
+        self.has = has
+
+    def __len__(self) -> int:
+        return self.says()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.has))
+
+
+@pytest.mark.parametrize("chunksize", [1, None])
+@pytest.mark.parametrize("says", [0, 3, 500, 10_000, -1])
+def test_a_len_that_lies_is_no_error(says: int, chunksize: int | None) -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=lambda x: x)
+        bench.seconds = 1e-5
+        values = bench.map(Liar(lambda: says, 500), chunksize=chunksize)
+        shares = []
+        async for _ in values:
+            shares.append(values._work.count().share)
+        assert len(shares) == 500
+        assert max(share for share in shares if share is not None) <= 1
+        assert "500 of 500 done" in repr(values)
+
+    play(scene)
+
+
+def test_a_len_that_raises_says_nothing() -> None:
+    def says() -> int:
+        raise RuntimeError("not now")
+
+    assert total_of([Liar(says, 3)]) is None
+
+
+def test_values_can_be_taken_by_many_for_another_thread() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=halve)
+        values = bench.map([2, 4, 6, 7, 8])
+        assert await values.batch() == [(2, 1), (4, 2), (6, 3)]
+        with pytest.raises(ValueError, match="7 is odd"):
+            await values.batch()
+        assert await values.batch() == []
+        assert await bench.map([]).batch() == []
+
+    play(scene)
+
+
+def test_nothing_of_a_map_is_kept_alive_by_itself() -> None:
+    """Who drops it has its tasks ended at once, not when the garbage collector comes."""
+
+    async def scene() -> None:
+        bench = Bench()
+        gc.disable()
+        try:
+            values = bench.map(range(3))
+            first = asyncio.ensure_future(anext(values))
+            await wait_until(lambda: len(bench.handles) == 3)
+            bench.handles[0].end("first")
+            await first
+            del values, first
+            await wait_until(lambda: [handle.terminated for handle in bench.handles] == [0, 1, 1])
+        finally:
+            gc.enable()
+
+    play(scene)
+
+
+# --- in the server
+
+
+def test_an_interrupted_chunk_is_over_also_if_an_item_swallows_it() -> None:
+    calls = []
+
+    def stubborn(x: int) -> None:
+        calls.append(x)
+        with contextlib.suppress(BaseException):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_a_cell(Chunk(stubborn, {}, False, None), [1, 2, 3], stopping=True)
+    assert calls == [1]
+
+
+def test_what_an_item_raises_is_its_own_whatever_it_is() -> None:
+    def ends(x: int) -> int:
+        if x == 1:
+            raise SystemExit(3)
+        if x == 2:
+            raise KeyboardInterrupt
+        return x
+
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=ends)
+        values = bench.map(range(4), chunksize=4, return_exceptions=True)
+        found = [value async for _, value in values]
+        assert (found[0], found[3]) == (0, 3)
+        assert [type(error) for error in found[1:3]] == [RemoteError, RemoteError]
+        assert "SystemExit: 3" in str(found[1]) and "KeyboardInterrupt" in str(found[2])
+
+    play(scene)
+
+
+def test_a_value_that_is_no_value_of_a_task_is_none_of_a_chunk() -> None:
+    async def scene() -> None:
+        bench = Bench(ends_at_once=True, function=lambda x: iter([x]) if x else [x])
+        values = bench.map(range(2), chunksize=2, return_exceptions=True, ordered=True)
+        assert await anext(values) == (0, [0])
+        item, error = await anext(values)
+        assert item == 1 and isinstance(error, TypeError) and "return a list of its items" in str(error)
+
+    play(scene)
+
+
+def test_keyword_arguments_go_with_each_call() -> None:
+    def scaled(x: int, y: int = 0, *, by: int) -> int:
+        return (x + y) * by
+
+    for function, item in ((scaled, 3), (Scale(), 3)):
+        chunk = Chunk(function, {"by": 10}, False, None)
+        assert in_a_cell(chunk, [item]).values == [30]
+    assert in_a_cell(Chunk(scaled, {"by": 10}, True, None), [(3, 4)]).values == [70]
+    assert in_a_cell(Chunk(max, {}, True, None), [(3, 4), (9, 1)]).values == [4, 9]
+
+
+class Scale:
+    def __call__(self, x: int, *, by: int) -> int:
+        return x * by
