@@ -23,6 +23,7 @@ from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server
 from dispycos.protocol.addresses import Location
 
+from ..tasks.ends import brief
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task, count, must_be_callable
 from .program_name import program_name
@@ -129,6 +130,7 @@ class Client(Submits):
 
     # --- the cluster ---
 
+    @brief
     async def schedule(self, location: str | Location | None = None, timeout: float | None = None) -> int:
         """Get the cluster; returns 0 when every known node has started its servers or refused.
 
@@ -175,6 +177,7 @@ class Client(Submits):
             raise
         return 0
 
+    @brief
     async def close(
         self, await_io: bool = False, terminate: bool = False, timeout: float | None = None
     ) -> int:
@@ -412,6 +415,7 @@ class Client(Submits):
         """The folder for files that tasks send to their client."""
         return self._wishes.dest_path
 
+    @brief
     async def send_file(
         self,
         where: str | Location | Task,
@@ -443,6 +447,7 @@ class Client(Submits):
         files = self._here(opening=True).files
         return await files.send(where, path, dir, overwrite, timeout, progress)
 
+    @brief
     async def del_file(
         self,
         where: str | Location | Task,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -49,6 +53,20 @@ def without_our_frames(error: BaseException) -> BaseException:
         if isinstance(each, BaseExceptionGroup):
             left += each.exceptions
     return error
+
+
+def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """A coroutine method that users await: what it raises, at Ctrl-C or in an interrupted cell too, begins in their own code."""
+
+    @functools.wraps(method)
+    async def awaited(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await method(*args, **kwargs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
+
+    return awaited
 
 
 def is_ours(names: Mapping[str, Any]) -> bool:

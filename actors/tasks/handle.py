@@ -14,7 +14,7 @@ from dispycos.protocol.addresses import Address, Location
 
 from .actor import Actor
 from .current import current_cell, current_host
-from .ends import Outcome, Returned, without_our_frames
+from .ends import Outcome, Returned, brief, without_our_frames
 from .keeping import MailboxState
 from .record import Record, Usage
 from .roles import Host, LocalTask
@@ -88,6 +88,7 @@ class Handle(Actor, asyncio.Future[T]):
         self._host.tell(self, message)
         return 0
 
+    @brief
     async def deliver(self, message: Any, timeout: float | None = None) -> int:
         """Send, and wait until it is in the receiver's mailbox: 1; 0 if the task has ended or at the timeout (in seconds).
 
@@ -96,6 +97,7 @@ class Handle(Actor, asyncio.Future[T]):
         """
         return await self._host.deliver(self, message, timeout)
 
+    @brief
     async def ask(self, message: Any, timeout: float | None = None) -> Any:
         """Send a request and wait for the receiver's reply.
 
@@ -173,19 +175,17 @@ class Handle(Actor, asyncio.Future[T]):
         """``yield rtask()`` waits for the value, as ``await rtask`` does."""
         return self
 
+    @brief
     async def finish(self, timeout: float | None = None) -> T:
         """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
-        try:
-            await asyncio.wait((self,), timeout=timeout)
-            if not self.done():
-                raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
-            return self.result()
-        except BaseException as error:
-            without_our_frames(error)
-            raise  # alone it adds no line to the traceback
+        await asyncio.wait((self,), timeout=timeout)
+        if not self.done():
+            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
+        return self.result()
 
     # --- files ---
 
+    @brief
     async def send_file(
         self,
         where: Any,
@@ -202,6 +202,7 @@ class Handle(Actor, asyncio.Future[T]):
         await self._files("send_file").send(where, path, dir, overwrite, timeout, progress)
         return 0
 
+    @brief
     async def del_file(
         self,
         where: Any,

@@ -146,7 +146,10 @@ class Handles(Correspondence):
             payload = self.payloads.dumps(message, f"the request to {target.name}")
             word = messages.Ask(self.payloads.version())
             to = self.reach(target)
-            answer = await self.call(to, word, payload, timeout, self._post_to(target))
+            try:
+                answer = await self.call(to, word, payload, timeout, self._post_to(target))
+            except TimeoutError:
+                raise TimeoutError(f"{target.name} has not answered within {timeout:g} s") from None
             if answer is None or not answer.message.ok:
                 self._has_gone(to)
         if answer is None or not answer.message.ok:

@@ -25,6 +25,7 @@ from dispycos.protocol.status import OutcomeKind
 from .calling import name_of
 from .chunks import runs_alone
 from .current import current_host
+from .ends import brief
 from .handle import Handle, T
 from .map import Map, Wanted, total_of
 from .passing import has_handles
@@ -394,6 +395,7 @@ class Submits(ABC):
         return self._submit(function, args, kwargs, io=True, retries=retries)
 
     @called_as_start
+    @brief
     async def rtask(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> Task[Any]:
@@ -409,6 +411,7 @@ class Submits(ABC):
         return await _until_started(self._submit(function, args, kwargs, alone=True, retries=retries))
 
     @called_as_start_at
+    @brief
     async def rtask_at(
         self,
         where: str | Location,
@@ -427,6 +430,7 @@ class Submits(ABC):
         )
 
     @called_as_start
+    @brief
     async def io_rtask(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> Task[Any]:
@@ -436,6 +440,7 @@ class Submits(ABC):
         )
 
     @called_as_start_at
+    @brief
     async def io_rtask_at(
         self,
         where: str | Location,

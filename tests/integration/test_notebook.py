@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import pytest
 
@@ -23,8 +24,10 @@ def test_a_notebook_as_people_use_one(user: User) -> None:
     cells = [(name, text) for name, _, text in parted]
     by_name = dict(cells)
     runs = [text for name, text in cells if name == "run"]
-    assert runs[0] == "42 [0, 2, 4]"
-    assert set(runs[1:]) == {"2121 ['00', '11', '22']"}, "as edited, also by the clients that came after"
+    first, edited = "42 [0, 2, 4]", "2121 ['00', '11', '22']"
+    assert runs[0] == first
+    assert set(runs[1:-3]) == {edited}, "as edited, also by the clients that came after"
+    assert runs[-3:] == [first, edited, first], "another notebook, before and after the restart of its kernel"
     assert by_name["delay"] == "True", "a task starts though its cell keeps the loop"
     said = by_name["say"].split(" | ")
     assert [line.split("] ")[1] for line in said[:-1]] == [f"said {n}" for n in range(20)], (
@@ -44,4 +47,10 @@ def test_a_notebook_as_people_use_one(user: User) -> None:
     assert by_name["gather"] == "napping |  CancelledError:", "so ipykernel interrupts a cell that awaits"
     assert by_name["asleep"].startswith("asleep |  KeyboardInterrupt")
     assert by_name["ended"] == "all have ended"
-    assert [text for name, text in cells if name == "close"] == ["0", "0"]
+    assert by_name["start"] == "starting |  CancelledError:", "without our frames"
+    alive, client = by_name["others"].split(" |  ")
+    assert alive == "True", "an interrupted cell ends what it waits for, and nothing else"
+    assert re.fullmatch(r"<Client notebook: 2 servers on 1 node; tasks: .*> as a table", client), client
+    assert by_name["map"] == "mapping |  CancelledError:"
+    assert [text for name, text in cells if name == "close"] == ["0", "0", "0"]
+    assert user.processes() == [], "also of the kernel that was restarted"

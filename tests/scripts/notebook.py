@@ -34,6 +34,20 @@ CELLS = {
         print("napping", flush=True)
         await asyncio.gather(*naps)
     """,
+    "start": """
+        print("starting", flush=True)
+        others = [await client.rtask(nap, 60) for _ in await client.servers()]
+        await client.rtask(nap, 60)
+    """,
+    "map": """
+        print("mapping", flush=True)
+        async for item in client.map(nap, [60, 60]): print(item)
+    """,
+    "others": """
+        print(all(other.is_alive() for other in others))
+        for other in others: other.terminate()
+        client
+    """,
     "ended": """
         while any(handle.is_alive() for handle in naps): await asyncio.sleep(0.05)
         print("all have ended")
@@ -70,6 +84,9 @@ def text_of(cell: Any) -> str:
             text += output.text  # a slow kernel sends one print in several
         elif output.output_type == "error":
             text += f" {output.ename}: {output.evalue}"
+            text += " with our frames" if any("/dispycos/" in line for line in output.traceback) else ""
+        elif "<table>" in output.get("data", {}).get("text/html", ""):
+            text += f" {output.data['text/plain']} as a table"
     lines = text.strip().splitlines()
     return " | ".join(line for line in lines if "has another secret than this program" not in line)
 
@@ -89,8 +106,27 @@ async def main() -> None:
             await notebook.run(name)
         await notebook.run("gather", interrupted_at="napping")
         await notebook.run("asleep", interrupted_at="asleep")
-        for name in ("ended", "run", "close", "client", "run", "close"):
+        await notebook.run("ended")
+        await notebook.run("start", interrupted_at="starting")
+        await notebook.run("others")
+        await notebook.run("map", interrupted_at="mapping")
+        for name in ("run", "close", "client", "run"):
             await notebook.run(name)
+        await beside(notebook)
+        await notebook.run("close")
+
+
+async def beside(notebook: Notebook) -> None:
+    """Another notebook at the same time, whose kernel is restarted."""
+    other = Notebook()
+    async with other.client.async_setup_kernel():
+        for name in ("define", "client", "run"):
+            await other.run(name)
+        await other.client.km.restart_kernel(now=True)
+        await other.client.kc.wait_for_ready()
+        await notebook.run("run")
+        for name in ("define", "client", "run", "close"):
+            await other.run(name)
 
 
 asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any
 
 import pytest
@@ -56,8 +57,10 @@ def test_an_asker_waits_as_long_as_it_said() -> None:
 
     async def scene() -> None:
         handle = Task(child)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^child has not answered within 0\.01 s$") as info:
             await handle.ask("?", timeout=0.01)
+        frames = [frame.name for frame in traceback.extract_tb(info.value.__traceback__)]
+        assert frames == ["scene"], "a reader has no use for ours"
         handle.send("after the late reply")
         assert await handle == "after the late reply"
 
