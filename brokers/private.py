@@ -20,7 +20,7 @@ from typing import Any
 
 from dispycos.config import SECRET_VARIABLE
 from dispycos.errors import ScheduleError
-from dispycos.living import is_server
+from dispycos.living import is_server, wants_tasks_here
 from dispycos.transport.folders import find_folders
 
 LINE_MAX = 1 << 20
@@ -172,8 +172,9 @@ class Waiting:
 
     @classmethod
     def start_ahead(cls) -> None:
-        """If one will be needed, as far as that can be told: not in a server, nor where a scheduler of this host is registered."""
-        if cls.child is None and not is_server() and not _is_somebody_registered():
+        """If one will be needed, as far as that can be told: not in a server, nor for tasks of this process, nor where a
+        scheduler of this host is registered."""
+        if cls.child is None and not (is_server() or wants_tasks_here() or _is_somebody_registered()):
             cls.child = PrivateProcess()
 
     @classmethod

@@ -8,8 +8,11 @@ import selectors
 import weakref
 from typing import NoReturn, Protocol
 
+from .config import parse_flag
 from .errors import ScheduleError
 from .session.links import SERVER_ROLE
+
+LOCAL_VARIABLE = "DISPYCOS_LOCAL"
 
 
 class Runtime(Protocol):
@@ -25,6 +28,15 @@ living: weakref.WeakSet[Runtime] = weakref.WeakSet()  # os.fork() knows processe
 def is_server() -> bool:
     """Whether this process runs remote tasks."""
     return any(runtime.role == SERVER_ROLE for runtime in living)
+
+
+def wants_tasks_here() -> bool:
+    """Whether the tasks of clients run in their own process, for a debugger: DISPYCOS_LOCAL=1. Raises ValueError."""
+    text = os.environ.get(LOCAL_VARIABLE, "")
+    try:
+        return parse_flag(text)
+    except ValueError as error:
+        raise ValueError(f"{LOCAL_VARIABLE}: {error}") from None
 
 
 def refuse_in_server(what: str) -> None:

@@ -62,6 +62,7 @@ BODIES = {
     "brokers/private.py",
     "actors/client/client.py",
     "actors/client/connect.py",
+    "actors/client/in_process.py",
     "actors/client/lease.py",
     "actors/client/ledger_body.py",
     "actors/tasks/submitting.py",

@@ -20,7 +20,7 @@ from dispycos.brokers.private import Waiting
 from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds
 from dispycos.config import flag as _flag
 from dispycos.errors import NotScheduled, TaskLost
-from dispycos.living import refuse_in_server
+from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
 from ..tasks.ends import brief
@@ -30,6 +30,7 @@ from .program_name import program_name
 
 if TYPE_CHECKING:
     from .code import SetupCall
+    from .in_process import InProcess
     from .lease import ClientLease
     from .shown import Shown
     from .status import DispycosNodeAllocate
@@ -69,6 +70,9 @@ class Client(Submits):
     dest_path: the folder for files that tasks send to their client; made with the first of them. By default one of this client
         alone, ``clients/PID-...`` in the folder of the user (``dispycos-UID``) under the temporary directory. It is not removed.
     max_file_size: bytes, or text as "10m", of a file that tasks may send here; 0: no limit.
+    local: True: tasks run in this process, on its loop, to be stepped through with a debugger; no other process is started, and
+        nothing goes by network. None: as the variable ``DISPYCOS_LOCAL`` says (1, 0). There is one server then, this process,
+        where setups run once; a plain function has it alone until it returns, also if it is terminated.
 
     Raises
     ------
@@ -94,9 +98,14 @@ class Client(Submits):
         cleanup: bool = True,
         dest_path: str | os.PathLike[str] | None = None,
         max_file_size: int | str = 0,
+        local: bool | None = None,
     ) -> None:
+        self._is_local = wants_tasks_here() if local is None else _flag(local, "local")
         # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
-        Waiting.start_ahead()
+        if self._is_local:
+            Waiting.end_ahead()
+        else:
+            Waiting.start_ahead()
         from .code import ClientPayloads
         from .lease import Wishes
         from .status import allocations
@@ -119,7 +128,7 @@ class Client(Submits):
             _size(max_file_size),
         )
         self._made_at = place_of_caller()
-        self._lease: ClientLease | None = None
+        self._lease: ClientLease | InProcess | None = None
 
     def _setup(self, function: Callable[..., Any] | None, what: str) -> SetupCall | None:
         if function is None:
@@ -147,6 +156,7 @@ class Client(Submits):
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
         refuse_in_server("a Client")
+        from .in_process import InProcess
         from .lease import ClientLease
         from .local import GOODBYE_S, home_of_this_loop
 
@@ -157,7 +167,7 @@ class Client(Submits):
             await _within(timeout, asyncio.shield(lease.scheduled), lease)
             return 0
         self._payloads.look_for_files()
-        lease = self._lease = ClientLease(
+        lease = self._lease = (InProcess if self._is_local else ClientLease)(
             home_of_this_loop(self._payloads, self._secret_file),
             self._payloads,
             self.status_task,
@@ -248,23 +258,15 @@ class Client(Submits):
 
     async def nodes(self) -> list[str]:
         """Addresses of the nodes that this client has, each once: several nodes may have one."""
-        return list(dict.fromkeys(node.addr for node in list(self._here().ledger.nodes.values())))
+        return self._here().addresses()
 
     async def servers(self) -> list[Location]:
         """Locations of the servers that this client has."""
-        return [Location(spot.addr, spot.port) for spot, _ in list(self._here().ledger.servers.values())]
+        return self._here().locations()
 
     async def tasks(self, where: str | Location | None = None) -> list[Task]:
         """Handles of the tasks that run now: on a node (address, name, Location), on a server (Location), or on all."""
-        from .places import servers_at
-
-        lease = self._here()
-        chosen = None if where is None else set(servers_at(where, lease.ledger.nodes, lease.ledger.servers))
-        return [
-            lease.handle_of(record)
-            for record in list(lease.ledger.records.values())
-            if record.address is not None and (chosen is None or record.address.epoch in chosen)
-        ]
+        return self._here().tasks_at(where)
 
     # --- nodes and servers ---
 
@@ -278,7 +280,7 @@ class Client(Submits):
         ------
         TaskRefused: there is no such node; the text says which there are. NotPicklable: naming what in the arguments is not.
         """
-        self._here(opening=True).enable_node(where, setup_args)
+        self._cluster().enable_node(where, setup_args)
         return 0
 
     def enable_server(self, location: Location, /, *setup_args: Any) -> int:
@@ -290,7 +292,7 @@ class Client(Submits):
         ------
         TaskRefused: there is no such server; the text says which there are. NotPicklable: naming what in the arguments is not.
         """
-        self._here(opening=True).enable_server(location, setup_args)
+        self._cluster().enable_server(location, setup_args)
         return 0
 
     def suspend_server(self, location: Location, /) -> int:
@@ -302,12 +304,12 @@ class Client(Submits):
         ------
         TaskRefused: there is no such server; the text says which there are. TypeError: it is no Location.
         """
-        self._here(opening=True).suspend_server(location, suspended=True)
+        self._cluster().suspend_server(location, suspended=True)
         return 0
 
     def resume_server(self, location: Location, /) -> int:
         """End suspend_server(). Returns 0; raises as that does."""
-        self._here(opening=True).suspend_server(location, suspended=False)
+        self._cluster().suspend_server(location, suspended=False)
         return 0
 
     def suspend_node(self, where: str | Location, /) -> int:
@@ -319,12 +321,12 @@ class Client(Submits):
         ------
         TaskRefused: there is no such node; the text says which there are. TypeError: it is no place.
         """
-        self._here(opening=True).suspend_node(where, suspended=True)
+        self._cluster().suspend_node(where, suspended=True)
         return 0
 
     def resume_node(self, where: str | Location, /) -> int:
         """End suspend_node(). Returns 0; raises as that does."""
-        self._here(opening=True).suspend_node(where, suspended=False)
+        self._cluster().suspend_node(where, suspended=False)
         return 0
 
     def close_server(self, location: Location, terminate: bool = False, restart: bool = False) -> int:
@@ -342,7 +344,7 @@ class Client(Submits):
         TaskRefused: there is no such server; the text says which there are. TypeError: a parameter of the wrong type.
         """
         terminate, restart = _flag(terminate, "terminate"), _flag(restart, "restart")
-        self._here(opening=True).close_server(location, terminate=terminate, again=restart)
+        self._cluster().close_server(location, terminate=terminate, again=restart)
         return 0
 
     def restart_server(self, location: Location, terminate: bool = False) -> int:
@@ -364,7 +366,7 @@ class Client(Submits):
         ------
         TaskRefused: there is no such node; the text says which there are. TypeError: a parameter of the wrong type.
         """
-        self._here(opening=True).close_node(where, terminate=_flag(terminate, "terminate"), again=False)
+        self._cluster().close_node(where, terminate=_flag(terminate, "terminate"), again=False)
         return 0
 
     def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
@@ -377,7 +379,7 @@ class Client(Submits):
         ------
         TaskRefused, TypeError: as close_node(). NotPicklable: naming what in the arguments is not.
         """
-        self._here(opening=True).restart_node(where, terminate=_flag(terminate, "terminate"), args=setup_args)
+        self._cluster().restart_node(where, terminate=_flag(terminate, "terminate"), args=setup_args)
         return 0
 
     def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
@@ -389,7 +391,7 @@ class Client(Submits):
         ------
         TaskRefused: there is no such node; the text says which there are. TypeError: `flag` is no bool, or `where` no place.
         """
-        self._here(opening=True).abandon_zombie(where, abandon=_flag(flag, "flag"))
+        self._cluster().abandon_zombie(where, abandon=_flag(flag, "flag"))
         return 0
 
     def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:
@@ -403,7 +405,7 @@ class Client(Submits):
         """
         from .status import allocations
 
-        lease = self._here(opening=True)
+        lease = self._cluster()
         for one in allocations([allocation]):
             lease.allocate(one)
         return 0
@@ -444,7 +446,7 @@ class Client(Submits):
             (before it travels), there is no room, it changed meanwhile, the receiver is gone ...; nothing is left of it there.
         TimeoutError, OSError (the file cannot be read), ValueError (`dir`), TaskRefused (no such node or server).
         """
-        files = self._here(opening=True).files
+        files = self._cluster().files
         return await files.send(where, path, dir, overwrite, timeout, progress)
 
     @brief
@@ -461,7 +463,7 @@ class Client(Submits):
         ------
         FileNotFoundError: it is not there. Others as for send_file.
         """
-        return await self._here(opening=True).files.delete(where, name, dir, timeout)
+        return await self._cluster().files.delete(where, name, dir, timeout)
 
     # --- at a prompt, in a notebook ---
 
@@ -472,7 +474,7 @@ class Client(Submits):
         return self._shown().as_html()
 
     def _shown(self) -> Shown:
-        from .shown import Shown, shown
+        from .shown import Shown
 
         lease = self._lease
         if lease is None:
@@ -483,12 +485,23 @@ class Client(Submits):
             state = "closing"
         else:
             state = "" if lease.is_open else f"waits: {lease.waits_for}"
-        with lease.host.shield, lease.runtime.lock:
-            return shown(self._wishes.name, state, lease.ledger)
+        return lease.shown(self._wishes.name, state)
 
     # --- inside ---
 
-    def _here(self, *, opening: bool = False) -> ClientLease:
+    def _cluster(self) -> ClientLease:
+        """For what is about nodes and servers."""
+        from .lease import ClientLease
+
+        lease = self._here(opening=True)
+        if not isinstance(lease, ClientLease):
+            raise NotScheduled(
+                "this client runs its tasks in this process (local=True, or DISPYCOS_LOCAL): it has no nodes and servers "
+                "to enable, close or send files to"
+            )
+        return lease
+
+    def _here(self, *, opening: bool = False) -> ClientLease | InProcess:
         """With `opening` also while schedule() waits: a status_task hears of nodes then."""
         lease = self._lease
         is_there = lease is not None and (lease.is_open or (opening and not lease.is_leaving))
@@ -506,7 +519,7 @@ class Client(Submits):
         return lease
 
     @staticmethod
-    def _is_of_this_loop(lease: ClientLease) -> bool:
+    def _is_of_this_loop(lease: ClientLease | InProcess) -> bool:
         """False: its loop has ended. A thread without a loop may use another's."""
         if lease.loop.is_closed():
             return False
@@ -529,13 +542,15 @@ class Client(Submits):
         retries: int = 0,
     ) -> Task:
         # A status_task submits as servers come, before schedule() returns; where nothing was granted there is nobody to ask yet.
-        lease = self._here(opening=self._lease is not None and bool(self._lease.ledger.nodes))
+        lease = self._here(opening=self._lease is not None and bool(self._lease.addresses()))
         must_be_callable(function)
         retries = count(retries)
         return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)
 
 
-async def _within(timeout: float | None, scheduled: Awaitable[object], lease: ClientLease) -> None:
+async def _within(
+    timeout: float | None, scheduled: Awaitable[object], lease: ClientLease | InProcess
+) -> None:
     try:
         async with asyncio.timeout(timeout):
             await scheduled

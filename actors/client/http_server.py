@@ -144,7 +144,10 @@ class _Post:
 
     def look(self, reader: Reader) -> None:
         """Before each tick: which cluster is it?"""
-        lease = self._client._lease
+        from .lease import ClientLease
+
+        known = self._client._lease
+        lease = known if isinstance(known, ClientLease) else None  # tasks of this process are not shown
         if lease is not self._lease and lease is not None:
             self._lease = lease
             if self._receive is not None and lease.runtime.is_open:

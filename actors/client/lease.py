@@ -34,7 +34,8 @@ from .control import Control
 from .ledger_body import LedgerBody, complete, fail
 from .local import GOODBYE_S, Home
 from .output import tell_unread
-from .places import nodes_at, server_at
+from .places import nodes_at, server_at, servers_at
+from .shown import Shown, shown
 from .standing import scheduler_of
 from .status import DispycosNodeAllocate, choose
 
@@ -377,6 +378,33 @@ class ClientLease(LedgerBody):
             f"{'; '.join(reasons[:NAMED_MAX])}{more}",
             started=any(record.started for record in lost),
         )
+
+    # --- what there is ---
+
+    def addresses(self) -> list[str]:
+        """Of its nodes, each once."""
+        return list(dict.fromkeys(node.addr for node in list(self.ledger.nodes.values())))
+
+    def locations(self) -> list[Location]:
+        """Of its servers."""
+        return [Location(spot.addr, spot.port) for spot, _ in list(self.ledger.servers.values())]
+
+    @property
+    def server_count(self) -> int:
+        return len(self.ledger.servers)
+
+    def tasks_at(self, where: str | Location | None) -> list[Task]:
+        """Those that run there, or anywhere."""
+        chosen = None if where is None else set(servers_at(where, self.ledger.nodes, self.ledger.servers))
+        return [
+            self.handle_of(record)
+            for record in list(self.ledger.records.values())
+            if record.address is not None and (chosen is None or record.address.epoch in chosen)
+        ]
+
+    def shown(self, name: str, state: str) -> Shown:
+        with self.host.shield, self.runtime.lock:
+            return shown(name, state, self.ledger)
 
     # --- nodes and servers ---
 

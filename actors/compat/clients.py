@@ -198,7 +198,7 @@ class Client(NativeClient):
     def abandon_zombie(self, where: Any, flag: bool, /) -> int:
         """For one node another rule than `abandon_zombie_nodes`; None is all. 0, or -1 if there is none."""
         if where is None:
-            here = self._here(opening=True).ledger.nodes.values()
+            here = self._cluster().ledger.nodes.values()
             return max(
                 [self._told("abandon_zombie", node.name, bool(flag)) for node in list(here)], default=0
             )

@@ -14,7 +14,7 @@ from typing import Any
 from dispycos.errors import DispycosError, TaskLost, TaskRefused, TaskTerminated
 from dispycos.protocol.addresses import Location
 
-from ..client.lease import ClientLease
+from ..client.in_process import Lease
 from ..tasks.submitting import Task
 from .cluster import Cluster
 from .future import Call, Future
@@ -66,8 +66,8 @@ class Calls:
         # On the loop:
         self._given: dict[Future[Any], None] = {}  # the client has them
         self._behind: dict[Location, list[Future[Any]]] = {}  # they wait until this server has the setup
-        self._lease: ClientLease | None = None
-        self._taking: asyncio.Task[ClientLease] | None = None
+        self._lease: Lease | None = None
+        self._taking: asyncio.Task[Lease] | None = None
         self._ending: asyncio.Task[None] | None = None
 
     # --- in any thread ---
@@ -141,7 +141,7 @@ class Calls:
                     return
         self._end_if_over()
 
-    def _lease_for(self, waiting: deque[Future[Any]]) -> ClientLease | None:
+    def _lease_for(self, waiting: deque[Future[Any]]) -> Lease | None:
         """None: there is nothing to do, or the cluster has to be waited for."""
         if self._lease is not None and self._lease.is_open:
             return self._lease
@@ -163,11 +163,11 @@ class Calls:
         if not is_called:
             self._loop.call_soon(self._pump)
 
-    def _has_room(self, lease: ClientLease) -> bool:
+    def _has_room(self, lease: Lease) -> bool:
         limit = self._max_workers
-        return limit is None or len(self._given) < limit or len(lease.ledger.servers) <= limit
+        return limit is None or len(self._given) < limit or lease.server_count <= limit
 
-    def _taken(self, taking: asyncio.Task[ClientLease]) -> None:
+    def _taken(self, taking: asyncio.Task[Lease]) -> None:
         self._taking = None
         if not taking.cancelled():
             error = taking.exception()
@@ -191,7 +191,7 @@ class Calls:
             call, future.call = future.call, None
         return call
 
-    def _give(self, future: Future[Any], lease: ClientLease) -> None:
+    def _give(self, future: Future[Any], lease: Lease) -> None:
         call = self._claim(future)
         if call is None:
             return

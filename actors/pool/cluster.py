@@ -8,7 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..client.client import Client
-from ..client.lease import ClientLease
+from ..client.in_process import Lease
 from ..tasks.current import host_of
 
 
@@ -30,7 +30,7 @@ class Shared:
         return not self.scheduled.cancelled() and self.scheduled.exception() is None and self.lease.is_open
 
     @property
-    def lease(self) -> ClientLease:
+    def lease(self) -> Lease:
         assert self.client._lease is not None
         return self.client._lease
 
@@ -61,7 +61,7 @@ class Cluster:
         self._made_at = made_at
         self._shared: Shared | None = None
 
-    def at_hand(self) -> ClientLease | None:
+    def at_hand(self) -> Lease | None:
         """Of a client that has the cluster already. Raises NotScheduled if the program's own has none."""
         if self._client is not None:
             return self._client._here()
@@ -74,7 +74,7 @@ class Cluster:
         self._join(shared)
         return shared.lease
 
-    async def take(self) -> ClientLease:
+    async def take(self) -> Lease:
         """Raises what Client() and schedule() raise."""
         await self.leave()
         while (lease := self.at_hand()) is None:
@@ -112,8 +112,8 @@ class Cluster:
             await shared.close()
 
 
-def _first() -> ClientLease | None:
+def _first() -> Lease | None:
     """Who has the cluster of this loop, or is about to."""
     host = host_of(asyncio.get_running_loop())
-    first: ClientLease | None = host.home.first() if host is not None else None
+    first: Lease | None = host.home.first() if host is not None else None
     return first

@@ -72,4 +72,4 @@ def current_client() -> Submits:
     RuntimeError: no remote task runs here.
     """
     cell = current_cell()
-    return client_of(None if cell is None else cell.host, "current_client()")
+    return client_of(None if cell is None else cell.host, cell, "current_client()")

@@ -113,7 +113,7 @@ class Task(Handle[T]):
         ------
         RuntimeError: this is no server; a program uses the Client that it made.
         """
-        return client_of(self._host, "task.client")
+        return client_of(self._host, self._source, "task.client")
 
 
 if TYPE_CHECKING:
@@ -526,7 +526,9 @@ class Submits(ABC):
 
 async def _until_started(handle: Task[T]) -> Task[T]:
     record = handle._source
-    assert isinstance(record, Record)
+    if not isinstance(record, Record):  # it runs in this process, as soon as the loop has its turn
+        await asyncio.sleep(0)
+        return handle
     if record.address is None and not record.ended:
         record.when_started = asyncio.get_running_loop().create_future()
         try:
@@ -539,9 +541,11 @@ async def _until_started(handle: Task[T]) -> Task[T]:
     return handle
 
 
-def client_of(host: Host | None, asked: str) -> Submits:
-    """Who runs what the tasks of this host submit; `asked` is how that was asked for."""
-    client: Submits | None = None if host is None or host.records is None else host.records.client
+def client_of(host: Host | None, source: object, asked: str) -> Submits:
+    """Who runs what the tasks of this host submit, or this one; `asked` is how that was asked for."""
+    client: Submits | None = getattr(source, "client", None)
+    if client is None and host is not None and host.records is not None:
+        client = host.records.client
     if client is None:
         raise RuntimeError(f"{asked} is for remote tasks: elsewhere use the Client that your program made")
     return client

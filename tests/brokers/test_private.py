@@ -215,6 +215,10 @@ def test_none_is_started_ahead_in_a_server_or_where_somebody_is_registered(
     start_ahead()
     assert Waiting.child is None
     monkeypatch.setattr(private_module, "is_server", lambda: False)
+    monkeypatch.setenv("DISPYCOS_LOCAL", "1")
+    start_ahead()
+    assert Waiting.child is None, "tasks run in the program itself"
+    monkeypatch.delenv("DISPYCOS_LOCAL")
     registry = find_folders().registry
     registry.mkdir(parents=True)
     (registry / "somebody.json").touch()

@@ -15,6 +15,7 @@ import pytest
 import dispycos
 from dispycos.actors.client.client import BACKLOG_MAX, Client
 from dispycos.actors.client.code import ClientPayloads
+from dispycos.actors.client.lease import ClientLease
 from dispycos.actors.client.local import home_of_this_loop
 from dispycos.protocol import messages
 from dispycos.protocol.status import OutcomeKind
@@ -150,7 +151,9 @@ def test_ready_waits_until_few_enough_tasks_wait(tmp_path: Path) -> None:
             stub.end(stub.tasks[ended], 0, seconds=0.001)
             ended += 1
             await asyncio.sleep(0)
-        assert client._lease is not None and client._lease.ledger.dispatcher.waiting <= BACKLOG_MAX
+        assert (
+            isinstance(client._lease, ClientLease) and client._lease.ledger.dispatcher.waiting <= BACKLOG_MAX
+        )
 
     play(scene, tmp_path)
 
@@ -176,7 +179,7 @@ def test_map_is_lazy_and_ends_what_nobody_wants_any_more(tmp_path: Path) -> None
                 return pair
             raise AssertionError("there is no end")
 
-        assert client._lease is not None
+        assert isinstance(client._lease, ClientLease)
         records = client._lease.ledger.records
         consumer = asyncio.ensure_future(consume())
         while len(records) < 4096:

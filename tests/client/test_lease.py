@@ -15,6 +15,7 @@ import pytest
 import dispycos
 from dispycos.actors.client.client import Client
 from dispycos.actors.client.code import ClientPayloads
+from dispycos.actors.client.lease import ClientLease
 from dispycos.actors.client.local import home_of_this_loop
 from dispycos.protocol import messages
 from dispycos.protocol.envelope import Envelope
@@ -315,7 +316,7 @@ def test_the_word_that_an_earlier_client_awaited_in_vain_does_not_end_the_next(
         scheduling = asyncio.ensure_future(following.schedule(stub.location))
         await client.close(terminate=True, timeout=0.0)
         await scheduling
-        assert following._lease is not None and not following._lease.ledger.over
+        assert isinstance(following._lease, ClientLease) and not following._lease.ledger.over
         await following.close()
 
     play(scene, tmp_path)
