@@ -1,65 +1,169 @@
-"""Each file in examples/ is run as a user would run it: alone, and with `dispycos node` started by hand."""
+"""Each file in examples/ is run as a user would run it: alone, and some with `dispycos node` started by hand."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.kit.programs import ROOT, Program, User
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-EXAMPLE_S = 40.0
-ARGUMENTS = {
-    "dispycos_client1.py": ["--jobs", "8", "--port", "0"],
-    "dispycos_client2.py": ["4"],
-    "dispycos_httpd1.py": ["0.5", "1", "1.5", "--port", "0"],
-    "dispycos_httpd2.py": ["--tasks", "3", "--port", "0"],
-}
+EXAMPLE_S = 60.0
+AT_ONCE = 4  # alone most of their time is waiting
+PLACE = r"[\d.]+:\d+"
 URL = r"^http://127\.0\.0\.1:\d+/\?token=\S+$"  # alone on its line
 
-pytestmark = pytest.mark.timeout(60)
+
+class Shows(NamedTuple):
+    """What an example prints: each pattern on so many lines. `places` is found once for each task, with the server's location."""
+
+    arguments: list[str]
+    lines: dict[str, int]
+    places: str = ""
+    typed: str = ""
 
 
-def check(example: Path, program: Program, locations: int | None) -> None:
+SHOWS = {
+    "hello": Shows([], {r"^17984 primes below 200,000, counted by [12] server processes$": 1}),
+    "dispycos_client1": Shows(
+        ["--jobs", "4", "--port", "0"],
+        {URL: 1, rf"^job \d processed by {PLACE}: [\d,]+ rounds$": 4},
+        rf"processed by ({PLACE})",
+    ),
+    "dispycos_client2": Shows(["4"], {rf"^result for \d from {PLACE}: [\d.]+$": 4}, rf"from ({PLACE})"),
+    "dispycos_client3": Shows(["--jobs", "4"], {r"^result for job \d: (0|1|1\.414|1\.732)": 4}),
+    "dispycos_client4": Shows(
+        [], {rf"^dispycos_client\d+\.py was counted at {PLACE}: mostly '\w+'; all words are in \S+words$": 4}
+    ),
+    "dispycos_client5": Shows(
+        ["--programs", "2"],
+        {
+            r"^program [01]: line [123] has [234] words$": 6,
+            rf"^program [01] ended with 0 at {PLACE}$": 2,
+        },
+    ),
+    "dispycos_client7": Shows(
+        ["--jobs", "4"],
+        {rf"^compute started at {PLACE}$": 4, rf"^compute at {PLACE} finished: \([0-3], [\d.]+\)$": 4},
+        rf"started at ({PLACE})",
+    ),
+    "dispycos_client8": Shows(
+        ["--steps", "4"],
+        {
+            r"task [01] heard [123] in step \d$": 6,
+            rf"^task [01] at {PLACE} heard messages that sum up to 6$": 2,
+        },
+    ),
+    "dispycos_client9_node": Shows(
+        [],
+        {r"^node \S+ has dispycos_\w+\.py$": 1, r"^(md5|sha1|sha256) of dispycos_\w+\.py: [0-9a-f]{32}$": 6},
+    ),
+    "dispycos_client9_server": Shows(
+        [],
+        {
+            rf"^server {PLACE} has dispycos_\w+\.py$": 2,
+            r"^(md5|sha1|sha256) of dispycos_\w+\.py: [0-9a-f]{32}$": 6,
+        },
+    ),
+    "dispycos_client10": Shows(
+        ["--jobs", "4"],
+        {
+            r"^computation (\d) in process \d+ saw \[\1\]$": 4,
+            r"^4 computations ran in 4 processes; 4 servers were closed$": 1,
+        },
+    ),
+    "dispycos_cloud_computing": Shows(
+        ["--jobs", "4"], {rf"^result for (\d): \d, computed by \S+ at {PLACE}$": 4}, rf" at ({PLACE})$"
+    ),
+    "dispycos_httpd1": Shows(
+        ["0.5", "1", "1.5", "--port", "0"], {URL: 1, r"^Job\(\d, [\d.]+ s\) ended at": 3}
+    ),
+    "dispycos_httpd2": Shows(
+        ["--tasks", "3", "--port", "0"],
+        {URL: 1, r"^rtask wait at \S+: done": 3, rf"^server at {PLACE} is ready$": 2},
+    ),
+    "dispycos_kbd_int": Shows(
+        ["--seconds", "0.5"],
+        {
+            rf"^update from {PLACE}: f\(-?[\d.]+\) = -?[\d.]+$": 2,
+            r"^best of 2 tasks: f\(-?[\d.]+\) = 0\.\d+$": 1,
+        },
+    ),
+    "dispycos_live_analytics": Shows(
+        ["--count", "1000"],
+        {
+            r"^trend is (high|low) at \d+: the average is -?0\.\d+$": 1,
+            r"^1000 numbers were analysed$": 1,
+            r"^1000 numbers are in \S+numbers\.bin$": 1,
+        },
+    ),
+    "dispycos_mas": Shows(
+        ["--seconds", "1"], {rf"^the agent at {PLACE} says \d+$": 3}, rf"agent at ({PLACE})"
+    ),
+    "dispycos_mem_servers": Shows(
+        [],
+        {
+            rf"^server at {PLACE} has dispycos_\w+\.py: \d+ lines, sha1 [0-9a-f]{{16}}$": 2,
+            r"^asked for the weather it says: 'weather' is no question of mine$": 2,
+        },
+        rf"^server at ({PLACE})",
+    ),
+    "dispycos_remote_scheduler": Shows(
+        [],
+        {
+            r"^node \S+ \([\d.]+\) has \d+ CPUs and [\d.]+ GiB: \d+ used$": 1,
+            rf"^(\d) squared is \d+, by {PLACE}$": 5,
+        },
+    ),
+    "dispycos_ssh_ec2": Shows(["--jobs", "4"], {rf"^result from {PLACE}: (\d) squared is \d$": 4}),
+}
+PARTS = {"dispycos_client5_proc"}  # of another one
+BY_HAND = ("dispycos_client1", "dispycos_client2", "dispycos_client7", "dispycos_mas", "dispycos_mem_servers")
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def check(shows: Shows, program: Program, locations: int | None = None) -> None:
     out = program.succeed(EXAMPLE_S)
-    assert out.strip(), "an example shows what it did"
     assert "Traceback" not in program.err, program.told()
-    if example.name == "hello.py":
-        assert out.startswith("17984 primes below 200,000, counted by "), out
-    if example.name == "dispycos_client2.py":
-        lines = [
-            re.fullmatch(r"result for (\d+) from ([\d.]+:\d+): ([\d.]+)", line) for line in out.splitlines()
-        ]
-        assert all(lines) and len(lines) == 4, out
-        found = {line[2] for line in lines if line}
-        assert locations is None or len(found) == locations, found
-
-    if example.name == "dispycos_client1.py":
-        places = re.findall(r"^job \d processed by ([\d.]+:\d+): [\d,]+ rounds$", out, re.M)
-        assert len(places) == 8 and re.search(URL, out, re.M), out
-        assert locations is None or len(set(places)) == locations, places
-    if example.name == "dispycos_httpd1.py":
-        assert (
-            re.search(URL, out, re.M) and len(re.findall(r"^Job\(\d, [\d.]+ s\) ended at", out, re.M)) == 3
-        ), out
-    if example.name == "dispycos_httpd2.py":
-        assert re.search(URL, out, re.M) and len(re.findall(r"^rtask wait at \S+: done", out, re.M)) == 3, out
-        assert len(re.findall(r"^server at \S+ is ready", out, re.M)) >= 1, out
+    for pattern, count in shows.lines.items():
+        found = re.findall(pattern, out, re.M)
+        assert len(found) >= count, f"{pattern!r} {len(found)} times; {program.told()}"
+    if locations is not None:
+        assert len(set(re.findall(shows.places, out, re.M))) == locations, program.told()
 
 
-def arguments_of(example: Path) -> list[str]:
-    return ARGUMENTS.get(example.name, [])
+def run_alone(example: Path) -> tuple[Program, list[str]]:
+    with User() as user:
+        program = user.python(str(example), *SHOWS[example.stem].arguments)
+        program.wait(EXAMPLE_S)
+        return program, user.processes()
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs_alone(example: Path, user: User) -> None:
-    check(example, user.python(str(example), *arguments_of(example)), None)
-    assert user.processes() == []
+@pytest.fixture(scope="module")
+def alone() -> Iterator[dict[str, Future[tuple[Program, list[str]]]]]:
+    """They run some at once: each has a home of its own."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {each.stem: pool.submit(run_alone, each) for each in EXAMPLES if each.stem in SHOWS}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_uses_nodes_that_were_started_by_hand(example: Path, cluster: User) -> None:
-    """Four tasks of half a second and more, one after the other: each of the four servers gets one."""
-    check(example, cluster.python(str(example), *arguments_of(example)), 4)
+@pytest.mark.parametrize("name", SHOWS)
+def test_example_runs_alone(name: str, alone: dict[str, Future[tuple[Program, list[str]]]]) -> None:
+    program, left = alone[name].result()
+    check(SHOWS[name], program)
+    assert left == []
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_example_uses_nodes_that_were_started_by_hand(name: str, cluster: User) -> None:
+    """Each of the four servers gets a task."""
+    check(SHOWS[name], cluster.python(f"{ROOT}/examples/{name}.py", *SHOWS[name].arguments), 4)
+
+
+def test_each_example_is_run() -> None:
+    assert {each.stem for each in EXAMPLES} == {*SHOWS, *PARTS}
