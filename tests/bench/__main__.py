@@ -30,6 +30,7 @@ SUBJECTS = (
     Subject("tasks"),
     Subject("tasks", cluster=True),
     Subject("tasks", servers=64),
+    Subject("mapped"),
     Subject("many", limit=120.0),
     Subject("busy"),
     Subject("far"),
