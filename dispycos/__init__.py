@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
     from dispycos.actors.shipping.words import NotPicklable as NotPicklable
     from dispycos.actors.tasks.host import current_client as current_client
+    from dispycos.actors.tasks.host import current_task as current_task
     from dispycos.actors.tasks.keeping import MailboxState as MailboxState
     from dispycos.actors.tasks.record import Usage as Usage
     from dispycos.actors.tasks.submitting import MonitorStatus as MonitorStatus
@@ -98,6 +99,7 @@ _PLACES = {
     "Usage": "actors.tasks.record",
     "__version__": "version:RELEASE",
     "current_client": "actors.tasks.host",
+    "current_task": "actors.tasks.host",
     "dispycos_close_node": "actors.server.wishes",
     "dispycos_close_server": "actors.server.wishes",
     "dispycos_server_quit": "actors.server.wishes",

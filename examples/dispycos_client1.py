@@ -14,7 +14,7 @@ import click
 import dispycos
 
 
-def spin(seconds):
+def spin(seconds: float) -> int:
     """What keeps a CPU busy: the live stack shows it."""
     until = time.perf_counter() + seconds
     rounds = 0
@@ -23,7 +23,7 @@ def spin(seconds):
     return rounds
 
 
-def compute(number, seconds):
+def compute(number: int, seconds: float) -> int:
     """A plain function: its server does nothing else until it returns."""
     rounds = 0
     for step in range(4):
@@ -32,7 +32,7 @@ def compute(number, seconds):
     return rounds
 
 
-async def main(jobs, port, stay):
+async def main(jobs: int, port: int, stay: float) -> None:
     async with dispycos.Client([compute]) as client:
         http = dispycos.HTTPServer(client, port=port)  # prints the URL of the page
         handles = [client.submit(compute, number, random.uniform(0.5, 1.5)) for number in range(jobs)]
@@ -47,7 +47,7 @@ async def main(jobs, port, stay):
 @click.option("--jobs", default=10, show_default=True, help="How many tasks to run.")
 @click.option("--port", default=8181, show_default=True, help="Of the page; 0 takes a free one.")
 @click.option("--stay", default=0.0, show_default=True, help="Seconds that the page stays when all is done.")
-def command(jobs, port, stay):
+def command(jobs: int, port: int, stay: float) -> None:
     """Run CPU tasks and watch them in a browser."""
     dispycos.run(main, jobs, port, stay)
 

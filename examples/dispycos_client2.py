@@ -5,20 +5,23 @@ Runs alone, with a private scheduler and node; where `dispycos node` runs on thi
 
 import random
 import sys
+from collections.abc import Generator
+from typing import Any
 
 import dispycos
+from dispycos import Task
 
 
-def compute(n, *, task):
+def compute(n: float, *, task: Task) -> Generator[Any, Any, float]:
     """A generator function is a task: it yields where it waits, and returns its value."""
     yield task.sleep(n)
     return n * n
 
 
-def client(jobs, *, task):
+def client(jobs: int, *, task: Task) -> Generator[Any, Any, None]:
     client = dispycos.Client([compute])
     yield client.schedule()
-    rtasks = []
+    rtasks: list[tuple[int, Task[float]]] = []
     for i in range(jobs):
         seconds = round(random.uniform(0.5, 2), 2)
         rtask = yield client.rtask(compute, seconds)  # waits until a server is free and the task runs there

@@ -8,6 +8,7 @@ With numbers as arguments, `dispycos_httpd1.py 1 2.5 3`, these are started first
 import asyncio
 import sys
 import threading
+from collections.abc import AsyncIterator
 
 import click
 
@@ -17,29 +18,29 @@ import dispycos
 class Job:
     """What a task is given. Its `__repr__` is what the page shows; without one it would be <Job object at ...>."""
 
-    def __init__(self, number, seconds):
+    def __init__(self, number: int, seconds: float) -> None:
         self.number = number
         self.seconds = seconds
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Job({self.number}, {self.seconds:g} s)"
 
 
-async def wait(job, *, task):
+async def wait(job: Job, *, task: dispycos.Task) -> str:
     """An io task waits most of the time: for a timer here, for a network or a device in life."""
     await task.sleep(job.seconds)
     return f"{job!r} ended at {task.location}"
 
 
-async def show(rtask):
+async def show(rtask: dispycos.Task[str]) -> None:
     print(await rtask)
 
 
-async def lines():
+async def lines() -> AsyncIterator[str]:
     """What is typed, until the end of the input. The thread is a daemon: Ctrl-C does not wait for a line."""
-    typed, loop = asyncio.Queue(), asyncio.get_running_loop()
+    typed, loop = asyncio.Queue[str | None](), asyncio.get_running_loop()
 
-    def read():
+    def read() -> None:
         for line in sys.stdin:
             loop.call_soon_threadsafe(typed.put_nowait, line.strip())
         loop.call_soon_threadsafe(typed.put_nowait, None)
@@ -49,13 +50,13 @@ async def lines():
         yield line
 
 
-async def main(seconds, port):
+async def main(seconds: tuple[float, ...], port: int) -> None:
     client = dispycos.Client([wait, Job], pulse_interval=dispycos.MinPulseInterval)
     await client.schedule()
     http = dispycos.HTTPServer(client, port=port)
-    shown = []
+    shown: list[asyncio.Task[None]] = []
 
-    async def start(text):
+    async def start(text: float | str) -> None:
         job = Job(len(shown) + 1, float(text))
         shown.append(asyncio.create_task(show(await client.io_rtask(wait, job))))
 
@@ -77,7 +78,7 @@ async def main(seconds, port):
 @click.command()
 @click.argument("seconds", nargs=-1, type=float)
 @click.option("--port", default=8181, show_default=True, help="Of the page; 0 takes a free one.")
-def command(seconds, port):
+def command(seconds: tuple[float, ...], port: int) -> None:
     """Start io tasks, of SECONDS each and of what is typed, and watch them in a browser."""
     dispycos.run(main, seconds, port)
 

@@ -9,19 +9,20 @@ import asyncio
 import random
 import sys
 import threading
+from collections.abc import AsyncIterator
 
 import click
 
 import dispycos
-from dispycos import DispycosNodeAvailInfo, DispycosStatus, MonitorStatus, Scheduler
+from dispycos import DispycosNodeAvailInfo, DispycosStatus, MonitorStatus, Scheduler, Task
 
 
-async def wait(seconds, *, task):
+async def wait(seconds: float, *, task: Task) -> float:
     await task.sleep(seconds)
     return round(seconds, 1)
 
 
-async def on_status(*, task):
+async def on_status(*, task: Task) -> None:
     """Local task: what a program may do with each change of its cluster."""
     while True:
         word = await task.receive()
@@ -41,11 +42,11 @@ async def on_status(*, task):
                 return
 
 
-async def lines():
+async def lines() -> AsyncIterator[str]:
     """What is typed, until the end of the input. The thread is a daemon: Ctrl-C does not wait for a line."""
-    typed, loop = asyncio.Queue(), asyncio.get_running_loop()
+    typed, loop = asyncio.Queue[str | None](), asyncio.get_running_loop()
 
-    def read():
+    def read() -> None:
         for line in sys.stdin:
             loop.call_soon_threadsafe(typed.put_nowait, line.strip())
         loop.call_soon_threadsafe(typed.put_nowait, None)
@@ -55,8 +56,8 @@ async def lines():
         yield line
 
 
-async def main(tasks, port):
-    status_task = dispycos.Task(on_status)
+async def main(tasks: int, port: int) -> None:
+    status_task = Task(on_status)
     client = dispycos.Client([wait], status_task=status_task, pulse_interval=dispycos.MinPulseInterval)
     await client.schedule()
     http = dispycos.HTTPServer(client, port=port)  # http.status_task is that task
@@ -75,7 +76,7 @@ async def main(tasks, port):
 @click.command()
 @click.option("--tasks", default=4, show_default=True, help="How many to start at once.")
 @click.option("--port", default=8181, show_default=True, help="Of the page; 0 takes a free one.")
-def command(tasks, port):
+def command(tasks: int, port: int) -> None:
     """Watch a cluster in a browser and by status messages at once."""
     dispycos.run(main, tasks, port)
 

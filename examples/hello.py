@@ -6,17 +6,17 @@ import os
 import dispycos
 
 
-def count_primes(first, last):
+def count_primes(first: int, last: int) -> tuple[int, int]:
     """How many primes there are from first up to, not including, last; runs in a server process."""
     return sum(
         all(n % d for d in range(2, math.isqrt(n) + 1)) for n in range(max(first, 2), last)
     ), os.getpid()
 
 
-async def main():
+async def main() -> None:
     async with dispycos.Client([count_primes]) as client:
         handles = [client.submit(count_primes, first, first + 20_000) for first in range(0, 200_000, 20_000)]
-        total, pids = 0, set()
+        total, pids = 0, set[int]()
         for handle in handles:
             primes, pid = await handle
             total += primes

@@ -91,7 +91,9 @@ class HTTPServer:
             keyfile=os.fspath(keyfile) if keyfile is not None else None,
             names=names,
         )
-        self.url, self.viewer_url, self.port = self._server.url, self._server.viewer_url, self._server.port
+        self.url: str = self._server.url
+        self.viewer_url: str = self._server.viewer_url
+        self.port: int = self._server.port
         self._server.start()
         sys.stdout.write(f"{self.url}\n")
         sys.stdout.flush()

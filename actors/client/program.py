@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from dispycos.brokers.private import Waiting
 from dispycos.living import refuse_in_server
@@ -16,10 +16,39 @@ from ..tasks.ends import Outcome, Raised, Returned, without_our_frames
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
+    from ..tasks.submitting import A, B, Co, Gen, P, R, S, Tasked, Tasked1, Tasked2, Y
     from .local import Home
 
 
-def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+# fmt: off
+@overload
+def run(main: Co[R], /) -> R: ...
+@overload
+def run(main: Callable[P, Co[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+def run(main: Callable[P, Gen[Y, S, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+def run(main: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+def run(main: Tasked[Co[R]], /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked[Gen[Y, S, R]], /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked[R], /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked1[A, Co[R]], a: A, /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked1[A, Gen[Y, S, R]], a: A, /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked1[A, R], a: A, /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked2[A, B, Co[R]], a: A, b: B, /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked2[A, B, Gen[Y, S, R]], a: A, b: B, /, **more: Any) -> R: ...
+@overload
+def run(main: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> R: ...
+# fmt: on
+def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], /, *args: Any, **kwargs: Any) -> Any:
     """Run `main` as the first local task and return its value.
 
     Parameters

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from dispycos.living import refuse_in_server
 
@@ -25,7 +25,9 @@ from .cluster import Cluster
 from .future import Future
 from .kept import kept
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from ..tasks.submitting import Co, Gen, P, R, S, Y
+
 T = TypeVar("T")
 
 
@@ -110,7 +112,13 @@ class Executor(concurrent.futures.Executor):
         _end_with_program(self._calls)
         weakref.finalize(self, self._calls.shut).atexit = False
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    @overload  # of an `async def` or a generator function: what it returns
+    def submit(self, fn: Callable[P, Co[R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    @overload
+    def submit(self, fn: Callable[P, Gen[Y, S, R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    @overload
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have ``fn(*args, **kwargs)`` called on a server; returns its future at once.
 
         What cannot be pickled is an error of the future: NotPicklable, which names the argument.

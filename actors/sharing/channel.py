@@ -58,9 +58,9 @@ class Channel:
 
     def _bind(self, host: TaskHost, address: Address, name: str, location: Location | None) -> Self:
         self._host = host
-        self.address = address
-        self.name = name
-        self.location = location  # of the server where it was made; None: a client
+        self.address: Address = address
+        self.name: str = name
+        self.location: Location | None = location  # of the server where it was made; None: a client
         return self
 
     # --- messages ---

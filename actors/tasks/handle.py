@@ -169,7 +169,8 @@ class Handle(Actor, asyncio.Future[T]):
         self._look()
         return _wait(self)
 
-    __iter__ = __await__
+    def __iter__(self) -> Generator[Any, None, T]:
+        return self.__await__()
 
     def __call__(self) -> Self:
         """``yield rtask()`` waits for the value, as ``await rtask`` does."""

@@ -73,3 +73,17 @@ def current_client() -> Submits:
     """
     cell = current_cell()
     return client_of(None if cell is None else cell.host, cell, "current_client()")
+
+
+def current_task() -> Task:
+    """The task that runs now, for a function that does not have it as its parameter `task`, and for what it calls.
+
+    Raises
+    ------
+    RuntimeError: no task runs here.
+    """
+    cell = current_cell()
+    if cell is None:
+        raise RuntimeError("current_task() is for what a task calls, and no task runs here")
+    handle: Task = cell.handle
+    return handle

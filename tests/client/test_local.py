@@ -119,7 +119,7 @@ def test_sys_exit_ends_the_program_with_its_code(code: Any) -> None:
 
 def test_an_argument_error_is_the_callers() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
-        dispycos.run(coroutine, 1, z=2)
+        dispycos.run(coroutine, 1, z=2)  # type: ignore[call-arg]
 
 
 @pytest.mark.timeout(5)

@@ -73,4 +73,4 @@ def test_a_chunk_of_calls_that_suspend_is_refused() -> None:
 
 def test_what_is_no_function_is_refused() -> None:
     with dispycos.Executor() as pool, pytest.raises(TypeError, match="a task needs a function, not int"):
-        pool.submit(3)  # type: ignore[arg-type]
+        pool.submit(3)  # type: ignore[call-overload]

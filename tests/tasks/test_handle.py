@@ -7,7 +7,7 @@ import pickle
 import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 
@@ -244,3 +244,8 @@ def test_who_is_not_the_task_cannot_receive_for_it(host: Host, method: str) -> N
         asyncio.run(use())
     with pytest.raises(RuntimeError, match="use send or ask"):
         handle(host).reply(1)
+
+
+def test_task_can_be_subscripted_and_a_handle_is_as_small_as_before() -> None:
+    assert get_origin(Task[int]) is Task
+    assert not hasattr(Task.__new__(Task), "__dict__")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dispycos import Task, run
+from dispycos import Task, current_task, run
 from dispycos.protocol.addresses import FIRST_TASK
 from tests.kit.local_tasks import play
 
@@ -111,3 +111,27 @@ def test_a_task_that_was_ended_or_whose_end_is_heard_elsewhere_is_not_told_of() 
         gc.collect()
 
     play(scene)
+
+
+def test_a_function_asks_which_task_runs_it_and_so_does_what_it_calls() -> None:
+    async def deeper() -> Task:
+        await asyncio.sleep(0)
+        return current_task()
+
+    async def child() -> list[Task]:
+        return [current_task(), await deeper(), await asyncio.create_task(deeper())]
+
+    def plain() -> Task:
+        return current_task()
+
+    async def scene() -> None:
+        one, other = Task(child), Task(plain)
+        assert await one == [one, one, one]
+        assert await other == other
+
+    play(scene)
+
+
+def test_where_no_task_runs_there_is_none_to_ask_for() -> None:
+    with pytest.raises(RuntimeError, match="no task runs here"):
+        current_task()
