@@ -29,7 +29,7 @@ class _Statuses(type):
 
 
 class Scheduler(metaclass=_Statuses):
-    """A private scheduler for the Client that schedules next (spec 6.3.1); its child process starts at once.
+    """A private scheduler for the Client that schedules next; its child process starts at once.
 
     There is no need to keep the object.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -80,3 +82,28 @@ def test_the_import_alone_loads_no_role_and_no_library() -> None:
     loaded = set(json.loads(done.stdout))
     assert not [name for name in loaded if name.startswith("dispycos.")]
     assert not loaded & {"zmq", "asyncio", "zeroconf", "dill", "psutil", "click"}
+
+
+def documented() -> dict[str, str]:
+    """What help() shows of each public name and of its public methods, by name."""
+    found: dict[str, str] = {}
+    for name in dispycos.__all__:
+        value = getattr(dispycos, name)
+        if not inspect.isclass(value) and not inspect.isroutine(value):
+            continue  # help() of a constant is that of its type
+        found[name] = inspect.getdoc(value) or ""
+        if not inspect.isclass(value):
+            continue
+        for attribute, member in inspect.getmembers_static(value):
+            owner = next(kind for kind in value.__mro__ if attribute in vars(kind))
+            is_ours = owner.__module__.startswith("dispycos.") and not attribute.startswith("_")
+            if is_ours and (inspect.isroutine(member) or isinstance(member, property)):
+                found[f"{name}.{attribute}"] = inspect.getdoc(getattr(value, attribute)) or ""
+    return found
+
+
+def test_help_tells_of_each_name_and_method_without_the_specification() -> None:
+    texts = documented()
+    assert "Client.submit" in texts and "Task.send" in texts
+    assert not [name for name, text in texts.items() if not text]
+    assert not [name for name, text in texts.items() if re.search(r"\bspec\b|DESIGN|DECISIONS", text)]

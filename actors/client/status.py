@@ -24,7 +24,7 @@ ENTRY: Final = "a host name, an address, a Location or a DispycosNodeAllocate"
 
 
 class DispycosStatus(NamedTuple):
-    """A change of a node, server or task, as a status_task gets it (spec 6.5)."""
+    """A change of a node, server or task, as a status_task gets it."""
 
     status: Status
     info: Any
@@ -40,7 +40,7 @@ class TaskInfo(NamedTuple):
 
 
 class DispycosNodeAvailInfo(NamedTuple):
-    """What a node has left (spec 6.6): cpu in percent, memory, disk and swap in bytes; None where it is not known."""
+    """What a node has left: cpu in percent, memory, disk and swap in bytes; None where it is not known."""
 
     location: Location
     cpu: float | None = None
@@ -60,22 +60,27 @@ class DispycosNodeInfo(NamedTuple):
 
     @property
     def location(self) -> Location:
+        """Where it is: address and port."""
         return self.avail_info.location
 
     @property
     def cpu(self) -> float | None:
+        """Percent of its CPUs that is free; None while it is not known."""
         return self.avail_info.cpu
 
     @property
     def memory(self) -> int | None:
+        """Bytes of memory that are free; None while it is not known."""
         return self.avail_info.memory
 
     @property
     def disk(self) -> int | None:
+        """Bytes that are free where tasks run; None while it is not known."""
         return self.avail_info.disk
 
     @property
     def swap(self) -> int | None:
+        """Bytes of swap that are free; None while it is not known."""
         return self.avail_info.swap
 
 
@@ -101,7 +106,7 @@ def status_word(effect: News | Pulsed, handle_of: Callable[[Any], Task]) -> Any:
 
 @dataclass
 class DispycosNodeAllocate:
-    """Which nodes a client takes, and how many CPUs of each (spec 6.7).
+    """Which nodes a client takes, and how many CPUs of each.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ def dispycos_close_server(terminate: bool = False, restart: bool = False) -> int
 
 
 def dispycos_server_quit(terminate: bool = False, restart: bool = False) -> int:
-    """The spec's other name of dispycos_close_server()."""
+    """Another name of dispycos_close_server(): end the server on which this task runs. Returns 0."""
     return dispycos_close_server(terminate, restart)
 
 

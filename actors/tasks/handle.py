@@ -155,7 +155,7 @@ class Handle(Actor, asyncio.Future[T]):
     # --- ends ---
 
     async def monitor(self, by: Handle[Any] | None = None) -> int:
-        """Have a MonitorStatus sent to `by` (default: the running task) when this task ends. Returns 0 (spec 6.4)."""
+        """Have a MonitorStatus sent to `by` (default: the running task) when this task ends. Returns 0."""
         await self._host.monitor(self, by)
         return 0
 
@@ -331,6 +331,7 @@ class Handle(Actor, asyncio.Future[T]):
 
     @property
     def home(self) -> Address:
+        """What tells this task from all others; handles are equal when it is."""
         if self._home is None:
             assert self._source is not None
             self._home = self._source.home

@@ -34,7 +34,7 @@ from .roles import Host
 
 
 class MonitorStatus(NamedTuple):
-    """How a task ended, as its monitor gets it (spec 6.4).
+    """How a task ended, as its monitor gets it.
 
     type is StopIteration and value its value, or type is an exception class, and value the exception's text; KeyboardInterrupt
     if it was terminated. traceback: where it raised, as text; empty where nothing was raised in it.

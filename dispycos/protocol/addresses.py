@@ -15,7 +15,7 @@ FIRST_TASK: Final = 16
 
 
 class Location(NamedTuple):
-    """Where a node or a server is (spec 6.4); equal, hashable, shown as addr:port."""
+    """Where a node or a server is; equal, hashable, shown as addr:port."""
 
     addr: str
     port: int
