@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from dispycos.errors import TaskLost as TaskLost
     from dispycos.errors import TaskRefused as TaskRefused
     from dispycos.errors import TaskTerminated as TaskTerminated
+    from dispycos.errors import TaskTimeout as TaskTimeout
     from dispycos.protocol.addresses import Location as Location
     from dispycos.version import RELEASE
 
@@ -96,6 +97,7 @@ _PLACES = {
     "TaskLost": "errors",
     "TaskRefused": "errors",
     "TaskTerminated": "errors",
+    "TaskTimeout": "errors",
     "Usage": "actors.tasks.record",
     "__version__": "version:RELEASE",
     "current_client": "actors.tasks.host",

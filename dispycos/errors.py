@@ -19,6 +19,10 @@ class TaskTerminated(DispycosError):
     """The task was ended by terminate(), or with its server or client; it had its KeyboardInterrupt."""
 
 
+class TaskTimeout(TaskTerminated, TimeoutError):
+    """The task was ended since it ran for longer than ``options(timeout=)`` allows; it had its KeyboardInterrupt."""
+
+
 class TaskLost(DispycosError):
     """The server or node that had the task is gone.
 

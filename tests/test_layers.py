@@ -168,7 +168,7 @@ MACHINES = {
     *in_folder("actors/node", "summaries", "supervisor", "terminations"),
     *in_folder("actors/tasks/files", "receiving", "sending"),
     "actors/server/queue.py",
-    *in_folder("actors/tasks", "failures", "keeping", "pacing", "windows"),
+    *in_folder("actors/tasks", "failures", "keeping", "options", "pacing", "windows"),
     *in_folder("actors/sharing", "book", "hub", "peers"),
     *in_folder("actors/client", "last_output", "tally", "watching"),
     *in_folder("actors/web", "access", "actions", "endpoints", "known", "metrics", "queries"),

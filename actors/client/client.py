@@ -24,8 +24,9 @@ from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
 from ..tasks.ends import brief
+from ..tasks.options import PLAIN, Options, count
 from ..tasks.streams import say
-from ..tasks.submitting import Submits, Task, count, must_be_callable
+from ..tasks.submitting import Submits, Task, must_be_callable
 from .program_name import program_name
 
 if TYPE_CHECKING:
@@ -540,12 +541,15 @@ class Client(Submits):
         where: str | Location | None = None,
         alone: bool = False,
         retries: int = 0,
+        options: Options = PLAIN,
     ) -> Task:
         # A status_task submits as servers come, before schedule() returns; where nothing was granted there is nobody to ask yet.
         lease = self._here(opening=self._lease is not None and bool(self._lease.addresses()))
         must_be_callable(function)
         retries = count(retries)
-        return lease.submit(function, args, kwargs, io=io, where=where, alone=alone, retries=retries)
+        return lease.submit(
+            function, args, kwargs, io=io, where=where, alone=alone, retries=retries, options=options
+        )
 
 
 async def _within(

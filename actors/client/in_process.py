@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
-from dispycos.errors import ScheduleError
+from dispycos.errors import ArgumentFailed, ScheduleError
 from dispycos.notices import listing
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import ENDED, OutcomeKind
@@ -24,9 +24,12 @@ from dispycos.protocol.status import ENDED, OutcomeKind
 from ..tasks.calling import name_of
 from ..tasks.cell import Cell
 from ..tasks.ends import Outcome, Raised, Returned, raised
+from ..tasks.handle import Handle
+from ..tasks.options import PLAIN, Options, count
+from ..tasks.passing import filled_in, has_handles, marked
 from ..tasks.step import KILL_AFTER
 from ..tasks.streams import say
-from ..tasks.submitting import Submits, Task, count, must_be_callable
+from ..tasks.submitting import Submits, Task, must_be_callable
 from .code import ClientPayloads, SetupCall
 from .lease import ClientLease, Wishes, telling
 from .ledger_body import complete, fail
@@ -41,6 +44,8 @@ class OwnCell(Cell):
 
     client: Submits
     io = False
+    alone = False  # by rtask
+    told_to_end: asyncio.Future[None] | None = None  # while it waits for values
     at: Location | None = None  # it has begun there
 
     def bind(self, handle: Task[Any]) -> Task[Any]:
@@ -50,6 +55,11 @@ class OwnCell(Cell):
     def begin(self, *call: Any) -> None:
         self.at = PLACE
         super().begin(*call)
+
+    def terminate(self) -> None:
+        super().terminate()
+        if self.told_to_end is not None:
+            self.host.loop.call_soon_threadsafe(complete, self.told_to_end, None)
 
     @property
     def over(self) -> bool:
@@ -66,6 +76,17 @@ class OwnCell(Cell):
             return Returned(payloads.loads(payloads.dumps(outcome.value, f"the value of {self.name}")))
         except Exception as error:  # NotPicklable, or what the value's own methods raise
             return raised(error)
+
+
+def _passed_on(name: str, needed: str, error: BaseException) -> ArgumentFailed:
+    """As results.passed_on tells it."""
+    if isinstance(error, ArgumentFailed):  # it names those before
+        why, cause = str(error).partition(" did not run: ")[2].removesuffix(")"), error.__cause__
+    else:
+        why, cause = f"{needed} raised {type(error).__name__}: {error} ({needed}", error
+    failed = ArgumentFailed(f"{name} did not run: {why} -> {name})")
+    failed.__cause__ = cause
+    return failed
 
 
 class InProcess:
@@ -125,16 +146,20 @@ class InProcess:
         where: str | Location | None,
         alone: bool,
         retries: int,
+        options: Options = PLAIN,
     ) -> Task[Any]:
-        """`where`, `alone` and `retries` make no difference: there is one place, and it is not lost before the program is."""
+        """`where`, `retries` and options make no difference: there is one place, who steps through a task has time, and it is
+        not lost before the program is."""
         if where is not None and not isinstance(where, str | Location):
             raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
-        name = name_of(function)
+        name, handles = name_of(function), list[Handle[Any]]()
+        if has_handles(args, kwargs):
+            args, kwargs, handles = marked(args, kwargs)
         call = self._payloads.dumps_call(function, name, args, kwargs)
         copy, args, kwargs = self._payloads.loads(call)
         if copy is not None and not isinstance(function, FunctionType):
             function = copy  # a method's object goes along
-        return self._start(function, name, args, kwargs, io=io)
+        return self._start(function, name, args, kwargs, io=io, alone=alone, handles=handles)
 
     def _start(
         self,
@@ -144,18 +169,43 @@ class InProcess:
         kwargs: dict[str, Any],
         *,
         io: bool,
+        alone: bool = True,
+        handles: Sequence[Handle[Any]] = (),
     ) -> Task[Any]:
         with self.host.shield, self.runtime.lock:
             cell = OwnCell(self.host, name)
-            cell.client, cell.io = self._client, io
+            cell.client, cell.io, cell.alone = self._client, io, alone
             cell.take_address()
             handle = cell.handle
         self._cells[cell] = None
         cell.at_end(partial(self._ended, cell))
         if self._status_task is not None and self.is_open:
             self.host.in_background(self.host.monitor(handle, self._status_task))
-        self.loop.call_soon(cell.begin, function, args, kwargs)
+        if handles:
+            self.host.in_background(self._begin_with_values(cell, function, args, kwargs, handles))
+        else:
+            self.loop.call_soon(cell.begin, function, args, kwargs)
         return handle
+
+    async def _begin_with_values(
+        self, cell: OwnCell, function: Any, args: Any, kwargs: Any, handles: Sequence[Handle[Any]]
+    ) -> None:
+        values = []
+        cell.told_to_end = told_to_end = self.loop.create_future()
+        for handle in handles:
+            await asyncio.wait((handle, told_to_end), return_when=asyncio.FIRST_COMPLETED)
+            if cell.stopping:
+                cell.finished(Raised(KeyboardInterrupt()))
+                return
+            try:
+                value = handle.result()
+                values.append(
+                    self._payloads.loads(self._payloads.dumps(value, f"the value of {handle.name}"))
+                )
+            except (Exception, asyncio.CancelledError) as error:
+                cell.finished(Raised(_passed_on(cell.name, handle.name, error)))
+                return
+        cell.begin(function, *filled_in(args, kwargs, values))
 
     def _ended(self, cell: OwnCell) -> None:
         del self._cells[cell]
@@ -280,6 +330,7 @@ class InProcessClient(Submits):
         where: str | Location | None = None,
         alone: bool = False,
         retries: int = 0,
+        options: Options = PLAIN,
     ) -> Task[Any]:
         must_be_callable(function)
         return self._lease.submit(

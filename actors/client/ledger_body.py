@@ -25,6 +25,7 @@ from ..tasks.handle import Handle
 from ..tasks.handles import monitor_status
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
+from ..tasks.options import PLAIN, Options
 from ..tasks.passing import has_handles, marked
 from ..tasks.record import Record
 from ..tasks.streams import Stream, say
@@ -84,6 +85,7 @@ class LedgerBody(ClientRole):
         where: str | Location | None,
         alone: bool,
         retries: int,
+        options: Options = PLAIN,
     ) -> Task:
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
@@ -110,6 +112,8 @@ class LedgerBody(ClientRole):
                 server=server,
                 alone=alone,
                 retries=retries,
+                timeout=options.timeout,
+                priority=options.priority,
                 code=self.payloads.version(),
                 submitted=self._burst_at,
             )

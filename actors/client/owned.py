@@ -53,6 +53,8 @@ class Tasks:
         self.submitters = Submitters()
         self.unprinted = Unprinted()
         self.waits = Waits()  # for values of others
+        self._timed: dict[int, tuple[Entry, float]] = {}  # that run, and have to end by then: by number
+        self._time_at: float | None = None  # not later than any of these
         self._to_tell: deque[Record] = deque()  # ended, and others wait for their values
         self.unread: dict[int, Entry] = {}  # that raised, were lost or refused, and nobody has looked at it
         self._cpu_left = 0  # CPU tasks that have not ended
@@ -184,7 +186,8 @@ class Tasks:
             self._has.effects.append(Room())
 
     def deadline(self) -> float | None:
-        return 0.0 if self.waits.ready else self.unprinted.deadline
+        due = (self.unprinted.deadline, self._time_at, 0.0 if self.waits.ready else None)
+        return min((one for one in due if one is not None), default=None)
 
     # --- values that are arguments of others ---
 
@@ -236,6 +239,10 @@ class Tasks:
         ):
             return
         record.started |= started
+        if started and record.timeout:
+            at = now + record.timeout
+            self._timed[record.task.number] = (record, at)
+            self._time_at = at if self._time_at is None else min(self._time_at, at)
         if record.address is None:
             record.address = Address(word.spot.epoch, word.actor)
             held, record.held = record.held, None
@@ -274,6 +281,17 @@ class Tasks:
     def wake(self, now: float) -> None:
         """What is to be printed before some outcomes is not waited for any longer."""
         self._take_printed(self.unprinted.expired(now))
+        if self._time_at is not None and self._time_at <= now:
+            self._end_overdue(now)
+
+    def _end_overdue(self, now: float) -> None:
+        """By our clock, which the whole way of terminate() follows: a step that does not end costs its server."""
+        for record, at in list(self._timed.values()):
+            if at <= now:
+                del self._timed[record.task.number]
+                record.is_overdue = not record.terminated
+                self.terminate(record, now)
+        self._time_at = min((at for _, at in self._timed.values()), default=None)
 
     def _take_printed(self, outcomes: list[Envelope]) -> None:
         for envelope in outcomes:
@@ -308,6 +326,8 @@ class Tasks:
             io=word.io,
             alone=word.alone,
             retries=word.retries,
+            timeout=word.timeout,
+            priority=word.priority,
             code=word.code,
             submitter=envelope.sender,
             submitted=now,
@@ -441,6 +461,7 @@ class Tasks:
     def try_again(self, record: Entry, text: str) -> None:
         owner, number, _ = record.task
         record.task = TaskId(owner, number, record.attempt)
+        self._timed.pop(number, None)
         record.address = record.location = None
         record.started = False
         again = f"attempt {record.attempt} of {record.retries + 1}"
@@ -451,6 +472,12 @@ class Tasks:
             self._take(record, earlier)
             return
         self._cpu_left -= not record.io
+        self._timed.pop(record.task.number, None)
+        if record.is_overdue and outcome == OutcomeKind.TERMINATED:
+            text, record.payload = (
+                f"{record.function} ran for longer than its timeout, {record.timeout:g} s",
+                b"",
+            )
         record.ended = True
         record.started = started
         record.outcome = outcome
@@ -553,4 +580,4 @@ def _is_short(record: Entry) -> bool:
     learner = record.learner
     if learner is None or learner.runs < SHORT_RUNS or learner.mean >= SHORT_S:
         return False
-    return not (record.alone or record.io or record.held or record.watchers)
+    return not (record.alone or record.io or record.held or record.watchers or record.timeout)

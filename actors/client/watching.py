@@ -170,7 +170,7 @@ class Watching:
         for pin in giving.pins() if giving.pinned else ():
             heads = [head for head in (pin.cpu.head(), pin.io.head()) if head is not None]
             if heads:
-                tasks = len(pin.cpu.entries) + len(pin.io.entries)
+                tasks = pin.cpu.count() + pin.io.count()
                 oldest = now - min(head.submitted for head in heads)
                 shut = [server for server in self._has.dispatcher.fleet.servers_of(pin) if server.is_offered]
                 text = "its servers have other tasks" if shut else "none of its servers takes tasks"
@@ -273,7 +273,7 @@ def _state_of(server: FleetServer, running: int) -> str:
 
 
 def _first(queue: Queue) -> Iterator[Entry]:
-    return islice((entry for entry in queue.entries if not entry.over), QUEUED_MAX)
+    return islice(queue, QUEUED_MAX)
 
 
 def _running(entry: Entry, server: FleetServer, now: float) -> LiveTask:

@@ -21,6 +21,7 @@ from .placement import unbegun
 from .recalling import Recalling
 
 RETURNED: Final = OutcomeKind.RETURNED  # to read a member from its Enum costs as much as a look-up
+TURN_BITS: Final = 48  # of so many tasks those of a higher priority come first
 UNBEGUN: Final = "; {} had not begun, but had its address: what was sent there is lost"
 GIVE_UP_AFTER_S: Final = 10.0  # a node that is silent is not waited for longer, when its tasks are to end
 
@@ -110,7 +111,7 @@ class Dispatcher:
     def submit(self, entry: Entry) -> None:
         """It waits, or is refused since it can run nowhere."""
         self._turns += 1
-        entry.turn = self._turns
+        entry.turn = self._turns - (entry.priority << TURN_BITS)
         entry.learner = learner = self.learners[entry.function]
         learner.submitted += 1
         fault = self.fleet.bind(entry) if entry.node or entry.server else ""

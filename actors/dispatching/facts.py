@@ -15,7 +15,7 @@ them what had begun when it died.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -48,7 +48,9 @@ class Entry(Record, eq=False):
     node: str = ""  # named: only on the nodes of this name or address
     server: int = 0  # named: only on the server of this epoch
     pin: Pin | None = None  # of that name, once it was looked up
-    turn: int = 0  # in the order of submission
+    timeout: float = 0.0  # seconds that it may run; 0: any
+    priority: int = 0
+    turn: int = 0  # by priority, then in the order of submission
     learner: Learner | None = None  # what is known of its function's run times
     at: FleetServer | None = None  # who has it
     position: int = 0  # there
@@ -56,6 +58,7 @@ class Entry(Record, eq=False):
     aside: bool = False  # a CPU task: it waits for what it submitted, and others run beside it
     placed: bool = False  # that server said that it is there to stay: it has an address, or runs
     terminated: bool = False
+    is_overdue: bool = False  # ... since it ran for longer than its timeout
     over: bool = False
     submitted: float = 0.0  # when
     began: float = 0.0  # when its server said so; 0: it did not
@@ -64,40 +67,82 @@ class Entry(Record, eq=False):
 class Queue:
     """Tasks that wait, by turn. Those that ended meanwhile stay until they are first: to look for one among a million costs."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("_shelves", "entries")
 
     def __init__(self) -> None:
-        self.entries: deque[Entry] = deque()
+        self.entries: deque[Entry] = deque()  # those of the highest priority
+        self._shelves: dict[int, deque[Entry]] = {}  # all, by priority, once there are several
+
+    def put(self, entry: Entry) -> None:
+        """Behind all of its priority."""
+        self._shelf(entry.priority).append(entry)
+
+    def _shelf(self, priority: int) -> deque[Entry]:
+        if self._shelves:
+            self.head()  # so that the first is no empty one
+        entries, shelves = self.entries, self._shelves
+        if not shelves:
+            if not entries or entries[0].priority == priority:
+                return entries
+            shelves[entries[0].priority] = entries
+        shelf = shelves.get(priority)
+        if shelf is None:
+            shelf = shelves[priority] = deque()
+            if priority > entries[0].priority:
+                self.entries = shelf
+        return shelf
 
     def head(self) -> Entry | None:
-        entries = self.entries
-        while entries:
-            if not entries[0].over:
-                return entries[0]
-            entries.popleft()
-        return None
+        while True:
+            entries = self.entries
+            while entries:
+                if not entries[0].over:
+                    return entries[0]
+                entries.popleft()
+            if not self._shelves:
+                return None
+            self._next_shelf()
+
+    def _next_shelf(self) -> None:
+        """The first is empty."""
+        shelves = self._shelves
+        del shelves[max(shelves)]
+        self.entries = shelves[max(shelves)]
+        if len(shelves) == 1:
+            shelves.clear()
 
     def put_back(self, back: Iterable[Entry]) -> None:
         """To where their turn is, which is near the front: they were first once."""
-        entries = self.entries
-        front = sorted(back, key=_turn_of)
-        if not front:
-            return
-        last = front[-1].turn
-        before = []
-        while entries and entries[0].turn < last:
-            before.append(entries.popleft())
-        if before:
-            front = sorted(front + before, key=_turn_of)
-        entries.extendleft(reversed(front))
+        by_priority: dict[int, list[Entry]] = {}
+        for entry in back:
+            by_priority.setdefault(entry.priority, []).append(entry)
+        for priority, ours in by_priority.items():
+            _put_back(self._shelf(priority), sorted(ours, key=_turn_of))
 
     def count(self) -> int:
-        return sum(not entry.over for entry in self.entries)
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """By turn."""
+        shelves = [self._shelves[priority] for priority in sorted(self._shelves, reverse=True)]
+        for shelf in shelves or [self.entries]:
+            yield from (entry for entry in shelf if not entry.over)
 
     def take_all(self) -> list[Entry]:
-        entries = [entry for entry in self.entries if not entry.over]
-        self.entries.clear()
+        entries = list(self)
+        self.entries = deque()
+        self._shelves.clear()
         return entries
+
+
+def _put_back(entries: deque[Entry], front: list[Entry]) -> None:
+    last = front[-1].turn
+    before = []
+    while entries and entries[0].turn < last:
+        before.append(entries.popleft())
+    if before:
+        front = sorted(front + before, key=_turn_of)
+    entries.extendleft(reversed(front))
 
 
 _turn_of: Callable[[Entry], int] = lambda entry: entry.turn  # noqa: E731

@@ -36,7 +36,7 @@ class Giving:
     # --- queues
 
     def put(self, entry: Entry) -> None:
-        self._queue_of(entry).entries.append(entry)
+        self._queue_of(entry).put(entry)
 
     def put_back(self, entries: Iterable[Entry]) -> None:
         """Each to its turn."""
@@ -217,7 +217,7 @@ class Giving:
         """Each task that waits has no server, and is counted."""
         waiting = pinned = 0
         for queue in (self.cpu, self.io, *(queue for pin in self.pins() for queue in (pin.cpu, pin.io))):
-            entries = [entry for entry in queue.entries if not entry.over]
+            entries = list(queue)
             turns = [entry.turn for entry in entries]
             assert turns == sorted(set(turns)), "what waits is out of order"
             assert all(entry.at is None for entry in entries), "what waits is at a server"

@@ -18,7 +18,8 @@ from dispycos.living import refuse_in_server
 
 from ..client.client import Client, place_of_caller
 from ..tasks.calling import can_suspend, name_of
-from ..tasks.submitting import count, must_be_callable
+from ..tasks.options import count
+from ..tasks.submitting import must_be_callable
 from .background import background_loop
 from .calls import AFTER_EXIT, Calls
 from .cluster import Cluster

@@ -24,10 +24,11 @@ from ..tasks.current import current_cell
 from ..tasks.files.sender import Files
 from ..tasks.handle import Handle
 from ..tasks.host import TaskHost
+from ..tasks.options import PLAIN, Options, count
 from ..tasks.passing import has_handles, marked
 from ..tasks.record import Record
 from ..tasks.results import failing_of
-from ..tasks.submitting import Submits, Task, count, must_be_callable
+from ..tasks.submitting import Submits, Task, must_be_callable
 from .code import ServerPayloads
 from .queue import Server
 
@@ -58,12 +59,14 @@ class TaskClient(Submits):
         where: str | Location | None = None,
         alone: bool = False,
         retries: int = 0,
+        options: Options = PLAIN,
     ) -> Task:
         must_be_callable(function)
         if where is not None and not isinstance(where, str | Location):
             raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
         addr, port = where if isinstance(where, Location) else (where or "", 0)
-        word = messages.Nested(0, name_of(function), io, alone, count(retries), 0, addr, port)
+        name, timeout, priority = name_of(function), options.timeout, options.priority
+        word = messages.Nested(0, name, io, alone, count(retries), 0, addr, port, [], timeout, priority)
         return self._nested.submit(word, function, args, kwargs)
 
 

@@ -346,7 +346,9 @@ class Handle(Actor, asyncio.Future[T]):
     def stands_for_value(self) -> bool:
         """As an argument of a call: for its value, as the handles that submit gives; others, of actors, for themselves."""
         source = self._source
-        return not source.alone if isinstance(source, Record) else source is None and self._is_value
+        if source is None:
+            return self._is_value
+        return not getattr(source, "alone", True)  # a local task is an actor
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Handle) and self.home == other.home

@@ -75,10 +75,18 @@ def opened(loads: Callable[[Payload], Any], payload: Payload) -> Call:
     function, args, kwargs = loads(_unpacked(bare))
     values = [_value(loads, name, value) for name, value in packed]
 
+    return function, *filled_in(args, kwargs, values)
+
+
+def filled_in(
+    args: tuple[Any, ...], kwargs: dict[str, Any], values: Sequence[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with values for their marks."""
+
     def fill(value: Any) -> Any:
         return values[value] if type(value) is Mark else value
 
-    return function, tuple(map(fill, args)), {name: fill(value) for name, value in kwargs.items()}
+    return tuple(map(fill, args)), {name: fill(value) for name, value in kwargs.items()}
 
 
 def _unpacked(packed: Any) -> Payload:

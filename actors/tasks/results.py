@@ -19,6 +19,7 @@ from dispycos.errors import (
     TaskLost,
     TaskRefused,
     TaskTerminated,
+    TaskTimeout,
 )
 from dispycos.protocol.envelope import Buffer, Envelope, Payload, buffers_of
 from dispycos.protocol.status import OutcomeKind
@@ -159,6 +160,8 @@ def unpack_outcome(pickling: Pickling, end: Record) -> Any:
         add_note(error, f"in the task {name}{f' on the server {where}' if where else ''}")
         raise error
     if kind in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED):
+        if end.payload is not None:
+            raise TaskTimeout(end.text)
         when = "" if end.started else " before it started"
         raise TaskTerminated(end.text or f"{name} was terminated{when}")
     if kind in (OutcomeKind.LOST, 0):  # 0: it ended before anybody here asked, so nobody knows how

@@ -28,6 +28,7 @@ from .current import current_host
 from .ends import brief
 from .handle import Handle, T
 from .map import Map, Wanted, total_of
+from .options import PLAIN, Options, count, merged
 from .passing import has_handles
 from .record import Record
 from .roles import Host
@@ -354,8 +355,9 @@ class Submits(ABC):
         where: str | Location | None = None,
         alone: bool = False,
         retries: int = 0,
+        options: Options = PLAIN,
     ) -> Task[Any]:
-        """`alone`: its start is waited for."""
+        """`alone`: its start is waited for. `retries` go before those of the options."""
 
     @abstractmethod
     def _here(self) -> object:
@@ -455,6 +457,27 @@ class Submits(ABC):
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
         )
 
+    def options(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+    ) -> Optioned:
+        """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so.
+
+        It may be kept, and used as often as the client itself; its own ``options()`` adds to what it says.
+
+        Parameters
+        ----------
+        timeout: seconds that a task may run, from its start. Then it is ended as by ``terminate()``, and awaiting it raises
+            TaskTimeout. Each start of one that has `retries` has them anew.
+        retries: as for submit, where a call says none of its own.
+        priority: an int; of the tasks that wait in this program those with more are given to servers first. 0 is usual.
+            What a server has been given stays there.
+
+        Raises
+        ------
+        TypeError, ValueError: a value is of no use; the text names it.
+        """
+        return Optioned(self, merged(PLAIN, {"timeout": timeout, "retries": retries, "priority": priority}))
+
     def map(
         self,
         function: Callable[..., Any],
@@ -524,6 +547,53 @@ class Submits(ABC):
         return Map(self._submit, function, items, wanted)
 
 
+class Optioned(Submits):
+    """What options() gives."""
+
+    def __init__(self, client: Submits, options: Options) -> None:
+        self._client = client
+        self._options = options
+
+    def options(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+    ) -> Optioned:
+        given = {"timeout": timeout, "retries": retries, "priority": priority}
+        return Optioned(self._client, merged(self._options, given))
+
+    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any], **wishes: Any) -> Map[Any, Any]:
+        wishes.setdefault("retries", self._options.retries)
+        if self._options.timeout:
+            wishes.setdefault("chunksize", 1)  # it is for each item
+        return super().map(function, *iterables, **wishes)
+
+    options.__doc__ = Submits.options.__doc__
+    map.__doc__ = Submits.map.__doc__
+
+    def _here(self) -> object:
+        return self._client._here()
+
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        io: bool = False,
+        where: str | Location | None = None,
+        alone: bool = False,
+        retries: int = 0,
+        options: Options = PLAIN,
+    ) -> Task[Any]:
+        retries = retries or self._options.retries
+        return self._client._submit(
+            function, args, kwargs, io=io, where=where, alone=alone, retries=retries, options=self._options
+        )
+
+    def __repr__(self) -> str:
+        said = [f"{name}={value!r}" for name, value in self._options._asdict().items() if value]
+        return f"{self._client!r}.options({', '.join(said)})"
+
+
 async def _until_started(handle: Task[T]) -> Task[T]:
     record = handle._source
     if not isinstance(record, Record):  # it runs in this process, as soon as the loop has its turn
@@ -554,14 +624,6 @@ def client_of(host: Host | None, source: object, asked: str) -> Submits:
 def must_be_callable(function: object) -> None:
     if not callable(function):
         raise TypeError(f"a task needs a function, not {type(function).__name__}")
-
-
-def count(retries: object) -> int:
-    if not isinstance(retries, int) or isinstance(retries, bool):
-        raise TypeError(f"retries must be an int, not {type(retries).__name__}")
-    if retries < 0:
-        raise ValueError(f"retries must not be negative: {retries}")
-    return retries
 
 
 def _chunksize(chunksize: object) -> int | None:

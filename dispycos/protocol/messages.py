@@ -407,6 +407,8 @@ class Nested(Message, frozen=True, tag=85):
     addr: str = ""  # where it is to run: a node by its name or address ...
     port: int = 0  # ... or with it a Location
     values: list[int] = []  # for the marks in its call: those of the tasks of these numbers
+    timeout: float = 0.0  # seconds that it may run; 0: any
+    priority: int = 0
 
 
 class Aside(Message, frozen=True, tag=86):

@@ -36,7 +36,7 @@ class OutcomeKind(IntEnum):
 
     RETURNED = 1  # payload: its value
     RAISED = 2  # payload: its exception
-    TERMINATED = 3  # by terminate() or the end of its server's lease
+    TERMINATED = 3  # by terminate() or the end of its server's lease; with a payload by its own timeout
     CANCELLED = 4  # terminated before it started
     LOST = 5  # its server or node is gone; Outcome.started says whether it had started
     REFUSED = 6  # cannot run: no such server or node, code missing; text says why

@@ -392,3 +392,49 @@ def test_an_executor_of_such_a_program_runs_its_calls_here(monkeypatch: pytest.M
             time.sleep(0.001)
         pool.terminate_workers()
         assert isinstance(waiting.exception(5), dispycos.TaskTerminated)
+
+
+def total(*numbers: Any) -> Any:
+    return sum(numbers)
+
+
+def kinds(*things: object) -> list[str]:
+    return [type(thing).__name__ for thing in things]
+
+
+async def naps(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+def test_a_handle_of_submit_is_its_value_as_on_a_cluster() -> None:
+    async def scene(client: Client) -> None:
+        handle = client.submit(total, 1)
+        for _ in range(50):
+            handle = client.options(priority=1, timeout=5).submit(total, handle, 1)
+        assert await client.submit(total, handle, handle) == 102
+        actor = await client.rtask(naps, 0.01)
+        assert await client.submit(kinds, actor, [handle], client.submit(naps, 0)) == ["Task", "list", "int"]
+        last = client.submit(total, client.submit(total, client.submit(fails, 0)))
+        with pytest.raises(dispycos.ArgumentFailed, match=r"\(fails -> total -> total\)") as caught:
+            await last
+        assert str(caught.value).startswith(
+            "total did not run: fails raised ZeroDivisionError: division by zero"
+        )
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+    play(scene)
+
+
+def test_one_that_waits_for_a_value_is_ended_at_once_and_the_other_goes_on() -> None:
+    async def scene(client: Client) -> None:
+        slow = client.io_submit(naps, 30)
+        waits = client.submit(total, slow)
+        await asyncio.sleep(0.01)
+        waits.terminate()
+        with pytest.raises(dispycos.TaskTerminated):
+            await waits
+        assert slow.is_alive()
+        slow.terminate()
+
+    play(scene)

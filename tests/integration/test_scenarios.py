@@ -19,6 +19,7 @@ PLAYED = (
     "futures.py",
     "nested.py",
     "passing.py",
+    "options.py",
     "files.py",
 )
 

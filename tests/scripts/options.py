@@ -1,0 +1,119 @@
+"""client.options(): timeouts, retries and priorities, for the client of a program and that of a task."""
+
+import asyncio
+import os
+import signal
+import time
+
+from scenarios import play, raises
+
+import dispycos
+from dispycos import TaskTerminated, TaskTimeout
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+async def wait(seconds, *, task):
+    await task.sleep(seconds)
+    return seconds
+
+
+def dies_once(*, task):
+    if task.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task.attempt
+
+
+def slow_at_first(*, task):
+    if task.attempt == 1:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)
+    return "second"
+
+
+async def test_who_runs_too_long_is_ended_and_told_so(client, task):
+    brief = client.options(timeout=0.3)
+    for handle in (brief.submit(nap, 9), brief.io_submit(wait, 9), await brief.rtask(wait, 9)):
+        with raises(TaskTimeout, "ran for longer than its timeout, 0.3 s") as caught:
+            await handle
+        assert isinstance(caught.error, TaskTerminated) and isinstance(caught.error, TimeoutError)
+    for _ in range(8):  # known to be short, so their starts are told only for the timeout
+        assert await brief.submit(nap, 0) == 0
+    with raises(TaskTimeout):
+        await brief.submit(nap, 9)
+    assert await brief.submit(nap, 0.1) == 0.1
+
+
+async def test_what_waits_for_a_server_does_not_run(client, task):
+    before = [client.submit(nap, 0.5) for _ in range(4)]
+    assert await client.options(timeout=0.4).submit(nap, 0.01) == 0.01
+    await asyncio.gather(*before)
+
+
+async def test_each_start_has_its_time(client, task):
+    assert await client.options(timeout=0.5, retries=1).submit(slow_at_first) == "second"
+
+
+async def test_retries_are_those_of_the_options_or_of_the_call(client, task):
+    assert await client.options(retries=1).submit(dies_once) == 2
+    assert await client.options().submit(dies_once, retries=1) == 2
+    assert await client.options(retries=1).options(priority=2).submit(dies_once) == 2
+
+
+async def test_more_priority_comes_first(client, task):
+    order = []
+    blocked = [await client.rtask(wait, 0.3) for _ in await client.servers()]
+    for priority in (0, -1, 5, 0, 5):
+        handle = client.options(priority=priority).submit(time.monotonic)
+        handle.add_done_callback(lambda handle, priority=priority: order.append((handle.result(), priority)))
+        blocked.append(handle)
+    await asyncio.gather(*blocked)
+    await asyncio.sleep(0)
+    assert [priority for _, priority in sorted(order)][:2] == [5, 5], order
+    assert [priority for _, priority in sorted(order)][-1] == -1, order
+
+
+async def within(*, task):
+    brief = dispycos.current_client().options(timeout=0.2, priority=1)
+    try:
+        await brief.submit(nap, 9)
+    except TaskTimeout as error:
+        return str(error)
+
+
+async def test_the_client_of_a_task_has_options_too(client, task):
+    assert await client.submit(within) == "nap ran for longer than its timeout, 0.2 s"
+
+
+async def test_map_takes_them(client, task):
+    assert sorted([pair async for pair in client.options(priority=3).map(nap, [0, 0.01])]) == [
+        (0, 0),
+        (0.01, 0.01),
+    ]
+    with raises(TaskTimeout):
+        async for _ in client.options(timeout=0.2).map(nap, [9]):
+            pass
+
+
+async def test_bad_options_are_named(client, task):
+    for kind, word, given in (
+        (TypeError, "priority must be an int", {"priority": "high"}),
+        (TypeError, "priority must be an int", {"priority": 1.5}),
+        (ValueError, "priority must be from", {"priority": 10**9}),
+        (TypeError, "timeout must be seconds", {"timeout": "1"}),
+        (ValueError, "timeout must be a time to run", {"timeout": 0}),
+        (ValueError, "timeout must be a time to run", {"timeout": float("nan")}),
+        (ValueError, "retries must not be negative", {"retries": -1}),
+        (TypeError, "unexpected keyword argument 'patience'", {"patience": 1}),
+    ):
+        with raises(kind, word):
+            client.options(**given)
+    assert repr(client.options(priority=2)).endswith(".options(priority=2)")
+
+
+if __name__ == "__main__":
+    play(globals())
