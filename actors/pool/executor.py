@@ -161,7 +161,7 @@ class Executor(concurrent.futures.Executor):
             return _Mapped(self, fn, zip(*iterables, strict=False), until, buffersize)
         if can_suspend(fn):
             raise TypeError(f"{name_of(fn)} suspends, and a chunk is called at once: leave out chunksize")
-        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        chunks = _chunks(iterables, chunksize)
         return itertools.chain.from_iterable(_Mapped(self, Chunk(fn), chunks, until, buffersize))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -217,10 +217,16 @@ class Chunk:
         return list(map(self.function, *columns))
 
 
-def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[list[Any], ...]]:
+def _chunks(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[tuple[list[Any], ...]]:
     """Columns, which are pickled in half the time of rows."""
-    while chunk := list(itertools.islice(rows, size)):
-        yield tuple(map(list, zip(*chunk, strict=True)))
+    if len(iterables) == 1:
+        items = iter(iterables[0])
+        while chunk := list(itertools.islice(items, size)):
+            yield (chunk,)
+        return
+    rows = zip(*iterables, strict=False)
+    while some := list(itertools.islice(rows, size)):
+        yield tuple(map(list, zip(*some, strict=True)))
 
 
 class _Mapped(Iterator[Any]):

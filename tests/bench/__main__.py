@@ -40,6 +40,7 @@ SUBJECTS = (
     Subject("bulk"),
     Subject("start"),
     Subject("memory"),
+    Subject("pool"),
     Subject("watched", limit=180.0),
 )
 TOTAL_S = {False: 600.0, True: 120.0}  # by --quick: what has not begun by then is left out
