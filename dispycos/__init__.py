@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dispycos.actors.client.status import TaskInfo as TaskInfo
     from dispycos.actors.pool.calls import InitializerFailed as InitializerFailed
     from dispycos.actors.pool.executor import Executor as Executor
+    from dispycos.actors.pool.joblib import register_joblib as register_joblib
     from dispycos.actors.server.wishes import dispycos_close_node as dispycos_close_node
     from dispycos.actors.server.wishes import dispycos_close_server as dispycos_close_server
     from dispycos.actors.server.wishes import dispycos_server_quit as dispycos_server_quit
@@ -106,6 +107,7 @@ _PLACES = {
     "dispycos_close_server": "actors.server.wishes",
     "dispycos_server_quit": "actors.server.wishes",
     "peer_status": "actors.sharing.sharing",
+    "register_joblib": "actors.pool.joblib",
     "run": "actors.client.program",
 }
 

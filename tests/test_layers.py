@@ -78,6 +78,7 @@ BODIES = {
     "actors/pool/cluster.py",
     "actors/pool/executor.py",
     "actors/pool/future.py",
+    "actors/pool/joblib_backend.py",
     "actors/web/app.py",
     "actors/web/connections.py",
     "actors/web/listening.py",

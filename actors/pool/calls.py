@@ -26,6 +26,9 @@ AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"  # in the standard
 AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
 
 
+Place = tuple[Location, str]  # a server, and the key of what it misses
+
+
 class InitializerFailed(DispycosError, BrokenExecutor):
     """The initializer of an Executor raised on a server, or ended it; this Executor takes no more calls.
 
@@ -57,6 +60,7 @@ class Calls:
         self._max_workers = max_workers
         self._retries = retries
         self._setup = setup
+        self.kept: dict[str, Kept] = {} if setup is None else {setup.key: setup}  # what servers may miss
         self._lock = threading.Lock()
         self._refusal: Exception | None = None  # why nothing is taken any more
         self._is_shut = False
@@ -65,7 +69,7 @@ class Calls:
         self.ended = threading.Event()  # it was shut down, and all its calls have ended
         # On the loop:
         self._given: dict[Future[Any], None] = {}  # the client has them
-        self._behind: dict[Location, list[Future[Any]]] = {}  # they wait until this server has the setup
+        self._behind: dict[Place, list[Future[Any]]] = {}  # they wait until this server has what they miss
         self._lease: Lease | None = None
         self._taking: asyncio.Task[Lease] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -117,6 +121,11 @@ class Calls:
         """As shut(cancel=True), and what runs is ended; with `kill` its servers are killed at once."""
         self.shut(cancel=True)
         self._loop.call_soon_threadsafe(self._terminate, kill)
+
+    def count_servers(self) -> int:
+        """Of the cluster; 0 before the first call has been handed over."""
+        lease = self._lease
+        return lease.server_count if lease is not None else 0
 
     def is_on_loop(self) -> bool:
         """Whether this is the loop's own thread, as in a callback of a future."""
@@ -207,7 +216,7 @@ class Calls:
             return
         self._given[future] = None
         future.has_task(handle)
-        handle.add_done_callback(partial(self._finish, future, call if self._setup is not None else None))
+        handle.add_done_callback(partial(self._finish, future, call if self.kept else None))
 
     def _finish(self, future: Future[Any], call: Call | None, handle: Task[Any]) -> None:
         del self._given[future]
@@ -226,43 +235,53 @@ class Calls:
             return
         value = handle.result()
         if type(value) is Missing and call is not None:
-            self._put_behind(future, call, handle.location)
+            self._put_behind(future, call, handle.location, value.key)
         else:
             future.set_result(value)
 
-    # --- the setup of servers ---
+    # --- what servers miss ---
 
-    def _put_behind(self, future: Future[Any], call: Call, server: Location | None) -> None:
-        """It has not run: once this server has the setup it is given again."""
-        lease, setup = self._lease, self._setup
-        assert server is not None and setup is not None
+    def _put_behind(self, future: Future[Any], call: Call, server: Location | None, key: str) -> None:
+        """It has not run: once this server has what it misses it is given again."""
+        lease, missing = self._lease, self.kept.get(key)
+        if lease is None or server is None or missing is None:
+            future.set_exception(TaskLost("what the call needs is not kept any more", started=False))
+            return
         with self._lock:
             future.handle, future.call = None, call
-        if server in self._behind:
-            self._behind[server].append(future)
+        place = server, key
+        if place in self._behind:
+            self._behind[place].append(future)
             return
-        self._behind[server] = [future]
+        self._behind[place] = [future]
         try:
-            assert lease is not None
-            handle = lease.submit(install, setup, {}, io=False, where=server, alone=False, retries=0)
+            handle = lease.submit(install, missing, {}, io=False, where=server, alone=False, retries=0)
         except TaskRefused:  # it has gone
-            self._give_again(server)
+            self._give_again(place)
         except Exception as error:  # it cannot be pickled
-            self._break(error)
+            self._fail_behind(place, error)
         else:
-            handle.add_done_callback(partial(self._installed, server))
+            handle.add_done_callback(partial(self._installed, place))
 
-    def _installed(self, server: Location, handle: Task[Any]) -> None:
+    def _installed(self, place: Place, handle: Task[Any]) -> None:
         error = None if handle.cancelled() else handle.exception()
         may_try_again = isinstance(error, TaskRefused | TaskTerminated) or (
             isinstance(error, TaskLost) and not error.started
         )
         if isinstance(error, Exception) and not may_try_again:
-            self._break(error)
-        self._give_again(server)
+            self._fail_behind(place, error)
+        else:
+            self._give_again(place)
 
-    def _give_again(self, server: Location) -> None:
-        self._waiting.extendleft(reversed(self._behind.pop(server)))
+    def _give_again(self, place: Place) -> None:
+        self._waiting.extendleft(reversed(self._behind.pop(place, ())))
+        self._pump_soon()
+
+    def _fail_behind(self, place: Place, error: Exception) -> None:
+        if self._setup is not None and place[1] == self._setup.key:
+            self._break(error)
+        for future in self._behind.pop(place, ()):
+            self._fail(future, error)
         self._pump_soon()
 
     def _break(self, error: Exception) -> None:
@@ -273,8 +292,8 @@ class Calls:
         broken.__cause__ = error
         with self._lock:
             self._refusal = broken
-        for server in list(self._behind):
-            self._waiting.extend(self._behind[server])
+        for futures in self._behind.values():
+            self._waiting.extend(futures)
         self._fail_waiting(broken)
 
     # --- ends ---

@@ -49,6 +49,9 @@ class ClientOptions(TypedDict, total=False):
     max_file_size: int | str
 
 
+OPTIONS = tuple(ClientOptions.__annotations__)
+
+
 class Executor(concurrent.futures.Executor):
     """Calls functions on the servers of a cluster, as concurrent.futures.ProcessPoolExecutor does in processes of its own.
 
@@ -99,9 +102,9 @@ class Executor(concurrent.futures.Executor):
             raise TypeError(f"Executor(): {next(iter(options))} belongs to the client that is given")
         if client is not None and not isinstance(client, Client):
             raise TypeError(f"client must be a Client, not {type(client).__name__}")
-        unknown = [name for name in options if name not in ClientOptions.__annotations__]
+        unknown = [name for name in options if name not in OPTIONS]
         if unknown:
-            known = ", ".join(ClientOptions.__annotations__)
+            known = ", ".join(OPTIONS)
             raise TypeError(f"Executor() has no parameter {unknown[0]!r}; those of its Client are {known}")
         self._calls = Calls(
             background_loop(),

@@ -7,7 +7,7 @@ a task of its own on that very server, and the call again.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..tasks.calling import name_of
@@ -37,6 +37,17 @@ def install(key: str, make: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """On a server."""
     if key not in _kept:
         _kept[key] = make(*args)
+
+
+def value_of(key: str) -> Any:
+    """None: it is not here."""
+    return _kept.get(key)
+
+
+def keep_only(owner: str, keys: Iterable[str]) -> None:
+    """Of this owner's, whose keys begin with its name, nothing else is needed any more."""
+    for key in [key for key in _kept if key.startswith(owner) and key not in keys]:
+        del _kept[key]
 
 
 class After:

@@ -37,7 +37,9 @@ def mapped(pool: concurrent.futures.Executor) -> float:
     return ITEMS / (time.perf_counter() - start)
 
 
-def in_a_round(measure: Callable[[Any], float], pool: concurrent.futures.Executor) -> Callable[[], Awaitable[float]]:
+def in_a_round(
+    measure: Callable[[Any], float], pool: concurrent.futures.Executor
+) -> Callable[[], Awaitable[float]]:
     async def once() -> float:
         return measure(pool)
 
