@@ -9,12 +9,15 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Literal,
     NamedTuple,
     ParamSpec,
     Protocol,
     TypeAlias,
+    TypedDict,
     TypeVar,
     TypeVarTuple,
+    Unpack,
     overload,
 )
 
@@ -168,6 +171,26 @@ if TYPE_CHECKING:
     Co: TypeAlias = Coroutine[Any, Any, R]
     Gen: TypeAlias = Generator[Y, S, R]
     Starting: TypeAlias = Coroutine[Any, Any, Task[R]]
+
+    class AnyMap(TypedDict, total=False):
+        """Of map, but not `return_exceptions`, on which the type of its values depends."""
+
+        ordered: bool
+        chunksize: int | Literal["auto"]
+        retries: int
+        timeout: float | None
+        progress: bool
+        kwargs: Mapping[str, Any] | None
+
+    class Opts(AnyMap, total=False):
+        return_exceptions: Literal[False]
+
+    class Kept(AnyMap):
+        return_exceptions: Literal[True]
+
+    It: TypeAlias = Iterable[A]
+    Or: TypeAlias = R | Exception
+    Map3: TypeAlias = Map[tuple[A, B, C], R]
 
     # fmt: off
     class Submit(Protocol):
@@ -478,6 +501,46 @@ class Submits(ABC):
         """
         return Optioned(self, merged(PLAIN, {"timeout": timeout, "retries": retries, "priority": priority}))
 
+    # fmt: off
+    @overload
+    def map(self, f: Begins1[A, Co[R]], a: It[A], /, **o: Unpack[Opts]) -> Map[A, R]: ...
+    @overload
+    def map(self, f: Begins1[A, Gen[Y, S, R]], a: It[A], /, **o: Unpack[Opts]) -> Map[A, R]: ...
+    @overload
+    def map(self, f: Begins1[A, R], a: It[A], /, **o: Unpack[Opts]) -> Map[A, R]: ...
+    @overload
+    def map(self, f: Begins2[A, B, Co[R]], a: It[A], b: It[B], /, **o: Unpack[Opts]) -> Map[tuple[A, B], R]: ...
+    @overload
+    def map(self, f: Begins2[A, B, Gen[Y, S, R]], a: It[A], b: It[B], /, **o: Unpack[Opts]) -> Map[tuple[A, B], R]: ...
+    @overload
+    def map(self, f: Begins2[A, B, R], a: It[A], b: It[B], /, **o: Unpack[Opts]) -> Map[tuple[A, B], R]: ...
+    @overload
+    def map(self, f: Begins3[A, B, C, Co[R]], a: It[A], b: It[B], c: It[C], /, **o: Unpack[Opts]) -> Map3[A, B, C, R]: ...
+    @overload
+    def map(self, f: Begins3[A, B, C, Gen[Y, S, R]], a: It[A], b: It[B], c: It[C], /, **o: Unpack[Opts]) -> Map3[A, B, C, R]: ...
+    @overload
+    def map(self, f: Begins3[A, B, C, R], a: It[A], b: It[B], c: It[C], /, **o: Unpack[Opts]) -> Map3[A, B, C, R]: ...
+    @overload
+    def map(self, f: Begins1[A, Co[R]], a: It[A], /, **o: Unpack[Kept]) -> Map[A, Or[R]]: ...
+    @overload
+    def map(self, f: Begins1[A, Gen[Y, S, R]], a: It[A], /, **o: Unpack[Kept]) -> Map[A, Or[R]]: ...
+    @overload
+    def map(self, f: Begins1[A, R], a: It[A], /, **o: Unpack[Kept]) -> Map[A, Or[R]]: ...
+    @overload
+    def map(self, f: Begins2[A, B, Co[R]], a: It[A], b: It[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], Or[R]]: ...
+    @overload
+    def map(self, f: Begins2[A, B, Gen[Y, S, R]], a: It[A], b: It[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], Or[R]]: ...
+    @overload
+    def map(self, f: Begins2[A, B, R], a: It[A], b: It[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], Or[R]]: ...
+    @overload
+    def map(self, f: Begins3[A, B, C, Co[R]], a: It[A], b: It[B], c: It[C], /, **o: Unpack[Kept]) -> Map3[A, B, C, Or[R]]: ...
+    @overload
+    def map(self, f: Begins3[A, B, C, Gen[Y, S, R]], a: It[A], b: It[B], c: It[C], /, **o: Unpack[Kept]) -> Map3[A, B, C, Or[R]]: ...  # noqa: E501
+    @overload
+    def map(self, f: Begins3[A, B, C, R], a: It[A], b: It[B], c: It[C], /, **o: Unpack[Kept]) -> Map3[A, B, C, Or[R]]: ...
+    @overload
+    def map(self, f: Callable[..., R], a: It[Any], b: It[Any], c: It[Any], d: It[Any], /, *e: It[Any], **o: Unpack[Opts]) -> Map[Any, R]: ...  # noqa: E501
+    # fmt: on
     def map(
         self,
         function: Callable[..., Any],

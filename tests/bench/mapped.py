@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 import dispycos
@@ -27,11 +28,11 @@ def short(x: int) -> int:
 
 
 async def ours(
-    client: dispycos.Client, count: int, function: object = noop, *, ordered: bool = True
+    client: dispycos.Client, count: int, function: Callable[[int], int] = noop, *, ordered: bool = True
 ) -> float:
     start = time.perf_counter()
     taken = 0
-    async for _ in client.map(function, range(count), ordered=ordered):  # type: ignore[arg-type]
+    async for _ in client.map(function, range(count), ordered=ordered):
         taken += 1
     assert taken == count
     return count / (time.perf_counter() - start)

@@ -92,3 +92,11 @@ async def again(client: Client) -> None:
     client.submit(plain, "1", retries=2)  # error
     client.submit(plain, retries=2)  # error
     client.submit(plain, 1, retries="2")  # error
+
+
+async def with_options(client: Client) -> None:
+    often = client.options(retries=2, timeout=5, priority=1)
+    assert_type(often.submit(plain, 1, base=2), Task[str])
+    assert_type(await often.rtask(suspending, 1), Task[str])
+    often.submit(plain, "1")  # error
+    client.options(retries="2")  # error
