@@ -87,7 +87,7 @@ BODIES = {
     "actors/web/watching.py",
     *(
         f"actors/compat/{name}.py"
-        for name in ("categories", "files", "program", "pycos", "sockets", "tasks", "threads")
+        for name in ("categories", "files", "network", "program", "pycos", "sockets", "tasks", "threads")
     ),
     "actors/sharing/locks.py",
     "actors/tasks/actor.py",
@@ -213,7 +213,7 @@ def files() -> tuple[str, ...]:
     for floor in FLOORS:
         for path in sorted((ROOT / floor).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
-            if floor != "dispycos" or name.split("/")[1] not in FLOORS:
+            if floor != "dispycos" or name.split("/")[1] not in (*FLOORS, "examples"):
                 found.append(name)
     return tuple(found)
 
@@ -439,15 +439,16 @@ def test_every_package_folder_is_installed() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     found = {module_of(file) for file in files() if file.endswith("__init__.py")}
-    assert found == set(config["options"]["packages"].split())
+    assert {*found, "dispycos.examples"} == set(config["options"]["packages"].split())
 
 
 def test_folders_are_mapped_to_their_installed_names() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     mapped = dict(line.split(" = ") for line in config["options"]["package_dir"].strip().splitlines())
-    assert mapped == {"dispycos": "dispycos", **{f"dispycos.{floor}": floor for floor in FLOORS[1:]}}
-    for floor in FLOORS[1:]:
+    linked = [*FLOORS[1:], "examples"]  # these for scripts of pycos, which look for them beside it
+    assert mapped == {"dispycos": "dispycos", **{f"dispycos.{folder}": folder for folder in linked}}
+    for floor in linked:
         link = ROOT / "dispycos" / floor
         assert link.is_symlink() and link.resolve() == ROOT / floor
 

@@ -10,6 +10,7 @@ from dispycos.protocol.addresses import Location
 
 from ..sharing.channel import Channel as NativeChannel
 from ..sharing.channel import Channels
+from .network import join
 from .program import program
 
 log = logging.getLogger("dispycos")
@@ -46,6 +47,7 @@ class Channel(NativeChannel):
 
     def register(self) -> int:
         """0; -1 if another channel has the name."""
+        join()
         try:
             result: int = program.call(super().register)
             return result
@@ -73,6 +75,7 @@ class Channel(NativeChannel):
         cls, name: str, location: str | Location | None = None, timeout: float | None = None
     ) -> Self | None:
         """The channel of this name, here or in other programs; None if there is none within `timeout` seconds."""
+        join()
         try:
             found: Self = await program.host.sharing.names.locate(name, location, timeout, channel=True)
             return found

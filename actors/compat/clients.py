@@ -66,6 +66,8 @@ class Client(NativeClient):
             _start_alone()
         elif location is None:
             location = program.location
+            if location is None and program.peers:  # nodes that peer() has named
+                Scheduler(**program.scheduler_options)
         try:
             return await super().schedule(location, timeout)
         except (ScheduleError, TimeoutError) as error:
@@ -240,6 +242,7 @@ class Scheduler(NativeScheduler):
         if program.local_servers:
             _start_alone()
             return
+        program.scheduler_options = options
         used = usable(options, "Scheduler")
         if program.peers:
             used["nodes"] = [*used.get("nodes", []), *program.peers]

@@ -40,6 +40,9 @@ class Program:
         self.at_end: list[tuple[int, Callable[[], object]]] = []
         self.settings: dict[str, Any] = {}  # of Pycos(...)
         self.location_here: Any = None  # the Location by which others reach it, once it is asked for
+        self.network: Any = None  # to other programs, once it is wanted
+        self.at_close: list[Callable[[], Coroutine[Any, Any, None]]] = []  # on the loop
+        self.scheduler_options: dict[str, Any] = {}  # of Scheduler(...)
         self.peers: list[str] = []  # "host:port" of nodes that peer() has named
 
     # --- the loop ---
@@ -87,6 +90,8 @@ class Program:
         try:
             await self._ending.wait()
         finally:
+            for close in self.at_close:
+                await close()
             await home.end()
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -13,6 +14,8 @@ from dispycos.living import is_server
 from dispycos.protocol.addresses import Location
 from dispycos.transport.folders import make_private, temporary_folder
 
+from ..sharing.sharing import peer_status
+from .network import LOOK_S, join
 from .options import ALSO, NAMED_BEFORE
 from .peers import location_of
 from .program import program
@@ -38,6 +41,7 @@ class Pycos:
         return Pycos._instance
 
     def _set_up(self, options: dict[str, Any]) -> None:
+        self._told: list[Task] = []  # of peers
         for given, value in options.items():
             name = NAMED_BEFORE.get(given, given)
             if name in ("secret", "certfile", "keyfile") and value:
@@ -127,6 +131,79 @@ class Pycos:
         """Nothing is called for that priority."""
         program.at_end[:] = [entry for entry in program.at_end if entry[0] != priority]
 
+    # --- other programs, and places of nodes and schedulers ---
+
+    async def peer(
+        self,
+        loc: Any,
+        udp_port: Any = None,
+        stream_send: bool = False,
+        relay: bool = False,
+        broadcast: bool = False,
+    ) -> int:
+        """Have a link to the program, scheduler or node at this Location. 0; -1 if nobody of this cluster answers there.
+
+        A host alone: what runs there is found by itself, as on this network. A scheduler is used by schedule(), and a node, too.
+        """
+        network = join()
+        place = _place(loc)
+        if network is None or place is None or not place.port:
+            return 0
+        role = await network.peer(place)
+        if role == "scheduler":
+            program.location = str(place)
+        elif role == "node" and str(place) not in program.peers:
+            program.peers.append(str(place))
+        return 0 if role else -1
+
+    async def close_peer(self, location: Any, timeout: float | None = None) -> int:
+        """0: links end by themselves."""
+        return 0
+
+    async def discover_peers(self, port: Any = None) -> int:
+        """0: from now on programs find this one, and this one them."""
+        join()
+        return 0
+
+    def ignore_peers(self, flag: bool = True) -> None:
+        """Has no effect: who is of another cluster is not heard."""
+
+    def peers(self) -> list[Location]:
+        """Where the other programs are that are linked."""
+        network = join()
+        return (
+            [status.location for status in network.peers() if status.location] if network is not None else []
+        )
+
+    def peer_status(self, task: Task | None) -> int:
+        """Have this task sent a PeerStatus for each program, node and server, now and whenever one comes or goes. 0.
+
+        None: nobody is told any more.
+        """
+        join()
+        if task is None:
+            for told in list(self._told):
+                program.call(peer_status, told, False)
+            self._told.clear()
+            return 0
+        self._told.append(task)
+        result: int = program.call(peer_status, task)
+        return result
+
+    async def locate(self, name: str, timeout: float | None = None) -> Location | None:
+        """Where the program of this name is; None if there is none within `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        until = None if timeout is None else loop.time() + timeout
+        if name == self.name:
+            return self.location
+        network = join()
+        while network is not None and (until is None or loop.time() < until):
+            found = next((peer.location for peer in network.peers() if peer.name == name), None)
+            if found is not None:
+                return found
+            await asyncio.sleep(LOOK_S)
+        return None
+
     # --- files ---
 
     async def send_file(
@@ -158,3 +235,13 @@ class Pycos:
         except (OSError, FileNotSent, TaskRefused, TaskLost, TimeoutError, TypeError, ValueError) as error:
             log.warning("file %s to %s: %s", args[0], location, error)
             return -1
+
+
+def _place(where: Any) -> Location | None:
+    """Raises ValueError: it is no place."""
+    if where is None:
+        return None
+    if isinstance(where, Location):
+        return where
+    host, _, port = str(where).rpartition(":") if str(where).count(":") == 1 else (str(where), "", "")
+    return Location(host, int(port or 0))

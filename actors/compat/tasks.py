@@ -20,6 +20,7 @@ from ..tasks.results import trace_of
 from ..tasks.submitting import MonitorStatus, must_be_callable
 from ..tasks.submitting import Task as NativeTask
 from .names import TASKS, look_up
+from .network import join
 from .peers import location_of
 from .program import program
 
@@ -179,6 +180,7 @@ class Task(NativeTask):
 
     def register(self, name: str | None = None) -> int:
         """0; -1 if another task has the name."""
+        join()
         try:
             result: int = program.call(super().register, name)
             return result
@@ -199,6 +201,7 @@ class Task(NativeTask):
         cls, name: str, location: str | Location | None = None, timeout: float | None = None
     ) -> Self | None:
         """The task of this name, here or in other programs; None if there is none within `timeout` seconds."""
+        join()
         try:
             found: Self = await program.host.sharing.names.locate(name, location, timeout)
             return found

@@ -17,7 +17,7 @@ import msgspec
 from dispycos.machine import Send
 from dispycos.notices import NAMED_MAX, PATIENCE_S, counted, next_pause
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.addresses import BOOK, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import Locate, NodeInfo, Spot
 
@@ -85,6 +85,8 @@ class Book:
         self._watchers: dict[Address, None] = {}  # tasks that want to hear of peers
         self._peers: dict[int, PeerStatus] = {address.epoch: PeerStatus(None, name, 1, "client")}
         self._effects: list[object] = []
+        self.programs: dict[int, PeerStatus] = {}  # other ones with a link of their own, by epoch
+        self.here: tuple[frozenset[str], int] = (frozenset(), 0)  # where this one listens for such
 
     # --- Machine ---
 
@@ -134,6 +136,16 @@ class Book:
         for task in [task for task in self._watchers if task.epoch == epoch]:
             del self._watchers[task]
 
+    def meet(self, epoch: int, program: PeerStatus) -> None:
+        """There is a link to that program: its book is asked, too."""
+        self.programs[epoch] = program
+        for question in self._questions.values():
+            self._ask_program(question, epoch)
+
+    def part(self, epoch: int) -> None:
+        """There is none any more."""
+        self.programs.pop(epoch, None)
+
     # --- names ---
 
     def _on_named(self, word: messages.Named, epoch: int, payload: Payload) -> None:
@@ -162,6 +174,8 @@ class Book:
         return None
 
     def _is_at(self, epoch: int, word: Locate) -> bool:
+        if epoch == self.address.epoch:
+            return word.addr in self.here[0] and word.port in (0, self.here[1])
         if self.cluster is None or epoch not in self.cluster.servers:
             return False
         spot, node_epoch = self.cluster.servers[epoch]
@@ -203,9 +217,17 @@ class Book:
             self._numbers.pop(question.number, None)
 
     def _ask_others(self, question: Question) -> None:
+        for epoch in self.programs:
+            self._ask_program(question, epoch)
         scheduler = self.cluster.scheduler if self.cluster is not None else None
         if scheduler is not None and question.number:
             self._effects.append(Send(Envelope(scheduler, self.address, question.word, question.number)))
+
+    def _ask_program(self, question: Question, epoch: int) -> None:
+        """As a scheduler passes it on: that one asks nobody else."""
+        if question.number:
+            word = msgspec.structs.replace(question.word, asker=self.address)
+            self._effects.append(Send(Envelope(Address(epoch, BOOK), self.address, word, question.number)))
 
     # --- nobody waits in silence ---
 
@@ -254,15 +276,21 @@ class Book:
             {self.address.epoch}
             if cluster is None
             else {self.address.epoch, *cluster.nodes, *cluster.servers}
-        )
+        ) | self.programs.keys()
         if here == self._peers.keys():
             return
         for epoch in [epoch for epoch in self._peers if epoch not in here]:
             self._tell_watchers(self._peers.pop(epoch)._replace(status=PeerStatus.Offline))
-        for epoch, peer in self._peers_of(cluster):
+        found = self._peers_of(cluster) if cluster is not None else ()
+        for epoch, peer in [*found, *self.programs.items()]:
             if epoch not in self._peers:
                 self._peers[epoch] = peer
                 self._tell_watchers(peer)
+
+    def here_are(self) -> list[PeerStatus]:
+        """All that this client has, and the programs that are linked."""
+        found = self._peers_of(self.cluster) if self.cluster is not None else ()
+        return [*(peer for _, peer in found), *self.programs.values()]
 
     def _peers_of(self, cluster: Cluster) -> Iterator[tuple[int, PeerStatus]]:
         for epoch, node in cluster.nodes.items():

@@ -15,14 +15,14 @@ class Peer(NamedTuple):
 
 
 class PeerStatus(Peer):
-    """A client, node or server came or went, as `peer_status(task)` has it sent.
+    """A client, node, server or other program came or went, as `peer_status(task)` has it sent.
 
     Attributes
     ----------
     location: of a node or server, as rtask_at and locate take it; None of a client.
     name: for people.
     status: PeerStatus.Online or PeerStatus.Offline.
-    kind: "client", "node" or "server".
+    kind: "client", "node" or "server"; "program": another one that is linked without a scheduler (docs/compat.md).
     """
 
     __slots__ = ()

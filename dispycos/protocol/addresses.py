@@ -11,6 +11,7 @@ HOST: Final = 5  # of the tasks of a runtime: replies to calls made outside of a
 BOOK: Final = 6  # of a client: who has which name
 CHANNELS: Final = 7
 FILES: Final = 8  # who takes files in a node or client
+PROGRAM: Final = 9  # of a program that finds others without a scheduler
 FIRST_TASK: Final = 16
 
 

@@ -189,8 +189,8 @@ class Neighbours:
             return "another process than the one that was meant answers there"
         if self._tokens.get(hello.epoch, hello.token) != hello.token:
             return "it calls itself what another runtime is, without its token"
-        if self._role == CLIENT_ROLE and not link.dialled and hello.role != SERVER_ROLE:
-            return f"only servers connect to a client, and it is a {hello.role}"
+        if self._role == CLIENT_ROLE and not link.dialled and hello.role not in (SERVER_ROLE, CLIENT_ROLE):
+            return f"only servers and other programs connect to a client, and it is a {hello.role}"
         if hello.routes and hello.role not in RELAYS:
             return f"a {hello.role} announced routes"
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,46 @@ def test_what_cannot_be_run_is_told_with_its_line(user: User) -> None:
     assert "this is Python 2" in programs["two"].err
     assert "broken.py, line 1: invalid syntax" in programs["broken"].err
     assert "docs/compat.md" in programs["lacks"].err
+
+
+def test_programs_find_each_others_names_without_a_scheduler_and_end_with_their_input(user: User) -> None:
+    read, write = os.pipe()
+    server = start(user, "name_server.py", stdin=read)
+    os.close(read)
+    server.wait_line("serves")
+    client = start(user, "name_client.py")
+    lines = [line for line in client.succeed().splitlines() if line != "peer True"]
+    assert lines == ["True True", "1", "reply 0", "1", "reply 1", "True 42", "1 0", "to all"], client.told()
+    assert "peer True" in client.out
+    assert server.is_alive()
+    os.close(write)
+    assert server.succeed().splitlines() == [
+        *("serves", "got 0 True", "got 1 True", "channel via channel", "channel to all"),
+        *("input ends", "server ends", "value None"),
+    ]
+
+
+def test_ctrl_c_ends_tasks_and_the_program(user: User) -> None:
+    text = """
+    import pycos, sys
+    def waits(task=None):
+        try:
+            yield task.sleep(100)
+        except KeyboardInterrupt:
+            print('interrupted task')
+            raise
+    t = pycos.Task(waits)
+    print('runs')
+    sys.stdout.flush()
+    if len(sys.argv) > 1:
+        t.value()
+    """
+    user.write({"waits.py": text})
+    programs = [user.command("run", "waits.py"), user.command("run", "waits.py", "blocks")]
+    for program in programs:
+        program.wait_line("runs")
+        program.interrupt()
+    assert [program.wait() for program in programs] == [130, 130]
+    for program in programs:
+        assert program.out.splitlines() == ["runs", "interrupted task"], program.told()
+        assert program.err == "interrupted\n"

@@ -236,3 +236,35 @@ def test_who_wants_to_hear_of_peers_is_told_of_all_and_of_each_that_comes_or_goe
     desk.lose(11)
     desk.book.cluster = None
     assert desk.did() == []
+
+
+# --- programs with links of their own, without a scheduler
+
+
+def test_what_is_not_known_is_asked_of_programs_that_are_linked_then_and_later() -> None:
+    desk = Desk()
+    theirs = (Address(21, BOOK), Locate("db", asker=HOME), 1, None)
+    desk.book.meet(21, PeerStatus(Location("10.0.0.9", 4000), "other", PeerStatus.Online, "program"))
+    assert desk.locate("db") == [theirs]
+    desk.book.meet(22, PeerStatus(Location("10.0.0.9", 4001), "third", PeerStatus.Online, "program"))
+    assert desk.did() == [(Address(22, BOOK), *theirs[1:])]
+    desk.book.part(21)
+    assert desk.wait(1) == [(Address(22, BOOK), *theirs[1:])]
+    assert desk.tell(Address(22, BOOK), Located(), 1, handle_of(22, "db")) == [found(22, "db")]
+    assert desk.wait(10) == []
+
+
+def test_a_program_is_a_peer_and_a_place() -> None:
+    desk = Desk()
+    desk.book.cluster = None
+    other = PeerStatus(Location("10.0.0.9", 4000), "other", PeerStatus.Online, "program")
+    desk.tell(ASKER, WatchPeers())
+    desk.book.meet(21, other)
+    assert desk.did() == [TellPeer(ASKER, other)]
+    desk.book.part(21)
+    assert desk.did() == [TellPeer(ASKER, other._replace(status=PeerStatus.Offline))]
+    desk.book.here = (frozenset({"10.0.0.1"}), 5000)
+    desk.name(HOME.epoch, "db")
+    assert desk.locate("db", addr="10.0.0.1", port=5000) == [found(HOME.epoch, "db")]
+    assert desk.locate("db", 8, addr="10.0.0.1") == [found(HOME.epoch, "db", 8)]
+    assert desk.locate("db", 9, addr="10.0.0.1", port=5001) == []
