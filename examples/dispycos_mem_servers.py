@@ -26,7 +26,7 @@ async def serve(name: str, *, task: dispycos.Task) -> None:
         elif kind == "digest":
             task.reply(hashlib.new(argument, data).hexdigest())
         else:
-            task.reply(ValueError(f"{kind!r} is no question of mine"))
+            task.reply(f"{kind!r} is no question of mine")
 
 
 async def main(files: Sequence[pathlib.Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,52 @@ class Shows(NamedTuple):
 
 SHOWS = {
     "hello": Shows([], {r"^17984 primes below 200,000, counted by [12] server processes$": 1}),
+    "channels": Shows(
+        ["--ticks", "300"],
+        {rf"^(ACME|BOLT|CORE): \d+ prices, from [\d.]+ to [\d.]+, seen at {PLACE}$": 3},
+    ),
+    "log_watch": Shows(["--seconds", "1"], {r"^\S+: [\d:]{8} (info|warning|error): request took \d+ ms$": 3}),
+    "monte_carlo_pi": Shows(
+        ["--rounds", "20", "--darts", "20000"],
+        {r"^400,000 darts: pi is about 3\.1[34]\d\d, off by 0\.0\d+$": 1},
+    ),
+    "named_actors": Shows(
+        ["--transfers", "20"],
+        {
+            r"^\d+ transfers were made, \d+ refused$": 1,
+            r"^alice has \d+, bob has \d+, carol has \d+$": 1,
+            r"^together 300, as at the start: 300$": 1,
+        },
+    ),
+    "pipeline": Shows(
+        ["--lines", "5000"],
+        {
+            r"^5000 lines in [\d.]+ s, \d+ of them with an error$": 1,
+            r"^[\d,]+ bytes were sent; most of /page/\d+: [\d,]+$": 1,
+        },
+    ),
+    "retry_downloads": Shows(
+        ["--jobs", "20", "--tries", "4"],
+        {
+            r"^\d+ of 20 downloads came, \d+ of them not at the first try$": 1,
+            r"^failed: http://127.0.0.1:\d+/[19]9?: HTTPError: HTTP Error 503: not now$": 2,
+        },
+    ),
+    "supervisor": Shows(
+        [],
+        {
+            r"^worker-\d is done, at attempt \d$": 3,
+            r"^worker-\d ended by (RuntimeError|TaskLost), and is started again$": 3,
+            r"^\d of 6 workers came to a good end$": 1,
+        },
+    ),
+    "word_count": Shows(
+        ["README.md", "--top", "1"],
+        {
+            r"^[\d,]+ words, [\d,]+ different ones, in 1 files$": 1,
+            r"^ +[\d,]+ [a-z]+$": 1,
+        },
+    ),
     "dispycos_client1": Shows(
         ["--jobs", "4", "--port", "0"],
         {URL: 1, rf"^job \d processed by {PLACE}: [\d,]+ rounds$": 4},
@@ -140,6 +187,7 @@ def check(shows: Shows, program: Program, locations: int | None = None) -> None:
 
 def run_alone(example: Path) -> tuple[Program, list[str]]:
     with User() as user:
+        shutil.copy(ROOT / "README.md", user.folder)
         program = user.python(str(example), *SHOWS[example.stem].arguments)
         program.wait(EXAMPLE_S)
         return program, user.processes()

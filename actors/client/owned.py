@@ -417,7 +417,7 @@ class Tasks:
     def _is_news(self, record: Entry) -> bool:
         """Whether somebody has to hear of its end. Of those that raised the values are kept, so there is a bound."""
         if record.outcome == OutcomeKind.RAISED:
-            return len(self.unread) < UNREAD_MAX
+            return not record.watchers and len(self.unread) < UNREAD_MAX
         is_failure = record.outcome in (OutcomeKind.LOST, OutcomeKind.REFUSED)
         if failing_of(record.outcome, record.payload) is not None:
             return False  # the one that failed is told

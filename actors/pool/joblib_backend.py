@@ -8,7 +8,6 @@ import itertools
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -183,11 +182,10 @@ class Batch:
         for key, stored in self.stored.items():
             if value_of(key) is None and not stored.open():
                 return Missing(key)
-        if self.stored:
-            self.calls.items = [
-                (function, tuple(map(_found, args)), {name: _found(value) for name, value in kwargs.items()})
-                for function, args, kwargs in self.calls.items
-            ]
+        self.calls.items = [
+            (function, tuple(map(_found, args)), {name: _found(value) for name, value in kwargs.items()})
+            for function, args, kwargs in self.calls.items
+        ]
         return self.calls()
 
 
@@ -223,8 +221,6 @@ class Arrays:
     def put_into(self, calls: Any) -> Batch:
         """joblib's batch with what stands for its large arrays."""
         used: dict[str, Stored] = {}
-        if not self._has_large(calls):
-            return Batch(calls, used)
         light = copy.copy(calls)
         light.items = [
             (
@@ -235,18 +231,6 @@ class Arrays:
             for function, args, kwargs in calls.items
         ]
         return Batch(light, used)
-
-    def _has_large(self, calls: Any) -> bool:
-        """Most have none, and thousands of short calls: told at once."""
-        numpy = sys.modules.get("numpy")
-        if numpy is None or self._min_bytes is None:
-            return False
-        array, least = numpy.ndarray, self._min_bytes
-        return any(
-            isinstance(value, array) and value.nbytes >= least
-            for _, args, kwargs in calls.items
-            for value in ((*args, *kwargs.values()) if kwargs else args)
-        )
 
     def _lightened(self, value: Any, used: dict[str, Stored]) -> Any:
         size = getattr(value, "nbytes", 0)

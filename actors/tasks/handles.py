@@ -230,6 +230,8 @@ class Handles(Correspondence):
                 if state is None:
                     self.runtime.send(Envelope(target.home, cell.address, messages.Watch(), correlation))
                 elif state.ended:
+                    if isinstance(state, Record) and self.records is not None:
+                        self.records.looked_at(state)
                     word, payload = self._ended(state)
                     self.runtime.send(Envelope(cell.address, target.home, word, correlation, payload))
                 else:

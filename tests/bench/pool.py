@@ -1,4 +1,4 @@
-"""Executor beside ProcessPoolExecutor and loky: no-op calls one by one, and map in chunks of 1,000; joblib beside its own loky."""
+"""dispycos.Executor beside ProcessPoolExecutor and loky: no-op calls submitted one by one, and map in chunks of 1,000."""
 
 from __future__ import annotations
 
@@ -37,44 +37,6 @@ def mapped(pool: concurrent.futures.Executor) -> float:
     return ITEMS / (time.perf_counter() - start)
 
 
-def with_joblib() -> None:
-    """No-op jobs, batched by joblib; and jobs that share an array of 80 MB."""
-    try:
-        import joblib
-        import numpy
-    except ImportError as missing:
-        print(f"{missing.name} is not installed")
-        return
-    dispycos.register_joblib()
-    array = numpy.ones(10_000_000)
-
-    def jobs(
-        backend: str, function: Callable[..., Any], count: int, *args: Any
-    ) -> Callable[[], Awaitable[float]]:
-        async def once() -> float:
-            start = time.perf_counter()
-            with joblib.parallel_config(backend=backend, n_jobs=SERVERS):
-                joblib.Parallel()(joblib.delayed(function)(*args, n) for n in range(count))
-            return count / (time.perf_counter() - start)
-
-        return once
-
-    for what, function, count, args in (
-        ("joblib, no-op jobs", noop, 2 * COUNT, ()),
-        ("joblib, jobs with an array of 80 MB", first_of, 50, (array,)),
-    ):
-        contestants = {
-            name: jobs(backend, function, count, *args)
-            for name, backend in ((OURS, "dispycos"), ("joblib's loky", "loky"))
-        }
-        asyncio.run(in_turn(1, contestants))  # the processes start
-        say(row_of(f"{what}, {GIVEN.way}", "jobs/s", asyncio.run(in_turn(GIVEN.rounds, contestants))))
-
-
-def first_of(array: Any, _: int) -> float:
-    return float(array[0])
-
-
 def in_a_round(
     measure: Callable[[Any], float], pool: concurrent.futures.Executor
 ) -> Callable[[], Awaitable[float]]:
@@ -110,7 +72,6 @@ def main() -> None:
             say(row_of(f"{what}, {GIVEN.way}", unit, asyncio.run(in_turn(GIVEN.rounds, contestants))))
     for pool in pools.values():
         pool.shutdown()
-    with_joblib()
 
 
 if __name__ == "__main__":

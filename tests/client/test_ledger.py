@@ -1373,6 +1373,16 @@ def test_close_waits_for_what_tasks_submitted() -> None:
     assert messages.Release() in [word for _, word in desk.words()]
 
 
+def test_an_error_that_a_monitor_is_told_is_no_news_at_the_end() -> None:
+    desk = Desk()
+    monitored, alone = desk.given(2, io=True)
+    monitored.watch(Address(9, 9), 1)
+    for record in (monitored, alone):
+        desk.end(record, OutcomeKind.RAISED, b"error")
+    assert list(desk.ledger.tasks.unread.values()) == [alone]
+    desk.drain()
+
+
 def test_the_failure_of_a_nested_task_is_news_until_its_task_has_looked_at_it() -> None:
     desk = Desk()
     for number in (1, 2):

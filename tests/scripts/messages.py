@@ -34,8 +34,9 @@ def collect(count, *, task):
     return found
 
 
-async def send_by_two(old, *, task):
+async def send_by_two(handles, *, task):
     """By a handle from before the receiver had begun, and then by one that knows where it is."""
+    [old] = handles  # as an argument itself it would stand for the value
     n = 0
     while (new := await task.receive(0.0005)) is None:
         old.send(n)
@@ -58,7 +59,7 @@ async def collect_until_none(*, task):
 async def test_two_handles_of_one_task_keep_the_order_of_what_one_task_sends(client, task):
     for _ in range(5):
         receiver = client.submit(collect_until_none)
-        sender = client.io_submit(send_by_two, receiver)
+        sender = client.io_submit(send_by_two, [receiver])
         while receiver.location is None:
             await task.sleep(0.005)
         await task.sleep(0.02)
@@ -297,6 +298,16 @@ async def test_a_task_that_has_ended_already_can_be_monitored(client, task):
     await rtask.monitor()
     status = await task.receive(timeout=5)
     assert (status.info, status.type, status.value) == (rtask, StopIteration, [])
+
+
+async def test_an_error_that_a_monitor_asked_for_after_the_end_is_no_news_at_the_end(client, task):
+    rtask = await client.rtask(collect, "no number")
+    while rtask.is_alive():
+        await task.sleep(0.01)
+    await rtask.monitor()
+    status = await task.receive(timeout=5)
+    assert (status.info, status.type) == (rtask, TypeError)
+    assert rtask._source.task.number not in client._lease.ledger.tasks.unread
 
 
 async def test_tasks_on_servers_monitor_each_other(client, task):
