@@ -68,7 +68,7 @@ class Program:
         self._thread = threading.Thread(target=self._run, args=(ready,), name="dispycos-tasks", daemon=True)
         self._thread.start()
         self._host = ready.result()
-        atexit.register(self.finish)
+        atexit.register(self._at_exit)
         return self._host
 
     def _run(self, ready: Future[TaskHost]) -> None:
@@ -174,11 +174,21 @@ class Program:
         finally:
             self.close()
 
+    def _at_exit(self) -> None:
+        """Of a script that `dispycos run` does not run. Its tasks are waited for, but Python begins no threads any more."""
+        if self.busy:
+            names = ", ".join(cell.name for cell in self.busy.values())
+            log.warning(
+                "the script ended before its tasks (%s): end it with pycos.Pycos().finish(), or start it by `dispycos run`",
+                names,
+            )
+        self.finish()
+
     def close(self) -> None:
         thread, self._thread = self._thread, None
         if thread is None or self._host is None:
             return
-        atexit.unregister(self.finish)
+        atexit.unregister(self._at_exit)
         for _, call in sorted(self.at_end, key=lambda entry: entry[0]):
             try:
                 call()

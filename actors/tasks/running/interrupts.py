@@ -23,9 +23,9 @@ calls it every 20 ms while a step runs), or is given back by `end()`, and then t
 is suspended.
 
 The handler takes no lock and `_asks` is a dict whose single operations are atomic: whoever pops a request
-owns it, so a request is delivered once or reported as not delivered. One instance per process, used from
-the main thread; only `request` and `nudge` may be called from other threads, and a shield does nothing
-there.
+owns it, so a request is delivered once or reported as not delivered. One instance per loop, made and used in
+its thread, mostly the main one; only `request` and `nudge` may be called from other threads, and a shield does
+nothing there.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Interrupts:
         self._page = page
         self._loop = loop
         self._is_ending = is_ending
-        self._main = threading.main_thread().ident or 0
+        self._main = get_ident()  # the thread whose loop it is
         self._owner: object = None
         self._depth = 0
         self._asks: dict[

@@ -232,6 +232,34 @@ def test_a_shield_in_another_thread_changes_nothing(interrupts: Interrupts) -> N
         run_step(interrupts, owner, step)
 
 
+def test_a_loop_of_another_thread_has_shields_of_its_own_and_none_of_the_main_thread() -> None:
+    faults: list[BaseException] = []
+    begun, shielded, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def loop() -> None:
+        interrupts = Interrupts()
+        made.append(interrupts)
+        interrupts.begin(cast(Any, object()))
+        begun.set()
+        shielded.wait(5)
+        with interrupts.shielded:
+            pass
+        try:
+            interrupts.end()
+        except AssertionError as error:
+            faults.append(error)
+        ended.set()
+
+    made: list[Interrupts] = []
+    thread = in_thread(loop)
+    assert begun.wait(5)
+    with made[0].shielded:  # as a message that the main thread sends
+        shielded.set()
+        assert ended.wait(5)
+    thread.join(5)
+    assert faults == []
+
+
 def test_a_shield_held_beyond_the_end_of_a_step_is_noticed(interrupts: Interrupts) -> None:
     interrupts.begin(self := cast(Any, object()))
     interrupts.shielded.__enter__()
