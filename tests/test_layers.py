@@ -69,6 +69,7 @@ BODIES = {
     "actors/client/status.py",  # the wall clock, for TaskInfo.start_time
     "actors/client/local.py",
     "actors/tasks/chunks.py",
+    "actors/client/loop_thread.py",
     "actors/tasks/map.py",
     "actors/tasks/progress.py",
     "actors/client/program.py",

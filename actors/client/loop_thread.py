@@ -1,0 +1,165 @@
+"""The event loop of plain Python: one thread for the whole program, made when it is first wanted, ended with the program.
+
+Callers' threads have no loop. They hand it coroutines and wait, and the main thread's wait ends by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+log = logging.getLogger("dispycos")
+
+END_S = 15.0  # the end of the program waits so long for clients to give their servers back
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a thread of its own, for callers from any other thread.
+
+    loop: for what runs in it; callers' threads use `call` and `call_soon`.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.before_end: list[Callable[[], None]] = []  # called when the program ends, while the loop runs
+        self._pid = os.getpid()
+        self._calls: deque[Callable[[], object]] = deque()
+        self._is_woken = False
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="dispycos-loop", daemon=True)
+        self._thread.start()
+        atexit.register(self.end)  # when other threads have ended, unless they are daemons
+
+    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None, *, what: str = "") -> T:
+        """Run it there, in a copy of the caller's context; its value, or what it raises.
+
+        Whatever ends the waiting, Ctrl-C for one, cancels the coroutine, and nothing else.
+
+        Parameters
+        ----------
+        timeout: seconds.
+        what: what the caller called, for errors.
+
+        Raises
+        ------
+        TimeoutError: after `timeout`. RuntimeError: a loop runs in the caller's thread, or this one has ended.
+        """
+        try:
+            self.may_wait(what)
+        except RuntimeError:
+            coroutine.close()
+            raise
+        ended = threading.Lock()
+        ended.acquire()
+        tasks: list[asyncio.Task[T]] = []
+        context = copy_context()
+
+        def begin() -> None:
+            task = self.loop.create_task(coroutine, context=context)
+            task.add_done_callback(lambda _: ended.release())
+            tasks.append(task)
+
+        def cancel() -> None:
+            tasks[0].cancel()
+
+        self.call_soon(begin)
+        try:
+            if not ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+                raise TimeoutError(f"{what or 'the call'} has not ended within {timeout:g} s")
+        except BaseException:
+            self.call_soon(cancel)
+            raise
+        return tasks[0].result()
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have the loop call this, in the order of calls; many calls wake it once. From any thread."""
+        self._calls.append(function)
+        if not self._is_woken:
+            self._is_woken = True
+            self.loop.call_soon_threadsafe(self._run_calls)
+
+    def may_wait(self, what: str = "") -> None:
+        """Raise RuntimeError where the caller's thread cannot wait for this loop; `what` it called is named."""
+        what = what or "a call that waits"
+        here = running_loop()
+        if here is self.loop:
+            raise RuntimeError(
+                f"{what} would wait for ever: this is a callback on dispycos's own loop, which has to go on meanwhile; "
+                f"hand over to another thread (queue.Queue), or use what the callback is given"
+            )
+        if here is not None:
+            raise RuntimeError(
+                f"{what} would stop the event loop that runs in this thread (as in a notebook or in an async def): use "
+                f"`async with dispycos.Client(...)` and await here, or call it in a thread: `await asyncio.to_thread(...)`"
+            )
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"{what}: this process ({os.getpid()}) was forked from the one that has the client; its handles cannot be used "
+                f"here: make a Client in this process, or return values to the parent"
+            )
+        if not self._thread.is_alive():
+            raise RuntimeError(f"{what}: dispycos's loop has ended, as the program ends")
+
+    def end(self) -> None:
+        """End it in good order: clients that were left open are told of, and give their servers back. For the program's end."""
+        if os.getpid() != self._pid or not self._thread.is_alive():
+            return
+        for call in self.before_end:
+            self.call_soon(call)
+        self.call_soon(self._ended.set)
+        try:
+            self._thread.join(END_S)
+        except KeyboardInterrupt:
+            return  # nodes see that this process dies
+        if self._thread.is_alive():
+            log.warning("dispycos's loop has not ended within %g s; the program ends without it", END_S)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._until_end())
+
+    async def _until_end(self) -> None:
+        await self._ended.wait()
+
+    def _run_calls(self) -> None:
+        self._is_woken = False  # first: what is appended from now on wakes it again
+        calls = self._calls
+        try:
+            for _ in range(len(calls)):
+                calls.popleft()()
+        finally:  # one that fails is the loop's to report; the others have their turn
+            if calls and not self._is_woken:
+                self._is_woken = True
+                self.loop.call_soon(self._run_calls)
+
+
+_making = threading.Lock()
+_shared: LoopThread | None = None
+
+
+def loop_thread() -> LoopThread:
+    """The one of this program, made if there is none."""
+    global _shared
+    with _making:
+        if _shared is None:
+            _shared = LoopThread()
+        return _shared
+
+
+def _forget_parents() -> None:
+    """In a forked child: threads do not come along."""
+    global _making, _shared
+    _making, _shared = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget_parents)
