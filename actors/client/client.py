@@ -23,11 +23,12 @@ from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
-from ..tasks.ends import brief
+from ..tasks.ends import brief, without_our_frames
 from ..tasks.options import PLAIN, Options, count
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task, must_be_callable
 from .program_name import program_name
+from .together import Together
 
 if TYPE_CHECKING:
     from .code import SetupCall
@@ -35,15 +36,17 @@ if TYPE_CHECKING:
     from .lease import ClientLease
     from .shown import Shown
     from .status import DispycosNodeAllocate
+    from .sync_client import SyncClient
 
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
 
-class Client(Submits):
+class Client(Submits, Together):
     """A program's hold on the cluster: ships functions to servers and runs them there as remote tasks.
 
     Use it as ``async with Client([compute]) as client:``, or ``await client.schedule()`` ... ``await client.close()``; in
-    generator functions with ``yield``. One Client of an event loop has the cluster at a time, others wait in schedule().
+    generator functions with ``yield``; in plain code as ``with Client([compute]) as client:``, which gives a client whose methods
+    wait (docs/plain-python.md). One Client of an event loop has the cluster at a time, others wait in schedule().
     A Client that nobody refers to any more is closed; what it still runs is ended if another one waits. A loop that ends gives
     the clusters of its clients back; such a Client can be scheduled again in the next.
 
@@ -130,6 +133,7 @@ class Client(Submits):
         )
         self._made_at = place_of_caller()
         self._lease: ClientLease | InProcess | None = None
+        self._sync: SyncClient | None = None  # what `with` gave
 
     def _setup(self, function: Callable[..., Any] | None, what: str) -> SetupCall | None:
         if function is None:
@@ -227,7 +231,42 @@ class Client(Submits):
             raise
         return lease.take_lost()
 
+    def __enter__(self) -> SyncClient:
+        """The sync style: a client whose methods wait. Its loop runs in a thread of the program."""
+        from .sync_client import SyncClient
+
+        try:
+            if self._lease is not None and not self._lease.left.done():
+                raise RuntimeError(
+                    "this Client is in use already: leave it first, or make another one for `with`"
+                )
+            self._sync = SyncClient(self)
+            self._sync._enter()
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
+        return self._sync
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._sync is not None
+        try:
+            self._sync._exit(kind)
+        except BaseException as raised:
+            without_our_frames(raised)
+            raise  # alone it adds no line to the traceback
+
     async def __aenter__(self) -> Client:
+        if self._sync is not None and self._lease is not None and not self._lease.left.done():
+            raise RuntimeError(
+                "this Client is in use in the sync style (`with`): use what that gave, without await"
+            )
+        if sys.modules.get("trio") is not None and asyncio_is_missing():
+            raise RuntimeError(
+                "dispycos needs an asyncio event loop, and this is trio: run it by anyio's asyncio backend, or use "
+                "`with dispycos.Client(...)` in a thread (trio.to_thread.run_sync)"
+            )
         await self.schedule()
         return self
 
@@ -550,6 +589,10 @@ class Client(Submits):
         return lease.submit(
             function, args, kwargs, io=io, where=where, alone=alone, retries=retries, options=options
         )
+
+
+def asyncio_is_missing() -> bool:
+    return running_loop() is None
 
 
 async def _within(

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from dispycos.errors import DispycosError, MailboxFull, ScheduleError, TaskRefused
 from dispycos.protocol import messages
@@ -41,6 +41,8 @@ from .status import status_word
 from .turn import ClientRole
 
 BURST_S = 0.002
+TaskT = TypeVar("TaskT", bound=Task)
+
 LOCAL_TOLD_MAX = 256  # local tasks of which those who look are told
 
 
@@ -87,6 +89,27 @@ class LedgerBody(ClientRole):
         retries: int,
         options: Options = PLAIN,
     ) -> Task:
+        handle, values = self.prepare(
+            Task, function, args, kwargs, io=io, where=where, alone=alone, retries=retries, options=options
+        )
+        self.enter(handle._source, values)
+        self.host.caller = copy_context()
+        return handle
+
+    def prepare(
+        self,
+        kind: type[TaskT],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        io: bool,
+        where: str | Location | None,
+        alone: bool,
+        retries: int,
+        options: Options = PLAIN,
+    ) -> tuple[TaskT, list[Record] | None]:
+        """A handle of this kind, of a task that is pickled and yet to be entered. From any thread: the user's code runs in here."""
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         node, server = "", 0
@@ -99,43 +122,42 @@ class LedgerBody(ClientRole):
         call = self.payloads.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=retries > 0)
+        if (now := self.runtime.clock()) - self._burst_at > BURST_S:
+            self._burst_at = now
+        record = Entry(
+            name,
+            task=TaskId(self.runtime.epoch, self.host.take_number()),
+            call=call,
+            io=io,
+            node=node,
+            server=server,
+            alone=alone,
+            retries=retries,
+            timeout=options.timeout,
+            priority=options.priority,
+            code=self.payloads.version(),
+            submitted=self._burst_at,
+        )
+        if self.ledger.wants_news:
+            record.info = info
+        handle = kind.__new__(kind)._bind(self.host, None, name, record)
+        record.handle = handle
+        return handle, values
+
+    def enter(self, record: Any, values: list[Record] | None) -> None:
+        """What was prepared is the ledger's from now on."""
         with self.host.shield, self.runtime.lock:
-            if (now := self.runtime.clock()) - self._burst_at > BURST_S:
-                self._burst_at = now
-            task = TaskId(self.runtime.epoch, self.host.take_number())
-            record = Entry(
-                name,
-                task=task,
-                call=call,
-                io=io,
-                node=node,
-                server=server,
-                alone=alone,
-                retries=retries,
-                timeout=options.timeout,
-                priority=options.priority,
-                code=self.payloads.version(),
-                submitted=self._burst_at,
-            )
-            if self.ledger.wants_news:
-                record.info = info
-            handle = self._make_handle(record)
-            record.handle = handle
             self.ledger.tasks.submit(record, values)
             if logging.root.level != self._levels.root or not self.runtime.turn_due:  # the first of a burst
                 self._send_levels()
             self.runtime.leave()
-        self.host.caller = copy_context()
-        return handle
 
     def _record_of(self, handle: Handle[Any], name: str) -> Record:
         """Of the task whose value is an argument. Raises TaskRefused."""
         number, source = handle.home.actor, handle._source
         known: Record | None = self.ledger.records.get(number) if handle.home.epoch == self.owner else None
-        if (
-            isinstance(source, Record) and source.ended
-        ):  # perhaps just now; the value is here, whoever asked for it
-            return source
+        if isinstance(source, Record) and (source.ended or source.task.owner == self.owner):
+            return source  # ended, perhaps just now: the value is here, whoever asked for it; or prepared, and entered before us
         if known is None:
             why = "its value is not here" if source is None else "it is of another Client"
             raise TaskRefused(

@@ -70,10 +70,13 @@ class LoopThread:
             tasks.append(task)
 
         def cancel() -> None:
-            tasks[0].cancel()
+            if tasks:
+                tasks[0].cancel()
+            else:
+                coroutine.close()
 
-        self.call_soon(begin)
         try:
+            self.call_soon(begin)
             if not ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
                 raise TimeoutError(f"{what or 'the call'} has not ended within {timeout:g} s")
         except BaseException:
@@ -84,9 +87,13 @@ class LoopThread:
     def call_soon(self, function: Callable[[], object]) -> None:
         """Have the loop call this, in the order of calls; many calls wake it once. From any thread."""
         self._calls.append(function)
-        if not self._is_woken:
-            self._is_woken = True
+        try:
+            if not self._is_woken:
+                self._is_woken = True
+                self.loop.call_soon_threadsafe(self._run_calls)
+        except KeyboardInterrupt:  # in here it must not lose the wake-up of all later calls
             self.loop.call_soon_threadsafe(self._run_calls)
+            raise
 
     def may_wait(self, what: str = "") -> None:
         """Raise RuntimeError where the caller's thread cannot wait for this loop; `what` it called is named."""
@@ -103,10 +110,7 @@ class LoopThread:
                 f"`async with dispycos.Client(...)` and await here, or call it in a thread: `await asyncio.to_thread(...)`"
             )
         if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"{what}: this process ({os.getpid()}) was forked from the one that has the client; its handles cannot be used "
-                f"here: make a Client in this process, or return values to the parent"
-            )
+            raise _is_parents(what)
         if not self._thread.is_alive():
             raise RuntimeError(f"{what}: dispycos's loop has ended, as the program ends")
 
@@ -154,6 +158,21 @@ def loop_thread() -> LoopThread:
         if _shared is None:
             _shared = LoopThread()
         return _shared
+
+
+def thread_of(loop: asyncio.AbstractEventLoop) -> LoopThread:
+    """That of this loop. Raises RuntimeError in a forked child."""
+    thread = loop_thread()
+    if thread.loop is not loop:
+        raise _is_parents("this handle")
+    return thread
+
+
+def _is_parents(what: str) -> RuntimeError:
+    return RuntimeError(
+        f"{what}: this process ({os.getpid()}) was forked from the one that has the client; its handles cannot be used here: "
+        f"make a Client in this process, or return values to the parent"
+    )
 
 
 def _forget_parents() -> None:

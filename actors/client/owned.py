@@ -478,11 +478,11 @@ class Tasks:
                 f"{record.function} ran for longer than its timeout, {record.timeout:g} s",
                 b"",
             )
-        record.ended = True
         record.started = started
         record.outcome = outcome
         record.text = text
         record.call = None
+        record.ended = True  # last: who looks in another thread takes the rest then
         self._has.records.pop(record.task.number, None)
         self._count(record, server)
         held, record.held = record.held, None

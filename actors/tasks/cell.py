@@ -16,7 +16,7 @@ from typing import Any
 
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import HOST, Address
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.protocol.messages import TaskId
 
 from .calling import COMMON, can_suspend, no_iterator, with_task
@@ -180,6 +180,17 @@ class Cell:
             if not await self._wait(deadline):
                 return alarm_value
 
+    async def receive_pickled(self, timeout: float | None) -> Envelope | None:
+        """The oldest message as it came; None: there was none within `timeout` seconds."""
+        deadline = None if timeout is None else self.host.loop.time() + timeout
+        while not self.inbox:
+            if not await self._wait(deadline):
+                return None
+        envelope = self.inbox[0]
+        self._take(envelope)
+        self.asked = envelope if isinstance(envelope.message, messages.Ask) else None
+        return envelope
+
     def _take(self, envelope: Envelope) -> None:
         """It is the oldest, if it was not dropped meanwhile."""
         self.taken_count += 1
@@ -250,12 +261,14 @@ class Cell:
         self.host.loop.call_soon(self._swap().offer)  # when this step is over
 
     def reply(self, value: Any) -> None:
+        self.reply_pickled(self.host.payloads.dumps(value, f"the reply of {self.name}"))
+
+    def reply_pickled(self, payload: Payload) -> None:
         request = self.asked
         if request is None:
             raise RuntimeError(
                 "nothing to reply to: the last message was not sent by ask(), or was answered already"
             )
-        payload = self.host.payloads.dumps(value, f"the reply of {self.name}")
         with self.host.shield:
             self.asked = None
             self.host.answer(request, messages.Reply(code=self.host.payloads.version()), payload)

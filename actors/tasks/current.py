@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from .roles import LocalTask
 
+T = TypeVar("T")
+
 _current: contextvars.ContextVar[LocalTask | None] = contextvars.ContextVar("dispycos_task", default=None)
+_opening: contextvars.ContextVar[Any] = contextvars.ContextVar("dispycos_opening", default=None)
 _hosts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
 
 
@@ -43,6 +47,8 @@ def current_host() -> Any:
     except RuntimeError:  # a plain function of a task has no running loop, and yet a host
         cell = current_cell()
         if cell is None or not cell.host.runtime.is_own_thread():
+            if (opening := _opening.get()) is not None:
+                return opening
             raise
         return cell.host
     if host is None:
@@ -50,6 +56,15 @@ def current_host() -> Any:
             "no dispycos runtime on this event loop: start it with dispycos.run(main) or `async with Client(...)`"
         )
     return host
+
+
+def open_for(host: Any, unpickle: Callable[[], T]) -> T:
+    """In a thread without a loop: what comes out of this is this host's."""
+    before = _opening.set(host)
+    try:
+        return unpickle()
+    finally:
+        _opening.reset(before)
 
 
 def host_of(loop: asyncio.AbstractEventLoop) -> Any:

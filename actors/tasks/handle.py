@@ -48,6 +48,7 @@ class Handle(Actor, asyncio.Future[T]):
     )
 
     name: str
+    _opens_later = False  # who waits with it unpickles the value, in a thread of its own
 
     def _bind(
         self,
@@ -315,17 +316,21 @@ class Handle(Actor, asyncio.Future[T]):
         if isinstance(outcome, Returned):
             _set_result(self, outcome.value)
             return
-        error = _bearable(outcome.error, self.name)
-        if self._asked and _is_cancellation(error):
+        error = bearable(outcome.error, self.name)
+        if self._asked and is_cancellation(error):
             super().cancel(self._asked[0])
         else:
             super().set_exception(error)
             super().exception()  # nobody has to take it: asyncio would complain
 
+    def _has_ended(self, end: Record) -> None:
+        """As _complete, where `_opens_later`."""
+        raise NotImplementedError
+
     def _failed_unheard(self, error: BaseException) -> None:
         """A task of this process has failed, and nobody waits: if nobody looks either, asyncio tells when this handle goes."""
         if isinstance(error, Exception):
-            super().set_exception(_bearable(error, self.name))
+            super().set_exception(bearable(error, self.name))
 
     # --- identity ---
 
@@ -389,7 +394,7 @@ class Handle(Actor, asyncio.Future[T]):
         )
 
 
-def _bearable(error: BaseException, name: str) -> Exception:
+def bearable(error: BaseException, name: str) -> Exception:
     """What a future can hold and its loop survives: as itself a KeyboardInterrupt would end that."""
     if isinstance(error, KeyboardInterrupt):
         return TaskTerminated("the task was terminated")
@@ -400,7 +405,7 @@ def _bearable(error: BaseException, name: str) -> Exception:
     return error
 
 
-def _is_cancellation(error: BaseException) -> bool:
+def is_cancellation(error: BaseException) -> bool:
     """As the end of a task that is to be cancelled. Of one that is not a CancelledError is news, and told as any error."""
     if isinstance(error, RemoteError):
         return error.type_name == CANCELLED

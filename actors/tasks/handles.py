@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from itertools import count
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -76,7 +77,7 @@ class Handles(Correspondence):
         )  # adds what helps to what a task raised
         self.cells: dict[int, LocalTask] = {}  # the tasks of this process
         self.refused: list[object] = []  # what tasks that were dropped left, and would not be closed
-        self._numbers = FIRST_TASK
+        self._numbers = count(FIRST_TASK + 1)  # its next() is one step, on whichever thread
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
         self._ways: WeakValueDictionary[Address, Way] = (
             WeakValueDictionary()
@@ -95,13 +96,14 @@ class Handles(Correspondence):
 
     def take_number(self) -> int:
         """A new actor id of this runtime, never used again."""
-        self._numbers += 1
-        return self._numbers
+        return next(self._numbers)
 
     # --- messages ---
 
     def tell(self, target: Task, message: Any) -> None:
-        payload = self.payloads.dumps(message, f"the message to {target.name}")
+        self.tell_pickled(target, self.payloads.dumps(message, f"the message to {target.name}"))
+
+    def tell_pickled(self, target: Any, payload: Payload) -> None:
         word = messages.Tell(self.payloads.version())
         try:
             envelope = Envelope(self.reach(target), self.me(), word, 0, payload)
@@ -129,6 +131,9 @@ class Handles(Correspondence):
         if not target.is_alive():
             return 0
         payload = self.payloads.dumps(message, f"the message to {target.name}")
+        return await self.deliver_pickled(target, payload, timeout)
+
+    async def deliver_pickled(self, target: Any, payload: Payload, timeout: float | None) -> int:
         word = messages.Tell(self.payloads.version())
         to = self.reach(target)
         try:
@@ -141,9 +146,16 @@ class Handles(Correspondence):
         return 1
 
     async def ask(self, target: Task, message: Any, timeout: float | None) -> Any:
+        payload = self.payloads.dumps(message, f"the request to {target.name}")
+        outcome = await self.open_message(await self.ask_pickled(target, payload, timeout))
+        if isinstance(outcome, Raised):
+            raise outcome.error
+        return outcome.value
+
+    async def ask_pickled(self, target: Any, payload: Payload, timeout: float | None) -> Envelope:
+        """The reply as it came."""
         answer = None
         if target.is_alive():
-            payload = self.payloads.dumps(message, f"the request to {target.name}")
             word = messages.Ask(self.payloads.version())
             to = self.reach(target)
             try:
@@ -154,10 +166,7 @@ class Handles(Correspondence):
                 self._has_gone(to)
         if answer is None or not answer.message.ok:
             raise TaskLost(f"{target.name} ended without a reply")
-        outcome = await self.open_message(answer)
-        if isinstance(outcome, Raised):
-            raise outcome.error
-        return outcome.value
+        return answer
 
     def _post_to(self, target: Task) -> Callable[[Envelope], None]:
         def post(envelope: Envelope) -> None:
@@ -347,6 +356,9 @@ class Handles(Correspondence):
 
     def _open_end(self, target: Task, end: Record) -> None:
         """Its value is unpickled now, or in a server when the code is there that it misses."""
+        if target._opens_later:
+            target._has_ended(end)
+            return
         try:
             outcome: Outcome = Returned(unpack_outcome(self.payloads, end))
         except MissingCode:

@@ -1,0 +1,530 @@
+"""The sync style of a Client: ``with dispycos.Client() as client`` gives a SyncClient, whose methods wait in the caller's thread.
+
+Its work is done by the Client, on the program's loop thread (loop_thread.py). Calls are pickled in the caller's thread, where the
+user's code may run and fail, and handed over many at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+
+from dispycos.errors import NotScheduled, TaskLost
+from dispycos.protocol import messages
+from dispycos.protocol.addresses import Location
+from dispycos.protocol.status import OutcomeKind
+
+from ..tasks.ends import Raised, Returned, without_our_frames
+from ..tasks.options import count
+from ..tasks.streams import say
+from ..tasks.submitting import Task, must_be_callable
+from .loop_thread import LoopThread, loop_thread
+from .sync_task import SyncTask, of_sync_style, open_in_thread, plain
+from .together import SyncTogether
+
+if TYPE_CHECKING:
+    from ..tasks.cell import Cell
+    from ..tasks.record import Record
+    from ..tasks.submitting import Method, Tasked, Tasked1, Tasked2
+    from .lease import ClientLease
+    from .status import DispycosNodeAllocate
+
+V = TypeVar("V")
+MAP_AHEAD = 256  # values of map() that lie here for a slow reader
+
+if TYPE_CHECKING:
+    # As submitting.py has them for the async style.
+    P = ParamSpec("P")
+    Ts = TypeVarTuple("Ts")
+    R = TypeVar("R")
+    A = TypeVar("A")
+    B = TypeVar("B")
+
+    class Submit(Protocol):
+        """submit, io_submit, rtask, io_rtask."""
+
+        @overload
+        def __call__(
+            self, f: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+        ) -> SyncTask[R]: ...
+        @overload
+        def __call__(
+            self, f: Callable[P, Generator[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+        ) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, f: Tasked[R], /, **more: Any) -> SyncTask[Any]: ...
+        @overload
+        def __call__(self, f: Tasked1[A, R], a: A, /, **more: Any) -> SyncTask[Any]: ...
+        @overload
+        def __call__(self, f: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> SyncTask[Any]: ...
+        @overload
+        def __call__(self, f: Callable[[*Ts], R], /, *args: *Ts, retries: int) -> SyncTask[R]: ...
+
+    class SubmitAt(Protocol):
+        """rtask_at, io_rtask_at."""
+
+        @overload
+        def __call__(
+            self,
+            w: str | Location,
+            f: Callable[P, Coroutine[Any, Any, R]],
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> SyncTask[R]: ...
+        @overload
+        def __call__(
+            self,
+            w: str | Location,
+            f: Callable[P, Generator[Any, Any, R]],
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> SyncTask[R]: ...
+        @overload
+        def __call__(
+            self, w: str | Location, f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+        ) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, w: str | Location, f: Tasked[R], /, **more: Any) -> SyncTask[Any]: ...
+        @overload
+        def __call__(self, w: str | Location, f: Tasked1[A, R], a: A, /, **more: Any) -> SyncTask[Any]: ...
+
+    def submits(method: Callable[..., SyncTask[Any]]) -> Method[Submit]: ...
+    def submits_at(method: Callable[..., SyncTask[Any]]) -> Method[SubmitAt]: ...
+else:
+    submits = submits_at = plain
+
+
+class SyncClient(SyncTogether):
+    """A program's hold on the cluster, for plain code: what ``with dispycos.Client(...) as client:`` gives.
+
+    It has the methods of a Client; those that are awaited there wait here. It and its handles may be used in any thread in which
+    no event loop runs. Ctrl-C ends what the main thread waits for, and nothing else; what leaves the ``with`` by an error ends
+    the tasks.
+
+    Messages come to ``client.me``: give this handle to a task, which sends to it, and take them by ``client.receive()``.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client  # a Client (client.py), whose file knows this one
+        self._thread: LoopThread = loop_thread()
+        self._mailbox: Cell | None = None
+        self._receiving = asyncio.Lock()
+
+    def _enter(self) -> None:
+        self._call(self._client.schedule(), "with dispycos.Client()")
+        lease = self._here()
+        tell = partial(_tell_left_open, lease)
+        self._thread.before_end.append(tell)
+        self._thread.call_soon(
+            lambda: lease.left.add_done_callback(lambda _: self._thread.before_end.remove(tell))
+        )
+
+    def _exit(self, kind: type[BaseException] | None) -> None:
+        lost = self._leave(terminate=kind is not None)
+        if lost is not None:
+            raise lost
+
+    def _leave(self, **how: Any) -> TaskLost | None:
+        async def leave() -> TaskLost | None:
+            try:
+                found: TaskLost | None = await self._client._leave(**how)
+                return found
+            finally:
+                if (mailbox := self._mailbox) is not None and not mailbox.ended:
+                    mailbox.finished(Returned(None))
+
+        return self._call(leave(), "close()")
+
+    @plain
+    def close(self, await_io: bool = False, terminate: bool = False, timeout: float | None = None) -> int:
+        """Give the cluster back: waits for CPU tasks, then until the servers are gone; at the end of the ``with`` at the latest.
+
+        Parameters and what is raised are those of Client.close().
+        """
+        lost = self._leave(terminate=terminate, await_io=await_io, patience=timeout)
+        if lost is not None:
+            raise lost
+        return 0
+
+    # --- tasks ---
+
+    @submits
+    def submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """Queue a CPU task; returns its handle at once: ``client.submit(f, x).result()``. See Client.submit."""
+        return self._submit(function, args, kwargs, retries=retries)
+
+    @submits
+    def io_submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """As submit, for a task that mostly waits: it shares its server."""
+        return self._submit(function, args, kwargs, io=True, retries=retries)
+
+    @submits
+    def rtask(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """Run a CPU task; returns its handle when it runs. See Client.rtask."""
+        return self._started(self._submit(function, args, kwargs, alone=True, retries=retries))
+
+    @submits_at
+    def rtask_at(
+        self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
+    ) -> SyncTask[Any]:
+        """As rtask, on a node (its address, name or Location) or on one server (its Location)."""
+        return self._started(self._submit(function, args, kwargs, where=where, alone=True, retries=retries))
+
+    @submits
+    def io_rtask(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """As rtask, for a task that mostly waits: it shares its server, and close() does not wait for it."""
+        return self._started(self._submit(function, args, kwargs, io=True, alone=True, retries=retries))
+
+    @submits_at
+    def io_rtask_at(
+        self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
+    ) -> SyncTask[Any]:
+        """As io_rtask, on a node or a server."""
+        return self._started(
+            self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
+        )
+
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
+    ) -> Generator[Any, None, None]:
+        """``for x, value in client.map(f, xs)``: see Client.map for it and its options.
+
+        The iterables are read in dispycos's own thread: what they do must not wait for tasks.
+        """
+        self._here()
+        must_be_callable(function)
+        return self._values(self._call(self._map(function, iterables, options), "map()"))
+
+    async def _map(self, function: Any, iterables: Any, options: Any) -> Any:
+        return self._client.map(function, *iterables, **options)
+
+    def _values(self, values: Any) -> Generator[Any, None, None]:
+        """Whatever ends this ends `values`, and so the tasks that are left."""
+        came: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+        room = asyncio.Event()
+        pumping: list[asyncio.Task[None]] = []
+
+        async def pump() -> None:
+            try:
+                async for pair in values:
+                    came.put((True, pair))
+                    if came.qsize() >= MAP_AHEAD:
+                        room.clear()
+                        await room.wait()
+                came.put((False, None))
+            except BaseException as error:
+                came.put((False, error))
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+            finally:
+                await values.aclose()
+
+        self._thread.call_soon(lambda: pumping.append(self._thread.loop.create_task(pump())))
+        try:
+            while True:
+                if came.empty():
+                    self._thread.may_wait("map()")
+                    self._thread.call_soon(room.set)
+                is_value, what = came.get()
+                if is_value:
+                    yield what
+                elif what is None:
+                    return
+                else:
+                    raise what
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
+        finally:
+            self._thread.call_soon(lambda: pumping[0].cancel())
+
+    @plain
+    def ready(self) -> None:
+        """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
+        self._call(self._client.ready(), "ready()")
+
+    # --- messages ---
+
+    @property
+    def me(self) -> SyncTask[Any]:
+        """A handle of this program's mailbox: tasks that are given it send() to it, or ask() it."""
+        self._here()
+        if self._mailbox is None:
+            self._call(self._make_mailbox(), "me")
+        assert self._mailbox is not None
+        return of_sync_style(self._mailbox.handle)
+
+    @plain
+    def receive(self, timeout: float | None = None, alarm_value: Any = None) -> Any:
+        """The oldest message that was sent to ``client.me``; waits for one, at most `timeout` seconds, then gives `alarm_value`."""
+        mailbox = self.me._source
+        host = self._here().host
+
+        async def take() -> Any:
+            try:
+                async with asyncio.timeout(timeout), self._receiving:
+                    return await mailbox.receive_pickled(None)  # type: ignore[union-attr]
+            except TimeoutError:
+                return None
+
+        envelope = self._call(take(), "receive()")
+        if envelope is None:
+            return alarm_value
+        if not isinstance(envelope.message, messages.Ended):
+            return open_in_thread(host, lambda: host.payloads.loads(envelope.payload))
+        outcome = self._call(host.open_message(envelope), "receive()")
+        if isinstance(outcome, Raised):
+            raise outcome.error
+        return outcome.value
+
+    @plain
+    def reply(self, value: Any) -> None:
+        """Answer the request (ask) that was received last.
+
+        Raises
+        ------
+        RuntimeError: the last message expects no answer, or was answered already.
+        """
+        mailbox: Any = self.me._source
+        payload = self._here().host.payloads.dumps(value, "the reply")
+
+        async def reply() -> None:
+            mailbox.reply_pickled(payload)
+
+        self._call(reply(), "reply()")
+
+    async def _make_mailbox(self) -> None:
+        if self._mailbox is None:
+            host = self._here().host
+            with host.shield, host.runtime.lock:
+                cell = host.prepare(self._client._wishes.name)
+                cell.bind(SyncTask.__new__(SyncTask))
+            self._mailbox = cell
+
+    # --- what there is ---
+
+    @plain
+    def nodes(self) -> list[str]:
+        """Addresses of the nodes that this client has, each once."""
+        found: list[str] = self._call(self._client.nodes(), "nodes()")
+        return found
+
+    @plain
+    def servers(self) -> list[Location]:
+        """Locations of the servers that this client has."""
+        return self._call(self._client.servers(), "servers()")
+
+    @plain
+    def tasks(self, where: str | Location | None = None) -> list[SyncTask[Any]]:
+        """Handles of the tasks that run now: on a node (address, name, Location), on a server (Location), or on all."""
+
+        async def handles() -> list[SyncTask[Any]]:
+            return [of_sync_style(handle) for handle in await self._client.tasks(where)]
+
+        return self._call(handles(), "tasks()")
+
+    @property
+    def dest_path(self) -> Path:
+        """The folder for files that tasks send to their client."""
+        found: Path = self._client.dest_path
+        return found
+
+    # --- nodes, servers, files: as the Client's ---
+
+    @plain
+    def enable_node(self, where: str | Location, /, *setup_args: Any) -> int:
+        """See Client.enable_node."""
+        return self._do(lambda: self._client.enable_node(where, *setup_args), "enable_node()")
+
+    @plain
+    def enable_server(self, location: Location, /, *setup_args: Any) -> int:
+        """See Client.enable_server."""
+        return self._do(lambda: self._client.enable_server(location, *setup_args), "enable_server()")
+
+    @plain
+    def suspend_server(self, location: Location, /) -> int:
+        """See Client.suspend_server."""
+        return self._do(lambda: self._client.suspend_server(location), "suspend_server()")
+
+    @plain
+    def resume_server(self, location: Location, /) -> int:
+        """See Client.resume_server."""
+        return self._do(lambda: self._client.resume_server(location), "resume_server()")
+
+    @plain
+    def suspend_node(self, where: str | Location, /) -> int:
+        """See Client.suspend_node."""
+        return self._do(lambda: self._client.suspend_node(where), "suspend_node()")
+
+    @plain
+    def resume_node(self, where: str | Location, /) -> int:
+        """See Client.resume_node."""
+        return self._do(lambda: self._client.resume_node(where), "resume_node()")
+
+    @plain
+    def close_server(self, location: Location, terminate: bool = False, restart: bool = False) -> int:
+        """See Client.close_server."""
+        return self._do(lambda: self._client.close_server(location, terminate, restart), "close_server()")
+
+    @plain
+    def restart_server(self, location: Location, terminate: bool = False) -> int:
+        """See Client.restart_server."""
+        return self._do(lambda: self._client.restart_server(location, terminate), "restart_server()")
+
+    @plain
+    def close_node(self, where: str | Location, /, terminate: bool = False) -> int:
+        """See Client.close_node."""
+        return self._do(lambda: self._client.close_node(where, terminate), "close_node()")
+
+    @plain
+    def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
+        """See Client.restart_node."""
+        return self._do(lambda: self._client.restart_node(where, terminate, *setup_args), "restart_node()")
+
+    @plain
+    def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
+        """See Client.abandon_zombie."""
+        return self._do(lambda: self._client.abandon_zombie(where, flag), "abandon_zombie()")
+
+    @plain
+    def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:
+        """See Client.node_allocate."""
+        return self._do(lambda: self._client.node_allocate(allocation), "node_allocate()")
+
+    @plain
+    def send_file(
+        self,
+        where: str | Location | Task,
+        path: str | bytes | os.PathLike[Any],
+        dir: str | bytes | os.PathLike[Any] | None = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """See Client.send_file; `progress` is called in dispycos's own thread."""
+        sent: int = self._call(
+            self._client.send_file(where, path, dir, overwrite, timeout, progress), "send_file()"
+        )
+        return sent
+
+    @plain
+    def del_file(
+        self,
+        where: str | Location | Task,
+        name: str | bytes | os.PathLike[Any],
+        dir: str | bytes | os.PathLike[Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """See Client.del_file."""
+        sent: int = self._call(self._client.del_file(where, name, dir, timeout), "del_file()")
+        return sent
+
+    def __repr__(self) -> str:
+        return repr(self._client)
+
+    def _repr_html_(self) -> str:
+        found: str = self._client._repr_html_()
+        return found
+
+    # --- what is not for plain code ---
+
+    async def __aenter__(self) -> NoReturn:
+        raise RuntimeError(
+            "this client is of the sync style, as it was entered with `with`: use its methods without await, "
+            "or `async with dispycos.Client(...)` in the first place"
+        )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    # --- inside ---
+
+    def _call(self, coroutine: Coroutine[Any, Any, V], what: str) -> V:
+        return self._thread.call(coroutine, what=what)
+
+    def _do(self, function: Callable[[], int], what: str) -> int:
+        async def do() -> int:
+            return function()
+
+        return self._call(do(), what)
+
+    def _here(self) -> ClientLease:
+        lease: ClientLease | None = self._client._lease
+        if lease is not None and lease.runtime.is_parents:
+            self._thread.may_wait("a client")
+        if lease is None or not lease.is_open:
+            raise NotScheduled(
+                "this client has no cluster any more: its `with dispycos.Client(...)` has ended"
+            )
+        return lease
+
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        io: bool = False,
+        where: str | Location | None = None,
+        alone: bool = False,
+        retries: int = 0,
+    ) -> SyncTask[Any]:
+        lease = self._here()
+        must_be_callable(function)
+        handle: SyncTask[Any]
+        handle, values = lease.prepare(
+            SyncTask, function, args, kwargs, io=io, where=where, alone=alone, retries=count(retries)
+        )
+        self._thread.call_soon(partial(_hand_in, lease, handle, values))
+        return handle
+
+    def _started(self, handle: SyncTask[Any]) -> SyncTask[Any]:
+        record: Any = handle._source
+
+        async def wait() -> None:
+            if record.address is None and not record.ended:
+                record.when_started = self._thread.loop.create_future()
+                try:
+                    await record.when_started
+                except asyncio.CancelledError:
+                    handle._host.terminate(handle)
+                    raise
+
+        self._call(wait(), "rtask()")
+        if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
+            handle.result()
+        return handle
+
+
+def _hand_in(lease: ClientLease, handle: SyncTask[Any], values: list[Record] | None) -> None:
+    """On the loop's thread."""
+    if lease.is_open and not lease.ledger.over:
+        lease.enter(handle._source, values)
+        return
+    record: Any = handle._source
+    record.outcome, record.text = (
+        OutcomeKind.REFUSED,
+        f"{handle.name} cannot be run: its client was closed meanwhile",
+    )
+    record.ended = True
+    lease.resolved(record)
+
+
+def _tell_left_open(lease: ClientLease) -> None:
+    """The program ends."""
+    if not lease.is_leaving:
+        say(
+            f"{lease.title} is open at the end of the program, which ends its tasks: use `with dispycos.Client(...)`",
+            "warning",
+        )

@@ -1,0 +1,312 @@
+"""A handle of the sync style: a Task whose methods wait in the caller's thread, where values are unpickled, too.
+
+The loop's thread only tells that a task has ended. Large values so cost their caller, not everybody, and a `__setstate__` that
+hangs does not stop messages and the other tasks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from contextvars import Context
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
+
+from dispycos.errors import RemoteError
+from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.status import OutcomeKind
+
+from ..shipping.words import MissingCode
+from ..tasks.current import open_for
+from ..tasks.ends import Outcome, Raised, Returned, without_our_frames
+from ..tasks.handle import T, bearable, is_cancellation
+from ..tasks.record import Record
+from ..tasks.results import unpack_outcome
+from ..tasks.submitting import Task
+from .loop_thread import thread_of
+
+P = ParamSpec("P")
+V = TypeVar("V")
+
+SYNC = "this handle is of the sync style (`with dispycos.Client()`)"
+
+
+def plain(method: Callable[P, V]) -> Callable[P, V]:
+    """What it raises has a traceback that begins at its caller."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> V:
+        try:
+            return method(*args, **kwargs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
+
+    return call
+
+
+class SyncTask(Task[T]):
+    """A task as plain code holds it: ``client.submit(f, x)`` of ``with dispycos.Client() as client`` gives one.
+
+    It may be used in any thread. It is a Task to everybody else: sent in arguments and messages it arrives as one, and is equal to
+    it. An interrupt (Ctrl-C) of a method that waits ends what was waited for, thus with result() the task.
+    """
+
+    __slots__ = ("_end", "_opened", "_waiting")
+
+    _opens_later = True
+
+    def _bind(self, *args: Any, **kwargs: Any) -> Self:
+        super()._bind(*args, **kwargs)
+        self._end: Record | Outcome | None = None
+        self._opened: Outcome | None = None
+        self._waiting: list[Callable[[], object]] = []  # on the loop's thread
+        return self
+
+    # --- its end ---
+
+    @plain
+    def result(self, timeout: float | None = None) -> T:
+        """The task's value; waits for it, at most `timeout` seconds.
+
+        Raises
+        ------
+        TimeoutError: not within `timeout`; the task goes on. concurrent.futures.CancelledError: cancel() ended it.
+        TaskTerminated, TaskLost, TaskRefused, RemoteError, and what the task raised.
+        """
+        outcome = self._outcome(timeout, "result()")
+        if isinstance(outcome, Raised):
+            raise outcome.error.with_traceback(None)
+        value: T = outcome.value
+        return value
+
+    @plain
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, or None; waits as result(), and raises TimeoutError and CancelledError as that does."""
+        outcome = self._outcome(timeout, "exception()")
+        if isinstance(outcome, Returned):
+            return None
+        if isinstance(outcome.error, CancelledError):
+            raise outcome.error.with_traceback(None)
+        return outcome.error
+
+    def done(self) -> bool:
+        """Whether it has ended; of somebody else's task the first question asks for its end."""
+        if self._source is not None:
+            return self._source.ended
+        if self._end is None:
+            thread_of(self._host.loop).call_soon(self._follow)
+        return self._end is not None
+
+    def is_alive(self) -> bool:
+        """False when it is known here that it has ended."""
+        return self._end is None if self._source is None else not self._source.ended
+
+    def cancelled(self) -> bool:
+        """Whether cancel() ended it."""
+        return self.done() and isinstance(getattr(self._open(), "error", None), CancelledError)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """terminate(), as concurrent.futures says it: who waits gets CancelledError when it has ended. False if it has already."""
+        if self.done():
+            return False
+        self._asked = self._asked or (msg,)
+        self.terminate()
+        return True
+
+    def terminate(self) -> int:
+        """End the task: it gets KeyboardInterrupt, and is killed about 5 s later. Returns 0 at once."""
+        thread_of(self._host.loop).call_soon(partial(self._host.terminate, self))
+        return 0
+
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """Have `fn(handle)` called when the task has ended: in dispycos's own thread, which serves everybody. It must not wait."""
+        call = partial(fn, self) if context is None else partial(context.run, fn, self)
+        self._when_ended(call)
+
+    @plain
+    def finish(self, timeout: float | None = None) -> T:  # type: ignore[override]
+        """As result()."""
+        return self.result(timeout)
+
+    # --- messages ---
+
+    @plain
+    def send(self, message: Any) -> int:
+        """Send a message; returns 0 when it is on its way. See Task.send.
+
+        Raises
+        ------
+        NotPicklable: naming what in the message cannot be pickled. MailboxFull: 16 MiB wait here for room in its mailbox.
+        """
+        payload = self._host.payloads.dumps(message, f"the message to {self.name}")
+
+        async def tell() -> None:
+            self._host.tell_pickled(self, payload)
+
+        self._call(tell(), "send()")
+        return 0
+
+    @plain
+    def deliver(self, message: Any, timeout: float | None = None) -> int:  # type: ignore[override]
+        """Send, and wait until it is in the task's mailbox: 1; 0 if the task has ended or at the timeout (in seconds)."""
+        if not self.is_alive():
+            return 0
+        payload = self._host.payloads.dumps(message, f"the message to {self.name}")
+        return self._call(self._host.deliver_pickled(self, payload, timeout), "deliver()")
+
+    @plain
+    def ask(self, message: Any, timeout: float | None = None) -> Any:
+        """Send a request and wait for the task's reply.
+
+        Raises
+        ------
+        TimeoutError: no reply within `timeout` seconds; a late one is dropped. TaskLost: the task has ended without a reply.
+        """
+        payload = self._host.payloads.dumps(message, f"the request to {self.name}")
+        try:
+            reply: Envelope = self._call(self._host.ask_pickled(self, payload, timeout), "ask()")
+        except TimeoutError:
+            raise TimeoutError(f"{self.name} has not replied within {timeout:g} s") from None
+        return open_in_thread(self._host, lambda: self._host.payloads.loads(reply.payload))
+
+    # --- what is not for plain code ---
+
+    if TYPE_CHECKING:
+        __await__: None  # type: ignore[assignment]
+        __iter__: None  # type: ignore[assignment]
+    else:
+
+        def __await__(self) -> NoReturn:
+            raise RuntimeError(
+                f"{SYNC}: call result(); `await` is for those of `async with dispycos.Client()`"
+            )
+
+        __iter__ = __await__
+
+    # --- inside ---
+
+    def _call(self, coroutine: Coroutine[Any, Any, V], what: str) -> V:
+        return thread_of(self._host.loop).call(coroutine, what=f"{self.name}.{what}")
+
+    def _outcome(self, timeout: float | None, what: str) -> Outcome:
+        if not self.done():
+            self._wait(timeout, what)
+        return self._open()
+
+    def _wait(self, timeout: float | None, what: str) -> None:
+        thread = thread_of(self._host.loop)
+        thread.may_wait(f"{self.name}.{what}")
+        ended = threading.Lock()
+        ended.acquire()
+        self._when_ended(ended.release)
+        try:
+            if ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+                return
+        except KeyboardInterrupt:
+            self.terminate()
+            raise
+        thread.call_soon(partial(self._forget, ended.release))
+        raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
+
+    def _when_ended(self, call: Callable[[], object]) -> None:
+        thread_of(self._host.loop).call_soon(partial(self._follow, call))
+
+    def _follow(self, call: Callable[[], object] | None = None) -> None:
+        """On the loop's thread."""
+        if call is not None:
+            if self._end is not None:
+                call()
+                return
+            self._waiting.append(call)
+        if self._end is None:
+            self._host.follow(self)
+
+    def _forget(self, call: Callable[[], object]) -> None:
+        if call in self._waiting:
+            self._waiting.remove(call)
+
+    def _has_ended(self, end: Record) -> None:
+        """Told by the host, on the loop's thread."""
+        self._ended_so(end)
+
+    def _complete(self, outcome: Outcome) -> None:
+        """Of a task of this process."""
+        self._ended_so(outcome)
+
+    def _failed_unheard(self, error: BaseException) -> None: ...
+
+    def _ended_so(self, end: Record | Outcome) -> None:
+        if self._end is not None:
+            return
+        self._end = end
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            try:
+                call()
+            except Exception as error:  # the user's callback; the others have their turn
+                context = {"message": f"a callback of {self.name} failed", "exception": error}
+                self._host.loop.call_exception_handler(context)
+
+    def _open(self) -> Outcome:
+        """It has ended: its value is unpickled once, here."""
+        if self._opened is not None:
+            return self._opened
+        end = self._end or self._source
+        if isinstance(end, Record):
+            outcome = self._unpickled(end)
+            if end.outcome != OutcomeKind.RETURNED and self._source is end and self._host.records is not None:
+                thread_of(self._host.loop).call_soon(partial(self._host.records.looked_at, end))
+        else:
+            outcome = end if isinstance(end, Returned | Raised) else end.outcome  # type: ignore[union-attr, assignment]
+        if isinstance(outcome, Raised):
+            error: Exception = bearable(outcome.error, self.name)
+            if self._asked and is_cancellation(error):
+                error = CancelledError(*(() if self._asked[0] is None else self._asked))
+            outcome = Raised(error)
+        self._opened = self._opened or outcome  # another thread may have been faster
+        return self._opened
+
+    def _unpickled(self, end: Record) -> Outcome:
+        try:
+            return Returned(open_in_thread(self._host, lambda: unpack_outcome(self._host.payloads, end)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # what the task raised, of whatever kind
+            return Raised(error)
+
+
+class Opening:
+    """Whose handles come out of what a plain thread unpickles (tasks/current.py): a host's, of the sync style."""
+
+    def __init__(self, host: Any) -> None:
+        self._host = host
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+    def handle(self, *known: Any) -> SyncTask[Any]:
+        return of_sync_style(self._host.handle(*known))
+
+
+def of_sync_style(handle: Task) -> SyncTask[Any]:
+    """For the same task. What another handle of this process waits for is followed as somebody else's."""
+    if isinstance(handle, SyncTask):
+        return handle
+    source = handle._source
+    if isinstance(source, Record) and source.future is None and source.handle in (None, handle):
+        mine = SyncTask.__new__(SyncTask)._bind(handle._host, None, handle.name, source)
+        source.handle = None if source.ended else mine
+        return mine
+    return SyncTask.__new__(SyncTask)._bind(
+        handle._host, handle.home, handle.name, None, handle.direct, handle.location
+    )
+
+
+def open_in_thread(host: Any, unpickle: Callable[[], V]) -> V:
+    """What it gives, with handles of the sync style in it."""
+    try:
+        return open_for(Opening(host), unpickle)
+    except MissingCode as missing:
+        raise RemoteError(f"not here: {missing.request}") from None

@@ -1,0 +1,212 @@
+"""Many handles at once, the same calls in both styles: gather, as_completed, wait, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeVar, overload
+
+from ..tasks.ends import brief, without_our_frames
+from ..tasks.submitting import Task
+from .loop_thread import loop_thread
+from .sync_task import SYNC, SyncTask, plain
+
+T = TypeVar("T")
+TaskT = TypeVar("TaskT", bound=Task)
+
+WHENS = (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED)
+
+
+class Together:
+    """Of the async style: asyncio's own functions take the handles, too."""
+
+    @brief
+    async def gather(self, *handles: Task[T], return_exceptions: bool = False) -> list[Any]:
+        """The values, in the order of the handles. The first error is raised; with `return_exceptions` errors stand for values.
+
+        When the waiting is cancelled the tasks are. An error ends no other task.
+        """
+        return await asyncio.gather(*_of_style(handles, Task), return_exceptions=return_exceptions)
+
+    async def as_completed(
+        self, handles: Iterable[Task[T]], timeout: float | None = None
+    ) -> AsyncIterator[Task[T]]:
+        """The handles, each when its task has ended: ``async for handle in client.as_completed(handles)``.
+
+        Raises
+        ------
+        TimeoutError: not all have ended `timeout` seconds after the first was asked for; the tasks go on.
+        """
+        waiting = _of_style(handles, Task)
+        ended: asyncio.Queue[Task[T]] = asyncio.Queue()
+        for handle in waiting:
+            handle.add_done_callback(ended.put_nowait)
+        clock = asyncio.get_running_loop().time
+        until = None if timeout is None else clock() + timeout
+        for count in range(len(waiting)):
+            try:
+                async with asyncio.timeout_at(until):
+                    handle = await ended.get()
+            except TimeoutError:
+                raise _late(len(waiting) - count, len(waiting), timeout) from None
+            yield handle
+
+    @brief
+    async def wait(
+        self, handles: Iterable[TaskT], timeout: float | None = None, return_when: str = ALL_COMPLETED
+    ) -> tuple[set[TaskT], set[TaskT]]:
+        """(done, not done) as sets, as soon as `return_when` or after `timeout` seconds, which is no error.
+
+        Parameters
+        ----------
+        return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as of asyncio and concurrent.futures.
+        """
+        _check(return_when)
+        waiting = _of_style(handles, Task)
+        if not waiting:
+            return set(), set()
+        return await asyncio.wait(waiting, timeout=timeout, return_when=return_when)
+
+    def cancel(self, handles: Iterable[Task[Any]]) -> int:
+        """cancel() each; returns how many had not ended. Returns at once."""
+        return sum(handle.cancel() for handle in handles)
+
+
+class SyncTogether:
+    """Of the sync style. Ctrl-C while one of them waits ends the tasks that it waits for."""
+
+    @overload
+    def gather(self, *handles: SyncTask[T], return_exceptions: Literal[False] = False) -> list[T]: ...
+    @overload
+    def gather(self, *handles: SyncTask[T], return_exceptions: bool) -> list[T | BaseException]: ...
+    @plain
+    def gather(self, *handles: SyncTask[T], return_exceptions: bool = False) -> list[Any]:
+        """The values, in the order of the handles. The first error is raised, as soon as it is there, and ends no other task;
+        with `return_exceptions` errors stand for values.
+        """
+        for handle in _ends(_of_style(handles, SyncTask), None, "gather()"):
+            if not return_exceptions:
+                handle.result()
+        if return_exceptions:
+            return [_error_or_value(handle) for handle in handles]
+        return [handle.result() for handle in handles]
+
+    def as_completed(
+        self, handles: Iterable[SyncTask[T]], timeout: float | None = None
+    ) -> Iterator[SyncTask[T]]:
+        """The handles, each when its task has ended: ``for handle in client.as_completed(handles)``.
+
+        Raises
+        ------
+        TimeoutError: not all have ended `timeout` seconds after this was called; the tasks go on.
+        """
+        return _short(_ends(_of_style(handles, SyncTask), timeout, "as_completed()"))
+
+    @plain
+    def wait(
+        self, handles: Iterable[SyncTask[T]], timeout: float | None = None, return_when: str = ALL_COMPLETED
+    ) -> tuple[set[SyncTask[T]], set[SyncTask[T]]]:
+        """(done, not done) as sets, as soon as `return_when` or after `timeout` seconds, which is no error.
+
+        Parameters
+        ----------
+        return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as of concurrent.futures.
+        """
+        _check(return_when)
+        waiting = _of_style(handles, SyncTask)
+        try:
+            for handle in _ends(waiting, timeout, "wait()"):
+                if return_when == FIRST_COMPLETED:
+                    break
+                if (
+                    return_when == FIRST_EXCEPTION
+                    and not handle.cancelled()
+                    and handle.exception() is not None
+                ):
+                    break
+        except TimeoutError:
+            pass
+        done = {handle for handle in waiting if handle.done()}
+        return done, set(waiting) - done
+
+    def cancel(self, handles: Iterable[SyncTask[Any]]) -> int:
+        """cancel() each; returns how many had not ended. Returns at once."""
+        return sum(handle.cancel() for handle in handles)
+
+
+def _ends(handles: Sequence[SyncTask[T]], timeout: float | None, what: str) -> Iterator[SyncTask[T]]:
+    """Each when its task has ended; those that have already come first."""
+    until = None if timeout is None else time.monotonic() + timeout
+    return _as_they_end(handles, timeout, until, what)
+
+
+def _as_they_end(
+    handles: Sequence[SyncTask[T]], timeout: float | None, until: float | None, what: str
+) -> Iterator[SyncTask[T]]:
+    ended: SimpleQueue[SyncTask[T]] = SimpleQueue()
+    left = len(handles)
+    for handle in handles:
+        if handle.done():
+            left -= 1
+            yield handle
+        else:
+            handle._when_ended(partial(ended.put, handle))
+    total = len(handles)
+    for _ in range(left):
+        try:
+            handle = ended.get_nowait()
+        except Empty:
+            loop_thread().may_wait(what)
+            try:
+                handle = ended.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            except Empty:
+                missing = sum(not handle.done() for handle in handles)
+                raise _late(missing, total, timeout) from None
+            except KeyboardInterrupt:
+                for handle in handles:
+                    handle.cancel()
+                raise
+        yield handle
+
+
+def _short(handles: Iterator[SyncTask[T]]) -> Iterator[SyncTask[T]]:
+    try:
+        yield from handles
+    except BaseException as error:
+        without_our_frames(error)
+        raise  # alone it adds no line to the traceback
+
+
+def _error_or_value(handle: SyncTask[Any]) -> Any:
+    try:
+        return handle.result()
+    except Exception as error:
+        return error
+
+
+def _late(missing: int, total: int, timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"{missing} of {total} tasks have not ended within {timeout:g} s; they go on")
+
+
+def _check(return_when: str) -> None:
+    if return_when not in WHENS:
+        raise ValueError(f"return_when must be one of {', '.join(WHENS)}, not {return_when!r}")
+
+
+def _of_style(handles: Iterable[TaskT], kind: type[Task]) -> list[TaskT]:
+    """Each once for each time it is named. Raises TypeError: one is no handle, or of the other style."""
+    found = list(handles)
+    for handle in found:
+        if not isinstance(handle, kind):
+            if isinstance(handle, Task):
+                raise TypeError(
+                    f"{handle.name} is a handle of `async with dispycos.Client()`: await it there"
+                )
+            raise TypeError(f"a handle of a task is needed, not {type(handle).__name__}")
+        if kind is Task and isinstance(handle, SyncTask):
+            raise TypeError(f"{handle.name}: {SYNC}, and this client is of the async one")
+    return found
