@@ -90,7 +90,15 @@ class LedgerBody(ClientRole):
         options: Options = PLAIN,
     ) -> Task:
         handle, values = self.prepare(
-            Task, function, args, kwargs, io=io, where=where, alone=alone, retries=retries, options=options
+            self.host.task_class,
+            function,
+            args,
+            kwargs,
+            io=io,
+            where=where,
+            alone=alone,
+            retries=retries,
+            options=options,
         )
         self.enter(handle._source, values)
         self.host.caller = copy_context()
