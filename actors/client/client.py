@@ -231,8 +231,15 @@ class Client(Submits, Together):
             raise
         return lease.take_lost()
 
-    def __enter__(self) -> SyncClient:
-        """The sync style: a client whose methods wait. Its loop runs in a thread of the program."""
+    def open(self) -> SyncClient:
+        """The sync style without a `with`, for a client that is kept, as over the cells of a notebook: its methods wait.
+
+        End it by ``client.close()``. In a notebook the client that a cell opened takes the place of the one that was opened
+        before, whose tasks end: so a cell can be run again.
+        """
+        return self._opened(is_kept=True)
+
+    def _opened(self, *, is_kept: bool) -> SyncClient:
         from .sync_client import SyncClient
 
         try:
@@ -240,11 +247,16 @@ class Client(Submits, Together):
                 raise RuntimeError(
                     "this Client is in use already: leave it first, or make another one for `with`"
                 )
-            self._sync = SyncClient(self)
-            self._sync._enter()
+            opened = SyncClient(self)
+            opened._enter(is_kept=is_kept)
         except BaseException as error:
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
+        return opened
+
+    def __enter__(self) -> SyncClient:
+        """The sync style: a client whose methods wait. Its loop runs in a thread of the program."""
+        self._sync = self._opened(is_kept=False)
         return self._sync
 
     def __exit__(

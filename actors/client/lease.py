@@ -261,8 +261,7 @@ class ClientLease(LedgerBody):
         if self.ledger.records and not self._hurried.done():
             tasks = listing(record.function for record in self.ledger.records.values())
             say(
-                f"{self.title} is not referred to any more, and another Client waits for the cluster: it is closed, "
-                f"which ends {tasks}",
+                f"{self.title} makes way for the Client that was made after it: it is closed, which ends {tasks}",
                 "warning",
             )
         self.hurry()

@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import logging
 import os
+import sys
 import threading
 from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections import deque
@@ -32,6 +33,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.before_end: list[Callable[[], None]] = []  # called when the program ends, while the loop runs
+        self.forsake_opened: Callable[[], None] = lambda: None  # what a notebook's cell opened last
         self._pid = os.getpid()
         self._calls: deque[Callable[[], object]] = deque()
         self._is_woken = False
@@ -104,9 +106,9 @@ class LoopThread:
                 f"{what} would wait for ever: this is a callback on dispycos's own loop, which has to go on meanwhile; "
                 f"hand over to another thread (queue.Queue), or use what the callback is given"
             )
-        if here is not None:
+        if here is not None and not is_cell():
             raise RuntimeError(
-                f"{what} would stop the event loop that runs in this thread (as in a notebook or in an async def): use "
+                f"{what} would stop the event loop that runs in this thread (as in an async def): use "
                 f"`async with dispycos.Client(...)` and await here, or call it in a thread: `await asyncio.to_thread(...)`"
             )
         if os.getpid() != self._pid:
@@ -145,6 +147,13 @@ class LoopThread:
             if calls and not self._is_woken:
                 self._is_woken = True
                 self.loop.call_soon(self._run_calls)
+
+
+def is_cell() -> bool:
+    """Whether this is a notebook's cell, or called by one: the kernel's loop runs in its thread, and stops for each plain cell."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    kernel_loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    return kernel_loop is not None and getattr(kernel_loop, "asyncio_loop", None) is running_loop()
 
 
 _making = threading.Lock()

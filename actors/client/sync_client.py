@@ -24,7 +24,7 @@ from ..tasks.ends import Raised, Returned, without_our_frames
 from ..tasks.options import count
 from ..tasks.streams import say
 from ..tasks.submitting import Task, must_be_callable
-from .loop_thread import LoopThread, loop_thread
+from .loop_thread import LoopThread, is_cell, loop_thread
 from .sync_task import SyncTask, of_sync_style, open_in_thread, plain
 from .together import SyncTogether
 
@@ -120,9 +120,15 @@ class SyncClient(SyncTogether):
         self._mailbox: Cell | None = None
         self._receiving = asyncio.Lock()
 
-    def _enter(self) -> None:
+    def _enter(self, *, is_kept: bool) -> None:
+        if (
+            is_kept and is_cell()
+        ):  # what the same cell opened when it was run before is in our way, and only we can end it
+            self._thread.forsake_opened()
         self._call(self._client.schedule(), "with dispycos.Client()")
         lease = self._here()
+        if is_kept and is_cell():
+            self._thread.forsake_opened = lease.forsake_soon
         tell = partial(_tell_left_open, lease)
         self._thread.before_end.append(tell)
         self._thread.call_soon(

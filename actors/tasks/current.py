@@ -42,13 +42,13 @@ def current_host() -> Any:
     ------
     RuntimeError: no event loop runs here, or one without dispycos.
     """
+    if (opening := _opening.get()) is not None:
+        return opening
     try:
         host = _hosts.get(asyncio.get_running_loop())
     except RuntimeError:  # a plain function of a task has no running loop, and yet a host
         cell = current_cell()
         if cell is None or not cell.host.runtime.is_own_thread():
-            if (opening := _opening.get()) is not None:
-                return opening
             raise
         return cell.host
     if host is None:
@@ -59,7 +59,7 @@ def current_host() -> Any:
 
 
 def open_for(host: Any, unpickle: Callable[[], T]) -> T:
-    """In a thread without a loop: what comes out of this is this host's."""
+    """In a thread that has no loop, or another one: what comes out of this is this host's."""
     before = _opening.set(host)
     try:
         return unpickle()

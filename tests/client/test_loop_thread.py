@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +49,26 @@ def test_a_call_runs_in_the_callers_context(thread: LoopThread) -> None:
 
     said.set("by the caller")
     assert thread.call(read()) == "by the caller"
+
+
+def test_in_a_notebook_a_cell_may_wait_though_the_kernels_loop_runs_in_its_thread(
+    thread: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cell() -> object:
+        return thread.call(value(7))
+
+    async def main(kernels: asyncio.AbstractEventLoop | None = None) -> object:
+        loop = kernels or asyncio.get_running_loop()
+        shell = SimpleNamespace(kernel=SimpleNamespace(io_loop=SimpleNamespace(asyncio_loop=loop)))
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        return await cell()
+
+    assert asyncio.run(main()) == 7
+    with pytest.raises(RuntimeError, match="would stop the event loop that runs in this thread"):
+        asyncio.run(main(thread.loop))  # of the program's own
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    with pytest.raises(RuntimeError, match="would stop the event loop"):
+        asyncio.run(cell())
 
 
 def test_many_threads_call_at_once(thread: LoopThread) -> None:

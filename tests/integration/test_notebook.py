@@ -35,9 +35,7 @@ def test_a_notebook_as_people_use_one(user: User) -> None:
     )
     clients = [text for name, text in cells if name == "client"]
     assert clients[0] == clients[2] == ""
-    assert (
-        "(made in cell [3], line 1) is not referred to any more" in clients[1] and "counter 1" in clients[1]
-    )
+    assert "(made in cell [3], line 1) makes way" in clients[1] and "counter 1" in clients[1]
     assert by_name["gone"] == "False", "the actor of the client that was made again has ended"
     assert (
         "another Client of this very program" in by_name["second"]
@@ -53,4 +51,12 @@ def test_a_notebook_as_people_use_one(user: User) -> None:
     assert re.fullmatch(r"<Client notebook: 2 servers on 1 node; tasks: .*> as a table", client), client
     assert by_name["map"] == "mapping |  CancelledError:"
     assert [text for name, text in cells if name == "close"] == ["0", "0", "0"]
+    assert by_name["with"].startswith("double: 100 %, 3 of 3 done") and "as a bar" in by_name["with"]
+    assert by_name["with"].split("as a bar")[1].startswith("2121 {"), "the sync style: it waits in the cell"
+    assert [text.split(" | ")[0] for name, text in cells if name == "helper"] == ["6", "6"]
+    assert by_name["result"] == "waiting |  KeyboardInterrupt:", "without our frames"
+    assert by_name["after"] == "TaskTerminated True", "it ends what the cell waited for, and nothing else"
+    opened = [text for name, text in cells if name == "open"]
+    assert opened[0] == "" and "makes way" in opened[1] and "nap 1" in opened[1], "the cell can be run again"
+    assert by_name["closed"] == "0"
     assert user.processes() == [], "also of the kernel that was restarted"

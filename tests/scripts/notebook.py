@@ -54,6 +54,24 @@ CELLS = {
     """,
     "asleep": "print('asleep', flush=True); time.sleep(60)",
     "close": "print(await client.close())",
+    "with": """
+        def doubled(client, n): return client.submit(double, n).result(30)
+        with dispycos.Client() as own:
+            print(doubled(own, 21), dict(own.map(double, range(3), progress=True)))
+    """,
+    "open": "client = dispycos.Client().open()",
+    "helper": """
+        def total(lengths): return sum(client.gather(*[client.submit(len, n * "x") for n in lengths]))
+        print(total(range(4)))
+        client
+    """,
+    "result": """
+        beside, waited = client.submit(nap, 60), client.submit(nap, 60)
+        print("waiting", flush=True)
+        waited.result()
+    """,
+    "after": "print(type(waited.exception(30)).__name__, beside.is_alive())",
+    "closed": "print(client.close())",
 }
 
 
@@ -87,6 +105,8 @@ def text_of(cell: Any) -> str:
             text += " with our frames" if any("/dispycos/" in line for line in output.traceback) else ""
         elif "<table>" in output.get("data", {}).get("text/html", ""):
             text += f" {output.data['text/plain']} as a table"
+        elif "<progress" in output.get("data", {}).get("text/html", ""):
+            text += f" {output.data['text/plain']} as a bar"
     lines = text.strip().splitlines()
     return " | ".join(line for line in lines if "has another secret than this program" not in line)
 
@@ -114,6 +134,16 @@ async def main() -> None:
             await notebook.run(name)
         await beside(notebook)
         await notebook.run("close")
+        await without_await(notebook)
+
+
+async def without_await(notebook: Notebook) -> None:
+    """The sync style: a client of one cell, and one that is kept."""
+    for name in ("with", "open", "helper"):
+        await notebook.run(name)
+    await notebook.run("result", interrupted_at="waiting")
+    for name in ("after", "open", "helper", "closed"):
+        await notebook.run(name)
 
 
 async def beside(notebook: Notebook) -> None:
