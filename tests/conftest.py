@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dispycos.brokers.private import Waiting
 from tests.kit.beside import Beside
 from tests.kit.programs import Program, User
+
+settings.register_profile("dispycos", deadline=None)  # a busy machine is no fault
+settings.load_profile("dispycos")
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PROGRAMS = (

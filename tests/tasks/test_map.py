@@ -789,9 +789,11 @@ def test_values_can_be_taken_by_many_for_another_thread() -> None:
     async def scene() -> None:
         bench = Bench(ends_at_once=True, function=halve)
         values = bench.map([2, 4, 6, 7, 8])
-        assert await values.batch() == [(2, 1), (4, 2), (6, 3)]
+        taken: list[tuple[Any, Any]] = []
         with pytest.raises(ValueError, match="7 is odd"):
-            await values.batch()
+            while True:  # those that are there, which on a busy machine is one
+                taken += await values.batch()
+        assert taken == [(2, 1), (4, 2), (6, 3)]
         assert await values.batch() == []
         assert await bench.map([]).batch() == []
 
