@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import ast
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from dispycos.brokers.private import Waiting
-from tests.kit.beside import Beside
+from tests.kit.beside import Beside, Playing
+from tests.kit.netns import enter_own_network
 from tests.kit.programs import Program, User
 
 settings.register_profile("dispycos", deadline=None)  # a busy machine is no fault
 settings.load_profile("dispycos")
 
 SCRIPTS = Path(__file__).parent / "scripts"
+SCENARIOS = Path(__file__).parent / "scenarios"
 PROGRAMS = (
     "test_examples.py",
     "test_browser.py",
@@ -27,44 +31,101 @@ PROGRAMS = (
 SCRIPT_S = 60.0  # a script of scenarios may take so long
 
 
-def pytest_configure() -> None:
-    """A shell starts what runs in its background deaf to Ctrl-C, and children inherit that; tests of Ctrl-C need ears."""
+# Files that take long, the longest first: in parallel they begin first, so that none of them is waited for at the end.
+LONG = (
+    "test_reliability.py",
+    "test_browser.py",
+    "test_commands.py",
+    "test_bad_input.py",
+)
+WORKERS_MAX = 8  # more would have no file to play
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """With -n each process plays whole files, so that it makes what they share once, in the order that is given here."""
+    option = config.option
+    if getattr(option, "numprocesses", None) and option.dist == "no":
+        option.dist = "loadfile"
+        option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one for each CPU and one more, since tests mostly wait for processes."""
+    return min(WORKERS_MAX, max(2, (os.cpu_count() or 1) + 1))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and children inherit that; tests of Ctrl-C need ears.
+
+    The clusters of one worker are not found by those of another one.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_worker(config):
+        enter_own_network()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that start programs come late: the threads that read these would be in the way of tests that fork.
 
-    Last come those that ask what was played beside.
+    In parallel they come early, for they take long. Last come the files that ask what was played beside.
     """
 
-    def place(item: pytest.Item) -> int:
-        starts_programs = "integration" in str(item.path) or item.path.name in PROGRAMS
-        return 2 if asks_beside(item) else int(starts_programs)
+    def place(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.name
+        starts_programs = "integration" in str(item.path) or name in PROGRAMS
+        if asks_beside(item):
+            return 2, 0
+        if not is_worker(item.config):
+            return int(starts_programs), 0
+        return int(not (starts_programs or name in LONG)), LONG.index(name) if name in LONG else len(LONG)
 
     items.sort(key=place)
 
 
+def is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
 def asks_beside(item: pytest.Item) -> bool:
-    return "beside" in getattr(item, "fixturenames", ())
+    return item.path.parent == SCENARIOS and item.path.name.endswith("_sim.py")
 
 
+PLAYING = pytest.StashKey[Playing]()
 BESIDE = pytest.StashKey[Beside]()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """What is played beside begins before the workers, once for all of them, if they are to play all."""
+    config = node.config
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if is_whole and not config.hook.pytest_ignore_collect(collection_path=SCENARIOS, config=config):
+        if PLAYING not in config.stash:
+            config.stash[PLAYING] = Playing()
+        node.workerinput["beside"] = config.stash[PLAYING].place
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What is played beside begins now, if it will be asked for."""
-    if any(map(asks_beside, session.items)) and not session.config.option.collectonly:
-        session.config.stash[BESIDE] = Beside()
+    """What is played beside begins now, if it will be asked for and was not begun for all workers."""
+    config = session.config
+    if not any(map(asks_beside, session.items)) or config.option.collectonly:
+        return
+    place = getattr(config, "workerinput", {}).get("beside")
+    if place is None:
+        config.stash[PLAYING] = Playing()
+        place = config.stash[PLAYING].place
+    config.stash[BESIDE] = Beside(*place)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if BESIDE in session.config.stash:
-        session.config.stash[BESIDE].end()
+    if PLAYING in session.config.stash:
+        session.config.stash[PLAYING].end()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def beside(request: pytest.FixtureRequest) -> Beside:
     """The simulations that were begun with the tests."""
     return request.config.stash[BESIDE]

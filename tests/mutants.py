@@ -74,7 +74,7 @@ MUTANTS: Final = [
     Mutant(
         "dispatch", DISPATCH, "return entry.attempt <= entry.retries", "return entry.attempt < entry.retries"
     ),
-    Mutant("dispatch", FACTS, "front = sorted(back, key=_turn_of)", "front = list(back)"),
+    Mutant("dispatch", FACTS, "sorted(ours, key=_turn_of)", "ours"),
     Mutant("session", SESSION, "if parcel.seq > mark:", "if parcel.seq >= mark:"),
     Mutant(
         "session", SESSION, "if not 0 < hello.incarnation < 2**32:", "if not 0 <= hello.incarnation < 2**32:"

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.kit import cluster, cluster_bugs, dispatch_bugs, dispatch_sim, sim, sim_bugs
+from tests.kit.beside import END
 from tests.kit.sim_bugs import Plant
 
 SUITE_SCHEDULES = 2000  # in these each planted fault has to show
@@ -75,6 +76,7 @@ def play_suite() -> int:
                 say(of=name, bug=bug.__name__, shows=is_found(name, bug.__name__))
             except Exception:  # what is wrong with one is not the failure of all tests that ask for others
                 say(of=name, bug=bug.__name__, shows=False, error=traceback.format_exc())
+    say(**END)
     return 0
 
 
