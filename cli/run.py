@@ -1,4 +1,4 @@
-"""`dispycos run SCRIPT`: runs a script that was written for pycos, as `python SCRIPT` would, with its names found here."""
+"""`dispycos run SCRIPT`: runs a script that was written for pycos or dispy, as `python SCRIPT` would, with its names found here."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _exit_code(end: SystemExit) -> int:
 
 def _show(error: BaseException) -> None:
     """The traceback begins with the script; a name that is not there is led to where is written which are."""
-    if isinstance(error, ImportError) and str(error.name).split(".")[0] == "pycos":
+    if isinstance(error, ImportError) and str(error.name).split(".")[0] in ("pycos", "dispy"):
         error.add_note(f"{DOCS} of dispycos lists what its scripts can use")
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:

@@ -61,6 +61,7 @@ class LedgerBody(ClientRole):
         if status_task is not None:
             status_task.add_done_callback(self._status_task_ended)
         self.ledger.wants_news = status_task is not None
+        self.on_news: Callable[[News | Pulsed], None] | None = None  # as a status_task, without its messages
         self.owner = self.runtime.epoch
         self.record = self.ledger.records.get
         self.hold = self.ledger.tasks.submitters.hold
@@ -289,6 +290,8 @@ class LedgerBody(ClientRole):
         elif isinstance(effect, News | Pulsed):
             if self.status_task is not None:
                 self._tell_status(status_word(effect, self.handle_of))
+            if self.on_news is not None:
+                self.on_news(effect)
         elif isinstance(effect, Choose):
             self.choose(effect.offer)
         elif isinstance(effect, Room):

@@ -1,4 +1,4 @@
-"""Has pycos' modules imported under their own names, in this process only. No package of that name is installed."""
+"""Has the modules of pycos and dispy imported under their own names, in this process only. No package of that name is installed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from types import ModuleType
 from typing import Any
 
 from ..shipping.program import MirrorModule
-from .names import ASYNCFILE, DISPYCOS, DOCS, HTTPD, TASKS, Names
+from .names import ASYNCFILE, DISPY, DISPY_HTTPD, DISPYCOS, DOCS, HTTPD, TASKS, Names
 
 FACE = Path(__file__).parents[2] / "compat.py"  # its folder has examples/ and data/, which scripts read
 
 
 def install() -> None:
-    """From now on ``import pycos`` and its kin give ours. Twice is once."""
-    pycos = sys.modules.get("pycos")
-    if isinstance(pycos, Names):
+    """From now on ``import pycos``, ``import dispy`` and their kin give ours. Twice is once."""
+    if isinstance(sys.modules.get("pycos"), Names):
         return
-    if pycos is not None:
-        raise ImportError(
-            f"pycos itself is imported already ({pycos.__file__}): import dispycos.compat before it"
-        )
+    for name in ("pycos", "dispy"):
+        theirs = sys.modules.get(name)
+        if theirs is not None:
+            raise ImportError(
+                f"{name} itself is imported already ({theirs.__file__}): import dispycos.compat before it"
+            )
     from . import config
+    from .dispy import config as dispy_config
 
     file = str(FACE)
     everything = {**TASKS, **DISPYCOS}
@@ -36,20 +38,24 @@ def install() -> None:
         "pycos.httpd": Names("pycos.httpd", file, HTTPD, "The web monitor."),
         "pycos.asyncfile": Names("pycos.asyncfile", file, ASYNCFILE, "Pipes and files that tasks wait for."),
         "pycos.config": config,
+        "dispy": Names("dispy", file, DISPY, "Clusters of jobs, as dispy has them."),
+        "dispy.httpd": Names("dispy.httpd", file, DISPY_HTTPD, "The web monitor."),
+        "dispy.config": dispy_config,
     }
     vars(made["pycos.dispycos"])["__all__"] = sorted(DISPYCOS)
     for name, module in made.items():
         sys.modules[name] = module
         if isinstance(module, Names):
-            parent = "pycos" if name == "pycos" else name
-            module.__package__ = parent
+            module.__package__ = name
             module.__path__ = []
             module.__spec__ = ModuleSpec(name, None, origin=file)
-        for outer in ("pycos", "pycos.netpycos"):
-            if name.count("."):
-                setattr(made[outer], name.rpartition(".")[2], module)
+        root, _, inner = name.partition(".")
+        for outer in ("pycos", "pycos.netpycos") if root == "pycos" else ("dispy",):
+            if inner:
+                setattr(made[outer], inner, module)
     made["pycos"].__version__ = "4.12.2"  # type: ignore[attr-defined]
     made["pycos.netpycos"].__version__ = "4.12.2"  # type: ignore[attr-defined]
+    made["dispy"].__version__ = "4.15.2"  # type: ignore[attr-defined]
     made["pycos.netpycos"].pycos = made["pycos"]  # type: ignore[attr-defined]
     sys.meta_path.insert(0, _Refusal())
     if isinstance(sys.modules.get("__main__"), MirrorModule):
@@ -57,12 +63,12 @@ def install() -> None:
 
 
 class _Refusal(MetaPathFinder):
-    """Of modules that pycos has, and we have not."""
+    """Of modules that they have, and we have not."""
 
     def find_spec(
         self, fullname: str, path: Any = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname.startswith("pycos."):
+        if fullname.startswith(("pycos.", "dispy.")):
             raise ModuleNotFoundError(
                 f"there is no {fullname} here: {DOCS} of dispycos lists what its scripts can use",
                 name=fullname,

@@ -1,4 +1,4 @@
-"""The names of pycos' modules, and in which of ours each is."""
+"""The names of the modules of pycos and dispy, and in which of ours each is."""
 
 from __future__ import annotations
 
@@ -57,6 +57,20 @@ DISPYCOS: Final = {
 }
 ASYNCFILE: Final = {"AsyncFile": "files", "AsyncPipe": "files", "Popen": "files", "pipe": "files"}
 HTTPD: Final = {"HTTPServer": "httpd:HTTPServer"}
+DISPY: Final = {
+    "JobCluster": "dispy.clusters",
+    "SharedJobCluster": "dispy.clusters",
+    "DispyJob": "dispy.jobs",
+    "DispyNode": "dispy.jobs",
+    "NodeAllocate": "dispy.jobs",
+    "DispyNodeAvailInfo": "dispy.jobs",
+    "ClusterStatus": "dispy.jobs",
+    "recover_jobs": "dispy.clusters",
+    "fault_recover_jobs": "dispy.clusters:recover_jobs",
+    "logger": "dispy.logs",
+    "Logger": "dispy.logs",
+}
+DISPY_HTTPD: Final = {"DispyHTTPServer": "dispy.httpd"}
 
 
 def look_up(names: dict[str, str], module: str, name: str) -> Any:
@@ -72,7 +86,7 @@ def look_up(names: dict[str, str], module: str, name: str) -> Any:
 
 
 class Names(ModuleType):
-    """One of pycos' modules: each name is looked up when it is first used."""
+    """One of their modules: each name is looked up when it is first used."""
 
     def __init__(self, name: str, file: str, names: dict[str, str], doc: str) -> None:
         super().__init__(name, doc)

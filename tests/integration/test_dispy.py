@@ -1,0 +1,80 @@
+"""`dispycos run` with scripts of dispy: they run as they are, and what hung dispy ends with a text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.kit.programs import User
+
+pytestmark = pytest.mark.timeout(60)
+
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "dispy"
+
+TYPICAL = r"""(127\.0\.0\.1 executed job [0-5] at True with True
+'computed [1-3]\\n' 'err [1-3]\\n' None True
+){6}
+            Node \|  CPUs \|    Jobs \|  Sec/Job \| Node Time Sec \|    Sent \|    Rcvd
+-{81}
+ +\S+ \|     2 \|       6 \|      0\.\d \| +[01]\.\d \| +[\d.]+ [BK] \| +[\d.]+ [BK]
+
+Total job time: [01]\.\d{3} sec, wall time: \d+\.\d{3} sec, speedup: \d\.\d{3}
+
+True None
+"""
+
+JOBS = """\
+raise None 9 ValueError: bad 5
+exit None 9 SystemExit: left
+_exit None 9 exited with code 3 while it ran run_job
+kill None 9 was killed by SIGKILL (9) while it ran run_job
+iterator None 9 NotPicklable: the value of run_job: cannot pickle '_io.TextIOWrapper'
+names ('127.0.0.1', True, True) 11 None
+('given', 'data 7') 127.0.0.1 True
+('more', 'data 7')
+None
+True 5
+None 8 NotPicklable: argument 5 ('args') of run_job: cannot pickle '_thread.lock' object: item 1 of tuple
+[0, 0, 0] -1
+[(None, 9), ('caught', 11), (None, 8)]
+(0, -1) 400000
+True True
+127.0.0.1 2 0 0 here there None
+cleanup 7 data 7
+499500 {11}
+cleanup 7 data 7
+again True
+[7, 7, 11] [('job', 5), ('job', 6), ('job', 7), ('job', 8), ('job', 9), ('job', 11), ('node', 4)]
+False False
+cleanup 7 data 7
+True None 9
+None 9 True
+raised 'body'
+12
+4 b"['1', 'b']\\n" 11
+TypeError computation must be a function or the path of a program, not int
+FileNotFoundError computation: there is no program /no/such/prog
+TypeError JobCluster() has no parameter 'bogus' here: see docs/compat.md of dispycos
+NotImplementedError recover_jobs() is not covered: jobs end with the program that submitted them, see docs/compat.md of dispycos
+TypeError job_status must take 1 argument
+"""
+
+
+def run(user: User, name: str, *options: str) -> str:
+    user.write({name: (SCRIPTS / name).read_text()})
+    return user.command("run", *options, name).succeed(40)
+
+
+def test_a_typical_script_runs_as_it_is(user: User) -> None:
+    out = run(user, "typical.py", "--local", "2")
+    assert re.fullmatch(TYPICAL, out), out
+
+
+def test_jobs_end_with_a_text_however_they_end_and_clusters_lend_each_other_their_nodes(user: User) -> None:
+    user.scheduler()
+    user.node("vm", cpus=2)
+    out = run(user, "jobs.py")
+    named = re.sub(r"^\[\S+/server-\d\] ", "", out, flags=re.MULTILINE)
+    assert re.sub(r"server \S+/server-\d ", "", named) == JOBS
