@@ -93,7 +93,7 @@ BODIES = {
         f"actors/compat/{name}.py"
         for name in ("categories", "files", "network", "program", "pycos", "sockets", "tasks", "threads")
     ),
-    *(f"actors/compat/dispy/{name}.py" for name in ("clusters", "jobs", "remote")),
+    *(f"actors/compat/dispy/{name}.py" for name in ("clusters", "jobs", "line", "remote")),
     "actors/sharing/locks.py",
     "actors/tasks/actor.py",
     "actors/tasks/handle.py",

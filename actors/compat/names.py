@@ -62,7 +62,7 @@ DISPY: Final = {
     "SharedJobCluster": "dispy.clusters",
     "DispyJob": "dispy.jobs",
     "DispyNode": "dispy.jobs",
-    "NodeAllocate": "dispy.jobs",
+    "NodeAllocate": "dispy.given",
     "DispyNodeAvailInfo": "dispy.jobs",
     "ClusterStatus": "dispy.jobs",
     "recover_jobs": "dispy.clusters",

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.programs import User
+from tests.kit.programs import User, port_of
 
 pytestmark = pytest.mark.timeout(60)
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "dispy"
 
-TYPICAL = r"""(127\.0\.0\.1 executed job [0-5] at True with True
+TYPICAL = r"""http://127\.0\.0\.1:\d+/\S*
+(127\.0\.0\.1 executed job [0-5] at True with True
 'computed [1-3]\\n' 'err [1-3]\\n' None True
 ){6}
             Node \|  CPUs \|    Jobs \|  Sec/Job \| Node Time Sec \|    Sent \|    Rcvd
@@ -62,19 +63,23 @@ TypeError job_status must take 1 argument
 """
 
 
-def run(user: User, name: str, *options: str) -> str:
+def write(user: User, name: str) -> str:
     user.write({name: (SCRIPTS / name).read_text()})
-    return user.command("run", *options, name).succeed(40)
+    return name
 
 
-def test_a_typical_script_runs_as_it_is(user: User) -> None:
-    out = run(user, "typical.py", "--local", "2")
+def test_a_typical_script_runs_as_it_is_and_one_without_nodes_says_so(user: User) -> None:
+    lonely = user.command("run", write(user, "no_node.py"))
+    out = user.command("run", "--local", "2", write(user, "typical.py")).succeed(30)
     assert re.fullmatch(TYPICAL, out), out
+    lonely.wait_line("no node found: start `dispycos node`")
+    lonely.interrupt()
+    assert lonely.wait() == 130
 
 
 def test_jobs_end_with_a_text_however_they_end_and_clusters_lend_each_other_their_nodes(user: User) -> None:
-    user.scheduler()
+    port = port_of(user.scheduler())
     user.node("vm", cpus=2)
-    out = run(user, "jobs.py")
+    out = user.command("run", write(user, "jobs.py"), str(port)).succeed(40)
     named = re.sub(r"^\[\S+/server-\d\] ", "", out, flags=re.MULTILINE)
     assert re.sub(r"server \S+/server-\d ", "", named) == JOBS

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
-import os
-import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePath
-from queue import SimpleQueue
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from dispycos.errors import DispycosError, TaskLost, TaskTerminated
+from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import NodeInfo
 from dispycos.protocol.status import OutcomeKind, Status
 
@@ -34,86 +31,27 @@ from ..names import DOCS
 from ..program import program
 from ..tasks import Task, cur_task
 from . import remote
-from .jobs import PORTS, ClusterStatus, DispyJob, DispyNode, DispyNodeAvailInfo, Entry, wishes_of
+from .given import (
+    BY_POSITION,
+    PORTS,
+    SECRETS,
+    USED,
+    WITHOUT_EFFECT,
+    Entry,
+    callback_of,
+    component_of,
+    computation_of,
+    listed,
+    wishes_of,
+)
+from .jobs import ClusterStatus, DispyJob, DispyNode, DispyNodeAvailInfo
+from .line import line
 from .printing import table
 
 log = logging.getLogger("dispycos")
 
 CLEANUP_S = 10.0  # a cleanup has so long
 RETRIES = 3  # of a reentrant job, whose server or node was lost
-
-BY_POSITION = ("nodes", "depends", "job_status", "cluster_status")
-WITHOUT_EFFECT = {
-    *("host", "ip_addr", "ext_host", "ext_ip_addr", "dispy_port", "port", "node_port", "client_port"),
-    *("ipv4_udp_multicast", "dest_path", "ping_interval", "pulse_interval", "poll_interval"),
-    *("recover_file", "fault_recover", "exclusive", "resend_job_results"),
-}
-USED = {"setup", "cleanup", "reentrant", "loglevel", "callback", *BY_POSITION}
-SECRETS = {"secret", "keyfile", "certfile"}
-
-
-class Callbacks:
-    """Calls scripts' callbacks, one after another, in a thread of their own. What they raise is said."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], object], Callable[[], None]]] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def put(self, call: Callable[[], object], done: Callable[[], None]) -> None:
-        """`done` is called behind it."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="dispycos-callbacks", daemon=True)
-            self._thread.start()
-        self._calls.put((call, done))
-
-    def _work(self) -> None:
-        while True:
-            call, done = self._calls.get()
-            try:
-                call()
-            except BaseException:  # the user's code
-                log.warning("a callback failed:", exc_info=True)
-            done()
-
-
-class Line:
-    """The clusters of this program: who has the nodes, and who wants them. Used on the loop."""
-
-    def __init__(self) -> None:
-        self.callbacks = Callbacks()
-        self.open: list[JobCluster] = []
-        self.is_at_end = False
-        self.waiting = 0
-        self._turn: asyncio.Lock | None = None
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> Any:
-        self._turn = self._turn or asyncio.Lock()
-        self.waiting += 1
-        for cluster in self.open:
-            cluster._changed.set()
-        try:
-            await self._turn.acquire()
-        finally:
-            self.waiting -= 1
-        try:
-            yield
-        finally:
-            self._turn.release()
-
-    def enter(self, cluster: JobCluster) -> None:
-        self.open.append(cluster)
-        if not self.is_at_end:
-            self.is_at_end = True
-            program.at_end.append((0, self._end))
-
-    def _end(self) -> None:
-        """The program's end. Jobs are left only if it was interrupted."""
-        for cluster in list(self.open):
-            cluster.close(terminate=True)
-
-
-line = Line()
 
 
 class JobCluster:
@@ -145,9 +83,9 @@ class JobCluster:
                 f"{self._what}() takes {len(BY_POSITION) + 1} parameters by position; name the others ({DOCS})"
             )
         given = self._given({**dict(zip(BY_POSITION, args, strict=False)), **options})
-        self._function, self.name, files = _computation(computation)
-        self._job_status = _callback(given.get("job_status") or given.get("callback"), 1, "job_status")
-        self.cluster_status = _callback(given.get("cluster_status"), 3, "cluster_status")
+        self._function, self.name, files = computation_of(computation)
+        self._job_status = callback_of(given.get("job_status") or given.get("callback"), 1, "job_status")
+        self.cluster_status = callback_of(given.get("cluster_status"), 3, "cluster_status")
         self._setup, cleanup = given.get("setup"), given.get("cleanup", True)
         for what, function in (("setup", self._setup), ("cleanup", cleanup)):
             if function not in (None, True, False) and not callable(function):
@@ -161,7 +99,7 @@ class JobCluster:
         wishes = wishes_of(given.get("nodes"))
         is_anywhere = program.local_servers > 0
         self._entries = [Entry(wish, self, is_anywhere=is_anywhere) for wish in wishes]
-        components = [*files, *map(_component, _listed(given.get("depends")))]
+        components = [*files, *map(component_of, listed(given.get("depends")))]
         components += [path for wish in wishes for path in wish.depends]
         self._client = Client(
             [one for one in components if one is not None],
@@ -437,6 +375,10 @@ class JobCluster:
 
     # --- on the loop ---
 
+    def look_around(self) -> None:
+        """Another cluster wants the nodes."""
+        self._changed.set()
+
     def _begin(self) -> None:
         line.enter(self)
         self._wanted.set()
@@ -485,6 +427,9 @@ class JobCluster:
             for job in list(self._jobs.values()):
                 self._fail(job, DispyJob.Terminated, str(error))
             self._queue.clear()
+        except BaseException:
+            self._terminates = True  # the loop ends
+            raise
         finally:
             closing.cancel()
             self._has_nodes = False
@@ -538,9 +483,7 @@ class JobCluster:
         return lease.ledger
 
     def _hear_of_node(self, status: Status, info: NodeInfo) -> None:
-        if status == Status.NodeDiscovered and self._setup is not None:
-            from dispycos.protocol.addresses import Location
-
+        if status == Status.NodeDiscovered and self._setup is not None and not self._is_closing:
             self._client.enable_node(
                 Location(info.addr, info.port), self._setup, *self._setup_args(info.name, info.addr)
             )
@@ -553,8 +496,6 @@ class JobCluster:
                 self._tell_cluster(DispyNode.Closed, node, None)
 
     def _see_node(self, info: NodeInfo) -> DispyNode:
-        from dispycos.protocol.addresses import Location
-
         node = self._nodes.get(info.epoch)
         if node is None:
             node = self._nodes[info.epoch] = DispyNode(info.name, info.addr, info.cpus)
@@ -726,49 +667,3 @@ def _size_of(record: Any) -> int:
     payload = getattr(record, "payload", None)
     parts = payload if isinstance(payload, list | tuple) else [payload] if payload is not None else []
     return sum(memoryview(part).nbytes for part in parts)
-
-
-def _listed(depends: Any) -> Iterable[Any]:
-    if depends is None:
-        return []
-    return (
-        [depends] if isinstance(depends, str | os.PathLike) or not isinstance(depends, Iterable) else depends
-    )
-
-
-def _component(item: Any) -> Any:
-    """An object stands for its class, a partial for its function."""
-    item = item.func if isinstance(item, partial) else item
-    is_code = inspect.isroutine(item) or inspect.isclass(item) or isinstance(item, ModuleType)
-    if isinstance(item, bool | int | float | bytes):
-        raise TypeError(f"depends: {item!r} is neither a function, a class, a module nor a file")
-    return item if is_code or isinstance(item, str | os.PathLike) else type(item)
-
-
-def _computation(given: Any) -> tuple[Any, str, list[str]]:
-    """What runs, its name, and the files that it needs."""
-    if isinstance(given, str | os.PathLike):
-        path = given if Path(given).is_file() else shutil.which(given)
-        if path is None:
-            raise FileNotFoundError(f"computation: there is no program {given}")
-        return remote.path_at_client(str(path)), str(given), [str(path)]
-    if not callable(given):
-        raise TypeError(
-            f"computation must be a function or the path of a program, not {type(given).__name__}"
-        )
-    function = getattr(given, "__func__", given)  # jobs of a method get its instance as first argument
-    return function, getattr(function, "__name__", type(function).__name__), []
-
-
-def _callback(function: Any, count: int, what: str) -> Any:
-    if function is None:
-        return None
-    if not callable(function):
-        raise TypeError(f"{what} must be a function, not {type(function).__name__}")
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        raise TypeError(f"{what} must take {count} argument{'s' * (count > 1)}") from None
-    except ValueError:
-        pass  # of C code nothing is known
-    return function

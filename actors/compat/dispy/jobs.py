@@ -5,20 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
-
-from ...client.status import DispycosNodeAllocate
-
-PORTS = {
-    51347,
-    51348,
-    51349,
-    51350,
-    9700,
-    9701,
-    9702,
-}  # dispy's defaults, old and new: no node of ours is there
 
 _ids = itertools.count(1)
 
@@ -95,89 +82,3 @@ class ClusterStatus(NamedTuple):
 
     nodes: list[DispyNode]
     jobs_pending: int
-
-
-class NodeAllocate:
-    """Which nodes a cluster takes, how many CPUs of each, and what its setup gets there.
-
-    Parameters
-    ----------
-    host: name or address; ``*`` matches. port: used unless it is one of dispy's own.
-    cpus: at most so many; 0: all; less than 0: all but so many.
-    depends: files that go to these nodes. setup_args: a tuple, for `setup` there.
-    """
-
-    def __init__(
-        self, host: str, port: int | None = None, cpus: int = 0, depends: Any = (), setup_args: Any = ()
-    ) -> None:
-        if not isinstance(setup_args, tuple):
-            raise TypeError(f"NodeAllocate: setup_args must be a tuple, not {type(setup_args).__name__}")
-        for path in depends:
-            if not isinstance(path, str | Path) or not Path(path).is_file():
-                raise FileNotFoundError(f"NodeAllocate: depends: no such file: {path}")
-        self.host = self.ip_addr = host
-        self.port, self.cpus, self.depends, self.setup_args = port, int(cpus or 0), list(depends), setup_args
-
-    def allocate(
-        self,
-        cluster: Any,
-        ip_addr: str,
-        name: str,
-        cpus: int,
-        avail_info: DispyNodeAvailInfo | None = None,
-        platform: str = "",
-    ) -> int:
-        """How many CPUs of a node to use; 0: the next entry decides. For subclasses."""
-        if self.cpus > 0:
-            return min(cpus, self.cpus)
-        return cpus + self.cpus if cpus + self.cpus > 0 else cpus
-
-
-class Entry(DispycosNodeAllocate):
-    """The same, as dispycos asks it."""
-
-    def __init__(self, wish: NodeAllocate, cluster: Any, *, is_anywhere: bool) -> None:
-        port = int(wish.port) if wish.port and int(wish.port) not in PORTS else None
-        host = "*" if is_anywhere or not wish.host else str(wish.host)
-        super().__init__(host, port=None if "*" in host else port)
-        self.wish, self._cluster = wish, cluster
-        self.taken: set[tuple[str, str]] = set()  # names and addresses of nodes
-
-    def allocate(
-        self, ip_addr: str, name: str, platform: str, cpus: int, memory: int | None, disk: int | None
-    ) -> int:
-        if super().allocate(ip_addr, name, platform, cpus, memory, disk) < 0:
-            return -1
-        info = None if memory is None else DispyNodeAvailInfo(100.0, memory, disk or 0, 0.0)
-        wanted = int(self.wish.allocate(self._cluster, ip_addr, name, cpus, info, platform) or 0)
-        if wanted <= 0:
-            return -1
-        self.taken.add((name, ip_addr))
-        return min(wanted, cpus)
-
-
-def wishes_of(nodes: Any) -> list[NodeAllocate]:
-    """What ``JobCluster(nodes=...)`` means. Raises TypeError, ValueError."""
-    if nodes is None or nodes == []:
-        return []
-    if isinstance(nodes, str | NodeAllocate | dict | DispyNode):
-        nodes = [nodes]
-    if not isinstance(nodes, list | tuple | set):
-        raise TypeError(
-            f"nodes must be a list of names, addresses or NodeAllocate, not {type(nodes).__name__}"
-        )
-    return [_wish_of(entry) for entry in nodes]
-
-
-def _wish_of(entry: Any) -> NodeAllocate:
-    if isinstance(entry, NodeAllocate):
-        return entry
-    if isinstance(entry, DispyNode):
-        return NodeAllocate(entry.ip_addr)
-    if isinstance(entry, str) and entry:
-        return NodeAllocate(entry)
-    if isinstance(entry, dict):
-        return NodeAllocate(**{"host" if name == "ip_addr" else name: value for name, value in entry.items()})
-    if isinstance(entry, tuple | list) and entry:
-        return NodeAllocate(*entry)
-    raise TypeError(f"nodes: {entry!r} is no name, address, tuple, dict or NodeAllocate")

@@ -79,6 +79,10 @@ seen = []
 
 
 def noop(i):
+    import os
+    if i == 500 and not os.path.exists('mark'):
+        open('mark', 'w').close()
+        os._exit(1)
     return i
 
 
@@ -116,7 +120,7 @@ if __name__ == '__main__':
           cluster.submit_node(node.ip_addr, 'there')(), cluster.submit_node('10.1.2.3', 'nowhere'))
 
     # another cluster gets the nodes while this one has no jobs, and this one gets them back
-    other = dispy.JobCluster(noop)
+    other = dispy.JobCluster(noop, reentrant=True)
     jobs = [other.submit(i) for i in range(1000)]
     print(sum(job() for job in jobs), set(job.status for job in jobs))
     print(cluster.submit('again')(), other.close())
@@ -140,7 +144,7 @@ if __name__ == '__main__':
     print(cluster.submit(Thing(3), 4)())
     cluster.close()
     open('prog.py', 'w').write('import sys; print(sys.argv[1:]); sys.exit(4)')
-    cluster = dispy.JobCluster('prog.py')
+    cluster = dispy.SharedJobCluster('prog.py', scheduler_host='127.0.0.1', scheduler_port=int(sys.argv[1]))
     job = cluster.submit(1, 'b')
     print(job(), job.stdout, job.status)
     for wrong in (lambda: dispy.JobCluster(5), lambda: dispy.JobCluster('/no/such/prog'), lambda: dispy.JobCluster(noop, bogus=1),
