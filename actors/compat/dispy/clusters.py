@@ -121,7 +121,7 @@ class JobCluster:
         self._is_closing = self._is_closed = self._terminates = False
         self._failure: BaseException | None = None
         self._wanted, self._changed = asyncio.Event(), asyncio.Event()
-        self._inbox = Task(self._receive)
+        self._inbox = Task(self.unfinished_jobs)
         self._inbox.set_daemon()
         self._over = threading.Event()
         program.call(self._begin)
@@ -526,7 +526,7 @@ class JobCluster:
 
     # --- ends of jobs ---
 
-    async def _receive(self) -> None:
+    async def unfinished_jobs(self) -> None:
         """What running jobs say."""
         task = cur_task()
         assert task is not None
