@@ -179,7 +179,8 @@ class Program:
         if self.busy:
             names = ", ".join(cell.name for cell in self.busy.values())
             log.warning(
-                "the script ended before its tasks (%s): end it with pycos.Pycos().finish() or cluster.close(), or start it by `dispycos run`",
+                "the script ended before its tasks (%s): end it with pycos.Pycos().finish() or cluster.close(), "
+                "or start it by `dispycos run`",
                 names,
             )
         self.finish()
