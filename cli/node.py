@@ -18,6 +18,7 @@ from dispycos.actors.node.processes.user import TaskUser, find_task_user, settle
 from dispycos.actors.node.resources import cpu_count
 from dispycos.actors.node.run import LOOK_S, NodeBody, describe, time_of_day
 from dispycos.actors.tasks.step import KILL_AFTER
+from dispycos.actors.tasks.step import VISIBLE_DEVICES as VARIABLE
 from dispycos.config import SCHEDULER_PORT, AgentSettings, Misuse, NodeSettings, count_servers
 from dispycos.protocol.addresses import NODE, Address
 from dispycos.protocol.messages import Neighbour, NodeReport
@@ -161,6 +162,7 @@ def make_body(
     process: Process, settings: AgentSettings, template: Template, servers: int, *, name: str = ""
 ) -> NodeBody:
     """The node's machine and body on this process's runtime."""
+    see_to_devices(dict(settings.resource).get("gpu", 0))
     epoch = process.runtime.epoch
     ipc = process.ipc or process.listen_ipc()
     info = describe(name or process.name, process.addresses.main, process.port, servers, epoch)
@@ -169,6 +171,7 @@ def make_body(
         ipc=ipc,
         max_file_size=settings.max_file_size,
         host=kernel_mark(),
+        resources=tuple(sorted(settings.resource)),
     )
     machine = Node(
         info,
@@ -213,6 +216,17 @@ def make_body(
         look_s=min(LOOK_S, settings.min_pulse_interval, settings.zombie_period or LOOK_S),
         on_end=process.stopping.set,
     )
+
+
+def see_to_devices(gpus: int) -> None:
+    """Raises Misuse if this process does not see so many."""
+    listed = os.environ.get(VARIABLE)
+    seen = len(listed.split(",")) if listed else 0
+    if listed is not None and seen < gpus:
+        raise Misuse(
+            f"--resource gpu={gpus}, and {VARIABLE}={listed!r} lists {seen}",
+            f"give as many as it lists, or start the node with another {VARIABLE}",
+        )
 
 
 def unusable(folder: Path, why: str | None) -> Misuse:

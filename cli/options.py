@@ -30,6 +30,7 @@ from dispycos.config import (
     parse_place,
     parse_port,
     parse_port_range,
+    parse_resource,
     parse_seconds,
     parse_serve,
     parse_shell,
@@ -268,6 +269,13 @@ NODE: Final = (
         ["-c", "--cpus"],
         Text("N", parse_whole),
         "Servers to run, one per CPU. 0: all CPUs; negative: leave that many out.",
+    ),
+    Option(
+        ["--resource"],
+        Text("NAME=N", parse_resource),
+        "It has N of what tasks may ask for by this name, as gpu=2. May be repeated.",
+        multiple=True,
+        is_shared=False,
     ),
     Option(
         ["--min_pulse_interval"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dispycos.notices import counted
-from dispycos.protocol.messages import NodeReport, SchedulerReport, TaskReport
+from dispycos.protocol.messages import NodeInfo, NodeReport, SchedulerReport, TaskReport
 
 
 def scheduler_lines(report: SchedulerReport) -> list[str]:
@@ -31,13 +31,18 @@ def node_lines(report: NodeReport) -> list[str]:
     if report.resting:
         uses.append(f"takes nothing new: {report.resting}")
     use = "; ".join(uses) or "free"
+    has = f"{counted(node.cpus, 'CPU')}{_resources(node)}"
     return [
-        f"node {node.name} at {node.addr}:{node.port}, {counted(node.cpus, 'CPU')}, {use}{_insecure(report.insecure)}",
+        f"node {node.name} at {node.addr}:{node.port}, {has}, {use}{_insecure(report.insecure)}",
         *(
             f"  {server.spot.name} at {server.spot.addr}:{server.spot.port} (pid {server.pid}): {_tasks(server.tasks)}"
             for server in report.servers
         ),
     ]
+
+
+def _resources(node: NodeInfo) -> str:
+    return "".join(f", {name}={count}" for name, count in node.resources)
 
 
 def _tasks(tasks: Iterable[TaskReport]) -> str:

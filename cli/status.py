@@ -128,6 +128,7 @@ def _node(report: NodeReport) -> dict[str, Any]:
         "name": node.name,
         "location": f"{node.addr}:{node.port}",
         "cpus": node.cpus,
+        "resources": dict(node.resources),
         "platform": node.platform,
         "python": ".".join(map(str, node.python)),
         "available": node.available._asdict() if node.available is not None else None,

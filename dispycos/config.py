@@ -28,6 +28,9 @@ STATUS_TIMEOUT = 2.0  # seconds
 PAUSE_MIN = 0.2
 
 
+RESOURCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")  # a name of one
+
+
 class Failure(Exception):
     """What ends a command: whose fault in the first line, the remedy in the second."""
 
@@ -338,6 +341,13 @@ def parse_serve(text: str) -> int:
     return clients
 
 
+def parse_resource(text: str) -> tuple[str, int]:
+    name, _, count = text.strip().partition("=")
+    if not RESOURCE.fullmatch(name) or not re.fullmatch(r"[0-9]{1,6}", count) or int(count) < 1:
+        raise ValueError(f"{text!r}: give NAME=N, a name and a whole number above 0, as gpu=2")
+    return name, int(count)
+
+
 Parser = Callable[[str], object]
 
 
@@ -537,6 +547,7 @@ class AgentSettings(CommonSettings):
     """What a node is told, also one that a client starts for itself."""
 
     cpus: int = 0
+    resource: tuple[tuple[str, int], ...] = ()
     tcp_ports: tuple[PortRange, ...] = ()
     min_pulse_interval: float = MIN_PULSE_INTERVAL
     max_pulse_interval: float = MAX_PULSE_INTERVAL
@@ -556,6 +567,10 @@ class AgentSettings(CommonSettings):
                 f" {self.max_pulse_interval:g} leave no pulse interval",
                 "the minimum must be above 0 and at most the maximum",
             )
+        names = [name for name, _ in self.resource]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise Misuse(f"--resource {twice} is given several times", "give it once, with their number")
         if self.service_start is not None:
             self.hours(self.service_start)
 

@@ -17,6 +17,7 @@ from .config import (
     parse_name,
     parse_nodes,
     parse_path,
+    parse_resource,
     parse_seconds,
     parse_size,
     parse_whole,
@@ -28,6 +29,7 @@ PRIVATE_OPTIONS: dict[str, Parser] = {
     "ext_ip_addr": parse_host,
     "name": parse_name,
     "cpus": parse_whole,
+    "resource": parse_resource,
     "dest_path": parse_path,
     "max_file_size": parse_size,
     "min_pulse_interval": parse_seconds,
@@ -36,7 +38,7 @@ PRIVATE_OPTIONS: dict[str, Parser] = {
     "secret_file": parse_path,
     "debug": parse_flag,
 }
-SEVERAL = ("nodes", "ip_addr", "ext_ip_addr")  # those that may be lists
+SEVERAL = ("nodes", "ip_addr", "ext_ip_addr", "resource")  # those that may be lists
 
 ALIASES = {
     "node": "ip_addr",

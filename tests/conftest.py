@@ -153,7 +153,7 @@ def user() -> Iterator[User]:
 def cluster() -> Iterator[User]:
     """A person who started `dispycos node` in two terminals: a and b, of two CPUs each."""
     with User() as person:
-        person.nodes = [person.node("a"), person.node("b")]
+        person.nodes = [person.node("a"), person.node("b", "--resource", "gpu=2")]
         yield person
 
 

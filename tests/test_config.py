@@ -46,6 +46,7 @@ GOOD = [
     (config.parse_flag, "Yes", True),
     (config.parse_flag, "0", False),
     (config.parse_serve, "-1", -1),
+    (config.parse_resource, " gpu=2", ("gpu", 2)),
     (config.parse_passphrase, "sixteen letters!", "sixteen letters!"),
 ]
 
@@ -61,6 +62,7 @@ BAD = [
     (config.parse_place, ["host:", "host:0", "host:x", ":5", "host:70000", "[::1]5", "a:1:2"]),
     (config.parse_flag, ["maybe"]),
     (config.parse_serve, ["0", "-2"]),
+    (config.parse_resource, ["gpu", "gpu=", "gpu=0", "gpu=x", "gpu=-1", "gpu=0.5", "=1", "my gpu=1"]),
     (config.parse_passphrase, ["", "fifteen letters"]),
 ]
 

@@ -144,6 +144,7 @@ class LedgerBody(ClientRole):
             retries=retries,
             timeout=options.timeout,
             priority=options.priority,
+            needs=options.resources,
             code=self.payloads.version(),
             submitted=self._burst_at,
         )

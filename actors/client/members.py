@@ -95,7 +95,8 @@ class Members:
             if node.epoch in self._gone:
                 self.lose_gone(math.inf)  # it is another lease
             self._has.nodes[node.epoch] = node
-            dispatcher.node_up(node.epoch, node.name, (node.name, node.addr, f"{node.addr}:{node.port}"))
+            names = (node.name, node.addr, f"{node.addr}:{node.port}")
+            dispatcher.node_up(node.epoch, node.name, names, node.resources)
             self._disconnected.discard(node.epoch)
             dispatcher.node_heard(node.epoch)
             if word.status != Status.NodeDiscovered:  # before it has granted the lease it knows nothing of us

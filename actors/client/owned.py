@@ -328,6 +328,7 @@ class Tasks:
             retries=word.retries,
             timeout=word.timeout,
             priority=word.priority,
+            needs=word.needs,
             code=word.code,
             submitter=envelope.sender,
             submitted=now,
@@ -444,6 +445,7 @@ class Tasks:
                 record.code,
                 fetch,
                 _is_short(record),
+                units=record.units,
             )
             effects.append(Send(Envelope(to, me, run, 0, None if fetch else call)))
 

@@ -125,7 +125,8 @@ class Standing:
     def _watch_wants(self, now: float) -> None:
         """Nobody waits in silence: the scheduler is asked what is missing when no server may take what waits."""
         dispatcher = self._has.dispatcher
-        if not dispatcher.waiting or (dispatcher.has_servers and not dispatcher.is_held_up):
+        is_given = dispatcher.has_servers and not dispatcher.is_held_up and not dispatcher.lacks
+        if not dispatcher.waiting or is_given:
             self._want_at, self._pause = None, PATIENCE_S
         elif self._want_at is None:
             self._want_at = now + self._pause
@@ -136,6 +137,9 @@ class Standing:
         held_up, why_not = self._members.control.held_up()
         if held_up:
             waiting, why = held_up, "; ".join(filter(None, (why, why_not)))
+        lacking, what = self._has.dispatcher.lacking()
+        if not why and lacking and self._has.dispatcher.has_servers:
+            waiting, why = lacking, what
         if why:
             self._has.say(f"{counted(waiting, 'task')} cannot run: {why}; still waiting", "warning")
         else:

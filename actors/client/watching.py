@@ -30,7 +30,8 @@ from dispycos.protocol.watching import (
     enclosed,
 )
 
-from ..dispatching.facts import Entry, FleetServer, Phase, Queue
+from ..dispatching.facts import Entry, FleetServer, Phase, Pin, Queue
+from ..dispatching.fleet import told
 from .holdings import Holdings
 from .members import Members
 from .owned import Tasks
@@ -151,7 +152,9 @@ class Watching:
         for pin in giving.pins() if giving.pinned else ():
             for queue in (pin.cpu, pin.io):
                 for entry in _first(queue):
-                    yield _queued(entry, now, f"it names {pin.name}, which takes nothing now")
+                    yield _queued(
+                        entry, now, self._why_at(pin) or f"it names {pin.name}, which takes nothing now"
+                    )
 
         for needs in islice(self._tasks.waits.needs.values(), QUEUED_MAX):
             missing = [value.function for value in needs.values if not value.ended]
@@ -174,7 +177,15 @@ class Watching:
                 oldest = now - min(head.submitted for head in heads)
                 shut = [server for server in self._has.dispatcher.fleet.servers_of(pin) if server.is_offered]
                 text = "its servers have other tasks" if shut else "none of its servers takes tasks"
-                yield Waiting("place", pin.name, f"they name {pin.name}: {text}", tasks, oldest)
+                text = self._why_at(pin) or f"they name {pin.name}: {text}"
+                yield Waiting("place", pin.name, text, tasks, oldest)
+
+    def _why_at(self, pin: Pin) -> str:
+        """Of what needs resources."""
+        if not pin.needs:
+            return ""
+        why = self._has.dispatcher.fleet.why_waits(pin)
+        return why or f"{told(pin.needs)} is needed, and other tasks have it, or no server is free"
 
     def _why(self, now: float) -> Waiting:
         """What those wait for that may run anywhere."""

@@ -93,6 +93,23 @@ class Dispatcher:
             shut.update({place: None for place in places if not place.is_open})
         return count, list(shut)
 
+    @property
+    def lacks(self) -> bool:
+        """Whether tasks wait for resources that no node has."""
+        return self.giving.pinned > 0 and next(self._lacking(), None) is not None
+
+    def lacking(self) -> tuple[int, str]:
+        """How many tasks wait so, and what is missing, for people."""
+        found = list(self._lacking())
+        return sum(pin.cpu.count() + pin.io.count() for pin, _ in found), "; ".join(why for _, why in found)
+
+    def _lacking(self) -> Iterator[tuple[Pin, str]]:
+        for pin in self.giving.pins():
+            if pin.needs and (pin.cpu.head() is not None or pin.io.head() is not None):
+                why = self.fleet.why_waits(pin)
+                if why:
+                    yield pin, why
+
     def _shut_pins(self) -> Iterator[Pin]:
         """Names that tasks wait for, and of which no server takes any."""
         for pin in self.giving.pins() if self.giving.pinned else ():
@@ -114,7 +131,7 @@ class Dispatcher:
         entry.turn = self._turns - (entry.priority << TURN_BITS)
         entry.learner = learner = self.learners[entry.function]
         learner.submitted += 1
-        fault = self.fleet.bind(entry) if entry.node or entry.server else ""
+        fault = self.fleet.bind(entry) if entry.node or entry.server or entry.needs else ""
         if fault:
             self._end(entry, OutcomeKind.REFUSED, fault)
         else:
@@ -178,8 +195,7 @@ class Dispatcher:
         server.ended += 1
         if kind != RETURNED:
             server.failed += 1
-        entry.at = None
-        self.giving.held -= 1
+        self.giving.left(entry)
         self.fleet.changed[server] = None
         if started:
             self._note_begun(entry, server)
@@ -229,10 +245,12 @@ class Dispatcher:
 
     # --- from nodes and the scheduler
 
-    def node_up(self, epoch: int, title: str, names: tuple[str, ...]) -> None:
-        """`names`: what tasks may call it."""
+    def node_up(
+        self, epoch: int, title: str, names: tuple[str, ...], resources: Iterable[tuple[str, int]] = ()
+    ) -> None:
+        """`names`: what tasks may call it. `resources`: what it has, for tasks that need it."""
         if epoch not in self.fleet.nodes:
-            self.fleet.add_node(epoch, title, names)
+            self.fleet.add_node(epoch, title, names, dict(resources))
 
     def node_opened(self, epoch: int, is_open: bool) -> None:
         """False: it is suspended, or closes, and gets nothing."""
@@ -260,7 +278,8 @@ class Dispatcher:
         if server is not None and not server.closing:
             self._open(server, False)
             server.closing = text
-            self._refuse_at(server.pin, text)
+            for pin in server.pins:
+                self._refuse_at(pin, text)
 
     def node_closes(self, epoch: int, text: str) -> None:
         """Its servers do, and no others will come."""
@@ -333,9 +352,8 @@ class Dispatcher:
         how = "; {} may have started" if cpu is None else " while it ran {}"
         again = []
         for entry in _had_by([server]):
-            entry.at = None
+            self.giving.left(entry)
             entry.aside = False
-            self.giving.held -= 1
             if entry.over:
                 continue
             if entry not in begun and not entry.placed:
@@ -353,7 +371,8 @@ class Dispatcher:
             if entry in begun and not entry.io and entry.learner is not None:
                 entry.learner.forget()
         gone = f"server {server.name} is gone: {text}"
-        self._refuse_at(server.pin, gone)
+        for pin in server.pins:
+            self._refuse_at(pin, gone)
         self._give_again(again, gone)
         self._end_hopeless(server.node)
 
@@ -400,8 +419,7 @@ class Dispatcher:
         back = [has[position] for position in reversed(positions) if position in has]
         for entry in back:
             server.remove(entry)
-            entry.at = None
-            self.giving.held -= 1
+            self.giving.left(entry)
         return [entry for entry in back if not entry.over]
 
     def _give_again(self, entries: Iterable[Entry], gone: str = "") -> None:

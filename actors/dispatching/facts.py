@@ -39,6 +39,8 @@ FOLLOWING: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.KILLING: frozenset(),
 }
 
+Needs = tuple[tuple[str, int], ...]  # so many of a resource of each name, by name
+
 READY: Final = Phase.READY  # reading a member from its Enum costs as much as a dictionary look-up
 
 
@@ -47,7 +49,9 @@ class Entry(Record, eq=False):
 
     node: str = ""  # named: only on the nodes of this name or address
     server: int = 0  # named: only on the server of this epoch
-    pin: Pin | None = None  # of that name, once it was looked up
+    needs: Needs = ()  # of its node, while it runs
+    units: dict[str, list[int]] | None = None  # what it has of these: numbers, as its node counts them from 0
+    pin: Pin | None = None  # of that name and these needs, once it was looked up
     timeout: float = 0.0  # seconds that it may run; 0: any
     priority: int = 0
     turn: int = 0  # by priority, then in the order of submission
@@ -62,6 +66,10 @@ class Entry(Record, eq=False):
     over: bool = False
     submitted: float = 0.0  # when
     began: float = 0.0  # when its server said so; 0: it did not
+
+    @property
+    def resources(self) -> dict[str, list[int]]:
+        return self.units or {}
 
 
 class Queue:
@@ -150,11 +158,12 @@ _turn_of: Callable[[Entry], int] = lambda entry: entry.turn  # noqa: E731
 
 @dataclass(slots=True, eq=False)
 class Pin:
-    """A name that tasks may ask for, and those that wait for it: a server's, or one that several nodes may have."""
+    """What tasks may ask for, and those that wait for it: a server, a name that several nodes may have, resources of them."""
 
-    name: str
+    name: str  # empty: any node
     nodes: list[FleetNode] = field(default_factory=list)
     server: FleetServer | None = None
+    needs: Needs = ()
     cpu: Queue = field(default_factory=Queue)
     io: Queue = field(default_factory=Queue)
 
@@ -175,10 +184,28 @@ class FleetNode:
     failed: int = 0  # ... and of these, that did not return a value
     pins: list[Pin] = field(default_factory=list)
     free: Shelves[FleetServer] = field(default_factory=Shelves)  # without a CPU task, by io tasks
+    resources: dict[str, int] = field(default_factory=dict)  # how many it has of each
+    units: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # ... and which of them nobody has, lowest first
 
     @property
     def is_offered(self) -> bool:
         return self.is_open and not self.is_silent
+
+    def has(self, needs: Needs) -> bool:
+        """So much is free."""
+        return all(len(self.units.get(name, ())) >= count for name, count in needs)
+
+    def lend(self, needs: Needs) -> dict[str, list[int]]:
+        lent = {name: self.units[name][:count] for name, count in needs}
+        for name, count in needs:
+            del self.units[name][:count]
+        return lent
+
+    def take_back(self, lent: dict[str, list[int]]) -> None:
+        for name, units in lent.items():
+            self.units[name] = sorted(self.units[name] + units)
 
 
 @dataclass(slots=True, eq=False)
@@ -206,10 +233,18 @@ class FleetServer:
     refused: int = -1  # of the last one that it took and could not begin
     ended: int = 0  # tasks that it was done with ...
     failed: int = 0  # ... and that did not return a value
+    asking: dict[Needs, Pin] = field(
+        default_factory=dict
+    )  # those who name it, and need resources of its node
 
     @property
     def is_offered(self) -> bool:
         return self.phase is READY and self.is_open and self.node.is_offered
+
+    @property
+    def pins(self) -> list[Pin]:
+        """Of those who name it."""
+        return [self.pin, *self.asking.values()]
 
     @property
     def has_cpu_task(self) -> bool:

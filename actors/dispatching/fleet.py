@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .facts import Entry, FleetNode, FleetServer, Pin
+from .facts import Entry, FleetNode, FleetServer, Needs, Pin
 from .placement import Choice
 
 LISTED_MAX: Final = 20  # nodes or servers that an error message lists
@@ -17,7 +17,9 @@ class Fleet:
     def __init__(self) -> None:
         self.nodes: dict[int, FleetNode] = {}
         self.servers: dict[int, FleetServer] = {}
-        self.pins: dict[str, Pin] = {}  # of nodes, by the names that tasks asked for
+        self.pins: dict[
+            tuple[str, Needs], Pin
+        ] = {}  # of nodes, by the names and resources that tasks asked for
         self.choice = Choice()
         self.changed: dict[FleetServer, None] = {}  # since the last pass
         self.shut: dict[FleetNode | FleetServer, None] = {}  # those that are not open
@@ -34,11 +36,14 @@ class Fleet:
 
     # --- nodes and servers
 
-    def add_node(self, epoch: int, title: str, names: tuple[str, ...]) -> FleetNode:
-        node = self.nodes[epoch] = FleetNode(epoch, title, names)
+    def add_node(
+        self, epoch: int, title: str, names: tuple[str, ...], resources: dict[str, int]
+    ) -> FleetNode:
+        node = self.nodes[epoch] = FleetNode(epoch, title, names, resources=resources)
+        node.units = {name: list(range(count)) for name, count in resources.items()}
         node.ended, node.failed = self.past.pop(epoch, (0, 0))
         for pin in self.pins.values():
-            if pin.name in names:
+            if not pin.name or pin.name in names:
                 pin.nodes.append(node)
                 node.pins.append(pin)
         return node
@@ -51,8 +56,8 @@ class Fleet:
         bare = []
         for pin in node.pins:
             pin.nodes.remove(node)
-            if not pin.nodes:
-                del self.pins[pin.name]
+            if pin.name and not pin.nodes:
+                del self.pins[pin.name, pin.needs]
                 bare.append(pin)
         return bare
 
@@ -107,28 +112,38 @@ class Fleet:
                 there = [server.name for server in self.servers.values()]
                 return f"there is no such server ({entry.server:016x}); there are: {_listing(there)}"
             entry.pin = server.pin
-            return server.closing
-        pin = self.pins.get(entry.node)
+            if entry.needs:
+                entry.pin = server.asking.setdefault(
+                    entry.needs, Pin(server.name, server=server, needs=entry.needs)
+                )
+            return server.closing or _lacks(entry.needs, [server.node])
+        pin = self.pins.get((entry.node, entry.needs))
         if pin is None:
-            nodes = [node for node in self.nodes.values() if entry.node in node.names]
-            if not nodes:
+            nodes = [node for node in self.nodes.values() if not entry.node or entry.node in node.names]
+            if not nodes and entry.node:
                 titles = [node.title for node in self.nodes.values()]
                 return f"there is no node {entry.node}; there are: {_listing(titles)}"
-            pin = self.pins[entry.node] = Pin(entry.node, nodes)
+            pin = self.pins[entry.node, entry.needs] = Pin(entry.node, nodes, needs=entry.needs)
             for node in nodes:
                 node.pins.append(pin)
         entry.pin = pin
-        return self.failure_of(pin)
+        return self.failure_of(pin) or (_lacks(entry.needs, pin.nodes) if pin.name else "")
 
     def failure_of(self, pin: Pin) -> str:
         """Why there will never be a server there; empty if there may be one."""
+        if not pin.name:
+            return ""  # more nodes may come
         if any(not node.closing and (node.servers or not node.failure) for node in pin.nodes):
             return ""
         first = pin.nodes[0]
         return first.closing or f"no server can be started: {first.failure}"
 
+    def why_waits(self, pin: Pin) -> str:
+        """Why what needs resources is not given, for people; empty: other tasks have them now."""
+        return _lacks(pin.needs, [pin.server.node] if pin.server is not None else pin.nodes)
+
     def pins_of(self, server: FleetServer) -> Iterator[Pin]:
-        yield server.pin
+        yield from server.pins
         yield from server.node.pins
 
     def servers_of(self, pin: Pin) -> list[FleetServer]:
@@ -139,12 +154,13 @@ class Fleet:
     def free_at(self, pin: Pin | None) -> FleetServer | None:
         """A free server there, of the least loaded node; None: anywhere."""
         if pin is None:
-            node = self.choice.nodes.first()
-            return node.free.first() if node is not None else None
+            first = self.choice.nodes.first()
+            return first.free.first() if first is not None else None
         if pin.server is not None:
-            return pin.server if pin.server in pin.server.node.free.level_of else None
+            node = pin.server.node
+            return pin.server if pin.server in node.free.level_of and node.has(pin.needs) else None
         level_of = self.choice.nodes.level_of
-        nodes = [node for node in pin.nodes if node in level_of]
+        nodes = [node for node in pin.nodes if node in level_of and node.has(pin.needs)]
         return min(nodes, key=level_of.__getitem__).free.first() if nodes else None
 
     def io_at(self, pin: Pin | None) -> FleetServer | None:
@@ -152,7 +168,9 @@ class Fleet:
         if pin is None:
             return self.choice.io.first()
         level_of = self.choice.io.level_of
-        servers = [server for server in self.servers_of(pin) if server in level_of]
+        servers = [
+            server for server in self.servers_of(pin) if server in level_of and server.node.has(pin.needs)
+        ]
         return min(servers, key=level_of.__getitem__, default=None)
 
     def check(self) -> None:
@@ -163,9 +181,33 @@ class Fleet:
         for node in self.nodes.values():
             assert self.nodes[node.epoch] is node
             assert node.is_open is (node not in self.shut) and not (node.is_open and node.closing)
-            assert all(node in pin.nodes and pin.name in node.names for pin in node.pins)
+            assert all(node in pin.nodes and (not pin.name or pin.name in node.names) for pin in node.pins)
+            self._check_resources(node)
         if not self.changed:
             self.choice.check(self.nodes.values())
+
+    def _check_resources(self, node: FleetNode) -> None:
+        """Each unit is free, or one task has it."""
+        had = [entry for server in node.servers.values() for entry in (*server.cpu, *server.io.values())]
+        for name, count in node.resources.items():
+            lent = [unit for entry in had if entry.units for unit in entry.units.get(name, ())]
+            assert sorted([*node.units[name], *lent]) == list(range(count)), f"{node.title}: {name} is wrong"
+
+
+def told(resources: Iterable[tuple[str, int]]) -> str:
+    """For people."""
+    return ", ".join(f"{name}={count}" for name, count in resources)
+
+
+def _lacks(needs: Needs, nodes: Iterable[FleetNode]) -> str:
+    """Why none of these nodes will ever have so much free; empty if one may."""
+    lacking = []
+    for node in nodes:
+        if all(node.resources.get(name, 0) >= count for name, count in needs):
+            return ""
+        lacking.append(f"node {node.title} has {told(node.resources.items()) or 'no resources'}")
+    there = "; ".join(lacking[:LISTED_MAX]) or "there is no node"
+    return f"{told(needs)} is needed, and {there}"
 
 
 def _listing(names: list[str]) -> str:

@@ -1,8 +1,8 @@
 """One pass that gives out what can be given: facts were recorded before, the rules are in `placement`.
 
 What waits is taken by turn: of the queue for any server and those of the names that a server bears, the earliest. What waits
-for a name holds up nobody who may run elsewhere. A task that has to wait for a free server keeps its turn: none goes ahead
-past it, or the server that it waits for would never be free.
+for a name or for resources holds up nobody who may run elsewhere. A task that has to wait for a free server keeps its turn:
+none goes ahead past it, or the server that it waits for would never be free.
 """
 
 from __future__ import annotations
@@ -61,6 +61,18 @@ class Giving:
         if entry.pin is not None:
             self.pinned -= 1
 
+    def left(self, entry: Entry) -> None:
+        """The server that had it does not have it any more."""
+        server = entry.at
+        assert server is not None
+        entry.at = None
+        self.held -= 1
+        if entry.units is not None:
+            server.node.take_back(entry.units)
+            entry.units = None
+            others = [pin for other in server.node.servers.values() for pin in other.asking.values()]
+            self.touched.update(dict.fromkeys([*server.node.pins, *others]))
+
     def waiting_at(self, pin: Pin) -> list[Entry]:
         return [*pin.cpu.take_all(), *pin.io.take_all()]
 
@@ -72,13 +84,18 @@ class Giving:
         ]
 
     def pins(self) -> list[Pin]:
-        return [*self.fleet.pins.values(), *(server.pin for server in self.fleet.servers.values())]
+        return [
+            *self.fleet.pins.values(),
+            *(pin for server in self.fleet.servers.values() for pin in server.pins),
+        ]
 
     def queue_for(self, server: FleetServer, *, io: bool) -> Queue:
-        """The one whose first task has waited longest."""
+        """The one whose first task has waited longest, of those whose needs its node has free."""
         best = self.io if io else self.cpu
         head = best.head()
         for pin in self.fleet.pins_of(server):
+            if pin.needs and not server.node.has(pin.needs):
+                continue
             queue = pin.io if io else pin.cpu
             first = queue.head()
             if first is not None and (head is None or first.turn < head.turn):
@@ -147,6 +164,8 @@ class Giving:
             self._feed(server, share)
 
     def _ahead_at(self, pin: Pin) -> None:
+        if pin.needs:
+            return
         servers = [
             server for server in self.fleet.servers_of(pin) if server in self.fleet.choice.ahead.level_of
         ]
@@ -177,7 +196,7 @@ class Giving:
             if self.pinned:
                 queue = self.queue_for(server, io=False)
             entry = queue.head()
-            if entry is None or entry.alone or is_full(server, lag, entry.size):
+            if entry is None or entry.alone or entry.needs or is_full(server, lag, entry.size):
                 break
             queue.entries.popleft()
             self._give(entry, server)
@@ -191,6 +210,8 @@ class Giving:
     def _give(self, entry: Entry, server: FleetServer) -> None:
         position = server.given = server.given + 1
         entry.at, entry.position, entry.placed = server, position, False
+        if entry.needs:
+            entry.units = server.node.lend(entry.needs)
         if entry.io:
             server.io[position] = entry
         else:

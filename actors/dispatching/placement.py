@@ -50,6 +50,7 @@ def goes_along(server: FleetServer, entry: Entry) -> bool:
     return (
         len(server.cpu) < TOGETHER_MAX
         and not entry.alone
+        and not entry.needs  # nothing is kept by who does not run
         and learner is not None
         and learner.runs > 0
         and server.work_s + learner.mean <= TOGETHER_S

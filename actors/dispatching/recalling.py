@@ -93,8 +93,11 @@ class Recalling:
 
     def _may_move(self, entry: Entry) -> bool:
         """To a server that idles."""
-        idle = self.fleet.choice.nodes.level_of
-        return bool(idle) and (entry.pin is None or any(node in idle for node in entry.pin.nodes))
+        idle, pin = self.fleet.choice.nodes.level_of, entry.pin
+        if pin is None or not idle:
+            return bool(idle)
+        here = entry.at.node if entry.at is not None else None  # where it would get what it has again
+        return any(node in idle and (node is here or node.has(pin.needs)) for node in pin.nodes)
 
 
 def _has_waiting(server: FleetServer) -> bool:

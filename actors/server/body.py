@@ -47,6 +47,7 @@ from ..tasks.stdio import OutputMarks
 from ..tasks.step import Start
 from ..tasks.working import WorkingFolder
 from .code import ServerPayloads, single
+from .devices import Devices
 from .last_words import LastWords
 from .meter import Meter
 from .nested import NestedTasks
@@ -147,6 +148,7 @@ class ServerBody:
         self._page = page
         self._marks = marks
         self._meter = Meter()
+        self._devices = Devices()
         self.stopped: asyncio.Future[int] = runtime.loop.create_future()
         spot = Spot(start.addr, start.port, runtime.epoch, start.name)
         client = Address(start.client, CLIENT)
@@ -174,7 +176,7 @@ class ServerBody:
         """What belongs here first, then tasks may come."""
         setup, call = await self.payloads.get_setup(messages.SetupWanted(self.machine.spot, self._node.epoch))
         self.host.records = self._nested = NestedTasks(
-            self.host, self.payloads, self.machine, self._meter.forget
+            self.host, self.payloads, self.machine, self._let_others_run
         )
         self._levels.take(setup.levels)
         self._enter_folder(os.fsdecode(setup.cwd), os.fsdecode(setup.program_folder))
@@ -210,6 +212,11 @@ class ServerBody:
 
     def _tell_node(self, word: messages.Message) -> None:
         self.runtime.send(Envelope(self._node, self.machine.address, word))
+
+    def _let_others_run(self) -> None:
+        """Beside a CPU task, which waits."""
+        self._meter.forget()
+        self._devices.end()
 
     def _enter_folder(self, wanted: str, program: str) -> None:
         why_not = self._folder.enter(wanted, program)
@@ -326,6 +333,8 @@ class ServerBody:
         missing: MissingCode | None = None
         outcome: Outcome | None = None
         call: Any = None
+        if not run.io:
+            self._devices.begin(run.task, run.units)
         self.interrupts.begin(cell)
         try:
             call = self.payloads.mirror.within(self.payloads.loads_call, run.function, payload)
@@ -390,6 +399,7 @@ class ServerBody:
             self._folder.explain(outcome.error)
         kind, payload = self._pack(cell, outcome)
         self._page.end()
+        self._devices.end(run.task)
         del self._cells[run.task]
         self._begun -= 1
         now = self.runtime.clock()

@@ -66,7 +66,9 @@ class TaskClient(Submits):
             raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
         addr, port = where if isinstance(where, Location) else (where or "", 0)
         name, timeout, priority = name_of(function), options.timeout, options.priority
-        word = messages.Nested(0, name, io, alone, count(retries), 0, addr, port, [], timeout, priority)
+        word = messages.Nested(
+            0, name, io, alone, count(retries), 0, addr, port, [], timeout, priority, options.resources
+        )
         return self._nested.submit(word, function, args, kwargs)
 
 

@@ -116,6 +116,10 @@ class Cell:
     def attempt(self) -> int:
         return 1 if self.task is None else self.task.attempt
 
+    @property
+    def resources(self) -> dict[str, list[int]]:
+        return (self.run.units if self.run is not None else None) or {}
+
     def watch(self, watcher: Address, correlation: int) -> None:
         self.watchers += ((watcher, correlation),)
 

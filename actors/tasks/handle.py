@@ -238,6 +238,14 @@ class Handle(Actor, asyncio.Future[T]):
         return self._source.attempt if self._source is not None else 1
 
     @property
+    def resources(self) -> dict[str, list[int]]:
+        """What it has of its node's resources while it runs, by name: the numbers of these, as ``{"gpu": [1]}``.
+
+        Known to the task itself, and to the program that submitted it.
+        """
+        return dict(self._source.resources) if self._source is not None else {}
+
+    @property
     def usage(self) -> Usage | None:
         """What it has used, known to the client that asked for it; None before its end, and if it was lost or never began."""
         state = self._source

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+
+from dispycos.config import RESOURCE, whole_number
 
 PRIORITY_MAX: Final = 1_000_000
 
@@ -14,6 +17,7 @@ class Options(NamedTuple):
     retries: int = 0
     timeout: float = 0.0  # seconds that it may run; 0: any
     priority: int = 0  # who waits with more is given to a server first
+    resources: tuple[tuple[str, int], ...] = ()  # so many of each name, of its node, while it runs
 
 
 PLAIN: Final = Options()
@@ -29,8 +33,32 @@ def count(retries: object) -> int:
 
 def merged(old: Options, given: dict[str, Any]) -> Options:
     """What is None stays as it was. Raises TypeError, ValueError."""
+    gpus, resources = given.pop("gpus"), given.pop("resources")
+    if gpus is not None or resources is not None:
+        old = old._replace(resources=_with(dict(old.resources), gpus, resources))
     new = {name: _looked_at(name, value) for name, value in given.items() if value is not None}
     return old._replace(**new)
+
+
+def _with(needs: dict[str, int], gpus: Any, resources: Any) -> tuple[tuple[str, int], ...]:
+    if resources is not None and not isinstance(resources, Mapping):
+        raise TypeError(f"resources must be a dict, as {{'licence': 1}}, not {type(resources).__name__}")
+    for name, amount in (resources or {}).items():
+        if not isinstance(name, str) or not RESOURCE.fullmatch(name):
+            raise ValueError(f"resources: {name!r} is no name of a resource: letters, digits, _ . -")
+        needs[name] = _amount(amount, f"resources: {name}")
+    if gpus is not None:
+        if "gpu" in (resources or {}):
+            raise ValueError("gpus and resources={'gpu': ...} mean the same: leave one of them out")
+        needs["gpu"] = _amount(gpus, "gpus")
+    return tuple(sorted((name, amount) for name, amount in needs.items() if amount))
+
+
+def _amount(amount: object, what: str) -> int:
+    number = whole_number(amount, what)
+    if number < 0:
+        raise ValueError(f"{what} must not be negative: {number}")
+    return number
 
 
 def _looked_at(name: str, value: Any) -> Any:

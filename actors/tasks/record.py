@@ -56,6 +56,11 @@ class Record(msgspec.Struct, eq=False):
         return Address(self.task.owner, self.task.number)
 
     @property
+    def resources(self) -> dict[str, list[int]]:
+        """What it has of its node's, known to its client."""
+        return {}
+
+    @property
     def state(self) -> str:
         """For people."""
         if not self.ended:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+VISIBLE_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
 KILL_AFTER: Final = 5.0  # seconds that a task has after its KeyboardInterrupt
 
 

@@ -493,7 +493,13 @@ class Submits(ABC):
         )
 
     def options(
-        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+        gpus: int | None = None,
+        resources: Mapping[str, int] | None = None,
     ) -> Optioned:
         """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so.
 
@@ -506,12 +512,17 @@ class Submits(ABC):
         retries: as for submit, where a call says none of its own.
         priority: an int; of the tasks that wait in this program those with more are given to servers first. 0 is usual.
             What a server has been given stays there.
+        gpus: the same as ``resources={"gpu": gpus}``. A CPU task that has some sees only these, by CUDA_VISIBLE_DEVICES, from
+            its start until it ends, or waits for tasks of its own.
+        resources: how many of its node's resources a task has while it runs, by name, as ``{"licence": 1}``; it waits for a node
+            that has so many free (``dispycos node --resource licence=1``). 0 is none. ``task.resources`` tells which they are.
 
         Raises
         ------
         TypeError, ValueError: a value is of no use; the text names it.
         """
-        return Optioned(self, merged(PLAIN, {"timeout": timeout, "retries": retries, "priority": priority}))
+        given = {"timeout": timeout, "retries": retries, "priority": priority}
+        return Optioned(self, merged(PLAIN, {**given, "gpus": gpus, "resources": resources}))
 
     # fmt: off
     @overload
@@ -630,10 +641,16 @@ class Optioned(Submits):
         self._options = options
 
     def options(
-        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+        gpus: int | None = None,
+        resources: Mapping[str, int] | None = None,
     ) -> Optioned:
         given = {"timeout": timeout, "retries": retries, "priority": priority}
-        return Optioned(self._client, merged(self._options, given))
+        return Optioned(self._client, merged(self._options, {**given, "gpus": gpus, "resources": resources}))
 
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any], **wishes: Any) -> Map[Any, Any]:
         wishes.setdefault("retries", self._options.retries)

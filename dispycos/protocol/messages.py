@@ -86,6 +86,7 @@ class NodeInfo(NamedTuple):
     ipc: str = ""  # its socket, for processes of its user on its host
     max_file_size: int = 0  # bytes of a file that it takes; 0: no limit
     host: str = ""  # the same for all nodes that run there: an address may be that of a router, and a name is not unique
+    resources: tuple[tuple[str, int], ...] = ()  # what tasks may ask for: its name, and how many
 
 
 class Spot(NamedTuple):
@@ -323,6 +324,7 @@ class Run(Message, frozen=True, tag=36):
     key: str = ""  # reserved: to find the task again after its client came back
     priority: int = 0  # reserved, as is ...
     share: str = ""  # ... the fairness key: tasks of one key share what they get
+    units: dict[str, list[int]] | None = None  # what it has of its node's resources, by their numbers there
 
 
 class Placed(Message, frozen=True, tag=54):
@@ -409,6 +411,7 @@ class Nested(Message, frozen=True, tag=85):
     values: list[int] = []  # for the marks in its call: those of the tasks of these numbers
     timeout: float = 0.0  # seconds that it may run; 0: any
     priority: int = 0
+    needs: tuple[tuple[str, int], ...] = ()  # so many of a node's resources of these names
 
 
 class Aside(Message, frozen=True, tag=86):

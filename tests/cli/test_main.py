@@ -125,6 +125,7 @@ def test_misuse_is_exit_2_and_at_most_two_lines_with_the_remedy(
 # Of each option that takes a value one of no use, and what is said of it.
 BAD_VALUES = {
     "cpus": ("two", "'two' is not a whole number"),
+    "resource": ("gpu", "'gpu': give NAME=N"),
     "min_pulse_interval": ("soon", "'soon' is not a number of seconds (10, 0.5, 30s, 5m, 2h)"),
     "max_pulse_interval": ("-5", "'-5' is not a number of seconds"),
     "zombie_period": ("1d", "'1d' is not a number of seconds"),

@@ -8,6 +8,7 @@ from typing import Any
 from dispycos.actors.dispatching import facts, giving, placement, recalling
 from dispycos.actors.dispatching.dispatch import Dispatcher
 from dispycos.actors.dispatching.facts import Entry, FleetServer, Phase, Queue
+from dispycos.actors.dispatching.fleet import Fleet
 from dispycos.actors.dispatching.giving import Giving
 from dispycos.actors.dispatching.learning import Learner, Learners
 from dispycos.actors.dispatching.placement import Choice
@@ -287,7 +288,38 @@ def later_tasks_pass_one_that_needs_a_free_server(patch: Patch) -> None:
     patch.setattr(Giving, "_ahead", ahead)
 
 
+def what_the_dead_had_is_not_free_again(patch: Patch) -> None:
+    original = Dispatcher.server_lost
+
+    def server_lost(self: Dispatcher, epoch: int, *rest: Any, **options: Any) -> None:
+        server = self.fleet.servers.get(epoch)
+        node = server.node if server is not None else None
+        if node is not None:
+            kept, node.units = node.units, {name: list(units) for name, units in node.units.items()}
+        original(self, epoch, *rest, **options)
+        if node is not None:
+            node.units = kept
+
+    patch.setattr(Dispatcher, "server_lost", server_lost)
+    patch.setattr(Fleet, "_check_resources", lambda self, node: None)
+
+
+def what_comes_back_is_free_twice(patch: Patch) -> None:
+    original = Giving.left
+
+    def left(self: Giving, entry: Entry) -> None:
+        server, units = entry.at, entry.units
+        original(self, entry)
+        if server is not None and units is not None and not entry.over:
+            server.node.take_back(units)
+
+    patch.setattr(Giving, "left", left)
+    patch.setattr(Fleet, "_check_resources", lambda self, node: None)
+
+
 BUGS: list[Plant] = [
+    what_the_dead_had_is_not_free_again,
+    what_comes_back_is_free_twice,
     a_run_is_given_again_after_a_reset,
     a_reset_server_is_not_killed,
     the_position_is_off_by_one,

@@ -44,6 +44,7 @@ class Referee:
         self.world = world
         self.servers: dict[int, Known] = {}
         self.barred: dict[int, set[str]] = {}  # nodes: why they get nothing
+        self.resources: dict[int, dict[str, int]] = {}  # of nodes: all that they have
         self.names: dict[str, set[int]] = {}  # nodes by name
         self.waiting: dict[int, Entry] = {}  # by turn
         self.shortest: dict[str, float] = {}  # run of each function
@@ -61,7 +62,10 @@ class Referee:
     def hear(self, kind: str, *rest: Any) -> None:
         getattr(self, f"on_{kind}", lambda *rest: None)(*rest)
 
-    def on_node_up(self, epoch: int, title: str, names: tuple[str, ...]) -> None:
+    def on_node_up(
+        self, epoch: int, title: str, names: tuple[str, ...], resources: tuple[tuple[str, int], ...]
+    ) -> None:
+        self.resources[epoch] = dict(resources)
         self.barred.setdefault(epoch, set())
         for name in names:
             self.names.setdefault(name, set()).add(epoch)
@@ -142,7 +146,9 @@ class Referee:
                 self._give(effect.server.epoch, effect.entries)
                 given += effect.entries
             elif isinstance(effect, Recall):
-                server = self.servers[effect.server.epoch]
+                server = self.servers.get(effect.server.epoch)
+                if server is None:
+                    continue  # its end was heard of in the same turn
                 behind = [entry for entry in server.cpu if entry.position > effect.after]
                 shut = server.shut or self.barred.get(server.node)  # what names it is not to run now, either
                 in_vain = not shut and all(entry.server for entry in behind)
@@ -183,9 +189,10 @@ class Referee:
                 continue
             if not server.cpu:
                 server.since = self.world.now
-            elif entry.alone:
-                wrong(f"task {entry.turn} is given behind others, and somebody waits for its start")
+            elif entry.alone or entry.needs:
+                wrong(f"task {entry.turn} is given behind others, and has to be alone")
             server.cpu.append(entry)
+        self._judge_resources(server.node)
         self._judge_ahead(server)
 
     def _judge_ahead(self, server: Known) -> None:
@@ -204,6 +211,31 @@ class Referee:
             if sum(seconds for seconds in known[:-1] if seconds is not None) > horizon:
                 self.world.wrong(f"{server.name} has {len(ahead)} ahead, more than {horizon} s")
 
+    def _had_of(self, node: int) -> list[Entry]:
+        servers = [server for server in self.servers.values() if server.node == node]
+        return [entry for server in servers for entry in (*server.cpu, *server.io) if entry.needs]
+
+    def _judge_resources(self, node: int) -> None:
+        """No unit is used twice, none that is not there, and each task has what it needs."""
+        used: dict[str, list[int]] = {}
+        for entry in self._had_of(node):
+            units = entry.units or {}
+            if {name: len(numbers) for name, numbers in units.items()} != dict(entry.needs):
+                self.world.wrong(f"task {entry.turn} needs {entry.needs}, and has {units}")
+            for name, numbers in units.items():
+                used.setdefault(name, []).extend(numbers)
+        for name, numbers in used.items():
+            count = self.resources[node].get(name, 0)
+            if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(count)):
+                self.world.wrong(f"node {node} has {count} {name}, and {sorted(numbers)} are used")
+
+    def has_free(self, entry: Entry, node: int) -> bool:
+        used = self._had_of(node)
+        return all(
+            self.resources[node].get(name, 0) - sum(dict(other.needs).get(name, 0) for other in used) >= count
+            for name, count in entry.needs
+        )
+
     def may_run(self, entry: Entry, server: Known) -> bool:
         if entry.server:
             return entry.server == server.epoch
@@ -211,10 +243,8 @@ class Referee:
 
     def _judge_order(self, given: list[Entry]) -> None:
         for io in (False, True):
-            turns = [e.turn for e in given if e.io is io and not (e.node or e.server)]
-            first = min(
-                (e.turn for e in self.waiting.values() if e.io is io and not (e.node or e.server)), default=0
-            )
+            turns = [e.turn for e in given if e.io is io and not _asks(e)]
+            first = min((e.turn for e in self.waiting.values() if e.io is io and not _asks(e)), default=0)
             if turns and 0 < first < max(turns):
                 self.world.wrong(f"task {max(turns)} was given before {first}, which waits")
 
@@ -228,7 +258,7 @@ class Referee:
         idle = [server for server in takers if not server.cpu]
         for entry in self.waiting.values():
             for server in takers if entry.io else idle:
-                if self.may_run(entry, server):
+                if self.may_run(entry, server) and self.has_free(entry, server.node):
                     self.world.wrong(f"{server.name} idles and task {entry.turn} waits")
                     return
 
@@ -263,11 +293,19 @@ class Referee:
     def _holds_up(self, server: Known, idle: list[Known]) -> bool:
         """Does something wait there that an idle one may run? An io task may keep a CPU task from its step."""
         return any(
-            any(self.may_run(entry, other) for other in idle)
+            any(self.may_run(entry, other) and self._may_move(entry, server, other) for other in idle)
             for entry in server.cpu[0 if server.io else 1 :]
             if (entry.turn, entry.attempt) not in self.addressed
         )
 
+    def _may_move(self, entry: Entry, server: Known, other: Known) -> bool:
+        return server.node == other.node or self.has_free(entry, other.node)
+
     def judge_learners(self, known: int) -> None:
         if known > FUNCTIONS_MAX:
             self.world.wrong(f"{known} functions are remembered")
+
+
+def _asks(entry: Entry) -> bool:
+    """For a place."""
+    return bool(entry.node or entry.server or entry.needs)

@@ -7,6 +7,7 @@ are suspended, fall silent, close and die. Then everything heals, and each task 
 from __future__ import annotations
 
 from collections import deque
+from random import Random
 from typing import Any, Final, cast
 
 from dispycos.actors.dispatching.dispatch import Dispatcher
@@ -20,6 +21,8 @@ from .dispatch_world import Book, Plan, SimNode, SimServer, Word, World
 
 TROUBLE_S: Final = 2.0
 REST_S: Final = 150.0  # after which all has ended, when nothing is in the way; the longest stop is 90
+RICH: Final = (("gpu", 4), ("licence", 2))  # enough for all of ...
+NEEDS: Final = ((("gpu", 1),), (("gpu", 1),), (("gpu", 2),), (("gpu", 1), ("licence", 1)))
 RAN: Final = (OutcomeKind.RETURNED, OutcomeKind.RAISED)
 UNSTARTED: Final = (OutcomeKind.CANCELLED, OutcomeKind.REFUSED)
 
@@ -207,6 +210,7 @@ class Schedule:
     def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
         self.world = World(seed, keeps_diary=keeps_diary)
         self.dice = self.world.dice
+        self.more_dice = Random(seed)
         self.book = Book(self.world)
         self.client = Client(self.world)
         self.delay = self.dice.choice((0.0001, 0.0001, 0.0005, 0.02))
@@ -216,13 +220,18 @@ class Schedule:
         for _ in range(self.dice.choice((1, 1, 2, 3))):
             self._add_node()
 
-    def _add_node(self) -> None:
+    def _add_node(self, *, rich: bool = False) -> None:
         self._nodes += 1
         delay = self.delay * self.dice.choice((1, 1, 3))
         slots = self.dice.choice((1, 2, 2, 3, 4))
         self.client.nodes[self._nodes] = SimNode(
-            self.world, self.book, self.client, self._nodes, slots, delay
+            self.world, self.book, self.client, self._nodes, slots, delay, RICH if rich else self._resources()
         )
+
+    def _resources(self) -> tuple[tuple[str, int], ...]:
+        """By another dice, so that the rest of a seed's schedule is what it was."""
+        gpus, licences = self.more_dice.choice((0, 1, 2, 4)), self.more_dice.choice((0, 0, 1))
+        return tuple((name, count) for name, count in (("gpu", gpus), ("licence", licences)) if count)
 
     def play(self) -> list[str]:
         """Runs all of it; what went wrong, in words."""
@@ -279,12 +288,16 @@ class Schedule:
         retries = dice.choice((0, 0, 1, 1, 2))
         is_named = dice.random() < 0.3
         is_waited = dice.random() < 0.2
+        is_needy = self.more_dice.random() < 0.3
         for _ in range(dice.choice((1, 2, 5, 20, 60, 150) if functions == ("tiny",) else (1, 2, 5, 10, 25))):
             wishes: dict[str, Any] = {"size": size, "retries": retries}
             if is_named and dice.random() < 0.5:
                 self._name(wishes)
             if is_waited and dice.random() < 0.5:
                 wishes["alone"] = True
+            wishes["needs"] = (
+                self.more_dice.choice(NEEDS) if is_needy and self.more_dice.random() < 0.7 else ()
+            )
             self.client.submit(self._new_plan(dice.choice(functions)), **wishes)
 
     def _name(self, wishes: dict[str, Any]) -> None:
@@ -435,6 +448,11 @@ class Schedule:
         """The longest cut and stop come to an end by themselves. Somebody is there in the end."""
         if not any(node.is_alive and not node.is_closing for node in self.client.nodes.values()):
             self._add_node()
+        for task in self.client.tasks.values():
+            if task.needs and (task.node or task.server) and not task.over:
+                self.client.terminate(task)  # the node that it names may never have so much
+        if any(task.needs and not task.over for task in self.client.tasks.values()):
+            self._add_node(rich=True)
 
     # --- what came of it
 

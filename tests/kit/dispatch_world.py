@@ -340,7 +340,16 @@ class SimServer:
 class SimNode:
     """An agent with its servers, each started again when it dies."""
 
-    def __init__(self, world: World, book: Book, client: Any, epoch: int, slots: int, delay: float) -> None:
+    def __init__(
+        self,
+        world: World,
+        book: Book,
+        client: Any,
+        epoch: int,
+        slots: int,
+        delay: float,
+        resources: tuple[tuple[str, int], ...] = (),
+    ) -> None:
         self.world = world
         self.book = book
         self.client = client
@@ -353,7 +362,7 @@ class SimNode:
         self.is_closing = False
         self.servers: dict[int, SimServer] = {}
         self._born = 0
-        self.say("node_up", self.epoch, self.name, (self.name, "everywhere"))
+        self.say("node_up", self.epoch, self.name, (self.name, "everywhere"), resources)
         for _ in range(slots):
             world.after(world.dice.random() * 0.05, self._start)
 

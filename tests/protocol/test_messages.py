@@ -59,6 +59,8 @@ def samples_of(kind: Any) -> Iterator[Any]:
     elif origin is list:
         yield from ([sample] for sample in samples_of(get_args(kind)[0]))
         yield []
+    elif origin is dict:
+        yield from ({"word": sample} for sample in samples_of(get_args(kind)[1]))
     elif origin is tuple:
         yield tuple(next(samples_of(part)) for part in get_args(kind) if part is not ...)
     elif isinstance(kind, type) and issubclass(kind, tuple):

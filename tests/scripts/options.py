@@ -99,6 +99,32 @@ async def test_map_takes_them(client, task):
             pass
 
 
+def has(*, task):
+    began = time.monotonic()
+    time.sleep(0.1)
+    return task.resources, os.environ.get("CUDA_VISIBLE_DEVICES"), (began, time.monotonic()), os.getpid()
+
+
+async def asks(*, task):
+    return await task.client.options(gpus=2).submit(has)
+
+
+async def test_each_has_gpus_of_its_own_and_sees_only_these(client, task):
+    handles = [client.options(gpus=1).submit(has) for _ in range(6)] + [client.submit(asks)]
+    found = await asyncio.gather(*handles)
+    for resources, seen, _, _ in found:
+        assert seen == ",".join(map(str, resources["gpu"])), found
+    for k, (resources, _, (began, ended), _) in enumerate(found):
+        for other, _, (since, until), _ in found[:k]:
+            apart = ended <= since or until <= began
+            assert apart or not set(resources["gpu"]) & set(other["gpu"]), found
+    assert found[-1][0] == {"gpu": [0, 1]} and len({pid for *_, pid in found}) == 2
+    after = await asyncio.gather(*[client.submit(os.environ.get, "CUDA_VISIBLE_DEVICES") for _ in range(8)])
+    assert set(after) == {os.environ.get("CUDA_VISIBLE_DEVICES")}
+    resources, seen, *_ = await client.options(resources={"gpu": 1}).io_submit(has)
+    assert resources == {"gpu": [0]} and seen == os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 async def test_bad_options_are_named(client, task):
     for kind, word, given in (
         (TypeError, "priority must be an int", {"priority": "high"}),
@@ -108,6 +134,7 @@ async def test_bad_options_are_named(client, task):
         (ValueError, "timeout must be a time to run", {"timeout": 0}),
         (ValueError, "timeout must be a time to run", {"timeout": float("nan")}),
         (ValueError, "retries must not be negative", {"retries": -1}),
+        (TypeError, "gpus must be a whole number", {"gpus": 0.5}),
         (TypeError, "unexpected keyword argument 'patience'", {"patience": 1}),
     ):
         with raises(kind, word):

@@ -100,3 +100,5 @@ async def with_options(client: Client) -> None:
     assert_type(await often.rtask(suspending, 1), Task[str])
     often.submit(plain, "1")  # error
     client.options(retries="2")  # error
+    assert_type(client.options(gpus=1, resources={"licence": 1}).submit(plain, 1), Task[str])
+    client.options(gpus=0.5)  # error
