@@ -77,7 +77,6 @@ BODIES = {
     "actors/tasks/progress.py",
     "actors/client/program.py",
     "actors/client/http_server.py",
-    "actors/pool/background.py",
     "actors/pool/calls.py",
     "actors/pool/cluster.py",
     "actors/pool/executor.py",

@@ -134,6 +134,7 @@ class Client(Submits, Together):
         self._made_at = place_of_caller()
         self._lease: ClientLease | InProcess | None = None
         self._sync: SyncClient | None = None  # what `with` gave
+        self._yields = False  # an Executor's
 
     def _setup(self, function: Callable[..., Any] | None, what: str) -> SetupCall | None:
         if function is None:
@@ -179,6 +180,7 @@ class Client(Submits, Together):
             self._wishes,
             f"{self._wishes.name} (made in {self._made_at})",
         )
+        lease.yields = self._yields
         forsaken = weakref.finalize(self, lease.forsake_soon)  # __del__ would run at exit, without modules
         forsaken.atexit = False
         lease.left.add_done_callback(lambda _: forsaken.detach())

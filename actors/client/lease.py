@@ -90,6 +90,7 @@ class ClientLease(LedgerBody):
         self.title = title  # for people: which of the program's clients it is
         self.is_open = False  # it has the cluster, and nobody has said that it should go
         self.is_forsaken = False  # nobody refers to its client
+        self.yields = False  # an Executor's, which goes on with the client that waits
         self.added: list[DispycosNodeAllocate] = []  # to those in its wishes
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
         setups = self.ledger.members.setups
@@ -147,6 +148,8 @@ class ClientLease(LedgerBody):
         while ahead := self.home.ahead_of(self):
             if ahead[0].is_forsaken:
                 ahead[0].make_way()
+            elif ahead[0].yields and not self.yields:
+                ahead[0].leave(terminate=False)
             with telling(self.loop, self._tell_of_line):
                 await asyncio.wait([ahead[-1].left])
 

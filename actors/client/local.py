@@ -34,6 +34,7 @@ class Held(Protocol):
 
     title: str  # for people: which of the program's clients it is
     is_forsaken: bool  # nobody refers to its client
+    yields: bool  # it leaves when another waits: its users go on with that one
     left: asyncio.Future[None]  # the next in line may go on
 
     @property

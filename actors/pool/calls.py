@@ -244,7 +244,13 @@ class Calls:
     def _put_behind(self, future: Future[Any], call: Call, server: Location | None, key: str) -> None:
         """It has not run: once this server has what it misses it is given again."""
         lease, missing = self._lease, self.kept.get(key)
-        if lease is None or server is None or missing is None:
+        if lease is None or not lease.is_open:  # it has made way: the next one's servers will do
+            with self._lock:
+                future.handle, future.call = None, call
+            self._waiting.appendleft(future)
+            self._pump_soon()
+            return
+        if server is None or missing is None:
             future.set_exception(TaskLost("what the call needs is not kept any more", started=False))
             return
         with self._lock:

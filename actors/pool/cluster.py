@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from ..client.client import Client
 from ..client.in_process import Lease
+from ..client.sync_client import SyncClient
 from ..tasks.current import host_of
 
 
@@ -20,6 +21,7 @@ class Shared:
         self.users = 0
         self.client = Client(**options)
         self.client._made_at = made_at
+        self.client._yields = True
         self.scheduled = asyncio.ensure_future(self.client.schedule())
 
     @property
@@ -55,7 +57,7 @@ class Cluster:
     made_at: the line that made the Executor.
     """
 
-    def __init__(self, options: Mapping[str, Any], client: Client | None, made_at: str) -> None:
+    def __init__(self, options: Mapping[str, Any], client: SyncClient | None, made_at: str) -> None:
         self._options = options
         self._client = client
         self._made_at = made_at
@@ -79,8 +81,9 @@ class Cluster:
         await self.leave()
         while (lease := self.at_hand()) is None:
             shared, first = self._find(), None if self._options else _first()
-            if shared is None and first is not None and not first.is_leaving:
-                await asyncio.wait([first.scheduled, first.left], return_when=asyncio.FIRST_COMPLETED)
+            if shared is None and first is not None and (not first.is_leaving or first.home.has_line()):
+                ends = [first.left] if first.is_leaving else [first.scheduled, first.left]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.sleep(0)
                 continue
             if shared is None:

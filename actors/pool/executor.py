@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from dispycos.living import refuse_in_server
 
 from ..client.client import Client, place_of_caller
+from ..client.loop_thread import loop_thread
+from ..client.sync_client import SyncClient
 from ..tasks.calling import can_suspend, name_of
 from ..tasks.options import count
 from ..tasks.submitting import must_be_callable
-from .background import background_loop
 from .calls import AFTER_EXIT, Calls
 from .cluster import Cluster
 from .future import Future
@@ -66,7 +67,7 @@ class Executor(concurrent.futures.Executor):
     initializer: called as ``initializer(*initargs)`` on each server before the first call there. If it raises, InitializerFailed
         (a concurrent.futures.BrokenExecutor) is raised by futures and by submit().
     max_tasks_per_child: None; servers are not ended after so many calls.
-    client: a Client in the sync style that is open: its cluster is used, and the Executor does not close it.
+    client: what ``with dispycos.Client() as client:`` gave: its cluster is used, and the Executor does not close it.
     retries: how often a call is started again that was lost with its server.
     options: of the Client that is made, as ``nodes``, ``components``, ``secret_file``, ``cwd``; see ``help(dispycos.Client)``.
         Executors with equal options share one; without any that which the program has open is used.
@@ -85,7 +86,7 @@ class Executor(concurrent.futures.Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: None = None,
-        client: Client | None = None,
+        client: SyncClient | None = None,
         retries: int = 0,
         **options: Unpack[ClientOptions],
     ) -> None:
@@ -100,14 +101,15 @@ class Executor(concurrent.futures.Executor):
             raise TypeError("initializer must be a callable")
         if client is not None and options:
             raise TypeError(f"Executor(): {next(iter(options))} belongs to the client that is given")
-        if client is not None and not isinstance(client, Client):
-            raise TypeError(f"client must be a Client, not {type(client).__name__}")
+        if client is not None and not isinstance(client, SyncClient):
+            hint = ": open it by `with`, and give what that gives" if isinstance(client, Client) else ""
+            raise TypeError(f"client must be one of the sync style, not {type(client).__name__}{hint}")
         unknown = [name for name in options if name not in OPTIONS]
         if unknown:
             known = ", ".join(OPTIONS)
             raise TypeError(f"Executor() has no parameter {unknown[0]!r}; those of its Client are {known}")
         self._calls = Calls(
-            background_loop(),
+            loop_thread().loop,
             Cluster(options, client, place_of_caller()),
             _max_workers(max_workers),
             count(retries),
@@ -289,7 +291,7 @@ _living: weakref.WeakSet[Calls] = weakref.WeakSet()
 
 def _end_with_program(calls: Calls) -> None:
     if not _living:
-        threading._register_atexit(_end_all)  # type: ignore[attr-defined]  # later than the loop's, so that it comes before
+        threading._register_atexit(_end_all)  # type: ignore[attr-defined]  # the loop's end comes later, by atexit
     _living.add(calls)
 
 

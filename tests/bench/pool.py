@@ -1,4 +1,4 @@
-"""dispycos.Executor beside ProcessPoolExecutor and loky: no-op calls submitted one by one, and map in chunks of 1,000."""
+"""dispycos.Executor and a Client of each style beside ProcessPoolExecutor and loky: no-op calls one by one, and map in chunks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import concurrent.futures
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import dispycos
+from dispycos.actors.client.sync_client import SyncClient
 from tests.bench.measure import OURS, SERVERS, in_turn, options, row_of, say, warm_pool
 
 GIVEN = options()
@@ -22,10 +24,9 @@ def noop(x: int) -> int:
     return x
 
 
-def submitted(pool: concurrent.futures.Executor) -> float:
+def submitted(pool: concurrent.futures.Executor | SyncClient) -> float:
     start = time.perf_counter()
-    futures = [pool.submit(noop, n) for n in range(COUNT)]
-    for future in futures:
+    for future in [pool.submit(noop, n) for n in range(COUNT)]:
         future.result()
     return COUNT / (time.perf_counter() - start)
 
@@ -38,10 +39,10 @@ def mapped(pool: concurrent.futures.Executor) -> float:
 
 
 def in_a_round(
-    measure: Callable[[Any], float], pool: concurrent.futures.Executor
+    measure: Callable[[Any], float], pool: concurrent.futures.Executor | SyncClient
 ) -> Callable[[], Awaitable[float]]:
     async def once() -> float:
-        return measure(pool)
+        return await asyncio.to_thread(measure, pool)  # the sync style waits in threads without a loop
 
     return once
 
@@ -59,17 +60,33 @@ def others() -> Pools:
     return pools
 
 
+async def submitted_async(client: dispycos.Client) -> float:
+    start = time.perf_counter()
+    for handle in [client.submit(noop, n) for n in range(COUNT)]:
+        await handle
+    return COUNT / (time.perf_counter() - start)
+
+
+async def measure(client: SyncClient, pools: Pools) -> None:
+    mappers = {name: in_a_round(mapped, pool) for name, pool in pools.items()}
+    submitters = {name: in_a_round(submitted, pool) for name, pool in pools.items()}
+    async with (
+        dispycos.Client() as other
+    ):  # on this loop, with servers of its own, which sleep in the others' rounds
+        await submitted_async(other)
+        submitters["Client, sync"] = in_a_round(submitted, client)
+        submitters["Client, async"] = partial(submitted_async, other)
+        found = await in_turn(GIVEN.rounds, submitters)
+    say(row_of(f"Executor.submit, {GIVEN.way}", "calls/s", found))
+    say(row_of(f"Executor.map, chunksize=1000, {GIVEN.way}", "items/s", await in_turn(GIVEN.rounds, mappers)))
+
+
 def main() -> None:
     pools = others()
-    with dispycos.Executor() as ours:
+    with dispycos.Client() as client, dispycos.Executor(client=client) as ours:
         pools = {OURS: ours, **pools}
         concurrent.futures.wait([ours.submit(noop, 1) for _ in range(500)])
-        for what, unit, measure in (
-            ("Executor.submit", "calls/s", submitted),
-            ("Executor.map, chunksize=1000", "items/s", mapped),
-        ):
-            contestants = {name: in_a_round(measure, pool) for name, pool in pools.items()}
-            say(row_of(f"{what}, {GIVEN.way}", unit, asyncio.run(in_turn(GIVEN.rounds, contestants))))
+        asyncio.run(measure(client, pools))
     for pool in pools.values():
         pool.shutdown()
 

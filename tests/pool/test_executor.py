@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,7 +23,8 @@ import dispycos
             TypeError,
             "no parameter 'thread_name_prefix'; those of its Client are components",
         ),
-        ({"client": 3}, TypeError, "client must be a Client, not int"),
+        ({"client": 3}, TypeError, "client must be one of the sync style, not int"),
+        ({"client": dispycos.Client()}, TypeError, "not Client: open it by `with`, and give what that gives"),
     ],
 )
 def test_a_parameter_of_no_use_is_refused_by_its_name(
@@ -35,7 +36,7 @@ def test_a_parameter_of_no_use_is_refused_by_its_name(
 
 def test_what_belongs_to_a_client_is_refused_beside_one() -> None:
     with pytest.raises(TypeError, match="nodes belongs to the client that is given"):
-        dispycos.Executor(client=dispycos.Client(), nodes=["a"])
+        dispycos.Executor(client=cast("Any", dispycos.Client()), nodes=["a"])
 
 
 def test_one_that_was_never_used_ends_at_once() -> None:

@@ -277,13 +277,20 @@ def test_two_executors_share_the_cluster(pool):
 
 
 def test_it_uses_a_client_that_the_program_has_open_and_leaves_it_open(pool):
-    lease = pool._calls._lease
-    client = dispycos.Client()
-    client._lease = lease
+    late = [pool.submit(nap, 0.2) for _ in range(4)]
+    with dispycos.Client() as client:  # the pool, which has the cluster, makes way and goes on with this one
+        lease = client._client._lease
+        assert all(future.done() for future in late)
+        with dispycos.Executor(client=client) as other:
+            assert other.submit(square, 4).result(20) == 16
+            assert other._calls._lease is lease
+        assert client.submit(square, 5).result(20) == 25
+        assert pool.submit(square, 6).result(20) == 36
+        assert pool._calls._lease is lease
+    assert pool.submit(square, 7).result(30) == 49
     with dispycos.Executor(client=client) as other:
-        assert other.submit(square, 4).result(10) == 16
-        assert other._calls._lease is lease
-    assert lease.is_open
+        error = other.submit(square, 4).exception(20)
+        assert isinstance(error, dispycos.NotScheduled) and "has ended" in str(error), error
 
 
 # --- ends ---
