@@ -110,6 +110,7 @@ class Referee:
             server.ended = server.ended or draining or not server.recalling
             server.recalling = False
             server.cpu = [entry for entry in server.cpu if entry.position not in positions]
+            server.io = [entry for entry in server.io if entry.position not in positions]
 
     def ended_at(self, epoch: int, entry: Entry, seconds: float, ran: bool) -> None:
         """Before its dispatcher hears of it."""
