@@ -92,6 +92,7 @@ def _remedy(error: Exception) -> str:
         or "exec" in text
         or "Missing parentheses" in text
         or "multiple exception types" in text
+        or (isinstance(error, SyntaxError) and (error.text or "").lstrip().startswith("raise "))
     ):
         return "this is Python 2, which 2to3 (up to Python 3.12) or python-modernize translate"
     return "`python -m py_compile` says the same"

@@ -125,7 +125,9 @@ class Network:
             async with asyncio.timeout(ANSWER_S):
                 epoch = await asyncio.shield(dialler.ready)
         except (TimeoutError, Refused, Failure) as error:
-            log.warning("peer(): nobody of this cluster answers at %s: %s", location, error or "no answer")
+            log.warning(
+                "peer(): nobody of this cluster answers at %s: %s", location, str(error) or "no answer"
+            )
             with contextlib.suppress(UnboundLocalError):
                 dialler.stop()
             return ""

@@ -160,7 +160,7 @@ class Pycos:
         """0: links end by themselves."""
         return 0
 
-    async def discover_peers(self, port: Any = None) -> int:
+    def discover_peers(self, port: Any = None) -> int:  # scripts call it with `yield`, and without
         """0: from now on programs find this one, and this one them."""
         join()
         return 0

@@ -101,5 +101,5 @@ async def _serve(method: Callable[..., Any], *, task: Any) -> None:
             continue
         started = Task(method, *what, **kwargs)
         if monitor is not None:
-            await monitor.monitor(started)
+            started.notify(monitor)
         task.reply(started)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
+
+from .program import program
 
 LENGTH = struct.Struct(">L")  # before each message
 
@@ -33,6 +36,7 @@ class AsyncSocket:
         self._sock: socket.socket = sock._sock if isinstance(sock, AsyncSocket) else sock
         self._blocking = blocking
         self._timeout: float | None = socket.getdefaulttimeout()
+        self._waits: set[asyncio.Future[Any]] = set()
         self._sock.setblocking(blocking)
 
     # --- what waits ---
@@ -103,6 +107,12 @@ class AsyncSocket:
         """As settimeout()."""
         self.settimeout(timeout)
 
+    def close(self) -> None:
+        """It, and tasks that wait for it get OSError: the loop forgets its number, which the next socket has."""
+        if self._waits:
+            program.call(self._wake)
+        self._sock.close()
+
     def unwrap(self) -> socket.socket:
         """The socket itself, as Python made it."""
         self._sock.setblocking(True)
@@ -114,12 +124,20 @@ class AsyncSocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._sock.close()
+        self.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
     # --- inside ---
+
+    def _wake(self) -> None:
+        waits = list(self._waits)
+        self._waits.clear()
+        for ready in waits:
+            ready.get_loop().remove_reader(self._sock)
+            ready.get_loop().remove_writer(self._sock)
+            ready.cancel()
 
     def _do(
         self,
@@ -130,14 +148,19 @@ class AsyncSocket:
         return block(*args) if self._blocking else self._waited(wait)
 
     async def _waited(self, wait: Callable[[asyncio.AbstractEventLoop], Awaitable[Any]]) -> Any:
-        loop = asyncio.get_running_loop()
-        if self._timeout is None:
-            return await wait(loop)
+        ready = asyncio.ensure_future(wait(asyncio.get_running_loop()))
+        self._waits.add(ready)
         try:
             async with asyncio.timeout(self._timeout):
-                return await wait(loop)
+                return await ready
         except TimeoutError:
             raise TimeoutError("timed out") from None  # socket.timeout is its other name
+        except asyncio.CancelledError:
+            if ready in self._waits:
+                raise
+            raise OSError(errno.EBADF, "the socket was closed while a task waited for it") from None
+        finally:
+            self._waits.discard(ready)
 
     async def _sendall(self, loop: asyncio.AbstractEventLoop, data: Any, answer: int | None) -> int | None:
         await loop.sock_sendall(self._sock, data)

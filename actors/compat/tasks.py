@@ -251,8 +251,16 @@ class Task(NativeTask):
         return "running" if self.is_alive() else "done"
 
 
-async def _monitored(target: NativeTask, monitor: NativeTask) -> None:
-    await NativeTask.monitor(target, monitor)
+async def _monitored(target: Task, monitor: NativeTask) -> None:
+    """A task of another program is told from here."""
+    if isinstance(monitor._source, Cell):
+        await NativeTask.monitor(target, monitor)
+        return
+    await asyncio.wait((target,))
+    status = target._as_pycos()
+    monitor.send(
+        status if isinstance(status, MonitorStatus) else MonitorStatus(target, StopIteration, status)
+    )
 
 
 class Passed:

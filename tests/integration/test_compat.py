@@ -25,6 +25,9 @@ def start(
 LOCAL = """\
 sock b'HELLO'
 sock timeout
+sock True
+set False
+discover 0 0
 pipe b'line1\\n'
 pipe b'line2\\n' 0 0
 (b'a\\nb\\n', None)
@@ -109,15 +112,18 @@ def test_what_cannot_be_run_is_told_with_its_line(user: User) -> None:
         {
             "two.py": "import pycos\n\nprint 'hello'\n",
             "broken.py": "def f(:\n",
+            "raises.py": "raise StopIteration, 3\n",
             "lacks.py": "from pycos import Nonsense\n",
         }
     )
-    programs = {name: user.command("run", f"{name}.py") for name in ("none", "two", "broken", "lacks")}
+    programs = {
+        name: user.command("run", f"{name}.py") for name in ("none", "two", "broken", "raises", "lacks")
+    }
     codes = {name: program.wait() for name, program in programs.items()}
-    assert codes == {"none": 2, "two": 2, "broken": 2, "lacks": 1}
+    assert codes == {"none": 2, "two": 2, "broken": 2, "raises": 2, "lacks": 1}
     assert "none.py: No such file or directory" in programs["none"].err
     assert "two.py, line 3: Missing parentheses in call to 'print'" in programs["two"].err
-    assert "this is Python 2" in programs["two"].err
+    assert all("this is Python 2" in programs[name].err for name in ("two", "raises"))
     assert "broken.py, line 1: invalid syntax" in programs["broken"].err
     assert "docs/compat.md" in programs["lacks"].err
 
@@ -129,7 +135,10 @@ def test_programs_find_each_others_names_without_a_scheduler_and_end_with_their_
     server.wait_line("serves")
     client = start(user, "name_client.py")
     lines = [line for line in client.succeed().splitlines() if line != "peer True"]
-    assert lines == ["True True", "1", "reply 0", "1", "reply 1", "True 42", "1 0", "to all"], client.told()
+    assert lines == [
+        *("True True", "1", "reply 0", "1", "reply 1"),
+        *("monitor 0", "True 42", "True <class 'StopIteration'> 42", "1 0", "to all"),
+    ], client.told()
     assert "peer True" in client.out
     assert server.is_alive()
     os.close(write)

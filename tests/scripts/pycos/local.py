@@ -28,7 +28,20 @@ def sockclient(port, task=None):
         yield s.recv_msg()
     except socket.timeout:
         print('sock timeout')
+    s.settimeout(None)
+    waits = pycos.Task(closed_under_it, s)
+    yield task.sleep(0.05)
     s.close()
+    yield waits.finish()
+
+def closed_under_it(s, task=None):
+    try:
+        yield s.recv_msg()
+    except socket.error as e:
+        print('sock', e.errno == 9)
+    e = pycos.Event()
+    print('set', e.isSet())
+    print('discover', pycos.Pycos.instance().discover_peers(), (yield pycos.Pycos.instance().discover_peers()))
 
 def pipes(task=None):
     p = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
