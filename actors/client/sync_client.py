@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,9 +22,10 @@ from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import OutcomeKind
 
 from ..tasks.ends import Raised, Returned, without_our_frames
-from ..tasks.options import count
+from ..tasks.options import PLAIN, Options, count, merged
 from ..tasks.streams import say
-from ..tasks.submitting import Task, must_be_callable
+from ..tasks.submitting import Optioned, Task, must_be_callable
+from .in_process import InProcess
 from .loop_thread import LoopThread, is_cell, loop_thread
 from .sync_task import SyncTask, of_sync_style, open_in_thread, plain
 from .together import SyncTogether
@@ -31,11 +33,17 @@ from .together import SyncTogether
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
     from ..tasks.record import Record
-    from ..tasks.submitting import Method, Tasked, Tasked1, Tasked2
+    from ..tasks.submitting import Begins1, Begins2, Begins3, Co, Method, Tasked, Tasked1, Tasked2, Valued
     from .lease import ClientLease
     from .status import DispycosNodeAllocate
 
 V = TypeVar("V")
+NOT_HERE = {
+    "open": "this client is open already: use it, or make another Client",
+    "schedule": "this client has the cluster already, until close(): for another time make another Client",
+    "status_task": "a status_task is a task on an event loop, and belongs to the async style: `async with dispycos.Client(...)`; "
+    "here ask client.nodes(), servers() and tasks(), or task.monitor(client.me)",
+}
 MAP_AHEAD = 256  # values of map() that lie here for a slow reader
 
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     A = TypeVar("A")
     B = TypeVar("B")
+    C = TypeVar("C")
 
     class Submit(Protocol):
         """submit, io_submit, rtask, io_rtask."""
@@ -67,6 +76,20 @@ if TYPE_CHECKING:
         def __call__(self, f: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> SyncTask[Any]: ...
         @overload
         def __call__(self, f: Callable[[*Ts], R], /, *args: *Ts, retries: int) -> SyncTask[R]: ...
+        # fmt: off
+        @overload
+        def __call__(self, f: Begins1[A, Co[R]], a: Valued[A], /, *args: Any, **more: Any) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, f: Begins1[A, R], a: Valued[A], /, *args: Any, **more: Any) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, f: Begins2[A, B, Co[R]], a: A, b: Valued[B], /, *args: Any, **more: Any) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, f: Begins2[A, B, R], a: A, b: Valued[B], /, *args: Any, **more: Any) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, f: Begins3[A, B, C, Co[R]], a: A, b: B, c: Valued[C], /, *args: Any, **more: Any) -> SyncTask[R]: ...
+        @overload
+        def __call__(self, f: Begins3[A, B, C, R], a: A, b: B, c: Valued[C], /, *args: Any, **more: Any) -> SyncTask[R]: ...
+        # fmt: on
 
     class SubmitAt(Protocol):
         """rtask_at, io_rtask_at."""
@@ -198,6 +221,17 @@ class SyncClient(SyncTogether):
         """As io_rtask, on a node or a server."""
         return self._started(
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
+        )
+
+    @plain
+    def options(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+    ) -> SyncOptioned:
+        """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so. See
+        Client.options for the parameters and what is raised.
+        """
+        return SyncOptioned(
+            self, merged(PLAIN, {"timeout": timeout, "retries": retries, "priority": priority})
         )
 
     def map(
@@ -444,6 +478,13 @@ class SyncClient(SyncTogether):
 
     # --- what is not for plain code ---
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                NOT_HERE.get(name, f"a client of the sync style (`with dispycos.Client()`) has no {name!r}")
+            )
+
     async def __aenter__(self) -> NoReturn:
         raise RuntimeError(
             "this client is of the sync style, as it was entered with `with`: use its methods without await, "
@@ -465,8 +506,8 @@ class SyncClient(SyncTogether):
 
         return self._call(do(), what)
 
-    def _here(self) -> ClientLease:
-        lease: ClientLease | None = self._client._lease
+    def _here(self) -> ClientLease | InProcess:
+        lease: ClientLease | InProcess | None = self._client._lease
         if lease is not None and lease.runtime.is_parents:
             self._thread.may_wait("a client")
         if lease is None or not lease.is_open:
@@ -485,18 +526,27 @@ class SyncClient(SyncTogether):
         where: str | Location | None = None,
         alone: bool = False,
         retries: int = 0,
+        options: Options = PLAIN,
     ) -> SyncTask[Any]:
         lease = self._here()
         must_be_callable(function)
+        how: dict[str, Any] = {"io": io, "where": where, "alone": alone, "retries": count(retries)}
+        if isinstance(lease, InProcess):
+            begun: Future[SyncTask[Any]] = Future()
+            self._thread.may_wait("submit()")
+            self._thread.call_soon(
+                lambda: _settle(begun, partial(_begin_here, lease, function, args, kwargs, how))
+            )
+            return begun.result()  # told before the loop is the task's
         handle: SyncTask[Any]
-        handle, values = lease.prepare(
-            SyncTask, function, args, kwargs, io=io, where=where, alone=alone, retries=count(retries)
-        )
+        handle, values = lease.prepare(SyncTask, function, args, kwargs, **how, options=options)
         self._thread.call_soon(partial(_hand_in, lease, handle, values))
         return handle
 
     def _started(self, handle: SyncTask[Any]) -> SyncTask[Any]:
         record: Any = handle._source
+        if record is None:  # it runs in this process, as soon as the loop has its turn
+            return handle
 
         async def wait() -> None:
             if record.address is None and not record.ended:
@@ -513,6 +563,73 @@ class SyncClient(SyncTogether):
         return handle
 
 
+class SyncOptioned:
+    """What options() gives: a SyncClient's ways to have tasks run."""
+
+    def __init__(self, client: SyncClient, options: Options) -> None:
+        self._base = client
+        self._client = Optioned(client._client, options)
+        self._thread = client._thread
+        self._options = options
+
+    submit = SyncClient.submit
+    io_submit = SyncClient.io_submit
+    rtask = SyncClient.rtask
+    rtask_at = SyncClient.rtask_at
+    io_rtask = SyncClient.io_rtask
+    io_rtask_at = SyncClient.io_rtask_at
+
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
+    ) -> Generator[Any, None, None]:
+        """See SyncClient.map."""
+        return SyncClient.map(self, function, *iterables, **options)  # type: ignore[arg-type]
+
+    @plain
+    def options(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+    ) -> SyncOptioned:
+        """As SyncClient.options(), with what this one says besides."""
+        given = {"timeout": timeout, "retries": retries, "priority": priority}
+        return SyncOptioned(self._base, merged(self._options, given))
+
+    def _submit(
+        self, function: Callable[..., Any], args: Any, kwargs: Any, *, retries: int = 0, **how: Any
+    ) -> SyncTask[Any]:
+        retries = retries or self._options.retries
+        return self._base._submit(function, args, kwargs, retries=retries, options=self._options, **how)
+
+    _here = property(lambda self: self._base._here)
+    _started = property(lambda self: self._base._started)
+    _call = SyncClient._call
+    _map = SyncClient._map
+    _values = SyncClient._values
+
+    def __repr__(self) -> str:
+        return repr(self._client)
+
+
+def _begin_here(
+    lease: InProcess, function: Any, args: Any, kwargs: Any, how: dict[str, Any]
+) -> SyncTask[Any]:
+    """A task of this process, on the loop's thread. What it raises keeps its traceback."""
+    own = lease.submit(function, args, kwargs, **how)
+    cell: Any = own._source
+    handle: SyncTask[Any] = SyncTask.__new__(SyncTask)._bind(
+        own._host, own.home, own.name, None, own.direct, own.location, own.stands_for_value
+    )
+    cell.at_end(lambda: handle._complete(cell.outcome))
+    own._look()  # else asyncio would say of its error that nobody took it
+    return handle
+
+
+def _settle(future: Future[V], function: Callable[[], V]) -> None:
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)
+
+
 def _hand_in(lease: ClientLease, handle: SyncTask[Any], values: list[Record] | None) -> None:
     """On the loop's thread."""
     if lease.is_open and not lease.ledger.over:
@@ -527,7 +644,7 @@ def _hand_in(lease: ClientLease, handle: SyncTask[Any], values: list[Record] | N
     lease.resolved(record)
 
 
-def _tell_left_open(lease: ClientLease) -> None:
+def _tell_left_open(lease: ClientLease | InProcess) -> None:
     """The program ends."""
     if not lease.is_leaving:
         say(

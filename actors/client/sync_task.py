@@ -7,10 +7,12 @@ hangs does not stop messages and the other tasks.
 from __future__ import annotations
 
 import threading
+from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextvars import Context
 from functools import partial, wraps
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
 from dispycos.errors import RemoteError
@@ -20,7 +22,7 @@ from dispycos.protocol.status import OutcomeKind
 from ..shipping.words import MissingCode
 from ..tasks.current import open_for
 from ..tasks.ends import Outcome, Raised, Returned, without_our_frames
-from ..tasks.handle import T, bearable, is_cancellation
+from ..tasks.handle import Handle, T, bearable, is_cancellation
 from ..tasks.record import Record
 from ..tasks.results import unpack_outcome
 from ..tasks.submitting import Task
@@ -46,6 +48,16 @@ def plain(method: Callable[P, V]) -> Callable[P, V]:
     return call
 
 
+def _refused(method: str, instead: str) -> Callable[..., NoReturn]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(
+            f"{method}() is not for handles of the sync style (`with dispycos.Client()`): {instead}"
+        )
+
+    refuse.__name__, refuse.__doc__ = method, f"Not for the sync style: {instead}."
+    return refuse
+
+
 class SyncTask(Task[T]):
     """A task as plain code holds it: ``client.submit(f, x)`` of ``with dispycos.Client() as client`` gives one.
 
@@ -53,7 +65,7 @@ class SyncTask(Task[T]):
     it. An interrupt (Ctrl-C) of a method that waits ends what was waited for, thus with result() the task.
     """
 
-    __slots__ = ("_end", "_opened", "_waiting")
+    __slots__ = ("_end", "_opened", "_trace", "_waiting")
 
     _opens_later = True
 
@@ -61,6 +73,7 @@ class SyncTask(Task[T]):
         super()._bind(*args, **kwargs)
         self._end: Record | Outcome | None = None
         self._opened: Outcome | None = None
+        self._trace: TracebackType | None = None  # of an error that was raised in this process
         self._waiting: list[Callable[[], object]] = []  # on the loop's thread
         return self
 
@@ -77,7 +90,7 @@ class SyncTask(Task[T]):
         """
         outcome = self._outcome(timeout, "result()")
         if isinstance(outcome, Raised):
-            raise outcome.error.with_traceback(None)
+            raise outcome.error.with_traceback(self._trace)
         value: T = outcome.value
         return value
 
@@ -126,6 +139,26 @@ class SyncTask(Task[T]):
         self._when_ended(call)
 
     @plain
+    def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
+        """Have `fn` not called; returns how often it would have been."""
+
+        def remove() -> int:
+            before = len(self._waiting)
+            self._waiting = [
+                call
+                for call in self._waiting
+                if not (isinstance(call, partial) and fn in (call.func, *call.args[:1]))
+            ]
+            return before - len(self._waiting)
+
+        async def remove_there() -> int:
+            return remove()
+
+        if running_loop() is self._host.loop:  # asyncio's own functions do it, for handles that are arguments
+            return remove()
+        return self._call(remove_there(), "remove_done_callback()")
+
+    @plain
     def finish(self, timeout: float | None = None) -> T:  # type: ignore[override]
         """As result()."""
         return self.result(timeout)
@@ -171,12 +204,64 @@ class SyncTask(Task[T]):
             raise TimeoutError(f"{self.name} has not replied within {timeout:g} s") from None
         return open_in_thread(self._host, lambda: self._host.payloads.loads(reply.payload))
 
+    @plain
+    def monitor(self, by: Handle[Any] | None = None) -> int:  # type: ignore[override]
+        """Have a MonitorStatus sent to `by`, the program's mailbox (``client.me``), when this task ends. Returns 0."""
+        if by is None:
+            raise TypeError(
+                f"{self.name}.monitor() needs to know who is told: monitor(client.me), and client.receive()"
+            )
+        self._call(self._host.monitor(self, by), "monitor()")
+        return 0
+
+    @plain
+    def hot_swap(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> int:
+        """See Task.hot_swap."""
+
+        async def swap() -> int:
+            return super(SyncTask, self).hot_swap(function, *args, **kwargs)
+
+        return self._call(swap(), "hot_swap()")
+
+    @plain
+    def register(self, name: str | None = None) -> int:
+        """Give ``client.me`` a name by which tasks find it. See Task.register."""
+
+        async def register() -> int:
+            return super(SyncTask, self).register(name)
+
+        return self._call(register(), "register()")
+
+    @plain
+    def unregister(self, name: str | None = None) -> int:
+        """See Task.unregister."""
+
+        async def unregister() -> int:
+            return super(SyncTask, self).unregister(name)
+
+        return self._call(unregister(), "unregister()")
+
     # --- what is not for plain code ---
 
     if TYPE_CHECKING:
         __await__: None  # type: ignore[assignment]
         __iter__: None  # type: ignore[assignment]
     else:
+        receive = _refused("receive", "messages for this program come to client.me: client.receive()")
+        recv = _refused("recv", "messages for this program come to client.me: client.receive()")
+        reply = _refused("reply", "client.reply() answers what client.receive() gave")
+        sleep = _refused("sleep", "use time.sleep()")
+        mailbox = _refused("mailbox", "a task asks for its own")
+        hot_swappable = _refused("hot_swappable", "a task says so of itself")
+        send_file = _refused("send_file", "use client.send_file()")
+        del_file = _refused("del_file", "use client.del_file()")
+        send_after = _refused("send_after", "use threading.Timer(seconds, handle.send, [message])")
+        link = _refused("link", "have one of the two tasks link the other; or use monitor(client.me)")
+        locate = classmethod(
+            _refused(
+                "locate", "have a task locate it, and return the handle in a list, or send it to client.me"
+            )
+        )
 
         def __await__(self) -> NoReturn:
             raise RuntimeError(
@@ -262,6 +347,7 @@ class SyncTask(Task[T]):
             outcome = end if isinstance(end, Returned | Raised) else end.outcome  # type: ignore[union-attr, assignment]
         if isinstance(outcome, Raised):
             error: Exception = bearable(outcome.error, self.name)
+            self._trace = None if isinstance(end, Record) else error.__traceback__
             if self._asked and is_cancellation(error):
                 error = CancelledError(*(() if self._asked[0] is None else self._asked))
             outcome = Raised(error)

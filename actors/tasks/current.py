@@ -49,7 +49,10 @@ def current_host() -> Any:
     except RuntimeError:  # a plain function of a task has no running loop, and yet a host
         cell = current_cell()
         if cell is None or not cell.host.runtime.is_own_thread():
-            raise
+            raise RuntimeError(
+                "no running event loop in this thread: local tasks, channels and locks are for tasks and for programs with "
+                "dispycos.run(main) or `async with Client(...)`"
+            ) from None
         return cell.host
     if host is None:
         raise RuntimeError(
