@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 
 import pytest
@@ -166,3 +167,58 @@ def projects(cluster: User) -> dict[str, Program]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_its_tests_pass(layout: str, projects: dict[str, Program]) -> None:
     assert "6 passed" in projects[layout].succeed(90)
+
+
+BOTH_STYLES = """
+    import anyio
+    import dispycos
+    import pytest
+
+    def double(x):
+        return 2 * x
+
+    @pytest.fixture(scope="module")
+    def client():
+        with dispycos.Client() as client:
+            yield client
+
+    def test_sync(client):
+        assert client.submit(double, 4).result(60) == 8
+
+    def test_sync_with_the_same_client(client):
+        assert client.gather(client.submit(double, 4), client.submit(double, 5)) == [8, 10]
+
+    @pytest.mark.asyncio
+    async def test_a_sync_call_in_a_running_loop(client):
+        with pytest.raises(RuntimeError, match="event loop that runs in this thread"):
+            client.submit(double, 4).result()
+
+    @pytest.mark.asyncio
+    async def test_pytest_asyncio():
+        async with dispycos.Client(local=True) as client:
+            assert await client.submit(double, 4) == 8
+
+    def test_anyio():
+        async def main():
+            async with dispycos.Client(local=True) as client, anyio.create_task_group() as group:
+                group.start_soon(wait, client)
+        async def wait(client):
+            assert await client.submit(double, 4) == 8
+        anyio.run(main, backend="asyncio")
+
+    def test_trio():
+        pytest.importorskip("trio")
+        async def main():
+            async with dispycos.Client():
+                pass
+        with pytest.raises(RuntimeError, match="this is trio: run it by anyio's asyncio backend"):
+            anyio.run(main, backend="trio")
+"""
+MISSING = [name for name in ("anyio", "pytest_asyncio") if importlib.util.find_spec(name) is None]
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_both_styles_under_pytest_asyncio_and_anyio(cluster: User) -> None:
+    cluster.write({"styles/test_styles.py": BOTH_STYLES})
+    told = cluster.python("-m", "pytest", "-q", "-p", "no:cacheprovider", folder="styles").succeed(90)
+    assert "6 passed" in told or "5 passed, 1 skipped" in told
