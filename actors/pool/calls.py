@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -64,6 +65,7 @@ class Calls:
         self._lock = threading.Lock()
         self._refusal: Exception | None = None  # why nothing is taken any more
         self._is_shut = False
+        self._is_parents = False  # this is a forked child
         self._waiting: deque[Future[Any]] = deque()  # for the loop
         self._is_called = False  # the loop will look at them
         self.ended = threading.Event()  # it was shut down, and all its calls have ended
@@ -110,8 +112,20 @@ class Calls:
             handle.terminate()
         return True
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: calls are the parent's, whose loop has them. Nothing is taken here, and nothing to wait for."""
+        self._lock = threading.Lock()  # a thread of the parent's may have had it
+        self._refusal = RuntimeError(
+            f"this Executor belongs to the process that process {os.getpid()} was forked from: make another one here"
+        )
+        self._is_parents = True
+        self.ended = threading.Event()
+        self.ended.set()
+
     def shut(self, *, cancel: bool = False, text: str = AFTER_SHUTDOWN) -> None:
         """Nothing is taken any more; `ended` is set when what was taken has ended. With `cancel`: what no server has is not run."""
+        if self._is_parents:
+            return
         with self._lock:
             self._is_shut = True
             self._refusal = self._refusal or RuntimeError(text)
@@ -120,7 +134,8 @@ class Calls:
     def terminate(self, *, kill: bool) -> None:
         """As shut(cancel=True), and what runs is ended; with `kill` its servers are killed at once."""
         self.shut(cancel=True)
-        self._loop.call_soon_threadsafe(self._terminate, kill)
+        if not self._is_parents:
+            self._loop.call_soon_threadsafe(self._terminate, kill)
 
     def count_servers(self) -> int:
         """Of the cluster; 0 before the first call has been handed over."""

@@ -155,6 +155,8 @@ class Executor(concurrent.futures.Executor):
         buffersize: tasks that are submitted ahead of who takes the values; None: all of them at once.
         """
         must_be_callable(fn)
+        if not isinstance(chunksize, int):
+            raise TypeError(f"chunksize must be a number of calls (int), not {chunksize!r}")
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and (not isinstance(buffersize, int) or isinstance(buffersize, bool)):
@@ -249,8 +251,16 @@ class _Mapped(Iterator[Any]):
         self._function = function
         self._calls = calls
         self._until = until
-        self._futures = deque(executor.submit(function, *args) for args in itertools.islice(calls, ahead))
+        self._futures: deque[Future[Any]] = deque()
         self._is_lazy = ahead is not None
+        try:
+            for args in itertools.islice(calls, ahead):
+                self._futures.append(executor.submit(function, *args))
+        except (
+            BaseException
+        ) as error:  # the iterable's, or a Ctrl-C: nobody gets the values of what was submitted
+            self._cancel(end=isinstance(error, KeyboardInterrupt))
+            raise
 
     def __next__(self) -> Any:
         if not self._futures:
@@ -293,6 +303,17 @@ def _end_with_program(calls: Calls) -> None:
     if not _living:
         threading._register_atexit(_end_all)  # type: ignore[attr-defined]  # the loop's end comes later, by atexit
     _living.add(calls)
+
+
+def _leave_to_parent() -> None:
+    """In a forked child, which has none of the threads: its end waits for nothing of its parent's."""
+    for calls in list(_living):
+        calls.leave_to_parent()
+    _living.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _end_all() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import multiprocessing
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -50,6 +53,7 @@ def test_one_that_was_never_used_ends_at_once() -> None:
     ("given", "error", "words"),
     [
         ({"chunksize": 0}, ValueError, "chunksize must be >= 1"),
+        ({"chunksize": "auto"}, TypeError, "chunksize must be a number of calls .int., not 'auto'"),
         ({"buffersize": 0}, ValueError, "buffersize must be None or > 0"),
         ({"buffersize": 1.5}, TypeError, "buffersize must be an integer or None"),
     ],
@@ -75,3 +79,38 @@ def test_a_chunk_of_calls_that_suspend_is_refused() -> None:
 def test_what_is_no_function_is_refused() -> None:
     with dispycos.Executor() as pool, pytest.raises(TypeError, match="a task needs a function, not int"):
         pool.submit(3)  # type: ignore[call-overload]
+
+
+def test_an_iterable_that_raises_in_map_has_what_was_submitted_before_cancelled() -> None:
+    submitted: list[concurrent.futures.Future[int]] = []
+
+    class Pool(dispycos.Executor):
+        def submit(self, *call: Any, **_: Any) -> Any:
+            submitted.append(concurrent.futures.Future())
+            return submitted[-1]
+
+    def numbers() -> Iterator[int]:
+        yield from (1, 2)
+        raise ValueError("no third")
+
+    with Pool() as pool, pytest.raises(ValueError, match="no third"):
+        pool.map(abs, numbers())
+    assert [future.cancelled() for future in submitted] == [True, True]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads
+def test_a_forked_child_leaves_its_parents_executor_alone_and_ends() -> None:
+    def use() -> None:
+        with pytest.raises(RuntimeError, match="was forked from: make another one here"):
+            pool.submit(abs, 1)
+        pool.shutdown()
+
+    with dispycos.Executor() as pool:
+        child = multiprocessing.get_context("fork").Process(target=use)
+        child.start()
+        try:
+            child.join(30)
+            assert child.exitcode == 0  # not None: its end waits for no thread of its parent's
+        finally:
+            child.kill()
+            child.join()

@@ -156,6 +156,7 @@ def test_threads_that_are_left_are_named() -> None:
 def test_where_there_is_no_fork_it_is_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(setup, "run_node_setup", lambda mirror, name, call: ran.append(name))
+    monkeypatch.setattr(setup, "_refuse_threads", lambda: None)  # other tests' are in this process
     told = msgspec.msgpack.encode(Preparation("script.py", "rhea", 0))
     frames = [msgspec.msgpack.encode(NodeSetup(CodeBundle(1), [], "load")), b"call"]
     for forks in (True, False):
