@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from dispycos.actors.client import loop_thread
 from dispycos.brokers.private import Waiting
 from tests.kit.beside import Beside, Playing
 from tests.kit.netns import enter_own_network
@@ -206,6 +207,15 @@ def report_of(script: str, cluster: User, reports: dict[str, Report]) -> Report:
     if script not in reports:
         reports[script] = Report(cluster.python(str(SCRIPTS / script)))
     return reports[script]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_loop_left() -> Iterator[None]:
+    """The loop thread of a program lasts as long as that; tests that fork come after those that have used it."""
+    yield
+    if loop_thread._shared is not None:
+        loop_thread._shared.end()
+        loop_thread._shared = None
 
 
 @pytest.fixture(autouse=True)

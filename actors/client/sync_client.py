@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -225,14 +225,19 @@ class SyncClient(SyncTogether):
 
     @plain
     def options(
-        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+        gpus: int | None = None,
+        resources: Mapping[str, int] | None = None,
     ) -> SyncOptioned:
         """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so. See
         Client.options for the parameters and what is raised.
         """
-        return SyncOptioned(
-            self, merged(PLAIN, {"timeout": timeout, "retries": retries, "priority": priority})
-        )
+        given = {"timeout": timeout, "retries": retries, "priority": priority}
+        return SyncOptioned(self, merged(PLAIN, {**given, "gpus": gpus, "resources": resources}))
 
     def map(
         self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
@@ -587,11 +592,19 @@ class SyncOptioned:
 
     @plain
     def options(
-        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+        gpus: int | None = None,
+        resources: Mapping[str, int] | None = None,
     ) -> SyncOptioned:
         """As SyncClient.options(), with what this one says besides."""
         given = {"timeout": timeout, "retries": retries, "priority": priority}
-        return SyncOptioned(self._base, merged(self._options, given))
+        return SyncOptioned(
+            self._base, merged(self._options, {**given, "gpus": gpus, "resources": resources})
+        )
 
     def _submit(
         self, function: Callable[..., Any], args: Any, kwargs: Any, *, retries: int = 0, **how: Any

@@ -129,7 +129,10 @@ class Calls:
         with self._lock:
             self._is_shut = True
             self._refusal = self._refusal or RuntimeError(text)
-        self._loop.call_soon_threadsafe(self._shut, cancel)
+        if self._loop.is_closed():  # the loop thread has ended before us, and all calls with it
+            self.ended.set()
+        else:
+            self._loop.call_soon_threadsafe(self._shut, cancel)
 
     def terminate(self, *, kill: bool) -> None:
         """As shut(cancel=True), and what runs is ended; with `kill` its servers are killed at once."""

@@ -393,6 +393,7 @@ def test_the_object_has_the_shape_that_programs_read() -> None:
                 "name": "box",
                 "location": "127.0.0.5:9700",
                 "cpus": 2,
+                "resources": {},
                 "platform": "Linux-6",
                 "python": "3.11",
                 "available": {"cpu": 50.0, "memory": 1000, "disk": 2000, "swap": 3000},

@@ -257,7 +257,10 @@ def test_a_client_that_nobody_refers_to_makes_way_for_the_next(
         await following.close()
 
     play(scene, tmp_path)
-    assert "another Client waits for the cluster: it is closed, which ends 1 task (compute 1)" in caplog.text
+    assert (
+        "makes way for the Client that was made after it: it is closed, which ends 1 task (compute 1)"
+        in caplog.text
+    )
 
 
 # --- close ---
