@@ -63,7 +63,7 @@ method 3 m
 pool 3
 invalid literal for int() with base 10: 'x'
 cond True
-True 127.0.0.1 127.0.0.1:9705 True
+True 3 127.0.0.1:9705 True
 Struct(a=1) {'a': 1}
 """
 

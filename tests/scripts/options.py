@@ -64,19 +64,6 @@ async def test_retries_are_those_of_the_options_or_of_the_call(client, task):
     assert await client.options(retries=1).options(priority=2).submit(dies_once) == 2
 
 
-async def test_more_priority_comes_first(client, task):
-    order = []
-    blocked = [await client.rtask(wait, 0.3) for _ in await client.servers()]
-    for priority in (0, -1, 5, 0, 5):
-        handle = client.options(priority=priority).submit(time.monotonic)
-        handle.add_done_callback(lambda handle, priority=priority: order.append((handle.result(), priority)))
-        blocked.append(handle)
-    await asyncio.gather(*blocked)
-    await asyncio.sleep(0)
-    assert [priority for _, priority in sorted(order)][:2] == [5, 5], order
-    assert [priority for _, priority in sorted(order)][-1] == -1, order
-
-
 async def within(*, task):
     brief = dispycos.current_client().options(timeout=0.2, priority=1)
     try:
