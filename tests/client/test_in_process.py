@@ -149,7 +149,7 @@ def test_what_could_not_travel_is_named() -> None:
     async def scene(client: Client) -> None:
         with pytest.raises(dispycos.NotPicklable, match=r"argument 1 \('number'\) of square"):
             client.submit(square, threading.Lock())  # type: ignore[arg-type]
-        with pytest.raises(dispycos.NotPicklable, match="the value of (allocate_)?lock: "):
+        with pytest.raises(dispycos.NotPicklable, match=r"the value of (allocate_)?lock: "):
             await client.submit(threading.Lock)
         with pytest.raises(TypeError, match="list"):
             await client.submit(lambda: (n for n in range(3)))
