@@ -35,8 +35,8 @@ CELLS = {
         await asyncio.gather(*naps)
     """,
     "start": """
-        print("starting", flush=True)
         others = [await client.rtask(nap, 60) for _ in await client.servers()]
+        print("starting", flush=True)
         await client.rtask(nap, 60)
     """,
     "map": """

@@ -33,6 +33,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,7 @@ class Interrupts:
     A SIGINT that nobody asked for while no step runs is a Ctrl-C at a client, and for the handler that was there before.
     Most of them raise, and what the loop had just taken from its queue would be lost: so with the `loop` that this process runs
     they are called in a callback of their own, unless the user's code was interrupted; and not at all if `is_ending()`.
+    Any signal wakes that loop: a handler of another library, as ipykernel's, may call_soon() and count on that.
     `page`: the words of a server's page, where its agent reads which step runs.
     """
 
@@ -109,6 +111,9 @@ class Interrupts:
         self._asking = threading.Lock()  # between requesting threads; the handler never takes it
         self._kicked = False  # a signal of ours is under way
         self._installed = False
+        self._wake: tuple[socket.socket, socket.socket] | None = (
+            None  # what the loop reads; what signals write to
+        )
         self._previous: Any = None
         self._previous_hook: Callable[[sys.UnraisableHookArgs], Any] = sys.unraisablehook
         self._own_handler = _Handler(self._on_signal)
@@ -124,6 +129,7 @@ class Interrupts:
         self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._own_hook
         self._kicked = False
         self._installed = True
+        self._wake_loop()
 
     def uninstall(self, *, loop_ends: bool = False) -> None:
         """Give both back, unless somebody else has replaced them since; main thread only.
@@ -143,6 +149,32 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
         if sys.unraisablehook is self._own_hook:
             sys.unraisablehook = self._previous_hook
+        self._let_loop_sleep()
+
+    def _wake_loop(self) -> None:
+        if self._loop is None:
+            return
+        if (
+            there := signal.set_wakeup_fd(-1)
+        ) != -1:  # asyncio's own, since somebody has used add_signal_handler
+            signal.set_wakeup_fd(there)
+            return
+        ours, signals = self._wake = socket.socketpair()
+        ours.setblocking(False)
+        signals.setblocking(False)
+        signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+        self._loop.add_reader(ours, ours.recv, 4096)
+
+    def _let_loop_sleep(self) -> None:
+        if self._wake is None:
+            return
+        (ours, signals), self._wake = self._wake, None
+        if (there := signal.set_wakeup_fd(-1)) != signals.fileno():
+            signal.set_wakeup_fd(there)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(ours)
+        ours.close()
+        signals.close()
 
     def reinstall(self, *, over_users: bool) -> None:
         """A task has ended: SIGINT is ours again. A loop of its own that listened to SIGINT leaves Python's default there, which
@@ -166,6 +198,8 @@ class Interrupts:
         self._depth = 0
         if self._installed:
             self._installed = False
+            if self._wake is not None:
+                signal.set_wakeup_fd(-1)  # it wakes the parent
             if self._stands():
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             if sys.unraisablehook is self._own_hook:

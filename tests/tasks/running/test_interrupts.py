@@ -469,3 +469,30 @@ def test_a_ctrl_c_is_not_handled_in_the_midst_of_the_loop_but_in_a_callback_of_i
 
     asyncio.run(main())
     assert seen == ["what stood in the queue", "handled", "user's code", "handled", "goes on"]
+
+
+def test_a_handler_of_another_library_that_calls_soon_is_heard_by_a_loop_that_waits() -> None:
+    """As ipykernel's, by which a cell is interrupted: asyncio does not wake for call_soon() in a signal handler."""
+    woken: list[bool] = []
+
+    async def wait() -> None:
+        loop = asyncio.get_running_loop()
+        interrupts = Interrupts(loop=loop)
+        interrupts.install()
+        over = asyncio.Event()
+        ours = signal.signal(signal.SIGINT, lambda *_: loop.call_soon(over.set))
+        late = loop.call_later(20, over.set)
+        timer = threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+        timer.start()
+        try:
+            await over.wait()
+            woken.append(late.when() > loop.time())
+        finally:
+            late.cancel()
+            timer.join()
+            signal.signal(signal.SIGINT, ours)
+            interrupts.uninstall()
+
+    asyncio.run(wait())
+    assert woken == [True]
+    assert signal.set_wakeup_fd(-1) == -1, "given back"
