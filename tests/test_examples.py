@@ -120,7 +120,7 @@ SHOWS = {
     "dispycos_client9_server": Shows(
         [],
         {
-            rf"^server {PLACE} has dispycos_\w+\.py$": 2,
+            rf"^server {PLACE} has dispycos_\w+\.py$": 1,  # tasks may end before another is found
             r"^(md5|sha1|sha256) of dispycos_\w+\.py: [0-9a-f]{32}$": 6,
         },
     ),
