@@ -134,6 +134,7 @@ class Client(Submits, Together):
         self._made_at = place_of_caller()
         self._lease: ClientLease | InProcess | None = None
         self._sync: SyncClient | None = None  # what `with` gave
+        self._is_sync = False  # by `with` or open()
         self._yields = False  # an Executor's
 
     def _setup(self, function: Callable[..., Any] | None, what: str) -> SetupCall | None:
@@ -251,6 +252,7 @@ class Client(Submits, Together):
                 )
             opened = SyncClient(self)
             opened._enter(is_kept=is_kept)
+            self._is_sync = True
         except BaseException as error:
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
@@ -272,7 +274,7 @@ class Client(Submits, Together):
             raise  # alone it adds no line to the traceback
 
     async def __aenter__(self) -> Client:
-        if self._sync is not None and self._lease is not None and not self._lease.left.done():
+        if self._is_sync and self._lease is not None and not self._lease.left.done():
             raise RuntimeError(
                 "this Client is in use in the sync style (`with`): use what that gave, without await"
             )
@@ -558,6 +560,10 @@ class Client(Submits, Together):
     def _here(self, *, opening: bool = False) -> ClientLease | InProcess:
         """With `opening` also while schedule() waits: a status_task hears of nodes then."""
         lease = self._lease
+        if self._is_sync and running_loop() is None and lease is not None and not lease.left.done():
+            raise RuntimeError(
+                "this Client is in use in the sync style: use what `with dispycos.Client(...) as client` or open() gave"
+            )
         is_there = lease is not None and (lease.is_open or (opening and not lease.is_leaving))
         if lease is not None and is_there and lease.loop is running_loop():
             return lease
@@ -568,7 +574,8 @@ class Client(Submits, Together):
             )
         if lease is None or not lease.is_open:
             raise NotScheduled(
-                "this client has no cluster: call schedule() first, or use `async with Client(...)`"
+                "this client has no cluster: use `async with Client(...)`, or `await schedule()` first; without async def: "
+                "`with Client(...) as client:`"
             )
         return lease
 

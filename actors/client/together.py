@@ -206,7 +206,12 @@ def _of_style(handles: Iterable[TaskT], kind: type[Task]) -> list[TaskT]:
                 raise TypeError(
                     f"{handle.name} is a handle of `async with dispycos.Client()`: await it there"
                 )
-            raise TypeError(f"a handle of a task is needed, not {type(handle).__name__}")
+            hint = (
+                "; handles in a list are given by a star: gather(*handles)"
+                if isinstance(handle, Iterable)
+                else ""
+            )
+            raise TypeError(f"a handle of a task is needed, not {type(handle).__name__}{hint}")
         if kind is Task and isinstance(handle, SyncTask):
             raise TypeError(f"{handle.name}: {SYNC}, and this client is of the async one")
     return found

@@ -151,3 +151,17 @@ def test_an_open_client_is_closed_by_close() -> None:
     with pytest.raises(NotScheduled):
         kept.submit(double, 1)
     assert len(loop_thread().before_end) <= 1, "that of the module's client"
+
+
+@pytest.mark.parametrize("enter", [Client.open, Client.__enter__])
+def test_the_async_client_that_was_entered_says_what_to_use(enter: Any) -> None:
+    entered = Client(local=True)
+    given = enter(entered)
+    with pytest.raises(RuntimeError, match="in use in the sync style"):
+        entered.submit(double, 1)
+    given.close()
+
+
+def test_gather_of_a_list_says_where_the_star_goes(client: SyncClient) -> None:
+    with pytest.raises(TypeError, match=r"gather\(\*handles\)"):
+        client.gather([client.submit(double, 1)])  # type: ignore[call-overload]

@@ -134,7 +134,7 @@ EARLY = """
 
 def test_who_submits_before_there_is_any_node_is_told(cluster: User) -> None:
     told, last = cluster.script("early.py", EARLY).succeed().splitlines()
-    assert "call schedule() first" in told and last == "9"
+    assert "`await schedule()` first" in told and last == "9"
 
 
 FAILS = """
