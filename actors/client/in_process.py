@@ -21,7 +21,7 @@ from dispycos.notices import listing
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import ENDED, OutcomeKind
 
-from ..tasks.calling import name_of
+from ..tasks.calling import name_of, receives
 from ..tasks.cell import Cell
 from ..tasks.ends import Outcome, Raised, Returned, raised
 from ..tasks.handle import Handle
@@ -45,6 +45,7 @@ class OwnCell(Cell):
     client: Submits
     io = False
     alone = False  # by rtask
+    receives = False  # its function takes messages
     told_to_end: asyncio.Future[None] | None = None  # while it waits for values
     at: Location | None = None  # it has begun there
 
@@ -175,7 +176,7 @@ class InProcess:
     ) -> Task[Any]:
         with self.host.shield, self.runtime.lock:
             cell = OwnCell(self.host, name)
-            cell.client, cell.io, cell.alone = self._client, io, alone
+            cell.client, cell.io, cell.alone, cell.receives = self._client, io, alone, receives(function)
             cell.take_address()
             handle = cell.handle
         self._cells[cell] = None

@@ -18,7 +18,7 @@ from dispycos.protocol.messages import Marks, TaskId
 
 from ..dispatching.facts import Entry
 from ..shipping.pickling import kept_as_it_is
-from ..tasks.calling import name_of
+from ..tasks.calling import name_of, receives
 from ..tasks.cell import Cell
 from ..tasks.ends import without_our_frames
 from ..tasks.handle import Handle
@@ -141,6 +141,7 @@ class LedgerBody(ClientRole):
             node=node,
             server=server,
             alone=alone,
+            receives=receives(function),
             retries=retries,
             timeout=options.timeout,
             priority=options.priority,

@@ -19,7 +19,7 @@ from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
 from ..shipping.pickling import kept_as_it_is
-from ..tasks.calling import name_of
+from ..tasks.calling import name_of, receives
 from ..tasks.current import current_cell
 from ..tasks.files.sender import Files
 from ..tasks.handle import Handle
@@ -119,7 +119,13 @@ class NestedTasks:
             task = TaskId(self.owner, word.number)
             size = sum(map(size_of, buffers_of(call)))
             record = Record(
-                word.function, task=task, size=size, io=word.io, alone=word.alone, retries=word.retries
+                word.function,
+                task=task,
+                size=size,
+                io=word.io,
+                alone=word.alone,
+                receives=receives(function),
+                retries=word.retries,
             )
             handle = host.new_handle()._bind(host, Address(self.owner, word.number), word.function, record)
             record.handle = handle

@@ -83,6 +83,20 @@ def can_suspend(function: Any) -> bool:
     return False
 
 
+def receives(function: Any) -> bool:
+    """Whether it takes messages, as its code says by `receive` and by `task` or `current_task`. What it calls is not looked at."""
+    for _ in range(LAYERS_MAX):
+        code: CodeType | None = getattr(function, "__code__", None)
+        if code is not None and not hasattr(function, "__wrapped__"):
+            names = code.co_names
+            return "receive" in names and ("task" in code.co_varnames or "current_task" in names)
+        layer = beneath(function) if not isinstance(function, type) else None
+        if layer is None:
+            return False
+        function = layer.called
+    return False
+
+
 def with_task(
     function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], cell: HasHandle
 ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

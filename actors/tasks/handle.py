@@ -357,11 +357,11 @@ class Handle(Actor, asyncio.Future[T]):
 
     @property
     def stands_for_value(self) -> bool:
-        """As an argument of a call: for its value, as the handles that submit gives; others, of actors, for themselves."""
+        """As an argument of a call: for its value, as most handles that submit gives; those of actors stand for themselves."""
         source = self._source
         if source is None:
             return self._is_value
-        return not getattr(source, "alone", True)  # a local task is an actor
+        return not (getattr(source, "alone", True) or getattr(source, "receives", True))  # local: an actor
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Handle) and self.home == other.home

@@ -30,6 +30,7 @@ class Record(msgspec.Struct, eq=False):
     code: int = 0  # the version of the program's code that it needs
     io: bool = False
     alone: bool = False  # somebody waits for its start (rtask): an actor, never behind another
+    receives: bool = False  # its function takes messages: an actor, too
     retries: int = 0
     attempt: int = 1
     address: Address | None = None

@@ -408,8 +408,8 @@ class Submits(ABC):
         altogether: they are not copied, unless `retries` asks for it.
 
         An argument that is a handle of ``submit`` or ``io_submit`` stands for its value: this task starts when that is there. If
-        it does not come this one raises ArgumentFailed, which names the chain. Handles of ``rtask``, and those in lists and
-        other values, arrive as handles.
+        it does not come this one raises ArgumentFailed, which names the chain. Handles of actors (``rtask``, or the function
+        receives messages), and those in lists and other values, arrive as handles.
 
         Parameters
         ----------

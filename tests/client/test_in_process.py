@@ -415,6 +415,9 @@ def test_a_handle_of_submit_is_its_value_as_on_a_cluster() -> None:
         assert await client.submit(total, handle, handle) == 102
         actor = await client.rtask(naps, 0.01)
         assert await client.submit(kinds, actor, [handle], client.submit(naps, 0)) == ["Task", "list", "int"]
+        receives = client.submit(tally, 0)
+        assert await client.submit(kinds, receives) == ["Task"]
+        receives.send(None)
         last = client.submit(total, client.submit(total, client.submit(fails, 0)))
         with pytest.raises(dispycos.ArgumentFailed, match=r"\(fails -> total -> total\)") as caught:
             await last

@@ -85,6 +85,7 @@ async def test_an_actor_and_what_is_nested_arrive_as_handles(client, task):
     here = dispycos.Task(asyncio.sleep, 0.1)
     assert await client.submit(kinds, actor, [slow], here) == ["Task", "list", "Task"]
     assert await client.io_submit(ask, actor, "who?") == "who?"
+    assert await client.io_submit(ask, client.submit(echo), "and you?") == "and you?", "it receives messages"
 
 
 async def test_chains_diamonds_and_a_thousand(client, task):
@@ -155,6 +156,10 @@ async def in_a_task(given, *, task):
 
 
 async def word(*, task):
+    return await first_of(task)  # its value is wanted: it has no receive() of its own
+
+
+async def first_of(task):
     return await task.receive()
 
 

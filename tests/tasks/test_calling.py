@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.tasks.calling import beneath, can_suspend, name_of, no_iterator, with_task
+from dispycos.actors.tasks.calling import beneath, can_suspend, name_of, no_iterator, receives, with_task
 from dispycos.actors.tasks.ends import Raised, Returned
 
 ME = "the task itself"
@@ -210,6 +210,31 @@ def test_functions_that_suspend_are_known_in_any_layers() -> None:
     for other in do_not:
         for layered in (other, functools.partial(other), decorated(other)):
             assert not can_suspend(layered), other
+
+
+def current_task() -> Any: ...
+
+
+def test_functions_that_receive_messages_are_known_in_any_layers() -> None:
+    async def actor(x: int, *, task: Any) -> None:
+        await task.receive()
+
+    async def another() -> None:
+        current_task().receive()
+
+    def reads(socket: Any) -> None:
+        socket.receive()
+
+    class Acts:
+        def __call__(self, task: Any) -> Any:
+            yield task.receive()
+
+    for function in (actor, another, Acts()):
+        for layered in (function, functools.partial(function), decorated(function)):
+            assert receives(layered), function
+    for other in (reads, plain, coroutine, Acts, max, Kinds().coroutine):
+        for layered in (other, functools.partial(other), decorated(other)):
+            assert not receives(layered), other
 
 
 def test_layers_that_lead_to_themselves_have_an_end() -> None:
