@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
@@ -21,17 +20,19 @@ from dispycos.protocol import messages
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import OutcomeKind
 
-from ..tasks.ends import Raised, Returned, without_our_frames
+from ..tasks.ends import Raised, Returned
 from ..tasks.options import PLAIN, Options, count, merged
 from ..tasks.streams import say
 from ..tasks.submitting import Optioned, Task, must_be_callable
 from .in_process import InProcess
 from .loop_thread import LoopThread, is_cell, loop_thread
+from .sync_map import SyncMap
 from .sync_task import SyncTask, of_sync_style, open_in_thread, plain
 from .together import SyncTogether
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
+    from ..tasks.map import Map
     from ..tasks.record import Record
     from ..tasks.submitting import Begins1, Begins2, Begins3, Co, Method, Tasked, Tasked1, Tasked2, Valued
     from .lease import ClientLease
@@ -44,7 +45,6 @@ NOT_HERE = {
     "status_task": "a status_task is a task on an event loop, and belongs to the async style: `async with dispycos.Client(...)`; "
     "here ask client.nodes(), servers() and tasks(), or task.monitor(client.me)",
 }
-MAP_AHEAD = 256  # values of map() that lie here for a slow reader
 
 if TYPE_CHECKING:
     # As submitting.py has them for the async style.
@@ -241,57 +241,19 @@ class SyncClient(SyncTogether):
 
     def map(
         self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
-    ) -> Generator[Any, None, None]:
+    ) -> SyncMap[Any, Any]:
         """``for x, value in client.map(f, xs)``: see Client.map for it and its options.
 
-        The iterables are read in dispycos's own thread: what they do must not wait for tasks.
+        The iterables are read in a thread of their own, ahead of the values: they may block, and wait for tasks.
         """
         self._here()
         must_be_callable(function)
-        return self._values(self._call(self._map(function, iterables, options), "map()"))
+        return SyncMap(self._thread, self._call(self._map(function, iterables, options), "map()"))
 
-    async def _map(self, function: Any, iterables: Any, options: Any) -> Any:
-        return self._client.map(function, *iterables, **options)
-
-    def _values(self, values: Any) -> Generator[Any, None, None]:
-        """Whatever ends this ends `values`, and so the tasks that are left."""
-        came: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-        room = asyncio.Event()
-        pumping: list[asyncio.Task[None]] = []
-
-        async def pump() -> None:
-            try:
-                async for pair in values:
-                    came.put((True, pair))
-                    if came.qsize() >= MAP_AHEAD:
-                        room.clear()
-                        await room.wait()
-                came.put((False, None))
-            except BaseException as error:
-                came.put((False, error))
-                if isinstance(error, asyncio.CancelledError):
-                    raise
-            finally:
-                await values.aclose()
-
-        self._thread.call_soon(lambda: pumping.append(self._thread.loop.create_task(pump())))
-        try:
-            while True:
-                if came.empty():
-                    self._thread.may_wait("map()")
-                    self._thread.call_soon(room.set)
-                is_value, what = came.get()
-                if is_value:
-                    yield what
-                elif what is None:
-                    return
-                else:
-                    raise what
-        except BaseException as error:
-            without_our_frames(error)
-            raise  # alone it adds no line to the traceback
-        finally:
-            self._thread.call_soon(lambda: pumping[0].cancel())
+    async def _map(self, function: Any, iterables: Any, options: Any) -> Map[Any, Any]:
+        values: Map[Any, Any] = self._client.map(function, *iterables, **options)
+        values.read_in_thread()
+        return values
 
     @plain
     def ready(self) -> None:
@@ -586,7 +548,7 @@ class SyncOptioned:
 
     def map(
         self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
-    ) -> Generator[Any, None, None]:
+    ) -> SyncMap[Any, Any]:
         """See SyncClient.map."""
         return SyncClient.map(self, function, *iterables, **options)  # type: ignore[arg-type]
 
@@ -616,7 +578,6 @@ class SyncOptioned:
     _started = property(lambda self: self._base._started)
     _call = SyncClient._call
     _map = SyncClient._map
-    _values = SyncClient._values
 
     def __repr__(self) -> str:
         return repr(self._client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from html import escape
@@ -23,6 +24,7 @@ from .calling import name_of
 from .chunks import Chunk, Ran
 from .ends import add_note, without_our_frames
 from .handle import Handle
+from .items import FromThread, Items
 from .pacing import CHUNK_S, Pacing
 from .progress import Count, Progress
 from .record import Record
@@ -78,7 +80,7 @@ class Map(AsyncIterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         items: Iterator[Any],
         wanted: Wanted,
     ) -> None:
-        self._work = Work(submit, function, items, wanted)
+        self._work = Work(submit, function, Items(items), wanted)
         self._giving = _give(self._work)
         self.failures = self._work.failures
 
@@ -87,6 +89,10 @@ class Map(AsyncIterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
 
     def __anext__(self) -> Any:
         return self._giving.__anext__()
+
+    def read_in_thread(self) -> None:
+        """Before the first value is wanted: have the iterables read in a thread of its own, where they may block."""
+        self._work.read_in_thread()
 
     async def batch(self) -> list[tuple[ItemT, ValueT]]:
         """The next values, as many as are there, one at least; none at the end. For who passes them on to another thread."""
@@ -148,7 +154,7 @@ class Work:
         self,
         submit: Callable[..., Handle[Any]],
         function: Callable[..., Any],
-        items: Iterator[Any],
+        items: Items,
         wanted: Wanted,
     ) -> None:
         self.name = name_of(function)
@@ -163,7 +169,6 @@ class Work:
         self._began = 0.0  # when somebody first wanted a value; 0: nobody has
         self._turn_at = 0.0  # when the loop last had its turn
         self._read = 0
-        self._is_exhausted = False
         self._unsent: list[Any] = []  # items that were read, fewer than go together
         self._again: deque[Piece] = deque()  # that a task gave back, or that are to be tried again
         self._pieces: dict[Handle[Any], Piece] = {}  # in flight
@@ -182,7 +187,7 @@ class Work:
 
     def count(self) -> Count:
         in_flight = self._read - self._done
-        total = self._read if self._is_exhausted else self.wanted.total
+        total = self._read if self._items.is_exhausted else self.wanted.total
         return Count(
             self._done, self.failed, in_flight, total if total is None or total >= self._done else None
         )
@@ -193,6 +198,9 @@ class Work:
         return f"{self.count().in_words()}{', ended' if self._is_closed else ''}"
 
     # --- values ---
+
+    def read_in_thread(self) -> None:
+        self._items = FromThread(self._items.iterator, self._wake_from_thread)
 
     def take_ready(self) -> list[tuple[Any, Any]]:
         ready = self._ready
@@ -217,9 +225,10 @@ class Work:
                 return True
             if self._error is not None:
                 continue
-            if self._may_grow() or self._again:
+            is_empty = self._items.is_empty  # asked once: another thread may change it
+            if self._again or (self._may_grow() and not is_empty):
                 await self._let_others()  # what was submitted leaves, and what has ended is heard of
-            elif self._pieces:
+            elif self._pieces or is_empty:
                 await self._wait()
             else:
                 return False
@@ -238,7 +247,9 @@ class Work:
     async def _wait(self) -> None:
         """Until a task has ended, or it is time to look again."""
         waiter = self._waiter = self._loop.create_future()
-        times = [LOOK_S] if self._pacing.is_probing and not self._is_exhausted else []
+        is_late_soon = self._items.is_empty and self._unsent
+        is_probing = self._pacing.is_probing and not self._items.is_exhausted
+        times = [LOOK_S] if is_late_soon or is_probing else []
         if self.wanted.timeout is not None:
             times.append(max(0.0, self._began + self.wanted.timeout - monotonic()))
         timer = self._loop.call_later(min(times), self._wake) if times else None
@@ -254,6 +265,10 @@ class Work:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _wake_from_thread(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and who wanted a value with it
+            self._loop.call_soon_threadsafe(self._wake)
+
     def _must_be_in_time(self) -> None:
         timeout = self.wanted.timeout
         if timeout is not None and monotonic() >= self._began + timeout:
@@ -267,6 +282,7 @@ class Work:
         if self._is_closed:
             return
         self._is_closed = True
+        self._items.close()
         self._ready.clear()
         for handle in self._pieces:
             if handle.is_alive():
@@ -277,7 +293,11 @@ class Work:
     # --- reading and submitting ---
 
     def _may_grow(self) -> bool:
-        return not self._is_exhausted and self._ahead() < self._pacing.ahead(monotonic() - self._began)
+        return not self._items.is_exhausted and self._may_read() > 0
+
+    def _may_read(self) -> int:
+        """Items, now."""
+        return self._pacing.ahead(monotonic() - self._began) - self._ahead()
 
     def _ahead(self) -> int:
         return self._read - self._passed + len(self._ready)
@@ -300,36 +320,31 @@ class Work:
             self._read_up_to(size, until)
             if len(self._unsent) >= size:
                 self._send_unsent(size)
+            elif self._items.is_empty:
+                break
             now = monotonic()
         # Fewer than go together: of a fast iterable the others will be there before these could run.
-        is_slow = now >= until and self._read - read < size
-        if self._unsent and (self._is_exhausted or is_slow or not self._pieces):
+        is_slow = self._items.is_late or (now >= until and self._read - read < size)
+        if self._unsent and (self._items.is_exhausted or is_slow or not self._pieces):
             self._send_unsent(len(self._unsent))
 
     def _left(self) -> int | None:
         """How many items were not sent, if that can be known."""
-        if self._is_exhausted:
+        if self._items.is_exhausted:
             return len(self._unsent)
         total = self.wanted.total
         return None if total is None or total <= self._read else total - self._read + len(self._unsent)
 
     def _read_up_to(self, size: int, until: float) -> None:
-        unsent, items = self._unsent, self._items
-        before = len(unsent)
+        before = len(self._unsent)
         try:
-            if before < size:
-                for item in items:
-                    unsent.append(item)
-                    if len(unsent) >= size or monotonic() >= until:
-                        break
-                else:
-                    self._is_exhausted = True
+            self._items.read(self._unsent, size, until, self._may_read())
         except Exception as error:
-            read = counted(self._read + len(unsent) - before, "item")
+            read = counted(self._read + len(self._unsent) - before, "item")
             add_note(error, f"raised by the iterable that was given to map({self.name}), after {read}")
             raise
         finally:
-            self._read += len(unsent) - before
+            self._read += len(self._unsent) - before
 
     def _send_unsent(self, size: int) -> None:
         first = self._read - len(self._unsent)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import inspect
+import itertools
+import queue
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ from dispycos import Channel, Client, MonitorStatus, NotScheduled, Task
 from dispycos.actors.client.loop_thread import loop_thread
 from dispycos.actors.client.sync_client import NOT_HERE, SyncClient
 from dispycos.actors.client.sync_task import SyncTask
+from dispycos.actors.tasks.pacing import AHEAD_OF_CHUNKS_MAX
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +170,51 @@ def test_the_async_client_that_was_entered_says_what_to_use(enter: Any) -> None:
 def test_gather_of_a_list_says_where_the_star_goes(client: SyncClient) -> None:
     with pytest.raises(TypeError, match=r"gather\(\*handles\)"):
         client.gather([client.submit(double, 1)])  # type: ignore[call-overload]
+
+
+def test_map_has_what_the_async_one_has(client: SyncClient) -> None:
+    values = client.map(fail, ["a", "b"], return_exceptions=True)
+    assert len(values) == 2 and repr(values) == "<Map of fail: not begun>"
+    assert [type(error) for _, error in values] == [KeyError] * 2
+    assert sorted(item for item, _ in values.failures) == ["a", "b"]
+    assert "2 of 2 done, 2 failed" in values._repr_html_() and values
+    with pytest.raises(TypeError, match="no len"):
+        len(client.map(double, iter([])))
+
+
+def test_the_iterable_of_a_map_may_wait_for_its_values(client: SyncClient) -> None:
+    """As a crawler's: what it finds is what it looks at next."""
+    found: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    found.put(1)
+    seen = []
+    for number, value in client.map(double, iter(found.get, None)):
+        seen.append(number)
+        found.put(value if value < 100 else None)
+    assert seen == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_the_iterable_of_a_map_may_wait_for_other_tasks(client: SyncClient) -> None:
+    def numbers() -> Iterator[int]:
+        for n in range(3):
+            yield client.submit(double, n).result()
+
+    assert sorted(client.map(double, numbers())) == [(0, 0), (2, 4), (4, 8)]
+
+
+def test_the_iterable_of_a_map_is_read_in_the_callers_context_and_not_far_ahead(client: SyncClient) -> None:
+    name, read = contextvars.ContextVar("name", default=""), itertools.count()
+    name.set("here")
+    endless = ((name.get(), next(read)) for _ in itertools.count())
+    with contextlib.closing(client.map(lambda pair: pair, endless)) as values:
+        assert next(values)[0][0] == "here"
+    assert next(read) <= AHEAD_OF_CHUNKS_MAX
+
+
+def test_what_the_iterable_of_a_map_raises_says_so(client: SyncClient) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+        raise LookupError("the second")
+
+    with pytest.raises(LookupError, match="the second") as caught:
+        list(client.map(double, numbers()))
+    assert caught.value.__notes__ == ["raised by the iterable that was given to map(double), after 1 item"]

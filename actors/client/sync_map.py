@@ -1,0 +1,96 @@
+"""The sync style of map: its values go to the thread that wants them, its iterables are read in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Iterator
+from queue import SimpleQueue
+from typing import Any, Final, Generic, TypeVar
+
+from ..tasks.ends import without_our_frames
+from ..tasks.map import Failure, Map
+from .loop_thread import LoopThread
+
+ItemT = TypeVar("ItemT")
+ValueT = TypeVar("ValueT")
+
+AHEAD: Final = 2  # batches that lie here for a slow reader
+
+
+class SyncMap(Iterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
+    """The values of ``client.map``: ``for item, value in client.map(function, items)``.
+
+    ``len()`` is the number of items where the iterables tell it. ``close()`` ends what has not ended, as leaving the loop does.
+
+    Attributes
+    ----------
+    failures: the first 1,000 items whose calls raised, each with its error, as (item, error).
+    """
+
+    def __init__(self, thread: LoopThread, values: Map[ItemT, ValueT]) -> None:
+        self._values = values
+        self._giving = _give(thread, values)
+        self.failures: list[Failure] = values.failures
+
+    def __iter__(self) -> Iterator[tuple[ItemT, ValueT]]:
+        return self._giving  # a `for` takes its values without a call of ours for each
+
+    def __next__(self) -> tuple[ItemT, ValueT]:
+        return next(self._giving)
+
+    def close(self) -> None:
+        """End what has not ended. There are no values after that."""
+        self._giving.close()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __bool__(self) -> bool:
+        return True  # also without a len(), and over nothing
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return self._values._repr_html_()
+
+
+def _give(thread: LoopThread, values: Map[Any, Any]) -> Generator[tuple[Any, Any], None, None]:
+    """Whatever ends this ends `values`, and so the tasks that are left; also that the SyncMap is dropped."""
+    came: SimpleQueue[list[Any] | BaseException] = SimpleQueue()
+    room = asyncio.Event()
+    pumping: list[asyncio.Task[None]] = []
+
+    async def pump() -> None:
+        try:
+            while batch := await values.batch():
+                came.put(batch)
+                if came.qsize() >= AHEAD:
+                    room.clear()
+                    await room.wait()
+            came.put([])
+        except BaseException as error:
+            came.put(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            await values.aclose()
+
+    thread.call_soon(lambda: pumping.append(thread.loop.create_task(pump())))
+    try:
+        while True:
+            if came.empty():
+                thread.may_wait("map()")
+            batch = came.get()
+            thread.call_soon(room.set)
+            if isinstance(batch, BaseException):
+                raise batch
+            if not batch:
+                return
+            yield from batch
+    except BaseException as error:
+        without_our_frames(error)
+        raise  # alone it adds no line to the traceback
+    finally:
+        thread.call_soon(lambda: pumping[0].cancel())
