@@ -14,7 +14,7 @@ from asyncio.events import (
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dispycos.brokers.private import Waiting
 from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from .status import DispycosNodeAllocate
     from .sync_client import SyncClient
 
+OF_SYNC = (
+    "that is of the sync style (`with dispycos.Client() as client`); here a task of this program has the mailbox: "
+    "`dispycos.Task(function)`, and in it `await task.receive()` and `task.reply(value)`"
+)
+NOT_SENT = "cannot pickle a Client, which is its program's: in a task it is `task.client`, or dispycos.current_client()"
 BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that there is room for more
 
 
@@ -542,6 +547,17 @@ class Client(Submits, Together):
         else:
             state = "" if lease.is_open else f"waits: {lease.waits_for}"
         return lease.shown(self._wishes.name, state)
+
+    # --- what it is not for ---
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            instead = f": {OF_SYNC}" if name in ("me", "receive", "reply") else ""
+            raise AttributeError(f"a Client has no {name!r}{instead}", name=name, obj=self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(NOT_SENT)
 
     # --- inside ---
 

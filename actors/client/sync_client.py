@@ -448,9 +448,13 @@ class SyncClient(SyncTogether):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(
-                NOT_HERE.get(name, f"a client of the sync style (`with dispycos.Client()`) has no {name!r}")
+            text = NOT_HERE.get(
+                name, f"a client of the sync style (`with dispycos.Client()`) has no {name!r}"
             )
+            raise AttributeError(text, name=name, obj=self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._client.__reduce__()  # type: ignore[no-any-return]
 
     async def __aenter__(self) -> NoReturn:
         raise RuntimeError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from ..tasks.ends import without_our_frames
 from ..tasks.map import Failure, Map
+from ..tasks.styles import SyncOneByOne
 from .loop_thread import LoopThread
 
 ItemT = TypeVar("ItemT")
@@ -17,7 +18,7 @@ ValueT = TypeVar("ValueT")
 AHEAD: Final = 2  # batches that lie here for a slow reader
 
 
-class SyncMap(Iterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
+class SyncMap(SyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
     """The values of ``client.map``: ``for item, value in client.map(function, items)``.
 
     ``len()`` is the number of items where the iterables tell it. ``close()`` ends what has not ended, as leaving the loop does.
@@ -28,19 +29,9 @@ class SyncMap(Iterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
     """
 
     def __init__(self, thread: LoopThread, values: Map[ItemT, ValueT]) -> None:
+        super().__init__(_give(thread, values), "client.map(...)", "x, value")
         self._values = values
-        self._giving = _give(thread, values)
         self.failures: list[Failure] = values.failures
-
-    def __iter__(self) -> Iterator[tuple[ItemT, ValueT]]:
-        return self._giving  # a `for` takes its values without a call of ours for each
-
-    def __next__(self) -> tuple[ItemT, ValueT]:
-        return next(self._giving)
-
-    def close(self) -> None:
-        """End what has not ended. There are no values after that."""
-        self._giving.close()
 
     def __len__(self) -> int:
         return len(self._values)

@@ -276,6 +276,10 @@ class SyncTask(Task[T]):
         return thread_of(self._host.loop).call(coroutine, what=f"{self.name}.{what}")
 
     def _outcome(self, timeout: float | None, what: str) -> Outcome:
+        if self._source is not None and not isinstance(self._source, Record) and not self._source.ended:
+            raise RuntimeError(
+                f"client.me is this program's mailbox, and {what} would wait for ever: client.receive() gives what came to it"
+            )
         if not self.done():
             self._wait(timeout, what)
         return self._open()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar, overload
 
 from ..tasks.ends import brief, without_our_frames
+from ..tasks.styles import AsyncOneByOne, SyncOneByOne
 from ..tasks.submitting import Task
 from .loop_thread import loop_thread
 from .sync_task import SYNC, SyncTask, plain
@@ -32,7 +34,7 @@ class Together:
         """
         return await asyncio.gather(*_of_style(handles, Task), return_exceptions=return_exceptions)
 
-    async def as_completed(
+    def as_completed(
         self, handles: Iterable[Task[T]], timeout: float | None = None
     ) -> AsyncIterator[Task[T]]:
         """The handles, each when its task has ended: ``async for handle in client.as_completed(handles)``.
@@ -41,19 +43,8 @@ class Together:
         ------
         TimeoutError: not all have ended `timeout` seconds after the first was asked for; the tasks go on.
         """
-        waiting = _of_style(handles, Task)
-        ended: asyncio.Queue[Task[T]] = asyncio.Queue()
-        for handle in waiting:
-            handle.add_done_callback(ended.put_nowait)
-        clock = asyncio.get_running_loop().time
-        until = None if timeout is None else clock() + timeout
-        for count in range(len(waiting)):
-            try:
-                async with asyncio.timeout_at(until):
-                    handle = await ended.get()
-            except TimeoutError:
-                raise _late(len(waiting) - count, len(waiting), timeout) from None
-            yield handle
+        values = _in_loop(_of_style(handles, Task), timeout)
+        return AsyncOneByOne(values, "client.as_completed(...)", "handle")
 
     @brief
     async def wait(
@@ -73,7 +64,7 @@ class Together:
 
     def cancel(self, handles: Iterable[Task[Any]]) -> int:
         """cancel() each; returns how many had not ended. Returns at once."""
-        return sum(handle.cancel() for handle in handles)
+        return sum([handle.cancel() for handle in _of_style(handles, Task)])
 
 
 class SyncTogether:
@@ -88,6 +79,7 @@ class SyncTogether:
         """The values, in the order of the handles. The first error is raised, as soon as it is there, and ends no other task;
         with `return_exceptions` errors stand for values.
         """
+        loop_thread().may_wait("gather()")  # also if all have ended: else it would work sometimes
         for handle in _ends(_of_style(handles, SyncTask), None, "gather()"):
             if not return_exceptions:
                 handle.result()
@@ -104,7 +96,8 @@ class SyncTogether:
         ------
         TimeoutError: not all have ended `timeout` seconds after this was called; the tasks go on.
         """
-        return _short(_ends(_of_style(handles, SyncTask), timeout, "as_completed()"))
+        values = _short(_ends(_of_style(handles, SyncTask), timeout, "as_completed()"))
+        return SyncOneByOne(values, "client.as_completed(...)", "handle")
 
     @plain
     def wait(
@@ -116,6 +109,7 @@ class SyncTogether:
         ----------
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as of concurrent.futures.
         """
+        loop_thread().may_wait("wait()")
         _check(return_when)
         waiting = _of_style(handles, SyncTask)
         try:
@@ -135,7 +129,22 @@ class SyncTogether:
 
     def cancel(self, handles: Iterable[SyncTask[Any]]) -> int:
         """cancel() each; returns how many had not ended. Returns at once."""
-        return sum(handle.cancel() for handle in handles)
+        return sum([handle.cancel() for handle in _of_style(handles, SyncTask)])
+
+
+async def _in_loop(waiting: Sequence[Task[T]], timeout: float | None) -> AsyncGenerator[Task[T], None]:
+    ended: asyncio.Queue[Task[T]] = asyncio.Queue()
+    for handle in waiting:
+        handle.add_done_callback(ended.put_nowait)
+    clock = asyncio.get_running_loop().time
+    until = None if timeout is None else clock() + timeout
+    for count in range(len(waiting)):
+        try:
+            async with asyncio.timeout_at(until):
+                handle = await ended.get()
+        except TimeoutError:
+            raise _late(len(waiting) - count, len(waiting), timeout) from None
+        yield handle
 
 
 def _ends(handles: Sequence[SyncTask[T]], timeout: float | None, what: str) -> Iterator[SyncTask[T]]:
@@ -173,7 +182,7 @@ def _as_they_end(
         yield handle
 
 
-def _short(handles: Iterator[SyncTask[T]]) -> Iterator[SyncTask[T]]:
+def _short(handles: Iterator[SyncTask[T]]) -> Generator[SyncTask[T], None, None]:
     try:
         yield from handles
     except BaseException as error:
@@ -199,6 +208,8 @@ def _check(return_when: str) -> None:
 
 def _of_style(handles: Iterable[TaskT], kind: type[Task]) -> list[TaskT]:
     """Each once for each time it is named. Raises TypeError: one is no handle, or of the other style."""
+    if isinstance(handles, Task) or not isinstance(handles, Iterable):
+        raise TypeError(f"a list of handles is needed, as [handle], not {_named(handles)}")
     found = list(handles)
     for handle in found:
         if not isinstance(handle, kind):
@@ -206,12 +217,19 @@ def _of_style(handles: Iterable[TaskT], kind: type[Task]) -> list[TaskT]:
                 raise TypeError(
                     f"{handle.name} is a handle of `async with dispycos.Client()`: await it there"
                 )
-            hint = (
-                "; handles in a list are given by a star: gather(*handles)"
-                if isinstance(handle, Iterable)
-                else ""
-            )
-            raise TypeError(f"a handle of a task is needed, not {type(handle).__name__}{hint}")
+            raise TypeError(f"a handle of a task is needed, not {_named(handle)}{_hint(handle)}")
         if kind is Task and isinstance(handle, SyncTask):
             raise TypeError(f"{handle.name}: {SYNC}, and this client is of the async one")
     return found
+
+
+def _named(what: object) -> str:
+    return f"the handle of {what.name} alone" if isinstance(what, Task) else type(what).__name__
+
+
+def _hint(what: object) -> str:
+    if isinstance(what, Future | asyncio.Future):
+        return "; concurrent.futures and asyncio have functions for it of the same name"
+    if inspect.iscoroutine(what):
+        return f"; asyncio.gather takes it, and the handle of a task is what client.submit gives: submit({what.__name__}, ...)"
+    return "; handles in a list are given by a star: gather(*handles)" if isinstance(what, Iterable) else ""

@@ -8,8 +8,17 @@ import inspect
 import io
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import dill
@@ -18,6 +27,12 @@ from .by_value import PROTOCOL, REDUCERS, REFUSED, BufferCallback, Cached, Names
 from .words import NotPicklable
 
 STEPS_MAX = 20
+INSTEAD = {
+    CoroutineType: "await it first, and give its value",
+    Future: "wait for it first, and give its value; only the handle of a task (client.submit) is waited for",
+    GeneratorType: "a list of its values can be sent: list(...)",
+    AsyncGeneratorType: "a list of its values can be sent: [value async for value in ...]",
+}
 OURS = (FunctionType, type, ModuleType, Cached, *REFUSED)
 
 
@@ -71,9 +86,19 @@ def _refusal(what: str, way: "list[_Step]", error: Exception) -> NotPicklable:
         path[STEPS_MAX:] = ["further in"]
     elif way:
         text = _complaint(way[-1].thing, way[-1].error or error)
-    refusal = NotPicklable(f"{what}: {text}{': ' if path else ''}{', '.join(reversed(path))}")
+    refusal = NotPicklable(f"{what}: {text}{': ' if path else ''}{', '.join(reversed(path))}{_instead(way)}")
     refusal.__cause__ = error
     return refusal
+
+
+def _instead(way: "list[_Step]") -> str:
+    """What to do, where what was meant is plain: of the outermost."""
+    for step in way:
+        is_asyncios = hasattr(type(step.thing), "_asyncio_future_blocking")  # as asyncio.isfuture() asks
+        for kind in (Future,) if is_asyncios else type(step.thing).__mro__:
+            if kind in INSTEAD:
+                return f"; {INSTEAD[kind]}"
+    return ""
 
 
 def _complaint(culprit: Any, error: Exception) -> str:

@@ -55,6 +55,9 @@ def without_our_frames(error: BaseException) -> BaseException:
     return error
 
 
+PUBLIC = {"Together": "Client", "Submits": "Client", "Handle": "Task"}  # classes, as their users know them
+
+
 def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """A coroutine method that users await: what it raises, at Ctrl-C or in an interrupted cell too, begins in their own code."""
 
@@ -66,6 +69,10 @@ def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
+    owner, _, name = method.__qualname__.rpartition(".")
+    awaited.__qualname__ = (
+        f"{PUBLIC.get(owner, owner)}.{name}"  # Python says of this that it was never awaited
+    )
     return awaited
 
 

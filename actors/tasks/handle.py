@@ -271,20 +271,35 @@ class Handle(Actor, asyncio.Future[T]):
         self._look()
         return super().cancelled()
 
-    def result(self) -> T:
-        """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended."""
+    def result(self, timeout: None = None) -> T:
+        """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended. It takes no `timeout`."""
         if not _is_done(self):
             self._look()
         try:
+            if timeout is not None or not _is_done(self):
+                raise self._does_not_wait("result", timeout)
             return _result(self)
         except BaseException as error:
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
-    def exception(self) -> BaseException | None:
+    def exception(self, timeout: None = None) -> BaseException | None:
         """What it raised, or None. Raises CancelledError if it was cancelled, InvalidStateError if it has not ended."""
         self._look()
+        if timeout is not None or not _is_done(self):
+            raise without_our_frames(self._does_not_wait("exception", timeout))
         return super().exception()
+
+    def _does_not_wait(self, method: str, timeout: object) -> BaseException:
+        """Of the async style."""
+        if timeout is not None:
+            return TypeError(
+                f"{self.name}: a handle of the async style does not wait in {method}(), and takes no timeout: "
+                f"`await handle.finish(timeout)`; without await: `with dispycos.Client() as client`"
+            )
+        return asyncio.InvalidStateError(
+            f"{self.name} has not ended: `await` its handle, and then ask for {method}()"
+        )
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Have the loop call `fn(handle)` when the task has ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -30,6 +30,7 @@ from .progress import Count, Progress
 from .record import Record
 from .results import unpack_outcome, with_code
 from .streams import say
+from .styles import AsyncOneByOne
 
 SLICE_S = 0.005  # submitting, or giving values, goes on for so long before the loop has its turn
 GIVEN_AT_ONCE = 512  # values, before it is looked for more to submit
@@ -62,7 +63,7 @@ class Wanted(NamedTuple):
     progress: bool = False
 
 
-class Map(AsyncIterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
+class Map(AsyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
     """The values of ``client.map``: ``async for item, value in client.map(function, items)``.
 
     ``len()`` is the number of items where the iterables tell it. ``await values.aclose()`` ends what has not ended, as leaving
@@ -81,14 +82,8 @@ class Map(AsyncIterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         wanted: Wanted,
     ) -> None:
         self._work = Work(submit, function, Items(items), wanted)
-        self._giving = _give(self._work)
+        super().__init__(_give(self._work), "client.map(...)", "x, value")
         self.failures = self._work.failures
-
-    def __aiter__(self) -> AsyncIterator[tuple[ItemT, ValueT]]:
-        return self._giving  # an `async for` takes its values without a call of ours for each
-
-    def __anext__(self) -> Any:
-        return self._giving.__anext__()
 
     def read_in_thread(self) -> None:
         """Before the first value is wanted: have the iterables read in a thread of its own, where they may block."""
@@ -105,7 +100,7 @@ class Map(AsyncIterator[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
 
     async def aclose(self) -> None:
         """End what has not ended. There are no values after that."""
-        await self._giving.aclose()
+        await super().aclose()
         self._work.close()
 
     def __len__(self) -> int:
@@ -476,6 +471,22 @@ def _in_words(item: Any) -> str:
         return words.repr(item)
     except Exception:  # it takes what is called as a builtin type for one
         return f"of type {type(item).__name__}"
+
+
+def items_of(iterables: Sequence[Any]) -> Iterator[Any]:
+    """What a map calls its function with: an item of the one iterable, or a tuple of one of each; the shortest ends it."""
+    for iterable in iterables:
+        if isinstance(iterable, AsyncIterable):
+            raise TypeError(
+                f"map() reads plain iterables, and {type(iterable).__name__} is an async one: "
+                f"[item async for item in ...] makes a list of it"
+            )
+        if isinstance(iterable, Handle) or not (
+            isinstance(iterable, Iterable) or hasattr(iterable, "__getitem__")
+        ):
+            hint = " (wait for its value first)" if isinstance(iterable, Handle) else ""
+            raise TypeError(f"map() needs iterables beside the function, not {type(iterable).__name__}{hint}")
+    return zip(*iterables, strict=False) if len(iterables) > 1 else iter(iterables[0])
 
 
 def total_of(iterables: Iterable[Any]) -> int | None:

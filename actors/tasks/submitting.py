@@ -30,7 +30,7 @@ from .chunks import runs_alone
 from .current import current_host
 from .ends import brief
 from .handle import Handle, T
-from .map import Map, Wanted, total_of
+from .map import Map, Wanted, items_of, total_of
 from .options import PLAIN, Options, count, merged
 from .passing import has_handles
 from .record import Record
@@ -608,9 +608,7 @@ class Submits(ABC):
         must_be_callable(function)
         if not iterables:
             raise TypeError("map() needs an iterable beside the function")
-        is_spread = len(iterables) > 1
-        # The shortest ends it, as with Python's own map.
-        items = zip(*iterables, strict=False) if is_spread else iter(iterables[0])
+        items, is_spread = items_of(iterables), len(iterables) > 1
         named = {} if kwargs is None else dict(kwargs)
         size = _chunksize(chunksize)
         if has_handles((), named) or runs_alone(function, (None,) * len(iterables), named):
@@ -715,7 +713,9 @@ def client_of(host: Host | None, source: object, asked: str) -> Submits:
 
 def must_be_callable(function: object) -> None:
     if not callable(function):
-        raise TypeError(f"a task needs a function, not {type(function).__name__}")
+        raise TypeError(
+            f"a task needs a function, not {type(function).__name__}: give it uncalled, and its arguments behind it"
+        )
 
 
 def _chunksize(chunksize: object) -> int | None:
