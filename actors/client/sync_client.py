@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.protocol import messages
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ..tasks.cell import Cell
     from ..tasks.map import Map
     from ..tasks.record import Record
-    from ..tasks.submitting import Begins1, Begins2, Begins3, Co, Method, Tasked, Tasked1, Tasked2, Valued
     from .lease import ClientLease
     from .status import DispycosNodeAllocate
 
@@ -47,84 +46,9 @@ NOT_HERE = {
 }
 
 if TYPE_CHECKING:
-    # As submitting.py has them for the async style.
-    P = ParamSpec("P")
-    Ts = TypeVarTuple("Ts")
-    R = TypeVar("R")
-    A = TypeVar("A")
-    B = TypeVar("B")
-    C = TypeVar("C")
-
-    class Submit(Protocol):
-        """submit, io_submit, rtask, io_rtask."""
-
-        @overload
-        def __call__(
-            self, f: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
-        ) -> SyncTask[R]: ...
-        @overload
-        def __call__(
-            self, f: Callable[P, Generator[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
-        ) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, f: Tasked[R], /, **more: Any) -> SyncTask[Any]: ...
-        @overload
-        def __call__(self, f: Tasked1[A, R], a: A, /, **more: Any) -> SyncTask[Any]: ...
-        @overload
-        def __call__(self, f: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> SyncTask[Any]: ...
-        @overload
-        def __call__(self, f: Callable[[*Ts], R], /, *args: *Ts, retries: int) -> SyncTask[R]: ...
-        # fmt: off
-        @overload
-        def __call__(self, f: Begins1[A, Co[R]], a: Valued[A], /, *args: Any, **more: Any) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, f: Begins1[A, R], a: Valued[A], /, *args: Any, **more: Any) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, f: Begins2[A, B, Co[R]], a: A, b: Valued[B], /, *args: Any, **more: Any) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, f: Begins2[A, B, R], a: A, b: Valued[B], /, *args: Any, **more: Any) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, f: Begins3[A, B, C, Co[R]], a: A, b: B, c: Valued[C], /, *args: Any, **more: Any) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, f: Begins3[A, B, C, R], a: A, b: B, c: Valued[C], /, *args: Any, **more: Any) -> SyncTask[R]: ...
-        # fmt: on
-
-    class SubmitAt(Protocol):
-        """rtask_at, io_rtask_at."""
-
-        @overload
-        def __call__(
-            self,
-            w: str | Location,
-            f: Callable[P, Coroutine[Any, Any, R]],
-            /,
-            *args: P.args,
-            **kwargs: P.kwargs,
-        ) -> SyncTask[R]: ...
-        @overload
-        def __call__(
-            self,
-            w: str | Location,
-            f: Callable[P, Generator[Any, Any, R]],
-            /,
-            *args: P.args,
-            **kwargs: P.kwargs,
-        ) -> SyncTask[R]: ...
-        @overload
-        def __call__(
-            self, w: str | Location, f: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-        ) -> SyncTask[R]: ...
-        @overload
-        def __call__(self, w: str | Location, f: Tasked[R], /, **more: Any) -> SyncTask[Any]: ...
-        @overload
-        def __call__(self, w: str | Location, f: Tasked1[A, R], a: A, /, **more: Any) -> SyncTask[Any]: ...
-
-    def submits(method: Callable[..., SyncTask[Any]]) -> Method[Submit]: ...
-    def submits_at(method: Callable[..., SyncTask[Any]]) -> Method[SubmitAt]: ...
+    from .sync_signatures import maps, submits, submits_at
 else:
-    submits = submits_at = plain
+    maps = submits = submits_at = plain
 
 
 class SyncClient(SyncTogether):
@@ -239,6 +163,7 @@ class SyncClient(SyncTogether):
         given = {"timeout": timeout, "retries": retries, "priority": priority}
         return SyncOptioned(self, merged(PLAIN, {**given, "gpus": gpus, "resources": resources}))
 
+    @maps
     def map(
         self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
     ) -> SyncMap[Any, Any]:
@@ -549,12 +474,7 @@ class SyncOptioned:
     rtask_at = SyncClient.rtask_at
     io_rtask = SyncClient.io_rtask
     io_rtask_at = SyncClient.io_rtask_at
-
-    def map(
-        self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
-    ) -> SyncMap[Any, Any]:
-        """See SyncClient.map."""
-        return SyncClient.map(self, function, *iterables, **options)  # type: ignore[arg-type]
+    map = SyncClient.map
 
     @plain
     def options(

@@ -205,7 +205,7 @@ def test_the_iterable_of_a_map_is_read_in_the_callers_context_and_not_far_ahead(
     name, read = contextvars.ContextVar("name", default=""), itertools.count()
     name.set("here")
     endless = ((name.get(), next(read)) for _ in itertools.count())
-    with contextlib.closing(client.map(lambda pair: pair, endless)) as values:
+    with contextlib.closing(client.map(tuple, endless)) as values:
         assert next(values)[0][0] == "here"
     assert next(read) <= AHEAD_OF_CHUNKS_MAX
 

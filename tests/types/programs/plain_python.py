@@ -41,6 +41,24 @@ def right() -> None:
         assert_type(done, set[SyncTask[int]])
 
 
+def mapped(client: SyncClient, words: list[str]) -> None:
+    for word, size in client.map(count, words, progress=True):
+        assert_type(word, str)
+        assert_type(size, int)
+    for numbers, value in client.map(total, [[1, 2]], ordered=True):
+        assert_type(numbers, list[int])
+        assert_type(value, float)
+    for pair, value in client.options(retries=1).map(total, [[1]], [0.5]):
+        assert_type(pair, tuple[list[int], float])
+        assert_type(value, float)
+    for _, either in client.map(count, words, return_exceptions=True):
+        assert_type(either, int | Exception)
+    values = client.map(count, words, chunksize=100)
+    assert_type(len(values), int)
+    for _, error in values.failures:
+        assert_type(error, Exception)
+
+
 def kept() -> SyncClient:
     return Client().open()
 
@@ -53,3 +71,6 @@ def wrong(client: SyncClient) -> None:
     client.options(retries=2).submit(count, 5)  # error
     client.submit(count, "text").result().upper()  # error
     client.sumbit(count, "text")  # error
+    client.map(count, [5])  # error
+    client.map(count, 5)  # error
+    client.map(count, ["a"], ordred=True)  # error
