@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from dispycos.actors.client.status import DispycosNodeInfo as DispycosNodeInfo
     from dispycos.actors.client.status import DispycosStatus as DispycosStatus
     from dispycos.actors.client.status import TaskInfo as TaskInfo
-    from dispycos.actors.pool.calls import InitializerFailed as InitializerFailed
     from dispycos.actors.pool.executor import Executor as Executor
     from dispycos.actors.pool.joblib import register_joblib as register_joblib
     from dispycos.actors.server.wishes import dispycos_close_node as dispycos_close_node
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from dispycos.actors.sharing.peers import PeerStatus as PeerStatus
     from dispycos.actors.sharing.sharing import peer_status as peer_status
     from dispycos.actors.shipping.settings import SETTING_CALLS as SETTING_CALLS
-    from dispycos.actors.shipping.words import NotPicklable as NotPicklable
     from dispycos.actors.tasks.host import current_client as current_client
     from dispycos.actors.tasks.host import current_task as current_task
     from dispycos.actors.tasks.keeping import MailboxState as MailboxState
@@ -43,8 +41,10 @@ if TYPE_CHECKING:
     from dispycos.errors import DispycosError as DispycosError
     from dispycos.errors import FileNotSent as FileNotSent
     from dispycos.errors import HotSwapException as HotSwapException
+    from dispycos.errors import InitializerFailed as InitializerFailed
     from dispycos.errors import MailboxFull as MailboxFull
     from dispycos.errors import NameTaken as NameTaken
+    from dispycos.errors import NotPicklable as NotPicklable
     from dispycos.errors import NotScheduled as NotScheduled
     from dispycos.errors import RemoteError as RemoteError
     from dispycos.errors import ScheduleError as ScheduleError
@@ -75,7 +75,7 @@ _PLACES = {
     "FileNotSent": "errors",
     "HTTPServer": "actors.client.http_server",
     "HotSwapException": "errors",
-    "InitializerFailed": "actors.pool.calls",
+    "InitializerFailed": "errors",
     "Location": "protocol.addresses",
     "Lock": "actors.sharing.locks",
     "MailboxFull": "errors",
@@ -84,7 +84,7 @@ _PLACES = {
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
     "MonitorStatus": "actors.tasks.submitting",
     "NameTaken": "errors",
-    "NotPicklable": "actors.shipping.words",
+    "NotPicklable": "errors",
     "NotScheduled": "errors",
     "PeerStatus": "actors.sharing.peers",
     "RLock": "actors.sharing.locks",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 
 class DispycosError(Exception):
     """Base of all errors that dispycos raises about the cluster."""
@@ -13,6 +15,17 @@ class ScheduleError(DispycosError):
 
 class NotScheduled(DispycosError):
     """A method that needs the cluster was called before schedule() or after close()."""
+
+
+class NotPicklable(DispycosError, TypeError):
+    """A value cannot be pickled; the text names the culprit. Nothing was sent."""
+
+
+class InitializerFailed(DispycosError, BrokenExecutor):
+    """The initializer of an Executor raised on a server, or ended it; this Executor takes no more calls.
+
+    Its ``__cause__`` is what the initializer raised.
+    """
 
 
 class TaskTerminated(DispycosError):

@@ -11,15 +11,18 @@ import logging
 import os
 import sys
 import threading
+import time
 from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 log = logging.getLogger("dispycos")
 
 END_S = 15.0  # the end of the program waits so long for clients to give their servers back
+LOOK_S = 1.0  # the main thread looks so often whether a Ctrl-C has come that did not wake it
 
 T = TypeVar("T")
 
@@ -79,7 +82,7 @@ class LoopThread:
 
         try:
             self.call_soon(begin)
-            if not ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            if not wait_until(lambda seconds: ended.acquire(timeout=seconds), timeout):
                 raise TimeoutError(f"{what or 'the call'} has not ended within {timeout:g} s")
         except BaseException:
             self.call_soon(cancel)
@@ -147,6 +150,38 @@ class LoopThread:
             if calls and not self._is_woken:
                 self._is_woken = True
                 self.loop.call_soon(self._run_calls)
+
+
+def wait_until(done: Callable[[float], bool], timeout: float | None = None) -> bool:
+    """Wait by `done(seconds)`, which tells whether it is; False after `timeout` seconds. Ctrl-C ends it within a second.
+
+    Python's own waits lose one that comes between its last look for signals and the system call: that is not woken. A thread may
+    stand there for long on a busy machine, since it has just let another one have the interpreter.
+    """
+    until = None if timeout is None else time.monotonic() + timeout
+    slice_s = LOOK_S if threading.current_thread() is threading.main_thread() else 3600.0
+    while True:
+        left = slice_s if until is None else until - time.monotonic()
+        if done(max(0.0, min(left, slice_s))):
+            return True
+        if until is not None and left <= slice_s:
+            return False
+
+
+def take(queue: SimpleQueue[T], timeout: float | None = None) -> T:
+    """The next of the queue, waited for as by wait_until(). Raises queue.Empty after `timeout` seconds."""
+    taken: list[T] = []
+
+    def done(seconds: float) -> bool:
+        try:
+            taken.append(queue.get(timeout=seconds))
+        except Empty:
+            return False
+        return True
+
+    if not wait_until(done, timeout):
+        raise Empty
+    return taken[0]
 
 
 def is_cell() -> bool:

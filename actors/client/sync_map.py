@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 from ..tasks.ends import without_our_frames
 from ..tasks.map import Failure, Map
 from ..tasks.styles import SyncOneByOne
-from .loop_thread import LoopThread
+from .loop_thread import LoopThread, take
 
 ItemT = TypeVar("ItemT")
 ValueT = TypeVar("ValueT")
@@ -73,7 +73,7 @@ def _give(thread: LoopThread, values: Map[Any, Any]) -> Generator[tuple[Any, Any
         while True:
             if came.empty():
                 thread.may_wait("map()")
-            batch = came.get()
+            batch = take(came)
             thread.call_soon(room.set)
             if isinstance(batch, BaseException):
                 raise batch

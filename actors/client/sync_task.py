@@ -26,7 +26,7 @@ from ..tasks.handle import Handle, T, bearable, is_cancellation
 from ..tasks.record import Record
 from ..tasks.results import unpack_outcome
 from ..tasks.submitting import Task
-from .loop_thread import thread_of
+from .loop_thread import thread_of, wait_until
 
 P = ParamSpec("P")
 V = TypeVar("V")
@@ -291,7 +291,7 @@ class SyncTask(Task[T]):
         ended.acquire()
         self._when_ended(ended.release)
         try:
-            if ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            if wait_until(lambda seconds: ended.acquire(timeout=seconds), timeout):
                 return
         except KeyboardInterrupt:
             self.terminate()

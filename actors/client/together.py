@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, overload
 from ..tasks.ends import brief, without_our_frames
 from ..tasks.styles import AsyncOneByOne, SyncOneByOne
 from ..tasks.submitting import Task
-from .loop_thread import loop_thread
+from .loop_thread import loop_thread, take
 from .sync_task import SYNC, SyncTask, plain
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ def _as_they_end(
         except Empty:
             loop_thread().may_wait(what)
             try:
-                handle = ended.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                handle = take(ended, None if until is None else until - time.monotonic())
             except Empty:
                 missing = sum(not handle.done() for handle in handles)
                 raise _late(missing, total, timeout) from None

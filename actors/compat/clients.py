@@ -13,12 +13,11 @@ from typing import Any
 from dispycos.brokers.local import Scheduler as NativeScheduler
 from dispycos.brokers.private import PrivateProcess, Waiting
 from dispycos.config import MIN_PULSE_INTERVAL
-from dispycos.errors import NotScheduled, ScheduleError, TaskLost, TaskRefused
+from dispycos.errors import NotPicklable, NotScheduled, ScheduleError, TaskLost, TaskRefused
 from dispycos.private_options import texts_of
 from dispycos.protocol.addresses import Location
 
 from ..client.client import Client as NativeClient
-from ..shipping.words import NotPicklable
 from ..tasks.submitting import MonitorStatus, _until_started, must_be_callable
 from .options import usable
 from .program import program

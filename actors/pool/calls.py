@@ -8,14 +8,15 @@ import os
 import threading
 import time
 from collections import deque
-from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any
 
-from dispycos.errors import DispycosError, TaskLost, TaskRefused, TaskTerminated
+from dispycos.errors import InitializerFailed, TaskLost, TaskRefused, TaskTerminated
+from dispycos.notices import listing
 from dispycos.protocol.addresses import Location
 
 from ..client.in_process import Lease
+from ..tasks.calling import name_of
 from ..tasks.submitting import Task
 from .cluster import Cluster
 from .future import Call, Future
@@ -30,19 +31,13 @@ AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
 Place = tuple[Location, str]  # a server, and the key of what it misses
 
 
-class InitializerFailed(DispycosError, BrokenExecutor):
-    """The initializer of an Executor raised on a server, or ended it; this Executor takes no more calls.
-
-    Its ``__cause__`` is what the initializer raised.
-    """
-
-
 class Calls:
     """Of one Executor, which it does not know: so one that nobody refers to any more can be shut down.
 
     Parameters
     ----------
     loop: of the client.
+    made_at: the line that made the Executor.
     max_workers: calls that servers have at a time; None: as many as there is room for.
     retries: how often a call is started again that was lost with its server.
     setup: what a server has to have before its first call; None: nothing.
@@ -52,12 +47,14 @@ class Calls:
         self,
         loop: asyncio.AbstractEventLoop,
         cluster: Cluster,
+        made_at: str,
         max_workers: int | None,
         retries: int,
         setup: Kept | None,
     ) -> None:
         self._loop = loop
         self._cluster = cluster
+        self._made_at = made_at
         self._max_workers = max_workers
         self._retries = retries
         self._setup = setup
@@ -144,6 +141,14 @@ class Calls:
         """Of the cluster; 0 before the first call has been handed over."""
         lease = self._lease
         return lease.server_count if lease is not None else 0
+
+    def what_is_left(self) -> str:
+        """For people, of one that was shut down."""
+        calls = [future.call for future in list(self._waiting)]
+        names = [name_of(call[0]) for call in calls if call is not None]
+        names += [future.handle.name for future in list(self._given) if future.handle is not None]
+        what = listing(names) if names else "its servers to be given back"
+        return f"the Executor made in {self._made_at} waits for {what}; Ctrl-C, or its terminate_workers(), ends that"
 
     def is_on_loop(self) -> bool:
         """Whether this is the loop's own thread, as in a callback of a future."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import itertools
 import os
 import sys
@@ -15,12 +16,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from dispycos.living import refuse_in_server
+from dispycos.notices import PATIENCE_S, next_pause
 
 from ..client.client import Client, place_of_caller
-from ..client.loop_thread import loop_thread
+from ..client.loop_thread import loop_thread, wait_until
 from ..client.sync_client import SyncClient
+from ..client.sync_task import plain
 from ..tasks.calling import can_suspend, name_of
 from ..tasks.options import count
+from ..tasks.streams import say
 from ..tasks.submitting import must_be_callable
 from .calls import AFTER_EXIT, Calls
 from .cluster import Cluster
@@ -110,7 +114,8 @@ class Executor(concurrent.futures.Executor):
             raise TypeError(f"Executor() has no parameter {unknown[0]!r}; those of its Client are {known}")
         self._calls = Calls(
             loop_thread().loop,
-            Cluster(options, client, place_of_caller()),
+            Cluster(options, client, place := place_of_caller()),
+            place,
             _max_workers(max_workers),
             count(retries),
             None if initializer is None else kept(initializer, *initargs),
@@ -171,6 +176,7 @@ class Executor(concurrent.futures.Executor):
         chunks = _chunks(iterables, chunksize)
         return itertools.chain.from_iterable(_Mapped(self, Chunk(fn), chunks, until, buffersize))
 
+    @plain
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and give the cluster back when those have ended that there are.
 
@@ -185,11 +191,11 @@ class Executor(concurrent.futures.Executor):
             )
         self._calls.shut(cancel=cancel_futures)
         if wait:
-            self._wait()
+            self._wait("info")
 
-    def _wait(self) -> None:
+    def _wait(self, level: str) -> None:
         try:
-            self._calls.ended.wait()
+            _wait_for(self._calls, level)
         except KeyboardInterrupt:
             self.terminate_workers()
             raise
@@ -205,12 +211,17 @@ class Executor(concurrent.futures.Executor):
         """As terminate_workers(), and the servers with calls of this Executor are killed at once; their node starts others."""
         self._calls.terminate(kill=True)
 
+    @plain
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.terminate_workers()
-        self.shutdown(wait=True)
+        if kind is None:
+            self.shutdown(wait=True)
+        else:  # nobody expects to wait
+            self.shutdown(wait=False)
+            self._wait("warning")
 
 
 class Chunk:
@@ -262,6 +273,7 @@ class _Mapped(Iterator[Any]):
             self._cancel(end=isinstance(error, KeyboardInterrupt))
             raise
 
+    @plain
     def __next__(self) -> Any:
         if not self._futures:
             raise StopIteration
@@ -321,13 +333,20 @@ def _end_all() -> None:
     living = list(_living)
     for calls in living:
         calls.shut(text=AFTER_EXIT)
-    if _ends_by_interrupt():
-        _terminate(living)
-    try:
-        _wait_for(living)
-    except KeyboardInterrupt:
-        _terminate(living)
-        _wait_for(living)
+    is_interrupted = _ends_by_interrupt()
+    while True:
+        if is_interrupted:
+            for calls in living:
+                calls.terminate(kill=False)
+        try:
+            for calls in living:
+                _wait_for(calls, "warning")
+            return
+        except KeyboardInterrupt:
+            if is_interrupted:
+                return  # once more: nodes see that this process dies
+            is_interrupted = True
+            _end_by_interrupt()
 
 
 def _ends_by_interrupt() -> bool:
@@ -335,14 +354,22 @@ def _ends_by_interrupt() -> bool:
     return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(sys, "ps1")
 
 
-def _terminate(all_calls: list[Calls]) -> None:
-    for calls in all_calls:
-        calls.terminate(kill=False)
+def _end_by_interrupt() -> None:
+    """The program's exit code tells of it, as of any Ctrl-C, though Python drops one that comes so late.
+
+    Python kills itself by SIGINT, when all else is done, if the text of code that it ran last ended by KeyboardInterrupt.
+    """
+    print("interrupted", file=sys.stderr, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
 
 
-def _wait_for(all_calls: list[Calls]) -> None:
-    for calls in all_calls:
-        calls.ended.wait()
+def _wait_for(calls: Calls, level: str) -> None:
+    """Until all of them have ended; it is said what for."""
+    pause = PATIENCE_S
+    while not wait_until(calls.ended.wait, pause):
+        say(calls.what_is_left(), level)
+        pause = next_pause(pause)
 
 
 def _refuse(name: str, value: object, why: str) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ..client.loop_thread import wait_until
+from ..client.sync_task import plain
 
 if TYPE_CHECKING:
     from ..tasks.submitting import Task
@@ -35,6 +39,23 @@ class Future(concurrent.futures.Future[T]):
         self.wanted: threading.Event | None = None  # somebody waits for that
         self.is_withdrawn = False  # nobody runs it: it was cancelled in time
 
+    @plain
+    def result(self, timeout: float | None = None) -> T:
+        """What the call returned, or raises what it raised; TimeoutError after `timeout` seconds."""
+        self._wait(timeout)
+        return super().result(0)
+
+    @plain
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the call raised, or None; waits as result()."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        if not self.done():
+            with self._condition:
+                wait_until(partial(self._condition.wait_for, self.done), timeout)
+
     @property
     def task(self) -> Task[T]:
         """The task that runs the call; its ``terminate()`` may be called from any thread.
@@ -58,7 +79,7 @@ class Future(concurrent.futures.Future[T]):
         self.wanted = here = threading.Event()  # first this, then the look: it may be handed over meanwhile
         self.add_done_callback(lambda _: here.set())
         if self.handle is None:
-            here.wait()
+            wait_until(here.wait)
 
     def has_task(self, handle: Task[Any]) -> None:
         """The client has it from now on."""

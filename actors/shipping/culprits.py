@@ -18,13 +18,15 @@ from types import (
     GeneratorType,
     MethodType,
     ModuleType,
+    TracebackType,
 )
 from typing import Any
 
 import dill
 
+from dispycos.errors import NotPicklable
+
 from .by_value import PROTOCOL, REDUCERS, REFUSED, BufferCallback, Cached, Names
-from .words import NotPicklable
 
 STEPS_MAX = 20
 INSTEAD = {
@@ -33,6 +35,7 @@ INSTEAD = {
     GeneratorType: "a list of its values can be sent: list(...)",
     AsyncGeneratorType: "a list of its values can be sent: [value async for value in ...]",
 }
+PICKLERS = frozenset({"pickle", "copyreg", "dill", "dispycos"})  # packages whose frames tell users nothing
 OURS = (FunctionType, type, ModuleType, Cached, *REFUSED)
 
 
@@ -49,6 +52,8 @@ def dumps_by_dill(
         pickler.dump(value)
         return file.getvalue()
     except Exception as error:  # edge of user code (__reduce__, __getstate__), which raises what it likes
+        if error.__context__ is refused:
+            error.__context__ = None
         if not isinstance(error, RecursionError):
             refused = error
     if isinstance(what, str):
@@ -87,8 +92,19 @@ def _refusal(what: str, way: "list[_Step]", error: Exception) -> NotPicklable:
     elif way:
         text = _complaint(way[-1].thing, way[-1].error or error)
     refusal = NotPicklable(f"{what}: {text}{': ' if path else ''}{', '.join(reversed(path))}{_instead(way)}")
-    refusal.__cause__ = error
+    refusal.__cause__ = error.with_traceback(_in_users_code(error.__traceback__))
     return refusal
+
+
+def _in_users_code(trace: TracebackType | None) -> TracebackType | None:
+    """Of a __reduce__ or the like that raised; None if the pickler did."""
+    found = trace
+    while trace is not None:
+        package = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        trace = trace.tb_next
+        if package in PICKLERS:
+            found = trace
+    return found
 
 
 def _instead(way: "list[_Step]") -> str:

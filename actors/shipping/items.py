@@ -9,12 +9,13 @@ from functools import cached_property
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+from dispycos.errors import NotPicklable
+
 from .by_value import Names
 from .modules import candidates
 from .pickling import dumps_naming, dumps_slowly
 from .program import MainSources
 from .statements import Unit, cut, hash_of
-from .words import NotPicklable
 
 PICKLE_TRIES = 3
 CLASS_ENTRIES_MAX = 10_000

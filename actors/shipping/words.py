@@ -106,10 +106,6 @@ class ShippingError(Exception):
     """Code or data cannot travel; nothing was sent or installed."""
 
 
-class NotPicklable(ShippingError, TypeError):
-    """A value cannot be pickled; the text names the culprit. The caller's mistake."""
-
-
 class CodeUnavailable(ShippingError):
     """The client answered that it cannot send a name or module; the text says why."""
 

@@ -14,12 +14,11 @@ from reprlib import Repr
 from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from dispycos.errors import TaskLost
+from dispycos.errors import NotPicklable, TaskLost
 from dispycos.notices import counted
 from dispycos.protocol.envelope import buffers_of, size_of
 from dispycos.protocol.status import OutcomeKind
 
-from ..shipping.words import NotPicklable
 from .calling import name_of
 from .chunks import Chunk, Ran
 from .ends import add_note, without_our_frames

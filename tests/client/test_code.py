@@ -22,11 +22,10 @@ from dispycos.actors.shipping.words import (
     CodeRequest,
     MissingCode,
     NodeSetup,
-    NotPicklable,
     ServerSetup,
     Value,
 )
-from dispycos.errors import RemoteError
+from dispycos.errors import NotPicklable, RemoteError
 from dispycos.protocol.addresses import Location
 
 SOURCE = """

@@ -9,14 +9,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from queue import Empty, SimpleQueue
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from dispycos.actors.client.loop_thread import LoopThread, loop_thread
+from dispycos.actors.client.loop_thread import LoopThread, loop_thread, take, wait_until
+from dispycos.actors.pool.future import Future
 
 said: contextvars.ContextVar[str] = contextvars.ContextVar("said", default="")
 
@@ -152,6 +156,35 @@ def test_a_call_that_fails_is_told_and_the_next_have_their_turn(thread: LoopThre
     go.set()
     assert went.wait(10)
     assert told == ["ZeroDivisionError('division by zero')"]
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda thread: thread.call(asyncio.sleep(20)),
+        lambda thread: take(SimpleQueue(), 20),
+        lambda thread: Future(cast("Any", None), (abs, (), {})).result(20),
+    ],
+)
+def test_a_ctrl_c_that_does_not_wake_the_main_thread_ends_its_wait_nevertheless(
+    thread: LoopThread, wait: Callable[[LoopThread], object]
+) -> None:
+    """As one that comes right before the system call that waits: another thread's system call is interrupted here."""
+    waits = time.monotonic()
+    kick = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    kick.start()
+    with pytest.raises(KeyboardInterrupt):
+        wait(thread)
+    kick.join()
+    assert time.monotonic() - waits < 15, "it was not told by the end of the wait"
+
+
+def test_a_wait_in_slices_ends_when_its_time_is_over() -> None:
+    with pytest.raises(Empty):
+        take(SimpleQueue(), 0.0)
+    asked: list[float] = []
+    assert not wait_until(lambda seconds: asked.append(seconds) or threading.Event().wait(seconds), 1.2)  # type: ignore[func-returns-value]
+    assert asked[0] == 1.0 and len(asked) == 2 and asked[1] < 0.3
 
 
 def test_where_a_loop_runs_the_call_is_refused_with_the_way_out(thread: LoopThread) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from dispycos import Client
 from dispycos.actors.client.sync_client import SyncClient
-from dispycos.actors.shipping.words import NotPicklable
+from dispycos.errors import NotPicklable
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+
 import pytest
 
 from tests.conftest import Report, report_of, scenarios_of
@@ -46,7 +49,7 @@ def test_a_program_that_leaves_one_open_ends_when_its_calls_have(user: User) -> 
 
 
 INTERRUPTED = """
-    import sys, time, dispycos
+    import atexit, sys, time, dispycos
 
     def work(n):
         if n == 0:
@@ -66,14 +69,34 @@ INTERRUPTED = """
         pool = dispycos.Executor()
         pool.submit(work, 0)
 
+    def by_sys_exit():
+        with dispycos.Executor() as pool:
+            pool.submit(work, 0), pool.submit(work, 1)
+            sys.exit("enough")
+
+    atexit.register(print, "atexit")
     globals()[sys.argv[1]]()
 """
 
 
-@pytest.mark.parametrize(("where", "code"), [("in_map", -2), ("in_result", -2), ("at_exit", 0)])
-def test_ctrl_c_ends_what_runs_and_the_program(user: User, where: str, code: int) -> None:
+@pytest.mark.parametrize("where", ["in_map", "in_result", "at_exit"])
+def test_ctrl_c_ends_what_runs_and_the_program(user: User, where: str) -> None:
     program = user.script("interrupted.py", INTERRUPTED, where)
     program.wait_line("ready")
     program.interrupt()
-    assert program.wait(5) == code, program.told()
-    assert ("KeyboardInterrupt" in program.err) is (code != 0)
+    assert program.wait(5) == -signal.SIGINT, program.told()
+    assert program.out.splitlines()[1:] == ["atexit"], "Python ends it, in good order"
+    if where == "at_exit":
+        assert program.err == "interrupted\n"
+    else:
+        assert program.err.endswith("KeyboardInterrupt\n") and "dispycos" not in program.err
+
+
+def test_who_leaves_by_sys_exit_hears_what_is_waited_for_and_how_to_end_it(user: User) -> None:
+    program = user.script("interrupted.py", INTERRUPTED, "by_sys_exit")
+    line = program.wait_line("waits for")
+    assert re.search(
+        r"the Executor made in interrupted.py, line \d+ waits for 2 tasks \(work 2\); Ctrl-C", line.text
+    )
+    program.interrupt()
+    assert program.wait(5) == -signal.SIGINT, program.told()

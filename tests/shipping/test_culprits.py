@@ -6,6 +6,7 @@ import functools
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from dispycos.actors.shipping.culprits import STEPS_MAX
 from dispycos.actors.shipping.pickling import dumps, dumps_call
-from dispycos.actors.shipping.words import NotPicklable
+from dispycos.errors import NotPicklable
 
 LOCK = threading.Lock()
 REFUSED_LOCK = "cannot pickle '_thread.lock' object"
@@ -300,6 +301,12 @@ def test_a_key_that_cannot_be_shown_hides_no_error() -> None:
             raise ValueError("not me")
 
     assert part({Shy(): LOCK}) == f"{REFUSED_LOCK}: item of type Shy of dict"
+
+
+def test_printed_it_is_short_and_shows_the_users_code_that_failed() -> None:
+    assert traceback.format_exception(refusal(LOCK).__cause__) == [f"TypeError: {REFUSED_LOCK}\n"]
+    told = "".join(traceback.format_exception(refusal(Broken()).__cause__))
+    assert told.count("File ") == 1 and "in __reduce__" in told
 
 
 def test_it_is_found_among_many() -> None:

@@ -77,7 +77,7 @@ SCRIPT = """
 import asyncio, collections, contextvars, dataclasses, enum, functools, io, json, os, socket, sys, threading
 import types, typing, weakref
 from dispycos.actors.shipping.pickling import dumps, loads
-from dispycos.actors.shipping.words import NotPicklable
+from dispycos.errors import NotPicklable
 from shipping_client import Remote, RemoteFailure
 
 class Thing:

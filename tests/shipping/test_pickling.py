@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from dispycos.actors.shipping.pickling import OUT_OF_BAND_MIN, dumps, loads
-from dispycos.actors.shipping.words import NotPicklable
+from dispycos.errors import NotPicklable
 from dispycos.protocol.envelope import buffers_of
 from tests.kit.shipping_mains import main_of
 

@@ -17,14 +17,13 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
-from dispycos.errors import DispycosError, TaskLost, TaskTerminated
+from dispycos.errors import DispycosError, NotPicklable, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import NodeInfo
 from dispycos.protocol.status import OutcomeKind, Status
 
 from ...client.client import Client
 from ...client.effects import News, Pulsed
-from ...shipping.words import NotPicklable
 from ...tasks.record import Record
 from ..clients import _start_alone
 from ..names import DOCS
