@@ -66,6 +66,7 @@ def node_row(node: KnownNode) -> Row:
         "swap_total": machine.swap if machine is not None else None,
         "platform": info.platform,
         "python": ".".join(map(str, info.python)),
+        "resources": dict(info.resources),
         "seen": node.seen,
         "hours": node.resting,
         "cpu_history": node.cpu_history.copy(),

@@ -91,6 +91,7 @@ class Cluster:
             "swap": int(self.random.uniform(2, 8) * GB),
             "platform": "Linux 6.1 x86_64",
             "python": "3.12.4",
+            "resources": {"gpu": 2} if name == "ash" else {},
             "release": "1.0",
             "seen": self.now,
             "hours": "",

@@ -220,6 +220,7 @@ def test_a_node_says_which_of_its_servers_are_not_there_and_why(page: Page, star
         ]
     page.open(monitor.url, NODE)
     page.wait(lambda: "3 servers not there: 51307, 51310 (it starts); 51313 (killed)" in page.text("main"))
+    assert "gpu=2" in page.text(".head")
 
 
 def test_who_has_no_token_is_told_how_to_get_one(page: Page, start: Start) -> None:

@@ -198,6 +198,12 @@ def test_nodes_are_asked_in_turn_however_many_they_are() -> None:
     assert len(brief) == 200, "each in ten looks"
 
 
+def test_a_node_has_its_resources() -> None:
+    desk = Desk()
+    tick(desk, sight(nodes=[ClientNode(node_info(resources=(("gpu", 2),)), "running", "")]))
+    assert desk.row("nodes")["resources"] == {"gpu": 2}
+
+
 def test_nodes_and_servers_have_their_counts() -> None:
     desk = Desk()
     tick(desk)

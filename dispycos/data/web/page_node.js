@@ -176,7 +176,8 @@ export function draw(id) {
       .filter(d => d.node === id)
       .sort((a, b) => b.time - a.time);
   const leases = list('leases').filter(l => l.node === id);
-  const facts = [n.addr, n.platform, n.python && `Python ${n.python}`, n.release && `dispycos ${n.release}`, n.hours]
+  const resources = Object.entries(n.resources ?? {}).map(([name, count]) => `${name}=${count}`);
+  const facts = [n.addr, n.platform, n.python && `Python ${n.python}`, n.release && `dispycos ${n.release}`, ...resources, n.hours]
     .filter(Boolean)
     .join(' · ');
   return [
