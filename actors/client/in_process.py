@@ -67,6 +67,9 @@ class OwnCell(Cell):
         return self.ended
 
     def _finish(self, outcome: Outcome) -> None:
+        is_interrupt = isinstance(outcome, Raised) and isinstance(outcome.error, KeyboardInterrupt)
+        if is_interrupt and not self.stopping and self.host.interrupts.was_ctrl_c():
+            self.host.interrupts.pass_on()  # it ends the program, as if that had called the function itself
         super()._finish(self._as_it_arrives(outcome))
 
     def _as_it_arrives(self, outcome: Outcome) -> Outcome:

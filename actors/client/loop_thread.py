@@ -19,6 +19,10 @@ from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from dispycos.notices import PATIENCE_S
+
+from ..tasks.streams import say
+
 log = logging.getLogger("dispycos")
 
 END_S = 15.0  # the end of the program waits so long for clients to give their servers back
@@ -82,12 +86,35 @@ class LoopThread:
 
         try:
             self.call_soon(begin)
-            if not wait_until(lambda seconds: ended.acquire(timeout=seconds), timeout):
+            if not self._wait(ended, timeout, what):
                 raise TimeoutError(f"{what or 'the call'} has not ended within {timeout:g} s")
         except BaseException:
             self.call_soon(cancel)
             raise
         return tasks[0].result()
+
+    def _wait(self, ended: threading.Lock, timeout: float | None, what: str) -> bool:
+        """Whether it was released in time. Not in silence, if it is the loop that does not go on."""
+
+        def wait(seconds: float) -> bool:
+            return ended.acquire(timeout=seconds)
+
+        if timeout is not None and timeout <= PATIENCE_S:
+            return wait_until(wait, timeout)
+        if wait_until(wait, PATIENCE_S - 1):
+            return True
+        self.call_soon(int)  # which is called at once, if the loop turns
+        if wait_until(wait, 1):
+            return True
+        if self._is_woken:
+            frame = sys._current_frames().get(self._thread.ident or 0)
+            place = f", at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+            say(
+                f"{what} waits for dispycos's own thread, which a function keeps until it returns{place}: a task of "
+                f"Client(local=True), or a callback",
+                "warning",
+            )
+        return wait_until(wait, None if timeout is None else timeout - PATIENCE_S)
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Have the loop call this, in the order of calls; many calls wake it once. From any thread."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -179,6 +183,27 @@ def test_terminate_and_cancel_end_a_task_that_waits() -> None:
             await two
 
     play(scene)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, dispycos.run])
+def test_a_ctrl_c_in_a_function_ends_the_program_as_if_that_had_called_it(run: Callable[..., Any]) -> None:
+    went_on: list[str] = []
+
+    def computes() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    async def main() -> None:
+        async with Client(local=True) as client:
+            with contextlib.suppress(dispycos.TaskTerminated):
+                await client.submit(computes)
+            await asyncio.sleep(60)
+            went_on.append("main")
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
+    assert time.monotonic() - began < 60 and went_on == []
 
 
 def test_close_waits_for_cpu_tasks_and_ends_io_tasks() -> None:
@@ -377,6 +402,57 @@ def test_a_debugger_stops_in_the_functions_of_tasks(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "plain()" in done.stdout and "suspended()" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("values 40 50")
+
+
+@pytest.mark.parametrize("style", ["async", "sync"])
+def test_a_debugger_has_the_terminal_and_its_keys(style: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        dedent("""
+            import asyncio, sys
+            import dispycos
+
+            def plain(number):
+                breakpoint()
+                return number
+
+            async def main():
+                async with dispycos.Client(local=True) as client:
+                    print("value", await client.submit(plain, 41))
+
+            if sys.argv[1] == "async":
+                asyncio.run(main())
+            else:
+                with dispycos.Client(local=True) as client:
+                    print("value", client.submit(plain, 41).result())
+        """)
+    )
+    ours, its = pty.openpty()
+    program = subprocess.Popen([sys.executable, str(script), style], stdin=its, stdout=its, stderr=its)
+    try:
+        os.close(its)
+        shown = read_until(ours, "(Pdb)")
+        if style == "async":  # else it is the main thread's, as ever: it ends what that waits for
+            program.send_signal(signal.SIGINT)
+            shown += read_until(ours, "(Pdb)")
+            assert "--KeyboardInterrupt--" in shown
+        os.write(ours, b"p 7 * 6\n")
+        assert "42" in read_until(ours, "(Pdb)")
+        os.write(ours, b"number = 50\nc\n")
+        assert "value 50" in read_until(ours, "value 50")
+        assert program.wait(20) == 0
+    finally:
+        program.kill()
+        program.wait()
+        os.close(ours)
+
+
+def read_until(terminal: int, text: str) -> str:
+    read = ""
+    while text not in read:
+        assert select.select([terminal], [], [], 20)[0], read
+        read += os.read(terminal, 4096).decode()
+    return read
 
 
 def test_an_executor_of_such_a_program_runs_its_calls_here(monkeypatch: pytest.MonkeyPatch) -> None:

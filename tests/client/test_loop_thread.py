@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -185,6 +186,22 @@ def test_a_wait_in_slices_ends_when_its_time_is_over() -> None:
     asked: list[float] = []
     assert not wait_until(lambda seconds: asked.append(seconds) or threading.Event().wait(seconds), 1.2)  # type: ignore[func-returns-value]
     assert asked[0] == 1.0 and len(asked) == 2 and asked[1] < 0.3
+
+
+def test_who_waits_for_a_loop_that_is_kept_is_told_by_what(
+    thread: LoopThread, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispycos.actors.client.loop_thread.PATIENCE_S", 1.01)
+    go = threading.Event()
+    thread.call(asyncio.sleep(1.5), what="close()")
+    assert caplog.messages == [], "the loop turns, and has nothing to say"
+    thread.call_soon(go.wait)
+    threading.Timer(2, go.set).start()
+    thread.call(value(), what="close()")
+    [told] = caplog.messages
+    assert re.match(
+        r"close\(\) waits for dispycos's own thread.*, at .*threading.py:\d+: a task of Client\(local", told
+    )
 
 
 def test_where_a_loop_runs_the_call_is_refused_with_the_way_out(thread: LoopThread) -> None:

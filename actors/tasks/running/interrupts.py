@@ -107,6 +107,7 @@ class Interrupts:
             int, type[BaseException]
         ] = {}  # step number -> what to raise in it: KeyboardInterrupt
         self._raised = 0  # the step in which that was raised last
+        self._interrupted = 0  # the step that had a Ctrl-C last
         self._rearmed = 0  # the step that was armed again after the exception was swallowed
         self._asking = threading.Lock()  # between requesting threads; the handler never takes it
         self._kicked = False  # a signal of ours is under way
@@ -297,6 +298,7 @@ class Interrupts:
                 self._on_nobodys(signum, frame)
                 return
             self._asks.setdefault(number, KeyboardInterrupt)  # Ctrl-C is for the step that keeps the program
+            self._interrupted = number
         if number in self._asks and self._depth == 0 and is_users(frame):
             self._raise_asked()
 
@@ -305,6 +307,15 @@ class Interrupts:
         if exception is not None:
             self._raised = self.running
             raise exception
+
+    def was_ctrl_c(self) -> bool:
+        """Whether the latest step had one."""
+        return self.steps == self._interrupted
+
+    def pass_on(self) -> None:
+        """A Ctrl-C that a step had is the program's, too: as soon as the loop has its turn."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._pass_on_unless_ending, SIGINT, None)
 
     def _on_nobodys(self, signum: int, frame: FrameType | None) -> None:
         if self._loop is None or self._loop.is_closed() or is_users(frame):
