@@ -6,6 +6,7 @@ node` runs on this or other machines, those are used.
 """
 
 import asyncio
+import contextlib
 import os
 import platform
 import random
@@ -37,13 +38,19 @@ async def follow(path: str, pattern: str, lines: dispycos.Task, *, task: dispyco
 
 
 async def write_log(path: str, *, task: dispycos.Task) -> None:
-    """Remote task: what a busy program would log."""
+    """Remote task: what a busy program would log. It says when the file is there, and removes it at its end."""
     with open(path, "a") as file:
-        while True:
-            level = random.choice(["info", "info", "warning", "error"])
-            file.write(f"{time.strftime('%H:%M:%S')} {level}: request took {random.randint(1, 99)} ms\n")
-            file.flush()
-            await task.sleep(0.1)
+        try:
+            await task.receive()
+            task.reply(path)
+            while True:
+                level = random.choice(["info", "info", "warning", "error"])
+                file.write(f"{time.strftime('%H:%M:%S')} {level}: request took {random.randint(1, 99)} ms\n")
+                file.flush()
+                await task.sleep(0.1)
+        finally:
+            with contextlib.suppress(FileNotFoundError):  # nodes of one host share it
+                os.unlink(path)
 
 
 async def show(*, task: dispycos.Task) -> None:
@@ -60,7 +67,9 @@ async def main(path: str | None, pattern: str, seconds: float | None) -> None:
         own_log = os.path.join(tempfile.gettempdir(), f"log_watch-{os.getpid()}.log")
         for node in await client.nodes():
             if path is None:
-                running.append(await client.io_rtask_at(node, write_log, own_log))
+                writer = await client.io_rtask_at(node, write_log, own_log)
+                await writer.ask("is it there?")
+                running.append(writer)
             running.append(await client.io_rtask_at(node, follow, path or own_log, pattern, lines))
         try:
             async with asyncio.timeout(seconds):
@@ -68,8 +77,6 @@ async def main(path: str | None, pattern: str, seconds: float | None) -> None:
         except TimeoutError:
             pass
         finally:
-            if path is None:
-                os.unlink(own_log)
             lines.terminate()
 
 

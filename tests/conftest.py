@@ -21,6 +21,7 @@ from tests.kit.programs import Program, User
 
 settings.register_profile("dispycos", deadline=None)  # a busy machine is no fault
 settings.load_profile("dispycos")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # else nohup's is inherited by all that is started
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SCENARIOS = Path(__file__).parent / "scenarios"

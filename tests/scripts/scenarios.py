@@ -21,6 +21,7 @@ def play(script, components=(), **options):
 
 async def _main(scenarios, components, options, *, task):
     async with dispycos.Client(components, **options) as client:
+        servers = len(await client.servers())
         for name, scenario in scenarios:
             start = time.monotonic()
             try:
@@ -32,11 +33,11 @@ async def _main(scenarios, components, options, *, task):
                     print(f"| {line}", flush=True)
             else:
                 print(f"passed {name} {time.monotonic() - start:.2f}", flush=True)
-            await _tidy_up(client, task)
+            await _tidy_up(client, task, servers)
 
 
-async def _tidy_up(client, task):
-    """What a failed scenario left running or did not take must not harm the next one."""
+async def _tidy_up(client, task, servers):
+    """What a scenario left running or did not take must not harm the next one, nor that servers are on their way again."""
     left = await client.tasks()
     for handle in left:
         handle.terminate()
@@ -44,6 +45,11 @@ async def _tidy_up(client, task):
         await asyncio.wait(left, timeout=7)
     while await task.receive(timeout=0, alarm_value=NOTHING) is not NOTHING:
         pass
+
+    async def are_there():
+        return len(await client.servers()) == servers
+
+    await until(are_there, SCENARIO_S, "the servers are there again")
 
 
 NOTHING = object()
