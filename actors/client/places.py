@@ -20,7 +20,7 @@ def find_place(where: str | Location, nodes: Nodes, servers: Servers) -> tuple[s
     """
     if isinstance(where, Location):
         for epoch, (spot, _) in servers.items():
-            if (spot.addr, spot.port) == where:
+            if Location(spot.addr, spot.port) == where:
                 return "", epoch
     elif not isinstance(where, str):
         raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
@@ -56,7 +56,7 @@ def server_at(where: Location, known: Iterable[tuple[Spot, int]]) -> tuple[Spot,
         )
     known = list(known)
     for spot, node in known:
-        if (spot.addr, spot.port) == where:
+        if Location(spot.addr, spot.port) == where:
             return spot, node
     raise TaskRefused(f"no server {where} is known; there are {located(spot for spot, _ in known)}")
 
@@ -69,7 +69,7 @@ def file_places(where: str | Location, nodes: Nodes, servers: Servers, waiting: 
     known = {**servers, **waiting}
     if isinstance(where, Location):
         for spot, node in known.values():
-            if (spot.addr, spot.port) == where:
+            if Location(spot.addr, spot.port) == where:
                 return [FilePlace(node, spot.port, f"server {spot.name}")]
     elif not isinstance(where, str):
         raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")

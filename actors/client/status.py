@@ -23,7 +23,8 @@ from .effects import News, Pulsed
 ENTRY: Final = "a host name, an address, a Location or a DispycosNodeAllocate"
 
 
-class DispycosStatus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DispycosStatus:
     """A change of a node, server or task, as a status_task gets it."""
 
     status: Status

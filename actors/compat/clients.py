@@ -18,10 +18,12 @@ from dispycos.private_options import texts_of
 from dispycos.protocol.addresses import Location
 
 from ..client.client import Client as NativeClient
+from ..client.lease import ClientLease
 from ..tasks.submitting import MonitorStatus, _until_started, must_be_callable
 from .options import usable
 from .program import program
 from .pycos import Pycos
+from .tasks import cur_task
 
 log = logging.getLogger("dispycos")
 
@@ -103,8 +105,22 @@ class Client(NativeClient):
     async def rtask(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
-        """A CPU task on the least loaded node, when it runs; None if it could not be started."""
-        return await self._task(None, False, function, args, kwargs)
+        """A CPU task on the least loaded node, when it runs; None if it could not be started.
+
+        A task that has sent a file to a server means that one, as long as it is free: scripts say so by no other word.
+        """
+        return await self._task(self._near(), False, function, args, kwargs)
+
+    def _near(self) -> Location | None:
+        place: Location | None = getattr(cur_task(), "sent_to", None)
+        if place is None or not isinstance(self._lease, ClientLease):
+            return None
+        ledger = self._lease.ledger
+        for epoch, (spot, _) in ledger.servers.items():
+            if Location(spot.addr, spot.port) == place:
+                server = ledger.dispatcher.fleet.servers.get(epoch)
+                return place if server is not None and server.is_offered and not server.cpu else None
+        return None
 
     async def rtask_at(  # type: ignore[override]
         self, where: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any

@@ -13,8 +13,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from dispycos.config import Failure, Refused
-from dispycos.protocol.addresses import PROGRAM, Location
+from dispycos.errors import TaskRefused
+from dispycos.protocol.addresses import PROGRAM, PROGRAM_FILES, Location
 from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.messages import FilePlace
 from dispycos.runtime import Runtime
 from dispycos.session.links import CLIENT_ROLE, LinkLost, LinkReady
 from dispycos.session.router import Event
@@ -26,8 +28,11 @@ from dispycos.transport.folders import find_folders
 from dispycos.version import PYTHON
 
 from ..sharing.peers import PeerStatus
+from ..tasks.files.receiver import Receiver
+from ..tasks.files.receiving import Ground
+from ..tasks.files.sender import Files
 from ..tasks.host import TaskHost
-from .peers import addresses, location_of
+from .peers import addresses, dest_path, location_of
 from .program import program
 
 log = logging.getLogger("dispycos")
@@ -70,6 +75,16 @@ class Network:
         self.entry = entry
         self._path = self._registry.announce(entry)
         program.at_close.append(self._close)
+        size_max = int(program.settings.get("max_file_size") or 0)
+        self._receiver = Receiver(
+            self._runtime,
+            "program " + entry.name,
+            self._ground_of,
+            size_max,
+            "Pycos(max_file_size={})",
+            PROGRAM_FILES,
+        )
+        self.files = Files(host, self._runtime.epoch, self._places_of, log.warning)
         self._keep(self._look())
         self._keep(self._search(entry))
 
@@ -82,6 +97,7 @@ class Network:
         for task in self._tasks:
             task.cancel()
         self._registry.withdraw(self._path)
+        self._receiver.close("the program ends")
         if self._multicast is not None:
             await self._multicast.close()
 
@@ -196,7 +212,20 @@ class Network:
             now = self._runtime.clock()
             self._book.part(epoch)
             self._host.peer_gone(epoch, self._runtime.router.bury(epoch, now))
+            self._receiver.machine.peer_gone(epoch)
         self._runtime.turn_soon()
+
+    # --- files
+
+    def _ground_of(self, client: int, port: int) -> Ground | str:
+        """Where files from other programs belong."""
+        return Ground(dest_path())
+
+    async def _places_of(self, where: Any) -> list[FilePlace]:
+        for epoch, peer in self._book.programs.items():
+            if peer.location == where:
+                return [FilePlace(epoch, 0, f"program {peer.name}", PROGRAM_FILES)]
+        raise TaskRefused(f"no program at {where} is linked")
 
     def peers(self) -> list[PeerStatus]:
         """The programs that are linked."""

@@ -1,4 +1,4 @@
-"""Where this program is to others: the port at which other programs reach its tasks."""
+"""Where this program is to others: the port at which other programs reach its tasks, and the folder for their files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 
 from dispycos.protocol.addresses import Location
 from dispycos.transport.addresses import HostAddresses, find_addresses, tcp_endpoint
+from dispycos.transport.folders import make_private, temporary_folder
 
 from ..tasks.host import TaskHost
 from .program import program
@@ -18,9 +19,16 @@ def location_of(host: TaskHost) -> Location:
     if host.place is not None:
         return host.place
     if program.location_here is None:
-        program.location_here = program.call(_listen, host)
+        program.call(_listen, host)
     here: Location = program.location_here
     return here
+
+
+def dest_path() -> str:
+    """The folder for files that others send to this program."""
+    if "dest_path" not in program.settings:
+        program.settings["dest_path"] = str(make_private(temporary_folder() / "pycos"))
+    return str(program.settings["dest_path"])
 
 
 def addresses() -> HostAddresses:
@@ -29,7 +37,10 @@ def addresses() -> HostAddresses:
     return find_addresses(_listed(settings.get("ip_addr")), _listed(settings.get("ext_ip_addr")))
 
 
-def _listen(host: TaskHost) -> Location:
+def _listen(host: TaskHost) -> None:
+    """On the loop; of several that ask at the same time the first one does it."""
+    if program.location_here is not None:
+        return
     here = addresses()
     port = int(program.settings.get("tcp_port") or program.settings.get("node_port") or 0)
     for address in here.to_bind:
@@ -38,7 +49,7 @@ def _listen(host: TaskHost) -> Location:
         except Exception as error:  # ZeroMQ's own
             raise OSError(f"Pycos: port {port} of {address} cannot be used: {error}") from None
         port = int(endpoint.rpartition(":")[2])
-    return Location(here.main, port)
+    program.location_here = Location(here.main, port)
 
 
 def _listed(given: object) -> tuple[str, ...]:

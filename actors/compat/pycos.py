@@ -12,12 +12,12 @@ from typing import Any
 from dispycos.errors import FileNotSent, TaskLost, TaskRefused
 from dispycos.living import is_server
 from dispycos.protocol.addresses import Location
-from dispycos.transport.folders import make_private, temporary_folder
+from dispycos.transport.folders import temporary_folder
 
 from ..sharing.sharing import peer_status
 from .network import LOOK_S, join
 from .options import ALSO, NAMED_BEFORE
-from .peers import location_of
+from .peers import dest_path, location_of
 from .program import program
 from .tasks import Task
 from .tasks import cur_task as running_task
@@ -80,11 +80,7 @@ class Pycos:
     @property
     def dest_path(self) -> str:
         """The folder for files that others send: in a server its own folder."""
-        if is_server():
-            return os.getcwd()
-        if "dest_path" not in program.settings:
-            program.settings["dest_path"] = str(make_private(temporary_folder() / "pycos"))
-        return str(program.settings["dest_path"])
+        return os.getcwd() if is_server() else dest_path()
 
     @dest_path.setter
     def dest_path(self, path: Any) -> None:
@@ -209,7 +205,9 @@ class Pycos:
     async def send_file(
         self, location: Any, file: Any, dir: Any = None, overwrite: bool = False, timeout: float | None = None
     ) -> int:
-        """Send a file to a node or server, or from a server to the client. 0: it is there; -1: a warning says why not."""
+        """Send a file to a node, a server or a program, or from a server to the client. 0: it is there; -1: it is not, as a warning
+        says.
+        """
         return await self._transfer("send", location, file, dir, overwrite, timeout, None)
 
     async def del_file(self, location: Any, file: Any, dir: Any = None, timeout: float | None = None) -> int:
@@ -219,9 +217,13 @@ class Pycos:
     async def _transfer(self, what: str, location: Any, *args: Any) -> int:
         host = program.host
         records = host.records
+        network = program.network
         try:
+            if network is not None and any(peer.location == location for peer in network.peers()):
+                await getattr(network.files, what)(location, *args)
+                return 0
             if records is None:
-                raise TaskRefused("there is no cluster: files go from a client to its servers, and back")
+                raise TaskRefused("there is no cluster, and no such program is linked")
             files = records.files
             try:
                 await getattr(files, what)(location, *args)
@@ -231,6 +233,9 @@ class Pycos:
                 await getattr(files, what)(
                     records.client, *args
                 )  # it is no node's, nor a server's of the lease
+            task = running_task()
+            if task is not None and isinstance(location, Location):
+                task.sent_to = location
             return 0
         except (OSError, FileNotSent, TaskRefused, TaskLost, TimeoutError, TypeError, ValueError) as error:
             log.warning("file %s to %s: %s", args[0], location, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -13,12 +14,14 @@ from typing import Any, Self
 from .program import program
 
 LENGTH = struct.Struct(">L")  # before each message
+RECORD_MAX = 1 << 14  # bytes of one of TLS
 
 
 class AsyncSocket:
     """``AsyncSocket(sock)``: its methods are waited for, ``data = yield conn.recv(1024)``; what does not wait is the socket's own.
 
-    With ``blocking=True`` it is for threads, and its methods wait themselves.
+    With ``blocking=True`` it is for threads, and its methods wait themselves. `certfile`, with `keyfile`: TLS. Who accepts shows
+    this certificate; who connects trusts this one, or those that it has signed, whatever host they name.
     """
 
     def __init__(
@@ -29,10 +32,7 @@ class AsyncSocket:
         certfile: Any = None,
         ssl_version: Any = None,
     ) -> None:
-        if keyfile or certfile:
-            raise NotImplementedError(
-                "AsyncSocket with keyfile or certfile is not covered (docs/compat.md): asyncio.start_server(ssl=...) has TLS"
-            )
+        self._keyfile, self._certfile = keyfile, certfile
         self._sock: socket.socket = sock._sock if isinstance(sock, AsyncSocket) else sock
         self._blocking = blocking
         self._timeout: float | None = socket.getdefaulttimeout()
@@ -42,12 +42,14 @@ class AsyncSocket:
     # --- what waits ---
 
     def recv(self, bufsize: int, *flags: int) -> Any:
-        """Some bytes, at most so many; none at the end."""
-        return self._do(lambda loop: loop.sock_recv(self._sock, bufsize), self._sock.recv, bufsize, *flags)
+        """Some bytes, at most so many; none at the end, and if it is closed meanwhile."""
+        return self._do(
+            lambda loop: self._recv(loop, bufsize), self._sock.recv, bufsize, *flags, at_close=b""
+        )
 
     def recvall(self, bufsize: int, *flags: int) -> Any:
         """So many bytes; fewer at the end."""
-        return self._do(lambda loop: self._recvall(loop, bufsize), self._recvall_now, bufsize)
+        return self._do(lambda loop: self._recvall(loop, bufsize), self._recvall_now, bufsize, at_close=b"")
 
     def send(self, data: Any, *flags: int) -> Any:
         """How many of these bytes were sent."""
@@ -71,7 +73,7 @@ class AsyncSocket:
 
     def connect(self, address: Any) -> Any:
         """To whom."""
-        return self._do(lambda loop: loop.sock_connect(self._sock, address), self._sock.connect, address)
+        return self._do(lambda loop: self._connect(loop, address), self._connect_now, address)
 
     def accept(self) -> Any:
         """(AsyncSocket, address) of who connects next."""
@@ -84,7 +86,7 @@ class AsyncSocket:
 
     def recv_msg(self) -> Any:
         """What send_msg() was given; empty at the end."""
-        return self._do(self._recv_msg, self._recv_msg_now)
+        return self._do(self._recv_msg, self._recv_msg_now, at_close=b"")
 
     # --- what does not ---
 
@@ -108,7 +110,7 @@ class AsyncSocket:
         self.settimeout(timeout)
 
     def close(self) -> None:
-        """It, and tasks that wait for it get OSError: the loop forgets its number, which the next socket has."""
+        """It. Tasks that wait for bytes of it get none, others OSError: the loop forgets its number, which the next socket has."""
         if self._waits:
             program.call(self._wake)
         self._sock.close()
@@ -144,10 +146,13 @@ class AsyncSocket:
         wait: Callable[[asyncio.AbstractEventLoop], Awaitable[Any]],
         block: Callable[..., Any],
         *args: Any,
+        at_close: bytes | None = None,
     ) -> Any:
-        return block(*args) if self._blocking else self._waited(wait)
+        return block(*args) if self._blocking else self._waited(wait, at_close)
 
-    async def _waited(self, wait: Callable[[asyncio.AbstractEventLoop], Awaitable[Any]]) -> Any:
+    async def _waited(
+        self, wait: Callable[[asyncio.AbstractEventLoop], Awaitable[Any]], at_close: bytes | None
+    ) -> Any:
         ready = asyncio.ensure_future(wait(asyncio.get_running_loop()))
         self._waits.add(ready)
         try:
@@ -158,18 +163,64 @@ class AsyncSocket:
         except asyncio.CancelledError:
             if ready in self._waits:
                 raise
+            if at_close is not None:
+                return at_close
             raise OSError(errno.EBADF, "the socket was closed while a task waited for it") from None
         finally:
             self._waits.discard(ready)
 
+    async def _connect(self, loop: asyncio.AbstractEventLoop, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] == "":  # which asyncio has looked up as a name
+            address = ("::1" if self._sock.family == socket.AF_INET6 else "127.0.0.1", *address[1:])
+        await loop.sock_connect(self._sock, address)
+        if self._certfile:
+            self._sock = tls = _trusting(self._certfile).wrap_socket(
+                self._sock, do_handshake_on_connect=False
+            )
+            await self._tried(loop, tls.do_handshake)
+
+    def _connect_now(self, address: Any) -> None:
+        self._sock.connect(address)
+        if self._certfile:
+            self._sock = _trusting(self._certfile).wrap_socket(self._sock)
+
+    async def _recv(self, loop: asyncio.AbstractEventLoop, size: int) -> bytes:
+        if isinstance(self._sock, ssl.SSLSocket):
+            received: bytes = await self._tried(loop, self._sock.recv, size)
+            return received
+        return await loop.sock_recv(self._sock, size)
+
     async def _sendall(self, loop: asyncio.AbstractEventLoop, data: Any, answer: int | None) -> int | None:
-        await loop.sock_sendall(self._sock, data)
+        if not isinstance(self._sock, ssl.SSLSocket):
+            await loop.sock_sendall(self._sock, data)
+            return answer
+        left = memoryview(data).cast("B")
+        while left:
+            left = left[await self._tried(loop, self._sock.send, left[:RECORD_MAX]) :]
         return answer
+
+    async def _tried(self, loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: Any) -> Any:
+        """What it returns, as soon as TLS has what it wants: asyncio's own calls take no such socket."""
+        while True:
+            try:
+                return call(*args)
+            except ssl.SSLWantReadError:
+                add, remove = loop.add_reader, loop.remove_reader
+            except ssl.SSLWantWriteError:
+                add, remove = loop.add_writer, loop.remove_writer
+            ready: asyncio.Future[None] = loop.create_future()
+            number = self._sock.fileno()
+            add(number, _say, ready)
+            try:
+                await ready
+            finally:
+                if self._sock.fileno() == number:  # else it was closed, and another one has the number
+                    remove(number)
 
     async def _recvall(self, loop: asyncio.AbstractEventLoop, size: int) -> bytes:
         received = bytearray()
         while len(received) < size:
-            some = await loop.sock_recv(self._sock, size - len(received))
+            some = await self._recv(loop, size - len(received))
             if not some:
                 break
             received += some
@@ -191,8 +242,27 @@ class AsyncSocket:
 
     async def _accept(self, loop: asyncio.AbstractEventLoop) -> tuple[AsyncSocket, Any]:
         conn, address = await loop.sock_accept(self._sock)
-        return AsyncSocket(conn), address
+        return self._accepted(conn, blocking=False), address
 
     def _accept_now(self) -> tuple[AsyncSocket, Any]:
         conn, address = self._sock.accept()
-        return AsyncSocket(conn, blocking=True), address
+        return self._accepted(conn, blocking=True), address
+
+    def _accepted(self, conn: socket.socket, *, blocking: bool) -> AsyncSocket:
+        """Hands are shaken with the first bytes, so nobody who is slow holds up the others."""
+        if self._certfile:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certfile, self._keyfile)
+            conn = context.wrap_socket(conn, server_side=True, do_handshake_on_connect=False)
+        return AsyncSocket(conn, blocking, self._keyfile, self._certfile)
+
+
+def _trusting(certfile: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certfile)
+    context.check_hostname = False  # its own certificate is trusted, and nobody else's
+    return context
+
+
+def _say(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

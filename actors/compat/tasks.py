@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import logging
 import traceback
@@ -19,6 +20,7 @@ from ..tasks.handles import Handles
 from ..tasks.results import trace_of
 from ..tasks.submitting import MonitorStatus, must_be_callable
 from ..tasks.submitting import Task as NativeTask
+from ..tasks.swap import Call, Swap
 from .names import TASKS, look_up
 from .network import join
 from .peers import location_of
@@ -37,10 +39,11 @@ class Task(NativeTask):
     in a thread, ``task.value()`` give its value; a MonitorStatus if it failed; None at the timeout.
     """
 
-    __slots__ = ("_sleeper",)
+    __slots__ = ("_sleeper", "sent_to")
 
     _host: Any
     _sleeper: asyncio.Future[Any] | None
+    sent_to: Location  # the server to which it has sent its last file
 
     def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         must_be_callable(function)
@@ -235,11 +238,7 @@ class Task(NativeTask):
         """0; -1 if it has ended."""
         if not self.is_alive():
             return -1
-        return super().hot_swap(self._passed_call(function), *args, **kwargs)
-
-    def _passed_call(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        must_be_callable(function)
-        return function
+        return super().hot_swap(function, *args, **kwargs)
 
     @staticmethod
     def scheduler() -> Any:
@@ -288,6 +287,18 @@ def cur_task() -> Task | None:
     return handle
 
 
+def _generator_of(call: Call) -> Any:
+    """What scripts look at before they let another function take their place."""
+    function, args, kwargs = call
+    if not inspect.isgeneratorfunction(function):
+        return function
+    try:
+        return function(*args, **kwargs)
+    except TypeError:  # without its task
+        return function(*args, **kwargs, task=None)
+
+
 Handles.task_class = Task
+Swap.shown = staticmethod(_generator_of)
 
 __all__ = ["DispycosError", "MonitorStatus", "Task", "TaskRefused", "cur_task"]

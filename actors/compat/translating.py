@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from ..shipping.modules import TextLoader, read_source
+from ..shipping.modules import TextFinder, TextLoader, read_source
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 CATCHES = ("StopIteration", "Exception", "BaseException")
@@ -144,20 +142,17 @@ class Loader(TextLoader):
         return translated(read_source(self.path) or "")
 
 
-class Finder(MetaPathFinder):
+class Finder(TextFinder):
     """Modules beside the script are as old as it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
 
-    def find_spec(
-        self, fullname: str, path: Any = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path, target)
-        origin = spec.origin if spec is not None and spec.has_location else None
-        if spec is None or origin is None or not origin.endswith(".py"):
-            return None
-        if self._folder not in Path(origin).resolve().parents or "site-packages" in origin:
-            return None
-        spec.loader = Loader(fullname, origin)
-        return spec
+    def take(self, spec: ModuleSpec) -> bool:
+        origin = spec.origin if spec.has_location else None
+        if origin is None or not origin.endswith(".py") or "site-packages" in origin:
+            return False
+        if self._folder not in Path(origin).resolve().parents:
+            return False
+        spec.loader = Loader(spec.name, origin)
+        return True

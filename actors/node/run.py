@@ -127,7 +127,8 @@ class NodeBody(NodeRole):
         folder, self._leased = self._leased, None
         assert folder is not None
         self.files.machine.clear("the lease of its client has ended")
-        lease, left = word.lease, leftovers(folder)
+        lease, left = word.lease, leftovers(folder, self.files.written)
+        self.files.written.clear()
         if word.keep:  # beside our own folder, which is removed with us
             to = self.folder.parent / f"kept-{lease.client:016x}-{lease.number}-{self._count}"
         else:

@@ -64,7 +64,7 @@ class TaskClient(Submits):
         must_be_callable(function)
         if where is not None and not isinstance(where, str | Location):
             raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
-        addr, port = where if isinstance(where, Location) else (where or "", 0)
+        addr, port = (where.addr, where.port) if isinstance(where, Location) else (where or "", 0)
         name, timeout, priority = name_of(function), options.timeout, options.priority
         word = messages.Nested(
             0, name, io, alone, count(retries), 0, addr, port, [], timeout, priority, options.resources
@@ -157,7 +157,7 @@ class NestedTasks:
             return [messages.FilePlace(self.owner, 0, "the client")]
         if not isinstance(where, str | Location):
             raise TypeError(f"where must be task.client, a str (a node), a Location or a Task, not {where!r}")
-        addr, port = where if isinstance(where, Location) else (where, 0)
+        addr, port = (where.addr, where.port) if isinstance(where, Location) else (where, 0)
         answer = await self.host.call(self.machine.client, messages.PlaceWanted(addr, port), None, None)
         if answer is None:
             raise FileNotSent("the client is gone")

@@ -266,8 +266,9 @@ class Book:
             return
         self._compare_peers()
         self._watchers[task] = None
-        for peer in self._peers.values():
-            self._effects.append(TellPeer(task, peer))
+        self._effects.extend(
+            TellPeer(task, peer) for epoch, peer in self._peers.items() if epoch != task.epoch
+        )
 
     def _compare_peers(self) -> None:
         """With what they were told; after each turn, while somebody wants to hear."""
@@ -280,12 +281,12 @@ class Book:
         if here == self._peers.keys():
             return
         for epoch in [epoch for epoch in self._peers if epoch not in here]:
-            self._tell_watchers(self._peers.pop(epoch)._replace(status=PeerStatus.Offline))
+            self._tell_watchers(epoch, self._peers.pop(epoch)._replace(status=PeerStatus.Offline))
         found = self._peers_of(cluster) if cluster is not None else ()
         for epoch, peer in [*found, *self.programs.items()]:
             if epoch not in self._peers:
                 self._peers[epoch] = peer
-                self._tell_watchers(peer)
+                self._tell_watchers(epoch, peer)
 
     def here_are(self) -> list[PeerStatus]:
         """All that this client has, and the programs that are linked."""
@@ -298,8 +299,9 @@ class Book:
         for epoch, (spot, _) in cluster.servers.items():
             yield epoch, PeerStatus(Location(spot.addr, spot.port), spot.name, PeerStatus.Online, "server")
 
-    def _tell_watchers(self, peer: PeerStatus) -> None:
-        self._effects.extend(TellPeer(task, peer) for task in self._watchers)
+    def _tell_watchers(self, epoch: int, peer: PeerStatus) -> None:
+        """Nobody is a peer of itself."""
+        self._effects.extend(TellPeer(task, peer) for task in self._watchers if task.epoch != epoch)
 
     # --- what must hold between two messages ---
 

@@ -209,7 +209,8 @@ class Channel:
         return f"<Channel {self.name}{f' at {self.location}' if self.location else ''}>"
 
     def __reduce__(self) -> tuple[Callable[..., Channel], tuple[Any, ...]]:
-        return _rebuild, (tuple(self.address), self.name, tuple(self.location) if self.location else None)
+        place = self.location
+        return _rebuild, (tuple(self.address), self.name, (place.addr, place.port) if place else None)
 
 
 def _rebuild(address: tuple[int, int], name: str, location: tuple[str, int] | None) -> Channel:

@@ -6,8 +6,10 @@ import site
 import sys
 import sysconfig
 import tokenize
+from abc import abstractmethod
 from ast import parse
 from collections.abc import Iterable
+from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from itertools import islice
@@ -32,6 +34,20 @@ class TextLoader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         return compile(self.get_source(fullname) or "", self.path, "exec", dont_inherit=True)
+
+
+class TextFinder(MetaPathFinder):
+    """In sys.meta_path: it says which of the modules that Python finds are such ones, also those that only servers import."""
+
+    def find_spec(
+        self, fullname: str, path: Any = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target)
+        return spec if spec is not None and self.take(spec) else None
+
+    @abstractmethod
+    def take(self, spec: ModuleSpec) -> bool:
+        """Give it its TextLoader, if it is one."""
 
 
 class LocalModules:
@@ -278,6 +294,9 @@ def _path_of(module: ModuleType | None) -> list[str] | None:
 def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
     spec = PathFinder.find_spec(name) if path is None else _found_along(name, path)
     if spec is not None or is_standard(name):
+        for finder in sys.meta_path:
+            if isinstance(finder, TextFinder) and spec is not None:
+                finder.take(spec)
         return spec
     for finder in sys.meta_path:  # those of editable installs, for one
         if finder is PathFinder or isinstance(finder, ClientFinder):

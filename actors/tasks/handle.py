@@ -404,7 +404,7 @@ class Handle(Actor, asyncio.Future[T]):
             tuple(self.home),
             self.name,
             tuple(direct) if direct else None,
-            tuple(place) if place else None,
+            (place.addr, place.port) if place else None,
             *((True,) if self.stands_for_value else ()),
         )
 

@@ -327,7 +327,9 @@ class Handles(Correspondence):
             home = target.home
             with self.shield:
                 number = home.actor if home.epoch == self.runtime.epoch else 0
-                correlation = self.expect(home.epoch, lambda answer: self._hear(target, answer), home=number)
+                correlation = self.expect(
+                    home.epoch, lambda answer: self.hear_end(target, answer), home=number
+                )
                 self.runtime.send(Envelope(home, self.address, messages.Watch(), correlation))
 
     def settle(self, source: LocalTask | Record) -> None:
@@ -342,7 +344,7 @@ class Handles(Correspondence):
         else:
             target._complete(source.outcome)
 
-    def _hear(self, target: Task, answer: Envelope | None) -> None:
+    def hear_end(self, target: Task, answer: Envelope | None) -> None:
         """The end of a task that somebody else asked for."""
         if answer is None:
             end = Record(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
     Literal,
-    NamedTuple,
     ParamSpec,
     Protocol,
     TypeAlias,
@@ -37,7 +37,8 @@ from .record import Record
 from .roles import Host
 
 
-class MonitorStatus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MonitorStatus:
     """How a task ended, as its monitor gets it.
 
     type is StopIteration and value its value, or type is an exception class, and value the exception's text; KeyboardInterrupt

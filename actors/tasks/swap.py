@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from dispycos.errors import HotSwapException
@@ -14,6 +15,8 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 class Swap:
     """Of one task. `throw_in`: raise this where it is suspended; on the loop, in no step of the task."""
+
+    shown: Callable[[Call], Any] = staticmethod(itemgetter(0))  # what the exception has of the call
 
     def __init__(self, throw_in: Callable[[BaseException], None]) -> None:
         self._throw_in = throw_in
@@ -34,7 +37,7 @@ class Swap:
         """Raise it, if it is wanted and allowed."""
         if self._wanted is not None and self._is_allowed:
             self._offered, self._wanted = self._wanted, None
-            self._throw_in(HotSwapException(self._offered[0]))
+            self._throw_in(HotSwapException(self.shown(self._offered)))
 
     def accepted_by(self, outcome: Outcome) -> Call | None:
         """What is to go on in place of a function that has ended so; None: nothing is."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from dispycos.protocol.messages import Left
+
+from .files.landing import Stamp, stamp_of
 
 FOLLOWED_MAX = 20  # exceptions behind one another
 COUNTED_MAX = 1000  # files: a lease must not end later for its rubbish
@@ -127,8 +129,10 @@ def _is_command(error: BaseException, path: str) -> bool:
     return trace is not None and "/" not in path and trace.tb_frame.f_globals.get("__name__") == "subprocess"
 
 
-def leftovers(lease_folder: Path) -> Left:
-    """What tasks left in the folders of a lease's servers; of more than COUNTED_MAX files only so many."""
+def leftovers(lease_folder: Path, sent: Container[Stamp] = ()) -> Left:
+    """What tasks left in the folders of a lease's servers, and not what was sent there and is as it came; of more than COUNTED_MAX
+    files only so many.
+    """
     count, size = 0, 0
     names: list[str] = []
     for folder in sorted(lease_folder.glob("dispycosproc-*")):
@@ -138,9 +142,12 @@ def leftovers(lease_folder: Path) -> Left:
                 if count >= COUNTED_MAX:
                     continue
                 file = Path(path, name)
-                count += 1
                 with suppress(OSError):  # what a task left running may remove it
-                    size += file.lstat().st_size
+                    found = file.lstat()
+                    if stamp_of(found) in sent:
+                        continue
+                    size += found.st_size
+                count += 1
                 if len(names) < NAMED_MAX:
                     names.append(str(file.relative_to(folder)))
     return Left(count, size, names)

@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+import msgspec
+
 RUNTIME: Final = 0
 SCHEDULER: Final = 1
 NODE: Final = 2
@@ -12,11 +14,12 @@ BOOK: Final = 6  # of a client: who has which name
 CHANNELS: Final = 7
 FILES: Final = 8  # who takes files in a node or client
 PROGRAM: Final = 9  # of a program that finds others without a scheduler
+PROGRAM_FILES: Final = 10  # who takes files from such programs
 FIRST_TASK: Final = 16
 
 
-class Location(NamedTuple):
-    """Where a node or a server is; equal, hashable, shown as addr:port."""
+class Location(msgspec.Struct, frozen=True, order=True, array_like=True):
+    """Where a node or a server is; equal, hashable, shown as addr:port. No tuple: ``"%s" % location`` is that text, too."""
 
     addr: str
     port: int

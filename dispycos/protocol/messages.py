@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from .addresses import Address
+from .addresses import FILES, Address
 from .envelope import ANYBODY, BEHIND, CONTROL, MESSAGES
 
 
@@ -774,6 +774,7 @@ class FilePlace(NamedTuple):
     epoch: int
     port: int  # of the server; 0: the node
     title: str  # for people
+    actor: int = FILES
 
 
 class PlaceGiven(Message, frozen=True, tag=127):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,14 +20,14 @@ def start(
     user: User, name: str, *arguments: str, options: tuple[str, ...] = (), stdin: int | None = None
 ) -> Program:
     """`dispycos run OPTIONS NAME ARGUMENTS`, in a folder with all scripts."""
-    user.write({path.name: path.read_text() for path in SCRIPTS.glob("*.py")})
+    user.write({str(path.relative_to(SCRIPTS)): path.read_text() for path in SCRIPTS.rglob("*.py")})
     return user.command("run", *options, name, *arguments, stdin=stdin)
 
 
 LOCAL = """\
 sock b'HELLO'
 sock timeout
-sock True
+sock b''
 set False
 discover 0 0
 pipe b'line1\\n'
@@ -43,7 +45,7 @@ resumed R
 alarm
 [0, 0, 1, 1, 2, 2]
 old a
-swap new
+swap new 1
 new b
 swapped
 <class 'KeyError'>
@@ -65,13 +67,26 @@ invalid literal for int() with base 10: 'x'
 cond True
 True 3 127.0.0.1:9705 True
 Struct(a=1) {'a': 1}
+h:1
+"""
+TLS = """\
+tls True
+tls SSLCertVerificationError
+tls b'THREAD'
+accept True
 """
 
 
 def test_tasks_of_one_program_have_all_that_pycos_has(user: User) -> None:
+    has_tls = shutil.which("openssl") is not None
+    for name in ("own", "other") if has_tls else ():
+        key, wanted = str(user.folder / f"{name}.key"), "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+        subprocess.run(["openssl", "req", "-x509", *wanted.split(), "-keyout", key,
+                        "-out", str(user.folder / f"{name}.pem"), "-subj", f"/CN={name}"],
+                       check=True, capture_output=True)  # fmt: skip
     program = start(user, "local.py")
-    *lines, info, debug, main, late = program.succeed().splitlines()
-    assert sorted(lines) == sorted(LOCAL.splitlines()), program.told()
+    *lines, info, debug, h, main, late = program.succeed().splitlines()
+    assert sorted((*lines, h)) == sorted((LOCAL + TLS * has_tls).splitlines()), program.told()
     assert [line.split(" ", 2)[2] for line in (info, debug)] == ["pycos - info 1", "pycos - dbg"]
     assert (main, late) == ("main ends", "late ends")  # the end of the program waits for its tasks
     assert program.err.count("uncaught exception in failing") == 2
@@ -90,6 +105,7 @@ True ('started', 2, '127.0.0.1')
 1
 ValueError True
 10
+11
 None
 MonitorStatus
 0
@@ -134,16 +150,17 @@ def test_programs_find_each_others_names_without_a_scheduler_and_end_with_their_
     os.close(read)
     server.wait_line("serves")
     client = start(user, "name_client.py")
-    lines = [line for line in client.succeed().splitlines() if line != "peer True"]
+    lines = [line for line in client.succeed().splitlines() if line != "peer srv True" and line[:3] != "at "]
     assert lines == [
         *("True True", "1", "reply 0", "1", "reply 1"),
-        *("monitor 0", "True 42", "True <class 'StopIteration'> 42", "1 0", "to all"),
+        *("brief 2 2", "file 0 -1", "deleted 0", "close 0 None <class 'KeyboardInterrupt'>"),
+        *("True 42", "True <class 'StopIteration'> 42", "1 0", "to all"),
     ], client.told()
-    assert "peer True" in client.out
+    assert "peer srv True" in client.out and "at 127.0.0.1:" in client.out
     assert server.is_alive()
     os.close(write)
     assert server.succeed().splitlines() == [
-        *("serves", "got 0 True", "got 1 True", "channel via channel", "channel to all"),
+        *("serves", "got 0 True", "got 1 True", "service task ends", "channel via channel", "channel to all"),
         *("input ends", "server ends", "value None"),
     ]
 

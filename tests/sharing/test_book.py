@@ -214,25 +214,25 @@ def test_a_name_that_is_elsewhere_is_said_to_be_there(desk: Desk) -> None:
 # --- peers ---
 
 
-def test_who_wants_to_hear_of_peers_is_told_of_all_and_of_each_that_comes_or_goes(desk: Desk) -> None:
-    one, two = Address(11, 20), Address(1, 21)
+def test_who_wants_to_hear_of_peers_is_told_of_all_others_and_of_each_that_comes_or_goes(desk: Desk) -> None:
+    one, two = Address(11, 20), Address(1, 21)  # at a server, and of the program
     told = [effect.status for effect in desk.tell(one, WatchPeers()) if isinstance(effect, TellPeer)]
     assert [(peer.kind, peer.name, peer.status) for peer in told] == [
         ("client", "script.py", PeerStatus.Online),
         ("node", "one", PeerStatus.Online),
         ("node", "two", PeerStatus.Online),
-        ("server", "one/server-1", PeerStatus.Online),
         ("server", "two/server-1", PeerStatus.Online),
     ]
-    assert told[3].location == Location("10.0.0.1", 9707)
-    assert len(desk.tell(two, WatchPeers())) == 5
+    here = [effect.status.name for effect in desk.tell(two, WatchPeers()) if isinstance(effect, TellPeer)]
+    assert here == ["one", "two", "one/server-1", "two/server-1"]
+    assert told[3].location == Location("10.0.0.2", 9707)
     del desk.cluster.servers[12]
-    offline = told[4]._replace(status=PeerStatus.Offline)
+    offline = told[3]._replace(status=PeerStatus.Offline)
     assert isinstance(offline, PeerStatus)
     assert desk.did() == [TellPeer(one, offline), TellPeer(two, offline)]
     desk.tell(two, WatchPeers(over=True))
     desk.cluster.servers[13] = (Spot("10.0.0.2", 9707, 13, "two/server-1"), 102)
-    assert desk.did() == [TellPeer(one, told[4])]
+    assert desk.did() == [TellPeer(one, told[3])]
     desk.lose(11)
     desk.book.cluster = None
     assert desk.did() == []

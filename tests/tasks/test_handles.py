@@ -49,7 +49,9 @@ def test_a_monitor_hears_the_value() -> None:
     async def child() -> Any:
         return {"a": 1}
 
-    assert monitored(child)[1:] == (StopIteration, {"a": 1}, "")
+    status = monitored(child)
+    assert (status.type, status.value, status.traceback) == (StopIteration, {"a": 1}, "")
+    assert not isinstance(status, tuple)  # a value that is one is told from it
 
 
 def test_a_monitor_hears_the_exception() -> None:
@@ -57,7 +59,7 @@ def test_a_monitor_hears_the_exception() -> None:
         raise Custom("words")
 
     status = monitored(child)
-    assert status[1:3] == (Custom, "words")
+    assert (status.type, status.value) == (Custom, "words")
     assert 'raise Custom("words")' in status.traceback and status.traceback.endswith("Custom: words")
 
 
@@ -73,7 +75,8 @@ def test_a_monitor_hears_of_an_error_that_tells_of_another_tasks_end_as_of_any_e
     async def child() -> None:
         raise TaskTerminated("the end of another")
 
-    assert monitored(child)[1:3] == (TaskTerminated, "the end of another")
+    status = monitored(child)
+    assert (status.type, status.value) == (TaskTerminated, "the end of another")
 
 
 def test_a_task_that_has_ended_can_still_be_monitored() -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from dispycos.actors.tasks.files.landing import Landing
+from dispycos.actors.tasks.files.receiving import Delivery
 from dispycos.actors.tasks.working import COUNTED_MAX, NAMED_MAX, WorkingFolder, leftovers
+from dispycos.protocol.status import FileState
 
 
 @pytest.fixture
@@ -158,6 +161,21 @@ def test_files_that_go_with_their_folder_are_counted_and_some_named(tmp_path: Pa
         (tmp_path / path).write_bytes(b"12345")
     left = leftovers(tmp_path)
     assert (left.count, left.size, left.names) == (2, 10, ["out.txt", "a/b.bin"])
+
+
+def test_files_that_were_sent_there_are_no_work_of_tasks(tmp_path: Path) -> None:
+    folder = tmp_path / "dispycosproc-1"
+    folder.mkdir()
+    sent = set()
+    for name in (b"given", b"changed"):
+        landing = Landing(Delivery(str(folder), (), [name], 3, 0o644, False), ".part")
+        landing.open()
+        assert landing.write(b"abc", last=True).state == FileState.DONE and landing.written is not None
+        sent.add(landing.written)
+    with (folder / "changed").open("ab") as file:
+        file.write(b"d")
+    left = leftovers(tmp_path, sent)
+    assert (left.count, left.size, left.names) == (1, 4, ["changed"])
 
 
 def test_of_very_many_files_only_so_many_are_looked_at(tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MODES: Final = 0o755  # what a file may keep of its mode; its owner reads and writes it in any case
 
 
+Stamp = tuple[int, int]  # by which a file is known that was not written to since
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    return found.st_ino, found.st_mtime_ns
+
+
 class Refused(Exception):
     """In words."""
 
@@ -101,6 +108,7 @@ class Landing:
         self._part = os.fsencode(part)
         self._path: Path | None = None
         self._file = -1  # the descriptor of the part
+        self.written: Stamp | None = None  # of the whole file, if it has come
 
     def open(self) -> Verdict:
         return self._tried(self._open)
@@ -190,6 +198,7 @@ class Landing:
         path = self._path
         assert path is not None
         os.fchmod(self._file, self._delivery.mode & MODES | 0o600)
+        self.written = stamp_of(os.fstat(self._file))
         os.close(self._file)
         self._file = -1
         if self._delivery.overwrite:

@@ -13,7 +13,7 @@ from dispycos.runtime import Runtime
 from dispycos.session.router import Event
 from dispycos.session.session import PeerReset
 
-from .landing import Landing, delete, words_for
+from .landing import Landing, Stamp, delete, words_for
 from .receiving import (
     CompareFile,
     DeleteFile,
@@ -31,7 +31,7 @@ WRITERS: Final = 4  # files that are written at the same moment
 
 
 class Receiver:
-    """turns.Role of a node agent or client that takes files; see Receiving."""
+    """turns.Role of a node agent, client or other program that takes files; see Receiving."""
 
     def __init__(
         self,
@@ -40,13 +40,16 @@ class Receiver:
         find: Callable[[int, int], Ground | str],
         size_max: int = 0,
         remedy: str = "",
+        actor: int = FILES,
     ) -> None:
         self._runtime = runtime
-        self.machine = Receiving(runtime.address(FILES), title, find, size_max, remedy)
+        self._actor = actor
+        self.machine = Receiving(runtime.address(actor), title, find, size_max, remedy)
         self._landings: dict[Key, Landing] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._under_way: set[Future[None]] = set()
-        runtime.attach(FILES, self)
+        self.written: set[Stamp] = set()  # of the files that have come
+        runtime.attach(actor, self)
 
     # --- turns.Role
 
@@ -76,8 +79,9 @@ class Receiver:
             except Exception as error:  # of whatever kind: its sender waits for an answer
                 verdict = refused(f"{type(error).__name__}: {error}")
             with self._runtime.lock:
-                if verdict.ends:
-                    self._landings.pop(key, None)
+                landing = self._landings.pop(key, None) if verdict.ends else None
+                if landing is not None and landing.written is not None:
+                    self.written.add(landing.written)
                 self.machine.done(key, verdict)
             self._runtime.turn_soon()
 
@@ -112,7 +116,7 @@ class Receiver:
         with self._runtime.lock:
             self.machine.clear(reason)
         self._runtime.push()
-        self._runtime.remove(FILES, self)
+        self._runtime.remove(self._actor, self)
         if self._threads is None:
             return
         self.wait_until_still()

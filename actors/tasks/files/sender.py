@@ -12,7 +12,7 @@ from typing import Any
 
 from dispycos.errors import FileNotSent
 from dispycos.notices import PATIENCE_S, next_pause
-from dispycos.protocol.addresses import FILES, Address
+from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
     FileAnswer,
@@ -92,7 +92,7 @@ class Files:
         async with _in_time(timeout, f"{display(path)} was not deleted: timeout"):
             for place in await self._find(where):
                 word = FileDelete(self._client, path, place.port)
-                answer = await self._host.call(Address(place.epoch, FILES), word, None, None)
+                answer = await self._host.call(Address(place.epoch, place.actor), word, None, None)
                 said = _said(answer, place)
                 if said.state == FileState.MISSING:
                     raise FileNotFoundError(f"{place.title} has no {display(path)}")
@@ -195,7 +195,7 @@ class _Transfer:
         overwrite: bool,
     ) -> None:
         self._host = host
-        self._to = Address(place.epoch, FILES)
+        self._to = Address(place.epoch, place.actor)
         self._place = place
         self._source = source
         self._number = host.take_correlation()

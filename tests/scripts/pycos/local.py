@@ -1,5 +1,5 @@
 """All of what tasks of one program have, in the words of pycos: sockets, pipes, channels, locks ..."""
-import sys, time, socket, threading, subprocess, logging
+import os, sys, time, socket, threading, subprocess, logging
 import pycos
 import pycos.asyncfile
 from pycos import Task, Channel, logger
@@ -20,7 +20,7 @@ def client_conn(conn, task=None):
 
 def sockclient(port, task=None):
     s = pycos.AsyncSocket(socket.socket())
-    yield s.connect(('127.0.0.1', port))
+    yield s.connect(('', port))
     yield s.send_msg(b'hello')
     print('sock', (yield s.recv_msg()))
     s.settimeout(0.1)
@@ -35,13 +35,46 @@ def sockclient(port, task=None):
     yield waits.finish()
 
 def closed_under_it(s, task=None):
-    try:
-        yield s.recv_msg()
-    except socket.error as e:
-        print('sock', e.errno == 9)
+    print('sock', (yield s.recv_msg()))
     e = pycos.Event()
     print('set', e.isSet())
     print('discover', pycos.Pycos.instance().discover_peers(), (yield pycos.Pycos.instance().discover_peers()))
+
+def accepting(sock, task=None):
+    try:
+        yield sock.accept()
+    except socket.error as e:
+        print('accept', e.errno == 9)
+
+def tls(task=None):
+    key = {'keyfile': 'own.key', 'certfile': 'own.pem'}
+    listening = pycos.AsyncSocket(socket.socket(), **key)
+    listening.bind(('127.0.0.1', 0))
+    listening.listen(5)
+    waits = pycos.Task(server, listening)
+    plain = pycos.AsyncSocket(socket.socket())
+    yield plain.connect(listening.getsockname())  # says nothing: nobody waits for it
+    s = pycos.AsyncSocket(socket.socket(), certfile='own.pem')
+    yield s.connect(listening.getsockname())
+    yield s.send_msg(b'hello' * 100000)
+    print('tls', (yield s.recv_msg()) == b'HELLO' * 100000)
+    s.close()
+    other = pycos.AsyncSocket(socket.socket(), certfile='other.pem')
+    try:
+        yield other.connect(listening.getsockname())
+    except OSError as e:
+        print('tls', type(e).__name__)
+    blocking = pycos.AsyncSocket(socket.socket(), blocking=True, certfile='own.pem')
+    def talk():
+        blocking.connect(listening.getsockname())
+        blocking.send_msg(b'thread')
+        return blocking.recv_msg()
+    print('tls', (yield pycos.AsyncThreadPool(1).async_task(talk)))
+    plain.close()
+    waits = pycos.Task(accepting, listening)
+    yield task.sleep(0.05)
+    listening.close()
+    yield waits()
 
 def pipes(task=None):
     p = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -92,7 +125,7 @@ def old(task=None):
             m = yield task.receive()
             print('old', m)
         except pycos.HotSwapException as e:
-            print('swap', e.args[0].__name__ if hasattr(e.args[0], '__name__') else e.args[0])
+            print('swap', e.args[0].__name__, e.args[0].gi_code.co_argcount)
             raise
 def new(task=None):
     task.hot_swappable(False)
@@ -156,6 +189,8 @@ if __name__ == '__main__':
     port = sock.getsockname()[1]
     pycos.Task(server, pycos.AsyncSocket(sock))
     pycos.Task(sockclient, port).value()
+    if os.path.exists('own.pem'):
+        pycos.Task(tls).value()
     pycos.Task(pipes).value()
     pycos.Task(chan).value()
     s = pycos.Task(sleeper)
@@ -206,4 +241,5 @@ if __name__ == '__main__':
         yield task.sleep(0.2)
         print('late ends')
     pycos.Task(late)
+    print('%s' % pycos.Location('h', '1'))
     print('main ends')

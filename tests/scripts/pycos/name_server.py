@@ -14,6 +14,15 @@ def server_proc(task=None):
 def rps_f(a, task=None):
     yield task.sleep(0.01)
     raise StopIteration(a * 2)
+def waits(task=None):
+    try:
+        yield task.sleep(100)
+    except KeyboardInterrupt:
+        print('service task ends')
+        sys.stdout.flush()
+        raise
+def brief(a):
+    return a + 1
 def sub(task=None):
     task.set_daemon()
     c = pycos.Channel('ch')
@@ -29,6 +38,8 @@ print('serves')
 sys.stdout.flush()
 pycos.Task(sub)
 pycos.RPS(rps_f, name='dbl').register()
+pycos.RPS(waits).register()
+pycos.RPS(brief).register()
 while True:
     try:
         line = sys.stdin.readline()

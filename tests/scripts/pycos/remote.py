@@ -29,6 +29,11 @@ def compute(n, client, task=None):
     raise StopIteration(Result(m), msg, pycos.Task.__name__)
 
 
+def late(n, task=None):
+    import old.late
+    return (yield old.late.later(n))
+
+
 def takes_files(n, client, task=None):
     while True:
         name = yield task.recv()
@@ -75,6 +80,7 @@ def client_proc(computation, njobs, task=None):
         else:
             print(result)
     print((yield computation.run_result(helper.helped, 9)))
+    print((yield computation.run_result(late, 9)))
     print((yield computation.rtask_at('10.9.8.7', compute, 1, task)))
     print(type((yield computation.rtask(compute, lambda: iter([1]).__next__, pycos.Lock()))).__name__)
 

@@ -1,0 +1,1 @@
+# a package of old text that only a remote function imports
