@@ -8,6 +8,7 @@ import itertools
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     supports_retrieve_callback = True
     default_n_jobs = -1
+    _effective_batch_size: int
 
     def __init__(self, nesting_level: int | None = None, **options: Any) -> None:
         super().__init__(nesting_level=nesting_level)
@@ -97,6 +99,14 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._workers = Executor(n_jobs, **self._options)
         self._callbacks = ThreadPoolExecutor(1, "joblib")
         return n_jobs
+
+    def compute_batch_size(self) -> int:
+        """As joblib's, which doubles batches that take less than 0.2 s; these four times, if they will take less then, too."""
+        before, duration = self._effective_batch_size, self._smoothed_batch_duration
+        size: int = super().compute_batch_size()
+        if size > before and 4 * duration < self.MIN_IDEAL_BATCH_DURATION:
+            size = self._effective_batch_size = 4 * before
+        return size
 
     def start_call(self) -> None:
         self._arrays = Arrays(*self._array_options)
@@ -182,10 +192,11 @@ class Batch:
         for key, stored in self.stored.items():
             if value_of(key) is None and not stored.open():
                 return Missing(key)
-        self.calls.items = [
-            (function, tuple(map(_found, args)), {name: _found(value) for name, value in kwargs.items()})
-            for function, args, kwargs in self.calls.items
-        ]
+        if self.stored:
+            self.calls.items = [
+                (function, tuple(map(_found, args)), {name: _found(value) for name, value in kwargs.items()})
+                for function, args, kwargs in self.calls.items
+            ]
         return self.calls()
 
 
@@ -221,6 +232,8 @@ class Arrays:
     def put_into(self, calls: Any) -> Batch:
         """joblib's batch with what stands for its large arrays."""
         used: dict[str, Stored] = {}
+        if self._min_bytes is None or not _has_arrays(calls.items):
+            return Batch(calls, used)
         light = copy.copy(calls)
         light.items = [
             (
@@ -235,8 +248,8 @@ class Arrays:
     def _lightened(self, value: Any, used: dict[str, Stored]) -> Any:
         size = getattr(value, "nbytes", 0)
         if (
-            self._min_bytes is None
-            or not isinstance(size, int)
+            not isinstance(size, int)
+            or self._min_bytes is None
             or size < self._min_bytes
             or not _is_array(value)
         ):
@@ -268,6 +281,16 @@ class Arrays:
         keys = list(self.kept)
         self.kept.clear()
         return keys
+
+
+def _has_arrays(calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> bool:
+    """By their types: there are few among many values."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return False
+    kinds = {type(value) for _, args, _ in calls for value in args}
+    kinds.update(type(value) for _, _, kwargs in calls if kwargs for value in kwargs.values())
+    return any(issubclass(kind, numpy.ndarray) for kind in kinds)
 
 
 def _is_array(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""dispycos.Executor and a Client of each style beside ProcessPoolExecutor and loky: no-op calls one by one, and map in chunks."""
+"""dispycos.Executor and a Client of each style beside ProcessPoolExecutor and loky: no-ops one by one, in chunks, by joblib."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.bench.measure import OURS, SERVERS, in_turn, options, row_of, say, wa
 
 GIVEN = options()
 COUNT = 4_000 if GIVEN.quick else 10_000
+JOBS = (1_000, 20_000)  # of one Parallel of joblib
+PARALLELS = 4 if GIVEN.quick else 8
 ITEMS = 300_000 if GIVEN.quick else 1_000_000
 
 Pools = dict[str, concurrent.futures.Executor]
@@ -38,8 +40,17 @@ def mapped(pool: concurrent.futures.Executor) -> float:
     return ITEMS / (time.perf_counter() - start)
 
 
+def in_parallels(jobs: int, backend: str) -> float:
+    import joblib
+
+    start = time.perf_counter()
+    for _ in range(PARALLELS):
+        joblib.Parallel(n_jobs=SERVERS, backend=backend)(joblib.delayed(noop)(n) for n in range(jobs))
+    return PARALLELS * jobs / (time.perf_counter() - start)
+
+
 def in_a_round(
-    measure: Callable[[Any], float], pool: concurrent.futures.Executor | SyncClient
+    measure: Callable[[Any], float], pool: concurrent.futures.Executor | SyncClient | str
 ) -> Callable[[], Awaitable[float]]:
     async def once() -> float:
         return await asyncio.to_thread(measure, pool)  # the sync style waits in threads without a loop
@@ -51,9 +62,10 @@ def others() -> Pools:
     """Those of the peers that are installed, with processes that run."""
     pools: Pools = {"ProcessPoolExecutor": warm_pool(noop, 1)}
     try:
+        import joblib  # noqa: F401
         import loky
-    except ImportError:
-        print("loky is not installed")
+    except ImportError as error:
+        print(f"not installed: {error.name}")
         return pools
     pools["loky"] = loky.get_reusable_executor(SERVERS, timeout=60)
     concurrent.futures.wait([pools["loky"].submit(noop, 1) for _ in range(64)])
@@ -78,6 +90,18 @@ async def measure(client: SyncClient, pools: Pools) -> None:
         submitters["Client, async"] = partial(submitted_async, other)
         found = await in_turn(GIVEN.rounds, submitters)
     say(row_of(f"Executor.submit, {GIVEN.way}", "calls/s", found))
+    if "loky" in pools:
+        dispycos.register_joblib()
+        for jobs in JOBS:
+            backends = {name: in_a_round(partial(in_parallels, jobs), name) for name in (OURS, "loky")}
+            await in_turn(1, backends)  # their processes start
+            say(
+                row_of(
+                    f"joblib, Parallel of {jobs:,} jobs, {GIVEN.way}",
+                    "jobs/s",
+                    await in_turn(GIVEN.rounds, backends),
+                )
+            )
     say(row_of(f"Executor.map, chunksize=1000, {GIVEN.way}", "items/s", await in_turn(GIVEN.rounds, mappers)))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import pytest
 from joblib.parallel import BatchedCalls, SequentialBackend
 
-from dispycos.actors.pool.joblib_backend import Arrays
+from dispycos.actors.pool.joblib_backend import Arrays, DispycosBackend
 from dispycos.actors.pool.kept import Missing, install
 
 
@@ -67,3 +68,21 @@ def test_arrays_of_objects_and_without_a_bound_stay_where_they_are(arrays: Array
     assert not arrays.put_into(batch_of((same, (things,), {}))).stored
     unbound = Arrays(None, "r", str(tmp_path))
     assert not unbound.put_into(batch_of((same, (numpy.arange(1000.0),), {}))).stored
+
+
+def test_batches_grow_fourfold_while_they_take_next_to_no_time() -> None:
+    backend = DispycosBackend()
+    backend.parallel = SimpleNamespace(verbose=0)
+    sizes = []
+    for duration in (0.001, 0.001, 0.04, 0.06, 0.3):
+        backend.batch_completed(backend._effective_batch_size, duration)
+        sizes.append(backend.compute_batch_size())
+    assert sizes == [4, 16, 64, 128, 128], "four times 0.06 s is more than 0.2 s: twice, as joblib does"
+
+
+def test_calls_without_arrays_are_sent_as_joblib_made_them(arrays: Arrays) -> None:
+    calls = batch_of((same, (1,), {"also": "word"}), (same, ([],), {}))
+    assert arrays.put_into(calls).calls is calls
+    assert arrays.put_into(calls)() == [(1, "word"), ([], None)]
+    by_name = batch_of((same, (1,), {"also": numpy.arange(1000.0)}))
+    assert len(arrays.put_into(by_name).stored) == 1
