@@ -28,7 +28,7 @@ from ..tasks.options import PLAIN, Options, count
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task, must_be_callable
 from .program_name import program_name
-from .together import Together
+from .together import CLOSED, Together
 
 if TYPE_CHECKING:
     from .code import SetupCall
@@ -588,6 +588,8 @@ class Client(Submits, Together):
                 "this client belongs to an event loop that has ended (asyncio.run ended), and its cluster was given back "
                 "then: call schedule() again, or use `async with Client(...)`"
             )
+        if self._is_sync and lease is not None and not lease.is_open:
+            raise NotScheduled(CLOSED)
         if lease is None or not lease.is_open:
             raise NotScheduled(
                 "this client has no cluster: use `async with Client(...)`, or `await schedule()` first; without async def: "

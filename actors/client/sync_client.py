@@ -28,7 +28,7 @@ from .in_process import InProcess
 from .loop_thread import LoopThread, is_cell, loop_thread
 from .sync_map import SyncMap
 from .sync_task import SyncTask, of_sync_style, open_in_thread, plain
-from .together import SyncTogether
+from .together import CLOSED, SyncTogether
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
@@ -381,6 +381,13 @@ class SyncClient(SyncTogether):
     def __reduce__(self) -> tuple[Any, ...]:
         return self._client.__reduce__()  # type: ignore[no-any-return]
 
+    def __enter__(self) -> NoReturn:
+        raise RuntimeError(
+            "this client is open already: use it as it is, and end it by close(); `with` is for a new dispycos.Client(...)"
+        )
+
+    def __exit__(self, *error: object) -> None: ...
+
     async def __aenter__(self) -> NoReturn:
         raise RuntimeError(
             "this client is of the sync style, as it was entered with `with`: use its methods without await, "
@@ -407,9 +414,7 @@ class SyncClient(SyncTogether):
         if lease is not None and lease.runtime.is_parents:
             self._thread.may_wait("a client")
         if lease is None or not lease.is_open:
-            raise NotScheduled(
-                "this client has no cluster any more: its `with dispycos.Client(...)` has ended"
-            )
+            raise NotScheduled(CLOSED)
         return lease
 
     def _submit(

@@ -20,6 +20,7 @@ from .sync_task import SYNC, SyncTask, plain
 T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound=Task)
 
+CLOSED = "this client has no cluster any more: its `with dispycos.Client(...)` has ended, or it was closed"
 WHENS = (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED)
 
 

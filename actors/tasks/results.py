@@ -205,7 +205,8 @@ def _load_error(pickling: Pickling, payload: Payload, name: str) -> BaseExceptio
             why = f" (it cannot be rebuilt here: {type(failure).__name__}: {failure})"
     if not isinstance(error, Exception) or isinstance(error, StopIteration):
         # What ends a loop or an asyncio.Task, and a StopIteration, which no future takes: whoever waits would wait for ever.
-        error = RemoteError(f"{name} raised {raising.type_name}: {raising.text}{why}", raising.type_name)
+        text = f": {raising.text}{why}" if raising.text or why else ""
+        error = RemoteError(f"{name} raised {raising.type_name}{text}", raising.type_name)
     _attach(error, RemoteTraceback(_FRAME.sub(_with_its_line, raising.trace)))
     return error
 

@@ -577,6 +577,7 @@ class Submits(ABC):
         timeout: float | None = None,
         progress: bool = False,
         kwargs: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> Map[Any, Any]:
         """Run function(x) for every x; ``async for`` gets (x, value) as they end. With several iterables x is a tuple.
 
@@ -607,6 +608,11 @@ class Submits(ABC):
         """
         self._here()
         must_be_callable(function)
+        if unknown:
+            raise TypeError(
+                f"map() has no option {', '.join(unknown)}; arguments of the function itself are given as "
+                f"kwargs={{{next(iter(unknown))!r}: ...}}"
+            )
         if not iterables:
             raise TypeError("map() needs an iterable beside the function")
         items, is_spread = items_of(iterables), len(iterables) > 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dispycos import Client
+from dispycos import Client, NotScheduled
 from dispycos.actors.client.sync_client import SyncClient
 from dispycos.errors import NotPicklable
 
@@ -119,6 +119,24 @@ def test_map_says_which_iterables_it_reads(client: Any, given: Any) -> None:
         client.map(double, given)
     with pytest.raises(TypeError, match=r"not SyncTask \(wait for its value first\)"):
         client.map(double, client.submit(double, 1))
+
+
+def test_what_map_does_not_know_may_be_meant_for_the_function(client: Any) -> None:
+    for some in (client, client.options(retries=1)):
+        with pytest.raises(TypeError, match=r"map\(\) has no option scale; .* kwargs=\{'scale': ...\}"):
+            some.map(double, [1], scale=2)
+
+
+def test_one_that_is_open_is_entered_no_more_and_one_that_was_closed_says_so_in_each_call(
+    client: Any,
+) -> None:
+    with pytest.raises(RuntimeError, match=r"open already: use it as it is"):
+        client.__enter__()
+    kept = Client(local=True).open()
+    kept.close()
+    for call in (lambda: kept.submit(double, 1), kept.servers, kept.ready, lambda: kept.map(double, [1])):
+        with pytest.raises(NotScheduled, match=r"has no cluster any more: its `with"):
+            call()
 
 
 def test_calls_that_take_a_list_refuse_one_handle_and_what_is_none(client: Any) -> None:
