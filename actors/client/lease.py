@@ -132,10 +132,11 @@ class ClientLease(LedgerBody):
         with self.runtime.lock:
             word = messages.Enlist(
                 info,
-                words,
+                [*words, *(allocation.as_word() for allocation in self.added)],
                 wishes.pulse_interval,
                 wishes.abandon_zombies,
                 wishes.settle_s,
+                unrestricted=not words and bool(self.added),
             )
             self.ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())
         self.runtime.turn_soon()
@@ -413,9 +414,10 @@ class ClientLease(LedgerBody):
     def allocate(self, allocation: DispycosNodeAllocate) -> None:
         """One more, behind those that the client has."""
         word = allocation.as_word()
-        self.added.append(allocation)
         with self.host.shield, self.runtime.lock:
-            self.ledger.standing.allocate(word)
+            self.added.append(allocation)
+            if self.ledger.standing.wishes is not None:  # else it goes with them
+                self.ledger.standing.allocate(word)
         self.runtime.turn_soon()
 
     def choose(self, offer: messages.Offer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,16 @@ import pytest
 from dispycos.actors.compat.dispy.given import (
     Entry,
     NodeAllocate,
+    Taken,
     callback_of,
     component_of,
     computation_of,
+    parted,
     wishes_of,
 )
 from dispycos.actors.compat.dispy.jobs import DispyJob, DispyNode
 from dispycos.actors.compat.dispy.printing import size, table
-from dispycos.actors.compat.dispy.remote import path_at_client, run_setup
+from dispycos.actors.compat.dispy.remote import IMPORTED, path_at_client, run_setup
 
 OFFER = ("Linux", 4, None, None)  # platform, CPUs, memory, disk
 
@@ -32,6 +35,7 @@ def test_nodes_are_named_in_all_the_forms_that_dispy_takes() -> None:
     forms = ["a", NodeAllocate("a"), ("a", 51348), {"ip_addr": "a", "cpus": 0}, DispyNode("name", "a", 2)]
     assert [wish.host for wish in wishes_of(forms)] == ["a"] * 5
     assert [wish.host for wish in wishes_of("10.0.*")] == ["10.0.*"]
+    assert [wish.host for wish in wishes_of({"x": "a"}.values())] == ["a"]
     assert wishes_of(None) == wishes_of([]) == []
 
 
@@ -59,7 +63,26 @@ def test_an_allocate_of_the_scripts_own_decides_and_its_0_leaves_the_node_to_the
 
     mine = entry(Mine("*", setup_args=(1,)))
     assert [mine.allocate("10.0.0.1", name, *OFFER) for name in ("good", "bad")] == [2, -1]
-    assert mine.taken == {("good", "10.0.0.1")}  # whose setup gets these setup_args
+    assert mine.taken == {("good", "10.0.0.1"): Taken(OFFER, 2, [], (1,))}
+
+
+def test_an_allocate_of_the_scripts_own_gives_each_node_its_files_and_arguments_also_when_it_is_asked_again() -> (
+    None
+):
+    class Mine(NodeAllocate):
+        count = 0
+
+        def allocate(self, cluster: Any, ip_addr: str, name: str, cpus: int, *more: Any, **named: Any) -> int:
+            self.count += 1
+            self.depends, self.setup_args = [f"file{self.count}"], (self.count,)
+            return cpus
+
+    mine = entry(Mine("*"))
+    for name in ("a", "b"):
+        mine.allocate("10.0.0.1", name, *OFFER)
+    mine.ask_again("a", "10.0.0.1")
+    told = {name: (taken.depends, taken.setup_args) for (name, _), taken in mine.taken.items()}
+    assert told == {"a": (["file3"], (3,)), "b": (["file2"], (2,))}
 
 
 def test_ports_of_dispy_are_not_dialled_and_others_are() -> None:
@@ -114,6 +137,15 @@ def test_objects_stand_for_their_classes_and_partials_for_their_functions() -> N
         component_of(5)
 
 
+def test_what_one_job_needs_is_parted_into_files_and_code(tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.write_bytes(b"text")
+    assert parted([str(file), size, Callee()]) == ({"data": b"text"}, [size, Callee])
+    assert parted(()) == ({}, [])
+    with pytest.raises(FileNotFoundError):
+        parted(["none"])
+
+
 @pytest.mark.parametrize(
     ("path", "there"),
     [("a/b.txt", "a/b.txt"), ("./b", "b"), ("/etc/b", "b"), ("../b", "b"), ("a/../../b", "b")],
@@ -126,7 +158,22 @@ def test_files_never_leave_the_clients_folder(path: str, there: str) -> None:
     ("returned", "told"), [(0, 0), (None, 0), (1, 0), (True, 0), (2, 0), (3, 3), ("x", "x")]
 )
 def test_what_setup_returns(returned: Any, told: Any) -> None:
-    assert run_setup(lambda *args: returned, 1) == told
+    assert run_setup(lambda *args: returned, {}, (1,)) == told
+
+
+def test_setup_has_its_files_and_the_modules_that_dispys_nodes_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in IMPORTED:
+        monkeypatch.delattr(builtins, name, raising=False)
+    scope: dict[str, Any] = {}
+    exec("def setup(name):\n    return (os.path.getsize(name), sys.maxsize > 0)", scope)
+    try:
+        assert run_setup(scope["setup"], {"sub/given": b"text"}, ("sub/given",)) == (4, True)
+    finally:
+        for name in IMPORTED:
+            delattr(builtins, name)
 
 
 def test_jobs_have_the_attributes_of_dispy_and_no_others() -> None:

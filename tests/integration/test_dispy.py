@@ -37,7 +37,7 @@ names ('127.0.0.1', True, True) 11 None
 ('more', 'data 7')
 None
 True 5
-None 8 NotPicklable: argument 5 ('args') of run_job: cannot pickle '_thread.lock' object: item 1 of tuple
+None 8 NotPicklable: argument 6 ('args') of run_job: cannot pickle '_thread.lock' object: item 1 of tuple
 [0, 0, 0] -1
 [(None, 9), ('caught', 11), (None, 8)]
 (0, -1) 400000

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from dispycos.errors import DispycosError, NotPicklable, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Location
@@ -37,20 +37,44 @@ from .given import (
     USED,
     WITHOUT_EFFECT,
     Entry,
+    Taken,
     callback_of,
     component_of,
     computation_of,
     listed,
+    parted,
     wishes_of,
 )
 from .jobs import ClusterStatus, DispyJob, DispyNode, DispyNodeAvailInfo
 from .line import line
+from .logs import set_level
 from .printing import table
 
 log = logging.getLogger("dispycos")
 
 CLEANUP_S = 10.0  # a cleanup has so long
+EARLIEST_S = (
+    0.01  # a callback hears of no end sooner: scripts note a job behind submit(), and dispy is never faster
+)
 RETRIES = 3  # of a reentrant job, whose server or node was lost
+
+
+class _Prepared(NamedTuple):
+    """A job that is pickled, for this lease of the client."""
+
+    lease: Any
+    task: Any
+    values: Any
+
+
+class _Failure(NamedTuple):
+    status: int
+    text: str
+
+
+def _failure_of(error: Exception) -> _Failure:
+    status = DispyJob.Cancelled if isinstance(error, NotPicklable | TypeError) else DispyJob.Terminated
+    return _Failure(status, f"{type(error).__name__}: {error}")
 
 
 class JobCluster:
@@ -92,26 +116,25 @@ class JobCluster:
         self._cleanup = cleanup if callable(cleanup) else None
         self._retries = RETRIES if given.get("reentrant") else 0
         if given.get("loglevel") is not None:
-            from .logs import logger
-
-            logger.setLevel(given["loglevel"])
+            set_level(given["loglevel"])
         wishes = wishes_of(given.get("nodes"))
         is_anywhere = program.local_servers > 0
         self._entries = [Entry(wish, self, is_anywhere=is_anywhere) for wish in wishes]
         components = [*files, *map(component_of, listed(given.get("depends")))]
-        components += [path for wish in wishes for path in wish.depends]
         self._client = Client(
             [one for one in components if one is not None],
             nodes=self._entries,
-            node_setup=remote.run_setup if self._setup is not None else None,
-            disable_nodes=self._setup is not None,
+            node_setup=remote.run_setup,
+            disable_nodes=True,
             cleanup=cleanup is not False,
             name=self.name,
         )
         self._nodes: dict[int, DispyNode] = {}
         self._jobs: dict[int, DispyJob] = {}  # that have not ended, by their numbers
+        self._incoming: deque[tuple[DispyJob, _Prepared | None, _Failure | None]] = deque()
+        self._is_taking = False
         self._queue: deque[DispyJob] = deque()  # not yet the client's
-        self._files: dict[int, dict[str, bytes]] = {}  # of single jobs
+        self._limits: dict[int, int] = {}  # CPUs that nodes may use, by their epochs
         self._calls = 0  # of callbacks that are due
         self._idle = threading.Condition()
         self._began = time.time()
@@ -169,55 +192,74 @@ class JobCluster:
                 "submit_node(): the cluster has no node %s (yet): wait for DispyNode.Initialized", node
             )
             return None
-        depends = kwargs.pop("dispy_job_depends", ())
-        missing = [path for path in depends if isinstance(path, str | Path) and not Path(path).is_file()]
-        if missing:
-            log.warning("submit(): dispy_job_depends: no such file: %s", missing[0])
+        try:
+            files, code = parted(kwargs.pop("dispy_job_depends", ()))
+        except OSError as error:
+            log.warning("submit(): dispy_job_depends: %s", error)
             return None
         job = DispyJob(args, kwargs, id)
-        job._node = target
-        files = {
-            remote.path_at_client(str(path)): Path(path).read_bytes()
-            for path in depends
-            if isinstance(path, str | Path)
-        }
-        program.call(self._take, job, files)
+        job._node, job._files, job._code = target, files, code
+        prepared, failure = None, None
+        try:  # now, as the script may change the arguments; and here, where it does not wait for the loop
+            if self._has_nodes:
+                prepared = self._prepare(job)
+            else:
+                payloads = self._client._payloads
+                job._args, job._kwargs = payloads.loads(payloads.dumps((args, kwargs), "the arguments"))
+        except DispycosError as error:
+            failure = _failure_of(error)
+        except Exception as error:  # the user's __reduce__ may raise anything
+            failure = _Failure(DispyJob.Cancelled, f"{type(error).__name__}: {error}")
+        with self._idle:
+            is_first = not self._jobs
+            self._jobs[job._number] = job
+        if is_first:
+            program.call(self._look)
+        self._incoming.append((job, prepared, failure))
+        if not self._is_taking:
+            self._is_taking = True
+            program.host.loop.call_soon_threadsafe(self._take_all)
         return job
 
-    def _take(self, job: DispyJob, files: dict[str, bytes]) -> None:
-        self._jobs[job._number] = job
-        if files:
-            self._files[job._number] = files
-        self._look()
+    def _take_all(self) -> None:
+        self._is_taking = False
+        while self._incoming:
+            self._take(*self._incoming.popleft())
+
+    def _take(self, job: DispyJob, prepared: _Prepared | None, failure: _Failure | None) -> None:
         self._tell_cluster(DispyJob.Created, None, job)
-        if self._failure is not None:
+        if failure is not None:
+            self._fail(job, *failure)
+        elif self._failure is not None:
             self._fail(job, DispyJob.Terminated, str(self._failure))
         elif self._has_nodes:
-            self._hand_in(job)
+            self._hand_in(job, prepared)
         else:
-            try:  # the script may change them before they are sent
-                payloads = self._client._payloads
-                job._args, job._kwargs = payloads.loads(
-                    payloads.dumps((job._args, job._kwargs), "the arguments")
-                )
-            except Exception as error:  # the user's __reduce__ may raise anything
-                self._fail(job, DispyJob.Cancelled, f"{type(error).__name__}: {error}")
-                return
             self._queue.append(job)
             self._wanted.set()
 
-    def _hand_in(self, job: DispyJob) -> None:
-        files = self._files.pop(job._number, {})
+    def _prepare(self, job: DispyJob) -> _Prepared:
+        """From any thread."""
+        lease: Any = self._client._lease
         run = remote.run_program if isinstance(self._function, str) else remote.run_job
-        call = (self._function, job._number, self._inbox, files, job._args, job._kwargs)
-        where = job._node._location if job._node is not None else None
+        call = (self._function, job._number, self._inbox, job._files, job._code, job._args, job._kwargs)
+        how = {
+            "io": False,
+            "where": job._node._location if job._node is not None else None,
+            "alone": False,
+            "retries": self._retries,
+        }
+        return _Prepared(lease, *lease.prepare(lease.host.task_class, run, call, {}, **how))
+
+    def _hand_in(self, job: DispyJob, prepared: _Prepared | None = None) -> None:
         try:
-            job._task = self._client._submit(run, call, {}, where=where, alone=True, retries=self._retries)
-        except (NotPicklable, TypeError) as error:
-            self._fail(job, DispyJob.Cancelled, f"{type(error).__name__}: {error}")
+            if prepared is None or prepared.lease is not self._client._lease:
+                prepared = self._prepare(job)
+            prepared.lease.enter(prepared.task._source, prepared.values)
         except Exception as error:
-            self._fail(job, DispyJob.Terminated, f"{type(error).__name__}: {error}")
+            self._fail(job, *_failure_of(error))
         else:
+            job._task = prepared.task
             job._task.add_done_callback(partial(self._task_ended, job))
 
     def cancel(self, job: DispyJob) -> int:
@@ -304,7 +346,7 @@ class JobCluster:
         here = self._node_of(node)
         if here is None:
             return -1
-        return [job for job in self._jobs.values() if job._node is here and job.start_time is not None]
+        return [job for job in list(self._jobs.values()) if job._node is here and job.start_time is not None]
 
     def allocate_node(self, node: Any) -> int:
         """Use this, too, or again after deallocate_node(). 0; -1 if it is of no use."""
@@ -331,8 +373,19 @@ class JobCluster:
         return self._at_node("close_node", node, terminate=terminate_pending)
 
     def resetup_node(self, node: Any, terminate_pending: bool = False) -> int:
-        """Have it set up anew. 0; -1 if there is no such node."""
-        return self._at_node("restart_node", node, terminate=terminate_pending)
+        """Have it set up anew, for which its NodeAllocate is asked anew. 0; -1 if there is no such node."""
+        known = self._node_of(node)
+        if known is None:
+            return self._at_node("restart_node", node)
+        for entry in self._entries:
+            if (known.name, known.ip_addr) in entry.taken:
+                entry.ask_again(known.name, known.ip_addr)
+        try:
+            call = self._setup_call(known.name, known.ip_addr)
+        except OSError as error:
+            log.warning("resetup_node(): %s", error)
+            return -1
+        return self._said("restart_node", known._location, terminate_pending, *call)
 
     def send_file(self, path: Any, node: Any, relay: bool = False) -> int:
         """Send it to this node, for later jobs. 0; -1 if there is no such node. Raises FileNotFoundError."""
@@ -346,10 +399,23 @@ class JobCluster:
         return int(program.wait(sending))
 
     def set_node_cpus(self, node: Any, cpus: int) -> int:
-        """Refused: what it says is for NodeAllocate(cpus=) before the cluster is made."""
-        raise NotImplementedError(
-            f"set_node_cpus() is not covered: use NodeAllocate(host, cpus=...), see {DOCS} of dispycos"
-        )
+        """Use at most so many CPUs of it; less than 0: all but so many. How many these are; -1 if there is no such node."""
+        known = self._node_of(node)
+        if known is None:
+            return -1
+        epoch = next(epoch for epoch, one in self._nodes.items() if one is known)
+        granted, cpus = self._granted(known.name, known.ip_addr) or known.avail_cpus, int(cpus)
+        known.cpus = self._limits[epoch] = min(granted, max(0, granted + cpus if cpus < 0 else cpus))
+        program.call(self._limit, epoch)
+        return known.cpus
+
+    def _limit(self, epoch: int) -> None:
+        lease: Any = self._client._lease
+        if epoch not in self._limits or lease is None:
+            return
+        spots = sorted(spot for spot, node in lease.ledger.servers.values() if node == epoch)
+        for number, spot in enumerate(spots):
+            lease.suspend_server(Location(spot.addr, spot.port), suspended=number >= self._limits[epoch])
 
     def _at_node(self, method: str, node: Any, **options: Any) -> int:
         known = self._node_of(node)
@@ -414,9 +480,9 @@ class JobCluster:
                 scheduling.cancel()
                 return
             await scheduling
-            self._has_nodes = True
             while self._queue:
                 self._hand_in(self._queue.popleft())
+            self._has_nodes = True
             await self._until(lambda: not self._jobs and (self._is_closing or line.waiting > 0))
             if self._cleanup is not None:
                 await self._clean_up()
@@ -447,7 +513,8 @@ class JobCluster:
     async def _clean_up(self) -> None:
         tasks = []
         for node in list(self._nodes.values()):
-            call = (self._cleanup, *self._setup_args(node.name, node.ip_addr))
+            taken = self._taken(node.name, node.ip_addr)
+            call = (self._cleanup, *(taken.setup_args if taken is not None else ()))
             with contextlib.suppress(DispycosError):  # the node has gone
                 tasks.append(self._client._submit(remote.run_cleanup, call, {}, where=node._location))
         if tasks:
@@ -456,11 +523,19 @@ class JobCluster:
                 if not task.cancelled() and (error := task.exception()) is not None:
                     log.warning("cleanup failed: %s: %s", type(error).__name__, error)
 
-    def _setup_args(self, name: str, addr: str) -> tuple[Any, ...]:
-        for entry in self._entries:
-            if (name, addr) in entry.taken:
-                return entry.wish.setup_args
-        return ()
+    def _taken(self, name: str, addr: str) -> Taken | None:
+        """None: no entry has named it; all nodes are used."""
+        return next((entry.taken[name, addr] for entry in self._entries if (name, addr) in entry.taken), None)
+
+    def _granted(self, name: str, addr: str) -> int:
+        taken = self._taken(name, addr)
+        return taken.cpus if taken is not None else 0
+
+    def _setup_call(self, name: str, addr: str) -> tuple[Any, ...]:
+        """Of run_setup() there. Raises OSError: a file that it needs cannot be read."""
+        taken = self._taken(name, addr)
+        files, _ = parted(taken.depends if taken is not None else ())
+        return self._setup, files, taken.setup_args if taken is not None else ()
 
     def _hear(self, news: News | Pulsed) -> None:
         if isinstance(news, Pulsed):
@@ -473,21 +548,25 @@ class JobCluster:
         elif isinstance(info, NodeInfo):
             self._hear_of_node(news.status, info)
         elif news.status == Status.ServerInitialized:
-            servers = self._ledger().servers.values()
-            for epoch, node in self._nodes.items():
-                node.cpus = max(node.cpus, sum(of == epoch for _, of in servers))
+            for epoch in list(self._limits):
+                self._limit(epoch)
 
     def _ledger(self) -> Any:
         lease: Any = self._client._lease
         return lease.ledger
 
     def _hear_of_node(self, status: Status, info: NodeInfo) -> None:
-        if status == Status.NodeDiscovered and self._setup is not None and not self._is_closing:
-            self._client.enable_node(
-                Location(info.addr, info.port), self._setup, *self._setup_args(info.name, info.addr)
-            )
+        if status == Status.NodeDiscovered and not self._is_closing:
+            try:
+                call = self._setup_call(info.name, info.addr)
+            except OSError as error:
+                log.warning("node %s is not used: depends: %s", info.name, error)
+            else:
+                self._client.enable_node(Location(info.addr, info.port), *call)
         elif status == Status.NodeInitialized:
-            self._tell_cluster(DispyNode.Initialized, self._see_node(info), None)
+            new = self._see_node(info)
+            new.cpus = self._granted(info.name, info.addr) or info.cpus
+            self._tell_cluster(DispyNode.Initialized, new, None)
         elif status in (Status.NodeClosed, Status.NodeDisconnected, Status.NodeAbandoned):
             node = self._nodes.get(info.epoch)
             if node is not None and node.cpus and self._has_nodes:
@@ -506,7 +585,7 @@ class JobCluster:
         return node
 
     def _started(self, record: Record) -> None:
-        number = record.info[0][1] if record.info and len(record.info[0]) == 6 else 0
+        number = record.info[0][1] if record.info and len(record.info[0]) == 7 else 0
         job = self._jobs.get(number)
         if job is not None and job.start_time is None:
             self._set_started(job, record, time.time())
@@ -589,6 +668,10 @@ class JobCluster:
     def _end(self, job: DispyJob, status: int, seconds: float) -> None:
         if self._jobs.get(job._number) is not job:
             return
+        early_s = job.submit_time + EARLIEST_S - time.time()
+        if 0 < early_s <= EARLIEST_S and (self._job_status is not None or self.cluster_status is not None):
+            program.host.loop.call_later(early_s, self._end, job, status, seconds)
+            return
         job.status = status
         if job.start_time is not None or status != DispyJob.Cancelled:
             job.end_time = time.time()
@@ -598,7 +681,7 @@ class JobCluster:
             job._node.cpu_time += seconds
             job._node.update_time = time.time()
         self._total_s += seconds
-        job._args, job._kwargs, job._report = (), {}, None
+        job._args, job._kwargs, job._report, job._files, job._code = (), {}, None, {}, []
         with self._idle:
             del self._jobs[job._number]
             self._idle.notify_all()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...client.status import DispycosNodeAllocate
 from .jobs import DispyNode, DispyNodeAvailInfo
@@ -62,6 +62,15 @@ class NodeAllocate:
         return cpus + self.cpus if cpus + self.cpus > 0 else cpus
 
 
+class Taken(NamedTuple):
+    """What an entry said of a node that it took; allocate() of a script's own may say another thing for each."""
+
+    offer: tuple[str, int, int | None, int | None]  # platform, CPUs, memory and disk in bytes
+    cpus: int
+    depends: list[Any]
+    setup_args: tuple[Any, ...]
+
+
 class Entry(DispycosNodeAllocate):
     """The same, as dispycos asks it."""
 
@@ -70,7 +79,7 @@ class Entry(DispycosNodeAllocate):
         host = "*" if is_anywhere or not wish.host else str(wish.host)
         super().__init__(host, port=None if "*" in host else port)
         self.wish, self._cluster = wish, cluster
-        self.taken: set[tuple[str, str]] = set()  # names and addresses of nodes
+        self.taken: dict[tuple[str, str], Taken] = {}  # by names and addresses of nodes
 
     def allocate(
         self, ip_addr: str, name: str, platform: str, cpus: int, memory: int | None, disk: int | None
@@ -81,8 +90,13 @@ class Entry(DispycosNodeAllocate):
         wanted = int(self.wish.allocate(self._cluster, ip_addr, name, cpus, info, platform) or 0)
         if wanted <= 0:
             return -1
-        self.taken.add((name, ip_addr))
-        return min(wanted, cpus)
+        wanted, offer = min(wanted, cpus), (platform, cpus, memory, disk)
+        self.taken[name, ip_addr] = Taken(offer, wanted, list(self.wish.depends), tuple(self.wish.setup_args))
+        return wanted
+
+    def ask_again(self, name: str, ip_addr: str) -> None:
+        """Of a node that it took: what its jobs are to have from now on."""
+        self.allocate(ip_addr, name, *self.taken[name, ip_addr].offer)
 
 
 def wishes_of(nodes: Any) -> list[NodeAllocate]:
@@ -91,7 +105,7 @@ def wishes_of(nodes: Any) -> list[NodeAllocate]:
         return []
     if isinstance(nodes, str | NodeAllocate | dict | DispyNode):
         nodes = [nodes]
-    if not isinstance(nodes, list | tuple | set):
+    if not isinstance(nodes, Iterable):
         raise TypeError(
             f"nodes must be a list of names, addresses or NodeAllocate, not {type(nodes).__name__}"
         )
@@ -127,6 +141,14 @@ def component_of(item: Any) -> Any:
     if isinstance(item, bool | int | float | bytes):
         raise TypeError(f"depends: {item!r} is neither a function, a class, a module nor a file")
     return item if is_code or isinstance(item, str | os.PathLike) else type(item)
+
+
+def parted(depends: Any) -> tuple[dict[str, bytes], list[Any]]:
+    """Files, by the paths that they have at a node, and code. Raises OSError."""
+    items = [component_of(item) for item in listed(depends)]
+    files = [item for item in items if isinstance(item, str | os.PathLike)]
+    code = [item for item in items if not isinstance(item, str | os.PathLike)]
+    return {path_at_client(str(path)): Path(path).read_bytes() for path in files}, code
 
 
 def computation_of(given: Any) -> tuple[Any, str, list[str]]:

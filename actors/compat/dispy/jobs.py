@@ -18,7 +18,19 @@ class DispyJob:
 
     __slots__ = (
         *("id", "result", "stdout", "stderr", "exception", "submit_time", "start_time", "end_time", "status"),
-        *("ip_addr", "finish", "_args", "_kwargs", "_number", "_task", "_node", "_wait", "_report"),
+        *(
+            "ip_addr",
+            "finish",
+            "_args",
+            "_kwargs",
+            "_number",
+            "_task",
+            "_node",
+            "_wait",
+            "_report",
+            "_files",
+            "_code",
+        ),
     )
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], id: Any = None) -> None:
@@ -38,6 +50,8 @@ class DispyJob:
         self._task: Any = None  # its handle, once it is the client's
         self._node: DispyNode | None = None
         self._wait = 0  # messages of it that have come
+        self._files: dict[str, bytes] = {}  # for this job alone
+        self._code: list[Any] = []
         self._report: Any = None  # its end, while messages are missing
 
     def __call__(self, clear: bool = False) -> Any:

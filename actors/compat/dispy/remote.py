@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -20,6 +21,35 @@ from ...tasks.current import current_cell
 from ...tasks.ends import without_our_frames
 
 PIECE = 256 * 1024  # bytes of a file that go in one message
+# modules that dispy's nodes have imported: scripts use them in jobs without an import of their own
+IMPORTED = (
+    *(
+        "copy",
+        "errno",
+        "glob",
+        "hashlib",
+        "io",
+        "marshal",
+        "multiprocessing",
+        "os",
+        "pickle",
+        "platform",
+        "re",
+        "shutil",
+    ),
+    *(
+        "signal",
+        "socket",
+        "stat",
+        "struct",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "traceback",
+    ),
+)
 PAUSE_S = 0.02  # before another try, when the client has not taken what was sent
 
 
@@ -94,14 +124,16 @@ def run_job(
     number: int,
     inbox: Any,
     files: dict[str, bytes],
+    code: list[Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Report:
-    """As a task, on a server. What the function raises is text; KeyboardInterrupt ends the task."""
+    """As a task, on a server, with `code` among its globals. What it raises is text; KeyboardInterrupt ends the task."""
     running = Running(number, inbox)
     with _in_jobs_folder() as folder:
         _write(files, folder)
         _offer_names(running, folder)
+        vars(sys.modules["__main__"]).update({one.__name__: one for one in code})
         out, err = StringIO(), StringIO()
         result = trouble = None
         began = time.monotonic()
@@ -114,7 +146,13 @@ def run_job(
 
 
 def run_program(
-    name: str, number: int, inbox: Any, files: dict[str, bytes], args: tuple[Any, ...], kwargs: dict[str, Any]
+    name: str,
+    number: int,
+    inbox: Any,
+    files: dict[str, bytes],
+    code: list[Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Report:
     """A program instead of a function: its result is its exit code."""
     with _in_jobs_folder() as folder:
@@ -130,9 +168,11 @@ def run_program(
         return Report(done.returncode, done.stdout, done.stderr, None, time.monotonic() - began, 0)
 
 
-def run_setup(setup: Callable[..., Any], *args: Any) -> Any:
+def run_setup(setup: Callable[..., Any] | None, files: dict[str, bytes], args: tuple[Any, ...]) -> Any:
     """As node_setup. dispy's 1 and 2 say how its jobs are to be forked; ours all come from the process that was set up."""
-    value = setup(*args)
+    _write(files, Path())
+    _offer_modules()
+    value = setup(*args) if setup is not None else 0
     return 0 if value in (None, 0, 1, 2) else value
 
 
@@ -172,3 +212,8 @@ def _offer_names(running: Running, folder: Path) -> None:
         "dispy_node_ip_addr": place.addr if place is not None else "",
     }
     vars(builtins).update(names)
+
+
+def _offer_modules() -> None:
+    """In jobs, setup and cleanup. What a script has of these names comes first."""
+    vars(builtins).update({name: import_module(name) for name in IMPORTED})
