@@ -24,9 +24,9 @@ from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
 from ..tasks.ends import brief, without_our_frames
-from ..tasks.options import PLAIN, Options, count
+from ..tasks.options import Options
 from ..tasks.streams import say
-from ..tasks.submitting import Submits, Task, must_be_callable
+from ..tasks.submitting import Submits, Task
 from .program_name import program_name
 from .together import CLOSED, Together
 
@@ -609,25 +609,12 @@ class Client(Submits, Together):
             )
         return True
 
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool = False,
-        where: str | Location | None = None,
-        alone: bool = False,
-        retries: int = 0,
-        options: Options = PLAIN,
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
     ) -> Task:
         # A status_task submits as servers come, before schedule() returns; where nothing was granted there is nobody to ask yet.
         lease = self._here(opening=self._lease is not None and bool(self._lease.addresses()))
-        must_be_callable(function)
-        retries = count(retries)
-        return lease.submit(
-            function, args, kwargs, io=io, where=where, alone=alone, retries=retries, options=options
-        )
+        return lease.submit(function, args, kwargs, options)
 
 
 def asyncio_is_missing() -> bool:

@@ -25,11 +25,11 @@ from ..tasks.calling import name_of, receives
 from ..tasks.cell import Cell
 from ..tasks.ends import Outcome, Raised, Returned, raised
 from ..tasks.handle import Handle
-from ..tasks.options import PLAIN, Options, count
+from ..tasks.options import Options
 from ..tasks.passing import filled_in, has_handles, marked
 from ..tasks.step import KILL_AFTER
 from ..tasks.streams import say
-from ..tasks.submitting import Submits, Task, must_be_callable
+from ..tasks.submitting import Submits, Task
 from .code import ClientPayloads, SetupCall
 from .lease import ClientLease, Wishes, telling
 from .ledger_body import complete, fail
@@ -142,21 +142,10 @@ class InProcess:
     # --- tasks ---
 
     def submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool,
-        where: str | Location | None,
-        alone: bool,
-        retries: int,
-        options: Options = PLAIN,
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
     ) -> Task[Any]:
-        """`where`, `retries` and options make no difference: there is one place, who steps through a task has time, and it is
+        """Of the options `io` and `alone` make a difference: there is one place, who steps through a task has time, and it is
         not lost before the program is."""
-        if where is not None and not isinstance(where, str | Location):
-            raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
         name, handles = name_of(function), list[Handle[Any]]()
         if has_handles(args, kwargs):
             args, kwargs, handles = marked(args, kwargs)
@@ -164,7 +153,7 @@ class InProcess:
         copy, args, kwargs = self._payloads.loads(call)
         if copy is not None and not isinstance(function, FunctionType):
             function = copy  # a method's object goes along
-        return self._start(function, name, args, kwargs, io=io, alone=alone, handles=handles)
+        return self._start(function, name, args, kwargs, io=options.io, alone=options.alone, handles=handles)
 
     def _start(
         self,
@@ -325,22 +314,10 @@ class InProcessClient(Submits):
     def _here(self) -> object:
         return self._lease
 
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool = False,
-        where: str | Location | None = None,
-        alone: bool = False,
-        retries: int = 0,
-        options: Options = PLAIN,
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
     ) -> Task[Any]:
-        must_be_callable(function)
-        return self._lease.submit(
-            function, args, kwargs, io=io, where=where, alone=alone, retries=count(retries)
-        )
+        return self._lease.submit(function, args, kwargs, options)
 
 
 Lease = ClientLease | InProcess

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from dispycos.errors import DispycosError, MailboxFull, ScheduleError, TaskRefused
 from dispycos.protocol import messages
-from dispycos.protocol.addresses import CLIENT, SERVER, Address, Location
+from dispycos.protocol.addresses import CLIENT, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
 from dispycos.protocol.messages import Marks, TaskId
 
@@ -25,7 +25,7 @@ from ..tasks.handle import Handle
 from ..tasks.handles import monitor_status
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelWatch
-from ..tasks.options import PLAIN, Options
+from ..tasks.options import Options
 from ..tasks.passing import has_handles, marked
 from ..tasks.record import Record
 from ..tasks.streams import Stream, say
@@ -79,28 +79,9 @@ class LedgerBody(ClientRole):
     # --- tasks ---
 
     def submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool,
-        where: str | Location | None,
-        alone: bool,
-        retries: int,
-        options: Options = PLAIN,
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
     ) -> Task:
-        handle, values = self.prepare(
-            self.host.task_class,
-            function,
-            args,
-            kwargs,
-            io=io,
-            where=where,
-            alone=alone,
-            retries=retries,
-            options=options,
-        )
+        handle, values = self.prepare(self.host.task_class, function, args, kwargs, options)
         self.enter(handle._source, values)
         self.host.caller = copy_context()
         return handle
@@ -111,38 +92,33 @@ class LedgerBody(ClientRole):
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
-        io: bool,
-        where: str | Location | None,
-        alone: bool,
-        retries: int,
-        options: Options = PLAIN,
+        options: Options,
     ) -> tuple[TaskT, list[Record] | None]:
         """A handle of this kind, of a task that is pickled and yet to be entered. From any thread: the user's code runs in here."""
         if self.ledger.over:
             raise ScheduleError(f"the cluster is gone: {self.ledger.over}")
         node, server = "", 0
-        if where is not None:
-            node, server = find_place(where, self.ledger.nodes, self.ledger.servers)
+        if options.where is not None:
+            node, server = find_place(options.where, self.ledger.nodes, self.ledger.servers)
         name, info, values = name_of(function), (args, kwargs), None
         if has_handles(args, kwargs):
             args, kwargs, handles = marked(args, kwargs)
             values = [self._record_of(handle, name) for handle in handles]
         call = self.payloads.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
-            call = kept_as_it_is(call, whole=retries > 0)
+            call = kept_as_it_is(call, whole=options.retries > 0)
         if (now := self.runtime.clock()) - self._burst_at > BURST_S:
             self._burst_at = now
         record = Entry(
             name,
             task=TaskId(self.runtime.epoch, self.host.take_number()),
             call=call,
-            io=io,
+            io=options.io,
             node=node,
             server=server,
-            alone=alone,
+            alone=options.alone,
             receives=receives(function),
-            retries=retries,
+            retries=options.retries,
             timeout=options.timeout,
             priority=options.priority,
             needs=options.resources,

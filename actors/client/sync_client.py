@@ -1,15 +1,13 @@
 """The sync style of a Client: ``with dispycos.Client() as client`` gives a SyncClient, whose methods wait in the caller's thread.
 
-Its work is done by the Client, on the program's loop thread (loop_thread.py). Calls are pickled in the caller's thread, where the
-user's code may run and fail, and handed over many at a time.
+Its work is done by the Client, on the program's loop thread (loop_thread.py). How tasks are submitted is in sync_submitting.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,22 +16,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Location
-from dispycos.protocol.status import OutcomeKind
 
 from ..tasks.ends import Raised, Returned
-from ..tasks.options import PLAIN, Options, count, merged
 from ..tasks.streams import say
-from ..tasks.submitting import Optioned, Task, must_be_callable
+from ..tasks.submitting import Task
 from .in_process import InProcess
 from .loop_thread import LoopThread, is_cell, loop_thread
-from .sync_map import SyncMap
+from .sync_submitting import SyncSubmits
 from .sync_task import SyncTask, of_sync_style, open_in_thread, plain
 from .together import CLOSED, SyncTogether
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
-    from ..tasks.map import Map
-    from ..tasks.record import Record
     from .lease import ClientLease
     from .status import DispycosNodeAllocate
 
@@ -45,13 +39,8 @@ NOT_HERE = {
     "here ask client.nodes(), servers() and tasks(), or task.monitor(client.me)",
 }
 
-if TYPE_CHECKING:
-    from .sync_signatures import maps, submits, submits_at
-else:
-    maps = submits = submits_at = plain
 
-
-class SyncClient(SyncTogether):
+class SyncClient(SyncSubmits, SyncTogether):
     """A program's hold on the cluster, for plain code: what ``with dispycos.Client(...) as client:`` gives.
 
     It has the methods of a Client; those that are awaited there wait here. It and its handles may be used in any thread in which
@@ -68,9 +57,7 @@ class SyncClient(SyncTogether):
         self._receiving = asyncio.Lock()
 
     def _enter(self, *, is_kept: bool) -> None:
-        if (
-            is_kept and is_cell()
-        ):  # what the same cell opened when it was run before is in our way, and only we can end it
+        if is_kept and is_cell():  # what the same cell opened before is in our way, and only we can end it
             self._thread.forsake_opened()
         self._call(self._client.schedule(), "with dispycos.Client()")
         lease = self._here()
@@ -108,77 +95,6 @@ class SyncClient(SyncTogether):
         if lost is not None:
             raise lost
         return 0
-
-    # --- tasks ---
-
-    @submits
-    def submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
-        """Queue a CPU task; returns its handle at once: ``client.submit(f, x).result()``. See Client.submit."""
-        return self._submit(function, args, kwargs, retries=retries)
-
-    @submits
-    def io_submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
-        """As submit, for a task that mostly waits: it shares its server."""
-        return self._submit(function, args, kwargs, io=True, retries=retries)
-
-    @submits
-    def rtask(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
-        """Run a CPU task; returns its handle when it runs. See Client.rtask."""
-        return self._started(self._submit(function, args, kwargs, alone=True, retries=retries))
-
-    @submits_at
-    def rtask_at(
-        self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
-    ) -> SyncTask[Any]:
-        """As rtask, on a node (its address, name or Location) or on one server (its Location)."""
-        return self._started(self._submit(function, args, kwargs, where=where, alone=True, retries=retries))
-
-    @submits
-    def io_rtask(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
-        """As rtask, for a task that mostly waits: it shares its server, and close() does not wait for it."""
-        return self._started(self._submit(function, args, kwargs, io=True, alone=True, retries=retries))
-
-    @submits_at
-    def io_rtask_at(
-        self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
-    ) -> SyncTask[Any]:
-        """As io_rtask, on a node or a server."""
-        return self._started(
-            self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
-        )
-
-    @plain
-    def options(
-        self,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        priority: int | None = None,
-        gpus: int | None = None,
-        resources: Mapping[str, int] | None = None,
-    ) -> SyncOptioned:
-        """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so. See
-        Client.options for the parameters and what is raised.
-        """
-        given = {"timeout": timeout, "retries": retries, "priority": priority}
-        return SyncOptioned(self, merged(PLAIN, {**given, "gpus": gpus, "resources": resources}))
-
-    @maps
-    def map(
-        self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
-    ) -> SyncMap[Any, Any]:
-        """``for x, value in client.map(f, xs)``: see Client.map for it and its options.
-
-        The iterables are read in a thread of their own, ahead of the values: they may block, and wait for tasks.
-        """
-        self._here()
-        must_be_callable(function)
-        return SyncMap(self._thread, self._call(self._map(function, iterables, options), "map()"))
-
-    async def _map(self, function: Any, iterables: Any, options: Any) -> Map[Any, Any]:
-        values: Map[Any, Any] = self._client.map(function, *iterables, **options)
-        values.read_in_thread()
-        return values
 
     @plain
     def ready(self) -> None:
@@ -400,9 +316,6 @@ class SyncClient(SyncTogether):
 
     # --- inside ---
 
-    def _call(self, coroutine: Coroutine[Any, Any, V], what: str) -> V:
-        return self._thread.call(coroutine, what=what)
-
     def _do(self, function: Callable[[], int], what: str) -> int:
         async def do() -> int:
             return function()
@@ -416,135 +329,6 @@ class SyncClient(SyncTogether):
         if lease is None or not lease.is_open:
             raise NotScheduled(CLOSED)
         return lease
-
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool = False,
-        where: str | Location | None = None,
-        alone: bool = False,
-        retries: int = 0,
-        options: Options = PLAIN,
-    ) -> SyncTask[Any]:
-        lease = self._here()
-        must_be_callable(function)
-        how: dict[str, Any] = {"io": io, "where": where, "alone": alone, "retries": count(retries)}
-        if isinstance(lease, InProcess):
-            begun: Future[SyncTask[Any]] = Future()
-            self._thread.may_wait("submit()")
-            self._thread.call_soon(
-                lambda: _settle(begun, partial(_begin_here, lease, function, args, kwargs, how))
-            )
-            return begun.result()  # told before the loop is the task's
-        handle: SyncTask[Any]
-        handle, values = lease.prepare(SyncTask, function, args, kwargs, **how, options=options)
-        self._thread.call_soon(partial(_hand_in, lease, handle, values))
-        return handle
-
-    def _started(self, handle: SyncTask[Any]) -> SyncTask[Any]:
-        record: Any = handle._source
-        if record is None:  # it runs in this process, as soon as the loop has its turn
-            return handle
-
-        async def wait() -> None:
-            if record.address is None and not record.ended:
-                record.when_started = self._thread.loop.create_future()
-                try:
-                    await record.when_started
-                except asyncio.CancelledError:
-                    handle._host.terminate(handle)
-                    raise
-
-        self._call(wait(), "rtask()")
-        if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
-            handle.result()
-        return handle
-
-
-class SyncOptioned:
-    """What options() gives: a SyncClient's ways to have tasks run."""
-
-    def __init__(self, client: SyncClient, options: Options) -> None:
-        self._base = client
-        self._client = Optioned(client._client, options)
-        self._thread = client._thread
-        self._options = options
-
-    submit = SyncClient.submit
-    io_submit = SyncClient.io_submit
-    rtask = SyncClient.rtask
-    rtask_at = SyncClient.rtask_at
-    io_rtask = SyncClient.io_rtask
-    io_rtask_at = SyncClient.io_rtask_at
-    map = SyncClient.map
-
-    @plain
-    def options(
-        self,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        priority: int | None = None,
-        gpus: int | None = None,
-        resources: Mapping[str, int] | None = None,
-    ) -> SyncOptioned:
-        """As SyncClient.options(), with what this one says besides."""
-        given = {"timeout": timeout, "retries": retries, "priority": priority}
-        return SyncOptioned(
-            self._base, merged(self._options, {**given, "gpus": gpus, "resources": resources})
-        )
-
-    def _submit(
-        self, function: Callable[..., Any], args: Any, kwargs: Any, *, retries: int = 0, **how: Any
-    ) -> SyncTask[Any]:
-        retries = retries or self._options.retries
-        return self._base._submit(function, args, kwargs, retries=retries, options=self._options, **how)
-
-    _here = property(lambda self: self._base._here)
-    _started = property(lambda self: self._base._started)
-    _call = SyncClient._call
-    _map = SyncClient._map
-
-    def __repr__(self) -> str:
-        return repr(self._client)
-
-
-def _begin_here(
-    lease: InProcess, function: Any, args: Any, kwargs: Any, how: dict[str, Any]
-) -> SyncTask[Any]:
-    """A task of this process, on the loop's thread. What it raises keeps its traceback."""
-    own = lease.submit(function, args, kwargs, **how)
-    cell: Any = own._source
-    handle: SyncTask[Any] = SyncTask.__new__(SyncTask)._bind(
-        own._host, own.home, own.name, None, own.direct, own.location, own.stands_for_value
-    )
-    cell.at_end(lambda: handle._complete(cell.outcome))
-    own._look()  # else asyncio would say of its error that nobody took it
-    return handle
-
-
-def _settle(future: Future[V], function: Callable[[], V]) -> None:
-    try:
-        future.set_result(function())
-    except Exception as error:
-        future.set_exception(error)
-
-
-def _hand_in(lease: ClientLease, handle: SyncTask[Any], values: list[Record] | None) -> None:
-    """On the loop's thread."""
-    if lease.is_open and not lease.ledger.over:
-        lease.enter(handle._source, values)
-        return
-    record: Any = handle._source
-    record.outcome, record.text = (
-        OutcomeKind.REFUSED,
-        f"{handle.name} cannot be run: its client was closed meanwhile",
-    )
-    record.ended = True
-    lease.resolved(record)
 
 
 def _tell_left_open(lease: ClientLease | InProcess) -> None:

@@ -17,6 +17,7 @@ from dispycos.protocol.addresses import Location
 
 from ..client.in_process import Lease
 from ..tasks.calling import name_of
+from ..tasks.options import Options
 from ..tasks.submitting import Task
 from .cluster import Cluster
 from .future import Call, Future
@@ -231,9 +232,7 @@ class Calls:
         if self._setup is not None:
             function = After(self._setup.key, function)
         try:
-            handle = lease.submit(
-                function, args, kwargs, io=False, where=None, alone=False, retries=self._retries
-            )
+            handle = lease.submit(function, args, kwargs, Options(self._retries))
         except Exception as error:  # it cannot be pickled, or the cluster is gone
             future.set_exception(error)
             return
@@ -284,7 +283,7 @@ class Calls:
             return
         self._behind[place] = [future]
         try:
-            handle = lease.submit(install, missing, {}, io=False, where=server, alone=False, retries=0)
+            handle = lease.submit(install, missing, {}, Options(where=server))
         except TaskRefused:  # it has gone
             self._give_again(place)
         except Exception as error:  # it cannot be pickled

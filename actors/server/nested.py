@@ -24,11 +24,11 @@ from ..tasks.current import current_cell
 from ..tasks.files.sender import Files
 from ..tasks.handle import Handle
 from ..tasks.host import TaskHost
-from ..tasks.options import PLAIN, Options, count
+from ..tasks.options import Options
 from ..tasks.passing import has_handles, marked
 from ..tasks.record import Record
 from ..tasks.results import failing_of
-from ..tasks.submitting import Submits, Task, must_be_callable
+from ..tasks.submitting import Submits, Task
 from .code import ServerPayloads
 from .queue import Server
 
@@ -49,26 +49,13 @@ class TaskClient(Submits):
     def _here(self) -> object:
         return self._nested
 
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool = False,
-        where: str | Location | None = None,
-        alone: bool = False,
-        retries: int = 0,
-        options: Options = PLAIN,
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
     ) -> Task:
-        must_be_callable(function)
-        if where is not None and not isinstance(where, str | Location):
-            raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
+        where, name, timeout, needs = options.where, name_of(function), options.timeout, options.resources
         addr, port = (where.addr, where.port) if isinstance(where, Location) else (where or "", 0)
-        name, timeout, priority = name_of(function), options.timeout, options.priority
-        word = messages.Nested(
-            0, name, io, alone, count(retries), 0, addr, port, [], timeout, priority, options.resources
-        )
+        given = options.io, options.alone, options.retries
+        word = messages.Nested(0, name, *given, 0, addr, port, [], timeout, options.priority, needs)
         return self._nested.submit(word, function, args, kwargs)
 
 

@@ -1,4 +1,4 @@
-"""How tasks are to run: what client.options() may say, and the look at whether it is of use."""
+"""How tasks are to run: what client.options() and a call may say, and the look at whether it is of use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from dispycos.config import RESOURCE, whole_number
+from dispycos.protocol.addresses import Location
 
 PRIORITY_MAX: Final = 1_000_000
 
@@ -18,6 +19,16 @@ class Options(NamedTuple):
     timeout: float = 0.0  # seconds that it may run; 0: any
     priority: int = 0  # who waits with more is given to a server first
     resources: tuple[tuple[str, int], ...] = ()  # so many of each name, of its node, while it runs
+    io: bool = False  # it mostly waits
+    alone: bool = False  # by rtask: its start is waited for
+    where: str | Location | None = None  # a node or a server; None: any
+
+    def of_call(self, retries: int = 0, **how: Any) -> Options:
+        """Those of a call, whose `retries` go before ours; `how` is io, alone and where."""
+        retries, where = count(retries) or self.retries, how.get("where")
+        if where is not None and not isinstance(where, str | Location):
+            raise TypeError(f"where must be a str (a node) or a Location, not {type(where).__name__}")
+        return self._replace(retries=retries, **how) if how or retries != self.retries else self
 
 
 PLAIN: Final = Options()

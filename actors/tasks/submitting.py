@@ -10,6 +10,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Generic,
     Literal,
     ParamSpec,
     Protocol,
@@ -35,6 +36,9 @@ from .options import PLAIN, Options, count, merged
 from .passing import has_handles
 from .record import Record
 from .roles import Host
+
+TaskT = TypeVar("TaskT")
+OptionedT = TypeVar("OptionedT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,23 +381,66 @@ else:
     called_as_start = called_as_start_at = called_as_submit
 
 
-class Submits(ABC):
-    """Has functions run as remote tasks."""
+class Submitter(ABC, Generic[TaskT, OptionedT]):
+    """What has functions run as tasks, in either style."""
+
+    _options = PLAIN
 
     @abstractmethod
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+    ) -> TaskT: ...
+
+    @abstractmethod
+    def _with(self, options: Options) -> OptionedT: ...
+
     def _submit(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        io: bool = False,
-        where: str | Location | None = None,
-        alone: bool = False,
         retries: int = 0,
-        options: Options = PLAIN,
-    ) -> Task[Any]:
-        """`alone`: its start is waited for. `retries` go before those of the options."""
+        **how: Any,
+    ) -> TaskT:
+        must_be_callable(function)
+        return self._run(function, args, kwargs, self._options.of_call(retries, **how))
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        priority: int | None = None,
+        gpus: int | None = None,
+        resources: Mapping[str, int] | None = None,
+    ) -> OptionedT:
+        """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so.
+
+        It may be kept, and used as often as the client itself; its own ``options()`` adds to what it says.
+
+        Parameters
+        ----------
+        timeout: seconds that a task may run, from its start. Then it is ended as by ``terminate()``, and awaiting it raises
+            TaskTimeout. Each start of one that has `retries` has them anew.
+        retries: as for submit, where a call says none of its own.
+        priority: an int; of the tasks that wait in this program those with more are given to servers first. 0 is usual.
+            What a server has been given stays there.
+        gpus: the same as ``resources={"gpu": gpus}``. A CPU task that has some sees only these, by CUDA_VISIBLE_DEVICES, from
+            its start until it ends, or waits for tasks of its own.
+        resources: how many of its node's resources a task has while it runs, by name, as ``{"licence": 1}``; it waits for a node
+            that has so many free (``dispycos node --resource licence=1``). 0 is none. ``task.resources`` tells which they are.
+
+        Raises
+        ------
+        TypeError, ValueError: a value is of no use; the text names it.
+        """
+        given = {"timeout": timeout, "retries": retries, "priority": priority}
+        return self._with(merged(self._options, {**given, "gpus": gpus, "resources": resources}))
+
+
+class Submits(Submitter["Task[Any]", "Optioned"]):
+    """Has functions run as remote tasks."""
 
     @abstractmethod
     def _here(self) -> object:
@@ -493,37 +540,8 @@ class Submits(ABC):
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
         )
 
-    def options(
-        self,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        priority: int | None = None,
-        gpus: int | None = None,
-        resources: Mapping[str, int] | None = None,
-    ) -> Optioned:
-        """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so.
-
-        It may be kept, and used as often as the client itself; its own ``options()`` adds to what it says.
-
-        Parameters
-        ----------
-        timeout: seconds that a task may run, from its start. Then it is ended as by ``terminate()``, and awaiting it raises
-            TaskTimeout. Each start of one that has `retries` has them anew.
-        retries: as for submit, where a call says none of its own.
-        priority: an int; of the tasks that wait in this program those with more are given to servers first. 0 is usual.
-            What a server has been given stays there.
-        gpus: the same as ``resources={"gpu": gpus}``. A CPU task that has some sees only these, by CUDA_VISIBLE_DEVICES, from
-            its start until it ends, or waits for tasks of its own.
-        resources: how many of its node's resources a task has while it runs, by name, as ``{"licence": 1}``; it waits for a node
-            that has so many free (``dispycos node --resource licence=1``). 0 is none. ``task.resources`` tells which they are.
-
-        Raises
-        ------
-        TypeError, ValueError: a value is of no use; the text names it.
-        """
-        given = {"timeout": timeout, "retries": retries, "priority": priority}
-        return Optioned(self, merged(PLAIN, {**given, "gpus": gpus, "resources": resources}))
+    def _with(self, options: Options) -> Optioned:
+        return Optioned(self, options)
 
     # fmt: off
     @overload
@@ -645,17 +663,8 @@ class Optioned(Submits):
         self._client = client
         self._options = options
 
-    def options(
-        self,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        priority: int | None = None,
-        gpus: int | None = None,
-        resources: Mapping[str, int] | None = None,
-    ) -> Optioned:
-        given = {"timeout": timeout, "retries": retries, "priority": priority}
-        return Optioned(self._client, merged(self._options, {**given, "gpus": gpus, "resources": resources}))
+    def _with(self, options: Options) -> Optioned:
+        return Optioned(self._client, options)
 
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any], **wishes: Any) -> Map[Any, Any]:
         wishes.setdefault("retries", self._options.retries)
@@ -663,28 +672,15 @@ class Optioned(Submits):
             wishes.setdefault("chunksize", 1)  # it is for each item
         return super().map(function, *iterables, **wishes)
 
-    options.__doc__ = Submits.options.__doc__
     map.__doc__ = Submits.map.__doc__
 
     def _here(self) -> object:
         return self._client._here()
 
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        io: bool = False,
-        where: str | Location | None = None,
-        alone: bool = False,
-        retries: int = 0,
-        options: Options = PLAIN,
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
     ) -> Task[Any]:
-        retries = retries or self._options.retries
-        return self._client._submit(
-            function, args, kwargs, io=io, where=where, alone=alone, retries=retries, options=self._options
-        )
+        return self._client._run(function, args, kwargs, options)
 
     def __repr__(self) -> str:
         said = [f"{name}={value!r}" for name, value in self._options._asdict().items() if value]

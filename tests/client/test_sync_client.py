@@ -19,6 +19,7 @@ from dispycos import Channel, Client, MonitorStatus, NotScheduled, Task
 from dispycos.actors.client.loop_thread import loop_thread
 from dispycos.actors.client.sync_client import NOT_HERE, SyncClient
 from dispycos.actors.client.sync_task import SyncTask
+from dispycos.actors.tasks.options import Options
 from dispycos.actors.tasks.pacing import AHEAD_OF_CHUNKS_MAX
 
 
@@ -104,12 +105,20 @@ def test_options_are_those_of_the_client_and_add_up(client: SyncClient) -> None:
 
 
 def test_options_reach_the_task(client: SyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, Any]] = []
-    monkeypatch.setattr(client, "_submit", lambda *args, **how: seen.append(how))
+    seen: list[Options] = []
+    lease: Any = client._here()
+    submit = lease.submit
+
+    def seeing(function: Any, args: Any, kwargs: Any, options: Options) -> Any:
+        seen.append(options)
+        return submit(function, args, kwargs, options)
+
+    monkeypatch.setattr(lease, "submit", seeing)
     some = client.options(timeout=60, retries=2)
-    some.submit(double, 1)
-    some.io_submit(double, 1, retries=5)
-    assert [(how["options"].timeout, how["retries"]) for how in seen] == [(60.0, 2), (60.0, 5)]
+    assert some.submit(double, 1).result() == 2
+    some.options(priority=3).io_submit(double, 1, retries=5).result()
+    client.submit(double, 1).result()
+    assert seen == [Options(2, 60.0), Options(5, 60.0, 3, io=True), Options()]
 
 
 def test_each_public_method_of_a_task_waits_works_or_says_what_to_do(client: SyncClient) -> None:

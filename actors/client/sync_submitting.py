@@ -1,0 +1,193 @@
+"""How plain code has functions run as tasks: submit, rtask, map ... of a SyncClient, and of what its options() gives.
+
+Calls are pickled in the caller's thread, where the user's code may run and fail, and handed over many at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dispycos.protocol.status import OutcomeKind
+
+from ..tasks.options import Options
+from ..tasks.submitting import Submitter, must_be_callable
+from .in_process import InProcess
+from .loop_thread import LoopThread
+from .sync_map import SyncMap
+from .sync_task import SyncTask, plain
+
+if TYPE_CHECKING:
+    from ..tasks.map import Map
+    from ..tasks.record import Record
+    from .lease import ClientLease
+    from .sync_signatures import maps, submits, submits_at
+else:
+    maps = submits = submits_at = plain
+
+V = TypeVar("V")
+
+
+class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
+    """As Submits, for plain code."""
+
+    _client: Any  # the Client, or what its options() gave
+    _thread: LoopThread
+
+    @abstractmethod
+    def _here(self) -> ClientLease | InProcess:
+        """Raises NotScheduled if nothing can be submitted."""
+
+    @submits
+    def submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """Queue a CPU task; returns its handle at once: ``client.submit(f, x).result()``. See Client.submit."""
+        return self._submit(function, args, kwargs, retries=retries)
+
+    @submits
+    def io_submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """As submit, for a task that mostly waits: it shares its server."""
+        return self._submit(function, args, kwargs, io=True, retries=retries)
+
+    @submits
+    def rtask(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """Run a CPU task; returns its handle when it runs. See Client.rtask."""
+        return self._started(self._submit(function, args, kwargs, alone=True, retries=retries))
+
+    @submits_at
+    def rtask_at(
+        self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
+    ) -> SyncTask[Any]:
+        """As rtask, on a node (its address, name or Location) or on one server (its Location)."""
+        return self._started(self._submit(function, args, kwargs, where=where, alone=True, retries=retries))
+
+    @submits
+    def io_rtask(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
+        """As rtask, for a task that mostly waits: it shares its server, and close() does not wait for it."""
+        return self._started(self._submit(function, args, kwargs, io=True, alone=True, retries=retries))
+
+    @submits_at
+    def io_rtask_at(
+        self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
+    ) -> SyncTask[Any]:
+        """As io_rtask, on a node or a server."""
+        return self._started(
+            self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
+        )
+
+    options = plain(Submitter.options)
+
+    @maps
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
+    ) -> SyncMap[Any, Any]:
+        """``for x, value in client.map(f, xs)``: see Client.map for it and its options.
+
+        The iterables are read in a thread of their own, ahead of the values: they may block, and wait for tasks.
+        """
+        self._here()
+        must_be_callable(function)
+        return SyncMap(self._thread, self._call(self._map(function, iterables, options), "map()"))
+
+    async def _map(self, function: Any, iterables: Any, options: Any) -> Map[Any, Any]:
+        values: Map[Any, Any] = self._client.map(function, *iterables, **options)
+        values.read_in_thread()
+        return values
+
+    # --- inside ---
+
+    def _call(self, coroutine: Coroutine[Any, Any, V], what: str) -> V:
+        return self._thread.call(coroutine, what=what)
+
+    def _with(self, options: Options) -> SyncOptioned:
+        return SyncOptioned(self, options)
+
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+    ) -> SyncTask[Any]:
+        lease = self._here()
+        if isinstance(lease, InProcess):
+            begun: Future[SyncTask[Any]] = Future()
+            self._thread.may_wait("submit()")
+            self._thread.call_soon(
+                lambda: _settle(begun, partial(_begin_here, lease, function, args, kwargs, options))
+            )
+            return begun.result()  # told before the loop is the task's
+        handle: SyncTask[Any]
+        handle, values = lease.prepare(SyncTask, function, args, kwargs, options)
+        self._thread.call_soon(partial(_hand_in, lease, handle, values))
+        return handle
+
+    def _started(self, handle: SyncTask[Any]) -> SyncTask[Any]:
+        record: Any = handle._source
+        if record is None:  # it runs in this process, as soon as the loop has its turn
+            return handle
+
+        async def wait() -> None:
+            if record.address is None and not record.ended:
+                record.when_started = self._thread.loop.create_future()
+                try:
+                    await record.when_started
+                except asyncio.CancelledError:
+                    handle._host.terminate(handle)
+                    raise
+
+        self._call(wait(), "rtask()")
+        if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
+            handle.result()
+        return handle
+
+
+class SyncOptioned(SyncSubmits):
+    """What options() gives."""
+
+    def __init__(self, client: SyncSubmits, options: Options) -> None:
+        self._base = client
+        self._thread = client._thread
+        self._client = client._client._with(options)
+        self._options = options
+
+    def _with(self, options: Options) -> SyncOptioned:
+        return SyncOptioned(self._base, options)
+
+    def _here(self) -> ClientLease | InProcess:
+        return self._base._here()
+
+    def __repr__(self) -> str:
+        return repr(self._client)
+
+
+def _begin_here(lease: InProcess, function: Any, args: Any, kwargs: Any, options: Options) -> SyncTask[Any]:
+    """A task of this process, on the loop's thread. What it raises keeps its traceback."""
+    own = lease.submit(function, args, kwargs, options)
+    cell: Any = own._source
+    handle: SyncTask[Any] = SyncTask.__new__(SyncTask)._bind(
+        own._host, own.home, own.name, None, own.direct, own.location, own.stands_for_value
+    )
+    cell.at_end(lambda: handle._complete(cell.outcome))
+    own._look()  # else asyncio would say of its error that nobody took it
+    return handle
+
+
+def _settle(future: Future[V], function: Callable[[], V]) -> None:
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)
+
+
+def _hand_in(lease: ClientLease, handle: SyncTask[Any], values: list[Record] | None) -> None:
+    """On the loop's thread."""
+    if lease.is_open and not lease.ledger.over:
+        lease.enter(handle._source, values)
+        return
+    record: Any = handle._source
+    record.outcome, record.text = (
+        OutcomeKind.REFUSED,
+        f"{handle.name} cannot be run: its client was closed meanwhile",
+    )
+    record.ended = True
+    lease.resolved(record)
