@@ -18,7 +18,7 @@ from dispycos.protocol.messages import Marks, TaskId
 
 from ..dispatching.facts import Entry
 from ..shipping.pickling import kept_as_it_is
-from ..tasks.calling import name_of, receives
+from ..tasks.calling import may_receive, name_of, receives
 from ..tasks.cell import Cell
 from ..tasks.ends import without_our_frames
 from ..tasks.handle import Handle
@@ -118,6 +118,7 @@ class LedgerBody(ClientRole):
             server=server,
             alone=options.alone,
             receives=receives(function),
+            may_receive=may_receive(function),
             retries=options.retries,
             timeout=options.timeout,
             priority=options.priority,

@@ -25,6 +25,7 @@ class Waits:
         self.needs: dict[int, Needs] = {}  # by number of the task that waits
         self.ready: deque[Needs] = deque()  # all their values are there
         self._wanted: dict[Record, list[Needs]] = {}  # by the one that is waited for
+        self.doubted: list[Record] = []  # waited for, though they may be actors that never end
         self.asked: dict[
             tuple[int, int], Record
         ] = {}  # what a server has to tell of tasks: by its epoch and their numbers
@@ -38,8 +39,14 @@ class Waits:
         needs = self.needs[record.task.number] = Needs(record, values, len(missing))
         for value in missing:
             self._wanted.setdefault(value, []).append(needs)
+            if value.may_receive:
+                self.doubted.append(value)
+                value.may_receive = False  # once is enough
         if not missing:
             self.ready.append(needs)
+
+    def first_wanting(self, value: Record) -> Needs | None:
+        return next(filter(self._is_there, self._wanted.get(value, ())), None)
 
     def has(self, record: Entry) -> bool:
         return record.task.number in self.needs

@@ -97,6 +97,12 @@ def receives(function: Any) -> bool:
     return False
 
 
+def may_receive(function: Any) -> bool:
+    """Whether it could be an actor that receives() takes for none: it suspends, and has its task, which it may hand on."""
+    code: CodeType | None = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & SUSPENDS) and "task" in code.co_varnames
+
+
 def with_task(
     function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], cell: HasHandle
 ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -31,6 +31,7 @@ class Record(msgspec.Struct, eq=False):
     io: bool = False
     alone: bool = False  # somebody waits for its start (rtask): an actor, never behind another
     receives: bool = False  # its function takes messages: an actor, too
+    may_receive: bool = False  # its function does not, but hands its task to what might
     retries: int = 0
     attempt: int = 1
     address: Address | None = None

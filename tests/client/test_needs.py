@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dispycos.actors.client.effects import Say
 from dispycos.actors.client.owned import FILLED_MAX
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.shipping.pickling import dumps_call, loads
@@ -15,6 +16,7 @@ from dispycos.actors.tasks.record import Record
 from dispycos.actors.tasks.results import passed_on, unpack_outcome
 from dispycos.errors import ArgumentFailed, TaskLost, TaskTerminated
 from dispycos.machine import Send
+from dispycos.notices import PATIENCE_S
 from dispycos.protocol import messages
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
@@ -182,6 +184,38 @@ def test_a_retry_runs_with_the_same_values() -> None:
     desk.start(record)
     desk.lose_server(record.at.epoch - 1000, begun=record.position)
     assert called_with(desk, record) == first and record.attempt == 2
+
+
+def test_after_3_s_it_is_said_that_a_task_waits_for_what_may_be_an_actor() -> None:
+    desk = Desk(servers=2)
+    (actor,) = desk.given(function="serve", may_receive=True)
+    slow = desk.submit(function="slow")
+    waiting(desk, slow, function="later")
+    waiting(desk, slow, actor, function="report")
+    waiting(desk, actor, function="again")
+    desk.drain()
+    assert desk.ledger.deadline() == desk.now + PATIENCE_S
+    desk.now += PATIENCE_S
+    desk.ledger.wake(desk.now)
+    assert desk.drain() == [], "it has not begun"
+    desk.start(actor)
+    desk.now += PATIENCE_S
+    desk.ledger.wake(desk.now)
+    assert [effect for effect in desk.drain() if isinstance(effect, Say)] == [
+        Say(
+            "report waits for the value of serve, handle 2 of its arguments; if serve is an actor, which takes messages, "
+            "give its handle in a list: [handle]",
+            "warning",
+        )
+    ]
+    returns(desk, actor, 1)
+    desk.drain()
+    waiting(desk, actor, slow)
+    desk.now += 2 * PATIENCE_S
+    desk.ledger.wake(desk.now)
+    assert not any(isinstance(effect, Say) for effect in desk.drain()), (
+        "said once, and not of one that has ended"
+    )
 
 
 def nested(desk: Desk, *values: int) -> Entry:

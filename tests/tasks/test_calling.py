@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from dispycos.actors.tasks.calling import beneath, can_suspend, name_of, no_iterator, receives, with_task
+from dispycos.actors.tasks.calling import (
+    beneath,
+    can_suspend,
+    may_receive,
+    name_of,
+    no_iterator,
+    receives,
+    with_task,
+)
 from dispycos.actors.tasks.ends import Raised, Returned
 
 ME = "the task itself"
@@ -280,3 +288,17 @@ def test_all_else_is_a_value_also_an_iterator_of_a_class_of_the_users() -> None:
     for value in (None, 5, [1], range(3), Countdown(), {"a": 1}.items(), Countdown, map):
         outcome = Returned(value)
         assert no_iterator(outcome, "it") is outcome
+
+
+def test_who_suspends_and_has_its_task_might_take_messages() -> None:
+    async def serves(task: Any) -> None:
+        await helper(task)
+
+    async def helper(task: Any) -> None:
+        await task.receive()
+
+    async def fetches(url: str) -> str:
+        return url
+
+    assert may_receive(serves) and not receives(serves)
+    assert not any(map(may_receive, (fetches, last, Job, print)))
