@@ -13,9 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from dispycos.actors.compat.names import DOCS
+from dispycos.actors.compat.names import REMEDY_2, explain
 from dispycos.actors.compat.program import program
 from dispycos.actors.compat.translating import Finder, Loader, translated
+from dispycos.actors.tasks.ends import without_our_frames
 from dispycos.config import SECRET_VARIABLE, Misuse, RunSettings
 from dispycos.transport.secret import GROUP_VARIABLE, SECRET_FILE_VARIABLE
 
@@ -87,6 +88,10 @@ def _fault(path: Path, text: bytes, error: Exception) -> str:
 
 def _remedy(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, UnicodeDecodeError) or "encoding" in text or "null bytes" in text:
+        return (
+            "a script is text in UTF-8, or its first line names another encoding: # -*- coding: latin-1 -*-"
+        )
     if (
         "print" in text
         or "exec" in text
@@ -94,7 +99,7 @@ def _remedy(error: Exception) -> str:
         or "multiple exception types" in text
         or (isinstance(error, SyntaxError) and (error.text or "").lstrip().startswith("raise "))
     ):
-        return "this is Python 2, which 2to3 (up to Python 3.12) or python-modernize translate"
+        return REMEDY_2
     return "`python -m py_compile` says the same"
 
 
@@ -126,13 +131,9 @@ def _exit_code(end: SystemExit) -> int:
 
 def _show(error: BaseException) -> None:
     """The traceback begins with the script; a name that is not there is led to where is written which are."""
-    if isinstance(error, ImportError) and str(error.name).split(".")[0] in ("pycos", "dispy"):
-        error.add_note(f"{DOCS} of dispycos lists what its scripts can use")
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
+    explain(error)
     sys.stdout.flush()
-    traceback.print_exception(type(error), error, trace)
+    traceback.print_exception(without_our_frames(error))
 
 
 def _finish(code: int) -> int:

@@ -63,7 +63,7 @@ class ClientRole:
 
     def on_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerReset):
-            self.host.peer_gone(event.epoch, event.unconfirmed)
+            self._peer_gone(event.epoch, event.unconfirmed)
             is_dead = self.runtime.router.is_buried(event.epoch)
             self.ledger.session_lost(event.epoch, () if is_dead else event.unconfirmed, now)
         elif isinstance(event, PeerDistance):
@@ -113,7 +113,7 @@ class ClientRole:
                 self.ledger.tasks.turn_away(effect.envelope)
         elif isinstance(effect, Bury):
             self.forget_nearby(effect.epoch)
-            self.host.peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
+            self._peer_gone(effect.epoch, self.runtime.router.bury(effect.epoch, now))
         elif isinstance(effect, Dial):
             self.node_links.dial(effect.node, self.endpoints_to(effect.node))
         elif isinstance(effect, HangUp):
@@ -127,11 +127,16 @@ class ClientRole:
         else:
             raise TypeError(f"no such effect: {effect!r}")
 
+    def _peer_gone(self, epoch: int, unconfirmed: Iterable[Envelope]) -> None:
+        if self.ledger.is_terminating:  # with all that was on its way to its tasks, which is no news
+            unconfirmed = [entry for entry in unconfirmed if entry.correlation]
+        self.host.peer_gone(epoch, unconfirmed)
+
     def _bury_servers(self, now: float) -> None:
         """Those of whom nobody told, because they died before they were known."""
         router = self.runtime.router
         for epoch in router.neighbours(SERVER_ROLE):
-            self.host.peer_gone(epoch, router.bury(epoch, now))
+            self._peer_gone(epoch, router.bury(epoch, now))
 
     def _resolve(self, record: Entry) -> None:
         self.resolved(record)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..shipping.program import MirrorModule
-from .names import ASYNCFILE, DISPY, DISPY_HTTPD, DISPYCOS, DOCS, HTTPD, TASKS, Names
+from .names import ASYNCFILE, DISPY, DISPY_HTTPD, DISPYCOS, HTTPD, LACKS, TASKS, Names
 
 FACE = Path(__file__).parents[2] / "compat.py"  # its folder has examples/ and data/, which scripts read
 
@@ -70,7 +70,7 @@ class _Refusal(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname.startswith(("pycos.", "dispy.")):
             raise ModuleNotFoundError(
-                f"there is no {fullname} here: {DOCS} of dispycos lists what its scripts can use",
+                f"there is no {fullname} here: {LACKS}",
                 name=fullname,
             )
         return None

@@ -17,8 +17,6 @@ IPv6_MulticastGroup: Any = "ff05::674f:48ba:b409:3171:9705"
 
 
 def __getattr__(name: str) -> Any:
-    from .names import DOCS
+    from .names import LACKS
 
-    raise AttributeError(
-        f"pycos.config has no {name!r} here: {DOCS} of dispycos lists what its scripts can use"
-    )
+    raise AttributeError(f"pycos.config has no {name!r} here: {LACKS}")

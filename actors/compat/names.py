@@ -7,6 +7,19 @@ from types import ModuleType
 from typing import Any, Final
 
 DOCS: Final = "docs/compat.md"
+PYTHON_2: Final = {
+    "raw_input",
+    "xrange",
+    "unicode",
+    "unichr",
+    "long",
+    "basestring",
+    "reduce",
+    "reload",
+    "execfile",
+}
+REMEDY_2: Final = "this is Python 2, which 2to3 (up to Python 3.12) or python-modernize translate"
+LACKS: Final = f"{DOCS} of dispycos lists what its scripts can use"
 
 TASKS: Final = {
     "Task": "tasks",
@@ -77,12 +90,24 @@ def look_up(names: dict[str, str], module: str, name: str) -> Any:
     """What it is. Raises AttributeError that says where is written what there is."""
     place = names.get(name)
     if place is None:
-        raise AttributeError(
-            f"{module} has no {name!r} here: {DOCS} of dispycos lists what its scripts can use"
-        )
+        raise AttributeError(f"{module} has no {name!r} here: {LACKS}")
     path, _, attribute = place.partition(":")
     home = path[1:] if path.startswith("=") else f"{__package__}.{path}"
     return getattr(import_module(home), attribute or name)
+
+
+def explain(error: BaseException) -> None:
+    """To what a script lacks here, say where is written what there is."""
+    note = ""
+    if isinstance(error, ImportError) and str(error.name).split(".")[0] in ("pycos", "dispy"):
+        note = LACKS
+    elif isinstance(error, AttributeError):
+        kind = error.obj if isinstance(error.obj, type) else type(error.obj)
+        note = LACKS if kind.__module__.startswith("dispycos.") else ""
+    elif isinstance(error, NameError) and error.name in PYTHON_2:
+        note = REMEDY_2
+    if note and note not in str(error):
+        error.add_note(note)
 
 
 class Names(ModuleType):

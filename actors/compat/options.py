@@ -7,6 +7,8 @@ from typing import Any
 
 from dispycos.private_options import PRIVATE_OPTIONS
 
+from .names import LACKS
+
 log = logging.getLogger("dispycos")
 
 ALSO = {
@@ -30,7 +32,7 @@ def usable(options: dict[str, Any], what: str) -> dict[str, Any]:
         elif name in ALSO:
             log.debug("%s(%s=%r) has no effect: dispycos needs none", what, name, value)
         elif NAMED_BEFORE.get(name, name) not in PRIVATE_OPTIONS:
-            raise TypeError(f"{what}() has no parameter {name!r}")
+            raise TypeError(f"{what}() has no parameter {name!r} here: {LACKS}")
         elif value not in (None, "", (), []):
             used[name] = [str(one) for one in value] if isinstance(value, list | tuple) else value
     return used

@@ -18,6 +18,7 @@ from ..tasks.cell import Cell
 from ..tasks.current import current_host, open_host
 from ..tasks.ends import Outcome, Raised, without_our_frames
 from ..tasks.host import TaskHost
+from .names import explain
 
 log = logging.getLogger("dispycos")
 
@@ -138,6 +139,7 @@ class Program:
         """Told by the cell, on the loop."""
         if isinstance(outcome, Raised) and isinstance(outcome.error, Exception | SystemExit):
             error = without_our_frames(outcome.error)
+            explain(error)
             log.warning(
                 "uncaught exception in %s:", cell.name, exc_info=(type(error), error, error.__traceback__)
             )

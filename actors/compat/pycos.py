@@ -15,6 +15,7 @@ from dispycos.protocol.addresses import Location
 from dispycos.transport.folders import temporary_folder
 
 from ..sharing.sharing import peer_status
+from .names import LACKS
 from .network import LOOK_S, join
 from .options import ALSO, NAMED_BEFORE
 from .peers import dest_path, location_of
@@ -49,7 +50,7 @@ class Pycos:
             elif name in USED and value is not None:
                 program.settings[name] = value
             elif name not in ALSO and name not in USED:
-                raise TypeError(f"Pycos() has no parameter {given!r}")
+                raise TypeError(f"Pycos() has no parameter {given!r} here: {LACKS}")
             else:
                 log.debug("Pycos(%s=%r) has no effect: dispycos needs none", given, value)
         if program.settings.get("dest_path"):

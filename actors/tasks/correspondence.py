@@ -127,7 +127,7 @@ class Correspondence:
             if self._calls.pop(correlation, None) is not None:
                 if post is not None:
                     self._withdraw(to, correlation)
-                if revoked_by is not None:
+                if revoked_by is not None and self.runtime.is_open:  # else the asker ends, and is cancelled
                     self.post(Envelope(to, me, revoked_by, correlation))
 
     def request(self, to: Address, word: Any, payload: Payload = None) -> asyncio.Future[Envelope | None]:

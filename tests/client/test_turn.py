@@ -52,7 +52,7 @@ class Desk(ClientRole):
         self.loop = self.router = self
         self.lock = nullcontext()
         self.deferred: list[Callable[[], None]] = []
-        self.gone: list[tuple[int, list[str]]] = []
+        self.gone: list[tuple[int, list[Any]]] = []
         self.lost: list[int] = []
         self.relayed: list[tuple[Entry, Envelope]] = []
         self.ended: list[Entry] = []
@@ -173,6 +173,14 @@ def test_a_scheduler_that_forgot_us_is_told_all_again_when_it_is_back(desk: Desk
     desk.on_event(ready(5, "scheduler"), 1.0)
     desk.run()
     assert desk.sent == [Envelope(BROKER, ME, ENLIST)]
+
+
+def test_what_was_on_its_way_to_tasks_that_are_ended_is_no_news(desk: Desk) -> None:
+    told, asked = Envelope(ME, ME, messages.Tell()), Envelope(ME, ME, messages.Tell(), 7)
+    desk.on_event(PeerReset(33, [told, asked]), 0.0)
+    desk.ledger.is_terminating = True
+    desk.on_event(PeerReset(34, [told, asked]), 0.0)
+    assert desk.gone == [(33, [told, asked]), (34, [asked])]
 
 
 def test_another_peer_that_was_reset_is_only_gone(desk: Desk) -> None:

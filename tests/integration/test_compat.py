@@ -120,6 +120,7 @@ def test_a_script_of_python_2_runs_its_functions_on_servers(user: User) -> None:
     assert "".join(line for line in out.splitlines(True) if "server-" not in line) == REMOTE, program.told()
     assert "] sent 0" in out  # from a server, to which both other files had come
     assert "no node or server 10.9.8.7 is in use" in program.err
+    assert "Traceback" not in program.err, program.told()
     assert "argument 2 ('client') of compute: a dispycos.Lock is for the tasks of one process" in program.err
 
 
@@ -130,13 +131,26 @@ def test_what_cannot_be_run_is_told_with_its_line(user: User) -> None:
             "broken.py": "def f(:\n",
             "raises.py": "raise StopIteration, 3\n",
             "lacks.py": "from pycos import Nonsense\n",
+            "calls.py": "import pycos\ndef f(task=None):\n    yield task.nonsense()\npycos.Task(f)\nxrange(3)\n",
+            "folder.py/none": "",
+            "latin.py": "",
+            "binary.py": "",
         }
     )
-    programs = {
-        name: user.command("run", f"{name}.py") for name in ("none", "two", "broken", "raises", "lacks")
-    }
+    (user.folder / "latin.py").write_bytes(
+        b"# coding: latin-1\nimport sys\nsys.exit(ascii('\xe9') + str(sys.argv))"
+    )
+    (user.folder / "binary.py").write_bytes(bytes(range(256)))
+    names = ("none", "two", "broken", "raises", "lacks", "calls", "folder", "binary")
+    programs = {name: user.command("run", f"{name}.py") for name in names}
+    programs["latin"] = user.command("run", "latin.py", "--local", "x")
     codes = {name: program.wait() for name, program in programs.items()}
-    assert codes == {"none": 2, "two": 2, "broken": 2, "raises": 2, "lacks": 1}
+    assert codes == {**dict.fromkeys(names, 2), "lacks": 1, "calls": 1, "latin": 1}
+    assert programs["latin"].err == "'\\xe9'['latin.py', '--local', 'x']\n"
+    assert "folder.py: Is a directory" in programs["folder"].err
+    assert "a script is text in UTF-8, or its first line names another" in programs["binary"].err
+    assert "'Task' object has no attribute 'nonsense'\ndocs/compat.md" in programs["calls"].err
+    assert "name 'xrange' is not defined\nthis is Python 2" in programs["calls"].err
     assert "none.py: No such file or directory" in programs["none"].err
     assert "two.py, line 3: Missing parentheses in call to 'print'" in programs["two"].err
     assert all("this is Python 2" in programs[name].err for name in ("two", "raises"))

@@ -21,6 +21,7 @@ pytestmark = [
 ]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 SCRIPT = """
 import os, time
 import dispycos
@@ -65,12 +66,14 @@ def wait(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def start_node(host: Host) -> None:
-    host.start([sys.executable, "-m", "dispycos", "node", "--cpus", "2", "--daemon", "--name", "faraway"])
+def start_node(*hosts: Host) -> None:
+    """Until they are all there."""
+    for host in hosts:
+        host.start([sys.executable, "-m", "dispycos", "node", "--cpus", "2", "--daemon", "--name", "faraway"])
 
     def is_up() -> bool:
-        status = host.run([sys.executable, "-m", "dispycos", "status", "--json"])
-        return status.returncode == 0 and bool(json.loads(status.stdout)["nodes"])
+        status = hosts[0].run([sys.executable, "-m", "dispycos", "status", "--json"])
+        return status.returncode == 0 and len(json.loads(status.stdout)["nodes"]) == len(hosts)
 
     wait(is_up, 20)
 
@@ -238,3 +241,35 @@ def test_a_scheduler_that_is_killed_costs_a_client_of_another_host_nothing(hosts
         time.sleep(1.0)
     out, err = client.communicate(timeout=60)
     assert out == "whole\n", (out, err)
+
+
+def test_scripts_of_pycos_and_dispy_find_nodes_of_other_hosts_and_use_them_all() -> None:
+    with Hosts(3) as hosts:
+        here, *there = hosts
+        secret = secret_of(here)
+        for host in there:
+            give_secret(host, secret)
+        start_node(*there)
+        for path in (*(SCRIPTS / "pycos").rglob("*.py"), SCRIPTS / "dispy" / "typical.py"):
+            copy = here.folder / path.relative_to(
+                path.parents[1] if path.parent.name == "old" else path.parent
+            )
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_text(path.read_text())
+
+        def run(script: str, *arguments: str) -> str:
+            command = (
+                f"cd {here.folder} && exec {sys.executable} -m dispycos run {script} {' '.join(arguments)}"
+            )
+            ran = here.run(["sh", "-c", command], timeout=30)
+            assert ran.returncode == 0, ran
+            return ran.stdout
+
+        addresses = [host.address for host in there]
+        old = run("remote.py", "3")
+        assert re.search(r"nodes \['10.77.0.[23]', '10.77.0.[23]'\] servers 4", old), old
+        assert "(Result 2, 'hi 1', 'Task')" in old and "ValueError True" in old and "SOME TEXT" in old, old
+        assert run("today.py", "6") == f"results {[n * n for n in range(6)]} at {addresses}\n"
+        jobs = run("typical.py")
+        used = set(re.findall(r"^(\S+) executed job \d at True with True$", jobs, re.MULTILINE))
+        assert used == set(addresses), jobs
