@@ -10,7 +10,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from dispycos.errors import DispycosError, MailboxFull, ScheduleError, TaskRefused
+from dispycos.errors import DispycosError, MailboxFull, ScheduleError, TaskRefused, TaskTerminated
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of
@@ -305,11 +305,11 @@ class LedgerBody(ClientRole):
                 say(f"the status_task misses what happens from now on: {error}", "warning")
 
     def _status_task_ended(self, task: Task) -> None:
-        """Said at once if it failed: what it was to enable or to submit is waited for in vain."""
+        """Said at once if it failed: what it was to enable or to submit is waited for in vain. Who terminates it knows."""
         if self.freed.done() or task.cancelled():
             return
         error = task.exception()
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, TaskTerminated):
             trace = "".join(traceback.format_exception(without_our_frames(error))).strip()
             say(f"the status_task has failed, and hears of nothing any more:\n{trace}", "error")
 
