@@ -29,9 +29,9 @@ True None
 JOBS = """\
 raise None 9 ValueError: bad 5
 exit None 9 SystemExit: left
-_exit None 9 exited with code 3 while it ran run_job
-kill None 9 was killed by SIGKILL (9) while it ran run_job
-iterator None 9 NotPicklable: the value of run_job: cannot pickle '_io.TextIOWrapper'
+_exit None 9 exited with code 3 while it ran fails
+kill None 9 was killed by SIGKILL (9) while it ran fails
+iterator None 9 NotPicklable: the value of fails: cannot pickle '_io.TextIOWrapper' o
 names ('127.0.0.1', True, True) 11 None
 ('given', 'data 7') 127.0.0.1 True
 ('more', 'data 7')
@@ -63,6 +63,26 @@ TypeError job_status must take 1 argument
 """
 
 
+NODES = """\
+-1 -1 -1 -1 -1 -1 -1 0
+[4, 2] 127.0.0.1 2 2
+node_jobs True 2
+[None, None, None] [9, 9, 8]
+send_file 0 ('data1', 'sent')
+set_node_cpus [2, 1, 0]
+False 1 ('data1', None)
+[6, 5] 2 ['data1', 'data1']
+deallocate_node 0
+False 0 ('data1', None)
+resetup_node 0 ('data2', None)
+close_node 0 None 9
+False 0 None None
+True True
+0 None 2 None 4 None 6 None 8 None True
+[0, 1, 2, 3, 4] {}
+"""
+
+
 def write(user: User, name: str) -> str:
     user.write({name: (SCRIPTS / name).read_text()})
     return name
@@ -83,3 +103,7 @@ def test_jobs_end_with_a_text_however_they_end_and_clusters_lend_each_other_thei
     out = user.command("run", write(user, "jobs.py"), str(port)).succeed(40)
     named = re.sub(r"^\[\S+/server-\d\] ", "", out, flags=re.MULTILINE)
     assert re.sub(r"server \S+/server-\d ", "", named) == JOBS
+
+
+def test_a_script_has_nodes_closed_set_up_anew_and_limited_and_each_has_its_own_files(user: User) -> None:
+    assert user.command("run", "--local", "2", write(user, "nodes.py")).succeed(40) == NODES

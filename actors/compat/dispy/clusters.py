@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from dispycos.config import HostPort
 from dispycos.errors import DispycosError, NotPicklable, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import NodeInfo
@@ -52,10 +53,13 @@ from .printing import table
 
 log = logging.getLogger("dispycos")
 
+UNKNOWN = "no node of this name is here"  # as a scheduler says it
 CLEANUP_S = 10.0  # a cleanup has so long
 EARLIEST_S = (
     0.01  # a callback hears of no end sooner: scripts note a job behind submit(), and dispy is never faster
 )
+BRIEF_S = 0.05  # seconds; jobs that last longer begin in their order, each on a free server
+MANY = 100  # jobs of which nothing is known yet: taken for brief
 RETRIES = 3  # of a reentrant job, whose server or node was lost
 
 
@@ -138,8 +142,9 @@ class JobCluster:
         self._calls = 0  # of callbacks that are due
         self._idle = threading.Condition()
         self._began = time.time()
-        self._total_s = 0.0
-        self._has_nodes = False
+        self._total_s, self._ended = 0.0, 0
+        self._added: list[Entry] = []  # to those that the client was made with
+        self._is_holding = self._has_nodes = False
         self._is_closing = self._is_closed = self._terminates = False
         self._failure: BaseException | None = None
         self._wanted, self._changed = asyncio.Event(), asyncio.Event()
@@ -246,10 +251,18 @@ class JobCluster:
         how = {
             "io": False,
             "where": job._node._location if job._node is not None else None,
-            "alone": False,
+            "alone": not self._are_brief(),
             "retries": self._retries,
         }
-        return _Prepared(lease, *lease.prepare(lease.host.task_class, run, call, {}, **how))
+        task, values = lease.prepare(lease.host.task_class, run, call, {}, **how)
+        task._source.function = self.name  # which its user knows
+        return _Prepared(lease, task, values)
+
+    def _are_brief(self) -> bool:
+        """Such jobs may wait behind others at a server, as tasks do."""
+        if self._ended == 0:
+            return len(self._jobs) > MANY
+        return self._total_s < self._ended * BRIEF_S
 
     def _hand_in(self, job: DispyJob, prepared: _Prepared | None = None) -> None:
         try:
@@ -350,9 +363,10 @@ class JobCluster:
 
     def allocate_node(self, node: Any) -> int:
         """Use this, too, or again after deallocate_node(). 0; -1 if it is of no use."""
-        if (known := self._node_of(node)) is not None:
-            return self._said("resume_node", known._location)
-        return self.discover_nodes([node])
+        known = self._node_of(node)
+        if known is None or known.is_closed:
+            return self.discover_nodes([node])
+        return self._said("resume_node", known._location)
 
     def discover_nodes(self, nodes: Any) -> int:
         """Look for these, too. 0; -1 if they are of no use."""
@@ -361,8 +375,15 @@ class JobCluster:
         except (TypeError, ValueError) as error:
             log.warning("discover_nodes(): %s", error)
             return -1
+        program.call(self._add, entries)
+        return 0 if entries else -1
+
+    def _add(self, entries: list[Entry]) -> None:
         self._entries += entries
-        return max([self._said("node_allocate", entry) for entry in entries], default=-1)
+        self._added += entries
+        if self._is_holding:
+            for entry in entries:
+                self._client.node_allocate(entry)
 
     def deallocate_node(self, node: Any) -> int:
         """Give it no more jobs. 0; -1 if there is no such node."""
@@ -473,6 +494,9 @@ class JobCluster:
         lease: Any = self._client._lease
         if lease is not None:
             lease.on_news, lease.ledger.wants_news = self._hear, True
+            self._is_holding = True
+            for entry in self._added:
+                self._client.node_allocate(entry)
         closing = asyncio.ensure_future(self._until(lambda: self._is_closing))
         try:
             await asyncio.wait([scheduling, closing], return_when=asyncio.FIRST_COMPLETED)
@@ -487,6 +511,9 @@ class JobCluster:
             if self._cleanup is not None:
                 await self._clean_up()
         except (DispycosError, TimeoutError, OSError, ValueError) as error:
+            if self._leaves_out(str(error)):
+                self._wanted.set()
+                return
             self._failure = error
             log.warning("no cluster for %s: %s", self.name, error)
             for job in list(self._jobs.values()):
@@ -497,13 +524,24 @@ class JobCluster:
             raise
         finally:
             closing.cancel()
-            self._has_nodes = False
+            self._is_holding = self._has_nodes = False
             with contextlib.suppress(DispycosError):  # of tasks that were lost their jobs tell
                 await self._client.close(await_io=False, terminate=self._terminates)
             self._look()
 
     def _location(self) -> Any:
         return None if program.local_servers else program.location
+
+    def _leaves_out(self, error: str) -> bool:
+        """Of several nodes one whose name nobody knows, as dispy does."""
+        for entry in self._entries:
+            what = f"nodes: {HostPort(str(entry.node), entry.port)}: {UNKNOWN}"
+            if len(self._entries) > 1 and error.startswith(what):
+                log.warning("%s; it is left out", error.partition("\n")[0])
+                self._entries.remove(entry)
+                self._client._wishes.allocations.remove(entry)
+                return True
+        return False
 
     async def _until(self, condition: Callable[[], object]) -> None:
         while not condition():
@@ -565,12 +603,13 @@ class JobCluster:
                 self._client.enable_node(Location(info.addr, info.port), *call)
         elif status == Status.NodeInitialized:
             new = self._see_node(info)
+            new.is_closed = False
             new.cpus = self._granted(info.name, info.addr) or info.cpus
             self._tell_cluster(DispyNode.Initialized, new, None)
         elif status in (Status.NodeClosed, Status.NodeDisconnected, Status.NodeAbandoned):
             node = self._nodes.get(info.epoch)
-            if node is not None and node.cpus and self._has_nodes:
-                node.cpus = 0
+            if node is not None and not node.is_closed and self._has_nodes:
+                node.is_closed = True
                 self._tell_cluster(DispyNode.Closed, node, None)
 
     def _see_node(self, info: NodeInfo) -> DispyNode:
@@ -681,6 +720,7 @@ class JobCluster:
             job._node.cpu_time += seconds
             job._node.update_time = time.time()
         self._total_s += seconds
+        self._ended += 1
         job._args, job._kwargs, job._report, job._files, job._code = (), {}, None, {}, []
         with self._idle:
             del self._jobs[job._number]

@@ -94,6 +94,8 @@ class Entry(DispycosNodeAllocate):
         self.taken[name, ip_addr] = Taken(offer, wanted, list(self.wish.depends), tuple(self.wish.setup_args))
         return wanted
 
+    __hash__, __eq__ = object.__hash__, object.__eq__  # each is itself
+
     def ask_again(self, name: str, ip_addr: str) -> None:
         """Of a node that it took: what its jobs are to have from now on."""
         self.allocate(ip_addr, name, *self.taken[name, ip_addr].offer)

@@ -89,6 +89,7 @@ class DispyNode:
         self.update_time = time.time()
         self.avail_info: DispyNodeAvailInfo | None = None
         self._location: Any = None
+        self.is_closed = False
 
 
 class ClusterStatus(NamedTuple):
