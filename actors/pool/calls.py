@@ -17,11 +17,12 @@ from dispycos.protocol.addresses import Location
 
 from ..client.in_process import Lease
 from ..tasks.calling import name_of
+from ..tasks.ends import without_our_frames
 from ..tasks.options import Options
 from ..tasks.submitting import Task
 from .cluster import Cluster
 from .future import Call, Future
-from .kept import After, Kept, Missing, install
+from .kept import After, Install, Kept, Missing
 
 SLICE_S = 0.005  # handing over goes on for so long before the loop has its turn
 
@@ -80,7 +81,7 @@ class Calls:
         future: Future[Any] = Future(self, call)
         with self._lock:
             if self._refusal is not None:
-                raise self._refusal
+                raise self._refusal.with_traceback(None)
             self._waiting.append(future)
             if self._is_called:
                 return future
@@ -265,6 +266,9 @@ class Calls:
 
     def _put_behind(self, future: Future[Any], call: Call, server: Location | None, key: str) -> None:
         """It has not run: once this server has what it misses it is given again."""
+        if self._is_broken():
+            future.set_exception(self._refusal)
+            return
         lease, missing = self._lease, self.kept.get(key)
         if lease is None or not lease.is_open:  # it has made way: the next one's servers will do
             with self._lock:
@@ -283,7 +287,7 @@ class Calls:
             return
         self._behind[place] = [future]
         try:
-            handle = lease.submit(install, missing, {}, Options(where=server))
+            handle = lease.submit(Install(missing), missing.args, {}, Options(where=server))
         except TaskRefused:  # it has gone
             self._give_again(place)
         except Exception as error:  # it cannot be pickled
@@ -306,14 +310,19 @@ class Calls:
         self._pump_soon()
 
     def _fail_behind(self, place: Place, error: Exception) -> None:
-        if self._setup is not None and place[1] == self._setup.key:
+        if self._setup is not None and place[1] == self._setup.key and not self._is_broken():
             self._break(error)
         for future in self._behind.pop(place, ()):
             self._fail(future, error)
         self._pump_soon()
 
+    def _is_broken(self) -> bool:
+        return isinstance(self._refusal, InitializerFailed)
+
     def _break(self, error: Exception) -> None:
-        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=error)
+        logging.getLogger("concurrent.futures").critical(
+            "Exception in initializer:", exc_info=without_our_frames(error)
+        )
         broken = InitializerFailed(
             f"the initializer of this Executor has failed: {type(error).__name__}: {error}"
         )

@@ -129,6 +129,7 @@ class Executor(concurrent.futures.Executor):
     def submit(self, fn: Callable[P, Gen[Y, S, R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
     @overload
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    @plain
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have ``fn(*args, **kwargs)`` called on a server; returns its future at once.
 
@@ -141,6 +142,7 @@ class Executor(concurrent.futures.Executor):
         must_be_callable(fn)
         return self._calls.submit((fn, args, kwargs))
 
+    @plain
     def map(
         self,
         fn: Callable[..., T],
@@ -185,6 +187,8 @@ class Executor(concurrent.futures.Executor):
         wait: until then.
         cancel_futures: cancel what no server has yet.
         """
+        if self._calls.ended.is_set():  # in a __del__ at the program's end perhaps, where little else is left
+            return
         if wait and self._calls.is_on_loop():
             raise RuntimeError(
                 "shutdown(wait=True) cannot be called in a callback of a future: its thread is waited for"

@@ -24,6 +24,9 @@ class Withdraws(Protocol):
     def withdraw(self, future: Any) -> bool:
         """Whether no server has it: then none will."""
 
+    def is_on_loop(self) -> bool:
+        """Whether this is the thread that settles futures."""
+
 
 class Future(concurrent.futures.Future[T]):
     """What ``Executor.submit`` returns; ``concurrent.futures.wait``, ``asyncio.wrap_future`` and the like take it.
@@ -53,6 +56,7 @@ class Future(concurrent.futures.Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         if not self.done():
+            self._may_wait()
             with self._condition:
                 wait_until(partial(self._condition.wait_for, self.done), timeout)
 
@@ -74,8 +78,16 @@ class Future(concurrent.futures.Future[T]):
             raise error
         return self.handle
 
+    def _may_wait(self) -> None:
+        if self.calls.is_on_loop():
+            raise RuntimeError(
+                "a callback of a future cannot wait for another one: its thread has to go on meanwhile; hand over to another "
+                "thread (queue.Queue), or give that future a callback"
+            )
+
     def wait_for_task(self) -> None:
         """Until the client has it, or it has ended."""
+        self._may_wait()
         self.wanted = here = threading.Event()  # first this, then the look: it may be handed over meanwhile
         self.add_done_callback(lambda _: here.set())
         if self.handle is None:

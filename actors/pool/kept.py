@@ -6,6 +6,7 @@ a task of its own on that very server, and the call again.
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -37,6 +38,22 @@ def install(key: str, make: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """On a server."""
     if key not in _kept:
         _kept[key] = make(*args)
+
+
+class Install:
+    """The task that does so, called with the arguments. In errors it has the name of what makes it."""
+
+    def __init__(self, missing: Kept) -> None:
+        self.key = missing.key
+        self.make = missing.make
+        self.__name__ = self.__qualname__ = name_of(missing.make)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.make)
+
+    def __call__(self, *args: Any) -> None:
+        install(self.key, self.make, args)
 
 
 def value_of(key: str) -> Any:

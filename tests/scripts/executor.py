@@ -2,7 +2,9 @@
 
 import asyncio
 import concurrent.futures
+import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -269,6 +271,20 @@ def test_an_initializer_that_fails_breaks_its_executor_alone(pool):
     assert pool.submit(square, 3).result(10) == 9
 
 
+def test_an_initializers_argument_that_cannot_be_pickled_is_named_and_logged_once(pool):
+    logged = []
+    log = logging.getLogger("concurrent.futures")
+    log.addFilter(logged.append)  # None: it goes no further
+    try:
+        with dispycos.Executor(initializer=prepare, initargs=(threading.Lock(),)) as other:
+            errors = [future.exception(10) for future in [other.submit(square, n) for n in range(40)]]
+    finally:
+        log.removeFilter(logged.append)
+    assert {type(error) for error in errors} == {dispycos.InitializerFailed}
+    assert "argument 1 ('value') of prepare: cannot pickle '_thread.lock'" in str(errors[0]), errors[0]
+    assert len(logged) == 1
+
+
 def test_two_executors_share_the_cluster(pool):
     with dispycos.Executor() as other:
         mine = {pool.submit(nap, 0.05) for _ in range(8)}
@@ -320,6 +336,19 @@ def test_an_executor_that_nobody_refers_to_ends_when_its_calls_have(pool):
     del other
     assert gone() is None and future.result(10)
     assert calls.ended.wait(10)
+
+
+def test_waiting_in_a_callback_is_refused(pool):
+    refused = queue.SimpleQueue()
+
+    def wait_for_another(future):
+        try:
+            pool.submit(square, 3).result()
+        except RuntimeError as error:
+            refused.put(str(error))
+
+    pool.submit(nap, 0.1).add_done_callback(wait_for_another)
+    assert "a callback of a future cannot wait for another one" in refused.get(timeout=10)
 
 
 def test_shutdown_in_a_callback_is_refused(pool):
