@@ -23,6 +23,7 @@ async def _main(scenarios, components, options, *, task):
     async with dispycos.Client(components, **options) as client:
         servers = len(await client.servers())
         for name, scenario in scenarios:
+            await until(lambda: _are_there(client, servers), SCENARIO_S, "the servers are there again")
             start = time.monotonic()
             try:
                 async with asyncio.timeout(SCENARIO_S):
@@ -33,11 +34,16 @@ async def _main(scenarios, components, options, *, task):
                     print(f"| {line}", flush=True)
             else:
                 print(f"passed {name} {time.monotonic() - start:.2f}", flush=True)
-            await _tidy_up(client, task, servers)
+            await _tidy_up(client, task)
 
 
-async def _tidy_up(client, task, servers):
-    """What a scenario left running or did not take must not harm the next one, nor that servers are on their way again."""
+async def _are_there(client, servers):
+    """Those that the last scenario has closed are on their way again."""
+    return len(await client.servers()) == servers
+
+
+async def _tidy_up(client, task):
+    """What a scenario left running or did not take must not harm the next one."""
     left = await client.tasks()
     for handle in left:
         handle.terminate()
@@ -45,11 +51,6 @@ async def _tidy_up(client, task, servers):
         await asyncio.wait(left, timeout=7)
     while await task.receive(timeout=0, alarm_value=NOTHING) is not NOTHING:
         pass
-
-    async def are_there():
-        return len(await client.servers()) == servers
-
-    await until(are_there, SCENARIO_S, "the servers are there again")
 
 
 NOTHING = object()
