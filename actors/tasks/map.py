@@ -91,7 +91,8 @@ class Map(AsyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
     async def batch(self) -> list[tuple[ItemT, ValueT]]:
         """The next values, as many as are there, one at least; none at the end. For who passes them on to another thread."""
         try:
-            await self._work.more()
+            if not await self._work.more():
+                self._work.close()  # before the other thread goes on: the last of its progress is shown before what that prints
         except BaseException as error:
             self._work.close()
             raise without_our_frames(error)  # noqa: B904

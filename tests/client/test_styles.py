@@ -104,6 +104,7 @@ def test_a_map_of_the_sync_style_says_its_length_its_failures_and_how_far_it_is(
     assert (len(values), repr(values)) == (2, "<Map of fail: not begun>")
     assert sorted(item for item, _ in values) == sorted(item for item, _ in values.failures) == [1, 2]
     assert "2 failed" in repr(values) and "2 failed" in values._repr_html_()
+    assert repr(values).endswith(", ended>"), "before who took the last value goes on"
     endless = client.map(double, iter([1]))
     with pytest.raises(TypeError, match=r"has no len"):
         len(endless)
