@@ -6,12 +6,11 @@ Its work is done by the Client, on the program's loop thread (loop_thread.py). H
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.protocol import messages
@@ -19,7 +18,7 @@ from dispycos.protocol.addresses import Location
 
 from ..tasks.ends import Raised, Returned
 from ..tasks.streams import say
-from ..tasks.submitting import Task
+from .cluster_calls import ClusterCalls
 from .in_process import InProcess
 from .loop_thread import LoopThread, is_cell, loop_thread
 from .sync_submitting import SyncSubmits
@@ -28,16 +27,35 @@ from .together import CLOSED, SyncTogether
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
+    from ..tasks.submitting import Method
     from .lease import ClientLease
-    from .status import DispycosNodeAllocate
 
-V = TypeVar("V")
+P = ParamSpec("P")
 NOT_HERE = {
     "open": "this client is open already: use it, or make another Client",
     "schedule": "this client has the cluster already, until close(): for another time make another Client",
     "status_task": "a status_task is a task on an event loop, and belongs to the async style: `async with dispycos.Client(...)`; "
     "here ask client.nodes(), servers() and tasks(), or task.monitor(client.me)",
 }
+
+
+def _awaited(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, int]]) -> Method[Callable[P, int]]:
+    """This method of a Client, for plain code."""
+
+    @plain
+    @wraps(method)
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> int:
+        return self._call(method(self._client, *args, **kwargs), f"{method.__name__}()")
+
+    return call
+
+
+def _on_loop(method: Callable[Concatenate[Any, P], int]) -> Method[Callable[P, int]]:
+    @wraps(method)
+    async def call(client: Any, /, *args: P.args, **kwargs: P.kwargs) -> int:
+        return method(client, *args, **kwargs)
+
+    return _awaited(call)
 
 
 class SyncClient(SyncSubmits, SyncTogether):
@@ -187,95 +205,22 @@ class SyncClient(SyncSubmits, SyncTogether):
         found: Path = self._client.dest_path
         return found
 
-    # --- nodes, servers, files: as the Client's ---
+    # --- nodes, servers, files ---
 
-    @plain
-    def enable_node(self, where: str | Location, /, *setup_args: Any) -> int:
-        """See Client.enable_node."""
-        return self._do(lambda: self._client.enable_node(where, *setup_args), "enable_node()")
-
-    @plain
-    def enable_server(self, location: Location, /, *setup_args: Any) -> int:
-        """See Client.enable_server."""
-        return self._do(lambda: self._client.enable_server(location, *setup_args), "enable_server()")
-
-    @plain
-    def suspend_server(self, location: Location, /) -> int:
-        """See Client.suspend_server."""
-        return self._do(lambda: self._client.suspend_server(location), "suspend_server()")
-
-    @plain
-    def resume_server(self, location: Location, /) -> int:
-        """See Client.resume_server."""
-        return self._do(lambda: self._client.resume_server(location), "resume_server()")
-
-    @plain
-    def suspend_node(self, where: str | Location, /) -> int:
-        """See Client.suspend_node."""
-        return self._do(lambda: self._client.suspend_node(where), "suspend_node()")
-
-    @plain
-    def resume_node(self, where: str | Location, /) -> int:
-        """See Client.resume_node."""
-        return self._do(lambda: self._client.resume_node(where), "resume_node()")
-
-    @plain
-    def close_server(self, location: Location, terminate: bool = False, restart: bool = False) -> int:
-        """See Client.close_server."""
-        return self._do(lambda: self._client.close_server(location, terminate, restart), "close_server()")
-
-    @plain
-    def restart_server(self, location: Location, terminate: bool = False) -> int:
-        """See Client.restart_server."""
-        return self._do(lambda: self._client.restart_server(location, terminate), "restart_server()")
-
-    @plain
-    def close_node(self, where: str | Location, /, terminate: bool = False) -> int:
-        """See Client.close_node."""
-        return self._do(lambda: self._client.close_node(where, terminate), "close_node()")
-
-    @plain
-    def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
-        """See Client.restart_node."""
-        return self._do(lambda: self._client.restart_node(where, terminate, *setup_args), "restart_node()")
-
-    @plain
-    def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
-        """See Client.abandon_zombie."""
-        return self._do(lambda: self._client.abandon_zombie(where, flag), "abandon_zombie()")
-
-    @plain
-    def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:
-        """See Client.node_allocate."""
-        return self._do(lambda: self._client.node_allocate(allocation), "node_allocate()")
-
-    @plain
-    def send_file(
-        self,
-        where: str | Location | Task,
-        path: str | bytes | os.PathLike[Any],
-        dir: str | bytes | os.PathLike[Any] | None = None,
-        overwrite: bool = False,
-        timeout: float | None = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> int:
-        """See Client.send_file; `progress` is called in dispycos's own thread."""
-        sent: int = self._call(
-            self._client.send_file(where, path, dir, overwrite, timeout, progress), "send_file()"
-        )
-        return sent
-
-    @plain
-    def del_file(
-        self,
-        where: str | Location | Task,
-        name: str | bytes | os.PathLike[Any],
-        dir: str | bytes | os.PathLike[Any] | None = None,
-        timeout: float | None = None,
-    ) -> int:
-        """See Client.del_file."""
-        sent: int = self._call(self._client.del_file(where, name, dir, timeout), "del_file()")
-        return sent
+    enable_node = _on_loop(ClusterCalls.enable_node)
+    enable_server = _on_loop(ClusterCalls.enable_server)
+    suspend_server = _on_loop(ClusterCalls.suspend_server)
+    resume_server = _on_loop(ClusterCalls.resume_server)
+    suspend_node = _on_loop(ClusterCalls.suspend_node)
+    resume_node = _on_loop(ClusterCalls.resume_node)
+    close_server = _on_loop(ClusterCalls.close_server)
+    restart_server = _on_loop(ClusterCalls.restart_server)
+    close_node = _on_loop(ClusterCalls.close_node)
+    restart_node = _on_loop(ClusterCalls.restart_node)
+    abandon_zombie = _on_loop(ClusterCalls.abandon_zombie)
+    node_allocate = _on_loop(ClusterCalls.node_allocate)
+    send_file = _awaited(ClusterCalls.send_file)
+    del_file = _awaited(ClusterCalls.del_file)
 
     def __repr__(self) -> str:
         return repr(self._client)
@@ -315,12 +260,6 @@ class SyncClient(SyncSubmits, SyncTogether):
     ) -> None: ...
 
     # --- inside ---
-
-    def _do(self, function: Callable[[], int], what: str) -> int:
-        async def do() -> int:
-            return function()
-
-        return self._call(do(), what)
 
     def _here(self) -> ClientLease | InProcess:
         lease: ClientLease | InProcess | None = self._client._lease

@@ -128,10 +128,6 @@ class Hubs:
             if delivery.request.sender.epoch == epoch:
                 self._forget(delivery)
 
-    def subscribers_of(self, actor: int) -> int:
-        hub = self._hubs.get(actor)
-        return len(hub.subscribers) if hub is not None else 0
-
     # --- Machine ---
 
     def receive(self, envelope: Envelope, now: float) -> None:

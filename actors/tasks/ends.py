@@ -55,7 +55,8 @@ def without_our_frames(error: BaseException) -> BaseException:
     return error
 
 
-PUBLIC = {"Together": "Client", "Submits": "Client", "Handle": "Task"}  # classes, as their users know them
+# classes, as their users know them
+PUBLIC = {"Together": "Client", "Submits": "Client", "ClusterCalls": "Client", "Handle": "Task"}
 
 
 def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:

@@ -1,0 +1,219 @@
+"""What a program says to nodes and servers: closing, suspending, setting up, and files that it sends there."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dispycos.config import flag as _flag
+from dispycos.protocol.addresses import Location
+
+from ..tasks.ends import brief
+from ..tasks.submitting import Task
+
+if TYPE_CHECKING:
+    from .lease import ClientLease
+    from .status import DispycosNodeAllocate
+
+
+class ClusterCalls(ABC):
+    """Of a Client; those of the sync style are made of these."""
+
+    @abstractmethod
+    def _cluster(self) -> ClientLease:
+        """Raises NotScheduled if there is none."""
+
+    # --- nodes and servers ---
+
+    def enable_node(self, where: str | Location, /, *setup_args: Any) -> int:
+        """With ``disable_nodes``: have this node set up, by ``node_setup(*setup_args)``, and its servers started. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location, as NodeDiscovered tells it. The arguments count
+        for later zygotes of the node, too.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. NotPicklable: naming what in the arguments is not.
+        """
+        self._cluster().enable_node(where, setup_args)
+        return 0
+
+    def enable_server(self, location: Location, /, *setup_args: Any) -> int:
+        """With ``disable_servers``: have this server set up, by ``server_setup(*setup_args)``, and take tasks. Returns 0.
+
+        The arguments count for those that are started in its place, too.
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. NotPicklable: naming what in the arguments is not.
+        """
+        self._cluster().enable_server(location, setup_args)
+        return 0
+
+    def suspend_server(self, location: Location, /) -> int:
+        """Give this server no more tasks, nor those that are started in its place; what it runs goes on. Returns 0.
+
+        A task that names it waits until resume_server(). What is there and has not begun goes elsewhere.
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. TypeError: it is no Location.
+        """
+        self._cluster().suspend_server(location, suspended=True)
+        return 0
+
+    def resume_server(self, location: Location, /) -> int:
+        """End suspend_server(). Returns 0; raises as that does."""
+        self._cluster().suspend_server(location, suspended=False)
+        return 0
+
+    def suspend_node(self, where: str | Location, /) -> int:
+        """Give the servers of this node no more tasks; what they run goes on. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location. A task that names it waits until resume_node().
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: it is no place.
+        """
+        self._cluster().suspend_node(where, suspended=True)
+        return 0
+
+    def resume_node(self, where: str | Location, /) -> int:
+        """End suspend_node(). Returns 0; raises as that does."""
+        self._cluster().suspend_node(where, suspended=False)
+        return 0
+
+    def close_server(self, location: Location, terminate: bool = False, restart: bool = False) -> int:
+        """End this server when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
+
+        Io tasks get their KeyboardInterrupt then, and have about 5 s. What waits for this very server is refused.
+
+        Parameters
+        ----------
+        terminate: do not wait for CPU tasks: they, too, get their KeyboardInterrupt, now.
+        restart: start a new process in its place. Else it stays closed, until restart_server().
+
+        Raises
+        ------
+        TaskRefused: there is no such server; the text says which there are. TypeError: a parameter of the wrong type.
+        """
+        terminate, restart = _flag(terminate, "terminate"), _flag(restart, "restart")
+        self._cluster().close_server(location, terminate=terminate, again=restart)
+        return 0
+
+    def restart_server(self, location: Location, terminate: bool = False) -> int:
+        """close_server() with restart=True; a server that is closed is started. Returns 0; raises as that does."""
+        return self.close_server(location, terminate, restart=True)
+
+    def close_node(self, where: str | Location, /, terminate: bool = False) -> int:
+        """Give this node back when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
+
+        Io tasks get their KeyboardInterrupt then, and have about 5 s. The node is not this client's again before node_allocate()
+        names it. What names this node alone is refused.
+
+        Parameters
+        ----------
+        where: a name, an address (all nodes there are meant) or a Location.
+        terminate: do not wait for CPU tasks: they, too, get their KeyboardInterrupt, now.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: a parameter of the wrong type.
+        """
+        self._cluster().close_node(where, terminate=_flag(terminate, "terminate"), again=False)
+        return 0
+
+    def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
+        """As close_node(), but keep the node: it is set up anew, and its servers are started again. Returns 0 at once.
+
+        node_setup gets `setup_args`; without any it gets those of the last time. That the node is discovered and initialized is
+        not told again.
+
+        Raises
+        ------
+        TaskRefused, TypeError: as close_node(). NotPicklable: naming what in the arguments is not.
+        """
+        self._cluster().restart_node(where, terminate=_flag(terminate, "terminate"), args=setup_args)
+        return 0
+
+    def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
+        """For one node another rule than `abandon_zombie_nodes`; one that is a zombie already is given up now. Returns 0.
+
+        `where` is a name, an address (all nodes there are meant) or a Location.
+
+        Raises
+        ------
+        TaskRefused: there is no such node; the text says which there are. TypeError: `flag` is no bool, or `where` no place.
+        """
+        self._cluster().abandon_zombie(where, abandon=_flag(flag, "flag"))
+        return 0
+
+    def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:
+        """Use what this allocation matches, too: it stands behind those of ``Client(nodes=...)``. Returns 0 at once.
+
+        A host that is named is dialled. A node that close_node() gave back is used again if it matches.
+
+        Raises
+        ------
+        TypeError, ValueError: it is of no use; the text says why.
+        """
+        from .status import allocations
+
+        lease = self._cluster()
+        for one in allocations([allocation]):
+            lease.allocate(one)
+        return 0
+
+    # --- files ---
+
+    @brief
+    async def send_file(
+        self,
+        where: str | Location | Task,
+        path: str | bytes | os.PathLike[Any],
+        dir: str | bytes | os.PathLike[Any] | None = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Send a file to a node, below the folder of its servers, ``../name`` for tasks; or to a server. Returns 0.
+
+        It is there under its own name when this returns, whole. One that is there already is not sent again if it is the same.
+
+        Parameters
+        ----------
+        where: name, address (all nodes there) or Location of a node; Location of a server, or a task there: the file is in the
+            server's own folder then, where tasks run unless the client has a `cwd`. A status_task may send as soon as it hears
+            of a node or server, thus before they are set up.
+        dir: folder below, made if it is missing; neither absolute nor with ``..``.
+        overwrite: replace another file of that name.
+        timeout: seconds. progress: called with the bytes that are there and those of the whole, for each MiB;
+            in the sync style in dispycos's own thread.
+
+        Raises
+        ------
+        FileExistsError: another file of that name is there. FileNotSent: it is larger than the receiver's ``max_file_size``
+            (before it travels), there is no room, it changed meanwhile, the receiver is gone ...; nothing is left of it there.
+        TimeoutError, OSError (the file cannot be read), ValueError (`dir`), TaskRefused (no such node or server).
+        """
+        files = self._cluster().files
+        return await files.send(where, path, dir, overwrite, timeout, progress)
+
+    @brief
+    async def del_file(
+        self,
+        where: str | Location | Task,
+        name: str | bytes | os.PathLike[Any],
+        dir: str | bytes | os.PathLike[Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Delete a file where send_file(where, path, dir) puts it. Returns 0.
+
+        Raises
+        ------
+        FileNotFoundError: it is not there. Others as for send_file.
+        """
+        return await self._cluster().files.delete(where, name, dir, timeout)
