@@ -102,6 +102,9 @@ class Callee:
 
     def __call__(self, job: Any) -> None: ...
 
+    @classmethod
+    def of_class(cls) -> None: ...
+
 
 def test_a_callback_is_anything_that_can_be_called_so() -> None:
     def one(job: Any) -> None: ...
@@ -121,6 +124,7 @@ def test_a_computation_is_a_function_a_method_or_a_program(tmp_path: Path) -> No
     program.write_text("")
     assert computation_of(str(program)) == ("prog", str(program), [str(program)])
     assert computation_of(Callee().method) == (Callee.method, "method", [])
+    assert computation_of(Callee.of_class) == (Callee.of_class, "of_class", [])
     assert computation_of(Callee.method) == (Callee.method, "method", [])
     with pytest.raises(TypeError, match="not int"):
         computation_of(5)

@@ -25,7 +25,10 @@ from dispycos.protocol.status import OutcomeKind, Status
 
 from ...client.client import Client
 from ...client.effects import News, Pulsed
+from ...client.lease import ClientLease
+from ...tasks.options import Options
 from ...tasks.record import Record
+from ...tasks.submitting import Task as NativeTask
 from ..clients import _start_alone
 from ..names import DOCS
 from ..program import program
@@ -66,9 +69,9 @@ RETRIES = 3  # of a reentrant job, whose server or node was lost
 class _Prepared(NamedTuple):
     """A job that is pickled, for this lease of the client."""
 
-    lease: Any
-    task: Any
-    values: Any
+    lease: ClientLease
+    task: NativeTask
+    values: list[Record] | None
 
 
 class _Failure(NamedTuple):
@@ -245,17 +248,18 @@ class JobCluster:
 
     def _prepare(self, job: DispyJob) -> _Prepared:
         """From any thread."""
-        lease: Any = self._client._lease
+        lease = self._client._lease
+        assert isinstance(lease, ClientLease)
         run = remote.run_program if isinstance(self._function, str) else remote.run_job
         call = (self._function, job._number, self._inbox, job._files, job._code, job._args, job._kwargs)
-        how = {
-            "io": False,
-            "where": job._node._location if job._node is not None else None,
-            "alone": not self._are_brief(),
-            "retries": self._retries,
-        }
-        task, values = lease.prepare(lease.host.task_class, run, call, {}, **how)
-        task._source.function = self.name  # which its user knows
+        options = Options(
+            where=job._node._location if job._node is not None else None,
+            alone=not self._are_brief(),
+            retries=self._retries,
+        )
+        task, values = lease.prepare(lease.host.task_class, run, call, {}, options)
+        record: Any = task._source
+        record.function = self.name  # which its user knows
         return _Prepared(lease, task, values)
 
     def _are_brief(self) -> bool:

@@ -164,7 +164,9 @@ def computation_of(given: Any) -> tuple[Any, str, list[str]]:
         raise TypeError(
             f"computation must be a function or the path of a program, not {type(given).__name__}"
         )
-    function = getattr(given, "__func__", given)  # jobs of a method get its instance as first argument
+    is_of_class = isinstance(getattr(given, "__self__", None), type)
+    # jobs of a method get its instance as first argument
+    function = given if is_of_class else getattr(given, "__func__", given)
     return function, getattr(function, "__name__", type(function).__name__), []
 
 
