@@ -75,7 +75,7 @@ in_debian() {
 copy_checkout() {
     rm -rf "$1"
     mkdir -p "$1"
-    tar -C "$checkout" -c --exclude=./.git --exclude=./.venv --exclude=./.tox --exclude=./build --exclude='*.egg-info' --exclude=__pycache__ . |
+    tar -C "$checkout" -c --exclude=./.git --exclude=./.venv --exclude=./.tox --exclude=./build --exclude='*.egg-info' --exclude=__pycache__ --exclude=.mypy_cache --exclude=.ruff_cache . |
         tar -C "$1" -x
 }
 

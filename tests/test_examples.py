@@ -139,7 +139,11 @@ SHOWS = {
     ),
     "dispycos_httpd2": Shows(
         ["--tasks", "3", "--port", "0"],
-        {URL: 1, r"^rtask wait at \S+: done": 3, rf"^server at {PLACE} is ready$": 2},
+        {
+            URL: 1,
+            r"^rtask wait at \S+: done": 3,
+            rf"^server at {PLACE} is ready$": 1,  # tasks may end before another is found
+        },
     ),
     "dispycos_kbd_int": Shows(
         ["--seconds", "0.5"],
