@@ -54,6 +54,8 @@ class ClientOptions(TypedDict, total=False):
     max_file_size: int | str
 
 
+START_S = 0.2  # who waits for the end looks so often whether there are servers
+
 OPTIONS = tuple(ClientOptions.__annotations__)
 
 
@@ -369,7 +371,10 @@ def _end_by_interrupt() -> None:
 
 
 def _wait_for(calls: Calls, level: str) -> None:
-    """Until all of them have ended; it is said what for."""
+    """Until all of them have ended; it is said what for, once there are servers: their start is told of by its client."""
+    while not calls.count_servers():
+        if wait_until(calls.ended.wait, START_S):
+            return
     pause = PATIENCE_S
     while not wait_until(calls.ended.wait, pause):
         say(calls.what_is_left(), level)
