@@ -1,6 +1,6 @@
 """Fault schedules: `python -m tests.sim [NAME] N [first_seed]` plays N of each simulator, or of one of them.
 
-Their names are sessions, clusters and dispatch. `[NAME] --trace SEED` tells one schedule, of clusters without a name.
+Their names are sessions, clusters, chains and dispatch. `[NAME] --trace SEED` tells one schedule, of clusters without a name.
 
 `--suite` is what the test suite has played beside its other tests, on the second CPU: schedules, and the search for each
 planted fault; it says a line of JSON for each.
@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -29,12 +30,20 @@ class Simulator(NamedTuple):
     bugs: Sequence[Plant]
     play: Callable[[int], list[str]]  # one schedule: what was wrong
     story: Callable[[int], list[str]] | None = None  # ... line by line
+    schedules: int = SUITE_SCHEDULES  # that the suite plays
 
 
 SIMULATORS = {
     "sessions": Simulator(sim.failures, sim_bugs.BUGS, lambda seed: sim.Schedule(seed).play()),
     "clusters": Simulator(
         cluster.failures, cluster_bugs.BUGS, lambda seed: cluster.Cluster(seed).play(), cluster.story
+    ),
+    "chains": Simulator(  # clusters whose tasks wait for the values of others
+        partial(cluster.failures, chains=True),
+        cluster_bugs.CHAIN_BUGS,
+        lambda seed: cluster.Cluster(seed, chains=True).play(),
+        partial(cluster.story, chains=True),
+        200,
     ),
     "dispatch": Simulator(dispatch_sim.failures, dispatch_bugs.BUGS, dispatch_sim.play, dispatch_sim.story),
 }
@@ -70,7 +79,8 @@ def main(arguments: list[str]) -> int:
 def play_suite() -> int:
     os.nice(10)  # the tests beside which it runs go first
     for name, simulator in SIMULATORS.items():
-        say(of=name, schedules=SUITE_SCHEDULES, failures=simulator.failures(SUITE_SCHEDULES, 0))
+        count = simulator.schedules
+        say(of=name, schedules=count, failures=simulator.failures(count, 0))
         for bug in simulator.bugs:
             try:
                 say(of=name, bug=bug.__name__, shows=is_found(name, bug.__name__))
@@ -86,7 +96,7 @@ def is_found(name: str, bug: str) -> bool:
     (plant,) = [plant for plant in simulator.bugs if plant.__name__ == bug]
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        return any(map(simulator.play, range(SUITE_SCHEDULES)))
+        return any(map(simulator.play, range(simulator.schedules)))
 
 
 def without_warnings() -> None:

@@ -43,10 +43,10 @@ class Beside:
         self._file = Path(findings)
         self._findings: list[dict[str, Any]] | None = None
 
-    def failures(self, simulator: str) -> list[str]:
+    def failures(self, simulator: str, at_least: int = 2000) -> list[str]:
         """Of the schedules that it played."""
         (played,) = [found for found in self._heard() if found["of"] == simulator and "schedules" in found]
-        assert played["schedules"] >= 2000
+        assert played["schedules"] >= at_least
         return list(played["failures"])
 
     def shows(self, simulator: str, bug: str) -> bool:

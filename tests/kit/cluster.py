@@ -37,10 +37,11 @@ Fault = Callable[[], None]
 class Cluster:
     """A scheduler with nodes, or a private process; one client, or up to three in turn."""
 
-    def __init__(self, seed: int, *, keeps_diary: bool = False) -> None:
+    def __init__(self, seed: int, *, chains: bool = False, keeps_diary: bool = False) -> None:
         self.seed = seed
         self.world = Universe(seed, keeps_diary=keeps_diary)
         self.dice = self.world.dice
+        self.chains = random.Random(-1 - seed) if chains else None
         self.book = Book(self.world)
         self.violence: set[str] = set()  # faults that may cost a task its life
         self.killed: set[str] = set()  # nodes
@@ -80,7 +81,7 @@ class Cluster:
         client = ClientProcess(self.world, self.book, f"client{n}")
         client.uplink = self.head
         self.world.referee.clients.append(client)
-        return User(client, self.violence)
+        return User(client, self.violence, self.chains)
 
     # --- what happens
 
@@ -416,6 +417,8 @@ class Cluster:
                 if dead and ("server" in whole or "deaf" in self.violence)
                 else "nothing happened that could lose it"
             )
+        if outcome == OutcomeKind.REFUSED and book.without_value(task):
+            return ""
         if task in book.asked_to_end or whole - {"server"} or record.server or record.node in self.killed:
             return ""
         if outcome == OutcomeKind.REFUSED and record.node and "server" in whole:
@@ -468,19 +471,19 @@ class Cluster:
         return {self.book.starts[record.task].epoch} if record.task in self.book.ends else set()
 
 
-def failures(count: int, first: int = 0) -> list[str]:
+def failures(count: int, first: int = 0, *, chains: bool = False) -> list[str]:
     """Plays schedules; each failure names the seed that repeats it."""
     found = []
     for seed in range(first, first + count):
-        wrong = Cluster(seed).play()
+        wrong = Cluster(seed, chains=chains).play()
         if wrong:
             found.append(f"cluster seed {seed}: {'; '.join(wrong[:3])}")
     return found
 
 
-def story(seed: int) -> list[str]:
+def story(seed: int, *, chains: bool = False) -> list[str]:
     """All that happens in one schedule, line by line."""
-    cluster = Cluster(seed, keeps_diary=True)
+    cluster = Cluster(seed, chains=chains, keeps_diary=True)
     cluster.play()
     assert cluster.world.diary is not None
     return cluster.world.diary

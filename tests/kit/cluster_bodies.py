@@ -19,6 +19,7 @@ from dispycos.actors.node.agent import Node
 from dispycos.actors.node.lease import CloseZygote
 from dispycos.actors.node.processes.words import EndStep, KillServer
 from dispycos.actors.node.turn import NodeRole
+from dispycos.actors.tasks.record import Record
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.brokers.broker import GOODBYE_S, Broker
 from dispycos.brokers.leasing import FORGET_AFTER_S
@@ -465,7 +466,9 @@ class ClientProcess(Host):
 
     # --- tasks and their messages
 
-    def submit(self, plan: Plan, *, node: str = "", server: int = 0) -> Entry:
+    def submit(
+        self, plan: Plan, *, node: str = "", server: int = 0, values: list[Entry] | None = None
+    ) -> Entry:
         """TaskHost.submit; the plan is in the book before anybody can start it."""
         assert self.ledger is not None
         task = TaskId(self.epoch, self.take_number())
@@ -473,7 +476,7 @@ class ClientProcess(Host):
         self.book.plans[task] = plan
         self.records[plan.number] = record
         self.note(f"submits task {task.number}: {plan}")
-        self.ledger.tasks.submit(record)
+        self.ledger.tasks.submit(record, list[Record](values or ()))
         self.turn_soon()
         return record
 

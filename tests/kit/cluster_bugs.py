@@ -10,6 +10,7 @@ import msgspec
 from dispycos.actors.client import members
 from dispycos.actors.client.links import NodeLinks
 from dispycos.actors.client.members import Members
+from dispycos.actors.client.needs import Waits
 from dispycos.actors.client.owned import Tasks
 from dispycos.actors.client.standing import Standing
 from dispycos.actors.client.submitters import Submitters
@@ -19,6 +20,7 @@ from dispycos.actors.node.agent import Node
 from dispycos.actors.node.lease import NodeOutbox
 from dispycos.actors.node.terminations import Terminations
 from dispycos.actors.server.queue import Server
+from dispycos.actors.tasks.record import Record
 from dispycos.actors.tasks.step import Step
 from dispycos.brokers import leasing
 from dispycos.brokers.leasing import Leasing
@@ -440,6 +442,45 @@ def a_node_that_is_the_clients_no_more_is_still_dialled(patch: Patch) -> None:
     patch.setattr(NodeLinks, "hang_up", lambda self, epoch: None)
 
 
+def one_value_of_many_is_enough(patch: Patch) -> None:
+    original = Waits.add
+
+    def add(self: Waits, record: Entry, values: list[Record]) -> None:
+        original(self, record, values)
+        needs = self.needs[record.task.number]
+        needs.left = min(needs.left, 1)
+
+    patch.setattr(Waits, "add", add)
+    patch.setattr(Waits, "check", lambda self, records: None)
+
+
+def of_those_that_wait_for_a_value_one_hears_of_it(patch: Patch) -> None:
+    original = Waits.take_wanting
+    patch.setattr(Waits, "take_wanting", lambda self, value: original(self, value)[:1])
+    patch.setattr(Waits, "check", lambda self, records: None)
+
+
+def who_waits_for_the_value_of_a_lost_task_goes_on_waiting(patch: Patch) -> None:
+    original = Tasks._tell_waiting
+
+    def tell_waiting(self: Tasks, record: Record) -> None:
+        if record.outcome != OutcomeKind.LOST:
+            original(self, record)
+
+    patch.setattr(Tasks, "_tell_waiting", tell_waiting)
+    patch.setattr(Waits, "check", lambda self, records: None)
+
+
+def who_waits_for_a_value_is_not_told_that_its_client_closes(patch: Patch) -> None:
+    original = Waits.take_all
+
+    def take_all(self: Waits) -> list[Entry]:
+        original(self)
+        return []
+
+    patch.setattr(Waits, "take_all", take_all)
+
+
 BUGS: list[Plant] = [
     the_node_is_silent_about_a_dead_server,
     what_a_dead_server_had_begun_runs_again,
@@ -487,4 +528,11 @@ BUGS: list[Plant] = [
     there_is_no_way_to_a_node_but_its_own_link,
     a_way_is_left_while_messages_are_on_it,
     a_node_that_is_the_clients_no_more_is_still_dialled,
+]
+
+CHAIN_BUGS: list[Plant] = [
+    one_value_of_many_is_enough,
+    of_those_that_wait_for_a_value_one_hears_of_it,
+    who_waits_for_the_value_of_a_lost_task_goes_on_waiting,
+    who_waits_for_a_value_is_not_told_that_its_client_closes,
 ]

@@ -11,6 +11,7 @@ from math import inf
 from typing import Any, Final, cast
 
 from dispycos.actors.server.queue import Drop, Interrupt, PassOn, Server, Stop, Tell, TellStack, Work
+from dispycos.actors.shipping.pickling import loads
 from dispycos.actors.tasks.step import KILL_AFTER, NO_STEP, Step
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, NODE, SERVER, Address
@@ -221,6 +222,8 @@ class ServerProcess(Host):
     def _open(self, cell: Actor, payload: Payload) -> None:
         """The first step, until it has to wait."""
         task = cell.run.task
+        if cell.plan.needs:
+            payload = self._without_values(cell, payload)
         if tuple(decode(buffers_of(payload)[0])) != (cell.plan.number, *task):
             self.world.wrong(f"{self.name} got another call for {task}")
         if cell.stopping:
@@ -235,6 +238,15 @@ class ServerProcess(Host):
         for child in cell.plan.children:
             self._submit(cell, child)
         self._step(cell, cell.plan.first, self._first_done)
+
+    def _without_values(self, cell: Actor, payload: Payload) -> Payload:
+        """The call as it was submitted; the values in it are to be those of the tasks that it named."""
+        call, values = loads(payload)
+        plans = [self.book.plans[need] for need in cell.plan.needs]
+        found = [(name, b"".join(map(bytes, buffers_of(value)))) for name, value in values]
+        if found != [(plan.function, plan.value()) for plan in plans]:
+            self.world.wrong(f"{self.name} got other values for {cell.run.task}")
+        return call  # type: ignore[no-any-return]
 
     def _submit(self, cell: Actor, plan: Plan) -> None:
         """NestedTasks.submit; then it speaks to its child."""

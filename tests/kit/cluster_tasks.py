@@ -53,6 +53,7 @@ class Plan:
     words: list[Words] = field(default_factory=list)
     children: list[Plan] = field(default_factory=list)  # submitted in its first step, and waited for
     is_nested: bool = False  # a task submitted it
+    needs: list[TaskId] = field(default_factory=list)  # whose values are its arguments
 
     @property
     def suspends(self) -> bool:
@@ -111,6 +112,13 @@ class Book:
             self.world.wrong(f"{task.number} of {self.world.name_of(task.owner)} started twice: on "
                              f"{before.server.name} and on {server.name}")  # fmt: skip
         self.starts[task] = Start(server, server.epoch, self.world.now)
+        if missing := self.without_value(task):
+            self.world.wrong(f"{task.number} started without the values of {missing}")
+
+    def without_value(self, task: TaskId) -> list[int]:
+        """Numbers of those whose values it needs, and that have returned none as far as their client knows."""
+        needs = self.plans[task._replace(attempt=1)].needs
+        return [need.number for need in needs if self.outcomes.get(need, (None,))[0] != OutcomeKind.RETURNED]
 
     def ended(self, task: TaskId, kind: OutcomeKind) -> None:
         self.ends[task] = kind

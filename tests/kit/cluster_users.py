@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import Final
 
 from dispycos.actors.dispatching.facts import Entry
+from dispycos.actors.shipping.pickling import OUT_OF_BAND_MIN
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
@@ -21,10 +23,11 @@ CLOSINGS: Final = ("wait", "wait", "wait", "early", "terminate")
 class User:
     """The program that a client runs: bursts of tasks, talk with them, and one way to close."""
 
-    def __init__(self, client: ClientProcess, violence: set[str]) -> None:
+    def __init__(self, client: ClientProcess, violence: set[str], chains: Random | None) -> None:
         self.violence = violence  # the schedule's: faults that may cost a task its life
         self.client = client
         self.dice = client.world.dice
+        self.chains = chains  # the dice for them, if tasks are to wait for the values of others
         self.stays = self.dice.choice((1, 1, 1, 2))
         self.abandons = self.dice.random() < 0.5  # zombies
         self.closing = ""
@@ -101,7 +104,24 @@ class User:
         elif roll < 0.08:
             self._submit_deaf()
         else:
-            self._submit(self._plan())
+            record = self._submit(self._plan())
+            while self.chains is not None and self.chains.random() < 0.4:
+                record = self._submit_behind(record, self.chains)
+
+    def _submit_behind(self, record: Entry, chains: Random) -> Entry:
+        """One that needs the value of this, and of others, which may have ended long ago, well or not."""
+        client = self.client
+        own = list(client.records.values())
+        values = list(
+            dict.fromkeys([record, *chains.sample(own, chains.choice((0, 0, 1, min(2, len(own)))))])
+        )
+        plan = Plan(
+            client.book.next_number(), "gather", first=chains.random() * 0.01, io=chains.random() < 0.2
+        )
+        plan.raises, plan.size = chains.random() < 0.05, chains.choice((0, 0, 500, 20_000))
+        plan.needs = [value.task for value in values]
+        plan.fetch = any(client.book.plans[need].size > OUT_OF_BAND_MIN for need in plan.needs)
+        return self._submit(plan, values)
 
     def _plan(self, *, brisk: bool = False) -> Plan:
         dice = self.dice
@@ -144,7 +164,7 @@ class User:
         main = self.client.main
         return Words(main.number, main.address, main.address, count)
 
-    def _submit(self, plan: Plan) -> Entry:
+    def _submit(self, plan: Plan, values: list[Entry] | None = None) -> Entry:
         dice, client = self.dice, self.client
         ledger = client.ledger
         node, server = "", 0
@@ -154,7 +174,7 @@ class User:
             else:
                 _, epoch = dice.choice(list(ledger.servers.values()))
                 node = ledger.nodes[epoch].name if epoch in ledger.nodes else ""
-        record = client.submit(plan, node=node, server=server)
+        record = client.submit(plan, node=node, server=server, values=values)
         self.closings[record.task] = self.closing
         self.open.add(record.task)
         if plan.expects:

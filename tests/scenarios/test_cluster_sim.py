@@ -11,7 +11,7 @@ import pytest
 
 from tests.kit.beside import PLAYED_S, Beside
 from tests.kit.cluster import Cluster
-from tests.kit.cluster_bugs import BUGS
+from tests.kit.cluster_bugs import BUGS, CHAIN_BUGS
 
 
 @pytest.mark.timeout(PLAYED_S)
@@ -25,6 +25,17 @@ def test_the_simulator_finds(bug: str, beside: Beside) -> None:
     assert beside.shows("clusters", bug), (
         "not found: a simulator that does not see this fault proves nothing about it"
     )
+
+
+@pytest.mark.timeout(PLAYED_S)
+def test_tasks_that_wait_for_the_values_of_others_have_one_true_outcome_too(beside: Beside) -> None:
+    assert beside.failures("chains", 200) == []
+
+
+@pytest.mark.timeout(PLAYED_S)
+@pytest.mark.parametrize("bug", [bug.__name__ for bug in CHAIN_BUGS])
+def test_the_simulator_finds_what_is_wrong_with_those(bug: str, beside: Beside) -> None:
+    assert beside.shows("chains", bug)
 
 
 def test_a_schedule_is_the_same_each_time() -> None:
