@@ -693,7 +693,10 @@ class JobCluster:
             self._fail(job, DispyJob.Cancelled if was_queued else DispyJob.Terminated)
         elif isinstance(error, TaskLost):
             here = [self._nodes.get(epoch) for epoch in self._ledger().nodes]
-            self._fail(job, DispyJob.Terminated if job._node in here else DispyJob.Abandoned, str(error))
+            is_away = (
+                job._node is not None and job._node not in here
+            )  # None: it died before it was told where it is
+            self._fail(job, DispyJob.Abandoned if is_away else DispyJob.Terminated, str(error))
         else:
             self._fail(job, DispyJob.Terminated, f"{type(error).__name__}: {error}")
 
